@@ -1,0 +1,74 @@
+"""Adapt, train, run and share the Audio Spectrogram Transformer (Gong et al. 2021, arXiv 2104.01778).
+
+Importing this package makes transformers' Auto classes and `pipeline("audio-classification")` use the classes below
+for AST checkpoints; `unregister()` takes that back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .registration import register, unregister
+
+if TYPE_CHECKING:
+    from .audio import load_audio
+    from .configuration_ast import ASTConfig
+    from .errors import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError, AstRunError
+    from .feature_extraction_ast import ASTFeatureExtractor
+    from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
+    from .pipeline_ast import ASTAudioClassificationPipeline
+
+__version__ = "0.1.0"
+
+#: public name -> module that has it; each is imported on first use.
+_MODULES = {
+    "ASTAudioClassificationPipeline": "pipeline_ast",
+    "ASTConfig": "configuration_ast",
+    "ASTFeatureExtractor": "feature_extraction_ast",
+    "ASTForAudioClassification": "modeling_ast",
+    "ASTModel": "modeling_ast",
+    "ASTPreTrainedModel": "modeling_ast",
+    "AstConfigError": "errors",
+    "AstDataError": "errors",
+    "AstHfError": "errors",
+    "AstHfWarning": "errors",
+    "AstInputError": "errors",
+    "AstRunError": "errors",
+    "load_audio": "audio",
+}
+
+__all__ = [
+    "ASTAudioClassificationPipeline",
+    "ASTConfig",
+    "ASTFeatureExtractor",
+    "ASTForAudioClassification",
+    "ASTModel",
+    "ASTPreTrainedModel",
+    "AstConfigError",
+    "AstDataError",
+    "AstHfError",
+    "AstHfWarning",
+    "AstInputError",
+    "AstRunError",
+    "__version__",
+    "load_audio",
+    "register",
+    "unregister",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+register()

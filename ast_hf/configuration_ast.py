@@ -1,0 +1,267 @@
+"""Sizes, strides and lengths of an Audio Spectrogram Transformer, and the patch grid that follows from them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from .errors import AstHfWarning, did_you_mean, error, nearest, warning_text
+
+#: Keyword arguments that every transformers configuration takes beside its own fields.
+_COMMON_ARGUMENTS = frozenset(
+    "architectures attn_implementation chunk_size_feed_forward dtype id2label is_encoder_decoder label2id name_or_path "
+    "num_labels output_attentions output_hidden_states problem_type return_dict torch_dtype transformers_version "
+    "auto_map tie_last_hidden_states".split()
+)
+
+PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_COUNT = (_is_count, "a whole number of at least 1")
+_PROBABILITY = (lambda value: _is_number(value) and 0.0 <= value < 1.0, "a number in [0, 1)")
+_POSITIVE = (lambda value: _is_number(value) and value > 0.0, "a number above 0")
+
+#: field -> (test, what it has to be). The model's own fields; names and defaults are those of the published configs.
+FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "hidden_size": _COUNT,
+    "num_hidden_layers": _COUNT,
+    "num_attention_heads": _COUNT,
+    "intermediate_size": _COUNT,
+    "hidden_act": (lambda value: value in ACT2FN, "one of transformers' activations, such as 'gelu'"),
+    "hidden_dropout_prob": _PROBABILITY,
+    "attention_probs_dropout_prob": _PROBABILITY,
+    "initializer_range": _POSITIVE,
+    "layer_norm_eps": _POSITIVE,
+    "classifier_layer_norm_eps": (lambda value: value is None or _POSITIVE[0](value), "None or a number above 0"),
+    "patch_size": _COUNT,
+    "qkv_bias": (lambda value: isinstance(value, bool), "True or False"),
+    "frequency_stride": _COUNT,
+    "time_stride": _COUNT,
+    "max_length": _COUNT,
+    "num_mel_bins": _COUNT,
+}
+
+
+class ASTConfig(PreTrainedConfig):
+    """Configuration of `ASTModel` and `ASTForAudioClassification`.
+
+    The defaults are those of the AudioSet models
+    ([MIT/ast-finetuned-audioset-10-10-0.4593](https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593)):
+    DeiT-base width and depth, 16 x 16 patches every 10 mel bins and every 10 frames of a 10.24 s log-mel spectrogram (AST paper, section
+    2.1). The file format is that of transformers' own AST, so files written by either side are read by both.
+
+    Args:
+        hidden_size: width of the transformer.
+        num_hidden_layers: number of transformer blocks.
+        num_attention_heads: heads per block; must divide `hidden_size`.
+        intermediate_size: width of the MLP inside a block.
+        hidden_act: activation of that MLP.
+        hidden_dropout_prob: dropout after the embeddings, attention and MLP, in [0, 1).
+        attention_probs_dropout_prob: dropout on the attention weights, in [0, 1).
+        initializer_range: standard deviation of the truncated normal that new weights are drawn from.
+        layer_norm_eps: epsilon of the LayerNorms. 1e-12 is what published configs say; weights of the original
+            repository were trained with 1e-6.
+        classifier_layer_norm_eps: epsilon of the LayerNorm in the head, `None` for `layer_norm_eps`. The original
+            used 1e-5 there.
+        patch_size: side of the square patches, in mel bins and frames.
+        qkv_bias: whether query, key and value have a bias.
+        frequency_stride: step between patches along the mel axis, in bins.
+        time_stride: step between patches along time, in frames.
+        max_length: frames of the input spectrogram; a frame is 10 ms.
+        num_mel_bins: mel bins of the input spectrogram.
+        **kwargs: what every transformers configuration takes (`num_labels`, `id2label`, `label2id`, `problem_type`,
+            `dtype`, `attn_implementation`, ...). Anything else is an error (E302).
+
+    Raises:
+        AstConfigError: E302 for an impossible field, E303 for an impossible label map; the message names the field,
+            its value and the fix.
+
+    Example:
+        >>> ASTConfig().patch_grid, ASTConfig().num_tokens
+        ((12, 101), 1214)
+    """
+
+    model_type = "audio-spectrogram-transformer"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    classifier_layer_norm_eps: float | None = None
+    patch_size: int = 16
+    qkv_bias: bool = True
+    frequency_stride: int = 10
+    time_stride: int = 10
+    max_length: int = 1024
+    num_mel_bins: int = 128
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        _reject_unknown(kwargs)
+        _check_label_arguments(self.id2label, kwargs.get("num_labels"))
+        if self.id2label is not None and self.label2id is None:
+            self.label2id = {label: int(index) for index, label in self.id2label.items()}
+        super().__post_init__(**kwargs)
+        self.validate()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a configuration file's content; unlike the constructor it keeps fields that it does not know.
+
+        `num_labels` among `kwargs` that differs from the file's labels replaces them by generic names, as transformers
+        does. Raises E302 for misspelt keyword arguments, where transformers would ignore them.
+        """
+        if not isinstance(config_dict, dict):
+            raise error(
+                "E306",
+                where="config.json",
+                what=f"holds a {type(config_dict).__name__}, not an object of fields",
+                fix="restore the file from its source",
+            )
+        own = set(FIELD_RULES) | _COMMON_ARGUMENTS
+        known = {key: value for key, value in config_dict.items() if key in own}
+        foreign = {key: value for key, value in config_dict.items() if key not in own}
+        if "num_labels" in kwargs and len(known.get("id2label") or ()) != kwargs["num_labels"]:
+            known = {key: value for key, value in known.items() if key not in ("id2label", "label2id")}
+        for name in kwargs.keys() - own:  # the others are transformers' own (code_revision, ...)
+            if near := nearest(name, FIELD_RULES, cutoff=0.7):
+                raise error("E302", where=f"ASTConfig.{name}", what="is no field", fix=f"did you mean {near!r}?")
+        loaded = super().from_dict(known, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        _keep_foreign(config, foreign)
+        config.validate()
+        return loaded
+
+    def validate(self) -> None:
+        """Raise E302 or E303 when a field, or a pair of fields, makes no model. Run at construction and by models."""
+        for field, (test, requirement) in FIELD_RULES.items():
+            if not test(getattr(self, field)):
+                raise _field_error(field, getattr(self, field), f"has to be {requirement}", f"set {field} to that")
+        if self.problem_type not in PROBLEM_TYPES:
+            choices = did_you_mean(self.problem_type, [choice for choice in PROBLEM_TYPES if choice])
+            raise _field_error("problem_type", self.problem_type, "is not a problem type", choices)
+        _check_label_map(self.id2label, self.label2id)
+        self._validate_geometry()
+
+    def _validate_geometry(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise _field_error(
+                "hidden_size",
+                self.hidden_size,
+                f"is not a multiple of num_attention_heads={self.num_attention_heads}",
+                "choose a width that the heads divide evenly",
+            )
+        for axis, stride in (("num_mel_bins", "frequency_stride"), ("max_length", "time_stride")):
+            length, step = getattr(self, axis), getattr(self, stride)
+            if length < self.patch_size:
+                fix = f"raise {axis} to at least {self.patch_size} or lower patch_size"
+                raise _field_error(axis, length, f"is smaller than patch_size={self.patch_size}", fix)
+            if step > length:
+                raise _field_error(stride, step, f"is larger than {axis}={length}", f"use {self.patch_size} or less")
+            if step > self.patch_size:
+                text = f"{step} is larger than patch_size={self.patch_size}: patches leave gaps that no patch sees"
+                warnings.warn(warning_text("W301", where=stride, what=text), AstHfWarning, stacklevel=2)
+
+    def grid_for(self, frames: int) -> tuple[int, int]:
+        """Patches along (frequency, time) for a spectrogram of `frames` frames (AST paper, section 2.1)."""
+        return (
+            (self.num_mel_bins - self.patch_size) // self.frequency_stride + 1,
+            (frames - self.patch_size) // self.time_stride + 1,
+        )
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Patches along (frequency, time) for an input of `max_length` frames."""
+        return self.grid_for(self.max_length)
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one input."""
+        return self.patch_grid[0] * self.patch_grid[1]
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the transformer's sequence: the class and distillation tokens, then the patches."""
+        return self.num_patches + 2
+
+    @property
+    def head_eps(self) -> float:
+        """Epsilon of the head's LayerNorm."""
+        own = self.classifier_layer_norm_eps
+        return self.layer_norm_eps if own is None else own
+
+
+def _field_error(field: str, value: Any, what: str, fix: str) -> Exception:
+    return error("E302", where=f"ASTConfig.{field}", what=f"{value!r} {what}", fix=fix)
+
+
+def _reject_unknown(kwargs: dict[str, Any]) -> None:
+    for name in kwargs:
+        if name not in _COMMON_ARGUMENTS and name not in FIELD_RULES and not name.startswith("_"):
+            fields = set(FIELD_RULES) | _COMMON_ARGUMENTS
+            raise error("E302", where=f"ASTConfig.{name}", what="is no field", fix=did_you_mean(name, fields))
+
+
+def _keep_foreign(config: ASTConfig, foreign: dict[str, Any]) -> None:
+    """Attach the fields of somebody's file that are not ours, and warn about those that look misspelt."""
+    for name, value in foreign.items():
+        near = nearest(name, FIELD_RULES, cutoff=0.85)
+        if near:
+            text = f"is no field of the model and has no effect; did the file mean {near!r}?"
+            warnings.warn(warning_text("W302", where=f"config.json: {name}", what=text), AstHfWarning, stacklevel=4)
+        # The names that load code are transformers' to judge, not plain data to carry along.
+        if name != "model_type" and not name.startswith("_"):
+            setattr(config, name, value)
+
+
+def _label_error(where: str, what: str, fix: str) -> Exception:
+    return error("E303", where=f"ASTConfig.{where}", what=what, fix=fix)
+
+
+def _check_label_arguments(id2label: Any, count: Any) -> None:
+    """What transformers' base class would quietly repair or crash on: bad keys, contradicting counts."""
+    if count is not None and not _is_count(count):
+        raise _field_error("num_labels", count, "has to be a whole number of at least 1", "give the number of labels")
+    if id2label is None:
+        return
+    if not isinstance(id2label, dict):
+        raise _label_error("id2label", f"is a {type(id2label).__name__}", "give a mapping such as {0: 'cat', 1: 'dog'}")
+    for key in id2label:
+        if not str(key).isdecimal():
+            raise _label_error("id2label", f"key {key!r} is no index", "use the whole numbers 0, 1, 2, ... as keys")
+    if count is not None and count != len(id2label):
+        raise _label_error("num_labels", f"{count} but id2label names {len(id2label)}", "give one of the two")
+
+
+def _check_label_map(id2label: dict[int, str] | None, label2id: dict[str, int] | None) -> None:
+    id2label = id2label or {}
+    if not id2label:
+        raise _field_error("num_labels", 0, "gives no output", "give at least one label")
+    if sorted(id2label) != list(range(len(id2label))):
+        raise _label_error("id2label", f"keys are {sorted(id2label)[:5]}...", "number the labels 0, 1, 2, ... in a row")
+    seen: dict[str, int] = {}
+    for index, label in id2label.items():
+        if not isinstance(label, str) or not label:
+            raise _label_error("id2label", f"label {index} is {label!r}", "give every label a name")
+        if label in seen:
+            raise _label_error("id2label", f"{label!r} names both {seen[label]} and {index}", "rename one of them")
+        seen[label] = index
+    if label2id is not None and {label: int(index) for label, index in label2id.items()} != seen:
+        raise _label_error("label2id", "does not mirror id2label", "leave label2id out: it follows from id2label")

@@ -1,0 +1,114 @@
+"""Every error and warning of the package: one class tree, one table of codes, one line of text.
+
+A message names the place, what was seen there, and what to do:
+
+    [AST-E103] clip 2: too short, 240 samples. Fix: give at least 400 samples (25 ms at 16000 Hz).
+
+`docs/reference/errors.md` explains each code; a test holds that page and `CODES` together.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AstHfError(Exception):
+    """Base of all errors raised on purpose by `ast_hf`.
+
+    Attributes:
+        code: one of `CODES`, for example `"E103"`.
+        where: file, row, clip index or field the error is about.
+        what: what was observed there.
+        fix: what the user can do about it.
+    """
+
+    def __init__(self, code: str, where: str, what: str, fix: str) -> None:
+        self.code, self.where, self.what, self.fix = code, where, what, fix
+        super().__init__(f"[AST-{code}] {where}: {what}. Fix: {fix if fix.endswith('?') else fix + '.'}")
+
+    def __reduce__(self) -> tuple:
+        # Exceptions cross process borders (data loader workers); the default would call __init__ with one argument.
+        return type(self), (self.code, self.where, self.what, self.fix)
+
+
+class AstInputError(AstHfError, ValueError):
+    """A waveform, an array or an argument of a call."""
+
+
+class AstDataError(AstHfError, ValueError):
+    """A file, a row or a label of a data set."""
+
+
+class AstConfigError(AstHfError, ValueError):
+    """A field of a configuration, a recipe or a checkpoint."""
+
+
+class AstRunError(AstHfError, RuntimeError):
+    """A training run that cannot go on without doing harm."""
+
+
+class AstHfWarning(UserWarning):
+    """Something a careful user would want to know; the result is still well defined."""
+
+
+#: code -> (class, what the code stands for). The numbers are stable: scripts may match on them.
+CODES: dict[str, tuple[type[AstHfError], str]] = {
+    "E101": (AstInputError, "empty clip"),
+    "E102": (AstInputError, "wrong type of input"),
+    "E103": (AstInputError, "clip shorter than one analysis frame"),
+    "E104": (AstInputError, "not finite, or far outside any audio range"),
+    "E106": (AstInputError, "ambiguous or impossible shape"),
+    "E107": (AstInputError, "sampling rate missing or wrong"),
+    "E108": (AstInputError, "unknown or impossible argument"),
+    "E201": (AstDataError, "not an audio file"),
+    "E202": (AstDataError, "truncated audio"),
+    "E203": (AstDataError, "corrupt audio stream"),
+    "E204": (AstDataError, "impossible audio header"),
+    "E205": (AstDataError, "audio format not supported"),
+    "E206": (AstDataError, "path problem"),
+    "E207": (AstDataError, "audio over the size limit"),
+    "E208": (AstDataError, "label or column problem"),
+    "E209": (AstDataError, "empty set, or too few classes"),
+    "E301": (AstConfigError, "feature extractor field"),
+    "E302": (AstConfigError, "model configuration field"),
+    "E303": (AstConfigError, "label map"),
+    "E304": (AstInputError, "input does not fit the model"),
+    "E305": (AstConfigError, "missing, extra or misshapen weights"),
+    "E306": (AstConfigError, "broken or incomplete checkpoint"),
+    "E307": (AstConfigError, "recipe field"),
+    "E501": (AstRunError, "loss is not finite"),
+    "E703": (AstInputError, "URL refused"),
+}
+
+#: code -> what the warning stands for.
+WARNINGS: dict[str, str] = {
+    "W201": "clip truncated to the model's length",
+    "W202": "louder than audio should be",
+    "W203": "silent clip",
+    "W301": "patches leave gaps",
+    "W302": "unknown field kept from a file",
+    "W303": "classifier re-initialised",
+}
+
+
+def error(code: str, *, where: str, what: str, fix: str) -> AstHfError:
+    """Build the error of `code` (see `CODES`), to be raised by the caller."""
+    return CODES[code][0](code, where, what, fix)
+
+
+def warning_text(code: str, *, where: str, what: str) -> str:
+    """One line for `warnings.warn(..., AstHfWarning)`."""
+    assert code in WARNINGS, code
+    return f"[AST-{code}] {where}: {what}."
+
+
+def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The choice that `name` is most likely a misspelling of, if any is near."""
+    return next(iter(difflib.get_close_matches(str(name), sorted(choices), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: object, choices: Iterable[str]) -> str:
+    """`"did you mean 'max_length'?"`, or all the known names when nothing is near."""
+    near = nearest(name, choices)
+    return f"did you mean {near!r}?" if near else "use one of " + ", ".join(sorted(choices))

@@ -1,0 +1,373 @@
+"""Waveforms in, normalised log-mel `input_values` out: batches of any kind, on any device."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BatchFeature, SequenceFeatureExtractor
+
+from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_waveform
+from .errors import AstHfWarning, did_you_mean, error, nearest, warning_text
+from .log_mel import frame_lengths, log_mel, num_frames, num_samples
+
+#: Above this peak float32's power spectrum may overflow: (400 samples x 2 x 1e12)^2 x a filter's width is near 1e31,
+#: float32 ends at 3e38. Audio in [-1, 1] never comes near; W202 warns from 8 on.
+MAX_PEAK, LOUD_PEAK = 1e12, 8.0
+
+#: Mean and standard deviation of AudioSet's log-mel values (the original's `egs/audioset/run.sh`).
+AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
+
+PADDING_CHOICES = ("max_length", "longest", True, "do_not_pad", False)
+CHANNEL_CHOICES = (None, "batch", "first", "last")
+
+
+def _whole(low: int, high: float = math.inf) -> tuple[Any, str]:
+    def test(value: Any) -> bool:
+        return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= value <= high
+
+    return test, f"a whole number of at least {low}" + (f" and at most {high:g}" if high < math.inf else "")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_BOOLEAN = (lambda value: isinstance(value, bool), "True or False")
+
+#: field -> (test, what it has to be).
+FIELD_RULES: dict[str, tuple[Any, str]] = {
+    "feature_size": (lambda value: value == 1, "1, the only value published files hold"),
+    "sampling_rate": _whole(MIN_RATE, MAX_RATE),
+    "num_mel_bins": _whole(1, 512),
+    "max_length": _whole(1),
+    "padding_value": (lambda value: value == 0.0, "0.0: padding is raw 0.0 before normalisation, as in training"),
+    "padding_side": (lambda value: value == "right", "'right'"),
+    "do_normalize": _BOOLEAN,
+    "mean": (_finite, "a finite number"),
+    "std": (lambda value: _finite(value) and value > 0.0, "a number above 0"),
+    "return_attention_mask": _BOOLEAN,
+    "strict": _BOOLEAN,
+}
+
+#: What files written by transformers may carry beside the fields.
+_FILE_KEYS = frozenset({"feature_extractor_type", "processor_class", "image_processor_type", "auto_map"})
+
+
+class ASTFeatureExtractor(SequenceFeatureExtractor):
+    """Turns waveforms into the normalised log-mel spectrograms that an AST reads.
+
+    Kaldi log-mel (see `ast_hf.log_mel`), padded with raw 0.0 or cut to `max_length` frames, and then normalised as
+    `(x - mean) / (2 * std)`, in this order because published weights were trained so: a padded frame has the value
+    `-mean / (2 * std)`, +0.467 for AudioSet, not the value of silence (the original's `dataloader.py`). Files have the
+    format of transformers' `ASTFeatureExtractor`, in both directions.
+
+    Args:
+        feature_size: always 1; kept for the file format.
+        sampling_rate: rate in Hz that waveforms must have. Frames are 25 ms every 10 ms at any rate.
+        num_mel_bins: mel filters between 20 Hz and half the sampling rate.
+        max_length: frames of the output when padding to `"max_length"`, and where longer clips are cut.
+        padding_value: always 0.0.
+        do_normalize: whether to apply mean and std.
+        mean: mean of the raw log-mel values over the training data.
+        std: standard deviation of the same.
+        return_attention_mask: whether calls return `attention_mask` by default.
+        strict: whether calls without `sampling_rate` are an error (E107) or only a warning. Not saved.
+
+    Raises:
+        AstConfigError: E301, naming the field, for impossible values and unknown names.
+    """
+
+    model_input_names = ["input_values", "attention_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 1,
+        sampling_rate: int = 16_000,
+        num_mel_bins: int = 128,
+        max_length: int = 1024,
+        padding_value: float = 0.0,
+        do_normalize: bool = True,
+        mean: float = AUDIOSET_MEAN,
+        std: float = AUDIOSET_STD,
+        return_attention_mask: bool = False,
+        strict: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        for name in kwargs:
+            if name not in _FILE_KEYS | {"padding_side"} and not name.startswith("_"):
+                fix = did_you_mean(name, FIELD_RULES)
+                raise error("E301", where=f"ASTFeatureExtractor.{name}", what="is no field", fix=fix)
+        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        self.num_mel_bins = num_mel_bins
+        self.max_length = max_length
+        self.do_normalize = do_normalize
+        self.mean = mean
+        self.std = std
+        self.return_attention_mask = return_attention_mask
+        self.strict = strict
+        self.validate()
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a preprocessor file's content, with `kwargs` replacing its fields.
+
+        Fields of other tools are left out; one that looks misspelt is an error (E301), since the default that would
+        silently stand in for it changes every score.
+        """
+        own = set(FIELD_RULES) | _FILE_KEYS
+        known = {name: value for name, value in feature_extractor_dict.items() if name in own or name[0] == "_"}
+        for name in feature_extractor_dict.keys() - known.keys():
+            _reject_misspelt(name, f"preprocessor_config.json: {name}")
+        for name in kwargs.keys() - own:  # the others are transformers' own (code_revision, ...)
+            _reject_misspelt(name, f"ASTFeatureExtractor.{name}")
+        loaded = super().from_dict(known, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).validate()
+        return loaded
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as written to `preprocessor_config.json`."""
+        return {name: value for name, value in super().to_dict().items() if name != "strict"}
+
+    def validate(self) -> None:
+        """Raise E301 naming the first impossible field. Run at construction, loading and before each call."""
+        for field, (test, requirement) in FIELD_RULES.items():
+            value = getattr(self, field)
+            if not test(value):
+                what = f"{value!r} has to be {requirement}"
+                raise error("E301", where=f"ASTFeatureExtractor.{field}", what=what, fix=f"set {field} to that")
+        _, _, fft_length = frame_lengths(self.sampling_rate)
+        if self.num_mel_bins > fft_length // 2:
+            what = f"{self.num_mel_bins} filters over {fft_length // 2} frequencies: most would be empty"
+            raise error("E301", where="ASTFeatureExtractor.num_mel_bins", what=what, fix="use 128 or fewer")
+
+    def __call__(
+        self,
+        raw_speech: Any,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+        *,
+        padding: bool | str = "max_length",
+        max_length: int | None = None,
+        truncation: bool | None = None,
+        return_attention_mask: bool | None = None,
+        do_normalize: bool | None = None,
+        channels: str | None = None,
+        input_is_spectrogram: bool = False,
+        device: str | torch.device | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Extract features of one clip or a batch; the result always has a batch dimension.
+
+        Args:
+            raw_speech: one clip (1-D array, tensor or list of floats) or several (list of clips of any lengths, or a
+                2-D array, see `channels`). float16/32/64 in [-1, 1], or int16, int32, uint8 at full scale, which are
+                scaled exactly. Nothing is modified.
+            sampling_rate: rate of the clips in Hz; has to be the extractor's own.
+            return_tensors: `"pt"`, `"np"`, or None for a list of arrays.
+            padding: `"max_length"` (default), `"longest"`/True, or `"do_not_pad"`/False.
+            max_length: frames to pad and cut to instead of the extractor's own.
+            truncation: cut clips longer than `max_length` frames. True cuts silently, False keeps them whole, and None
+                (default) cuts and warns with the seconds that are lost (W201).
+            return_attention_mask: also return `attention_mask`, int64 `(batch, frames)`, 1 on real frames.
+            do_normalize: apply mean and std, or return raw log-mel values.
+            channels: how to read one 2-D array of up to 8 rows or columns, which could be stereo or a batch:
+                `"batch"` (rows are clips), `"first"` (channels, time) or `"last"` (time, channels), mixed by the mean.
+            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)` already.
+            device: where to compute and return `"pt"` features; None for where the clips are.
+
+        Returns:
+            BatchFeature with `input_values`, float32 `(batch, frames, num_mel_bins)`, roughly in [-1.3, 1.3].
+
+        Raises:
+            AstInputError: E101-E108; the message names the clip by its index in the batch.
+        """
+        if kwargs:
+            name = next(iter(kwargs))
+            known = [*FIELD_RULES, "padding", "truncation", "return_tensors", "device", "channels"]
+            raise _argument_error(name, "is no argument of this call", did_you_mean(name, known))
+        self.validate()
+        self._check_rate(sampling_rate, input_is_spectrogram)
+        limit = self.max_length if max_length is None else max_length
+        _check_arguments(padding, limit, return_tensors, channels)
+        clips = _split(raw_speech, channels, spectrograms=input_is_spectrogram)
+        extract = self._read_spectrogram if input_is_spectrogram else self._extract
+        features = [
+            extract(clip, f"clip {index}", device=device, limit=None if truncation is False else limit)
+            for index, clip in enumerate(clips)
+        ]
+        if truncation is None:
+            self._warn_truncated([whole for _, whole in features], limit)
+        kept = [feature for feature, _ in features]
+        normalize = self.do_normalize if do_normalize is None else do_normalize
+        padded = self._pad([*kept], padding, limit, normalize)
+        batch = {"input_values": padded}
+        if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
+            batch["attention_mask"] = [
+                (torch.arange(len(row), device=row.device) < len(real)).long()
+                for row, real in zip(padded, kept, strict=True)
+            ]
+        return BatchFeature(_as_requested(batch, return_tensors))
+
+    def normalize(self, input_values: Any) -> Any:
+        """`(x - mean) / (2 * std)` of raw log-mel values."""
+        return (input_values - self.mean) / (2 * self.std)
+
+    def _check_rate(self, sampling_rate: Any, spectrogram: bool) -> None:
+        where = "sampling_rate"
+        if sampling_rate is None:
+            if spectrogram:
+                return
+            fix = f"pass sampling_rate={self.sampling_rate} if the clips have that rate, else resample them"
+            if self.strict:
+                raise error("E107", where=where, what="is missing, and samples alone do not tell it", fix=fix)
+            warnings.warn(f"sampling_rate is missing; {self.sampling_rate} Hz is assumed.", AstHfWarning, stacklevel=3)
+            return
+        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, (int, np.integer)):
+            what = f"{sampling_rate!r} is a {type(sampling_rate).__name__}"
+            raise error("E102", where=where, what=what, fix="pass a whole number of Hz")
+        if sampling_rate != self.sampling_rate:
+            what = f"{sampling_rate} Hz, but the model hears {self.sampling_rate} Hz"
+            fix = f"resample with ast_hf.load_audio(clip, {self.sampling_rate}, source_rate={sampling_rate})"
+            raise error("E107", where=where, what=what, fix=fix)
+
+    def _extract(
+        self, clip: Any, where: str, *, device: Any = None, limit: int | None = None
+    ) -> tuple[torch.Tensor, int]:
+        """Raw log-mel of the first `limit` frames of one clip, and how many frames the whole clip has."""
+        waveform = as_waveform(clip, where)
+        if device is not None:
+            waveform = waveform.to(device)
+        _check_level(waveform, where)
+        whole = num_frames(len(waveform), self.sampling_rate)
+        if whole == 0:
+            frame = frame_lengths(self.sampling_rate)[0]
+            fix = f"give at least {frame} samples (25 ms at {self.sampling_rate} Hz), or leave the clip out"
+            raise error("E103", where=where, what=f"too short, {len(waveform)} samples", fix=fix)
+        if limit is not None and whole > limit:
+            waveform = waveform[: num_samples(limit, self.sampling_rate)]
+        return log_mel(waveform, self.sampling_rate, self.num_mel_bins), whole
+
+    def _read_spectrogram(
+        self, clip: Any, where: str, *, device: Any = None, limit: int | None = None
+    ) -> tuple[torch.Tensor, int]:
+        feature = torch.as_tensor(clip).detach().to(device=device, dtype=torch.float32)
+        if feature.ndim != 2 or feature.shape[1] != self.num_mel_bins or not len(feature):
+            what = f"has shape {tuple(feature.shape)}"
+            raise error("E106", where=where, what=what, fix=f"give (frames, {self.num_mel_bins}) raw log-mel values")
+        if not torch.isfinite(feature).all():
+            raise error("E104", where=where, what="holds NaN or infinite values", fix="recompute the spectrogram")
+        return feature[:limit], len(feature)
+
+    def _warn_truncated(self, frames: list[int], limit: int) -> None:
+        _, hop, _ = frame_lengths(self.sampling_rate)
+        for index, count in enumerate(frames):
+            if count > limit:
+                lost = (count - limit) * hop / self.sampling_rate
+                text = f"only the first {limit} of {count} frames are used, {lost:.2f} s are not heard"
+                warnings.warn(warning_text("W201", where=f"clip {index}", what=text), AstHfWarning, stacklevel=3)
+
+    def _pad(
+        self, features: list[torch.Tensor], padding: bool | str, limit: int, normalize: bool
+    ) -> list[torch.Tensor] | torch.Tensor:
+        """Pad with raw 0.0, then normalise; one tensor `(batch, frames, mel)` unless lengths differ."""
+        lengths = [len(feature) for feature in features]
+        if padding == "max_length":
+            length = max(limit, *lengths)
+        elif padding in ("longest", True):
+            length = max(lengths)
+        elif len(set(lengths)) > 1:
+            return [self.normalize(feature) if normalize else feature for feature in features]
+        else:
+            length = lengths[0]
+        batch = features[0].new_zeros(len(features), length, self.num_mel_bins)
+        for row, feature in zip(batch, features, strict=True):
+            row[: len(feature)] = feature
+        return batch.sub_(self.mean).div_(2 * self.std) if normalize else batch
+
+
+def _reject_misspelt(name: str, where: str) -> None:
+    if near := nearest(name, FIELD_RULES, cutoff=0.7):
+        raise error("E301", where=where, what="is no field", fix=f"did you mean {near!r}?")
+
+
+def _argument_error(name: str, what: str, fix: str) -> Exception:
+    return error("E108", where=name, what=what, fix=fix)
+
+
+def _check_arguments(padding: Any, limit: Any, return_tensors: Any, channels: Any) -> None:
+    if padding not in PADDING_CHOICES:
+        fix = "use 'max_length', 'longest' or 'do_not_pad'"
+        raise _argument_error("padding", f"{getattr(padding, 'value', padding)!r} is no choice", fix)
+    test, requirement = FIELD_RULES["max_length"]
+    if not test(limit):
+        raise _argument_error("max_length", f"{limit!r} has to be {requirement}", "give a number of frames")
+    if return_tensors not in (None, "pt", "np"):
+        raise _argument_error("return_tensors", f"{return_tensors!r} is no choice", "use 'pt', 'np' or None")
+    if channels not in CHANNEL_CHOICES:
+        raise _argument_error("channels", f"{channels!r} is no choice", "use 'batch', 'first' or 'last'")
+
+
+def _split(raw: Any, channels: str | None, *, spectrograms: bool) -> Sequence[Any]:
+    """The clips of a call. A list of numbers is one clip, a list of anything else is a list of clips."""
+    clip_ndim = 2 if spectrograms else 1
+    if isinstance(raw, (list, tuple)):
+        if not raw:
+            raise error("E101", where="batch", what="holds no clips", fix="pass at least one")
+        scalar = isinstance(raw[0], (int, float, np.number)) and not isinstance(raw[0], bool)
+        return [raw] if scalar else raw
+    if not isinstance(raw, (np.ndarray, torch.Tensor)):
+        return [raw]  # refused with its type by whatever reads it
+    if raw.ndim <= clip_ndim and not (raw.ndim == 2 and not spectrograms):
+        return [raw]
+    if raw.ndim == 2:
+        return _split_rows(raw, channels)
+    if spectrograms and raw.ndim == 3:
+        return list(raw)
+    raise error("E106", where="batch", what=f"has shape {tuple(raw.shape)}", fix="pass a list of 1-D clips")
+
+
+def _split_rows(raw: Any, channels: str | None) -> Sequence[Any]:
+    if channels == "batch" or (channels is None and min(raw.shape) > MAX_CHANNELS):
+        return list(raw)
+    if channels is None:
+        what = f"an array of shape {tuple(raw.shape)} may be a batch of clips or one clip with channels"
+        fix = "pass a list of clips, or channels='batch', 'first' (channels, time) or 'last' (time, channels)"
+        raise error("E106", where="batch", what=what, fix=fix)
+    axis = 0 if channels == "first" else 1
+    rows = raw if axis == 0 else raw.T
+    waveforms = [as_waveform(row, f"channel {index}") for index, row in enumerate(rows)]
+    return [torch.stack(waveforms).mean(dim=0)]
+
+
+def _check_level(waveform: torch.Tensor, where: str) -> None:
+    """Refuse NaN, infinities and absurd peaks; warn about loud and silent clips. One pass: max carries NaN along."""
+    low, high = waveform.aminmax()
+    peak = max(-float(low), float(high))
+    if not peak <= MAX_PEAK:
+        bad = ~(waveform.abs() <= MAX_PEAK)
+        what = f"{int(bad.sum())} samples are NaN, infinite or above {MAX_PEAK:g}, the first at {int(bad.nonzero()[0])}"
+        raise error("E104", where=where, what=what, fix="repair or drop the clip; samples belong in [-1, 1]")
+    if peak > LOUD_PEAK:
+        text = f"peaks at {peak:g}; samples in [-1, 1] are expected, this looks unscaled"
+        warnings.warn(warning_text("W202", where=where, what=text), AstHfWarning, stacklevel=5)
+    if high == low:
+        text = "has no signal, every sample is the same"
+        warnings.warn(warning_text("W203", where=where, what=text), AstHfWarning, stacklevel=5)
+
+
+def _as_requested(batch: dict[str, Any], return_tensors: str | None) -> dict[str, Any]:
+    """Torch tensors as they are, or numpy arrays stacked (`"np"`) or one per clip (None)."""
+    if return_tensors is not None and isinstance(batch["input_values"], list):
+        fix = "pad to 'longest', or leave return_tensors out to get a list"
+        raise _argument_error("padding", "False leaves clips of different lengths, which make no tensor", fix)
+    stack: dict[str, Any] = {
+        "pt": lambda rows: rows if isinstance(rows, torch.Tensor) else torch.stack(rows),
+        "np": lambda rows: (rows if isinstance(rows, torch.Tensor) else torch.stack(rows)).cpu().numpy(),
+        None: lambda rows: [row.cpu().numpy() for row in rows],
+    }
+    return {name: stack[return_tensors](rows) for name, rows in batch.items()}

@@ -1,0 +1,94 @@
+"""`pipeline("audio-classification")` for AST: files, bytes, arrays and dicts, any rate, mono or stereo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers.pipelines.audio_classification import AudioClassificationPipeline
+
+from .audio import load_audio
+from .configuration_ast import ASTConfig
+from .errors import did_you_mean, error
+from .feature_extraction_ast import ASTFeatureExtractor
+from .modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
+
+_PARAMETERS = ("top_k", "function_to_apply", "sampling_rate")
+#: Fields that the extractor's and the model's files have to agree on.
+_SHARED_FIELDS = ("max_length", "num_mel_bins")
+
+
+class ASTAudioClassificationPipeline(AudioClassificationPipeline):
+    """Classify audio with an AST checkpoint.
+
+    What stock's pipeline does, and also: files and bytes without ffmpeg, any sampling rate and channel count without
+    torchaudio, `pathlib` paths, what `datasets` stores, and errors that name the file. For a model that is not one of
+    ours, constructing this class gives transformers' own pipeline, unchanged.
+
+    Call it with one input or a list (see `ast_hf.load_audio` for what an input may be), and optionally `top_k` (None
+    for all labels), `function_to_apply` ("softmax", "sigmoid" or "none"), `sampling_rate` (of bare arrays, in Hz) and
+    `batch_size`. It returns a list of `{"score", "label"}` for each input, best first.
+
+    Raises:
+        AstInputError: E304 when extractor and model do not fit, E108 for unknown arguments, and what reading raises.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        model = kwargs.get("model", args[0] if args else None)
+        if isinstance(model, ASTPreTrainedModel):
+            return super().__new__(cls)
+        if isinstance(getattr(model, "config", None), ASTConfig) and hasattr(model, "audio_spectrogram_transformer"):
+            # transformers swallowed why our class refused the checkpoint, and loaded its own: raise that reason.
+            ASTForAudioClassification.from_pretrained(model.name_or_path)
+        return AudioClassificationPipeline(*args, **kwargs)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        extractor = self.feature_extractor
+        for field in _SHARED_FIELDS:
+            heard, expected = getattr(extractor, field, None), getattr(self.model.config, field)
+            if isinstance(extractor, ASTFeatureExtractor) and heard != expected:
+                source = self.model.name_or_path or "the model"
+                what = f"{heard} in preprocessor_config.json, but {expected} in config.json of {source}"
+                fix = "make the two files agree on what the weights were trained with"
+                raise error("E304", where=field, what=what, fix=fix)
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Classify one input or a list of inputs; see the class."""
+        if isinstance(inputs, (list, tuple)) and len(inputs) == 0:
+            raise error("E101", where="inputs", what="is an empty list", fix="pass at least one file or array")
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, top_k: int | None = None, sampling_rate: int | None = None, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in _PARAMETERS:
+                raise error("E108", where=name, what="is no argument here", fix=did_you_mean(name, _PARAMETERS))
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise error("E108", where="top_k", what=f"{top_k!r} selects nothing", fix="use 1 or more, or None for all")
+        _, forward, postprocess = super()._sanitize_parameters(top_k=top_k, **kwargs)
+        return {} if sampling_rate is None else {"sampling_rate": sampling_rate}, forward, postprocess
+
+    def preprocess(self, inputs: Any, sampling_rate: int | None = None) -> Any:
+        """One input as model-ready features."""
+        rate = self.feature_extractor.sampling_rate
+        waveform = load_audio(inputs, rate, source_rate=sampling_rate)
+        features = self._extract(waveform, rate, _name(inputs))
+        return features.to(dtype=self.dtype) if self.dtype is not None else features
+
+    def _extract(self, waveform: np.ndarray, rate: int, name: str) -> Any:
+        try:
+            return self.feature_extractor(waveform, sampling_rate=rate, return_tensors="pt")
+        except Exception as problem:
+            code = getattr(problem, "code", None)
+            if code is None:
+                raise
+            # The extractor knows its batch position, which here is always 0; the caller knows the file.
+            raise error(code, where=name, what=problem.what, fix=problem.fix) from None  # type: ignore[attr-defined]
+
+
+def _name(inputs: Any) -> str:
+    if isinstance(inputs, (str, Path)):
+        return repr(str(inputs))
+    path = inputs.get("path") if isinstance(inputs, dict) else None
+    return repr(str(path)) if path else f"audio ({type(inputs).__name__})"
