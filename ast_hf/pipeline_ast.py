@@ -38,9 +38,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         model = kwargs.get("model", args[0] if args else None)
         if isinstance(model, ASTPreTrainedModel):
             return super().__new__(cls)
-        if isinstance(getattr(model, "config", None), ASTConfig) and hasattr(model, "audio_spectrogram_transformer"):
-            # transformers swallowed why our class refused the checkpoint, and loaded its own: raise that reason.
-            ASTForAudioClassification.from_pretrained(model.name_or_path)
+        _raise_swallowed_refusal(model)
         return AudioClassificationPipeline(*args, **kwargs)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -85,6 +83,20 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
                 raise
             # The extractor knows its batch position, which here is always 0; the caller knows the file.
             raise error(code, where=name, what=problem.what, fix=problem.fix) from None  # type: ignore[attr-defined]
+
+
+def _raise_swallowed_refusal(model: Any) -> None:
+    """When our class refuses a checkpoint, transformers drops the reason and tries its own class: find the reason.
+
+    A stock AST that was built on purpose passes, at the price of one load.
+    """
+    config = getattr(model, "config", None)
+    if getattr(config, "model_type", None) != ASTConfig.model_type or not config.name_or_path:
+        return
+    try:
+        ASTForAudioClassification.from_pretrained(config.name_or_path)
+    except OSError:
+        return  # a model that is not on disk (any more) was not loaded from there just now
 
 
 def _name(inputs: Any) -> str:

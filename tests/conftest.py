@@ -1,0 +1,86 @@
+"""Shared fixtures: no network, tiny checkpoints of our own, and a way to run code in a fresh process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+# Before huggingface_hub is imported: whatever tries to reach the Hub fails at once instead of waiting.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+INSTRUMENTS = ROOT / "examples" / "data" / "instruments"
+
+#: A model small enough for any test: 2 layers, 24 wide, 3 x 7 patches of a 64-frame, 32-bin spectrogram.
+TINY = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 48,
+    "patch_size": 16,
+    "frequency_stride": 8,
+    "time_stride": 8,
+    "num_mel_bins": 32,
+    "max_length": 64,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that leaves this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if self.family in (socket.AF_INET, socket.AF_INET6) and host not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"tests are offline, refused to connect to {address!r}")
+        return connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def tone() -> np.ndarray:
+    """One second of a 440 Hz tone with a little noise, 16 kHz, float32."""
+    time = np.arange(16_000) / 16_000
+    noise = np.random.default_rng(0).standard_normal(16_000)
+    return (0.3 * np.sin(2 * np.pi * 440 * time) + 0.01 * noise).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny three-label model and its feature extractor, as `save_pretrained` writes it. Read only."""
+    import torch
+
+    from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny")
+    config = ASTConfig(**TINY, id2label={0: "cat", 1: "dog", 2: "owl"}, problem_type="single_label_classification")
+    ASTForAudioClassification(config).save_pretrained(folder)
+    ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(folder)
+    return folder
+
+
+def run_fresh(code: str, *, env: dict[str, str] | None = None, timeout: float = 120) -> str:
+    """Run Python code in a new process, outside the checkout, and return what it printed; fails with its stderr."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        cwd="/",
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
