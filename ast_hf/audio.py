@@ -136,7 +136,9 @@ def _tensor_of(clip: Any, where: str) -> torch.Tensor:
     import torch
 
     kind = type(clip).__name__
-    wrong = error("E102", where=where, what=f"is a {kind}", fix="pass samples; `ast_hf.load_audio` reads files and dicts")
+    wrong = error(
+        "E102", where=where, what=f"is a {kind}", fix="pass samples; `ast_hf.load_audio` reads files and dicts"
+    )
     if isinstance(clip, (str, bytes, PathLike, Mapping)) or clip is None or np.isscalar(clip):
         raise wrong
     try:

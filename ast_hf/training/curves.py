@@ -1,0 +1,55 @@
+"""The run in one picture: loss over epochs, and the result beside what it has to beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .finetune import Report
+
+
+def draw_curves(history: list[dict[str, Any]], report: Report, path: Path) -> None:
+    """Write a PNG with the loss per epoch and a bar per evaluation split, model beside baseline and chance.
+
+    Args:
+        history: the Trainer's `state.log_history`.
+        report: what the run measured.
+        path: the picture's file.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
+
+    figure = Figure(figsize=(11, 4), layout="constrained", dpi=120)
+    left, right = figure.subplots(1, 2)
+    _draw_loss(left, history)
+    _draw_results(right, report)
+    figure.savefig(path)
+
+
+def _draw_loss(axes: Axes, history: list[dict[str, Any]]) -> None:
+    for key, label in (("loss", "training loss"), ("eval_loss", "validation loss")):
+        points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label)
+    axes.set(xlabel="epoch", ylabel="loss", title="Learning")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend()
+
+
+def _draw_results(axes: Axes, report: Report) -> None:
+    names = list(report.results)
+    series = {"AST": [report.results[name][report.metric] for name in names]}
+    if report.baseline:
+        series["logistic regression"] = [report.baseline[name] for name in names]
+    width = 0.8 / len(series)
+    for number, (label, values) in enumerate(series.items()):
+        bars = axes.bar([position + number * width for position in range(len(names))], values, width, label=label)
+        axes.bar_label(bars, fmt="%.3f")
+    axes.set_xticks([position + width * (len(series) - 1) / 2 for position in range(len(names))], names)
+    axes.set(ylim=(0, 1.08), ylabel=report.metric, title="Result")
+    if report.chance:
+        axes.axhline(report.chance, linestyle=":", color="grey", label="chance")
+    axes.legend()

@@ -1,0 +1,251 @@
+"""A recipe from start to end: data -> model -> training -> evaluation -> a folder that loads anywhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, DatasetDict
+from transformers import TrainingArguments, set_seed
+
+from ..configuration_ast import ASTConfig
+from ..errors import error
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..modeling_ast import ASTForAudioClassification
+from .baseline import baseline_accuracy
+from .data import check_splits, hold_out, is_multi_label, label_counts, label_names, load_audio_dataset
+from .inputs import ClipInputs
+from .metrics import MAIN_METRIC, metrics_for
+from .recipe import Recipe
+from .statistics import measure_statistics
+from .trainer import ASTTrainer
+
+#: What a run uses where its recipe says nothing. `remove_unused_columns` and `label_names` are what ClipInputs needs.
+_TRAINING_DEFAULTS = {
+    "report_to": "none",
+    "logging_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.1,
+    "remove_unused_columns": False,
+    "label_names": ["labels"],
+    "logging_nan_inf_filter": False,
+    "dataloader_pin_memory": torch.cuda.is_available(),
+}
+_VERSIONS = ("ast_hf", "torch", "transformers", "datasets", "soundfile", "numpy")
+
+
+@dataclass
+class Run:
+    """A prepared run: call `trainer.train()`, or hand it to `finish`."""
+
+    recipe: Recipe
+    trainer: ASTTrainer
+    train: ClipInputs
+    evaluation: dict[str, ClipInputs]
+
+
+@dataclass
+class Report:
+    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric."""
+
+    recipe: Recipe
+    folder: Path
+    config: ASTConfig
+    extractor: ASTFeatureExtractor
+    metric: str
+    results: dict[str, dict[str, float]]
+    baseline: dict[str, float]
+    chance: float | None
+    clips: dict[str, int]
+    training_clips: int
+    parameters: int
+    epochs: float
+    seconds: float
+    hardware: str
+    picture: str = "curves.png"
+    versions: dict[str, str] = field(
+        default_factory=lambda: {name: importlib.metadata.version(name) for name in _VERSIONS}
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for results.json."""
+        names = ("metric", "results", "baseline", "chance", "clips", "training_clips", "parameters", "epochs")
+        plain = {name: getattr(self, name) for name in (*names, "seconds", "hardware", "versions")}
+        return {**plain, "recipe": self.recipe.to_dict()}
+
+
+def finetune(
+    recipe: Recipe,
+    output_dir: str | Path,
+    *,
+    resume_from_checkpoint: str | bool | None = None,
+    push_to_hub: bool = False,
+    hub_model_id: str | None = None,
+) -> Report:
+    """Train, evaluate and save by a recipe.
+
+    Args:
+        recipe: what to do.
+        output_dir: folder of the result; training checkpoints go into `checkpoint-N` inside it.
+        resume_from_checkpoint: a checkpoint folder to go on from, or True for the newest one in `output_dir`.
+        push_to_hub: publish the finished folder on the Hub.
+        hub_model_id: its name there, `user/name`; the folder's name under your account when None.
+
+    Returns:
+        The report; the folder holds the model, the feature extractor, README.md (card), curves.png, results.json and
+        recipe.yaml.
+
+    Raises:
+        AstHfError: for anything wrong with the recipe, the data or the base, before the first training step; E501 when
+            the loss stops being finite.
+    """
+    run = prepare(recipe, output_dir, push_to_hub=push_to_hub, hub_model_id=hub_model_id)
+    run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
+    report = finish(run)
+    if push_to_hub:
+        run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+    return report
+
+
+def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
+    """Read the data, build the model and the Trainer; nothing is trained yet."""
+    arguments = TrainingArguments(str(output_dir), **{**_TRAINING_DEFAULTS, **recipe.training, **hub})
+    set_seed(arguments.seed)
+    train, validation, evaluation = _read_splits(recipe, arguments.seed)
+    extractor = _build_extractor(recipe)
+    augmented = ClipInputs(
+        train, extractor, augmentation=recipe.augmentation, seed=arguments.seed, cache=recipe.data.cache
+    )
+    evaluated = {name: ClipInputs(split, extractor, cache=recipe.data.cache) for name, split in evaluation.items()}
+    extractor.mean, extractor.std = _statistics(recipe, augmented)
+    model = _build_model(recipe, train)
+    trainer = ASTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=augmented,
+        eval_dataset=None if validation is None else ClipInputs(validation, extractor, cache=recipe.data.cache),
+        processing_class=extractor,
+        compute_metrics=metrics_for(model.config.problem_type),
+        averaging_decay=recipe.averaging_decay,
+    )
+    return Run(recipe, trainer, augmented, evaluated)
+
+
+def finish(run: Run) -> Report:
+    """Evaluate a trained run on its evaluation splits, and write everything that belongs beside the weights."""
+    from .curves import draw_curves
+    from .model_card import write_card
+
+    trainer, folder = run.trainer, Path(run.trainer.args.output_dir)
+    history = list(trainer.state.log_history)
+    metric = MAIN_METRIC[trainer.model.config.problem_type]
+    results = {name: _evaluate(trainer, inputs, metric) for name, inputs in run.evaluation.items()}
+    report = Report(
+        recipe=run.recipe,
+        folder=folder,
+        config=trainer.model.config,
+        extractor=trainer.processing_class,
+        metric=metric,
+        results=results,
+        baseline=baseline_accuracy(run.train, run.evaluation),
+        chance=_chance(run.train.split),
+        clips={name: len(inputs) for name, inputs in run.evaluation.items()},
+        training_clips=len(run.train),
+        parameters=trainer.model.num_parameters(),
+        epochs=float(trainer.state.epoch or 0),
+        seconds=next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0),
+        hardware=_hardware(trainer.args),
+    )
+    trainer.save_model(str(folder), _internal_call=True)
+    (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    draw_curves(history, report, folder / report.picture)
+    trainer.card = write_card(report, trainer.args.hub_model_id or str(folder))
+    trainer.create_model_card()
+    return report
+
+
+def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, dict[str, Dataset]]:
+    options = recipe.data
+    if not options.source:
+        raise error("E307", where="data.source", what="is not set", fix="name a folder, a table or a data set")
+    splits = load_audio_dataset(
+        options.source,
+        audio_column=options.audio_column,
+        label_column=options.label_column,
+        split_column=options.split_column,
+        label_separator=options.label_separator,
+    )
+    named = options.eval_splits
+    evaluation = [name for name in splits if name != options.train_split] if named is None else named
+    check_splits(splits, options.train_split, evaluation)
+    train, validation = splits[options.train_split], None
+    if options.validation_fraction:
+        parts: DatasetDict = hold_out(
+            train, options.validation_fraction, group_column=options.validation_group, seed=seed
+        )
+        train, validation = parts["train"], parts["validation"]
+        evaluation = evaluation or ["validation"]
+    held = {"validation": validation} if validation is not None else {}
+    return train, validation, {name: splits[name] if name in splits else held[name] for name in evaluation}
+
+
+def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
+    if recipe.model.base is not None:
+        return ASTFeatureExtractor.from_pretrained(recipe.model.base)
+    sizes = {name: recipe.model.config[name] for name in ("max_length", "num_mel_bins") if name in recipe.model.config}
+    return ASTFeatureExtractor(sampling_rate=recipe.features.sampling_rate, **sizes)
+
+
+def _statistics(recipe: Recipe, train: ClipInputs) -> tuple[float, float]:
+    mean, std = recipe.features.mean, recipe.features.std
+    if mean is None or std is None:
+        measured_mean, measured_std = measure_statistics(train)
+        return measured_mean if mean is None else mean, measured_std if std is None else std
+    return mean, std
+
+
+def _build_model(recipe: Recipe, train: Dataset) -> ASTForAudioClassification:
+    names = label_names(train)
+    labels = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": "multi_label_classification" if is_multi_label(train) else "single_label_classification",
+    }
+    if recipe.model.base is None:
+        return ASTForAudioClassification(ASTConfig(**{**recipe.model.config, **labels}))
+    if recipe.model.config:
+        what = f"sets {', '.join(recipe.model.config)}, but the base {recipe.model.base!r} brings its own"
+        raise error("E307", where="model.config", what=what, fix="leave model.config empty when there is a base")
+    return ASTForAudioClassification.from_pretrained(recipe.model.base, num_labels=len(names), **labels)
+
+
+def _evaluate(trainer: ASTTrainer, inputs: ClipInputs, metric: str) -> dict[str, float]:
+    values = trainer.evaluate(inputs)
+    return {metric: values[f"eval_{metric}"], "loss": values["eval_loss"]}
+
+
+def _chance(train: Dataset) -> float | None:
+    """Accuracy of always answering with the most frequent class of the training clips, on the training clips."""
+    return None if is_multi_label(train) else max(label_counts(train).values()) / len(train)
+
+
+def _hardware(arguments: TrainingArguments) -> str:
+    if arguments.device.type == "cuda":
+        return torch.cuda.get_device_name(arguments.device)
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+
+
+def elapsed(start: float) -> str:
+    """Minutes and seconds since `start` (of `time.monotonic`)."""
+    seconds = round(time.monotonic() - start)
+    return f"{seconds // 60} min {seconds % 60:02d} s"

@@ -1,0 +1,146 @@
+"""Clip number -> model input: decode, augment, extract, mask, normalise, mix labels. The same clip in the same epoch
+always gives the same input, whatever was drawn before it: every random choice is keyed by (seed, epoch, clip).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from ..audio import load_audio
+from ..errors import AstHfError, error
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..log_mel import num_frames, num_samples
+from .augmentation import Augmentation
+from .data import is_multi_label, label_names
+
+
+class ClipInputs(torch.utils.data.Dataset):
+    """A split as model inputs.
+
+    Args:
+        split: one split of `load_audio_dataset`.
+        extractor: turns waveforms into features; its `max_length` is the input length.
+        augmentation: how training clips vary; None for evaluation, which never augments.
+        seed: first part of the key of every random choice.
+        cache: keep decoded waveforms in memory (4 bytes a sample: 64 kB for each second at 16 kHz).
+
+    An item is keyed by `epoch * len(self) + clip` and is a dict of `input_values` `(frames, num_mel_bins)`, `labels`
+    (a class index, or a float vector `(num_labels,)` of tags or mixed probabilities) and `row` (the clip's number).
+    """
+
+    def __init__(
+        self,
+        split: Dataset,
+        extractor: ASTFeatureExtractor,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        cache: bool = True,
+    ) -> None:
+        self.split, self.extractor, self.augmentation = split, extractor, augmentation
+        self.seed, self.num_labels = seed, len(label_names(split))
+        self._labels = split["labels" if is_multi_label(split) else "label"]
+        self._cache: dict[int, np.ndarray] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        epoch, clip = divmod(int(key), len(self))
+        if self.augmentation is None:
+            raw, label = self._raw(self.waveform(clip)), self._label(clip)
+        else:
+            raw, label = self._augmented(epoch, clip, self.augmentation)
+        return {"input_values": self.extractor.normalize(raw), "labels": label, "row": torch.tensor(clip)}
+
+    def waveform(self, clip: int) -> np.ndarray:
+        """Decoded samples of a clip at the extractor's rate, float32 `(time,)`; errors name the row and file."""
+        if self._cache is not None and clip in self._cache:
+            return self._cache[clip]
+        try:
+            waveform = load_audio(self.split[clip]["audio"], self.extractor.sampling_rate)
+            if not num_frames(len(waveform), self.extractor.sampling_rate):
+                fix = "remove it, or record at least 25 ms"
+                raise error("E103", where="clip", what=f"too short, {len(waveform)} samples", fix=fix)
+        except AstHfError as problem:
+            path = self.split[clip]["audio"].get("path") or "embedded audio"
+            raise error(problem.code, where=f"row {clip}, {path!r}", what=problem.what, fix=problem.fix) from problem
+        if self._cache is not None:
+            self._cache[clip] = waveform
+        return waveform
+
+    def _augmented(self, epoch: int, clip: int, augmentation: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:
+        random = keyed_random(self.seed, epoch, clip)
+        rate, limit = self.extractor.sampling_rate, num_samples(self.extractor.max_length, self.extractor.sampling_rate)
+        waveform = augmentation.vary_waveform(self.waveform(clip), rate, limit, random)
+        label: torch.Tensor = self._label(clip)
+        if augmentation.softens_labels:
+            label = self._vector(clip)
+        if random.random() < augmentation.mixup_probability:
+            partner = int(random.integers(len(self)))
+            other = augmentation.vary_waveform(self.waveform(partner), rate, limit, random)
+            share = float(random.beta(augmentation.mixup_alpha, augmentation.mixup_alpha))
+            waveform = mix(waveform, other, share)
+            label = share * label + (1 - share) * self._vector(partner)
+        if augmentation.label_smoothing and not is_multi_label(self.split):
+            label = label * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / self.num_labels
+        frames = num_frames(len(waveform), rate)
+        return augmentation.vary_spectrogram(self._raw(waveform), frames, random), label
+
+    def _raw(self, waveform: np.ndarray) -> torch.Tensor:
+        """Raw log-mel, padded with 0.0 to the model's length, not normalised."""
+        features = self.extractor(
+            waveform, self.extractor.sampling_rate, return_tensors="pt", do_normalize=False, truncation=True
+        )
+        return features["input_values"][0]
+
+    def _label(self, clip: int) -> torch.Tensor:
+        return self._vector(clip) if is_multi_label(self.split) else torch.tensor(self._labels[clip])
+
+    def _vector(self, clip: int) -> torch.Tensor:
+        vector = torch.zeros(self.num_labels)
+        vector[self._labels[clip]] = 1.0
+        return vector
+
+
+def mix(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """`share * first + (1 - share) * second`, the shorter one followed by silence (the original's `dataloader.py`
+    cuts the second clip to the first's length; here nothing that the labels name is cut off).
+    """
+    mixed = np.zeros(max(len(first), len(second)), np.float32)
+    mixed[: len(first)] = share * first
+    mixed[: len(second)] += (1 - share) * second
+    return mixed
+
+
+def keyed_random(seed: int, epoch: int, clip: int) -> np.random.Generator:
+    """A generator that depends on nothing but its key, so that a resumed run draws what an unbroken one would."""
+    return np.random.Generator(np.random.Philox(key=[seed, (epoch << 32) | clip]))
+
+
+class EpochSampler(torch.utils.data.Sampler):
+    """Every clip once per epoch, in an order keyed by (seed, epoch); yields keys for `ClipInputs`."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        order = keyed_random(self.seed, self.epoch, 2**32 - 1).permutation(self.length)
+        return iter((self.epoch * self.length + order).tolist())
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch: every field stacked."""
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}

@@ -1,0 +1,137 @@
+"""A run's own numbers as the model card (README.md) of its checkpoint. What is not known is left out."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+if TYPE_CHECKING:
+    from .finetune import Report
+
+#: Most labels listed by name in a card.
+_MAX_LABELS = 50
+
+_BODY = """\
+# {name}
+
+An [Audio Spectrogram Transformer](https://arxiv.org/abs/2104.01778) for {task}, trained with `ast_hf` {start}.
+
+## Use
+
+```python
+import ast_hf  # optional: reads files of any format and rate without ffmpeg
+from transformers import pipeline
+
+classifier = pipeline("audio-classification", model="{model_id}")
+print(classifier("clip.wav"))
+```
+
+The checkpoint is a plain AST checkpoint: it also loads in transformers without `ast_hf`.
+
+## Input
+
+Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, {bins} mel bins) are heard. Raw log-mel \
+values are normalised as (x - {mean:.4f}) / (2 * {std:.4f}).
+
+## Results
+
+{table}
+
+{clips}
+
+![Loss per epoch and results]({picture})
+
+## Labels
+
+{labels}
+
+## Training
+
+{training_clips} clips, {epochs:g} epochs, {minutes:.1f} minutes on {hardware}, {parameters:,} parameters.
+
+```yaml
+{recipe}```
+
+## Versions
+
+{versions}
+"""
+
+
+def write_card(report: Report, model_id: str) -> ModelCard:
+    """The card of a finished run; `model_id` is the folder or Hub name its snippet loads."""
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        base_model=report.recipe.model.base,
+        tags=["audio-spectrogram-transformer", "ast_hf", "generated_from_trainer"],
+        metrics=[report.metric],
+        model_name=plain(report.recipe.name),
+        eval_results=_eval_results(report),
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(report, model_id)}", ignore_metadata_errors=False)
+
+
+def plain(text: str) -> str:
+    """Text as one line without meaning to Markdown or HTML."""
+    one_line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", one_line)
+
+
+def _eval_results(report: Report) -> list[EvalResult]:
+    """The model-index entries, one per split."""
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type="audiofolder",
+            dataset_name=plain(report.recipe.name),
+            dataset_split=split,
+            metric_type=report.metric,
+            metric_value=round(values[report.metric], 4),
+        )
+        for split, values in report.results.items()
+    ]
+
+
+def _body(report: Report, model_id: str) -> str:
+    extractor, config = report.extractor, report.config
+    labels = [plain(config.id2label[index]) for index in range(config.num_labels)]
+    more = f" and {len(labels) - _MAX_LABELS} more" if len(labels) > _MAX_LABELS else ""
+    return _BODY.format(
+        name=plain(report.recipe.name),
+        task="tagging" if config.problem_type == "multi_label_classification" else "classification",
+        start=f"from `{report.recipe.model.base}`" if report.recipe.model.base else "from random weights",
+        model_id=model_id,
+        rate=extractor.sampling_rate,
+        seconds=config.max_length / 100,
+        frames=config.max_length,
+        bins=config.num_mel_bins,
+        mean=extractor.mean,
+        std=extractor.std,
+        table=results_table(report),
+        clips="Clips: " + ", ".join(f"{count} in {plain(name)}" for name, count in report.clips.items()) + ".",
+        picture=report.picture,
+        labels=", ".join(labels[:_MAX_LABELS]) + more + ".",
+        training_clips=report.training_clips,
+        epochs=report.epochs,
+        minutes=report.seconds / 60,
+        hardware=report.hardware,
+        parameters=report.parameters,
+        recipe=report.recipe.to_yaml(),
+        versions=", ".join(f"{name} {version}" for name, version in report.versions.items()) + ".",
+    )
+
+
+def results_table(report: Report) -> str:
+    """Splits as columns, methods as rows, in Markdown."""
+    splits = list(report.results)
+    rows: list[tuple[str, Any]] = [("AST (this model)", {name: report.results[name][report.metric] for name in splits})]
+    if report.baseline:
+        rows.append(("logistic regression on mean and spread of log-mel bands", report.baseline))
+    if report.chance:
+        rows.append(("most frequent class", dict.fromkeys(splits, report.chance)))
+    lines = [f"| {report.metric} | " + " | ".join(map(plain, splits)) + " |", "|---" * (len(splits) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{values[split]:.3f}" for split in splits) + " |" for name, values in rows]
+    return "\n".join(lines)

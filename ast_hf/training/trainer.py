@@ -1,0 +1,128 @@
+"""transformers' Trainer with what AST training needs: keyed sampling, weight averaging, and no step on a broken loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..errors import error
+from .averaging import AVERAGE_FILE, WeightAverage
+from .inputs import ClipInputs, EpochSampler, collate
+
+#: Parameters that weight decay leaves alone beside biases and LayerNorms: they are no weights of a product.
+_NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")
+
+
+class ASTTrainer(Trainer):
+    """Trainer for `ClipInputs`.
+
+    Args:
+        averaging_decay: decay of the weight average that evaluation and the final model use; None for none.
+        **kwargs: as for transformers' `Trainer`.
+
+    Raises:
+        AstRunError: E501 when a loss is not finite, at that step, naming the clips, before anything is saved.
+    """
+
+    def __init__(self, *, averaging_decay: float | None = None, **kwargs: Any) -> None:
+        self.average = WeightAverage(averaging_decay) if averaging_decay is not None else None
+        self.card: Any = None
+        super().__init__(data_collator=collate, **kwargs)
+        self.remove_callback(ProgressCallback)
+        if not self.args.disable_tqdm:
+            self.add_callback(LossProgress)
+        if self.average is not None:
+            self.add_callback(AverageWeights(self.average))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if isinstance(dataset, ClipInputs):
+            return EpochSampler(len(dataset), self.args.seed)
+        return super()._get_train_sampler(train_dataset)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """All weights of products; not biases, LayerNorms, special tokens and positions."""
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if not name.endswith(_NO_DECAY)]
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The model's loss; stops the run when it is not finite, since every later step and save would be spoilt."""
+        rows = inputs.pop("row", None)
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
+        if model.training and not torch.isfinite(loss):
+            what = f"loss is {float(loss)} on the clips {rows.tolist() if rows is not None else 'of this batch'}"
+            fix = "listen to those clips; lower the learning rate or train in float32 if they are sound"
+            raise error("E501", where=f"step {self.state.global_step + 1}", what=what, fix=fix)
+        return result
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate the averaged weights, when there are any."""
+        if self.average is None or not self.average.steps:
+            return super().evaluation_loop(*args, **kwargs)
+        with self.average.applied(self.model):
+            return super().evaluation_loop(*args, **kwargs)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write `self.card` as README.md; without one there is nothing measured yet, and no card is made up."""
+        if self.card is not None and self.is_world_process_zero():
+            self.card.save(Path(self.args.output_dir) / "README.md")
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save the model; the arguments as JSON, since the pickle that transformers writes holds the Hub token."""
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        text = json.dumps(self.args.to_dict(), indent=2, sort_keys=True, default=str)
+        (folder / "training_args.json").write_text(text + "\n", encoding="utf-8")
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.average is not None and self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            self.average.save(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average is None:
+            return
+        folder = Path(resume_from_checkpoint)
+        if not (folder / AVERAGE_FILE).exists():
+            what = f"has no {AVERAGE_FILE}, but the recipe averages weights"
+            raise error("E306", where=repr(str(folder)), what=what, fix="resume with the recipe the run began with")
+        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        self.average.load(folder, self.model, steps=state["global_step"])
+
+
+class AverageWeights(TrainerCallback):
+    """Feeds the average after each optimizer step, and leaves the averaged weights in the model at the end."""
+
+    def __init__(self, average: WeightAverage) -> None:
+        self.average = average
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Take the step's weights in."""
+        self.average.update(model)
+
+    def on_train_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """What is evaluated and saved from now on is the average."""
+        self.average.copy_to(model)
+
+
+class LossProgress(ProgressCallback):
+    """The Trainer's progress bar with loss and metric beside it, instead of a line of text for each."""
+
+    _SHOWN = ("loss", "eval_loss", "eval_accuracy", "eval_mAP", "learning_rate")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Show the newest numbers."""
+        if state.is_world_process_zero and self.training_bar is not None and logs:
+            shown = {name: f"{float(logs[name]):.3g}" for name in self._SHOWN if name in logs}
+            self.training_bar.set_postfix(shown)
