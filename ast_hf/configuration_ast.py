@@ -14,9 +14,9 @@ from .errors import AstHfWarning, did_you_mean, error, nearest, warning_text
 
 #: Keyword arguments that every transformers configuration takes beside its own fields.
 _COMMON_ARGUMENTS = frozenset(
-    "architectures attn_implementation chunk_size_feed_forward dtype id2label is_encoder_decoder label2id name_or_path "
-    "num_labels output_attentions output_hidden_states problem_type return_dict torch_dtype transformers_version "
-    "auto_map tie_last_hidden_states".split()
+    {"architectures", "attn_implementation", "auto_map", "chunk_size_feed_forward", "dtype", "id2label"}
+    | {"is_encoder_decoder", "label2id", "name_or_path", "num_labels", "output_attentions", "output_hidden_states"}
+    | {"problem_type", "return_dict", "tie_last_hidden_states", "torch_dtype", "transformers_version"}
 )
 
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
@@ -116,7 +116,7 @@ class ASTConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         _reject_unknown(kwargs)
         _check_label_arguments(self.id2label, kwargs.get("num_labels"))
-        if self.id2label is not None and self.label2id is None:
+        if self.id2label is not None and self.label2id is None:  # type: ignore[has-type]
             self.label2id = {label: int(index) for index, label in self.id2label.items()}
         super().__post_init__(**kwargs)
         self.validate()

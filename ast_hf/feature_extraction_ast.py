@@ -28,7 +28,7 @@ CHANNEL_CHOICES = (None, "batch", "first", "last")
 
 def _whole(low: int, high: float = math.inf) -> tuple[Any, str]:
     def test(value: Any) -> bool:
-        return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= value <= high
+        return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(low <= value <= high)
 
     return test, f"a whole number of at least {low}" + (f" and at most {high:g}" if high < math.inf else "")
 
@@ -82,7 +82,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         AstConfigError: E301, naming the field, for impossible values and unknown names.
     """
 
-    model_input_names = ["input_values", "attention_mask"]
+    model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 (read by transformers)
 
     def __init__(
         self,
@@ -365,9 +365,15 @@ def _as_requested(batch: dict[str, Any], return_tensors: str | None) -> dict[str
     if return_tensors is not None and isinstance(batch["input_values"], list):
         fix = "pad to 'longest', or leave return_tensors out to get a list"
         raise _argument_error("padding", "False leaves clips of different lengths, which make no tensor", fix)
-    stack: dict[str, Any] = {
-        "pt": lambda rows: rows if isinstance(rows, torch.Tensor) else torch.stack(rows),
-        "np": lambda rows: (rows if isinstance(rows, torch.Tensor) else torch.stack(rows)).cpu().numpy(),
-        None: lambda rows: [row.cpu().numpy() for row in rows],
-    }
-    return {name: stack[return_tensors](rows) for name, rows in batch.items()}
+    return {name: _RETURN_KINDS[return_tensors](rows) for name, rows in batch.items()}
+
+
+def _tensor(rows: Any) -> torch.Tensor:
+    return rows if isinstance(rows, torch.Tensor) else torch.stack(rows)
+
+
+_RETURN_KINDS: dict[str | None, Any] = {
+    "pt": _tensor,
+    "np": lambda rows: _tensor(rows).cpu().numpy(),
+    None: lambda rows: [row.cpu().numpy() for row in rows],
+}

@@ -50,11 +50,9 @@ def num_samples(frames: int, sampling_rate: int) -> int:
     return frame + (frames - 1) * hop
 
 
-def hertz_to_mel(frequency: float | torch.Tensor) -> float | torch.Tensor:
+def hertz_to_mel(frequency: torch.Tensor) -> torch.Tensor:
     """Kaldi's mel scale, 1127 ln(1 + f / 700)."""
-    if isinstance(frequency, torch.Tensor):
-        return 1127.0 * torch.log1p(frequency / 700.0)
-    return 1127.0 * math.log1p(frequency / 700.0)
+    return 1127.0 * torch.log1p(frequency / 700.0)
 
 
 def mel_filters(sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
@@ -63,7 +61,7 @@ def mel_filters(sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
     Triangles are evenly spaced and linear on the mel scale, from 20 Hz to half the sampling rate; their peaks are 1.
     """
     _, _, fft_length = frame_lengths(sampling_rate)
-    low, high = hertz_to_mel(MIN_FREQUENCY), hertz_to_mel(sampling_rate / 2)
+    low, high = hertz_to_mel(torch.tensor([MIN_FREQUENCY, sampling_rate / 2], dtype=torch.float64)).tolist()
     edges = torch.linspace(low, high, num_mel_bins + 2, dtype=torch.float64)
     frequencies = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * (sampling_rate / fft_length)
     mel = hertz_to_mel(frequencies)[:, None]

@@ -195,7 +195,7 @@ class ASTPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As timm 0.4.5 starts a ViT: truncated normal for linear layers, tokens and positions; torch's for the patches."""
+        """As timm 0.4.5 starts a ViT: truncated normal for linear layers, tokens, positions; torch's own for patches."""
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=std)
@@ -238,7 +238,7 @@ class ASTPreTrainedModel(PreTrainedModel):
 
 
 class ASTModel(ASTPreTrainedModel):
-    """AST without a head: hidden states of all tokens, and the mean of the two special tokens as the clip's embedding."""
+    """AST without a head: hidden states of all tokens; the mean of the special tokens as the clip's embedding."""
 
     _keys_to_ignore_on_load_unexpected = [r"^classifier\."]  # noqa: RUF012 (a head is no concern of the base model)
 

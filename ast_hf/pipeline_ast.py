@@ -91,10 +91,11 @@ def _raise_swallowed_refusal(model: Any) -> None:
     A stock AST that was built on purpose passes, at the price of one load.
     """
     config = getattr(model, "config", None)
-    if getattr(config, "model_type", None) != ASTConfig.model_type or not config.name_or_path:
+    source = getattr(config, "name_or_path", None)
+    if getattr(config, "model_type", None) != ASTConfig.model_type or not source:
         return
     try:
-        ASTForAudioClassification.from_pretrained(config.name_or_path)
+        ASTForAudioClassification.from_pretrained(source)
     except OSError:
         return  # a model that is not on disk (any more) was not loaded from there just now
 

@@ -6,8 +6,11 @@ right after its module is first imported, or at once if it already was (docs/dec
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any, NamedTuple
 
 import wrapt
 
@@ -16,8 +19,16 @@ PIPELINE_TASK = "audio-classification"
 
 _enabled = False
 _hooks_placed = False
-#: table's module -> what undoes our change there.
-_undo: dict[str, Callable[[], None]] = {}
+_finished: set[str] = set()  # modules whose import hook has run: importlib still calls them unfinished at that moment
+_undo: dict[str, Callable[[], object]] = {}  # transformers' module -> what undoes our change there
+
+
+class Change(NamedTuple):
+    """One of transformers' tables, and what we put into it."""
+
+    table: str  # transformers' module
+    own: str  # our module with the classes that go in
+    make: Callable[[Any, Any], Callable[[], object]]  # (table module, own module) -> what undoes it
 
 
 def register() -> None:
@@ -26,14 +37,11 @@ def register() -> None:
     """
     global _enabled, _hooks_placed
     _enabled = True
-    if _hooks_placed:  # a removed hook cannot be told from a placed one, so they stay and look at `_enabled`
-        for name, change in _CHANGES.items():
-            if (module := _loaded(name)) is not None:
-                _apply(name, change, module)
-        return
-    _hooks_placed = True
-    for name, change in _CHANGES.items():
-        wrapt.register_post_import_hook(lambda module, n=name, c=change: _apply(n, c, module), name)
+    if not _hooks_placed:
+        _hooks_placed = True  # once: hooks cannot be removed, so they look at `_enabled`
+        for name in {name for change in _CHANGES for name in (change.table, change.own)}:
+            wrapt.register_post_import_hook(_imported, name)
+    _apply_all()
 
 
 def unregister() -> None:
@@ -44,69 +52,69 @@ def unregister() -> None:
         _undo.popitem()[1]()
 
 
-def _apply(name: str, change: Callable[[ModuleType], Callable[[], None]], module: ModuleType) -> None:
-    if _enabled and name not in _undo:
-        _undo[name] = change(module)
+def _imported(module: ModuleType) -> None:
+    _finished.add(module.__name__)
+    _apply_all()
 
 
-def _loaded(name: str) -> ModuleType | None:
-    import sys
-
-    return sys.modules.get(name)
-
-
-def _change_configs(module: ModuleType) -> Callable[[], None]:
-    from .configuration_ast import ASTConfig
-
-    module.AutoConfig.register(MODEL_TYPE, ASTConfig, exist_ok=True)
-    return lambda: module.CONFIG_MAPPING._extra_content.pop(MODEL_TYPE, None)
+def _apply_all() -> None:
+    for change in _CHANGES:
+        if _enabled and change.table not in _undo and _usable(change.table) and not _under_way(change.own):
+            own = importlib.import_module(change.own)
+            if change.table not in _undo:  # importing our module may have come here before us
+                _undo[change.table] = change.make(sys.modules[change.table], own)
 
 
-def _change_models(module: ModuleType) -> Callable[[], None]:
-    from .configuration_ast import ASTConfig
-    from .modeling_ast import ASTForAudioClassification, ASTModel
-
-    classes = {module.AutoModel: ASTModel, module.AutoModelForAudioClassification: ASTForAudioClassification}
-    for auto, own in classes.items():
-        auto.register(ASTConfig, own, exist_ok=True)
-
-    def undo() -> None:
-        for auto in classes:
-            auto._model_mapping._extra_content.pop(ASTConfig, None)
-
-    return undo
+def _usable(name: str) -> bool:
+    return name in sys.modules and not _under_way(name)
 
 
-def _change_feature_extractors(module: ModuleType) -> Callable[[], None]:
+def _under_way(name: str) -> bool:
+    """Whether a module is being imported: transformers' tables are often first imported by our own modules."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return name not in _finished and getattr(spec, "_initializing", False)
+
+
+def _change_configs(table: Any, own: Any) -> Callable[[], object]:
+    table.AutoConfig.register(MODEL_TYPE, own.ASTConfig, exist_ok=True)
+    return lambda: table.CONFIG_MAPPING._extra_content.pop(MODEL_TYPE, None)
+
+
+def _change_models(table: Any, own: Any) -> Callable[[], object]:
+    classes = {table.AutoModel: own.ASTModel, table.AutoModelForAudioClassification: own.ASTForAudioClassification}
+    for auto, model in classes.items():
+        auto.register(own.ASTConfig, model, exist_ok=True)
+    return lambda: [auto._model_mapping._extra_content.pop(own.ASTConfig, None) for auto in classes]
+
+
+def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
     """`AutoFeatureExtractor` looks a class up by its name, stock entries first: registering alone is not enough."""
     from .configuration_ast import ASTConfig
-    from .feature_extraction_ast import ASTFeatureExtractor
 
-    module.AutoFeatureExtractor.register(ASTConfig, ASTFeatureExtractor, exist_ok=True)
-    stock = module.FEATURE_EXTRACTOR_MAPPING_NAMES.pop(MODEL_TYPE, None)
+    table.AutoFeatureExtractor.register(ASTConfig, own.ASTFeatureExtractor, exist_ok=True)
+    stock = table.FEATURE_EXTRACTOR_MAPPING_NAMES.pop(MODEL_TYPE, None)
 
     def undo() -> None:
-        module.FEATURE_EXTRACTOR_MAPPING._extra_content.pop(ASTConfig, None)
+        table.FEATURE_EXTRACTOR_MAPPING._extra_content.pop(ASTConfig, None)
         if stock is not None:
-            module.FEATURE_EXTRACTOR_MAPPING_NAMES[MODEL_TYPE] = stock
+            table.FEATURE_EXTRACTOR_MAPPING_NAMES[MODEL_TYPE] = stock
 
     return undo
 
 
-def _change_pipeline(module: ModuleType) -> Callable[[], None]:
+def _change_pipeline(table: Any, own: Any) -> Callable[[], object]:
     """The task's entry itself: `register_pipeline` would write code references into every saved pipeline."""
-    from .pipeline_ast import ASTAudioClassificationPipeline
-
-    entry = module.SUPPORTED_TASKS[PIPELINE_TASK]
-    stock, entry["impl"] = entry["impl"], ASTAudioClassificationPipeline
+    entry = table.SUPPORTED_TASKS[PIPELINE_TASK]
+    stock, entry["impl"] = entry["impl"], own.ASTAudioClassificationPipeline
     return lambda: entry.update(impl=stock)
 
 
-#: transformers' module -> the change to make once it is imported. The tables are not documented interfaces;
-#: `tests/test_registration.py` guards each of them in fresh processes.
-_CHANGES: dict[str, Callable[[ModuleType], Callable[[], None]]] = {
-    "transformers.models.auto.configuration_auto": _change_configs,
-    "transformers.models.auto.modeling_auto": _change_models,
-    "transformers.models.auto.feature_extraction_auto": _change_feature_extractors,
-    "transformers.pipelines": _change_pipeline,
-}
+#: The tables are not documented interfaces; `tests/test_registration.py` guards each of them in fresh processes.
+_CHANGES = (
+    Change("transformers.models.auto.configuration_auto", "ast_hf.configuration_ast", _change_configs),
+    Change("transformers.models.auto.modeling_auto", "ast_hf.modeling_ast", _change_models),
+    Change(
+        "transformers.models.auto.feature_extraction_auto", "ast_hf.feature_extraction_ast", _change_feature_extractors
+    ),
+    Change("transformers.pipelines", "ast_hf.pipeline_ast", _change_pipeline),
+)

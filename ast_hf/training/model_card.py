@@ -32,8 +32,8 @@ The checkpoint is a plain AST checkpoint: it also loads in transformers without 
 
 ## Input
 
-Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, {bins} mel bins) are heard. Raw log-mel \
-values are normalised as (x - {mean:.4f}) / (2 * {std:.4f}).
+Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, {bins} mel bins) are heard. \
+Raw log-mel values are normalised as (x - {mean:.4f}) / (2 * {std:.4f}).
 
 ## Results
 

@@ -150,7 +150,7 @@ _Loader.add_implicit_resolver(
 
 
 def _read_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    return yaml.load(text, Loader=_Loader)
 
 
 def _override(values: dict[str, Any], change: str) -> None:

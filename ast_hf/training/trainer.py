@@ -1,4 +1,4 @@
-"""transformers' Trainer with what AST training needs: keyed sampling, weight averaging, and no step on a broken loss."""
+"""transformers' Trainer with what AST training needs: keyed sampling, weight averaging, no step on a broken loss."""
 
 from __future__ import annotations
 

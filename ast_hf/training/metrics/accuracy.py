@@ -8,7 +8,7 @@ import numpy as np
 class Accuracy(evaluate.Metric):
     """Share of clips whose best class is the right one, in [0, 1]."""
 
-    def _info(self):  # noqa: ANN202 (the signature that evaluate asks for)
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Share of predictions that equal their reference.",
             citation="",
@@ -16,5 +16,5 @@ class Accuracy(evaluate.Metric):
             features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
         )
 
-    def _compute(self, predictions, references):  # noqa: ANN001, ANN202
+    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
         return {"accuracy": float(np.mean(np.asarray(predictions) == np.asarray(references)))}

@@ -7,9 +7,9 @@ from sklearn.metrics import average_precision_score
 
 
 class MeanAveragePrecision(evaluate.Metric):
-    """Unweighted mean over classes of the average precision, in [0, 1]; classes without a positive clip are left out."""
+    """Unweighted mean over classes of the average precision, in [0, 1]; classes without a positive are left out."""
 
-    def _info(self):  # noqa: ANN202 (the signature that evaluate asks for)
+    def _info(self) -> evaluate.MetricInfo:
         scores = datasets.Sequence(datasets.Value("float32"))
         return evaluate.MetricInfo(
             description="Mean over classes of the area under the precision-recall curve.",
@@ -18,7 +18,7 @@ class MeanAveragePrecision(evaluate.Metric):
             features=datasets.Features({"prediction_scores": scores, "references": scores}),
         )
 
-    def _compute(self, prediction_scores, references):  # noqa: ANN001, ANN202
+    def _compute(self, prediction_scores: list[list[float]], references: list[list[float]]) -> dict[str, float]:
         scores, tags = np.asarray(prediction_scores), np.asarray(references)
         classes = [index for index in range(tags.shape[1]) if tags[:, index].any()]
         values = [average_precision_score(tags[:, index], scores[:, index]) for index in classes]

@@ -1,0 +1,39 @@
+# make demo | test | check | fix | bench | test-slow        One environment, .venv, made by the first of them.
+# make demo QUICK=1               a short run          make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test check fix bench test-slow lint
+.DEFAULT_GOAL := test
+
+# The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/ast-hf demo $(if $(QUICK),--quick --output outputs/demo-quick) $(if $(BASE),--base $(BASE))
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: lint test
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.report
+
+# Minutes long: the wheel in an empty environment.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow

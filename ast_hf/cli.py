@@ -1,0 +1,148 @@
+"""`ast-hf demo | finetune | classify | info`. Every heavy import stands inside the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from .errors import AstHfError
+
+DEMO_DATA, DEMO_RECIPE, BASE_RECIPE = (
+    "examples/data/instruments",
+    "examples/recipes/instruments.yaml",
+    "examples/recipes/finetune.yaml",
+)
+#: What `--quick` changes: enough to see everything work, not enough to be good.
+QUICK = ("training.num_train_epochs=20",)
+
+#: Exit codes of sysexits.h: bad data, wrong usage; 1 is a bug.
+EXIT_DATA, EXIT_INTERRUPTED = 65, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 65 for bad input (the message says what to do), 130 interrupted."""
+    options = build_parser().parse_args(arguments)
+    try:
+        command: Callable[[argparse.Namespace], None] = options.command
+        command(options)
+    except AstHfError as problem:
+        print(problem, file=sys.stderr)
+        return EXIT_DATA
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="ast-hf", description="Adapt, train and run the Audio Spectrogram Transformer (AST)."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (add_options, command, text) in _COMMANDS.items():
+        part = commands.add_parser(name, help=text, description=text)
+        add_options(part)
+        part.set_defaults(command=command)
+    return parser
+
+
+def _demo_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", default="outputs/demo", help="folder of the result (default: %(default)s)")
+    parser.add_argument("--base", help="checkpoint to start from (folder or Hub name) instead of random weights")
+    parser.add_argument("--quick", action="store_true", help="a short run: everything works, nothing is good")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .training.demo import run_demo
+
+    overrides = [f"data.source={DEMO_DATA}", "data.eval_splits=[test, unseen_instrument]"]
+    overrides += list(QUICK) if options.quick else []
+    overrides += [f"model.base={options.base}"] if options.base else []
+    run_demo(BASE_RECIPE if options.base else DEMO_RECIPE, overrides, options.output)
+
+
+def _finetune_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="YAML file, see examples/recipes")
+    parser.add_argument("--data", help="folder, table or Hub name of labelled audio (data.source)")
+    parser.add_argument("--base", help="checkpoint to start from, folder or Hub name (model.base)")
+    parser.add_argument("--output", required=True, help="folder of the result")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="change any option of the recipe, e.g. training.learning_rate=1e-4; may be repeated",
+    )
+    parser.add_argument("--resume", nargs="?", const=True, metavar="CHECKPOINT", help="go on from a checkpoint")
+    parser.add_argument("--push_to_hub", action="store_true", help="publish the result on the Hub")
+    parser.add_argument("--hub_model_id", help="its name there, user/name")
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from .console import print_results, quiet_transformers
+    from .training import finetune, load_recipe
+
+    quiet_transformers()
+    changes = [f"data.source={options.data}"] if options.data else []
+    changes += [f"model.base={options.base}"] if options.base else []
+    report = finetune(
+        load_recipe(options.recipe, [*changes, *options.set]),
+        options.output,
+        resume_from_checkpoint=options.resume,
+        push_to_hub=options.push_to_hub,
+        hub_model_id=options.hub_model_id,
+    )
+    print_results(report)
+
+
+def _classify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="folder or Hub name")
+    parser.add_argument("files", nargs="+", help="audio files: WAV, FLAC, OGG, MP3, AIFF, ...")
+    parser.add_argument("--top_k", type=int, default=3, help="labels per file (default: %(default)s)")
+
+
+def _classify(options: argparse.Namespace) -> None:
+    """Print the best labels of each file; a bad file is reported and the others still answered."""
+    from tqdm.auto import tqdm
+    from transformers import pipeline
+
+    from .console import quiet_transformers
+
+    quiet_transformers()
+    classifier = pipeline("audio-classification", model=options.checkpoint)
+    problems = []
+    for file in tqdm(options.files, unit="file", disable=len(options.files) < 5 or None):
+        try:
+            answer = classifier(file, top_k=options.top_k)
+        except AstHfError as problem:
+            problems.append(problem)
+            continue
+        best = "  ".join(f"{entry['label']} {entry['score']:.3f}" for entry in answer)
+        tqdm.write(f"{file}\t{best}", file=sys.stdout)
+    if problems:
+        for earlier in problems[:-1]:
+            print(earlier, file=sys.stderr)
+        raise problems[-1]
+
+
+def _info_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", nargs="?", help="folder or Hub name; without it, the environment is described")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from .info import describe_checkpoint, describe_environment
+
+    lines = describe_checkpoint(options.checkpoint) if options.checkpoint else describe_environment()
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:{width}}  {value}")
+
+
+_COMMANDS = {
+    "demo": (_demo_options, _demo, "train on the instrument recordings of the repository and show the result"),
+    "finetune": (_finetune_options, _finetune, "train by a recipe on your own labelled audio"),
+    "classify": (_classify_options, _classify, "print the labels of audio files"),
+    "info": (_info_options, _info, "describe a checkpoint, or this environment and what is wrong with it"),
+}

@@ -1,0 +1,90 @@
+"""Describe a checkpoint in a user's terms, or the environment with what is known to break in it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+
+Line = tuple[str, str]
+
+_PACKAGES = ("ast_hf", "torch", "transformers", "datasets", "evaluate", "accelerate", "huggingface-hub", "soundfile")
+#: Packages that are not needed, and whose builds for another torch break `import transformers` when they are there.
+_HARMFUL_WHEN_BROKEN = ("torchaudio", "torchvision", "torchcodec")
+
+
+def describe_checkpoint(source: str) -> list[Line]:
+    """Size, input contract and labels of a checkpoint (folder or Hub name), from its two configuration files."""
+    from .checkpoints import check_folder
+    from .configuration_ast import ASTConfig
+    from .feature_extraction_ast import ASTFeatureExtractor
+
+    check_folder(source)
+    config, extractor = ASTConfig.from_pretrained(source), ASTFeatureExtractor.from_pretrained(source)
+    frequency, time = config.patch_grid
+    labels = [config.id2label[index] for index in range(config.num_labels)]
+    shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+    return [
+        ("checkpoint", source),
+        ("model", f"{config.num_hidden_layers} layers, {config.hidden_size} wide, {config.num_attention_heads} heads"),
+        ("parameters", f"{_count_parameters(config):,}"),
+        ("input", f"{extractor.sampling_rate} Hz mono, the first {config.max_length / 100:.2f} s"),
+        ("features", f"{config.max_length} frames x {config.num_mel_bins} mel bins, "
+                     f"mean {extractor.mean:.4f}, std {extractor.std:.4f}"),
+        ("patches", f"{config.patch_size} x {config.patch_size}, stride {config.frequency_stride} x "
+                    f"{config.time_stride}: {frequency} x {time} = {config.num_patches}, {config.num_tokens} tokens"),
+        ("task", config.problem_type or "not set (scores are softmax)"),
+        ("labels", f"{config.num_labels}: {shown}"),
+    ]  # fmt: skip
+
+
+def _count_parameters(config: object) -> int:
+    import torch
+
+    from .modeling_ast import ASTForAudioClassification
+
+    with torch.device("meta"):
+        return ASTForAudioClassification(config).num_parameters()  # type: ignore[arg-type]
+
+
+def describe_environment() -> list[Line]:
+    """Versions, hardware, and advice on packages that would break transformers here."""
+    import torch
+
+    lines = [("python", f"{platform.python_version()} ({sys.executable})")]
+    lines += [(name, _version(name)) for name in _PACKAGES]
+    lines.append(("libsndfile", _libsndfile()))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    lines.append(("hardware", f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}"))
+    lines += [(name, _health(name)) for name in _HARMFUL_WHEN_BROKEN]
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    return [*lines, ("hub cache", f"{home}{'' if home.exists() else ' (does not exist yet)'}")]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return 'not installed (pip install "ast_hf[train]")'
+
+
+def _libsndfile() -> str:
+    import soundfile
+
+    return soundfile.__libsndfile_version__
+
+
+def _health(package: str) -> str:
+    """Whether an optional package imports; its mere presence, broken, stops transformers from importing."""
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed, not needed"
+    try:
+        importlib.import_module(package)
+    except Exception as problem:
+        return f"{version} is BROKEN here ({type(problem).__name__}: {problem}). Fix: pip uninstall {package}"
+    return f"{version}, works"
