@@ -32,7 +32,12 @@ def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> None:
     Only headers are read: a config that claims another size than the file holds is refused before memory for it is
     asked. Names on the Hub are left to `from_pretrained`.
     """
-    if source is None or not Path(source).is_dir():
+    if source is None:
+        return
+    if not Path(source).is_dir():
+        if str(source).startswith(("/", "./", "../", "~")) or Path(source).exists():
+            what = "is not a folder" if Path(source).exists() else "does not exist"
+            raise error("E306", where=repr(str(source)), what=what, fix="give a checkpoint's folder or its Hub name")
         return
     folder = Path(source) / subfolder
     config = _read_config(folder / "config.json")

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[argparse.Namespace], None] = options.command
         command(options)
-    except AstHfError as problem:
+    except (AstHfError, OSError) as problem:  # OSError: what transformers raises for names it cannot find on the Hub
         print(problem, file=sys.stderr)
         return EXIT_DATA
     except KeyboardInterrupt:
@@ -108,9 +108,11 @@ def _classify(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
     from transformers import pipeline
 
+    from .checkpoints import check_folder
     from .console import quiet_transformers
 
     quiet_transformers()
+    check_folder(options.checkpoint)
     classifier = pipeline("audio-classification", model=options.checkpoint)
     problems = []
     for file in tqdm(options.files, unit="file", disable=len(options.files) < 5 or None):

@@ -60,8 +60,8 @@ class ASTConfig(PreTrainedConfig):
 
     The defaults are those of the AudioSet models
     ([MIT/ast-finetuned-audioset-10-10-0.4593](https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593)):
-    DeiT-base width and depth, 16 x 16 patches every 10 mel bins and every 10 frames of a 10.24 s log-mel spectrogram (AST paper, section
-    2.1). The file format is that of transformers' own AST, so files written by either side are read by both.
+    DeiT-base width and depth, 16 x 16 patches every 10 mel bins and every 10 frames of a 10.24 s log-mel spectrogram
+    (AST paper, section 2.1). The file format is that of transformers' own AST: either side reads what the other wrote.
 
     Args:
         hidden_size: width of the transformer.

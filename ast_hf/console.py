@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: object) 
     """A warning as one line, without the place in our code that raised it."""
     from tqdm import tqdm
 
-    tqdm.write(f"{category.__name__}: {message}")
+    tqdm.write(f"{category.__name__}: {message}", file=sys.stderr)
 
 
 def print_results(report: Report) -> None:

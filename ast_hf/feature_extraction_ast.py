@@ -201,7 +201,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             for index, clip in enumerate(clips)
         ]
         if truncation is None:
-            self._warn_truncated([whole for _, whole in features], limit)
+            for index, (_, whole) in enumerate(features):
+                self.warn_truncated(whole, limit, f"clip {index}")
         kept = [feature for feature, _ in features]
         normalize = self.do_normalize if do_normalize is None else do_normalize
         padded = self._pad([*kept], padding, limit, normalize)
@@ -263,13 +264,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             raise error("E104", where=where, what="holds NaN or infinite values", fix="recompute the spectrogram")
         return feature[:limit], len(feature)
 
-    def _warn_truncated(self, frames: list[int], limit: int) -> None:
-        _, hop, _ = frame_lengths(self.sampling_rate)
-        for index, count in enumerate(frames):
-            if count > limit:
-                lost = (count - limit) * hop / self.sampling_rate
-                text = f"only the first {limit} of {count} frames are used, {lost:.2f} s are not heard"
-                warnings.warn(warning_text("W201", where=f"clip {index}", what=text), AstHfWarning, stacklevel=3)
+    def warn_truncated(self, frames: int, limit: int, where: str) -> None:
+        """Warn (W201) when a clip of so many frames is cut to `limit`, naming the seconds that are lost."""
+        if frames > limit:
+            lost = (frames - limit) * frame_lengths(self.sampling_rate)[1] / self.sampling_rate
+            text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are not heard"
+            warnings.warn(warning_text("W201", where=where, what=text), AstHfWarning, stacklevel=3)
 
     def _pad(
         self, features: list[torch.Tensor], padding: bool | str, limit: int, normalize: bool

@@ -195,7 +195,7 @@ class ASTPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As timm 0.4.5 starts a ViT: truncated normal for linear layers, tokens, positions; torch's own for patches."""
+        """As timm 0.4.5 starts a ViT: truncated normal for linear layers, tokens, positions; torch's for patches."""
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=std)

@@ -10,8 +10,9 @@ from transformers.pipelines.audio_classification import AudioClassificationPipel
 
 from .audio import load_audio
 from .configuration_ast import ASTConfig
-from .errors import did_you_mean, error
+from .errors import AstHfError, did_you_mean, error
 from .feature_extraction_ast import ASTFeatureExtractor
+from .log_mel import num_frames
 from .modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate")
@@ -75,14 +76,15 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         return features.to(dtype=self.dtype) if self.dtype is not None else features
 
     def _extract(self, waveform: np.ndarray, rate: int, name: str) -> Any:
+        extractor = self.feature_extractor
+        if not isinstance(extractor, ASTFeatureExtractor):
+            return extractor(waveform, sampling_rate=rate, return_tensors="pt")
+        extractor.warn_truncated(num_frames(len(waveform), rate), extractor.max_length, name)
         try:
-            return self.feature_extractor(waveform, sampling_rate=rate, return_tensors="pt")
-        except Exception as problem:
-            code = getattr(problem, "code", None)
-            if code is None:
-                raise
-            # The extractor knows its batch position, which here is always 0; the caller knows the file.
-            raise error(code, where=name, what=problem.what, fix=problem.fix) from None  # type: ignore[attr-defined]
+            return extractor(waveform, sampling_rate=rate, return_tensors="pt", truncation=True)
+        except AstHfError as problem:
+            # The extractor knows a position in its batch, which here is always 0; the caller knows the file.
+            raise error(problem.code, where=name, what=problem.what, fix=problem.fix) from None
 
 
 def _raise_swallowed_refusal(model: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import TrainingArguments, set_seed
 
+from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
@@ -201,6 +202,7 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
 
 def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
     if recipe.model.base is not None:
+        check_folder(recipe.model.base)
         return ASTFeatureExtractor.from_pretrained(recipe.model.base)
     sizes = {name: recipe.model.config[name] for name in ("max_length", "num_mel_bins") if name in recipe.model.config}
     return ASTFeatureExtractor(sampling_rate=recipe.features.sampling_rate, **sizes)

@@ -1,0 +1,39 @@
+"""`make bench`: run every benchmark and write RESULTS.md."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+import transformers
+
+from . import features
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+_HEAD = """\
+# Benchmarks
+
+Written by `make bench`. Each row compares two sides in one process, in turns, one thread, on the same input; the ratio
+is the median of the pairs, with the quartiles beside it. Only ratios travel between machines.
+
+{machine}
+
+| what | against | ours is faster by | difference of outputs (normalised units) |
+|---|---|---|---|
+{rows}
+"""
+
+
+def main() -> None:
+    """Write the page and print it."""
+    machine = (
+        f"Measured with torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"Python {platform.python_version()} on {platform.machine()}."
+    )
+    RESULTS.write_text(_HEAD.format(machine=machine, rows=features.row()), encoding="utf-8")
+    print(RESULTS.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Fine-tune AST on your own labelled audio, evaluate it, and optionally publish it on the Hub.
+
+python examples/finetune.py --recipe examples/recipes/finetune.yaml --data my_clips/ \
+    --base MIT/ast-finetuned-audioset-10-10-0.4593 --output_dir outputs/my_model --push_to_hub
+"""
+
+import argparse
+
+import ast_hf  # noqa: F401 (the Auto classes and the pipeline give ast_hf's AST from here on)
+from ast_hf.training import finish, load_recipe, prepare
+
+
+def read_options() -> argparse.Namespace:
+    """The command line; whatever else a run has is in its recipe, and `--set` reaches all of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="examples/recipes/finetune.yaml")
+    parser.add_argument("--data", help="folder of label folders, a table, or a data set on the Hub")
+    parser.add_argument("--base", help="checkpoint to start from: a folder or a name on the Hub")
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--resume", nargs="?", const=True, help="go on from a checkpoint, or from the newest")
+    parser.add_argument("--push_to_hub", action="store_true")
+    parser.add_argument("--hub_model_id", help="user/name on the Hub")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Recipe -> data and model -> training -> evaluation and files -> Hub."""
+    options = read_options()
+    changes = [f"data.source={options.data}"] if options.data else []
+    changes += [f"model.base={options.base}"] if options.base else []
+    recipe = load_recipe(options.recipe, [*changes, *options.set])
+
+    run = prepare(recipe, options.output_dir, push_to_hub=options.push_to_hub, hub_model_id=options.hub_model_id)
+    print(f"{len(run.train)} training clips, {run.trainer.model.num_parameters():,} parameters")
+
+    run.trainer.train(resume_from_checkpoint=options.resume)
+
+    report = finish(run)  # evaluates, and writes weights, extractor, card, curves.png, results.json and recipe.yaml
+    for split, values in report.results.items():
+        baseline = report.baseline.get(split)
+        beside = f" (logistic regression: {baseline:.3f})" if baseline is not None else ""
+        print(f"{split}: {report.metric} {values[report.metric]:.3f}{beside}")
+
+    if options.push_to_hub:
+        run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The documents run and are true: code blocks execute, named files exist, every module and option is explained."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    pytest.param(block, id=f"{path.relative_to(ROOT)}-{number}")
+    for path in DOCUMENTS
+    for number, block in enumerate(PYTHON_BLOCK.findall(path.read_text(encoding="utf-8")))
+]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has after `make demo`: the examples, and a checkpoint in outputs/demo (a tiny one here)."""
+    import torch
+
+    from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    torch.manual_seed(0)
+    labels = ["bass", "bowed_strings", "brass", "flute_pipe", "guitar", "mallet", "organ_reed", "piano", "sax_reed"]
+    config = ASTConfig(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48, num_mel_bins=64,
+        max_length=128, id2label=dict(enumerate(labels)),
+    )  # fmt: skip
+    ASTForAudioClassification(config).save_pretrained(folder / "outputs" / "demo")
+    ASTFeatureExtractor(num_mel_bins=64, max_length=128).save_pretrained(folder / "outputs" / "demo")
+    return folder
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_code_block_runs(block: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr("builtins.print", lambda *_, **__: None)
+    exec(compile(block, "block", "exec"), {"__name__": "__main__"})
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert len(BLOCKS) >= 3
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_linked_files_exist(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_architecture_names_every_module_and_no_other() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(ast_hf/[\w/]+\.py)`", text))
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ast_hf").rglob("*.py")}
+    metrics = {name for name in modules if name.startswith("ast_hf/training/metrics/")}
+    assert named == modules - metrics
+
+
+def test_readme_names_every_make_target() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for target in set(targets) - {"lint"}:
+        assert f"make {target}" in readme, target
+
+
+def test_readme_table_of_results_is_that_of_the_bench_page() -> None:
+    row = next(
+        line
+        for line in (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| features")
+    )
+    ratio = re.search(r"\| ([\d.]+)x", row).group(1)
+    assert f"{ratio}x" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_ci_calls_the_readmes_own_command() -> None:
+    assert "make check" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^check: lint test$", makefile, re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_ci_script_is_executable() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)

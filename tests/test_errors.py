@@ -1,0 +1,118 @@
+"""One table of codes: what the source raises, what the table lists and what the page explains are the same."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+import ast_hf
+from ast_hf.errors import (
+    CODES,
+    WARNINGS,
+    AstConfigError,
+    AstDataError,
+    AstHfError,
+    AstHfWarning,
+    AstInputError,
+    AstRunError,
+    did_you_mean,
+    error,
+    nearest,
+    warning_text,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = [path for path in (ROOT / "ast_hf").rglob("*.py") if path.name != "errors.py"]
+USED = {code for path in SOURCES for code in re.findall(r'"([EW]\d{3})"', path.read_text(encoding="utf-8"))}
+ALL = CODES.keys() | WARNINGS.keys()
+#: Only training raises these.
+TRAINING = {"E209", "E307", "E501"}
+
+
+def test_every_code_of_the_source_is_in_the_table() -> None:
+    assert len(USED) > 20
+    assert not USED - ALL
+
+
+def test_every_code_of_the_table_is_used() -> None:
+    assert ALL - USED <= TRAINING
+
+
+@pytest.mark.parametrize("pattern", [r'\berror\(\s*"(\w+)"', r'\bwarning_text\(\s*"(\w+)"'])
+def test_errors_are_errors_and_warnings_are_warnings(pattern: str) -> None:
+    table = CODES if pattern.startswith(r"\berror") else WARNINGS
+    raised = {code for path in SOURCES for code in re.findall(pattern, path.read_text(encoding="utf-8"))}
+    assert raised
+    assert raised <= table.keys()
+
+
+def test_page_documents_exactly_the_codes_that_exist() -> None:
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\b[EW]\d{3}\b", page)) == ALL
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_message_class_and_pickle(code: str) -> None:
+    problem = error(code, where="clip 2", what="too short, 240 samples", fix="give 400 samples")
+    assert type(problem) is CODES[code][0]
+    assert str(problem) == f"[AST-{code}] clip 2: too short, 240 samples. Fix: give 400 samples."
+    copy = pickle.loads(pickle.dumps(problem))
+    assert type(copy) is type(problem)
+    assert str(copy) == str(problem)
+    assert (copy.code, copy.where, copy.what, copy.fix) == (
+        code,
+        "clip 2",
+        "too short, 240 samples",
+        "give 400 samples",
+    )
+
+
+def test_question_ends_the_message() -> None:
+    assert str(error("E108", where="x", what="is unknown", fix="did you mean 'y'?")).endswith("Fix: did you mean 'y'?")
+
+
+def test_message_is_one_line_whatever_the_names_hold() -> None:
+    problem = error("E206", where="a\nb.wav", what="does not\r\nexist", fix="check\nthe path")
+    assert len(str(problem).splitlines()) == 1
+    assert len(warning_text("W201", where="a\nb.wav", what="cut").splitlines()) == 1
+
+
+def test_class_tree() -> None:
+    assert {kind for kind, _ in CODES.values()} == {AstInputError, AstDataError, AstConfigError, AstRunError}
+    for kind, builtin in (
+        (AstInputError, ValueError),
+        (AstDataError, ValueError),
+        (AstConfigError, ValueError),
+        (AstRunError, RuntimeError),
+    ):
+        assert issubclass(kind, AstHfError)
+        assert issubclass(kind, builtin)
+        assert getattr(ast_hf, kind.__name__) is kind
+    assert issubclass(AstHfWarning, UserWarning)
+
+
+def test_unknown_codes_are_refused() -> None:
+    with pytest.raises(KeyError):
+        error("E999", where="", what="", fix="")
+    with pytest.raises(AssertionError):
+        warning_text("W999", where="", what="")
+
+
+def test_warning_text() -> None:
+    assert warning_text("W203", where="clip 0", what="has no signal") == "[AST-W203] clip 0: has no signal."
+
+
+@pytest.mark.parametrize(
+    ("name", "near", "advice"),
+    [
+        ("max_lenght", "max_length", "did you mean 'max_length'?"),
+        ("zzz", None, "use one of max_length, mean"),
+        (3, None, "use one of max_length, mean"),
+    ],
+)
+def test_nearest_name(name: object, near: str | None, advice: str) -> None:
+    assert nearest(name, ["mean", "max_length"]) == near
+    assert did_you_mean(name, ["mean", "max_length"]) == advice

@@ -1,0 +1,196 @@
+"""Each way in which training clips vary, alone: off is the identity, on is bounded, seeded and leaves its input as is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ast_hf.training.augmentation import Augmentation, change_speed, shift, smooth_gain
+
+RATE, LIMIT = 16_000, 12_000
+
+WAVEFORM_OPTIONS = [
+    {"speed": 1.25},
+    {"delay_seconds": 0.1},
+    {"advance_seconds": 0.1},
+    {"delay_seconds": 0.1, "advance_seconds": 0.1},
+    {"random_crop": True},
+    {"gain_db": 6.0},
+]
+SPECTROGRAM_OPTIONS = [
+    {"equalizer_db": 3.0},
+    {"frequency_masks": 2, "frequency_mask_width": 12},
+    {"time_masks": 2, "time_mask_width": 20},
+]
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def raw() -> torch.Tensor:
+    """64 frames of 32 bins without a zero."""
+    return torch.rand(64, 32, generator=torch.Generator().manual_seed(0)) + 0.5
+
+
+@pytest.mark.parametrize("length", [500, LIMIT, 16_000])
+def test_off_is_the_identity(tone: np.ndarray, raw: torch.Tensor, length: int) -> None:
+    off = Augmentation()
+    np.testing.assert_array_equal(off.vary_waveform(tone[:length], RATE, LIMIT, generator()), tone[:length][:LIMIT])
+    assert torch.equal(off.vary_spectrogram(raw, 40, generator()), raw)
+    assert not off.softens_labels
+
+
+@pytest.mark.parametrize("options", WAVEFORM_OPTIONS, ids=str)
+def test_waveform_option(tone: np.ndarray, options: dict) -> None:
+    before = tone.copy()
+    tone.setflags(write=False)
+    first, again, other = (
+        Augmentation(**options).vary_waveform(tone, RATE, LIMIT, generator(seed)) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, before[:LIMIT])
+    assert first.dtype == np.float32
+    assert len(first) <= LIMIT
+    np.testing.assert_array_equal(tone, before)
+
+
+@pytest.mark.parametrize("options", SPECTROGRAM_OPTIONS, ids=str)
+def test_spectrogram_option(raw: torch.Tensor, options: dict) -> None:
+    before = raw.clone()
+    first, again, other = (Augmentation(**options).vary_spectrogram(raw, 40, generator(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, before)
+    assert (first.shape, first.dtype) == (raw.shape, torch.float32)
+    assert torch.equal(raw, before)
+
+
+@pytest.mark.parametrize(("factor", "frequency"), [(2.0, 880.0), (0.5, 220.0), (1.25, 550.0)])
+def test_speed_moves_pitch_and_length(tone: np.ndarray, factor: float, frequency: float) -> None:
+    faster = change_speed(tone, RATE, factor)
+    peak = np.abs(np.fft.rfft(faster * np.hanning(len(faster)), 16 * RATE)).argmax() / 16
+    assert peak == pytest.approx(frequency, abs=0.5)
+    assert len(faster) == pytest.approx(len(tone) / factor, abs=1)
+
+
+def test_speed_is_log_uniform_on_both_sides(tone: np.ndarray) -> None:
+    varied = Augmentation(speed=2.0)
+    random = generator()
+    octaves = [math.log2(1000 / len(varied.vary_waveform(tone[:1000], RATE, LIMIT, random))) for _ in range(400)]
+    assert -1.002 <= min(octaves) < -0.95
+    assert 0.95 < max(octaves) <= 1.002
+    assert np.mean(octaves) == pytest.approx(0.0, abs=0.1)  # a uniform factor would have 0.26
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [(2, [0, 0, 1, 2, 3, 4, 5]), (0, [1, 2, 3, 4, 5]), (-1, [2, 3, 4, 5]), (-2, [3, 4, 5]), (-4, [3, 4, 5])],
+)
+def test_shift_literal(samples: int, expected: list[float]) -> None:
+    shifted = shift(np.array([1, 2, 3, 4, 5], np.float32), samples)
+    assert shifted.dtype == np.float32
+    assert shifted.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "lowest", "highest"),
+    [
+        ({"delay_seconds": 0.05}, 0, 800),
+        ({"advance_seconds": 0.05}, -800, 0),
+        ({"delay_seconds": 0.02, "advance_seconds": 0.05}, -800, 320),
+        ({"advance_seconds": 0.5}, -2000, 0),
+    ],
+)
+def test_shift_bounds(options: dict, lowest: int, highest: int) -> None:
+    clip = np.arange(1, 4001, dtype=np.float32)
+    shifts, random = [], generator()
+    for _ in range(600):
+        moved = Augmentation(**options).vary_waveform(clip, RATE, LIMIT, random)
+        silence = int((moved == 0).sum())
+        np.testing.assert_array_equal(moved[silence:], clip[len(clip) - (len(moved) - silence) :])
+        assert not moved[:silence].any()
+        shifts.append(len(moved) - len(clip))
+    assert (min(shifts), max(shifts)) == (pytest.approx(lowest, abs=40), pytest.approx(highest, abs=40))
+    assert lowest <= min(shifts) <= max(shifts) <= highest
+
+
+def test_gain_stays_within_its_bounds() -> None:
+    random, varied = generator(), Augmentation(gain_db=6.0)
+    clip = np.full(100, 0.25, np.float32)
+    gains = [20 * np.log10(varied.vary_waveform(clip, RATE, LIMIT, random) / 0.25) for _ in range(300)]
+    assert max(np.ptp(gain) for gain in gains) < 1e-5  # one gain per clip
+    values = [float(gain[0]) for gain in gains]
+    assert -6.001 <= min(values) < -5.7
+    assert 5.7 < max(values) <= 6.001
+
+
+def test_random_crop_takes_every_start() -> None:
+    clip, random = np.arange(110, dtype=np.float32), generator()
+    crops = [Augmentation(random_crop=True).vary_waveform(clip, RATE, 100, random) for _ in range(300)]
+    assert {len(crop) for crop in crops} == {100}
+    assert {int(crop[0]) for crop in crops} == set(range(11))
+    assert all((np.diff(crop) == 1).all() for crop in crops)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_never_longer_than_the_model_hears(tone: np.ndarray, seed: int) -> None:
+    varied = Augmentation(speed=3.0, delay_seconds=2.0, advance_seconds=0.5, random_crop=bool(seed % 2), gain_db=3.0)
+    assert 0 < len(varied.vary_waveform(tone, RATE, 5000, generator(seed))) <= 5000
+
+
+def masked(options: dict, axis: int, random: np.random.Generator) -> list[int]:
+    """Masked rows (0) or columns (1) of a spectrogram of ones, of which 40 frames are real."""
+    result = Augmentation(**options).vary_spectrogram(torch.ones(64, 32), 40, random)
+    zero = result == 0.0
+    assert ((result == 1.0) | zero).all()
+    lines = zero.all(dim=1 - axis)
+    assert torch.equal(zero, lines[:, None].expand_as(zero) if axis == 0 else lines.expand_as(zero))
+    return lines.nonzero().flatten().tolist()
+
+
+def runs(lines: list[int]) -> int:
+    return sum(line - 1 not in lines for line in lines)
+
+
+@pytest.mark.parametrize(("axis", "name", "size"), [(0, "time", 64), (1, "frequency", 32)])
+def test_one_mask(axis: int, name: str, size: int) -> None:
+    random, options = generator(), {f"{name}_masks": 1, f"{name}_mask_width": 5}
+    masks = [masked(options, axis, random) for _ in range(800)]
+    assert {len(lines) for lines in masks} == {0, 1, 2, 3, 4}
+    assert max(runs(lines) for lines in masks) == 1
+    assert {line for lines in masks for line in lines} == set(range(size))  # padding and both edges too
+
+
+@pytest.mark.parametrize(("axis", "name"), [(0, "time"), (1, "frequency")])
+def test_number_and_width_of_masks(axis: int, name: str) -> None:
+    random = generator()
+    three = [runs(masked({f"{name}_masks": 3, f"{name}_mask_width": 4}, axis, random)) for _ in range(200)]
+    assert max(three) == 3
+    assert masked({f"{name}_masks": 3, f"{name}_mask_width": 0}, axis, random) == []
+    whole = [len(masked({f"{name}_masks": 1, f"{name}_mask_width": 200}, axis, random)) for _ in range(50)]
+    assert max(whole) == (64, 32)[axis]
+
+
+def test_equalizer_changes_real_frames_alike_and_no_padding() -> None:
+    random, gains = generator(), []
+    for _ in range(600):
+        result = Augmentation(equalizer_db=3.0).vary_spectrogram(torch.zeros(64, 32), 40, random)
+        assert not result[40:].any()
+        assert torch.equal(result[:40], result[:1].expand(40, -1))
+        gains.append(result[0])
+    edges = torch.stack(gains)[:, [0, -1]]  # 3 dB are 0.69 in natural logarithms of energy
+    assert edges.std().item() == pytest.approx(0.6908, rel=0.08)
+    assert edges.mean().item() == pytest.approx(0.0, abs=0.06)
+
+
+def test_equalizer_is_smooth() -> None:
+    random = generator()
+    gains = torch.stack([smooth_gain(128, 3.0, random) for _ in range(200)])
+    assert gains.shape == (200, 128)
+    assert (gains.diff(dim=1).std() / gains.std()).item() < 0.1  # white noise has 1.41

@@ -1,0 +1,99 @@
+"""The running average of the weights: its values, its loan to the model, its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ast_hf.training.averaging import WeightAverage
+
+
+def model(value: float) -> nn.Linear:
+    layer = nn.Linear(1, 1)
+    with torch.no_grad():
+        layer.weight.fill_(value)
+        layer.bias.fill_(-value)
+    return layer
+
+
+def averaged(decay: float, values: list[float]) -> tuple[WeightAverage, nn.Linear]:
+    average, layer = WeightAverage(decay), model(0.0)
+    for value in values:
+        layer.load_state_dict(model(value).state_dict())
+        average.update(layer)
+    return average, layer
+
+
+@pytest.mark.parametrize(
+    ("decay", "values", "expected"),
+    [
+        (0.99, [6.0], 6.0),  # the first step is the average, the random start is not in it
+        (0.99, [6.0, 10.0], 9.0),  # weight of the past (1 + 2) / (10 + 2) = 1/4
+        (0.99, [6.0, 10.0, -4.0], 0.0),  # then 4/13: 9 * 4/13 - 4 * 9/13
+        (0.1, [6.0, 10.0], 9.6),  # 0.1 is below 1/4
+        (0.1, [6.0, 10.0, -4.0], -2.64),
+    ],
+)
+def test_update_literal(decay: float, values: list[float], expected: float) -> None:
+    average, layer = averaged(decay, values)
+    assert average.steps == len(values)
+    average.copy_to(layer)
+    assert layer.weight.item() == pytest.approx(expected, abs=1e-5)
+    assert layer.bias.item() == pytest.approx(-expected, abs=1e-5)
+
+
+def test_decay_rules_in_the_long_run() -> None:
+    average, layer = averaged(0.5, [0.0] * 20 + [8.0])
+    average.copy_to(layer)
+    assert layer.weight.item() == pytest.approx(4.0)
+
+
+def test_update_copies_and_leaves_the_model_alone() -> None:
+    average, layer = averaged(0.99, [6.0])
+    with torch.no_grad():
+        layer.weight.fill_(100.0)
+    assert layer.weight.item() == 100.0
+    with average.applied(layer):
+        assert layer.weight.item() == 6.0
+
+
+def test_applied_gives_own_weights_back_even_after_an_error() -> None:
+    average, layer = averaged(0.99, [6.0, 10.0])
+    with average.applied(layer):
+        assert layer.weight.item() == pytest.approx(9.0)
+    assert (layer.weight.item(), layer.bias.item()) == (10.0, -10.0)
+    with pytest.raises(KeyboardInterrupt), average.applied(layer):
+        raise KeyboardInterrupt
+    assert (layer.weight.item(), layer.bias.item()) == (10.0, -10.0)
+    with average.applied(layer):  # the average itself did not take part in the exchange
+        assert layer.weight.item() == pytest.approx(9.0)
+
+
+def test_frozen_weights_are_left_alone() -> None:
+    layer = model(6.0)
+    layer.bias.requires_grad_(False)
+    average = WeightAverage(0.99)
+    average.update(layer)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(1.0)
+    average.copy_to(layer)
+    assert (layer.weight.item(), layer.bias.item()) == (6.0, 1.0)
+
+
+def test_save_and_load_go_on_as_if_nothing_happened(tmp_path: Path) -> None:
+    average, layer = averaged(0.99, [6.0, 10.0])
+    average.save(tmp_path)
+    resumed = WeightAverage(0.99)
+    resumed.load(tmp_path, layer, steps=2)
+    for one in (average, resumed):
+        one.update(model(-4.0))
+    results = []
+    for one in (average, resumed):
+        one.copy_to(layer)
+        results.append((layer.weight.item(), layer.bias.item()))
+    assert results[0] == results[1]
+    assert results[0][0] == pytest.approx(0.0, abs=1e-5)

@@ -1,0 +1,340 @@
+"""Every way in which labelled audio is read, and what is said about data that cannot be trained on."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+from conftest import INSTRUMENTS
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+
+from ast_hf import AstDataError, AstHfError, load_audio
+from ast_hf.training.data import check_splits, hold_out, is_multi_label, label_names, load_audio_dataset
+
+
+def wav(path: Path, samples: int = 800) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.sin(np.arange(samples) / 5) / 2, 16_000)
+    return path
+
+
+def table(folder: Path, name: str, text: str) -> Path:
+    """A table of `a.wav`, `b.wav`, `c.wav`, which exist beside it."""
+    for clip in "abc":
+        wav(folder / f"{clip}.wav")
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def contents(splits: DatasetDict) -> dict[str, dict[str, str | list[str]]]:
+    """split -> file name -> label name, or names."""
+    return {
+        split: {
+            Path(row["audio"]["path"]).name: [label_names(rows)[label] for label in row["labels"]]
+            if is_multi_label(rows)
+            else label_names(rows)[row["label"]]
+            for row in rows
+        }
+        for split, rows in splits.items()
+    }
+
+
+FOLDERS = {
+    "labels only": (["cat/1.wav", "dog/2.wav"], {"train": {"1.wav": "cat", "2.wav": "dog"}}),
+    "split folders": (
+        ["train/cat/1.wav", "train/dog/2.wav", "val/cat/3.wav", "test/dog/4.wav"],
+        {"train": {"1.wav": "cat", "2.wav": "dog"}, "validation": {"3.wav": "cat"}, "test": {"4.wav": "dog"}},
+    ),
+    "other spellings": (
+        ["Training/cat/1.wav", "training/dog/2.wav", "dev/cat/3.wav", "TEST/dog/4.wav"],
+        {"train": {"1.wav": "cat", "2.wav": "dog"}, "validation": {"3.wav": "cat"}, "test": {"4.wav": "dog"}},
+    ),
+    "nested labels": (
+        ["animal/cat/1.wav", "dog/2.wav", "train/animal/cat/3.wav"],
+        {"train": {"1.wav": "animal/cat", "2.wav": "dog", "3.wav": "animal/cat"}},
+    ),
+    "a label like a split": (["train/1.wav", "bus/2.wav"], {"train": {"1.wav": "train", "2.wav": "bus"}}),
+    "any suffix": (["cat/1.FLAC", "dog/2.ogg"], {"train": {"1.FLAC": "cat", "2.ogg": "dog"}}),
+}
+
+
+@pytest.mark.parametrize(("files", "expected"), FOLDERS.values(), ids=FOLDERS)
+def test_label_folders(tmp_path: Path, files: list[str], expected: dict) -> None:
+    for file in files:
+        wav(tmp_path / file)
+    (tmp_path / "cat").mkdir(exist_ok=True)
+    (tmp_path / "cat" / "notes.txt").write_text("not audio")
+    assert contents(load_audio_dataset(tmp_path)) == expected
+
+
+SINGLE = {"train": {"a.wav": "cat", "b.wav": "dog"}, "test": {"c.wav": "dog"}}
+MULTI = {"train": {"a.wav": ["cat"], "b.wav": ["cat", "dog"], "c.wav": ["dog"]}}
+TABLES = {
+    "metadata.csv": ("file_name,label,split\na.wav,cat,train\nb.wav,dog,training\nc.wav,dog,test\n", {}, SINGLE),
+    "metadata.jsonl": (
+        '{"file_name": "a.wav", "labels": ["cat"]}\n\n'
+        '{"file_name": "b.wav", "labels": ["cat", "dog"]}\n{"file_name": "c.wav", "labels": ["dog"]}\n',
+        {},
+        MULTI,
+    ),
+    "clips.csv": ("\ufeffpath,category\na.wav,cat\nb.wav,cat;dog\nc.wav,dog\n", {"label_separator": ";"}, MULTI),
+    "clips.tsv": ("filename\tclass\na.wav\tcat\nb.wav\tcat|dog\nc.wav\tdog\n", {"label_separator": "|"}, MULTI),
+    "clips.jsonl": (
+        '{"audio": "a.wav", "target": "cat"}\n{"audio": "b.wav", "target": "cat, dog"}\n'
+        '{"audio": "c.wav", "target": "dog"}\n',
+        {"label_separator": ","},
+        MULTI,
+    ),
+    "own.csv": (
+        "clip,label,what,fold\na.wav,x,cat,train\nb.wav,y,dog,train\nc.wav,z,dog,test\n",
+        {"audio_column": "clip", "label_column": "what", "split_column": "fold"},
+        SINGLE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables(tmp_path: Path, name: str) -> None:
+    text, options, expected = TABLES[name]
+    file = table(tmp_path, name, text)
+    assert contents(load_audio_dataset(file, **options)) == expected
+    if name.startswith("metadata"):
+        assert contents(load_audio_dataset(tmp_path, **options)) == expected
+
+
+def test_splits_share_sorted_label_names(tmp_path: Path) -> None:
+    text = "path,label,split\na.wav,dog,train\nb.wav,ant,val\nc.wav,cat,holdout\n"
+    splits = load_audio_dataset(table(tmp_path, "clips.csv", text))
+    assert set(splits) == {"train", "validation", "holdout"}
+    assert [label_names(split) for split in splits.values()] == [["ant", "cat", "dog"]] * 3
+
+
+def test_other_columns_are_kept_and_audio_is_not_decoded(tmp_path: Path) -> None:
+    file = table(tmp_path, "clips.csv", "path,label,speaker,note\na.wav,cat,Ada,\nb.wav,dog,Bob,ü\n")
+    train = load_audio_dataset(file)["train"]
+    assert (list(train["speaker"]), list(train["note"])) == (["Ada", "Bob"], ["", "ü"])
+    assert train.features["audio"] == Audio(decode=False)
+    assert train[0]["audio"] == {"path": str(tmp_path.resolve() / "a.wav"), "bytes": None}
+    assert load_audio(train[0]["audio"]).shape == (800,)
+
+
+def test_columns_that_only_later_rows_have_are_kept(tmp_path: Path) -> None:
+    lines = [{"path": "a.wav", "label": "cat"}, {"path": "b.wav", "label": "dog", "speaker": "Bob"}]
+    train = load_audio_dataset(table(tmp_path, "x.jsonl", "\n".join(map(json.dumps, lines))))["train"]
+    assert list(train["speaker"]) == [None, "Bob"]
+
+
+def test_labels_keep_their_spaces_when_a_list_stands_beside_a_name(tmp_path: Path) -> None:
+    lines = [{"path": "a.wav", "labels": ["dog", "door bell"]}, {"path": "b.wav", "labels": "door bell"}]
+    splits = load_audio_dataset(table(tmp_path, "x.jsonl", "\n".join(map(json.dumps, lines))))
+    assert contents(splits) == {"train": {"a.wav": ["dog", "door bell"], "b.wav": ["door bell"]}}
+
+
+def test_committed_instruments() -> None:
+    splits = load_audio_dataset(INSTRUMENTS)
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 344, "test": 92, "unseen_instrument": 154}
+    assert {len(label_names(rows)) for rows in splits.values()} == {9}
+    groups = {name: set(rows["group"]) for name, rows in splits.items()}
+    assert not groups["unseen_instrument"] & (groups["train"] | groups["test"])
+    check_splits(splits, "train", ["test", "unseen_instrument"])
+
+
+def parquet(folder: Path, label: object, values: list, audio: str = "audio") -> DatasetDict:
+    """A data set as the Hub stores it: Parquet with the files' bytes inside."""
+    sound = io.BytesIO()
+    soundfile.write(sound, np.sin(np.arange(800) / 5) / 2, 16_000, format="WAV")
+    stored = [{"bytes": sound.getvalue(), "path": f"{index}.wav"} for index in range(len(values))]
+    bare = {"bytes": Value("binary"), "path": Value("string")}  # encoding `Audio` itself would need torchcodec
+    features = Features({audio: bare, "class": label, "speaker": Value("string")})
+    rows = {audio: stored, "class": values, "speaker": [f"s{index}" for index in range(len(values))]}
+    for name, part in (("train", slice(0, -1)), ("test", slice(-1, None))):
+        split = Dataset.from_dict({column: cells[part] for column, cells in rows.items()}, features=features)
+        split.cast_column(audio, Audio()).to_parquet(str(folder / f"{name}-00000-of-00001.parquet"))
+    return datasets.load_dataset(str(folder), cache_dir=str(folder / "cache"))
+
+
+HUB = {
+    "class labels": (ClassLabel(names=["dog", "cat"]), [0, 1, 1], ["dog", "cat"], {"0.wav": "dog", "1.wav": "cat"}),
+    "strings": (Value("string"), ["dog", "cat", "cat"], ["cat", "dog"], {"0.wav": "dog", "1.wav": "cat"}),
+    "numbers": (Value("int64"), [7, 3, 3], ["3", "7"], {"0.wav": "7", "1.wav": "3"}),
+    "lists of class labels": (
+        datasets.List(ClassLabel(names=["dog", "cat"])),
+        [[0], [0, 1], [1]],
+        ["dog", "cat"],
+        {"0.wav": ["dog"], "1.wav": ["dog", "cat"]},
+    ),
+    "lists of strings": (
+        datasets.List(Value("string")),
+        [["dog"], ["dog", "cat"], ["cat"]],
+        ["cat", "dog"],
+        {"0.wav": ["dog"], "1.wav": ["dog", "cat"]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("label", "values", "names", "train"), HUB.values(), ids=HUB)
+def test_data_set_on_the_hub(tmp_path: Path, monkeypatch, label, values, names, train) -> None:
+    stored = parquet(tmp_path, label, values, audio="recording")
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: {"user/sounds": stored}[name])
+    splits = load_audio_dataset("user/sounds")
+    assert [label_names(rows) for rows in splits.values()] == [names, names]
+    assert contents(splits)["train"] == train
+    assert list(splits["train"]["speaker"]) == ["s0", "s1"]
+    audio = splits["test"][0]["audio"]
+    assert audio["bytes"][:4] == b"RIFF"
+    assert load_audio(audio).shape == (800,)
+
+
+@pytest.mark.parametrize(("options", "said"), [({}, "speaker"), ({"label_column": "klass"}, "klass")])
+def test_data_set_on_the_hub_without_such_a_column(tmp_path: Path, monkeypatch, options, said) -> None:
+    stored = parquet(tmp_path, Value("string"), ["dog", "cat", "cat"]).rename_column("class", "kind")
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: stored)
+    with pytest.raises(AstDataError, match=r"E208.*user/sounds.*label_column=") as caught:
+        load_audio_dataset("user/sounds", **options)
+    assert said in str(caught.value)
+
+
+def test_missing_label_on_the_hub_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    stored = parquet(tmp_path, Value("string"), ["dog", None, "cat"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: stored)
+    with pytest.raises(AstDataError, match="E208"):
+        load_audio_dataset("user/sounds")
+
+
+#: what is wrong -> (file, its text, code, what the message has to say)
+BAD_TABLES = {
+    "missing files": (
+        "x.csv",
+        "path,label\na.wav,cat\nnone.wav,dog\nalso-none.wav,dog\n",
+        "E206",
+        ["row 2", "'path'", "'none.wav'", "2 such rows"],
+    ),
+    "no label": ("x.csv", "path,label\na.wav,cat\nb.wav,\n", "E208", ["row 2", "'label'", "no label"]),
+    "blank label": ("x.csv", "path,label\na.wav,cat\nb.wav,  \n", "E208", ["row 2", "'label'"]),
+    "row cut short": ("x.csv", "path,label\na.wav,cat\nb.wav\n", "E208", ["row 2", "'label'"]),
+    "row too long": ("x.csv", "path,label\na.wav,cat, black\nb.wav,dog\n", "E208", ["row 1"]),
+    "no labels in list": (
+        "x.jsonl",
+        '{"path": "a.wav", "labels": ["cat"]}\n{"path": "b.wav", "labels": []}\n',
+        "E208",
+        ["row 2", "'labels'"],
+    ),
+    "key left out": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{"path": "b.wav"}\n', "E208", ["row 2", "'label'"]),
+    "path left out": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{"label": "dog"}\n', "E20", ["row 2", "'path'"]),
+    "null label": ("x.jsonl", '{"path": "a.wav", "label": null}\n', "E208", ["row 1", "'label'"]),
+    "no label column": ("x.csv", "path,kind\na.wav,cat\n", "E208", ["kind", "label_column="]),
+    "no path column": ("x.csv", "wave,label\na.wav,cat\n", "E208", ["wave", "audio_column="]),
+    "only a header": ("x.csv", "path,label\n", "E209", ["no rows"]),
+    "nothing at all": ("x.jsonl", "", "E209", ["no rows"]),
+    "not JSON": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{path: b.wav}\n', "E208", ["line 2", "not JSON"]),
+    "not an object": ("x.jsonl", '["a.wav", "cat"]\n', "E208", ["line 1"]),
+    "no table": ("x.xlsx", "PK", "E208", [".csv", ".jsonl"]),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "code", "said"), BAD_TABLES.values(), ids=BAD_TABLES)
+def test_bad_table(tmp_path: Path, name: str, text: str, code: str, said: list[str]) -> None:
+    with pytest.raises(AstDataError) as caught:
+        load_audio_dataset(table(tmp_path, name, text))
+    assert caught.value.code.startswith(code)
+    assert [part for part in [name, *said] if part not in str(caught.value)] == []
+
+
+def test_wanted_column_is_not_there(tmp_path: Path) -> None:
+    file = table(tmp_path, "x.csv", "path,label,speaker\na.wav,cat,Ada\n")
+    with pytest.raises(AstDataError, match=r"E208.*path, label, speaker.*'klass'"):
+        load_audio_dataset(file, label_column="klass")
+
+
+BAD_FOLDERS = {
+    "clip beside the label folders": (["cat/1.wav", "2.wav"], "E208", "2.wav"),
+    "clip beside them in a split": (["train/cat/1.wav", "train/dog/2.wav", "4.wav"], "E208", "4.wav"),
+    "no audio": (["cat/notes.txt"], "E209", ".flac"),
+    "empty": ([], "E209", "no audio"),
+}
+
+
+@pytest.mark.parametrize(("files", "code", "said"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_bad_folder(tmp_path: Path, files: list[str], code: str, said: str) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("")
+    with pytest.raises(AstDataError, match=said) as caught:
+        load_audio_dataset(tmp_path)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["none.csv", "./none", "/none/at/all", "none.jsonl"])
+def test_missing_source(name: str) -> None:
+    with pytest.raises(AstDataError, match=r"E206.*none.*does not exist"):
+        load_audio_dataset(name)
+
+
+CHECKS = {
+    "one class": ("a.wav,cat,train\nb.wav,cat,train", ["train"], r"1 class \(cat\)"),
+    "no training clip": ("a.wav,cat,train\nb.wav,ant,train\nc.wav,dog,test", ["test"], r"'train': has no clip of dog"),
+    "missing split": (
+        "a.wav,cat,train\nb.wav,dog,train\nc.wav,dog,test",
+        ["tets"],
+        r"'tets': does not exist.*did you mean 'test'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "evaluation", "said"), CHECKS.values(), ids=CHECKS)
+def test_splits_that_cannot_be_trained_on(tmp_path: Path, rows: str, evaluation: list[str], said: str) -> None:
+    splits = load_audio_dataset(table(tmp_path, "x.csv", f"path,label,split\n{rows}\n"))
+    with pytest.raises(AstDataError, match=said) as caught:
+        check_splits(splits, "train", evaluation)
+    assert caught.value.code == "E209"
+
+
+def test_empty_split_is_an_error(tmp_path: Path) -> None:
+    splits = load_audio_dataset(table(tmp_path, "x.csv", "path,label\na.wav,cat\nb.wav,dog\n"))
+    splits["test"] = splits["train"].select([])
+    with pytest.raises(AstDataError, match=r"E209.*'test': has no clips"):
+        check_splits(splits, "train", ["test"])
+
+
+def clips_of_groups(groups: int, *, several: bool, each: int = 6) -> Dataset:
+    """So many clips of each group, half of them of either class."""
+    name = "labels" if several else "label"
+    kind = ClassLabel(names=["cat", "dog"])
+    features = Features(
+        {name: datasets.List(kind) if several else kind, "group": Value("string"), "row": Value("int64")}
+    )
+    count = each * groups
+    labels = [[index % 2] if several else index % 2 for index in range(count)]
+    rows = {name: labels, "group": [f"g{index // each}" for index in range(count)], "row": list(range(count))}
+    return Dataset.from_dict(rows, features=features)
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["single-label", "multi-label"])
+@pytest.mark.parametrize("group", [None, "group"])
+def test_hold_out(several: bool, group: str | None) -> None:
+    clips = clips_of_groups(10, several=several)
+    first, again, other = (hold_out(clips, 0.2, group_column=group, seed=seed) for seed in (1, 1, 2))
+    rows = {name: list(part["row"]) for name, part in first.items()}
+    assert sorted(rows["train"] + rows["validation"]) == list(range(60))
+    assert len(rows["validation"]) == 12
+    assert rows["validation"] == list(again["validation"]["row"]) != list(other["validation"]["row"])
+    if group:
+        assert not set(first["train"]["group"]) & set(first["validation"]["group"])
+    if not several:
+        assert sorted(first["validation"]["label"]) == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hold_out_of_few_groups_leaves_neither_side_empty(seed: int) -> None:
+    parts = hold_out(clips_of_groups(3, several=False, each=40), 0.1, group_column="group", seed=seed)
+    assert [len(part) > 0 for part in parts.values()] == [True, True]
+
+
+def test_hold_out_by_an_unknown_column_is_our_error() -> None:
+    with pytest.raises(AstHfError, match="grup"):
+        hold_out(clips_of_groups(3, several=False), 0.2, group_column="grup", seed=0)

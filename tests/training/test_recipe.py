@@ -1,0 +1,150 @@
+"""Recipes: what is written is what is read, and what is not an option is an error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from ast_hf import AstConfigError
+from ast_hf.training import Augmentation, DataOptions, FeatureOptions, ModelOptions, Recipe, load_recipe
+
+FULL = Recipe(
+    name="tönes | 1e5: yes",
+    data=DataOptions(source="clips", eval_splits=["test", "2"], validation_fraction=0.1, label_separator=";"),
+    features=FeatureOptions(sampling_rate=22_050, mean=-4.5, std=1e-4),
+    model=ModelOptions(config={"hidden_size": 24, "layer_norm_eps": 1e-6, "hidden_act": "gelu"}),
+    augmentation=Augmentation(speed=1.25, random_crop=True, time_masks=2),
+    averaging_decay=0.999,
+    training={"learning_rate": 1e-4, "num_train_epochs": 3, "save_strategy": "no", "lr_scheduler_kwargs": {"a": [1]}},
+)
+
+
+def read(folder: Path, text: str, *overrides: str) -> Recipe:
+    (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+    return load_recipe(folder / "recipe.yaml", overrides)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), FULL], ids=["defaults", "full"])
+def test_round_trip(tmp_path: Path, recipe: Recipe) -> None:
+    assert read(tmp_path, recipe.to_yaml()) == recipe
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
+    recipe = read(tmp_path, "name: mine\naugmentation:\n  speed: 1.5\n")
+    assert recipe == Recipe(name="mine", augmentation=Augmentation(speed=1.5))
+    assert read(tmp_path, "") == Recipe()
+
+
+@pytest.mark.parametrize("written", ["1e-4", "1E-4", "1.0e-4", "+1e-4", "0.0001", ".1e-3"])
+def test_numbers_as_people_write_them(tmp_path: Path, written: str) -> None:
+    assert read(tmp_path, f"training:\n  learning_rate: {written}\n").training == {"learning_rate": 1e-4}
+    assert read(tmp_path, "", f"training.learning_rate={written}").training == {"learning_rate": 1e-4}
+
+
+def test_words_with_an_e_stay_words(tmp_path: Path) -> None:
+    assert read(tmp_path, "name: e-4\ndata:\n  source: 1e4x\n") == Recipe(name="e-4", data=DataOptions(source="1e4x"))
+
+
+def test_overrides(tmp_path: Path) -> None:
+    text = "training:\n  learning_rate: 0.5\n  seed: 3\n"
+    overrides = ["training.learning_rate=1e-4", "data.eval_splits=[a, b]", "averaging_decay=0.9", "data.cache=false"]
+    recipe = read(tmp_path, text, *overrides, "model.config.hidden_size=24", "name=a=b")
+    assert recipe.training == {"learning_rate": 1e-4, "seed": 3}
+    assert (recipe.data.eval_splits, recipe.data.cache) == (["a", "b"], False)
+    assert (recipe.averaging_decay, recipe.model.config, recipe.name) == (0.9, {"hidden_size": 24}, "a=b")
+    assert read(tmp_path, text, "name=x", "name=y").name == "y"
+
+
+#: what is wrong -> (YAML, what the message has to name)
+REFUSED = {
+    "unknown section": ("augmentations: {}", ["augmentations", "did you mean 'augmentation'?"]),
+    "unknown option": ("augmentation: {sped: 1.5}", ["augmentation: sped", "did you mean 'speed'?"]),
+    "unknown data option": ("data: {label_colum: x}", ["label_colum", "did you mean 'label_column'?"]),
+    "nothing near": ("qqqq: 1", ["qqqq", "averaging_decay", "training"]),
+    "unknown argument": ("training: {learning_rte: 1}", ["training.learning_rte", "did you mean 'learning_rate'?"]),
+    "section that is a value": ("augmentation: 3", ["augmentation", "3"]),
+    "section that is empty": ("augmentation:", ["augmentation", "None"]),
+    "text for a number": ("augmentation: {speed: fast}", ["speed", "'fast'", "float"]),
+    "number for text": ("name: 3", ["name", "3", "str"]),
+    "yes for a number": ("augmentation: {time_masks: yes}", ["time_masks", "True", "int"]),
+    "fraction for a count": ("augmentation: {time_masks: 1.5}", ["time_masks", "1.5", "int"]),
+    "number for yes": ("data: {cache: 1}", ["cache", "1", "bool"]),
+    "text for a list": ("data: {eval_splits: test}", ["eval_splits", "'test'", "list"]),
+    "text for options": ("training: fast", ["training", "'fast'"]),
+    "negative": ("augmentation: {gain_db: -3}", ["gain_db", "-3", "negative"]),
+    "negative rate": ("features: {sampling_rate: -1}", ["sampling_rate", "-1"]),
+    "decay of 1": ("averaging_decay: 1.0", ["averaging_decay", "1.0"]),
+    "decay of 0": ("averaging_decay: 0", ["averaging_decay", "0"]),
+    "decay above 1": ("averaging_decay: 99", ["averaging_decay", "99"]),
+    "best and average": (
+        "averaging_decay: 0.9\ntraining: {load_best_model_at_end: true}",
+        ["load_best_model_at_end", "averaging_decay"],
+    ),
+    "smoothing above 1": ("augmentation: {label_smoothing: 1.5}", ["label_smoothing", "1.5"]),
+    "probability above 1": ("augmentation: {mixup_probability: 2}", ["mixup_probability", "2"]),
+    "alpha of 0": ("augmentation: {mixup_probability: 0.5, mixup_alpha: 0}", ["mixup_alpha", "0"]),
+    "no speed": ("augmentation: {speed: 0}", ["speed", "0"]),
+    "everything held out": ("data: {validation_fraction: 1.0}", ["validation_fraction", "1.0"]),
+    "not a number": ("augmentation: {gain_db: .nan}", ["gain_db", "nan"]),
+    "a list": ("- name", ["recipe.yaml", "no options"]),
+    "a word": ("name", ["recipe.yaml", "no options"]),
+    "not YAML": ("name: [1", ["recipe.yaml", "not YAML"]),
+    "no number after all": ("name: 1.2.3e4", ["recipe.yaml"]),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
+def test_refused(tmp_path: Path, text: str, said: list[str]) -> None:
+    with pytest.raises(AstConfigError) as caught:
+        read(tmp_path, text)
+    assert caught.value.code == "E307"
+    assert [part for part in said if part not in str(caught.value)] == []
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.learning_rate", "sets nothing"),
+        ("augmentation.sped=2", "did you mean 'speed'"),
+        ("name.first=x", "name has no options"),
+        ("averaging_decay=2", "2 is not between"),
+        ("data.eval_splits=[a", "not YAML|eval_splits"),
+    ],
+)
+def test_refused_override(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(AstConfigError, match=said) as caught:
+        read(tmp_path, "name: x", override)
+    assert caught.value.code == "E307"
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(AstConfigError, match=r"E307.*none\.yaml.*does not exist"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_the_file_is_named_in_errors(tmp_path: Path) -> None:
+    with pytest.raises(AstConfigError, match=re.escape(str(tmp_path / "recipe.yaml"))):
+        read(tmp_path, "nam: x")
+
+
+def test_a_mean_may_be_negative(tmp_path: Path) -> None:
+    assert read(tmp_path, "features: {mean: -4.2}").features.mean == -4.2
+
+
+RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
+def test_our_own_recipes_load(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name
+    assert recipe.training["num_train_epochs"] > 0
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES

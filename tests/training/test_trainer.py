@@ -1,0 +1,671 @@
+"""Training from start to end on tones and noise: learning, resuming to the bit, stopping, averaging, and what is left
+in the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import TINY
+from huggingface_hub import ModelCard
+from matplotlib.image import imread
+from safetensors.torch import load_file
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments, pipeline
+from transformers.audio_utils import mel_filter_bank, spectrogram
+
+from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, AstRunError
+from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, measure_statistics, prepare
+from ast_hf.training.baseline import baseline_accuracy
+from ast_hf.training.inputs import EpochSampler, collate
+
+#: clips of each class by split
+SIZES = {"train": 12, "test": 4}
+
+
+def sound(kind: str, number: int) -> np.ndarray:
+    """0.3 to 0.6 s of white noise or of a tone."""
+    random = np.random.default_rng([number, len(kind)])
+    time = np.arange(4800 + 400 * (number % 12)) / 16_000
+    noise = random.standard_normal(len(time))
+    if kind == "noise":
+        return 0.1 * noise
+    return 0.3 * np.sin(2 * np.pi * random.uniform(300, 3000) * time) + 0.001 * noise
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label folders of noise and tones. Read only."""
+    root = tmp_path_factory.mktemp("clips")
+    for split, count in SIZES.items():
+        for kind in ("noise", "tone"):
+            (root / split / kind).mkdir(parents=True)
+            for number in range(count):
+                offset = 100 * (split == "test")
+                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number + offset), 16_000)
+    return root
+
+
+def recipe(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
+    """Two epochs of three steps by default; `training` are TrainingArguments, `options` the recipe's other sections."""
+    values: dict[str, Any] = {
+        "name": "tones",
+        "data": {"source": str(source)},
+        "model": {"config": TINY},
+        "training": {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 2e-3,
+            "disable_tqdm": True,
+            "use_cpu": True,
+            **training,
+        },
+    }
+    for section, change in (options or {}).items():
+        values[section] = {**values[section], **change} if isinstance(values.get(section), dict) else change
+    return Recipe.from_dict(values)
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    """name -> sha256 of a tensor's bytes."""
+    return {
+        name: hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+        for name, value in tensors.items()
+    }
+
+
+def flat(state: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """Every number and tensor of nested dicts and lists, by its path."""
+    if isinstance(state, dict):
+        return {key: value for part in state for key, value in flat(state[part], f"{name}/{part}").items()}
+    if isinstance(state, (list, tuple)):
+        return flat(dict(enumerate(state)), name)
+    return {} if state is None or isinstance(state, str) else {name: torch.as_tensor(state)}
+
+
+def optimizer_digest(folder: Path) -> dict[str, str]:
+    return digest(flat(torch.load(folder / "optimizer.pt", weights_only=True)))
+
+
+def checkpoint_digest(folder: Path) -> dict[str, dict[str, str]]:
+    """Own weights, optimizer state and average of a training checkpoint."""
+    state = {"weights": digest(load_file(folder / "model.safetensors")), "optimizer": optimizer_digest(folder)}
+    if (folder / "average.safetensors").exists():
+        state["average"] = digest(load_file(folder / "average.safetensors"))
+    return state
+
+
+class Stop(TrainerCallback):
+    """Ends a run after a step or at the end of an epoch, as if the machine had gone away after the save."""
+
+    def __init__(self, *, step: int | None = None, epoch: int | None = None) -> None:
+        self.step, self.epoch = step, epoch
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step == self.step:
+            control.should_training_stop = True
+
+    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+        if round(state.epoch) == self.epoch:
+            control.should_training_stop = True
+
+
+class FirstStep(TrainerCallback):
+    """What model and optimizer hold right before a run's first step."""
+
+    seen: dict[str, dict[str, str]] | None = None
+
+    def on_step_begin(self, args, state, control, model=None, optimizer=None, **kwargs) -> None:
+        if self.seen is None:
+            optimizer = getattr(optimizer, "optimizer", optimizer)
+            self.seen = {"weights": digest(model.state_dict()), "optimizer": digest(flat(optimizer.state_dict()))}
+
+
+# ---------------------------------------------------------------- one run and its folder
+
+
+@pytest.fixture(scope="session")
+def trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A finished run. Read only."""
+    return finetune(recipe(clips, {"averaging_decay": 0.9}, num_train_epochs=12), tmp_path_factory.mktemp("trained"))
+
+
+def top(classifier: Any, file: Path) -> str:
+    return classifier(str(file))[0]["label"]
+
+
+def accuracy(folder: Path, files: list[Path]) -> float:
+    classifier = pipeline("audio-classification", model=str(folder))
+    return float(np.mean([top(classifier, file) == file.parent.name for file in files]))
+
+
+def test_it_learns(trained: Report, clips: Path) -> None:
+    assert accuracy(trained.folder, sorted(clips.glob("train/*/*.wav"))) >= 0.9
+
+
+def test_loss_falls(trained: Report) -> None:
+    history = json.loads((max(trained.folder.glob("checkpoint-*")) / "trainer_state.json").read_text())["log_history"]
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_reported_accuracy_is_that_of_the_saved_folder(trained: Report, clips: Path) -> None:
+    stored = json.loads((trained.folder / "results.json").read_text())
+    assert stored["metric"] == "accuracy"
+    assert list(stored["results"]) == ["test"]
+    assert stored["results"]["test"]["accuracy"] == accuracy(trained.folder, sorted(clips.glob("test/*/*.wav")))
+
+
+def test_what_the_folder_holds(trained: Report) -> None:
+    names = {path.name for path in trained.folder.iterdir() if path.is_file()}
+    assert names >= {
+        "model.safetensors",
+        "config.json",
+        "preprocessor_config.json",
+        "README.md",
+        "curves.png",
+        "results.json",
+        "recipe.yaml",
+        "training_args.json",
+    }
+    assert not list(trained.folder.rglob("training_args.bin"))
+    assert len(list(trained.folder.glob("checkpoint-*"))) == 2
+
+
+def test_results_file_equals_the_report(trained: Report) -> None:
+    stored = json.loads((trained.folder / "results.json").read_text())
+    assert stored["results"] == trained.results
+    assert stored["baseline"] == trained.baseline == {"test": 1.0}
+    assert (stored["clips"], stored["training_clips"]) == ({"test": 8}, 24)
+    assert (stored["epochs"], stored["chance"]) == (12.0, 0.5)
+    assert stored["parameters"] == sum(
+        value.numel() for value in load_file(trained.folder / "model.safetensors").values()
+    )
+
+
+def test_recipe_file_reads_back_equal(trained: Report) -> None:
+    assert load_recipe(trained.folder / "recipe.yaml") == trained.recipe
+
+
+def test_curves_are_a_picture(trained: Report) -> None:
+    picture = imread(trained.folder / "curves.png")
+    assert picture.shape[0] >= 300
+    assert picture.shape[1] >= 600
+    assert 0.01 < (picture[..., :3].min(axis=-1) < 0.9).mean() < 0.9  # neither blank nor black
+
+
+def test_saved_files_agree_with_each_other(trained: Report) -> None:
+    config, features = (
+        json.loads((trained.folder / name).read_text()) for name in ("config.json", "preprocessor_config.json")
+    )
+    assert config["id2label"] == {"0": "noise", "1": "tone"}
+    assert config["problem_type"] == "single_label_classification"
+    assert (features["max_length"], features["num_mel_bins"]) == (config["max_length"], config["num_mel_bins"])
+    assert (features["mean"], features["std"]) == (trained.extractor.mean, trained.extractor.std)
+
+
+def test_no_file_holds_the_token(clips: Path, tmp_path: Path) -> None:
+    finetune(recipe(clips, num_train_epochs=1, hub_token="hf_secretsecret"), tmp_path / "out")
+    leaks = [str(path) for path in tmp_path.rglob("*") if path.is_file() and b"hf_secretsecret" in path.read_bytes()]
+    assert leaks == []
+
+
+def test_no_split_to_evaluate_on(clips: Path, tmp_path: Path) -> None:
+    report = finetune(recipe(clips / "train", num_train_epochs=1), tmp_path / "out")
+    assert report.results == {}
+    assert (tmp_path / "out" / "README.md").is_file()
+
+
+def test_held_out_clips_are_evaluated_but_not_trained_on(clips: Path, tmp_path: Path) -> None:
+    options = {"data": {"validation_fraction": 0.25}}
+    run = prepare(recipe(clips / "train", options), tmp_path / "out")
+    trained_on, held = (
+        {row["audio"]["path"] for row in part.split} for part in (run.train, run.evaluation["validation"])
+    )
+    assert (len(trained_on), len(held), trained_on & held) == (18, 6, set())
+    assert {row["audio"]["path"] for row in run.trainer.eval_dataset.split} == held
+
+
+# ---------------------------------------------------------------- resuming
+
+VARIED = {
+    "averaging_decay": 0.9,
+    "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
+    "augmentation": {
+        "speed": 1.3,
+        "mixup_probability": 0.5,
+        "frequency_masks": 1,
+        "frequency_mask_width": 6,
+        "time_masks": 1,
+        "time_mask_width": 10,
+        "label_smoothing": 0.1,
+    },
+}
+BY_STEP = {"save_strategy": "steps", "save_steps": 4}
+#: what differs -> (options of the recipe, training arguments, where it stops, the checkpoint it leaves)
+RESUMED = {
+    "after an epoch": ({}, {}, Stop(epoch=1), 3),
+    "in the middle of an epoch": ({}, BY_STEP, Stop(step=4), 4),
+    "with workers": ({}, {**BY_STEP, "dataloader_num_workers": 2}, Stop(step=4), 4),
+    "with accumulated gradients": ({}, {"gradient_accumulation_steps": 2}, Stop(epoch=2), 4),
+    "with workers that live on": (
+        {},
+        {**BY_STEP, "dataloader_num_workers": 1, "dataloader_persistent_workers": True},
+        Stop(step=4),
+        4,
+    ),
+    "without averaging": ({"averaging_decay": None}, BY_STEP, Stop(step=4), 4),
+}
+
+
+@pytest.mark.parametrize(("options", "training", "stop", "step"), RESUMED.values(), ids=RESUMED)
+def test_resumed_run_equals_an_unbroken_one(clips: Path, tmp_path: Path, options, training, stop, step) -> None:
+    plan = recipe(clips, {**VARIED, **options}, num_train_epochs=3, save_total_limit=None, **training)
+    unbroken = prepare(plan, tmp_path / "unbroken").trainer
+    unbroken.train()
+    broken = prepare(plan, tmp_path / "broken").trainer
+    broken.add_callback(stop)
+    broken.train()
+    left = tmp_path / "broken" / f"checkpoint-{step}"
+    assert broken.state.global_step == step < unbroken.state.global_step
+    stored = checkpoint_digest(left)
+    assert stored == checkpoint_digest(tmp_path / "unbroken" / left.name)
+
+    resumed, first = prepare(plan, tmp_path / "broken").trainer, FirstStep()
+    resumed.add_callback(first)
+    resumed.train(resume_from_checkpoint=str(left))
+    assert first.seen == {name: stored[name] for name in ("weights", "optimizer")}
+
+    last = f"checkpoint-{unbroken.state.global_step}"
+    assert resumed.state.global_step == unbroken.state.global_step
+    assert checkpoint_digest(tmp_path / "broken" / last) == checkpoint_digest(tmp_path / "unbroken" / last)
+    assert digest(resumed.model.state_dict()) == digest(unbroken.model.state_dict())
+    assert stored["weights"] != checkpoint_digest(tmp_path / "unbroken" / last)["weights"]
+
+
+def test_finetune_resumes_from_the_newest_checkpoint(clips: Path, tmp_path: Path) -> None:
+    plan = recipe(clips, VARIED)
+    whole = finetune(plan, tmp_path / "whole")
+    broken = prepare(plan, tmp_path / "broken").trainer
+    broken.add_callback(Stop(epoch=1))
+    broken.train()
+    report = finetune(plan, tmp_path / "broken", resume_from_checkpoint=True)
+    assert report.results == whole.results
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert files[0] == files[1]
+
+
+def test_resume_under_the_plain_trainer(clips: Path, tmp_path: Path) -> None:
+    """Stock transformers leaves 98 % of an AST's parameters at their random start here."""
+    run = prepare(recipe(clips), tmp_path / "unused")
+
+    def trainer(folder: str, *callbacks: TrainerCallback) -> Trainer:
+        torch.manual_seed(5)
+        arguments = TrainingArguments(
+            str(tmp_path / folder),
+            num_train_epochs=2,
+            per_device_train_batch_size=8,
+            learning_rate=2e-3,
+            save_strategy="epoch",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+
+        def batch(items: list[dict]) -> dict:
+            return {name: value for name, value in collate(items).items() if name != "row"}
+
+        model = ASTForAudioClassification(run.trainer.model.config)
+        parts = {"train_dataset": run.train, "data_collator": batch, "callbacks": list(callbacks)}
+        return Trainer(model=model, args=arguments, **parts)
+
+    trainer("whole").train()
+    trainer("broken", Stop(epoch=1)).train()
+    first = FirstStep()
+    trainer("broken", first).train(resume_from_checkpoint=True)
+    stored = checkpoint_digest(tmp_path / "broken" / "checkpoint-3")
+    assert first.seen == stored
+    assert stored == checkpoint_digest(tmp_path / "whole" / "checkpoint-3")
+    last = [checkpoint_digest(tmp_path / name / "checkpoint-6") for name in ("whole", "broken")]
+    assert last[0] == last[1] != stored
+
+
+def test_resume_with_averaging_needs_the_average(clips: Path, tmp_path: Path) -> None:
+    prepare(recipe(clips, num_train_epochs=1), tmp_path).trainer.train()
+    run = prepare(recipe(clips, {"averaging_decay": 0.9}), tmp_path)
+    with pytest.raises(AstConfigError, match=r"E306.*checkpoint-3.*average\.safetensors"):
+        run.trainer.train(resume_from_checkpoint=True)
+
+
+def test_best_model_is_really_loaded(clips: Path, tmp_path: Path) -> None:
+    """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
+    options = {"data": {"validation_fraction": 0.25}}
+    best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    plan = recipe(clips, options, num_train_epochs=3, greater_is_better=True, save_total_limit=None, **best)
+    trainer = prepare(plan, tmp_path).trainer
+    trainer.train()
+    losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+    step = max(losses, key=losses.get)
+    assert step < max(losses)
+    assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{step}"
+    weights = {number: digest(load_file(tmp_path / f"checkpoint-{number}" / "model.safetensors")) for number in losses}
+    assert digest(trainer.model.state_dict()) == weights[step] != weights[max(losses)]
+
+
+# ---------------------------------------------------------------- a loss that is not finite
+
+
+def poison(model: nn.Module, step: int, value: float) -> None:
+    """Make the loss of a training step (counted from 1) `value`."""
+    calls = []
+
+    def spoil(module: nn.Module, inputs: Any, output: Any) -> Any:
+        calls.append(module.training)
+        if module.training and sum(calls) == step:
+            output.loss = output.loss * 0 + value
+        return output
+
+    model.register_forward_hook(spoil)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("strategy", ["epoch", "steps"])
+def test_broken_loss_stops_the_run(clips: Path, tmp_path: Path, value: float, strategy: str) -> None:
+    plan = recipe(
+        clips, VARIED, num_train_epochs=3, save_strategy=strategy, save_steps=1, save_total_limit=None, seed=7
+    )
+    run = prepare(plan, tmp_path)
+    poison(run.trainer.model, 5, value)
+    sampler = EpochSampler(24, 7)
+    sampler.set_epoch(1)
+    rows = [key % 24 for key in sampler][8:16]  # the second batch of the second epoch
+    with pytest.raises(AstRunError, match=r"E501.*step 5") as caught:
+        run.trainer.train()
+    assert str(rows) in str(caught.value)
+    steps = sorted(int(folder.name.split("-")[1]) for folder in tmp_path.glob("checkpoint-*"))
+    assert steps == ([3] if strategy == "epoch" else [1, 2, 3, 4])
+    assert not (tmp_path / "model.safetensors").exists()
+    for folder in tmp_path.glob("checkpoint-*"):
+        for file in ("model.safetensors", "average.safetensors"):
+            assert all(tensor.isfinite().all() for tensor in load_file(folder / file).values())
+
+
+def test_broken_gradient_is_never_saved(clips: Path, tmp_path: Path) -> None:
+    """A finite loss may have a gradient that is not; in the last step no later loss would show it."""
+    plan = recipe(clips)
+    run = prepare(plan, tmp_path)
+    calls: list[int] = []
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return gradient * (float("nan") if len(calls) == 6 else 1.0)
+
+    run.trainer.model.classifier.dense.weight.register_hook(spoil)
+    try:
+        run.trainer.train()
+        finish(run)
+    except AstHfError as stopped:
+        assert stopped.code == "E501"  # noqa: PT017 (both a clean stop and a clean result are right)
+    for file in tmp_path.rglob("model.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(file).values()), file
+
+
+# ---------------------------------------------------------------- averaging
+
+
+def loss_of(model: nn.Module, inputs: Any) -> float:
+    model.eval()
+    batch = collate([inputs[clip] for clip in range(len(inputs))])
+    with torch.no_grad():
+        return model(batch["input_values"], labels=batch["labels"]).loss.item()
+
+
+def test_average_is_evaluated_and_own_weights_train_on(clips: Path, tmp_path: Path) -> None:
+    options = {"averaging_decay": 0.9, "data": {"validation_fraction": 0.25}}
+    watched = prepare(recipe(clips, options, eval_strategy="epoch"), tmp_path / "watched").trainer
+    unwatched = prepare(recipe(clips, options), tmp_path / "unwatched").trainer
+    watched.train()
+    unwatched.train()
+    folder = max((tmp_path / "watched").glob("checkpoint-*"))
+    assert checkpoint_digest(folder) == checkpoint_digest(tmp_path / "unwatched" / folder.name)
+
+    own = ASTForAudioClassification.from_pretrained(folder)
+    average = ASTForAudioClassification.from_pretrained(folder)
+    average.load_state_dict(load_file(folder / "average.safetensors"))
+    logged = [entry["eval_loss"] for entry in watched.state.log_history if "eval_loss" in entry][-1]
+    assert logged == pytest.approx(loss_of(average, watched.eval_dataset), abs=1e-5)
+    assert logged != pytest.approx(loss_of(own, watched.eval_dataset), abs=1e-4)
+
+
+def test_finished_folder_holds_the_average(trained: Report) -> None:
+    folder = max(trained.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    saved = digest(load_file(trained.folder / "model.safetensors"))
+    assert saved == digest(load_file(folder / "average.safetensors"))
+    assert saved != digest(load_file(folder / "model.safetensors"))
+
+
+# ---------------------------------------------------------------- what is prepared
+
+
+def test_weight_decay_is_for_the_weights_of_products(clips: Path, tmp_path: Path) -> None:
+    trainer = prepare(recipe(clips, weight_decay=0.05), tmp_path).trainer
+    names = {id(value): name for name, value in trainer.model.named_parameters()}
+    groups = {}
+    for group in trainer.create_optimizer().param_groups:
+        groups.setdefault(group["weight_decay"], set()).update(names[id(value)] for value in group["params"])
+    products = {
+        f"{name}.weight" for name, part in trainer.model.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))
+    }
+    assert groups == {0.05: products, 0.0: set(names.values()) - products}
+    assert len(products) == 2 * 6 + 2
+
+
+def numpy_log_mel(samples: np.ndarray) -> np.ndarray:
+    """transformers' own log-mel in numpy, `(frames, 32)`."""
+    filters = mel_filter_bank(257, 32, 20, 8000, 16_000, norm=None, mel_scale="kaldi", triangularize_in_mel_space=True)
+    return spectrogram(
+        samples.astype(np.float64) * 2.0**15,
+        np.hanning(400),
+        frame_length=400,
+        hop_length=160,
+        fft_length=512,
+        power=2.0,
+        center=False,
+        preemphasis=0.97,
+        mel_filters=filters,
+        log_mel="log",
+        mel_floor=1.192092955078125e-07 * 2.0**30,
+        remove_dc_offset=True,
+    ).T - 30 * np.log(2)
+
+
+def test_mean_and_std_are_those_of_real_frames(clips: Path, tmp_path: Path) -> None:
+    files = sorted(clips.glob("train/*/*.wav"))
+    varied = {"augmentation": {"gain_db": 20.0, "time_masks": 2, "time_mask_width": 30}}
+    run = prepare(recipe(clips, varied), tmp_path)
+    values = np.concatenate([numpy_log_mel(soundfile.read(file)[0])[:64].ravel() for file in files])
+    extractor = run.trainer.processing_class
+    assert extractor.mean == pytest.approx(values.mean(), abs=2e-3)
+    assert extractor.std == pytest.approx(values.std(), abs=2e-3)
+
+
+@pytest.mark.parametrize("given", [{"mean": -4.0, "std": 3.0}, {"mean": -4.0}, {"std": 3.0}], ids=str)
+def test_given_statistics_are_used(clips: Path, tmp_path: Path, given: dict) -> None:
+    run = prepare(recipe(clips, {"features": given}), tmp_path)
+    measured = dict(zip(("mean", "std"), measure_statistics(run.train), strict=True))
+    extractor = run.trainer.processing_class
+    assert {"mean": extractor.mean, "std": extractor.std} == {**measured, **given}
+
+
+def test_silence_has_no_statistics(tmp_path: Path) -> None:
+    for kind in ("a", "b"):
+        (tmp_path / "clips" / kind).mkdir(parents=True)
+        soundfile.write(tmp_path / "clips" / kind / "1.wav", np.zeros(8000), 16_000)
+    with pytest.raises(AstHfError, match="silent") as caught, pytest.warns(UserWarning, match="no signal"):
+        prepare(recipe(tmp_path / "clips"), tmp_path / "out")
+    assert caught.value.code == "E209"
+
+
+def test_baseline_separates_what_is_separable(clips: Path, tmp_path: Path) -> None:
+    run = prepare(recipe(clips), tmp_path)
+    assert baseline_accuracy(run.train, run.evaluation) == {"test": 1.0}
+
+
+#: what is wrong -> (sections of the recipe, training arguments, what the message has to say)
+REFUSED = {
+    "no source": ({"data": {"source": ""}}, {}, "data.source"),
+    "split misspelt": ({"data": {"eval_splits": ["tset"]}}, {}, "did you mean 'test'"),
+    "train split misspelt": ({"data": {"train_split": "trian"}}, {}, "did you mean 'train'"),
+    "unknown group": ({"data": {"validation_fraction": 0.2, "validation_group": "speakr"}}, {}, "speakr"),
+    "model field misspelt": ({"model": {"config": {"hiden_size": 24}}}, {}, "did you mean 'hidden_size'"),
+    "base is not there": ({"model": {"config": {}, "base": "./no/such/folder"}}, {}, "no/such/folder"),
+    "output folder in the recipe": ({}, {"output_dir": "elsewhere"}, "output_dir"),
+    "argument of the wrong type": ({}, {"learning_rate": "fast"}, "learning_rate"),
+    "evaluation without validation": ({}, {"eval_strategy": "epoch"}, "validation"),
+}
+
+
+@pytest.mark.parametrize(("options", "training", "said"), REFUSED.values(), ids=REFUSED)
+def test_refused_before_training(clips: Path, tmp_path: Path, options: dict, training: dict, said: str) -> None:
+    with pytest.raises(AstHfError, match=re.escape(said)):
+        prepare(recipe(clips, options, **training), tmp_path).trainer.train()
+
+
+# ---------------------------------------------------------------- a base
+
+
+@pytest.fixture(scope="session")
+def pitches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of tones, two of them training clips each. Read only."""
+    root = tmp_path_factory.mktemp("pitches")
+    for hertz in (300, 900, 2700):
+        (root / f"{hertz} Hz").mkdir()
+        for number in range(2):
+            samples = 0.3 * np.sin(2 * np.pi * hertz * np.arange(8000 + number) / 16_000)
+            soundfile.write(root / f"{hertz} Hz" / f"{number}.wav", samples, 16_000)
+    return root
+
+
+def test_starts_from_a_base(trained: Report, pitches: Path, tmp_path: Path) -> None:
+    options = {"model": {"base": str(trained.folder), "config": {}}}
+    with pytest.warns(UserWarning, match=r"W303.*3 labels"):
+        run = prepare(recipe(pitches, options), tmp_path)
+    model = run.trainer.model
+    base, own = digest(load_file(trained.folder / "model.safetensors")), digest(model.state_dict())
+    assert {name for name in base if base[name] != own[name]} <= {"classifier.dense.weight", "classifier.dense.bias"}
+    assert model.config.id2label == {0: "2700 Hz", 1: "300 Hz", 2: "900 Hz"}
+    assert (model.config.num_labels, model.classifier.dense.out_features) == (3, 3)
+    assert run.trainer.processing_class.max_length == 64
+    report = finetune(recipe(pitches, options), tmp_path)
+    assert ModelCard.load(tmp_path / "README.md").data.base_model == str(trained.folder) == report.recipe.model.base
+
+
+def test_base_and_config_contradict(trained: Report, pitches: Path, tmp_path: Path) -> None:
+    options = {"model": {"base": str(trained.folder), "config": {"hidden_size": 24}}}
+    with pytest.raises(AstConfigError, match=r"E307.*hidden_size.*leave model\.config empty"):
+        prepare(recipe(pitches, options), tmp_path)
+
+
+# ---------------------------------------------------------------- labels of every kind, and the card
+
+HOSTILE = ["a|b <script>alert(1)</script>", "two\nlines", "# [x](http://y) `z` *w* _v_", "---"]
+
+
+@pytest.fixture(scope="session")
+def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A multi-label JSONL with labels that mean something to Markdown, HTML or YAML. Read only."""
+    lines = []
+    for split, count in SIZES.items():
+        for number in range(count):
+            tags = {"noise": HOSTILE[:2], "tone": HOSTILE[2:]}
+            for kind, labels in tags.items():
+                file = str(clips / split / kind / f"{number}.wav")
+                lines.append({"path": file, "labels": labels if number % 2 else labels[:1], "split": split})
+    file = tmp_path_factory.mktemp("tagged") / "clips.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def tags(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A finished multi-label run. Read only."""
+    return finetune(recipe(tagged, {"name": "a|b <i>\n# c"}), tmp_path_factory.mktemp("tags"))
+
+
+def test_multi_label_run(tags: Report) -> None:
+    stored = json.loads((tags.folder / "results.json").read_text())
+    assert stored["metric"] == "mAP"
+    assert set(stored["results"]["test"]) == {"mAP", "loss"}
+    assert 0.0 < stored["results"]["test"]["mAP"] <= 1.0
+    assert (stored["baseline"], stored["chance"]) == ({}, None)
+    config = json.loads((tags.folder / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    assert sorted(config["id2label"].values()) == sorted(HOSTILE)
+
+
+def test_multi_label_result_is_that_of_the_saved_folder(tags: Report, tagged: Path) -> None:
+    from sklearn.metrics import average_precision_score
+
+    classifier = pipeline("audio-classification", model=str(tags.folder), function_to_apply="sigmoid", top_k=None)
+    rows = [row for row in map(json.loads, tagged.read_text().splitlines()) if row["split"] == "test"]
+    scores = [{entry["label"]: entry["score"] for entry in classifier(row["path"])} for row in rows]
+    expected = np.mean(
+        [
+            average_precision_score([label in row["labels"] for row in rows], [score[label] for score in scores])
+            for label in HOSTILE
+        ]
+    )
+    assert tags.results["test"]["mAP"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_problem_type_survives_soft_labels(clips: Path, tmp_path: Path) -> None:
+    trainer = prepare(recipe(clips, VARIED, num_train_epochs=1), tmp_path).trainer
+    trainer.train()
+    assert trainer.model.config.problem_type == "single_label_classification"
+    assert json.loads((tmp_path / "checkpoint-3" / "config.json").read_text())["problem_type"] == (
+        "single_label_classification"
+    )
+
+
+@pytest.mark.parametrize("run", ["trained", "tags"])
+def test_card_holds_the_results(run: str, request: pytest.FixtureRequest) -> None:
+    report = request.getfixturevalue(run)
+    card = ModelCard.load(report.folder / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "audio-classification")
+    (result,) = card.data.eval_results
+    assert (result.dataset_split, result.metric_type) == ("test", report.metric)
+    assert result.metric_value == pytest.approx(report.results["test"][report.metric], abs=5e-5)
+    assert f"{report.results['test'][report.metric]:.3f}" in card.text
+
+
+def test_card_table_has_the_baseline(trained: Report) -> None:
+    text = ModelCard.load(trained.folder / "README.md").text
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    assert {len(row) for row in rows} == {2}
+    table = {name.strip(): value.strip() for name, value in rows}
+    assert table["accuracy"] == "test"
+    assert [value for name, value in table.items() if "logistic regression" in name] == ["1.000"]
+    assert len(table) == 5  # head, line, model, baseline, chance
+
+
+def test_card_cannot_be_broken_by_a_name(tags: Report) -> None:
+    text = ModelCard.load(tags.folder / "README.md").text
+    prose = re.sub(r"```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert not re.findall(r"(?<!\\)<(?:script|/script|i>)", prose)
+    assert not re.findall(r"(?<!\\)\[x\]", prose)
+    assert [line for line in prose.splitlines() if line.startswith("# ")] == [r"# a\|b \<i\> \# c"]
+    labels = prose.split("## Labels")[1].split("##")[0].strip()
+    assert "\n" not in labels
+    assert re.sub(r"\\(.)", r"\1", labels).startswith("# [x](http://y)")
+    assert "two lines" in labels
+    assert not [line for line in prose.splitlines() if line.strip() == "---"]
+    assert {line.count("|") - line.count(r"\|") for line in prose.splitlines() if line.startswith("|")} == {3}
