@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from .configuration_ast import ASTConfig
 from .errors import error
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ _SIZES = {
     "embeddings.patch_embeddings.projection.weight": (2, "patch_size"),
 }
 _BACKBONE = "audio_spectrogram_transformer."
+_POSITIONS = "embeddings.position_embeddings"
+#: The config fields that decide how many positions there are.
+_GEOMETRY = ("max_length", "num_mel_bins", "patch_size", "time_stride", "frequency_stride")
 
 
 def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> None:
@@ -44,24 +48,43 @@ def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> None:
     if not any((folder / name).exists() for name in WEIGHTS_FILES):
         what = f"holds no weights ({WEIGHTS_FILES[0]})"
         raise error("E306", where=repr(str(folder)), what=what, fix="copy the whole checkpoint folder again")
-    weights = folder / WEIGHTS_FILES[0]
-    if weights.exists():
-        _compare(config, _shapes(weights), weights)
+    files = _weights_files(folder)
+    if files:
+        _compare(config, {name: shape for file in files for name, shape in _shapes(file).items()}, files[0])
+
+
+def _weights_files(folder: Path) -> list[Path]:
+    """The safetensors files that make up the weights: one, or the shards that an index names."""
+    single, index = folder / WEIGHTS_FILES[0], folder / WEIGHTS_FILES[1]
+    if single.exists():
+        return [single]
+    if not index.exists():
+        return []
+    shards = sorted({folder / name for name in _read_json(index).get("weight_map", {}).values()})
+    for shard in shards:
+        if not shard.exists():
+            what = f"does not exist, but {index.name} names it"
+            raise error("E306", where=repr(str(shard)), what=what, fix="copy the whole checkpoint folder again")
+    return shards
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    where = repr(str(path))
     if not path.exists():
-        raise error("E306", where=where, what="does not exist", fix="copy the checkpoint's config.json beside it")
+        fix = "copy the checkpoint's config.json beside it"
+        raise error("E306", where=repr(str(path)), what="does not exist", fix=fix)
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    where, fix = repr(str(path)), "restore the file from its source"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as problem:
-        what = f"is not JSON ({problem})"
-        raise error("E306", where=where, what=what, fix="restore the file from its source") from problem
-    if not isinstance(config, dict):
-        what = f"holds a {type(config).__name__}, not an object of fields"
-        raise error("E306", where=where, what=what, fix="restore the file from its source")
-    return config
+        raise error("E306", where=where, what=f"is not JSON ({problem})", fix=fix) from problem
+    if not isinstance(content, dict):
+        what = f"holds a {type(content).__name__}, not an object of fields"
+        raise error("E306", where=where, what=what, fix=fix)
+    return content
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
@@ -95,6 +118,18 @@ def _compare(config: dict[str, Any], shapes: dict[str, list[int]], path: Path) -
         what = f"says {claimed}, but {path.name} holds {len(layers)} layers"
         where = f"{str(path.parent / 'config.json')!r}: num_hidden_layers"
         raise error("E305", where=where, what=what, fix=f"set num_hidden_layers to {len(layers)}")
+    _compare_positions(config, plain.get(_POSITIONS), path)
+
+
+def _compare_positions(config: dict[str, Any], shape: list[int] | None, path: Path) -> None:
+    geometry = {name: config[name] for name in _GEOMETRY if name in config}
+    tokens = ASTConfig(num_attention_heads=1, **geometry).num_tokens
+    if shape is not None and shape[1] != tokens:
+        what = (
+            f"{', '.join(_GEOMETRY)} make {tokens} tokens, but {path.name} holds {_BACKBONE}{_POSITIONS} for {shape[1]}"
+        )
+        fix = "set them to what the weights were trained with"
+        raise error("E305", where=repr(str(path.parent / "config.json")), what=what, fix=fix)
 
 
 def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> list[str]:
@@ -109,7 +144,7 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
     lost = [name for name in fresh if not (has_head and name.startswith("classifier."))]
     if lost:
         detail = _shape_detail(mismatched.get(lost[0]))
-        what = f"{len(lost)} tensors cannot be filled from it, first {lost[0]}{detail}"
+        what = f"{len(lost)} of the model's tensors cannot be filled from it, first {lost[0]}{detail}"
         fix = "check that config.json belongs to these weights"
         raise error("E305", where=source, what=what, fix=fix)
     extra = sorted(name for name in info["unexpected_keys"] if has_head or not name.startswith("classifier."))

@@ -40,7 +40,10 @@ FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "num_hidden_layers": _COUNT,
     "num_attention_heads": _COUNT,
     "intermediate_size": _COUNT,
-    "hidden_act": (lambda value: value in ACT2FN, "one of transformers' activations, such as 'gelu'"),
+    "hidden_act": (
+        lambda value: isinstance(value, str) and value in ACT2FN,
+        "one of transformers' activations, such as 'gelu'",
+    ),
     "hidden_dropout_prob": _PROBABILITY,
     "attention_probs_dropout_prob": _PROBABILITY,
     "initializer_range": _POSITIVE,

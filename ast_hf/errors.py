@@ -10,6 +10,7 @@ A message names the place, what was seen there, and what to do:
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 
@@ -24,6 +25,7 @@ class AstHfError(Exception):
     """
 
     def __init__(self, code: str, where: str, what: str, fix: str) -> None:
+        where, what, fix = (" ".join(text.split()) for text in (where, what, fix))
         self.code, self.where, self.what, self.fix = code, where, what, fix
         super().__init__(f"[AST-{code}] {where}: {what}. Fix: {fix if fix.endswith('?') else fix + '.'}")
 
@@ -86,6 +88,7 @@ WARNINGS: dict[str, str] = {
     "W201": "clip truncated to the model's length",
     "W202": "louder than audio should be",
     "W203": "silent clip",
+    "W204": "channels that cancel each other",
     "W301": "patches leave gaps",
     "W302": "unknown field kept from a file",
     "W303": "classifier re-initialised",
@@ -100,7 +103,7 @@ def error(code: str, *, where: str, what: str, fix: str) -> AstHfError:
 def warning_text(code: str, *, where: str, what: str) -> str:
     """One line for `warnings.warn(..., AstHfWarning)`."""
     assert code in WARNINGS, code
-    return f"[AST-{code}] {where}: {what}."
+    return " ".join(f"[AST-{code}] {where}: {what}.".split())
 
 
 def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -111,4 +114,4 @@ def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """`"did you mean 'max_length'?"`, or all the known names when nothing is near."""
     near = nearest(name, choices)
-    return f"did you mean {near!r}?" if near else "use one of " + ", ".join(sorted(choices))
+    return f"did you mean {near!r}?" if near else f"use one of {textwrap.shorten(', '.join(sorted(choices)), 200)}"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 
-from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_waveform
+from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
 from .errors import AstHfWarning, did_you_mean, error, nearest, warning_text
 from .log_mel import frame_lengths, log_mel, num_frames, num_samples
 
@@ -103,11 +103,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 fix = did_you_mean(name, FIELD_RULES)
                 raise error("E301", where=f"ASTFeatureExtractor.{name}", what="is no field", fix=fix)
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
-        self.num_mel_bins = num_mel_bins
-        self.max_length = max_length
+        self.num_mel_bins = _plain(num_mel_bins)
+        self.max_length = _plain(max_length)
         self.do_normalize = do_normalize
-        self.mean = mean
-        self.std = std
+        self.mean = _plain(mean)
+        self.std = _plain(std)
         self.return_attention_mask = return_attention_mask
         self.strict = strict
         self.validate()
@@ -125,6 +125,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             _reject_misspelt(name, f"preprocessor_config.json: {name}")
         for name in kwargs.keys() - own:  # the others are transformers' own (code_revision, ...)
             _reject_misspelt(name, f"ASTFeatureExtractor.{name}")
+        known |= {name: value for name, value in kwargs.items() if name in FIELD_RULES}
         loaded = super().from_dict(known, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded).validate()
         return loaded
@@ -193,19 +194,21 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         self.validate()
         self._check_rate(sampling_rate, input_is_spectrogram)
         limit = self.max_length if max_length is None else max_length
-        _check_arguments(padding, limit, return_tensors, channels)
+        _check_arguments(padding, limit, return_tensors, channels, device)
+        _check_flags(truncation=truncation, return_attention_mask=return_attention_mask, do_normalize=do_normalize)
         clips = _split(raw_speech, channels, spectrograms=input_is_spectrogram)
         extract = self._read_spectrogram if input_is_spectrogram else self._extract
-        features = [
-            extract(clip, f"clip {index}", device=device, limit=None if truncation is False else limit)
-            for index, clip in enumerate(clips)
-        ]
-        if truncation is None:
-            for index, (_, whole) in enumerate(features):
-                self.warn_truncated(whole, limit, f"clip {index}")
-        kept = [feature for feature, _ in features]
+        kept = []
+        for index, clip in enumerate(clips):
+            name = f"clip {index}"
+            feature, whole = extract(
+                clip, name, device=device, limit=limit if truncation is None or truncation else None
+            )
+            if truncation is None:
+                self.warn_truncated(whole, limit, name)
+            kept.append(feature)
         normalize = self.do_normalize if do_normalize is None else do_normalize
-        padded = self._pad([*kept], padding, limit, normalize)
+        padded = self._pad(kept, padding, limit, normalize)
         batch = {"input_values": padded}
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
             batch["attention_mask"] = [
@@ -256,7 +259,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def _read_spectrogram(
         self, clip: Any, where: str, *, device: Any = None, limit: int | None = None
     ) -> tuple[torch.Tensor, int]:
-        feature = torch.as_tensor(clip).detach().to(device=device, dtype=torch.float32)
+        feature = as_samples(clip, where)
+        if device is not None:
+            feature = feature.to(device)
         if feature.ndim != 2 or feature.shape[1] != self.num_mel_bins or not len(feature):
             what = f"has shape {tuple(feature.shape)}"
             raise error("E106", where=where, what=what, fix=f"give (frames, {self.num_mel_bins}) raw log-mel values")
@@ -299,7 +304,18 @@ def _argument_error(name: str, what: str, fix: str) -> Exception:
     return error("E108", where=name, what=what, fix=fix)
 
 
-def _check_arguments(padding: Any, limit: Any, return_tensors: Any, channels: Any) -> None:
+def _plain(value: Any) -> Any:
+    """Numpy's scalars as Python's, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, value in flags.items():
+        if value is not None and not isinstance(value, (bool, np.bool_)):
+            raise _argument_error(name, f"{value!r} is no choice", "use True, False or None")
+
+
+def _check_arguments(padding: Any, limit: Any, return_tensors: Any, channels: Any, device: Any) -> None:
     if padding not in PADDING_CHOICES:
         fix = "use 'max_length', 'longest' or 'do_not_pad'"
         raise _argument_error("padding", f"{getattr(padding, 'value', padding)!r} is no choice", fix)
@@ -310,6 +326,12 @@ def _check_arguments(padding: Any, limit: Any, return_tensors: Any, channels: An
         raise _argument_error("return_tensors", f"{return_tensors!r} is no choice", "use 'pt', 'np' or None")
     if channels not in CHANNEL_CHOICES:
         raise _argument_error("channels", f"{channels!r} is no choice", "use 'batch', 'first' or 'last'")
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, TypeError) as problem:
+            what = f"{device!r} cannot be used ({str(problem).splitlines()[0][:120]})"
+            raise _argument_error("device", what, "use 'cpu' or a GPU of this machine") from problem
 
 
 def _split(raw: Any, channels: str | None, *, spectrograms: bool) -> Sequence[Any]:
@@ -354,10 +376,10 @@ def _check_level(waveform: torch.Tensor, where: str) -> None:
         raise error("E104", where=where, what=what, fix="repair or drop the clip; samples belong in [-1, 1]")
     if peak > LOUD_PEAK:
         text = f"peaks at {peak:g}; samples in [-1, 1] are expected, this looks unscaled"
-        warnings.warn(warning_text("W202", where=where, what=text), AstHfWarning, stacklevel=5)
+        warnings.warn(warning_text("W202", where=where, what=text), AstHfWarning, stacklevel=4)
     if high == low:
         text = "has no signal, every sample is the same"
-        warnings.warn(warning_text("W203", where=where, what=text), AstHfWarning, stacklevel=5)
+        warnings.warn(warning_text("W203", where=where, what=text), AstHfWarning, stacklevel=4)
 
 
 def _as_requested(batch: dict[str, Any], return_tensors: str | None) -> dict[str, Any]:

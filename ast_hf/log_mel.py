@@ -5,11 +5,10 @@ power of two, triangular filters on Kaldi's mel scale from 20 Hz to half the sam
 at float32's epsilon (the original's `dataloader.py`: `kaldi.fbank(htk_compat=True, use_energy=False,
 window_type="hanning", dither=0.0)`). Frames are whole: a tail shorter than a frame is not looked at.
 
-The order of operations is chosen for speed and is exact in real arithmetic:
+What is done for speed is exact in real arithmetic:
 
-- The window is zero at a frame's first sample, the only one whose pre-emphasis differs between the whole signal and a
-  single frame. So the whole signal is pre-emphasised once, and removing a frame's mean m before pre-emphasis becomes
-  subtracting (1 - 0.97) m after it.
+- The window is zero at a frame's first sample, the only one that Kaldi's pre-emphasis treats specially: it is skipped.
+- Means of frames come from sums over blocks that neighbouring frames share.
 - A mel filter covers few frequencies, so the product with the filter matrix is done in bands of filters over just the
   frequencies that they touch.
 - One clip at a time: the temporaries of one clip stay in the cache, those of a batch do not; and a clip's result
@@ -98,14 +97,12 @@ def log_mel(waveform: torch.Tensor, sampling_rate: int, num_mel_bins: int) -> to
     """
     frame, hop, fft_length = frame_lengths(sampling_rate)
     window, bands = _tables(sampling_rate, num_mel_bins, waveform.device)
-    emphasised = torch.empty_like(waveform)
-    emphasised[0] = 0.0  # meets the window's first coefficient, which is zero
-    torch.sub(waveform[1:], waveform[:-1], alpha=PREEMPHASIS, out=emphasised[1:])
-    frames = emphasised.unfold(0, frame, hop)
+    # The mean goes first, as in Kaldi: a constant offset would cost the differences of quiet samples their precision.
+    frames = waveform.unfold(0, frame, hop) - frame_means(waveform, frame, hop)
     buffer = waveform.new_zeros(len(frames), fft_length)
-    windowed = buffer[:, :frame]
-    torch.sub(frames, frame_means(waveform, frame, hop), alpha=1.0 - PREEMPHASIS, out=windowed)
-    windowed.mul_(window)
+    windowed = buffer[:, 1:frame]
+    torch.sub(frames[:, 1:], frames[:, :-1], alpha=PREEMPHASIS, out=windowed)
+    windowed.mul_(window[1:])
     spectrum = torch.fft.rfft(buffer)
     power = spectrum.real.square()
     power.addcmul_(spectrum.imag, spectrum.imag)

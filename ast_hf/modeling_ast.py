@@ -100,7 +100,7 @@ class ASTSelfAttention(nn.Module):
             part(hidden).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
             for part in (self.query, self.key, self.value)
         )
-        attend = eager_attention if implementation == "eager" else ALL_ATTENTION_FUNCTIONS[implementation]
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
         dropout = self.dropout if self.training else 0.0
         mixed, weights = attend(self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout)
         return mixed.flatten(2), weights
@@ -390,7 +390,7 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int) -> t
 
     A patch is real when all of its frames are; the first patch column always is, so that no clip is left without one.
     """
-    shape = tuple(attention_mask.shape)
+    shape = tuple(attention_mask.shape) if isinstance(attention_mask, torch.Tensor) else type(attention_mask).__name__
     if shape == (batch, config.max_length):
         columns = attention_mask.bool().unfold(1, config.patch_size, config.time_stride).all(dim=-1)
         columns = torch.cat((columns.new_ones(batch, 1), columns[:, 1:]), dim=1)
@@ -398,5 +398,5 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int) -> t
         return torch.cat((patches.new_ones(batch, 2), patches), dim=1)
     if shape == (batch, config.num_tokens):
         return attention_mask.bool()
-    what = f"has shape {shape}, expected frames ({batch}, {config.max_length}) or tokens ({batch}, {config.num_tokens})"
+    what = f"is {shape}, expected frames ({batch}, {config.max_length}) or tokens ({batch}, {config.num_tokens})"
     raise error("E304", where="attention_mask", what=what, fix="pass the feature extractor's attention_mask")

@@ -6,18 +6,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoModelForAudioClassification
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
 from .audio import load_audio
-from .configuration_ast import ASTConfig
 from .errors import AstHfError, did_you_mean, error
 from .feature_extraction_ast import ASTFeatureExtractor
 from .log_mel import num_frames
-from .modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
+from .modeling_ast import ASTPreTrainedModel
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate")
+_FUNCTIONS = ("softmax", "sigmoid", "none")
 #: Fields that the extractor's and the model's files have to agree on.
 _SHARED_FIELDS = ("max_length", "num_mel_bins")
+
+
+class AutoModelThatSaysWhy(AutoModelForAudioClassification):
+    """The Auto class that `pipeline` loads with.
+
+    When a class refuses a checkpoint with a ValueError, `pipeline` drops the reason and tries transformers' own class
+    of that name. A plain AstHfError, with the same code and text, gets through.
+    """
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As `AutoModelForAudioClassification.from_pretrained`."""
+        try:
+            return AutoModelForAudioClassification.from_pretrained(*args, **kwargs)
+        except AstHfError as reason:
+            raise AstHfError(reason.code, reason.where, reason.what, reason.fix) from reason
 
 
 class ASTAudioClassificationPipeline(AudioClassificationPipeline):
@@ -39,7 +56,6 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         model = kwargs.get("model", args[0] if args else None)
         if isinstance(model, ASTPreTrainedModel):
             return super().__new__(cls)
-        _raise_swallowed_refusal(model)
         return AudioClassificationPipeline(*args, **kwargs)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -65,6 +81,10 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
                 raise error("E108", where=name, what="is no argument here", fix=did_you_mean(name, _PARAMETERS))
         if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
             raise error("E108", where="top_k", what=f"{top_k!r} selects nothing", fix="use 1 or more, or None for all")
+        function = kwargs.get("function_to_apply")
+        if function is not None and function not in _FUNCTIONS:
+            fix = did_you_mean(function, _FUNCTIONS)
+            raise error("E108", where="function_to_apply", what=f"{function!r} is no choice", fix=fix)
         _, forward, postprocess = super()._sanitize_parameters(top_k=top_k, **kwargs)
         return {} if sampling_rate is None else {"sampling_rate": sampling_rate}, forward, postprocess
 
@@ -85,21 +105,6 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         except AstHfError as problem:
             # The extractor knows a position in its batch, which here is always 0; the caller knows the file.
             raise error(problem.code, where=name, what=problem.what, fix=problem.fix) from None
-
-
-def _raise_swallowed_refusal(model: Any) -> None:
-    """When our class refuses a checkpoint, transformers drops the reason and tries its own class: find the reason.
-
-    A stock AST that was built on purpose passes, at the price of one load.
-    """
-    config = getattr(model, "config", None)
-    source = getattr(config, "name_or_path", None)
-    if getattr(config, "model_type", None) != ASTConfig.model_type or not source:
-        return
-    try:
-        ASTForAudioClassification.from_pretrained(source)
-    except OSError:
-        return  # a model that is not on disk (any more) was not loaded from there just now
 
 
 def _name(inputs: Any) -> str:

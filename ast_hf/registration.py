@@ -29,6 +29,7 @@ class Change(NamedTuple):
     table: str  # transformers' module
     own: str  # our module with the classes that go in
     make: Callable[[Any, Any], Callable[[], object]]  # (table module, own module) -> what undoes it
+    needs: tuple[str, ...] = ()  # modules that `own` imports from, and that may be importing the table themselves
 
 
 def register() -> None:
@@ -39,7 +40,7 @@ def register() -> None:
     _enabled = True
     if not _hooks_placed:
         _hooks_placed = True  # once: hooks cannot be removed, so they look at `_enabled`
-        for name in {name for change in _CHANGES for name in (change.table, change.own)}:
+        for name in {name for change in _CHANGES for name in (change.table, change.own, *change.needs)}:
             wrapt.register_post_import_hook(_imported, name)
     _apply_all()
 
@@ -59,14 +60,11 @@ def _imported(module: ModuleType) -> None:
 
 def _apply_all() -> None:
     for change in _CHANGES:
-        if _enabled and change.table not in _undo and _usable(change.table) and not _under_way(change.own):
+        blocked = any(map(_under_way, (change.table, change.own, *change.needs)))
+        if _enabled and change.table not in _undo and change.table in sys.modules and not blocked:
             own = importlib.import_module(change.own)
             if change.table not in _undo:  # importing our module may have come here before us
                 _undo[change.table] = change.make(sys.modules[change.table], own)
-
-
-def _usable(name: str) -> bool:
-    return name in sys.modules and not _under_way(name)
 
 
 def _under_way(name: str) -> bool:
@@ -105,14 +103,20 @@ def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
 def _change_pipeline(table: Any, own: Any) -> Callable[[], object]:
     """The task's entry itself: `register_pipeline` would write code references into every saved pipeline."""
     entry = table.SUPPORTED_TASKS[PIPELINE_TASK]
-    stock, entry["impl"] = entry["impl"], own.ASTAudioClassificationPipeline
-    return lambda: entry.update(impl=stock)
+    stock = dict(entry)
+    entry.update(impl=own.ASTAudioClassificationPipeline, pt=(own.AutoModelThatSaysWhy,))
+    return lambda: entry.update(stock)
 
 
 #: The tables are not documented interfaces; `tests/test_registration.py` guards each of them in fresh processes.
 _CHANGES = (
     Change("transformers.models.auto.configuration_auto", "ast_hf.configuration_ast", _change_configs),
-    Change("transformers.models.auto.modeling_auto", "ast_hf.modeling_ast", _change_models),
+    Change(
+        "transformers.models.auto.modeling_auto",
+        "ast_hf.modeling_ast",
+        _change_models,
+        needs=("transformers.modeling_layers",),  # the first module that imports the table, in most programs
+    ),
     Change(
         "transformers.models.auto.feature_extraction_auto", "ast_hf.feature_extraction_ast", _change_feature_extractors
     ),

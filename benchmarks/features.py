@@ -40,7 +40,7 @@ def measure() -> dict[str, float]:
 
 
 def interleave(slow: Callable[[], object], fast: Callable[[], object]) -> list[float]:
-    """CPU time of `slow` over that of `fast`, A B A B ..., one ratio a pair; other work on the machine counts less so."""
+    """CPU time of `slow` over that of `fast`, A B A B ..., one ratio a pair; other work counts less so."""
     ratios = []
     for _ in range(WARM_UP + PAIRS):
         start = time.process_time()

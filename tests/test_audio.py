@@ -144,11 +144,12 @@ def test_interleaved_array_is_as_fast_as_planar() -> None:
     assert time.perf_counter() - start < 0.25  # one conversion per sample takes longer
 
 
-def test_resampling_keeps_1_khz_and_removes_11_khz() -> None:
-    kept = load_audio(tone(1_000, 44_100), source_rate=44_100)
+@pytest.mark.parametrize("hertz", [1_000, 7_000])
+def test_resampling_keeps_what_fits_and_removes_11_khz(hertz: int) -> None:
+    kept = load_audio(tone(hertz, 44_100), source_rate=44_100)
     removed = load_audio(tone(11_000, 44_100), source_rate=44_100)
     middle = slice(2_000, -2_000)
-    np.testing.assert_allclose(kept[middle], tone(1_000, 16_000)[middle], atol=1e-5)
+    np.testing.assert_allclose(kept[middle], tone(hertz, 16_000)[middle], atol=1e-3)
     assert np.abs(removed[middle]).max() < 1e-5
 
 
@@ -212,8 +213,8 @@ BROKEN_FILES = [
     ("B4", "a.flac", cut("FLAC"), "E202", ""),
     ("B5-ogg", "a.ogg", cut("OGG"), "E202", ""),
     ("B5-opus", "a.opus", cut("OGG", "OPUS"), "E202", ""),
-    ("B5-stub-wav", "a.wav", WAV[:20], "E203", "cannot be decoded"),
-    ("B5-stub-flac", "a.flac", FLAC[:20], "E203", "cannot be decoded"),
+    ("B5-stub-wav", "a.wav", WAV[:20], "E202", "ends early"),
+    ("B5-stub-flac", "a.flac", FLAC[:20], "E202", "ends early"),
     ("B6", "a.flac", patched(FLAC, len(FLAC) // 2, b"\xaa" * 200), "E203", "cannot be decoded"),
     ("B7", "a.wav", patched(WAV, 40, struct.pack("<I", 0)), "E202", ""),
     ("B9-0-Hz", "a.wav", patched(WAV, 24, struct.pack("<I", 0)), "E204", ""),
@@ -230,7 +231,7 @@ BROKEN_FILES = [
     ("B16-m4a-as-wav", "a.wav", b"\0\0\0\x1cftypM4A \0\0\0\0" + b"\0" * 99, "E205", "MP4/M4A"),
     ("B16-webm", "a.webm", b"\x1aE\xdf\xa3" + b"\0" * 99, "E205", "WebM"),
     ("B25", "a.flac", HUGE_FLAC, "E207", "the limit is 3,600 s"),
-    ("B26", "a.wav", encoded(np.zeros(3_601_000), 1_000, subtype="PCM_U8"), "E207", "3,601 s"),
+    ("B26", "a.wav", encoded(np.zeros(3_601_000), 1_000, subtype="PCM_U8"), "E207", "3,601.0 s"),
     ("headerless", "a.raw", b"\1\2" * 500, "E201", ""),
     ("GSM", "a.gsm", encoded(CLIP, 8_000, subtype="GSM610"), "E205", ""),
 ]

@@ -20,7 +20,7 @@ ALLOWED = {
     "audio": {"errors"},
     "configuration_ast": {"errors"},
     "losses": {"errors"},
-    "checkpoints": {"errors"},
+    "checkpoints": {"configuration_ast", "errors"},
     "feature_extraction_ast": {"audio", "errors", "log_mel"},
     "modeling_ast": {"checkpoints", "configuration_ast", "errors", "losses"},
     "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"},

@@ -1,4 +1,4 @@
-"""Each way in which training clips vary, alone: off is the identity, on is bounded, seeded and leaves its input as is."""
+"""Each way in which training clips vary, alone: off is the identity; on is bounded, seeded and spares its input."""
 
 from __future__ import annotations
 

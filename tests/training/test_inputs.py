@@ -100,7 +100,7 @@ def test_item_depends_on_its_key_alone(several: Dataset) -> None:
     shuffled = np.random.default_rng(0).permutation(keys).tolist()
     again = ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=3, cache=False)
     torch.manual_seed(99)
-    np.random.seed(99)  # noqa: NPY002 (nobody's global generator may matter)
+    np.random.seed(99)  # the global generators do not matter
     assert sorted(items(again, shuffled)) == expected
     assert list(items(again, keys[5:9])) == expected[5:9]
 

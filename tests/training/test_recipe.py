@@ -93,6 +93,7 @@ REFUSED = {
     "a list": ("- name", ["recipe.yaml", "no options"]),
     "a word": ("name", ["recipe.yaml", "no options"]),
     "not YAML": ("name: [1", ["recipe.yaml", "not YAML"]),
+    "an option twice": ("training: {seed: 1}\ntraining: {learning_rate: 1}", ["training"]),
     "no number after all": ("name: 1.2.3e4", ["recipe.yaml"]),
 }
 
@@ -125,6 +126,12 @@ def test_refused_override(tmp_path: Path, override: str, said: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(AstConfigError, match=r"E307.*none\.yaml.*does not exist"):
         load_recipe(tmp_path / "none.yaml")
+
+
+def test_file_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes("name: tön".encode("latin-1"))
+    with pytest.raises(AstConfigError, match=r"E307.*recipe\.yaml"):
+        load_recipe(tmp_path / "recipe.yaml")
 
 
 def test_the_file_is_named_in_errors(tmp_path: Path) -> None:

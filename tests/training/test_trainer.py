@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, AstRun
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, measure_statistics, prepare
 from ast_hf.training.baseline import baseline_accuracy
 from ast_hf.training.inputs import EpochSampler, collate
+from ast_hf.training.model_card import write_card
 
 #: clips of each class by split
 SIZES = {"train": 12, "test": 4}
@@ -232,6 +234,53 @@ def test_held_out_clips_are_evaluated_but_not_trained_on(clips: Path, tmp_path: 
     )
     assert (len(trained_on), len(held), trained_on & held) == (18, 6, set())
     assert {row["audio"]["path"] for row in run.trainer.eval_dataset.split} == held
+
+
+def test_held_out_clips_may_be_reported_on_beside_others(clips: Path, tmp_path: Path) -> None:
+    options = {"data": {"validation_fraction": 0.25, "eval_splits": ["test", "validation"]}}
+    run = prepare(recipe(clips, options), tmp_path)
+    assert {name: len(inputs) for name, inputs in run.evaluation.items()} == {"test": 8, "validation": 6}
+
+
+def table(file: Path, clips: Path, column: str, noise: list[str], tone: list[str], tones: int = 12) -> Path:
+    """A CSV of 12 noises and so many tones to train on, 4 of each to test on, and one more column."""
+    lines = [f"path,label,split,{column}"]
+    for split, counts in (("train", {"noise": 12, "tone": tones}), ("test", {"noise": 4, "tone": 4})):
+        for kind, values in (("noise", noise), ("tone", tone)):
+            for number in range(counts[kind]):
+                path = clips / split / kind / f"{number}.wav"
+                lines.append(f"{path},{kind},{split},{values[number % len(values)]}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_class_of_one_group_does_not_vanish_from_training(clips: Path, tmp_path: Path, seed: int) -> None:
+    """Either it stays in training, or the run is refused."""
+    source = table(tmp_path / "clips.csv", clips, "group", ["a", "b", "c", "d"], ["t"])
+    options = {"data": {"validation_fraction": 0.34, "validation_group": "group"}}
+    try:
+        run = prepare(recipe(source, options, seed=seed), tmp_path / "out")
+    except AstHfError as problem:
+        assert "tone" in str(problem)  # noqa: PT017 (both outcomes are right)
+    else:
+        assert set(run.train.split["label"]) == {0, 1}
+
+
+def test_most_frequent_class_of_the_card_is_what_it_would_score(clips: Path, tmp_path: Path) -> None:
+    source = table(tmp_path / "clips.csv", clips, "note", ["x"], ["x"], tones=4)
+    finetune(recipe(source, num_train_epochs=1), tmp_path / "out")
+    text = ModelCard.load(tmp_path / "out" / "README.md").text
+    row = next(line for line in text.splitlines() if line.startswith("| most frequent class"))
+    assert row.strip("|").split("|")[1].strip() == "0.500"  # noise, half of the test clips; 0.750 of the training clips
+
+
+def test_a_split_may_have_any_name(clips: Path, tmp_path: Path) -> None:
+    names = ["train", "te$x_{$ | <b>"]
+    source = table(tmp_path / "clips.csv", clips, "fold", names, names)
+    report = finetune(recipe(source, {"data": {"split_column": "fold"}}, num_train_epochs=1), tmp_path / "out")
+    assert list(report.results) == ["te$x_{$ | <b>"]
+    assert (tmp_path / "out" / "curves.png").is_file()
 
 
 # ---------------------------------------------------------------- resuming
@@ -655,6 +704,13 @@ def test_card_table_has_the_baseline(trained: Report) -> None:
     assert table["accuracy"] == "test"
     assert [value for name, value in table.items() if "logistic regression" in name] == ["1.000"]
     assert len(table) == 5  # head, line, model, baseline, chance
+
+
+def test_card_recipe_stays_inside_its_code_block(tags: Report) -> None:
+    name = "x\n```\n<script>alert(1)</script>\n# hi"
+    text = write_card(replace(tags, recipe=replace(tags.recipe, name=name)), "user/model").text
+    fences = [line for line in text.splitlines() if re.match(r" {0,3}```", line)]
+    assert [fence.strip() for fence in fences] == ["```python", "```", "```yaml", "```"]
 
 
 def test_card_cannot_be_broken_by_a_name(tags: Report) -> None:
