@@ -33,7 +33,7 @@ def print_results(report: Report) -> None:
     if report.baseline:
         rows.append(("logistic regression baseline", report.baseline))
     if report.chance:
-        rows.append(("always the most frequent class", dict.fromkeys(names, report.chance)))
+        rows.append(("always the most frequent class", report.chance))
     first = max(len(name) for name, _ in rows)
     print()
     print(f"{report.metric:{first}}  " + "  ".join(f"{name:>{max(len(name), 6)}}" for name in names))

@@ -10,8 +10,11 @@ A message names the place, what was seen there, and what to do:
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 from collections.abc import Iterable
+
+_MESSAGE = re.compile(r"\[AST-(\w+)\] (.*?): (.*)\. Fix: (.*?)\.?\s*$", re.DOTALL)
 
 
 class AstHfError(Exception):
@@ -24,13 +27,14 @@ class AstHfError(Exception):
         fix: what the user can do about it.
     """
 
-    def __init__(self, code: str, where: str, what: str, fix: str) -> None:
+    def __init__(self, code: str, where: str = "", what: str = "", fix: str = "") -> None:
+        if told := _MESSAGE.search(code):  # a data loader's worker rebuilds errors from their text alone
+            code, where, what, fix = told.groups()
         where, what, fix = (" ".join(text.split()) for text in (where, what, fix))
         self.code, self.where, self.what, self.fix = code, where, what, fix
         super().__init__(f"[AST-{code}] {where}: {what}. Fix: {fix if fix.endswith('?') else fix + '.'}")
 
     def __reduce__(self) -> tuple:
-        # Exceptions cross process borders (data loader workers); the default would call __init__ with one argument.
         return type(self), (self.code, self.where, self.what, self.fix)
 
 

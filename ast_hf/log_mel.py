@@ -29,6 +29,8 @@ MIN_FREQUENCY = 20.0
 LOG_FLOOR = torch.finfo(torch.float32).eps
 #: Filters per matrix product. 16 keeps the touched range of frequencies short and the products large enough.
 _BAND = 16
+#: Rows of the smallest matrix product: with fewer, the last bit depends on how many threads share the work.
+_MIN_ROWS = 16
 
 
 def frame_lengths(sampling_rate: int) -> tuple[int, int, int]:
@@ -99,18 +101,18 @@ def log_mel(waveform: torch.Tensor, sampling_rate: int, num_mel_bins: int) -> to
     window, bands = _tables(sampling_rate, num_mel_bins, waveform.device)
     # The mean goes first, as in Kaldi: a constant offset would cost the differences of quiet samples their precision.
     frames = waveform.unfold(0, frame, hop) - frame_means(waveform, frame, hop)
-    buffer = waveform.new_zeros(len(frames), fft_length)
-    windowed = buffer[:, 1:frame]
+    buffer = waveform.new_zeros(max(len(frames), _MIN_ROWS), fft_length)
+    windowed = buffer[: len(frames), 1:frame]
     torch.sub(frames[:, 1:], frames[:, :-1], alpha=PREEMPHASIS, out=windowed)
     windowed.mul_(window[1:])
     spectrum = torch.fft.rfft(buffer)
     power = spectrum.real.square()
     power.addcmul_(spectrum.imag, spectrum.imag)
-    mel = torch.empty(len(frames), num_mel_bins, dtype=waveform.dtype, device=waveform.device)
+    mel = torch.empty(len(buffer), num_mel_bins, dtype=waveform.dtype, device=waveform.device)
     for index, (first, last, block) in enumerate(bands):
         columns = mel[:, index * _BAND : index * _BAND + block.shape[1]]
         torch.matmul(power[:, first:last], block, out=columns)
-    return mel.clamp_(min=LOG_FLOOR).log_()
+    return mel[: len(frames)].clamp_(min=LOG_FLOOR).log_()
 
 
 def frame_means(waveform: torch.Tensor, frame: int, hop: int) -> torch.Tensor:

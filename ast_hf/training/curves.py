@@ -42,14 +42,14 @@ def _draw_loss(axes: Axes, history: list[dict[str, Any]]) -> None:
 def _draw_results(axes: Axes, report: Report) -> None:
     names = list(report.results)
     series = {"AST": [report.results[name][report.metric] for name in names]}
-    if report.baseline:
-        series["logistic regression"] = [report.baseline[name] for name in names]
+    for label, simple in (("logistic regression", report.baseline), ("most frequent class", report.chance)):
+        if simple:
+            series[label] = [simple[name] for name in names]
     width = 0.8 / len(series)
+    shown = [name.replace("$", r"\$") for name in names]  # a dollar sign starts a formula in matplotlib
     for number, (label, values) in enumerate(series.items()):
         bars = axes.bar([position + number * width for position in range(len(names))], values, width, label=label)
         axes.bar_label(bars, fmt="%.3f")
-    axes.set_xticks([position + width * (len(series) - 1) / 2 for position in range(len(names))], names)
+    axes.set_xticks([position + width * (len(series) - 1) / 2 for position in range(len(names))], shown)
     axes.set(ylim=(0, 1.08), ylabel=report.metric, title="Result")
-    if report.chance:
-        axes.axhline(report.chance, linestyle=":", color="grey", label="chance")
     axes.legend()

@@ -97,14 +97,15 @@ def check_splits(splits: DatasetDict, train: str, evaluation: Iterable[str]) -> 
             raise error("E209", where=f"split {name!r}", what="does not exist", fix=did_you_mean(name, splits))
         if not len(splits[name]):
             raise error("E209", where=f"split {name!r}", what="has no clips", fix="add clips or leave it out")
-    names = label_names(splits[train])
+    names, counts = label_names(splits[train]), label_counts(splits[train])
     if len(names) < 2:
         what = f"has {len(names)} class ({', '.join(names)}), there is nothing to tell apart"
         raise error("E209", where=f"split {train!r}", what=what, fix="give clips of at least two classes")
-    missing = [names[index] for index in range(len(names)) if not label_counts(splits[train])[index]]
+    missing = [name for index, name in enumerate(names) if not counts[index]]
     if missing:
         what = f"has no clip of {', '.join(missing[:5])}"
-        raise error("E209", where=f"split {train!r}", what=what, fix="add clips, or drop the class from every split")
+        fix = "add clips, or drop the class; where clips were held out, hold out others"
+        raise error("E209", where=f"split {train!r}", what=what, fix=fix)
 
 
 def label_counts(dataset: Dataset) -> Counter[int]:
@@ -123,33 +124,62 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedGroupKFold, StratifiedShuffleSplit
 
     classes = None if is_multi_label(dataset) else dataset["label"]
+    if group_column is not None and group_column not in dataset.column_names:
+        fix = did_you_mean(group_column, dataset.column_names)
+        raise error("E208", where="validation_group", what=f"there is no column {group_column!r}", fix=fix)
     groups = dataset[group_column] if group_column else None
-    stratified = classes is not None
-    if groups is not None and stratified:
-        splitter: Any = StratifiedGroupKFold(n_splits=max(2, round(1 / fraction)), shuffle=True, random_state=seed)
+    for index, count in () if classes is None else label_counts(dataset).items():
+        if count < 2:
+            what = f"{label_names(dataset)[index]!r} has a single clip, which cannot stand on both sides"
+            raise error("E209", where="validation_fraction", what=what, fix="add clips, or drop the class")
+    if groups is not None and classes is not None:
+        folds = min(max(2, round(1 / fraction)), len(set(groups)))
+        splitter: Any = StratifiedGroupKFold(n_splits=max(2, folds), shuffle=True, random_state=seed)
     else:
-        kind = GroupShuffleSplit if groups is not None else StratifiedShuffleSplit if stratified else ShuffleSplit
+        kind = GroupShuffleSplit if groups is not None else StratifiedShuffleSplit if classes else ShuffleSplit
         splitter = kind(n_splits=1, test_size=fraction, random_state=seed)
-    train, validation = next(splitter.split(range(len(dataset)), classes, groups))
+    try:
+        train, validation = next(splitter.split(range(len(dataset)), classes, groups))
+    except ValueError as problem:
+        fix = "add clips or groups, hold out another share, or give a validation split of your own"
+        raise error(
+            "E209", where="validation_fraction", what=f"cannot hold out {fraction}: {problem}", fix=fix
+        ) from None
     return DatasetDict(train=dataset.select(train), validation=dataset.select(validation))
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as problem:
+        what = f"is not UTF-8 ({problem.reason} at byte {problem.start})"
+        raise error("E208", where=repr(str(path)), what=what, fix="save the table as UTF-8") from problem
+
+
 def _read_csv(path: Path) -> list[Row]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file, delimiter=delimiter))
+    reader = csv.DictReader(_read_text(path).splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    rows = list(reader)
+    for number, row in enumerate(rows, start=1):
+        if None in row:
+            what = f"has {len(row[None])} fields more than the head line"
+            raise error("E208", where=f"{path} row {number}", what=what, fix="quote fields that hold the separator")
+    return rows
 
 
 def _read_jsonl(path: Path) -> list[Row]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError as problem:
             what = f"is not JSON ({problem})"
             raise error("E208", where=f"{path} line {number}", what=what, fix="write one object per line") from problem
+        if not isinstance(row, dict):
+            what = f"is a {type(row).__name__}, not an object"
+            raise error("E208", where=f"{path} line {number}", what=what, fix="write one object per line")
+        rows.append(row)
     return rows
 
 
@@ -169,7 +199,9 @@ def _read_table(path: Path) -> list[Row]:
 def _read_label_folders(root: Path) -> list[Row]:
     """`label/clip` or `split/label/clip`; the split folders are known by their names."""
     rows = []
-    for file in sorted(file for file in root.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES):
+    for file in sorted(root.rglob("*")):
+        if file.suffix.lower() not in AUDIO_SUFFIXES or file.name.startswith(".") or not file.is_file():
+            continue
         parts = file.relative_to(root).parts
         split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
         folders = parts[1:-1] if split else parts[:-1]
@@ -184,22 +216,23 @@ def _read_label_folders(root: Path) -> list[Row]:
 
 
 def _column(rows: list[Row], wanted: str | None, usual: tuple[str, ...], where: str) -> str:
-    names = list(rows[0])
+    names = list(dict.fromkeys(name for row in rows for name in row))
     for name in (wanted,) if wanted else usual:
         if name in names:
             return name
-    what = f"has the columns {', '.join(names)}, none is {wanted!r}" if wanted else f"has none of {', '.join(usual)}"
+    what = f"has the columns {', '.join(names)}, none is {repr(wanted) if wanted else 'one of ' + ', '.join(usual)}"
     raise error("E208", where=repr(where), what=what, fix="name the column with audio_column= or label_column=")
 
 
 def _check_rows(rows: list[Row], audio: str, label: str, root: Path, where: str) -> None:
     missing = []
     for number, row in enumerate(rows, start=1):
-        if row[label] in (None, "", []):
+        given = row.get(label)
+        if given is None or given == [] or not str(given).strip():
             fix = "give it a label or remove the row"
             raise error("E208", where=f"{where} row {number}, column {label!r}", what="has no label", fix=fix)
-        if not (root / str(row[audio])).is_file():
-            missing.append((number, row[audio]))
+        if not (root / str(row.get(audio) or "")).is_file():
+            missing.append((number, row.get(audio)))
     if missing:
         number, name = missing[0]
         what = f"{name!r} does not exist" + (f" ({len(missing)} such rows)" if len(missing) > 1 else "")
@@ -210,7 +243,7 @@ def _check_rows(rows: list[Row], audio: str, label: str, root: Path, where: str)
 def _from_rows(
     rows: list[Row], audio: str, label: str, split_column: str, separator: str | None, root: Path
 ) -> DatasetDict:
-    several = separator is not None or isinstance(rows[0][label], list)
+    several = separator is not None or any(isinstance(row[label], list) for row in rows)
     for row in rows:
         value = row.pop(label)
         row["labels" if several else "label"] = _label_list(value, separator) if several else str(value).strip()
@@ -224,14 +257,14 @@ def _from_rows(
 
 
 def _label_list(value: Any, separator: str | None) -> list[str]:
-    parts = value if isinstance(value, list) else str(value).split(separator)
+    parts = value if isinstance(value, list) else str(value).split(separator) if separator else [value]
     return [str(part).strip() for part in parts if str(part).strip()]
 
 
 def _encode(rows: list[Row], names: list[str], several: bool) -> Dataset:
     column = "labels" if several else "label"
     feature = ClassLabel(names=names)
-    others = [name for name in rows[0] if name not in ("audio", column)]
+    others = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("audio", column)]
     table: dict[str, list[Any]] = {"audio": [row["audio"] for row in rows], column: [row[column] for row in rows]}
     table |= {name: [None if row.get(name) is None else str(row[name]) for row in rows] for name in others}
     features = Features({"audio": Value("string"), column: [feature] if several else feature})
@@ -248,21 +281,34 @@ def _from_hub(name: str, audio_column: str | None, label_column: str | None) -> 
     label = label_column or next((column for column in LABEL_COLUMNS if column in features), None)
     for column, found, argument in (("audio", audio, "audio_column"), ("label", label, "label_column")):
         if found not in features:
-            what = f"has no {column} column; its columns are {', '.join(features)}"
+            named = f" {found!r}" if found else ""
+            what = f"has no {column} column{named}; its columns are {', '.join(features)}"
             raise error("E208", where=f"data set {name!r}", what=what, fix=f"name it with {argument}=")
     several = not isinstance(features[label], (ClassLabel, Value))
     target = "labels" if several else "label"
     splits = splits.cast_column(audio, Audio(decode=False))
     for old, new in ((audio, "audio"), (label, target)):
         splits = splits if old == new else splits.rename_column(old, new)
-    if not several and not isinstance(features[label], ClassLabel):
-        return _class_encode(splits)
-    return splits
+    kind = getattr(
+        features[label], "feature", features[label][0] if isinstance(features[label], list) else features[label]
+    )
+    return splits if isinstance(kind, ClassLabel) else _class_encode(splits, target, several)
 
 
-def _class_encode(splits: DatasetDict) -> DatasetDict:
+def _class_encode(splits: DatasetDict, column: str, several: bool) -> DatasetDict:
     """One set of label names over all splits (`class_encode_column` would number each split by itself)."""
-    names = sorted({str(value) for split in splits.values() for value in split.unique("label")})
+    for split, part in splits.items():
+        for number, value in enumerate(part[column]):
+            if value is None:
+                where = f"split {split!r} row {number}, column {column!r}"
+                raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
+    values = [value for part in splits.values() for value in part[column]]
+    names = sorted({str(name) for value in values for name in (value if several else [value])})
     feature = ClassLabel(names=names)
-    encoded = splits.map(lambda row: {"label": feature.str2int(str(row["label"]))})
-    return encoded.cast_column("label", feature)
+
+    def encode(row: Row) -> Row:
+        value = row[column]
+        return {column: [feature.str2int(str(name)) for name in value] if several else feature.str2int(str(value))}
+
+    features = splits[next(iter(splits))].features | {column: [feature] if several else feature}
+    return splits.map(encode, features=Features(features))

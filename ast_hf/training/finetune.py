@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from datasets import Dataset, DatasetDict
 from transformers import TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
 
 from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
@@ -65,7 +66,7 @@ class Report:
     metric: str
     results: dict[str, dict[str, float]]
     baseline: dict[str, float]
-    chance: float | None
+    chance: dict[str, float]
     clips: dict[str, int]
     training_clips: int
     parameters: int
@@ -109,6 +110,9 @@ def finetune(
         AstHfError: for anything wrong with the recipe, the data or the base, before the first training step; E501 when
             the loss stops being finite.
     """
+    if resume_from_checkpoint is True and get_last_checkpoint(str(output_dir)) is None:
+        what = "holds no checkpoint-N to resume from"
+        raise error("E306", where=repr(str(output_dir)), what=what, fix="start without resuming")
     run = prepare(recipe, output_dir, push_to_hub=push_to_hub, hub_model_id=hub_model_id)
     run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     report = finish(run)
@@ -122,6 +126,9 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
     arguments = TrainingArguments(str(output_dir), **{**_TRAINING_DEFAULTS, **recipe.training, **hub})
     set_seed(arguments.seed)
     train, validation, evaluation = _read_splits(recipe, arguments.seed)
+    if validation is None and arguments.eval_strategy != "no":
+        what = f"{arguments.eval_strategy.value!r} has nothing to evaluate on while training"
+        raise error("E307", where="training.eval_strategy", what=what, fix="set data.validation_fraction")
     extractor = _build_extractor(recipe)
     augmented = ClipInputs(
         train, extractor, augmentation=recipe.augmentation, seed=arguments.seed, cache=recipe.data.cache
@@ -158,7 +165,7 @@ def finish(run: Run) -> Report:
         metric=metric,
         results=results,
         baseline=baseline_accuracy(run.train, run.evaluation),
-        chance=_chance(run.train.split),
+        chance=most_frequent_class(run.train.split, {name: part.split for name, part in run.evaluation.items()}),
         clips={name: len(inputs) for name, inputs in run.evaluation.items()},
         training_clips=len(run.train),
         parameters=trainer.model.num_parameters(),
@@ -188,13 +195,15 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
     )
     named = options.eval_splits
     evaluation = [name for name in splits if name != options.train_split] if named is None else named
-    check_splits(splits, options.train_split, evaluation)
+    watched = ("validation",) if options.validation_fraction and "validation" not in splits else ()
+    check_splits(splits, options.train_split, [name for name in evaluation if name not in watched])
     train, validation = splits[options.train_split], None
     if options.validation_fraction:
         parts: DatasetDict = hold_out(
             train, options.validation_fraction, group_column=options.validation_group, seed=seed
         )
         train, validation = parts["train"], parts["validation"]
+        check_splits(parts, "train", ["validation"])
         evaluation = evaluation or ["validation"]
     held = {"validation": validation} if validation is not None else {}
     return train, validation, {name: splits[name] if name in splits else held[name] for name in evaluation}
@@ -236,9 +245,12 @@ def _evaluate(trainer: ASTTrainer, inputs: ClipInputs, metric: str) -> dict[str,
     return {metric: values[f"eval_{metric}"], "loss": values["eval_loss"]}
 
 
-def _chance(train: Dataset) -> float | None:
-    """Accuracy of always answering with the most frequent class of the training clips, on the training clips."""
-    return None if is_multi_label(train) else max(label_counts(train).values()) / len(train)
+def most_frequent_class(train: Dataset, evaluation: dict[str, Dataset]) -> dict[str, float]:
+    """Accuracy on each split of always answering with the training split's most frequent class."""
+    if is_multi_label(train):
+        return {}
+    answer = max(label_counts(train).items(), key=lambda entry: entry[1])[0]
+    return {name: label_counts(split)[answer] / len(split) for name, split in evaluation.items()}
 
 
 def _hardware(arguments: TrainingArguments) -> str:

@@ -58,6 +58,9 @@ class ClipInputs(torch.utils.data.Dataset):
             raw, label = self._augmented(epoch, clip, self.augmentation)
         return {"input_values": self.extractor.normalize(raw), "labels": label, "row": torch.tensor(clip)}
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[clip] for clip in range(len(self)))
+
     def waveform(self, clip: int) -> np.ndarray:
         """Decoded samples of a clip at the extractor's rate, float32 `(time,)`; errors name the row and file."""
         if self._cache is not None and clip in self._cache:
@@ -89,6 +92,7 @@ class ClipInputs(torch.utils.data.Dataset):
             label = share * label + (1 - share) * self._vector(partner)
         if augmentation.label_smoothing and not is_multi_label(self.split):
             label = label * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / self.num_labels
+        waveform = at_least(waveform, num_samples(1, rate))
         frames = num_frames(len(waveform), rate)
         return augmentation.vary_spectrogram(self._raw(waveform), frames, random), label
 
@@ -106,6 +110,11 @@ class ClipInputs(torch.utils.data.Dataset):
         vector = torch.zeros(self.num_labels)
         vector[self._labels[clip]] = 1.0
         return vector
+
+
+def at_least(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """The waveform, followed by silence where it became shorter than one frame."""
+    return np.pad(waveform, (0, max(0, samples - len(waveform))))
 
 
 def mix(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:

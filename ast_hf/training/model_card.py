@@ -51,8 +51,8 @@ Raw log-mel values are normalised as (x - {mean:.4f}) / (2 * {std:.4f}).
 
 {training_clips} clips, {epochs:g} epochs, {minutes:.1f} minutes on {hardware}, {parameters:,} parameters.
 
-```yaml
-{recipe}```
+{fence}yaml
+{recipe}{fence}
 
 ## Versions
 
@@ -120,8 +120,14 @@ def _body(report: Report, model_id: str) -> str:
         hardware=report.hardware,
         parameters=report.parameters,
         recipe=report.recipe.to_yaml(),
+        fence=_fence(report.recipe.to_yaml()),
         versions=", ".join(f"{name} {version}" for name, version in report.versions.items()) + ".",
     )
+
+
+def _fence(text: str) -> str:
+    """More backticks than the text has in a row, so that it cannot end its own block."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def results_table(report: Report) -> str:
@@ -131,7 +137,7 @@ def results_table(report: Report) -> str:
     if report.baseline:
         rows.append(("logistic regression on mean and spread of log-mel bands", report.baseline))
     if report.chance:
-        rows.append(("most frequent class", dict.fromkeys(splits, report.chance)))
+        rows.append(("most frequent class", report.chance))
     lines = [f"| {report.metric} | " + " | ".join(map(plain, splits)) + " |", "|---" * (len(splits) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(f"{values[split]:.3f}" for split in splits) + " |" for name, values in rows]
     return "\n".join(lines)

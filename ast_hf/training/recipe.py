@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,17 +99,16 @@ class Recipe:
         """Build a recipe from nested plain values. Raises E307 naming the option, its value and the fix."""
         recipe = _build(cls, values, where)
         _check_training(recipe.training, where)
-        if recipe.averaging_decay is not None and not 0.0 < recipe.averaging_decay < 1.0:
-            what = f"{recipe.averaging_decay} is not between 0 and 1"
-            raise error("E307", where=f"{where}: averaging_decay", what=what, fix="try 0.99")
         if recipe.averaging_decay is not None and recipe.training.get("load_best_model_at_end"):
             what = "does not combine with averaging_decay: the best checkpoint holds plain weights"
             raise error("E307", where=f"{where}: training.load_best_model_at_end", what=what, fix="use one of the two")
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values that `from_dict` reads back to an equal recipe."""
-        return dataclasses.asdict(self)
+        """Nested plain values that `from_dict` reads back to an equal recipe; tokens are left out."""
+        values = dataclasses.asdict(self)
+        values["training"] = {name: value for name, value in self.training.items() if not name.endswith("_token")}
+        return values
 
     def to_yaml(self) -> str:
         """The recipe as YAML."""
@@ -129,10 +129,10 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     if not path.is_file():
         raise error("E307", where=repr(str(path)), what="does not exist", fix="give the path of a recipe (YAML)")
     try:
-        values = _read_yaml(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as problem:
-        what = f"is not YAML ({' '.join(str(problem).split())[:120]})"
-        raise error("E307", where=repr(str(path)), what=what, fix="correct the file") from problem
+        values = _read_yaml(path.read_text(encoding="utf-8"), repr(str(path))) or {}
+    except UnicodeDecodeError as problem:
+        what = f"is not UTF-8 ({problem.reason} at byte {problem.start})"
+        raise error("E307", where=repr(str(path)), what=what, fix="save the file as UTF-8") from problem
     if not isinstance(values, dict):
         raise error("E307", where=repr(str(path)), what="holds no options", fix="write option: value lines")
     for change in overrides:
@@ -141,16 +141,28 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number, as everybody who writes it means it."""
+    """SafeLoader that reads 1e-4 as a number, as whoever writes it means it, and refuses an option given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """As SafeLoader, which would silently take the last of several."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9.]+[eE][-+]?[0-9]+$"), list("-+0123456789.")
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+0123456789.")
 )
 
 
-def _read_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
+def _read_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as problem:
+        what = f"is not YAML ({' '.join(str(problem).split())[:120]})"
+        raise error("E307", where=where, what=what, fix="correct it; strings with signs need quotes") from problem
 
 
 def _override(values: dict[str, Any], change: str) -> None:
@@ -163,7 +175,7 @@ def _override(values: dict[str, Any], change: str) -> None:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
             raise error("E307", where=repr(change), what=f"{section} has no options", fix="check the name")
-    target[last] = _read_yaml(value)
+    target[last] = _read_yaml(value, repr(change))
 
 
 def _build(cls: Any, values: Any, where: str) -> Any:
@@ -201,19 +213,44 @@ def _checked(value: Any, annotation: str, where: str) -> Any:
     kinds = _KINDS[annotation]
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise error("E307", where=where, what=f"{value!r} is no {annotation}", fix=f"give a {annotation}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0 and not where.endswith("mean"):
-        raise error("E307", where=where, what=f"{value!r} is negative", fix="give 0 or more")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = _BOUNDS.get(where.rpartition(" ")[2], (0.0, math.inf))
+        if not low <= value <= high or math.isinf(value):
+            what = f"{value!r} is outside {low:g}..{high:g}"
+            raise error("E307", where=where, what=what, fix="give a value in that range")
     return value
+
+
+#: option -> smallest and largest value; the others are 0 or more.
+_BOUNDS = {
+    "mean": (-1e3, 1e3),
+    "std": (1e-6, 1e3),
+    "speed": (1.0, 4.0),
+    "mixup_probability": (0.0, 1.0),
+    "mixup_alpha": (1e-3, 1e3),
+    "label_smoothing": (0.0, 0.999),
+    "validation_fraction": (0.0, 0.9),
+    "averaging_decay": (1e-6, 1 - 1e-6),
+    "sampling_rate": (1_000, 384_000),
+}
 
 
 def _check_training(values: dict[str, Any], where: str) -> None:
     from transformers import TrainingArguments
 
-    names = {entry.name for entry in dataclasses.fields(TrainingArguments) if entry.init}
-    for name in values:
-        if name not in names:
-            place = f"{where}: training.{name}"
-            raise error("E307", where=place, what="is no argument of TrainingArguments", fix=did_you_mean(name, names))
+    fields = {entry.name: entry for entry in dataclasses.fields(TrainingArguments) if entry.init}
+    for name, value in values.items():
+        place = f"{where}: training.{name}"
+        if name not in fields:
+            raise error("E307", where=place, what="is no argument of TrainingArguments", fix=did_you_mean(name, fields))
+        if name == "output_dir":
+            raise error("E307", where=place, what="is not part of a recipe", fix="give it where the run is started")
+        if name == "dataloader_persistent_workers" and value:
+            what = "does not resume to the same weights: workers that live on disturb the order of random draws"
+            raise error("E307", where=place, what=what, fix="leave it out")
+        default = fields[name].default
+        if isinstance(default, float) and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise error("E307", where=place, what=f"{value!r} is no number", fix="give a number")
 
 
 __all__ = ["AstHfError", "DataOptions", "FeatureOptions", "ModelOptions", "Recipe", "load_recipe"]

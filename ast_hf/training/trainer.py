@@ -58,10 +58,17 @@ class ASTTrainer(Trainer):
         result = super().compute_loss(model, inputs, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
         if model.training and not torch.isfinite(loss):
-            what = f"loss is {float(loss)} on the clips {rows.tolist() if rows is not None else 'of this batch'}"
+            what = f"loss is {float(loss.detach())} on {self._names(rows)}"
             fix = "listen to those clips; lower the learning rate or train in float32 if they are sound"
             raise error("E501", where=f"step {self.state.global_step + 1}", what=what, fix=fix)
         return result
+
+    def _names(self, rows: torch.Tensor | None) -> str:
+        """The clips of a batch by row number, and the first ones by file."""
+        if rows is None or not isinstance(self.train_dataset, ClipInputs):
+            return "the clips of this batch"
+        files = [Path(self.train_dataset.split[row]["audio"]["path"] or "embedded").name for row in rows.tolist()[:3]]
+        return f"the clips {rows.tolist()} ({', '.join(files)}{', ...' if len(rows) > 3 else ''})"
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate the averaged weights, when there are any."""
@@ -77,11 +84,20 @@ class ASTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the model; the arguments as JSON, since the pickle that transformers writes holds the Hub token."""
+        self._check_finite()
         super()._save(output_dir, state_dict)
         folder = Path(output_dir or self.args.output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
         text = json.dumps(self.args.to_dict(), indent=2, sort_keys=True, default=str)
         (folder / "training_args.json").write_text(text + "\n", encoding="utf-8")
+
+    def _check_finite(self) -> None:
+        """A gradient can break the weights in the very last step, after a loss that was finite."""
+        for name, parameter in self.model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                what = f"{name} became NaN or infinite, nothing is saved"
+                fix = "lower the learning rate, clip gradients (max_grad_norm), or train in float32"
+                raise error("E501", where=f"step {self.state.global_step}", what=what, fix=fix)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

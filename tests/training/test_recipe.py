@@ -94,7 +94,7 @@ REFUSED = {
     "a word": ("name", ["recipe.yaml", "no options"]),
     "not YAML": ("name: [1", ["recipe.yaml", "not YAML"]),
     "an option twice": ("training: {seed: 1}\ntraining: {learning_rate: 1}", ["training"]),
-    "no number after all": ("name: 1.2.3e4", ["recipe.yaml"]),
+    "no number after all": ("averaging_decay: 1.2.3e4", ["recipe.yaml", "averaging_decay"]),
 }
 
 
@@ -113,7 +113,7 @@ def test_refused(tmp_path: Path, text: str, said: list[str]) -> None:
         ("training.learning_rate", "sets nothing"),
         ("augmentation.sped=2", "did you mean 'speed'"),
         ("name.first=x", "name has no options"),
-        ("averaging_decay=2", "2 is not between"),
+        ("averaging_decay=2", "2 is outside"),
         ("data.eval_splits=[a", "not YAML|eval_splits"),
     ],
 )

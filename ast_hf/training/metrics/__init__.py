@@ -19,10 +19,14 @@ def metrics_for(problem_type: str) -> Callable[[Any], dict[str, float]]:
 def _accuracy(prediction: Any) -> dict[str, float]:
     from .accuracy import Accuracy
 
-    return Accuracy().compute(predictions=np.argmax(prediction.predictions, axis=-1), references=prediction.label_ids)
+    return Accuracy(keep_in_memory=True).compute(
+        predictions=np.argmax(prediction.predictions, axis=-1), references=prediction.label_ids
+    )
 
 
 def _average_precision(prediction: Any) -> dict[str, float]:
     from .mean_average_precision import MeanAveragePrecision
 
-    return MeanAveragePrecision().compute(prediction_scores=prediction.predictions, references=prediction.label_ids)
+    return MeanAveragePrecision(keep_in_memory=True).compute(
+        prediction_scores=prediction.predictions, references=prediction.label_ids
+    )
