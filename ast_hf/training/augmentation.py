@@ -20,6 +20,11 @@ class Augmentation:
         random_crop: take a random stretch of a clip that is longer than the model's input, instead of its start.
         gain_db: gain drawn from [-gain_db, gain_db].
         equalizer_db: standard deviation of a smooth random gain over the mel axis, as another microphone or room.
+        time_stretch: largest factor of faster or slower, log-uniform as `speed`, on the spectrogram: pitch stays.
+        mel_shift: the spectrogram moves up or down by up to so many mel bins; the edge is repeated.
+        mixstyle_probability: share of clips that take on, in part, another clip's mean and spread in each mel bin
+            (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not of content.
+        mixstyle_alpha: the part is drawn from Beta(alpha, alpha).
         frequency_masks: number of SpecAugment masks over mel bins.
         frequency_mask_width: each mask's width is uniform in [0, this), in mel bins.
         time_masks: number of masks over frames.
@@ -35,6 +40,10 @@ class Augmentation:
     random_crop: bool = False
     gain_db: float = 0.0
     equalizer_db: float = 0.0
+    time_stretch: float = 1.0
+    mel_shift: int = 0
+    mixstyle_probability: float = 0.0
+    mixstyle_alpha: float = 0.3
     frequency_masks: int = 0
     frequency_mask_width: int = 0
     time_masks: int = 0
@@ -65,14 +74,21 @@ class Augmentation:
             waveform = waveform * np.float32(10 ** (random.uniform(-self.gain_db, self.gain_db) / 20))
         return waveform
 
-    def vary_spectrogram(self, raw: torch.Tensor, frames: int, random: np.random.Generator) -> torch.Tensor:
-        """Changed copy of raw log-mel values `(time, mel)`, of which the first `frames` are real.
-
-        Masks are raw 0.0 over padding too, before normalisation, as in the original's `dataloader.py`.
-        """
-        raw = raw.clone()
+    def vary_spectrogram(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+        """Changed copy of the real frames of a clip, raw log-mel `(frames, mel)`; stretching changes their number."""
         if self.equalizer_db:
-            raw[:frames] += smooth_gain(raw.shape[1], self.equalizer_db, random)
+            raw = raw + smooth_gain(raw.shape[1], self.equalizer_db, random)
+        if self.time_stretch != 1.0:
+            raw = stretch(raw, self.time_stretch ** random.uniform(-1.0, 1.0))
+        if self.mel_shift:
+            raw = shift_bins(raw, int(random.integers(-self.mel_shift, self.mel_shift + 1)))
+        return raw.clone()
+
+    def mask(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+        """SpecAugment on a padded spectrogram, raw log-mel `(time, mel)`, in place.
+
+        Masks are raw 0.0 and fall on padding too, before normalisation, as in the original's `dataloader.py`.
+        """
         for _ in range(self.frequency_masks):
             first, last = _mask(raw.shape[1], self.frequency_mask_width, random)
             raw[:, first:last] = 0.0
@@ -105,6 +121,40 @@ def smooth_gain(num_mel_bins: int, spread_db: float, random: np.random.Generator
     points = random.standard_normal(_EQUALIZER_POINTS) * spread_db * math.log(10) / 10
     positions = np.linspace(0, _EQUALIZER_POINTS - 1, num_mel_bins)
     return torch.from_numpy(np.interp(positions, range(_EQUALIZER_POINTS), points).astype(np.float32))
+
+
+def stretch(raw: torch.Tensor, factor: float) -> torch.Tensor:
+    """Play a spectrogram `(frames, mel)` `factor` times as fast, frames interpolated linearly."""
+    positions = torch.arange(max(1, int(len(raw) / factor))) * factor
+    before = positions.long().clamp(max=len(raw) - 1)
+    after = (before + 1).clamp(max=len(raw) - 1)
+    return torch.lerp(raw[before], raw[after], (positions - before)[:, None].clamp(max=1.0))
+
+
+def shift_bins(raw: torch.Tensor, bins: int) -> torch.Tensor:
+    """Move a spectrogram `(frames, mel)` up by so many mel bins (down when negative), repeating the edge."""
+    source = (torch.arange(raw.shape[1]) - bins).clamp(0, raw.shape[1] - 1)
+    return raw[:, source]
+
+
+def mix_style(raw: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
+    """Give each mel bin of `raw` a mean and spread between its own (`share`) and those of `other`.
+
+    Both are real frames of raw log-mel, `(frames, mel)`, of any two lengths.
+    """
+    mean, spread = _style(raw)
+    other_mean, other_spread = _style(other)
+    mixed_mean, mixed_spread = share * mean + (1 - share) * other_mean, share * spread + (1 - share) * other_spread
+    return (raw - mean) / spread * mixed_spread + mixed_mean
+
+
+#: Added to the variance of a mel bin: a bin at the log floor has none.
+_LEAST_VARIANCE = 1e-2
+
+
+def _style(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    variance, mean = torch.var_mean(raw, dim=0, correction=0)
+    return mean, (variance + _LEAST_VARIANCE).sqrt()
 
 
 def _mask(size: int, width: int, random: np.random.Generator) -> tuple[int, int]:

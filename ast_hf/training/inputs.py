@@ -4,6 +4,7 @@ always gives the same input, whatever was drawn before it: every random choice i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,8 @@ from datasets import Dataset
 from ..audio import load_audio
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..log_mel import num_frames, num_samples
-from .augmentation import Augmentation
+from ..log_mel import log_mel, num_frames, num_samples
+from .augmentation import Augmentation, mix_style
 from .data import is_multi_label, label_names
 
 
@@ -53,10 +54,12 @@ class ClipInputs(torch.utils.data.Dataset):
     def __getitem__(self, key: int) -> dict[str, Any]:
         epoch, clip = divmod(int(key), len(self))
         if self.augmentation is None:
-            raw, label = self._raw(self.waveform(clip)), self._label(clip)
+            heard = num_samples(self.extractor.max_length, self.extractor.sampling_rate)
+            raw, label = self._padded(self._frames(self.waveform(clip)[:heard])), self._label(clip)
         else:
             raw, label = self._augmented(epoch, clip, self.augmentation)
-        return {"input_values": self.extractor.normalize(raw), "labels": label, "row": torch.tensor(clip)}
+        values = self.extractor.normalize(raw) if self.extractor.do_normalize else raw
+        return {"input_values": values, "labels": label, "row": torch.tensor(clip)}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[clip] for clip in range(len(self)))
@@ -79,29 +82,43 @@ class ClipInputs(torch.utils.data.Dataset):
 
     def _augmented(self, epoch: int, clip: int, augmentation: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:
         random = keyed_random(self.seed, epoch, clip)
-        rate, limit = self.extractor.sampling_rate, num_samples(self.extractor.max_length, self.extractor.sampling_rate)
-        waveform = augmentation.vary_waveform(self.waveform(clip), rate, limit, random)
-        label: torch.Tensor = self._label(clip)
+        waveform, label = self._varied_waveform(clip, augmentation, random), self._label(clip)
         if augmentation.softens_labels:
             label = self._vector(clip)
         if random.random() < augmentation.mixup_probability:
             partner = int(random.integers(len(self)))
-            other = augmentation.vary_waveform(self.waveform(partner), rate, limit, random)
             share = float(random.beta(augmentation.mixup_alpha, augmentation.mixup_alpha))
-            waveform = mix(waveform, other, share)
+            waveform = mix(waveform, self._varied_waveform(partner, augmentation, random), share)
             label = share * label + (1 - share) * self._vector(partner)
         if augmentation.label_smoothing and not is_multi_label(self.split):
             label = label * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / self.num_labels
-        waveform = at_least(waveform, num_samples(1, rate))
-        frames = num_frames(len(waveform), rate)
-        return augmentation.vary_spectrogram(self._raw(waveform), frames, random), label
+        frames = self._varied_frames(waveform, augmentation, random)
+        if random.random() < augmentation.mixstyle_probability:
+            other = self._varied_waveform(int(random.integers(len(self))), augmentation, random)
+            share = float(random.beta(augmentation.mixstyle_alpha, augmentation.mixstyle_alpha))
+            frames = mix_style(frames, self._varied_frames(other, augmentation, random), share)
+        return augmentation.mask(self._padded(frames), random), label
 
-    def _raw(self, waveform: np.ndarray) -> torch.Tensor:
-        """Raw log-mel, padded with 0.0 to the model's length, not normalised."""
-        features = self.extractor(
-            waveform, self.extractor.sampling_rate, return_tensors="pt", do_normalize=False, truncation=True
-        )
-        return features["input_values"][0]
+    def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+        """A clip's samples, varied: one frame at least, and no more than can end up in the model's input."""
+        rate, frames = self.extractor.sampling_rate, self.extractor.max_length
+        limit = num_samples(math.ceil(frames * augmentation.time_stretch), rate)
+        return at_least(augmentation.vary_waveform(self.waveform(clip), rate, limit, random), num_samples(1, rate))
+
+    def _varied_frames(
+        self, waveform: np.ndarray, augmentation: Augmentation, random: np.random.Generator
+    ) -> torch.Tensor:
+        return augmentation.vary_spectrogram(self._frames(waveform), random)[: self.extractor.max_length]
+
+    def _frames(self, waveform: np.ndarray) -> torch.Tensor:
+        """Raw log-mel of all whole frames of a waveform, `(frames, mel)`."""
+        return log_mel(torch.from_numpy(waveform), self.extractor.sampling_rate, self.extractor.num_mel_bins)
+
+    def _padded(self, frames: torch.Tensor) -> torch.Tensor:
+        """Raw log-mel, cut or padded with 0.0 to the model's length, not normalised."""
+        padded = frames.new_zeros(self.extractor.max_length, self.extractor.num_mel_bins)
+        padded[: len(frames)] = frames[: len(padded)]
+        return padded
 
     def _label(self, clip: int) -> torch.Tensor:
         return self._vector(clip) if is_multi_label(self.split) else torch.tensor(self._labels[clip])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ast_hf.training.augmentation import Augmentation, change_speed, shift, smooth_gain
+from ast_hf.training.augmentation import Augmentation, change_speed, mix_style, shift, shift_bins, smooth_gain, stretch
 
 RATE, LIMIT = 16_000, 12_000
 
@@ -22,6 +22,8 @@ WAVEFORM_OPTIONS = [
 ]
 SPECTROGRAM_OPTIONS = [
     {"equalizer_db": 3.0},
+    {"time_stretch": 1.5},
+    {"mel_shift": 3},
     {"frequency_masks": 2, "frequency_mask_width": 12},
     {"time_masks": 2, "time_mask_width": 20},
 ]
@@ -37,11 +39,17 @@ def raw() -> torch.Tensor:
     return torch.rand(64, 32, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
+def vary(augmentation: Augmentation, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    """Everything that happens to a spectrogram."""
+    return augmentation.mask(augmentation.vary_spectrogram(raw, random), random)
+
+
 @pytest.mark.parametrize("length", [500, LIMIT, 16_000])
 def test_off_is_the_identity(tone: np.ndarray, raw: torch.Tensor, length: int) -> None:
     off = Augmentation()
     np.testing.assert_array_equal(off.vary_waveform(tone[:length], RATE, LIMIT, generator()), tone[:length][:LIMIT])
-    assert torch.equal(off.vary_spectrogram(raw, 40, generator()), raw)
+    assert torch.equal(off.vary_spectrogram(raw, generator()), raw)
+    assert torch.equal(off.mask(raw.clone(), generator()), raw)
     assert not off.softens_labels
 
 
@@ -63,11 +71,11 @@ def test_waveform_option(tone: np.ndarray, options: dict) -> None:
 @pytest.mark.parametrize("options", SPECTROGRAM_OPTIONS, ids=str)
 def test_spectrogram_option(raw: torch.Tensor, options: dict) -> None:
     before = raw.clone()
-    first, again, other = (Augmentation(**options).vary_spectrogram(raw, 40, generator(seed)) for seed in (0, 0, 1))
+    first, again, other = (vary(Augmentation(**options), raw, generator(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert not torch.equal(first, before)
-    assert (first.shape, first.dtype) == (raw.shape, torch.float32)
+    assert first.shape != other.shape or not torch.equal(first, other)
+    assert first.shape != before.shape or not torch.equal(first, before)
+    assert (first.shape[1], first.dtype) == (raw.shape[1], torch.float32)
     assert torch.equal(raw, before)
 
 
@@ -145,8 +153,8 @@ def test_never_longer_than_the_model_hears(tone: np.ndarray, seed: int) -> None:
 
 
 def masked(options: dict, axis: int, random: np.random.Generator) -> list[int]:
-    """Masked rows (0) or columns (1) of a spectrogram of ones, of which 40 frames are real."""
-    result = Augmentation(**options).vary_spectrogram(torch.ones(64, 32), 40, random)
+    """Masked rows (0) or columns (1) of a spectrogram of ones."""
+    result = Augmentation(**options).mask(torch.ones(64, 32), random)
     zero = result == 0.0
     assert ((result == 1.0) | zero).all()
     lines = zero.all(dim=1 - axis)
@@ -177,12 +185,11 @@ def test_number_and_width_of_masks(axis: int, name: str) -> None:
     assert max(whole) == (64, 32)[axis]
 
 
-def test_equalizer_changes_real_frames_alike_and_no_padding() -> None:
+def test_equalizer_changes_all_frames_alike() -> None:
     random, gains = generator(), []
     for _ in range(600):
-        result = Augmentation(equalizer_db=3.0).vary_spectrogram(torch.zeros(64, 32), 40, random)
-        assert not result[40:].any()
-        assert torch.equal(result[:40], result[:1].expand(40, -1))
+        result = Augmentation(equalizer_db=3.0).vary_spectrogram(torch.zeros(40, 32), random)
+        assert torch.equal(result, result[:1].expand(40, -1))
         gains.append(result[0])
     edges = torch.stack(gains)[:, [0, -1]]  # 3 dB are 0.69 in natural logarithms of energy
     assert edges.std().item() == pytest.approx(0.6908, rel=0.08)
@@ -194,3 +201,38 @@ def test_equalizer_is_smooth() -> None:
     gains = torch.stack([smooth_gain(128, 3.0, random) for _ in range(200)])
     assert gains.shape == (200, 128)
     assert (gains.diff(dim=1).std() / gains.std()).item() < 0.1  # white noise has 1.41
+
+
+def test_stretch_is_linear_between_frames() -> None:
+    ramp = torch.arange(5.0)[:, None].expand(5, 3)
+    assert stretch(ramp, 2.0)[:, 0].tolist() == [0.0, 2.0]
+    assert stretch(ramp, 0.5)[:, 0].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0]
+    assert torch.equal(stretch(ramp, 1.0), ramp)
+    assert len(stretch(ramp[:1], 4.0)) == 1
+
+
+def test_stretch_keeps_pitch() -> None:
+    raw = torch.zeros(20, 8)
+    raw[:, 3] = 1.0
+    for factor in (0.5, 1.3, 2.0):
+        assert stretch(raw, factor).argmax(dim=1).unique().tolist() == [3]
+
+
+def test_shifted_bins_repeat_the_edge() -> None:
+    row = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    assert shift_bins(row, 1).tolist() == [[1.0, 1.0, 2.0, 3.0]]
+    assert shift_bins(row, -2).tolist() == [[3.0, 4.0, 4.0, 4.0]]
+    assert shift_bins(row, 0).tolist() == row.tolist()
+
+
+def test_mix_style_takes_over_mean_and_spread_of_each_bin() -> None:
+    generator = torch.Generator().manual_seed(0)
+    raw = 3.0 * torch.randn(200, 4, generator=generator) - 5.0
+    other = torch.tensor([1.0, 2.0, 0.5, 1.0]) * torch.randn(90, 4, generator=generator) + torch.arange(4.0)
+    assert torch.allclose(mix_style(raw, other, 1.0), raw, atol=1e-5)
+    taken = mix_style(raw, other, 0.0)
+    assert torch.allclose(taken.mean(dim=0), other.mean(dim=0), atol=1e-4)
+    assert torch.allclose(taken.std(dim=0, correction=0), other.std(dim=0, correction=0), rtol=0.02)
+    half = mix_style(raw, other, 0.5)
+    assert torch.allclose(half.mean(dim=0), (raw.mean(dim=0) + other.mean(dim=0)) / 2, atol=1e-4)
+    assert torch.isfinite(mix_style(torch.full((5, 4), -15.9), other, 0.3)).all()
