@@ -32,6 +32,7 @@ from .trainer import ASTTrainer
 #: What a run uses where its recipe says nothing. `remove_unused_columns` and `label_names` are what ClipInputs needs.
 _TRAINING_DEFAULTS = {
     "report_to": "none",
+    "disable_tqdm": False,
     "logging_strategy": "epoch",
     "save_strategy": "epoch",
     "save_total_limit": 2,
@@ -125,6 +126,8 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
     """Read the data, build the model and the Trainer; nothing is trained yet."""
     arguments = TrainingArguments(str(output_dir), **{**_TRAINING_DEFAULTS, **recipe.training, **hub})
     set_seed(arguments.seed)
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
     train, validation, evaluation = _read_splits(recipe, arguments.seed)
     if validation is None and arguments.eval_strategy != "no":
         what = f"{arguments.eval_strategy.value!r} has nothing to evaluate on while training"

@@ -83,6 +83,8 @@ class Recipe:
         model: what is trained.
         augmentation: how training clips vary.
         averaging_decay: decay of the weight average that is evaluated and saved, None for the plain weights.
+        threads: CPU threads of a single operation, None for torch's choice. Small models are fastest on 1: with more,
+            threads wait for each other longer than they compute.
         training: any argument of transformers' `TrainingArguments`.
     """
 
@@ -92,6 +94,7 @@ class Recipe:
     model: ModelOptions = field(default_factory=ModelOptions)
     augmentation: Augmentation = field(default_factory=Augmentation)
     averaging_decay: float | None = None
+    threads: int | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -202,6 +205,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "str | None": (str, type(None)),
     "bool": (bool,),
     "int": (int,),
+    "int | None": (int, type(None)),
     "float": (float, int),
     "float | None": (float, int, type(None)),
     "list[str] | None": (list, type(None)),
@@ -235,6 +239,7 @@ _BOUNDS = {
     "validation_fraction": (0.0, 0.9),
     "averaging_decay": (1e-6, 1 - 1e-6),
     "sampling_rate": (1_000, 384_000),
+    "threads": (1, 1024),
 }
 
 

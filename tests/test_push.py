@@ -1,0 +1,205 @@
+"""The example trains and pushes to a Hub; what stands there then loads by its name, with ast_hf and without."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from conftest import ROOT, TINY
+from hub_server import Hub, HubServer
+from huggingface_hub import ModelCard
+
+from ast_hf.training import load_audio_dataset
+
+REPO = "user/tiny"
+#: Looks like a real one; pieced together so that no scanner of this repository takes it for one.
+TOKEN = "hf_" + "MustNeverLeaveThisMachine"
+
+WITH_AST_HF = """
+import json, sys
+import ast_hf
+import soundfile, torch
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
+
+def given(name, clip):
+    "Scores by the Auto classes and by the pipeline, and the package that each part comes from."
+    model, extractor = AutoModelForAudioClassification.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
+    waveform, rate = soundfile.read(clip, dtype="float32")
+    with torch.no_grad():
+        scores = model(**extractor(waveform, sampling_rate=rate, return_tensors="pt")).logits.softmax(-1)[0].tolist()
+    pipe = pipeline("audio-classification", model=name)
+    return {
+        "packages": sorted({type(part).__module__.split(".")[0] for part in (model, extractor, pipe)}),
+        "auto": dict(zip(model.config.id2label.values(), scores)),
+        "pipeline": {entry["label"]: entry["score"] for entry in pipe(clip)},
+    }
+
+name, folder, clip = sys.argv[1:]
+print(json.dumps([given(name, clip), given(folder, clip)]))
+"""
+
+WITHOUT_AST_HF = """
+import json, sys
+import torch
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+def given(name):
+    "Logits on fixed features, and the modules of the model and its extractor."
+    model, extractor = AutoModelForAudioClassification.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
+    shape = (1, model.config.max_length, model.config.num_mel_bins)
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model(features).logits[0].tolist()
+    return {"modules": [type(model).__module__, type(extractor).__module__], "logits": logits}
+
+name, folder = sys.argv[1:]
+print(json.dumps([given(name), given(folder), "ast_hf" in sys.modules]))
+"""
+
+
+@dataclass(frozen=True)
+class Push:
+    """A finished run of the example: where it ran, its folder, what it ended with, and the Hub it pushed to."""
+
+    root: Path
+    output: Path
+    process: subprocess.CompletedProcess[str]
+    hub: Hub
+
+    @property
+    def why(self) -> str:
+        """What to read when it failed."""
+        return self.process.stderr[-4000:] + "\n".join(self.hub.log)
+
+
+def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A fresh Python process whose Hub is `hub`, with an empty cache."""
+    online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
+    address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**online, **address, **env},
+        cwd=cache.parent,
+        check=False,
+    )
+
+
+def write_clips(folder: Path) -> None:
+    """Label folders of tones and noise, 0.6 s each: four of a kind to train on, three to test on."""
+    random = np.random.default_rng(0)
+    time = np.arange(9_600) / 16_000
+    for split, count in (("train", 4), ("test", 3)):
+        for number in range(count):
+            noise = 0.1 * random.standard_normal(len(time))
+            for label, waveform in (("tone", np.sin(2 * np.pi * (400 + 50 * number) * time) / 3), ("noise", noise)):
+                (folder / split / label).mkdir(parents=True, exist_ok=True)
+                soundfile.write(folder / split / label / f"{number}.wav", waveform, 16_000)
+
+
+def run_example(hub: Hub, root: Path, model: dict[str, Any], *arguments: str) -> Push:
+    """Train a model by the example in `root`, on clips written there, and push it."""
+    write_clips(root / "clips")
+    training = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 0.01, "disable_tqdm": True}
+    (root / "recipe.yaml").write_text(yaml.safe_dump({"name": "tiny", "model": model, "training": training}))
+    options = ("--recipe", "recipe.yaml", *arguments, "--push_to_hub")
+    process = run_python(hub, root / "cache", str(ROOT / "examples" / "finetune.py"), *options, HF_TOKEN=TOKEN)
+    return Push(root, root / "out", process, hub)
+
+
+@pytest.fixture(scope="module")
+def push(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Push]:
+    """A push with every name given, and the token also as an argument: so it could get into the run's files."""
+    root = tmp_path_factory.mktemp("push")
+    names = ("--data", f"{root}/clips", "--output_dir", f"{root}/out", "--hub_model_id", REPO)
+    with HubServer("user", TOKEN) as server:
+        yield run_example(server.hub, root, {"config": TINY}, *names, "--set", f"training.hub_token={TOKEN}")
+
+
+def test_the_example_pushes_a_whole_model(push: Push) -> None:
+    assert push.process.returncode == 0, push.why
+    assert list(push.hub.repositories) == [REPO]
+    expected = {"model.safetensors", "config.json", "preprocessor_config.json", "README.md", "curves.png"}
+    assert expected | {"results.json", "recipe.yaml"} <= set(push.hub.files(REPO))
+    for name in expected:
+        assert push.hub.files(REPO)[name].content == (push.output / name).read_bytes(), name
+
+
+def test_nothing_is_pushed_that_belongs_to_the_training_machine(push: Push) -> None:
+    names = {name for commit in push.hub.repositories[REPO] for name in commit.files}
+    private = {"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
+    assert not {name for name in names if Path(name).name in private or "checkpoint-" in name}
+
+
+def test_the_token_is_in_no_uploaded_byte(push: Push) -> None:
+    assert {name for name, content in push.hub.uploads() if TOKEN.encode() in content} == set()
+
+
+def test_no_path_of_the_training_machine_is_in_any_uploaded_byte(push: Push) -> None:
+    assert {name for name, content in push.hub.uploads() if str(push.root).encode() in content} == set()
+
+
+def test_the_card_on_the_hub_is_ours(push: Push) -> None:
+    card = ModelCard(push.hub.files(REPO)["README.md"].content.decode())
+    results = json.loads(push.hub.files(REPO)["results.json"].content)
+    assert card.data.pipeline_tag == "audio-classification"
+    assert "trained with `ast_hf`" in card.text
+    assert f'pipeline("audio-classification", model="{REPO}")' in card.text
+    (entry,) = card.data.eval_results
+    assert (entry.dataset_split, entry.metric_type) == ("test", results["metric"])
+    assert entry.metric_value == round(results["results"]["test"][results["metric"]], 4)
+
+
+def test_a_push_without_a_name_from_a_local_base(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with HubServer("user", TOKEN) as server:
+        names = ("--data", str(tmp_path / "clips"), "--base", str(tiny_checkpoint), "--output_dir", "out")
+        push = run_example(server.hub, tmp_path, {}, *names)
+    assert push.process.returncode == 0, push.why
+    assert list(push.hub.repositories) == ["user/out"]
+    card = ModelCard(push.hub.files("user/out")["README.md"].content.decode())
+    assert 'model="user/out"' in card.text
+    # huggingface.co refuses a card whose base_model is no name on the Hub, and with it the whole push.
+    assert card.data.base_model is None
+
+
+def test_the_data_may_be_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the example's own command line."""
+    write_clips(tmp_path / "clips")
+    monkeypatch.chdir(tmp_path)
+    assert {name: len(split) for name, split in load_audio_dataset("clips").items()} == {"train": 8, "test": 6}
+
+
+def load(push: Push, cache: Path, code: str, *arguments: str) -> Any:
+    """What `code` prints as JSON, run without a token and with the Hub's and the folder's name before `arguments`."""
+    process = run_python(push.hub, cache / "cache", "-c", code, REPO, str(push.output), *arguments)
+    assert process.returncode == 0, process.stderr[-4000:]
+    return json.loads(process.stdout)
+
+
+def test_it_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> None:
+    clip = str(push.root / "clips" / "test" / "tone" / "0.wav")
+    pushed, local = load(push, tmp_path, WITH_AST_HF, clip)
+    assert pushed["packages"] == local["packages"] == ["ast_hf"]
+    assert set(pushed["auto"]) == {"tone", "noise"}
+    for way in ("auto", "pipeline"):
+        assert pushed[way] == pytest.approx(local[way], abs=1e-6)
+    assert pushed["pipeline"] == pytest.approx(pushed["auto"], abs=1e-4)
+
+
+def test_it_loads_by_name_without_ast_hf(push: Push, tmp_path: Path) -> None:
+    pushed, local, imported = load(push, tmp_path, WITHOUT_AST_HF)
+    assert not imported
+    assert all(module.startswith("transformers.") for module in pushed["modules"])
+    assert pushed["logits"] == pytest.approx(local["logits"], abs=1e-6)
