@@ -33,7 +33,7 @@ The checkpoint is a plain AST checkpoint: it also loads in transformers without 
 ## Input
 
 Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, {bins} mel bins) are heard. \
-Raw log-mel values are normalised as (x - {mean:.4f}) / (2 * {std:.4f}).
+Raw log-mel values are normalised as (x {offset:+.4f}) / (2 * {std:.4f}).
 
 ## Results
 
@@ -108,7 +108,7 @@ def _body(report: Report, model_id: str) -> str:
         seconds=config.max_length / 100,
         frames=config.max_length,
         bins=config.num_mel_bins,
-        mean=extractor.mean,
+        offset=-extractor.mean,
         std=extractor.std,
         table=results_table(report),
         clips="Clips: " + ", ".join(f"{count} in {plain(name)}" for name, count in report.clips.items()) + ".",
