@@ -17,6 +17,7 @@ from .modeling_ast import ASTPreTrainedModel
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate")
 _FUNCTIONS = ("softmax", "sigmoid", "none")
+_FUNCTION_OF = {"multi_label_classification": "sigmoid", "regression": "none"}
 #: Fields that the extractor's and the model's files have to agree on.
 _SHARED_FIELDS = ("max_length", "num_mel_bins")
 
@@ -94,6 +95,11 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         waveform = load_audio(inputs, rate, source_rate=sampling_rate)
         features = self._extract(waveform, rate, _name(inputs))
         return features.to(dtype=self.dtype) if self.dtype is not None else features
+
+    def postprocess(self, model_outputs: Any, top_k: int = 5, function_to_apply: str | None = None) -> Any:
+        """Scores of one input; by default what the problem type asks for (transformers before 5.19 always softmax)."""
+        function = function_to_apply or _FUNCTION_OF.get(self.model.config.problem_type, "softmax")
+        return super().postprocess(model_outputs, top_k=top_k, function_to_apply=function)
 
     def _extract(self, waveform: np.ndarray, rate: int, name: str) -> Any:
         extractor = self.feature_extractor

@@ -208,7 +208,7 @@ def _read_label_folders(root: Path) -> list[Row]:
         if not folders:
             what = "lies beside the label folders, so it has no label"
             raise error("E208", where=repr(str(file)), what=what, fix="move it into a folder named after its label")
-        rows.append({"file_name": str(file), "label": "/".join(folders), "split": split or "train"})
+        rows.append({"file_name": str(file.relative_to(root)), "label": "/".join(folders), "split": split or "train"})
     if not rows:
         what = f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv"
         raise error("E209", where=repr(str(root)), what=what, fix="give one folder of clips per label")

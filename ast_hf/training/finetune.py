@@ -38,6 +38,7 @@ _TRAINING_DEFAULTS = {
     "save_total_limit": 2,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.1,
+    "hub_strategy": "end",
     "remove_unused_columns": False,
     "label_names": ["labels"],
     "logging_nan_inf_filter": False,
@@ -180,7 +181,7 @@ def finish(run: Run) -> Report:
     (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     draw_curves(history, report, folder / report.picture)
-    trainer.card = write_card(report, trainer.args.hub_model_id or str(folder))
+    trainer.card = write_card(report, getattr(trainer, "hub_model_id", None) or str(folder))
     trainer.create_model_card()
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -62,10 +63,11 @@ Raw log-mel values are normalised as (x {offset:+.4f}) / (2 * {std:.4f}).
 
 def write_card(report: Report, model_id: str) -> ModelCard:
     """The card of a finished run; `model_id` is the folder or Hub name its snippet loads."""
+    base = report.recipe.model.base
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="audio-classification",
-        base_model=report.recipe.model.base,
+        base_model=None if base is None or Path(base).exists() else base,  # the Hub takes names of the Hub only
         tags=["audio-spectrogram-transformer", "ast_hf", "generated_from_trainer"],
         metrics=[report.metric],
         model_name=plain(report.recipe.name),
@@ -102,7 +104,9 @@ def _body(report: Report, model_id: str) -> str:
     return _BODY.format(
         name=plain(report.recipe.name),
         task="tagging" if config.problem_type == "multi_label_classification" else "classification",
-        start=f"from `{report.recipe.model.base}`" if report.recipe.model.base else "from random weights",
+        start=f"from `{report.recipe.to_dict()['model']['base']}`"
+        if report.recipe.model.base
+        else "from random weights",
         model_id=model_id,
         rate=extractor.sampling_rate,
         seconds=config.max_length / 100,

@@ -108,9 +108,14 @@ class Recipe:
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values that `from_dict` reads back to an equal recipe; tokens are left out."""
+        """Nested plain values, fit to be published: `from_dict` reads them back to an equal recipe, but that tokens are
+        left out, and of absolute paths only the last part is told.
+        """
         values = dataclasses.asdict(self)
         values["training"] = {name: value for name, value in self.training.items() if not name.endswith("_token")}
+        for section, option in (("data", "source"), ("model", "base")):
+            path = values[section][option]
+            values[section][option] = Path(path).name if path and Path(path).is_absolute() else path
         return values
 
     def to_yaml(self) -> str:
@@ -251,6 +256,9 @@ def _check_training(values: dict[str, Any], where: str) -> None:
         place = f"{where}: training.{name}"
         if name not in fields:
             raise error("E307", where=place, what="is no argument of TrainingArguments", fix=did_you_mean(name, fields))
+        if name == "hub_strategy" and value != "end":
+            what = f"{value!r} would upload training checkpoints with pickled arguments"
+            raise error("E307", where=place, what=what, fix="leave it out: the finished folder is pushed at the end")
         if name == "output_dir":
             raise error("E307", where=place, what="is not part of a recipe", fix="give it where the run is started")
         if name == "dataloader_persistent_workers" and value:

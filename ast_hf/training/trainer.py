@@ -88,8 +88,12 @@ class ASTTrainer(Trainer):
         super()._save(output_dir, state_dict)
         folder = Path(output_dir or self.args.output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
-        text = json.dumps(self.args.to_dict(), indent=2, sort_keys=True, default=str)
+        shown = {name: value for name, value in self.args.to_dict().items() if not name.endswith(("_dir", "_token"))}
+        text = json.dumps(shown, indent=2, sort_keys=True, default=str)
         (folder / "training_args.json").write_text(text + "\n", encoding="utf-8")
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing: transformers would upload its pickled arguments, which hold the Hub token. The end is pushed."""
 
     def _check_finite(self) -> None:
         """A gradient can break the weights in the very last step, after a loss that was finite."""
