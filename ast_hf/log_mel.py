@@ -11,14 +11,15 @@ What is done for speed is exact in real arithmetic:
 - Means of frames come from sums over blocks that neighbouring frames share.
 - A mel filter covers few frequencies, so the product with the filter matrix is done in bands of filters over just the
   frequencies that they touch.
-- One clip at a time: the temporaries of one clip stay in the cache, those of a batch do not; and a clip's result
-  cannot depend on its neighbours.
+- One clip at a time, in blocks of frames: the buffers of a block stay in the cache, those of a batch do not; and a
+  clip's result cannot depend on its neighbours.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import threading
 
 import torch
 
@@ -27,8 +28,10 @@ PREEMPHASIS = 0.97
 MIN_FREQUENCY = 20.0
 #: Kaldi floors mel energies at float32's epsilon before the logarithm: ln(1.19e-7) = -15.94.
 LOG_FLOOR = torch.finfo(torch.float32).eps
-#: Filters per matrix product. 16 keeps the touched range of frequencies short and the products large enough.
-_BAND = 16
+#: Filters per matrix product. 32 keeps the touched range of frequencies short and the products large enough.
+_BAND = 32
+#: Frames that are computed together: their buffers stay in the cache.
+_BLOCK = 512
 #: Rows of the smallest matrix product: with fewer, the last bit depends on how many threads share the work.
 _MIN_ROWS = 16
 
@@ -86,6 +89,26 @@ def _tables(
     return window, bands
 
 
+class _Scratch(threading.local):
+    """Buffers of one block of frames, kept between calls: fresh memory costs more than the arithmetic done in it."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[int, int, torch.device], tuple[torch.Tensor, ...]] = {}
+
+    def get(self, frame: int, fft_length: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """Zero-padded frames, centred frames and power spectra of `_BLOCK` frames."""
+        key = (frame, fft_length, device)
+        if key not in self._buffers:
+            with torch.inference_mode(False):  # buffers made in inference mode could not be written outside of it
+                columns = (fft_length, frame, fft_length // 2 + 1)
+                self._buffers[key] = tuple(torch.zeros(_BLOCK, width, device=device) for width in columns)
+        return self._buffers[key]
+
+
+_scratch = _Scratch()
+
+
+@torch.no_grad()
 def log_mel(waveform: torch.Tensor, sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
     """Log-mel spectrogram of one clip.
 
@@ -97,22 +120,32 @@ def log_mel(waveform: torch.Tensor, sampling_rate: int, num_mel_bins: int) -> to
     Returns:
         float32, shape `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7), not normalised.
     """
-    frame, hop, fft_length = frame_lengths(sampling_rate)
-    window, bands = _tables(sampling_rate, num_mel_bins, waveform.device)
+    frame, hop, _ = frame_lengths(sampling_rate)
+    frames, means = waveform.unfold(0, frame, hop), frame_means(waveform, frame, hop)
+    count = len(frames)
+    mel = torch.empty(count + _MIN_ROWS, num_mel_bins, dtype=waveform.dtype, device=waveform.device)
+    for first in range(0, count, _BLOCK):
+        last = min(first + _BLOCK, count)
+        _mel_energies(frames[first:last], means[first:last], mel[first : max(last, first + _MIN_ROWS)], sampling_rate)
+    return mel[:count].clamp_(min=LOG_FLOOR).log_()
+
+
+def _mel_energies(frames: torch.Tensor, means: torch.Tensor, mel: torch.Tensor, sampling_rate: int) -> None:
+    """Mel energies of up to `_BLOCK` frames, written into `mel`."""
+    frame, _, fft_length = frame_lengths(sampling_rate)
+    window, bands = _tables(sampling_rate, mel.shape[1], mel.device)
+    padded, centred, power = _scratch.get(frame, fft_length, mel.device)
+    count, rows = len(frames), len(mel)
     # The mean goes first, as in Kaldi: a constant offset would cost the differences of quiet samples their precision.
-    frames = waveform.unfold(0, frame, hop) - frame_means(waveform, frame, hop)
-    buffer = waveform.new_zeros(max(len(frames), _MIN_ROWS), fft_length)
-    windowed = buffer[: len(frames), 1:frame]
-    torch.sub(frames[:, 1:], frames[:, :-1], alpha=PREEMPHASIS, out=windowed)
+    torch.sub(frames, means, out=centred[:count])
+    windowed = padded[:count, 1:frame]
+    torch.sub(centred[:count, 1:], centred[:count, :-1], alpha=PREEMPHASIS, out=windowed)
     windowed.mul_(window[1:])
-    spectrum = torch.fft.rfft(buffer)
-    power = spectrum.real.square()
-    power.addcmul_(spectrum.imag, spectrum.imag)
-    mel = torch.empty(len(buffer), num_mel_bins, dtype=waveform.dtype, device=waveform.device)
-    for index, (first, last, block) in enumerate(bands):
-        columns = mel[:, index * _BAND : index * _BAND + block.shape[1]]
-        torch.matmul(power[:, first:last], block, out=columns)
-    return mel[: len(frames)].clamp_(min=LOG_FLOOR).log_()
+    spectrum = torch.fft.rfft(padded[:rows])
+    torch.mul(spectrum.real, spectrum.real, out=power[:rows])
+    power[:rows].addcmul_(spectrum.imag, spectrum.imag)
+    for index, (low, high, block) in enumerate(bands):
+        torch.matmul(power[:rows, low:high], block, out=mel[:, index * _BAND : index * _BAND + block.shape[1]])
 
 
 def frame_means(waveform: torch.Tensor, frame: int, hop: int) -> torch.Tensor:
