@@ -14,7 +14,7 @@ DEMO_DATA, DEMO_RECIPE, BASE_RECIPE = (
     "examples/recipes/finetune.yaml",
 )
 #: What `--quick` changes: enough to see everything work, not enough to be good.
-QUICK = ("training.num_train_epochs=20",)
+QUICK = ("training.num_train_epochs=35",)
 
 #: Exit codes of sysexits.h: bad data, wrong usage; 1 is a bug.
 EXIT_DATA, EXIT_INTERRUPTED = 65, 130

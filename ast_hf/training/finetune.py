@@ -214,11 +214,16 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
 
 
 def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
+    rate = recipe.features.sampling_rate
     if recipe.model.base is not None:
         check_folder(recipe.model.base)
-        return ASTFeatureExtractor.from_pretrained(recipe.model.base)
+        extractor = ASTFeatureExtractor.from_pretrained(recipe.model.base)
+        if rate not in (None, extractor.sampling_rate):
+            what = f"{rate} Hz, but the base {recipe.model.base!r} hears {extractor.sampling_rate} Hz"
+            raise error("E307", where="features.sampling_rate", what=what, fix="leave it out: clips are resampled")
+        return extractor
     sizes = {name: recipe.model.config[name] for name in ("max_length", "num_mel_bins") if name in recipe.model.config}
-    return ASTFeatureExtractor(sampling_rate=recipe.features.sampling_rate, **sizes)
+    return ASTFeatureExtractor(sampling_rate=rate or 16_000, **sizes)
 
 
 def _statistics(recipe: Recipe, train: ClipInputs) -> tuple[float, float]:

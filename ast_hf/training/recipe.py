@@ -62,12 +62,12 @@ class FeatureOptions:
     """How waveforms become features.
 
     Attributes:
-        sampling_rate: in Hz, for a random start; a base brings its own.
+        sampling_rate: in Hz; None for the base's own, or 16,000 for a random start.
         mean: of raw log-mel values; None measures it on the training split.
         std: the same.
     """
 
-    sampling_rate: int = 16_000
+    sampling_rate: int | None = None
     mean: float | None = None
     std: float | None = None
 
