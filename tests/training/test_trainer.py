@@ -618,6 +618,12 @@ def test_starts_from_a_base(trained: Report, pitches: Path, tmp_path: Path) -> N
     assert f"from `{trained.folder.name}`" in card.text
 
 
+def test_base_and_sampling_rate_contradict(trained: Report, pitches: Path, tmp_path: Path) -> None:
+    options = {"model": {"config": {}, "base": str(trained.folder)}, "features": {"sampling_rate": 8_000}}
+    with pytest.raises(AstHfError, match=r"E307.*features\.sampling_rate.*8000 Hz"):
+        prepare(recipe(pitches, options), tmp_path)
+
+
 def test_base_and_config_contradict(trained: Report, pitches: Path, tmp_path: Path) -> None:
     options = {"model": {"base": str(trained.folder), "config": {"hidden_size": 24}}}
     with pytest.raises(AstConfigError, match=r"E307.*hidden_size.*leave model\.config empty"):
