@@ -292,6 +292,9 @@ VARIED = {
     "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
     "augmentation": {
         "speed": 1.3,
+        "time_stretch": 1.3,
+        "mel_shift": 2,
+        "mixstyle_probability": 0.5,
         "mixup_probability": 0.5,
         "frequency_masks": 1,
         "frequency_mask_width": 6,
