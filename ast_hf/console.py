@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from .training import Report
 
 
+_METHODS = {
+    "model": "AST",
+    "baseline": "logistic regression baseline",
+    "chance": "always the most frequent class",
+}
+
+
 def quiet_transformers() -> None:
     """No bars for loading and saving weights, no load reports: what matters is raised or warned about by us."""
     from transformers.utils import logging
@@ -29,11 +36,7 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: object) 
 def print_results(report: Report) -> None:
     """The model's and the baseline's result on each split, side by side."""
     names = list(report.results)
-    rows = [("AST", {name: report.results[name][report.metric] for name in names})]
-    if report.baseline:
-        rows.append(("logistic regression baseline", report.baseline))
-    if report.chance:
-        rows.append(("always the most frequent class", report.chance))
+    rows = [(_METHODS[method], values) for method, values in report.by_method().items()]
     first = max(len(name) for name, _ in rows)
     print()
     print(f"{report.metric:{first}}  " + "  ".join(f"{name:>{max(len(name), 6)}}" for name in names))

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from .finetune import Report
 
 
+_METHODS = {"model": "AST", "baseline": "logistic regression", "chance": "most frequent class"}
+
+
 def draw_curves(history: list[dict[str, Any]], report: Report, path: Path) -> None:
     """Write a PNG with the loss per epoch and a bar per evaluation split, model beside baseline and chance.
 
@@ -41,10 +44,7 @@ def _draw_loss(axes: Axes, history: list[dict[str, Any]]) -> None:
 
 def _draw_results(axes: Axes, report: Report) -> None:
     names = list(report.results)
-    series = {"AST": [report.results[name][report.metric] for name in names]}
-    for label, simple in (("logistic regression", report.baseline), ("most frequent class", report.chance)):
-        if simple:
-            series[label] = [simple[name] for name in names]
+    series = {_METHODS[method]: [values[name] for name in names] for method, values in report.by_method().items()}
     width = 0.8 / len(series)
     shown = [name.replace("$", r"\$") for name in names]  # a dollar sign starts a formula in matplotlib
     for number, (label, values) in enumerate(series.items()):

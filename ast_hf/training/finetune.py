@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +78,12 @@ class Report:
     versions: dict[str, str] = field(
         default_factory=lambda: {name: importlib.metadata.version(name) for name in _VERSIONS}
     )
+
+    def by_method(self) -> dict[str, dict[str, float]]:
+        """Main metric on each split for the `"model"` and for the simple methods that were measured beside it."""
+        model = {name: values[self.metric] for name, values in self.results.items()}
+        methods = {"model": model, "baseline": self.baseline, "chance": self.chance}
+        return {method: values for method, values in methods.items() if values or method == "model"}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for results.json."""
@@ -266,9 +271,3 @@ def _hardware(arguments: TrainingArguments) -> str:
     if arguments.device.type == "cuda":
         return torch.cuda.get_device_name(arguments.device)
     return f"{os.cpu_count()} CPU cores ({platform.machine()})"
-
-
-def elapsed(start: float) -> str:
-    """Minutes and seconds since `start` (of `time.monotonic`)."""
-    seconds = round(time.monotonic() - start)
-    return f"{seconds // 60} min {seconds % 60:02d} s"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 if TYPE_CHECKING:
     from .finetune import Report
+
+#: How a card names what was measured.
+_METHODS = {
+    "model": "AST (this model)",
+    "baseline": "logistic regression on mean and spread of log-mel bands",
+    "chance": "most frequent class",
+}
 
 #: Most labels listed by name in a card.
 _MAX_LABELS = 50
@@ -98,15 +105,14 @@ def _eval_results(report: Report) -> list[EvalResult]:
 
 
 def _body(report: Report, model_id: str) -> str:
-    extractor, config = report.extractor, report.config
+    extractor, config, recipe = report.extractor, report.config, report.recipe.to_yaml()
+    base = report.recipe.to_dict()["model"]["base"]
     labels = [plain(config.id2label[index]) for index in range(config.num_labels)]
     more = f" and {len(labels) - _MAX_LABELS} more" if len(labels) > _MAX_LABELS else ""
     return _BODY.format(
         name=plain(report.recipe.name),
         task="tagging" if config.problem_type == "multi_label_classification" else "classification",
-        start=f"from `{report.recipe.to_dict()['model']['base']}`"
-        if report.recipe.model.base
-        else "from random weights",
+        start=f"from `{base}`" if base else "from random weights",
         model_id=model_id,
         rate=extractor.sampling_rate,
         seconds=config.max_length / 100,
@@ -123,8 +129,8 @@ def _body(report: Report, model_id: str) -> str:
         minutes=report.seconds / 60,
         hardware=report.hardware,
         parameters=report.parameters,
-        recipe=report.recipe.to_yaml(),
-        fence=_fence(report.recipe.to_yaml()),
+        recipe=recipe,
+        fence=_fence(recipe),
         versions=", ".join(f"{name} {version}" for name, version in report.versions.items()) + ".",
     )
 
@@ -137,11 +143,7 @@ def _fence(text: str) -> str:
 def results_table(report: Report) -> str:
     """Splits as columns, methods as rows, in Markdown."""
     splits = list(report.results)
-    rows: list[tuple[str, Any]] = [("AST (this model)", {name: report.results[name][report.metric] for name in splits})]
-    if report.baseline:
-        rows.append(("logistic regression on mean and spread of log-mel bands", report.baseline))
-    if report.chance:
-        rows.append(("most frequent class", report.chance))
+    rows = [(_METHODS[method], values) for method, values in report.by_method().items()]
     lines = [f"| {report.metric} | " + " | ".join(map(plain, splits)) + " |", "|---" * (len(splits) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(f"{values[split]:.3f}" for split in splits) + " |" for name, values in rows]
     return "\n".join(lines)

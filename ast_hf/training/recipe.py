@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import AstHfError, did_you_mean, error
+from ..errors import did_you_mean, error
 from .augmentation import Augmentation
 
 
@@ -267,6 +267,3 @@ def _check_training(values: dict[str, Any], where: str) -> None:
         default = fields[name].default
         if isinstance(default, float) and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise error("E307", where=place, what=f"{value!r} is no number", fix="give a number")
-
-
-__all__ = ["AstHfError", "DataOptions", "FeatureOptions", "ModelOptions", "Recipe", "load_recipe"]
