@@ -1,17 +1,20 @@
-"""Is a checkpoint whole? Judged before its model is built, and again after its tensors were loaded."""
+"""Where do a checkpoint's files lie, and are they whole? Judged before the model is built, and after it was loaded."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
-from .configuration_ast import ASTConfig
+from .configuration_ast import ASTConfig, Geometry
 from .errors import error
+from .weight_names import BACKBONE, KERNEL, POSITIONS, hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,50 +25,122 @@ WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_m
 _SIZES = {
     "embeddings.cls_token": (2, "hidden_size"),
     "encoder.layer.0.intermediate.dense.weight": (0, "intermediate_size"),
-    "embeddings.patch_embeddings.projection.weight": (2, "patch_size"),
+    KERNEL: (2, "patch_size"),
 }
-_BACKBONE = "audio_spectrogram_transformer."
-_POSITIONS = "embeddings.position_embeddings"
-#: The config fields that decide how many positions there are.
-_GEOMETRY = ("max_length", "num_mel_bins", "patch_size", "time_stride", "frequency_stride")
+#: Arguments of `from_pretrained` that say where files are.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+#: Arguments that choose other weights files than the plain ones; these are left to transformers.
+_OTHER_FILES = ("gguf_file", "variant", "quantization_config")
 
 
-def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> None:
+class Checkpoint(NamedTuple):
+    """The files of a checkpoint."""
+
+    config: dict[str, Any]
+    weights: list[Path]  # safetensors, one or its shards; or one `.bin`
+
+
+def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) -> Checkpoint | None:
+    """The files of a folder or a name on the Hub, downloaded into the cache when they are not there.
+
+    Args:
+        source: as for `from_pretrained`.
+        arguments: its keyword arguments.
+
+    Returns:
+        None for what only transformers can read or explain: adapters, other formats, names that are not there.
+
+    Raises:
+        AstConfigError: as `check_folder`.
+    """
+    if source is None or any(arguments.get(name) for name in _OTHER_FILES):
+        return None
+    subfolder = arguments.get("subfolder") or ""
+    folder = check_folder(source, subfolder=subfolder)
+    if folder is None:
+        where = {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
+        config = _cached(source, "config.json", where)
+        if config is None or not any(_cached(source, name, where) for name in WEIGHTS_FILES[:3]):
+            return None
+        folder = config.parent
+        for shard in _shards(folder):
+            _cached(source, shard.name, where)
+        check_folder(folder)
+    weights = _weights_files(folder) or [path for path in [folder / WEIGHTS_FILES[2]] if path.exists()]
+    return Checkpoint(_read_config(folder / "config.json"), weights) if weights else None
+
+
+def _cached(source: str | PathLike, name: str, where: dict[str, Any]) -> Path | None:
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(source, name, **where)
+    except OSError:  # not there, or the Hub cannot be reached: from_pretrained says which
+        return None
+    return None if path is None else Path(path)
+
+
+def read_weights(files: list[Path]) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint's weights files; no code in them is run."""
+    state: dict[str, torch.Tensor] = {}
+    for path in files:
+        unpickle = path.suffix == ".bin"
+        state |= torch.load(path, map_location="cpu", weights_only=True) if unpickle else load_file(path)
+    return state
+
+
+def tensor_names(files: list[Path]) -> list[str]:
+    """The names of those tensors, read without the tensors where the format allows."""
+    if files[0].suffix == ".bin":
+        return list(torch.load(files[0], map_location="cpu", weights_only=True, mmap=True))
+    return [name for path in files for name in _shapes(path)]
+
+
+def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> Path | None:
     """Raise E306 or E305 when `source` is a local folder that cannot give a whole model.
 
     Only headers are read: a config that claims another size than the file holds is refused before memory for it is
-    asked. Names on the Hub are left to `from_pretrained`.
+    asked.
+
+    Returns:
+        The folder of the files, or None for a name on the Hub.
     """
     if source is None:
-        return
+        return None
     if not Path(source).is_dir():
         if str(source).startswith(("/", "./", "../", "~")) or Path(source).exists():
             what = "is not a folder" if Path(source).exists() else "does not exist"
             raise error("E306", where=repr(str(source)), what=what, fix="give a checkpoint's folder or its Hub name")
-        return
+        return None
     folder = Path(source) / subfolder
     config = _read_config(folder / "config.json")
     if not any((folder / name).exists() for name in WEIGHTS_FILES):
         what = f"holds no weights ({WEIGHTS_FILES[0]})"
         raise error("E306", where=repr(str(folder)), what=what, fix="copy the whole checkpoint folder again")
     files = _weights_files(folder)
-    if files:
+    if files and config.get("model_type", ASTConfig.model_type) == ASTConfig.model_type:
         _compare(config, {name: shape for file in files for name, shape in _shapes(file).items()}, files[0])
+    return folder
 
 
 def _weights_files(folder: Path) -> list[Path]:
     """The safetensors files that make up the weights: one, or the shards that an index names."""
-    single, index = folder / WEIGHTS_FILES[0], folder / WEIGHTS_FILES[1]
+    single = folder / WEIGHTS_FILES[0]
     if single.exists():
         return [single]
-    if not index.exists():
-        return []
-    shards = sorted({folder / name for name in _read_json(index).get("weight_map", {}).values()})
+    shards = _shards(folder)
     for shard in shards:
         if not shard.exists():
-            what = f"does not exist, but {index.name} names it"
+            what = f"does not exist, but {WEIGHTS_FILES[1]} names it"
             raise error("E306", where=repr(str(shard)), what=what, fix="copy the whole checkpoint folder again")
     return shards
+
+
+def _shards(folder: Path) -> list[Path]:
+    index = folder / WEIGHTS_FILES[1]
+    if (folder / WEIGHTS_FILES[0]).exists() or not index.exists():
+        return []
+    return sorted({folder / name for name in _read_json(index).get("weight_map", {}).values()})
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -105,8 +180,8 @@ def _shapes(path: Path) -> dict[str, list[int]]:
 def _compare(config: dict[str, Any], shapes: dict[str, list[int]], path: Path) -> None:
     if shapes and all(name.startswith("module.") for name in shapes):
         what = "has names of the original repository (module.v...)"
-        raise error("E305", where=repr(str(path)), what=what, fix="rename its tensors as in published AST checkpoints")
-    plain = {name.removeprefix(_BACKBONE): shape for name, shape in shapes.items()}
+        raise error("E305", where=repr(str(path)), what=what, fix="run `ast-hf convert` on the .pth file it came from")
+    plain = {hub_name(name).removeprefix(BACKBONE): shape for name, shape in shapes.items()}
     for name, (axis, field) in _SIZES.items():
         if name in plain and field in config and plain[name][axis] != config[field]:
             what = f"says {config[field]!r}, but {path.name} holds {name} of shape {plain[name]}"
@@ -118,17 +193,17 @@ def _compare(config: dict[str, Any], shapes: dict[str, list[int]], path: Path) -
         what = f"says {claimed}, but {path.name} holds {len(layers)} layers"
         where = f"{str(path.parent / 'config.json')!r}: num_hidden_layers"
         raise error("E305", where=where, what=what, fix=f"set num_hidden_layers to {len(layers)}")
-    _compare_positions(config, plain.get(_POSITIONS), path)
+    _compare_positions(config, plain.get(POSITIONS), path)
 
 
 def _compare_positions(config: dict[str, Any], shape: list[int] | None, path: Path) -> None:
-    geometry = {name: config[name] for name in _GEOMETRY if name in config}
-    tokens = ASTConfig(num_attention_heads=1, **geometry).num_tokens
+    tokens = Geometry.of(config).num_tokens
     if shape is not None and shape[1] != tokens:
         what = (
-            f"{', '.join(_GEOMETRY)} make {tokens} tokens, but {path.name} holds {_BACKBONE}{_POSITIONS} for {shape[1]}"
+            f"{', '.join(Geometry._fields)} make {tokens} tokens, "
+            f"but {path.name} holds {BACKBONE}{POSITIONS} for {shape[1]}"
         )
-        fix = "set them to what the weights were trained with"
+        fix = "restore them, and give other sizes to from_pretrained"
         raise error("E305", where=repr(str(path.parent / "config.json")), what=what, fix=fix)
 
 
@@ -155,6 +230,20 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
         if tensor.device.type != "meta" and tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise error("E306", where=source, what=f"{name} holds NaN or infinity", fix="restore the weights file")
     return fresh
+
+
+def check_state(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], source: str) -> None:
+    """Raise E305 unless `state` holds just the tensors that are wanted, in shape, E306 unless all are finite."""
+    for name in [*wanted, *state]:
+        if name not in state or name not in wanted:
+            what = f"{'has no' if name not in state else 'has a tensor too many,'} {name}"
+            raise error("E305", where=source, what=what, fix="check that the weights are whole")
+        if state[name].shape != wanted[name].shape:
+            detail = _shape_detail((state[name].shape, wanted[name].shape))
+            fix = "check that config and weights belong together"
+            raise error("E305", where=source, what=f"{name} does not fit{detail}", fix=fix)
+        if not torch.isfinite(state[name]).all():
+            raise error("E306", where=source, what=f"{name} holds NaN or infinity", fix="restore the weights file")
 
 
 def _shape_detail(shapes: tuple[Any, ...] | None) -> str:

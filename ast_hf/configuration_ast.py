@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
@@ -18,6 +18,9 @@ _COMMON_ARGUMENTS = frozenset(
     | {"is_encoder_decoder", "label2id", "name_or_path", "num_labels", "output_attentions", "output_hidden_states"}
     | {"problem_type", "return_dict", "tie_last_hidden_states", "torch_dtype", "transformers_version"}
 )
+
+#: Where the time axis of the positions is cut for a clip shorter than `max_length`.
+POSITION_CUTS = ("start", "centre")
 
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
 
@@ -55,7 +58,42 @@ FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "time_stride": _COUNT,
     "max_length": _COUNT,
     "num_mel_bins": _COUNT,
+    "position_cut": (lambda value: value in POSITION_CUTS, "'start' or 'centre'"),
 }
+
+
+class Geometry(NamedTuple):
+    """What decides how many patches there are: the size of the input, of the patches, and the steps between them."""
+
+    max_length: int = 1024
+    num_mel_bins: int = 128
+    patch_size: int = 16
+    frequency_stride: int = 10
+    time_stride: int = 10
+
+    @classmethod
+    def of(cls, fields: Any) -> Geometry:
+        """The geometry that a configuration, or a mapping of its fields, describes."""
+        if not isinstance(fields, dict):
+            fields = {name: getattr(fields, name) for name in cls._fields}
+        return cls(**{name: fields[name] for name in cls._fields if name in fields})
+
+    def grid_for(self, frames: int) -> tuple[int, int]:
+        """Patches along (frequency, time) for a spectrogram of `frames` frames (AST paper, section 2.1)."""
+        return (
+            (self.num_mel_bins - self.patch_size) // self.frequency_stride + 1,
+            (frames - self.patch_size) // self.time_stride + 1,
+        )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along (frequency, time) for an input of `max_length` frames."""
+        return self.grid_for(self.max_length)
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the transformer's sequence: the class and distillation tokens, then the patches."""
+        return self.grid[0] * self.grid[1] + 2
 
 
 class ASTConfig(PreTrainedConfig):
@@ -85,6 +123,9 @@ class ASTConfig(PreTrainedConfig):
         time_stride: step between patches along time, in frames.
         max_length: frames of the input spectrogram; a frame is 10 ms.
         num_mel_bins: mel bins of the input spectrogram.
+        position_cut: which positions a clip shorter than `max_length` gets, those from the "start" (what it had when it
+            was padded in training) or those of the "centre" (as the original starts a shorter model). Longer clips
+            get stretched ones either way. Not known to other tools, which take clips of `max_length` only.
         **kwargs: what every transformers configuration takes (`num_labels`, `id2label`, `label2id`, `problem_type`,
             `dtype`, `attn_implementation`, ...). Anything else is an error (E302).
 
@@ -115,6 +156,7 @@ class ASTConfig(PreTrainedConfig):
     time_stride: int = 10
     max_length: int = 1024
     num_mel_bins: int = 128
+    position_cut: str = "start"
 
     def __post_init__(self, **kwargs: Any) -> None:
         _reject_unknown(kwargs)
@@ -182,27 +224,29 @@ class ASTConfig(PreTrainedConfig):
                 text = f"{step} is larger than patch_size={self.patch_size}: patches leave gaps that no patch sees"
                 warnings.warn(warning_text("W301", where=stride, what=text), AstHfWarning, stacklevel=2)
 
+    @property
+    def geometry(self) -> Geometry:
+        """The fields that decide the patch grid."""
+        return Geometry.of(self)
+
     def grid_for(self, frames: int) -> tuple[int, int]:
-        """Patches along (frequency, time) for a spectrogram of `frames` frames (AST paper, section 2.1)."""
-        return (
-            (self.num_mel_bins - self.patch_size) // self.frequency_stride + 1,
-            (frames - self.patch_size) // self.time_stride + 1,
-        )
+        """Patches along (frequency, time) for a spectrogram of `frames` frames."""
+        return self.geometry.grid_for(frames)
 
     @property
     def patch_grid(self) -> tuple[int, int]:
         """Patches along (frequency, time) for an input of `max_length` frames."""
-        return self.grid_for(self.max_length)
+        return self.geometry.grid
 
     @property
     def num_patches(self) -> int:
         """Patches of one input."""
-        return self.patch_grid[0] * self.patch_grid[1]
+        return self.num_tokens - 2
 
     @property
     def num_tokens(self) -> int:
         """Length of the transformer's sequence: the class and distillation tokens, then the patches."""
-        return self.num_patches + 2
+        return self.geometry.num_tokens
 
     @property
     def head_eps(self) -> float:

@@ -84,6 +84,7 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E306": (AstConfigError, "broken or incomplete checkpoint"),
     "E307": (AstConfigError, "recipe field"),
     "E501": (AstRunError, "loss is not finite"),
+    "E601": (AstRunError, "converted weights do not answer as their source"),
     "E703": (AstInputError, "URL refused"),
 }
 

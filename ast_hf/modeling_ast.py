@@ -23,41 +23,15 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 
-from .checkpoints import check_folder, check_loaded
-from .configuration_ast import ASTConfig
+from .checkpoints import HUB_ARGUMENTS, check_loaded, check_state
+from .configuration_ast import ASTConfig, Geometry
+from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, warning_text
+from .image_transformers import check_options, initial_state, read_image_transformer
+from .loading import changed_geometry, state_for
 from .losses import classification_loss
-
-
-class ASTPatchEmbeddings(nn.Module):
-    """Overlapping square patches of the spectrogram, each projected to one token (AST paper, section 2.1)."""
-
-    def __init__(self, config: ASTConfig) -> None:
-        super().__init__()
-        self.projection = nn.Conv2d(
-            1, config.hidden_size, config.patch_size, stride=(config.frequency_stride, config.time_stride)
-        )
-
-    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-        image = input_values.transpose(1, 2).unsqueeze(1)  # (B, T, M) -> (B, 1, M, T)
-        return self.projection(image).flatten(2).transpose(1, 2)  # (B, patches, C)
-
-
-class ASTEmbeddings(nn.Module):
-    """Class token, distillation token and patches, plus one learned position for each."""
-
-    def __init__(self, config: ASTConfig) -> None:
-        super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
-        self.distillation_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
-        self.position_embeddings = nn.Parameter(torch.zeros(1, config.num_tokens, config.hidden_size))
-        self.patch_embeddings = ASTPatchEmbeddings(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-        patches = self.patch_embeddings(input_values)
-        special = torch.cat((self.cls_token, self.distillation_token), dim=1).expand(len(patches), -1, -1)
-        return self.dropout(torch.cat((special, patches), dim=1) + self.position_embeddings)  # (B, N, C)
+from .resampling import check_choices
+from .weight_names import BACKBONE
 
 
 def eager_attention(
@@ -218,29 +192,154 @@ class ASTPreTrainedModel(PreTrainedModel):
     ) -> Any:
         """Load a checkpoint of ours, of transformers, or of the Hub; never a partly random model.
 
-        As `PreTrainedModel.from_pretrained`, with two differences: every backbone tensor has to be there, in shape and
-        finite; and only a classifier may be new, when the checkpoint has none or one for another number of labels,
-        which is said in one warning (W303).
+        As `PreTrainedModel.from_pretrained`, with three differences: every backbone tensor has to be there, in shape
+        and finite; only a classifier may be new, when the checkpoint has none or one for another number of labels,
+        which is said in one warning (W303); and the fields of `Geometry` (`max_length`, `num_mel_bins`, `patch_size`,
+        `frequency_stride`, `time_stride`) may be given anew, for which the weights are adapted (see `resize_input`).
 
         Raises:
-            AstConfigError: E305 for missing, unexpected or misshapen tensors (named), E306 for broken files.
+            AstConfigError: E305 for missing, unexpected or misshapen tensors (named), E306 for broken files, E302 for
+                an impossible geometry.
         """
-        wants_info = kwargs.pop("output_loading_info", False)
-        if kwargs.get("state_dict") is None:
-            check_folder(pretrained_model_name_or_path, subfolder=kwargs.get("subfolder", ""))
+        source, wants_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
+        state = state_for(source, kwargs) if kwargs.get("state_dict") is None else None
         kwargs |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-        fresh = check_loaded(model, info, str(pretrained_model_name_or_path))
+        if state is None:
+            model, info = super().from_pretrained(source, *model_args, **kwargs)
+        else:
+            kwargs = {"config": source, **kwargs, "state_dict": cls._under_own_names(state)}
+            model, info = super().from_pretrained(None, *model_args, **kwargs)
+            model.name_or_path = model.config.name_or_path = str(source)
+        fresh = check_loaded(model, info, str(source))
         if fresh:
             text = f"has no classifier for {model.config.num_labels} labels; {', '.join(fresh)} start at random"
-            warnings.warn(warning_text("W303", where=str(pretrained_model_name_or_path), what=text), AstHfWarning, 2)
+            warnings.warn(warning_text("W303", where=str(source), what=text), AstHfWarning, 2)
         return (model, info) if wants_info else model
+
+    @classmethod
+    def from_vit(
+        cls,
+        source: Any,
+        *,
+        frequency_stride: int = 10,
+        time_stride: int = 10,
+        max_length: int = 1024,
+        num_mel_bins: int = 128,
+        patch_size: int = 16,
+        channel_reduction: str = "sum",
+        position_init: str = "adapt",
+        kernel_method: str = "flexivit",
+        num_attention_heads: int | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Start from an image transformer, as the AST paper does from ImageNet weights (section 2.2).
+
+        DeiT, with or without distillation, ViT, DINOv2 without registers, MAE; under the names of transformers or timm;
+        trained on square images of any size. A model without a distillation token has its class token (and that one's
+        position) copied; LayerScale is folded into the layers before it, exactly.
+
+        Args:
+            source: a name on the Hub, a folder, a loaded model, or a state dict.
+            frequency_stride: as the sizes below, a field of `ASTConfig`.
+            time_stride: step between patches, in frames.
+            max_length: frames of the input.
+            num_mel_bins: mel bins of the input.
+            patch_size: side of the patches; the kernel is resampled when the source has another one.
+            channel_reduction: what becomes of the colour channels, `"sum"` (the original's code) or `"mean"` (its
+                paper), a third of it.
+            position_init: `"adapt"`, the original's rule, cuts the centre out of the square grid where the
+                spectrogram's is smaller and stretches bilinearly where it is larger; `"nearest"` takes nearest
+                neighbours instead; `"reinit"` draws new ones (AST paper, table 4).
+            kernel_method: `"flexivit"` or `"bicubic"`, see `resize_input`.
+            num_attention_heads: needed only for a bare state dict of an unusual width.
+            **fields: other fields of `ASTConfig`: `num_labels` or `id2label`, `problem_type`, dropouts, ...; and
+                `revision`, `token`, `cache_dir`, `subfolder`, ... as for `from_pretrained`.
+
+        Returns:
+            A float32 model; a classifier starts at random.
+
+        Raises:
+            AstConfigError: E305 for what AST cannot express (register tokens, SwiGLU, relative positions) and for
+                missing tensors, E306 for broken files, E302 for impossible fields.
+            AstInputError: E102 and E108 for arguments.
+        """
+        check_options(channel_reduction, position_init, kernel_method)
+        hub = {name: fields.pop(name) for name in HUB_ARGUMENTS if name in fields}
+        vit = read_image_transformer(source, num_attention_heads, hub)
+        geometry = Geometry(max_length, num_mel_bins, patch_size, frequency_stride, time_stride)
+        for name in fields.keys() & vit.fields.keys() - {"layer_norm_eps"}:
+            fix = "leave it out: it follows from the weights"
+            raise error("E108", where=name, what="cannot be chosen for given weights", fix=fix)
+        model = cls(ASTConfig(**{**vit.fields, **geometry._asdict(), **fields}))
+        state = initial_state(
+            vit, geometry, channel_reduction, position_init, kernel_method, model.config.initializer_range
+        )
+        check_state(state, model.base_model.state_dict(), vit.name)
+        model.base_model.load_state_dict(state)
+        if isinstance(source, (str, PathLike)):
+            model.name_or_path = model.config.name_or_path = str(source)
+        return model.eval()
+
+    @classmethod
+    def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A base model's state dict, head included, under the names of this class."""
+        return {name if name.startswith("classifier.") else f"{BACKBONE}{name}": state[name] for name in state}
+
+    @torch.no_grad()
+    def resize_input(
+        self,
+        *,
+        position_method: str = "adapt",
+        position_cut: str = "centre",
+        kernel_method: str = "flexivit",
+        **sizes: int,
+    ) -> Any:
+        """Adapt this model, in place, to another input size, stride or patch size.
+
+        Position embeddings follow the original's rule: where the grid of patches gets smaller its centre is cut out,
+        where it gets larger it is stretched bilinearly. The patch kernel is resampled when `patch_size` changes. Make
+        the optimizer afterwards: it has to see the new parameters.
+
+        Args:
+            position_method: `"adapt"`, that rule; `"nearest"`, the same with nearest neighbours; `"stretch"`, which
+                also shrinks by stretching, so that positions keep their place in the clip when a stride changes.
+            position_cut: which part of the time axis a cut keeps, `"centre"` or `"start"`.
+            kernel_method: `"flexivit"` (pseudo-inverse, arXiv 2212.08013) or `"bicubic"`.
+            **sizes: new values for fields of `Geometry`: `max_length`, `num_mel_bins`, `patch_size`,
+                `frequency_stride`, `time_stride`.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            AstConfigError: E302 for a size that makes no model.
+            AstInputError: E108 for an argument that does not exist.
+        """
+        check_choices(position_method=position_method, position_cut=position_cut, kernel_method=kernel_method)
+        new = changed_geometry(self.config.geometry, sizes)
+        self.base_model.embeddings.resize(new, method=position_method, cut=position_cut, kernel_method=kernel_method)
+        for name, value in new._asdict().items():
+            setattr(self.config, name, value)
+        return self
+
+    def factor_positions(self) -> Any:
+        """Train one position for each row and one for each column of patches instead of one for each patch.
+
+        Positions start at the nearest sums to the present ones. Files hold the plain table of the sums, and so does
+        `state_dict()`. Make the optimizer afterwards. Returns the model itself.
+        """
+        self.base_model.embeddings.factor_positions()
+        return self
 
 
 class ASTModel(ASTPreTrainedModel):
     """AST without a head: hidden states of all tokens; the mean of the special tokens as the clip's embedding."""
 
     _keys_to_ignore_on_load_unexpected = [r"^classifier\."]  # noqa: RUF012 (a head is no concern of the base model)
+
+    @classmethod
+    def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: state[name] for name in state if not name.startswith("classifier.")}
 
     def __init__(self, config: ASTConfig) -> None:
         super().__init__(config)
@@ -279,11 +378,14 @@ class ASTModel(ASTPreTrainedModel):
             AstInputError: E304 when the input does not fit the model.
         """
         check_input(self.config, input_values)
+        batch, frames = input_values.shape[:2]
+        grid = self.config.grid_for(frames)
+        visible = None if attention_mask is None else token_mask(self.config, attention_mask, batch, frames)
         want_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         want_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         implementation = "eager" if want_attentions else self.config._attn_implementation or "eager"
-        embedded = self.embeddings(input_values)
-        mask = self._attention_mask(attention_mask, embedded, implementation)
+        embedded = self.embeddings(input_values, None if visible is None else columns_seen(visible, grid))
+        mask = None if visible is None else self._attention_mask(visible, embedded, implementation)
         states, attentions = self.encoder(embedded, mask, implementation)
         last = self.layernorm(states[-1])
         return BaseModelOutputWithPooling(
@@ -293,17 +395,12 @@ class ASTModel(ASTPreTrainedModel):
             attentions=tuple(attentions) if want_attentions else None,
         )
 
-    def _attention_mask(
-        self, attention_mask: torch.Tensor | None, embedded: torch.Tensor, implementation: str
-    ) -> torch.Tensor | None:
-        """The mask in the form that the attention implementation takes, from one over frames or tokens."""
-        if attention_mask is None:
-            return None
-        tokens = token_mask(self.config, attention_mask, len(embedded))
+    def _attention_mask(self, visible: torch.Tensor, embedded: torch.Tensor, implementation: str) -> Any:
+        """A mask over tokens in the form that the attention implementation takes."""
         if implementation == "eager":  # additive, and also right when another implementation is configured
             lowest = torch.finfo(embedded.dtype).min
-            return torch.where(tokens[:, None, None, :], 0.0, lowest).to(embedded.dtype)
-        return create_bidirectional_mask(config=self.config, inputs_embeds=embedded, attention_mask=tokens)
+            return torch.where(visible[:, None, None, :], 0.0, lowest).to(embedded.dtype)
+        return create_bidirectional_mask(config=self.config, inputs_embeds=embedded, attention_mask=visible)
 
 
 class ASTClassificationHead(nn.Module):
@@ -367,36 +464,21 @@ class ASTForAudioClassification(ASTPreTrainedModel):
 
 
 def check_input(config: ASTConfig, input_values: Any) -> None:
-    """Raise E304 unless `input_values` is a floating-point `(batch >= 1, max_length, num_mel_bins)` tensor."""
-    wanted = (config.max_length, config.num_mel_bins)
+    """Raise E304 unless `input_values` is a float `(batch >= 1, frames >= patch_size, num_mel_bins)` tensor."""
     if not isinstance(input_values, torch.Tensor) or not input_values.is_floating_point():
         kind = input_values.dtype if isinstance(input_values, torch.Tensor) else type(input_values).__name__
         fix = "pass what ASTFeatureExtractor returns with return_tensors='pt'"
         raise error("E304", where="input_values", what=f"is {kind}, not a float tensor", fix=fix)
-    shape = tuple(input_values.shape)
-    if len(shape) == 3 and shape[0] > 0 and shape[1:] == wanted:
+    shape, bins = tuple(input_values.shape), config.num_mel_bins
+    if len(shape) == 3 and shape[0] > 0 and shape[1] >= config.patch_size and shape[2] == bins:
         return
-    what = f"has shape {shape}, the model takes (batch, max_length={wanted[0]}, num_mel_bins={wanted[1]})"
+    what = f"has shape {shape}, the model takes (batch, frames, num_mel_bins={bins})"
     fix = "extract with the checkpoint's own ASTFeatureExtractor"
-    if shape[1:] == wanted[::-1]:
+    if shape[1:] == (bins, config.max_length):
         fix = "swap the last two axes: time comes before mel bins"
     elif len(shape) == 2:
         fix = "add the batch axis: input_values[None]"
+    elif len(shape) == 3 and shape[2] == bins:
+        what = f"has shape {shape}, the model takes a batch of at least one patch ({config.patch_size} frames)"
+        fix = "pad to max_length, the extractor's default"
     raise error("E304", where="input_values", what=what, fix=fix)
-
-
-def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int) -> torch.Tensor:
-    """Bool `(batch, tokens)`, True on what may be attended to, from a 0/1 mask over frames or over tokens.
-
-    A patch is real when all of its frames are; the first patch column always is, so that no clip is left without one.
-    """
-    shape = tuple(attention_mask.shape) if isinstance(attention_mask, torch.Tensor) else type(attention_mask).__name__
-    if shape == (batch, config.max_length):
-        columns = attention_mask.bool().unfold(1, config.patch_size, config.time_stride).all(dim=-1)
-        columns = torch.cat((columns.new_ones(batch, 1), columns[:, 1:]), dim=1)
-        patches = columns.repeat(1, config.patch_grid[0])  # frequency-major, like the patches
-        return torch.cat((patches.new_ones(batch, 2), patches), dim=1)
-    if shape == (batch, config.num_tokens):
-        return attention_mask.bool()
-    what = f"is {shape}, expected frames ({batch}, {config.max_length}) or tokens ({batch}, {config.num_tokens})"
-    raise error("E304", where="attention_mask", what=what, fix="pass the feature extractor's attention_mask")

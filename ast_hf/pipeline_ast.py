@@ -67,7 +67,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             if isinstance(extractor, ASTFeatureExtractor) and heard != expected:
                 source = self.model.name_or_path or "the model"
                 what = f"{heard} in preprocessor_config.json, but {expected} in config.json of {source}"
-                fix = "make the two files agree on what the weights were trained with"
+                fix = f"make the two files agree, or adapt the model: model.resize_input({field}={heard})"
                 raise error("E304", where=field, what=what, fix=fix)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:

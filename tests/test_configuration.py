@@ -132,6 +132,7 @@ def test_grid_with_different_strides_and_for_other_lengths() -> None:
 def test_defaults_are_stocks() -> None:
     own, stock = ASTConfig().to_dict(), StockConfig().to_dict()
     assert own.pop("classifier_layer_norm_eps") is None
+    assert own.pop("position_cut") == "start"
     assert own == stock
 
 

@@ -20,10 +20,20 @@ ALLOWED = {
     "audio": {"errors"},
     "configuration_ast": {"errors"},
     "losses": {"errors"},
-    "checkpoints": {"configuration_ast", "errors"},
+    "weight_names": {"errors"},
+    "resampling": {"configuration_ast", "errors"},
+    "checkpoints": {"configuration_ast", "errors", "weight_names"},
+    "loading": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
+    "image_transformers": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
+    "embeddings_ast": {"configuration_ast", "errors", "resampling"},
     "feature_extraction_ast": {"audio", "errors", "log_mel"},
-    "modeling_ast": {"checkpoints", "configuration_ast", "errors", "losses"},
+    "modeling_ast": {"checkpoints", "configuration_ast", "embeddings_ast", "errors", "image_transformers"}
+    | {"loading", "losses", "resampling", "weight_names"},
     "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"},
+    "published": {"errors"},
+    "reference": {"configuration_ast", "image_transformers", "modeling_ast", "weight_names"},
+    "conversion": {"checkpoints", "configuration_ast", "errors", "feature_extraction_ast", "image_transformers"}
+    | {"modeling_ast", "published", "reference", "weight_names"},
     "registration": set(),
     "__init__": {"registration"},
     "console": set(),
@@ -80,7 +90,7 @@ def test_load_audio_needs_neither_transformers_nor_torch_for_files() -> None:
     assert printed.split() == ["800", "False", "False"]
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["finetune"], ["classify"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["finetune"], ["classify"], ["convert"], ["info"]])
 def test_help_answers_at_once(command: list[str]) -> None:
     times = []
     for _ in range(3):

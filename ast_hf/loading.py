@@ -1,0 +1,77 @@
+"""What a checkpoint's weights need on their way into a model of another geometry, or under another tool's names."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import torch
+
+from .checkpoints import Checkpoint, find_checkpoint, read_weights, tensor_names
+from .configuration_ast import ASTConfig, Geometry
+from .errors import did_you_mean, error
+from .resampling import resize_kernel, resize_positions
+from .weight_names import BACKBONE, KERNEL, POSITIONS, hub_name
+
+State = dict[str, torch.Tensor]
+
+
+def state_for(source: str | PathLike | None, arguments: dict[str, Any]) -> State | None:
+    """The weights that `from_pretrained(source, **arguments)` has to load instead of the file's.
+
+    Returns:
+        Tensors under the names on the Hub, without the prefix of a head model, in the geometry that is asked for; None
+        when the file's own will do.
+
+    Raises:
+        AstConfigError: E305 or E306 for a checkpoint that is not whole.
+    """
+    checkpoint = find_checkpoint(source, arguments)
+    if checkpoint is None:
+        return None
+    kind = checkpoint.config.get("model_type", ASTConfig.model_type)
+    if kind != ASTConfig.model_type:
+        what = f"is a {kind!r} checkpoint, not an AST"
+        fix = "use from_vit to start from an image transformer"
+        raise error("E305", where=repr(str(source)), what=what, fix=fix)
+    old = Geometry.of(checkpoint.config)
+    new = _wanted_geometry(old, arguments)
+    if new == old and all(name == hub_name(name) for name in tensor_names(checkpoint.weights)):
+        return None
+    return _read(checkpoint, old, new)
+
+
+def _wanted_geometry(stored: Geometry, arguments: dict[str, Any]) -> Geometry:
+    config = arguments.get("config")
+    if config is not None:
+        return Geometry.of(ASTConfig.from_pretrained(config) if isinstance(config, (str, PathLike)) else config)
+    return changed_geometry(stored, {name: arguments[name] for name in Geometry._fields if name in arguments})
+
+
+def changed_geometry(old: Geometry, sizes: dict[str, int]) -> Geometry:
+    """`old` with some fields changed; raises E108 for one that does not exist, E302 for what makes no model."""
+    for name in sizes:
+        if name not in Geometry._fields:
+            raise error("E108", where=name, what="is no size of the input", fix=did_you_mean(name, Geometry._fields))
+    new = old._replace(**sizes)
+    ASTConfig(num_attention_heads=1, **new._asdict())
+    return new
+
+
+def _read(checkpoint: Checkpoint, old: Geometry, new: Geometry) -> State:
+    state = {hub_name(name).removeprefix(BACKBONE): tensor for name, tensor in read_weights(checkpoint.weights).items()}
+    if POSITIONS in state and state[POSITIONS].shape[1] != old.num_tokens:
+        what = f"makes {old.num_tokens} tokens, but the weights hold {POSITIONS} for {state[POSITIONS].shape[1]}"
+        fix = "set its geometry to what the weights were trained with"
+        raise error("E305", where="config.json", what=what, fix=fix)
+    return resize(state, old, new) if new != old else state
+
+
+def resize(state: State, old: Geometry, new: Geometry) -> State:
+    """The same weights for another geometry: positions by the original's rule, the patch kernel by FlexiViT's."""
+    changed = dict(state)
+    if POSITIONS in state:
+        changed[POSITIONS] = resize_positions(state[POSITIONS], old.grid, new.grid)
+    if KERNEL in state:
+        changed[KERNEL] = resize_kernel(state[KERNEL], new.patch_size)
+    return changed
