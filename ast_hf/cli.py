@@ -1,4 +1,4 @@
-"""`ast-hf demo | finetune | classify | info`. Every heavy import stands inside the command that needs it."""
+"""`ast-hf demo | finetune | classify | convert | info`. Every heavy import stands inside the command that needs it."""
 
 from __future__ import annotations
 
@@ -129,6 +129,38 @@ def _classify(options: argparse.Namespace) -> None:
         raise problems[-1]
 
 
+def _convert_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="a .pth of the original repository or timm; or folder or Hub name of a ViT")
+    parser.add_argument("destination", help="folder to make")
+    parser.add_argument("--labels", help="file of class names: text, CSV (index,mid,display_name) or JSON")
+    parser.add_argument("--data_set", help="audioset, esc50 or speech_commands_v2: names, statistics, length, task")
+    parser.add_argument("--multi_label", action="store_true", default=None, help="clips may have several labels")
+    parser.add_argument("--mean", type=float, help="mean of the training data's raw log-mel values")
+    parser.add_argument("--std", type=float, help="their standard deviation")
+    for name, text in _SIZES.items():
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=text)
+
+
+_SIZES = {
+    "max_length": "frames of the input",
+    "num_mel_bins": "mel bins of the input",
+    "frequency_stride": "step between patches along frequency",
+    "time_stride": "step between patches along time",
+    "num_attention_heads": "heads, where the width does not tell",
+}
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from .console import quiet_transformers
+    from .conversion import Wishes, convert
+
+    quiet_transformers()
+    names = ("labels", "data_set", "multi_label", "mean", "std", *_SIZES)
+    wishes = Wishes(**{name: getattr(options, name) for name in names})
+    for line in convert(options.source, options.destination, wishes):
+        print(line)
+
+
 def _info_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", nargs="?", help="folder or Hub name; without it, the environment is described")
 
@@ -146,5 +178,6 @@ _COMMANDS = {
     "demo": (_demo_options, _demo, "train on the instrument recordings of the repository and show the result"),
     "finetune": (_finetune_options, _finetune, "train by a recipe on your own labelled audio"),
     "classify": (_classify_options, _classify, "print the labels of audio files"),
+    "convert": (_convert_options, _convert, "make a checkpoint from original, timm or image transformer weights"),
     "info": (_info_options, _info, "describe a checkpoint, or this environment and what is wrong with it"),
 }
