@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..checkpoints import check_folder
-from ..configuration_ast import ASTConfig
+from ..configuration_ast import ASTConfig, Geometry
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
@@ -24,7 +25,7 @@ from .baseline import baseline_accuracy
 from .data import check_splits, hold_out, is_multi_label, label_counts, label_names, load_audio_dataset
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
-from .recipe import Recipe
+from .recipe import ModelOptions, Recipe
 from .statistics import measure_statistics
 from .trainer import ASTTrainer
 
@@ -220,14 +221,14 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
 
 def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
     rate = recipe.features.sampling_rate
+    sizes = {name: recipe.model.config[name] for name in ("max_length", "num_mel_bins") if name in recipe.model.config}
     if recipe.model.base is not None:
         check_folder(recipe.model.base)
-        extractor = ASTFeatureExtractor.from_pretrained(recipe.model.base)
+        extractor = ASTFeatureExtractor.from_pretrained(recipe.model.base, **sizes)
         if rate not in (None, extractor.sampling_rate):
             what = f"{rate} Hz, but the base {recipe.model.base!r} hears {extractor.sampling_rate} Hz"
             raise error("E307", where="features.sampling_rate", what=what, fix="leave it out: clips are resampled")
         return extractor
-    sizes = {name: recipe.model.config[name] for name in ("max_length", "num_mel_bins") if name in recipe.model.config}
     return ASTFeatureExtractor(sampling_rate=rate or 16_000, **sizes)
 
 
@@ -246,12 +247,33 @@ def _build_model(recipe: Recipe, train: Dataset) -> ASTForAudioClassification:
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "multi_label_classification" if is_multi_label(train) else "single_label_classification",
     }
-    if recipe.model.base is None:
-        return ASTForAudioClassification(ASTConfig(**{**recipe.model.config, **labels}))
-    if recipe.model.config:
-        what = f"sets {', '.join(recipe.model.config)}, but the base {recipe.model.base!r} brings its own"
-        raise error("E307", where="model.config", what=what, fix="leave model.config empty when there is a base")
-    return ASTForAudioClassification.from_pretrained(recipe.model.base, num_labels=len(names), **labels)
+    model = _START[_start(recipe.model)](recipe.model, labels)
+    return model.factor_positions() if recipe.model.factored_positions else model
+
+
+def _start(options: ModelOptions) -> str:
+    """What the model starts from; raises E307 for options that do not go together."""
+    if options.base is not None and options.vit is not None:
+        what = f"is {options.vit!r}, and model.base is {options.base!r}"
+        raise error("E307", where="model.vit", what=what, fix="start from one of the two")
+    if options.base is not None:
+        for name in options.config:
+            if name not in Geometry._fields:
+                what = f"is set, but the base {options.base!r} brings its own"
+                fix = f"leave it out; with a base only {', '.join(Geometry._fields)} can be changed"
+                raise error("E307", where=f"model.config.{name}", what=what, fix=fix)
+        return "base"
+    return "random" if options.vit is None else "vit"
+
+
+#: start -> how a model is made from the options and the labels of the data.
+_START: dict[str, Callable[[ModelOptions, dict[str, Any]], ASTForAudioClassification]] = {
+    "random": lambda options, labels: ASTForAudioClassification(ASTConfig(**{**options.config, **labels})),
+    "vit": lambda options, labels: ASTForAudioClassification.from_vit(options.vit, **{**options.config, **labels}),
+    "base": lambda options, labels: ASTForAudioClassification.from_pretrained(
+        options.base, num_labels=len(labels["id2label"]), **labels, **options.config
+    ),
+}
 
 
 def _evaluate(trainer: ASTTrainer, inputs: ClipInputs, metric: str) -> dict[str, float]:

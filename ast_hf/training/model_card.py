@@ -70,7 +70,7 @@ Raw log-mel values are normalised as (x {offset:+.4f}) / (2 * {std:.4f}).
 
 def write_card(report: Report, model_id: str) -> ModelCard:
     """The card of a finished run; `model_id` is the folder or Hub name its snippet loads."""
-    base = report.recipe.model.base
+    base = report.recipe.model.base or report.recipe.model.vit
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="audio-classification",
@@ -106,7 +106,8 @@ def _eval_results(report: Report) -> list[EvalResult]:
 
 def _body(report: Report, model_id: str) -> str:
     extractor, config, recipe = report.extractor, report.config, report.recipe.to_yaml()
-    base = report.recipe.to_dict()["model"]["base"]
+    model = report.recipe.to_dict()["model"]
+    base = model["base"] or model["vit"]
     labels = [plain(config.id2label[index]) for index in range(config.num_labels)]
     more = f" and {len(labels) - _MAX_LABELS} more" if len(labels) > _MAX_LABELS else ""
     return _BODY.format(

@@ -49,11 +49,18 @@ class ModelOptions:
     """Which model is trained.
 
     Attributes:
-        base: checkpoint to start from, a folder or a name on the Hub; None to start from random weights.
-        config: fields of `ASTConfig` for a random start.
+        base: AST checkpoint to start from, a folder or a name on the Hub.
+        vit: image transformer to start from instead (see `ASTForAudioClassification.from_vit`). Without either, the
+            start is random.
+        factored_positions: train one position for each row and one for each column of patches (PaSST) instead of one
+            for each patch. The saved checkpoint is plain either way.
+        config: fields of `ASTConfig` for a random start; with a base, sizes of the input to adapt it to; with an image
+            transformer, arguments of `from_vit`.
     """
 
     base: str | None = None
+    vit: str | None = None
+    factored_positions: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -113,7 +120,7 @@ class Recipe:
         """
         values = dataclasses.asdict(self)
         values["training"] = {name: value for name, value in self.training.items() if not name.endswith("_token")}
-        for section, option in (("data", "source"), ("model", "base")):
+        for section, option in (("data", "source"), ("model", "base"), ("model", "vit")):
             path = values[section][option]
             values[section][option] = Path(path).name if path and Path(path).is_absolute() else path
         return values

@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..errors import error
+from ..modeling_ast import ASTPreTrainedModel
 from .averaging import AVERAGE_FILE, WeightAverage
 from .inputs import ClipInputs, EpochSampler, collate
 
 #: Parameters that weight decay leaves alone beside biases and LayerNorms: they are no weights of a product.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")
+
+#: In a training checkpoint, beside the weights.
+FACTORS_FILE = "position_factors.safetensors"
 
 
 class ASTTrainer(Trainer):
@@ -50,7 +55,7 @@ class ASTTrainer(Trainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """All weights of products; not biases, LayerNorms, special tokens and positions."""
         names = super().get_decay_parameter_names(model)
-        return [name for name in names if not name.endswith(_NO_DECAY)]
+        return [name for name in names if not any(part in name for part in _NO_DECAY)]
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The model's loss; stops the run when it is not finite, since every later step and save would be spoilt."""
@@ -95,6 +100,12 @@ class ASTTrainer(Trainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Nothing: transformers would upload its pickled arguments, which hold the Hub token. The end is pushed."""
 
+    @property
+    def _factors(self) -> dict[str, nn.Parameter]:
+        """The factors of factored positions: weights files hold their sums, which do not give them back exactly."""
+        factored = self.model.base_model.embeddings.factored if isinstance(self.model, ASTPreTrainedModel) else None
+        return {} if factored is None else dict(factored.named_parameters())
+
     def _check_finite(self) -> None:
         """A gradient can break the weights in the very last step, after a loss that was finite."""
         for name, parameter in self.model.named_parameters():
@@ -105,20 +116,32 @@ class ASTTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.average is not None and self.args.should_save:
-            folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             self.average.save(folder)
+        if self._factors and self.args.should_save:
+            save_file({name: factor.detach() for name, factor in self._factors.items()}, folder / FACTORS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        folder = Path(resume_from_checkpoint)
+        if self._factors:
+            _require(folder, FACTORS_FILE, "factors positions")
+            stored = load_file(folder / FACTORS_FILE)
+            for name, factor in self._factors.items():
+                factor.data.copy_(stored[name])
         if self.average is None:
             return
-        folder = Path(resume_from_checkpoint)
-        if not (folder / AVERAGE_FILE).exists():
-            what = f"has no {AVERAGE_FILE}, but the recipe averages weights"
-            raise error("E306", where=repr(str(folder)), what=what, fix="resume with the recipe the run began with")
+        _require(folder, AVERAGE_FILE, "averages weights")
         state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
         self.average.load(folder, self.model, steps=state["global_step"])
+
+
+def _require(folder: Path, name: str, does: str) -> None:
+    """Raise E306 unless a training checkpoint has a file that the recipe needs."""
+    if not (folder / name).exists():
+        what = f"has no {name}, but the recipe {does}"
+        raise error("E306", where=repr(str(folder)), what=what, fix="resume with the recipe the run began with")
 
 
 class AverageWeights(TrainerCallback):

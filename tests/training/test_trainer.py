@@ -629,7 +629,7 @@ def test_base_and_sampling_rate_contradict(trained: Report, pitches: Path, tmp_p
 
 def test_base_and_config_contradict(trained: Report, pitches: Path, tmp_path: Path) -> None:
     options = {"model": {"base": str(trained.folder), "config": {"hidden_size": 24}}}
-    with pytest.raises(AstConfigError, match=r"E307.*hidden_size.*leave model\.config empty"):
+    with pytest.raises(AstConfigError, match=r"E307.*model\.config\.hidden_size.*brings its own.*max_length"):
         prepare(recipe(pitches, options), tmp_path)
 
 
