@@ -21,8 +21,12 @@ BLOCKS = [
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has after `make demo`: the examples, and a checkpoint in outputs/demo (a tiny one here)."""
+    """What a reader has after `make demo`: the examples, and a checkpoint in outputs/demo (a tiny one here).
+
+    Names on the Hub are folders of that name here, with tiny models in them.
+    """
     import torch
+    from transformers import DeiTConfig, DeiTModel
 
     from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
@@ -36,6 +40,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     ASTForAudioClassification(config).save_pretrained(folder / "outputs" / "demo")
     ASTFeatureExtractor(num_mel_bins=64, max_length=128).save_pretrained(folder / "outputs" / "demo")
+    small = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 48}
+    DeiTModel(DeiTConfig(**small, image_size=64)).save_pretrained(
+        folder / "facebook" / "deit-base-distilled-patch16-384"
+    )
+    published = folder / "MIT" / "ast-finetuned-audioset-10-10-0.4593"
+    ASTForAudioClassification(ASTConfig(**small, num_labels=4)).save_pretrained(published)
+    ASTFeatureExtractor().save_pretrained(published)
     return folder
 
 
