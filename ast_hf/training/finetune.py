@@ -17,7 +17,7 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..checkpoints import check_folder
-from ..configuration_ast import ASTConfig, Geometry
+from ..configuration_ast import ASTConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
@@ -247,23 +247,8 @@ def _build_model(recipe: Recipe, train: Dataset) -> ASTForAudioClassification:
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "multi_label_classification" if is_multi_label(train) else "single_label_classification",
     }
-    model = _START[_start(recipe.model)](recipe.model, labels)
+    model = _START[recipe.model.start](recipe.model, labels)
     return model.factor_positions() if recipe.model.factored_positions else model
-
-
-def _start(options: ModelOptions) -> str:
-    """What the model starts from; raises E307 for options that do not go together."""
-    if options.base is not None and options.vit is not None:
-        what = f"is {options.vit!r}, and model.base is {options.base!r}"
-        raise error("E307", where="model.vit", what=what, fix="start from one of the two")
-    if options.base is not None:
-        for name in options.config:
-            if name not in Geometry._fields:
-                what = f"is set, but the base {options.base!r} brings its own"
-                fix = f"leave it out; with a base only {', '.join(Geometry._fields)} can be changed"
-                raise error("E307", where=f"model.config.{name}", what=what, fix=fix)
-        return "base"
-    return "random" if options.vit is None else "vit"
 
 
 #: start -> how a model is made from the options and the labels of the data.

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ..configuration_ast import Geometry
 from ..errors import did_you_mean, error
 from .augmentation import Augmentation
 
@@ -63,6 +64,11 @@ class ModelOptions:
     factored_positions: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def start(self) -> str:
+        """`"base"`, `"vit"` or `"random"`."""
+        return "base" if self.base is not None else "random" if self.vit is None else "vit"
+
 
 @dataclass(kw_only=True)
 class FeatureOptions:
@@ -109,6 +115,7 @@ class Recipe:
         """Build a recipe from nested plain values. Raises E307 naming the option, its value and the fix."""
         recipe = _build(cls, values, where)
         _check_training(recipe.training, where)
+        _check_model(recipe.model, where)
         if recipe.averaging_decay is not None and recipe.training.get("load_best_model_at_end"):
             what = "does not combine with averaging_decay: the best checkpoint holds plain weights"
             raise error("E307", where=f"{where}: training.load_best_model_at_end", what=what, fix="use one of the two")
@@ -253,6 +260,20 @@ _BOUNDS = {
     "sampling_rate": (1_000, 384_000),
     "threads": (1, 1024),
 }
+
+
+def _check_model(options: ModelOptions, where: str) -> None:
+    """Raise E307 for a start that contradicts another option."""
+    if options.base is None:
+        return
+    if options.vit is not None:
+        what = f"is {options.vit!r}, and model.base is {options.base!r}"
+        raise error("E307", where=f"{where}: model.vit", what=what, fix="start from one of the two")
+    for name in options.config:
+        if name not in Geometry._fields:
+            what = f"is set, but the base {options.base!r} brings its own"
+            fix = f"leave it out; with a base only {', '.join(Geometry._fields)} can be changed"
+            raise error("E307", where=f"{where}: model.config.{name}", what=what, fix=fix)
 
 
 def _check_training(values: dict[str, Any], where: str) -> None:

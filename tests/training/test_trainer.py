@@ -20,7 +20,7 @@ from huggingface_hub import ModelCard
 from matplotlib.image import imread
 from safetensors.torch import load_file
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments, pipeline
+from transformers import Trainer, TrainerCallback, TrainingArguments, ViTConfig, ViTModel, pipeline
 from transformers.audio_utils import mel_filter_bank, spectrogram
 
 from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, AstRunError
@@ -311,6 +311,12 @@ RESUMED = {
     "with workers": ({}, {**BY_STEP, "dataloader_num_workers": 2}, Stop(step=4), 4),
     "with accumulated gradients": ({}, {"gradient_accumulation_steps": 2}, Stop(epoch=2), 4),
     "without averaging": ({"averaging_decay": None}, BY_STEP, Stop(step=4), 4),
+    "with factored positions": (
+        {"model": {**VARIED["model"], "factored_positions": True}},  # type: ignore[dict-item]
+        BY_STEP,
+        Stop(step=4),
+        4,
+    ),
 }
 
 
@@ -631,6 +637,49 @@ def test_base_and_config_contradict(trained: Report, pitches: Path, tmp_path: Pa
     options = {"model": {"base": str(trained.folder), "config": {"hidden_size": 24}}}
     with pytest.raises(AstConfigError, match=r"E307.*model\.config\.hidden_size.*brings its own.*max_length"):
         prepare(recipe(pitches, options), tmp_path)
+
+
+def test_base_is_adapted_to_other_sizes(trained: Report, pitches: Path, tmp_path: Path) -> None:
+    options = {"model": {"base": str(trained.folder), "config": {"max_length": 40, "time_stride": 12}}}
+    with pytest.warns(UserWarning, match=r"W303.*3 labels"):
+        run = prepare(recipe(pitches, options), tmp_path)
+    assert run.trainer.model.config.patch_grid == (3, 3)
+    assert run.trainer.processing_class.max_length == 40
+    assert run.train[0]["input_values"].shape == (40, 32)
+    table = run.trainer.model.base_model.embeddings.position_embeddings
+    own = load_file(trained.folder / "model.safetensors")[
+        "audio_spectrogram_transformer.embeddings.position_embeddings"
+    ]
+    assert torch.equal(table[:, :2], own[:, :2])
+    assert torch.equal(table[:, 2:].unflatten(1, (3, 3)), own[:, 2:].unflatten(1, (3, 7))[:, :, 2:5])
+
+
+def test_starts_from_an_image_transformer(clips: Path, tmp_path: Path) -> None:
+    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
+    ViTModel(ViTConfig(**small, image_size=64)).save_pretrained(tmp_path / "vit")
+    sizes = {"max_length": 64, "num_mel_bins": 32, "hidden_dropout_prob": 0.1, "position_init": "nearest"}
+    options = {"model": {"vit": str(tmp_path / "vit"), "config": sizes}}
+    run = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "out")
+    images, own = load_file(tmp_path / "vit" / "model.safetensors"), run.trainer.model.base_model.state_dict()
+    name = "encoder.layer.1.intermediate.dense.weight"
+    assert torch.equal(own[name], images[name])
+    assert (run.trainer.model.config.patch_grid, run.trainer.model.config.hidden_dropout_prob) == ((2, 5), 0.1)
+    run.trainer.train()
+    finish(run)
+    assert "from `vit`" in ModelCard.load(tmp_path / "out" / "README.md").text
+    with pytest.raises(AstConfigError, match=r"E307.*model\.vit.*one of the two"):
+        prepare(recipe(clips, {"model": {**options["model"], "base": "b", "config": {}}}), tmp_path)
+
+
+def test_factored_positions_are_plain_in_the_finished_folder(clips: Path, tmp_path: Path) -> None:
+    finetune(recipe(clips, {"model": {"factored_positions": True}}, num_train_epochs=1), tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    (name,) = [name for name in state if "position" in name]
+    assert name.endswith(".embeddings.position_embeddings")
+    patches = state[name][0, 2:].unflatten(0, (3, 7))
+    crossed = patches[:1, :1] + patches - patches[:1] - patches[:, :1]  # zero for a sum of a row and a column
+    assert crossed.abs().max() < 1e-6
+    assert not list(tmp_path.glob("position_factors*"))
 
 
 # ---------------------------------------------------------------- labels of every kind, and the card
