@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -81,18 +82,36 @@ def _cached(source: str | PathLike, name: str, where: dict[str, Any]) -> Path | 
 
 
 def read_weights(files: list[Path]) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint's weights files; no code in them is run."""
-    state: dict[str, torch.Tensor] = {}
-    for path in files:
-        unpickle = path.suffix == ".bin"
-        state |= torch.load(path, map_location="cpu", weights_only=True) if unpickle else load_file(path)
-    return state
+    """All tensors of a checkpoint's weights files; raises E306 for what is not one."""
+    return {name: tensor for path in files for name, tensor in read_tensors(path).items()}
+
+
+def read_tensors(path: Path) -> Any:
+    """What a `.safetensors` file, or a pickle of tensors, holds. Nothing in it is executed.
+
+    Raises:
+        AstConfigError: E306 for a file that is cut, is something else, or would run code.
+    """
+    where = repr(str(path))
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise error("E306", where=where, what="does not exist", fix="check the path") from None
+    except pickle.UnpicklingError as problem:
+        what = "holds more than tensors, and reading it would run its code"
+        fix = "save only its state dict again: torch.save(model.state_dict(), ...)"
+        raise error("E306", where=where, what=what, fix=fix) from problem
+    except Exception as problem:  # torch has one for each way of being broken
+        what = f"cannot be read ({' '.join(str(problem).split())[:120]})"
+        raise error("E306", where=where, what=what, fix="copy or download it again") from problem
 
 
 def tensor_names(files: list[Path]) -> list[str]:
     """The names of those tensors, read without the tensors where the format allows."""
-    if files[0].suffix == ".bin":
-        return list(torch.load(files[0], map_location="cpu", weights_only=True, mmap=True))
+    if files[0].suffix != ".safetensors":
+        return list(read_weights(files))
     return [name for path in files for name in _shapes(path)]
 
 

@@ -157,8 +157,7 @@ def _convert(options: argparse.Namespace) -> None:
     quiet_transformers()
     names = ("labels", "data_set", "multi_label", "mean", "std", *_SIZES)
     wishes = Wishes(**{name: getattr(options, name) for name in names})
-    for line in convert(options.source, options.destination, wishes):
-        print(line)
+    convert(options.source, options.destination, wishes, tell=print)
 
 
 def _info_options(parser: argparse.ArgumentParser) -> None:

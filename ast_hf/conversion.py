@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import csv
 import json
-import pickle
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from .checkpoints import check_state
+from .checkpoints import check_state, read_tensors
 from .configuration_ast import ASTConfig, Geometry
 from .errors import error
 from .feature_extraction_ast import AUDIOSET_MEAN, AUDIOSET_STD, ASTFeatureExtractor
@@ -77,14 +75,20 @@ class Wishes:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-def convert(source: str | Path, destination: str | Path, wishes: Wishes | None = None) -> Iterator[str]:
-    """Convert weights into a checkpoint folder, telling each step as a line of text.
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    wishes: Wishes | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Convert weights into a checkpoint folder.
 
     Args:
         source: a file of the original repository or timm (`.pth`, `.safetensors`, ...), or the folder or Hub name of an
             image transformer.
         destination: folder to make; must not hold anything yet.
         wishes: what the weights do not tell.
+        tell: is given each step as a line of text.
 
     Raises:
         AstConfigError: E305 or E306 for weights that are not whole, not known, or would run code; E303 for labels.
@@ -95,42 +99,32 @@ def convert(source: str | Path, destination: str | Path, wishes: Wishes | None =
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise error("E306", where=repr(str(destination)), what="is not empty", fix="give a new folder")
     is_file = Path(source).suffix in _FILES and not Path(source).is_dir()
-    state = read_weights_file(Path(source)) if is_file else None
-    is_ast = state is not None and any("mlp_head." in name for name in state)
+    state = read_state_dict(Path(source)) if is_file else None
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        if is_ast:
-            yield from _convert_original(state, source, partial, wishes)  # type: ignore[arg-type]
+        if state is not None and any("mlp_head." in name for name in state):
+            lines = _convert_original(state, source, partial, wishes)
         else:
-            yield from _convert_image_transformer(source if state is None else state, partial, wishes)
+            lines = _convert_image_transformer(source if state is None else state, partial, wishes)
+        for line in lines:
+            tell(line)
         if destination.exists():
             destination.rmdir()
         partial.rename(destination)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    yield f"wrote      {destination}"
+    tell(f"wrote      {destination}")
 
 
-def read_weights_file(path: Path) -> State:
-    """The state dict in a file; nothing in it is executed. Raises E306 for anything else."""
-    where = repr(str(path))
-    if not path.is_file():
-        raise error("E306", where=where, what="does not exist", fix="check the path")
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except pickle.UnpicklingError as problem:
-        what = "holds more than tensors, and reading it would run its code"
-        fix = "save only its state dict again: torch.save(model.state_dict(), ...)"
-        raise error("E306", where=where, what=what, fix=fix) from problem
-    except Exception as problem:
-        what = f"cannot be read ({' '.join(str(problem).split())[:120]})"
-        raise error("E306", where=where, what=what, fix="copy or download it again") from problem
+def read_state_dict(path: Path) -> State:
+    """The state dict in a file, from inside a training script's checkpoint too; raises E306 for anything else."""
+    content = read_tensors(path)
     for name in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise error("E306", where=where, what="is no state dict", fix="save model.state_dict() alone")
+        raise error("E306", where=repr(str(path)), what="is no state dict", fix="save model.state_dict() alone")
     return content
 
 

@@ -207,7 +207,7 @@ class ASTPreTrainedModel(PreTrainedModel):
         if state is None:
             model, info = super().from_pretrained(source, *model_args, **kwargs)
         else:
-            kwargs = {"config": source, **kwargs, "state_dict": cls._under_own_names(state)}
+            kwargs |= {"config": kwargs.get("config") or source, "state_dict": cls._under_own_names(state)}
             model, info = super().from_pretrained(None, *model_args, **kwargs)
             model.name_or_path = model.config.name_or_path = str(source)
         fresh = check_loaded(model, info, str(source))

@@ -77,6 +77,13 @@ def random_original(labels: int, patches: int, width: int = 192) -> State:
     return {f"module.{name}": 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
+def told(*arguments: Any) -> list[str]:
+    """Convert, and return what was told."""
+    lines: list[str] = []
+    convert(*arguments, tell=lines.append)
+    return lines
+
+
 def saved(state: Any, path: Path) -> Path:
     torch.save(state, path)
     return path
@@ -95,7 +102,7 @@ def test_original_checkpoint_answers_as_the_original_code(form: str, tmp_path: P
         save_file(state, source)
     else:
         saved({"epoch": 3, "state_dict": state} if form == "wrapped" else state, source)
-    lines = list(convert(source, tmp_path / "out", GOLDEN))
+    lines = told(source, tmp_path / "out", GOLDEN)
     model = ASTForAudioClassification.from_pretrained(tmp_path / "out")
     with torch.no_grad():
         logits = model(golden("input")).logits
@@ -114,7 +121,7 @@ def test_original_checkpoint_answers_as_the_original_code(form: str, tmp_path: P
 
 def test_folder_is_complete(tmp_path: Path) -> None:
     source = saved(random_original(labels=527, patches=512), tmp_path / "audioset_16_16_0.4422.pth")
-    list(convert(source, tmp_path / "out"))
+    told(source, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["id2label"]["0"] == "Speech"
     assert config["id2label"]["137"] == "Music"
@@ -191,7 +198,7 @@ class Trap:
 def test_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     source = saved({**original_state(), "extra": Trap(tmp_path / "sprung")}, tmp_path / "model.pth")
     with pytest.raises(AstHfError, match=r"E306.*model\.pth.*would run its code"):
-        list(convert(source, tmp_path / "out", GOLDEN))
+        told(source, tmp_path / "out", GOLDEN)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
@@ -223,7 +230,7 @@ def test_bad_weights_are_refused_and_nothing_is_left(case: str, tmp_path: Path) 
     content, code, named = BAD_STATES[case]
     source = saved(content, tmp_path / "model.pth")
     with pytest.raises(AstHfError) as caught:
-        list(convert(source, tmp_path / "out", GOLDEN))
+        told(source, tmp_path / "out", GOLDEN)
     message = str(caught.value)
     assert caught.value.code == code
     assert [part for part in named if part not in message] == [], message
@@ -234,24 +241,24 @@ def test_bad_weights_are_refused_and_nothing_is_left(case: str, tmp_path: Path) 
 def test_files_that_are_no_weights_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(AstHfError, match=r"E306.*model\.pth"):
-        list(convert(tmp_path / "model.pth", tmp_path / "out", GOLDEN))
+        told(tmp_path / "model.pth", tmp_path / "out", GOLDEN)
 
 
 def test_result_that_differs_is_not_called_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = lambda *_: golden("logits")[:1] + 1  # noqa: E731
     monkeypatch.setattr(conversion, "original_logits", wrong)
     with pytest.raises(AstHfError, match=r"E601.*logits differ"):
-        list(convert(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", GOLDEN))
+        told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", GOLDEN)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
 def test_folder_in_use_is_not_touched(tmp_path: Path) -> None:
     source = saved(original_state(), tmp_path / "model.pth")
     (tmp_path / "out").mkdir()
-    list(convert(source, tmp_path / "out", GOLDEN))  # an empty folder is fine
+    told(source, tmp_path / "out", GOLDEN)  # an empty folder is fine
     before = (tmp_path / "out" / "config.json").read_bytes()
     with pytest.raises(AstHfError, match=r"E306.*is not empty"):
-        list(convert(source, tmp_path / "out", GOLDEN))
+        told(source, tmp_path / "out", GOLDEN)
     assert (tmp_path / "out" / "config.json").read_bytes() == before
 
 
@@ -262,7 +269,7 @@ def test_statistics_are_never_guessed(tmp_path: Path) -> None:
     source = saved(original_state(), tmp_path / "model.pth")
     wishes = Wishes(**{**vars(GOLDEN), "mean": None})
     with pytest.raises(AstHfError, match=r"E108.*mean, std.*5 labels.*--data_set"):
-        list(convert(source, tmp_path / "out", wishes))
+        told(source, tmp_path / "out", wishes)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +285,7 @@ def test_label_files(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert read_label_file(tmp_path / name) == ["cat", "dog, small", "owl", "wolf", "seal"]
     wishes = Wishes(**{**vars(GOLDEN), "labels": str(tmp_path / name), "multi_label": True})
-    list(convert(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes))
+    told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
     config = ASTForAudioClassification.from_pretrained(tmp_path / "out").config
     assert config.id2label[1] == "dog, small"
     assert config.problem_type == "multi_label_classification"
@@ -297,7 +304,7 @@ def test_bad_label_files(name: str, text: str, named: str, tmp_path: Path) -> No
     (tmp_path / name).write_text(text, encoding="utf-8")
     wishes = Wishes(**{**vars(GOLDEN), "labels": str(tmp_path / name)})
     with pytest.raises(AstHfError, match=rf"E303.*{named}"):
-        list(convert(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes))
+        told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
     with pytest.raises(AstHfError, match=r"E303.*does not exist"):
         read_label_file(tmp_path / "absent.txt")
 
@@ -339,7 +346,7 @@ def test_image_transformer_folders(kind: str, tmp_path: Path) -> None:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path / "source")
-    lines = list(convert(tmp_path / "source", tmp_path / "out", Wishes(max_length=64, num_mel_bins=32)))
+    lines = told(tmp_path / "source", tmp_path / "out", Wishes(max_length=64, num_mel_bins=32))
     assert "hidden states of an image" in lines[-2]
     loaded = ASTModel.from_pretrained(tmp_path / "out")
     expected = ASTModel.from_vit(tmp_path / "source", max_length=64, num_mel_bins=32)
@@ -366,7 +373,7 @@ def test_timm_weights(form: str, tmp_path: Path) -> None:
         source.mkdir()
         (source / "config.json").write_text(json.dumps({"architecture": "deit_tiny_distilled_patch16_224"}))
         save_file(timm_state(), source / "model.safetensors")
-    lines = list(convert(source, tmp_path / "out", Wishes(data_set="speech_commands_v2")))
+    lines = told(source, tmp_path / "out", Wishes(data_set="speech_commands_v2"))
     config = ASTModel.from_pretrained(tmp_path / "out").config
     assert (config.max_length, config.layer_norm_eps, config.id2label[0]) == (128, 1e-6, "backward")
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "out").mean == -6.845978
