@@ -66,7 +66,8 @@ def _demo(options: argparse.Namespace) -> None:
 def _finetune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="YAML file, see examples/recipes")
     parser.add_argument("--data", help="folder, table or Hub name of labelled audio (data.source)")
-    parser.add_argument("--base", help="checkpoint to start from, folder or Hub name (model.base)")
+    parser.add_argument("--base", help="AST checkpoint to start from, folder or Hub name (model.base)")
+    parser.add_argument("--vit", help="image transformer to start from instead (model.vit)")
     parser.add_argument("--output", required=True, help="folder of the result")
     parser.add_argument(
         "--set",
@@ -85,8 +86,8 @@ def _finetune(options: argparse.Namespace) -> None:
     from .training import finetune, load_recipe
 
     quiet_transformers()
-    changes = [f"data.source={options.data}"] if options.data else []
-    changes += [f"model.base={options.base}"] if options.base else []
+    named = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
+    changes = [f"{option}={value}" for option, value in named.items() if value]
     report = finetune(
         load_recipe(options.recipe, [*changes, *options.set]),
         options.output,

@@ -15,7 +15,8 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="examples/recipes/finetune.yaml")
     parser.add_argument("--data", help="folder of label folders, a table, or a data set on the Hub")
-    parser.add_argument("--base", help="checkpoint to start from: a folder or a name on the Hub")
+    parser.add_argument("--base", help="AST checkpoint to start from: a folder or a name on the Hub")
+    parser.add_argument("--vit", help="image transformer to start from instead")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--resume", nargs="?", const=True, help="go on from a checkpoint, or from the newest")
@@ -27,8 +28,8 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     """Recipe -> data and model -> training -> evaluation and files -> Hub."""
     options = read_options()
-    changes = [f"data.source={options.data}"] if options.data else []
-    changes += [f"model.base={options.base}"] if options.base else []
+    named = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
+    changes = [f"{option}={value}" for option, value in named.items() if value]
     recipe = load_recipe(options.recipe, [*changes, *options.set])
 
     run = prepare(recipe, options.output_dir, push_to_hub=options.push_to_hub, hub_model_id=options.hub_model_id)
