@@ -76,17 +76,8 @@ class FactoredPositions(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
     ) -> None:
-        name = prefix.removesuffix(".")
-        table, tokens = state_dict.get(name), 2 + self.frequency.shape[1] * self.time.shape[2]
-        if table is None:
-            missing.append(name)
-            return
-        if name in unexpected:  # torch looks for a parameter of that name in the parent
-            unexpected.remove(name)
-        if table.shape != (1, tokens, self.special.shape[-1]):
-            errors.append(f"{name}: {tuple(table.shape)} are not positions for {tokens} tokens")
-            return
-        self.set_table(table)
+        """Files hold nothing below this module's name: `ASTEmbeddings` is given the table and hands it over."""
+        unexpected.extend(name for name in state_dict if name.startswith(prefix))
 
 
 class ASTEmbeddings(nn.Module):
@@ -121,6 +112,23 @@ class ASTEmbeddings(nn.Module):
         projection.weight = _parameter_like(projection.weight, kernel)
         projection.kernel_size = (new.patch_size, new.patch_size)
         projection.stride = (new.frequency_stride, new.time_stride)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+        if self.factored is None:
+            return
+        name = f"{prefix}position_embeddings"
+        if name in unexpected:  # there is no parameter of that name, but it is what the factors are made of
+            unexpected.remove(name)
+        table, wanted = state_dict.get(name), self.factored().shape
+        if table is None:
+            missing.append(name)
+        elif table.shape != wanted:
+            errors.append(f"size mismatch for {name}: {tuple(table.shape)} in the file, {tuple(wanted)} in the model")
+        else:
+            self.factored.set_table(table)
 
     @property
     def factored(self) -> FactoredPositions | None:

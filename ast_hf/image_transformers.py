@@ -59,13 +59,15 @@ def read_image_transformer(
             broken files.
         AstInputError: E108 when the number of heads is not known.
     """
-    state, fields, name = _read_source(source, hub or {})
+    state, described, name = _read_source(source, hub or {})
     named = read_names(state, name)
     tensors = {ours: tensor.detach().to("cpu", torch.float32, copy=True) for ours, tensor in named.tensors.items()}
-    _fold_layer_scale(tensors)
-    fields = {**_sizes(tensors, name), **_described(fields, named, num_attention_heads, name)}
+    sizes = _sizes(tensors, name)
+    _fold_layer_scale(tensors, sizes["num_hidden_layers"], name)
+    fields = {**sizes, **_described(described, sizes["hidden_size"], num_attention_heads, name)}
     distilled = DISTILLATION_TOKEN in tensors
     grid = _complete_special_tokens(tensors, name)
+    _check_square(described, name)
     return ImageTransformer(tensors, state, named, fields, grid, distilled, name)
 
 
@@ -140,14 +142,15 @@ def _timm_fields(model: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _described(fields: dict[str, Any], named: Named, heads: int | None, name: str) -> dict[str, Any]:
+def _described(fields: dict[str, Any], width: int, heads: int | None, name: str) -> dict[str, Any]:
     """Heads, activation and epsilon: from the source's configuration, else what timm's models have."""
     if fields.get("model_type") == ASTConfig.model_type:
         fix = "use from_pretrained, which takes max_length, frequency_stride, ..."
         raise error("E305", where=name, what="is an AST already", fix=fix)
-    width = named.tensors[CLASS_TOKEN].shape[-1] if CLASS_TOKEN in named.tensors else 0
+    if heads is None:
+        heads = fields.get("num_attention_heads") or heads_of_width(width)
     return {
-        "num_attention_heads": heads or fields.get("num_attention_heads") or heads_of_width(width),
+        "num_attention_heads": heads,
         "hidden_act": fields.get("hidden_act", _TIMM_ACTIVATION),
         "layer_norm_eps": fields.get("layer_norm_eps", _TIMM_EPS),
     }
@@ -161,13 +164,21 @@ def heads_of_width(width: int) -> int:
     return _HEADS_OF_WIDTH[width]
 
 
+#: Tensors that sizes are read from -> their number of axes.
+_NEEDED = {CLASS_TOKEN: 3, POSITIONS: 3, KERNEL: 4, "encoder.layer.0.intermediate.dense.weight": 2}
+
+
 def _sizes(tensors: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
     """The sizes that the tensors' shapes tell."""
-    for needed in (CLASS_TOKEN, POSITIONS, KERNEL, "encoder.layer.0.intermediate.dense.weight"):
+    for needed, axes in _NEEDED.items():
         if needed not in tensors:
             what = f"holds nothing that becomes {needed}"
             raise error("E305", where=name, what=what, fix="give a ViT, DeiT, DINOv2 or MAE encoder with a class token")
-    if tensors[KERNEL].ndim != 4 or tensors[KERNEL].shape[-1] != tensors[KERNEL].shape[-2]:
+        shape = tuple(tensors[needed].shape)
+        if len(shape) != axes or not all(shape):
+            what = f"{needed} has shape {shape}, not {axes} axes"
+            raise error("E305", where=name, what=what, fix="check that the weights are whole")
+    if tensors[KERNEL].shape[-1] != tensors[KERNEL].shape[-2]:
         what = f"has a patch kernel of shape {tuple(tensors[KERNEL].shape)}"
         raise error("E305", where=name, what=what, fix="take weights with square patches")
     return {
@@ -178,14 +189,38 @@ def _sizes(tensors: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
     }
 
 
-def _fold_layer_scale(tensors: dict[str, torch.Tensor]) -> None:
+#: What LayerScale stands behind, by its number in a block.
+_SCALED = {"layer_scale1": "attention.output.dense", "layer_scale2": "output.dense"}
+
+
+def _fold_layer_scale(tensors: dict[str, torch.Tensor], layers: int, name: str) -> None:
     """Put LayerScale (arXiv 2103.17239) into the layer before it: `s * (W x + b)` is `(s * W) x + s * b`."""
-    for scale_name in [name for name in tensors if ".layer_scale" in name]:
-        scale, block = tensors.pop(scale_name), scale_name.rpartition(".")[0]
-        layer = "attention.output.dense" if scale_name.endswith("1") else "output.dense"
-        for part in ("weight", "bias"):
-            tensor = tensors[f"{block}.{layer}.{part}"]
-            tensor.mul_(scale[:, None] if part == "weight" else scale)
+    if not any(".layer_scale" in part for part in tensors):
+        return
+    for block in (f"encoder.layer.{number}" for number in range(layers)):
+        for scale_name, layer in _SCALED.items():
+            scale = tensors.pop(f"{block}.{scale_name}", None)
+            if scale is None:
+                what = f"has no {block}.{scale_name}, though other blocks have LayerScale"
+                raise error("E305", where=name, what=what, fix="check that the weights are whole")
+            for scaled in (f"{block}.{layer}.{part}" for part in ("weight", "bias")):
+                if scaled in tensors:  # what is missing is told once all tensors are known
+                    _scale(tensors[scaled], scale, f"{block}.{scale_name} and {scaled}", name)
+
+
+def _scale(tensor: torch.Tensor, scale: torch.Tensor, names: str, name: str) -> None:
+    if scale.ndim != 1 or not tensor.ndim or len(tensor) != len(scale):
+        what = f"{names} have shapes {tuple(scale.shape)} and {tuple(tensor.shape)}, which do not fit"
+        raise error("E305", where=name, what=what, fix="check that the weights are whole")
+    tensor.mul_(scale.view(-1, *[1] * (tensor.ndim - 1)))
+
+
+def _check_square(fields: dict[str, Any], name: str) -> None:
+    """Raise E305 for a configuration that tells of oblong images: the grid of positions alone may not."""
+    size = fields.get("image_size")
+    if isinstance(size, (list, tuple)) and len(set(size)) > 1:
+        what = f"was made for images of {' x '.join(map(str, size))}"
+        raise error("E305", where=name, what=what, fix="take weights of square images")
 
 
 def _complete_special_tokens(tensors: dict[str, torch.Tensor], name: str) -> int:
@@ -199,11 +234,11 @@ def _complete_special_tokens(tensors: dict[str, torch.Tensor], name: str) -> int
     if not distilled:
         tensors[DISTILLATION_TOKEN] = tensors[CLASS_TOKEN].clone()
     grid = math.isqrt(table.shape[1] - special)
-    if grid**2 == table.shape[1] - special:
+    if grid and grid**2 == table.shape[1] - special:
         tensors[POSITIONS] = table if distilled else torch.cat((table[:, :1], table), dim=1)
         return grid
     grid = math.isqrt(table.shape[1])
-    if grid**2 == table.shape[1]:  # DeiT III: the special tokens have no positions
+    if grid > 1 and grid**2 == table.shape[1]:  # DeiT III: the special tokens have no positions
         tensors[POSITIONS] = torch.cat((table.new_zeros(1, 2, table.shape[-1]), table), dim=1)
         return grid
     what = f"has {table.shape[1]} positions, which are not those of a square image and {special} special tokens"

@@ -30,6 +30,7 @@ from .errors import AstHfWarning, error, warning_text
 from .image_transformers import check_options, initial_state, read_image_transformer
 from .loading import changed_geometry, state_for
 from .losses import classification_loss
+from .patchout import Patchout
 from .resampling import check_choices
 from .weight_names import BACKBONE
 
@@ -345,6 +346,7 @@ class ASTModel(ASTPreTrainedModel):
         super().__init__(config)
         self.embeddings = ASTEmbeddings(config)
         self.encoder = ASTEncoder(config)
+        self.patchout = Patchout()  # a way of training, set by whoever trains; no part of a checkpoint
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
@@ -385,6 +387,9 @@ class ASTModel(ASTPreTrainedModel):
         want_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         implementation = "eager" if want_attentions else self.config._attn_implementation or "eager"
         embedded = self.embeddings(input_values, None if visible is None else columns_seen(visible, grid))
+        if self.training and self.patchout:
+            kept = self.patchout.kept_tokens(grid).to(embedded.device)
+            embedded, visible = embedded[:, kept], None if visible is None else visible[:, kept]
         mask = None if visible is None else self._attention_mask(visible, embedded, implementation)
         states, attentions = self.encoder(embedded, mask, implementation)
         last = self.layernorm(states[-1])

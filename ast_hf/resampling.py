@@ -55,11 +55,11 @@ def sample_axis(size: int, counts: torch.Tensor, length: int, cut: str = "centre
     """
     step, counts = torch.arange(length, device=counts.device), counts[:, None]
     if method == "nearest":
-        low, weight = step * size // counts, torch.zeros((), device=counts.device)
+        low, weight = step * size // counts, torch.zeros((), dtype=torch.float32, device=counts.device)
     else:
         twice = ((2 * step + 1) * size - counts).clamp(min=0)
         low = twice // (2 * counts)
-        weight = (twice - low * 2 * counts) / (2.0 * counts)
+        weight = (twice - low * 2 * counts).to(torch.float32) / (2 * counts).to(torch.float32)
     kept = counts == size if method == "stretch" else counts <= size
     start = torch.zeros_like(counts) if cut == "start" else size // 2 - counts // 2
     low = torch.where(kept, start + step, low).clamp(0, size - 1)
@@ -73,16 +73,18 @@ _MAX_SAMPLINGS = 256
 
 def cached_sampling(size: int, count: int, cut: str, device: torch.device) -> Sampling:
     """`sample_axis` for clips that all have `count` positions, remembered per length."""
+    if torch.compiler.is_compiling():  # a length that is looked up would be compiled for alone
+        return sample_axis(size, torch.full((1,), count, device=device), length=count, cut=cut)
     key = (size, count, cut, device)
-    if key in _SAMPLINGS and not torch.compiler.is_compiling():
-        return _SAMPLINGS[key]
-    with torch.inference_mode(False):  # what inference mode makes could not be used in training later
-        sampling = sample_axis(size, torch.tensor([count], device=device), count, cut)
-    if type(sampling.low) is torch.Tensor and not torch.compiler.is_compiling():  # no tensors of a tracer
+    if key not in _SAMPLINGS:
+        with torch.inference_mode(False):  # what inference mode makes could not be used in training later
+            sampling = sample_axis(size, torch.tensor([count], device=device), count, cut)
+        if type(sampling.low) is not torch.Tensor:  # a tracer's
+            return sampling
         if len(_SAMPLINGS) >= _MAX_SAMPLINGS:
             _SAMPLINGS.clear()
         _SAMPLINGS[key] = sampling
-    return sampling
+    return _SAMPLINGS[key]
 
 
 def take(patches: torch.Tensor, sampling: Sampling, dim: int) -> torch.Tensor:

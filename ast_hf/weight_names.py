@@ -135,13 +135,18 @@ def read_names(state: Mapping[str, torch.Tensor], source: str) -> Named:
             dropped.append(name)
             continue
         renamed[name] = ours
-        tensors |= _split(ours, tensor)
+        parts = {ours: tensor} if ".qkv." not in ours else _split(ours, tensor, f"{source}: {name}")
+        if twice := tensors.keys() & parts.keys():
+            what = f"holds more than one tensor that becomes {min(twice)}, the second is {name}"
+            raise error("E305", where=source, what=what, fix="give the state dict of one model")
+        tensors |= parts
     return Named(tensors, renamed, dropped)
 
 
-def _split(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+def _split(name: str, tensor: torch.Tensor, source: str) -> dict[str, torch.Tensor]:
     """Query, key and value lie on top of each other in timm's `qkv`, in this order."""
-    if ".qkv." not in name:
-        return {name: tensor}
+    if not tensor.ndim or len(tensor) % 3:
+        what = f"shape {tuple(tensor.shape)} is not that of query, key and value on top of each other"
+        raise error("E305", where=source, what=what, fix="check that the weights are whole")
     parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
     return {name.replace(".qkv.", f".{part}."): third.contiguous() for part, third in parts}

@@ -25,10 +25,11 @@ ALLOWED = {
     "checkpoints": {"configuration_ast", "errors", "weight_names"},
     "loading": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
     "image_transformers": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
+    "patchout": {"errors"},
     "embeddings_ast": {"configuration_ast", "errors", "resampling"},
     "feature_extraction_ast": {"audio", "errors", "log_mel"},
     "modeling_ast": {"checkpoints", "configuration_ast", "embeddings_ast", "errors", "image_transformers"}
-    | {"loading", "losses", "resampling", "weight_names"},
+    | {"loading", "losses", "patchout", "resampling", "weight_names"},
     "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"},
     "published": {"errors"},
     "reference": {"configuration_ast", "image_transformers", "modeling_ast", "weight_names"},
