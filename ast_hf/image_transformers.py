@@ -147,8 +147,12 @@ def _described(fields: dict[str, Any], width: int, heads: int | None, name: str)
     if fields.get("model_type") == ASTConfig.model_type:
         fix = "use from_pretrained, which takes max_length, frequency_stride, ..."
         raise error("E305", where=name, what="is an AST already", fix=fix)
+    told = fields.get("num_attention_heads")
+    if heads is not None and told not in (None, heads):
+        what = f"is {heads}, but {name} says {told}"
+        raise error("E108", where="num_attention_heads", what=what, fix="leave it out")
     if heads is None:
-        heads = fields.get("num_attention_heads") or heads_of_width(width)
+        heads = told or heads_of_width(width)
     return {
         "num_attention_heads": heads,
         "hidden_act": fields.get("hidden_act", _TIMM_ACTIVATION),

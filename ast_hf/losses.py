@@ -28,7 +28,8 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type
         labels: for `"single_label_classification"` int indices `(batch,)` or probabilities `(batch, num_labels)`
             (cross-entropy either way); for `"multi_label_classification"` 0..1 tags `(batch, num_labels)` (binary
             cross-entropy); for `"regression"` numbers, `(batch,)` or `(batch, num_labels)` (mean squared error).
-        problem_type: the config's, or None to go by `infer_problem_type`.
+        problem_type: the config's, or None to go by `infer_problem_type`; or `"sigmoid_per_class"`, binary
+            cross-entropy for what cross-entropy takes.
 
     Raises:
         AstDataError: E208 when labels do not fit the logits, naming the shapes or the offending index.
@@ -61,10 +62,22 @@ def _mean_squared_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     return F.mse_loss(logits, labels.float())
 
 
+def _sigmoid_per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy for clips of one class, as the original trains Speech Commands (`egs/speechcommands`)."""
+    if not labels.is_floating_point():
+        labels = labels.flatten()
+        _require_shape(labels, logits.shape[:1], "class indices")
+        if not torch.compiler.is_compiling() and labels.device.type == "cpu":
+            _require_range(labels, logits.shape[-1])
+        labels = F.one_hot(labels.long(), logits.shape[-1])
+    return _binary_cross_entropy(logits, labels)
+
+
 _LOSSES = {
     "single_label_classification": _cross_entropy,
     "multi_label_classification": _binary_cross_entropy,
     "regression": _mean_squared_error,
+    "sigmoid_per_class": _sigmoid_per_class,  # asked for by a recipe; no problem type
 }
 
 

@@ -257,7 +257,7 @@ class ASTPreTrainedModel(PreTrainedModel):
                 `revision`, `token`, `cache_dir`, `subfolder`, ... as for `from_pretrained`.
 
         Returns:
-            A float32 model; a classifier starts at random.
+            A model, float32 unless `dtype` says otherwise; a classifier starts at random.
 
         Raises:
             AstConfigError: E305 for what AST cannot express (register tokens, SwiGLU, relative positions) and for
@@ -279,7 +279,7 @@ class ASTPreTrainedModel(PreTrainedModel):
         model.base_model.load_state_dict(state)
         if isinstance(source, (str, PathLike)):
             model.name_or_path = model.config.name_or_path = str(source)
-        return model.eval()
+        return model.to(model.config.dtype or torch.float32).eval()
 
     @classmethod
     def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -428,6 +428,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         self.num_labels = config.num_labels
         self.audio_spectrogram_transformer = ASTModel(config)
         self.classifier = ASTClassificationHead(config)
+        self.loss_kind: str | None = None  # another loss than the problem type's, set by whoever trains
         self.post_init()
 
     @can_return_tuple
@@ -459,9 +460,9 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )
-        logits = self.classifier(outputs.pooler_output)
+        logits, kind = self.classifier(outputs.pooler_output), self.loss_kind or self.config.problem_type
         return SequenceClassifierOutput(
-            loss=None if labels is None else classification_loss(logits, labels, self.config.problem_type),
+            loss=None if labels is None else classification_loss(logits, labels, kind),
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,

@@ -1004,9 +1004,8 @@ def test_heads_of_a_timm_folder_have_to_be_given(tmp_path: Path) -> None:
         ({"num_mel_bins": "128"}, "E302", ["num_mel_bins"]),
         ({"problem_type": "multilabel"}, "E302", ["problem_type"]),
         ({"num_labels": 2, "id2label": {0: "a"}}, "E303", ["num_labels"]),
-        ({"num_attention_heads": 5}, "E302", ["num_attention_heads=5"]),
-        ({"num_attention_heads": -3}, "E302", ["num_attention_heads", "-3"]),
-        ({"num_attention_heads": 0}, "E302", ["num_attention_heads"]),
+        ({"num_attention_heads": 4}, "E108", ["num_attention_heads", "is 4", "says 3"]),
+        ({"num_attention_heads": 0}, "E108", ["num_attention_heads", "is 0"]),
     ],
     ids=str,
 )
@@ -1070,3 +1069,17 @@ def test_broken_folders_are_refused(spoil: Callable, code: str, names: list[str]
 def test_places_without_a_model_are_refused(tmp_path: Path) -> None:
     assert_explains(refused(tmp_path / "nowhere"), "E306", "does not exist", leave_out=str(tmp_path))
     assert_explains(refused("nobody/no-such-vit"), "E306", "nobody/no-such-vit", "connection")
+
+
+@pytest.mark.parametrize("heads", [5, -3, 0])
+def test_impossible_heads_of_bare_tensors_are_refused(heads: int) -> None:
+    assert_explains(refused(vit().state_dict(), num_attention_heads=heads), "E302", "num_attention_heads")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float16])
+def test_dtype_is_honoured(dtype: Any) -> None:
+    source = vit()
+    model = ASTModel.from_vit(source, dtype=dtype, max_length=64, num_mel_bins=32)
+    wanted = torch.bfloat16 if dtype == "bfloat16" else torch.float16
+    assert {parameter.dtype for parameter in model.parameters()} == {wanted}
+    assert model.config.dtype == wanted

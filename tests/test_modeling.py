@@ -413,6 +413,8 @@ LOSSES = [
     ("tags-int", LOGITS, torch.tensor([[0, 1]]), "multi_label_classification", 0.490415),
     ("regression-inferred", torch.tensor([[1.5], [2.0]]), torch.tensor([1.0, 2.0]), None, 0.125),
     ("regression-two", torch.tensor([[1.5, 2.0]]), torch.tensor([[1.0, 0.0]]), "regression", 2.125),
+    ("sigmoid-per-class", LOGITS, torch.tensor([1]), "sigmoid_per_class", 0.490415),
+    ("sigmoid-per-class-soft", LOGITS, torch.tensor([[0.25, 0.75]]), "sigmoid_per_class", 0.627741),
     ("half", LOGITS.half(), torch.tensor([1]), None, 0.287682),
 ]
 

@@ -1,0 +1,104 @@
+"""Patchout: which tokens a training step keeps, and that nothing else changes."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import TINY
+
+from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification
+from ast_hf.patchout import Patchout
+
+GRID = (3, 7)
+
+
+@pytest.fixture
+def model() -> ASTForAudioClassification:
+    torch.manual_seed(0)
+    return ASTForAudioClassification(ASTConfig(**TINY, num_labels=3))
+
+
+def clips(count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 64, 32, generator=torch.Generator().manual_seed(1))
+
+
+def seen(model: ASTForAudioClassification, **arguments: torch.Tensor) -> int:
+    return model(clips(), output_hidden_states=True, **arguments).hidden_states[0].shape[1]
+
+
+def test_structured_leaves_whole_rows_and_columns_out() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        kept = Patchout(time=3, frequency=1).kept_tokens(GRID)
+        assert kept[:2].tolist() == [0, 1]
+        assert torch.equal(kept, kept.sort().values)
+        rows, columns = (kept[2:] - 2) // 7, (kept[2:] - 2) % 7
+        assert (len(rows.unique()), len(columns.unique()), len(kept)) == (2, 4, 2 + 2 * 4)
+
+
+def test_unstructured_leaves_single_patches_out() -> None:
+    counts = torch.zeros(23)
+    for seed in range(400):
+        torch.manual_seed(seed)
+        kept = Patchout(unstructured=6).kept_tokens(GRID)
+        assert len(kept) == len(kept.unique()) == 17
+        counts[kept] += 1
+    assert counts[:2].tolist() == [400, 400]
+    assert (counts[2:] / 400 - 15 / 21).abs().max() < 0.1
+
+
+def test_nothing_is_identity_and_evaluation_keeps_all(model: ASTForAudioClassification) -> None:
+    assert torch.equal(Patchout().kept_tokens(GRID), torch.arange(23))
+    expected = model.eval()(clips()).logits
+    model.base_model.patchout = Patchout(time=4, frequency=1, unstructured=2)
+    assert torch.equal(model(clips()).logits, expected)
+    assert seen(model) == 23
+    assert seen(model.train()) == 2 + 2 * 3 - 2
+
+
+def test_kept_patches_keep_their_positions(model: ASTForAudioClassification) -> None:
+    whole = model.eval()(clips(), output_hidden_states=True).hidden_states[0]
+    model.base_model.patchout = Patchout(time=3)
+    model.train()
+    torch.manual_seed(5)
+    part = model(clips(), output_hidden_states=True).hidden_states[0]
+    torch.manual_seed(5)
+    kept = Patchout(time=3).kept_tokens(GRID)
+    assert torch.equal(part, whole[:, kept])
+
+
+def test_masks_go_along(model: ASTForAudioClassification) -> None:
+    model.base_model.patchout = Patchout(unstructured=10)
+    mask = (torch.arange(64) < 40).long().repeat(2, 1)
+    loud = clips()
+    loud[:, 40:] = 50.0
+    torch.manual_seed(2)
+    expected = model.train()(clips(), attention_mask=mask).logits
+    torch.manual_seed(2)
+    assert (model(loud, attention_mask=mask).logits - expected).abs().max() <= 1e-6
+
+
+def test_checkpoints_do_not_know_of_it(model: ASTForAudioClassification) -> None:
+    names, config = set(model.state_dict()), model.config.to_dict()
+    model.base_model.patchout = Patchout(time=3)
+    assert set(model.state_dict()) == names
+    assert model.config.to_dict() == config
+    assert copy.deepcopy(model).base_model.patchout == Patchout(time=3)
+
+
+@pytest.mark.parametrize(
+    ("patchout", "name"),
+    [(Patchout(time=7), "time"), (Patchout(frequency=3), "frequency"), (Patchout(2, 1, 10), "unstructured")],
+)
+def test_leaving_nothing_is_refused(patchout: Patchout, name: str, model: ASTForAudioClassification) -> None:
+    model.base_model.patchout = patchout
+    with pytest.raises(AstConfigError, match=rf"E302.*patchout\.{name}"):
+        model.train()(clips())
+
+
+def test_scaled() -> None:
+    assert Patchout(40, 4, 10).scaled(0.5) == Patchout(20, 2, 5)
+    assert not Patchout(40, 4).scaled(0.0)
+    assert Patchout(40, 4).scaled(1.0) == Patchout(40, 4)
