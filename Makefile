@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench test-slow lint
+.PHONY: demo test check fix bench bench-transfer test-slow lint
 .DEFAULT_GOAL := test
 
 # The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
@@ -33,6 +33,11 @@ fix: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.report
+
+# An hour on one core, and needs data: DATA=folder of ESC-10, VIT=weights if not those of the Hub, CHOOSE=1 for the
+# learning rates. `make bench` shows what it stored.
+bench-transfer: $(STAMP)
+	$(BIN)/python -m benchmarks.transfer --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose)
 
 # Minutes long: the wheel in an empty environment.
 test-slow: $(STAMP)

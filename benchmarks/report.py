@@ -1,4 +1,4 @@
-"""`make bench`: run every benchmark and write RESULTS.md."""
+"""`make bench`: run every benchmark of minutes, show what the long ones stored, and write RESULTS.md."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import features
+from . import features, transfer
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench`. Each row compares two sides in one process, in turns, one thread, on the same input; the ratio
-is the median of the pairs, with the quartiles beside it. Only ratios travel between machines.
+Written by `make bench`. Each row of the first table compares two sides in one process, in turns, one thread, on the
+same input; the ratio is the median of the pairs, with the quartiles beside it. Only ratios travel between machines.
 
 {machine}
 
 | what | against | ours is faster by | difference of outputs (normalised units) |
 |---|---|---|---|
 {rows}
-"""
+{sections}"""
 
 
 def main() -> None:
@@ -31,7 +31,8 @@ def main() -> None:
         f"Measured with torch {torch.__version__}, transformers {transformers.__version__}, "
         f"Python {platform.python_version()} on {platform.machine()}."
     )
-    RESULTS.write_text(_HEAD.format(machine=machine, rows=features.row()), encoding="utf-8")
+    page = _HEAD.format(machine=machine, rows=features.row(), sections=transfer.section())
+    RESULTS.write_text(page, encoding="utf-8")
     print(RESULTS.read_text(encoding="utf-8"))
 
 

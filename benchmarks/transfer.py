@@ -1,0 +1,295 @@
+"""Is a start from an image transformer worth anything? ESC-10 from `model.vit` and from random weights, side by side.
+
+Both starts are the same AST-small (the sizes of DINOv2's ViT-S, arXiv 2304.07193) on the same clips, with the same
+augmentation, schedule, batches and epochs; only the learning rate differs, because each start is given its own best:
+
+    python -m benchmarks.transfer --data FOLDER --choose    # learning rates: trained on folds 3-5, compared on fold 2
+    python -m benchmarks.transfer --data FOLDER             # trained on folds 2-5, evaluated on fold 1
+
+Fold 1 chooses nothing: its clips are not even in the table that the first command reads, and the accuracy that counts
+is that after the last epoch, not the best one. The official folds of ESC-10 keep the clips of a recording together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ast_hf.training import Recipe, Report
+
+FOLDER = Path(__file__).parent / "results"
+CHOICE, RESULTS, PICTURE = FOLDER / "transfer_choice.json", FOLDER / "transfer.json", FOLDER / "transfer.png"
+
+#: stage -> fold of the manifest -> split. A fold that is not named is left out.
+SPLITS = {
+    "choice": {"2": "validation", "3": "train", "4": "train", "5": "train"},
+    "final": {"1": "test", "2": "train", "3": "train", "4": "train", "5": "train"},
+}
+#: stage -> passes over its training split, unless told otherwise.
+EPOCHS = {"choice": 3, "final": 5}
+#: start -> learning rates that are compared, in the choice of each.
+LEARNING_RATES = {"vit": (2e-5, 5e-5, 1e-4, 2e-4), "random": (3e-5, 1e-4, 3e-4, 1e-3)}
+LABELS = {"vit": "image transformer", "random": "random weights"}
+
+#: 8 x 32 patches of 128 mel bins and 5.12 s: the clips are 5 s long.
+_GEOMETRY = {"max_length": 512, "frequency_stride": 16, "time_stride": 16}
+#: What follows from the weights in one case and has to be said in the other: ViT-S.
+_SIZES = {
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 6,
+    "intermediate_size": 1536,
+    "layer_norm_eps": 1e-6,
+}
+#: SpecAugment as in the original's ESC-50 recipe (egs/esc50/run_esc.sh): up to 24 mel bins and 96 frames.
+_AUGMENTATION = {"frequency_masks": 1, "frequency_mask_width": 24, "time_masks": 1, "time_mask_width": 96}
+_TRAINING = {"per_device_train_batch_size": 8, "save_strategy": "no", "disable_tqdm": True, "bf16": True}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the two stages."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = read_options(given)
+    options.command = f"python -m benchmarks.transfer {shlex.join(neutral(given))}"
+    stage = "choice" if options.choose else "final"
+    options.epochs = options.epochs or EPOCHS[stage]
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.table = write_table(options.data, SPLITS[stage], options.output / f"{stage}.csv")
+    FOLDER.mkdir(exist_ok=True)
+    {"choice": choose, "final": compare}[stage](options)
+
+
+def read_options(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__.split("\n")[0])
+    manifest = "a folder with manifest.csv: path, label, fold (ESC-10 of ESC-50, karolpiczak/ESC-50)"
+    parser.add_argument("--data", type=Path, required=True, help=manifest)
+    parser.add_argument("--vit", default="facebook/dinov2-small", help="ViT-S weights: a Hub name or a folder")
+    parser.add_argument("--output", type=Path, default=Path("outputs/transfer"), help="folder of the checkpoints")
+    parser.add_argument("--choose", action="store_true", help="compare learning rates on fold 2 instead")
+    parser.add_argument("--epochs", type=int, help="passes over the training split: 3 to choose, else 5")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one run of either start for each")
+    return parser.parse_args(arguments)
+
+
+def neutral(arguments: list[str]) -> list[str]:
+    """The command line as others can read it: of a path only its last part."""
+    return [Path(part).name if Path(part).is_absolute() or part.startswith("..") else part for part in arguments]
+
+
+def write_table(data: Path, splits: dict[str, str], path: Path) -> Path:
+    """Write the clips of the named folds as a table with a split column, for `data.source`."""
+    with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["fold"] in splits]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "label", "split"))
+        table.writerows(((data / row["path"]).resolve(), row["label"], splits[row["fold"]]) for row in rows)
+    return path
+
+
+def recipe_of(options: argparse.Namespace, start: str, learning_rate: float, seed: int) -> Recipe:
+    """The run of a start; what is not set here is the package's default, as the cosine schedule with warm-up."""
+    import torch
+
+    from ast_hf.training import Recipe
+
+    models = {"vit": {"vit": options.vit, "config": _GEOMETRY}, "random": {"config": _GEOMETRY | _SIZES}}
+    run = {"num_train_epochs": options.epochs, "learning_rate": learning_rate, "seed": seed}
+    values = {
+        "name": f"ESC-10 from {LABELS[start]}",
+        "data": {"source": str(options.table)},
+        "model": models[start],
+        "augmentation": _AUGMENTATION,
+        "threads": 1,
+        "training": {**run, **_TRAINING, "use_cpu": not torch.cuda.is_available()},
+    }
+    return Recipe.from_dict(values, "benchmarks.transfer")
+
+
+def choose(options: argparse.Namespace) -> None:
+    """Compare the learning rates of either start on the validation fold, and store all numbers and the winners."""
+    runs: dict[str, list[dict[str, float]]] = {}
+    for start, rates in LEARNING_RATES.items():
+        runs[start] = [try_rate(options, start, rate) for rate in rates]
+    best = {start: max(tried, key=lambda run: (run["accuracy"], -run["loss"])) for start, tried in runs.items()}
+    chosen = {start: run["learning_rate"] for start, run in best.items()}
+    write(CHOICE, {"command": options.command, "epochs": options.epochs, "chosen": chosen, "runs": runs})
+
+
+def try_rate(options: argparse.Namespace, start: str, learning_rate: float) -> dict[str, float]:
+    """Accuracy and loss on the validation fold after the last epoch with one learning rate, seed 0."""
+    from ast_hf.training import finetune
+
+    report = finetune(recipe_of(options, start, learning_rate, seed=0), options.output / f"choice-{start}")
+    found = {"learning_rate": learning_rate, **report.results["validation"], "seconds": report.seconds}
+    print(f"{start}: {found}", flush=True)
+    return found
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Train both starts with their chosen rates, once a seed, and store and draw what the test fold says."""
+    if not CHOICE.exists():
+        raise SystemExit(f"{CHOICE} is missing: run with --choose first")
+    choice = json.loads(CHOICE.read_text(encoding="utf-8"))
+    runs = {start: run_seeds(options, start, rate) for start, rate in choice["chosen"].items()}
+    found = {"command": options.command, "epochs": options.epochs, **shared(runs["vit"][0][0])}
+    found["starts"] = {start: summary(parts) for start, parts in runs.items()}
+    write(RESULTS, {**found, "choice": choice})
+    draw(json.loads(RESULTS.read_text(encoding="utf-8")), PICTURE)
+
+
+def run_seeds(options: argparse.Namespace, start: str, learning_rate: float) -> list[tuple[Report, list[float]]]:
+    """Report and accuracy after each epoch, for each seed."""
+    recipes = [recipe_of(options, start, learning_rate, seed) for seed in options.seeds]
+    return [finetune_watched(recipe, options.output / f"{start}-{recipe.training['seed']}") for recipe in recipes]
+
+
+def finetune_watched(recipe: Recipe, folder: Path) -> tuple[Report, list[float]]:
+    """`finetune`, with the accuracy on the test fold after each epoch, which is reported and steers nothing."""
+    from ast_hf.training import finish, prepare
+
+    run = prepare(recipe, folder)
+    run.trainer.eval_dataset = run.evaluation["test"]
+    run.trainer.args.eval_strategy = type(run.trainer.args.eval_strategy)("epoch")
+    run.trainer.train()
+    curve = [entry["eval_accuracy"] for entry in run.trainer.state.log_history if "eval_accuracy" in entry]
+    report = finish(run)
+    print(f"{folder.name}: {curve} in {report.seconds:.0f} s", flush=True)
+    return report, curve
+
+
+def summary(runs: list[tuple[Report, list[float]]]) -> dict[str, Any]:
+    """One start: what was measured with each seed, and the recipe of the first."""
+    recipe, seeds = runs[0][0].recipe, [str(report.recipe.training["seed"]) for report, _ in runs]
+    return {
+        "learning_rate": recipe.training["learning_rate"],
+        "parameters": runs[0][0].parameters,
+        "accuracy": {seed: curve for seed, (_, curve) in zip(seeds, runs, strict=True)},
+        "seconds": {seed: report.seconds for seed, (report, _) in zip(seeds, runs, strict=True)},
+        "recipe": recipe.to_dict(),
+    }
+
+
+def shared(report: Report) -> dict[str, Any]:
+    """What is the same in every run: the simple methods, the training split's log-mel statistics, the circumstances."""
+    simple = {"baseline": report.baseline["test"], "chance": report.chance["test"]}
+    clips = {"train": report.training_clips, **report.clips}
+    measured = {"mean": report.extractor.mean, "std": report.extractor.std}
+    return {**simple, "clips": clips, **measured, "hardware": report.hardware, "versions": report.versions}
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    """Store as JSON."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def by_epoch(start: dict[str, Any]) -> list[tuple[float, ...]]:
+    """The accuracies of all seeds, epoch by epoch."""
+    return list(zip(*start["accuracy"].values(), strict=True))
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Write a PNG: accuracy on the test fold over epochs, mean and range of the seeds, beside the simple methods."""
+    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    epochs = range(1, found["epochs"] + 1)
+    for name, start in found["starts"].items():
+        points = by_epoch(start)
+        axes.plot(epochs, [mean(seeds) for seeds in points], marker="o", label=f"AST from {LABELS[name]}")
+        axes.fill_between(epochs, [min(seeds) for seeds in points], [max(seeds) for seeds in points], alpha=0.2)
+    axes.axhline(found["baseline"], color="black", linestyle="--", label="logistic regression")
+    axes.axhline(found["chance"], color="gray", linestyle=":", label="most frequent class")
+    runs = len(next(iter(found["starts"].values()))["accuracy"])
+    title = f"ESC-10, fold 1 ({found['clips']['test']} clips), {runs} seed{'s: mean and range' if runs > 1 else ''}"
+    axes.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02), xticks=epochs, title=title)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.savefig(path)
+
+
+_SECTION = """
+## From an image transformer or from random weights?
+
+The same AST ({parameters:.1f} M parameters, {patches} patches) from `{vit}` and from random weights, on ESC-10
+(10 classes of [ESC-50](https://github.com/karolpiczak/ESC-50)). Trained on folds 2 to 5 ({clips[train]} clips) for
+{epochs} epochs, tested on fold 1 ({clips[test]} clips) after each; {seeds}. The last epoch counts. Fold 1 chose
+nothing: learning rates were chosen on fold 2, after training on folds 3 to 5. Clips, augmentation, schedule and batches
+are the same on both sides; every setting is in [transfer.json](results/transfer.json).
+
+{head}
+{rows}
+
+![accuracy over epochs](results/transfer.png)
+
+Learning rates tried, {choice_epochs} epochs each, with their accuracy on fold 2:
+
+| start | learning rate: accuracy |
+|---|---|
+{tried}
+
+`make bench-transfer DATA=... VIT=... CHOOSE=1`, then without `CHOOSE`; `make bench` shows what they stored. The stored
+run was `{command}`,
+with torch {versions[torch]} and transformers {versions[transformers]}.
+"""
+
+
+def section() -> str:
+    """The stored comparison as a section of RESULTS.md; nothing where there is none."""
+    if not RESULTS.exists():
+        return ""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    starts, choice, epochs = found["starts"], found["choice"], found["epochs"]
+    seeds = list(starts["vit"]["accuracy"])
+    columns = ["start", "learning rate", *(f"epoch {epoch}" for epoch in range(1, epochs + 1)), "each seed, last"]
+    blank = ["-"] * epochs
+    rows = [start_row(name, start) for name, start in starts.items()]
+    rows += [["logistic regression", "-", *blank[1:], f"{found['baseline']:.3f}", "-"]]
+    rows += [["most frequent class", "-", *blank[1:], f"{found['chance']:.3f}", "-"]]
+    return _SECTION.format(
+        **found,
+        seeds=f"mean of {len(seeds)} seeds" if len(seeds) > 1 else "one seed",
+        parameters=starts["vit"]["parameters"] / 1e6,
+        patches=8 * 32,
+        vit=starts["vit"]["recipe"]["model"]["vit"],
+        head=f"{line(columns)}\n{'|---' * len(columns)}|",
+        rows="\n".join(map(line, rows)),
+        choice_epochs=choice["epochs"],
+        tried="\n".join(line([LABELS[name], tried_rates(runs)]) for name, runs in choice["runs"].items()),
+    )
+
+
+def line(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def start_row(name: str, start: dict[str, Any]) -> list[str]:
+    """Mean accuracy after each epoch, and each seed's after the last."""
+    points = by_epoch(start)
+    means = [f"{mean(seeds):.3f}" for seeds in points]
+    return [LABELS[name], short(start["learning_rate"]), *means, ", ".join(f"{value:.3f}" for value in points[-1])]
+
+
+def tried_rates(runs: list[dict[str, float]]) -> str:
+    """The learning rates of one start beside the accuracy that each reached."""
+    return ", ".join(f"{short(run['learning_rate'])}: {run['accuracy']:.3f}" for run in runs)
+
+
+def short(learning_rate: float) -> str:
+    """A learning rate as recipes write it, 1e-4."""
+    return f"{learning_rate:.0e}".replace("e-0", "e-")
+
+
+if __name__ == "__main__":
+    main()
