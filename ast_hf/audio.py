@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,9 @@ AudioSource = str | PathLike | bytes | np.ndarray | Mapping[str, Any] | Any
 #: Limits on what a header may claim, checked before any memory is asked for. 384 kHz and 8 channels are the largest of
 #: ordinary equipment; one hour of 16 kHz mono float32 is 230 MB.
 MIN_RATE, MAX_RATE, MAX_CHANNELS, MAX_SECONDS = 1_000, 384_000, 8, 3_600.0
+
+#: An end so many seconds behind a file's own end is taken for that end: tables of clips are rounded.
+PART_TOLERANCE = 0.1
 
 #: Containers and sample formats that are decoded; libsndfile's others are rare, and its decoders for some are unsafe
 #: (CVE-2026-37555: IMA-ADPCM).
@@ -71,8 +74,33 @@ UNSUPPORTED = {b"ftyp": "MP4/M4A (AAC)", b"\x1aE\xdf\xa3": "WebM/Matroska", b"0&
 AUDIO_MARKS = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"ID3", b"\xff\xfb")
 
 
-def load_audio(source: AudioSource, sampling_rate: int = 16_000, *, source_rate: int | None = None) -> np.ndarray:
-    """Read any kind of audio as a mono waveform at `sampling_rate`.
+class _Part(NamedTuple):
+    """Which seconds of a clip are wanted; an end of None is the clip's own."""
+
+    start: float
+    end: float | None
+
+    def samples(self, count: int, rate: int, where: str) -> slice:
+        """The samples of this part in a clip of `count` samples; E208 when it does not lie in the clip."""
+        first = round(self.start * rate)
+        last = count if self.end is None else round(self.end * rate)
+        if first >= count or last > count + PART_TOLERANCE * rate:
+            wanted = f"{self.start:g} s to {'its end' if self.end is None else f'{self.end:g} s'}"
+            what = f"lasts {count / rate:.3f} s, {wanted} is not all in it"
+            fix = "correct start and end: seconds from the file's own beginning"
+            raise error("E208", where=where, what=what, fix=fix)
+        return slice(first, min(last, count))
+
+
+def load_audio(
+    source: AudioSource,
+    sampling_rate: int = 16_000,
+    *,
+    source_rate: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> np.ndarray:
+    """Read any kind of audio, or a part of it, as a mono waveform at `sampling_rate`.
 
     Args:
         source: one of
@@ -84,20 +112,23 @@ def load_audio(source: AudioSource, sampling_rate: int = 16_000, *, source_rate:
             - a decoded `AudioDecoder` of torchcodec.
         sampling_rate: rate of the result in Hz.
         source_rate: rate in Hz of a bare array; files and dicts know their own.
+        start: first second to read, None for the beginning. Of a file only the part is decoded, and only the part has
+            to be shorter than an hour.
+        end: second to stop at, None for the end; up to 0.1 s behind the end is taken for it, since tables round.
 
     Returns:
         float32 array of shape `(time,)`, in [-1, 1] for ordinary files.
 
     Raises:
-        AstDataError: E201-E207; the message names the file.
-        AstInputError: E101-E107 for arrays, E703 for URLs.
+        AstDataError: E201-E207, E208 for a part that is not in the audio; the message names the file.
+        AstInputError: E101-E107 for arrays, E108 for a start or end that no audio has, E703 for URLs.
 
     Example:
         >>> load_audio({"array": np.zeros(44_100), "sampling_rate": 44_100}).shape
         (16000,)
     """
     _check_rate(sampling_rate, "sampling_rate", code="E107")
-    samples, rate, where = _read(source, source_rate)
+    samples, rate, where = _read(source, source_rate, _wanted_part(start, end))
     if samples.size == 0:
         raise error("E101", where=where, what="holds no samples", fix="remove it, or record it again")
     mono = mix_to_mono(samples, where)
@@ -110,6 +141,29 @@ def load_audio(source: AudioSource, sampling_rate: int = 16_000, *, source_rate:
         what = f"is too short: {len(mono)} samples at {rate} Hz are none at {sampling_rate} Hz"
         raise error("E101", where=where, what=what, fix="remove it, or record it again")
     return resampled
+
+
+def _wanted_part(start: float | None, end: float | None) -> _Part | None:
+    """None for everything; raises E108 for what is no stretch of time."""
+    if start is None and end is None:
+        return None
+    for name, value in (("start", start), ("end", end)):
+        number = value is None or (isinstance(value, (int, float, np.number)) and not isinstance(value, bool))
+        if not number or (value is not None and not 0 <= value < float("inf")):
+            raise error("E108", where=name, what=f"{value!r} is no time", fix="give seconds, 0 or more")
+    part = _Part(float(start or 0.0), None if end is None else float(end))
+    if part.end is not None and part.end <= part.start:
+        what = f"{end!r} is not after start {start!r}"
+        raise error("E108", where="end", what=what, fix="give seconds, the end after the start")
+    return part
+
+
+def _cut_array(samples: np.ndarray, rate: int, where: str, part: _Part | None) -> np.ndarray:
+    """The wanted part of decoded samples, mixed to mono first, since a few samples look like channels."""
+    if part is None:
+        return samples
+    mono = mix_to_mono(samples, where)
+    return mono[part.samples(len(mono), rate, where)]
 
 
 def mix_to_mono(samples: np.ndarray, where: str) -> np.ndarray:
@@ -201,41 +255,44 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=native, order="C"))
 
 
-def _read(source: AudioSource, source_rate: int | None) -> tuple[np.ndarray, int, str]:
-    """Samples, rate in Hz, and the name of the source for messages."""
+def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> tuple[np.ndarray, int, str]:
+    """Samples of the wanted part, rate in Hz, and the name of the source for messages."""
     if isinstance(source, (str, PathLike)):
-        return _read_file(source)
+        return _read_file(source, part)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(source), f"audio of {len(source)} bytes")
+        return _decode(io.BytesIO(source), f"audio of {len(source)} bytes", part)
     if isinstance(source, Mapping):
-        return _read_mapping(source, source_rate)
+        return _read_mapping(source, source_rate, part)
     if hasattr(source, "get_all_samples"):
-        decoded = source.get_all_samples()
-        return decoded.data.numpy(), int(decoded.sample_rate), "decoded audio"
-    return _read_array(source, source_rate, "audio array")
+        decoded, where = source.get_all_samples(), "decoded audio"
+        rate = int(decoded.sample_rate)
+        return _cut_array(decoded.data.numpy(), rate, where, part), rate, where
+    return _read_array(source, source_rate, "audio array", part)
 
 
-def _read_mapping(source: Mapping[str, Any], source_rate: int | None) -> tuple[np.ndarray, int, str]:
+def _read_mapping(
+    source: Mapping[str, Any], source_rate: int | None, part: _Part | None
+) -> tuple[np.ndarray, int, str]:
     array, content, path = source.get("array", source.get("raw")), source.get("bytes"), source.get("path")
     if array is not None:
-        return _read_array(array, source.get("sampling_rate", source_rate), str(path or "audio dict"))
+        return _read_array(array, source.get("sampling_rate", source_rate), str(path or "audio dict"), part)
     if isinstance(content, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(content), str(path or f"audio of {len(content)} bytes"))
+        return _decode(io.BytesIO(content), str(path or f"audio of {len(content)} bytes"), part)
     if content is None and path is not None:
-        return _read_file(path)
+        return _read_file(path, part)
     fix = 'give {"array": samples, "sampling_rate": hertz}, or "bytes", or "path"'
     what = f"bytes is a {type(content).__name__}" if content is not None else f"has the keys {sorted(map(str, source))}"
     raise error("E102", where="audio dict", what=what, fix=fix)
 
 
-def _read_array(array: Any, rate: Any, where: str) -> tuple[np.ndarray, int, str]:
+def _read_array(array: Any, rate: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
     if rate is None:
         raise error("E107", where=where, what="has no sampling rate", fix="pass sampling_rate= in Hz with the samples")
     _check_rate(rate, where, code="E107")
     samples = np.array(as_samples(array, where).cpu())
     if samples.ndim not in (1, 2):
         raise error("E106", where=where, what=f"has shape {samples.shape}", fix="pass one waveform of shape (time,)")
-    return samples, int(rate), where
+    return _cut_array(samples, int(rate), where, part), int(rate), where
 
 
 def _check_rate(rate: Any, where: str, code: str) -> None:
@@ -247,7 +304,7 @@ def _check_rate(rate: Any, where: str, code: str) -> None:
         raise error(code, where=where, what=what, fix="check how the audio was written")
 
 
-def _read_file(source: str | PathLike) -> tuple[np.ndarray, int, str]:
+def _read_file(source: str | PathLike, part: _Part | None) -> tuple[np.ndarray, int, str]:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(source)):
         what = "is a URL, and nothing is fetched silently"
         fix = "download the file first and pass its path or its bytes"
@@ -267,7 +324,7 @@ def _read_file(source: str | PathLike) -> tuple[np.ndarray, int, str]:
         what = f"cannot be opened ({problem.strerror})"
         raise error("E206", where=where, what=what, fix="check its permissions") from problem
     with file:
-        return _decode(file, where)
+        return _decode(file, where, part)
 
 
 def _missing(path: Path, where: str) -> Exception:
@@ -297,8 +354,8 @@ class _Reader:
         return count
 
 
-def _decode(file: Any, where: str) -> tuple[np.ndarray, int, str]:
-    """Decode an open file to mono; the header is judged before any sample is read, the count of samples after."""
+def _decode(file: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
+    """Decode an open file, or a part of it, to mono; the header is judged before the samples, their count after."""
     import soundfile
 
     head = file.read(512)
@@ -309,9 +366,13 @@ def _decode(file: Any, where: str) -> tuple[np.ndarray, int, str]:
     try:
         with soundfile.SoundFile(reader) as sound:
             _check_header(sound, where)
-            samples = sound.read(dtype="float32", always_2d=True)
-            _check_complete(sound, len(samples), size, where)
             rate = sound.samplerate
+            wanted = part.samples(sound.frames, rate, where) if part else slice(0, sound.frames)
+            _check_length(wanted.stop - wanted.start, rate, where)
+            if part:
+                sound.seek(wanted.start)
+            samples = sound.read(wanted.stop - wanted.start if part else -1, dtype="float32", always_2d=True)
+            _check_complete(sound, len(samples), wanted.stop - wanted.start, size, where)
     except soundfile.LibsndfileError as problem:
         raise _decoding_error(str(problem), head, reader, file, where) from problem
     return _mean_of_channels(samples, where), rate, where
@@ -337,21 +398,25 @@ def _check_header(sound: Any, where: str) -> None:
     if sound.channels > MAX_CHANNELS:
         what = f"declares {sound.channels} channels, the limit is {MAX_CHANNELS}"
         raise error("E204", where=where, what=what, fix="mix it down first")
-    seconds = sound.frames / sound.samplerate
+
+
+def _check_length(samples: int, rate: int, where: str) -> None:
+    seconds = samples / rate
     if seconds > MAX_SECONDS:
         what = f"declares {round(seconds, 3):,} s of audio, the limit is {MAX_SECONDS:,.0f} s"
-        raise error("E207", where=where, what=what, fix="split it into shorter files")
+        fix = "split it into shorter files, or read parts of it (start, end)"
+        raise error("E207", where=where, what=what, fix=fix)
 
 
 #: A file larger than this that decodes to nothing has lost its samples or their count; headers are smaller.
 _LARGEST_HEADER = 1024
 
 
-def _check_complete(sound: Any, decoded: int, size: int, where: str) -> None:
+def _check_complete(sound: Any, decoded: int, wanted: int, size: int, where: str) -> None:
     """Truncated files decode without an error: libsndfile's log tells, or an MP3's count of frames."""
     mark = CUT_MARKS.get(sound.format)
-    lost = decoded == 0 and size > _LARGEST_HEADER
-    if decoded < sound.frames or lost or (mark is not None and mark.search(sound.extra_info)):
+    lost = decoded == sound.frames == 0 and size > _LARGEST_HEADER
+    if decoded < wanted or lost or (mark is not None and mark.search(sound.extra_info)):
         raise _cut_off(f"{decoded / sound.samplerate:.3f} s could be decoded, its header declares more", where)
 
 

@@ -332,3 +332,85 @@ def test_source_is_never_modified(kind: Any) -> None:
     load_audio(source, 8_000, source_rate=16_000)
     load_audio(source, source_rate=16_000)
     np.testing.assert_array_equal(np.asarray(source), CLIP)
+
+
+# Parts of a clip.
+
+CONTAINERS = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("AIFF", None)]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("kind", "subtype"), CONTAINERS)
+def test_part_of_a_file(kind: str, subtype: str | None, channels: int, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, (96_000, channels))
+    path = tmp_path / "clip"
+    path.write_bytes(encoded(noise, 48_000, kind, subtype))
+    whole = load_audio(path, 48_000)
+    for start, end, first, last in ((0.25, 0.75, 12_000, 36_000), (None, 0.5, 0, 24_000), (1.5, None, 72_000, 96_000)):
+        for source in (path, path.read_bytes(), {"path": str(path), "bytes": None}):
+            part = load_audio(source, 48_000, start=start, end=end)
+            np.testing.assert_allclose(part, whole[first:last], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [CLIP, torch.from_numpy(CLIP), np.stack([CLIP, CLIP]), {"array": CLIP[:, None], "sampling_rate": 16_000}],
+    ids=["array", "tensor", "planar stereo", "dict"],
+)
+def test_part_of_an_array(source: Any) -> None:
+    part = load_audio(source, source_rate=16_000, start=0.125, end=0.1252)  # 3 samples: fewer than channels may be
+    np.testing.assert_array_equal(part, CLIP[2_000:2_003])
+
+
+def test_only_the_part_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, frames=-1, **_: read.append(frames) or np.zeros((frames, 1), "f4")
+    )
+    load_audio(encoded(CLIP), start=0.1, end=0.2)
+    assert read == [1_600]
+
+
+def test_part_of_a_recording_of_two_hours() -> None:
+    content = encoded(np.tile(CLIP[:1_000] / 2, 7_200), 1_000, "FLAC")
+    with pytest.raises(AstDataError, match=r"E207.*start, end"):
+        load_audio(content, 1_000)
+    with pytest.raises(AstDataError, match="E207"):
+        load_audio(content, 1_000, start=1.0, end=3_700.0)
+    part = load_audio(content, 1_000, start=7_000.0, end=7_000.5)
+    np.testing.assert_array_equal(part, np.round(CLIP[:500] / 2 * 2**15) / 2**15)
+
+
+def test_end_a_little_behind_the_end_is_the_end() -> None:
+    assert len(load_audio(CLIP, source_rate=16_000, start=0.25, end=0.599)) == 4_000
+    with pytest.raises(AstDataError, match=r"E208.*lasts 0\.500 s"):
+        load_audio(CLIP, source_rate=16_000, start=0.25, end=0.602)
+
+
+PARTS = {
+    "behind the end": ({"start": 0.5}, "E208", "0.500 s"),
+    "far behind the end": ({"start": 3.0, "end": 4.0}, "E208", "3 s to 4 s"),
+    "end too late": ({"end": 10.0}, "E208", "0 s to 10 s"),
+    "negative": ({"start": -0.1}, "E108", "-0.1"),
+    "backwards": ({"start": 0.3, "end": 0.2}, "E108", "not after"),
+    "empty": ({"start": 0.3, "end": 0.3}, "E108", "not after"),
+    "text": ({"start": "0.3"}, "E108", "'0.3'"),
+    "not a number": ({"end": float("nan")}, "E108", "nan"),
+    "endless": ({"end": float("inf")}, "E108", "inf"),
+    "truth": ({"start": True}, "E108", "True"),
+}
+
+
+@pytest.mark.parametrize(("part", "code", "said"), PARTS.values(), ids=PARTS)
+def test_impossible_part(part: dict, code: str, said: str) -> None:
+    for source in (encoded(CLIP), {"array": CLIP, "sampling_rate": 16_000}):
+        with pytest.raises(AstHfError) as caught:
+            load_audio(source, **part)
+        assert (caught.value.code, said in str(caught.value)) == (code, True)
+
+
+def test_part_of_a_broken_file_is_refused_as_the_whole_is() -> None:
+    for content, code in ((encoded(CLIP)[:-4_000], "E202"), (b"no audio at all", "E201"), (b"", "E201")):
+        with pytest.raises(AstDataError) as caught:
+            load_audio(content, start=0.1, end=0.2)
+        assert caught.value.code == code

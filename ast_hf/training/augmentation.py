@@ -29,6 +29,9 @@ class Augmentation:
         frequency_mask_width: each mask's width is uniform in [0, this), in mel bins.
         time_masks: number of masks over frames.
         time_mask_width: each mask's width is uniform in [0, this), in frames.
+        noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) for each clip;
+            the original's Speech Commands recipe uses 0.1 (its `dataloader.py`, as for the roll).
+        roll_frames: the spectrogram is rolled around along time by -roll_frames to roll_frames - 1 frames.
         mixup_probability: share of clips that are mixed with another clip (waveforms and labels).
         mixup_alpha: the mix is drawn from Beta(alpha, alpha); the paper's recipe uses 10.
         label_smoothing: share of the label spread evenly over all classes; single-label data only.
@@ -48,6 +51,8 @@ class Augmentation:
     frequency_mask_width: int = 0
     time_masks: int = 0
     time_mask_width: int = 0
+    noise: float = 0.0
+    roll_frames: int = 0
     mixup_probability: float = 0.0
     mixup_alpha: float = 10.0
     label_smoothing: float = 0.0
@@ -96,6 +101,15 @@ class Augmentation:
             first, last = _mask(raw.shape[0], self.time_mask_width, random)
             raw[first:last] = 0.0
         return raw
+
+    def disturb(self, values: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+        """Noise and roll on normalised log-mel `(time, mel)`, padding included."""
+        if self.noise:
+            level = random.random() * self.noise
+            values = values + level * torch.from_numpy(random.random(tuple(values.shape), dtype=np.float32))
+        if self.roll_frames:
+            values = values.roll(int(random.integers(-self.roll_frames, self.roll_frames)), dims=0)
+        return values
 
 
 def change_speed(waveform: np.ndarray, sampling_rate: int, factor: float) -> np.ndarray:

@@ -1,106 +1,149 @@
-"""Labelled audio from anywhere: label folders, metadata files, CSV, data sets on the Hub -> one shape of `DatasetDict`.
+"""Labelled audio from anywhere: label folders, tables, data sets on the Hub -> one shape of `DatasetDict`.
 
 Every split has the columns `audio` (path or bytes, not decoded: `ast_hf.load_audio` does that, so no torchcodec is
-needed) and `label` (a `ClassLabel`) or, for multi-label data, `labels` (a list of them). Other columns are kept.
+needed) and `label` (a `ClassLabel`) or, for multi-label data, `labels` (a list of them). Columns `start` and `end`, in
+seconds, bound the clip within its file. Other columns are kept.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 
 from ..errors import did_you_mean, error
+from .hub import read_hub
+from .tables import (
+    BOUNDARIES,
+    LABEL_COLUMNS,
+    PATH_COLUMNS,
+    STORED,
+    LabelSet,
+    Reading,
+    Row,
+    Table,
+    boundary,
+    check_fold,
+    fold_name,
+    is_local,
+    no_fold_column,
+    read_class_labels,
+    read_source,
+    read_split_list,
+)
 
-#: Files that are taken for audio in label folders: what soundfile decodes.
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".au", ".w64"})
+#: A file or folder, a name on the Hub, several files or folders, or those of each split.
+Source = str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike | Sequence[str | PathLike]]
 
-#: Names of columns, in the order they are looked for.
-PATH_COLUMNS = ("file_name", "path", "audio", "file", "filename")
-LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
-METADATA_FILES = ("metadata.csv", "metadata.jsonl", "manifest.csv")
-
-#: Folder and split names that mean the same.
-SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"} | {
-    "val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"
-}  # fmt: skip
-
-Row = dict[str, Any]
+#: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
+LOCAL_SHARDS = 64
 
 
 def load_audio_dataset(
-    source: str | Path,
+    source: Source,
     *,
     audio_column: str | None = None,
     label_column: str | None = None,
     split_column: str = "split",
     label_separator: str | None = None,
-) -> DatasetDict:
+    class_labels: str | PathLike | Sequence[str] | None = None,
+    drop_labels: Sequence[str] = (),
+    test_fold: int | str | None = None,
+    fold_column: str = "fold",
+    split_lists: Mapping[str, str | PathLike] | None = None,
+    audio_root: str | PathLike | None = None,
+    clip_boundaries: bool = True,
+    check_files: bool = True,
+    config_name: str | None = None,
+    merge_splits: Mapping[str, Sequence[str]] | None = None,
+    streaming: bool = False,
+) -> DatasetDict | IterableDatasetDict:
     """Read labelled audio.
 
     Args:
         source: one of
             - a folder of label folders (`cat/1.wav`), with or without split folders above them (`train/cat/1.wav`),
-            - a folder with `metadata.csv` or `metadata.jsonl` (`file_name`, label, optional split column),
-            - a CSV, TSV or JSONL file of paths (relative to the file) and labels,
+            - a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label, optional split column),
+            - a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST repository's JSON,
+            - a Parquet file of paths, or of embedded audio as `datasets` writes it,
+            - a list of those, or a mapping from splits to one or more of those,
             - the name of a data set on the Hub with an audio column.
         audio_column: column of the paths or the audio; found by its usual names when None.
         label_column: column of the labels; found by its usual names when None.
         split_column: column that names each row's split; without it everything is `"train"`.
-        label_separator: what separates the labels of one clip, for multi-label tables (`"dog;bark"`); a list in
-            JSONL or on the Hub is multi-label by itself.
+        label_separator: what separates the labels of one clip, for multi-label tables (`"dog;bark"`); a list is
+            multi-label by itself.
+        class_labels: the classes in their order: a CSV of `index,mid,display_name` (rows may use either name), a text
+            file of one name a line, or the names. None for the data's own, sorted where they have no order.
+        drop_labels: labels that are left out, and with them the clips that have no other.
+        test_fold: the fold that becomes the split `"test"`; all others are `"train"`. None to split otherwise.
+        fold_column: column of the folds.
+        split_lists: split -> text file of the paths in it, one a line; the others keep their split.
+        audio_root: folder that paths are relative to; the table's own when None.
+        clip_boundaries: read columns `start` and `end` as seconds within the file; False drops such columns.
+        check_files: raise for paths that do not exist, rather than when they are read.
+        config_name: configuration of a data set on the Hub.
+        merge_splits: split -> the splits on the Hub that it is made of; None for those that there are.
+        streaming: give streams (`IterableDatasetDict`, audio as bytes and path) instead of downloading everything.
 
     Returns:
-        DatasetDict as the module describes; the label names are the same in all splits, sorted.
+        DatasetDict as the module describes; the label names are the same in all splits.
 
     Raises:
-        AstDataError: E206 for missing paths, E208 for columns and labels (naming the row), E209 for too few classes.
+        AstDataError: E206 for missing paths, E208 for columns, labels and boundaries (naming the row), E209 for splits
+            and classes that are empty.
     """
-    path = Path(source)
-    if path.is_dir():
-        metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
-        rows = _read_table(metadata) if metadata else _read_label_folders(path)
-        where, root = str(metadata or path), path
-    elif path.is_file():
-        rows, where, root = _read_table(path), str(path), path.parent
-    elif path.suffix.lower() in _TABLES or str(source).startswith((".", "/")):
-        raise error("E206", where=repr(str(source)), what="does not exist", fix="check the path")
-    else:
-        return _from_hub(str(source), audio_column, label_column)
-    audio = _column(rows, audio_column, PATH_COLUMNS, where)
-    label = _column(rows, label_column, LABEL_COLUMNS, where)
-    _check_rows(rows, audio, label, root, where)
-    return _from_rows(rows, audio, label, split_column, label_separator, root)
+    reading = Reading(
+        audio_column=audio_column,
+        label_column=label_column,
+        split_column=split_column,
+        separator=label_separator,
+        labels=None if class_labels is None else read_class_labels(class_labels),
+        dropped=frozenset(drop_labels),
+        test_fold=None if test_fold is None else fold_name(test_fold),
+        fold_column=fold_column,
+        lists={split: read_split_list(path) for split, path in (split_lists or {}).items()},
+        root=None if audio_root is None else Path(audio_root),
+        boundaries=clip_boundaries,
+        check_files=check_files,
+    )
+    if isinstance(source, str) and not is_local(source):
+        return read_hub(source, [config_name] if config_name else [], merge_splits, streaming, reading)
+    splits = _from_tables([(split, read_source(part)) for split, part in _parts(source)], reading)
+    return _as_streams(splits) if streaming else splits
 
 
-def label_names(dataset: Dataset) -> list[str]:
+def label_names(dataset: Dataset | IterableDataset) -> list[str]:
     """Names of the classes of a split of `load_audio_dataset`, by index."""
     feature = dataset.features["labels" if "labels" in dataset.column_names else "label"]
     return list(getattr(feature, "feature", feature).names)
 
 
-def is_multi_label(dataset: Dataset) -> bool:
+def is_multi_label(dataset: Dataset | IterableDataset) -> bool:
     """Whether clips may have several labels."""
     return "labels" in dataset.column_names
 
 
-def check_splits(splits: DatasetDict, train: str, evaluation: Iterable[str]) -> None:
+def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluation: Iterable[str]) -> None:
     """Raise E209 when a split is missing or empty, or the training split has fewer than two classes."""
     for name in (train, *evaluation):
         if name not in splits:
             raise error("E209", where=f"split {name!r}", what="does not exist", fix=did_you_mean(name, splits))
-        if not len(splits[name]):
+        if isinstance(splits[name], Dataset) and not len(splits[name]):
             raise error("E209", where=f"split {name!r}", what="has no clips", fix="add clips or leave it out")
-    names, counts = label_names(splits[train]), label_counts(splits[train])
+    names = label_names(splits[train])
     if len(names) < 2:
         what = f"has {len(names)} class ({', '.join(names)}), there is nothing to tell apart"
         raise error("E209", where=f"split {train!r}", what=what, fix="give clips of at least two classes")
+    if not isinstance(splits[train], Dataset):
+        return  # a stream is not counted: that would be reading all of it
+    counts = label_counts(splits[train])
     missing = [name for index, name in enumerate(names) if not counts[index]]
     if missing:
         what = f"has no clip of {', '.join(missing[:5])}"
@@ -119,10 +162,13 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
     """Split clips into `train` and `validation`, keeping whole groups (speakers, recordings) on one side.
 
     Single-label data are stratified. Without a group column rows are split, which overstates accuracy where clips of
-    one source resemble each other.
+    one source resemble each other. A stream cannot be split: E209.
     """
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedGroupKFold, StratifiedShuffleSplit
 
+    if not isinstance(dataset, Dataset):
+        what = "cannot hold out clips of a stream"
+        raise error("E209", where="validation_fraction", what=what, fix="give a validation split, or do not stream")
     classes = None if is_multi_label(dataset) else dataset["label"]
     if group_column is not None and group_column not in dataset.column_names:
         fix = did_you_mean(group_column, dataset.column_names)
@@ -148,167 +194,153 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
     return DatasetDict(train=dataset.select(train), validation=dataset.select(validation))
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as problem:
-        what = f"is not UTF-8 ({problem.reason} at byte {problem.start})"
-        raise error("E208", where=repr(str(path)), what=what, fix="save the table as UTF-8") from problem
+def _parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
+    """(split, file or folder) of every part of a source; the split is None where the rows decide."""
+    parts: list[tuple[str | None, str | PathLike]]
+    if isinstance(source, Mapping):
+        parts = [(split, part) for split, files in source.items() for _, part in _parts(files)]
+    elif isinstance(source, (str, PathLike)):
+        parts = [(None, source)]
+    else:
+        parts = [(None, part) for part in source]
+    if not parts:
+        raise error("E209", where="source", what="names no file", fix="give at least one table or folder")
+    return parts
 
 
-def _read_csv(path: Path) -> list[Row]:
-    reader = csv.DictReader(_read_text(path).splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    rows = list(reader)
-    for number, row in enumerate(rows, start=1):
-        if None in row:
-            what = f"has {len(row[None])} fields more than the head line"
-            raise error("E208", where=f"{path} row {number}", what=what, fix="quote fields that hold the separator")
-    return rows
+class _Clip(NamedTuple):
+    """A row that was understood; `sounds` is the table's embedded audio, None where `path` is a file."""
+
+    where: str
+    number: int
+    split: str
+    path: str
+    sounds: Dataset | None
+    labels: list[str]
+    others: Row
 
 
-def _read_jsonl(path: Path) -> list[Row]:
-    rows = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as problem:
-            what = f"is not JSON ({problem})"
-            raise error("E208", where=f"{path} line {number}", what=what, fix="write one object per line") from problem
-        if not isinstance(row, dict):
-            what = f"is a {type(row).__name__}, not an object"
-            raise error("E208", where=f"{path} line {number}", what=what, fix="write one object per line")
-        rows.append(row)
-    return rows
+def _from_tables(parts: list[tuple[str | None, Table]], reading: Reading) -> DatasetDict:
+    columns = [_Columns(table, split, reading) for split, table in parts]
+    clips = [clip for part in columns for clip in part.clips() if clip.labels]
+    if not clips:
+        fix = "leave out fewer labels"
+        raise error("E209", where=parts[0][1].where, what="has no clip of another label than drop_labels", fix=fix)
+    if reading.test_fold is not None:
+        check_fold([row[reading.fold_column] for _, table in parts for row in table.rows], reading)
+    several = reading.separator is not None or any(part.holds_lists for part in columns)
+    labels = reading.labels or LabelSet(_names([part.own_names for part in columns], clips, reading))
+    others = list(dict.fromkeys(name for clip in clips for name in clip.others))
+    by_split: dict[str, list[_Clip]] = {}
+    for clip in clips:
+        by_split.setdefault(clip.split, []).append(clip)
+    return DatasetDict({split: _encode(part, labels, several, others) for split, part in by_split.items()})
 
 
-_TABLES: dict[str, Callable[[Path], list[Row]]] = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl}
+class _Columns:
+    """What the columns of a table mean; raises E206 and E208 for rows that are not to be trained on."""
+
+    def __init__(self, table: Table, split: str | None, reading: Reading) -> None:
+        self.table, self.split, self.reading = table, split, reading
+        self.audio = table.column(reading.audio_column, PATH_COLUMNS)
+        self.label = table.column(reading.label_column, LABEL_COLUMNS)
+        self.root = reading.root or table.root
+        self.sounds, self.own_names = table.sounds(self.audio), table.names.get(self.label)
+        self.holds_lists = any(isinstance(row.get(self.label), list) for row in table.rows)
+        self._check_rows()
+
+    def clips(self) -> Iterator[_Clip]:
+        """Every row, in order."""
+        for number, row in enumerate(self.table.rows, start=1):
+            where = f"{self.table.where} row {number}"
+            path = str(row.get(self.audio) or "")
+            split = self.reading.split(row, Path(path).as_posix(), self.split)
+            full = str((self.root / path).resolve()) if self.sounds is None else path
+            labels = self.reading.label_list(row[self.label], f"{where}, column {self.label!r}")
+            yield _Clip(where, number, split, full, self.sounds, labels, self._others(row, where))
+
+    def _others(self, row: Row, where: str) -> Row:
+        """The columns that are kept as they are, as text; the boundaries as numbers."""
+        taken = {self.audio, self.label, "audio", "label", "labels", *BOUNDARIES}
+        others = {name: None if value is None else str(value) for name, value in row.items() if name not in taken}
+        bounded = self.reading.boundaries and any(name in row for name in BOUNDARIES)
+        return others | _boundaries(row, where) if bounded else others
+
+    def _check_rows(self) -> None:
+        missing = []
+        for number, row in enumerate(self.table.rows, start=1):
+            where, given = f"{self.table.where} row {number}", row.get(self.label)
+            if given is None or given == [] or not str(given).strip():
+                fix = "give it a label or remove the row"
+                raise error("E208", where=f"{where}, column {self.label!r}", what="has no label", fix=fix)
+            if self.reading.test_fold is not None and row.get(self.reading.fold_column) in (None, ""):
+                raise no_fold_column(where, row, self.reading)
+            if self.sounds is None and not self._is_there(row.get(self.audio)):
+                missing.append((number, row.get(self.audio)))
+        if missing:
+            number, name = missing[0]
+            what = f"{name!r} does not exist" + (f" ({len(missing)} such rows)" if len(missing) > 1 else "")
+            fix = f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
+            raise error("E206", where=f"{self.table.where} row {number}, column {self.audio!r}", what=what, fix=fix)
+
+    def _is_there(self, path: Any) -> bool:
+        return bool(path) and (not self.reading.check_files or (self.root / str(path)).is_file())
 
 
-def _read_table(path: Path) -> list[Row]:
-    if path.suffix.lower() not in _TABLES:
-        fix = "give a folder, or a file ending in " + ", ".join(_TABLES)
-        raise error("E208", where=repr(str(path)), what="is no table of labels", fix=fix)
-    rows = _TABLES[path.suffix.lower()](path)
-    if not rows:
-        raise error("E209", where=repr(str(path)), what="has no rows", fix="list at least one clip per class")
-    return rows
+def _boundaries(row: Row, where: str) -> Row:
+    """`start` and `end` in seconds; raises E208 naming the row when they are no stretch of time."""
+    start, end = (boundary(row, name, where) for name in BOUNDARIES)
+    if end is not None and end <= (start or 0.0):
+        what = f"ends at {end:g} s, which is not after its start at {start or 0.0:g} s"
+        fix = "give seconds, the end after the start; clip_boundaries=False for columns that mean something else"
+        raise error("E208", where=where, what=what, fix=fix)
+    return {"start": start, "end": end}
 
 
-def _read_label_folders(root: Path) -> list[Row]:
-    """`label/clip` or `split/label/clip`; the split folders are known by their names."""
-    rows = []
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() not in AUDIO_SUFFIXES or file.name.startswith(".") or not file.is_file():
-            continue
-        parts = file.relative_to(root).parts
-        split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
-        folders = parts[1:-1] if split else parts[:-1]
-        if not folders:
-            what = "lies beside the label folders, so it has no label"
-            raise error("E208", where=repr(str(file)), what=what, fix="move it into a folder named after its label")
-        rows.append({"file_name": str(file.relative_to(root)), "label": "/".join(folders), "split": split or "train"})
-    if not rows:
-        what = f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv"
-        raise error("E209", where=repr(str(root)), what=what, fix="give one folder of clips per label")
-    return rows
+def _names(orders: list[list[str] | None], clips: list[_Clip], reading: Reading) -> list[str]:
+    """Class names in the order that all tables give, or sorted."""
+    if orders[0] is not None and all(order == orders[0] for order in orders):
+        return [name for name in orders[0] if name not in reading.dropped]
+    return sorted({name for clip in clips for name in clip.labels})
 
 
-def _column(rows: list[Row], wanted: str | None, usual: tuple[str, ...], where: str) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    for name in (wanted,) if wanted else usual:
-        if name in names:
-            return name
-    what = f"has the columns {', '.join(names)}, none is {repr(wanted) if wanted else 'one of ' + ', '.join(usual)}"
-    raise error("E208", where=repr(where), what=what, fix="name the column with audio_column= or label_column=")
+def _encode(clips: list[_Clip], labels: LabelSet, several: bool, others: list[str]) -> Dataset:
+    """The clips of one split."""
+    by_table = groupby(clips, key=lambda clip: id(clip.sounds))
+    parts = [_encode_part(list(part), labels, several, others) for _, part in by_table]
+    return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
-def _check_rows(rows: list[Row], audio: str, label: str, root: Path, where: str) -> None:
-    missing = []
-    for number, row in enumerate(rows, start=1):
-        given = row.get(label)
-        if given is None or given == [] or not str(given).strip():
-            fix = "give it a label or remove the row"
-            raise error("E208", where=f"{where} row {number}, column {label!r}", what="has no label", fix=fix)
-        if not (root / str(row.get(audio) or "")).is_file():
-            missing.append((number, row.get(audio)))
-    if missing:
-        number, name = missing[0]
-        what = f"{name!r} does not exist" + (f" ({len(missing)} such rows)" if len(missing) > 1 else "")
-        fix = f"paths are taken relative to {str(root)!r}; correct them or remove the rows"
-        raise error("E206", where=f"{where} row {number}, column {audio!r}", what=what, fix=fix)
+def _encode_part(clips: list[_Clip], labels: LabelSet, several: bool, others: list[str]) -> Dataset:
+    """Those of one table. Embedded audio is not copied: labels stand beside all its rows, which are then selected."""
+    column, kind = "labels" if several else "label", ClassLabel(names=labels.names)
+    indices = [list(dict.fromkeys(labels.index(label, clip.where) for label in clip.labels)) for clip in clips]
+    cells: dict[str, list[Any]] = {column: indices if several else [index for (index,) in indices]}
+    cells |= {name: [clip.others.get(name) for clip in clips] for name in others}
+    features = Features({column: [kind] if several else kind})
+    features |= {name: Value("float64" if name in BOUNDARIES else "string") for name in others}
+    sounds = clips[0].sounds
+    if sounds is None:
+        cells, features = {"audio": [clip.path for clip in clips], **cells}, Features(audio=Value("string"), **features)
+        return Dataset.from_dict(cells, features=features).cast_column("audio", Audio(decode=False))
+    numbers = [clip.number - 1 for clip in clips]
+    beside = {name: _spread(values, numbers, len(sounds)) for name, values in cells.items()}
+    return datasets.concatenate_datasets([sounds, Dataset.from_dict(beside, features=features)], axis=1).select(numbers)
 
 
-def _from_rows(
-    rows: list[Row], audio: str, label: str, split_column: str, separator: str | None, root: Path
-) -> DatasetDict:
-    several = separator is not None or any(isinstance(row[label], list) for row in rows)
-    for row in rows:
-        value = row.pop(label)
-        row["labels" if several else "label"] = _label_list(value, separator) if several else str(value).strip()
-        row["audio"] = str((root / row.pop(audio)).resolve())
-    names = sorted({name for row in rows for name in (row["labels"] if several else [row["label"]])})
-    by_split: dict[str, list[Row]] = {}
-    for row in rows:
-        given = str(row.get(split_column) or "train")
-        by_split.setdefault(SPLIT_NAMES.get(given.lower(), given), []).append(row)
-    return DatasetDict({split: _encode(part, names, several) for split, part in by_split.items()})
+def _spread(values: list[Any], numbers: list[int], length: int) -> list[Any]:
+    """A column of so many rows that has the values in the rows of those numbers, and None in the others."""
+    column: list[Any] = [None] * length
+    for number, value in zip(numbers, values, strict=True):
+        column[number] = value
+    return column
 
 
-def _label_list(value: Any, separator: str | None) -> list[str]:
-    parts = value if isinstance(value, list) else str(value).split(separator) if separator else [value]
-    return [str(part).strip() for part in parts if str(part).strip()]
-
-
-def _encode(rows: list[Row], names: list[str], several: bool) -> Dataset:
-    column = "labels" if several else "label"
-    feature = ClassLabel(names=names)
-    others = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("audio", column)]
-    table: dict[str, list[Any]] = {"audio": [row["audio"] for row in rows], column: [row[column] for row in rows]}
-    table |= {name: [None if row.get(name) is None else str(row[name]) for row in rows] for name in others}
-    features = Features({"audio": Value("string"), column: [feature] if several else feature})
-    features |= {name: Value("string") for name in others}
-    return Dataset.from_dict(table, features=features).cast_column("audio", Audio(decode=False))
-
-
-def _from_hub(name: str, audio_column: str | None, label_column: str | None) -> DatasetDict:
-    splits = datasets.load_dataset(name)
-    assert isinstance(splits, DatasetDict)
-    features = next(iter(splits.values())).features
-    sounding = [column for column, feature in features.items() if isinstance(feature, Audio)]
-    audio = audio_column or (sounding[0] if sounding else None)
-    label = label_column or next((column for column in LABEL_COLUMNS if column in features), None)
-    for column, found, argument in (("audio", audio, "audio_column"), ("label", label, "label_column")):
-        if found not in features:
-            named = f" {found!r}" if found else ""
-            what = f"has no {column} column{named}; its columns are {', '.join(features)}"
-            raise error("E208", where=f"data set {name!r}", what=what, fix=f"name it with {argument}=")
-    several = not isinstance(features[label], (ClassLabel, Value))
-    target = "labels" if several else "label"
-    splits = splits.cast_column(audio, Audio(decode=False))
-    for old, new in ((audio, "audio"), (label, target)):
-        splits = splits if old == new else splits.rename_column(old, new)
-    kind = getattr(
-        features[label], "feature", features[label][0] if isinstance(features[label], list) else features[label]
+def _as_streams(splits: DatasetDict) -> IterableDatasetDict:
+    """Splits of local files as streams."""
+    return IterableDatasetDict(
+        {
+            name: part.to_iterable_dataset(num_shards=min(len(part), LOCAL_SHARDS)).cast_column("audio", STORED)
+            for name, part in splits.items()
+        }
     )
-    return splits if isinstance(kind, ClassLabel) else _class_encode(splits, target, several)
-
-
-def _class_encode(splits: DatasetDict, column: str, several: bool) -> DatasetDict:
-    """One set of label names over all splits (`class_encode_column` would number each split by itself)."""
-    for split, part in splits.items():
-        for number, value in enumerate(part[column]):
-            if value is None:
-                where = f"split {split!r} row {number}, column {column!r}"
-                raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
-    values = [value for part in splits.values() for value in part[column]]
-    names = sorted({str(name) for value in values for name in (value if several else [value])})
-    feature = ClassLabel(names=names)
-
-    def encode(row: Row) -> Row:
-        value = row[column]
-        return {column: [feature.str2int(str(name)) for name in value] if several else feature.str2int(str(value))}
-
-    features = splits[next(iter(splits))].features | {column: [feature] if several else feature}
-    return splits.map(encode, features=Features(features))

@@ -55,26 +55,31 @@ class ClipInputs(torch.utils.data.Dataset):
         epoch, clip = divmod(int(key), len(self))
         if self.augmentation is None:
             heard = num_samples(self.extractor.max_length, self.extractor.sampling_rate)
-            raw, label = self._padded(self._frames(self.waveform(clip)[:heard])), self._label(clip)
+            values, label = self._values(self._frames(self.waveform(clip)[:heard])), self._label(clip)
         else:
-            raw, label = self._augmented(epoch, clip, self.augmentation)
-        values = self.extractor.normalize(raw) if self.extractor.do_normalize else raw
+            values, label = self._augmented(epoch, clip, self.augmentation)
         return {"input_values": values, "labels": label, "row": torch.tensor(clip)}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[clip] for clip in range(len(self)))
 
     def waveform(self, clip: int) -> np.ndarray:
-        """Decoded samples of a clip at the extractor's rate, float32 `(time,)`; errors name the row and file."""
+        """Decoded samples of a clip at the extractor's rate, float32 `(time,)`; errors name the row and file.
+
+        A row's `start` and `end` (seconds) bound the clip within its file.
+        """
         if self._cache is not None and clip in self._cache:
             return self._cache[clip]
+        row = self.split[clip]
         try:
-            waveform = load_audio(self.split[clip]["audio"], self.extractor.sampling_rate)
+            waveform = load_audio(
+                row["audio"], self.extractor.sampling_rate, start=row.get("start"), end=row.get("end")
+            )
             if not num_frames(len(waveform), self.extractor.sampling_rate):
                 fix = "remove it, or record at least 25 ms"
                 raise error("E103", where="clip", what=f"too short, {len(waveform)} samples", fix=fix)
         except AstHfError as problem:
-            path = self.split[clip]["audio"].get("path") or "embedded audio"
+            path = row["audio"].get("path") or "embedded audio"
             raise error(problem.code, where=f"row {clip}, {path!r}", what=problem.what, fix=problem.fix) from problem
         if self._cache is not None:
             self._cache[clip] = waveform
@@ -97,7 +102,8 @@ class ClipInputs(torch.utils.data.Dataset):
             other = self._varied_waveform(int(random.integers(len(self))), augmentation, random)
             share = float(random.beta(augmentation.mixstyle_alpha, augmentation.mixstyle_alpha))
             frames = mix_style(frames, self._varied_frames(other, augmentation, random), share)
-        return augmentation.mask(self._padded(frames), random), label
+        masked = augmentation.mask(self._padded(frames), random)
+        return augmentation.disturb(self._normalized(masked), random), label
 
     def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
         """A clip's samples, varied: one frame at least, and no more than can end up in the model's input."""
@@ -113,6 +119,13 @@ class ClipInputs(torch.utils.data.Dataset):
     def _frames(self, waveform: np.ndarray) -> torch.Tensor:
         """Raw log-mel of all whole frames of a waveform, `(frames, mel)`."""
         return log_mel(torch.from_numpy(waveform), self.extractor.sampling_rate, self.extractor.num_mel_bins)
+
+    def _values(self, frames: torch.Tensor) -> torch.Tensor:
+        """What the model gets of raw log-mel frames that nothing was done to."""
+        return self._normalized(self._padded(frames))
+
+    def _normalized(self, raw: torch.Tensor) -> torch.Tensor:
+        return self.extractor.normalize(raw) if self.extractor.do_normalize else raw
 
     def _padded(self, frames: torch.Tensor) -> torch.Tensor:
         """Raw log-mel, cut or padded with 0.0 to the model's length, not normalised."""
@@ -163,8 +176,11 @@ class EpochSampler(torch.utils.data.Sampler):
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        order = keyed_random(self.seed, self.epoch, 2**32 - 1).permutation(self.length)
-        return iter((self.epoch * self.length + order).tolist())
+        return iter((self.epoch * self.length + self.random().permutation(self.length)).tolist())
+
+    def random(self) -> np.random.Generator:
+        """What an epoch's order is drawn from."""
+        return keyed_random(self.seed, self.epoch, 2**32 - 1)
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -1,33 +1,371 @@
-"""Mean and standard deviation of a data set's log-mel values: what the feature extractor normalises with."""
+"""What is in a data set? Mean and standard deviation of its log-mel values, labels, lengths, and clips to look at."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import soundfile
+import torch
+from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
-from ..errors import error
+from ..audio import MAX_RATE, MIN_RATE, load_audio, resample
+from ..errors import AstHfError, error
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..log_mel import log_mel, num_frames, num_samples
+from .data import is_multi_label, label_names
 from .inputs import ClipInputs
+from .streaming import StreamedClipInputs
+from .tables import Row
+
+#: A sample is at full scale from one step of 16 bits below the largest value on. It counts as clipped when a sample
+#: beside it is at the same end of the scale, since the peak of a normalised clip touches full scale and leaves it.
+FULL_SCALE = 1.0 - 2.0**-15
+
+#: A file is listed as clipped from this share of clipped samples on, as silent up to this peak (-80 dB).
+CLIPPED_SHARE, SILENT_PEAK = 1e-3, 1e-4
+
+#: Equal values have a standard deviation of rounding errors: their mean is rounded.
+ROUNDING = 1e-12
+
+#: What is printed of each list; the JSON report has all of it.
+_SHOWN = 10
 
 
-def measure_statistics(inputs: ClipInputs) -> tuple[float, float]:
-    """Mean and standard deviation over all real frames and mel bins of a split.
+class Moments:
+    """Mean and variance in one pass, merged part by part in float64 (Chan, Golub and LeVeque 1979): sums of squares
+    would lose the variance of values that are far from zero.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in numbers of any shape; every one has the same weight."""
+        if not values.size:
+            return
+        values = values.astype(np.float64)
+        mean = float(values.mean())
+        count, shift = self.count + values.size, mean - self.mean
+        self._squares += float(np.square(values - mean).sum()) + shift**2 * self.count * values.size / count
+        self.mean += shift * values.size / count
+        self.count = count
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the population, 0.0 of nothing."""
+        return math.sqrt(self._squares / self.count) if self.count else 0.0
+
+
+def measure_statistics(inputs: ClipInputs | StreamedClipInputs) -> tuple[float, float]:
+    """Mean and standard deviation over all real frames and mel bins of a split; of a stream, this reader's clips.
 
     Frame-weighted, without augmentation and without padding, in one pass (the original's script leaves all three in).
     Only the first `max_length` frames of each clip count, as in training.
+
+    Raises:
+        AstDataError: E209 when every value is the same.
     """
-    extractor = inputs.extractor
-    count, total, squares = 0, 0.0, 0.0
-    for clip in tqdm(range(len(inputs)), desc="measuring mean and std", unit="clip", leave=False):
+    moments, extractor = Moments(), inputs.extractor
+    streamed = isinstance(inputs, StreamedClipInputs)
+    waveforms = inputs.waveforms() if streamed else map(inputs.waveform, range(len(inputs)))
+    clips = None if streamed else len(inputs)
+    for waveform in tqdm(waveforms, desc="measuring mean and std", total=clips, unit="clip", leave=False):
         values = extractor(
-            inputs.waveform(clip), extractor.sampling_rate, padding=False, truncation=True, do_normalize=False
-        )["input_values"][0].astype("float64")
-        count += values.size
-        total += values.sum()
-        squares += (values**2).sum()
-    mean = total / count
-    std = math.sqrt(max(squares / count - mean**2, 0.0))
-    if std == 0.0:
+            waveform, extractor.sampling_rate, padding=False, truncation=True, do_normalize=False
+        )  # with the extractor's warnings of clips that are silent or far too loud
+        moments.add(values["input_values"][0])
+    if moments.std <= ROUNDING * abs(moments.mean):
         what = "every log-mel value is the same, the recordings are silent"
         raise error("E209", where="training split", what=what, fix="check that the files hold sound")
-    return mean, std
+    return moments.mean, moments.std
+
+
+@dataclass
+class Finding:
+    """A clip to look at: its row in its split, its file (or the name of embedded audio), and what it is about."""
+
+    row: int
+    path: str
+    what: str
+    code: str = ""
+
+
+@dataclass
+class SplitReport:
+    """What is in one split.
+
+    Attributes:
+        clips: how many rows there are.
+        labels: label -> clips that have it, in the order of the classes.
+        seconds: length of the readable clips: `min`, `median`, `max`, `total`.
+        rates: sampling rate in Hz, as text -> files.
+        channels: number of channels, as text -> files.
+        clipped: files with a share of at least `CLIPPED_SHARE` clipped samples (see `FULL_SCALE`), after mixing to
+            mono.
+        silent: files that never exceed `SILENT_PEAK`.
+        unreadable: files that training would stop at, with the reason; too short ones are among them.
+    """
+
+    clips: int = 0
+    labels: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, int] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
+    clipped: list[Finding] = field(default_factory=list)
+    silent: list[Finding] = field(default_factory=list)
+    unreadable: list[Finding] = field(default_factory=list)
+
+
+@dataclass
+class Duplicate:
+    """Clips of several splits that are the same: `"path"` (the same stretch of one file) or `"content"` (the same
+    decoded samples). `clips` are (split, row, file).
+    """
+
+    kind: str
+    clips: list[tuple[str, int, str]]
+
+
+@dataclass
+class DataReport:
+    """What `describe_data` found.
+
+    Attributes:
+        mean: of the training split's raw log-mel values; None when nothing of it could be read.
+        std: their standard deviation.
+        train_split: the split they are measured on.
+        sampling_rate: in Hz; `num_mel_bins` and `max_length` (frames) as for the feature extractor.
+        splits: split -> what is in it.
+        duplicates: the same clip in several splits, which makes results on them look better than they are.
+    """
+
+    mean: float | None
+    std: float | None
+    train_split: str
+    sampling_rate: int
+    num_mel_bins: int
+    max_length: int
+    splits: dict[str, SplitReport]
+    duplicates: list[Duplicate]
+
+    @property
+    def unreadable(self) -> list[Finding]:
+        """The unreadable files of all splits."""
+        return [finding for split in self.splits.values() for finding in split.unreadable]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """The report as text; long lists are cut, and say so."""
+        if self.mean is not None:
+            yield f"mean {self.mean:.7g}  std {self.std:.7g}  of raw log-mel values ({self.train_split})"
+        for name, split in self.splits.items():
+            yield from _split_lines(name, split)
+        for kind, same in (("path", "same file"), ("content", "same audio")):
+            found = [duplicate for duplicate in self.duplicates if duplicate.kind == kind]
+            rows = ["  =  ".join(f"{split} row {row} {path}" for split, row, path in entry.clips) for entry in found]
+            yield from _listed(f"{same} in several splits", rows)
+
+
+def describe_data(
+    splits: Mapping[str, Dataset | IterableDataset],
+    sampling_rate: int = 16_000,
+    *,
+    train_split: str = "train",
+    num_mel_bins: int = 128,
+    max_length: int = 1024,
+) -> DataReport:
+    """Read every clip once, and tell what a training run should know.
+
+    Args:
+        splits: of `load_audio_dataset`, stored or streamed; `check_files=False` there leaves missing files to be
+            listed here.
+        sampling_rate: rate in Hz that the model hears.
+        train_split: split that mean and standard deviation are measured on, as `measure_statistics` does.
+        num_mel_bins: mel bands of the model's input.
+        max_length: frames of the model's input.
+
+    Returns:
+        The report. Files that cannot be read are in it, and are no error.
+
+    Raises:
+        AstDataError: E209 when there is no such training split.
+    """
+    if train_split not in splits:
+        what = f"there is no split {train_split!r}, there are {', '.join(splits)}"
+        raise error("E209", where="train_split", what=what, fix="name one of them")
+    extractor = ASTFeatureExtractor(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins, max_length=max_length)
+    moments, same = Moments(), _Sameness()
+    described = {}
+    for name, split in splits.items():
+        reading = _SplitReading(name, split, extractor, moments if name == train_split else None, same)
+        rows = tqdm(split, desc=f"reading {name}", unit="clip", leave=False)
+        described[name] = reading.report(rows)
+    mean, std = (moments.mean, moments.std) if moments.count else (None, None)
+    return DataReport(mean, std, train_split, sampling_rate, num_mel_bins, max_length, described, same.duplicates())
+
+
+def _heard_frames(waveform: np.ndarray, extractor: ASTFeatureExtractor) -> np.ndarray:
+    """Raw log-mel of the real frames of a clip that the model hears, `(frames, mel)`."""
+    heard = waveform[: num_samples(extractor.max_length, extractor.sampling_rate)]
+    return log_mel(torch.from_numpy(heard), extractor.sampling_rate, extractor.num_mel_bins).numpy()
+
+
+class _SplitReading:
+    """One pass over a split."""
+
+    def __init__(
+        self,
+        name: str,
+        split: Dataset | IterableDataset,
+        extractor: ASTFeatureExtractor,
+        moments: Moments | None,
+        same: _Sameness,
+    ) -> None:
+        self.name, self.extractor, self.moments, self.same = name, extractor, moments, same
+        self.names, self.several = label_names(split), is_multi_label(split)
+        self.result, self.labels, self.seconds = SplitReport(), Counter[int](), list[float]()
+        self.rates, self.channels = Counter[str](), Counter[str]()
+
+    def report(self, rows: Iterable[Row]) -> SplitReport:
+        """Read all rows."""
+        for number, row in enumerate(rows):
+            self.result.clips += 1
+            self.labels.update(row["labels"] if self.several else [row["label"]])
+            path = row["audio"].get("path") or "embedded audio"
+            try:
+                self._read(number, row, path)
+            except AstHfError as problem:
+                self.result.unreadable.append(Finding(number, path, problem.what, problem.code))
+        self.result.labels = {name: self.labels[index] for index, name in enumerate(self.names)}
+        self.result.rates, self.result.channels = dict(self.rates.most_common()), dict(self.channels.most_common())
+        if self.seconds:
+            measures: dict[str, Callable[[list[float]], float]]
+            measures = {"min": min, "median": statistics.median, "max": max, "total": math.fsum}
+            self.result.seconds = {name: float(measure(self.seconds)) for name, measure in measures.items()}
+        return self.result
+
+    def _read(self, number: int, row: Row, path: str) -> None:
+        rate, channels = _header(row["audio"])
+        part = {"start": row.get("start"), "end": row.get("end")}
+        samples = load_audio(row["audio"], rate, **part)
+        waveform = resample(samples, rate, self.extractor.sampling_rate)
+        if not num_frames(len(waveform), self.extractor.sampling_rate):
+            what = f"too short, {len(samples) / rate:.3f} s"
+            raise error("E103", where="clip", what=what, fix="remove it, or record at least 25 ms")
+        self.seconds.append(len(samples) / rate)
+        self.rates[str(rate)] += 1
+        self.channels[str(channels)] += 1
+        peak, share = float(np.abs(samples).max()), clipped_share(samples)
+        if peak <= SILENT_PEAK:
+            self.result.silent.append(Finding(number, path, f"peak {peak:.2g}"))
+        if share >= CLIPPED_SHARE:
+            self.result.clipped.append(Finding(number, path, f"{share:.1%} of the samples"))
+        if self.moments is not None:
+            self.moments.add(_heard_frames(waveform, self.extractor))
+        self.same.add((self.name, number, path), row, samples if peak > SILENT_PEAK else None, rate)
+
+
+def clipped_share(samples: np.ndarray) -> float:
+    """Share of the samples `(time,)` that are at full scale (see `FULL_SCALE`) beside another at the same end."""
+    share = 0
+    for at_end in (samples >= FULL_SCALE, samples <= -FULL_SCALE):
+        beside = np.zeros_like(at_end)
+        beside[1:] |= at_end[:-1]
+        beside[:-1] |= at_end[1:]
+        share += int((at_end & beside).sum())
+    return share / len(samples)
+
+
+def _header(audio: Mapping[str, Any]) -> tuple[int, int]:
+    """Rate in Hz and channels of a file, as its header has them; `load_audio` says what is wrong with a bad one."""
+    content, path = audio.get("bytes"), Path(str(audio.get("path")))
+    if content is None and not path.is_file():
+        load_audio(audio)
+    try:
+        with io.BytesIO(content) if content is not None else path.open("rb") as file:
+            info = soundfile.info(file)
+    except (OSError, soundfile.LibsndfileError):
+        load_audio(audio)
+        raise
+    return min(max(info.samplerate, MIN_RATE), MAX_RATE), info.channels  # `load_audio` refuses rates outside of these
+
+
+class _Sameness:
+    """Which clips of several splits are the same stretch of a file, or the same audio? Silence is not compared."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, list[tuple[float, float, tuple[str, int, str]]]] = {}
+        self._by_content: dict[bytes, list[tuple[str, int, str]]] = {}
+
+    def add(self, clip: tuple[str, int, str], row: Row, samples: np.ndarray | None, rate: int) -> None:
+        """A clip that was read: (split, row, path), its row, and its samples unless it is silent."""
+        if row["audio"].get("bytes") is None:
+            start, end = row.get("start") or 0.0, row.get("end")
+            stretch = (start, math.inf if end is None else end, clip)
+            self._by_path.setdefault(str(Path(clip[2]).resolve()), []).append(stretch)
+        if samples is not None:
+            digest = hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16, salt=str(rate).encode())
+            self._by_content.setdefault(digest.digest(), []).append(clip)
+
+    def duplicates(self) -> list[Duplicate]:
+        """The same file first; what is the same file is not told again as the same audio."""
+        paths = [same for stretches in self._by_path.values() for same in _overlapping(stretches)]
+        told = {tuple(sorted(same)) for same in paths}
+        contents = [clips for clips in self._by_content.values() if tuple(sorted(clips)) not in told]
+        found = [Duplicate("path", same) for same in paths]
+        return found + [Duplicate("content", clips) for clips in contents if _several_splits(clips)]
+
+
+def _several_splits(clips: list[tuple[str, int, str]]) -> bool:
+    return len({split for split, _, _ in clips}) > 1
+
+
+def _overlapping(stretches: list[tuple[float, float, tuple[str, int, str]]]) -> Iterator[list[tuple[str, int, str]]]:
+    """Groups of stretches of one file that overlap and are in several splits; stretches that only touch do not."""
+    group: list[tuple[str, int, str]] = []
+    reached = -math.inf
+    for start, end, clip in sorted(stretches, key=lambda stretch: stretch[:2]):
+        if start >= reached:
+            if _several_splits(group):
+                yield group
+            group = []
+        group.append(clip)
+        reached = max(reached, end)
+    if _several_splits(group):
+        yield group
+
+
+def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
+    yield f"\n{name}: {split.clips} clips"
+    if split.seconds:
+        shown = ", ".join(f"{measure} {seconds:.2f} s" for measure, seconds in split.seconds.items())
+        yield f"  length    {shown}"
+        yield "  rates     " + ", ".join(f"{count} x {rate} Hz" for rate, count in split.rates.items())
+        yield "  channels  " + ", ".join(f"{count} x {channels}" for channels, count in split.channels.items())
+    labels = [f"{count:7d}  {label}" for label, count in sorted(split.labels.items(), key=lambda item: -item[1])]
+    yield from _listed("labels", labels, shown=2 * _SHOWN)
+    for title in ("clipped", "silent", "unreadable"):
+        findings = getattr(split, title)
+        yield from _listed(title, [f"row {found.row} {found.path}: {found.what}" for found in findings])
+
+
+def _listed(title: str, rows: list[str], shown: int = _SHOWN) -> Iterator[str]:
+    """A list under its title and length, or nothing for an empty one."""
+    if rows:
+        yield f"  {title} ({len(rows)})"
+        yield from (f"    {row}" for row in rows[:shown])
+    if len(rows) > shown:
+        yield f"    ... and {len(rows) - shown} more"

@@ -236,3 +236,30 @@ def test_mix_style_takes_over_mean_and_spread_of_each_bin() -> None:
     half = mix_style(raw, other, 0.5)
     assert torch.allclose(half.mean(dim=0), (raw.mean(dim=0) + other.mean(dim=0)) / 2, atol=1e-4)
     assert torch.isfinite(mix_style(torch.full((5, 4), -15.9), other, 0.3)).all()
+
+
+def test_noise_is_uniform_up_to_its_level(raw: torch.Tensor) -> None:
+    """x + U[0, 1) * u / 10, u uniform in [0, 1) for the clip."""
+    levels = []
+    for seed in range(200):
+        added = Augmentation(noise=0.1).disturb(raw, generator(seed)) - raw
+        assert added.min() + 1e-6 >= 0
+        assert added.max() < 0.1 + 1e-6
+        levels.append(float(added.max()))
+        assert added.mean() == pytest.approx(levels[-1] / 2, rel=0.15)
+    assert min(levels) < 0.01 < 0.09 < max(levels)
+
+
+def test_roll_goes_around_the_whole_spectrogram(raw: torch.Tensor) -> None:
+    shifts = set()
+    for seed in range(400):
+        rolled = Augmentation(roll_frames=10).disturb(raw, generator(seed))
+        (shift,) = [frames for frames in range(-12, 13) if torch.equal(rolled, raw.roll(frames, 0))]
+        shifts.add(shift)
+    assert shifts == set(range(-10, 10))
+
+
+def test_disturbing_is_off_unless_asked_for(raw: torch.Tensor) -> None:
+    random = generator()
+    assert torch.equal(Augmentation().disturb(raw, random), raw)
+    assert random.random() == generator().random()  # nothing was drawn

@@ -1,0 +1,396 @@
+"""Which rows does a file or folder of labelled audio hold? CSV, TSV, JSON, JSONL, Parquet, label folders; label lists.
+
+A row is a dict of what the file says about one clip. What the rows mean is decided in `data.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from datasets import Audio, ClassLabel, Dataset, Value
+from pyarrow import ArrowInvalid
+from pyarrow.parquet import ParquetFile
+
+from ..errors import did_you_mean, error
+
+#: Files that are taken for audio in label folders: what soundfile decodes.
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".au", ".w64"})
+
+#: Names of columns, in the order they are looked for; `wav` is the original AST repository's.
+PATH_COLUMNS = ("file_name", "path", "audio", "file", "filename", "wav")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "manifest.csv")
+
+#: Folder and split names that mean the same.
+SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"} | {
+    "val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"
+}  # fmt: skip
+
+#: Columns that bound a clip within its file, in seconds.
+BOUNDARIES = ("start", "end")
+
+#: What `datasets` stores of a clip: the file's bytes or its path. Streams have it in place of `Audio`, which `datasets`
+#: encodes with torchcodec even where nothing is to be decoded.
+STORED = {"bytes": Value("binary"), "path": Value("string")}
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Table:
+    """The rows of one file or folder.
+
+    Attributes:
+        rows: what each row says; embedded audio is left out, its name stands in its place.
+        where: the file, for messages.
+        root: paths in the rows are relative to it.
+        embedded: column -> that column alone, as stored, for audio whose bytes are in the table.
+        names: column -> class names in the file's own order, for columns that the file says are classes.
+    """
+
+    rows: list[Row]
+    where: str
+    root: Path
+    embedded: dict[str, Dataset] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def column(self, wanted: str | None, usual: tuple[str, ...]) -> str:
+        """The column of that name, or the first of the usual ones; raises E208 when there is none."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        for name in (wanted,) if wanted else usual:
+            if name in names:
+                return name
+        what = f"has the columns {', '.join(names)}, none is {repr(wanted) if wanted else 'one of ' + ', '.join(usual)}"
+        raise error(
+            "E208", where=repr(self.where), what=what, fix="name the column with audio_column= or label_column="
+        )
+
+    def sounds(self, column: str) -> Dataset | None:
+        """The embedded audio of a column, as the column `audio`; None where rows name files."""
+        if column not in self.embedded:
+            return None
+        return self.embedded[column] if column == "audio" else self.embedded[column].rename_column(column, "audio")
+
+
+class LabelSet:
+    """Class names in their order, and what else the data may call them.
+
+    Args:
+        names: class names by index.
+        aliases: other names, such as the machine identifiers of AudioSet -> class name.
+    """
+
+    def __init__(self, names: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+        self.names = list(names)
+        self._index = {name: index for index, name in enumerate(self.names)}
+        self._index |= {alias: self._index[name] for alias, name in (aliases or {}).items()}
+
+    def index(self, label: str, where: str) -> int:
+        """Index of a name or alias; raises E208 naming `where` for another."""
+        if label not in self._index:
+            what = f"{label!r} is none of the {len(self.names)} class labels"
+            raise error("E208", where=where, what=what, fix=did_you_mean(label, self.names))
+        return self._index[label]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What the caller of `load_audio_dataset` asked for."""
+
+    audio_column: str | None
+    label_column: str | None
+    split_column: str
+    separator: str | None
+    labels: LabelSet | None
+    dropped: frozenset[str]
+    test_fold: str | None
+    fold_column: str
+    lists: dict[str, set[str]]
+    root: Path | None
+    boundaries: bool
+    check_files: bool
+
+    def label_list(self, value: Any, where: str) -> list[str]:
+        """The labels of a cell that are not dropped; raises E208 where a cell has none at all."""
+        parts = value if isinstance(value, list) else str(value).split(self.separator) if self.separator else [value]
+        labels = [str(part).strip() for part in parts if part is not None and str(part).strip()]
+        if not labels:
+            raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
+        return [label for label in dict.fromkeys(labels) if label not in self.dropped]
+
+    def split(self, row: Row, path: str, forced: str | None) -> str:
+        """The split of a row: by its fold, its file, the lists, its own column; else `"train"`."""
+        if self.test_fold is not None:
+            return "test" if fold_name(row[self.fold_column]) == self.test_fold else "train"
+        listed = next((split for split, paths in self.lists.items() if path in paths), None)
+        given = str(forced or listed or row.get(self.split_column) or "train")
+        return SPLIT_NAMES.get(given.lower(), given)
+
+
+def fold_name(value: Any) -> str:
+    """1, "1" and 1.0 (how pandas writes a column that has gaps) are the same fold."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return str(int(number)) if number.is_integer() else str(value)
+
+
+def check_fold(folds: Iterable[Any], reading: Reading) -> None:
+    """Raise E209 when no clip is in the fold that was asked for."""
+    names = sorted({fold_name(fold) for fold in folds})
+    if reading.test_fold not in names:
+        what = f"no clip is in fold {reading.test_fold}, the folds are {', '.join(names)}"
+        raise error("E209", where="test_fold", what=what, fix="name one of them")
+
+
+def no_fold_column(where: str, columns: Iterable[str], reading: Reading) -> Exception:
+    """The E208 for a table or row without folds."""
+    what = f"has no column {reading.fold_column!r}; its columns are {', '.join(columns)}"
+    return error("E208", where=where, what=what, fix="name the column with fold_column=")
+
+
+def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
+    """Class names in their order.
+
+    Args:
+        source: a CSV file of `index,mid,display_name` (what the original repository calls `*class_labels_indices.csv`;
+            `index` and `mid` may be missing), a text file of one name a line, or the names themselves.
+
+    Raises:
+        AstDataError: E206 for a missing file, E208 for one that is no list of classes (naming the row).
+    """
+    if not isinstance(source, (str, PathLike)):
+        return LabelSet(_without_repeats(list(source), "class_labels"))
+    path = Path(source)
+    _check_exists(path)
+    if path.suffix.lower() != ".csv":
+        return LabelSet(
+            _without_repeats([line.strip() for line in _read_text(path).splitlines() if line.strip()], path)
+        )
+    rows = _read_csv(path).rows
+    for number, row in enumerate(rows, start=1):
+        if not (row.get("display_name") or "").strip():
+            what = f"has no display_name; its columns are {', '.join(row)}"
+            raise error("E208", where=f"{path} row {number}", what=what, fix="use index,mid,display_name")
+        if row.get("index", str(number - 1)) != str(number - 1):
+            what = f"has index {row['index']!r}, it is class {number - 1}"
+            raise error("E208", where=f"{path} row {number}", what=what, fix="number the classes 0, 1, 2, ... in order")
+    names = _without_repeats([row["display_name"].strip() for row in rows], path)
+    return LabelSet(names, {row["mid"]: name for row, name in zip(rows, names, strict=True) if row.get("mid")})
+
+
+def _without_repeats(names: list[str], where: object) -> list[str]:
+    if not names:
+        raise error("E209", where=f"{where}", what="names no class", fix="list at least two class names")
+    for number, name in enumerate(names, start=1):
+        if name in names[: number - 1]:
+            fix = "give each class a name of its own"
+            raise error("E208", where=f"{where} row {number}", what=f"names {name!r} a second time", fix=fix)
+    return names
+
+
+def read_source(source: str | PathLike) -> Table:
+    """The rows of a table, of a folder with a metadata file, or of a folder of label folders.
+
+    Raises:
+        AstDataError: E206 for what does not exist, E208 and E209 for what holds no labelled clips.
+    """
+    path = Path(source).expanduser()
+    _check_exists(path)
+    if not path.is_dir():
+        return _read_table(path)
+    metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
+    return _read_table(metadata) if metadata else _read_label_folders(path)
+
+
+def is_local(source: str) -> bool:
+    """Whether a source is, or should be, a file or folder here rather than a name on the Hub."""
+    path = Path(source)
+    return path.exists() or path.suffix.lower() in _READERS or source.startswith((".", "/", "~"))
+
+
+def read_split_list(path: str | PathLike) -> set[str]:
+    """The paths that a text file lists, one a line, as Speech Commands' `validation_list.txt` does."""
+    _check_exists(Path(path))
+    return set(_lines(Path(path)))
+
+
+def boundary(row: Row, name: str, where: str) -> float | None:
+    """`start` or `end` of a row in seconds, None where it has none; raises E208 for what is no time."""
+    value = row.get(name)
+    if value is None or value == "" or value != value:  # pandas writes NaN for a missing number
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        fix = "give seconds from the file's beginning; clip_boundaries=False for a column that means something else"
+        raise error("E208", where=f"{where}, column {name!r}", what=f"{value!r} is no time", fix=fix)
+    return seconds
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise error("E206", where=repr(str(path)), what="does not exist", fix="check the path")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as problem:
+        what = f"is not UTF-8 ({problem.reason} at byte {problem.start})"
+        raise error("E208", where=repr(str(path)), what=what, fix="save the table as UTF-8") from problem
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+
+
+def _table(path: Path, rows: list[Row], **more: Any) -> Table:
+    return Table(rows, str(path), path.parent, **more)
+
+
+def _read_csv(path: Path) -> Table:
+    reader = csv.DictReader(_read_text(path).splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    rows = list(reader)
+    for number, row in enumerate(rows, start=1):
+        if None in row:
+            what = f"has {len(row[None])} fields more than the head line"
+            raise error("E208", where=f"{path} row {number}", what=what, fix="quote fields that hold the separator")
+    return _table(path, rows)
+
+
+def _read_jsonl(path: Path) -> Table:
+    lines = [(number, line) for number, line in enumerate(_read_text(path).splitlines(), start=1) if line.strip()]
+    places = [f"{path} line {number}" for number, _ in lines]
+    rows = [_parsed(line, place) for place, (_, line) in zip(places, lines, strict=True)]
+    return _table(path, [_object(row, place) for place, row in zip(places, rows, strict=True)])
+
+
+def _read_json(path: Path) -> Table:
+    """A list of rows, or the original repository's `{"data": [{"wav": path, "labels": "/m/a,/m/b"}]}`."""
+    content = _parsed(_read_text(path), str(path))
+    original = isinstance(content, dict) and isinstance(content.get("data"), list)
+    rows = content["data"] if original else content
+    if not isinstance(rows, list):
+        what = f"is a {type(content).__name__}, not a list of rows"
+        fix = 'write [{"path": ..., "label": ...}, ...] or {"data": [{"wav": ..., "labels": ...}, ...]}'
+        raise error("E208", where=repr(str(path)), what=what, fix=fix)
+    rows = [_object(row, f"{path} row {number}") for number, row in enumerate(rows, start=1)]
+    return _table(path, [_split_identifiers(row) for row in rows] if original else rows)
+
+
+def _split_identifiers(row: Row) -> Row:
+    """The original's comma-separated identifiers as a list, where there are several."""
+    labels = row.get("labels")
+    if not isinstance(labels, str) or "," not in labels:
+        return row
+    return {**row, "labels": [part.strip() for part in labels.split(",") if part.strip()]}
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        what = f"is not JSON ({problem})"
+        raise error("E208", where=where, what=what, fix="write one object per row, names in quotes") from problem
+
+
+def _object(row: Any, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise error(
+            "E208", where=where, what=f"is a {type(row).__name__}, not an object", fix="write one object per row"
+        )
+    return row
+
+
+def _read_parquet(path: Path) -> Table:
+    """Rows of a Parquet file; embedded audio stays in the file's memory map."""
+    try:
+        ParquetFile(path).close()
+    except ArrowInvalid as problem:
+        fix = "copy it again; a git-lfs pointer needs `git lfs pull`"
+        raise error("E208", where=repr(str(path)), what=f"is no Parquet file ({problem})", fix=fix) from problem
+    stored = Dataset.from_parquet(str(path))
+    sounding = [name for name, feature in stored.features.items() if _is_stored_audio(feature)]
+    names = {name: kind.names for name, feature in stored.features.items() if (kind := class_feature(feature))}
+    rows = [{name: _named(row[name], names.get(name)) for name in row} for row in stored.remove_columns(sounding)]
+    rows = rows or [{} for _ in range(len(stored))]  # without its audio, a table may have no columns
+    embedded = {}
+    for name in sounding:
+        chunks = stored.data.column(name).chunks  # not copied: the bytes of a large table do not fit into memory
+        for row, file in zip(rows, (file for chunk in chunks for file in chunk.field("path").to_pylist()), strict=True):
+            row[name] = file
+        if _has_bytes([valid for chunk in chunks for valid in chunk.field("bytes").is_valid().to_pylist()], name, path):
+            embedded[name] = stored.select_columns([name]).cast_column(name, Audio(decode=False))
+    return _table(path, rows, embedded=embedded, names=names)
+
+
+def _has_bytes(valid: list[bool], name: str, path: Path) -> bool:
+    """Whether all rows embed audio, rather than none; raises E208 naming the first row that does not as the others."""
+    if any(valid) and not all(valid):
+        where = f"{path} row {valid.index(False) + 1}, column {name!r}"
+        raise error("E208", where=where, what="embeds no audio, other rows do", fix="embed all files or none")
+    return any(valid)
+
+
+def _is_stored_audio(feature: Any) -> bool:
+    return isinstance(feature, Audio) or (isinstance(feature, dict) and feature.keys() == STORED.keys())
+
+
+def class_feature(feature: Any) -> ClassLabel | None:
+    """The `ClassLabel` of a column of classes, or of lists of classes."""
+    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else feature)
+    return inner if isinstance(inner, ClassLabel) else None
+
+
+def _named(value: Any, names: list[str] | None) -> Any:
+    """Class indices as names; a missing class (None or -1, as `datasets` writes it) as None."""
+    if names is None:
+        return value
+    if isinstance(value, list):
+        return [names[index] for index in value]
+    return None if value is None or value < 0 else names[value]
+
+
+_READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet
+}  # fmt: skip
+
+
+def _read_table(path: Path) -> Table:
+    if path.suffix.lower() not in _READERS:
+        fix = "give a folder, or a file ending in " + ", ".join(_READERS)
+        raise error("E208", where=repr(str(path)), what="is no table of labels", fix=fix)
+    table = _READERS[path.suffix.lower()](path)
+    if not table.rows:
+        raise error("E209", where=repr(str(path)), what="has no rows", fix="list at least one clip per class")
+    return table
+
+
+def _read_label_folders(root: Path) -> Table:
+    """`label/clip` or `split/label/clip`; the split folders are known by their names."""
+    rows = []
+    for file in sorted(root.rglob("*")):
+        if file.suffix.lower() not in AUDIO_SUFFIXES or file.name.startswith(".") or not file.is_file():
+            continue
+        parts = file.relative_to(root).parts
+        split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
+        folders = parts[1:-1] if split else parts[:-1]
+        if not folders:
+            what = "lies beside the label folders, so it has no label"
+            raise error("E208", where=repr(str(file)), what=what, fix="move it into a folder named after its label")
+        rows.append({"file_name": str(file.relative_to(root)), "label": "/".join(folders), "split": split or "train"})
+    if not rows:
+        what = f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv"
+        raise error("E209", where=repr(str(root)), what=what, fix="give one folder of clips per label")
+    return Table(rows, str(root), root)

@@ -1,0 +1,503 @@
+"""Sources beyond one CSV: Parquet, JSON, the original's lists, boundaries, folds, class lists, several files."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+from datasets import Audio, ClassLabel, Dataset, Features, IterableDatasetDict, Value
+
+from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, load_audio
+from ast_hf.training import ClipInputs, load_audio_dataset
+from ast_hf.training.data import check_splits, hold_out, label_names
+from ast_hf.training.tables import read_class_labels
+
+BARE = {"bytes": Value("binary"), "path": Value("string")}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def samples(level: float, count: int = 800) -> np.ndarray:
+    return np.full(count, level)
+
+
+def wav(path: Path, level: float = 0.25, count: int = 800) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples(level, count), 16_000)
+    return path
+
+
+def encoded(level: float) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples(level), 16_000, format="WAV")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for clip in "abcd":
+        wav(tmp_path / f"{clip}.wav")
+    return tmp_path
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def contents(splits: dict) -> dict[str, dict]:
+    """split -> file name -> label name, or names."""
+    told: dict[str, dict] = {}
+    for split, rows in splits.items():
+        names = label_names(rows)
+        told[split] = {
+            Path(row["audio"]["path"]).name: [names[index] for index in row["labels"]]
+            if "labels" in row
+            else names[row["label"]]
+            for row in rows
+        }
+    return told
+
+
+# Parquet.
+
+
+def test_parquet_of_paths(folder: Path) -> None:
+    rows = {"path": ["a.wav", "b.wav", "c.wav"], "label": ["dog", "cat", "dog"], "split": ["train", "val", None]}
+    Dataset.from_dict({**rows, "take": [1, 2, 3]}).to_parquet(folder / "clips.parquet")
+    splits = load_audio_dataset(folder / "clips.parquet")
+    assert contents(splits) == {"train": {"a.wav": "dog", "c.wav": "dog"}, "validation": {"b.wav": "cat"}}
+    assert list(splits["train"]["take"]) == ["1", "3"]
+    assert load_audio(splits["train"][1]["audio"]).shape == (800,)
+
+
+def embedded(path: Path, labels: object, values: list, **columns: list) -> Path:
+    """A table as `datasets` writes one: clip n is a constant of n / 8."""
+    sounds = [{"bytes": encoded(number / 8), "path": f"{number}.wav"} for number in range(len(values))]
+    features = Features({"sound": BARE, "label": labels, **{name: Value("string") for name in columns}})
+    table = Dataset.from_dict({"sound": sounds, "label": values, **columns}, features=features)
+    table.cast_column("sound", Audio()).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("order", [["train", "train", "test", "test"], ["test", "train", "train", "test"]])
+def test_parquet_of_embedded_audio(tmp_path: Path, order: list[str]) -> None:
+    labels = ClassLabel(names=["owl", "cat", "dog"])
+    file = embedded(tmp_path / "x.parquet", labels, [2, 0, 0, 2], split=order, who=["A", "B", "C", "D"])
+    splits = load_audio_dataset(file, audio_column="sound")
+    assert {label_names(rows) == ["owl", "cat", "dog"] for rows in splits.values()} == {True}  # the file's own order
+    said = {0: ("dog", "A"), 1: ("owl", "B"), 2: ("owl", "C"), 3: ("dog", "D")}
+    for split, rows in splits.items():
+        assert rows.features["audio"] == Audio(decode=False)
+        wanted = [number for number, name in enumerate(order) if name == split]
+        for number, row in zip(wanted, rows, strict=True):
+            assert (label_names(rows)[row["label"]], row["who"]) == said[number]
+            np.testing.assert_array_equal(load_audio(row["audio"]), samples(number / 8))
+
+
+def test_parquet_of_several_labels_each(tmp_path: Path) -> None:
+    kind = datasets.List(ClassLabel(names=["owl", "cat"]))
+    file = embedded(tmp_path / "x.parquet", kind, [[0, 1], [1]])
+    assert contents(load_audio_dataset(file, audio_column="sound")) == {
+        "train": {"0.wav": ["owl", "cat"], "1.wav": ["cat"]}
+    }
+
+
+def test_parquet_metadata_of_a_folder(folder: Path) -> None:
+    Dataset.from_dict({"file_name": ["a.wav", "b.wav"], "label": ["x", "y"]}).to_parquet(folder / "metadata.parquet")
+    assert contents(load_audio_dataset(folder)) == {"train": {"a.wav": "x", "b.wav": "y"}}
+
+
+def test_parquet_with_a_clip_that_has_no_audio(tmp_path: Path) -> None:
+    rows = {"audio": [{"bytes": encoded(0.5), "path": "0"}, {"bytes": None, "path": "1"}], "label": ["x", "y"]}
+    Dataset.from_dict(rows, features=Features(audio=BARE, label=Value("string"))).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(AstDataError, match=r"E208.*x\.parquet row 2, column 'audio'"):
+        load_audio_dataset(tmp_path / "x.parquet")
+
+
+def test_missing_class_in_parquet_is_named(tmp_path: Path) -> None:
+    file = embedded(tmp_path / "x.parquet", ClassLabel(names=["owl", "cat"]), [0, None, 1])
+    with pytest.raises(AstDataError, match=r"E208.*row 2, column 'label'.*no label"):
+        load_audio_dataset(file, audio_column="sound")
+
+
+def test_what_is_no_parquet(tmp_path: Path) -> None:
+    with pytest.raises(AstDataError, match=r"E208.*x\.parquet.*git lfs pull"):
+        load_audio_dataset(write(tmp_path / "x.parquet", "version https://git-lfs.github.com/spec/v1"))
+
+
+# JSON, and the original's lists.
+
+CLASSES = 'index,mid,display_name\n0,/m/z,Zebra\n1,/m/a,"Ant, small"\n2,/m/c,Cat\n'
+ORIGINAL = {"data": [{"wav": "a.wav", "labels": "/m/a,/m/z"}, {"wav": "b.wav", "labels": "/m/c"}]}
+
+
+def test_json_list_of_rows(folder: Path) -> None:
+    rows = [{"path": "a.wav", "label": "dog", "split": "test"}, {"path": "b.wav", "label": "cat"}]
+    splits = load_audio_dataset(write(folder / "clips.json", rows))
+    assert contents(splits) == {"test": {"a.wav": "dog"}, "train": {"b.wav": "cat"}}
+
+
+def test_original_json_with_its_classes(folder: Path) -> None:
+    labels = write(folder / "class_labels_indices.csv", CLASSES)
+    splits = load_audio_dataset(write(folder / "x.json", ORIGINAL), class_labels=labels)
+    assert label_names(splits["train"]) == ["Zebra", "Ant, small", "Cat"]
+    assert list(splits["train"]["labels"]) == [[1, 0], [2]]
+
+
+def test_original_json_alone(folder: Path) -> None:
+    splits = load_audio_dataset(write(folder / "x.json", ORIGINAL))
+    assert contents(splits) == {"train": {"a.wav": ["/m/a", "/m/z"], "b.wav": ["/m/c"]}}
+
+
+def test_original_json_of_one_label_each_is_single_label_unless_asked(folder: Path) -> None:
+    file = write(folder / "x.json", {"data": [{"wav": "a.wav", "labels": "/m/a"}, {"wav": "b.wav", "labels": "/m/z"}]})
+    assert contents(load_audio_dataset(file)) == {"train": {"a.wav": "/m/a", "b.wav": "/m/z"}}
+    assert contents(load_audio_dataset(file, label_separator=",")) == {"train": {"a.wav": ["/m/a"], "b.wav": ["/m/z"]}}
+
+
+BAD_JSON = {
+    "not JSON": ('[{"path": "a.wav",', "not JSON"),
+    "another object": ('{"clips": []}', "dict"),
+    "a number": ("7", "int"),
+    "row of another kind": ('[{"path": "a.wav", "label": "x"}, "b.wav"]', "row 2"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_JSON.values(), ids=BAD_JSON)
+def test_bad_json(folder: Path, text: str, said: str) -> None:
+    with pytest.raises(AstDataError, match=rf"E208.*x\.json.*{said}"):
+        load_audio_dataset(write(folder / "x.json", text))
+
+
+# The label set.
+
+TWO = "path,label\na.wav,dog\nb.wav,cat\n"
+
+
+@pytest.mark.parametrize("kind", ["names", "text", "csv", "csv of names"])
+def test_class_labels_fix_set_and_order(folder: Path, kind: str) -> None:
+    given = {
+        "names": ["dog", "owl", "cat"],
+        "text": write(folder / "classes.txt", "dog\n\nowl \ncat\n"),
+        "csv": write(folder / "classes.csv", "index,mid,display_name\n0,/m/d,dog\n1,/m/o,owl\n2,/m/c,cat\n"),
+        "csv of names": write(folder / "names.csv", "display_name\ndog\nowl\ncat\n"),
+    }[kind]
+    train = load_audio_dataset(write(folder / "x.csv", TWO), class_labels=given)["train"]
+    assert (label_names(train), list(train["label"])) == (["dog", "owl", "cat"], [0, 2])
+
+
+def test_label_outside_the_set_names_its_row(folder: Path) -> None:
+    with pytest.raises(AstDataError, match=r"E208.*x\.csv row 2.*'cat' is none of the 2.*did you mean 'cats'"):
+        load_audio_dataset(write(folder / "x.csv", TWO), class_labels=["dog", "cats"])
+
+
+def test_both_names_of_a_class_in_one_clip_are_one_label(folder: Path) -> None:
+    rows = [{"path": "a.wav", "labels": ["/m/c", "Cat", "Zebra"]}]
+    train = load_audio_dataset(write(folder / "x.json", rows), class_labels=write(folder / "c.csv", CLASSES))["train"]
+    assert list(train["labels"]) == [[2, 0]]
+
+
+BAD_CLASSES = {
+    "gap": ("index,mid,display_name\n0,/m/a,x\n2,/m/b,y\n", "E208", "row 2"),
+    "no name": ("index,mid\n0,/m/a\n", "E208", "display_name"),
+    "name twice": ("index,mid,display_name\n0,/m/a,x\n1,/m/b,x\n", "E208", "row 2"),
+    "nothing": ("index,mid,display_name\n", "E209", "names no class"),
+}
+
+
+@pytest.mark.parametrize(("text", "code", "said"), BAD_CLASSES.values(), ids=BAD_CLASSES)
+def test_bad_class_labels(tmp_path: Path, text: str, code: str, said: str) -> None:
+    with pytest.raises(AstDataError, match=said) as caught:
+        read_class_labels(write(tmp_path / "c.csv", text))
+    assert caught.value.code == code
+
+
+def test_missing_class_labels(tmp_path: Path) -> None:
+    with pytest.raises(AstDataError, match=r"E206.*none\.csv"):
+        read_class_labels(tmp_path / "none.csv")
+
+
+def test_dropped_labels(folder: Path) -> None:
+    file = write(folder / "x.csv", "path,label\na.wav,dog\nb.wav,noise\nc.wav,dog;noise\nd.wav,cat\n")
+    single = load_audio_dataset(file, drop_labels=["noise", "cat", "dog;noise"])
+    assert (contents(single), label_names(single["train"])) == ({"train": {"a.wav": "dog"}}, ["dog"])
+    several = load_audio_dataset(file, drop_labels=["noise"], label_separator=";")
+    assert contents(several) == {"train": {"a.wav": ["dog"], "c.wav": ["dog"], "d.wav": ["cat"]}}
+    with pytest.raises(AstDataError, match="E209"):
+        load_audio_dataset(write(folder / "y.csv", "path,label\na.wav,dog\n"), drop_labels=["dog"])
+
+
+# Boundaries.
+
+
+@pytest.fixture
+def ramp(tmp_path: Path) -> Path:
+    """Two seconds in which sample n of each second is n / 32768, the second one negative."""
+    second = (np.arange(16_000) / 32_768).astype(np.float32)
+    soundfile.write(tmp_path / "long.wav", np.concatenate([second, -second]), 16_000)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_boundaries_are_read_and_used(ramp: Path, kind: str) -> None:
+    rows = [("a", 0.5, 0.75), ("b", None, 0.25), ("a", 1.5, None), ("b", None, None)]
+    file = ramp / f"clips.{kind}"
+    if kind == "csv":
+        write(file, "path,label,start,end\nlong.wav,a,0.5,0.75\nlong.wav,b,,0.25\nlong.wav,a,1.5,\nlong.wav,b,,\n")
+    elif kind == "jsonl":
+        lines = [{"path": "long.wav", "label": label, "start": start, "end": end} for label, start, end in rows]
+        write(file, "\n".join(map(json.dumps, lines)))
+    else:
+        labels, starts, ends = zip(*rows, strict=True)
+        Dataset.from_dict(
+            {
+                "path": ["long.wav"] * 4,
+                "label": labels,
+                "start": starts,
+                "end": [np.nan if e is None else e for e in ends],
+            }
+        ).to_parquet(file)
+    train = load_audio_dataset(file)["train"]
+    assert (list(train["start"]), list(train["end"])) == ([0.5, None, 1.5, None], [0.75, 0.25, None, None])
+    inputs = ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32))
+    whole = load_audio(ramp / "long.wav")
+    for clip, (first, last) in enumerate([(8_000, 12_000), (0, 4_000), (24_000, 32_000), (0, 32_000)]):
+        np.testing.assert_array_equal(inputs.waveform(clip), whole[first:last])
+
+
+BAD_BOUNDARIES = {
+    "text": ("soon,", "column 'start'", "'soon'"),
+    "negative": ("-1,2", "column 'start'", "-1"),
+    "backwards": ("1.5,0.5", "row 2", "ends at 0.5 s"),
+    "empty": ("0.5,0.5", "row 2", "not after"),
+    "endless": ("0,inf", "column 'end'", "inf"),
+}
+
+
+@pytest.mark.parametrize(("cells", "where", "what"), BAD_BOUNDARIES.values(), ids=BAD_BOUNDARIES)
+def test_impossible_boundaries_name_the_row(ramp: Path, cells: str, where: str, what: str) -> None:
+    file = write(ramp / "x.csv", f"path,label,start,end\nlong.wav,a,,\nlong.wav,b,{cells}\n")
+    with pytest.raises(AstDataError, match=r"E208.*x\.csv row 2") as caught:
+        load_audio_dataset(file)
+    assert (where in caught.value.where, what in caught.value.what) == (True, True)
+    train = load_audio_dataset(file, clip_boundaries=False)["train"]
+    assert train.column_names == ["audio", "label"]
+
+
+def test_boundaries_behind_the_end_name_the_row_when_they_are_read(ramp: Path) -> None:
+    train = load_audio_dataset(write(ramp / "x.csv", "path,label,start,end\nlong.wav,a,0,1\nlong.wav,b,1,7\n"))["train"]
+    inputs = ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32))
+    with pytest.raises(AstHfError, match=r"E208.*row 1, .*long\.wav.*lasts 2\.000 s"):
+        inputs.waveform(1)
+
+
+# Splits.
+
+FOLDS = "path,label,fold\na.wav,x,1\nb.wav,y,2\nc.wav,x,3\nd.wav,y,1\n"
+
+
+@pytest.mark.parametrize("fold", [1, "1", 1.0])
+def test_fold(folder: Path, fold: object) -> None:
+    splits = load_audio_dataset(write(folder / "x.csv", FOLDS), test_fold=fold)
+    assert contents(splits) == {"test": {"a.wav": "x", "d.wav": "y"}, "train": {"b.wav": "y", "c.wav": "x"}}
+    assert set(load_audio_dataset(folder / "x.csv")) == {"train"}
+
+
+def test_fold_of_another_column(folder: Path) -> None:
+    file = write(folder / "x.csv", FOLDS.replace("fold", "part"))
+    assert contents(load_audio_dataset(file, test_fold=3, fold_column="part"))["test"] == {"c.wav": "x"}
+    with pytest.raises(AstDataError, match=r"E208.*row 1.*'fold'.*path, label, part.*fold_column="):
+        load_audio_dataset(file, test_fold=3)
+
+
+def test_fold_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(AstDataError, match=r"E209.*fold 4, the folds are 1, 2, 3"):
+        load_audio_dataset(write(folder / "x.csv", FOLDS), test_fold=4)
+
+
+@pytest.fixture
+def parts(folder: Path) -> list[Path]:
+    wav(folder / "more" / "cat" / "e.wav")
+    return [
+        write(folder / "1.csv", "path,label,who\na.wav,dog,A\nb.wav,cat,B\n"),
+        write(folder / "2.jsonl", '{"file_name": "c.wav", "category": "owl", "place": "sea", "split": "dev"}'),
+        folder / "more",
+    ]
+
+
+def test_several_files_of_each_split(parts: list[Path]) -> None:
+    splits = load_audio_dataset({"train": [parts[0], parts[2]], "val": str(parts[1])})
+    assert contents(splits) == {
+        "train": {"a.wav": "dog", "b.wav": "cat", "e.wav": "cat"},
+        "validation": {"c.wav": "owl"},
+    }
+    assert {tuple(label_names(rows)) for rows in splits.values()} == {("cat", "dog", "owl")}
+    assert list(splits["train"]["who"]) == ["A", "B", None]
+
+
+def test_list_of_files_keeps_the_rows_splits(parts: list[Path]) -> None:
+    splits = load_audio_dataset(parts)
+    assert contents(splits)["validation"] == {"c.wav": "owl"}
+    assert list(contents(splits)["train"]) == ["a.wav", "b.wav", "e.wav"]
+
+
+def test_embedded_audio_beside_files(folder: Path) -> None:
+    table = embedded(folder / "x.parquet", Value("string"), ["dog", "cat"], who=["A", "B"])
+    rows = load_audio_dataset(
+        [table.rename(folder / "y.parquet"), write(folder / "x.csv", "sound,label\na.wav,owl\n")], audio_column="sound"
+    )["train"]
+    assert [label_names(rows)[label] for label in rows["label"]] == ["dog", "cat", "owl"]
+    assert [load_audio(row["audio"])[0] for row in rows] == [0.0, 0.125, 0.25]
+
+
+@pytest.mark.parametrize("source", [[], {}, {"train": []}], ids=str)
+def test_no_source(source: object) -> None:
+    with pytest.raises(AstDataError, match=r"E209.*no file"):
+        load_audio_dataset(source)
+
+
+def test_problem_in_the_second_file_names_it(parts: list[Path]) -> None:
+    write(parts[1], '{"path": "none.wav", "label": "x"}')
+    with pytest.raises(AstDataError, match=r"E206.*2\.jsonl row 1.*none\.wav"):
+        load_audio_dataset(parts)
+
+
+def test_split_lists(tmp_path: Path) -> None:
+    for name in ("cat/1.wav", "cat/2.wav", "dog/1.wav", "dog/2.wav"):
+        wav(tmp_path / name)
+    lists = {
+        "validation": write(tmp_path / "v.txt", "cat/1.wav\n"),
+        "test": write(tmp_path / "t.txt", "dog/1.wav\ncat/9.wav\n"),
+    }
+    splits = load_audio_dataset(tmp_path, split_lists=lists)
+    files = {
+        split: sorted("/".join(Path(row["audio"]["path"]).parts[-2:]) for row in rows) for split, rows in splits.items()
+    }
+    assert files == {"train": ["cat/2.wav", "dog/2.wav"], "validation": ["cat/1.wav"], "test": ["dog/1.wav"]}
+
+
+def test_files_that_are_checked_later(folder: Path) -> None:
+    file = write(folder / "x.csv", "path,label\na.wav,dog\nnone.wav,cat\n")
+    train = load_audio_dataset(file, check_files=False)["train"]
+    assert train[1]["audio"]["path"] == str(folder.resolve() / "none.wav")
+    with pytest.raises(AstDataError, match=r"E206.*row 2"):
+        load_audio_dataset(write(file, "path,label\na.wav,dog\n,cat\n"), check_files=False)
+
+
+def test_audio_root(tmp_path: Path) -> None:
+    wav(tmp_path / "audio" / "a.wav")
+    file = write(tmp_path / "x.csv", "path,label\na.wav,dog\n")
+    assert contents(load_audio_dataset(file, audio_root=tmp_path / "audio")) == {"train": {"a.wav": "dog"}}
+
+
+# The Hub: options that a table has too.
+
+
+def stored(folder: Path, **splits: list[tuple]) -> Path:
+    """A folder as the Hub stores it; rows are (class name, fold)."""
+    kind = ClassLabel(names=["owl", "cat", "_silence_"])
+    bare = Features({"audio": BARE, "label": Value("string"), "names": datasets.List(kind)})
+    bare |= {"kind": kind, "fold": Value("int64")}
+    for split, rows in splits.items():
+        table = {
+            "audio": [{"bytes": encoded(0.5), "path": f"{split}{number}.wav"} for number in range(len(rows))],
+            "label": [f"/m/{name}" for name, _ in rows],
+            "names": [[name, "cat"] if name != "cat" else ["cat"] for name, _ in rows],
+            "kind": [name for name, _ in rows],
+            "fold": [fold for _, fold in rows],
+        }
+        data = Dataset.from_dict(table, features=bare).cast_column("audio", Audio())
+        data.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`user/sounds` is this folder; a configuration is a folder in it."""
+    load = datasets.load_dataset
+
+    def load_dataset(name: str, config: str = ".", **options: object) -> object:
+        assert name == "user/sounds"
+        return load(str(tmp_path / "hub" / config), cache_dir=str(tmp_path / "cache"), **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (tmp_path / "hub").mkdir()
+    return tmp_path / "hub"
+
+
+STREAMED = pytest.mark.parametrize("streaming", [False, True], ids=["stored", "streamed"])
+
+
+@STREAMED
+def test_hub_classes_and_dropped_labels(hub: Path, streaming: bool) -> None:
+    stored(hub, train=[("owl", 1), ("_silence_", 1), ("cat", 2)])
+    options = {"label_column": "kind", "drop_labels": ["_silence_"], "streaming": streaming}
+    splits = load_audio_dataset("user/sounds", **options)
+    assert isinstance(splits, IterableDatasetDict) is streaming
+    assert label_names(splits["train"]) == ["owl", "cat"]
+    assert contents(splits) == {"train": {"train0.wav": "owl", "train2.wav": "cat"}}
+    other = load_audio_dataset("user/sounds", **options, class_labels=["cat", "dog", "owl"])
+    assert [row["label"] for row in other["train"]] == [2, 0]
+
+
+@STREAMED
+def test_hub_label_outside_the_set(hub: Path, streaming: bool) -> None:
+    stored(hub, train=[("owl", 1), ("cat", 1)])
+    with pytest.raises(AstDataError, match=r"E208.*'train' row 1, column 'kind'.*'cat'"):
+        list(load_audio_dataset("user/sounds", label_column="kind", class_labels=["owl"], streaming=streaming)["train"])
+
+
+@STREAMED
+def test_hub_fold(hub: Path, streaming: bool) -> None:
+    stored(hub, train=[("owl", 1), ("cat", 2), ("cat", 1)])
+    splits = load_audio_dataset("user/sounds", label_column="kind", test_fold=2, streaming=streaming)
+    assert contents(splits) == {"train": {"train0.wav": "owl", "train2.wav": "cat"}, "test": {"train1.wav": "cat"}}
+    with pytest.raises(AstDataError, match=r"E208.*fold_column="):
+        load_audio_dataset("user/sounds", test_fold=2, fold_column="part", streaming=streaming, class_labels=["x"])
+
+
+@STREAMED
+def test_hub_configuration_and_merged_splits(hub: Path, streaming: bool) -> None:
+    """As AudioSet is stored: identifiers in a column that is called as ours, names in another."""
+    (hub / "full").mkdir()
+    stored(hub / "full", train=[("owl", 1)], validation=[("cat", 1)], test=[("cat", 2)])
+    splits = load_audio_dataset(
+        "user/sounds",
+        config_name="full",
+        label_column="names",
+        merge_splits={"train": ["train", "validation"], "test": ["test"]},
+        streaming=streaming,
+    )
+    assert contents(splits) == {
+        "train": {"train0.wav": ["owl", "cat"], "validation0.wav": ["cat"]},
+        "test": {"test0.wav": ["cat"]},
+    }
+    assert set(splits["train"].features) == {"audio", "labels", "kind", "fold"}
+    with pytest.raises(AstDataError, match=r"E209.*'dev': does not exist"):
+        load_audio_dataset("user/sounds", config_name="full", merge_splits={"train": ["dev"]}, streaming=streaming)
+
+
+def test_stream_of_labels_that_nobody_has_listed(hub: Path) -> None:
+    stored(hub, train=[("owl", 1)])
+    with pytest.raises(AstDataError, match=r"E208.*'label'.*class_labels="):
+        load_audio_dataset("user/sounds", streaming=True)
+
+
+def test_local_files_as_streams(folder: Path) -> None:
+    file = write(folder / "x.csv", "path,label,split,start\na.wav,dog,train,0.01\nb.wav,cat,train,\nc.wav,cat,test,\n")
+    splits = load_audio_dataset(file, streaming=True)
+    assert isinstance(splits, IterableDatasetDict)
+    assert contents(splits) == contents(load_audio_dataset(file))
+    assert [row["start"] for row in splits["train"]] == [0.01, None]
+    check_splits(splits, "train", ["test"])
+    with pytest.raises(AstDataError, match=r"E209.*stream"):
+        hold_out(splits["train"], 0.5, group_column=None, seed=0)
