@@ -37,6 +37,11 @@ _COUNT = (_is_count, "a whole number of at least 1")
 _PROBABILITY = (lambda value: _is_number(value) and 0.0 <= value < 1.0, "a number in [0, 1)")
 _POSITIVE = (lambda value: _is_number(value) and value > 0.0, "a number above 0")
 
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0.0 <= value <= 1.0
+
+
 #: field -> (test, what it has to be). The model's own fields; names and defaults are those of the published configs.
 FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hidden_size": _COUNT,
@@ -59,7 +64,15 @@ FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_length": _COUNT,
     "num_mel_bins": _COUNT,
     "position_cut": (lambda value: value in POSITION_CUTS, "'start' or 'centre'"),
+    "temperature": (lambda value: value is None or _POSITIVE[0](value), "None or a number above 0"),
+    "thresholds": (
+        lambda value: value is None or (isinstance(value, list) and all(map(_is_share, value))),
+        "None or a list of numbers in [0, 1]",
+    ),
 }
+
+#: Fields that were fitted to the labels of a checkpoint, and say nothing about others.
+_FITTED_FIELDS = ("temperature", "thresholds")
 
 
 class Geometry(NamedTuple):
@@ -126,6 +139,11 @@ class ASTConfig(PreTrainedConfig):
         position_cut: which positions a clip shorter than `max_length` gets, those from the "start" (what it had when it
             was padded in training) or those of the "centre" (as the original starts a shorter model). Longer clips
             get stretched ones either way. Not known to other tools, which take clips of `max_length` only.
+        temperature: what logits are divided by before they become scores, above 0; None for 1. Fitted and stored by
+            `ast-hf evaluate`, used by the pipeline; no part of the model. Other tools ignore it, and transformers drops
+            it where it saves the checkpoint again, since text generation has a parameter of that name.
+        thresholds: the score, in [0, 1] and after the temperature, from which on each label counts as present, in the
+            order of `id2label`; None when none were fitted. What the pipeline's `threshold="fitted"` uses.
         **kwargs: what every transformers configuration takes (`num_labels`, `id2label`, `label2id`, `problem_type`,
             `dtype`, `attn_implementation`, ...). Anything else is an error (E302).
 
@@ -157,6 +175,8 @@ class ASTConfig(PreTrainedConfig):
     max_length: int = 1024
     num_mel_bins: int = 128
     position_cut: str = "start"
+    temperature: float | None = None
+    thresholds: list[float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         _reject_unknown(kwargs)
@@ -171,7 +191,8 @@ class ASTConfig(PreTrainedConfig):
         """Read a configuration file's content; unlike the constructor it keeps fields that it does not know.
 
         `num_labels` among `kwargs` that differs from the file's labels replaces them by generic names, as transformers
-        does. Raises E302 for misspelt keyword arguments, where transformers would ignore them.
+        does; a temperature and thresholds, which were fitted to the file's labels, are then left out, as with another
+        `id2label`. Raises E302 for misspelt keyword arguments, where transformers would ignore them.
         """
         if not isinstance(config_dict, dict):
             raise error(
@@ -183,6 +204,8 @@ class ASTConfig(PreTrainedConfig):
         own = set(FIELD_RULES) | _COMMON_ARGUMENTS
         known = {key: value for key, value in config_dict.items() if key in own}
         foreign = {key: value for key, value in config_dict.items() if key not in own}
+        if _replaces_labels(known.get("id2label"), kwargs):
+            known = {key: value for key, value in known.items() if key not in _FITTED_FIELDS}
         if "num_labels" in kwargs and len(known.get("id2label") or ()) != kwargs["num_labels"]:
             known = {key: value for key, value in known.items() if key not in ("id2label", "label2id")}
         for name in kwargs.keys() - own:  # the others are transformers' own (code_revision, ...)
@@ -203,6 +226,9 @@ class ASTConfig(PreTrainedConfig):
             choices = did_you_mean(self.problem_type, [choice for choice in PROBLEM_TYPES if choice])
             raise _field_error("problem_type", self.problem_type, "is not a problem type", choices)
         _check_label_map(self.id2label, self.label2id)
+        if self.thresholds is not None and len(self.thresholds) != len(self.id2label):
+            what = f"are {len(self.thresholds)}, but there are {len(self.id2label)} labels"
+            raise error("E302", where="ASTConfig.thresholds", what=what, fix="give one for each label, or None")
         self._validate_geometry()
 
     def _validate_geometry(self) -> None:
@@ -295,6 +321,14 @@ def _check_label_arguments(id2label: Any, count: Any) -> None:
             raise _label_error("id2label", f"key {key!r} is no index", "use the whole numbers 0, 1, 2, ... as keys")
     if count is not None and count != len(id2label):
         raise _label_error("num_labels", f"{count} but id2label names {len(id2label)}", "give one of the two")
+
+
+def _replaces_labels(id2label: Any, arguments: dict[str, Any]) -> bool:
+    """Whether keyword arguments give a file's labels another number or other names."""
+    named = arguments.get("id2label")
+    if isinstance(named, dict) and isinstance(id2label, dict):
+        return {str(key): name for key, name in named.items()} != {str(key): name for key, name in id2label.items()}
+    return "num_labels" in arguments and len(id2label or ()) != arguments["num_labels"]
 
 
 def _check_label_map(id2label: dict[int, str] | None, label2id: dict[str, int] | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from transformers import AutoModelForAudioClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
 from .audio import load_audio
@@ -15,9 +16,11 @@ from .feature_extraction_ast import ASTFeatureExtractor
 from .log_mel import num_frames
 from .modeling_ast import ASTPreTrainedModel
 
-_PARAMETERS = ("top_k", "function_to_apply", "sampling_rate")
+_PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
 _FUNCTIONS = ("softmax", "sigmoid", "none")
 _FUNCTION_OF = {"multi_label_classification": "sigmoid", "regression": "none"}
+#: The `threshold` that stands for the checkpoint's own.
+FITTED = "fitted"
 #: Fields that the extractor's and the model's files have to agree on.
 _SHARED_FIELDS = ("max_length", "num_mel_bins")
 
@@ -46,8 +49,13 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     ours, constructing this class gives transformers' own pipeline, unchanged.
 
     Call it with one input or a list (see `ast_hf.load_audio` for what an input may be), and optionally `top_k` (None
-    for all labels), `function_to_apply` ("softmax", "sigmoid" or "none"), `sampling_rate` (of bare arrays, in Hz) and
-    `batch_size`. It returns a list of `{"score", "label"}` for each input, best first.
+    for all labels), `function_to_apply` ("softmax", "sigmoid" or "none"), `sampling_rate` (of bare arrays, in Hz),
+    `threshold` and `batch_size`. It returns a list of `{"score", "label"}` for each input, best first.
+
+    Logits are divided by the checkpoint's `temperature`, where it has one (Guo et al. 2017, arXiv 1706.04599), before
+    softmax or sigmoid; "none" gives them as they are. With a `threshold`, only labels whose score is at least that are
+    returned, which may be none: a number in [0, 1], or "fitted" for the checkpoint's own, one per label (multi-label
+    models that `ast-hf evaluate --fit-on ... --store` has fitted).
 
     Raises:
         AstInputError: E304 when extractor and model do not fit, E108 for unknown arguments, and what reading raises.
@@ -76,7 +84,9 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             raise error("E101", where="inputs", what="is an empty list", fix="pass at least one file or array")
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, top_k: int | None = None, sampling_rate: int | None = None, **kwargs: Any) -> Any:
+    def _sanitize_parameters(
+        self, top_k: int | None = None, sampling_rate: int | None = None, threshold: Any = None, **kwargs: Any
+    ) -> Any:
         for name in kwargs:
             if name not in _PARAMETERS:
                 raise error("E108", where=name, what="is no argument here", fix=did_you_mean(name, _PARAMETERS))
@@ -87,6 +97,9 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             fix = did_you_mean(function, _FUNCTIONS)
             raise error("E108", where="function_to_apply", what=f"{function!r} is no choice", fix=fix)
         _, forward, postprocess = super()._sanitize_parameters(top_k=top_k, **kwargs)
+        if threshold is not None:
+            self._check_threshold(threshold)
+            postprocess["threshold"] = threshold
         return {} if sampling_rate is None else {"sampling_rate": sampling_rate}, forward, postprocess
 
     def preprocess(self, inputs: Any, sampling_rate: int | None = None) -> Any:
@@ -96,10 +109,41 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         features = self._extract(waveform, rate, _name(inputs))
         return features.to(dtype=self.dtype) if self.dtype is not None else features
 
-    def postprocess(self, model_outputs: Any, top_k: int = 5, function_to_apply: str | None = None) -> Any:
+    def postprocess(
+        self,
+        model_outputs: Any,
+        top_k: int = 5,
+        function_to_apply: str | None = None,
+        threshold: float | str | None = None,
+    ) -> Any:
         """Scores of one input; by default what the problem type asks for (transformers before 5.19 always softmax)."""
-        function = function_to_apply or _FUNCTION_OF.get(self.model.config.problem_type, "softmax")
-        return super().postprocess(model_outputs, top_k=top_k, function_to_apply=function)
+        config = self.model.config
+        function = function_to_apply or _FUNCTION_OF.get(config.problem_type, "softmax")
+        if threshold == FITTED and function != "sigmoid":
+            what = f"{function!r} gives scores that the thresholds were not fitted to"
+            raise error("E108", where="function_to_apply", what=what, fix="use 'sigmoid', or give threshold a number")
+        if config.temperature is not None and function != "none":
+            model_outputs = SequenceClassifierOutput(logits=model_outputs.logits / config.temperature)
+        answer = super().postprocess(model_outputs, top_k=top_k, function_to_apply=function)
+        if threshold is None:
+            return answer
+        least = config.thresholds if threshold == FITTED else [threshold] * config.num_labels
+        return [entry for entry in answer if entry["score"] >= least[config.label2id[entry["label"]]]]
+
+    def _check_threshold(self, threshold: Any) -> None:
+        """Raise E108 unless it is a number in [0, 1], or `"fitted"` and the checkpoint has thresholds."""
+        config = self.model.config
+        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+        if threshold != FITTED and not (number and 0.0 <= threshold <= 1.0):
+            fix = f"give a number in [0, 1], or {FITTED!r}"
+            raise error("E108", where="threshold", what=f"{threshold!r} is no threshold", fix=fix)
+        if threshold == FITTED and config.problem_type != "multi_label_classification":
+            what = f"{FITTED!r} is for multi-label models, and this one's problem type is {config.problem_type!r}"
+            raise error("E108", where="threshold", what=what, fix="give a number in [0, 1], or top_k=1 for the best")
+        if threshold == FITTED and config.thresholds is None:
+            what = f"is {FITTED!r}, but none are stored in config.json of {self.model.name_or_path or 'the model'}"
+            fix = "fit them with `ast-hf evaluate --fit-on validation --store`, or give a number in [0, 1]"
+            raise error("E108", where="threshold", what=what, fix=fix)
 
     def _extract(self, waveform: np.ndarray, rate: int, name: str) -> Any:
         extractor = self.feature_extractor

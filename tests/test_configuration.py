@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+import torch
+from conftest import TINY, run_fresh
 from transformers import ASTConfig as StockConfig
 from transformers import PreTrainedModel
 
@@ -71,6 +72,16 @@ BAD_FIELDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("D12-label2id-short", {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0}}, "E303", ["label2id"]),
     ("D12-empty-label", {"id2label": {0: "cat", 1: ""}}, "E303", ["id2label", "label 1"]),
     ("D12-label-number", {"id2label": {0: "cat", 1: 7}}, "E303", ["id2label", "label 1", "7"]),
+    ("temperature-0", {"temperature": 0.0}, "E302", ["temperature", "0.0"]),
+    ("temperature-negative", {"temperature": -1}, "E302", ["temperature", "-1"]),
+    ("temperature-infinite", {"temperature": math.inf}, "E302", ["temperature", "inf"]),
+    ("temperature-text", {"temperature": "1"}, "E302", ["temperature", "'1'"]),
+    ("thresholds-number", {"thresholds": 0.5}, "E302", ["thresholds", "0.5"]),
+    ("thresholds-over-1", {"thresholds": [0.5, 1.5]}, "E302", ["thresholds", "1.5"]),
+    ("thresholds-below-0", {"thresholds": [-0.1, 0.5]}, "E302", ["thresholds", "-0.1"]),
+    ("thresholds-text", {"thresholds": ["0.5", 0.5]}, "E302", ["thresholds", "'0.5'"]),
+    ("thresholds-too-few", {"thresholds": [0.5]}, "E302", ["thresholds", "are 1", "2 labels"]),
+    ("thresholds-too-many", {"thresholds": [0.5, 0.5, 0.5]}, "E302", ["thresholds", "are 3", "2 labels"]),
     ("D13-key-text", {"id2label": {"x": "cat", "y": "dog"}}, "E303", ["id2label", "'x'"]),
     ("D13-list", {"id2label": ["cat", "dog"]}, "E303", ["id2label"]),
     ("D14-problem-type", {"problem_type": "wat"}, "E302", ["problem_type", "'wat'"]),
@@ -133,6 +144,7 @@ def test_defaults_are_stocks() -> None:
     own, stock = ASTConfig().to_dict(), StockConfig().to_dict()
     assert own.pop("classifier_layer_norm_eps") is None
     assert own.pop("position_cut") == "start"
+    assert (own.pop("temperature"), own.pop("thresholds")) == (None, None)
     assert own == stock
 
 
@@ -171,6 +183,53 @@ def test_own_field_survives_the_file(tmp_path: Path) -> None:
     assert saved["max_length"] == 64
     assert saved["model_type"] == "audio-spectrogram-transformer"
     assert not {"auto_map", "custom_pipelines"} & saved.keys()
+
+
+FITTED = {**TINY, "id2label": {0: "cat", 1: "dog", 2: "owl"}, "temperature": 1.5, "thresholds": [0.0, 0.25, 1.0]}
+
+
+def test_temperature_and_thresholds_survive_the_file(tmp_path: Path) -> None:
+    ASTForAudioClassification(ASTConfig(**FITTED)).save_pretrained(tmp_path)
+    config = ASTForAudioClassification.from_pretrained(tmp_path).config
+    assert (config.temperature, config.thresholds) == (1.5, [0.0, 0.25, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"num_labels": 3}, (1.5, [0.0, 0.25, 1.0])),
+        ({"id2label": {0: "cat", 1: "dog", 2: "owl"}}, (1.5, [0.0, 0.25, 1.0])),
+        ({"num_labels": 2}, (None, None)),
+        ({"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}}, (None, None)),
+        ({"num_labels": 2, "temperature": 3.0}, (3.0, None)),
+    ],
+)
+def test_what_was_fitted_goes_with_the_labels(arguments: dict[str, Any], expected: tuple, tmp_path: Path) -> None:
+    ASTConfig(**FITTED).save_pretrained(tmp_path)
+    config = ASTConfig.from_pretrained(tmp_path, **arguments)
+    assert (config.temperature, config.thresholds) == expected
+
+
+def test_stock_transformers_loads_what_was_fitted(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = ASTForAudioClassification(ASTConfig(**FITTED)).eval()
+    model.save_pretrained(tmp_path)
+    values = torch.linspace(-1, 1, 64 * 32).reshape(1, 64, 32)
+    with torch.inference_mode():
+        expected = model(input_values=values).logits[0].tolist()
+    printed = run_fresh(
+        "import sys, torch\n"
+        "from transformers import ASTForAudioClassification\n"
+        f"model = ASTForAudioClassification.from_pretrained({str(tmp_path)!r}).eval()\n"
+        "values = torch.linspace(-1, 1, 64 * 32).reshape(1, 64, 32)\n"
+        "print(model(input_values=values).logits[0].tolist(), 'ast_hf' in sys.modules)\n"
+        f"model.save_pretrained({str(tmp_path / 'again')!r})\n"
+    )
+    logits, loaded_ours = printed.strip().rsplit(" ", 1)
+    assert json.loads(logits) == pytest.approx(expected, abs=1e-5)
+    assert loaded_ours == "False"
+    again = ASTConfig.from_pretrained(tmp_path / "again")
+    assert (again.temperature, again.thresholds) == (None, [0.0, 0.25, 1.0])  # as the docstring says
 
 
 @cases(BAD_FIELDS, BAD_ARGUMENTS)

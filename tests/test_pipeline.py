@@ -206,6 +206,49 @@ def test_activation_follows_the_problem_type(
     assert by_label(again(clip, sampling_rate=RATE)) == pytest.approx(expected, abs=1e-6)
 
 
+def adjusted(checkpoint: Path, kind: str = "multi", **fields: Any) -> ASTAudioClassificationPipeline:
+    """A pipeline of the checkpoint with other fields in its config."""
+    fields["problem_type"] = f"{kind}_label_classification"
+    model = ASTForAudioClassification.from_pretrained(checkpoint, **fields)
+    extractor = ASTFeatureExtractor.from_pretrained(checkpoint)
+    return ASTAudioClassificationPipeline(model=model, feature_extractor=extractor)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("single", "softmax"), ("multi", "sigmoid")])
+def test_temperature_divides_logits(kind: str, name: str, clip: np.ndarray, checkpoint: Path) -> None:
+    classify = adjusted(checkpoint, kind, temperature=2.5)
+    expected = by_hand(checkpoint, clip, lambda logits: ACTIVATIONS[name](logits / 2.5))
+    assert by_label(classify(clip, sampling_rate=RATE)) == pytest.approx(expected, abs=1e-6)
+    raw = classify(clip, sampling_rate=RATE, function_to_apply="none")
+    assert by_label(raw) == pytest.approx(by_hand(checkpoint, clip, ACTIVATIONS["none"]), abs=1e-5)
+
+
+def test_threshold_leaves_out_lower_scores(classify: Any, clip: np.ndarray) -> None:
+    scores = classify(clip, sampling_rate=RATE)
+    assert classify(clip, sampling_rate=RATE, threshold=scores[1]["score"]) == scores[:2]  # at least
+    assert classify(clip, sampling_rate=RATE, threshold=scores[1]["score"] + 1e-6) == scores[:1]
+    assert classify(clip, sampling_rate=RATE, threshold=scores[1]["score"], top_k=1) == scores[:1]
+    assert classify(clip, sampling_rate=RATE, threshold=1) == []
+    assert classify(clip, sampling_rate=RATE, threshold=0.0) == scores
+    assert classify([clip, clip], sampling_rate=RATE, threshold=1.0, batch_size=2) == [[], []]
+
+
+def test_fitted_thresholds_are_each_labels_own(clip: np.ndarray, checkpoint: Path) -> None:
+    scores = by_hand(checkpoint, clip, lambda logits: torch.sigmoid(logits / 2.0))
+    cat, dog, owl = (scores[name] for name in ("cat", "dog", "owl"))
+    fitted = {"thresholds": [cat + 1e-4, dog - 1e-4, owl - 1e-4], "temperature": 2.0}
+    answer = adjusted(checkpoint, **fitted)(clip, sampling_rate=RATE, threshold="fitted")
+    assert by_label(answer) == pytest.approx({"dog": dog, "owl": owl}, abs=1e-6)
+    assert len(adjusted(checkpoint, **fitted)(clip, sampling_rate=RATE)) == 3
+    with pytest.raises(AstInputError, match=r"E108.*softmax"):
+        adjusted(checkpoint, **fitted)(clip, sampling_rate=RATE, threshold="fitted", function_to_apply="softmax")
+
+
+def test_thresholds_that_were_never_fitted_are_refused(clip: np.ndarray, checkpoint: Path) -> None:
+    with pytest.raises(AstInputError, match=r"E108.*none are stored.*--fit-on"):
+        adjusted(checkpoint)(clip, sampling_rate=RATE, threshold="fitted")
+
+
 def test_half_precision_model(clip: np.ndarray, checkpoint: Path, classify: Any) -> None:
     half = pipeline("audio-classification", model=str(checkpoint), dtype=torch.bfloat16)
     assert half.model.dtype == torch.bfloat16
@@ -252,6 +295,11 @@ BAD_CALLS: list[tuple[str, Callable[[Path], Any], dict[str, Any], type, str, str
     ("unknown-argument", short_file, {"topk": 1}, AstInputError, "E108", "did you mean 'top_k'?"),
     ("top-k-0", short_file, {"top_k": 0}, AstInputError, "E108", "top_k"),
     ("top-k-text", short_file, {"top_k": "2"}, AstInputError, "E108", "top_k"),
+    ("threshold-text", short_file, {"threshold": "fited"}, AstInputError, "E108", "'fited'"),
+    ("threshold-over-1", short_file, {"threshold": 1.5}, AstInputError, "E108", "1.5"),
+    ("threshold-bool", short_file, {"threshold": True}, AstInputError, "E108", "True"),
+    ("threshold-nan", short_file, {"threshold": float("nan")}, AstInputError, "E108", "nan"),
+    ("threshold-single-label", short_file, {"threshold": "fitted"}, AstInputError, "E108", "single_label"),
     ("activation", short_file, {"function_to_apply": "softmacks"}, AstInputError, "E108", "did you mean 'softmax'?"),
 ]
 

@@ -1,4 +1,4 @@
-"""Metrics as local `evaluate` modules, and the choice between them by the kind of task."""
+"""Metrics as plain functions and as local `evaluate` modules, and the choice between them by the kind of task."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from typing import Any
 
 import numpy as np
 
+from .calibration import expected_calibration_error, probabilities
+from .ranking import class_report, summarise
+
 #: problem type -> name of its main metric.
 MAIN_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "mAP"}
 
 
 def metrics_for(problem_type: str) -> Callable[[Any], dict[str, float]]:
-    """The Trainer's `compute_metrics` for a problem type: logits and labels in, `{name: value}` out."""
-    return {"single_label_classification": _accuracy, "multi_label_classification": _average_precision}[problem_type]
+    """The Trainer's `compute_metrics` for a problem type: logits and labels in, `{name: value}` out.
+
+    Single-label: accuracy and ECE. Multi-label: mAP, mAUC, d_prime, and the number of classes in the means.
+    """
+    return _METRICS[problem_type]
 
 
-def _accuracy(prediction: Any) -> dict[str, float]:
-    from .accuracy import Accuracy
+def _single_label(prediction: Any) -> dict[str, float]:
+    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    scores = probabilities(logits, "single_label_classification")
+    accuracy = float(np.mean(logits.argmax(axis=-1) == labels))
+    return {"accuracy": accuracy, "ECE": expected_calibration_error(scores, labels)}
 
-    return Accuracy(keep_in_memory=True).compute(
-        predictions=np.argmax(prediction.predictions, axis=-1), references=prediction.label_ids
-    )
+
+def _multi_label(prediction: Any) -> dict[str, float]:
+    return summarise(class_report(prediction.predictions, prediction.label_ids))
 
 
-def _average_precision(prediction: Any) -> dict[str, float]:
-    from .mean_average_precision import MeanAveragePrecision
-
-    return MeanAveragePrecision(keep_in_memory=True).compute(
-        prediction_scores=prediction.predictions, references=prediction.label_ids
-    )
+_METRICS = {"single_label_classification": _single_label, "multi_label_classification": _multi_label}

@@ -1,25 +1,17 @@
 """Mean average precision as a local `evaluate` module, the metric of AudioSet (AST paper, section 3.1)."""
 
-import datasets
-import evaluate
 import numpy as np
-from sklearn.metrics import average_precision_score
+
+from ast_hf.training.metrics import packed
+from ast_hf.training.metrics.ranking import class_report, mean_over_classes
 
 
-class MeanAveragePrecision(evaluate.Metric):
-    """Unweighted mean over classes of the average precision, in [0, 1]; classes without a positive are left out."""
+class MeanAveragePrecision(packed.PackedMetric):
+    """Unweighted mean over classes of the average precision, in [0, 1]; classes without a positive are left out.
 
-    def _info(self) -> evaluate.MetricInfo:
-        scores = datasets.Sequence(datasets.Value("float32"))
-        return evaluate.MetricInfo(
-            description="Mean over classes of the area under the precision-recall curve.",
-            citation="",
-            inputs_description="prediction_scores: scores per class. references: 0/1 tags per class.",
-            features=datasets.Features({"prediction_scores": scores, "references": scores}),
-        )
+    `mAP_classes` is the number of classes that the mean is over. Scores may be logits: only their order counts.
+    """
 
-    def _compute(self, prediction_scores: list[list[float]], references: list[list[float]]) -> dict[str, float]:
-        scores, tags = np.asarray(prediction_scores), np.asarray(references)
-        classes = [index for index in range(tags.shape[1]) if tags[:, index].any()]
-        values = [average_precision_score(tags[:, index], scores[:, index]) for index in classes]
-        return {"mAP": float(np.mean(values)) if values else float("nan"), "mAP_classes": len(classes)}
+    def measure(self, scores: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        value, classes = mean_over_classes(class_report(scores, references)["AP"])
+        return {"mAP": value, "mAP_classes": classes}

@@ -1,0 +1,559 @@
+"""`evaluate_checkpoints` on tiny models: every number again from pipeline and scikit-learn, files, and refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import TINY
+from matplotlib.image import imread
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+from transformers import pipeline
+
+from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AstHfError, AstInputError
+from ast_hf.training import evaluation, load_audio_dataset
+from ast_hf.training.evaluation import (
+    Evaluation,
+    average_weights,
+    ensemble_logits,
+    evaluate_checkpoints,
+    mean_f1,
+    predict_logits,
+    true_labels,
+)
+from ast_hf.training.evaluation_pictures import (
+    confusion_counts,
+    curve,
+    draw_confusion,
+    draw_precision_recall,
+    most_confused,
+)
+from ast_hf.training.metrics.ranking import rank
+from ast_hf.training.stored_logits import clip_keys, load_logits, store_logits
+
+LABELS = ["cat", "dog", "owl"]
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+
+#: clips of each label by split
+SIZES = {"validation": 5, "test": 4}
+
+
+def make_checkpoint(
+    folder: Path, seed: int, kind: str | None = SINGLE, labels: list[str] = LABELS, mean: float = -4.0, **fields: Any
+) -> str:
+    """A tiny model with weights so large that different audio gets different scores."""
+    config = ASTConfig(**{**TINY, **fields}, id2label=dict(enumerate(labels)), problem_type=kind)
+    model = ASTForAudioClassification(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    model.save_pretrained(folder)
+    ASTFeatureExtractor(num_mel_bins=32, max_length=64, mean=mean).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Checkpoints by name. Read only."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {
+        "one": make_checkpoint(root / "one", 1),
+        "two": make_checkpoint(root / "two", 2),
+        "turned": make_checkpoint(root / "turned", 3, labels=["owl", "cat", "dog"], time_stride=16),
+        "tags": make_checkpoint(root / "tags", 4, MULTI),
+        "tags2": make_checkpoint(root / "tags2", 5, MULTI, labels=["dog", "owl", "cat"]),
+        "untold": make_checkpoint(root / "untold", 6, None),
+        "other": make_checkpoint(root / "other", 7, labels=["cat", "dog", "bat"]),
+        "louder": make_checkpoint(root / "louder", 8, mean=-5.0),
+        "number": make_checkpoint(root / "number", 9, "regression"),
+    }
+
+
+def sound(number: int) -> np.ndarray:
+    random = np.random.default_rng(number)
+    time = np.arange(4800 + 400 * (number % 9)) / 16_000
+    tone = 0.3 * np.sin(2 * np.pi * random.uniform(200, 4000) * time)
+    return tone + random.uniform(0.001, 0.1) * random.standard_normal(len(time))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label folders. Read only."""
+    root = tmp_path_factory.mktemp("clips")
+    for split, count in SIZES.items():
+        for place, label in enumerate(LABELS):
+            (root / split / label).mkdir(parents=True)
+            for number in range(count):
+                soundfile.write(
+                    root / split / label / f"{number}.wav", sound(100 * len(split) + 10 * place + number), 16_000
+                )
+    return root
+
+
+@pytest.fixture(scope="module")
+def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same clips with lists of labels. Nothing in the test split is an owl. Read only."""
+    path = clips / "tagged.jsonl"
+    tags = {"cat": ["cat"], "dog": ["dog", "cat"], "owl": ["dog"]}
+    rows = [
+        {"path": str(file.relative_to(clips)), "labels": tags[file.parent.name], "split": file.parts[-3]}
+        for file in sorted(clips.rglob("*.wav"))
+    ]
+    rows[-1]["labels"] = ["owl", "dog"]  # a validation clip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert rows[-1]["split"] == "validation"
+    return path
+
+
+Logits = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def by_hand(made: dict[str, str], clips: Path) -> Callable[[str, str], tuple[np.ndarray, list[str]]]:
+    """(checkpoint, split) -> what the pipeline says of each file, in the order of LABELS, and the files."""
+
+    def run(name: str, split: str) -> tuple[np.ndarray, list[str]]:
+        classify = pipeline("audio-classification", model=made[name])
+        files = [str(file) for file in sorted((clips / split).rglob("*.wav"))]
+        answers = classify(files, function_to_apply="none", batch_size=5)
+        scores = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]
+        return np.array([[score[label] for label in LABELS] for score in scores]), files
+
+    return run
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).softmax(-1).numpy()
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).sigmoid().numpy()
+
+
+def truth_of(files: list[str]) -> np.ndarray:
+    return np.array([LABELS.index(Path(file).parent.name) for file in files])
+
+
+#: by the folder of a test clip, see `tagged`
+TAGS = {"cat": [1, 0, 0], "dog": [1, 1, 0], "owl": [0, 1, 0]}
+
+
+def tags_of(files: list[str]) -> np.ndarray:
+    tags = np.array([TAGS[Path(file).parent.name] for file in files])
+    if "validation" in files[-1]:
+        tags[-1] = [0, 1, 1]
+    return tags
+
+
+def evaluate(names: list[str], source: Path, folder: Path, **options: Any) -> Evaluation:
+    return evaluate_checkpoints(names, source, output_dir=folder, **options)
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "per_class.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_checkpoint(
+    made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    found = evaluate([made["one"]], clips, tmp_path)
+    assert "one on test" in capsys.readouterr().err  # the progress bar
+    logits, files = by_hand("one", "test")
+    scores, truth = softmax(logits), truth_of(files)
+    metrics = found.outcomes[made["one"]].metrics
+    assert metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1))
+    assert metrics["mAP"] == pytest.approx(average_precision_score(np.eye(3)[truth], scores), abs=1e-9)
+    assert metrics["mAUC"] == pytest.approx(roc_auc_score(np.eye(3)[truth], scores), abs=1e-9)
+    assert metrics["NLL"] == pytest.approx(-np.mean(np.log(scores[np.arange(12), truth])), abs=1e-4)
+    assert (found.clips, found.labels, found.problem_type, found.main) == (12, LABELS, SINGLE, made["one"])
+    assert list(found.outcomes) == [made["one"]]
+    assert f"{metrics['accuracy']:.4f}" in found.table()
+
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["metrics"] == {made["one"]: pytest.approx(metrics)}
+    assert (results["split"], results["clips"], results["checkpoints"]) == ("test", 12, [made["one"]])
+    assert results["versions"]["torch"] == torch.__version__
+    rows = rows_of(tmp_path)
+    assert [(row["model"], row["label"], row["positives"]) for row in rows] == [(made["one"], n, "4") for n in LABELS]
+    own = average_precision_score(truth == 1, scores[:, 1])
+    assert float(rows[1]["AP"]) == pytest.approx(own, abs=1e-9)
+    assert json.loads((tmp_path / "per_class.json").read_text())[1]["AP"] == pytest.approx(own, abs=1e-9)
+    for name in ("confusion.png", "precision_recall.png"):
+        assert imread(tmp_path / name).std() > 0.05
+    assert not (tmp_path / "average").exists()
+
+
+def test_ensemble_of_unlike_models(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
+    names = [made["one"], made["two"], made["turned"]]
+    found = evaluate(names, clips, tmp_path)
+    assert list(found.outcomes) == [*names, "ensemble"]
+    assert found.main == "ensemble"
+    parts = [softmax(by_hand(name, "test")[0]) for name in ("one", "two", "turned")]
+    truth = truth_of(by_hand("one", "test")[1])
+    for name, scores in zip(found.outcomes, [*parts, np.mean(parts, axis=0)], strict=True):
+        assert found.outcomes[name].metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1)), name
+        expected = average_precision_score(np.eye(3)[truth], scores)
+        assert found.outcomes[name].metrics["mAP"] == pytest.approx(expected, abs=1e-9), name
+    assert len({outcome.metrics["NLL"] for outcome in found.outcomes.values()}) == 4
+    assert len(rows_of(tmp_path)) == 4 * 3
+
+
+def test_tags_and_their_ensemble(made: dict[str, str], tagged: Path, by_hand: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "logits.safetensors"
+    found = evaluate([made["tags"], made["tags2"]], tagged, tmp_path, save_logits=file)
+    (first, files), (second, _) = by_hand("tags", "test"), by_hand("tags2", "test")
+    tags = tags_of(files)
+    for name, scores in {made["tags2"]: sigmoid(second), "ensemble": (sigmoid(first) + sigmoid(second)) / 2}.items():
+        metrics = found.outcomes[name].metrics
+        expected = average_precision_score(tags[:, :2], scores[:, :2])
+        assert metrics["mAP"] == pytest.approx(expected, abs=1e-9)
+        assert (metrics["mAP_classes"], metrics["mAUC_classes"]) == (2, 2)  # no owl in the test split
+        assert "accuracy" not in metrics
+    stored = load_logits(file)
+    assert stored.logits.sigmoid().numpy() == pytest.approx((sigmoid(first) + sigmoid(second)) / 2, abs=1e-5)
+    assert stored.problem_type == MULTI
+    assert not (tmp_path / "confusion.png").exists()
+    assert imread(tmp_path / "precision_recall.png").std() > 0.05
+    owl = json.loads((tmp_path / "per_class.json").read_text())[2]
+    assert (owl["label"], owl["positives"], owl["AP"]) == ("owl", 0, None)
+
+
+def test_ensemble_logits_give_the_mean_again() -> None:
+    logits = {"a": np.array([[2.0, -1.0, 0.5]]), "b": np.array([[-3.0, 40.0, 0.5]])}
+    mean = (softmax(logits["a"]) + softmax(logits["b"])) / 2
+    assert softmax(ensemble_logits(logits, SINGLE)) == pytest.approx(mean, abs=1e-9)
+    mean = (sigmoid(logits["a"]) + sigmoid(logits["b"])) / 2
+    assert sigmoid(ensemble_logits(logits, MULTI)) == pytest.approx(mean, abs=1e-9)
+    assert np.isfinite(ensemble_logits({"sure": np.array([[1000.0, -1000.0]])}, MULTI)).all()
+
+
+def test_mean_of_weights(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
+    names = [made["one"], made["two"]]
+    found = evaluate(names, clips, tmp_path, average=True)
+    assert list(found.outcomes) == [*names, "average", "ensemble"]
+    first, second, mean = (load_file(Path(folder) / "model.safetensors") for folder in (*names, tmp_path / "average"))
+    assert first.keys() == mean.keys()
+    for name, value in mean.items():
+        assert torch.allclose(value, (first[name] + second[name]) / 2, atol=1e-6), name
+    again = evaluate([str(tmp_path / "average")], clips, tmp_path / "again")
+    assert again.outcomes[again.main].metrics == pytest.approx(found.outcomes["average"].metrics)
+    classify = pipeline("audio-classification", model=str(tmp_path / "average"))
+    assert len(classify(str(clips / "test" / "cat" / "0.wav"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("other", "code", "text"),
+    [("turned", "E305", "time_stride"), ("other", "E303", "id2label"), ("louder", "E301", "mean")],
+)
+def test_weights_without_a_mean_are_refused(other: str, code: str, text: str, made: dict[str, str]) -> None:
+    with pytest.raises(AstHfError) as caught:
+        average_weights([made["one"], made[other]])
+    assert caught.value.code == code
+    assert text in str(caught.value)
+    assert made["one"] in str(caught.value)
+
+
+def test_labels_are_matched_by_name(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
+    """A table that knows two of the labels, for a model that has them elsewhere."""
+    rows = [("owl", "test/owl/0.wav"), ("owl", "test/owl/1.wav"), ("dog", "test/dog/0.wav")]
+    table = clips / "few.csv"
+    table.write_text("path,label,split\n" + "".join(f"{path},{label},test\n" for label, path in rows))
+    split = load_audio_dataset(table)["test"]
+    assert true_labels(split, ["bat", "owl", "cat", "dog"], SINGLE).tolist() == [1, 1, 3]
+    tags = true_labels(split, ["bat", "owl", "cat", "dog"], MULTI)
+    assert tags.tolist() == [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+    found = evaluate([made["turned"]], table, tmp_path)
+    assert found.labels == ["owl", "cat", "dog"]
+    assert [row["positives"] for row in rows_of(tmp_path)] == ["2", "0", "1"]
+
+
+def test_single_labels_for_a_tagger_are_tags(
+    made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path
+) -> None:
+    found = evaluate([made["tags"]], clips, tmp_path)
+    logits, files = by_hand("tags", "test")
+    expected = average_precision_score(np.eye(3)[truth_of(files)], sigmoid(logits))
+    assert found.problem_type == MULTI
+    assert found.outcomes[found.main].metrics["mAP"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_labels_that_the_model_does_not_know(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(AstHfError, match=r"E208.*does not know 'owl'") as caught:
+        evaluate([made["other"]], clips, tmp_path)
+    assert "split 'test'" in str(caught.value)
+    assert not (tmp_path / "results.json").exists()
+
+
+#: id -> checkpoints, source ("clips" or "tagged"), options, code, text
+REFUSED: list[tuple[str, list[str], str, dict[str, Any], str, str]] = [
+    ("no-checkpoint", [], "clips", {}, "E108", "at least one"),
+    ("twice", ["one", "one"], "clips", {}, "E108", "named twice"),
+    ("average-of-one", ["one"], "clips", {"average": True}, "E108", "average"),
+    ("fit-on-itself", ["one"], "clips", {"fit_on": "test"}, "E108", "fit_on"),
+    ("nothing-to-store", ["one"], "clips", {"store": True}, "E108", "store"),
+    ("store-on-the-hub", ["user/name"], "clips", {"store": True, "fit_on": "validation"}, "E108", "user/name"),
+    ("logits-of-another-kind", ["one"], "clips", {"save_logits": "logits.npy"}, "E108", ".safetensors"),
+    ("no-such-split", ["one"], "clips", {"split": "tset"}, "E209", "did you mean 'test'"),
+    ("no-such-fit-split", ["one"], "clips", {"fit_on": "valid"}, "E209", "'valid'"),
+    ("other-labels", ["one", "other"], "clips", {}, "E303", "'owl', 'bat'"),
+    ("other-task", ["one", "tags"], "clips", {}, "E303", "multi_label"),
+    ("tags-for-one-label", ["one"], "tagged", {}, "E208", "chooses one"),
+    ("regression", ["number"], "clips", {}, "E302", "regression"),
+    ("no-folder", ["./none"], "clips", {}, "E306", "none"),
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "source", "options", "code", "text"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
+def test_refused(
+    names: list[str], source: str, options: dict, code: str, text: str, made: dict, request: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(AstHfError) as caught:
+        evaluate([made.get(name, name) for name in names], request.getfixturevalue(source), tmp_path, **options)
+    assert caught.value.code == code, str(caught.value)
+    assert text in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def copy_of(made: dict[str, str], name: str, folder: Path) -> str:
+    ASTForAudioClassification.from_pretrained(made[name]).save_pretrained(folder)
+    ASTFeatureExtractor.from_pretrained(made[name]).save_pretrained(folder)
+    return str(folder)
+
+
+def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
+    names = [copy_of(made, "one", tmp_path / "one"), copy_of(made, "two", tmp_path / "two")]
+    found = evaluate(names, clips, tmp_path / "out", fit_on="validation", store=True, average=True)
+    logits, files = by_hand("one", "validation")
+    truth = truth_of(files)
+
+    def loss(temperature: float) -> float:
+        return float(torch.nn.functional.cross_entropy(torch.tensor(logits / temperature), torch.tensor(truth)))
+
+    best = min(np.geomspace(0.05, 20, 4000), key=loss)
+    calibration = found.outcomes[names[0]].calibration
+    assert calibration.temperature == pytest.approx(best, rel=0.01)
+    assert calibration.before["validation"]["NLL"] == pytest.approx(loss(1.0), abs=1e-4)
+    assert calibration.after["validation"]["NLL"] == pytest.approx(loss(best), abs=1e-4)
+    assert calibration.after["validation"]["NLL"] < calibration.before["validation"]["NLL"]
+    assert calibration.before["test"]["ECE"] == found.outcomes[names[0]].metrics["ECE"]
+    assert (calibration.thresholds, calibration.without_positive) == (None, 0)
+    written = json.loads((tmp_path / "out" / "results.json").read_text())["calibration"]
+    assert written.keys() == {*names, "average", "ensemble"}
+    assert written[names[0]]["temperature"] == calibration.temperature
+    for name, folder in {**dict(zip(names, names, strict=True)), "average": str(tmp_path / "out" / "average")}.items():
+        config = ASTConfig.from_pretrained(folder)
+        assert (config.temperature, config.thresholds) == (found.outcomes[name].calibration.temperature, None)
+    assert f"temperature {calibration.temperature:.4g}, fitted on validation" in found.table()
+
+    score = pipeline("audio-classification", model=names[0])(files[0], top_k=1)[0]["score"]
+    assert score == pytest.approx(softmax(logits[:1] / calibration.temperature).max(), abs=1e-4)
+    again = evaluate(names[:1], clips, tmp_path / "again")  # what is stored is used
+    assert again.outcomes[names[0]].metrics["ECE"] == pytest.approx(calibration.after["test"]["ECE"], abs=1e-6)
+
+
+def test_thresholds_are_fitted_and_stored(
+    made: dict[str, str], tagged: Path, by_hand: Callable, tmp_path: Path
+) -> None:
+    name = copy_of(made, "tags", tmp_path / "tags")
+    found = evaluate([name], tagged, tmp_path / "out", fit_on="validation", store=True)
+    calibration = found.outcomes[name].calibration
+    logits, files = by_hand("tags", "validation")
+    scores, tags = sigmoid(logits / calibration.temperature), tags_of(files)
+    for index in range(3):
+        best = max(f1_score(tags[:, index], scores[:, index] >= value) for value in scores[:, index])
+        taken = scores[:, index] >= calibration.thresholds[index]
+        assert f1_score(tags[:, index], taken) == pytest.approx(best)
+    assert calibration.after["validation"]["F1"] > calibration.before["validation"]["F1"]
+    config = ASTConfig.from_pretrained(name)
+    assert (config.temperature, config.thresholds) == (calibration.temperature, calibration.thresholds)
+    classify = pipeline("audio-classification", model=name)
+    for file, row in zip(files, scores, strict=True):
+        expected = {label for label, score, least in zip(LABELS, row, config.thresholds, strict=True) if score >= least}
+        assert {entry["label"] for entry in classify(file, threshold="fitted")} == expected
+
+
+def test_thresholds_go_to_the_checkpoints_own_labels(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
+    names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
+    found = evaluate(names, tagged, tmp_path / "out", fit_on="validation", store=True)
+    cat, dog, owl = found.outcomes[names[1]].calibration.thresholds  # in the order of the first one's labels
+    assert ASTConfig.from_pretrained(names[1]).thresholds == [dog, owl, cat]
+    assert len({cat, dog, owl}) == 3
+
+
+def test_label_without_a_clip_gets_the_middle_threshold(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
+    name = copy_of(made, "tags", tmp_path / "tags")
+    found = evaluate([name], tagged, tmp_path / "out", split="validation", fit_on="test")
+    calibration = found.outcomes[name].calibration
+    assert (calibration.thresholds[2], calibration.without_positive) == (0.5, 1)
+    assert ASTConfig.from_pretrained(name).temperature is None  # not stored unless asked for
+
+
+def test_untold_problem_type_follows_the_data(made: dict[str, str], clips: Path, tagged: Path, tmp_path: Path) -> None:
+    name = copy_of(made, "untold", tmp_path / "untold")
+    assert evaluate([name], clips, tmp_path / "single").problem_type == SINGLE
+    found = evaluate([name], tagged, tmp_path / "tags", fit_on="validation", store=True)
+    assert found.problem_type == MULTI
+    assert ASTConfig.from_pretrained(name).problem_type == MULTI
+
+
+def test_mean_f1() -> None:
+    scores = np.array([[0.9, 0.1, 0.9], [0.6, 0.8, 0.9], [0.2, 0.7, 0.1]])
+    tags = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)
+    assert mean_f1(scores, tags, 0.5) == pytest.approx((2 / 3 + 1) / 2)  # the third class has no positive
+    assert mean_f1(scores, tags, [0.7, 0.75, 0.0]) == pytest.approx((1 + 2 / 3) / 2)
+    assert math.isnan(mean_f1(scores, np.zeros_like(tags), 0.5))
+
+
+def test_logits_go_to_a_file_and_back(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "logits.safetensors"
+    evaluate([made["turned"]], clips, tmp_path, save_logits=path, batch_size=5)
+    logits, files = by_hand("turned", "test")
+    stored = load_logits(path, labels=LABELS)
+    assert (stored.clips, stored.labels, stored.problem_type) == (files, LABELS, SINGLE)
+    assert stored.logits.dtype == torch.float32
+    assert stored.logits.numpy() == pytest.approx(logits, abs=1e-4)
+    assert load_logits(path).labels == ["owl", "cat", "dog"]
+    assert torch.equal(load_logits(path).logits, stored.logits[:, [2, 0, 1]])
+    assert torch.equal(load_logits(path, labels=LABELS, clips=[files[7], files[2]]).logits, stored.logits[[7, 2]])
+    assert clip_keys(load_audio_dataset(clips)["test"]) == files
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["labels"]) == ["owl", "cat", "dog"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["logits.safetensors"]
+
+
+def test_segments_of_a_file_are_clips_of_their_own() -> None:
+    from datasets import Dataset
+
+    rows = {"audio": [{"path": "a.wav"}] * 2 + [{"path": None}], "start": [None, 1.5, None], "end": [None, 2.0, None]}
+    assert clip_keys(Dataset.from_dict(rows)) == ["a.wav", "a.wav#1.5-2.0", "row 2"]
+
+
+def test_names_of_stored_logits_are_checked(tmp_path: Path) -> None:
+    path, logits = tmp_path / "logits.safetensors", np.arange(6.0).reshape(2, 3)
+    store_logits(path, logits, ["a.wav", "b.wav"], LABELS, SINGLE)
+    for wanted, text in (
+        ({"labels": ["cat", "dog", "bat"]}, "'owl'"),
+        ({"labels": [*LABELS, "bat"]}, "no label 'bat'"),
+        ({"labels": ["cat", "dog"]}, "'owl'"),
+        ({"clips": ["a.wav", "c.wav"]}, "no clip 'c.wav'"),
+    ):
+        with pytest.raises(AstHfError, match=rf"E208.*{text}"):
+            load_logits(path, **wanted)
+    with pytest.raises(AstHfError, match=r"E208.*'a\.wav'.*two clips"):
+        store_logits(path, logits, ["a.wav", "a.wav"], LABELS, SINGLE)
+    store_logits(tmp_path / "again.safetensors", logits[[0, 0]], ["a.wav", "a.wav"], LABELS, SINGLE)
+    assert load_logits(tmp_path / "again.safetensors", clips=["a.wav"]).logits.tolist() == [[0.0, 1.0, 2.0]]
+
+
+def test_broken_stored_logits_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "logits.safetensors"
+    store_logits(path, np.zeros((2, 3)), ["a.wav", "b.wav"], LABELS, SINGLE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    with pytest.raises(AstHfError, match="E306"):
+        load_logits(path)
+    save_file({"weights": torch.zeros(2)}, path)
+    with pytest.raises(AstHfError, match=r"E306.*no stored logits"):
+        load_logits(path)
+    store_logits(path, np.zeros((2, 3)), ["a.wav", "b.wav"], LABELS[:2], SINGLE)
+    with pytest.raises(AstHfError, match=r"E306.*\(2, 3\) logits for 2 clips and 2 labels"):
+        load_logits(path)
+
+
+def test_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "logits.safetensors"
+    store_logits(path, np.ones((1, 3)), ["a.wav"], LABELS, SINGLE)
+    before = path.read_bytes()
+    with path.open("rb") as reader:  # whoever reads the old file goes on reading it
+        store_logits(path, np.zeros((1, 3)), ["a.wav"], LABELS, SINGLE)
+        assert reader.read() == before != path.read_bytes()
+    path.write_bytes(before)
+
+    def full_disk(tensors: Any, part: Path, **_: Any) -> None:
+        part.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("ast_hf.training.stored_logits.save_file", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        store_logits(path, np.zeros((1, 3)), ["a.wav"], LABELS, SINGLE)
+    assert load_logits(path).logits.tolist() == [[1.0, 1.0, 1.0]]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["logits.safetensors"]
+
+
+def test_progress_bar_counts_clips(made: dict[str, str], clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = []
+
+    class Kept(evaluation.tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            bars.append(self)
+
+    monkeypatch.setattr(evaluation, "tqdm", Kept)
+    model, extractor = (kind.from_pretrained(made["one"]) for kind in (ASTForAudioClassification, ASTFeatureExtractor))
+    predict_logits(model, load_audio_dataset(clips)["test"], extractor, batch_size=5, text="one on test")
+    assert [(bar.n, bar.total, bar.unit, bar.desc) for bar in bars] == [(12, 12, "clip", "one on test")]
+
+
+def test_prediction_leaves_the_model_as_it_was_and_names_broken_clips(made: dict[str, str], clips: Path) -> None:
+    split = load_audio_dataset(clips)["test"]
+    model = ASTForAudioClassification.from_pretrained(made["one"], hidden_dropout_prob=0.5).train()
+    extractor = ASTFeatureExtractor.from_pretrained(made["one"])
+    first = predict_logits(model, split, extractor)
+    assert model.training
+    assert np.array_equal(first, predict_logits(model, split, extractor))  # no dropout
+    assert predict_logits(model, split, extractor, batch_size=5) == pytest.approx(first, abs=1e-4)
+    with torch.no_grad():
+        model.classifier.dense.bias[1] = math.nan
+    with pytest.raises(AstInputError, match=r"E104.*12 clips, first .*0\.wav.*float32"):
+        predict_logits(model, split, extractor)
+
+
+def test_confusion_counts() -> None:
+    counts = confusion_counts(np.array([0, 1, 1, 0, 2]), np.array([0, 0, 1, 2, 2]), 4)
+    assert counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    assert most_confused(counts) == [0, 1, 2]  # the fourth class does not occur
+    many = 10 * np.eye(60, dtype=int)
+    many[55, 3] = many[3, 55] = 7
+    assert {3, 55} < set(most_confused(many))
+    assert len(most_confused(many)) == 50
+
+
+def test_curve() -> None:
+    ranking = rank(np.array([0.9, 0.8, 0.7, 0.6, 0.6]), np.array([True, False, True, True, False]))
+    recall, precision = curve(ranking)
+    assert recall == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert precision == pytest.approx([1, 1, 2 / 3, 3 / 5])
+    random = np.random.default_rng(0)
+    many = rank(random.random(5000), random.random(5000) < 0.5)
+    assert len(curve(many)[0]) == 501
+    assert curve(many)[0][-1] == 1.0
+    assert np.diff(curve(many)[0]).max() < 0.003
+    assert len(curve(rank(np.zeros(3), np.zeros(3, dtype=bool)))[0]) == 0
+
+
+@pytest.mark.parametrize("classes", [2, 60])
+def test_pictures_of_few_and_many_classes(classes: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(classes, size=4 * classes)
+    scores = random.random((len(truth), classes)) + 0.5 * np.eye(classes)[truth]
+    labels = [f"a class with a name of some length, number {index} $x" for index in range(classes)]
+    draw_confusion(scores.argmax(axis=1), truth, labels, tmp_path / "confusion.png")
+    draw_precision_recall(scores, np.eye(classes, dtype=bool)[truth], labels, tmp_path / "curves.png")
+    height, width = imread(tmp_path / "confusion.png").shape[:2]
+    assert 400 < height < 2200
+    assert 400 < width < 2200
+    assert imread(tmp_path / "curves.png").std() > 0.05
