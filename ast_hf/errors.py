@@ -83,6 +83,7 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E305": (AstConfigError, "missing, extra or misshapen weights"),
     "E306": (AstConfigError, "broken or incomplete checkpoint"),
     "E307": (AstConfigError, "recipe field"),
+    "E401": (AstRunError, "training checkpoint cannot be written"),
     "E501": (AstRunError, "loss is not finite"),
     "E601": (AstRunError, "converted weights do not answer as their source"),
     "E703": (AstInputError, "URL refused"),
@@ -97,6 +98,10 @@ WARNINGS: dict[str, str] = {
     "W301": "patches leave gaps",
     "W302": "unknown field kept from a file",
     "W303": "classifier re-initialised",
+    "W401": "broken training checkpoint skipped",
+    "W402": "nothing to resume from",
+    "W403": "training checkpoint that cannot be verified",
+    "W404": "resumed by another number of processes",
 }
 
 

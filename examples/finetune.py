@@ -2,6 +2,8 @@
 
 python examples/finetune.py --recipe examples/recipes/finetune.yaml --data my_clips/ \
     --base MIT/ast-finetuned-audioset-10-10-0.4593 --output_dir outputs/my_model --push_to_hub
+
+On several GPUs: torchrun --nproc_per_node 4 examples/finetune.py ... (docs/how-to/train-on-many-gpus.md)
 """
 
 import argparse
@@ -19,7 +21,13 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--vit", help="image transformer to start from instead")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE")
-    parser.add_argument("--resume", nargs="?", const=True, help="go on from a checkpoint, or from the newest")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="auto|CHECKPOINT",
+        help="go on from the newest whole checkpoint; auto: or start where there is none; or from the one named",
+    )
     parser.add_argument("--push_to_hub", action="store_true")
     parser.add_argument("--hub_model_id", help="user/name on the Hub")
     return parser.parse_args()
@@ -33,12 +41,13 @@ def main() -> None:
     recipe = load_recipe(options.recipe, [*changes, *options.set])
 
     run = prepare(recipe, options.output_dir, push_to_hub=options.push_to_hub, hub_model_id=options.hub_model_id)
-    print(f"{len(run.train)} training clips, {run.trainer.model.num_parameters():,} parameters")
+    if run.trainer.is_world_process_zero():  # of several processes one speaks
+        print(f"{len(run.train)} training clips, {run.trainer.model.num_parameters():,} parameters")
 
     run.trainer.train(resume_from_checkpoint=options.resume)
 
     report = finish(run)  # evaluates, and writes weights, extractor, card, curves.png, results.json and recipe.yaml
-    for split, values in report.results.items():
+    for split, values in report.results.items() if run.trainer.is_world_process_zero() else ():
         baseline = report.baseline.get(split)
         beside = f" (logistic regression: {baseline:.3f})" if baseline is not None else ""
         print(f"{split}: {report.metric} {values[report.metric]:.3f}{beside}")

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what is evaluated and saved when a recipe asks for it."""
+"""Averages of the weights over a run: what is evaluated and saved when a recipe asks for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 AVERAGE_FILE = "average.safetensors"
@@ -25,15 +26,25 @@ class WeightAverage:
         self.decay, self.steps = decay, 0
         self._average: dict[str, torch.Tensor] = {}
 
-    @torch.no_grad()
+    def after_step(self, model: nn.Module) -> None:
+        """Take an optimizer step's weights in."""
+        self.update(model)
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        """Nothing: every step counts."""
+
     def update(self, model: nn.Module) -> None:
-        """Take one optimizer step's weights in."""
+        """Take the model's weights in."""
+        self.steps += 1
+        self._mix(model, 1 - min(self.decay, (1 + self.steps) / (10 + self.steps)))
+
+    @torch.no_grad()
+    def _mix(self, model: nn.Module, share: float) -> None:
+        """Move the average by `share` of the way to the model's weights."""
         current = _trainable(model)
         if not self._average:
             self._average = {name: value.clone() for name, value in current.items()}
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self._average.values()), list(current.values()), 1 - decay)
+        torch._foreach_lerp_(list(self._average.values()), list(current.values()), share)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
@@ -57,11 +68,34 @@ class WeightAverage:
         """Write the average into a training checkpoint."""
         save_file(self._average, folder / AVERAGE_FILE, metadata={"steps": str(self.steps)})
 
-    def load(self, folder: Path, model: nn.Module, steps: int) -> None:
+    def load(self, folder: Path, model: nn.Module) -> None:
         """Read what `save` wrote; the tensors land where the model's are."""
-        stored = load_file(folder / AVERAGE_FILE)
-        self._average = {name: stored[name].to(value.device) for name, value in _trainable(model).items()}
-        self.steps = steps
+        with safe_open(folder / AVERAGE_FILE, framework="pt") as stored:
+            self.steps = int(stored.metadata()["steps"])
+            if self.steps:
+                trained = _trainable(model)
+                self._average = {name: stored.get_tensor(name).to(value.device) for name, value in trained.items()}
+
+
+class EpochAverage(WeightAverage):
+    """Plain mean of the weights after the epochs `first` to `last`, counted from 1 (the original's `traintest.py`)."""
+
+    def __init__(self, first: int, last: int) -> None:
+        super().__init__(decay=0.0)
+        self.first, self.last = first, last
+
+    def after_step(self, model: nn.Module) -> None:
+        """Nothing: only whole epochs count."""
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        """Take the weights in when the epoch counts."""
+        if self.first <= epoch <= self.last:
+            self.update(model)
+
+    def update(self, model: nn.Module) -> None:
+        """Take the model's weights in."""
+        self.steps += 1
+        self._mix(model, 1 / self.steps)
 
 
 def _trainable(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -14,18 +14,21 @@ from typing import Any
 import torch
 from datasets import Dataset, DatasetDict
 from transformers import TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
+from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
+from .catalog import find_data_set
 from .data import check_splits, hold_out, is_multi_label, label_counts, label_names, load_audio_dataset
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
-from .recipe import ModelOptions, Recipe
+from .optimization import freeze
+from .recipe import DataOptions, ModelOptions, Recipe
+from .sealing import check_resumable
 from .statistics import measure_statistics
 from .trainer import ASTTrainer
 
@@ -106,7 +109,8 @@ def finetune(
     Args:
         recipe: what to do.
         output_dir: folder of the result; training checkpoints go into `checkpoint-N` inside it.
-        resume_from_checkpoint: a checkpoint folder to go on from, or True for the newest one in `output_dir`.
+        resume_from_checkpoint: True to go on from the newest checkpoint in `output_dir` that is whole; `"auto"` for the
+            same, or a fresh start where there is none; or a checkpoint folder.
         push_to_hub: publish the finished folder on the Hub.
         hub_model_id: its name there, `user/name`; the folder's name under your account when None.
 
@@ -115,12 +119,11 @@ def finetune(
         recipe.yaml.
 
     Raises:
-        AstHfError: for anything wrong with the recipe, the data or the base, before the first training step; E501 when
-            the loss stops being finite.
+        AstHfError: for anything wrong with the recipe, the data or the base, before the first training step; E306 when
+            there is no whole checkpoint to go on from; E401 when one cannot be written; E501 when the loss stops being
+            finite.
     """
-    if resume_from_checkpoint is True and get_last_checkpoint(str(output_dir)) is None:
-        what = "holds no checkpoint-N to resume from"
-        raise error("E306", where=repr(str(output_dir)), what=what, fix="start without resuming")
+    check_resumable(resume_from_checkpoint, Path(output_dir))
     run = prepare(recipe, output_dir, push_to_hub=push_to_hub, hub_model_id=hub_model_id)
     run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     report = finish(run)
@@ -153,17 +156,24 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
         eval_dataset=None if validation is None else ClipInputs(validation, extractor, cache=recipe.data.cache),
         processing_class=extractor,
         compute_metrics=metrics_for(model.config.problem_type),
-        averaging_decay=recipe.averaging_decay,
+        average=_average(recipe),
+        optimization=recipe.optimization,
+        sampling=recipe.sampling,
+        patchout=recipe.patchout,
     )
     return Run(recipe, trainer, augmented, evaluated)
 
 
 def finish(run: Run) -> Report:
-    """Evaluate a trained run on its evaluation splits, and write everything that belongs beside the weights."""
+    """Evaluate a trained run on its evaluation splits, and write everything that belongs beside the weights.
+
+    Of several processes all have to call it. Each evaluates its share of the clips, and all get the same results; the
+    first one measures the baseline and writes the files.
+    """
     from .curves import draw_curves
     from .model_card import write_card
 
-    trainer, folder = run.trainer, Path(run.trainer.args.output_dir)
+    trainer, folder, writes = run.trainer, Path(run.trainer.args.output_dir), run.trainer.is_world_process_zero()
     history = list(trainer.state.log_history)
     metric = MAIN_METRIC[trainer.model.config.problem_type]
     results = {name: _evaluate(trainer, inputs, metric) for name, inputs in run.evaluation.items()}
@@ -174,7 +184,7 @@ def finish(run: Run) -> Report:
         extractor=trainer.processing_class,
         metric=metric,
         results=results,
-        baseline=baseline_accuracy(run.train, run.evaluation),
+        baseline=baseline_accuracy(run.train, run.evaluation) if writes else {},
         chance=most_frequent_class(run.train.split, {name: part.split for name, part in run.evaluation.items()}),
         clips={name: len(inputs) for name, inputs in run.evaluation.items()},
         training_clips=len(run.train),
@@ -184,11 +194,12 @@ def finish(run: Run) -> Report:
         hardware=_hardware(trainer.args),
     )
     trainer.save_model(str(folder), _internal_call=True)
-    (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
-    (folder / "results.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    draw_curves(history, report, folder / report.picture)
-    trainer.card = write_card(report, getattr(trainer, "hub_model_id", None) or str(folder))
-    trainer.create_model_card()
+    if writes:
+        (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
+        (folder / "results.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        draw_curves(history, report, folder / report.picture)
+        trainer.card = write_card(report, getattr(trainer, "hub_model_id", None) or str(folder))
+        trainer.create_model_card()
     return report
 
 
@@ -196,13 +207,8 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
     options = recipe.data
     if not options.source:
         raise error("E307", where="data.source", what="is not set", fix="name a folder, a table or a data set")
-    splits = load_audio_dataset(
-        options.source,
-        audio_column=options.audio_column,
-        label_column=options.label_column,
-        split_column=options.split_column,
-        label_separator=options.label_separator,
-    )
+    splits = load_audio_dataset(**{**find_data_set(options.source), **_asked_for(options)})
+    assert isinstance(splits, DatasetDict)
     named = options.eval_splits
     evaluation = [name for name in splits if name != options.train_split] if named is None else named
     watched = ("validation",) if options.validation_fraction and "validation" not in splits else ()
@@ -217,6 +223,24 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
         evaluation = evaluation or ["validation"]
     held = {"validation": validation} if validation is not None else {}
     return train, validation, {name: splits[name] if name in splits else held[name] for name in evaluation}
+
+
+#: Options of a recipe's data that are arguments of `load_audio_dataset`.
+_READING = (
+    "audio_column",
+    "label_column",
+    "split_column",
+    "label_separator",
+    "class_labels",
+    "test_fold",
+    "fold_column",
+)
+
+
+def _asked_for(options: DataOptions) -> dict[str, Any]:
+    """The reading options that differ from their defaults, so that a known data set's own stay otherwise."""
+    usual = DataOptions()
+    return {name: getattr(options, name) for name in _READING if getattr(options, name) != getattr(usual, name)}
 
 
 def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
@@ -246,9 +270,24 @@ def _build_model(recipe: Recipe, train: Dataset) -> ASTForAudioClassification:
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "multi_label_classification" if is_multi_label(train) else "single_label_classification",
+        "temperature": None,  # a base's calibration is not that of what is trained from it
+        "thresholds": None,
     }
     model = _START[recipe.model.start](recipe.model, labels)
+    freeze(model, recipe.optimization.frozen)
+    model.loss_kind = _LOSS_KINDS[recipe.loss]
     return model.factor_positions() if recipe.model.factored_positions else model
+
+
+#: a recipe's loss -> what the model is told, None for that of its problem type.
+_LOSS_KINDS = {"task": None, "binary_cross_entropy": "sigmoid_per_class"}
+
+
+def _average(recipe: Recipe) -> WeightAverage | None:
+    """What the recipe averages weights with."""
+    if recipe.averaging_epochs is not None:
+        return EpochAverage(*recipe.averaging_epochs)
+    return None if recipe.averaging_decay is None else WeightAverage(recipe.averaging_decay)
 
 
 #: start -> how a model is made from the options and the labels of the data.

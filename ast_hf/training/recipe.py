@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from dataclasses import dataclass, field
@@ -13,7 +14,13 @@ import yaml
 
 from ..configuration_ast import Geometry
 from ..errors import did_you_mean, error
+from ..patchout import Patchout
 from .augmentation import Augmentation
+from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
+from .sampling import SAMPLINGS
+
+#: Which loss a recipe may ask for.
+LOSSES = ("task", "binary_cross_entropy")
 
 
 @dataclass(kw_only=True)
@@ -21,7 +28,8 @@ class DataOptions:
     """Where the clips come from; see `ast_hf.training.load_audio_dataset`.
 
     Attributes:
-        source: folder, table or name on the Hub.
+        source: folder, table or name on the Hub; or `audioset-balanced`, `audioset-full`, `esc50`, `speech-commands`,
+            which are looked for in the folder that the environment variable AST_HF_DATA names, then on the Hub.
         train_split: split to train on.
         eval_splits: splits to report on after training; None for all the others.
         validation_fraction: share of the training split to hold out and watch while training, in [0, 1).
@@ -30,6 +38,9 @@ class DataOptions:
         label_column: column of the labels, None to find it.
         split_column: column that names each row's split.
         label_separator: separates the labels of one clip in a multi-label table.
+        class_labels: file of the classes in their order, CSV (index,mid,display_name) or text.
+        test_fold: the fold that is the test split; all others are trained on.
+        fold_column: column of the folds.
         cache: keep decoded waveforms in memory.
     """
 
@@ -42,6 +53,9 @@ class DataOptions:
     label_column: str | None = None
     split_column: str = "split"
     label_separator: str | None = None
+    class_labels: str | None = None
+    test_fold: int | None = None
+    fold_column: str = "fold"
     cache: bool = True
 
 
@@ -86,6 +100,31 @@ class FeatureOptions:
 
 
 @dataclass(kw_only=True)
+class PatchoutOptions:
+    """Patches that training steps leave out (PaSST, arXiv 2110.05069, section 3.2); see `ast_hf.patchout.Patchout`.
+
+    Attributes:
+        time: columns of the grid of patches.
+        frequency: rows of it.
+        unstructured: single patches out of those that are left.
+        ramp_epochs: over so many epochs the numbers grow from 0 to those above.
+    """
+
+    time: int = 0
+    frequency: int = 0
+    unstructured: int = 0
+    ramp_epochs: int = 0
+
+    def full(self) -> Patchout:
+        """What is left out once it has grown."""
+        return Patchout(self.time, self.frequency, self.unstructured)
+
+    def in_epoch(self, epoch: int) -> Patchout:
+        """What is left out in an epoch, counted from 0."""
+        return self.full().scaled(1.0 if epoch >= self.ramp_epochs else epoch / self.ramp_epochs)
+
+
+@dataclass(kw_only=True)
 class Recipe:
     """Everything that decides a training run.
 
@@ -95,7 +134,14 @@ class Recipe:
         features: how waveforms become features.
         model: what is trained.
         augmentation: how training clips vary.
+        patchout: which patches are left out in training.
+        optimization: what `training` cannot say about optimizer and learning rates.
+        sampling: `"shuffled"`, every clip once per epoch, or `"balanced"`, rare classes as often as common ones.
+        loss: `"task"`, cross-entropy for one label, binary cross-entropy for several; or `"binary_cross_entropy"` for
+            clips of one label too, as the original trains Speech Commands.
         averaging_decay: decay of the weight average that is evaluated and saved, None for the plain weights.
+        averaging_epochs: first and last epoch (from 1) after which the weights go into a plain mean, instead of
+            `averaging_decay`; the original's weight averaging (`traintest.py`, line 340).
         threads: CPU threads of a single operation, None for torch's choice. Small models are fastest on 1: with more,
             threads wait for each other longer than they compute.
         training: any argument of transformers' `TrainingArguments`.
@@ -106,7 +152,12 @@ class Recipe:
     features: FeatureOptions = field(default_factory=FeatureOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    patchout: PatchoutOptions = field(default_factory=PatchoutOptions)
+    optimization: Optimization = field(default_factory=Optimization)
+    sampling: str = "shuffled"
+    loss: str = "task"
     averaging_decay: float | None = None
+    averaging_epochs: list[int] | None = None
     threads: int | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -116,9 +167,8 @@ class Recipe:
         recipe = _build(cls, values, where)
         _check_training(recipe.training, where)
         _check_model(recipe.model, where)
-        if recipe.averaging_decay is not None and recipe.training.get("load_best_model_at_end"):
-            what = "does not combine with averaging_decay: the best checkpoint holds plain weights"
-            raise error("E307", where=f"{where}: training.load_best_model_at_end", what=what, fix="use one of the two")
+        _check_averaging(recipe, where)
+        _check_optimization(recipe, where)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -228,14 +278,18 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "float | None": (float, int, type(None)),
     "list[str] | None": (list, type(None)),
+    "list[int]": (list,),
+    "list[int] | None": (list, type(None)),
     "dict[str, Any]": (dict,),
 }
 
 
 def _checked(value: Any, annotation: str, where: str) -> Any:
-    kinds = _KINDS[annotation]
+    kinds, entries = _KINDS[annotation], value if isinstance(value, list) else ()
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise error("E307", where=where, what=f"{value!r} is no {annotation}", fix=f"give a {annotation}")
+    if annotation.startswith("list[int]") and any(type(entry) is not int for entry in entries):
+        raise error("E307", where=where, what=f"{value!r} is no list of whole numbers", fix="give whole numbers")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = _BOUNDS.get(where.rpartition(" ")[2], (0.0, math.inf))
         if not low <= value <= high or math.isinf(value):
@@ -257,9 +311,59 @@ _BOUNDS = {
     "label_smoothing": (0.0, 0.999),
     "validation_fraction": (0.0, 0.9),
     "averaging_decay": (1e-6, 1 - 1e-6),
+    "milestone_factor": (1e-6, 1.0),
+    "layer_decay": (1e-3, 1.0),
     "sampling_rate": (1_000, 384_000),
     "threads": (1, 1024),
 }
+
+
+def _check_averaging(recipe: Recipe, where: str) -> None:
+    decay, epochs = recipe.averaging_decay, recipe.averaging_epochs
+    if decay is not None and epochs is not None:
+        what = "is set, and so is averaging_decay"
+        raise error("E307", where=f"{where}: averaging_epochs", what=what, fix="use one of the two")
+    if epochs is not None and not (len(epochs) == 2 and 1 <= epochs[0] <= epochs[1]):
+        what = f"{epochs!r} is no first and last epoch"
+        raise error("E307", where=f"{where}: averaging_epochs", what=what, fix="give two epochs, such as [6, 25]")
+    if epochs is not None and epochs[1] > recipe.training.get("num_train_epochs", 3):
+        what = f"{epochs!r} ends after the run, which has {recipe.training.get('num_train_epochs', 3)} epochs"
+        raise error("E307", where=f"{where}: averaging_epochs", what=what, fix="end with the last epoch")
+    if (decay is not None or epochs is not None) and recipe.training.get("load_best_model_at_end"):
+        what = "does not combine with averaging_decay or averaging_epochs: the best checkpoint holds plain weights"
+        raise error("E307", where=f"{where}: training.load_best_model_at_end", what=what, fix="use one of the two")
+
+
+#: option -> what it may be.
+_CHOICES = {
+    "optimization.optimizer": OPTIMIZERS,
+    "optimization.warmup": WARMUPS,
+    "optimization.frozen": FREEZABLE,
+    "sampling": SAMPLINGS,
+    "loss": LOSSES,
+}
+
+
+def _check_optimization(recipe: Recipe, where: str) -> None:
+    for option, choices in _CHOICES.items():
+        value: Any = functools.reduce(getattr, option.split("."), recipe)
+        if value not in choices:
+            fix = did_you_mean(value, choices)
+            raise error("E307", where=f"{where}: {option}", what=f"{value!r} is no choice", fix=fix)
+    options, place = recipe.optimization, f"{where}: optimization"
+    if options.milestones and "lr_scheduler_type" in recipe.training:
+        what = "is set, and so is training.lr_scheduler_type"
+        raise error("E307", where=f"{place}.milestones", what=what, fix="use one of the two")
+    if options.milestones and recipe.training.get("max_steps", -1) > 0:
+        what = "count epochs, but training.max_steps counts steps"
+        raise error("E307", where=f"{place}.milestones", what=what, fix="give training.num_train_epochs")
+    if options.warmup == "staircase" and not options.milestones:
+        what = "'staircase' goes with milestones only"
+        raise error("E307", where=f"{place}.warmup", what=what, fix="give milestones, or warm up linearly")
+    if options.optimizer == "adam" and (options.layer_decay != 1.0 or "optim" in recipe.training):
+        what = "'adam' is the original's, with one learning rate for all layers"
+        fix = "leave layer_decay and training.optim out, or use training.optim alone"
+        raise error("E307", where=f"{place}.optimizer", what=what, fix=fix)
 
 
 def _check_model(options: ModelOptions, where: str) -> None:

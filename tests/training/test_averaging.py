@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ast_hf.training.averaging import WeightAverage
+from ast_hf.training.averaging import EpochAverage, WeightAverage
 
 
 def model(value: float) -> nn.Linear:
@@ -88,7 +88,8 @@ def test_save_and_load_go_on_as_if_nothing_happened(tmp_path: Path) -> None:
     average, layer = averaged(0.99, [6.0, 10.0])
     average.save(tmp_path)
     resumed = WeightAverage(0.99)
-    resumed.load(tmp_path, layer, steps=2)
+    resumed.load(tmp_path, layer)
+    assert resumed.steps == 2
     for one in (average, resumed):
         one.update(model(-4.0))
     results = []
@@ -97,3 +98,41 @@ def test_save_and_load_go_on_as_if_nothing_happened(tmp_path: Path) -> None:
         results.append((layer.weight.item(), layer.bias.item()))
     assert results[0] == results[1]
     assert results[0][0] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_mean_over_epochs_literal() -> None:
+    average, layer = EpochAverage(2, 4), model(0.0)
+    for epoch, value in enumerate([100.0, 1.0, 2.0, 6.0, 200.0], start=1):
+        layer.load_state_dict(model(value).state_dict())
+        average.after_step(layer)
+        average.after_epoch(layer, epoch)
+    assert average.steps == 3
+    average.copy_to(layer)
+    assert (layer.weight.item(), layer.bias.item()) == (pytest.approx(3.0), pytest.approx(-3.0))
+
+
+def test_mean_over_epochs_goes_on_after_a_stop(tmp_path: Path) -> None:
+    unbroken, broken = EpochAverage(1, 3), EpochAverage(1, 3)
+    for epoch, value in ((1, 3.0), (2, 5.0)):
+        unbroken.after_epoch(model(value), epoch)
+        broken.after_epoch(model(value), epoch)
+    broken.save(tmp_path)
+    resumed = EpochAverage(1, 3)
+    resumed.load(tmp_path, model(0.0))
+    results = []
+    for average in (unbroken, resumed):
+        average.after_epoch(model(10.0), 3)
+        layer = model(0.0)
+        average.copy_to(layer)
+        results.append(layer.weight.item())
+    assert results[0] == results[1] == pytest.approx(6.0)
+
+
+def test_before_the_first_epoch_that_counts_there_is_no_average(tmp_path: Path) -> None:
+    average, layer = EpochAverage(3, 5), model(7.0)
+    average.after_epoch(layer, 1)
+    average.save(tmp_path)
+    resumed = EpochAverage(3, 5)
+    resumed.load(tmp_path, layer)
+    resumed.copy_to(layer)
+    assert (resumed.steps, layer.weight.item()) == (0, 7.0)

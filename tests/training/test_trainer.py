@@ -311,6 +311,19 @@ RESUMED = {
     "with workers": ({}, {**BY_STEP, "dataloader_num_workers": 2}, Stop(step=4), 4),
     "with accumulated gradients": ({}, {"gradient_accumulation_steps": 2}, Stop(epoch=2), 4),
     "without averaging": ({"averaging_decay": None}, BY_STEP, Stop(step=4), 4),
+    "with the original's recipe": (
+        {
+            "averaging_decay": None,
+            "averaging_epochs": [1, 3],
+            "optimization": {"optimizer": "adam", "milestones": [1, 2], "warmup": "staircase"},
+            "sampling": "balanced",
+            "augmentation": {"mixup_probability": 0.5, "noise": 0.1, "roll_frames": 5},
+            "patchout": {"time": 2, "unstructured": 3, "ramp_epochs": 2},
+        },
+        {"save_strategy": "steps", "save_steps": 4, "warmup_steps": 2},
+        Stop(step=4),
+        4,
+    ),
     "with factored positions": (
         {"model": {**VARIED["model"], "factored_positions": True}},  # type: ignore[dict-item]
         BY_STEP,
@@ -666,7 +679,7 @@ def test_starts_from_an_image_transformer(clips: Path, tmp_path: Path) -> None:
     assert (run.trainer.model.config.patch_grid, run.trainer.model.config.hidden_dropout_prob) == ((2, 5), 0.1)
     run.trainer.train()
     finish(run)
-    assert "from `vit`" in ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "from the image transformer `vit`" in ModelCard.load(tmp_path / "out" / "README.md").text
     with pytest.raises(AstConfigError, match=r"E307.*model\.vit.*one of the two"):
         prepare(recipe(clips, {"model": {**options["model"], "base": "b", "config": {}}}), tmp_path)
 
@@ -783,3 +796,66 @@ def test_card_cannot_be_broken_by_a_name(tags: Report) -> None:
     assert "two lines" in labels
     assert not [line for line in prose.splitlines() if line.strip() == "---"]
     assert {line.count("|") - line.count(r"\|") for line in prose.splitlines() if line.startswith("|")} == {3}
+
+
+# ---------------------------------------------------------------- optimizer, learning rates, losses, patchout
+
+
+def test_optimizer_and_learning_rates_of_the_recipe(clips: Path, tmp_path: Path) -> None:
+    options = {"optimization": {"optimizer": "adam", "milestones": [1, 2], "milestone_factor": 0.1}}
+    training = {"num_train_epochs": 3, "logging_steps": 1, "logging_strategy": "steps", "warmup_steps": 0}
+    run = prepare(recipe(clips, options, **training), tmp_path)
+    run.trainer.train()
+    rates = [entry["learning_rate"] for entry in run.trainer.state.log_history if "learning_rate" in entry]
+    assert rates == pytest.approx([2e-3] * 3 + [2e-4] * 3 + [2e-5] * 3)
+    assert type(getattr(run.trainer.optimizer, "optimizer", run.trainer.optimizer)) is torch.optim.Adam
+
+
+def test_layer_decay_reaches_the_optimizer(clips: Path, tmp_path: Path) -> None:
+    run = prepare(recipe(clips, {"optimization": {"layer_decay": 0.5}}, weight_decay=0.1, warmup_steps=0), tmp_path)
+    optimizer = run.trainer.create_optimizer()
+    assert type(optimizer) is torch.optim.AdamW
+    assert {round(group["lr"], 7) for group in optimizer.param_groups} == {2e-3, 1e-3, 5e-4, 2.5e-4}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}
+
+
+def test_linear_probe_leaves_the_backbone(clips: Path, tmp_path: Path) -> None:
+    options = {"optimization": {"frozen": "backbone"}, "model": {"factored_positions": True}}
+    run = prepare(recipe(clips, options), tmp_path)
+    before = digest(run.trainer.model.state_dict())
+    run.trainer.train()
+    after = digest(run.trainer.model.state_dict())
+    assert {name.split(".")[0] for name in before if before[name] != after[name]} == {"classifier"}
+
+
+def test_binary_cross_entropy_for_single_labels(clips: Path, tmp_path: Path) -> None:
+    run = prepare(recipe(clips, {"loss": "binary_cross_entropy"}), tmp_path)
+    model, item = run.trainer.model.eval(), run.train[0]
+    logits = model(item["input_values"][None]).logits[0]
+    target = torch.nn.functional.one_hot(item["labels"], 2).float()
+    expected = (torch.log1p(logits.exp()) - logits * target).mean()
+    loss = model(item["input_values"][None], labels=item["labels"][None]).loss
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    assert model.config.problem_type == "single_label_classification"
+
+
+def test_patchout_grows_and_is_for_training_only(clips: Path, tmp_path: Path) -> None:
+    options = {"patchout": {"time": 4, "ramp_epochs": 2}}
+    run = prepare(recipe(clips, options, num_train_epochs=3), tmp_path)
+    tokens: list[int] = []
+    layer = run.trainer.model.base_model.encoder.layer[0]
+    layer.register_forward_pre_hook(lambda _, arguments: tokens.append(arguments[0].shape[1]))
+    run.trainer.train()
+    assert tokens == [23] * 3 + [23 - 3 * 2] * 3 + [23 - 3 * 4] * 3
+    tokens.clear()
+    finish(run)
+    assert set(tokens) == {23}
+
+
+def test_average_over_epochs_is_the_mean_of_their_ends(clips: Path, tmp_path: Path) -> None:
+    plan = recipe(clips, {"averaging_epochs": [2, 3]}, num_train_epochs=3, save_total_limit=None)
+    run = prepare(plan, tmp_path)
+    run.trainer.train()
+    ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (6, 9)]
+    for name, tensor in run.trainer.model.state_dict().items():
+        assert torch.allclose(tensor, (ends[0][name] + ends[1][name]) / 2, atol=1e-7), name

@@ -1,0 +1,372 @@
+"""Two processes that really are two: the same clips, losses, weights and files as one, and an end for all when one
+breaks. torchrun runs this file; `TASKS` is what it can do there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from conftest import ROOT, TINY
+from safetensors.torch import load_file
+from test_trainer import VARIED, Stop, checkpoint_digest, digest, poison, recipe, sound
+from transformers import TrainingArguments
+
+from ast_hf import AstConfigError
+from ast_hf.modeling_ast import ASTPreTrainedModel
+from ast_hf.training import finish, prepare
+from ast_hf.training.inputs import EpochSampler
+from ast_hf.training.sealing import checkpoints, flaw, read_manifest
+
+#: clips of each class; 9 test clips do not divide by 2
+SIZES = {"train": (12, 12), "test": (5, 4)}
+#: no dropout, so that one process with whole batches computes what two with half batches do
+EXACT = {**VARIED, "model": {"config": TINY}}
+EPOCHS = 2
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label folders of noise and tones. Read only."""
+    root = tmp_path_factory.mktemp("sounds")
+    for split, counts in SIZES.items():
+        for kind, count in zip(("noise", "tone"), counts, strict=True):
+            (root / split / kind).mkdir(parents=True)
+            for number in range(count):
+                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number + 50 * len(split)), 16_000)
+    return root
+
+
+def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> Any:
+    """Three steps of 8 clips an epoch."""
+    fixed = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
+    steps = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "logging_steps": 1}
+    sizes = {"per_device_train_batch_size": batch, "per_device_eval_batch_size": 2, "num_train_epochs": EPOCHS}
+    return recipe(source, {**options, **fixed}, **{**steps, "logging_strategy": "steps", **sizes, **training})
+
+
+def torchrun(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Two processes on this machine."""
+    here = Path(__file__).resolve().parent
+    paths = os.pathsep.join(map(str, (here, here.parent, ROOT)))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+# ---------------------------------------------------------------- what runs in each of the two
+
+
+def watch_rows(trainer: Any) -> list[list[int]]:
+    """Step and rows of every training batch of this process."""
+    seen, compute = [], trainer.compute_loss
+
+    def watched(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if model.training:
+            seen.append([trainer.state.global_step, *inputs["row"].tolist()])
+        return compute(model, inputs, *args, **kwargs)
+
+    trainer.compute_loss = watched
+    return seen
+
+
+def watch_evaluation(trainer: Any) -> list[int]:
+    """How many clips each evaluation counts."""
+    seen, compute = [], trainer.compute_metrics
+
+    def watched(prediction: Any) -> dict[str, float]:
+        seen.append(len(prediction.label_ids))
+        return compute(prediction)
+
+    trainer.compute_metrics = watched
+    return seen
+
+
+def watch_writes(root: Path) -> list[str]:
+    """Names of the files under a folder that Python code of this process opens for writing."""
+    seen: list[str] = []
+
+    def audit(event: str, arguments: tuple) -> None:
+        if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            path = str(arguments[0])
+            if path.startswith(str(root)):
+                seen.append(Path(path).relative_to(root).as_posix())
+
+    sys.addaudithook(audit)
+    return seen
+
+
+def ragged(length: int, rank: int) -> list[list[int]]:
+    """The keys of two epochs that this process gets of a number of clips that does not divide."""
+    loader = torch.utils.data.DataLoader(list(range(EPOCHS * length)), batch_size=4, sampler=EpochSampler(length, 7))
+    loader = Accelerator(cpu=True).prepare(loader)
+    epochs = []
+    for epoch in range(EPOCHS):
+        loader.set_epoch(epoch)
+        epochs.append([int(key) for batch in loader for key in batch])
+    return epochs
+
+
+def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
+    writes = watch_writes(root)
+    run = prepare(plan(source, EXACT, 4), root / "exact")
+    told["rows"], told["evaluated"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
+    run.trainer.train()
+    report = finish(run)
+    arguments = run.trainer.args
+    told.update(
+        world=arguments.world_size,
+        rank=arguments.process_index,
+        device=str(arguments.device),
+        mode=str(arguments.parallel_mode),
+    )
+    told.update(results=report.results, averaged=digest(run.trainer.model.state_dict()), writes=list(writes))
+    told["ragged"] = ragged(26, arguments.process_index)
+
+    varied = plan(source, VARIED, 4)
+    prepare(varied, root / "unbroken").trainer.train()
+    broken = prepare(varied, root / "broken").trainer
+    broken.add_callback(Stop(step=4))
+    broken.train()
+    resumed = prepare(varied, root / "broken").trainer
+    told["resumed rows"] = watch_rows(resumed)
+    resumed.train(resume_from_checkpoint="auto")
+
+
+def break_one(source: Path, root: Path, told: dict[str, Any]) -> None:
+    run = prepare(plan(source, EXACT, 4), root / "poisoned")
+    if run.trainer.args.process_index == 1:
+        poison(run.trainer.model, 3, float("nan"))
+    run.trainer.train()
+
+
+def nothing_to_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
+    prepare(plan(source, EXACT, 4), root / "empty").trainer.train(resume_from_checkpoint=True)
+
+
+TASKS = {"train": train_and_resume, "break": break_one, "nothing": nothing_to_resume}
+
+
+def main(task: str, source: str, root: str) -> None:
+    told: dict[str, Any] = {}
+    TASKS[task](Path(source), Path(root), told)
+    Path(root, f"told-{os.environ['RANK']}.json").write_text(json.dumps(told))
+
+
+# ---------------------------------------------------------------- two against one
+
+
+@pytest.fixture(scope="session")
+def two(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """The folder of a session of two processes, and what each told."""
+    root = tmp_path_factory.mktemp("two")
+    result = torchrun(__file__, "train", str(sounds), str(root))
+    assert result.returncode == 0, result.stderr[-4000:]
+    return root, [json.loads((root / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="session")
+def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The same run in one process, with the same 8 clips in each step."""
+    root = tmp_path_factory.mktemp("one")
+    run = prepare(plan(sounds, EXACT, 8), root)
+    rows = watch_rows(run.trainer)
+    run.trainer.train()
+    return root, {"rows": rows, "results": finish(run).results}
+
+
+def test_there_are_two(two) -> None:
+    root, told = two
+    assert [(part["world"], part["rank"], part["device"][:3]) for part in told] == [(2, 0, "cpu"), (2, 1, "cpu")]
+    assert {part["mode"] for part in told} == {"ParallelMode.DISTRIBUTED"}
+    for folder in checkpoints(root / "exact"):
+        assert read_manifest(folder).processes == 2
+        assert {"rng_state_0.pth", "rng_state_1.pth"} <= read_manifest(folder).files.keys()
+        assert flaw(folder) is None
+
+
+def test_every_clip_once_an_epoch_on_one_of_the_two(two) -> None:
+    _, told = two
+    for epoch in range(EPOCHS):
+        seen = [row for part in told for step, *rows in part["rows"] if step // 3 == epoch for row in rows]
+        assert sorted(seen) == list(range(24))
+    orders = [[row for step, *rows in told[0]["rows"] if step // 3 == epoch for row in rows] for epoch in range(EPOCHS)]
+    assert orders[0] != orders[1]
+
+
+def test_a_step_has_the_clips_that_one_process_would_take(two, one) -> None:
+    _, (first, second) = two
+    together = [
+        [step, *rows, *others] for (step, *rows), (_, *others) in zip(first["rows"], second["rows"], strict=True)
+    ]
+    assert together == one[1]["rows"]
+
+
+def test_clips_that_do_not_divide(two) -> None:
+    """26 clips in two times 4: all are seen, and the last step is filled up with the epoch's first ones."""
+    for epoch in range(EPOCHS):
+        counts = Counter(key for part in two[1] for key in part["ragged"][epoch])
+        order = EpochSampler(26, 7)
+        order.set_epoch(epoch)
+        keys = list(order)
+        assert counts == Counter(keys) + Counter(keys[:6])
+
+
+def history(root: Path) -> list[float]:
+    state = json.loads((root / "checkpoint-6" / "trainer_state.json").read_text())
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+def test_losses_and_weights_are_those_of_one_process(two, one) -> None:
+    """Sums of 4 and 4 clips instead of 8, in float32."""
+    assert history(two[0] / "exact") == pytest.approx(history(one[0]), rel=1e-4)
+    for name in ("model.safetensors", "average.safetensors"):
+        mine, theirs = (load_file(root / "checkpoint-6" / name) for root in (two[0] / "exact", one[0]))
+        assert mine.keys() == theirs.keys()
+        assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) < 2e-4
+
+
+def test_metrics_are_those_of_one_process(two, one) -> None:
+    for told in two[1]:
+        assert told["evaluated"] == [9]  # clips; with 2 processes of 2 the last batch is filled up
+        assert told["results"]["test"]["accuracy"] == one[1]["results"]["test"]["accuracy"]
+        assert told["results"]["test"]["loss"] == pytest.approx(one[1]["results"]["test"]["loss"], rel=1e-4)
+    assert two[1][0]["results"] == two[1][1]["results"]
+
+
+def test_both_end_with_the_same_average(two) -> None:
+    root, told = two
+    assert told[0]["averaged"] == told[1]["averaged"]
+    saved = digest(load_file(root / "exact" / "model.safetensors"))
+    assert saved == digest(load_file(root / "exact" / "checkpoint-6" / "average.safetensors"))
+    assert saved != digest(load_file(root / "exact" / "checkpoint-6" / "model.safetensors"))
+
+
+def test_files_are_written_once_by_the_first(two) -> None:
+    root, (first, second) = two
+    finished = {"results.json", "recipe.yaml", "README.md", "curves.png", "training_args.json", "config.json"}
+    places = [Path(name) for name in first["writes"]]
+    written = Counter(path.name for path in places if str(path.parent) == "exact" and path.name in finished)
+    assert written == dict.fromkeys(finished, 1)
+    assert [name for name in second["writes"] if "rng_state_1" not in name] == []
+    assert json.loads((root / "exact" / "results.json").read_text())["baseline"]["test"] > 0.5
+
+
+def test_resumed_run_of_two_equals_an_unbroken_one(two) -> None:
+    root, told = two
+    assert [step for step, *_ in told[0]["resumed rows"]] == [4, 5]
+    last = [checkpoint_digest(root / name / "checkpoint-6") for name in ("unbroken", "broken")]
+    assert last[0] == last[1]
+    for rank in (0, 1):
+        files = [root / name / "checkpoint-6" / f"rng_state_{rank}.pth" for name in ("unbroken", "broken")]
+        states = [torch.load(file, weights_only=False)["cpu"] for file in files]
+        assert torch.equal(*states)
+
+
+# ---------------------------------------------------------------- the script, and what ends it
+
+
+def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    training = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "disable_tqdm": True, "learning_rate": 2e-3}
+    file.write_text(yaml.safe_dump({"model": {"config": TINY}, "training": training, "threads": 1}))
+    arguments = ["--recipe", str(file), "--data", str(sounds), "--output_dir", str(tmp_path / "out")]
+    script = "examples/finetune.py"
+    result = torchrun(script, *arguments, "--resume", "auto", "--set", "training.use_cpu=true")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.stdout.count("24 training clips") == 1
+    assert len(re.findall(r"^test: accuracy \d\.\d+ \(logistic regression: ", result.stdout, re.MULTILINE)) == 1
+    assert result.stderr.count("[AST-W402]") == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"model.safetensors", "README.md", "results.json"}
+    manifest = read_manifest(tmp_path / "out" / "checkpoint-3")
+    assert (manifest.step, manifest.processes) == (3, 2)
+
+
+def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    result = torchrun(__file__, "break", str(sounds), str(tmp_path), timeout=120)
+    assert result.returncode != 0
+    sampler = EpochSampler(24, TrainingArguments(str(tmp_path)).seed)
+    rows = [key % 24 for key in sampler][20:24]  # of the third step, the half of the second process
+    assert re.search(rf"AST-E501\] step 3: loss is nan on the clips {re.escape(str(rows))}", result.stderr)
+    assert [folder.name for folder in checkpoints(tmp_path / "poisoned")] == ["checkpoint-2"]
+    assert flaw(tmp_path / "poisoned" / "checkpoint-2") is None
+    assert time.monotonic() - start < 100
+    assert not list(tmp_path.glob("told-*"))
+
+
+@pytest.mark.slow
+def test_nothing_to_resume_is_said_by_both(sounds: Path, tmp_path: Path) -> None:
+    result = torchrun(__file__, "nothing", str(sounds), str(tmp_path), timeout=120)
+    assert result.returncode != 0
+    assert "AST-E306" in result.stderr
+    assert np.all([not path.is_dir() for path in tmp_path.glob("empty/*")])
+
+
+# ---------------------------------------------------------------- what accelerate is given
+
+CONFIGS = {"multi_gpu": "MULTI_GPU", "fsdp2": "FSDP", "deepspeed_zero2": "DEEPSPEED"}
+
+
+@pytest.mark.parametrize(("name", "kind"), CONFIGS.items())
+def test_accelerate_reads_the_config(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    monkeypatch.chdir(ROOT)
+    file = f"examples/distributed/{name}.yaml"
+    config = load_config_from_file(file)
+    assert (config.distributed_type, config.num_processes, config.num_machines) == (kind, 4, 1)
+    options = vars(launch_command_parser().parse_args(["--config_file", file, "examples/finetune.py"]))
+    assert config.fsdp_config.keys() | config.deepspeed_config.keys() <= options.keys()
+    if kind == "DEEPSPEED":
+        settings = json.loads(Path(config.deepspeed_config["deepspeed_config_file"]).read_text())
+        assert settings["zero_optimization"]["stage"] == 2
+    if kind == "FSDP":
+        assert config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"] in ASTPreTrainedModel._no_split_modules
+
+
+def test_every_config_is_tested() -> None:
+    assert {path.stem for path in (ROOT / "examples" / "distributed").glob("*.yaml")} == CONFIGS.keys()
+
+
+def test_slurm_script_is_a_script() -> None:
+    script = ROOT / "examples" / "distributed" / "slurm.sh"
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    assert os.access(script, os.X_OK)
+
+
+@pytest.mark.parametrize("options", [{"averaging_decay": 0.9}, {"model": {"factored_positions": True}}], ids=str)
+def test_what_needs_whole_weights_is_refused_when_they_are_spread(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP
+    monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
+    with pytest.raises(AstConfigError, match=r"E307.*(averaging_decay|factored_positions).*FSDP"):
+        prepare(plan(sounds, options, 4), tmp_path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

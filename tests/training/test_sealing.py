@@ -1,0 +1,598 @@
+"""Checkpoints that are whole or not there: killed at every write of a save, damaged, out of disk, and resumed to the
+bit each time.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import soundfile
+import torch
+from conftest import run_fresh
+from test_trainer import VARIED, checkpoint_digest, recipe, sound
+from transformers import TrainerCallback
+
+from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
+from ast_hf.training import finetune, prepare
+from ast_hf.training.sealing import MANIFEST, checkpoints, flaw, newest_sealed, resume_folder, rotate, seal
+
+#: six steps, saved at 2, 4 and 6
+PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_strategy": "no"}
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label folders of noise and tones. Read only."""
+    root = tmp_path_factory.mktemp("few")
+    for kind in ("noise", "tone"):
+        (root / kind).mkdir()
+        for number in range(12):
+            soundfile.write(root / kind / f"{number}.wav", sound(kind, number), 16_000)
+    return root
+
+
+def plan(source: Path, **training: Any) -> Any:
+    return recipe(source, {**VARIED, "features": {"mean": -5.0, "std": 4.0}}, **{**PLAN, **training})
+
+
+@pytest.fixture(scope="session")
+def unbroken(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run with all its checkpoints. Read only."""
+    root = tmp_path_factory.mktemp("unbroken")
+    prepare(plan(few, save_total_limit=None), root).trainer.train()
+    return root
+
+
+def names(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir())
+
+
+# ---------------------------------------------------------------- kill -9 at every write of a save
+
+
+class Watch:
+    """Counts what a save does to its folder, names it, and kills the process at one of these points."""
+
+    EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+
+    def __init__(self, trainer: Any, step: int, at: int | None) -> None:
+        self.trainer, self.step, self.at, self.seen = trainer, step, at, []
+        sys.addaudithook(self.audit)
+        os.fsync = self.around("fsync", os.fsync, lambda handle: Path(f"/proc/self/fd/{handle}").readlink())
+        torch.save = self.around("torch.save", torch.save, lambda content, path: path, halves=True)
+        write = safetensors.torch.serialize_file
+        safetensors.torch.serialize_file = self.around("weights", write, lambda tensors, path: path, halves=True)
+
+    def audit(self, event: str, arguments: tuple) -> None:
+        writes = event != "open" or (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_CREAT))
+        if event in self.EVENTS and writes and isinstance(arguments[0], (str, Path)):
+            self.tick(event, arguments[0])
+
+    def tick(self, what: str, path: Any) -> None:
+        if self.trainer.state.global_step == self.step and str(path).startswith(self.trainer.args.output_dir):
+            self.seen.append(f"{what} {Path(path).relative_to(self.trainer.args.output_dir)}")
+            if len(self.seen) == self.at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, what: str, real: Callable, place: Callable, *, halves: bool = False) -> Callable:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            path = place(*args[:2])
+            self.tick(f"before {what}", path)
+            result = real(*args, **kwargs)
+            if halves:
+                whole = Path(path).read_bytes()
+                os.truncate(path, len(whole) // 2)
+                self.tick(f"half {what}", path)
+                os.truncate(path, 0)
+                with Path(path).open("rb+") as file:
+                    file.write(whole)
+            return result
+
+        return call
+
+
+class Begin(TrainerCallback):
+    """The step that a run goes on from."""
+
+    step = -1
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.step = state.global_step
+
+
+def forked(task: Callable[[], None]) -> int:
+    """Run a task in a copy of this process; the signal that ended it, or minus its exit code."""
+    if child := os.fork():
+        return (lambda status: os.WTERMSIG(status) or -os.WEXITSTATUS(status))(os.waitpid(child, 0)[1])
+    code = 1
+    try:
+        task()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def watched(trainer: Any, folder: Path, at: int | None, report: Path) -> None:
+    trainer.args.output_dir = str(folder)
+    watch = Watch(trainer, 4, at)
+    trainer.train()
+    report.write_text(json.dumps(watch.seen))
+
+
+def resumed(trainer: Any, folder: Path, report: Path) -> None:
+    trainer.args.output_dir = str(folder)
+    begin = Begin()
+    trainer.add_callback(begin)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer.train(resume_from_checkpoint="auto")
+    said = [str(entry.message) for entry in told if "[AST-" in str(entry.message)]
+    state = checkpoint_digest(folder / "checkpoint-6")
+    report.write_text(json.dumps({"from": begin.step, "said": said, "digest": state, "left": names(folder)}))
+
+
+def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
+    """From step 3 on no file may become larger than `size` bytes: what a full disk is for those who write."""
+
+    class Limit(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs) -> None:
+            if state.global_step == 3:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    trainer.args.output_dir = str(folder)
+    trainer.add_callback(Limit())
+    try:
+        trainer.train()
+    except AstHfError as problem:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        report.write_text(str(problem))
+
+
+def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
+    """One process imports and prepares; its copies are killed, one at each point of the second save, and resumed."""
+    folder = Path(root)
+    trainer = prepare(plan(Path(source), save_total_limit=1), folder / "unused").trainer
+    for clip in range(len(trainer.train_dataset)):
+        trainer.train_dataset.waveform(clip)  # into its cache
+    gc.freeze()
+    told = folder / "told.json"
+    assert forked(lambda: watched(trainer, folder / "whole", None, told)) == 0
+    points = json.loads(told.read_text())
+    outcome = {"whole": checkpoint_digest(folder / "whole" / "checkpoint-6"), "all": points, "points": []}
+    for number, name in enumerate(points, start=1):
+        if some is not None and name not in some:
+            continue
+        run = folder / f"killed-{number}"
+        ended = forked(lambda run=run, number=number: watched(trainer, run, number, folder / "unused.json"))
+        left = {path.name: flaw(path) for path in checkpoints(run)}
+        again = forked(lambda run=run: resumed(trainer, run, told))
+        outcome["points"].append([name, ended, left, again, json.loads(told.read_text())])
+    for size in (50_000, 150_000):
+        run = folder / f"limited-{size}"
+        ended = forked(lambda run=run, size=size: limited(trainer, run, size, told))
+        outcome[f"limited to {size}"] = [ended, told.read_text(), names(run), newest_sealed(run)[0].name]
+    (folder / "outcome.json").write_text(json.dumps(outcome))
+
+
+def kill(few: Path, root: Path, some: list[str] | None) -> dict[str, Any]:
+    """What became of the runs of `kill_everywhere`, in a fresh process."""
+    here = Path(__file__).resolve().parent
+    code = f"import test_sealing; test_sealing.kill_everywhere({str(few)!r}, {str(root)!r}, {some!r})"
+    paths = os.pathsep.join([str(here), str(here.parent), str(here.parent.parent)])
+    run_fresh(code, env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, timeout=900)
+    return json.loads((root / "outcome.json").read_text())
+
+
+#: point of the save of step 4 -> the step that a run killed there goes on from.
+POINTS = {
+    "os.mkdir .partial/checkpoint-4": 2,
+    "half weights .partial/checkpoint-4/model.safetensors": 2,
+    "open .partial/checkpoint-4/training_args.json": 2,
+    "half torch.save .partial/checkpoint-4/optimizer.pt": 2,
+    "before torch.save .partial/checkpoint-4/scheduler.pt": 2,
+    "half torch.save .partial/checkpoint-4/rng_state.pth": 2,
+    "open .partial/checkpoint-4/trainer_state.json": 2,
+    "half weights .partial/checkpoint-4/average.safetensors": 2,
+    "before fsync .partial/checkpoint-4/optimizer.pt": 2,
+    "open .partial/checkpoint-4/manifest.json": 2,
+    "os.rename .partial/checkpoint-4": 4,  # sealed, and given its place by the resume
+    "before fsync .": 4,
+    "os.rename checkpoint-2": 4,
+    "os.rmdir .partial": 4,
+}
+
+
+@pytest.fixture(scope="session")
+def killed(few: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A sweep over POINTS."""
+    return kill(few, tmp_path_factory.mktemp("killed"), list(POINTS))
+
+
+def check_killed(outcome: dict[str, Any]) -> None:
+    for point, ended, left, again, after in outcome["points"]:
+        assert ended == signal.SIGKILL, point
+        assert left, point
+        assert set(left.values()) == {None}, (point, left)  # what has its place is whole, at any moment
+        assert (again, after["from"] in (2, 4), after["said"]) == (0, True, []), point
+        assert after["digest"] == outcome["whole"], point
+        assert after["left"] == ["checkpoint-6"], point
+
+
+def test_a_save_killed_at_any_point_is_resumed_to_the_bit(killed: dict[str, Any]) -> None:
+    check_killed(killed)
+    assert {point: after["from"] for point, *_, after in killed["points"]} == POINTS
+
+
+@pytest.mark.slow
+def test_a_save_killed_at_every_point_is_resumed_to_the_bit(few: Path, tmp_path: Path) -> None:
+    outcome = kill(few, tmp_path, None)
+    assert [point for point, *_ in outcome["points"]] == outcome["all"]
+    assert len(outcome["all"]) > 40
+    check_killed(outcome)
+
+
+@pytest.mark.parametrize("size", [50_000, 150_000], ids=["weights", "optimizer"])
+def test_files_that_may_not_grow_leave_the_older_checkpoint(killed: dict[str, Any], size: int) -> None:
+    ended, said, left, newest = killed[f"limited to {size}"]
+    assert (ended, left, newest) == (0, ["checkpoint-2"], "checkpoint-2")
+    assert re.search(r"AST-E401.*checkpoint-4.*cannot be written.*MB are free\); checkpoint-2 is whole and stays", said)
+
+
+# ---------------------------------------------------------------- damage
+
+
+def shorten(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path: Path, place: int | None = None) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if place is None else place] ^= 1
+    path.write_bytes(content)
+
+
+def two(unbroken: Path, root: Path) -> Path:
+    """The first two checkpoints of a run, to be damaged."""
+    for name in ("checkpoint-2", "checkpoint-4"):
+        shutil.copytree(unbroken / name, root / name)
+    return root
+
+
+SEALED = [
+    "average.safetensors",
+    "config.json",
+    "model.safetensors",
+    "optimizer.pt",
+    "preprocessor_config.json",
+    "rng_state.pth",
+    "scheduler.pt",
+    "trainer_state.json",
+    "training_args.json",
+]
+#: what was done to a file -> (how, what the reason has to say beside the file's name)
+DAMAGES = {
+    "cut": (shorten, "bytes, not"),
+    "flipped": (flip, "sha256 differs"),
+    "missing": (Path.unlink, "is missing"),
+    "grown": (lambda path: path.write_bytes(path.read_bytes() + b"0"), "bytes, not"),
+}
+
+
+def test_manifest_names_every_file(unbroken: Path) -> None:
+    values = json.loads((unbroken / "checkpoint-4" / MANIFEST).read_text())
+    assert [entry["name"] for entry in values["files"]] == SEALED
+    assert names(unbroken / "checkpoint-4") == sorted([*SEALED, MANIFEST])
+    assert (values["format"], values["step"], values["processes"]) == (1, 4, 1)
+    assert values["versions"]["torch"] == torch.__version__
+    (entry,) = [entry for entry in values["files"] if entry["name"] == "optimizer.pt"]
+    content = (unbroken / "checkpoint-4" / "optimizer.pt").read_bytes()
+    assert (entry["size"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
+def test_any_damaged_file_is_noticed(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+    for name in SEALED:
+        root = two(unbroken, tmp_path / name)
+        damage(root / "checkpoint-4" / name)
+        chosen, ((path, reason),) = newest_sealed(root)
+        assert (chosen, path) == (root / "checkpoint-2", root / "checkpoint-4")
+        assert reason.startswith(name)
+        assert said in reason
+
+
+def test_any_flipped_bit_is_noticed(unbroken: Path, tmp_path: Path) -> None:
+    folder, draw = two(unbroken, tmp_path) / "checkpoint-4", random.Random(0)
+    for _ in range(100):
+        path = folder / draw.choice(SEALED)
+        place = draw.randrange(path.stat().st_size)
+        flip(path, place)
+        assert flaw(folder) == f"{path.name} is not as it was written (sha256 differs)"
+        flip(path, place)
+    assert flaw(folder) is None
+
+
+#: what was done to the newest checkpoint -> (how, what the reason has to say)
+BROKEN = {
+    "manifest missing": (lambda folder: (folder / MANIFEST).unlink(), r"manifest\.json is missing"),
+    "manifest cut": (lambda folder: shorten(folder / MANIFEST), r"manifest\.json is broken"),
+    "manifest empty": (lambda folder: (folder / MANIFEST).write_text(""), r"manifest\.json is broken"),
+    "manifest of something else": (lambda folder: (folder / MANIFEST).write_text("[1]"), r"manifest\.json is broken"),
+    "of another step": (lambda folder: folder.rename(folder.with_name("checkpoint-9")), "is that of step 4"),
+    "empty": (lambda folder: [path.unlink() for path in folder.iterdir()], r"manifest\.json is missing"),
+    "a file": (lambda folder: [shutil.rmtree(folder), folder.write_text("")], "is not a folder"),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), BROKEN.values(), ids=BROKEN)
+def test_what_does_not_count(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+    root = two(unbroken, tmp_path)
+    damage(root / "checkpoint-4")
+    chosen, ((_, reason),) = newest_sealed(root)
+    assert chosen == root / "checkpoint-2"
+    assert re.search(said, reason)
+
+
+def test_newest_is_the_highest_step_not_the_latest_written(unbroken: Path, tmp_path: Path) -> None:
+    for step in (4, 6, 2):
+        shutil.copytree(unbroken / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
+    (tmp_path / "checkpoint-x").mkdir()
+    (tmp_path / "checkpoint-7.partial").mkdir()
+    assert newest_sealed(tmp_path) == (tmp_path / "checkpoint-6", [])
+    assert newest_sealed(tmp_path / "nothing") == (None, [])
+
+
+# ---------------------------------------------------------------- resuming from what is left
+
+
+def test_auto_says_what_it_skips_and_ends_at_the_same_weights(few: Path, unbroken: Path, tmp_path: Path) -> None:
+    root = two(unbroken, tmp_path)
+    shutil.copytree(unbroken / "checkpoint-6", root / "checkpoint-6")
+    flip(root / "checkpoint-4" / "optimizer.pt")
+    (root / "checkpoint-6" / "scheduler.pt").unlink()
+    trainer, begin = prepare(plan(few, save_total_limit=2), root).trainer, Begin()
+    trainer.add_callback(begin)
+    with pytest.warns(AstHfWarning, match="W401") as told:
+        trainer.train(resume_from_checkpoint="auto")
+    said = [str(entry.message) for entry in told if "AST-W" in str(entry.message)]
+    assert [re.sub(r"'.*/", "'", line) for line in said] == [
+        "[AST-W401] 'checkpoint-6': skipped, scheduler.pt is missing; the run goes on from checkpoint-2.",
+        "[AST-W401] 'checkpoint-4': skipped, optimizer.pt is not as it was written (sha256 differs); the run goes on "
+        "from checkpoint-2.",
+    ]
+    assert begin.step == 2
+    assert names(root) == ["checkpoint-4", "checkpoint-6"]
+    assert checkpoint_digest(root / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
+    assert [flaw(path) for path in checkpoints(root)] == [None, None]
+
+
+@pytest.mark.parametrize("wanted", [True, "auto"])
+def test_nothing_whole_to_resume(few: Path, unbroken: Path, tmp_path: Path, wanted: bool | str) -> None:
+    """True insists; auto starts afresh and says so."""
+    root = two(unbroken, tmp_path)
+    shorten(root / "checkpoint-4" / "model.safetensors")
+    (root / "checkpoint-2" / MANIFEST).unlink()
+    trainer, begin = prepare(plan(few, max_steps=1), root).trainer, Begin()
+    trainer.add_callback(begin)
+    if wanted is True:
+        said = r"E306.*holds no checkpoint that verifies \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
+        with pytest.raises(AstConfigError, match=said):
+            trainer.train(resume_from_checkpoint=True)
+    else:
+        with pytest.warns(AstHfWarning, match=r"W402.*starts afresh") as told:
+            trainer.train(resume_from_checkpoint="auto")
+        assert sum("W401" in str(entry.message) for entry in told) == 2
+        assert begin.step == 0
+
+
+def test_auto_with_nothing_there_starts(few: Path, tmp_path: Path) -> None:
+    with pytest.warns(AstHfWarning, match=r"W402.*starts afresh"):
+        report = finetune(plan(few, max_steps=1), tmp_path / "new", resume_from_checkpoint="auto")
+    assert report.folder == tmp_path / "new"
+    with pytest.raises(AstConfigError, match=r"E306.*holds no checkpoint-N"):
+        finetune(plan(few, max_steps=1), tmp_path / "other", resume_from_checkpoint=True)
+
+
+def test_named_checkpoint_has_to_verify(few: Path, unbroken: Path, tmp_path: Path) -> None:
+    folder = two(unbroken, tmp_path) / "checkpoint-4"
+    flip(folder / "scheduler.pt")
+    with pytest.raises(AstConfigError, match=r"E306.*checkpoint-4.*scheduler\.pt is not as it was written"):
+        prepare(plan(few), tmp_path / "out").trainer.train(resume_from_checkpoint=str(folder))
+    with pytest.raises(AstConfigError, match=r"E306.*checkpoint-5.*does not exist"):
+        finetune(plan(few), tmp_path / "out", resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    assert not list(tmp_path.glob("out/checkpoint-*"))
+
+
+def test_named_checkpoint_of_plain_transformers_is_taken_with_a_warning(
+    few: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    folder = two(unbroken, tmp_path) / "checkpoint-4"
+    (folder / MANIFEST).unlink()
+    trainer = prepare(plan(few), tmp_path / "out").trainer
+    with pytest.warns(AstHfWarning, match=r"W403.*checkpoint-4.*no manifest\.json"):
+        trainer.train(resume_from_checkpoint=str(folder))
+    assert checkpoint_digest(tmp_path / "out" / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
+    (folder / "trainer_state.json").unlink()
+    with pytest.raises(AstConfigError, match=r"E306.*checkpoint-4.*trainer_state\.json is missing"):
+        trainer.train(resume_from_checkpoint=str(folder))
+
+
+def test_other_number_of_processes_is_said(unbroken: Path, tmp_path: Path) -> None:
+    root = two(unbroken, tmp_path)
+    with pytest.warns(AstHfWarning, match=r"W404.*checkpoint-4.*1 processes, and 2 go on"):
+        assert resume_folder("auto", root, processes=2) == str(root / "checkpoint-4")
+
+
+def test_a_checkpoint_written_again_replaces_the_one_that_was_there(few: Path, unbroken: Path, tmp_path: Path) -> None:
+    root = two(unbroken, tmp_path)
+    (root / "checkpoint-4" / "note.txt").write_text("of the earlier run")
+    prepare(plan(few, save_total_limit=None), root).trainer.train(resume_from_checkpoint=str(root / "checkpoint-2"))
+    assert names(root) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    assert names(root / "checkpoint-4") == sorted([*SEALED, MANIFEST])
+
+
+def test_leftovers_of_a_killed_save_are_removed(few: Path, unbroken: Path, tmp_path: Path) -> None:
+    for name in ("resumed", "fresh"):
+        two(unbroken, tmp_path / name)
+        shutil.copytree(unbroken / "checkpoint-6", tmp_path / name / ".partial" / "checkpoint-6")
+        shorten(tmp_path / name / ".partial" / "checkpoint-6" / "optimizer.pt")
+    assert resume_folder("auto", tmp_path / "resumed") == str(tmp_path / "resumed" / "checkpoint-4")
+    prepare(plan(few, max_steps=2), tmp_path / "fresh").trainer.train()
+    assert not list(tmp_path.glob("*/.partial"))
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+def full(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def torch_full(*args: Any, **kwargs: Any) -> None:
+    raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+
+def rust_full(*args: Any, **kwargs: Any) -> None:
+    raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+#: which write finds the disk full -> what is replaced
+FULL = {
+    "weights": ("safetensors.torch.serialize_file", rust_full),
+    "optimizer": ("torch.save", torch_full),
+    "arguments": ("pathlib.Path.write_text", full),
+    "sync": ("os.fsync", full),
+    "rename": ("pathlib.Path.replace", full),
+}
+
+
+class Fill(TrainerCallback):
+    """The disk becomes full after step 3."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, what: str, by: Callable) -> None:
+        self.change = lambda: patch.setattr(what, by)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 3:
+            self.change()
+
+
+@pytest.mark.parametrize(("what", "by"), FULL.values(), ids=FULL)
+@pytest.mark.parametrize("limit", [1, 2])
+def test_full_disk_leaves_the_older_checkpoint(few: Path, tmp_path: Path, what: str, by: Callable, limit: int) -> None:
+    trainer = prepare(plan(few, save_total_limit=limit), tmp_path).trainer
+    with pytest.MonkeyPatch.context() as patch:
+        trainer.add_callback(Fill(patch, what, by))
+        with pytest.raises(
+            AstRunError, match=r"E401.*checkpoint-4.*cannot be written.*checkpoint-2 is whole and stays"
+        ):
+            trainer.train()
+    assert names(tmp_path) == ["checkpoint-2"]
+    assert newest_sealed(tmp_path) == (tmp_path / "checkpoint-2", [])
+
+
+def test_no_older_checkpoint_is_said_too(few: Path, tmp_path: Path) -> None:
+    trainer = prepare(plan(few), tmp_path).trainer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.save", full)
+        with pytest.raises(AstRunError, match=r"E401.*there is no older checkpoint"):
+            trainer.train()
+
+
+def test_other_errors_in_a_save_are_passed_on(few: Path, tmp_path: Path) -> None:
+    def bug(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("of another kind")
+
+    trainer = prepare(plan(few), tmp_path).trainer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.save", bug)
+        with pytest.raises(RuntimeError, match="of another kind"):
+            trainer.train()
+    assert names(tmp_path) == []
+
+
+# ---------------------------------------------------------------- how many stay
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(1, [6]), (2, [4, 6]), (None, [2, 4, 6])], ids=str)
+def test_so_many_stay(few: Path, tmp_path: Path, limit: int | None, steps: list[int]) -> None:
+    prepare(plan(few, save_total_limit=limit), tmp_path).trainer.train()
+    assert names(tmp_path) == [f"checkpoint-{step}" for step in steps]
+    assert [flaw(path) for path in checkpoints(tmp_path)] == [None] * len(steps)
+
+
+def sealed(root: Path, *steps: int) -> None:
+    for step in steps:
+        (root / f"checkpoint-{step}").mkdir()
+        (root / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        seal(root / f"checkpoint-{step}", step=step)
+
+
+#: what is there -> (steps, newest, limit, best, steps that stay)
+ROTATIONS = {
+    "one": ([2, 4, 10], 10, 1, None, [10]),
+    "by number": ([2, 4, 10], 10, 2, None, [4, 10]),
+    "all": ([2, 4, 10], 10, None, None, [2, 4, 10]),
+    "the best stays": ([2, 4, 10], 10, 1, 2, [2, 10]),
+    "the best is one of two": ([2, 4, 10], 10, 2, 2, [2, 10]),
+    "later steps are of an earlier run": ([2, 4, 10, 50], 4, 2, None, [2, 4]),
+}
+
+
+@pytest.mark.parametrize(("steps", "newest", "limit", "best", "stay"), ROTATIONS.values(), ids=ROTATIONS)
+def test_rotation(tmp_path: Path, steps, newest, limit, best, stay) -> None:
+    sealed(tmp_path, *steps)
+    rotate(tmp_path, tmp_path / f"checkpoint-{newest}", limit, best and tmp_path / f"checkpoint-{best}")
+    assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path)] == stay
+
+
+def test_what_was_not_sealed_is_neither_counted_nor_removed(tmp_path: Path) -> None:
+    sealed(tmp_path, 4, 6)
+    (tmp_path / "checkpoint-2").mkdir()
+    rotate(tmp_path, tmp_path / "checkpoint-6", 2)
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+
+
+def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Path) -> None:
+    """At every write of three saves that keep one checkpoint, one verifies."""
+    trainer, moments = prepare(plan(few, save_total_limit=1), tmp_path).trainer, []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        real(handle)
+        if trainer.state.global_step > 2:
+            moments.append(newest_sealed(tmp_path)[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        trainer.train()
+    assert len(moments) > 20
+    assert None not in moments
+
+
+def test_best_checkpoint_is_named_by_its_place(few: Path, tmp_path: Path) -> None:
+    """Also in the state that a resumed run reads."""
+    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    options = {"data": {"validation_fraction": 0.25}}
+    run = prepare(recipe(few, options, **PLAN, save_total_limit=None, **best, greater_is_better=True), tmp_path)
+    run.trainer.train()
+    for folder in checkpoints(tmp_path):
+        state = json.loads((folder / "trainer_state.json").read_text())
+        assert Path(state["best_model_checkpoint"]) == tmp_path / f"checkpoint-{state['best_global_step']}"
+        assert flaw(Path(state["best_model_checkpoint"])) is None
