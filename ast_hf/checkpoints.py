@@ -20,7 +20,13 @@ from .weight_names import BACKBONE, KERNEL, POSITIONS, hub_name
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "adapter_model.safetensors")
+WEIGHTS_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",  # this one and the next are left to transformers
+    "adapter_model.safetensors",
+)
 
 #: A tensor of the file -> (axis of its shape, the config field that axis has to equal).
 _SIZES = {

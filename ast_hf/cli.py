@@ -1,10 +1,15 @@
-"""`ast-hf demo | finetune | classify | convert | info`. Every heavy import stands inside the command that needs it."""
+"""`ast-hf demo | finetune | evaluate | classify | stats | convert | info`.
+
+Every heavy import stands inside the command that needs it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .errors import AstHfError
 
@@ -76,7 +81,13 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION=VALUE",
         help="change any option of the recipe, e.g. training.learning_rate=1e-4; may be repeated",
     )
-    parser.add_argument("--resume", nargs="?", const=True, metavar="CHECKPOINT", help="go on from a checkpoint")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="auto|CHECKPOINT",
+        help="go on from the newest whole checkpoint; auto: or start where there is none; or from the one named",
+    )
     parser.add_argument("--push_to_hub", action="store_true", help="publish the result on the Hub")
     parser.add_argument("--hub_model_id", help="its name there, user/name")
 
@@ -95,7 +106,8 @@ def _finetune(options: argparse.Namespace) -> None:
         push_to_hub=options.push_to_hub,
         hub_model_id=options.hub_model_id,
     )
-    print_results(report)
+    if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
+        print_results(report)
 
 
 def _classify_options(parser: argparse.ArgumentParser) -> None:
@@ -161,6 +173,87 @@ def _convert(options: argparse.Namespace) -> None:
     convert(options.source, options.destination, wishes, tell=print)
 
 
+def _reading_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--class_labels", help="file of the classes in their order: CSV (index,mid,display_name) or text"
+    )
+    parser.add_argument("--label_separator", help="what separates the labels of one clip in a table")
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("class_labels", "label_separator")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoints", nargs="+", help="folders or Hub names; several are an ensemble as well")
+    parser.add_argument("data", help="folder, table or Hub name of labelled audio")
+    parser.add_argument("--split", default="test", help="what to evaluate on (default: %(default)s)")
+    parser.add_argument("--output", default="outputs/evaluation", help="folder of the result (default: %(default)s)")
+    parser.add_argument("--average", action="store_true", help="also evaluate and save the mean of the weights")
+    parser.add_argument("--fit-on", metavar="SPLIT", help="fit temperature and thresholds on another split")
+    parser.add_argument("--store", action="store_true", help="write what was fitted into the checkpoints' config.json")
+    parser.add_argument("--save-logits", metavar="FILE", help="write the logits, as .safetensors")
+    parser.add_argument("--batch_size", type=int, default=8, help="clips at a time (default: %(default)s)")
+    _reading_options(parser)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .console import quiet_transformers
+    from .training import evaluate_checkpoints
+
+    quiet_transformers()
+    evaluation = evaluate_checkpoints(
+        options.checkpoints,
+        options.data,
+        output_dir=options.output,
+        split=options.split,
+        average=options.average,
+        fit_on=options.fit_on,
+        store=options.store,
+        save_logits=options.save_logits,
+        batch_size=options.batch_size,
+        **_reading(options),
+    )
+    print(evaluation.table())
+    print(f"\n{evaluation.clips} clips of {options.split}; tables and pictures: {evaluation.folder}")
+
+
+def _stats_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help="folder, table or Hub name of labelled audio")
+    parser.add_argument("--split", default="train", help="split to measure mean and std on (default: %(default)s)")
+    parser.add_argument("--sampling_rate", type=int, default=16_000, help="in Hz (default: %(default)s)")
+    parser.add_argument("--num_mel_bins", type=int, default=128, help="default: %(default)s")
+    parser.add_argument("--max_length", type=int, default=1024, help="frames that count (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    _reading_options(parser)
+
+
+def _stats(options: argparse.Namespace) -> None:
+    import json
+    from pathlib import Path
+
+    from .errors import error
+    from .training import describe_data, find_data_set, load_audio_dataset
+
+    arguments = {**find_data_set(options.data), **_reading(options)}
+    report = describe_data(
+        load_audio_dataset(**arguments, check_files=False),
+        options.sampling_rate,
+        train_split=options.split,
+        num_mel_bins=options.num_mel_bins,
+        max_length=options.max_length,
+    )
+    if options.json:
+        Path(options.json).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    for line in report.lines():
+        print(line)
+    if report.unreadable:
+        first = report.unreadable[0]
+        what = f"{len(report.unreadable)} files cannot be read, the first is {first.path!r}: {first.what}"
+        raise error(first.code or "E201", where=f"row {first.row}", what=what, fix="repair or remove them")
+
+
 def _info_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", nargs="?", help="folder or Hub name; without it, the environment is described")
 
@@ -178,6 +271,8 @@ _COMMANDS = {
     "demo": (_demo_options, _demo, "train on the instrument recordings of the repository and show the result"),
     "finetune": (_finetune_options, _finetune, "train by a recipe on your own labelled audio"),
     "classify": (_classify_options, _classify, "print the labels of audio files"),
+    "evaluate": (_evaluate_options, _evaluate, "measure checkpoints, ensembles and averages on labelled audio"),
+    "stats": (_stats_options, _stats, "tell what a data set holds: labels, lengths, damage, mean and std"),
     "convert": (_convert_options, _convert, "make a checkpoint from original, timm or image transformer weights"),
     "info": (_info_options, _info, "describe a checkpoint, or this environment and what is wrong with it"),
 }

@@ -140,7 +140,8 @@ class ASTEmbeddings(nn.Module):
         if self.factored is None:
             table = self.position_embeddings
             del self.position_embeddings
-            self.position_embeddings = FactoredPositions(table, self.config.patch_grid)
+            factored = FactoredPositions(table, self.config.patch_grid)
+            self.position_embeddings = factored.requires_grad_(table.requires_grad)
 
     def position_table(self) -> torch.Tensor:
         """The positions of an input of `max_length` frames, `(1, 2 + F * T, C)`."""

@@ -59,7 +59,12 @@ def changed_geometry(old: Geometry, sizes: dict[str, int]) -> Geometry:
 
 
 def _read(checkpoint: Checkpoint, old: Geometry, new: Geometry) -> State:
-    state = {hub_name(name).removeprefix(BACKBONE): tensor for name, tensor in read_weights(checkpoint.weights).items()}
+    stored = read_weights(checkpoint.weights)
+    state = {hub_name(name).removeprefix(BACKBONE): tensor for name, tensor in stored.items()}
+    if len(state) < len(stored):
+        what = f"holds {len(stored) - len(state)} tensors under two names each"
+        fix = "keep the names of one version of transformers"
+        raise error("E305", where=repr(str(checkpoint.weights[0])), what=what, fix=fix)
     if POSITIONS in state and state[POSITIONS].shape[1] != old.num_tokens:
         what = f"makes {old.num_tokens} tokens, but the weights hold {POSITIONS} for {state[POSITIONS].shape[1]}"
         fix = "set its geometry to what the weights were trained with"

@@ -40,7 +40,7 @@ def register() -> None:
     _enabled = True
     if not _hooks_placed:
         _hooks_placed = True  # once: hooks cannot be removed, so they look at `_enabled`
-        for name in {name for change in _CHANGES for name in (change.table, change.own, *change.needs)}:
+        for name in sorted({name for change in _CHANGES for name in (change.table, change.own, *change.needs)}):
             wrapt.register_post_import_hook(_imported, name)
     _apply_all()
 
@@ -120,5 +120,5 @@ _CHANGES = (
     Change(
         "transformers.models.auto.feature_extraction_auto", "ast_hf.feature_extraction_ast", _change_feature_extractors
     ),
-    Change("transformers.pipelines", "ast_hf.pipeline_ast", _change_pipeline),
+    Change("transformers.pipelines", "ast_hf.pipeline_ast", _change_pipeline, needs=("ast_hf.modeling_ast",)),
 )

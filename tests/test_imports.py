@@ -91,7 +91,9 @@ def test_load_audio_needs_neither_transformers_nor_torch_for_files() -> None:
     assert printed.split() == ["800", "False", "False"]
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["finetune"], ["classify"], ["convert"], ["info"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["finetune"], ["evaluate"], ["classify"], ["stats"], ["convert"], ["info"]]
+)
 def test_help_answers_at_once(command: list[str]) -> None:
     times = []
     for _ in range(3):

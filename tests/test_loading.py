@@ -519,3 +519,13 @@ def test_each_file_is_downloaded_once(by_name: dict) -> None:
     weights = [line for line in gets if ".safetensors " in line or ".bin " in line]
     assert weights
     assert sorted(weights) == sorted(set(weights))
+
+
+def test_one_tensor_under_two_names_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "twice"))
+    state = load_file(folder / "model.safetensors")
+    name = "audio_spectrogram_transformer.encoder.layer.0.intermediate.dense.bias"
+    state["audio_spectrogram_transformer.layers.0.mlp.fc1.bias"] = state[name] + 1
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(AstConfigError, match=r"E305.*two names"):
+        ASTForAudioClassification.from_pretrained(folder)

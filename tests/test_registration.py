@@ -194,3 +194,9 @@ report(found=found, other=other, kinds=kinds, saved=given({str(target)!r}),
 def test_another_model_is_imported_first(fresh: Any) -> None:
     seen = fresh("import ast_hf\nfrom transformers import ViTModel\nreport(found=ast_given(), other=wav2vec2()[0])")
     assert seen == {"found": ALL_OURS, "other": STOCK_PIPELINE}
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_any_order_of_imports_works_with_any_hash_seed(seed: str) -> None:
+    code = "from transformers import pipeline; from ast_hf import ASTConfig; import ast_hf.modeling_ast; print('fine')"
+    assert run_fresh(code, env={"PYTHONHASHSEED": seed}).strip() == "fine"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from .augmentation import Augmentation
+from .catalog import find_data_set
 from .data import load_audio_dataset
+from .evaluation import Evaluation, evaluate_checkpoints
 from .finetune import Report, Run, finetune, finish, prepare
 from .inputs import ClipInputs
-from .recipe import DataOptions, FeatureOptions, ModelOptions, Recipe, load_recipe
-from .statistics import measure_statistics
+from .optimization import Optimization
+from .recipe import DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
+from .statistics import DataReport, describe_data, measure_statistics
+from .stored_logits import load_logits
+from .streaming import StreamedClipInputs
 from .trainer import ASTTrainer
 
 __all__ = [
@@ -15,14 +20,23 @@ __all__ = [
     "Augmentation",
     "ClipInputs",
     "DataOptions",
+    "DataReport",
+    "Evaluation",
     "FeatureOptions",
     "ModelOptions",
+    "Optimization",
+    "PatchoutOptions",
     "Recipe",
     "Report",
     "Run",
+    "StreamedClipInputs",
+    "describe_data",
+    "evaluate_checkpoints",
+    "find_data_set",
     "finetune",
     "finish",
     "load_audio_dataset",
+    "load_logits",
     "load_recipe",
     "measure_statistics",
     "prepare",

@@ -18,6 +18,9 @@ _METHODS = {
     "chance": "most frequent class",
 }
 
+#: What a run started from, in words.
+_STARTS = {"base": "from `{base}`", "vit": "from the image transformer `{vit}`", "random": "from random weights"}
+
 #: Most labels listed by name in a card.
 _MAX_LABELS = 50
 
@@ -107,13 +110,12 @@ def _eval_results(report: Report) -> list[EvalResult]:
 def _body(report: Report, model_id: str) -> str:
     extractor, config, recipe = report.extractor, report.config, report.recipe.to_yaml()
     model = report.recipe.to_dict()["model"]
-    base = model["base"] or model["vit"]
     labels = [plain(config.id2label[index]) for index in range(config.num_labels)]
     more = f" and {len(labels) - _MAX_LABELS} more" if len(labels) > _MAX_LABELS else ""
     return _BODY.format(
         name=plain(report.recipe.name),
         task="tagging" if config.problem_type == "multi_label_classification" else "classification",
-        start=f"from `{base}`" if base else "from random weights",
+        start=_STARTS[report.recipe.model.start].format(**model),
         model_id=model_id,
         rate=extractor.sampling_rate,
         seconds=config.max_length / 100,
