@@ -173,16 +173,23 @@ def _convert(options: argparse.Namespace) -> None:
     convert(options.source, options.destination, wishes, tell=print)
 
 
+#: How labelled audio is read, where the usual names do not fit.
+_READING = {
+    "class_labels": "file of the classes in their order: CSV (index,mid,display_name) or text",
+    "audio_column": "column of the paths or the audio",
+    "label_column": "column of the labels",
+    "split_column": "column that names each row's split",
+    "label_separator": "what separates several labels of one clip in a table",
+}
+
+
 def _reading_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--class_labels", help="file of the classes in their order: CSV (index,mid,display_name) or text"
-    )
-    parser.add_argument("--label_separator", help="what separates the labels of one clip in a table")
+    for name, text in _READING.items():
+        parser.add_argument(f"--{name}", help=text)
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("class_labels", "label_separator")
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return {name: getattr(options, name) for name in _READING if getattr(options, name) is not None}
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -216,7 +223,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         **_reading(options),
     )
     print(evaluation.table())
-    print(f"\n{evaluation.clips} clips of {options.split}; tables and pictures: {evaluation.folder}")
 
 
 def _stats_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,32 @@ def test_demo_runs_on_other_recordings(
     printed = capfd.readouterr().out
     assert "fresh process" in printed
     assert printed.count("0.wav ->") == 2
+
+
+def test_stats_lists_what_cannot_be_read_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("low", "high"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        samples = 0.3 * np.sin(np.arange(8000) / (9 if label == "low" else 2))
+        soundfile.write(tmp_path / "data" / label / "1.wav", samples, 16_000)
+    report = tmp_path / "report.json"
+    assert cli.main(["stats", str(tmp_path / "data"), "--json", str(report)]) == 0
+    assert "train: 2 clips" in capsys.readouterr().out
+    assert json.loads(report.read_text())["splits"]["train"]["labels"] == {"high": 1, "low": 1}
+    (tmp_path / "data" / "low" / "2.wav").write_bytes(b"no audio at all")
+    assert cli.main(["stats", str(tmp_path / "data")]) == 65
+    printed = capsys.readouterr()
+    assert "train: 3 clips" in printed.out
+    assert "E201" in printed.err
+    assert "2.wav" in printed.err
+
+
+def test_evaluate_writes_and_prints(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("cat", "owl"):
+        (tmp_path / "data" / "test" / label).mkdir(parents=True)
+        soundfile.write(tmp_path / "data" / "test" / label / "1.wav", 0.3 * np.sin(np.arange(8000) / 5), 16_000)
+    arguments = ["evaluate", str(tiny_checkpoint), str(tmp_path / "data"), "--output", str(tmp_path / "out")]
+    assert cli.main(arguments) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["clips"] == 2
+    assert cli.main([*arguments, "--split", "tset"]) == 65
+    assert "'test'" in capsys.readouterr().err
