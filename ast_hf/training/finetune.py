@@ -208,7 +208,10 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
     if not options.source:
         raise error("E307", where="data.source", what="is not set", fix="name a folder, a table or a data set")
     splits = load_audio_dataset(**{**find_data_set(options.source), **_asked_for(options)})
-    assert isinstance(splits, DatasetDict)
+    if not isinstance(splits, DatasetDict):
+        what = f"{options.source!r} comes as a stream, which recipes do not train on"
+        fix = "download it and name its folder in AST_HF_DATA; StreamedClipInputs reads streams in code of your own"
+        raise error("E307", where="data.source", what=what, fix=fix)
     named = options.eval_splits
     evaluation = [name for name in splits if name != options.train_split] if named is None else named
     watched = ("validation",) if options.validation_fraction and "validation" not in splits else ()

@@ -859,3 +859,10 @@ def test_average_over_epochs_is_the_mean_of_their_ends(clips: Path, tmp_path: Pa
     ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (6, 9)]
     for name, tensor in run.trainer.model.state_dict().items():
         assert torch.allclose(tensor, (ends[0][name] + ends[1][name]) / 2, atol=1e-7), name
+
+
+def test_a_stream_is_refused(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"source": str(clips), "streaming": True}
+    monkeypatch.setattr("ast_hf.training.finetune.find_data_set", lambda _: found)
+    with pytest.raises(AstConfigError, match=r"E307.*data\.source.*stream.*AST_HF_DATA"):
+        prepare(recipe(clips), tmp_path)
