@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -863,6 +864,6 @@ def test_average_over_epochs_is_the_mean_of_their_ends(clips: Path, tmp_path: Pa
 
 def test_a_stream_is_refused(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"source": str(clips), "streaming": True}
-    monkeypatch.setattr("ast_hf.training.finetune.find_data_set", lambda _: found)
+    monkeypatch.setattr(sys.modules["ast_hf.training.finetune"], "find_data_set", lambda _: found)
     with pytest.raises(AstConfigError, match=r"E307.*data\.source.*stream.*AST_HF_DATA"):
         prepare(recipe(clips), tmp_path)
