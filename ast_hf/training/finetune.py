@@ -141,7 +141,12 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
     train, validation, evaluation = _read_splits(recipe, arguments.seed)
     if validation is None and arguments.eval_strategy != "no":
         what = f"{arguments.eval_strategy.value!r} has nothing to evaluate on while training"
-        raise error("E307", where="training.eval_strategy", what=what, fix="set data.validation_fraction")
+        raise error(
+            "E307",
+            where="training.eval_strategy",
+            what=what,
+            fix="set data.validation_fraction, or add a validation split",
+        )
     extractor = _build_extractor(recipe)
     augmented = ClipInputs(
         train, extractor, augmentation=recipe.augmentation, seed=arguments.seed, cache=recipe.data.cache
@@ -224,6 +229,8 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
         train, validation = parts["train"], parts["validation"]
         check_splits(parts, "train", ["validation"])
         evaluation = evaluation or ["validation"]
+    elif options.train_split != "validation":
+        validation = splits.get("validation")
     held = {"validation": validation} if validation is not None else {}
     return train, validation, {name: splits[name] if name in splits else held[name] for name in evaluation}
 

@@ -867,3 +867,15 @@ def test_a_stream_is_refused(clips: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys.modules["ast_hf.training.finetune"], "find_data_set", lambda _: found)
     with pytest.raises(AstConfigError, match=r"E307.*data\.source.*stream.*AST_HF_DATA"):
         prepare(recipe(clips), tmp_path)
+
+
+def test_a_validation_split_of_the_data_is_watched(clips: Path, tmp_path: Path) -> None:
+    names = ["train", "validation"]
+    source = table(tmp_path / "clips.csv", clips, "part", names, names)
+    options = {"data": {"split_column": "part"}}
+    run = prepare(recipe(source, options, eval_strategy="epoch", num_train_epochs=1), tmp_path / "out")
+    watched = {row["audio"]["path"] for row in run.trainer.eval_dataset.split}
+    assert len(watched) == 16
+    assert watched.isdisjoint(row["audio"]["path"] for row in run.train.split)
+    run.trainer.train()
+    assert any("eval_accuracy" in entry for entry in run.trainer.state.log_history)
