@@ -16,6 +16,15 @@ _PACKAGES = ("ast_hf", "torch", "transformers", "datasets", "evaluate", "acceler
 _HARMFUL_WHEN_BROKEN = ("torchaudio", "torchvision", "torchcodec")
 
 
+#: Packages that decide what a run or an evaluation measures.
+_OF_RESULTS = ("ast_hf", "torch", "transformers", "datasets", "soundfile", "numpy")
+
+
+def result_versions() -> dict[str, str]:
+    """Versions of the packages that decide a result, to stand beside it."""
+    return {name: importlib.metadata.version(name) for name in _OF_RESULTS}
+
+
 def describe_checkpoint(source: str) -> list[Line]:
     """Size, input contract and labels of a checkpoint (folder or Hub name), from its two configuration files."""
     from .checkpoints import check_folder

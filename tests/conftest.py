@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # Before huggingface_hub is imported: whatever tries to reach the Hub fails at once instead of waiting.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,6 +18,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTRUMENTS = ROOT / "examples" / "data" / "instruments"
@@ -69,6 +74,34 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ASTForAudioClassification(config).save_pretrained(folder)
     ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def flex_attention_uncompiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What we hand to flex attention and get back is the same uncompiled, and takes no half minute of C++. Tests that
+    say "compile" in their name do.
+    """
+    import torch
+
+    with torch.compiler.set_stance("default" if "compile" in request.node.name else "force_eager"):
+        yield
+
+
+def randomise(model: Any, seed: int = 1) -> Any:
+    """Every parameter random, none at zero or one, and the model ready for inference."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator) + 0.05)
+    return model.eval()
+
+
+def largest_gap(left: torch.Tensor, right: torch.Tensor) -> float:
+    """The largest difference of two tensors of one shape."""
+    assert left.shape == right.shape
+    return (left.double() - right.double()).abs().max().item()
 
 
 def run_fresh(code: str, *, env: dict[str, str] | None = None, timeout: float = 120) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, largest_gap, randomise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -43,26 +43,12 @@ def tiny_config(**fields: Any) -> ASTConfig:
     return ASTConfig(**{**TINY, "num_labels": 3, **fields})
 
 
-@torch.no_grad()
-def randomise(model: torch.nn.Module, seed: int = 1) -> Any:
-    """Every parameter random, none at zero or one, and the model ready for inference."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator) + 0.05)
-    return model.eval()
-
-
 def classifier(**fields: Any) -> ASTForAudioClassification:
     return randomise(ASTForAudioClassification(tiny_config(**fields)))
 
 
 def noise(*shape: int, seed: int = 2) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def largest_gap(left: torch.Tensor, right: torch.Tensor) -> float:
-    assert left.shape == right.shape
-    return (left.double() - right.double()).abs().max().item()
 
 
 def table_of(model: Any) -> torch.Tensor:
@@ -109,12 +95,7 @@ def answer(model: Any, values: torch.Tensor, **arguments: Any) -> torch.Tensor:
     return outputs.logits if "logits" in outputs else outputs.last_hidden_state
 
 
-@pytest.fixture(autouse=True)
-def _flex_attention_without_its_compiler(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What we hand to flex attention and get back is the same uncompiled, and takes no half minute of C++."""
-    compiling = "compile" in request.node.name
-    with torch.compiler.set_stance("default" if compiling else "force_eager"):
-        yield
+pytestmark = pytest.mark.usefixtures("flex_attention_uncompiled")
 
 
 @pytest.fixture(scope="module")

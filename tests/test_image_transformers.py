@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from conftest import largest_gap, randomise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -41,15 +42,6 @@ DECODER = {
     "decoder_intermediate_size": 16,
     "mask_ratio": 0.0,
 }
-
-
-@torch.no_grad()
-def randomise(model: nn.Module, seed: int = 1) -> nn.Module:
-    """Every parameter random, LayerScale too, none at zero or one; ready for inference."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator) + 0.05)
-    return model.eval()
 
 
 def maker(model: str, config: str, **fixed: Any) -> Callable[..., nn.Module]:
@@ -172,11 +164,6 @@ def ast_tokens(model: ASTModel, inputs: torch.Tensor, distilled: bool) -> torch.
     mask[:, 1] = 0
     hidden = model(inputs, attention_mask=mask).last_hidden_state
     return torch.cat((hidden[:, :1], hidden[:, 2:]), dim=1)
-
-
-def largest_gap(left: torch.Tensor, right: torch.Tensor) -> float:
-    assert left.shape == right.shape
-    return (left.double() - right.double()).abs().max().item()
 
 
 def assert_same_state(left: nn.Module, right: nn.Module) -> None:

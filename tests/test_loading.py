@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, largest_gap, randomise
 from hub_server import Blob, Commit, Hub, HubServer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -63,22 +63,8 @@ V5_NAMES = SHARED_NAMES | {name.replace("1", layer, 1) for name in BOTH_NAMES.va
 OURS = (ASTForAudioClassification, ASTModel)
 
 
-@torch.no_grad()
-def randomise(model: torch.nn.Module, seed: int = 1) -> Any:
-    """Every parameter random, none at zero or one, and the model ready for inference."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator) + 0.05)
-    return model.eval()
-
-
 def inputs(frames: int = 64) -> torch.Tensor:
     return torch.randn(2, frames, 32, generator=torch.Generator().manual_seed(2))
-
-
-def largest_gap(left: torch.Tensor, right: torch.Tensor) -> float:
-    assert left.shape == right.shape
-    return (left.double() - right.double()).abs().max().item()
 
 
 def names_in(folder: Path) -> set[str]:

@@ -6,14 +6,14 @@ import copy
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, largest_gap, randomise
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from transformers import ASTForAudioClassification as StockClassifier
@@ -92,35 +92,17 @@ def tiny_config(**fields: Any) -> ASTConfig:
     return ASTConfig(**{**TINY, "num_labels": 3, **fields})
 
 
-@torch.no_grad()
-def randomise(model: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
-    """Every parameter random, none at zero or one, and the model ready for inference."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator) + 0.05)
-    return model.eval()
-
-
 def spectrograms(count: int = 2, seed: int = 2) -> torch.Tensor:
     return torch.randn(count, 64, 32, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(autouse=True)
-def _flex_attention_without_its_compiler(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What we hand to flex attention and get back is the same uncompiled, and takes no half minute of C++."""
-    compiling = "compiles" in request.node.name
-    with torch.compiler.set_stance("default" if compiling else "force_eager"):
-        yield
+pytestmark = pytest.mark.usefixtures("flex_attention_uncompiled")
 
 
 @pytest.fixture(scope="module")
 def model() -> ASTForAudioClassification:
     """Read only."""
     return randomise(ASTForAudioClassification(tiny_config()))
-
-
-def largest_gap(left: torch.Tensor, right: torch.Tensor) -> float:
-    return (left.double() - right.double()).abs().max().item()
 
 
 # Names, files

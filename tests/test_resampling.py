@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, largest_gap
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
@@ -61,11 +61,6 @@ def interpolated(positions: torch.Tensor, old: tuple[int, int], new: tuple[int, 
     """(F', T', C): torch's bilinear stretching of the patches, in the dtype of the table."""
     image = as_grid(positions, old).permute(2, 0, 1)[None]
     return F.interpolate(image, size=new, mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
-
-
-def largest_gap(left: torch.Tensor, right: torch.Tensor) -> float:
-    assert left.shape == right.shape
-    return (left.double() - right.double()).abs().max().item()
 
 
 # The original

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, run_fresh
+from conftest import ROOT, TINY, randomise, run_fresh
 from safetensors import safe_open
 from transformers import ViTConfig, ViTModel
 
@@ -74,15 +74,6 @@ EXPECTED: dict[str, tuple[str, list[int], dict[str, list[int]]]] = {
     "resized": ("ASTForAudioClassification", [100, 48, 8, 4, 6], {"logits": [2, 3]}),
     "resized-base": ("ASTModel", [40, 32, 16, 8, 8], {"last_hidden_state": [2, 14, 24], "pooler_output": [2, 24]}),
 }
-
-
-@torch.no_grad()
-def randomise(model: torch.nn.Module) -> Any:
-    """Every parameter random, none at zero or one, and the model ready for inference."""
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator) + 0.05)
-    return model.eval()
 
 
 def tiny(kind: Any, **fields: Any) -> Any:

@@ -9,7 +9,6 @@ Clips are never augmented here, and are cut or padded as in the pipeline.
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import json
 import math
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from ..checkpoints import check_folder
 from ..configuration_ast import FIELD_RULES, ASTConfig
 from ..errors import did_you_mean, error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
 from .data import is_multi_label, label_names, load_audio_dataset
 from .inputs import ClipInputs, collate
@@ -54,7 +54,6 @@ _EDGE = 1e-15
 _NOT_ARCHITECTURE = frozenset(
     {"attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range", "temperature", "thresholds"}
 )
-_VERSIONS = ("ast_hf", "torch", "transformers", "datasets", "soundfile", "numpy")
 
 
 class Setting(NamedTuple):
@@ -118,9 +117,7 @@ class Evaluation:
     clips: int
     checkpoints: list[str]
     outcomes: dict[str, Outcome]
-    versions: dict[str, str] = field(
-        default_factory=lambda: {name: importlib.metadata.version(name) for name in _VERSIONS}
-    )
+    versions: dict[str, str] = field(default_factory=result_versions)
 
     @property
     def main(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
 from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
@@ -47,7 +47,6 @@ _TRAINING_DEFAULTS = {
     "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
-_VERSIONS = ("ast_hf", "torch", "transformers", "datasets", "soundfile", "numpy")
 
 
 @dataclass
@@ -79,9 +78,7 @@ class Report:
     seconds: float
     hardware: str
     picture: str = "curves.png"
-    versions: dict[str, str] = field(
-        default_factory=lambda: {name: importlib.metadata.version(name) for name in _VERSIONS}
-    )
+    versions: dict[str, str] = field(default_factory=result_versions)
 
     def by_method(self) -> dict[str, dict[str, float]]:
         """Main metric on each split for the `"model"` and for the simple methods that were measured beside it."""
