@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-transfer test-slow lint
+.PHONY: demo test check fix bench bench-transfer bench-learning test-slow lint
 .DEFAULT_GOAL := test
 
 # The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
@@ -38,6 +38,11 @@ bench: $(STAMP)
 # learning rates. `make bench` shows what it stored.
 bench-transfer: $(STAMP)
 	$(BIN)/python -m benchmarks.transfer --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose)
+
+# An hour on two cores, and needs data: DATA=folder of esc10/ and arabic_commands/, VIT=weights if not those of the Hub,
+# CHOOSE=1 for the learning rates, QUICK=1 for minutes.
+bench-learning: $(STAMP)
+	$(BIN)/python -m benchmarks.learning --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose) $(if $(QUICK),--quick)
 
 # Minutes long: the wheel in an empty environment.
 test-slow: $(STAMP)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .augmentation import Augmentation
+from .baseline import baseline_accuracy
 from .catalog import find_data_set
 from .data import load_audio_dataset
 from .evaluation import Evaluation, evaluate_checkpoints
-from .finetune import Report, Run, finetune, finish, prepare
+from .finetune import Report, Run, finetune, finish, most_frequent_class, prepare
 from .inputs import ClipInputs
 from .optimization import Optimization
 from .recipe import DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
@@ -30,6 +31,7 @@ __all__ = [
     "Report",
     "Run",
     "StreamedClipInputs",
+    "baseline_accuracy",
     "describe_data",
     "evaluate_checkpoints",
     "find_data_set",
@@ -39,5 +41,6 @@ __all__ = [
     "load_logits",
     "load_recipe",
     "measure_statistics",
+    "most_frequent_class",
     "prepare",
 ]

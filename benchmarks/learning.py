@@ -1,0 +1,135 @@
+"""What is the recipe worth? Accuracy against CPU seconds of four systems on two sets, every side with the same budget.
+
+    python -m benchmarks.learning --data FOLDER --choose    # learning rates, on clips that the comparison does not use
+    python -m benchmarks.learning --data FOLDER             # the comparison, three seeds: about an hour on two cores
+    python -m benchmarks.learning --data FOLDER --quick     # one seed, few epochs: everything works, nothing is good
+
+FOLDER holds the sets of `CORPORA`, each with a `manifest.csv` (path, label, and the column that tells the split). Every
+run is a process of its own with one thread. One that has finished is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .learning_page import RESULTS, draw
+from .learning_systems import CORPORA, SYSTEMS, Task, run, simple_methods
+from .transfer import neutral, write
+
+FOLDER = Path(__file__).parent / "results"
+CHOICE = FOLDER / "learning_choice.json"
+
+#: Of the comparison, and of `--quick`, where each system has this share of its epochs.
+SEEDS, QUICK_SEEDS, QUICK_SHARE = (0, 1, 2), (0,), 0.25
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Choose, or compare."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = read_options(given)
+    options.command = f"python -m benchmarks.learning {shlex.join(neutral(given))}"
+    FOLDER.mkdir(exist_ok=True)
+    (choose if options.choose else compare)(options)
+
+
+def read_options(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    parser.add_argument("--vit", default="facebook/dinov2-small", help="ViT-S weights: a Hub name or a folder")
+    parser.add_argument("--output", type=Path, default=Path("outputs/learning"), help="folder of the runs")
+    parser.add_argument("--choose", action="store_true", help="compare learning rates instead")
+    parser.add_argument("--quick", action="store_true", help="one seed and few epochs; stores nothing beside the runs")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def choose(options: argparse.Namespace) -> None:
+    """Train with each learning rate, seed 0; store what each reached in the end, and the best of each system."""
+    tasks = [
+        task(options, corpus, system, rate, 0)
+        for corpus, about in CORPORA.items()
+        for system, rates in about.learning_rates.items()
+        for rate in rates
+    ]
+    runs: dict[str, dict[str, dict[str, float]]] = {corpus: {system: {} for system in SYSTEMS} for corpus in CORPORA}
+    for done, found in run_all(tasks, options.jobs):
+        runs[done.corpus][done.system][str(done.learning_rate)] = found["points"][-1]["accuracy"]
+    chosen = {
+        corpus: {system: float(max(tried, key=lambda rate: tried[rate])) for system, tried in systems.items()}
+        for corpus, systems in runs.items()
+    }
+    write(CHOICE, {"command": options.command, "chosen": chosen, "runs": runs})
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Train every system with its rate, once a seed, and store all points of all runs."""
+    if not CHOICE.exists():
+        raise SystemExit(f"{CHOICE} is missing: run with --choose first")
+    choice = json.loads(CHOICE.read_text(encoding="utf-8"))
+    tasks = [
+        task(options, corpus, system, rate, seed)
+        for seed in (
+            QUICK_SEEDS if options.quick else SEEDS
+        )  # in this order: whatever else the machine does, all share
+        for corpus, systems in choice["chosen"].items()
+        for system, rate in systems.items()
+    ]
+    sets: dict[str, Any] = {corpus: {"systems": {system: {} for system in SYSTEMS}} for corpus in CORPORA}
+    for done, found in run_all(tasks, options.jobs):
+        system = sets[done.corpus]["systems"][done.system]
+        system.update({"learning_rate": done.learning_rate, "parameters": found["parameters"]})
+        system.setdefault("seeds", {})[str(done.seed)] = found["points"]
+    for corpus in CORPORA:
+        sets[corpus].update(simple_methods(next(part for part in tasks if part.corpus == corpus)))
+    place = options.output / "quick.json" if options.quick else RESULTS
+    found = {
+        "command": options.command,
+        "sets": sets,
+        "choice": choice,
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+    }
+    write(place, found)
+    draw(found, place.with_suffix(".png"))
+    print(place)
+
+
+def task(options: argparse.Namespace, corpus: str, system: str, learning_rate: float, seed: int) -> Task:
+    """One run, with the epochs of its system."""
+    epochs = CORPORA[corpus].epochs[system] * (QUICK_SHARE if options.quick else 1)
+    stage = "choice" if options.choose else "final"
+    paths = (str(options.data), options.vit, str(options.output))
+    return Task(system, corpus, stage, seed, learning_rate, max(1, round(epochs)), *paths)
+
+
+def run_all(tasks: list[Task], jobs: int) -> Iterator[tuple[Task, dict[str, Any]]]:
+    """Run what has not been run, some at a time; yields everything in the order of `tasks`."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+        waiting = {pool.submit(run, part): part for part in tasks if not result_of(part).exists()}
+        for count, future in enumerate(as_completed(waiting), start=1):
+            done = waiting[future]
+            write(result_of(done), {"task": asdict(done), **future.result()})
+            last = future.result()["points"][-1]
+            print(f"{count}/{len(waiting)} {done.name}: {last['accuracy']:.3f}, {last['seconds']:.0f} s", flush=True)
+    return ((part, json.loads(result_of(part).read_text(encoding="utf-8"))) for part in tasks)
+
+
+def result_of(part: Task) -> Path:
+    """Where a run's result is kept."""
+    return part.folder / "result.json"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What `benchmarks.learning` stored, as a section of RESULTS.md and a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from .transfer import line, short
+
+FOLDER = Path(__file__).parent / "results"
+RESULTS, PICTURE = FOLDER / "learning.json", FOLDER / "learning.png"
+
+NAMES = {
+    "plain": "(a) plain fine-tuning, stock AST",
+    "recipe": "(b) our recipe",
+    "patchout": "(c) our recipe with patchout",
+    "psla": "(d) PSLA in small",
+}
+TITLES = {"esc10": "ESC-10, fold 1", "arabic_commands": "Arabic commands, unseen speakers"}
+
+
+class Curve(NamedTuple):
+    """A system's points, one an epoch: CPU seconds until then and accuracy, both by epoch and seed."""
+
+    seconds: list[list[float]]
+    accuracy: list[list[float]]
+
+    @property
+    def final(self) -> list[float]:
+        """Each seed's accuracy after the last epoch."""
+        return self.accuracy[-1]
+
+    @property
+    def cost(self) -> float:
+        """CPU seconds of a whole run, mean of the seeds."""
+        return mean(self.seconds[-1])
+
+
+def curve(system: dict[str, Any]) -> Curve:
+    """The stored points of all seeds, epoch by epoch."""
+    epochs = list(zip(*system["seeds"].values(), strict=True))
+    return Curve(*([[point[name] for point in epoch] for epoch in epochs] for name in ("seconds", "accuracy")))
+
+
+def cost_to_reach(accuracy: float, found: Curve) -> float | None:
+    """Mean CPU seconds until the mean accuracy of the seeds is, and from then on stays, at `accuracy` or above."""
+    cost = None
+    for seconds, reached in zip(reversed(found.seconds), reversed(found.accuracy), strict=True):
+        if mean(reached) < accuracy - 1e-9:  # so much is rounding
+            break
+        cost = mean(seconds)
+    return cost
+
+
+_SECTION = """
+## What is the recipe worth?
+
+Accuracy after the last epoch, mean and standard deviation of {seeds} seeds, and CPU time of training (features,
+augmentation and optimizer; one thread, bfloat16 autocast on every side). The test clips chose nothing: the recipes and
+the learning rates of (a) and (d) were chosen on other clips ([learning_choice.json](results/learning_choice.json)).
+
+- (a) is transformers' AST and Trainer as its audio-classification example uses them. It gets the very start that ours
+  has, which on ESC-10 it cannot make by itself: image weights, converted by `ast_hf`.
+- (b) is [small-data.yaml](../examples/recipes/small-data.yaml) for ESC-10, AST-small from image weights, and
+  [spoken-words.yaml](../examples/recipes/spoken-words.yaml) for the commands, a small AST from random weights. As many
+  epochs as (a).
+- (c) leaves out a part of the patches in training steps.
+- (d) is a convolutional EfficientNet-B0 with multi-head attention pooling, from random weights, with the clips and
+  the augmentation of (b), and about as much CPU time.
+{tables}
+"Reaches (a)" is the CPU time after which the mean accuracy is and stays at least (a)'s final one, as a share of (a)'s
+whole. Points of all runs are in [learning.json](results/learning.json).
+
+![accuracy over CPU seconds](results/learning.png)
+
+`make bench-learning DATA=... VIT=... CHOOSE=1`, then without `CHOOSE`; `QUICK=1` runs one seed for a few epochs; `make
+bench` shows what they stored. The stored run was `{command}`, with
+torch {versions[torch]} and transformers {versions[transformers]}.
+"""
+
+_TABLE = """
+**{title}**: {train} training clips, {test} test clips.
+
+| system | parameters | accuracy | each seed | CPU time, (a) = 1 | reaches (a) |
+|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def section() -> str:
+    """The stored comparison; nothing where there is none."""
+    if not RESULTS.exists():
+        return ""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    seeds = len(next(iter(found["sets"].values()))["systems"]["plain"]["seeds"])
+    return _SECTION.format(**found, seeds=seeds, tables="".join(map(table, found["sets"], found["sets"].values())))
+
+
+def table(corpus: str, found: dict[str, Any]) -> str:
+    """One set."""
+    plain = curve(found["systems"]["plain"])
+    rows = [row(NAMES[name], system, plain) for name, system in found["systems"].items()]
+    rows += [line(["logistic regression", "-", f"{found['baseline']:.3f}", "-", "-", "-"])]
+    rows += [line(["most frequent class", "-", f"{found['chance']:.3f}", "-", "-", "-"])]
+    return _TABLE.format(title=TITLES[corpus], rows="\n".join(rows), **found["clips"])
+
+
+def row(name: str, system: dict[str, Any], plain: Curve) -> str:
+    """One system, its costs as shares of those of (a)."""
+    found = curve(system)
+    reached = cost_to_reach(mean(plain.final), found)
+    spread = f" ± {stdev(found.final):.3f}" if len(found.final) > 1 else ""
+    return line(
+        [
+            f"{name}, learning rate {short(system['learning_rate'])}",
+            f"{system['parameters'] / 1e6:.1f} M",
+            f"{mean(found.final):.3f}{spread}",
+            ", ".join(f"{value:.3f}" for value in found.final),
+            f"{found.cost / plain.cost:.2f}",
+            "never" if reached is None else f"{reached / plain.cost:.2f}",
+        ]
+    )
+
+
+def draw(found: dict[str, Any], path: Path = PICTURE) -> None:
+    """Write a PNG: for each set accuracy over CPU seconds, mean and range of the seeds, beside the simple methods."""
+    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
+
+    figure = Figure(figsize=(11, 4.8), layout="constrained", dpi=120)
+    panels = figure.subplots(1, len(found["sets"]), sharey=True, squeeze=False)[0]
+    for axes, (corpus, values) in zip(panels, found["sets"].items(), strict=True):
+        for name, system in values["systems"].items():
+            points = curve(system)
+            seconds = [mean(epoch) for epoch in points.seconds]
+            axes.plot(seconds, [mean(epoch) for epoch in points.accuracy], marker="o", markersize=4, label=NAMES[name])
+            axes.fill_between(seconds, list(map(min, points.accuracy)), list(map(max, points.accuracy)), alpha=0.15)
+        axes.axhline(values["baseline"], color="black", linestyle="--", label="logistic regression")
+        axes.axhline(values["chance"], color="gray", linestyle=":", label="most frequent class")
+        title = f"{TITLES[corpus]} ({values['clips']['test']} test clips)"
+        axes.set(xlabel="CPU seconds of training", ylim=(0, 1.02), title=title)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("accuracy")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.savefig(path)

@@ -1,0 +1,277 @@
+"""The four systems that `benchmarks.learning` compares: how each is built and trained, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from ast_hf import ASTFeatureExtractor
+from ast_hf.training import (
+    ASTTrainer,
+    ClipInputs,
+    Recipe,
+    baseline_accuracy,
+    load_audio_dataset,
+    load_recipe,
+    measure_statistics,
+    most_frequent_class,
+    prepare,
+)
+
+from .psla import PSLA
+
+RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A set of clips, and what it is trained with.
+
+    Attributes:
+        column: of manifest.csv, which tells the split.
+        splits: stage -> value of that column -> split; rows of other values are left out. The held-out clips are
+            called validation, which a recipe evaluates on after each epoch; that steers nothing.
+        recipe: file in RECIPES, whose model all systems but the convolutional one have.
+        starts_from_vit: or from random weights.
+        patchout: the third system's.
+        epochs: passes over the training clips, of the convolutional network as many as cost about the same.
+        learning_rates: system -> those that are compared on the choice's split. A recipe's is its own: all of a recipe
+            was chosen on those clips when it was written.
+    """
+
+    column: str
+    splits: dict[str, dict[str, str]]
+    recipe: str
+    starts_from_vit: bool
+    patchout: dict[str, int]
+    epochs: dict[str, int]
+    learning_rates: dict[str, tuple[float, ...]]
+
+
+#: Choices are made without the split that the comparison reports.
+CORPORA = {
+    "esc10": Corpus(
+        column="fold",
+        splits={
+            "choice": {"2": "validation", "3": "train", "4": "train", "5": "train"},
+            "final": {"1": "validation", "2": "train", "3": "train", "4": "train", "5": "train"},
+        },
+        recipe="small-data.yaml",
+        starts_from_vit=True,
+        patchout={"time": 16, "frequency": 1},
+        epochs={"plain": 5, "recipe": 5, "patchout": 5, "psla": 10},
+        learning_rates={"plain": (2e-5, 5e-5), "recipe": (5e-5,), "patchout": (5e-5,), "psla": (1e-3, 3e-3)},
+    ),
+    "arabic_commands": Corpus(
+        column="split",
+        splits={"choice": {"train": "train", "val": "validation"}, "final": {"train": "train", "test": "validation"}},
+        recipe="spoken-words.yaml",
+        starts_from_vit=False,
+        patchout={"time": 7, "frequency": 0},
+        epochs={"plain": 10, "recipe": 10, "patchout": 10, "psla": 5},
+        learning_rates={"plain": (3e-4, 1e-3), "recipe": (1e-3,), "patchout": (1e-3,), "psla": (1e-3, 3e-3)},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: everything that its result depends on."""
+
+    system: str
+    corpus: str
+    stage: str
+    seed: int
+    learning_rate: float
+    epochs: int
+    data: str
+    vit: str
+    output: str
+
+    @property
+    def name(self) -> str:
+        """Of this run's folder."""
+        return f"{self.corpus}-{self.stage}-{self.system}-{self.learning_rate:g}-{self.epochs}-{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Of what this run writes."""
+        return Path(self.output) / self.name
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Train by one system; accuracy on the held-out clips after every epoch, beside the CPU seconds until then."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    set_seed(task.seed)
+    trainer = SYSTEMS[task.system](task)
+    clock = Clock()
+    trainer.add_callback(clock)
+    trainer.train()
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    return {"parameters": parameters, "points": clock.points}
+
+
+class Clock(TrainerCallback):
+    """CPU seconds of this process while it trains: features, augmentation and optimizer, but no evaluation."""
+
+    def __init__(self) -> None:
+        self.spent, self.points = 0.0, []
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Start."""
+        self._since = time.process_time()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Count a step."""
+        now = time.process_time()
+        self.spent, self._since = self.spent + now - self._since, now
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        """Note what was found, and leave out the time it took."""
+        point = {"epoch": round(state.epoch, 3), "seconds": self.spent, "accuracy": metrics["eval_accuracy"]}
+        self.points.append(point)
+        self._since = time.process_time()
+
+
+# ---------------------------------------------------------------- (a) plain fine-tuning
+
+
+def plain(task: Task) -> Trainer:
+    """Stock classes of transformers, trained as its audio-classification example does: AdamW, a linear schedule with a
+    tenth of warm-up, the extractor's own mean and std, no augmentation (its random crop takes all of such clips).
+
+    Stock AST cannot start from an image transformer; here it gets the very start that ours has, converted. Its learning
+    rate is chosen as ours is, and its arithmetic is the same.
+    """
+    from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
+    from transformers.models.audio_spectrogram_transformer import ASTForAudioClassification as StockModel
+
+    own = prepare(recipe_of(task), task.folder / "start")
+    own.trainer.model.save_pretrained(task.folder / "start")
+    config = own.trainer.model.config
+    extractor = StockExtractor(max_length=config.max_length, num_mel_bins=config.num_mel_bins)
+    arguments = {**recipe_of(task).training, "lr_scheduler_type": "linear", "weight_decay": 0.0}
+    return Trainer(
+        model=StockModel.from_pretrained(task.folder / "start"),
+        args=TrainingArguments(str(task.folder), warmup_steps=0.1, remove_unused_columns=False, **arguments),
+        train_dataset=StockInputs(own.train, extractor),
+        eval_dataset=StockInputs(own.evaluation["validation"], extractor),
+        compute_metrics=accuracy,
+    )
+
+
+class StockInputs(torch.utils.data.Dataset):
+    """Clips as the stock extractor gives them; decoded once, like ours."""
+
+    def __init__(self, clips: ClipInputs, extractor: Any) -> None:
+        self.clips, self.extractor = clips, extractor
+        self.labels = list(clips.split["label"])
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, clip: int) -> dict[str, torch.Tensor]:
+        features = self.extractor(self.clips.waveform(clip), sampling_rate=16_000, return_tensors="pt")
+        return {"input_values": features["input_values"][0], "labels": torch.tensor(self.labels[clip])}
+
+
+# ---------------------------------------------------------------- (b), (c) our recipe
+
+
+def recipe(task: Task) -> ASTTrainer:
+    """The recipe as it stands in RECIPES."""
+    return prepare(recipe_of(task), task.folder).trainer
+
+
+def patchout(task: Task) -> ASTTrainer:
+    """The same, and training steps see a part of the patches."""
+    return prepare(recipe_of(task, patchout=CORPORA[task.corpus].patchout), task.folder).trainer
+
+
+def recipe_of(task: Task, **sections: Any) -> Recipe:
+    """The set's recipe with what belongs to one run: data, start, budget."""
+    corpus = CORPORA[task.corpus]
+    values = load_recipe(RECIPES / corpus.recipe).to_dict() | {"threads": 1} | sections
+    values["data"] |= {"source": str(table(task)), "eval_splits": ["validation"]}
+    values["model"] |= {"vit": task.vit} if corpus.starts_from_vit else {}
+    values["training"] |= {
+        "num_train_epochs": task.epochs,
+        "learning_rate": task.learning_rate,
+        "seed": task.seed,
+        "bf16": True,
+        "use_cpu": True,
+        "eval_strategy": "epoch",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    return Recipe.from_dict(values, "benchmarks.learning")
+
+
+# ---------------------------------------------------------------- (d) PSLA in small
+
+
+def psla(task: Task) -> ASTTrainer:
+    """A convolutional network from random weights, with the recipe's clips, augmentation and schedule. Its weights are
+    not averaged: statistics of batches belong to the weights that made them.
+    """
+    own = recipe_of(task)
+    splits = load_audio_dataset(own.data.source)
+    sizes = {name: own.model.config[name] for name in ("max_length", "num_mel_bins") if name in own.model.config}
+    extractor = ASTFeatureExtractor(**sizes)
+    train = ClipInputs(splits["train"], extractor, augmentation=own.augmentation, seed=task.seed)
+    extractor.mean, extractor.std = measure_statistics(train)
+    arguments = {**own.training, "lr_scheduler_type": "cosine", "warmup_steps": 0.1}
+    return ASTTrainer(
+        model=PSLA(train.num_labels),
+        args=TrainingArguments(str(task.folder), remove_unused_columns=False, label_names=["labels"], **arguments),
+        train_dataset=train,
+        eval_dataset=ClipInputs(splits["validation"], extractor),
+        compute_metrics=accuracy,
+    )
+
+
+SYSTEMS: dict[str, Callable[[Task], Trainer]] = {"plain": plain, "recipe": recipe, "patchout": patchout, "psla": psla}
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def accuracy(found: Any) -> dict[str, float]:
+    """Share of clips whose best label is theirs."""
+    return {"accuracy": float(np.mean(found.predictions.argmax(axis=-1) == found.label_ids))}
+
+
+def table(task: Task) -> Path:
+    """Write the clips of a stage as a table with a split column, for `data.source`."""
+    corpus, folder = CORPORA[task.corpus], Path(task.data) / task.corpus
+    splits = corpus.splits[task.stage]
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row[corpus.column] in splits]
+    path = task.folder / "clips.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(("path", "label", "split"))
+        lines.writerows(((folder / row["path"]).resolve(), row["label"], splits[row[corpus.column]]) for row in rows)
+    return path
+
+
+def simple_methods(task: Task) -> dict[str, Any]:
+    """Of the clips of a task: how many, and the accuracy of logistic regression and of the most frequent class."""
+    prepared = prepare(recipe_of(task), task.folder)
+    validation = prepared.evaluation["validation"]
+    return {
+        "clips": {"train": len(prepared.train), "test": len(validation)},
+        "baseline": baseline_accuracy(prepared.train, prepared.evaluation)["validation"],
+        "chance": most_frequent_class(prepared.train.split, {"test": validation.split})["test"],
+    }

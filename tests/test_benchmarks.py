@@ -1,0 +1,124 @@
+"""The benchmark of learning compares like with like, and its page says what was measured."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from benchmarks import learning_page, learning_systems, psla
+from benchmarks.learning_systems import CORPORA, Corpus, Task
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """Twelve noises of two colours, which stand for the commands; four of them are held out."""
+    root = tmp_path_factory.mktemp("sets")
+    folder, random = root / "arabic_commands", np.random.default_rng(0)
+    folder.mkdir()
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "label", "split"))
+        for clip in range(12):
+            noise = random.standard_normal(16_000) * 0.1
+            sound = np.cumsum(noise) * 0.1 if clip % 2 else noise
+            soundfile.write(folder / f"{clip}.wav", sound.astype(np.float32), 16_000)
+            rows.writerow((f"{clip}.wav", ("white", "brown")[clip % 2], "val" if clip < 4 else "train"))
+    return Task("plain", "arabic_commands", "choice", 0, 1e-3, 1, str(root), "", str(root / "out"))
+
+
+@pytest.mark.parametrize("system", learning_systems.SYSTEMS)
+def test_a_run_leaves_one_point_an_epoch_with_its_cost(task: Task, system: str) -> None:
+    found = learning_systems.run(dataclasses.replace(task, system=system, epochs=2))
+    assert [point["epoch"] for point in found["points"]] == [1.0, 2.0]
+    assert 0 < found["points"][0]["seconds"] < found["points"][1]["seconds"]
+    assert all(point["accuracy"] in (0, 0.25, 0.5, 0.75, 1) for point in found["points"])
+
+
+def test_stock_and_ours_start_from_the_same_weights(task: Task) -> None:
+    stock, own = (learning_systems.SYSTEMS[name](task).model for name in ("plain", "recipe"))
+    assert type(stock).__module__.startswith("transformers.")
+    values = torch.randn(2, 128, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        gap = (stock.eval()(values).logits - own.eval()(values).logits).abs().max()
+    assert gap < 1e-5
+
+
+def test_no_test_clip_chooses_anything() -> None:
+    for corpus in CORPORA.values():
+        reported = {value for value, split in corpus.splits["final"].items() if split == "validation"}
+        assert reported
+        assert not reported & set(corpus.splits["choice"])
+
+
+def test_the_other_sides_get_more_tries_and_as_many_epochs() -> None:
+    for corpus in CORPORA.values():
+        tries = {system: len(rates) for system, rates in corpus.learning_rates.items()}
+        assert min(tries["plain"], tries["psla"]) > max(tries["recipe"], tries["patchout"])
+        assert corpus.epochs["plain"] == corpus.epochs["recipe"] == corpus.epochs["patchout"]
+
+
+def test_equal_attention_is_the_mean_over_time() -> None:
+    pooling = psla.AttentionPooling(channels=3, num_labels=2)
+    with torch.no_grad():
+        pooling.attention.weight.zero_()  # the same weight for every moment
+        pooling.votes.weight.fill_(1.0)
+        pooling.votes.bias.zero_()
+    features = torch.tensor([[[1.0, 3.0], [0.0, 0.0], [2.0, 2.0]]])
+    assert torch.allclose(pooling(features), torch.tensor([[4.0, 4.0]]))  # (1 + 0 + 2 + 3 + 0 + 2) / 2
+
+
+def test_attention_picks_the_moments_it_wants() -> None:
+    pooling = psla.AttentionPooling(channels=1, num_labels=1)
+    with torch.no_grad():
+        pooling.attention.weight.fill_(50.0)
+        pooling.attention.bias.zero_()
+        pooling.votes.weight.fill_(1.0)
+        pooling.votes.bias.zero_()
+    assert pooling(torch.tensor([[[-1.0, 5.0]]])).item() == pytest.approx(5.0, abs=1e-3)
+
+
+# ---------------------------------------------------------------- the page
+
+
+def stored(accuracies: list[list[float]], seconds: list[float]) -> dict:
+    seeds = {
+        str(seed): [{"epoch": 1.0 + i, "seconds": seconds[i], "accuracy": value} for i, value in enumerate(values)]
+        for seed, values in enumerate(accuracies)
+    }
+    return {"learning_rate": 1e-4, "parameters": 2_500_000, "seeds": seeds}
+
+
+PLAIN = stored([[0.2, 0.5, 0.6], [0.4, 0.5, 0.8]], [100.0, 200.0, 300.0])
+
+
+def test_reached_is_where_the_mean_stays() -> None:
+    own = learning_page.curve(stored([[0.8, 0.6, 0.75], [0.7, 0.7, 0.8]], [30.0, 60.0, 90.0]))
+    assert learning_page.cost_to_reach(0.7, own) == 90.0  # 0.75, then 0.65, then 0.775
+    assert learning_page.cost_to_reach(0.65, own) == 30.0
+    assert learning_page.cost_to_reach(0.8, own) is None
+
+
+def test_a_row_has_costs_as_shares_of_plain_fine_tuning() -> None:
+    own = stored([[0.6, 0.7, 0.9], [0.6, 0.7, 0.8]], [50.0, 75.0, 150.0])
+    assert learning_page.row("(b)", own, learning_page.curve(PLAIN)) == (
+        "| (b), learning rate 1e-4 | 2.5 M | 0.850 ± 0.071 | 0.900, 0.800 | 0.50 | 0.25 |"
+    )
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    found = {"systems": {"plain": PLAIN}, "baseline": 0.3, "chance": 0.1, "clips": {"train": 9, "test": 4}}
+    learning_page.draw({"sets": {"esc10": found}}, tmp_path / "learning.png")
+    assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_corpora_name_every_system() -> None:
+    for corpus in CORPORA.values():
+        assert isinstance(corpus, Corpus)
+        assert set(corpus.epochs) == set(corpus.learning_rates) == set(learning_systems.SYSTEMS)
+        assert set(learning_page.NAMES) == set(learning_systems.SYSTEMS)
