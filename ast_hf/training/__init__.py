@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .adapters import AdapterOptions
 from .augmentation import Augmentation
 from .catalog import find_data_set
 from .data import load_audio_dataset
 from .evaluation import Evaluation, evaluate_checkpoints
 from .finetune import Report, Run, finetune, finish, prepare
 from .inputs import ClipInputs
+from .merging import merge_adapter
 from .optimization import Optimization
 from .recipe import DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
 from .statistics import DataReport, describe_data, measure_statistics
@@ -17,6 +19,7 @@ from .trainer import ASTTrainer
 
 __all__ = [
     "ASTTrainer",
+    "AdapterOptions",
     "Augmentation",
     "ClipInputs",
     "DataOptions",
@@ -39,5 +42,6 @@ __all__ = [
     "load_logits",
     "load_recipe",
     "measure_statistics",
+    "merge_adapter",
     "prepare",
 ]
