@@ -79,7 +79,7 @@ class Adapter:
         model: gets the adapter, in place, at its start without effect; the rest, the classifier aside, is frozen.
         options: with a rank above 0.
         base: name or folder of the checkpoint that the model came from, for the adapter's files. Of an absolute path
-            only the last part is told.
+            only the last part is told, as `./name`, which is no name on the Hub.
 
     Raises:
         AstConfigError: E307 for a rank above the model's width.
@@ -102,7 +102,7 @@ class Adapter:
             modules_to_save=[_HEAD],
         )
         self._model, self._adapted, self._config = model, inserted(model, config), config
-        config.base_model_name_or_path = Path(base).name if Path(base).is_absolute() else base
+        config.base_model_name_or_path = f"./{Path(base).name}" if Path(base).is_absolute() else base
 
     def save(self, folder: Path, extractor: Any = None) -> None:
         """Write what peft reads (configuration and weights, the classifier among them), and what `ast-hf merge` needs:
@@ -152,6 +152,7 @@ def inserted(model: ASTForAudioClassification, config: Any) -> Any:
     """The model inside peft's; the adapter goes into the model itself."""
     from peft import get_peft_model
 
+    config.base_model_name_or_path = None  # peft sets it, and warns when it was another
     with warnings.catch_warnings():  # peft asks for a property that transformers renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return get_peft_model(model, config)

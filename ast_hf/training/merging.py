@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
 from ..conversion import TOLERANCE, new_folder, random_input, read_label_file
-from ..errors import error
+from ..errors import AstConfigError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
 from ..weight_names import hub_name
@@ -162,9 +163,10 @@ def _describe(stored: Stored, base: Base, labels: str | PathLike | None, multi_l
     """The merged model's configuration: the one beside the adapter; or the base's, with the labels of the head."""
     beside = stored.folder / _MODEL_CONFIG
     try:
-        config = ASTConfig.from_pretrained(base.name, **base.hub)  # also tells whether the base is there
-    except OSError as problem:
-        what = f"has the base {base.name!r}, which is not there ({' '.join(str(problem).split())[:120]})"
+        check_folder(base.name)
+        config = ASTConfig.from_pretrained(base.name, **base.hub)
+    except (OSError, AstConfigError) as problem:
+        what = f"has the base {base.name!r}, which cannot be read ({' '.join(str(problem).split())[:160]})"
         raise error("E306", where=repr(str(stored.folder)), what=what, fix="give the base with --base") from problem
     if beside.is_file():
         config = ASTConfig.from_pretrained(stored.folder)
