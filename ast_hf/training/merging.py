@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 import warnings
 from collections.abc import Callable
 from os import PathLike
@@ -71,8 +72,8 @@ def merge_adapter(
         source = _base_of(stored) if base is None else Base(base, {})
         model, known = _base_model(stored, source, _describe(stored, source, labels, multi_label))
         tell(f"base       {source.name}" + ("" if known else " (the adapter has no digest to know it by)"))
-        names = ", ".join(list(model.config.id2label.values())[:3])
-        tell(f"labels     {model.config.num_labels} ({names}, ...); {model.config.problem_type or 'no task set'}")
+        names = textwrap.shorten(", ".join(model.config.id2label.values()), 60, placeholder=" ...")
+        tell(f"labels     {model.config.num_labels} ({names}); {model.config.problem_type or 'no task set'}")
         gap = _write(stored, model, source, partial)
     tell(f"checked    logits of base and adapter against the checkpoint's: largest difference {gap:.1e}")
     tell(f"wrote      {destination}")

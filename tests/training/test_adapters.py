@@ -1,4 +1,4 @@
-"""LoRA: what is trained, what is left alone, and that an adapter is worth the same beside its base and in a checkpoint."""
+"""LoRA: what is trained, what is left alone; an adapter answers the same beside its base and merged into it."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "negative rank": ({"adapter": {"rank": -1}}, "rank: -1 is outside"),
     "dropout of everything": ({"adapter": {"rank": 4, "dropout": 1.0}}, "dropout: 1.0 is outside"),
     "alpha zero": ({"adapter": {"rank": 4, "alpha": 0}}, "alpha: 0 is outside"),
-    "options of no adapter": ({"adapter": {"alpha": 16}}, "adapter.rank: is 0"),
+    "options of no adapter": ({"adapter": {"alpha": 32}}, "adapter.rank: is 0"),
     "random start": ({"model": {}}, "model.base: is not set"),
     "image transformer": ({"model": {"vit": "somewhere"}}, "ast-hf convert"),
     "factored positions": ({"model": {**BASE, "factored_positions": True}}, "model.factored_positions"),
@@ -320,7 +320,7 @@ def test_rank_above_the_width_is_refused() -> None:
 
 
 def test_same_recipe_with_and_without_adapter_reads_back() -> None:
-    for adapter in (AdapterOptions(), AdapterOptions(rank=4, alpha=16.0, targets=["output", "key"])):
+    for adapter in (AdapterOptions(), AdapterOptions(rank=4, alpha=32.0, targets=["output", "key"])):
         written = Recipe.from_dict({"model": BASE, "adapter": vars(adapter)})
         assert Recipe.from_dict(written.to_dict()).adapter == adapter
 
