@@ -141,7 +141,8 @@ class Adapter:
             for name, tensor in self._model.state_dict().items()
             if ".lora_" not in name and ".original_module." not in name
         }
-        return {name: tensor + products[name] if name in products else tensor for name, tensor in state.items()}
+        sums = {name: (state[name] + product).to(state[name].dtype) for name, product in products.items()}
+        return {**state, **sums}
 
     def merge(self) -> None:
         """Make the model a plain one, in place, with the weights of `plain_state`."""
