@@ -24,8 +24,7 @@ WEIGHTS_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
-    "pytorch_model.bin.index.json",  # this one and the next are left to transformers
-    "adapter_model.safetensors",
+    "pytorch_model.bin.index.json",  # left to transformers
 )
 
 #: A tensor of the file -> (axis of its shape, the config field that axis has to equal).
@@ -55,7 +54,7 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
         arguments: its keyword arguments.
 
     Returns:
-        None for what only transformers can read or explain: adapters, other formats, names that are not there.
+        None for what only transformers can read or explain: other formats, names that are not there.
 
     Raises:
         AstConfigError: as `check_folder`.
@@ -138,8 +137,12 @@ def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> Path 
             raise error("E306", where=repr(str(source)), what=what, fix="give a checkpoint's folder or its Hub name")
         return None
     folder = Path(source) / subfolder
+    whole = any((folder / name).exists() for name in WEIGHTS_FILES)
+    if not whole and (folder / "adapter_config.json").exists():
+        fix = f"make a checkpoint of it and its base: ast-hf merge {folder} DESTINATION"
+        raise error("E306", where=repr(str(folder)), what="holds an adapter, not a whole model", fix=fix)
     config = _read_config(folder / "config.json")
-    if not any((folder / name).exists() for name in WEIGHTS_FILES):
+    if not whole:
         what = f"holds no weights ({WEIGHTS_FILES[0]})"
         raise error("E306", where=repr(str(folder)), what=what, fix="copy the whole checkpoint folder again")
     files = _weights_files(folder)

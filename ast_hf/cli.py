@@ -1,4 +1,4 @@
-"""`ast-hf demo | finetune | evaluate | classify | stats | convert | info`.
+"""`ast-hf demo | finetune | evaluate | classify | stats | convert | merge | info`.
 
 Every heavy import stands inside the command that needs it.
 """
@@ -173,6 +173,29 @@ def _convert(options: argparse.Namespace) -> None:
     convert(options.source, options.destination, wishes, tell=print)
 
 
+def _merge_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapter", help="folder or Hub name of an adapter (LoRA), such as outputs/my_model/adapter")
+    parser.add_argument("destination", help="folder to make")
+    parser.add_argument("--base", help="its base, folder or Hub name, where the adapter does not tell the right place")
+    parser.add_argument("--labels", help="file of class names (text, CSV or JSON), for adapters of plain peft")
+    parser.add_argument("--multi_label", action="store_true", default=None, help="clips may have several labels")
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from .console import quiet_transformers
+    from .training import merge_adapter
+
+    quiet_transformers()
+    merge_adapter(
+        options.adapter,
+        options.destination,
+        base=options.base,
+        labels=options.labels,
+        multi_label=options.multi_label,
+        tell=print,
+    )
+
+
 #: How labelled audio is read, where the usual names do not fit.
 _READING = {
     "class_labels": "file of the classes in their order: CSV (index,mid,display_name) or text",
@@ -280,5 +303,6 @@ _COMMANDS = {
     "evaluate": (_evaluate_options, _evaluate, "measure checkpoints, ensembles and averages on labelled audio"),
     "stats": (_stats_options, _stats, "tell what a data set holds: labels, lengths, damage, mean and std"),
     "convert": (_convert_options, _convert, "make a checkpoint from original, timm or image transformer weights"),
+    "merge": (_merge_options, _merge, "add an adapter (LoRA) to its base: a plain checkpoint"),
     "info": (_info_options, _info, "describe a checkpoint, or this environment and what is wrong with it"),
 }

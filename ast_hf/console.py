@@ -44,4 +44,5 @@ def print_results(report: Report) -> None:
         print(f"{label:{first}}  " + "  ".join(f"{values[name]:>{max(len(name), 6)}.3f}" for name in names))
     clips = ", ".join(f"{count} {name}" for name, count in report.clips.items())
     print(f"\n{report.training_clips} training clips; evaluated on {clips}; trained for {report.seconds / 60:.1f} min.")
+    print(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
     print(f"Checkpoint, curves.png and README.md (model card): {report.folder}")

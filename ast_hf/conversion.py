@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,26 +96,37 @@ def convert(
         AstInputError: E108 for what cannot be inferred.
         AstRunError: E601 when the result does not answer as the source.
     """
-    wishes, source, destination = wishes or Wishes(), str(source), Path(destination)
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise error("E306", where=repr(str(destination)), what="is not empty", fix="give a new folder")
-    is_file = Path(source).suffix in _FILES and not Path(source).is_dir()
-    state = read_state_dict(Path(source)) if is_file else None
-    partial = destination.with_name(destination.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    wishes, source = wishes or Wishes(), str(source)
+    with new_folder(Path(destination)) as partial:
+        is_file = Path(source).suffix in _FILES and not Path(source).is_dir()
+        state = read_state_dict(Path(source)) if is_file else None
         if state is not None and any("mlp_head." in name for name in state):
             lines = _convert_original(state, source, partial, wishes)
         else:
             lines = _convert_image_transformer(source if state is None else state, partial, wishes)
         for line in lines:
             tell(line)
+    tell(f"wrote      {destination}")
+
+
+@contextmanager
+def new_folder(destination: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `destination` at the end and is removed when anything goes wrong.
+
+    Raises:
+        AstConfigError: E306 when `destination` holds anything.
+    """
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise error("E306", where=repr(str(destination)), what="is not empty", fix="give a new folder")
+    partial = destination.with_name(destination.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
         if destination.exists():
             destination.rmdir()
         partial.rename(destination)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    tell(f"wrote      {destination}")
 
 
 def read_state_dict(path: Path) -> State:
@@ -140,7 +152,7 @@ def _convert_original(state: State, source: str, folder: Path, wishes: Wishes) -
     check_state(tensors, wanted, source)
     model.load_state_dict(ASTForAudioClassification._under_own_names(tensors))
     _save(model, extractor, folder)
-    spectrogram = _random_input(config)
+    spectrogram = random_input(config)
     expected = original_logits(state, spectrogram, config)
     yield _compared(ASTForAudioClassification.from_pretrained(folder)(spectrogram).logits, expected, "logits")
 
@@ -273,7 +285,7 @@ def _save(model: ASTPreTrainedModel, extractor: ASTFeatureExtractor, folder: Pat
     extractor.save_pretrained(folder)
 
 
-def _random_input(config: ASTConfig) -> torch.Tensor:
+def random_input(config: ASTConfig) -> torch.Tensor:
     """One spectrogram with the spread of normalised log-mel values."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, config.max_length, config.num_mel_bins, generator=generator) / 2

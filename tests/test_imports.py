@@ -92,7 +92,7 @@ def test_load_audio_needs_neither_transformers_nor_torch_for_files() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["finetune"], ["evaluate"], ["classify"], ["stats"], ["convert"], ["info"]]
+    "command", [[], ["demo"], ["finetune"], ["evaluate"], ["classify"], ["stats"], ["convert"], ["merge"], ["info"]]
 )
 def test_help_answers_at_once(command: list[str]) -> None:
     times = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .adapters import AdapterOptions
 from .augmentation import Augmentation
 from .baseline import baseline_accuracy
 from .catalog import find_data_set
@@ -9,6 +10,7 @@ from .data import load_audio_dataset
 from .evaluation import Evaluation, evaluate_checkpoints
 from .finetune import Report, Run, finetune, finish, most_frequent_class, prepare
 from .inputs import ClipInputs
+from .merging import merge_adapter
 from .optimization import Optimization
 from .recipe import DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
 from .statistics import DataReport, describe_data, measure_statistics
@@ -18,6 +20,7 @@ from .trainer import ASTTrainer
 
 __all__ = [
     "ASTTrainer",
+    "AdapterOptions",
     "Augmentation",
     "ClipInputs",
     "DataOptions",
@@ -42,5 +45,6 @@ __all__ = [
     "load_recipe",
     "measure_statistics",
     "most_frequent_class",
+    "merge_adapter",
     "prepare",
 ]

@@ -20,6 +20,7 @@ from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
+from .adapters import Adapter
 from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
 from .catalog import find_data_set
@@ -74,6 +75,7 @@ class Report:
     clips: dict[str, int]
     training_clips: int
     parameters: int
+    trained_parameters: int
     epochs: float
     seconds: float
     hardware: str
@@ -88,8 +90,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for results.json."""
-        names = ("metric", "results", "baseline", "chance", "clips", "training_clips", "parameters", "epochs")
-        plain = {name: getattr(self, name) for name in (*names, "seconds", "hardware", "versions")}
+        names = ("metric", "results", "baseline", "chance", "clips", "training_clips", "parameters")
+        more = ("trained_parameters", "epochs", "seconds", "hardware", "versions")
+        plain = {name: getattr(self, name) for name in (*names, *more)}
         return {**plain, "recipe": self.recipe.to_dict()}
 
 
@@ -113,7 +116,7 @@ def finetune(
 
     Returns:
         The report; the folder holds the model, the feature extractor, README.md (card), curves.png, results.json and
-        recipe.yaml.
+        recipe.yaml; with `adapter.rank` the adapter alone too, in `adapter/`.
 
     Raises:
         AstHfError: for anything wrong with the recipe, the data or the base, before the first training step; E306 when
@@ -151,6 +154,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
     evaluated = {name: ClipInputs(split, extractor, cache=recipe.data.cache) for name, split in evaluation.items()}
     extractor.mean, extractor.std = _statistics(recipe, augmented)
     model = _build_model(recipe, train)
+    adapter = Adapter(model, recipe.adapter, str(recipe.model.base)) if recipe.adapter.rank else None
     trainer = ASTTrainer(
         model=model,
         args=arguments,
@@ -162,12 +166,15 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
         optimization=recipe.optimization,
         sampling=recipe.sampling,
         patchout=recipe.patchout,
+        adapter=adapter,
     )
     return Run(recipe, trainer, augmented, evaluated)
 
 
 def finish(run: Run) -> Report:
     """Evaluate a trained run on its evaluation splits, and write everything that belongs beside the weights.
+
+    An adapter is saved alone, and then added to the weights: what is evaluated is what the folder holds.
 
     Of several processes all have to call it. Each evaluates its share of the clips, and all get the same results; the
     first one measures the baseline and writes the files.
@@ -177,6 +184,8 @@ def finish(run: Run) -> Report:
 
     trainer, folder, writes = run.trainer, Path(run.trainer.args.output_dir), run.trainer.is_world_process_zero()
     history = list(trainer.state.log_history)
+    trained = trainer.model.num_parameters(only_trainable=True)
+    trainer.merge_adapter()
     metric = MAIN_METRIC[trainer.model.config.problem_type]
     results = {name: _evaluate(trainer, inputs, metric) for name, inputs in run.evaluation.items()}
     report = Report(
@@ -191,6 +200,7 @@ def finish(run: Run) -> Report:
         clips={name: len(inputs) for name, inputs in run.evaluation.items()},
         training_clips=len(run.train),
         parameters=trainer.model.num_parameters(),
+        trained_parameters=trained,
         epochs=float(trainer.state.epoch or 0),
         seconds=next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0),
         hardware=_hardware(trainer.args),

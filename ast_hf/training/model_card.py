@@ -60,7 +60,7 @@ Raw log-mel values are normalised as (x {offset:+.4f}) / (2 * {std:.4f}).
 
 ## Training
 
-{training_clips} clips, {epochs:g} epochs, {minutes:.1f} minutes on {hardware}, {parameters:,} parameters.
+{training_clips} clips, {epochs:g} epochs, {minutes:.1f} minutes on {hardware}, {parameters:,} parameters, {trained}.
 
 {fence}yaml
 {recipe}{fence}
@@ -132,10 +132,19 @@ def _body(report: Report, model_id: str) -> str:
         minutes=report.seconds / 60,
         hardware=report.hardware,
         parameters=report.parameters,
+        trained=_trained(report),
         recipe=recipe,
         fence=_fence(recipe),
         versions=", ".join(f"{name} {version}" for name, version in report.versions.items()) + ".",
     )
+
+
+def _trained(report: Report) -> str:
+    """How many weights learned; an adapter's are not among those of the checkpoint."""
+    if report.recipe.adapter.rank:
+        rank, count = report.recipe.adapter.rank, report.trained_parameters
+        return f"of which a LoRA adapter of rank {rank} and the classifier trained {count:,} (`adapter/`, for peft)"
+    return "all trained" if report.trained_parameters == report.parameters else f"{report.trained_parameters:,} trained"
 
 
 def _fence(text: str) -> str:

@@ -15,6 +15,7 @@ import yaml
 from ..configuration_ast import Geometry
 from ..errors import did_you_mean, error
 from ..patchout import Patchout
+from .adapters import AdapterOptions
 from .augmentation import Augmentation
 from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
 from .sampling import SAMPLINGS
@@ -135,6 +136,7 @@ class Recipe:
         model: what is trained.
         augmentation: how training clips vary.
         patchout: which patches are left out in training.
+        adapter: LoRA beside frozen weights, instead of training all of them.
         optimization: what `training` cannot say about optimizer and learning rates.
         sampling: `"shuffled"`, every clip once per epoch, or `"balanced"`, rare classes as often as common ones.
         loss: `"task"`, cross-entropy for one label, binary cross-entropy for several; or `"binary_cross_entropy"` for
@@ -153,6 +155,7 @@ class Recipe:
     model: ModelOptions = field(default_factory=ModelOptions)
     augmentation: Augmentation = field(default_factory=Augmentation)
     patchout: PatchoutOptions = field(default_factory=PatchoutOptions)
+    adapter: AdapterOptions = field(default_factory=AdapterOptions)
     optimization: Optimization = field(default_factory=Optimization)
     sampling: str = "shuffled"
     loss: str = "task"
@@ -169,6 +172,7 @@ class Recipe:
         _check_model(recipe.model, where)
         _check_averaging(recipe, where)
         _check_optimization(recipe, where)
+        _check_adapter(recipe, where)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -279,6 +283,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "float | None": (float, int, type(None)),
     "list[str] | None": (list, type(None)),
     "list[int]": (list,),
+    "list[str]": (list,),
     "list[int] | None": (list, type(None)),
     "dict[str, Any]": (dict,),
 }
@@ -313,6 +318,8 @@ _BOUNDS = {
     "averaging_decay": (1e-6, 1 - 1e-6),
     "milestone_factor": (1e-6, 1.0),
     "layer_decay": (1e-3, 1.0),
+    "alpha": (1e-3, 1e4),
+    "dropout": (0.0, 0.999),
     "sampling_rate": (1_000, 384_000),
     "threads": (1, 1024),
 }
@@ -364,6 +371,29 @@ def _check_optimization(recipe: Recipe, where: str) -> None:
         what = "'adam' is the original's, with one learning rate for all layers"
         fix = "leave layer_decay and training.optim out, or use training.optim alone"
         raise error("E307", where=f"{place}.optimizer", what=what, fix=fix)
+
+
+def _check_adapter(recipe: Recipe, where: str) -> None:
+    recipe.adapter.check(where)
+    if not recipe.adapter.rank:
+        return
+    model, training = recipe.model, recipe.training
+    reentrant = (training.get("gradient_checkpointing_kwargs") or {}).get("use_reentrant")
+    refused = {
+        "model.vit": (model.vit, "is no AST that an adapter could name as its base", "run ast-hf convert on it first"),
+        "model.base": (model.base is None, "is not set, and frozen random weights learn nothing", "name a checkpoint"),
+        "model.factored_positions": (model.factored_positions, "trains positions, which an adapter freezes", ""),
+        "optimization.frozen": (recipe.optimization.frozen != "nothing", "freezes what adapter.rank adapts", ""),
+        "training.gradient_checkpointing_kwargs": (
+            reentrant,
+            "(use_reentrant) gives the layers of a frozen backbone no gradient",
+            "leave it out: transformers' own choice works",
+        ),
+    }
+    for option, (wanted, what, fix) in refused.items():
+        if wanted:
+            fix = fix or f"leave {option} out, or adapter"
+            raise error("E307", where=f"{where}: {option}", what=what, fix=fix)
 
 
 def _check_model(options: ModelOptions, where: str) -> None:

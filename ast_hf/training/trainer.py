@@ -21,6 +21,7 @@ from transformers.trainer_callback import ProgressCallback
 from ..errors import AstHfError, error
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
+from .adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
 from .inputs import ClipInputs, EpochSampler, collate
 from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
@@ -43,10 +44,13 @@ class ASTTrainer(Trainer):
         optimization: optimizer and learning rates beyond `TrainingArguments`.
         sampling: `"shuffled"` or `"balanced"`, see `sampling`.
         patchout: what training steps leave out, and over how many epochs it grows.
+        adapter: the adapter that is in the model. Saved folders hold the plain model with the adapter added to its
+            weights, and the adapter alone in `adapter/`.
         **kwargs: as for transformers' `Trainer`.
 
     Raises:
-        AstConfigError: E307 for FSDP with what needs whole weights in one process: an average, factored positions.
+        AstConfigError: E307 for FSDP with what needs whole weights in one process: an average, factored positions, an
+            adapter.
         AstRunError: E501 when a loss is not finite, at that step, naming the clips, before anything is saved; E401 when
             a checkpoint cannot be written.
 
@@ -61,9 +65,10 @@ class ASTTrainer(Trainer):
         optimization: Optimization | None = None,
         sampling: str = "shuffled",
         patchout: PatchoutOptions | None = None,
+        adapter: Adapter | None = None,
         **kwargs: Any,
     ) -> None:
-        self.average, self.sampling = average, sampling
+        self.average, self.sampling, self.adapter = average, sampling, adapter
         self.optimization = optimization or Optimization()
         self.card: Any = None
         self._staged = False
@@ -83,6 +88,7 @@ class ASTTrainer(Trainer):
         whole = {
             "averaging_decay, averaging_epochs": self.average is not None,
             "model.factored_positions": bool(self._factors),
+            "adapter.rank": self.adapter is not None,
         }
         for option, wanted in whole.items():
             if wanted and self.is_fsdp_enabled:
@@ -197,6 +203,9 @@ class ASTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the model; the arguments as JSON, since the pickle that transformers writes holds the Hub token."""
+        if self.adapter is not None:
+            state_dict = self.adapter.plain_state()
+            self.adapter.save(Path(output_dir or self.args.output_dir) / ADAPTER_FOLDER, self.processing_class)
         self._check_finite(state_dict)
         super()._save(output_dir, state_dict)
         if not self.args.should_save:  # every process comes here, since gathering weights takes all of them
@@ -206,6 +215,14 @@ class ASTTrainer(Trainer):
         shown = {name: value for name, value in self.args.to_dict().items() if not name.endswith(("_dir", "_token"))}
         text = json.dumps(shown, indent=2, sort_keys=True, default=str)
         (folder / "training_args.json").write_text(text + "\n", encoding="utf-8")
+
+    def merge_adapter(self) -> None:
+        """Make the model a plain one, when it has an adapter: the adapter is saved first, alone."""
+        if self.adapter is not None:
+            if self.is_world_process_zero():
+                self.adapter.save(Path(self.args.output_dir) / ADAPTER_FOLDER, self.processing_class)
+            self.adapter.merge()
+            self.adapter = None
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Nothing: transformers would upload its pickled arguments, which hold the Hub token. The end is pushed."""
@@ -280,8 +297,12 @@ class ASTTrainer(Trainer):
             save_file({name: factor.detach() for name, factor in self._factors.items()}, folder / FACTORS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
+        if self.adapter is None:
+            _refuse_adapter(folder)
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._load_adapter(folder)
         if self._factors:
             _require(folder, FACTORS_FILE, "factors positions")
             stored = load_file(folder / FACTORS_FILE)
@@ -291,6 +312,24 @@ class ASTTrainer(Trainer):
             return
         _require(folder, AVERAGE_FILE, "averages weights")
         self.average.load(folder, self.model)
+
+    def _load_adapter(self, folder: Path) -> None:
+        """The adapter alone: sums of it and the base do not give both back exactly, and the base is there."""
+        _require(folder, f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}", "has an adapter")
+        assert self.adapter is not None
+        self.adapter.load(folder / ADAPTER_FOLDER)
+
+    def _load_best_model(self) -> None:
+        if self.adapter is None:
+            super()._load_best_model()
+        else:
+            self._load_adapter(Path(self.state.best_model_checkpoint))
+
+
+def _refuse_adapter(folder: Path) -> None:
+    if (folder / ADAPTER_FOLDER).exists():
+        what = "was trained with an adapter, and the recipe has none"
+        raise error("E306", where=repr(str(folder)), what=what, fix="resume with the recipe the run began with")
 
 
 def _require(folder: Path, name: str, does: str) -> None:
