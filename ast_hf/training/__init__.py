@@ -7,6 +7,7 @@ from .catalog import find_data_set
 from .data import load_audio_dataset
 from .evaluation import Evaluation, evaluate_checkpoints
 from .finetune import Report, Run, finetune, finish, prepare
+from .folds import CrossValidation, cross_validate
 from .inputs import ClipInputs
 from .optimization import Optimization
 from .recipe import DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
@@ -19,6 +20,7 @@ __all__ = [
     "ASTTrainer",
     "Augmentation",
     "ClipInputs",
+    "CrossValidation",
     "DataOptions",
     "DataReport",
     "Evaluation",
@@ -30,6 +32,7 @@ __all__ = [
     "Report",
     "Run",
     "StreamedClipInputs",
+    "cross_validate",
     "describe_data",
     "evaluate_checkpoints",
     "find_data_set",
