@@ -245,11 +245,15 @@ def random_fold(
 
 
 def _groups(dataset: Dataset, column: str | None) -> Any:
-    """The values of a column whose clips have to stay together; raises E208 for an unknown one."""
+    """The values of a column whose clips have to stay together; raises E208 for an unknown column, and for gaps."""
     if column is not None and column not in dataset.column_names:
         fix = did_you_mean(column, dataset.column_names)
         raise error("E208", where="validation_group", what=f"there is no column {column!r}", fix=fix)
-    return dataset[column] if column else None
+    groups = list(dataset[column]) if column else None
+    if groups is not None and None in groups:
+        where = f"row {groups.index(None) + 1}, column {column!r}"
+        raise error("E208", where=where, what="has no value", fix="give it one, its own where it belongs to no group")
+    return groups
 
 
 def _parts(source: Source) -> list[tuple[str | None, str | PathLike]]:

@@ -302,11 +302,8 @@ def _check_folder(root: Path, resume: str | bool | None) -> None:
         raise error("E306", where=repr(str(root)), what="holds no folds to go on with", fix=fix)
     if other or (begun and not resume):
         what = f"holds {(other or begun)[0]} of an earlier run"
-        fix = (
-            "choose another folder, or remove what is there"
-            if other
-            else ("go on with --resume auto, choose another folder, or remove what is there")
-        )
+        fix = "choose another folder, or remove what is there"
+        fix = fix if other else f"go on with --resume auto, {fix}"
         raise error("E306", where=repr(str(root)), what=what, fix=fix)
 
 
@@ -325,14 +322,15 @@ def _named_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
     if data.random_folds is None:
         _check_column_is_meant(data, columns)
     check_splits(splits, data.train_split, [])
-    unused = [repr(name) for name in splits if name != data.train_split]
-    together = (
-        f"{data.validation_group!r} kept together"
-        if data.validation_group
-        else ("clip by clip; data.validation_group would keep clips of one source together")
-    )
-    origin = f"random, {together}" + (f"; {', '.join(unused)} not used" if unused else "")
-    return _with(recipe, random_folds=count), [str(number) for number in range(1, count + 1)], origin
+    unused = "".join(f"; split {name!r} is left alone" for name in splits if name != data.train_split)
+    return _with(recipe, random_folds=count), [str(number) for number in range(1, count + 1)], _drawn(data) + unused
+
+
+def _drawn(data: DataOptions) -> str:
+    """How random folds come about, in words."""
+    if data.validation_group:
+        return f"random, clips of one {data.validation_group!r} kept together"
+    return "random, clip by clip (data.validation_group would keep clips of one source together)"
 
 
 def _check_column_is_meant(data: DataOptions, columns: list[str]) -> None:
