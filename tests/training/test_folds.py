@@ -120,7 +120,7 @@ def rows(labels: list[Any], groups: list[str] | None = None) -> Dataset:
     return Dataset.from_dict({**cells, "labels" if several else "label": labels}, features=Features(features))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(counts=st.lists(st.integers(4, 12), min_size=3, max_size=3), count=st.integers(2, 4), seed=st.integers(0, 99))
 def test_random_folds_share_the_clips_and_the_labels(counts: list[int], count: int, seed: int) -> None:
     labels = [label for label, number in enumerate(counts) for _ in range(number)]
