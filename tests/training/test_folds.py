@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 from safetensors.torch import load_file
+from test_distributed import torchrun
 from test_trainer import checkpoint_digest, digest, recipe, sound
 from transformers import TrainerCallback
 
@@ -411,6 +412,23 @@ def test_results_that_are_none_are_refused(table: Path, tmp_path: Path) -> None:
     (tmp_path / "fold-1" / "results.json").write_text('{"recipe": {}}')
     with pytest.raises(AstHfError, match=r"E306.*fold-1/results\.json.*KeyError"):
         cross_validate(plan(table), tmp_path, folds=3, resume="auto")
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(table: Path, tmp_path: Path) -> None:
+    """The same clips a step, no dropout: the same numbers, and every file written once."""
+    options = {"model": {"config": TINY}, "data": {"source": str(table)}}
+    one = cross_validate(plan(table, options, num_train_epochs=1, save_strategy="no"), tmp_path / "one", folds=3)
+    (tmp_path / "recipe.yaml").write_text(
+        plan(table, options, num_train_epochs=1, save_strategy="no", per_device_train_batch_size=4).to_yaml()
+    )
+    command = ["-m", "ast_hf", "finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3"]
+    process = torchrun(*command, "--output", str(tmp_path / "two"))
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.count("accuracy on test fold") == 1
+    told = json.loads((tmp_path / "two" / "folds.json").read_text())
+    assert told["baseline"] == one.baseline.to_dict()
+    assert [fold["values"] for fold in told["folds"]] == [fold.curve.values for fold in one.folds]
 
 
 # ---------------------------------------------------------------- what is refused
