@@ -9,9 +9,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import AstHfError
+
+if TYPE_CHECKING:
+    from .training import Recipe
 
 DEMO_DATA, DEMO_RECIPE, BASE_RECIPE = (
     "examples/data/instruments",
@@ -70,7 +73,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _finetune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="YAML file, see examples/recipes")
-    parser.add_argument("--data", help="folder, table or Hub name of labelled audio (data.source)")
+    parser.add_argument("--data", help="folder, table, data set by name (esc50) or Hub name (data.source)")
     parser.add_argument("--base", help="AST checkpoint to start from, folder or Hub name (model.base)")
     parser.add_argument("--vit", help="image transformer to start from instead (model.vit)")
     parser.add_argument("--output", required=True, help="folder of the result")
@@ -88,6 +91,12 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
         metavar="auto|CHECKPOINT",
         help="go on from the newest whole checkpoint; auto: or start where there is none; or from the one named",
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="cross-validation: train once for each of N folds (of data.fold_column, or random), test on that fold",
+    )
     parser.add_argument("--push_to_hub", action="store_true", help="publish the result on the Hub")
     parser.add_argument("--hub_model_id", help="its name there, user/name")
 
@@ -99,15 +108,38 @@ def _finetune(options: argparse.Namespace) -> None:
     quiet_transformers()
     named = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
     changes = [f"{option}={value}" for option, value in named.items() if value]
+    recipe = load_recipe(options.recipe, [*changes, *options.set])
+    if options.folds is not None:
+        _cross_validate(options, recipe)
+        return
     report = finetune(
-        load_recipe(options.recipe, [*changes, *options.set]),
+        recipe,
         options.output,
         resume_from_checkpoint=options.resume,
         push_to_hub=options.push_to_hub,
         hub_model_id=options.hub_model_id,
     )
-    if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
+    if _speaks():
         print_results(report)
+
+
+def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
+    from .console import print_folds
+    from .errors import error
+    from .training import cross_validate
+    from .training.folds import NO_PUSH
+
+    if options.push_to_hub or options.hub_model_id:
+        what = f"cannot tell which of the {options.folds} models of --folds to publish"
+        raise error("E307", where="--push_to_hub, --hub_model_id", what=what, fix=NO_PUSH)
+    found = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=print)
+    if _speaks():
+        print_folds(found)
+
+
+def _speaks() -> bool:
+    """Whether this process prints: of several one does."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _classify_options(parser: argparse.ArgumentParser) -> None:
@@ -203,6 +235,8 @@ _READING = {
     "label_column": "column of the labels",
     "split_column": "column that names each row's split",
     "label_separator": "what separates several labels of one clip in a table",
+    "test_fold": "the fold that is the split test, of data with a column of folds",
+    "fold_column": "that column",
 }
 
 
@@ -217,7 +251,7 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoints", nargs="+", help="folders or Hub names; several are an ensemble as well")
-    parser.add_argument("data", help="folder, table or Hub name of labelled audio")
+    parser.add_argument("data", help="folder, table, data set by name (esc50) or Hub name of labelled audio")
     parser.add_argument("--split", default="test", help="what to evaluate on (default: %(default)s)")
     parser.add_argument("--output", default="outputs/evaluation", help="folder of the result (default: %(default)s)")
     parser.add_argument("--average", action="store_true", help="also evaluate and save the mean of the weights")
@@ -249,7 +283,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _stats_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", help="folder, table or Hub name of labelled audio")
+    parser.add_argument("data", help="folder, table, data set by name (esc50) or Hub name of labelled audio")
     parser.add_argument("--split", default="train", help="split to measure mean and std on (default: %(default)s)")
     parser.add_argument("--sampling_rate", type=int, default=16_000, help="in Hz (default: %(default)s)")
     parser.add_argument("--num_mel_bins", type=int, default=128, help="default: %(default)s")

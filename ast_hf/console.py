@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .training import Report
+    from .training import CrossValidation, Report
 
 
 _METHODS = {
@@ -15,6 +15,9 @@ _METHODS = {
     "baseline": "logistic regression baseline",
     "chance": "always the most frequent class",
 }
+
+
+_EPOCHS = ("final", "best")
 
 
 def quiet_transformers() -> None:
@@ -45,4 +48,26 @@ def print_results(report: Report) -> None:
     clips = ", ".join(f"{count} {name}" for name, count in report.clips.items())
     print(f"\n{report.training_clips} training clips; evaluated on {clips}; trained for {report.seconds / 60:.1f} min.")
     print(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
+    for name, curve in report.watched.items():
+        told = curve.to_dict()
+        numbers = ", ".join(
+            f"{told[part]['value']:.3f} at the {part} epoch ({told[part]['epoch']:g})" for part in _EPOCHS
+        )
+        print(f"{name} while training: {numbers}, which was chosen on those clips")
     print(f"Checkpoint, curves.png and README.md (model card): {report.folder}")
+
+
+def print_folds(found: CrossValidation) -> None:
+    """The final epoch, the best one and the simple methods: each fold, mean and standard deviation."""
+    names = {**_METHODS, **{name: f"AST, {name} epoch ({getattr(found, name).epoch})" for name in _EPOCHS}}
+    notes = {"best": "  chosen on these folds: overstates"}
+    head = [f"{fold.name:>6}" for fold in found.folds]
+    first = max(len(names[method]) for method in found.by_method())
+    print(f"\n{found.metric + ' on test fold':{first}}  {'  '.join(head)}    mean +- standard deviation")
+    for method, spread in found.by_method().items():
+        values = "  ".join(f"{value:>{len(title)}.3f}" for value, title in zip(spread.values, head, strict=True))
+        numbers = f"{spread.mean:.3f} +- {spread.standard_deviation:.3f}"
+        print(f"{names[method]:{first}}  {values}   {numbers}{notes.get(method, '')}")
+    minutes = sum(fold.seconds for fold in found.folds) / 60
+    print(f"\nFolds: {found.origin}. {sum(fold.clips for fold in found.folds)} clips; trained for {minutes:.1f} min.")
+    print(f"A checkpoint for each fold, folds.png and folds.json: {found.folder}")

@@ -155,14 +155,10 @@ def run_seeds(options: argparse.Namespace, start: str, learning_rate: float) -> 
 
 def finetune_watched(recipe: Recipe, folder: Path) -> tuple[Report, list[float]]:
     """`finetune`, with the accuracy on the test fold after each epoch, which is reported and steers nothing."""
-    from ast_hf.training import finish, prepare
+    from ast_hf.training import finetune
 
-    run = prepare(recipe, folder)
-    run.trainer.eval_dataset = run.evaluation["test"]
-    run.trainer.args.eval_strategy = type(run.trainer.args.eval_strategy)("epoch")
-    run.trainer.train()
-    curve = [entry["eval_accuracy"] for entry in run.trainer.state.log_history if "eval_accuracy" in entry]
-    report = finish(run)
+    report = finetune(recipe, folder, watch="test")
+    curve = report.watched["test"].values
     print(f"{folder.name}: {curve} in {report.seconds:.0f} s", flush=True)
     return report, curve
 

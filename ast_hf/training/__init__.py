@@ -9,6 +9,7 @@ from .catalog import find_data_set
 from .data import load_audio_dataset
 from .evaluation import Evaluation, evaluate_checkpoints
 from .finetune import Report, Run, finetune, finish, most_frequent_class, prepare
+from .folds import CrossValidation, cross_validate
 from .inputs import ClipInputs
 from .merging import merge_adapter
 from .optimization import Optimization
@@ -23,6 +24,7 @@ __all__ = [
     "AdapterOptions",
     "Augmentation",
     "ClipInputs",
+    "CrossValidation",
     "DataOptions",
     "DataReport",
     "Evaluation",
@@ -35,6 +37,7 @@ __all__ = [
     "Run",
     "StreamedClipInputs",
     "baseline_accuracy",
+    "cross_validate",
     "describe_data",
     "evaluate_checkpoints",
     "find_data_set",
@@ -44,7 +47,7 @@ __all__ = [
     "load_logits",
     "load_recipe",
     "measure_statistics",
-    "most_frequent_class",
     "merge_adapter",
+    "most_frequent_class",
     "prepare",
 ]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .finetune import Report
+    from .folds import CrossValidation
 
 
 _METHODS = {"model": "AST", "baseline": "logistic regression", "chance": "most frequent class"}
@@ -53,3 +54,34 @@ def _draw_results(axes: Axes, report: Report) -> None:
     axes.set_xticks([position + width * (len(series) - 1) / 2 for position in range(len(names))], shown)
     axes.set(ylim=(0, 1.08), ylabel=report.metric, title="Result")
     axes.legend()
+
+
+def draw_folds(found: CrossValidation, path: Path) -> None:
+    """Write a PNG: the metric on the test folds after each epoch, of each fold, their mean and range, beside what has
+    to be beaten; the final epoch and the best one are marked.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    epochs = list(range(1, len(found.epochs) + 1))
+    for fold in found.folds:
+        axes.plot(epochs, fold.curve.values, color="tab:blue", linewidth=0.7, alpha=0.5)
+    means = [spread.mean for spread in found.epochs]
+    lowest, highest = ([pick(spread.values) for spread in found.epochs] for pick in (min, max))
+    axes.fill_between(epochs, lowest, highest, color="tab:blue", alpha=0.15)
+    axes.plot(
+        epochs, means, color="tab:blue", label=f"AST, mean of {len(found.folds)} folds; thin: each, shaded: range"
+    )
+    for marker, name, spread in (("o", "final", found.final), ("*", "best", found.best)):
+        label = f"{name} epoch ({spread.epoch}): {spread.mean:.3f}"
+        axes.plot(spread.epoch, spread.mean, marker, color="tab:orange", markersize=8, label=label)
+    for style, (method, label) in zip(("--", ":"), list(_METHODS.items())[1:], strict=True):
+        if method in found.by_method():
+            axes.axhline(found.by_method()[method].mean, color="gray", linestyle=style, label=label)
+    axes.set(xlabel="epoch", ylabel=found.metric, ylim=(0, 1.02), title="Test folds")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.savefig(path)

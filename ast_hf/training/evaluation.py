@@ -27,6 +27,7 @@ from ..errors import did_you_mean, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
+from .catalog import find_data_set
 from .data import is_multi_label, label_names, load_audio_dataset
 from .inputs import ClipInputs, collate
 from .metrics import MAIN_METRIC
@@ -186,7 +187,7 @@ def evaluate_checkpoints(
 
     Args:
         checkpoints: folders or names on the Hub.
-        source: as for `load_audio_dataset`.
+        source: as for `load_audio_dataset`, or a name that `find_data_set` knows, such as `"esc50"`.
         output_dir: for `results.json`, `per_class.csv` and `.json`, `precision_recall.png`, for single-label
             `confusion.png`, and `average` (see below).
         split: the part of the data set to evaluate.
@@ -201,7 +202,7 @@ def evaluate_checkpoints(
         **reading: as for `load_audio_dataset`: `label_column`, `label_separator`, ...
 
     Raises:
-        AstInputError: E108 for arguments that contradict each other.
+        AstInputError: E108 for arguments that contradict each other, and for data that come as a stream.
         AstDataError: E208 for labels that the model does not know, E209 for splits, and what reading raises.
         AstConfigError: E303 for checkpoints of different labels, E305 and E301 where weights have no mean, E306 for
             broken checkpoints.
@@ -213,7 +214,7 @@ def evaluate_checkpoints(
     members = [_member(name) for name in names]
     labels = _labels(members[0].config)
     members = [member._replace(columns=_columns(labels, member, members[0].name)) for member in members]
-    splits = _chosen(load_audio_dataset(source, **reading), [split, *([fit_on] if fit_on else [])], str(source))
+    splits = _chosen(_read(source, reading), [split, *([fit_on] if fit_on else [])], str(source))
     problem_type = _problem_type(members, splits[split])
     truth = {name: true_labels(part, labels, problem_type, name) for name, part in splits.items()}
     if average:
@@ -294,6 +295,14 @@ def _columns(labels: list[str], member: Member, first: str) -> list[int]:
         what = f"has other labels than {first!r}: {listed(strange)} only in one of them"
         raise error("E303", where=repr(member.name), what=what, fix="evaluate together what has the same label names")
     return [own[name] for name in labels]
+
+
+def _read(source: str | Path, reading: dict[str, Any]) -> DatasetDict:
+    splits = load_audio_dataset(**{**find_data_set(source), **reading})
+    if not isinstance(splits, DatasetDict):
+        what = f"{source!r} comes as a stream, whose clips cannot be counted before they are read"
+        raise error("E108", where="source", what=what, fix="download it and name its folder in AST_HF_DATA")
+    return splits
 
 
 def _chosen(splits: DatasetDict, names: list[str], source: str) -> dict[str, Dataset]:

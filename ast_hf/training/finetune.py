@@ -16,7 +16,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
-from ..errors import error
+from ..errors import did_you_mean, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
@@ -24,14 +24,19 @@ from .adapters import Adapter
 from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
 from .catalog import find_data_set
-from .data import check_splits, hold_out, is_multi_label, label_counts, label_names, load_audio_dataset
+from .data import check_splits, hold_out, is_multi_label, label_counts, label_names, load_audio_dataset, random_fold
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
 from .optimization import freeze
 from .recipe import DataOptions, ModelOptions, Recipe
 from .sealing import check_resumable
 from .statistics import measure_statistics
+from .stored_logits import write_whole
 from .trainer import ASTTrainer
+from .watching import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
+
+#: What a run measured. It is written last, so a folder that has it is complete.
+RESULTS_FILE = "results.json"
 
 #: What a run uses where its recipe says nothing. `remove_unused_columns` and `label_names` are what ClipInputs needs.
 _TRAINING_DEFAULTS = {
@@ -52,17 +57,20 @@ _TRAINING_DEFAULTS = {
 
 @dataclass
 class Run:
-    """A prepared run: call `trainer.train()`, or hand it to `finish`."""
+    """A prepared run: call `trainer.train()`, then hand it to `finish`. `watch` names the split watched beside it."""
 
     recipe: Recipe
     trainer: ASTTrainer
     train: ClipInputs
     evaluation: dict[str, ClipInputs]
+    watch: str | None = None
 
 
 @dataclass
 class Report:
-    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric."""
+    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric; `watched`
+    has the curves of the splits that were evaluated while training.
+    """
 
     recipe: Recipe
     folder: Path
@@ -81,6 +89,7 @@ class Report:
     hardware: str
     picture: str = "curves.png"
     versions: dict[str, str] = field(default_factory=result_versions)
+    watched: dict[str, Curve] = field(default_factory=dict)
 
     def by_method(self) -> dict[str, dict[str, float]]:
         """Main metric on each split for the `"model"` and for the simple methods that were measured beside it."""
@@ -93,7 +102,13 @@ class Report:
         names = ("metric", "results", "baseline", "chance", "clips", "training_clips", "parameters")
         more = ("trained_parameters", "epochs", "seconds", "hardware", "versions")
         plain = {name: getattr(self, name) for name in (*names, *more)}
-        return {**plain, "recipe": self.recipe.to_dict()}
+        features = {name: getattr(self.extractor, name) for name in _FEATURES}
+        watched = {name: curve.to_dict() for name, curve in self.watched.items()}
+        return {**plain, "features": features, "watched": watched, "recipe": self.recipe.to_dict()}
+
+
+#: What results tell of the feature extractor; the recipe leaves mean and std out where they were measured.
+_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std")
 
 
 def finetune(
@@ -101,6 +116,7 @@ def finetune(
     output_dir: str | Path,
     *,
     resume_from_checkpoint: str | bool | None = None,
+    watch: str | None = None,
     push_to_hub: bool = False,
     hub_model_id: str | None = None,
 ) -> Report:
@@ -111,6 +127,7 @@ def finetune(
         output_dir: folder of the result; training checkpoints go into `checkpoint-N` inside it.
         resume_from_checkpoint: True to go on from the newest checkpoint in `output_dir` that is whole; `"auto"` for the
             same, or a fresh start where there is none; or a checkpoint folder.
+        watch: as for `prepare`.
         push_to_hub: publish the finished folder on the Hub.
         hub_model_id: its name there, `user/name`; the folder's name under your account when None.
 
@@ -120,11 +137,11 @@ def finetune(
 
     Raises:
         AstHfError: for anything wrong with the recipe, the data or the base, before the first training step; E306 when
-            there is no whole checkpoint to go on from; E401 when one cannot be written; E501 when the loss stops being
-            finite.
+            there is no whole checkpoint to go on from, or one of an earlier run where this one starts afresh; E401 when
+            one cannot be written; E501 when the loss stops being finite.
     """
     check_resumable(resume_from_checkpoint, Path(output_dir))
-    run = prepare(recipe, output_dir, push_to_hub=push_to_hub, hub_model_id=hub_model_id)
+    run = prepare(recipe, output_dir, watch=watch, push_to_hub=push_to_hub, hub_model_id=hub_model_id)
     run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     report = finish(run)
     if push_to_hub:
@@ -132,13 +149,24 @@ def finetune(
     return report
 
 
-def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
-    """Read the data, build the model and the Trainer; nothing is trained yet."""
+def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None, **hub: Any) -> Run:
+    """Read the data, build the model and the Trainer; nothing is trained yet.
+
+    Args:
+        recipe: what to do.
+        output_dir: folder of the result.
+        watch: one of the evaluation splits, to be evaluated after each epoch too. It is reported and steers nothing:
+            the weights are those of a run that does not watch.
+        **hub: arguments of `TrainingArguments` about publishing.
+    """
     arguments = TrainingArguments(str(output_dir), **{**_TRAINING_DEFAULTS, **recipe.training, **hub})
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    train, validation, evaluation = _read_splits(recipe, arguments.seed)
+    train, validation, evaluation = read_splits(recipe.data, arguments.seed)
+    if watch not in (None, *evaluation):
+        what = "is none of the splits that are evaluated"
+        raise error("E209", where=f"split {watch!r}", what=what, fix=did_you_mean(watch, evaluation))
     if validation is None and arguments.eval_strategy != "no":
         what = f"{arguments.eval_strategy.value!r} has nothing to evaluate on while training"
         raise error(
@@ -167,8 +195,9 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
         sampling=recipe.sampling,
         patchout=recipe.patchout,
         adapter=adapter,
+        watched=None if watch is None else evaluated[watch],
     )
-    return Run(recipe, trainer, augmented, evaluated)
+    return Run(recipe, trainer, augmented, evaluated, watch)
 
 
 def finish(run: Run) -> Report:
@@ -204,31 +233,74 @@ def finish(run: Run) -> Report:
         epochs=float(trainer.state.epoch or 0),
         seconds=next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0),
         hardware=_hardware(trainer.args),
+        watched=_curves(history, metric, run.watch),
     )
     trainer.save_model(str(folder), _internal_call=True)
     if writes:
         (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
-        (folder / "results.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
         draw_curves(history, report, folder / report.picture)
         trainer.card = write_card(report, getattr(trainer, "hub_model_id", None) or str(folder))
         trainer.create_model_card()
+        text = json.dumps(report.to_dict(), indent=2) + "\n"  # the last file: a folder that has it is complete
+        write_whole(folder / RESULTS_FILE, lambda part: part.write_text(text, encoding="utf-8"))
     return report
 
 
-def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, dict[str, Dataset]]:
-    options = recipe.data
+def _curves(history: list[dict[str, Any]], metric: str, watch: str | None) -> dict[str, Curve]:
+    """What the validation split and the watched one said, by split."""
+    prefixes = {"validation": VALIDATION_PREFIX} | ({} if watch is None else {watch: WATCHED_PREFIX})
+    found = {name: Curve.from_log(history, prefix, metric) for name, prefix in prefixes.items()}
+    return {name: curve for name, curve in found.items() if curve is not None}
+
+
+def read_data(options: DataOptions, **changes: Any) -> DatasetDict:
+    """All splits of a recipe's data; `changes` are arguments of `load_audio_dataset`.
+
+    Raises:
+        AstConfigError: E307 without a source, and for one that comes as a stream.
+        AstDataError: what reading raises.
+    """
     if not options.source:
         raise error("E307", where="data.source", what="is not set", fix="name a folder, a table or a data set")
-    splits = load_audio_dataset(**{**find_data_set(options.source), **_asked_for(options)})
+    splits = load_audio_dataset(**{**find_data_set(options.source), **_asked_for(options), **changes})
     if not isinstance(splits, DatasetDict):
         what = f"{options.source!r} comes as a stream, which recipes do not train on"
         fix = "download it and name its folder in AST_HF_DATA; StreamedClipInputs reads streams in code of your own"
         raise error("E307", where="data.source", what=what, fix=fix)
+    return splits
+
+
+def _read_folded(options: DataOptions, seed: int) -> DatasetDict:
+    """All splits of a recipe's data, or `train` and `test` of one of its random folds."""
+    if options.random_folds is None:
+        return read_data(options)
+    if options.test_fold is None:
+        fix = f"name one, from 1 to {options.random_folds}, or run all of them with --folds {options.random_folds}"
+        raise error("E307", where="data.random_folds", what="needs data.test_fold, the one to test on", fix=fix)
+    splits = read_data(options, test_fold=None)
+    check_splits(splits, options.train_split, [])
+    return random_fold(
+        splits[options.train_split],
+        options.test_fold,
+        options.random_folds,
+        group_column=options.validation_group,
+        seed=seed,
+    )
+
+
+def read_splits(options: DataOptions, seed: int) -> tuple[Dataset, Dataset | None, dict[str, Dataset]]:
+    """The split to train on, the one to watch (or None), and those to report on, by name.
+
+    Raises:
+        AstDataError: E208 and E209 for splits and columns that do not fit what was asked for.
+    """
+    splits = _read_folded(options, seed)
+    training = options.train_split if options.random_folds is None else "train"
     named = options.eval_splits
-    evaluation = [name for name in splits if name != options.train_split] if named is None else named
+    evaluation = [name for name in splits if name != training] if named is None else named
     watched = ("validation",) if options.validation_fraction and "validation" not in splits else ()
-    check_splits(splits, options.train_split, [name for name in evaluation if name not in watched])
-    train, validation = splits[options.train_split], None
+    check_splits(splits, training, [name for name in evaluation if name not in watched])
+    train, validation = splits[training], None
     if options.validation_fraction:
         parts: DatasetDict = hold_out(
             train, options.validation_fraction, group_column=options.validation_group, seed=seed
@@ -236,7 +308,7 @@ def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, di
         train, validation = parts["train"], parts["validation"]
         check_splits(parts, "train", ["validation"])
         evaluation = evaluation or ["validation"]
-    elif options.train_split != "validation":
+    elif training != "validation":
         validation = splits.get("validation")
     held = {"validation": validation} if validation is not None else {}
     return train, validation, {name: splits[name] if name in splits else held[name] for name in evaluation}

@@ -42,6 +42,8 @@ class DataOptions:
         class_labels: file of the classes in their order, CSV (index,mid,display_name) or text.
         test_fold: the fold that is the test split; all others are trained on.
         fold_column: column of the folds.
+        random_folds: where there is no such column: so many folds of `train_split`, drawn with the seed; `test_fold`
+            counts them from 1. Stratified by label where clips have one; clips of one `validation_group` stay together.
         cache: keep decoded waveforms in memory.
     """
 
@@ -55,8 +57,9 @@ class DataOptions:
     split_column: str = "split"
     label_separator: str | None = None
     class_labels: str | None = None
-    test_fold: int | None = None
+    test_fold: int | str | None = None
     fold_column: str = "fold"
+    random_folds: int | None = None
     cache: bool = True
 
 
@@ -279,6 +282,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "int": (int,),
     "int | None": (int, type(None)),
+    "int | str | None": (int, str, type(None)),
     "float": (float, int),
     "float | None": (float, int, type(None)),
     "list[str] | None": (list, type(None)),
@@ -322,6 +326,7 @@ _BOUNDS = {
     "dropout": (0.0, 0.999),
     "sampling_rate": (1_000, 384_000),
     "threads": (1, 1024),
+    "random_folds": (2, 1000),
 }
 
 

@@ -302,6 +302,8 @@ def newest_sealed(folder: str | os.PathLike) -> tuple[Path | None, list[tuple[Pa
 
 def check_resumable(wanted: str | os.PathLike | bool | None, root: Path) -> None:
     """Raise E306 at once, before data are read, when names alone tell that `resume_folder` will."""
+    if wanted is None or wanted is False:
+        _check_unused(root)
     if wanted is True and not checkpoints(root) + checkpoints(staging_folder(root)):
         raise _nothing_to_resume(root, [])
     if wanted not in (None, True, False, "auto") and not Path(str(wanted)).is_dir():
@@ -321,9 +323,12 @@ def resume_folder(wanted: str | os.PathLike | bool | None, root: Path, processes
         The folder, or None for a fresh start.
 
     Raises:
-        AstConfigError: E306 when no checkpoint verifies (True), or the named one does not.
+        AstConfigError: E306 when no checkpoint verifies (True), or the named one does not; and for a fresh start (None)
+            in a folder that has checkpoints: those of two runs would lie side by side, and the newest be taken for the
+            one to go on from.
     """
     if wanted is None or wanted is False:
+        _check_unused(root)
         return None
     chosen = _newest(root, required=wanted is True) if wanted is True or wanted == "auto" else _named(Path(wanted))
     manifest = None if chosen is None else read_manifest(chosen)
@@ -333,6 +338,14 @@ def resume_folder(wanted: str | os.PathLike | bool | None, root: Path, processes
         )
         _warn("W404", chosen, what)
     return None if chosen is None else str(chosen)
+
+
+def _check_unused(root: Path) -> None:
+    found = [path.name for path in checkpoints(root)]
+    if found:
+        what = f"holds {', '.join(found[:3])}{', ...' if len(found) > 3 else ''} of an earlier run"
+        fix = "go on with that run (--resume auto), choose another folder, or remove its checkpoints"
+        raise error("E306", where=repr(str(root)), what=what, fix=fix)
 
 
 def _newest(root: Path, *, required: bool) -> Path | None:

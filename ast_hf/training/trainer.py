@@ -28,9 +28,13 @@ from .optimization import Optimization, milestone_schedule, original_adam, param
 from .recipe import PatchoutOptions
 from .sampling import sampler_for
 from .sealing import STATE_FILE, checkpoint_folder, clear, publish, resume_folder, staging_folder, writing
+from .watching import WATCHED_PREFIX, AfterEachEpoch
 
 #: Parameters that weight decay leaves alone beside biases and LayerNorms: they are no weights of a product.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")
+
+#: What `predict` measures beside the metrics.
+_SPEEDS = ("_runtime", "_per_second", "_preparation_time")
 
 #: In a training checkpoint, beside the weights.
 FACTORS_FILE = "position_factors.safetensors"
@@ -46,6 +50,8 @@ class ASTTrainer(Trainer):
         patchout: what training steps leave out, and over how many epochs it grows.
         adapter: the adapter that is in the model. Saved folders hold the plain model with the adapter added to its
             weights, and the adapter alone in `adapter/`.
+        watched: clips to evaluate after each epoch too. What they say is logged as `test_...` and steers nothing: the
+            best checkpoint and whatever else callbacks do goes by `eval_dataset` alone.
         **kwargs: as for transformers' `Trainer`.
 
     Raises:
@@ -56,6 +62,8 @@ class ASTTrainer(Trainer):
 
     A checkpoint is written into a hidden folder, sealed by a manifest and renamed (see `sealing`). Of several processes
     each writes its own part; the main one seals, renames and removes old ones while the others wait.
+
+    Evaluating changes nothing about training: the weights are those of a run that does not evaluate.
     """
 
     def __init__(
@@ -66,9 +74,10 @@ class ASTTrainer(Trainer):
         sampling: str = "shuffled",
         patchout: PatchoutOptions | None = None,
         adapter: Adapter | None = None,
+        watched: ClipInputs | None = None,
         **kwargs: Any,
     ) -> None:
-        self.average, self.sampling, self.adapter = average, sampling, adapter
+        self.average, self.sampling, self.adapter, self.watched = average, sampling, adapter, watched
         self.optimization = optimization or Optimization()
         self.card: Any = None
         self._staged = False
@@ -83,6 +92,8 @@ class ASTTrainer(Trainer):
             self.add_callback(AverageWeights(self.average))
         if patchout is not None and patchout.full():
             self.add_callback(GrowPatchout(patchout, self.model))
+        if watched is not None:
+            self.add_callback(AfterEachEpoch(self._watch))
 
     def _check_sharding(self) -> None:
         whole = {
@@ -179,10 +190,19 @@ class ASTTrainer(Trainer):
         files = [Path(self.train_dataset.split[row]["audio"]["path"] or "embedded").name for row in rows.tolist()[:3]]
         return f"the clips {rows.tolist()} ({', '.join(files)}{', ...' if len(rows) > 3 else ''})"
 
+    def _watch(self) -> None:
+        """Evaluate `watched` and log what it says. `evaluate` would tell it to the callbacks that steer."""
+        metrics, due = self.predict(self.watched, metric_key_prefix=WATCHED_PREFIX).metrics, self.control.should_log
+        self.log({name: value for name, value in metrics.items() if not name.endswith(_SPEEDS)})
+        self.control.should_log = due  # any log counts as that of the epoch's loss, which is still to come
+
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Evaluate the averaged weights, when there are any. Every clip counts once, in the loss too."""
+        """Evaluate the averaged weights, when there are any. Every clip counts once, in the loss too. Loading clips
+        draws from torch's random numbers, which are put back: dropout goes on as if there had been no evaluation.
+        """
         average = self.average
-        with average.applied(self.model) if average is not None and average.steps else nullcontext():
+        applied = average.applied(self.model) if average is not None and average.steps else nullcontext()
+        with torch.random.fork_rng(devices=()), applied:
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         whole = output.predictions is not None and output.label_ids is not None
         if self.args.world_size > 1 and whole and isinstance(self.model, ASTForAudioClassification):
@@ -388,7 +408,7 @@ class GrowPatchout(TrainerCallback):
 class LossProgress(ProgressCallback):
     """The Trainer's progress bar with loss and metric beside it, instead of a line of text for each."""
 
-    _SHOWN = ("loss", "eval_loss", "eval_accuracy", "eval_mAP", "learning_rate")
+    _SHOWN = ("loss", "eval_loss", "eval_accuracy", "eval_mAP", "test_accuracy", "test_mAP", "learning_rate")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Show the newest numbers."""

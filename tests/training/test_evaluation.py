@@ -557,3 +557,26 @@ def test_pictures_of_few_and_many_classes(classes: int, tmp_path: Path) -> None:
     assert 400 < height < 2200
     assert 400 < width < 2200
     assert imread(tmp_path / "curves.png").std() > 0.05
+
+
+def test_a_data_set_by_its_name(
+    made: dict[str, str], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ESC-50 in miniature where the catalog looks for it, and another fold of it."""
+    folder = tmp_path / "ESC-50-master"
+    (folder / "meta").mkdir(parents=True)
+    (folder / "audio").symlink_to(clips / "test" / "cat")
+    rows = "".join(f"{number}.wav,{1 + number // 3},dog\n" for number in range(4))
+    (folder / "meta" / "esc50.csv").write_text(f"filename,fold,category\n{rows}")
+    monkeypatch.setenv("AST_HF_DATA", str(tmp_path))
+    evaluated = {
+        fold: evaluate_checkpoints([made["one"]], "esc50", output_dir=tmp_path / "out", **reading)
+        for fold, reading in {1: {}, 2: {"test_fold": "2"}}.items()
+    }
+    assert {fold: evaluation.clips for fold, evaluation in evaluated.items()} == {1: 3, 2: 1}
+    assert evaluated[1].source == "esc50"
+
+
+def test_a_stream_is_refused(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(AstInputError, match=r"E108.*source.*stream.*AST_HF_DATA"):
+        evaluate_checkpoints([made["one"]], clips, output_dir=tmp_path, streaming=True)

@@ -409,6 +409,18 @@ def test_auto_with_nothing_there_starts(few: Path, tmp_path: Path) -> None:
         finetune(plan(few, max_steps=1), tmp_path / "other", resume_from_checkpoint=True)
 
 
+@pytest.mark.parametrize("start", ["finetune", "trainer"])
+def test_a_fresh_start_leaves_the_checkpoints_of_another_run_alone(
+    few: Path, unbroken: Path, tmp_path: Path, start: str
+) -> None:
+    """Else the newest of both runs would be taken for the one to go on from."""
+    root = two(unbroken, tmp_path)
+    begin = {"finetune": lambda: finetune(plan(few), root), "trainer": lambda: prepare(plan(few), root).trainer.train()}
+    with pytest.raises(AstConfigError, match=r"E306.*checkpoint-2, checkpoint-4 of an earlier run.*--resume auto"):
+        begin[start]()
+    assert names(root) == ["checkpoint-2", "checkpoint-4"]
+
+
 def test_named_checkpoint_has_to_verify(few: Path, unbroken: Path, tmp_path: Path) -> None:
     folder = two(unbroken, tmp_path) / "checkpoint-4"
     flip(folder / "scheduler.pt")
@@ -452,6 +464,8 @@ def test_leftovers_of_a_killed_save_are_removed(few: Path, unbroken: Path, tmp_p
         two(unbroken, tmp_path / name)
         shutil.copytree(unbroken / "checkpoint-6", tmp_path / name / ".partial" / "checkpoint-6")
         shorten(tmp_path / name / ".partial" / "checkpoint-6" / "optimizer.pt")
+    for path in checkpoints(tmp_path / "fresh"):
+        shutil.rmtree(path)
     assert resume_folder("auto", tmp_path / "resumed") == str(tmp_path / "resumed" / "checkpoint-4")
     prepare(plan(few, max_steps=2), tmp_path / "fresh").trainer.train()
     assert not list(tmp_path.glob("*/.partial"))

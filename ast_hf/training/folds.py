@@ -1,0 +1,426 @@
+"""Cross-validation: a recipe trained once for each fold, tested on that fold, with mean and spread over the folds.
+
+    found = cross_validate(load_recipe("examples/recipes/esc50.yaml"), "outputs/esc50", folds=5)
+    print(found.final.mean, found.final.standard_deviation)
+
+The result is that of the final epoch. The best epoch is told beside it as what it is: chosen on the clips that it is
+tested on.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from ..errors import AstHfError, error
+from ..info import result_versions
+from .data import check_splits, fold_names
+from .finetune import RESULTS_FILE, finetune, read_data, read_splits
+from .recipe import DataOptions, Recipe, load_recipe
+from .sealing import checkpoints, staging_folder
+from .stored_logits import write_whole
+from .watching import Curve
+
+FOLDS_FILE, PICTURE, RECIPE_FILE = "folds.json", "folds.png", "folds.yaml"
+
+#: The split that a fold is tested on.
+_TEST = "test"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold's run.
+
+    Attributes:
+        name: the fold that was tested on.
+        folder: its run, a checkpoint with card, curves and results.
+        clips: how many were tested on.
+        training_clips: how many were trained on.
+        curve: the main metric on the fold after each epoch.
+        features: how waveforms became features; mean and std are those of the training clips, unless the recipe gives
+            them.
+        baseline: logistic regression's accuracy, None for multi-label data.
+        chance: accuracy of the most frequent class, None for multi-label data.
+        seconds: that training took since it last began.
+        metric: the main metric's name.
+    """
+
+    name: str
+    folder: str
+    clips: int
+    training_clips: int
+    curve: Curve
+    features: dict[str, Any]
+    baseline: float | None
+    chance: float | None
+    seconds: float
+    metric: str
+
+    @classmethod
+    def from_results(cls, name: str, folder: str, results: dict[str, Any]) -> Fold:
+        """From what `Report.to_dict` gives."""
+        curve = results["watched"][_TEST]
+        return cls(
+            name=name,
+            folder=folder,
+            clips=results["clips"][_TEST],
+            training_clips=results["training_clips"],
+            curve=Curve(curve["epochs"], curve["values"]),
+            features=results["features"],
+            baseline=results["baseline"].get(_TEST),
+            chance=results["chance"].get(_TEST),
+            seconds=results["seconds"],
+            metric=results["metric"],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        kept = ("name", "folder", "clips", "training_clips", "features", "baseline", "chance", "seconds")
+        return {**{name: getattr(self, name) for name in kept}, **self.curve.to_dict()}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number of each fold, in the folds' order; `epoch` is the one after which it was measured, 0 where none was."""
+
+    values: list[float]
+    epoch: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Over the folds, each counting the same."""
+        return statistics.mean(self.values)
+
+    @property
+    def standard_deviation(self) -> float:
+        """Over the folds, of a sample (n - 1)."""
+        return statistics.stdev(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        epoch = {"epoch": self.epoch} if self.epoch else {}
+        return {**epoch, "mean": self.mean, "standard_deviation": self.standard_deviation, "values": self.values}
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What `cross_validate` found.
+
+    Attributes:
+        recipe: what was done in each fold.
+        folder: where the folds and files are.
+        origin: where the folds come from, in words.
+        folds: their runs.
+    """
+
+    recipe: Recipe
+    folder: Path
+    origin: str
+    folds: list[Fold]
+
+    @property
+    def metric(self) -> str:
+        """The main metric's name."""
+        return self.folds[0].metric
+
+    @property
+    def epochs(self) -> list[Spread]:
+        """The metric after each epoch."""
+        by_epoch = zip(*(fold.curve.values for fold in self.folds), strict=True)
+        return [Spread(list(values), epoch) for epoch, values in enumerate(by_epoch, start=1)]
+
+    @property
+    def final(self) -> Spread:
+        """The result: after the last epoch."""
+        return self.epochs[-1]
+
+    @property
+    def best(self) -> Spread:
+        """After the one epoch whose mean over the folds is the highest, the first of several (the original's rule,
+        `egs/esc50/get_esc_result.py`). It was chosen on the clips it is measured on, so it overstates.
+        """
+        return max(self.epochs, key=lambda spread: spread.mean)
+
+    @property
+    def baseline(self) -> Spread | None:
+        """Logistic regression, fitted and tested on the same clips; None for multi-label data."""
+        return _spread([fold.baseline for fold in self.folds])
+
+    @property
+    def chance(self) -> Spread | None:
+        """The training clips' most frequent class; None for multi-label data."""
+        return _spread([fold.chance for fold in self.folds])
+
+    def by_method(self) -> dict[str, Spread]:
+        """`"final"`, `"best"` and, where they were measured, `"baseline"` and `"chance"`."""
+        found = {"final": self.final, "best": self.best, "baseline": self.baseline, "chance": self.chance}
+        return {name: spread for name, spread in found.items() if spread is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for folds.json."""
+        return {
+            "metric": self.metric,
+            "origin": self.origin,
+            **{name: spread.to_dict() for name, spread in self.by_method().items()},
+            "best_is": "chosen on the folds that it is measured on: it overstates; the result is final",
+            "folds": [fold.to_dict() for fold in self.folds],
+            "versions": result_versions(),
+            "recipe": self.recipe.to_dict(),
+        }
+
+
+def _spread(values: list[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return Spread(known) if len(known) == len(values) else None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done for a fold, and how many clips it has: (tested, trained on)."""
+
+    name: str
+    folder: Path
+    recipe: Recipe
+    sizes: tuple[int, int]
+
+
+def cross_validate(
+    recipe: Recipe,
+    output_dir: str | Path,
+    *,
+    folds: int = 5,
+    resume: str | bool | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> CrossValidation:
+    """Train a recipe once for each fold, on the other folds, and test it on that fold after each epoch.
+
+    The folds are those of the column `data.fold_column`. Data without such a column get random ones, as
+    `data.random_folds` describes. What the test fold says steers nothing: the weights are those of a run without it.
+
+    Args:
+        recipe: what to do; `data.test_fold` is set for each fold.
+        output_dir: for `fold-1`, `fold-2`, ... (each as `finetune` leaves it), folds.json, folds.png and the recipe,
+            folds.yaml.
+        folds: how many there are.
+        resume: True to go on with what is in `output_dir`: folds that are finished are kept, one that was interrupted
+            goes on from its newest whole checkpoint; `"auto"` for the same, or a fresh start where nothing is there.
+        tell: is given a line of text for each fold, such as `print`; only in the first of several processes.
+
+    Returns:
+        What was found. Under several processes all get the same but the baseline, which the first one measures; that
+        one writes the files.
+
+    Raises:
+        AstHfError: before the first training step: E307 for a recipe that folds contradict, for another number of
+            folds than the data have, and for another recipe than the one `output_dir` began with; E208 for columns,
+            E209 for folds that lack clips or a class; E306 for an `output_dir` that holds another run, or nothing to
+            resume. While training, as `finetune`.
+    """
+    root = Path(output_dir)
+    _check_request(recipe, folds, resume)
+    _check_folder(root, resume)
+    recipe, names, origin = _named_folds(recipe, folds)
+    plans = [_plan(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
+    _check_begun(root, recipe)
+    done = {plan.name: _finished(plan) for plan in plans}
+    if _speaks():
+        root.mkdir(parents=True, exist_ok=True)
+        write_whole(root / RECIPE_FILE, lambda part: part.write_text(recipe.to_yaml(), encoding="utf-8"))
+    tell = tell if _speaks() else None
+    _say(tell, f"{len(plans)} folds: {origin}")
+    runs = [_run(plan, done[plan.name], tell) for plan in plans]
+    found = CrossValidation(recipe, root, origin, runs)
+    if _speaks():
+        _write(found)
+    return found
+
+
+def _speaks() -> bool:
+    """Whether this is the process that writes; what starts several sets RANK."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _say(tell: Callable[[str], None] | None, text: str) -> None:
+    if tell is not None:
+        tell(text)
+
+
+def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> None:
+    """Raise E307 for what contradicts folds."""
+    data, training = recipe.data, recipe.training
+    refused = {
+        ("folds", f"{folds} is no number of folds", "give 2 or more"): folds < 2,
+        ("resume", f"{resume!r} is one checkpoint, and folds have several", "resume with auto"): (
+            resume not in (None, True, False, "auto")
+        ),
+        ("data.test_fold", "names one fold, but all of them are tested on in turn", "leave it out"): (
+            data.test_fold is not None
+        ),
+        (
+            "data.eval_splits",
+            f"is {data.eval_splits}, but each run is tested on its fold",
+            "add --set data.eval_splits=null",
+        ): data.eval_splits not in (None, [_TEST]),
+        ("data.random_folds", f"is {data.random_folds}, but folds is {folds}", "give the same number"): (
+            data.random_folds not in (None, folds)
+        ),
+        (
+            "training.load_best_model_at_end",
+            "chooses an epoch, but the result of folds is the final one's",
+            "leave it out; the best epoch is told too",
+        ): bool(training.get("load_best_model_at_end")),
+        ("training.max_steps", "counts steps, but folds are compared by epoch", "give num_train_epochs"): (
+            training.get("max_steps", -1) > 0
+        ),
+        ("training.push_to_hub", f"cannot tell which of the {folds} models to publish", NO_PUSH): bool(
+            training.get("push_to_hub")
+        ),
+    }
+    for (where, what, fix), wrong in refused.items():
+        if wrong:
+            raise error("E307", where=where, what=what, fix=fix)
+
+
+#: What to do instead of publishing one model of several.
+NO_PUSH = "train on all clips without folds and publish that, or upload the folder of one fold"
+
+
+def _check_folder(root: Path, resume: str | bool | None) -> None:
+    """Raise E306 for a folder that holds a run that this one does not go on with."""
+    begun = sorted(path.name for path in root.glob("fold-*"))
+    other = [path.name for path in (*checkpoints(root), root / RESULTS_FILE) if path.exists()]
+    if resume is True and not begun:
+        fix = "start without resuming, or resume with auto"
+        raise error("E306", where=repr(str(root)), what="holds no folds to go on with", fix=fix)
+    if other or (begun and not resume):
+        what = f"holds {(other or begun)[0]} of an earlier run"
+        fix = "choose another folder, or remove what is there"
+        fix = fix if other else f"go on with --resume auto, {fix}"
+        raise error("E306", where=repr(str(root)), what=what, fix=fix)
+
+
+def _named_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
+    """The recipe, with random folds where the data have none of their own; the folds' names; where they come from."""
+    data = recipe.data
+    splits = read_data(data, test_fold=None)
+    columns = next(iter(splits.values())).column_names
+    if data.random_folds is None and data.fold_column in columns:
+        names = fold_names(splits, data.fold_column)
+        if len(names) != count:
+            what = f"{count}, but the column {data.fold_column!r} has {len(names)} folds: {', '.join(names[:10])}"
+            fix = f"give {len(names)}, or draw folds with --set data.random_folds={count}"
+            raise error("E307", where="folds", what=what, fix=fix)
+        return recipe, names, f"column {data.fold_column!r}"
+    if data.random_folds is None:
+        _check_column_is_meant(data, columns)
+    check_splits(splits, data.train_split, [])
+    unused = "".join(f"; split {name!r} is left alone" for name in splits if name != data.train_split)
+    return _with(recipe, random_folds=count), [str(number) for number in range(1, count + 1)], _drawn(data) + unused
+
+
+def _drawn(data: DataOptions) -> str:
+    """How random folds come about, in words."""
+    if data.validation_group:
+        return f"random, clips of one {data.validation_group!r} kept together"
+    return "random, clip by clip (data.validation_group would keep clips of one source together)"
+
+
+def _check_column_is_meant(data: DataOptions, columns: list[str]) -> None:
+    """Raise E208 where a column of folds was named that there is not, or one seems to have another name."""
+    near = next((name for name in columns if "fold" in name.lower()), None)
+    if near is not None or data.fold_column != DataOptions().fold_column:
+        what = f"has no column {data.fold_column!r}; its columns are {', '.join(columns)}"
+        fix = f"name it with --set data.fold_column={near or 'NAME'}, or draw folds with --set data.random_folds=5"
+        raise error("E208", where=repr(data.source), what=what, fix=fix)
+
+
+def _with(recipe: Recipe, **data: Any) -> Recipe:
+    return replace(recipe, data=replace(recipe.data, **data))
+
+
+def _plan(recipe: Recipe, name: str, folder: Path) -> _Plan:
+    """A fold's run; raises now what reading its splits would raise when its turn comes."""
+    own = _with(recipe, test_fold=int(name) if name.isdecimal() else name)
+    try:
+        train, _, evaluation = read_splits(own.data, recipe.training.get("seed", TrainingArguments.seed))
+    except AstHfError as problem:
+        where = f"fold {name}: {problem.where}"
+        raise error(problem.code, where=where, what=problem.what, fix=problem.fix) from problem
+    return _Plan(name, folder, own, (len(evaluation[_TEST]), len(train)))
+
+
+def _check_begun(root: Path, recipe: Recipe) -> None:
+    """Raise E307 when the folds in a folder are those of another recipe."""
+    begun = root / RECIPE_FILE
+    if begun.exists() and any(root.glob("fold-*")):
+        _check_same(load_recipe(begun).to_dict(), recipe.to_dict(), begun)
+
+
+def _check_same(began: dict[str, Any], now: dict[str, Any], where: Path) -> None:
+    old, new = _flat(began), _flat(now)
+    name = next((name for name in {**old, **new} if old.get(name) != new.get(name)), None)
+    if name is not None:
+        what = f"the folds began with {old.get(name)!r}, and now it is {new.get(name)!r}"
+        fix = "go on with the recipe they began with, or choose another folder"
+        raise error("E307", where=f"{where}: {name}", what=what, fix=fix)
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Every option by its name, such as `training.learning_rate`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _flat(value) if isinstance(value, dict) else {}
+        flat |= {f"{name}.{key}": entry for key, entry in inner.items()} if inner else {name: value}
+    return flat
+
+
+def _finished(plan: _Plan) -> dict[str, Any] | None:
+    """The results of a fold that is complete, None for one that is not; raises for one that does not belong here."""
+    file = plan.folder / RESULTS_FILE
+    if not file.exists():
+        return None
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        recipe, sizes = results["recipe"], (results["clips"][_TEST], results["training_clips"])
+        Fold.from_results(plan.name, plan.folder.name, results)
+    except (ValueError, KeyError, TypeError) as problem:
+        what = f"is not what a run leaves there ({type(problem).__name__}: {problem})"
+        raise error("E306", where=repr(str(file)), what=what, fix="remove the folder of that fold") from problem
+    _check_same(recipe, plan.recipe.to_dict(), file)
+    if sizes != plan.sizes:
+        what = f"tested on {sizes[0]} clips, trained on {sizes[1]}; now they are {plan.sizes[0]} and {plan.sizes[1]}"
+        raise error("E306", where=repr(str(file)), what=what, fix="the data changed: choose another folder")
+    return results
+
+
+def _run(plan: _Plan, finished: dict[str, Any] | None, tell: Callable[[str], None] | None) -> Fold:
+    tested, trained = plan.sizes
+    _say(
+        tell,
+        f"{plan.folder.name}: test fold {plan.name} ({tested} clips), trained on {trained}"
+        + ("" if finished is None else ": is finished"),
+    )
+    if finished is None:
+        begun = checkpoints(plan.folder) + checkpoints(staging_folder(plan.folder))
+        report = finetune(plan.recipe, plan.folder, watch=_TEST, resume_from_checkpoint="auto" if begun else None)
+        finished = report.to_dict()
+        del report
+        gc.collect()  # a Trainer refers to itself, so its model would stay on the GPU beside the next fold's
+    return Fold.from_results(plan.name, plan.folder.name, finished)
+
+
+def _write(found: CrossValidation) -> None:
+    """The picture, then folds.json."""
+    from .curves import draw_folds
+
+    draw_folds(found, found.folder / PICTURE)
+    text = json.dumps(found.to_dict(), indent=2) + "\n"
+    write_whole(found.folder / FOLDS_FILE, lambda part: part.write_text(text, encoding="utf-8"))

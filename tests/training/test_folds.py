@@ -1,0 +1,516 @@
+"""Cross-validation on tones and noise: which clips, which numbers, killed and resumed, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from conftest import ROOT, TINY
+from datasets import ClassLabel, Dataset, Features, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.image import imread
+from safetensors.torch import load_file
+from test_distributed import torchrun
+from test_trainer import checkpoint_digest, digest, recipe, sound
+from transformers import TrainerCallback
+
+from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
+from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare
+from ast_hf.training.data import random_fold
+from ast_hf.training.finetune import read_splits
+from ast_hf.training.folds import Fold
+from ast_hf.training.watching import Curve
+
+#: Clips of noise and of tones in each fold, so that no two folds are of one size.
+SIZES = {"1": (3, 3), "2": (4, 3), "10": (4, 4)}
+
+#: Dropout and masks, so that a random draw too many changes the weights; an average, so that it is what is tested.
+VARIED = {
+    "averaging_decay": 0.5,
+    "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
+    "augmentation": {"time_masks": 1, "time_mask_width": 10},
+}
+
+
+def write_clips(root: Path) -> Path:
+    """A CSV of clips with the columns fold and source; two clips come of each source."""
+    lines = ["path,label,fold,source"]
+    for fold, counts in SIZES.items():
+        for kind, count in zip(("noise", "tone"), counts, strict=True):
+            for number in range(count):
+                name = f"{kind}-{fold}-{number}.wav"
+                soundfile.write(root / name, sound(kind, 20 * int(fold) + number), 16_000)
+                lines.append(f"{name},{kind},{fold},{kind}{number // 2}-{fold}")
+    (root / "clips.csv").write_text("\n".join(lines) + "\n")
+    return root / "clips.csv"
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips in three folds. Read only."""
+    return write_clips(tmp_path_factory.mktemp("folded"))
+
+
+def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
+    return recipe(source, {**VARIED, **(options or {})}, **{"save_total_limit": None, **training})
+
+
+@pytest.fixture(scope="session")
+def found(table: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
+    """A finished cross-validation. Read only."""
+    return cross_validate(plan(table), tmp_path_factory.mktemp("found"), folds=3)
+
+
+def weights(root: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in sorted(root.glob("fold-*/model.safetensors"))}
+
+
+def stored(root: Path, fold: str) -> dict[str, Any]:
+    return json.loads((root / fold / "results.json").read_text())
+
+
+# ---------------------------------------------------------------- which clips
+
+
+def test_every_fold_is_tested_once_in_the_order_of_numbers(found: CrossValidation) -> None:
+    told = [(fold.name, fold.folder, fold.clips, fold.training_clips) for fold in found.folds]
+    assert told == [("1", "fold-1", 6, 15), ("2", "fold-2", 7, 14), ("10", "fold-3", 8, 13)]
+
+
+def test_statistics_are_those_of_each_training_part(found: CrossValidation, table: Path) -> None:
+    seen = set()
+    for fold in found.folds:
+        train, _, evaluation = read_splits(replace(found.recipe.data, test_fold=int(fold.name)), 42)
+        assert {row["fold"] for row in evaluation["test"]} == {fold.name}
+        assert fold.name not in {row["fold"] for row in train}
+        measured = measure_statistics(ClipInputs(train, ASTFeatureExtractor(num_mel_bins=32, max_length=64)))
+        assert (fold.features["mean"], fold.features["std"]) == pytest.approx(measured)
+        seen.add(measured)
+    assert len(seen) == 3
+
+
+def folds_of(dataset: Dataset, count: int, **options: Any) -> list[list[int]]:
+    parts = [
+        random_fold(dataset, number, count, **{"group_column": None, "seed": 0, **options})
+        for number in range(1, count + 1)
+    ]
+    for part in parts:
+        assert sorted([*part["train"]["number"], *part["test"]["number"]]) == list(range(len(dataset)))
+    return [list(part["test"]["number"]) for part in parts]
+
+
+def rows(labels: list[Any], groups: list[str] | None = None) -> Dataset:
+    several = isinstance(labels[0], list)
+    kind = ClassLabel(names=["a", "b", "c"])
+    features = {
+        "number": Value("int64"),
+        "group": Value("string"),
+        "labels" if several else "label": [kind] if several else kind,
+    }
+    cells = {"number": list(range(len(labels))), "group": groups or ["g"] * len(labels)}
+    return Dataset.from_dict({**cells, "labels" if several else "label": labels}, features=Features(features))
+
+
+@settings(max_examples=10, deadline=None)
+@given(counts=st.lists(st.integers(4, 12), min_size=3, max_size=3), count=st.integers(2, 4), seed=st.integers(0, 99))
+def test_random_folds_share_the_clips_and_the_labels(counts: list[int], count: int, seed: int) -> None:
+    labels = [label for label, number in enumerate(counts) for _ in range(number)]
+    folds = folds_of(rows(labels), count, seed=seed)
+    assert sorted(number for fold in folds for number in fold) == list(range(len(labels)))
+    for label, number in enumerate(counts):
+        shares = [sum(labels[clip] == label for clip in fold) for fold in folds]
+        assert set(shares) <= {math.floor(number / count), math.ceil(number / count)}
+    assert folds == folds_of(rows(labels), count, seed=seed)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2] * 8, [[0, 1], [2], [1]] * 8], ids=["single-label", "multi-label"])
+def test_random_folds_keep_groups_together(labels: list[Any]) -> None:
+    groups = [f"speaker {number // 4}" for number in range(24)]
+    folds = folds_of(rows(labels, groups), 3, group_column="group")
+    homes = [{groups[clip] for clip in fold} for fold in folds]
+    assert sorted(name for home in homes for name in home) == sorted(set(groups))
+    assert all(homes)
+
+
+def test_random_folds_depend_on_the_seed() -> None:
+    folds = [folds_of(rows([0, 1, 2] * 8), 3, seed=seed) for seed in (0, 1)]
+    assert folds[0] != folds[1]
+
+
+@pytest.mark.parametrize(
+    ("data", "asked", "said"),
+    [
+        (rows([0, 1, 2] * 3), {"count": 10}, "9 clips do not make 10 folds"),
+        (rows([0, 1, 2] * 3), {"group_column": "group"}, r"1 values of 'group' do not make 3"),
+        (rows([0, 1, 2] * 3), {"group_column": "grup"}, r"no column 'grup'.*'group'"),
+        (rows([0, 1, 2] * 3, ["a", None, "b"] * 3), {"group_column": "group"}, r"row 2, column 'group'"),
+        (rows([0, 1, 2] * 3), {"test_fold": 4}, "4 is no fold"),
+        (rows([0, 1, 2]), {}, "cannot make 3"),
+    ],
+)
+def test_folds_that_cannot_be_drawn(data: Dataset, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(AstDataError, match=said):
+        random_fold(data, **{"test_fold": 1, "count": 3, "group_column": None, "seed": 0, **asked})
+
+
+def test_data_without_folds_get_random_ones_that_a_recipe_can_name(table: Path, tmp_path: Path) -> None:
+    text = table.read_text().replace(",fold,", ",part,").splitlines()
+    lines = [
+        ",".join(cell if place != 2 else "train" for place, cell in enumerate(line.split(","))) for line in text[1:]
+    ]
+    source = table.parent / "without.csv"
+    source.write_text("\n".join(["path,label,split,source", *lines, lines[0].replace("train", "test")]) + "\n")
+    said: list[str] = []
+    options = {"data": {"source": str(source), "validation_group": "source"}}
+    plain = plan(source, options, num_train_epochs=1, save_strategy="no")
+    found = cross_validate(plain, tmp_path / "out", folds=2, tell=said.append)
+    assert sum(fold.clips for fold in found.folds) == 21
+    assert said[0] == "2 folds: random, clips of one 'source' kept together; split 'test' is left alone"
+    data = found.recipe.data
+    sides = [{row["source"] for row in read_splits(replace(data, test_fold=fold), 42)[2]["test"]} for fold in (1, 2)]
+    assert sides[0].isdisjoint(sides[1])
+    again = finetune(replace(plain, data=replace(data, test_fold=2)), tmp_path / "again")
+    assert again.results["test"]["accuracy"] == found.final.values[1]
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == weights(tmp_path / "out")["fold-2"]
+    with pytest.raises(AstHfError, match=r"E307.*random_folds.*needs data\.test_fold.*--folds 2"):
+        prepare(replace(plain, data=data), tmp_path / "one")
+
+
+# ---------------------------------------------------------------- which numbers
+
+
+def by_hand(*curves: list[float], baseline: float | None = 0.5) -> CrossValidation:
+    folds = [
+        Fold(
+            str(number),
+            f"fold-{number}",
+            4,
+            8,
+            Curve([1.0, 2.0, 3.0], values),
+            {},
+            baseline,
+            baseline,
+            60.0,
+            "accuracy",
+        )
+        for number, values in enumerate(curves, start=1)
+    ]
+    return CrossValidation(Recipe(), Path("out"), "column 'fold'", folds)
+
+
+def test_final_and_best_epoch_by_hand() -> None:
+    """The best epoch is that of the best mean: 2, not 2 for one fold and 3 for the other, which would give 0.85."""
+    found = by_hand([0.5, 0.9, 0.6], [0.7, 0.6, 0.8])
+    assert (found.final.epoch, found.final.values) == (3, [0.6, 0.8])
+    assert found.final.mean == pytest.approx(0.7)
+    assert found.final.standard_deviation == pytest.approx(0.1 * math.sqrt(2))
+    assert (found.best.epoch, found.best.values) == (2, [0.9, 0.6])
+    assert (found.best.mean, found.best.standard_deviation) == pytest.approx((0.75, 0.15 * math.sqrt(2)))
+    assert (found.baseline.mean, found.baseline.standard_deviation) == (0.5, 0.0)
+
+
+def test_of_equally_good_epochs_the_first_is_the_best() -> None:
+    assert by_hand([0.2, 0.8, 0.8], [0.2, 0.8, 0.8]).best.epoch == 2
+    assert Curve([1.0, 2.0, 3.0], [0.2, 0.8, 0.8]).best == 1
+
+
+def test_without_a_baseline_none_is_told() -> None:
+    assert list(by_hand([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], baseline=None).to_dict())[:4] == [
+        "metric",
+        "origin",
+        "final",
+        "best",
+    ]
+
+
+def test_final_is_what_each_saved_model_scores(found: CrossValidation) -> None:
+    for fold, final in zip(found.folds, found.final.values, strict=True):
+        results = stored(found.folder, fold.folder)
+        assert results["results"]["test"]["accuracy"] == final == fold.curve.values[-1]
+        assert results["watched"]["test"]["epochs"] == [1.0, 2.0]
+    assert [spread.epoch for spread in found.epochs] == [1, 2]
+    assert (len(found.baseline.values), len(found.chance.values)) == (3, 3)
+
+
+def test_files_tell_the_same(found: CrossValidation) -> None:
+    told = json.loads((found.folder / "folds.json").read_text())
+    assert told == found.to_dict()
+    assert told["final"] == {
+        "epoch": 2,
+        "mean": found.final.mean,
+        "standard_deviation": found.final.standard_deviation,
+        "values": found.final.values,
+    }
+    assert "overstates" in told["best_is"]
+    picture = imread(found.folder / "folds.png")
+    assert 0.01 < (picture[..., :3].min(axis=-1) < 0.9).mean() < 0.9
+
+
+# ---------------------------------------------------------------- watching changes nothing
+
+
+def test_watching_does_not_change_training(found: CrossValidation, table: Path, tmp_path: Path) -> None:
+    """Neither the draws of dropout nor what is logged and saved."""
+    alone = finetune(replace(found.recipe, data=replace(found.recipe.data, test_fold=1)), tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == weights(found.folder)["fold-1"]
+    checkpoints = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert len(checkpoints) == 2
+    for name in checkpoints:
+        watched = found.folder / "fold-1" / name
+        assert checkpoint_digest(tmp_path / name) == checkpoint_digest(watched)
+        logs = [
+            json.loads((folder / name / "trainer_state.json").read_text())["log_history"]
+            for folder in (tmp_path, watched.parent)
+        ]
+        assert logs[0] == [entry for entry in logs[1] if "test_loss" not in entry]
+        assert len(logs[1]) == 2 * len(logs[0])
+    assert alone.watched == {}
+
+
+def test_a_watched_split_is_beside_validation_and_steers_nothing(table: Path, tmp_path: Path) -> None:
+    """The worst validation loss is called the best; the test fold is logged beside it, and is not asked."""
+    options = {"data": {"source": str(table), "test_fold": 10, "validation_fraction": 0.3}, "averaging_decay": None}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    run = prepare(plan(table, options, eval_strategy="epoch", num_train_epochs=3, **best), tmp_path, watch="test")
+    run.trainer.train()
+    history = run.trainer.state.log_history
+    losses = {name: [entry[name] for entry in history if name in entry] for name in ("eval_loss", "test_loss")}
+    assert [len(values) for values in losses.values()] == [3, 3]
+    assert losses["eval_loss"] != losses["test_loss"]
+    step = max((entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry)[1]
+    chosen = load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")
+    assert digest(run.trainer.model.state_dict()) == digest(chosen)
+
+
+def test_evaluating_does_not_change_training(table: Path, tmp_path: Path) -> None:
+    options = {"data": {"source": str(table), "test_fold": 1, "validation_fraction": 0.3}}
+    reports = {
+        strategy: finetune(plan(table, options, eval_strategy=strategy, save_strategy="no"), tmp_path / strategy)
+        for strategy in ("epoch", "no")
+    }
+    files = [(tmp_path / strategy / "model.safetensors").read_bytes() for strategy in reports]
+    assert files[0] == files[1]
+    told = stored(tmp_path, "epoch")["watched"]["validation"]
+    assert (told["epochs"], told["final"]["value"]) == ([1.0, 2.0], told["values"][-1])
+    assert told["best"]["value"] == max(told["values"])
+    assert stored(tmp_path, "no")["watched"] == {}
+    features = stored(tmp_path, "no")["features"]
+    extractor = reports["no"].extractor
+    assert features == {
+        "sampling_rate": 16_000,
+        "num_mel_bins": 32,
+        "max_length": 64,
+        "do_normalize": True,
+        "mean": extractor.mean,
+        "std": extractor.std,
+    }
+
+
+def test_only_what_is_evaluated_is_watched(table: Path, tmp_path: Path) -> None:
+    options = {"data": {"source": str(table), "test_fold": 1}}
+    with pytest.raises(AstDataError, match=r"E209.*split 'tset'.*did you mean 'test'"):
+        prepare(plan(table, options), tmp_path, watch="tset")
+
+
+# ---------------------------------------------------------------- killed and resumed
+
+
+class Kill(TrainerCallback):
+    """Kills the process at a step, as a machine that goes away."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            signal.raise_signal(signal.SIGKILL)
+
+
+def killed_in_the_second_fold(source: str, root: str) -> None:
+    """What the process does that is killed: in fold 2 after its first epoch, two steps long, was saved."""
+    from ast_hf.training import trainer
+
+    train = trainer.ASTTrainer.train
+
+    def until_killed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if Path(self.args.output_dir).name == "fold-2":
+            self.add_callback(Kill(3))
+        return train(self, *args, **kwargs)
+
+    trainer.ASTTrainer.train = until_killed
+    cross_validate(plan(Path(source)), root, folds=3)
+
+
+@pytest.fixture(scope="module")
+def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a killed cross-validation left: fold 1 finished, fold 2 under way, fold 3 not begun. Read only."""
+    root = tmp_path_factory.mktemp("killed")
+    here = Path(__file__).resolve().parent
+    code = (
+        f"import sys; sys.path[:0] = {[str(here), str(here.parent), str(ROOT)]!r}; import test_folds; "
+        f"test_folds.killed_in_the_second_fold({str(table)!r}, {str(root)!r})"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr[-2000:]
+    return root
+
+
+def test_a_killed_cross_validation_goes_on_to_the_bit(
+    found: CrossValidation, killed: Path, table: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(killed, root)
+    assert list(weights(root)) == ["fold-1"]
+    assert [path.name for path in (root / "fold-2").glob("checkpoint-*")] == ["checkpoint-2"]
+    before, said = (root / "fold-1" / "results.json").stat().st_mtime_ns, []
+    resumed = cross_validate(plan(table), root, folds=3, resume="auto", tell=said.append)
+    assert (root / "fold-1" / "results.json").stat().st_mtime_ns == before
+    assert [line.endswith("is finished") for line in said] == [False, True, False, False]
+    assert weights(root) == weights(found.folder)
+    assert resumed.by_method() == found.by_method()
+    assert [fold.curve for fold in resumed.folds] == [fold.curve for fold in found.folds]
+
+
+def test_what_a_killed_cross_validation_left_is_not_mixed_with_another(
+    killed: Path, table: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(AstHfError, match=r"E306.*holds fold-1 of an earlier run.*--resume auto"):
+        cross_validate(plan(table), killed, folds=3)
+    with pytest.raises(AstHfError, match=r"E307.*training\.learning_rate.*began with 0\.002, and now it is 0\.1"):
+        cross_validate(plan(table, learning_rate=0.1), killed, folds=3, resume="auto")
+    with pytest.raises(AstHfError, match=r"E307.*random_folds.*None, and now it is 3"):
+        cross_validate(plan(table, {"data": {"source": str(table), "random_folds": 3}}), killed, folds=3, resume=True)
+    fewer = tmp_path / "clips.csv"
+    lines = [line for line in table.read_text().splitlines() if not line.startswith("noise-2-0")]
+    fewer.write_text("\n".join([lines[0], *(f"{table.parent}/{line}" for line in lines[1:])]) + "\n")
+    with pytest.raises(AstHfError, match=r"E306.*tested on 6 clips, trained on 15; now they are 6 and 14"):
+        cross_validate(plan(fewer), killed, folds=3, resume=True)
+    assert list(weights(killed)) == ["fold-1"]
+
+
+def test_a_folder_of_a_plain_run_is_left_alone(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    for resume in (None, "auto"):
+        with pytest.raises(AstHfError, match=r"E306.*holds results\.json of an earlier run"):
+            cross_validate(plan(table), tmp_path, folds=3, resume=resume)
+    with pytest.raises(AstHfError, match=r"E306.*holds no folds to go on with"):
+        cross_validate(plan(table), tmp_path / "new", folds=3, resume=True)
+
+
+def test_results_that_are_none_are_refused(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "fold-1").mkdir()
+    (tmp_path / "fold-1" / "results.json").write_text('{"recipe": {}}')
+    with pytest.raises(AstHfError, match=r"E306.*fold-1/results\.json.*KeyError"):
+        cross_validate(plan(table), tmp_path, folds=3, resume="auto")
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(table: Path, tmp_path: Path) -> None:
+    """The same clips a step, no dropout: the same numbers, and every file written once."""
+    options = {"model": {"config": TINY}, "data": {"source": str(table)}}
+    one = cross_validate(plan(table, options, num_train_epochs=1, save_strategy="no"), tmp_path / "one", folds=3)
+    (tmp_path / "recipe.yaml").write_text(
+        plan(table, options, num_train_epochs=1, save_strategy="no", per_device_train_batch_size=4).to_yaml()
+    )
+    command = ["-m", "ast_hf", "finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3"]
+    process = torchrun(*command, "--output", str(tmp_path / "two"))
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.count("accuracy on test fold") == 1
+    told = json.loads((tmp_path / "two" / "folds.json").read_text())
+    assert told["baseline"] == one.baseline.to_dict()
+    assert [fold["values"] for fold in told["folds"]] == [fold.curve.values for fold in one.folds]
+
+
+# ---------------------------------------------------------------- what is refused
+
+#: what is wrong -> (folds, options of data, training arguments, what is said)
+REFUSED = {
+    "one fold": (1, {}, {}, r"E307.*1 is no number of folds"),
+    "another number than the data have": (5, {}, {}, r"E307.*'fold' has 3 folds: 1, 2, 10.*random_folds=5"),
+    "one fold named": (3, {"test_fold": 1}, {}, r"E307.*data\.test_fold"),
+    "another split to test on": (3, {"eval_splits": ["unseen"]}, {}, r"E307.*eval_splits.*=null"),
+    "two numbers": (3, {"random_folds": 4}, {}, r"E307.*random_folds.*is 4, but folds is 3"),
+    "an epoch chosen": (3, {}, {"load_best_model_at_end": True}, r"E307.*load_best_model_at_end"),
+    "steps": (3, {}, {"max_steps": 5}, r"E307.*max_steps"),
+    "which to push": (3, {}, {"push_to_hub": True}, r"E307.*push_to_hub.*which of the 3 models"),
+    "column misspelt": (
+        3,
+        {"fold_column": "flod"},
+        {},
+        r"E208.*no column 'flod'; its columns are .*fold.*data\.fold_column=fold",
+    ),
+}
+
+
+@pytest.mark.parametrize(("folds", "data", "training", "said"), REFUSED.values(), ids=REFUSED)
+def test_refused_before_anything_is_written(
+    table: Path, tmp_path: Path, folds: int, data: dict, training: dict, said: str
+) -> None:
+    options = {"data": {"source": str(table), **data}}
+    with pytest.raises(AstHfError, match=said):
+        cross_validate(plan(table, options, **training), tmp_path / "out", folds=folds)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_of_one_fold_is_refused_before_another_is_trained(table: Path, tmp_path: Path) -> None:
+    lines = [line for line in table.read_text().splitlines() if ",tone,1," not in line and ",tone,2," not in line]
+    lonely = table.parent / "lonely.csv"
+    lonely.write_text("\n".join(lines) + "\n")
+    with pytest.raises(AstDataError, match=r"E209.*fold 10: split 'train'.*has no clip of tone"):
+        cross_validate(plan(lonely), tmp_path / "out", folds=3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_without_a_fold_is_named(table: Path, tmp_path: Path) -> None:
+    broken = table.parent / "broken.csv"
+    broken.write_text(table.read_text().replace("noise-1-1.wav,noise,1,", "noise-1-1.wav,noise,,"))
+    with pytest.raises(AstDataError, match=r"E208.*split 'train' row 2, column 'fold'.*has no fold"):
+        cross_validate(plan(broken), tmp_path, folds=3)
+
+
+def test_a_column_that_seems_to_be_meant_is_asked_for(table: Path, tmp_path: Path) -> None:
+    other = table.parent / "other.csv"
+    other.write_text(table.read_text().replace(",fold,", ",cv_fold,", 1))
+    with pytest.raises(AstDataError, match=r"E208.*no column 'fold'.*fold_column=cv_fold.*random_folds"):
+        cross_validate(plan(other), tmp_path, folds=3)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_command_prints_the_table(
+    found: CrossValidation, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On folds that are finished, so that nothing is trained again."""
+    shutil.copytree(found.folder, tmp_path / "out")
+    (tmp_path / "recipe.yaml").write_text(plan(table).to_yaml())
+    command = ["finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3", "--resume", "auto"]
+    assert cli.main([*command, "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    (row,) = [line for line in printed.splitlines() if line.startswith("AST, final epoch (2)")]
+    assert row.split()[4:7] == [f"{value:.3f}" for value in found.final.values]
+    assert row.endswith(f"{found.final.mean:.3f} +- {found.final.standard_deviation:.3f}")
+    assert "chosen on these folds" in printed
+    assert "fold-3: test fold 10 (8 clips), trained on 13: is finished" in printed
+    assert "21 clips" in printed
+
+
+@pytest.mark.parametrize("push", [["--push_to_hub"], ["--hub_model_id", "me/model"]])
+def test_command_does_not_push_one_of_several(
+    push: list[str], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(plan(table).to_yaml())
+    command = ["finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3"]
+    assert cli.main([*command, "--output", str(tmp_path / "out"), *push]) == 65
+    assert "which of the 3 models" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
