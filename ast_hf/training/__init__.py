@@ -5,6 +5,7 @@ from __future__ import annotations
 from .augmentation import Augmentation
 from .catalog import find_data_set
 from .data import load_audio_dataset
+from .distillation import DistillationOptions, build_distillation
 from .evaluation import Evaluation, evaluate_checkpoints
 from .finetune import Report, Run, finetune, finish, prepare
 from .inputs import ClipInputs
@@ -21,6 +22,7 @@ __all__ = [
     "ClipInputs",
     "DataOptions",
     "DataReport",
+    "DistillationOptions",
     "Evaluation",
     "FeatureOptions",
     "ModelOptions",
@@ -30,6 +32,7 @@ __all__ = [
     "Report",
     "Run",
     "StreamedClipInputs",
+    "build_distillation",
     "describe_data",
     "evaluate_checkpoints",
     "find_data_set",
