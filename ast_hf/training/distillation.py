@@ -176,18 +176,18 @@ class Distillation:
             AstRunError: E501 when the teacher's answer is not finite.
         """
         targets, weight = self.targets(given), self.options.weight
-        if not torch.isfinite(targets).all():
-            fix = "use another teacher, or train in float32"
-            raise error("E501", where="distillation", what="the teacher's answer is NaN or infinite", fix=fix)
         of_teacher = distillation_loss(logits, targets, self.problem_type, temperature=self.options.temperature)
         return (1 - weight) * of_labels + weight * of_teacher
 
     @torch.no_grad()
     def targets(self, given: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-        """What the student is to answer, `(batch, labels)`."""
+        """What the student is to answer, `(batch, labels)`; raises E501 when the teacher's answer is not finite."""
         if self.model is None:
             return torch.stack([features["targets"] for features in given])
         logits, options = self._answers(self.model, given), self.options
+        if not torch.isfinite(logits).all():
+            fix = "use another teacher, or train in float32"
+            raise error("E501", where="distillation", what="the teacher's answer is NaN or infinite", fix=fix)
         return teacher_targets(logits, self.problem_type, temperature=options.temperature, hard=options.hard)
 
     def _answers(self, model: torch.nn.Module, given: list[dict[str, torch.Tensor]]) -> torch.Tensor:
