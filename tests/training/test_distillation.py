@@ -344,6 +344,16 @@ def test_resumed_run_equals_an_unbroken_one(
     assert len({str(checkpoint_digest(folder)) for folder in tmp_path.glob("*/checkpoint-3")}) == 1
 
 
+def test_teacher_runs_in_the_precision_of_the_run(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
+    for bf16 in (False, True):
+        run = prepare(plan(clips, {"teacher": teachers["ast"]}, max_steps=1, bf16=bf16, save_strategy="no"), tmp_path)
+        seen: list[torch.dtype] = []
+        layer = run.trainer.distillation.model.classifier.dense
+        layer.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output.dtype))
+        run.trainer.train()
+        assert seen == [torch.bfloat16 if bf16 else torch.float32]
+
+
 def test_teacher_is_neither_trained_nor_saved(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
     run = prepare(plan(clips, {"teacher": teachers["ast"]}, num_train_epochs=1), tmp_path / "taught")
     before = digest(run.trainer.distillation.model.state_dict())
