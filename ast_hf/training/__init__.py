@@ -7,6 +7,7 @@ from .augmentation import Augmentation
 from .baseline import baseline_accuracy
 from .catalog import find_data_set
 from .data import load_audio_dataset
+from .distillation import DistillationOptions, build_distillation
 from .evaluation import Evaluation, evaluate_checkpoints
 from .finetune import Report, Run, finetune, finish, most_frequent_class, prepare
 from .folds import CrossValidation, cross_validate
@@ -27,6 +28,7 @@ __all__ = [
     "CrossValidation",
     "DataOptions",
     "DataReport",
+    "DistillationOptions",
     "Evaluation",
     "FeatureOptions",
     "ModelOptions",
@@ -37,6 +39,7 @@ __all__ = [
     "Run",
     "StreamedClipInputs",
     "baseline_accuracy",
+    "build_distillation",
     "cross_validate",
     "describe_data",
     "evaluate_checkpoints",

@@ -40,7 +40,7 @@ from .metrics.calibration import (
     probabilities,
 )
 from .metrics.ranking import COLUMNS, class_report, summarise
-from .stored_logits import check_name, clip_keys, listed, store_logits, write_whole
+from .stored_logits import check_name, clip_digests, clip_keys, listed, store_logits, write_whole
 
 #: Names of the combinations of several checkpoints, beside the checkpoints' own.
 ENSEMBLE, AVERAGE = "ensemble", "average"
@@ -233,7 +233,8 @@ def evaluate_checkpoints(
         Path(output_dir), str(source), split, problem_type, labels, len(splits[split]), names, outcomes
     )
     if save_logits is not None:
-        store_logits(save_logits, logits[evaluation.main][split], clip_keys(splits[split]), labels, problem_type)
+        names_of, digests = clip_keys(splits[split]), clip_digests(splits[split])
+        store_logits(save_logits, logits[evaluation.main][split], names_of, labels, problem_type, digests)
     scores = probabilities(logits[evaluation.main][split], problem_type, settings[evaluation.main].temperature)
     _write(evaluation, scores, truth[split])
     for member in members if store else ():

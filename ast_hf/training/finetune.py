@@ -25,6 +25,7 @@ from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
 from .catalog import find_data_set
 from .data import check_splits, hold_out, is_multi_label, label_counts, label_names, load_audio_dataset, random_fold
+from .distillation import build_distillation
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
 from .optimization import freeze
@@ -176,8 +177,14 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
             fix="set data.validation_fraction, or add a validation split",
         )
     extractor = _build_extractor(recipe)
+    distillation = build_distillation(recipe.distillation, train, extractor)
     augmented = ClipInputs(
-        train, extractor, augmentation=recipe.augmentation, seed=arguments.seed, cache=recipe.data.cache
+        train,
+        extractor,
+        augmentation=recipe.augmentation,
+        seed=arguments.seed,
+        cache=recipe.data.cache,
+        teacher=None if distillation is None else distillation.view,
     )
     evaluated = {name: ClipInputs(split, extractor, cache=recipe.data.cache) for name, split in evaluation.items()}
     extractor.mean, extractor.std = _statistics(recipe, augmented)
@@ -196,6 +203,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
         patchout=recipe.patchout,
         adapter=adapter,
         watched=None if watch is None else evaluated[watch],
+        distillation=distillation,
     )
     return Run(recipe, trainer, augmented, evaluated, watch)
 

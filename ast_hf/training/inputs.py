@@ -5,7 +5,7 @@ always gives the same input, whatever was drawn before it: every random choice i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ class ClipInputs(torch.utils.data.Dataset):
         augmentation: how training clips vary; None for evaluation, which never augments.
         seed: first part of the key of every random choice.
         cache: keep decoded waveforms in memory (4 bytes a sample: 64 kB for each second at 16 kHz).
+        teacher: what a teacher needs of an item, which has it as `teacher`, a dict of tensors. Called with the samples
+            that the student hears, after all that is done to waveforms, and with the clips that they are mixed of, each
+            with its share.
 
     An item is keyed by `epoch * len(self) + clip` and is a dict of `input_values` `(frames, num_mel_bins)`, `labels`
     (a class index, or a float vector `(num_labels,)` of tags or mixed probabilities) and `row` (the clip's number).
@@ -42,7 +45,9 @@ class ClipInputs(torch.utils.data.Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache: bool = True,
+        teacher: Callable[[np.ndarray, Sequence[tuple[int, float]]], dict[str, torch.Tensor]] | None = None,
     ) -> None:
+        self.teacher = teacher
         self.split, self.extractor, self.augmentation = split, extractor, augmentation
         self.seed, self.num_labels = seed, len(label_names(split))
         self._labels = split["labels" if is_multi_label(split) else "label"]
@@ -54,11 +59,17 @@ class ClipInputs(torch.utils.data.Dataset):
     def __getitem__(self, key: int) -> dict[str, Any]:
         epoch, clip = divmod(int(key), len(self))
         if self.augmentation is None:
-            heard = num_samples(self.extractor.max_length, self.extractor.sampling_rate)
-            values, label = self._values(self._frames(self.waveform(clip)[:heard])), self._label(clip)
+            waveform, parts = self.waveform(clip)[: self._longest], [(clip, 1.0)]
+            values, label = self._values(self._frames(waveform)), self._label(clip)
         else:
-            values, label = self._augmented(epoch, clip, self.augmentation)
-        return {"input_values": values, "labels": label, "row": torch.tensor(clip)}
+            values, label, waveform, parts = self._augmented(epoch, clip, self.augmentation)
+        item = {"input_values": values, "labels": label, "row": torch.tensor(clip)}
+        return item if self.teacher is None else {**item, "teacher": self.teacher(waveform[: self._longest], parts)}
+
+    @property
+    def _longest(self) -> int:
+        """Samples that the model's input has room for."""
+        return num_samples(self.extractor.max_length, self.extractor.sampling_rate)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[clip] for clip in range(len(self)))
@@ -85,7 +96,11 @@ class ClipInputs(torch.utils.data.Dataset):
             self._cache[clip] = waveform
         return waveform
 
-    def _augmented(self, epoch: int, clip: int, augmentation: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:
+    def _augmented(
+        self, epoch: int, clip: int, augmentation: Augmentation
+    ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, list[tuple[int, float]]]:
+        """Input and label, and the samples that they were made of, with the share of each clip in them."""
+        parts = [(clip, 1.0)]
         random = keyed_random(self.seed, epoch, clip)
         waveform, label = self._varied_waveform(clip, augmentation, random), self._label(clip)
         if augmentation.softens_labels:
@@ -95,6 +110,7 @@ class ClipInputs(torch.utils.data.Dataset):
             share = float(random.beta(augmentation.mixup_alpha, augmentation.mixup_alpha))
             waveform = mix(waveform, self._varied_waveform(partner, augmentation, random), share)
             label = share * label + (1 - share) * self._vector(partner)
+            parts = [(clip, share), (partner, 1 - share)]
         if augmentation.label_smoothing and not is_multi_label(self.split):
             label = label * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / self.num_labels
         frames = self._varied_frames(waveform, augmentation, random)
@@ -103,7 +119,7 @@ class ClipInputs(torch.utils.data.Dataset):
             share = float(random.beta(augmentation.mixstyle_alpha, augmentation.mixstyle_alpha))
             frames = mix_style(frames, self._varied_frames(other, augmentation, random), share)
         masked = augmentation.mask(self._padded(frames), random)
-        return augmentation.disturb(self._normalized(masked), random), label
+        return augmentation.disturb(self._normalized(masked), random), label, waveform, parts
 
     def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
         """A clip's samples, varied: one frame at least, and no more than can end up in the model's input."""
@@ -183,6 +199,7 @@ class EpochSampler(torch.utils.data.Sampler):
         return keyed_random(self.seed, self.epoch, 2**32 - 1)
 
 
-def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A batch: every field stacked."""
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: every tensor stacked; what a teacher needs stays a list, as its clips may differ in length."""
+    columns = {name: [item[name] for item in items] for name in items[0]}
+    return {name: column if name == "teacher" else torch.stack(column) for name, column in columns.items()}

@@ -17,6 +17,7 @@ from ..errors import did_you_mean, error
 from ..patchout import Patchout
 from .adapters import AdapterOptions
 from .augmentation import Augmentation
+from .distillation import DistillationOptions
 from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
 from .sampling import SAMPLINGS
 
@@ -140,6 +141,7 @@ class Recipe:
         augmentation: how training clips vary.
         patchout: which patches are left out in training.
         adapter: LoRA beside frozen weights, instead of training all of them.
+        distillation: which teacher is learnt from, and how.
         optimization: what `training` cannot say about optimizer and learning rates.
         sampling: `"shuffled"`, every clip once per epoch, or `"balanced"`, rare classes as often as common ones.
         loss: `"task"`, cross-entropy for one label, binary cross-entropy for several; or `"binary_cross_entropy"` for
@@ -159,6 +161,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     patchout: PatchoutOptions = field(default_factory=PatchoutOptions)
     adapter: AdapterOptions = field(default_factory=AdapterOptions)
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
     optimization: Optimization = field(default_factory=Optimization)
     sampling: str = "shuffled"
     loss: str = "task"
@@ -176,6 +179,7 @@ class Recipe:
         _check_averaging(recipe, where)
         _check_optimization(recipe, where)
         _check_adapter(recipe, where)
+        _check_distillation(recipe, where)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -184,7 +188,7 @@ class Recipe:
         """
         values = dataclasses.asdict(self)
         values["training"] = {name: value for name, value in self.training.items() if not name.endswith("_token")}
-        for section, option in (("data", "source"), ("model", "base"), ("model", "vit")):
+        for section, option in _PATHS:
             path = values[section][option]
             values[section][option] = Path(path).name if path and Path(path).is_absolute() else path
         return values
@@ -192,6 +196,16 @@ class Recipe:
     def to_yaml(self) -> str:
         """The recipe as YAML."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+#: Options that may be paths.
+_PATHS = (
+    ("data", "source"),
+    ("model", "base"),
+    ("model", "vit"),
+    ("distillation", "teacher"),
+    ("distillation", "logits"),
+)
 
 
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
@@ -327,6 +341,8 @@ _BOUNDS = {
     "sampling_rate": (1_000, 384_000),
     "threads": (1, 1024),
     "random_folds": (2, 1000),
+    "weight": (0.0, 1.0),
+    "temperature": (1e-2, 1e2),
 }
 
 
@@ -399,6 +415,35 @@ def _check_adapter(recipe: Recipe, where: str) -> None:
         if wanted:
             fix = fix or f"leave {option} out, or adapter"
             raise error("E307", where=f"{where}: {option}", what=what, fix=fix)
+
+
+def _check_distillation(recipe: Recipe, where: str) -> None:
+    """Raise E307 for what a teacher does not go with, as far as that can be told without the data."""
+    options, usual = recipe.distillation, DistillationOptions()
+    changed = [name for name in ("weight", "temperature", "hard") if getattr(options, name) != getattr(usual, name)]
+    refused = {
+        ("logits", "is set, and so is teacher", "use one of the two"): options.source == "teacher"
+        and options.logits is not None,
+        (changed[0] if changed else "", "is set, but there is no teacher", "name a teacher, or a file of logits"): bool(
+            changed and not options.source
+        ),
+        ("temperature", "softens probabilities, but hard takes the teacher's choice", "leave one of them out"): (
+            options.hard and options.temperature != usual.temperature
+        ),
+        (
+            "logits",
+            "were made of the start of each clip, and augmentation.random_crop takes another part",
+            "leave random_crop out, or name the model itself as teacher",
+        ): options.source == "logits" and recipe.augmentation.random_crop,
+        (
+            options.source,
+            f"teaches with the loss of the task, not with {recipe.loss!r}",
+            "leave loss out",
+        ): bool(options.source) and recipe.loss != "task",
+    }
+    for (option, what, fix), wrong in refused.items():
+        if wrong:
+            raise error("E307", where=f"{where}: distillation.{option}", what=what, fix=fix)
 
 
 def _check_model(options: ModelOptions, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -30,6 +31,36 @@ def clip_keys(split: Dataset) -> list[str]:
     return keys
 
 
+def clip_digests(split: Dataset) -> torch.Tensor:
+    """What each clip is, wherever it lies: BLAKE2b of its file's bytes and of its bounds, uint8 `(clips, 16)`.
+
+    Reads every file once. The same recording in another file (converted, copied with other tags) is another clip.
+    """
+    files: dict[str, bytes] = {}
+    digests = []
+    columns = [split[name] if name in split.column_names else [None] * len(split) for name in ("start", "end")]
+    for audio, *bounds in zip(split["audio"], *columns, strict=True):
+        content, path = audio.get("bytes"), audio.get("path")
+        if content is None and path not in files:
+            files[path] = _digest_of_file(path)
+        own = files[path] if content is None else hashlib.blake2b(content).digest()
+        part = json.dumps([None if bound is None else float(bound) for bound in bounds]).encode()
+        digests.append(hashlib.blake2b(own + part, digest_size=_DIGEST_BYTES).digest())
+    return torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).reshape(-1, _DIGEST_BYTES)
+
+
+#: Enough that two clips never share one by chance.
+_DIGEST_BYTES = 16
+
+
+def _digest_of_file(path: str) -> bytes:
+    digest = hashlib.blake2b()
+    with Path(path).open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.digest()
+
+
 class StoredLogits(NamedTuple):
     """Logits of clips, as `load_logits` gives them."""
 
@@ -37,15 +68,22 @@ class StoredLogits(NamedTuple):
     clips: list[str]  # as `clip_keys` names them
     labels: list[str]
     problem_type: str
+    digests: torch.Tensor | None = None  # uint8, (clips, 16), as `clip_digests` makes them
 
 
 def store_logits(
-    path: str | Path, logits: np.ndarray, clips: Sequence[str], labels: Sequence[str], problem_type: str
+    path: str | Path,
+    logits: np.ndarray,
+    clips: Sequence[str],
+    labels: Sequence[str],
+    problem_type: str,
+    digests: torch.Tensor | None = None,
 ) -> None:
     """Write logits `(clips, labels)` as a safetensors file, whole or not at all.
 
     The file has the float32 tensor `logits`, and the clips' names as the bytes of a JSON list in the tensor `clips`
-    (millions of names do not fit a safetensors header); label names and problem type are in its metadata.
+    (millions of names do not fit a safetensors header); label names and problem type are in its metadata. With
+    `clip_digests` as the tensor `digests` the clips are known again where they have other names.
 
     Raises:
         AstInputError: E108 for a file's name that does not end in `.safetensors`.
@@ -61,6 +99,7 @@ def store_logits(
     tensors = {
         "logits": torch.tensor(np.ascontiguousarray(logits), dtype=torch.float32),
         "clips": torch.from_numpy(named),
+        **({} if digests is None else {"digests": digests}),
     }
     metadata = {"labels": json.dumps(list(labels)), "problem_type": problem_type}
     write_whole(Path(path), lambda part: save_file(tensors, part, metadata=metadata))
@@ -84,7 +123,7 @@ def load_logits(
     tensors, where = read_tensors(path), repr(str(path))
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-    if set(tensors) != {"logits", "clips"} or not {"labels", "problem_type"} <= metadata.keys():
+    if set(tensors) - {"digests"} != {"logits", "clips"} or not {"labels", "problem_type"} <= metadata.keys():
         raise error("E306", where=where, what="holds no stored logits", fix="make it with `ast-hf evaluate`")
     logits, own_clips = tensors["logits"], json.loads(tensors["clips"].numpy().tobytes())
     own_labels = json.loads(metadata["labels"])
@@ -97,7 +136,32 @@ def load_logits(
         what = f"has labels that were not asked for: {listed(surplus)}"
         raise error("E208", where=where, what=what, fix="use logits of a model with the same labels")
     columns, rows = _places(labels, own_labels, "label", where), _places(clips, own_clips, "clip", where)
-    return StoredLogits(logits[rows][:, columns], clips, labels, metadata["problem_type"])
+    digests = tensors["digests"][rows] if "digests" in tensors else None
+    return StoredLogits(logits[rows][:, columns], clips, labels, metadata["problem_type"], digests)
+
+
+def logits_of(stored: StoredLogits, split: Dataset, where: str) -> torch.Tensor:
+    """The logits of a split's clips, `(clips, labels)`, found by what is in their files: these may have been moved.
+
+    Args:
+        stored: as `load_logits` gives it.
+        split: one split of `load_audio_dataset`.
+        where: how errors call the file.
+
+    Raises:
+        AstDataError: E208 for clips that have no logits.
+    """
+    if stored.digests is None:
+        fix = "make it again with `ast-hf evaluate --save-logits`"
+        raise error("E208", where=where, what="does not tell what is in the clips", fix=fix)
+    place = {bytes(digest): row for row, digest in enumerate(stored.digests.numpy())}
+    rows = [place.get(bytes(digest), -1) for digest in clip_digests(split).numpy()]
+    missing = [name for name, row in zip(clip_keys(split), rows, strict=True) if row < 0]
+    if missing:
+        what = f"has logits for {len(rows) - len(missing)} of {len(rows)} clips, none for {listed(missing)}"
+        fix = "make it of all the clips that are trained on: `ast-hf evaluate ... --split train --save-logits`"
+        raise error("E208", where=where, what=what, fix=fix)
+    return stored.logits[rows]
 
 
 def _places(wanted: list[str], own: list[str], kind: str, where: str) -> list[int]:

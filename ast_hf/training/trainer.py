@@ -23,6 +23,7 @@ from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from .adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
+from .distillation import Distillation
 from .inputs import ClipInputs, EpochSampler, collate
 from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
 from .recipe import PatchoutOptions
@@ -52,6 +53,7 @@ class ASTTrainer(Trainer):
             weights, and the adapter alone in `adapter/`.
         watched: clips to evaluate after each epoch too. What they say is logged as `test_...` and steers nothing: the
             best checkpoint and whatever else callbacks do goes by `eval_dataset` alone.
+        distillation: the teacher; training clips need its view (`ClipInputs`). It is never trained nor saved.
         **kwargs: as for transformers' `Trainer`.
 
     Raises:
@@ -75,6 +77,7 @@ class ASTTrainer(Trainer):
         patchout: PatchoutOptions | None = None,
         adapter: Adapter | None = None,
         watched: ClipInputs | None = None,
+        distillation: Distillation | None = None,
         **kwargs: Any,
     ) -> None:
         self.average, self.sampling, self.adapter, self.watched = average, sampling, adapter, watched
@@ -83,6 +86,7 @@ class ASTTrainer(Trainer):
         self._staged = False
         super().__init__(data_collator=collate, **kwargs)
         self._check_sharding()
+        self.distillation = None if distillation is None else distillation.to(self.args.device)
         self.remove_callback(ProgressCallback)
         self._epochs = TellEpoch()
         self.add_callback(self._epochs)
@@ -174,14 +178,32 @@ class ASTTrainer(Trainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The model's loss; stops the run when it is not finite, since every later step and save would be spoilt."""
-        rows = inputs.pop("row", None)
-        result = super().compute_loss(model, inputs, *args, **kwargs)
+        rows, heard = inputs.pop("row", None), inputs.pop("teacher", None)
+        if heard is None:
+            result = super().compute_loss(model, inputs, *args, **kwargs)
+        else:
+            result = self._taught_loss(model, inputs, heard, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
         if model.training and not torch.isfinite(loss):
             what = f"loss is {float(loss.detach())} on {self._names(rows)}"
             fix = "listen to those clips; lower the learning rate or train in float32 if they are sound"
             raise error("E501", where=f"step {self.state.global_step + 1}", what=what, fix=fix)
         return result
+
+    def _taught_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        heard: list[dict[str, torch.Tensor]],
+        return_outputs: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The labels' loss and the teacher's, whose model runs in the precision of the run."""
+        assert self.distillation is not None, "clips come with a teacher's view, but there is no teacher"
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        with self.accelerator.autocast():
+            loss = self.distillation.loss(loss, outputs.logits, heard)
+        return (loss, outputs) if return_outputs else loss
 
     def _names(self, rows: torch.Tensor | None) -> str:
         """The clips of a batch by row number, and the first ones by file."""
