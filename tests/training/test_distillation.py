@@ -193,7 +193,7 @@ def heard(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
 
 def test_without_augmentation_the_teacher_hears_the_clip(clips: Path) -> None:
     split = load_audio_dataset(clips)["train"]
-    for augmentation in (None, Augmentation()):
+    for augmentation in (None, Augmentation(), Augmentation(time_stretch=1.5)):  # stretching needs more samples
         inputs = ClipInputs(split, extractor(20), augmentation=augmentation, teacher=heard)
         item = inputs[16 + 3]
         assert item["teacher"]["waveform"].numpy().tolist() == inputs.waveform(3)[: 400 + 19 * 160].tolist()
