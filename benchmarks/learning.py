@@ -30,8 +30,10 @@ from .transfer import neutral, write
 FOLDER = Path(__file__).parent / "results"
 CHOICE = FOLDER / "learning_choice.json"
 
-#: Of the comparison, and of `--quick`, where each system has this share of its epochs.
-SEEDS, QUICK_SEEDS, QUICK_SHARE = (0, 1, 2), (0,), 0.25
+#: Of the comparison, and of `--quick`.
+SEEDS, QUICK_SEEDS = (0, 1, 2), (0,)
+#: Of a system's epochs, in the choice and in `--quick`.
+CHOICE_SHARE, QUICK_SHARE = 0.5, 0.25
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,21 +58,29 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
 
 
 def choose(options: argparse.Namespace) -> None:
-    """Train with each learning rate, seed 0; store what each reached in the end, and the best of each system."""
+    """Train with each learning rate where there are several, seed 0, half the epochs; store what each reached in the
+    end, and the best of each system.
+    """
     tasks = [
         task(options, corpus, system, rate, 0)
         for corpus, about in CORPORA.items()
         for system, rates in about.learning_rates.items()
         for rate in rates
+        if len(rates) > 1
     ]
     runs: dict[str, dict[str, dict[str, float]]] = {corpus: {system: {} for system in SYSTEMS} for corpus in CORPORA}
     for done, found in run_all(tasks, options.jobs):
         runs[done.corpus][done.system][str(done.learning_rate)] = found["points"][-1]["accuracy"]
     chosen = {
-        corpus: {system: float(max(tried, key=lambda rate: tried[rate])) for system, tried in systems.items()}
-        for corpus, systems in runs.items()
+        corpus: {system: best(rates, runs[corpus][system]) for system, rates in about.learning_rates.items()}
+        for corpus, about in CORPORA.items()
     }
     write(CHOICE, {"command": options.command, "chosen": chosen, "runs": runs})
+
+
+def best(rates: Sequence[float], tried: dict[str, float]) -> float:
+    """The learning rate that reached most; the only one where nothing was tried."""
+    return max(rates, key=lambda rate: tried.get(str(rate), 0.0))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -107,7 +117,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def task(options: argparse.Namespace, corpus: str, system: str, learning_rate: float, seed: int) -> Task:
     """One run, with the epochs of its system."""
-    epochs = CORPORA[corpus].epochs[system] * (QUICK_SHARE if options.quick else 1)
+    epochs = CORPORA[corpus].epochs[system] * (CHOICE_SHARE if options.choose else QUICK_SHARE if options.quick else 1)
     stage = "choice" if options.choose else "final"
     paths = (str(options.data), options.vit, str(options.output))
     return Task(system, corpus, stage, seed, learning_rate, max(1, round(epochs)), *paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ CORPORA = {
         recipe="small-data.yaml",
         starts_from_vit=True,
         patchout={"time": 16, "frequency": 1},
-        epochs={"plain": 5, "recipe": 5, "patchout": 5, "psla": 10},
+        epochs={"plain": 3, "recipe": 3, "patchout": 3, "psla": 4},
         learning_rates={"plain": (2e-5, 5e-5), "recipe": (5e-5,), "patchout": (5e-5,), "psla": (1e-3, 3e-3)},
     ),
     "arabic_commands": Corpus(
@@ -77,7 +78,7 @@ CORPORA = {
         recipe="spoken-words.yaml",
         starts_from_vit=False,
         patchout={"time": 7, "frequency": 0},
-        epochs={"plain": 10, "recipe": 10, "patchout": 10, "psla": 5},
+        epochs={"plain": 8, "recipe": 8, "patchout": 8, "psla": 4},
         learning_rates={"plain": (3e-4, 1e-3), "recipe": (1e-3,), "patchout": (1e-3,), "psla": (1e-3, 3e-3)},
     ),
 }
@@ -150,13 +151,14 @@ def plain(task: Task) -> Trainer:
     """Stock classes of transformers, trained as its audio-classification example does: AdamW, a linear schedule with a
     tenth of warm-up, the extractor's own mean and std, no augmentation (its random crop takes all of such clips).
 
-    Stock AST cannot start from an image transformer; here it gets the very start that ours has, converted. Its learning
-    rate is chosen as ours is, and its arithmetic is the same.
+    Stock AST cannot start from an image transformer; here it gets the very start that ours has, converted, with our
+    strides and the clips' length; the number of mel bins is its own. Its learning rate was chosen, and its arithmetic
+    is the same.
     """
     from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
     from transformers.models.audio_spectrogram_transformer import ASTForAudioClassification as StockModel
 
-    own = prepare(recipe_of(task), task.folder / "start")
+    own = prepare(at_stock_input(recipe_of(task)), task.folder / "start")
     own.trainer.model.save_pretrained(task.folder / "start")
     config = own.trainer.model.config
     extractor = StockExtractor(max_length=config.max_length, num_mel_bins=config.num_mel_bins)
@@ -168,6 +170,12 @@ def plain(task: Task) -> Trainer:
         eval_dataset=StockInputs(own.evaluation["validation"], extractor),
         compute_metrics=accuracy,
     )
+
+
+def at_stock_input(own: Recipe) -> Recipe:
+    """The recipe's model for as many mel bins as transformers' extractor makes unless told otherwise."""
+    config = {**own.model.config, "num_mel_bins": 128}
+    return dataclasses.replace(own, model=dataclasses.replace(own.model, config=config))
 
 
 class StockInputs(torch.utils.data.Dataset):
