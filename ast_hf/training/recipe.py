@@ -18,6 +18,7 @@ from ..patchout import Patchout
 from .augmentation import Augmentation
 from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
 from .sampling import SAMPLINGS
+from .waveform_transforms import build_transforms, without_folders
 
 #: Which loss a recipe may ask for.
 LOSSES = ("task", "binary_cross_entropy")
@@ -169,6 +170,7 @@ class Recipe:
         _check_model(recipe.model, where)
         _check_averaging(recipe, where)
         _check_optimization(recipe, where)
+        build_transforms(recipe.augmentation.audiomentations, f"{where}: augmentation.audiomentations")
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,6 +179,7 @@ class Recipe:
         """
         values = dataclasses.asdict(self)
         values["training"] = {name: value for name, value in self.training.items() if not name.endswith("_token")}
+        values["augmentation"]["audiomentations"] = without_folders(self.augmentation.audiomentations)
         for section, option in (("data", "source"), ("model", "base"), ("model", "vit")):
             path = values[section][option]
             values[section][option] = Path(path).name if path and Path(path).is_absolute() else path
@@ -280,6 +283,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "list[str] | None": (list, type(None)),
     "list[int]": (list,),
     "list[int] | None": (list, type(None)),
+    "list[dict[str, Any]]": (list,),
     "dict[str, Any]": (dict,),
 }
 
