@@ -1,4 +1,4 @@
-# make demo | test | check | fix | bench | test-augment | test-slow        One environment, .venv, made by the first of them.
+# make demo | test | check | fix | bench | test-augment | test-slow     One environment, .venv, made by the first of them.
 # make demo QUICK=1               a short run          make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,7 +39,7 @@ bench: $(STAMP)
 bench-transfer: $(STAMP)
 	$(BIN)/python -m benchmarks.transfer --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose)
 
-# Half a minute: what the extra `augment` is tested with, in an environment of its own.
+# A minute: what the extra `augment` is tested with, in an environment of its own.
 test-augment: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests/training/test_waveform_transforms.py
 

@@ -30,8 +30,8 @@ class Augmentation:
             left, cut to the model's length. Needs the extra `augment`.
         mel_low_jitter_hz: the lowest mel filter begins up to so many Hz above 20 Hz, and
         mel_high_jitter_hz: the highest one ends up to so many Hz below half the sampling rate, both drawn for each clip
-            from 16 values (PaSST, arXiv 2110.05069; its `preprocess.py` has 10 and 2,000 Hz). Evaluation keeps 20 Hz
-            and half the rate.
+            from 16 values. Evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv 2110.05069), whose recipe
+            (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
         equalizer_db: standard deviation of a smooth random gain over the mel axis, as another microphone or room.
         time_stretch: largest factor of faster or slower, log-uniform as `speed`, on the spectrogram: pitch stays.
         mel_shift: the spectrogram moves up or down by up to so many mel bins; the edge is repeated.
