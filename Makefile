@@ -1,10 +1,10 @@
-# make demo | test | check | fix | bench | test-slow        One environment, .venv, made by the first of them.
+# make demo | test | check | fix | bench | test-augment | test-slow     One environment, .venv, made by the first of them.
 # make demo QUICK=1               a short run          make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-transfer bench-learning test-slow lint
+.PHONY: demo test check fix bench bench-transfer bench-learning test-augment test-slow lint
 .DEFAULT_GOAL := test
 
 # The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
@@ -44,6 +44,10 @@ bench-transfer: $(STAMP)
 bench-learning: $(STAMP)
 	$(BIN)/python -m benchmarks.learning --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose) $(if $(QUICK),--quick)
 
-# Minutes long: the wheel in an empty environment.
+# A minute: what the extra `augment` is tested with, in an environment of its own.
+test-augment: $(STAMP)
+	$(BIN)/python -m pytest -m slow tests/training/test_waveform_transforms.py
+
+# Minutes long: the wheel in an empty environment, metrics on input of AudioSet's size; and test-augment.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

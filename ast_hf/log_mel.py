@@ -3,7 +3,8 @@
 25 ms frames every 10 ms, mean removed per frame, pre-emphasis 0.97, symmetric Hann window, power spectrum of the next
 power of two, triangular filters on Kaldi's mel scale from 20 Hz to half the sampling rate, natural logarithm floored
 at float32's epsilon (the original's `dataloader.py`: `kaldi.fbank(htk_compat=True, use_energy=False,
-window_type="hanning", dither=0.0)`). Frames are whole: a tail shorter than a frame is not looked at.
+window_type="hanning", dither=0.0)`). Frames are whole: a tail shorter than a frame is not looked at. Other edges than
+20 Hz and half the rate are for training alone (mel jitter).
 
 What is done for speed is exact in real arithmetic:
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+from typing import TypeAlias
 
 import torch
 
@@ -59,13 +61,17 @@ def hertz_to_mel(frequency: torch.Tensor) -> torch.Tensor:
     return 1127.0 * torch.log1p(frequency / 700.0)
 
 
-def mel_filters(sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
+def mel_filters(
+    sampling_rate: int, num_mel_bins: int, frequency_range: tuple[float, float] | None = None
+) -> torch.Tensor:
     """Kaldi's triangular filters, float64, shape `(fft_length // 2 + 1, num_mel_bins)`.
 
-    Triangles are evenly spaced and linear on the mel scale, from 20 Hz to half the sampling rate; their peaks are 1.
+    Triangles are evenly spaced and linear on the mel scale over the range (in Hz; None for 20 Hz to half the sampling
+    rate); their peaks are 1.
     """
     _, _, fft_length = frame_lengths(sampling_rate)
-    low, high = hertz_to_mel(torch.tensor([MIN_FREQUENCY, sampling_rate / 2], dtype=torch.float64)).tolist()
+    ends = torch.tensor(frequency_range or (MIN_FREQUENCY, sampling_rate / 2), dtype=torch.float64)
+    low, high = hertz_to_mel(ends).tolist()
     edges = torch.linspace(low, high, num_mel_bins + 2, dtype=torch.float64)
     frequencies = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * (sampling_rate / fft_length)
     mel = hertz_to_mel(frequencies)[:, None]
@@ -74,15 +80,21 @@ def mel_filters(sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
     return torch.minimum(rising, falling).clamp(min=0.0)
 
 
-@functools.lru_cache(maxsize=16)
+_Tables: TypeAlias = "tuple[torch.Tensor, list[tuple[int, int, torch.Tensor]]]"
+
+#: Filter banks that are kept, 33 kB each for 128 filters at 16 kHz: those of one mel jitter are 256.
+_KEPT = 320
+
+
+@functools.lru_cache(maxsize=_KEPT)
 def _tables(
-    sampling_rate: int, num_mel_bins: int, device: torch.device
-) -> tuple[torch.Tensor, list[tuple[int, int, torch.Tensor]]]:
+    sampling_rate: int, num_mel_bins: int, device: torch.device, frequency_range: tuple[float, float] | None = None
+) -> _Tables:
     """The window, and the filters as bands of (first frequency, last frequency, matrix)."""
     frame, _, _ = frame_lengths(sampling_rate)
     window = torch.hann_window(frame, periodic=False, dtype=torch.float64).to(device, torch.float32)
     bands = []
-    for block in mel_filters(sampling_rate, num_mel_bins).split(_BAND, dim=1):
+    for block in mel_filters(sampling_rate, num_mel_bins, frequency_range).split(_BAND, dim=1):
         touched = torch.nonzero(block.sum(dim=1))
         first, last = (int(touched[0]), int(touched[-1]) + 1) if len(touched) else (0, 1)
         bands.append((first, last, block[first:last].to(device, torch.float32).contiguous()))
@@ -109,31 +121,39 @@ _scratch = _Scratch()
 
 
 @torch.no_grad()
-def log_mel(waveform: torch.Tensor, sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
+def log_mel(
+    waveform: torch.Tensor, sampling_rate: int, num_mel_bins: int, frequency_range: tuple[float, float] | None = None
+) -> torch.Tensor:
     """Log-mel spectrogram of one clip.
 
     Args:
         waveform: float32, shape `(time,)`, at least one frame long, on any device.
         sampling_rate: in Hz.
         num_mel_bins: number of mel filters.
+        frequency_range: where the lowest filter begins and the highest ends, in Hz, 0 <= low < high <= half the rate.
+            None for 20 Hz to half the rate, what every checkpoint was trained with.
 
     Returns:
         float32, shape `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7), not normalised.
     """
     frame, hop, _ = frame_lengths(sampling_rate)
     frames, means = waveform.unfold(0, frame, hop), frame_means(waveform, frame, hop)
+    tables = _tables(sampling_rate, num_mel_bins, waveform.device, frequency_range)
     count = len(frames)
     mel = torch.empty(count + _MIN_ROWS, num_mel_bins, dtype=waveform.dtype, device=waveform.device)
     for first in range(0, count, _BLOCK):
         last = min(first + _BLOCK, count)
-        _mel_energies(frames[first:last], means[first:last], mel[first : max(last, first + _MIN_ROWS)], sampling_rate)
+        rows = mel[first : max(last, first + _MIN_ROWS)]
+        _mel_energies(frames[first:last], means[first:last], rows, sampling_rate, tables)
     return mel[:count].clamp_(min=LOG_FLOOR).log_()
 
 
-def _mel_energies(frames: torch.Tensor, means: torch.Tensor, mel: torch.Tensor, sampling_rate: int) -> None:
+def _mel_energies(
+    frames: torch.Tensor, means: torch.Tensor, mel: torch.Tensor, sampling_rate: int, tables: _Tables
+) -> None:
     """Mel energies of up to `_BLOCK` frames, written into `mel`."""
     frame, _, fft_length = frame_lengths(sampling_rate)
-    window, bands = _tables(sampling_rate, mel.shape[1], mel.device)
+    window, bands = tables
     padded, centred, power = _scratch.get(frame, fft_length, mel.device)
     count, rows = len(frames), len(mel)
     # The mean goes first, as in Kaldi: a constant offset would cost the differences of quiet samples their precision.

@@ -14,11 +14,11 @@ MEAN, TWO_STD = -4.2677393, 9.1379948
 TIME = np.arange(32_000) / 16_000
 
 
-def kaldi_filters(rate: int, bins: int, fft_length: int) -> np.ndarray:
+def kaldi_filters(rate: int, bins: int, fft_length: int, ends: tuple[float, float] | None = None) -> np.ndarray:
     def mel(hertz: float) -> float:
         return 1127.0 * np.log(1.0 + hertz / 700.0)
 
-    low, high = mel(20.0), mel(rate / 2)
+    low, high = map(mel, ends or (20.0, rate / 2))
     step = (high - low) / (bins + 1)
     filters = np.zeros((bins, fft_length // 2))
     for row in range(bins):
@@ -147,6 +147,26 @@ def test_filters_are_kaldis() -> None:
     filters = mel_filters(16_000, 128)
     assert filters.shape == (257, 128)
     np.testing.assert_allclose(filters[:256].T, kaldi_filters(16_000, 128, 512), atol=1e-12)
+
+
+@pytest.mark.parametrize("ends", [(30.0, 7000.0), (20.0, 4000.0), (0.0, 8000.0)])
+def test_filters_over_another_range_are_kaldis(ends: tuple[float, float]) -> None:
+    filters = mel_filters(16_000, 64, ends)
+    np.testing.assert_allclose(filters[:256].T, kaldi_filters(16_000, 64, 512, ends), atol=1e-12)
+
+
+def test_the_usual_range_is_the_same_to_the_bit() -> None:
+    waveform = torch.from_numpy(SIGNALS["noise"]).float()
+    assert torch.equal(log_mel(waveform, 16_000, 128, (20.0, 8000.0)), log_mel(waveform, 16_000, 128))
+
+
+@pytest.mark.parametrize(("ends", "peak"), [((20.0, 8000.0), 96), ((20.0, 7000.0), 101), ((420.0, 8000.0), 89)])
+def test_a_tone_moves_with_the_range(ends: tuple[float, float], peak: int) -> None:
+    """4 kHz is 2146.06 mel; 20, 420, 7000 and 8000 Hz are 31.75, 529.69, 2702.43 and 2840.02; 129 steps."""
+    tone = torch.from_numpy(np.sin(2 * np.pi * 4000 * TIME)).float()
+    result = log_mel(tone, 16_000, 128, ends)
+    assert result.shape == (198, 128)
+    assert result.argmax(dim=1).unique().tolist() == [peak]
 
 
 def test_golden_values() -> None:

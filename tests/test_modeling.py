@@ -409,6 +409,21 @@ def test_loss_values(logits: torch.Tensor, labels: torch.Tensor, kind: str | Non
     assert loss.item() == pytest.approx(value, abs=3e-4 if logits.dtype == torch.float16 else 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "gradient"),
+    [
+        # mean over two clips of softmax - target: (1/4 - 0.6, 3/4 - 0.4) and (1/2 - 1, 1/2 - 0), halved
+        ("single_label_classification", [[-0.175, 0.175], [-0.25, 0.25]]),
+        # mean over four pairs of sigmoid - target: (1/2 - 0.6, 3/4 - 0.4) and (1/2 - 1, 1/2 - 0), quartered
+        ("sigmoid_per_class", [[-0.025, 0.0875], [-0.125, 0.125]]),
+    ],
+)
+def test_gradient_of_soft_labels_by_hand(kind: str, gradient: list) -> None:
+    logits = torch.tensor([[0.0, 1.0986123], [0.0, 0.0]], requires_grad=True)
+    classification_loss(logits, torch.tensor([[0.6, 0.4], [1.0, 0.0]]), kind).backward()
+    torch.testing.assert_close(logits.grad, torch.tensor(gradient), rtol=0, atol=1e-6)
+
+
 def test_one_batch_never_decides_for_the_next() -> None:
     ours = randomise(ASTForAudioClassification(tiny_config()))
     answer = ours(spectrograms(1)).logits[0]

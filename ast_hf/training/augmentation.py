@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+
+from ..errors import error
+from ..log_mel import MIN_FREQUENCY
+from .waveform_transforms import Transform, apply_transforms, build_transforms, try_transforms
 
 
 @dataclass(kw_only=True)
@@ -19,6 +25,13 @@ class Augmentation:
         advance_seconds: up to so much cut off the clip's start, at most half of it.
         random_crop: take a random stretch of a clip that is longer than the model's input, instead of its start.
         gain_db: gain drawn from [-gain_db, gain_db].
+        audiomentations: transforms of the library of that name, in order, each a mapping of its name to its arguments
+            (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`); they get what speed, delay and crop
+            left, cut to the model's length. Needs the extra `augment`.
+        mel_low_jitter_hz: the lowest mel filter begins up to so many Hz above 20 Hz, and
+        mel_high_jitter_hz: the highest one ends up to so many Hz below half the sampling rate, both drawn for each clip
+            from 16 values. Evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv 2110.05069), whose recipe
+            (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
         equalizer_db: standard deviation of a smooth random gain over the mel axis, as another microphone or room.
         time_stretch: largest factor of faster or slower, log-uniform as `speed`, on the spectrogram: pitch stays.
         mel_shift: the spectrogram moves up or down by up to so many mel bins; the edge is repeated.
@@ -42,6 +55,9 @@ class Augmentation:
     advance_seconds: float = 0.0
     random_crop: bool = False
     gain_db: float = 0.0
+    audiomentations: list[dict[str, Any]] = field(default_factory=list)
+    mel_low_jitter_hz: float = 0.0
+    mel_high_jitter_hz: float = 0.0
     equalizer_db: float = 0.0
     time_stretch: float = 1.0
     mel_shift: int = 0
@@ -62,6 +78,20 @@ class Augmentation:
         """Whether labels become probabilities."""
         return self.mixup_probability > 0 or self.label_smoothing > 0
 
+    @functools.cached_property
+    def transforms(self) -> list[Transform]:
+        """What `audiomentations` names. Raises E307 for unknown names and arguments, or without the package."""
+        return build_transforms(self.audiomentations, "augmentation.audiomentations")
+
+    def check(self, sampling_rate: int) -> None:
+        """Raise E307 for what cannot work on clips of a sampling rate (Hz), before the first one is read."""
+        try_transforms(self.transforms, sampling_rate, "augmentation.audiomentations")
+        left = sampling_rate / 2 - self.mel_high_jitter_hz - (MIN_FREQUENCY + self.mel_low_jitter_hz)
+        if left < sampling_rate / 4:
+            what = f"can leave {left:g} Hz of the {sampling_rate / 2:g} Hz that the clips have"
+            fix = "lower mel_low_jitter_hz or mel_high_jitter_hz, so that half of it stays"
+            raise error("E307", where="augmentation: mel jitter", what=what, fix=fix)
+
     def vary_waveform(
         self, waveform: np.ndarray, sampling_rate: int, limit: int, random: np.random.Generator
     ) -> np.ndarray:
@@ -75,9 +105,18 @@ class Augmentation:
             start = int(random.integers(len(waveform) - limit + 1))
             waveform = waveform[start:]
         waveform = waveform[:limit]
+        if self.audiomentations:
+            waveform = apply_transforms(self.transforms, waveform, sampling_rate, random)[:limit]
         if self.gain_db:
             waveform = waveform * np.float32(10 ** (random.uniform(-self.gain_db, self.gain_db) / 20))
         return waveform
+
+    def mel_range(self, sampling_rate: int, random: np.random.Generator) -> tuple[float, float] | None:
+        """Where a clip's lowest mel filter begins and its highest ends, in Hz; None for where they always do."""
+        if not (self.mel_low_jitter_hz or self.mel_high_jitter_hz):
+            return None
+        low, high = (random.integers(_JITTER_STEPS, size=2) / (_JITTER_STEPS - 1)).tolist()
+        return MIN_FREQUENCY + low * self.mel_low_jitter_hz, sampling_rate / 2 - high * self.mel_high_jitter_hz
 
     def vary_spectrogram(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         """Changed copy of the real frames of a clip, raw log-mel `(frames, mel)`; stretching changes their number."""
@@ -110,6 +149,10 @@ class Augmentation:
         if self.roll_frames:
             values = values.roll(int(random.integers(-self.roll_frames, self.roll_frames)), dims=0)
         return values
+
+
+#: Values of each end of the mel filters: few enough for all filter banks to be kept (`log_mel` keeps 320).
+_JITTER_STEPS = 16
 
 
 def change_speed(waveform: np.ndarray, sampling_rate: int, factor: float) -> np.ndarray:

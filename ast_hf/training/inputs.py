@@ -50,6 +50,8 @@ class ClipInputs(torch.utils.data.Dataset):
         self.teacher = teacher
         self.split, self.extractor, self.augmentation = split, extractor, augmentation
         self.seed, self.num_labels = seed, len(label_names(split))
+        if augmentation is not None:
+            augmentation.check(extractor.sampling_rate)
         self._labels = split["labels" if is_multi_label(split) else "label"]
         self._cache: dict[int, np.ndarray] | None = {} if cache else None
 
@@ -90,11 +92,14 @@ class ClipInputs(torch.utils.data.Dataset):
                 fix = "remove it, or record at least 25 ms"
                 raise error("E103", where="clip", what=f"too short, {len(waveform)} samples", fix=fix)
         except AstHfError as problem:
-            path = row["audio"].get("path") or "embedded audio"
-            raise error(problem.code, where=f"row {clip}, {path!r}", what=problem.what, fix=problem.fix) from problem
+            raise error(problem.code, where=self._name(clip), what=problem.what, fix=problem.fix) from problem
         if self._cache is not None:
             self._cache[clip] = waveform
         return waveform
+
+    def _name(self, clip: int) -> str:
+        """A clip by its row and file, for messages."""
+        return f"row {clip}, {self.split[clip]['audio'].get('path') or 'embedded audio'!r}"
 
     def _augmented(
         self, epoch: int, clip: int, augmentation: Augmentation
@@ -124,17 +129,24 @@ class ClipInputs(torch.utils.data.Dataset):
     def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
         """A clip's samples, varied: one frame at least, and no more than can end up in the model's input."""
         rate, frames = self.extractor.sampling_rate, self.extractor.max_length
-        limit = num_samples(math.ceil(frames * augmentation.time_stretch), rate)
-        return at_least(augmentation.vary_waveform(self.waveform(clip), rate, limit, random), num_samples(1, rate))
+        limit, waveform = num_samples(math.ceil(frames * augmentation.time_stretch), rate), self.waveform(clip)
+        try:
+            varied = augmentation.vary_waveform(waveform, rate, limit, random)
+        except AstHfError as problem:
+            where = f"{self._name(clip)}, {problem.where}"
+            raise error(problem.code, where=where, what=problem.what, fix=problem.fix) from problem
+        return at_least(varied, num_samples(1, rate))
 
     def _varied_frames(
         self, waveform: np.ndarray, augmentation: Augmentation, random: np.random.Generator
     ) -> torch.Tensor:
-        return augmentation.vary_spectrogram(self._frames(waveform), random)[: self.extractor.max_length]
+        frames = self._frames(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
+        return augmentation.vary_spectrogram(frames, random)[: self.extractor.max_length]
 
-    def _frames(self, waveform: np.ndarray) -> torch.Tensor:
+    def _frames(self, waveform: np.ndarray, frequency_range: tuple[float, float] | None = None) -> torch.Tensor:
         """Raw log-mel of all whole frames of a waveform, `(frames, mel)`."""
-        return log_mel(torch.from_numpy(waveform), self.extractor.sampling_rate, self.extractor.num_mel_bins)
+        rate, mel = self.extractor.sampling_rate, self.extractor.num_mel_bins
+        return log_mel(torch.from_numpy(waveform), rate, mel, frequency_range)
 
     def _values(self, frames: torch.Tensor) -> torch.Tensor:
         """What the model gets of raw log-mel frames that nothing was done to."""

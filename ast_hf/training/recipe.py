@@ -20,6 +20,7 @@ from .augmentation import Augmentation
 from .distillation import DistillationOptions
 from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
 from .sampling import SAMPLINGS
+from .waveform_transforms import build_transforms, without_folders
 
 #: Which loss a recipe may ask for.
 LOSSES = ("task", "binary_cross_entropy")
@@ -180,6 +181,7 @@ class Recipe:
         _check_optimization(recipe, where)
         _check_adapter(recipe, where)
         _check_distillation(recipe, where)
+        build_transforms(recipe.augmentation.audiomentations, f"{where}: augmentation.audiomentations")
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,6 +190,7 @@ class Recipe:
         """
         values = dataclasses.asdict(self)
         values["training"] = {name: value for name, value in self.training.items() if not name.endswith("_token")}
+        values["augmentation"]["audiomentations"] = without_folders(self.augmentation.audiomentations)
         for section, option in _PATHS:
             path = values[section][option]
             values[section][option] = Path(path).name if path and Path(path).is_absolute() else path
@@ -303,6 +306,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "list[int]": (list,),
     "list[str]": (list,),
     "list[int] | None": (list, type(None)),
+    "list[dict[str, Any]]": (list,),
     "dict[str, Any]": (dict,),
 }
 

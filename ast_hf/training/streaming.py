@@ -68,6 +68,8 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
             raise error("E102", where="split", what=what, fix="load_audio_dataset(..., streaming=True) gives streams")
         if shuffle_buffer < 1:
             raise error("E108", where="shuffle_buffer", what=f"{shuffle_buffer} holds no clip", fix="give 1 or more")
+        if augmentation is not None:
+            augmentation.check(extractor.sampling_rate)
         self.split, self.extractor, self.augmentation, self.seed = split, extractor, augmentation, seed
         self.shuffle_buffer, self.epoch = 1 if augmentation is None else shuffle_buffer, 0
         self.rank, self.world_size = _place(rank, world_size)

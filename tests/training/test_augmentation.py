@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ast_hf import AstConfigError
 from ast_hf.training.augmentation import Augmentation, change_speed, mix_style, shift, shift_bins, smooth_gain, stretch
 
 RATE, LIMIT = 16_000, 12_000
@@ -263,3 +264,42 @@ def test_disturbing_is_off_unless_asked_for(raw: torch.Tensor) -> None:
     random = generator()
     assert torch.equal(Augmentation().disturb(raw, random), raw)
     assert random.random() == generator().random()  # nothing was drawn
+
+
+def test_mel_jitter_draws_both_ends_from_16_values() -> None:
+    varied, random = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0), generator()
+    drawn = [varied.mel_range(RATE, random) for _ in range(600)]
+    lows, highs = (set(ends) for ends in zip(*drawn, strict=True))
+    assert sorted(lows) == pytest.approx([20.0 + 2 * step for step in range(16)])
+    assert sorted(highs) == pytest.approx([6500.0 + 100 * step for step in range(16)])
+    assert len(set(drawn)) > 200  # the two ends are drawn each by itself: 256 pairs
+    assert [varied.mel_range(RATE, generator(3)) for _ in range(2)] == [varied.mel_range(RATE, generator(3))] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "lows", "highs"),
+    [
+        ({"mel_low_jitter_hz": 15.0}, (20.0, 35.0), (8000.0, 8000.0)),
+        ({"mel_high_jitter_hz": 15.0}, (20.0, 20.0), (7985.0, 8000.0)),
+    ],
+    ids=str,
+)
+def test_mel_jitter_of_one_end(options: dict, lows: tuple, highs: tuple) -> None:
+    random = generator()
+    drawn = [Augmentation(**options).mel_range(RATE, random) for _ in range(200)]
+    for values, bounds in zip(zip(*drawn, strict=True), (lows, highs), strict=True):
+        assert (min(values), max(values)) == pytest.approx(bounds)
+
+
+def test_mel_jitter_is_off_unless_asked_for() -> None:
+    random = generator()
+    assert Augmentation().mel_range(RATE, random) is None
+    assert random.random() == generator().random()  # nothing was drawn
+
+
+def test_mel_jitter_leaves_half_of_the_frequencies() -> None:
+    Augmentation(mel_high_jitter_hz=3980.0).check(16_000)
+    with pytest.raises(AstConfigError, match=r"E307.*mel jitter.*2980 Hz of the 8000 Hz"):
+        Augmentation(mel_high_jitter_hz=5000.0).check(16_000)
+    with pytest.raises(AstConfigError, match="E307"):
+        Augmentation(mel_low_jitter_hz=2000.0).check(8_000)

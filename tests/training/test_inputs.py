@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 
 from ast_hf import ASTFeatureExtractor, AstHfError
+from ast_hf.log_mel import _tables, log_mel
 from ast_hf.training import Augmentation, ClipInputs, load_audio_dataset
 from ast_hf.training.inputs import EpochSampler, collate, mix
 
@@ -23,6 +24,8 @@ EVERYTHING = Augmentation(
     advance_seconds=0.05,
     random_crop=True,
     gain_db=6.0,
+    mel_low_jitter_hz=30.0,
+    mel_high_jitter_hz=1500.0,
     equalizer_db=3.0,
     time_stretch=1.3,
     mel_shift=2,
@@ -31,6 +34,8 @@ EVERYTHING = Augmentation(
     frequency_mask_width=6,
     time_masks=1,
     time_mask_width=10,
+    noise=0.1,
+    roll_frames=5,
     mixup_probability=0.5,
     label_smoothing=0.1,
 )
@@ -95,6 +100,53 @@ def test_evaluation_is_what_the_extractor_gives_in_every_epoch(three: Dataset) -
 def test_augmentation_that_is_off_changes_nothing(three: Dataset) -> None:
     plain, off = (ClipInputs(three, extractor(), augmentation=option) for option in (None, Augmentation()))
     assert list(items(plain, [0, 1, 2, 4])) == list(items(off, [0, 1, 2, 4]))
+
+
+#: an option with a probability -> what else it needs to be told
+CHANCES = {
+    "mixup_probability": {"mixup_alpha": 5.0},
+    "mixstyle_probability": {"mixstyle_alpha": 0.5},
+}
+
+
+@pytest.mark.parametrize(("chance", "options"), CHANCES.items(), ids=CHANCES)
+def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset, chance: str, options: dict) -> None:
+    keys = list(range(32))
+    plain, never, always = (
+        [values for _, values, _ in items(ClipInputs(several, extractor(), augmentation=option), keys)]
+        for option in (None, Augmentation(**options, **{chance: 0.0}), Augmentation(**options, **{chance: 1.0}))
+    )
+    assert never == plain
+    same = sum(left == right for left, right in zip(always, plain, strict=True))
+    assert same <= 8  # one partner in eight is the clip itself
+
+
+def test_mel_jitter_computes_the_same_clip_over_another_range(several: Dataset) -> None:
+    """A clip is jittered before it is padded: the padding is that of any clip."""
+    options = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0)
+    inputs, pairs = ClipInputs(several, extractor(), augmentation=options, seed=5), set()
+    grid = [(20.0 + 2 * low, 8000.0 - 100 * high) for low in range(16) for high in range(16)]
+    clip = torch.from_numpy(inputs.waveform(1))
+    possible = {ends: ((log_mel(clip, 16_000, 32, ends) + 4.0) / 6.0).numpy().tobytes() for ends in grid}
+    for epoch in range(8):
+        values = inputs[8 * epoch + 1]["input_values"]
+        (found,) = [ends for ends in grid if possible[ends] == values[:26].numpy().tobytes()]
+        assert torch.equal(values[26:], torch.full((38, 32), 4 / 6))
+        pairs.add(found)
+    assert len(pairs) > 4
+
+
+def test_filter_banks_of_mel_jitter_are_kept() -> None:
+    _tables.cache_clear()
+    varied, random, clip = (
+        Augmentation(mel_low_jitter_hz=10.0, mel_high_jitter_hz=2000.0),
+        np.random.default_rng(0),
+        torch.zeros(400),
+    )
+    for _ in range(600):
+        log_mel(clip, 16_000, 8, varied.mel_range(16_000, random))
+    log_mel(clip, 16_000, 8)
+    assert _tables.cache_info().misses <= 257
 
 
 def test_item_depends_on_its_key_alone(several: Dataset) -> None:

@@ -14,6 +14,7 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from ast_hf import AstInputError
+from ast_hf.training.evaluation import measure
 from ast_hf.training.metrics import (
     MAIN_METRIC,
     accuracy,
@@ -23,6 +24,7 @@ from ast_hf.training.metrics import (
     mean_roc_auc,
     metrics_for,
     per_class,
+    ranking,
 )
 from ast_hf.training.metrics.accuracy import Accuracy
 from ast_hf.training.metrics.calibration import (
@@ -36,7 +38,7 @@ from ast_hf.training.metrics.d_prime import DPrime
 from ast_hf.training.metrics.mean_average_precision import MeanAveragePrecision
 from ast_hf.training.metrics.mean_roc_auc import MeanRocAuc
 from ast_hf.training.metrics.per_class import PerClass
-from ast_hf.training.metrics.ranking import class_report
+from ast_hf.training.metrics.ranking import class_report, rank
 
 SCORES = [0.9, 0.8, 0.7, 0.6]
 
@@ -358,3 +360,39 @@ def test_large_input_takes_seconds() -> None:
             metric.compute()
         times.append(time.process_time() - start)
     assert min(times) < 1.0  # 0.5 s
+
+
+@pytest.mark.slow
+def test_audioset_sized_input_takes_seconds() -> None:
+    """20,000 clips of 527 classes: what `ast-hf evaluate` measures, and all modules one after the other, each in less
+    than 10 s of processor time. Every module ranks for itself; together they take longer than all metrics at once.
+    """
+    random = np.random.default_rng(0)
+    tags = random.random((20_000, 527)) < 0.01
+    logits = (random.standard_normal(tags.shape) + 3 * tags - 4).astype(np.float32)
+    start = time.process_time()
+    measure(logits, tags, "multi_label_classification")
+    at_once = time.process_time() - start
+    start = time.process_time()
+    for metric in (MeanAveragePrecision(), MeanRocAuc(), DPrime(), PerClass(), CalibrationError()):
+        scores = probabilities(logits, "multi_label_classification") if isinstance(metric, CalibrationError) else logits
+        for rows in np.split(np.arange(20_000), 200):
+            metric.add_batch(prediction_scores=scores[rows], references=tags[rows])
+        metric.compute()
+    one_by_one = time.process_time() - start
+    print(f"at once {at_once:.1f} s, one by one {one_by_one:.1f} s")
+    assert at_once < 10
+    assert one_by_one < 10
+
+
+def test_metrics_of_an_evaluation_share_one_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorting is most of the work: each class is ranked once for mAP, mAUC, d-prime and the report by class."""
+    random, calls = np.random.default_rng(0), []
+    tags = random.random((50, 7)) < 0.5
+    logits = random.standard_normal(tags.shape)
+    monkeypatch.setattr(ranking, "rank", lambda *given: calls.append(given) or rank(*given))
+    values, classes = measure(logits, tags, "multi_label_classification")
+    assert {"mAP", "mAUC", "d_prime", "ECE"} <= set(values)
+    assert len(classes["AP"]) == len(calls) == 7
+    metrics_for("multi_label_classification")(SimpleNamespace(predictions=logits, label_ids=tags.astype(float)))
+    assert len(calls) == 14

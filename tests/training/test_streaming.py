@@ -183,6 +183,7 @@ BAD = {
     "rank alone": ({"rank": 1}, "E108"),
     "rank outside": ({"rank": 2, "world_size": 2}, "E108"),
     "no buffer": ({"shuffle_buffer": 0}, "E108"),
+    "no mel left": ({"augmentation": Augmentation(mel_high_jitter_hz=7000.0)}, "E307"),
 }
 
 

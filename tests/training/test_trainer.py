@@ -879,3 +879,23 @@ def test_a_validation_split_of_the_data_is_watched(clips: Path, tmp_path: Path) 
     assert watched.isdisjoint(row["audio"]["path"] for row in run.train.split)
     run.trainer.train()
     assert any("eval_accuracy" in entry for entry in run.trainer.state.log_history)
+
+
+def test_only_training_clips_are_augmented(clips: Path, tmp_path: Path) -> None:
+    """All that evaluates, while training and after it, gets the same inputs in every epoch."""
+    varied = {
+        "gain_db": 6.0,
+        "noise": 0.1,
+        "mel_high_jitter_hz": 500.0,
+        "mixup_probability": 1.0,
+        "label_smoothing": 0.1,
+    }
+    options = {"augmentation": varied, "data": {"validation_fraction": 0.25}}
+    run = prepare(recipe(clips, options), tmp_path)
+    for inputs in (run.trainer.eval_dataset, *run.evaluation.values()):
+        first, later = inputs[0], inputs[3 * len(inputs)]
+        assert torch.equal(first["input_values"], later["input_values"])
+        assert first["labels"].dtype == torch.int64
+    first, later = run.train[0], run.train[3 * len(run.train)]
+    assert not torch.equal(first["input_values"], later["input_values"])
+    assert first["labels"].dtype == torch.float32
