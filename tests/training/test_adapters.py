@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import peft
 import pytest
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from conftest import largest_gap, randomise, run_fresh
 from safetensors.torch import load_file, save_file
 from test_trainer import VARIED, Stop, clips, digest, optimizer_digest, recipe  # noqa: F401 (clips is a fixture)
@@ -312,6 +314,13 @@ def test_refused_at_once(sections: dict[str, Any], said: str) -> None:
     Recipe.from_dict(values)
     with pytest.raises(AstConfigError, match=rf"E307.*{re.escape(said)}"):
         Recipe.from_dict({**values, **sections})
+
+
+def test_spread_weights_are_refused(clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP
+    monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
+    with pytest.raises(AstConfigError, match=r"E307.*adapter\.rank.*FSDP"):
+        prepare(plan(clips, base), tmp_path)
 
 
 def test_rank_above_the_width_is_refused() -> None:
