@@ -42,6 +42,10 @@ def print_results(report: Report) -> None:
     print(f"{report.metric:{first}}  " + "  ".join(f"{name:>{max(len(name), 6)}}" for name in names))
     for label, values in rows:
         print(f"{label:{first}}  " + "  ".join(f"{values[name]:>{max(len(name), 6)}.3f}" for name in names))
-    clips = ", ".join(f"{count} {name}" for name, count in report.clips.items())
-    print(f"\n{report.training_clips} training clips; evaluated on {clips}; trained for {report.seconds / 60:.1f} min.")
-    print(f"Checkpoint, curves.png and README.md (model card): {report.folder}")
+    clips = ", ".join(f"{count} {name}" for name, count in report.clips.items()) or "nothing"
+    print(f"\nTrained on {report.amount}, in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s.")
+    if watched := report.watched:
+        best = f"best {watched['best']:.3f} at step {watched['best_step']}"
+        print(f"{report.metric} on {watched['split']} while training: last {watched['last']:.3f}, {best}.")
+    print(f"Evaluated on {clips}.")
+    print(f"Curves: {report.folder / report.picture}. Checkpoint, results.json and model card: {report.folder}.")

@@ -8,10 +8,10 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset
 from transformers import TrainingArguments, set_seed
 
 from ..checkpoints import check_folder
@@ -27,9 +27,10 @@ from .data import check_splits, hold_out, is_multi_label, label_counts, label_na
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
 from .optimization import freeze
-from .recipe import DataOptions, ModelOptions, Recipe
+from .recipe import DataOptions, ModelOptions, Recipe, check_streaming
 from .sealing import check_resumable
 from .statistics import measure_statistics
+from .streaming import StreamedClipInputs
 from .trainer import ASTTrainer
 
 #: What a run uses where its recipe says nothing. `remove_unused_columns` and `label_names` are what ClipInputs needs.
@@ -47,6 +48,14 @@ _TRAINING_DEFAULTS = {
     "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
+#: The same for a stream, which does not tell where an epoch ends.
+_STREAMED_DEFAULTS = {**_TRAINING_DEFAULTS, "logging_strategy": "steps", "save_strategy": "steps"}
+
+#: The split that is evaluated while training.
+_WATCHED = "validation"
+
+Split: TypeAlias = Dataset | IterableDataset
+Inputs: TypeAlias = ClipInputs | StreamedClipInputs
 
 
 @dataclass
@@ -55,13 +64,22 @@ class Run:
 
     recipe: Recipe
     trainer: ASTTrainer
-    train: ClipInputs
-    evaluation: dict[str, ClipInputs]
+    train: Inputs
+    evaluation: dict[str, Inputs]
 
 
 @dataclass
 class Report:
-    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric."""
+    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric.
+
+    Attributes:
+        clips: evaluated, by split.
+        training_clips: clips of the training split; of a stream, how many were trained on, those of later passes too.
+        epochs: passes over the training split; None for a stream.
+        seconds: wall time of the training, with the evaluations and checkpoints in it.
+        clips_per_second: clips trained on in each of them.
+        watched: main metric while training: `split`, its `last` and `best` value, and `best_step`; empty without any.
+    """
 
     recipe: Recipe
     folder: Path
@@ -74,9 +92,11 @@ class Report:
     clips: dict[str, int]
     training_clips: int
     parameters: int
-    epochs: float
+    epochs: float | None
     seconds: float
+    clips_per_second: float
     hardware: str
+    watched: dict[str, Any] = field(default_factory=dict)
     picture: str = "curves.png"
     versions: dict[str, str] = field(default_factory=result_versions)
 
@@ -86,10 +106,18 @@ class Report:
         methods = {"model": model, "baseline": self.baseline, "chance": self.chance}
         return {method: values for method, values in methods.items() if values or method == "model"}
 
+    @property
+    def amount(self) -> str:
+        """What was trained on, in words."""
+        if self.epochs is None:
+            return f"{self.training_clips} clips of a stream"
+        return f"{self.training_clips} clips, {self.epochs:g} epochs"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for results.json."""
         names = ("metric", "results", "baseline", "chance", "clips", "training_clips", "parameters", "epochs")
-        plain = {name: getattr(self, name) for name in (*names, "seconds", "hardware", "versions")}
+        times = ("seconds", "clips_per_second", "watched", "hardware", "versions")
+        plain = {name: getattr(self, name) for name in (*names, *times)}
         return {**plain, "recipe": self.recipe.to_dict()}
 
 
@@ -131,11 +159,13 @@ def finetune(
 
 def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
     """Read the data, build the model and the Trainer; nothing is trained yet."""
-    arguments = TrainingArguments(str(output_dir), **{**_TRAINING_DEFAULTS, **recipe.training, **hub})
+    reading = _reading(recipe)
+    defaults = _STREAMED_DEFAULTS if reading.get("streaming") else _TRAINING_DEFAULTS
+    arguments = TrainingArguments(str(output_dir), **{**defaults, **recipe.training, **hub})
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    train, validation, evaluation = _read_splits(recipe, arguments.seed)
+    train, validation, evaluation = _read_splits(recipe, reading, arguments.seed)
     if validation is None and arguments.eval_strategy != "no":
         what = f"{arguments.eval_strategy.value!r} has nothing to evaluate on while training"
         raise error(
@@ -145,17 +175,18 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
             fix="set data.validation_fraction, or add a validation split",
         )
     extractor = _build_extractor(recipe)
-    augmented = ClipInputs(
-        train, extractor, augmentation=recipe.augmentation, seed=arguments.seed, cache=recipe.data.cache
-    )
-    evaluated = {name: ClipInputs(split, extractor, cache=recipe.data.cache) for name, split in evaluation.items()}
-    extractor.mean, extractor.std = _statistics(recipe, augmented)
+    augmented = _training_inputs(train, extractor, recipe, arguments)
+    evaluated = {name: _evaluation_inputs(split, extractor, recipe) for name, split in evaluation.items()}
+    watched = None if validation is None else _evaluation_inputs(validation, extractor, recipe)
+    if validation is not None and evaluation.get(_WATCHED) is validation:
+        watched = evaluated[_WATCHED]
+    extractor.mean, extractor.std = _statistics(recipe, augmented, arguments)
     model = _build_model(recipe, train)
     trainer = ASTTrainer(
         model=model,
         args=arguments,
         train_dataset=augmented,
-        eval_dataset=None if validation is None else ClipInputs(validation, extractor, cache=recipe.data.cache),
+        eval_dataset=watched,
         processing_class=extractor,
         compute_metrics=metrics_for(model.config.problem_type),
         average=_average(recipe),
@@ -178,22 +209,27 @@ def finish(run: Run) -> Report:
     trainer, folder, writes = run.trainer, Path(run.trainer.args.output_dir), run.trainer.is_world_process_zero()
     history = list(trainer.state.log_history)
     metric = MAIN_METRIC[trainer.model.config.problem_type]
-    results = {name: _evaluate(trainer, inputs, metric) for name, inputs in run.evaluation.items()}
+    measured = {name: trainer.evaluate(inputs) for name, inputs in run.evaluation.items()}
+    simple = writes and not isinstance(run.train, StreamedClipInputs)
+    seconds = next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0)
     report = Report(
         recipe=run.recipe,
         folder=folder,
         config=trainer.model.config,
         extractor=trainer.processing_class,
         metric=metric,
-        results=results,
-        baseline=baseline_accuracy(run.train, run.evaluation) if writes else {},
+        results={
+            name: {metric: values[f"eval_{metric}"], "loss": values["eval_loss"]} for name, values in measured.items()
+        },
+        baseline=baseline_accuracy(run.train, run.evaluation) if simple else {},
         chance=most_frequent_class(run.train.split, {name: part.split for name, part in run.evaluation.items()}),
-        clips={name: len(inputs) for name, inputs in run.evaluation.items()},
-        training_clips=len(run.train),
+        clips={name: values["eval_samples"] for name, values in measured.items()},
         parameters=trainer.model.num_parameters(),
-        epochs=float(trainer.state.epoch or 0),
-        seconds=next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0),
+        seconds=seconds,
+        clips_per_second=trainer.clips_trained / seconds if seconds else 0.0,
         hardware=_hardware(trainer.args),
+        watched=_watched(run, history, f"eval_{metric}"),
+        **_extent(run),
     )
     trainer.save_model(str(folder), _internal_call=True)
     if writes:
@@ -205,15 +241,24 @@ def finish(run: Run) -> Report:
     return report
 
 
-def _read_splits(recipe: Recipe, seed: int) -> tuple[Dataset, Dataset | None, dict[str, Dataset]]:
-    options = recipe.data
-    if not options.source:
-        raise error("E307", where="data.source", what="is not set", fix="name a folder, a table or a data set")
-    splits = load_audio_dataset(**{**find_data_set(options.source), **_asked_for(options)})
-    if not isinstance(splits, DatasetDict):
-        what = f"{options.source!r} comes as a stream, which recipes do not train on"
-        fix = "download it and name its folder in AST_HF_DATA; StreamedClipInputs reads streams in code of your own"
-        raise error("E307", where="data.source", what=what, fix=fix)
+def _training_inputs(
+    split: Split, extractor: ASTFeatureExtractor, recipe: Recipe, arguments: TrainingArguments
+) -> Inputs:
+    varied: dict[str, Any] = {"augmentation": recipe.augmentation, "seed": arguments.seed}
+    if isinstance(split, Dataset):
+        return ClipInputs(split, extractor, cache=recipe.data.cache, **varied)
+    part = {"rank": arguments.process_index, "world_size": arguments.world_size}
+    return StreamedClipInputs(split, extractor, **varied, **part)
+
+
+def _evaluation_inputs(split: Split, extractor: ASTFeatureExtractor, recipe: Recipe) -> Inputs:
+    if isinstance(split, Dataset):
+        return ClipInputs(split, extractor, cache=recipe.data.cache)
+    return StreamedClipInputs(split, extractor, rank=0, world_size=1)
+
+
+def _read_splits(recipe: Recipe, reading: dict[str, Any], seed: int) -> tuple[Split, Split | None, dict[str, Split]]:
+    options, splits = recipe.data, load_audio_dataset(**reading)
     named = options.eval_splits
     evaluation = [name for name in splits if name != options.train_split] if named is None else named
     watched = ("validation",) if options.validation_fraction and "validation" not in splits else ()
@@ -241,7 +286,22 @@ _READING = (
     "class_labels",
     "test_fold",
     "fold_column",
+    "streaming",
 )
+
+
+def _reading(recipe: Recipe) -> dict[str, Any]:
+    """Arguments of `load_audio_dataset`; raises E307 when they give a stream that the recipe cannot be run on."""
+    options = recipe.data
+    if not options.source:
+        raise error("E307", where="data.source", what="is not set", fix="name a folder, a table or a data set")
+    reading = {**find_data_set(options.source), **_asked_for(options)}
+    if reading.get("streaming"):
+        check_streaming(recipe, where=f"{options.source!r}, a stream")
+    elif recipe.features.statistics_clips is not None:
+        what = "is for streams; what is stored is measured whole"
+        raise error("E307", where="features.statistics_clips", what=what, fix="leave it out, or set data.streaming")
+    return reading
 
 
 def _asked_for(options: DataOptions) -> dict[str, Any]:
@@ -263,15 +323,19 @@ def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
     return ASTFeatureExtractor(sampling_rate=rate or 16_000, **sizes)
 
 
-def _statistics(recipe: Recipe, train: ClipInputs) -> tuple[float, float]:
-    mean, std = recipe.features.mean, recipe.features.std
-    if mean is None or std is None:
-        measured_mean, measured_std = measure_statistics(train)
-        return measured_mean if mean is None else mean, measured_std if std is None else std
-    return mean, std
+def _statistics(recipe: Recipe, train: Inputs, arguments: TrainingArguments) -> tuple[float, float]:
+    mean, std, quiet = recipe.features.mean, recipe.features.std, arguments.disable_tqdm
+    if mean is not None and std is not None:
+        return mean, std
+    if isinstance(train, StreamedClipInputs):  # the same clips in every process
+        train = StreamedClipInputs(
+            train.split, train.extractor, augmentation=train.augmentation, seed=train.seed, rank=0, world_size=1
+        )
+    measured = measure_statistics(train, clips=recipe.features.statistics_clips, disable_tqdm=quiet)
+    return measured[0] if mean is None else mean, measured[1] if std is None else std
 
 
-def _build_model(recipe: Recipe, train: Dataset) -> ASTForAudioClassification:
+def _build_model(recipe: Recipe, train: Split) -> ASTForAudioClassification:
     names = label_names(train)
     labels = {
         "id2label": dict(enumerate(names)),
@@ -307,14 +371,30 @@ _START: dict[str, Callable[[ModelOptions, dict[str, Any]], ASTForAudioClassifica
 }
 
 
-def _evaluate(trainer: ASTTrainer, inputs: ClipInputs, metric: str) -> dict[str, float]:
-    values = trainer.evaluate(inputs)
-    return {metric: values[f"eval_{metric}"], "loss": values["eval_loss"]}
+def _extent(run: Run) -> dict[str, Any]:
+    """How much was trained on. The Trainer counts a stream as one epoch, whatever its length."""
+    trainer = run.trainer
+    if isinstance(run.train, StreamedClipInputs):
+        clips = trainer.state.global_step * trainer.get_total_train_batch_size(trainer.args)
+        return {"training_clips": clips, "epochs": None}
+    return {"training_clips": len(run.train), "epochs": float(trainer.state.epoch or 0)}
 
 
-def most_frequent_class(train: Dataset, evaluation: dict[str, Dataset]) -> dict[str, float]:
-    """Accuracy on each split of always answering with the training split's most frequent class."""
-    if is_multi_label(train):
+def _watched(run: Run, history: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """What was evaluated while training: the split that it is reported as, or the one that was held out."""
+    seen = [(entry[metric], entry["step"]) for entry in history if metric in entry]
+    if not seen:
+        return {}
+    names = (name for name, inputs in run.evaluation.items() if inputs is run.trainer.eval_dataset)
+    best, step = max(seen, key=lambda entry: entry[0])
+    return {"split": next(names, _WATCHED), "last": seen[-1][0], "best": best, "best_step": step}
+
+
+def most_frequent_class(train: Split, evaluation: dict[str, Split]) -> dict[str, float]:
+    """Accuracy on each split of always answering with the training split's most frequent class; not of streams, whose
+    labels are not known before they are read.
+    """
+    if is_multi_label(train) or not isinstance(train, Dataset):
         return {}
     answer = max(label_counts(train).items(), key=lambda entry: entry[1])[0]
     return {name: label_counts(split)[answer] / len(split) for name, split in evaluation.items()}

@@ -60,7 +60,7 @@ Raw log-mel values are normalised as (x {offset:+.4f}) / (2 * {std:.4f}).
 
 ## Training
 
-{training_clips} clips, {epochs:g} epochs, {minutes:.1f} minutes on {hardware}, {parameters:,} parameters.
+{amount}, {minutes:.1f} minutes on {hardware} ({speed:.3g} clips per second), {parameters:,} parameters.
 
 {fence}yaml
 {recipe}{fence}
@@ -127,9 +127,9 @@ def _body(report: Report, model_id: str) -> str:
         clips="Clips: " + ", ".join(f"{count} in {plain(name)}" for name, count in report.clips.items()) + ".",
         picture=report.picture,
         labels=", ".join(labels[:_MAX_LABELS]) + more + ".",
-        training_clips=report.training_clips,
-        epochs=report.epochs,
+        amount=report.amount,
         minutes=report.seconds / 60,
+        speed=report.clips_per_second,
         hardware=report.hardware,
         parameters=report.parameters,
         recipe=recipe,

@@ -41,7 +41,9 @@ class DataOptions:
         class_labels: file of the classes in their order, CSV (index,mid,display_name) or text.
         test_fold: the fold that is the test split; all others are trained on.
         fold_column: column of the folds.
-        cache: keep decoded waveforms in memory.
+        cache: keep decoded waveforms in memory; those of a stream never are.
+        streaming: read the clips while training, as a stream, instead of downloading them all. Needs
+            `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
     """
 
     source: str = ""
@@ -57,6 +59,7 @@ class DataOptions:
     test_fold: int | None = None
     fold_column: str = "fold"
     cache: bool = True
+    streaming: bool = False
 
 
 @dataclass(kw_only=True)
@@ -92,11 +95,14 @@ class FeatureOptions:
         sampling_rate: in Hz; None for the base's own, or 16,000 for a random start.
         mean: of raw log-mel values; None measures it on the training split.
         std: the same.
+        statistics_clips: of a stream, the clips that they are measured on, the first ones of its first pass. Without a
+            number a stream, which would have to be read to its end, is not measured at all.
     """
 
     sampling_rate: int | None = None
     mean: float | None = None
     std: float | None = None
+    statistics_clips: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -169,6 +175,8 @@ class Recipe:
         _check_model(recipe.model, where)
         _check_averaging(recipe, where)
         _check_optimization(recipe, where)
+        if recipe.data.streaming:
+            check_streaming(recipe, where)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -364,6 +372,48 @@ def _check_optimization(recipe: Recipe, where: str) -> None:
         what = "'adam' is the original's, with one learning rate for all layers"
         fix = "leave layer_decay and training.optim out, or use training.optim alone"
         raise error("E307", where=f"{place}.optimizer", what=what, fix=fix)
+
+
+def check_streaming(recipe: Recipe, where: str = "recipe") -> None:
+    """Raise E307 for what a stream cannot do: it is not counted before it is read, and has no end."""
+    options, training = recipe.data, recipe.training
+    held_out = bool(options.validation_fraction or options.validation_group)
+    unmeasured = None in (recipe.features.mean, recipe.features.std) and not recipe.features.statistics_clips
+    dealt = training.get("accelerator_config") or {}
+    batches = "training.accelerator_config"
+    refused = {
+        ("training.max_steps", "is missing, and a stream does not tell its length", "say how many steps to train"): (
+            training.get("max_steps", -1) <= 0
+        ),
+        ("data.validation_fraction", "cannot hold out clips of a stream", "give a validation split"): held_out,
+        (
+            "features.mean, features.std",
+            "are not given, and measuring them would read the whole stream",
+            "give both, or set features.statistics_clips to measure them on that many clips",
+        ): unmeasured,
+        ("sampling", f"is {recipe.sampling!r}, which has to know all labels", "shuffle"): recipe.sampling != "shuffled",
+        ("averaging_epochs", "counts epochs, and a stream does not tell their end", "use averaging_decay"): (
+            recipe.averaging_epochs is not None
+        ),
+        ("optimization.milestones", "count epochs, and a stream does not tell their end", "use lr_scheduler_type"): (
+            bool(recipe.optimization.milestones)
+        ),
+        ("patchout.ramp_epochs", "counts epochs, and a stream does not tell their end", "leave it out"): (
+            bool(recipe.patchout.ramp_epochs)
+        ),
+        (batches, "deals out batches, but each process reads its own part of the stream", "leave these out"): (
+            not isinstance(dealt, dict) or bool(dealt.get("split_batches") or dealt.get("dispatch_batches"))
+        ),
+        **{
+            (f"training.{name}", "is 'epoch', and a stream does not tell its end", "use 'steps'"): (
+                training.get(name) == "epoch"
+            )
+            for name in ("eval_strategy", "save_strategy", "logging_strategy")
+        },
+    }
+    for (option, what, fix), wrong in refused.items():
+        if wrong:
+            raise error("E307", where=f"{where}: {option}", what=what, fix=fix)
 
 
 def _check_model(options: ModelOptions, where: str) -> None:
