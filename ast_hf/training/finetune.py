@@ -162,6 +162,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
     reading = _reading(recipe)
     defaults = _STREAMED_DEFAULTS if reading.get("streaming") else _TRAINING_DEFAULTS
     arguments = TrainingArguments(str(output_dir), **{**defaults, **recipe.training, **hub})
+    _check_precision(arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
@@ -209,6 +210,7 @@ def finish(run: Run) -> Report:
     trainer, folder, writes = run.trainer, Path(run.trainer.args.output_dir), run.trainer.is_world_process_zero()
     history = list(trainer.state.log_history)
     metric = MAIN_METRIC[trainer.model.config.problem_type]
+    trainer.save_model(str(folder), _internal_call=True)  # before `bf16_full_eval` takes the weights' last bits
     measured = {name: trainer.evaluate(inputs) for name, inputs in run.evaluation.items()}
     simple = writes and not isinstance(run.train, StreamedClipInputs)
     seconds = next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0)
@@ -231,7 +233,6 @@ def finish(run: Run) -> Report:
         watched=_watched(run, history, f"eval_{metric}"),
         **_extent(run),
     )
-    trainer.save_model(str(folder), _internal_call=True)
     if writes:
         (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
         (folder / "results.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -239,6 +240,13 @@ def finish(run: Run) -> Report:
         trainer.card = write_card(report, getattr(trainer, "hub_model_id", None) or str(folder))
         trainer.create_model_card()
     return report
+
+
+def _check_precision(arguments: TrainingArguments) -> None:
+    """Raise E307 for float16 on a CPU, where accelerate would leave it out without a word."""
+    if arguments.fp16 and arguments.device.type == "cpu":
+        what = "has no effect on a CPU"
+        raise error("E307", where="training.fp16", what=what, fix="use training.bf16, or leave it out")
 
 
 def _training_inputs(
@@ -346,8 +354,19 @@ def _build_model(recipe: Recipe, train: Split) -> ASTForAudioClassification:
     }
     model = _START[recipe.model.start](recipe.model, labels)
     freeze(model, recipe.optimization.frozen)
+    _set_attention(model, recipe.model.attn_implementation)
     model.loss_kind = _LOSS_KINDS[recipe.loss]
     return model.factor_positions() if recipe.model.factored_positions else model
+
+
+def _set_attention(model: ASTForAudioClassification, name: str | None) -> None:
+    """Choose how attention is computed; raises E307 for what does not exist or is not installed."""
+    try:
+        if name is not None:
+            model.set_attn_implementation(name)
+    except (ImportError, ValueError) as problem:
+        what = f"{name!r} cannot be used ({str(problem).splitlines()[0][:160]})"
+        raise error("E307", where="model.attn_implementation", what=what, fix="leave it out for 'sdpa'") from problem
 
 
 #: a recipe's loss -> what the model is told, None for that of its problem type.

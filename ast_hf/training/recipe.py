@@ -74,12 +74,16 @@ class ModelOptions:
             for each patch. The saved checkpoint is plain either way.
         config: fields of `ASTConfig` for a random start; with a base, sizes of the input to adapt it to; with an image
             transformer, arguments of `from_vit`.
+        attn_implementation: how attention is computed while training: `"sdpa"` (None stands for it), `"eager"`,
+            `"flash_attention_2"` (a GPU, `bf16` or `fp16`, and the package flash-attn), or what else transformers
+            knows. No part of the checkpoint.
     """
 
     base: str | None = None
     vit: str | None = None
     factored_positions: bool = False
     config: dict[str, Any] = field(default_factory=dict)
+    attn_implementation: str | None = None
 
     @property
     def start(self) -> str:

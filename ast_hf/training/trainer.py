@@ -83,6 +83,7 @@ class ASTTrainer(Trainer):
         self.card: Any = None
         self._staged = False
         self._trained_batches = self.clips_trained = 0
+        self._sizes: list[int] = []
         super().__init__(data_collator=collate, **kwargs)
         self._check_sharding()
         self._check_place("train_dataset", self.train_dataset, self.args.process_index, self.args.world_size)
@@ -213,11 +214,25 @@ class ASTTrainer(Trainer):
         loss = result[0] if isinstance(result, tuple) else result
         if model.training and rows is not None:
             self.clips_trained += len(rows) * self.args.world_size
+            loss = loss * self._share(len(rows))
+            result = (loss, *result[1:]) if isinstance(result, tuple) else loss
         if model.training and not torch.isfinite(loss):
             what = f"loss is {float(loss.detach())} on {self._names(rows)}"
             fix = "listen to those clips; lower the learning rate or train in float32 if they are sound"
             raise error("E501", where=f"step {self.state.global_step + 1}", what=what, fix=fix)
         return result
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The batches of a step, as the Trainer's, and how many clips each has."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        self._sizes = [len(batch["row"]) for batch in batches if "row" in batch]
+        return batches, items
+
+    def _share(self, clips: int) -> float:
+        """What makes the loss of a step the mean over its clips: the Trainer takes the mean of its batches, and the
+        last one of an epoch may be smaller.
+        """
+        return clips * len(self._sizes) / sum(self._sizes) if self._sizes else 1.0
 
     def _names(self, rows: torch.Tensor | None) -> str:
         """The clips of a batch by row number, and the first ones by file; a stream cannot be asked for these again."""

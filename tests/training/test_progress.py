@@ -115,11 +115,12 @@ def test_curves_name_what_was_watched(
     watched: tuple, tmp_path: Path, monkeypatch: Any, changes: dict, legend: list[str], first: float
 ) -> None:
     drawn, plot = [], matplotlib.axes.Axes.plot
-    monkeypatch.setattr(
-        matplotlib.axes.Axes,
-        "plot",
-        lambda axes, x, y, label: drawn.append((label, x[0])) or plot(axes, x, y, label=label),
-    )
+
+    def spy(axes: Any, x: Any, y: Any, label: str) -> Any:
+        drawn.append((label, x[0]))
+        return plot(axes, x, y, label=label)
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "plot", spy)
     history = [{"loss": 1.0, "epoch": 1 / 3, "step": 1}, {"eval_loss": 1.0, "epoch": 1.0, "step": 3}]
     draw_curves(history, replace(watched[0], **changes), tmp_path / "curves.png")
     assert [label for label, _ in drawn] == legend
