@@ -27,7 +27,7 @@ from .data import check_splits, hold_out, is_multi_label, label_counts, label_na
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
 from .optimization import freeze
-from .recipe import DataOptions, ModelOptions, Recipe, check_streaming
+from .recipe import DataOptions, ModelOptions, Recipe, check_streaming, groups_by_length
 from .sealing import check_resumable
 from .statistics import measure_statistics
 from .streaming import StreamedClipInputs
@@ -176,6 +176,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
             fix="set data.validation_fraction, or add a validation split",
         )
     extractor = _build_extractor(recipe)
+    _check_lengths(extractor, [*evaluation.values(), validation], arguments)
     augmented = _training_inputs(train, extractor, recipe, arguments)
     evaluated = {name: _evaluation_inputs(split, extractor, recipe) for name, split in evaluation.items()}
     watched = None if validation is None else _evaluation_inputs(validation, extractor, recipe)
@@ -249,6 +250,15 @@ def _check_precision(arguments: TrainingArguments) -> None:
         raise error("E307", where="training.fp16", what=what, fix="use training.bf16, or leave it out")
 
 
+def _check_lengths(extractor: ASTFeatureExtractor, splits: list[Split | None], arguments: TrainingArguments) -> None:
+    """Raise E307 for evaluation streams that accelerate cannot deal out: it joins batches, which need one length."""
+    streamed = any(isinstance(split, IterableDataset) for split in splits)
+    if streamed and arguments.world_size > 1 and extractor.return_attention_mask:
+        what = "masks padding (return_attention_mask), and several processes cannot evaluate such clips of a stream"
+        fix = "set data.eval_splits to [], leave eval_strategy out, and evaluate afterwards"
+        raise error("E307", where="model.base", what=what, fix=fix)
+
+
 def _training_inputs(
     split: Split, extractor: ASTFeatureExtractor, recipe: Recipe, arguments: TrainingArguments
 ) -> Inputs:
@@ -320,7 +330,10 @@ def _asked_for(options: DataOptions) -> dict[str, Any]:
 
 def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
     rate = recipe.features.sampling_rate
-    sizes = {name: recipe.model.config[name] for name in ("max_length", "num_mel_bins") if name in recipe.model.config}
+    config = recipe.model.config
+    sizes: dict[str, Any] = {name: config[name] for name in ("max_length", "num_mel_bins") if name in config}
+    if groups_by_length(recipe.training):  # a checkpoint that never heard padding says so, for the pipeline
+        sizes["return_attention_mask"] = True
     if recipe.model.base is not None:
         check_folder(recipe.model.base)
         extractor = ASTFeatureExtractor.from_pretrained(recipe.model.base, **sizes)

@@ -17,7 +17,7 @@ from ..errors import did_you_mean, error
 from ..patchout import Patchout
 from .augmentation import Augmentation
 from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
-from .sampling import SAMPLINGS
+from .sampling import SAMPLINGS, STRATEGIES
 
 #: Which loss a recipe may ask for.
 LOSSES = ("task", "binary_cross_entropy")
@@ -179,6 +179,7 @@ class Recipe:
         _check_model(recipe.model, where)
         _check_averaging(recipe, where)
         _check_optimization(recipe, where)
+        _check_grouping(recipe, where)
         if recipe.data.streaming:
             check_streaming(recipe, where)
         return recipe
@@ -378,6 +379,28 @@ def _check_optimization(recipe: Recipe, where: str) -> None:
         raise error("E307", where=f"{place}.optimizer", what=what, fix=fix)
 
 
+def groups_by_length(training: dict[str, Any]) -> bool:
+    """Whether clips of equal length share a batch, so that none is padded to the model's length."""
+    return training.get("train_sampling_strategy") == "group_by_length"
+
+
+def _check_grouping(recipe: Recipe, where: str) -> None:
+    """Raise E307 for another order of the clips than ours, and for what needs clips that are padded to one length."""
+    place = f"{where}: training.train_sampling_strategy"
+    chosen = recipe.training.get("train_sampling_strategy", "random")
+    if chosen not in STRATEGIES:
+        fix = f"use {' or '.join(map(repr, STRATEGIES))}"
+        raise error("E307", where=place, what=f"{chosen!r} is no choice here", fix=fix)
+    if not groups_by_length(recipe.training):
+        return
+    if recipe.sampling != "shuffled":
+        what = f"is {chosen!r}, and sampling is {recipe.sampling!r}"
+        raise error("E307", where=place, what=what, fix="use one of the two")
+    if recipe.patchout.time or recipe.patchout.unstructured:
+        what = f"is {chosen!r}, and patchout.time and unstructured count patches of the full length"
+        raise error("E307", where=place, what=what, fix="use one of the two, or patchout.frequency alone")
+
+
 def check_streaming(recipe: Recipe, where: str = "recipe") -> None:
     """Raise E307 for what a stream cannot do: it is not counted before it is read, and has no end."""
     options, training = recipe.data, recipe.training
@@ -396,6 +419,9 @@ def check_streaming(recipe: Recipe, where: str = "recipe") -> None:
             "give both, or set features.statistics_clips to measure them on that many clips",
         ): unmeasured,
         ("sampling", f"is {recipe.sampling!r}, which has to know all labels", "shuffle"): recipe.sampling != "shuffled",
+        ("training.train_sampling_strategy", "groups clips by length, which a stream does not tell", "leave it out"): (
+            groups_by_length(training)
+        ),
         ("averaging_epochs", "counts epochs, and a stream does not tell their end", "use averaging_decay"): (
             recipe.averaging_epochs is not None
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import math
 import statistics
@@ -14,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
-from ..audio import MAX_RATE, MIN_RATE, load_audio, resample
+from ..audio import load_audio, resample
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
 from .data import is_multi_label, label_names
-from .inputs import ClipInputs
+from .inputs import ClipInputs, read_header
 from .streaming import StreamedClipInputs
 from .tables import Row
 
@@ -269,7 +267,7 @@ class _SplitReading:
         return self.result
 
     def _read(self, number: int, row: Row, path: str) -> None:
-        rate, channels = _header(row["audio"])
+        rate, channels, _ = read_header(row["audio"])
         part = {"start": row.get("start"), "end": row.get("end")}
         samples = load_audio(row["audio"], rate, **part)
         waveform = resample(samples, rate, self.extractor.sampling_rate)
@@ -298,20 +296,6 @@ def clipped_share(samples: np.ndarray) -> float:
         beside[:-1] |= at_end[1:]
         share += int((at_end & beside).sum())
     return share / len(samples)
-
-
-def _header(audio: Mapping[str, Any]) -> tuple[int, int]:
-    """Rate in Hz and channels of a file, as its header has them; `load_audio` says what is wrong with a bad one."""
-    content, path = audio.get("bytes"), Path(str(audio.get("path")))
-    if content is None and not path.is_file():
-        load_audio(audio)
-    try:
-        with io.BytesIO(content) if content is not None else path.open("rb") as file:
-            info = soundfile.info(file)
-    except (OSError, soundfile.LibsndfileError):
-        load_audio(audio)
-        raise
-    return min(max(info.samplerate, MIN_RATE), MAX_RATE), info.channels  # `load_audio` refuses rates outside of these
 
 
 class _Sameness:

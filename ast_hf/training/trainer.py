@@ -20,13 +20,14 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback, TrainerState
 
 from ..errors import AstHfError, error
+from ..feature_extraction_ast import ASTFeatureExtractor
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from .averaging import AVERAGE_FILE, WeightAverage
-from .inputs import ClipInputs, EpochSampler, collate
+from .inputs import ClipInputs, Collator, EpochSampler, collate
 from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
-from .recipe import PatchoutOptions
+from .recipe import PatchoutOptions, groups_by_length
 from .sampling import sampler_for
 from .sealing import STATE_FILE, checkpoint_folder, clear, publish, resume_folder, staging_folder, writing
 from .streaming import Passes, StreamedClipInputs
@@ -85,6 +86,8 @@ class ASTTrainer(Trainer):
         self._trained_batches = self.clips_trained = 0
         self._sizes: list[int] = []
         super().__init__(data_collator=collate, **kwargs)
+        if isinstance(self.processing_class, ASTFeatureExtractor):
+            self.data_collator = Collator(self.processing_class, self.model.config.patch_size)
         self._check_sharding()
         self._check_place("train_dataset", self.train_dataset, self.args.process_index, self.args.world_size)
         self._check_place("eval_dataset", self.eval_dataset, 0, 1)
@@ -171,9 +174,21 @@ class ASTTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if isinstance(dataset, ClipInputs):
-            self._epochs.sampler = sampler_for(self.sampling, dataset, self.args.seed)
+            grouped = groups_by_length(self.args.to_dict())
+            if grouped and not dataset.extractor.return_attention_mask:
+                what = "groups clips by length, and all are padded to the same"
+                fix = "set return_attention_mask on their feature extractor"
+                raise error("E307", where="train_sampling_strategy", what=what, fix=fix)
+            step = self.get_total_train_batch_size(self.args) if grouped else None
+            self._epochs.sampler = sampler_for(self.sampling, dataset, self.args.seed, step)
             return self._epochs.sampler
         return super()._get_train_sampler(train_dataset)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """Clips in their order, however those to train on are grouped."""
+        if isinstance(eval_dataset, ClipInputs):
+            return torch.utils.data.SequentialSampler(eval_dataset)
+        return super()._get_eval_sampler(eval_dataset)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """All weights of products; not biases, LayerNorms, special tokens and positions."""
