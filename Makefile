@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-transfer bench-learning test-augment test-slow lint
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning test-augment test-slow lint
 .DEFAULT_GOAL := test
 
 # The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
@@ -33,6 +33,10 @@ fix: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.report
+
+# Ten minutes on one core. `make bench` shows what it stored.
+bench-training-speed: $(STAMP)
+	$(BIN)/python -m benchmarks.training_speed
 
 # An hour on one core, and needs data: DATA=folder of ESC-10, VIT=weights if not those of the Hub, CHOOSE=1 for the
 # learning rates. `make bench` shows what it stored.

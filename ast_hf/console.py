@@ -45,16 +45,17 @@ def print_results(report: Report) -> None:
     print(f"{report.metric:{first}}  " + "  ".join(f"{name:>{max(len(name), 6)}}" for name in names))
     for label, values in rows:
         print(f"{label:{first}}  " + "  ".join(f"{values[name]:>{max(len(name), 6)}.3f}" for name in names))
-    clips = ", ".join(f"{count} {name}" for name, count in report.clips.items())
-    print(f"\n{report.training_clips} training clips; evaluated on {clips}; trained for {report.seconds / 60:.1f} min.")
+    clips = ", ".join(f"{count} {name}" for name, count in report.clips.items()) or "nothing"
+    print(f"\nTrained on {report.amount}, in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s.")
     print(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
     for name, curve in report.watched.items():
         told = curve.to_dict()
         numbers = ", ".join(
             f"{told[part]['value']:.3f} at the {part} epoch ({told[part]['epoch']:g})" for part in _EPOCHS
         )
-        print(f"{name} while training: {numbers}, which was chosen on those clips")
-    print(f"Checkpoint, curves.png and README.md (model card): {report.folder}")
+        print(f"{report.metric} on {name} while training: {numbers}, which was chosen on those clips.")
+    print(f"Evaluated on {clips}.")
+    print(f"Curves: {report.folder / report.picture}. Checkpoint, results.json and model card: {report.folder}.")
 
 
 def print_folds(found: CrossValidation) -> None:

@@ -31,6 +31,7 @@ class ASTPatchEmbeddings(nn.Module):
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
         image = input_values.transpose(1, 2).unsqueeze(1)  # (B, T, M) -> (B, 1, M, T)
+        image = image.to(self.projection.weight.dtype)  # features are float32, whatever the model is in
         return self.projection(image).flatten(2).transpose(1, 2)  # (B, patches, C)
 
 

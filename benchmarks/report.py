@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import features, learning_page, transfer
+from . import features, learning_page, training_speed, transfer
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 _HEAD = """\
@@ -31,7 +31,8 @@ def main() -> None:
         f"Measured with torch {torch.__version__}, transformers {transformers.__version__}, "
         f"Python {platform.python_version()} on {platform.machine()}."
     )
-    page = _HEAD.format(machine=machine, rows=features.row(), sections=transfer.section() + learning_page.section())
+    sections = transfer.section() + learning_page.section() + training_speed.section()
+    page = _HEAD.format(machine=machine, rows=features.row(), sections=sections)
     RESULTS.write_text(page, encoding="utf-8")
     print(RESULTS.read_text(encoding="utf-8"))
 

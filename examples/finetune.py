@@ -9,7 +9,7 @@ On several GPUs: torchrun --nproc_per_node 4 examples/finetune.py ... (docs/how-
 import argparse
 
 import ast_hf  # noqa: F401 (the Auto classes and the pipeline give ast_hf's AST from here on)
-from ast_hf.training import finish, load_recipe, prepare
+from ast_hf.training import ClipInputs, finish, load_recipe, prepare
 
 
 def read_options() -> argparse.Namespace:
@@ -42,7 +42,8 @@ def main() -> None:
 
     run = prepare(recipe, options.output_dir, push_to_hub=options.push_to_hub, hub_model_id=options.hub_model_id)
     if run.trainer.is_world_process_zero():  # of several processes one speaks
-        print(f"{len(run.train)} training clips, {run.trainer.model.num_parameters():,} parameters")
+        clips = f"{len(run.train)} training clips" if isinstance(run.train, ClipInputs) else "a stream of clips"
+        print(f"{clips}, {run.trainer.model.num_parameters():,} parameters")
 
     run.trainer.train(resume_from_checkpoint=options.resume)
 

@@ -128,16 +128,18 @@ class Augmentation:
             raw = shift_bins(raw, int(random.integers(-self.mel_shift, self.mel_shift + 1)))
         return raw.clone()
 
-    def mask(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    def mask(self, raw: torch.Tensor, random: np.random.Generator, share: float = 1.0) -> torch.Tensor:
         """SpecAugment on a padded spectrogram, raw log-mel `(time, mel)`, in place.
 
-        Masks are raw 0.0 and fall on padding too, before normalisation, as in the original's `dataloader.py`.
+        Masks are raw 0.0 and fall on padding too, before normalisation, as in the original's `dataloader.py`. Of a clip
+        that is not padded, which is only a `share` of the model's length, masks take no more than that share of their
+        width in time: they would hide short clips whole (as in arXiv 1912.05533, section 2.2).
         """
         for _ in range(self.frequency_masks):
             first, last = _mask(raw.shape[1], self.frequency_mask_width, random)
             raw[:, first:last] = 0.0
         for _ in range(self.time_masks):
-            first, last = _mask(raw.shape[0], self.time_mask_width, random)
+            first, last = _mask(raw.shape[0], self.time_mask_width * share, random)
             raw[first:last] = 0.0
         return raw
 
@@ -214,7 +216,7 @@ def _style(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, (variance + _LEAST_VARIANCE).sqrt()
 
 
-def _mask(size: int, width: int, random: np.random.Generator) -> tuple[int, int]:
+def _mask(size: int, width: float, random: np.random.Generator) -> tuple[int, int]:
     length = int(random.uniform(0, width)) if width else 0
     start = int(random.integers(size - min(length, size) + 1))
     return start, start + length

@@ -1,4 +1,4 @@
-"""The run in one picture: loss over epochs, and the result beside what it has to beat."""
+"""The run in one picture: loss over epochs (over steps, for a stream), and the result beside what it has to beat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METHODS = {"model": "AST", "baseline": "logistic regression", "chance": "most f
 
 
 def draw_curves(history: list[dict[str, Any]], report: Report, path: Path) -> None:
-    """Write a PNG with the loss per epoch and a bar per evaluation split, model beside baseline and chance.
+    """Write a PNG with the losses while training and a bar per evaluation split, model beside baseline and chance.
 
     Args:
         history: the Trainer's `state.log_history`.
@@ -27,17 +27,19 @@ def draw_curves(history: list[dict[str, Any]], report: Report, path: Path) -> No
 
     figure = Figure(figsize=(11, 4), layout="constrained", dpi=120)
     left, right = figure.subplots(1, 2)
-    _draw_loss(left, history)
+    _draw_loss(left, history, report)
     _draw_results(right, report)
     figure.savefig(path)
 
 
-def _draw_loss(axes: Axes, history: list[dict[str, Any]]) -> None:
-    for key, label in (("loss", "training loss"), ("eval_loss", "validation loss")):
-        points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
+def _draw_loss(axes: Axes, history: list[dict[str, Any]], report: Report) -> None:
+    time = "step" if report.epochs is None else "epoch"
+    watched = next(iter(report.watched), "validation")
+    for key, label in (("loss", "training loss"), ("eval_loss", f"{_shown(watched)} loss")):
+        points = [(entry[time], entry[key]) for entry in history if key in entry]
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
-    axes.set(xlabel="epoch", ylabel="loss", title="Learning")
+    axes.set(xlabel=time, ylabel="loss", title="Learning")
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
@@ -47,7 +49,7 @@ def _draw_results(axes: Axes, report: Report) -> None:
     names = list(report.results)
     series = {_METHODS[method]: [values[name] for name in names] for method, values in report.by_method().items()}
     width = 0.8 / len(series)
-    shown = [name.replace("$", r"\$") for name in names]  # a dollar sign starts a formula in matplotlib
+    shown = [_shown(name) for name in names]
     for number, (label, values) in enumerate(series.items()):
         bars = axes.bar([position + number * width for position in range(len(names))], values, width, label=label)
         axes.bar_label(bars, fmt="%.3f")
@@ -85,3 +87,8 @@ def draw_folds(found: CrossValidation, path: Path) -> None:
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path)
+
+
+def _shown(name: str) -> str:
+    """A split's name as matplotlib takes it: a dollar sign starts a formula."""
+    return name.replace("$", r"\$")

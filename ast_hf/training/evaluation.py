@@ -29,7 +29,7 @@ from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
 from .catalog import find_data_set
 from .data import is_multi_label, label_names, load_audio_dataset
-from .inputs import ClipInputs, collate
+from .inputs import ClipInputs, Collator
 from .metrics import MAIN_METRIC
 from .metrics.calibration import (
     BINS,
@@ -403,13 +403,15 @@ def predict_logits(
         AstInputError: E104 for logits that are not finite, naming the clip.
     """
     inputs = ClipInputs(split, extractor, cache=False)
+    collate = Collator(extractor, model.config.patch_size)
     loader = torch.utils.data.DataLoader(inputs, batch_size, collate_fn=collate, num_workers=workers)
     was_training, parts = model.training, []
     model.eval()
     with tqdm(total=len(split), desc=text, unit="clip", leave=False) as bar:
         for batch in loader:
             values = batch["input_values"].to(model.device, model.dtype)
-            parts.append(model(input_values=values).logits.float().cpu())
+            mask = {name: batch[name].to(model.device) for name in ("attention_mask",) if name in batch}
+            parts.append(model(input_values=values, **mask).logits.float().cpu())
             bar.update(len(values))
     model.train(was_training)
     logits = torch.cat(parts).numpy()

@@ -8,10 +8,10 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, IterableDataset
 from transformers import TrainingArguments, set_seed
 
 from ..checkpoints import check_folder
@@ -23,16 +23,17 @@ from ..modeling_ast import ASTForAudioClassification
 from .adapters import Adapter
 from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
-from .catalog import find_data_set
-from .data import check_splits, hold_out, is_multi_label, label_counts, label_names, load_audio_dataset, random_fold
+from .data import is_multi_label, label_counts, label_names
 from .distillation import build_distillation
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
 from .optimization import freeze
-from .recipe import DataOptions, ModelOptions, Recipe
+from .recipe import ModelOptions, Recipe, groups_by_length
 from .sealing import check_resumable
+from .splits import Split, is_streamed, read_splits
 from .statistics import measure_statistics
 from .stored_logits import write_whole
+from .streaming import StreamedClipInputs
 from .trainer import ASTTrainer
 from .watching import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
 
@@ -54,6 +55,13 @@ _TRAINING_DEFAULTS = {
     "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
+#: The same for a stream, which does not tell where an epoch ends.
+_STREAMED_DEFAULTS = {**_TRAINING_DEFAULTS, "logging_strategy": "steps", "save_strategy": "steps"}
+
+#: The split that is evaluated while training.
+_WATCHED = "validation"
+
+Inputs: TypeAlias = ClipInputs | StreamedClipInputs
 
 
 @dataclass
@@ -62,15 +70,22 @@ class Run:
 
     recipe: Recipe
     trainer: ASTTrainer
-    train: ClipInputs
-    evaluation: dict[str, ClipInputs]
+    train: Inputs
+    evaluation: dict[str, Inputs]
     watch: str | None = None
 
 
 @dataclass
 class Report:
-    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric; `watched`
-    has the curves of the splits that were evaluated while training.
+    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric.
+
+    Attributes:
+        clips: evaluated, by split.
+        training_clips: clips of the training split; of a stream, how many were trained on, those of later passes too.
+        epochs: passes over the training split; None for a stream.
+        seconds: wall time of the training, with the evaluations and checkpoints in it.
+        clips_per_second: clips trained on in each of them.
+        watched: curves of the splits that were evaluated while training, by name.
     """
 
     recipe: Recipe
@@ -85,8 +100,9 @@ class Report:
     training_clips: int
     parameters: int
     trained_parameters: int
-    epochs: float
+    epochs: float | None
     seconds: float
+    clips_per_second: float
     hardware: str
     picture: str = "curves.png"
     versions: dict[str, str] = field(default_factory=result_versions)
@@ -98,10 +114,17 @@ class Report:
         methods = {"model": model, "baseline": self.baseline, "chance": self.chance}
         return {method: values for method, values in methods.items() if values or method == "model"}
 
+    @property
+    def amount(self) -> str:
+        """What was trained on, in words."""
+        if self.epochs is None:
+            return f"{self.training_clips} clips of a stream"
+        return f"{self.training_clips} clips, {self.epochs:g} epochs"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for results.json."""
         names = ("metric", "results", "baseline", "chance", "clips", "training_clips", "parameters")
-        more = ("trained_parameters", "epochs", "seconds", "hardware", "versions")
+        more = ("trained_parameters", "epochs", "seconds", "clips_per_second", "hardware", "versions")
         plain = {name: getattr(self, name) for name in (*names, *more)}
         features = {name: getattr(self.extractor, name) for name in _FEATURES}
         watched = {name: curve.to_dict() for name, curve in self.watched.items()}
@@ -160,7 +183,9 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
             the weights are those of a run that does not watch.
         **hub: arguments of `TrainingArguments` about publishing.
     """
-    arguments = TrainingArguments(str(output_dir), **{**_TRAINING_DEFAULTS, **recipe.training, **hub})
+    defaults = _STREAMED_DEFAULTS if is_streamed(recipe) else _TRAINING_DEFAULTS
+    arguments = TrainingArguments(str(output_dir), **{**defaults, **recipe.training, **hub})
+    _check_precision(arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
@@ -177,24 +202,22 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
             fix="set data.validation_fraction, or add a validation split",
         )
     extractor = _build_extractor(recipe)
+    _check_lengths(extractor, [*evaluation.values(), validation], arguments)
     distillation = build_distillation(recipe.distillation, train, extractor)
-    augmented = ClipInputs(
-        train,
-        extractor,
-        augmentation=recipe.augmentation,
-        seed=arguments.seed,
-        cache=recipe.data.cache,
-        teacher=None if distillation is None else distillation.view,
-    )
-    evaluated = {name: ClipInputs(split, extractor, cache=recipe.data.cache) for name, split in evaluation.items()}
-    extractor.mean, extractor.std = _statistics(recipe, augmented)
+    teacher = None if distillation is None else distillation.view
+    augmented = _training_inputs(train, extractor, recipe, arguments, teacher)
+    evaluated = {name: _evaluation_inputs(split, extractor, recipe) for name, split in evaluation.items()}
+    watched = None if validation is None else _evaluation_inputs(validation, extractor, recipe)
+    if validation is not None and evaluation.get(_WATCHED) is validation:
+        watched = evaluated[_WATCHED]
+    extractor.mean, extractor.std = _statistics(recipe, augmented, arguments)
     model = _build_model(recipe, train)
     adapter = Adapter(model, recipe.adapter, str(recipe.model.base)) if recipe.adapter.rank else None
     trainer = ASTTrainer(
         model=model,
         args=arguments,
         train_dataset=augmented,
-        eval_dataset=None if validation is None else ClipInputs(validation, extractor, cache=recipe.data.cache),
+        eval_dataset=watched,
         processing_class=extractor,
         compute_metrics=metrics_for(model.config.problem_type),
         average=_average(recipe),
@@ -224,26 +247,30 @@ def finish(run: Run) -> Report:
     trained = trainer.model.num_parameters(only_trainable=True)
     trainer.merge_adapter()
     metric = MAIN_METRIC[trainer.model.config.problem_type]
-    results = {name: _evaluate(trainer, inputs, metric) for name, inputs in run.evaluation.items()}
+    trainer.save_model(str(folder), _internal_call=True)  # before `bf16_full_eval` takes the weights' last bits
+    measured = {name: trainer.evaluate(inputs) for name, inputs in run.evaluation.items()}
+    simple = writes and not isinstance(run.train, StreamedClipInputs)
+    seconds = next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0)
     report = Report(
         recipe=run.recipe,
         folder=folder,
         config=trainer.model.config,
         extractor=trainer.processing_class,
         metric=metric,
-        results=results,
-        baseline=baseline_accuracy(run.train, run.evaluation) if writes else {},
+        results={
+            name: {metric: values[f"eval_{metric}"], "loss": values["eval_loss"]} for name, values in measured.items()
+        },
+        baseline=baseline_accuracy(run.train, run.evaluation) if simple else {},
         chance=most_frequent_class(run.train.split, {name: part.split for name, part in run.evaluation.items()}),
-        clips={name: len(inputs) for name, inputs in run.evaluation.items()},
-        training_clips=len(run.train),
+        clips={name: values["eval_samples"] for name, values in measured.items()},
         parameters=trainer.model.num_parameters(),
         trained_parameters=trained,
-        epochs=float(trainer.state.epoch or 0),
-        seconds=next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0),
+        seconds=seconds,
+        clips_per_second=trainer.clips_trained / seconds if seconds else 0.0,
         hardware=_hardware(trainer.args),
-        watched=_curves(history, metric, run.watch),
+        watched=_curves(run, history, metric),
+        **_extent(run),
     )
-    trainer.save_model(str(folder), _internal_call=True)
     if writes:
         (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
         draw_curves(history, report, folder / report.picture)
@@ -254,95 +281,52 @@ def finish(run: Run) -> Report:
     return report
 
 
-def _curves(history: list[dict[str, Any]], metric: str, watch: str | None) -> dict[str, Curve]:
-    """What the validation split and the watched one said, by split."""
-    prefixes = {"validation": VALIDATION_PREFIX} | ({} if watch is None else {watch: WATCHED_PREFIX})
+def _curves(run: Run, history: list[dict[str, Any]], metric: str) -> dict[str, Curve]:
+    """What the splits said that were evaluated while training, by the name that each is reported under."""
+    same = (name for name, inputs in run.evaluation.items() if inputs is run.trainer.eval_dataset)
+    prefixes = {next(same, _WATCHED): VALIDATION_PREFIX} | ({} if run.watch is None else {run.watch: WATCHED_PREFIX})
     found = {name: Curve.from_log(history, prefix, metric) for name, prefix in prefixes.items()}
     return {name: curve for name, curve in found.items() if curve is not None}
 
 
-def read_data(options: DataOptions, **changes: Any) -> DatasetDict:
-    """All splits of a recipe's data; `changes` are arguments of `load_audio_dataset`.
-
-    Raises:
-        AstConfigError: E307 without a source, and for one that comes as a stream.
-        AstDataError: what reading raises.
-    """
-    if not options.source:
-        raise error("E307", where="data.source", what="is not set", fix="name a folder, a table or a data set")
-    splits = load_audio_dataset(**{**find_data_set(options.source), **_asked_for(options), **changes})
-    if not isinstance(splits, DatasetDict):
-        what = f"{options.source!r} comes as a stream, which recipes do not train on"
-        fix = "download it and name its folder in AST_HF_DATA; StreamedClipInputs reads streams in code of your own"
-        raise error("E307", where="data.source", what=what, fix=fix)
-    return splits
+def _check_precision(arguments: TrainingArguments) -> None:
+    """Raise E307 for float16 on a CPU, where accelerate would leave it out without a word."""
+    if arguments.fp16 and arguments.device.type == "cpu":
+        what = "has no effect on a CPU"
+        raise error("E307", where="training.fp16", what=what, fix="use training.bf16, or leave it out")
 
 
-def _read_folded(options: DataOptions, seed: int) -> DatasetDict:
-    """All splits of a recipe's data, or `train` and `test` of one of its random folds."""
-    if options.random_folds is None:
-        return read_data(options)
-    if options.test_fold is None:
-        fix = f"name one, from 1 to {options.random_folds}, or run all of them with --folds {options.random_folds}"
-        raise error("E307", where="data.random_folds", what="needs data.test_fold, the one to test on", fix=fix)
-    splits = read_data(options, test_fold=None)
-    check_splits(splits, options.train_split, [])
-    return random_fold(
-        splits[options.train_split],
-        options.test_fold,
-        options.random_folds,
-        group_column=options.validation_group,
-        seed=seed,
-    )
+def _check_lengths(extractor: ASTFeatureExtractor, splits: list[Split | None], arguments: TrainingArguments) -> None:
+    """Raise E307 for evaluation streams that accelerate cannot deal out: it joins batches, which need one length."""
+    streamed = any(isinstance(split, IterableDataset) for split in splits)
+    if streamed and arguments.world_size > 1 and extractor.return_attention_mask:
+        what = "masks padding (return_attention_mask), and several processes cannot evaluate such clips of a stream"
+        fix = "set data.eval_splits to [], leave eval_strategy out, and evaluate afterwards"
+        raise error("E307", where="model.base", what=what, fix=fix)
 
 
-def read_splits(options: DataOptions, seed: int) -> tuple[Dataset, Dataset | None, dict[str, Dataset]]:
-    """The split to train on, the one to watch (or None), and those to report on, by name.
-
-    Raises:
-        AstDataError: E208 and E209 for splits and columns that do not fit what was asked for.
-    """
-    splits = _read_folded(options, seed)
-    training = options.train_split if options.random_folds is None else "train"
-    named = options.eval_splits
-    evaluation = [name for name in splits if name != training] if named is None else named
-    watched = ("validation",) if options.validation_fraction and "validation" not in splits else ()
-    check_splits(splits, training, [name for name in evaluation if name not in watched])
-    train, validation = splits[training], None
-    if options.validation_fraction:
-        parts: DatasetDict = hold_out(
-            train, options.validation_fraction, group_column=options.validation_group, seed=seed
-        )
-        train, validation = parts["train"], parts["validation"]
-        check_splits(parts, "train", ["validation"])
-        evaluation = evaluation or ["validation"]
-    elif training != "validation":
-        validation = splits.get("validation")
-    held = {"validation": validation} if validation is not None else {}
-    return train, validation, {name: splits[name] if name in splits else held[name] for name in evaluation}
+def _training_inputs(
+    split: Split, extractor: ASTFeatureExtractor, recipe: Recipe, arguments: TrainingArguments, teacher: Any
+) -> Inputs:
+    varied: dict[str, Any] = {"augmentation": recipe.augmentation, "seed": arguments.seed}
+    if isinstance(split, Dataset):
+        return ClipInputs(split, extractor, cache=recipe.data.cache, teacher=teacher, **varied)
+    part = {"rank": arguments.process_index, "world_size": arguments.world_size}
+    return StreamedClipInputs(split, extractor, **varied, **part)
 
 
-#: Options of a recipe's data that are arguments of `load_audio_dataset`.
-_READING = (
-    "audio_column",
-    "label_column",
-    "split_column",
-    "label_separator",
-    "class_labels",
-    "test_fold",
-    "fold_column",
-)
-
-
-def _asked_for(options: DataOptions) -> dict[str, Any]:
-    """The reading options that differ from their defaults, so that a known data set's own stay otherwise."""
-    usual = DataOptions()
-    return {name: getattr(options, name) for name in _READING if getattr(options, name) != getattr(usual, name)}
+def _evaluation_inputs(split: Split, extractor: ASTFeatureExtractor, recipe: Recipe) -> Inputs:
+    if isinstance(split, Dataset):
+        return ClipInputs(split, extractor, cache=recipe.data.cache)
+    return StreamedClipInputs(split, extractor, rank=0, world_size=1)
 
 
 def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
     rate = recipe.features.sampling_rate
-    sizes = {name: recipe.model.config[name] for name in ("max_length", "num_mel_bins") if name in recipe.model.config}
+    config = recipe.model.config
+    sizes: dict[str, Any] = {name: config[name] for name in ("max_length", "num_mel_bins") if name in config}
+    if groups_by_length(recipe.training):  # a checkpoint that never heard padding says so, for the pipeline
+        sizes["return_attention_mask"] = True
     if recipe.model.base is not None:
         check_folder(recipe.model.base)
         extractor = ASTFeatureExtractor.from_pretrained(recipe.model.base, **sizes)
@@ -353,15 +337,19 @@ def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
     return ASTFeatureExtractor(sampling_rate=rate or 16_000, **sizes)
 
 
-def _statistics(recipe: Recipe, train: ClipInputs) -> tuple[float, float]:
-    mean, std = recipe.features.mean, recipe.features.std
-    if mean is None or std is None:
-        measured_mean, measured_std = measure_statistics(train)
-        return measured_mean if mean is None else mean, measured_std if std is None else std
-    return mean, std
+def _statistics(recipe: Recipe, train: Inputs, arguments: TrainingArguments) -> tuple[float, float]:
+    mean, std, quiet = recipe.features.mean, recipe.features.std, arguments.disable_tqdm
+    if mean is not None and std is not None:
+        return mean, std
+    if isinstance(train, StreamedClipInputs):  # the same clips in every process
+        train = StreamedClipInputs(
+            train.split, train.extractor, augmentation=train.augmentation, seed=train.seed, rank=0, world_size=1
+        )
+    measured = measure_statistics(train, clips=recipe.features.statistics_clips, disable_tqdm=quiet)
+    return measured[0] if mean is None else mean, measured[1] if std is None else std
 
 
-def _build_model(recipe: Recipe, train: Dataset) -> ASTForAudioClassification:
+def _build_model(recipe: Recipe, train: Split) -> ASTForAudioClassification:
     names = label_names(train)
     labels = {
         "id2label": dict(enumerate(names)),
@@ -372,8 +360,19 @@ def _build_model(recipe: Recipe, train: Dataset) -> ASTForAudioClassification:
     }
     model = _START[recipe.model.start](recipe.model, labels)
     freeze(model, recipe.optimization.frozen)
+    _set_attention(model, recipe.model.attn_implementation)
     model.loss_kind = _LOSS_KINDS[recipe.loss]
     return model.factor_positions() if recipe.model.factored_positions else model
+
+
+def _set_attention(model: ASTForAudioClassification, name: str | None) -> None:
+    """Choose how attention is computed; raises E307 for what does not exist or is not installed."""
+    try:
+        if name is not None:
+            model.set_attn_implementation(name)
+    except (ImportError, ValueError) as problem:
+        what = f"{name!r} cannot be used ({str(problem).splitlines()[0][:160]})"
+        raise error("E307", where="model.attn_implementation", what=what, fix="leave it out for 'sdpa'") from problem
 
 
 #: a recipe's loss -> what the model is told, None for that of its problem type.
@@ -397,14 +396,20 @@ _START: dict[str, Callable[[ModelOptions, dict[str, Any]], ASTForAudioClassifica
 }
 
 
-def _evaluate(trainer: ASTTrainer, inputs: ClipInputs, metric: str) -> dict[str, float]:
-    values = trainer.evaluate(inputs)
-    return {metric: values[f"eval_{metric}"], "loss": values["eval_loss"]}
+def _extent(run: Run) -> dict[str, Any]:
+    """How much was trained on. The Trainer counts a stream as one epoch, whatever its length."""
+    trainer = run.trainer
+    if isinstance(run.train, StreamedClipInputs):
+        clips = trainer.state.global_step * trainer.get_total_train_batch_size(trainer.args)
+        return {"training_clips": clips, "epochs": None}
+    return {"training_clips": len(run.train), "epochs": float(trainer.state.epoch or 0)}
 
 
-def most_frequent_class(train: Dataset, evaluation: dict[str, Dataset]) -> dict[str, float]:
-    """Accuracy on each split of always answering with the training split's most frequent class."""
-    if is_multi_label(train):
+def most_frequent_class(train: Split, evaluation: dict[str, Split]) -> dict[str, float]:
+    """Accuracy on each split of always answering with the training split's most frequent class; not of streams, whose
+    labels are not known before they are read.
+    """
+    if is_multi_label(train) or not isinstance(train, Dataset):
         return {}
     answer = max(label_counts(train).items(), key=lambda entry: entry[1])[0]
     return {name: label_counts(split)[answer] / len(split) for name, split in evaluation.items()}

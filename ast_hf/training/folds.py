@@ -23,9 +23,10 @@ from transformers import TrainingArguments
 from ..errors import AstHfError, error
 from ..info import result_versions
 from .data import check_splits, fold_names
-from .finetune import RESULTS_FILE, finetune, read_data, read_splits
+from .finetune import RESULTS_FILE, finetune
 from .recipe import DataOptions, Recipe, load_recipe
 from .sealing import checkpoints, staging_folder
+from .splits import read_data, read_splits
 from .stored_logits import write_whole
 from .watching import Curve
 

@@ -4,15 +4,19 @@ always gives the same input, whatever was drawn before it: every random choice i
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import soundfile
 import torch
 from datasets import Dataset
 
-from ..audio import load_audio
+from ..audio import MAX_RATE, MIN_RATE, load_audio
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
@@ -35,6 +39,9 @@ class ClipInputs(torch.utils.data.Dataset):
 
     An item is keyed by `epoch * len(self) + clip` and is a dict of `input_values` `(frames, num_mel_bins)`, `labels`
     (a class index, or a float vector `(num_labels,)` of tags or mixed probabilities) and `row` (the clip's number).
+
+    Clips are padded to `max_length`. Where the extractor's `return_attention_mask` is set they are not: they have their
+    own length, and an `attention_mask` `(frames,)`, which `Collator` continues over the padding of a batch.
     """
 
     def __init__(
@@ -66,6 +73,8 @@ class ClipInputs(torch.utils.data.Dataset):
         else:
             values, label, waveform, parts = self._augmented(epoch, clip, self.augmentation)
         item = {"input_values": values, "labels": label, "row": torch.tensor(clip)}
+        if self._own_lengths:
+            item["attention_mask"] = torch.ones(len(values), dtype=torch.long)
         return item if self.teacher is None else {**item, "teacher": self.teacher(waveform[: self._longest], parts)}
 
     @property
@@ -97,6 +106,17 @@ class ClipInputs(torch.utils.data.Dataset):
             self._cache[clip] = waveform
         return waveform
 
+    def frames(self, clip: int) -> int:
+        """How many frames the model gets of a clip as it is stored; its header is read, not its sound."""
+        row, rate = self.split[clip], self.extractor.sampling_rate
+        start, end = row.get("start") or 0.0, row.get("end")
+        seconds = (read_header(row["audio"]).seconds if end is None else end) - start
+        return min(max(num_frames(int(seconds * rate), rate), 1), self.extractor.max_length)
+
+    @property
+    def _own_lengths(self) -> bool:
+        return self.extractor.return_attention_mask
+
     def _name(self, clip: int) -> str:
         """A clip by its row and file, for messages."""
         return f"row {clip}, {self.split[clip]['audio'].get('path') or 'embedded audio'!r}"
@@ -123,7 +143,8 @@ class ClipInputs(torch.utils.data.Dataset):
             other = self._varied_waveform(int(random.integers(len(self))), augmentation, random)
             share = float(random.beta(augmentation.mixstyle_alpha, augmentation.mixstyle_alpha))
             frames = mix_style(frames, self._varied_frames(other, augmentation, random), share)
-        masked = augmentation.mask(self._padded(frames), random)
+        padded = self._padded(frames)
+        masked = augmentation.mask(padded, random, len(padded) / self.extractor.max_length)
         return augmentation.disturb(self._normalized(masked), random), label, waveform, parts
 
     def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
@@ -156,7 +177,9 @@ class ClipInputs(torch.utils.data.Dataset):
         return self.extractor.normalize(raw) if self.extractor.do_normalize else raw
 
     def _padded(self, frames: torch.Tensor) -> torch.Tensor:
-        """Raw log-mel, cut or padded with 0.0 to the model's length, not normalised."""
+        """Raw log-mel, cut or padded with 0.0 to the model's length, not normalised; only cut where it is masked."""
+        if self._own_lengths:
+            return frames[: self.extractor.max_length]
         padded = frames.new_zeros(self.extractor.max_length, self.extractor.num_mel_bins)
         padded[: len(frames)] = frames[: len(padded)]
         return padded
@@ -215,3 +238,55 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """A batch: every tensor stacked; what a teacher needs stays a list, as its clips may differ in length."""
     columns = {name: [item[name] for item in items] for name in items[0]}
     return {name: column if name == "teacher" else torch.stack(column) for name, column in columns.items()}
+
+
+class Header(NamedTuple):
+    """What a file says of itself: its rate in Hz, channels and length in seconds."""
+
+    rate: int
+    channels: int
+    seconds: float
+
+
+def read_header(audio: Mapping[str, Any]) -> Header:
+    """The header of a clip's file; `load_audio` says what is wrong with a bad one."""
+    content, path = audio.get("bytes"), Path(str(audio.get("path")))
+    if content is None and not path.is_file():
+        load_audio(audio)
+    try:
+        with io.BytesIO(content) if content is not None else path.open("rb") as file:
+            info = soundfile.info(file)
+    except (OSError, soundfile.LibsndfileError):
+        load_audio(audio)
+        raise
+    rate = min(max(info.samplerate, MIN_RATE), MAX_RATE)  # `load_audio` refuses rates outside of these
+    return Header(rate, info.channels, info.frames / rate)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """A batch of clips of any lengths: as long as the longest of them, and at least one patch.
+
+    Attributes:
+        extractor: padding is raw 0.0 before it normalises.
+        patch_size: frames of a patch.
+    """
+
+    extractor: ASTFeatureExtractor
+    patch_size: int
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """Every field stacked; `attention_mask` is 0 on padding."""
+        if "attention_mask" not in items[0]:
+            return collate(items)
+        frames = max(self.patch_size, *(len(item["attention_mask"]) for item in items))
+        padding = self.extractor.normalize(0.0) if self.extractor.do_normalize else 0.0
+        fill = {"input_values": padding, "attention_mask": 0}
+        return collate([{name: _filled(item[name], frames, fill.get(name)) for name in item} for item in items])
+
+
+def _filled(field: torch.Tensor, frames: int, value: float | None) -> torch.Tensor:
+    """A field made `frames` long; None for those that have no frames."""
+    if value is None or len(field) == frames:
+        return field
+    return torch.cat((field, field.new_full((frames - len(field), *field.shape[1:]), value)))

@@ -21,6 +21,13 @@ _METHODS = {
 #: What a run started from, in words.
 _STARTS = {"base": "from `{base}`", "vit": "from the image transformer `{vit}`", "random": "from random weights"}
 
+#: What a model that was trained without padding says of itself.
+_LENGTHS = (
+    " Shorter clips are not padded: the model was trained on clips of their own length, with an attention mask. "
+    "`ast_hf` keeps to that in its pipeline; transformers' own AST has no mask, and lets it hear padding, which it "
+    "does not know."
+)
+
 #: Most labels listed by name in a card.
 _MAX_LABELS = 50
 
@@ -44,7 +51,7 @@ The checkpoint is a plain AST checkpoint: it also loads in transformers without 
 ## Input
 
 Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, {bins} mel bins) are heard. \
-Raw log-mel values are normalised as (x {offset:+.4f}) / (2 * {std:.4f}).
+Raw log-mel values are normalised as (x {offset:+.4f}) / (2 * {std:.4f}).{lengths}
 
 ## Results
 
@@ -60,7 +67,7 @@ Raw log-mel values are normalised as (x {offset:+.4f}) / (2 * {std:.4f}).
 
 ## Training
 
-{training_clips} clips, {epochs:g} epochs, {minutes:.1f} minutes on {hardware}, {parameters:,} parameters, {trained}.
+{amount}, {minutes:.1f} minutes on {hardware} ({speed:.3g} clips per second), {parameters:,} parameters, {trained}.
 
 {fence}yaml
 {recipe}{fence}
@@ -123,13 +130,14 @@ def _body(report: Report, model_id: str) -> str:
         bins=config.num_mel_bins,
         offset=-extractor.mean,
         std=extractor.std,
+        lengths=_LENGTHS if extractor.return_attention_mask else "",
         table=results_table(report),
         clips="Clips: " + ", ".join(f"{count} in {plain(name)}" for name, count in report.clips.items()) + ".",
         picture=report.picture,
         labels=", ".join(labels[:_MAX_LABELS]) + more + ".",
-        training_clips=report.training_clips,
-        epochs=report.epochs,
+        amount=report.amount,
         minutes=report.seconds / 60,
+        speed=report.clips_per_second,
         hardware=report.hardware,
         parameters=report.parameters,
         trained=_trained(report),

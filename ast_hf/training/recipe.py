@@ -19,7 +19,7 @@ from .adapters import AdapterOptions
 from .augmentation import Augmentation
 from .distillation import DistillationOptions
 from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
-from .sampling import SAMPLINGS
+from .sampling import SAMPLINGS, STRATEGIES
 from .waveform_transforms import build_transforms, without_folders
 
 #: Which loss a recipe may ask for.
@@ -46,7 +46,9 @@ class DataOptions:
         fold_column: column of the folds.
         random_folds: where there is no such column: so many folds of `train_split`, drawn with the seed; `test_fold`
             counts them from 1. Stratified by label where clips have one; clips of one `validation_group` stay together.
-        cache: keep decoded waveforms in memory.
+        cache: keep decoded waveforms in memory; those of a stream never are.
+        streaming: read the clips while training, as a stream, instead of downloading them all. Needs
+            `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
     """
 
     source: str = ""
@@ -63,6 +65,7 @@ class DataOptions:
     fold_column: str = "fold"
     random_folds: int | None = None
     cache: bool = True
+    streaming: bool = False
 
 
 @dataclass(kw_only=True)
@@ -77,12 +80,16 @@ class ModelOptions:
             for each patch. The saved checkpoint is plain either way.
         config: fields of `ASTConfig` for a random start; with a base, sizes of the input to adapt it to; with an image
             transformer, arguments of `from_vit`.
+        attn_implementation: how attention is computed while training: `"sdpa"` (None stands for it), `"eager"`,
+            `"flash_attention_2"` (a GPU, `bf16` or `fp16`, and the package flash-attn), or what else transformers
+            knows. No part of the checkpoint.
     """
 
     base: str | None = None
     vit: str | None = None
     factored_positions: bool = False
     config: dict[str, Any] = field(default_factory=dict)
+    attn_implementation: str | None = None
 
     @property
     def start(self) -> str:
@@ -98,11 +105,14 @@ class FeatureOptions:
         sampling_rate: in Hz; None for the base's own, or 16,000 for a random start.
         mean: of raw log-mel values; None measures it on the training split.
         std: the same.
+        statistics_clips: of a stream, the clips that they are measured on, the first ones of its first pass. Without a
+            number a stream, which would have to be read to its end, is not measured at all.
     """
 
     sampling_rate: int | None = None
     mean: float | None = None
     std: float | None = None
+    statistics_clips: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -182,6 +192,9 @@ class Recipe:
         _check_adapter(recipe, where)
         _check_distillation(recipe, where)
         build_transforms(recipe.augmentation.audiomentations, f"{where}: augmentation.audiomentations")
+        _check_grouping(recipe, where)
+        if recipe.data.streaming:
+            check_streaming(recipe, where)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -448,6 +461,78 @@ def _check_distillation(recipe: Recipe, where: str) -> None:
     for (option, what, fix), wrong in refused.items():
         if wrong:
             raise error("E307", where=f"{where}: distillation.{option}", what=what, fix=fix)
+
+
+def groups_by_length(training: dict[str, Any]) -> bool:
+    """Whether clips of equal length share a batch, so that none is padded to the model's length."""
+    return training.get("train_sampling_strategy") == "group_by_length"
+
+
+def _check_grouping(recipe: Recipe, where: str) -> None:
+    """Raise E307 for another order of the clips than ours, and for what needs clips that are padded to one length."""
+    place = f"{where}: training.train_sampling_strategy"
+    chosen = recipe.training.get("train_sampling_strategy", "random")
+    if chosen not in STRATEGIES:
+        fix = f"use {' or '.join(map(repr, STRATEGIES))}"
+        raise error("E307", where=place, what=f"{chosen!r} is no choice here", fix=fix)
+    if not groups_by_length(recipe.training):
+        return
+    if recipe.sampling != "shuffled":
+        what = f"is {chosen!r}, and sampling is {recipe.sampling!r}"
+        raise error("E307", where=place, what=what, fix="use one of the two")
+    if recipe.patchout.time or recipe.patchout.unstructured:
+        what = f"is {chosen!r}, and patchout.time and unstructured count patches of the full length"
+        raise error("E307", where=place, what=what, fix="use one of the two, or patchout.frequency alone")
+
+
+def check_streaming(recipe: Recipe, where: str = "recipe") -> None:
+    """Raise E307 for what a stream cannot do: it is not counted before it is read, and has no end."""
+    options, training = recipe.data, recipe.training
+    held_out = bool(options.validation_fraction or options.validation_group)
+    unmeasured = None in (recipe.features.mean, recipe.features.std) and not recipe.features.statistics_clips
+    dealt = training.get("accelerator_config") or {}
+    batches = "training.accelerator_config"
+    refused = {
+        ("training.max_steps", "is missing, and a stream does not tell its length", "say how many steps to train"): (
+            training.get("max_steps", -1) <= 0
+        ),
+        ("data.validation_fraction", "cannot hold out clips of a stream", "give a validation split"): held_out,
+        (
+            "features.mean, features.std",
+            "are not given, and measuring them would read the whole stream",
+            "give both, or set features.statistics_clips to measure them on that many clips",
+        ): unmeasured,
+        ("sampling", f"is {recipe.sampling!r}, which has to know all labels", "shuffle"): recipe.sampling != "shuffled",
+        ("training.train_sampling_strategy", "groups clips by length, which a stream does not tell", "leave it out"): (
+            groups_by_length(training)
+        ),
+        ("averaging_epochs", "counts epochs, and a stream does not tell their end", "use averaging_decay"): (
+            recipe.averaging_epochs is not None
+        ),
+        ("optimization.milestones", "count epochs, and a stream does not tell their end", "use lr_scheduler_type"): (
+            bool(recipe.optimization.milestones)
+        ),
+        ("patchout.ramp_epochs", "counts epochs, and a stream does not tell their end", "leave it out"): (
+            bool(recipe.patchout.ramp_epochs)
+        ),
+        (
+            "distillation",
+            "hears the clips again for its teacher, which streams cannot",
+            "leave it out, or store the data",
+        ): (bool(recipe.distillation.source)),
+        (batches, "deals out batches, but each process reads its own part of the stream", "leave these out"): (
+            not isinstance(dealt, dict) or bool(dealt.get("split_batches") or dealt.get("dispatch_batches"))
+        ),
+        **{
+            (f"training.{name}", "is 'epoch', and a stream does not tell its end", "use 'steps'"): (
+                training.get(name) == "epoch"
+            )
+            for name in ("eval_strategy", "save_strategy", "logging_strategy")
+        },
+    }
+    for (option, what, fix), wrong in refused.items():
+        if wrong:
+            raise error("E307", where=f"{where}: {option}", what=what, fix=fix)
 
 
 def _check_model(options: ModelOptions, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import itertools
 import math
 import statistics
 from collections import Counter
@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
-from ..audio import MAX_RATE, MIN_RATE, load_audio, resample
+from ..audio import load_audio, resample
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
 from .data import is_multi_label, label_names
-from .inputs import ClipInputs
+from .inputs import ClipInputs, read_header
 from .streaming import StreamedClipInputs
 from .tables import Row
 
@@ -66,24 +65,34 @@ class Moments:
         return math.sqrt(self._squares / self.count) if self.count else 0.0
 
 
-def measure_statistics(inputs: ClipInputs | StreamedClipInputs) -> tuple[float, float]:
+def measure_statistics(
+    inputs: ClipInputs | StreamedClipInputs, *, clips: int | None = None, disable_tqdm: bool = False
+) -> tuple[float, float]:
     """Mean and standard deviation over all real frames and mel bins of a split; of a stream, this reader's clips.
 
     Frame-weighted, without augmentation and without padding, in one pass (the original's script leaves all three in).
     Only the first `max_length` frames of each clip count, as in training.
 
+    Args:
+        inputs: the split.
+        clips: measure its first so many clips, in a stream those that are read first; None for all.
+        disable_tqdm: show no progress bar.
+
     Raises:
-        AstDataError: E209 when every value is the same.
+        AstDataError: E209 when every value is the same, or there is no clip.
     """
     moments, extractor = Moments(), inputs.extractor
     streamed = isinstance(inputs, StreamedClipInputs)
     waveforms = inputs.waveforms() if streamed else map(inputs.waveform, range(len(inputs)))
-    clips = None if streamed else len(inputs)
-    for waveform in tqdm(waveforms, desc="measuring mean and std", total=clips, unit="clip", leave=False):
+    total = clips if streamed else len(inputs) if clips is None else min(clips, len(inputs))
+    bar = tqdm(total=total, desc="measuring mean and std", unit="clip", leave=False, disable=disable_tqdm)
+    for waveform in itertools.islice(waveforms, clips):
         values = extractor(
             waveform, extractor.sampling_rate, padding=False, truncation=True, do_normalize=False
         )  # with the extractor's warnings of clips that are silent or far too loud
         moments.add(values["input_values"][0])
+        bar.update()
+    bar.close()
     if moments.std <= ROUNDING * abs(moments.mean):
         what = "every log-mel value is the same, the recordings are silent"
         raise error("E209", where="training split", what=what, fix="check that the files hold sound")
@@ -258,7 +267,7 @@ class _SplitReading:
         return self.result
 
     def _read(self, number: int, row: Row, path: str) -> None:
-        rate, channels = _header(row["audio"])
+        rate, channels, _ = read_header(row["audio"])
         part = {"start": row.get("start"), "end": row.get("end")}
         samples = load_audio(row["audio"], rate, **part)
         waveform = resample(samples, rate, self.extractor.sampling_rate)
@@ -287,20 +296,6 @@ def clipped_share(samples: np.ndarray) -> float:
         beside[:-1] |= at_end[1:]
         share += int((at_end & beside).sum())
     return share / len(samples)
-
-
-def _header(audio: Mapping[str, Any]) -> tuple[int, int]:
-    """Rate in Hz and channels of a file, as its header has them; `load_audio` says what is wrong with a bad one."""
-    content, path = audio.get("bytes"), Path(str(audio.get("path")))
-    if content is None and not path.is_file():
-        load_audio(audio)
-    try:
-        with io.BytesIO(content) if content is not None else path.open("rb") as file:
-            info = soundfile.info(file)
-    except (OSError, soundfile.LibsndfileError):
-        load_audio(audio)
-        raise
-    return min(max(info.samplerate, MIN_RATE), MAX_RATE), info.channels  # `load_audio` refuses rates outside of these
 
 
 class _Sameness:

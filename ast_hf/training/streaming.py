@@ -6,8 +6,10 @@ ranks and workers, or its clips where there are fewer shards than readers; nobod
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -79,10 +81,16 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (make() for _, make in self.drawn())
+
+    def drawn(self) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
+        """Number of each clip in the order of this pass, and what makes its item: it has to be called before the next
+        clip is drawn, or not at all.
+        """
         window, inputs = self._window()
         for number, row in self._shuffled(self.rows()):
             window.add(number, row)
-            yield inputs[self.epoch * len(window) + number]
+            yield number, partial(inputs.__getitem__, self.epoch * len(window) + number)
 
     def waveforms(self) -> Iterator[np.ndarray]:
         """Decoded samples of this reader's clips at the extractor's rate, float32 `(time,)`, nothing augmented."""
@@ -93,8 +101,7 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Number and row of this reader's clips, undecoded, shard by shard."""
-        worker = torch.utils.data.get_worker_info()
-        workers, worker_id = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        workers, worker_id = _worker()
         readers, reader = self.world_size * workers, self.rank * workers + worker_id
         shards = self.split.num_shards
         order = list(range(shards))
@@ -132,6 +139,48 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
                 yield _taken(waiting, random)
         while waiting:
             yield _taken(waiting, random)
+
+
+class Passes(torch.utils.data.IterableDataset):
+    """A stream, pass after pass without an end, for a Trainer that counts steps. No process runs out of clips before
+    another; a batch may hold the last clips of one pass and the first ones of the next.
+
+    Args:
+        inputs: what is passed over; pass n has the order and the augmentation of epoch n.
+        batch_size: clips in a batch of this process.
+        skipped: batches that a resumed run throws away before it goes on. Their clips are read, but not decoded, and
+            are items of `row` alone.
+
+    Raises:
+        AstDataError: E209 when there is no clip for one of the readers.
+    """
+
+    def __init__(self, inputs: StreamedClipInputs, batch_size: int, skipped: int = 0) -> None:
+        super().__init__()
+        self.inputs, self.batch_size, self.skipped = inputs, batch_size, skipped
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        workers, worker_id = _worker()
+        skipped = self.batch_size * len(range(worker_id, self.skipped, workers))  # workers take turns, batch by batch
+        for place, (number, make) in enumerate(self._clips()):
+            yield {"row": torch.tensor(number)} if place < skipped else make()
+
+    def _clips(self) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
+        for epoch in itertools.count():
+            self.inputs.set_epoch(epoch)
+            clips = self.inputs.drawn()
+            first = next(clips, None)
+            if first is None:
+                what, fix = "has fewer clips than there are readers (processes times workers)", "use fewer workers"
+                raise error("E209", where="stream", what=what, fix=fix)
+            yield first
+            yield from clips
+
+
+def _worker() -> tuple[int, int]:
+    """How many workers a data loader has here, and which of them this is."""
+    worker = torch.utils.data.get_worker_info()
+    return (1, 0) if worker is None else (worker.num_workers, worker.id)
 
 
 def _taken(waiting: list[Any], random: np.random.Generator) -> Any:

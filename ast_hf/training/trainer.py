@@ -12,23 +12,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_callback import ProgressCallback, TrainerState
 
 from ..errors import AstHfError, error
+from ..feature_extraction_ast import ASTFeatureExtractor
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from .adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
 from .distillation import Distillation
-from .inputs import ClipInputs, EpochSampler, collate
+from .inputs import ClipInputs, Collator, EpochSampler, collate
 from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
-from .recipe import PatchoutOptions
+from .progress import LossProgress
+from .recipe import PatchoutOptions, groups_by_length
 from .sampling import sampler_for
 from .sealing import STATE_FILE, checkpoint_folder, clear, publish, resume_folder, staging_folder, writing
+from .streaming import Passes, StreamedClipInputs
 from .watching import WATCHED_PREFIX, AfterEachEpoch
 
 #: Parameters that weight decay leaves alone beside biases and LayerNorms: they are no weights of a product.
@@ -41,8 +45,16 @@ _SPEEDS = ("_runtime", "_per_second", "_preparation_time")
 FACTORS_FILE = "position_factors.safetensors"
 
 
+#: `TrainingArguments.dataloader_...` that a loader of a stream takes. Workers that live on are refused (see `recipe`);
+#: the last clips are not dropped, since they are in a batch with the next pass's first ones.
+_LOADER_OPTIONS = ("num_workers", "pin_memory", "prefetch_factor", "multiprocessing_context", "in_order")
+
+
 class ASTTrainer(Trainer):
-    """Trainer for `ClipInputs`.
+    """Trainer for `ClipInputs`, and for `StreamedClipInputs`, with which `TrainingArguments.max_steps` is needed.
+
+    A stream to train on is read by each process for itself, pass after pass; its `rank` and `world_size` are those of
+    the process. One to evaluate on is read by the main process, which deals out the batches: `rank=0, world_size=1`.
 
     Args:
         average: the weight average that evaluation and the final model use; None for none.
@@ -56,7 +68,11 @@ class ASTTrainer(Trainer):
         distillation: the teacher; training clips need its view (`ClipInputs`). It is never trained nor saved.
         **kwargs: as for transformers' `Trainer`.
 
+    Attributes:
+        clips_trained: clips that all processes together have trained on since the last call of `train`.
+
     Raises:
+        AstInputError: E108 for a stream that would be dealt out twice, or not at all.
         AstConfigError: E307 for FSDP with what needs whole weights in one process: an average, factored positions, an
             adapter.
         AstRunError: E501 when a loss is not finite, at that step, naming the clips, before anything is saved; E401 when
@@ -84,9 +100,15 @@ class ASTTrainer(Trainer):
         self.optimization = optimization or Optimization()
         self.card: Any = None
         self._staged = False
+        self._trained_batches = self.clips_trained = 0
+        self._sizes: list[int] = []
         super().__init__(data_collator=collate, **kwargs)
+        if isinstance(self.processing_class, ASTFeatureExtractor):
+            self.data_collator = Collator(self.processing_class, self.model.config.patch_size)
         self._check_sharding()
         self.distillation = None if distillation is None else distillation.to(self.args.device)
+        self._check_place("train_dataset", self.train_dataset, self.args.process_index, self.args.world_size)
+        self._check_place("eval_dataset", self.eval_dataset, 0, 1)
         self.remove_callback(ProgressCallback)
         self._epochs = TellEpoch()
         self.add_callback(self._epochs)
@@ -122,7 +144,15 @@ class ASTTrainer(Trainer):
         Raises:
             AstConfigError: E306 when there is no whole checkpoint to go on from.
         """
-        return super().train(self._agreed(resume_from_checkpoint), *args, **kwargs)
+        folder, self.clips_trained = self._agreed(resume_from_checkpoint), 0
+        self._trained_batches = 0 if folder is None or self.args.ignore_data_skip else self._batches_before(folder)
+        return super().train(folder, *args, **kwargs)
+
+    def _batches_before(self, folder: str) -> int:
+        """Batches of each process that a checkpoint has seen."""
+        state = Path(folder) / STATE_FILE
+        steps = TrainerState.load_from_json(str(state)).global_step if state.exists() else 0
+        return steps * self.args.gradient_accumulation_steps
 
     def _agreed(self, wanted: str | bool | None) -> str | None:
         """The main process looks, since one alone may tidy the folder up, and all have to go on from the same step."""
@@ -137,12 +167,49 @@ class ASTTrainer(Trainer):
             raise answer[1]
         return answer[0]
 
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        """Batches to train on. Those of a stream have no end, and each process reads its own: accelerate would let the
+        main process read and send them.
+        """
+        if not isinstance(self.train_dataset, StreamedClipInputs):
+            return super().get_train_dataloader()
+        passes = Passes(self.train_dataset, self._train_batch_size, self._trained_batches)
+        options = {name: getattr(self.args, f"dataloader_{name}", None) for name in _LOADER_OPTIONS}
+        given = {name: value for name, value in options.items() if value is not None}
+        loader: Any = torch.utils.data.DataLoader(
+            passes, self._train_batch_size, collate_fn=self.data_collator, **given
+        )
+        device = self.accelerator.device
+        return prepare_data_loader(loader, device, 1, 0, put_on_device=True, dispatch_batches=False)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
+        """As the Trainer's; raises E108 for a stream that has been dealt out already."""
+        self._check_place("eval_dataset", eval_dataset, 0, 1)
+        return super().get_eval_dataloader(eval_dataset)
+
+    def _check_place(self, where: str, inputs: Any, rank: int, world_size: int) -> None:
+        if isinstance(inputs, StreamedClipInputs) and (inputs.rank, inputs.world_size) != (rank, world_size):
+            what = f"is the part of reader {inputs.rank} of {inputs.world_size}"
+            raise error("E108", where=where, what=what, fix=f"make it with rank={rank}, world_size={world_size}")
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if isinstance(dataset, ClipInputs):
-            self._epochs.sampler = sampler_for(self.sampling, dataset, self.args.seed)
+            grouped = groups_by_length(self.args.to_dict())
+            if grouped and not dataset.extractor.return_attention_mask:
+                what = "groups clips by length, and all are padded to the same"
+                fix = "set return_attention_mask on their feature extractor"
+                raise error("E307", where="train_sampling_strategy", what=what, fix=fix)
+            step = self.get_total_train_batch_size(self.args) if grouped else None
+            self._epochs.sampler = sampler_for(self.sampling, dataset, self.args.seed, step)
             return self._epochs.sampler
         return super()._get_train_sampler(train_dataset)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """Clips in their order, however those to train on are grouped."""
+        if isinstance(eval_dataset, ClipInputs):
+            return torch.utils.data.SequentialSampler(eval_dataset)
+        return super()._get_eval_sampler(eval_dataset)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """All weights of products; not biases, LayerNorms, special tokens and positions."""
@@ -184,6 +251,10 @@ class ASTTrainer(Trainer):
         else:
             result = self._taught_loss(model, inputs, heard, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
+        if model.training and rows is not None:
+            self.clips_trained += len(rows) * self.args.world_size
+            loss = loss * self._share(len(rows))
+            result = (loss, *result[1:]) if isinstance(result, tuple) else loss
         if model.training and not torch.isfinite(loss):
             what = f"loss is {float(loss.detach())} on {self._names(rows)}"
             fix = "listen to those clips; lower the learning rate or train in float32 if they are sound"
@@ -205,10 +276,24 @@ class ASTTrainer(Trainer):
             loss = self.distillation.loss(loss, outputs.logits, heard)
         return (loss, outputs) if return_outputs else loss
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The batches of a step, as the Trainer's, and how many clips each has."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        self._sizes = [len(batch["row"]) for batch in batches if "row" in batch]
+        return batches, items
+
+    def _share(self, clips: int) -> float:
+        """What makes the loss of a step the mean over its clips: the Trainer takes the mean of its batches, and the
+        last one of an epoch may be smaller.
+        """
+        return clips * len(self._sizes) / sum(self._sizes) if self._sizes else 1.0
+
     def _names(self, rows: torch.Tensor | None) -> str:
-        """The clips of a batch by row number, and the first ones by file."""
-        if rows is None or not isinstance(self.train_dataset, ClipInputs):
+        """The clips of a batch by row number, and the first ones by file; a stream cannot be asked for these again."""
+        if rows is None:
             return "the clips of this batch"
+        if not isinstance(self.train_dataset, ClipInputs):
+            return f"the clips {rows.tolist()}"
         files = [Path(self.train_dataset.split[row]["audio"]["path"] or "embedded").name for row in rows.tolist()[:3]]
         return f"the clips {rows.tolist()} ({', '.join(files)}{', ...' if len(rows) > 3 else ''})"
 
@@ -227,6 +312,8 @@ class ASTTrainer(Trainer):
         with torch.random.fork_rng(devices=()), applied:
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         whole = output.predictions is not None and output.label_ids is not None
+        if whole:
+            output.metrics[f"{metric_key_prefix}_samples"] = len(output.predictions)
         if self.args.world_size > 1 and whole and isinstance(self.model, ASTForAudioClassification):
             output.metrics[f"{metric_key_prefix}_loss"] = self._loss_of(output.predictions, output.label_ids)
         return output
@@ -425,15 +512,3 @@ class GrowPatchout(TrainerCallback):
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Grow evenly over the ramp, whole epochs at a time."""
         self.model.base_model.patchout = self.options.in_epoch(math.floor(state.epoch + 1e-9))
-
-
-class LossProgress(ProgressCallback):
-    """The Trainer's progress bar with loss and metric beside it, instead of a line of text for each."""
-
-    _SHOWN = ("loss", "eval_loss", "eval_accuracy", "eval_mAP", "test_accuracy", "test_mAP", "learning_rate")
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Show the newest numbers."""
-        if state.is_world_process_zero and self.training_bar is not None and logs:
-            shown = {name: f"{float(logs[name]):.3g}" for name in self._SHOWN if name in logs}
-            self.training_bar.set_postfix(shown)

@@ -31,6 +31,7 @@ from ast_hf import AstConfigError
 from ast_hf.modeling_ast import ASTPreTrainedModel
 from ast_hf.training import finish, prepare
 from ast_hf.training.inputs import EpochSampler
+from ast_hf.training.sampling import BalancedSampler, clip_weights
 from ast_hf.training.sealing import checkpoints, flaw, read_manifest
 
 #: clips of each class; 9 test clips do not divide by 2
@@ -118,15 +119,43 @@ def watch_writes(root: Path) -> list[str]:
     return seen
 
 
-def ragged(length: int, rank: int) -> list[list[int]]:
-    """The keys of two epochs that this process gets of a number of clips that does not divide."""
-    loader = torch.utils.data.DataLoader(list(range(EPOCHS * length)), batch_size=4, sampler=EpochSampler(length, 7))
+def dealt(sampler: EpochSampler, batch: int) -> list[list[int]]:
+    """The keys of two epochs that this process gets of a sampler."""
+    loader = torch.utils.data.DataLoader(AnyKey(), batch_size=batch, sampler=sampler)
     loader = Accelerator(cpu=True).prepare(loader)
     epochs = []
     for epoch in range(EPOCHS):
         loader.set_epoch(epoch)
         epochs.append([int(key) for batch in loader for key in batch])
     return epochs
+
+
+class AnyKey(torch.utils.data.Dataset):
+    """Whatever key is asked for, it is there."""
+
+    def __getitem__(self, key: int) -> int:
+        return key
+
+
+#: 24 clips, of which the last class has 2.
+RARE = clip_weights([0] * 12 + [1] * 10 + [2] * 2)
+
+
+def stream_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
+    """Five steps of 8 clips from a stream; then three, and the other two."""
+    options = {**VARIED, "data": {"source": str(source), "streaming": True}, "averaging_decay": None}
+    streamed = plan(source, options, 4, max_steps=5, num_train_epochs=1, save_steps=3)
+    run = prepare(streamed, root / "streamed")
+    told["streamed rows"], told["streamed clips"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
+    run.trainer.train()
+    told["streamed"] = finish(run).results
+    told["streamed weights"] = digest(run.trainer.model.state_dict())
+    broken = prepare(streamed, root / "stopped").trainer
+    broken.add_callback(Stop(step=3))
+    broken.train()
+    resumed = prepare(streamed, root / "stopped").trainer
+    resumed.train(resume_from_checkpoint=True)
+    told["resumed weights"] = digest(resumed.model.state_dict())
 
 
 def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
@@ -143,7 +172,8 @@ def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
         mode=str(arguments.parallel_mode),
     )
     told.update(results=report.results, averaged=digest(run.trainer.model.state_dict()), writes=list(writes))
-    told["ragged"] = ragged(26, arguments.process_index)
+    told["ragged"] = dealt(EpochSampler(26, 7), 4)
+    told["balanced"] = dealt(BalancedSampler(RARE, 7), 4)
 
     varied = plan(source, VARIED, 4)
     prepare(varied, root / "unbroken").trainer.train()
@@ -153,6 +183,7 @@ def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
     resumed = prepare(varied, root / "broken").trainer
     told["resumed rows"] = watch_rows(resumed)
     resumed.train(resume_from_checkpoint="auto")
+    stream_and_resume(source, root, told)
 
 
 def break_one(source: Path, root: Path, told: dict[str, Any]) -> None:
@@ -232,6 +263,43 @@ def test_clips_that_do_not_divide(two) -> None:
         order.set_epoch(epoch)
         keys = list(order)
         assert counts == Counter(keys) + Counter(keys[:6])
+
+
+def test_balanced_draws_of_one_process_are_dealt_out_to_two(two) -> None:
+    for epoch in range(EPOCHS):
+        sampler = BalancedSampler(RARE, 7)
+        sampler.set_epoch(epoch)
+        drawn = list(sampler)
+        parts = [part["balanced"][epoch] for part in two[1]]
+        assert len({*parts[0], *parts[1]}) == 24  # a clip that is drawn twice has another key each time
+        assert sorted(parts[0] + parts[1]) == sorted(drawn)
+        assert len({key % 24 for key in drawn}) < 24
+
+
+def test_a_stream_is_dealt_out_to_two_without_repeats(two) -> None:
+    parts = [[row for _, *rows in part["streamed rows"] for row in rows] for part in two[1]]
+    assert [len(part) for part in parts] == [20, 20]
+    first = sorted(parts[0][:12] + parts[1][:12])
+    assert first == list(range(24))
+    assert {*parts[0][12:]}.isdisjoint(parts[1][12:])  # of the second pass, 8 clips each
+    assert len({*parts[0][12:], *parts[1][12:]}) == 16
+
+
+def test_a_stream_is_evaluated_once_by_two(two, sounds: Path, tmp_path: Path) -> None:
+    """9 clips in batches of 4: the numbers are those that one process gets from the saved folder."""
+    root, (first, second) = two
+    assert first["streamed clips"] == second["streamed clips"] == [9]
+    assert first["streamed"] == second["streamed"]
+    run = prepare(plan(sounds, {**EXACT, "averaging_decay": None}, 8), tmp_path)
+    run.trainer.model.load_state_dict(load_file(root / "streamed" / "model.safetensors"))
+    alone = run.trainer.evaluate(run.evaluation["test"])
+    assert first["streamed"]["test"]["accuracy"] == alone["eval_accuracy"]
+    assert first["streamed"]["test"]["loss"] == pytest.approx(alone["eval_loss"], rel=1e-4)
+
+
+def test_a_stream_that_two_resume(two) -> None:
+    _, (first, second) = two
+    assert first["resumed weights"] == first["streamed weights"] == second["streamed weights"]
 
 
 def history(root: Path) -> list[float]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -860,13 +859,6 @@ def test_average_over_epochs_is_the_mean_of_their_ends(clips: Path, tmp_path: Pa
     ends = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (6, 9)]
     for name, tensor in run.trainer.model.state_dict().items():
         assert torch.allclose(tensor, (ends[0][name] + ends[1][name]) / 2, atol=1e-7), name
-
-
-def test_a_stream_is_refused(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"source": str(clips), "streaming": True}
-    monkeypatch.setattr(sys.modules["ast_hf.training.finetune"], "find_data_set", lambda _: found)
-    with pytest.raises(AstConfigError, match=r"E307.*data\.source.*stream.*AST_HF_DATA"):
-        prepare(recipe(clips), tmp_path)
 
 
 def test_a_validation_split_of_the_data_is_watched(clips: Path, tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""What does each option that makes training faster or smaller buy? One option at a time, against the same plain run.
+
+    python -m benchmarks.training_speed
+
+A small AST trains on 32 recordings of `examples/data/instruments`, 0.26 to 3 s long, in batches of 8, on one CPU
+thread. The runs take turns; after an epoch to warm up, the CPU time of the steps of the second one is counted (forward,
+backward, optimizer; not the reading of clips). Memory is by how much a fresh process grows in its first two steps.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "training_speed.json"
+DATA = Path(__file__).parent.parent / "examples" / "data" / "instruments"
+
+CLIPS, ROUNDS = 32, 5
+
+#: 12 x 29 patches of 128 mel bins and 3.04 s, with the paper's stride.
+MODEL = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 512,
+    "num_mel_bins": 128,
+    "max_length": 304,
+}
+TRAINING = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-4, "save_strategy": "no"}
+
+#: what is tried -> options of the recipe. The first is what the others are compared with.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bf16": {"training": {"bf16": True}},
+    "gradient checkpointing": {"training": {"gradient_checkpointing": True}},
+    "gradient accumulation": {"training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}},
+    "torch.compile": {"training": {"torch_compile": True}},
+    "attention without SDPA": {"model": {"attn_implementation": "eager"}},
+    "patchout": {"patchout": {"time": 14}},
+    "clips grouped by length": {"training": {"train_sampling_strategy": "group_by_length"}},
+    "AdamW that is not fused": {"training": {"optim": "adamw_torch"}},
+}
+
+
+def main() -> None:
+    """Measure all and store the numbers; `--memory NAME` measures the memory of one, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        if sys.argv[1:2] == ["--memory"]:
+            print(memory(sys.argv[2], Path(folder)))
+        else:
+            measure(Path(folder))
+
+
+def measure(folder: Path) -> None:
+    """Write the results of all rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    for number in range(ROUNDS):
+        for name, found in seconds.items():
+            found.append(step_seconds(name, folder))
+            print(f"round {number + 1}: {name} {found[-1]:.2f} s", flush=True)
+    plain = seconds["plain"]
+    found = {
+        name: {
+            "options": VARIANTS[name],
+            "seconds": taken,
+            "times": [base / own for base, own in zip(plain, taken, strict=True)],
+            "megabytes": float(own_process("--memory", name)),
+        }
+        for name, taken in seconds.items()
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    values = {"command": "python -m benchmarks.training_speed", "clips": CLIPS, "model": MODEL, **circumstances()}
+    RESULTS.write_text(json.dumps({**values, "variants": found}, indent=2) + "\n", encoding="utf-8")
+    print(section())
+
+
+def circumstances() -> dict[str, Any]:
+    """What the numbers depend on, beside the code."""
+    import platform
+
+    import torch
+    import transformers
+
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {"rounds": ROUNDS, "machine": platform.machine(), "versions": versions}
+
+
+def own_process(*arguments: str) -> str:
+    """What this module prints when it is run anew."""
+    command = [sys.executable, "-m", "benchmarks.training_speed", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
+def recipe_of(name: str, folder: Path, **training: Any) -> Any:
+    """The plain recipe with one change."""
+    from ast_hf.training import Recipe
+
+    changes = VARIANTS[name]
+    values = {
+        "data": {"source": str(table(folder)), "eval_splits": []},
+        "features": {"mean": -5.0, "std": 4.5},
+        "model": {"config": MODEL, **changes.get("model", {})},
+        "patchout": changes.get("patchout", {}),
+        "threads": 1,
+        "training": {**TRAINING, "disable_tqdm": True, "use_cpu": True, **changes.get("training", {}), **training},
+    }
+    return Recipe.from_dict(values, "benchmarks.training_speed")
+
+
+def table(folder: Path) -> Path:
+    """The first clips of each class, as many of all lengths as there are, in one table."""
+    path = folder / "clips.csv"
+    if not path.exists():
+        with (DATA / "manifest.csv").open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+        chosen = rows[:: len(rows) // CLIPS][:CLIPS]
+        lines = ["path,label", *(f"{(DATA / row['path']).resolve()},{row['label']}" for row in chosen)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def step_seconds(name: str, folder: Path) -> float:
+    """CPU time of the training steps of the second epoch."""
+    from transformers import TrainerCallback
+
+    from ast_hf.training import prepare
+
+    class Watch(TrainerCallback):
+        """Adds up the time within the steps."""
+
+        start = total = 0.0
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            """The clips are there."""
+            self.start = time.process_time()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            """The weights have changed."""
+            self.total += time.process_time() - self.start if state.epoch > 1 else 0.0
+
+    watch, run = Watch(), prepare(recipe_of(name, folder), folder / "out")
+    run.trainer.add_callback(watch)
+    run.trainer.train()
+    return watch.total
+
+
+def memory(name: str, folder: Path) -> float:
+    """MB by which this process grows while it trains for two steps."""
+    from ast_hf.training import prepare
+
+    run = prepare(recipe_of(name, folder, max_steps=2), folder / "out")
+    [run.train[clip] for clip in range(len(run.train))]  # decoded clips are kept; they are not what is measured
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run.trainer.train()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+_SECTION = """
+## What makes training faster?
+
+One option at a time against the same plain run (float32, SDPA, fused AdamW, every clip padded to 3.04 s): {layers}
+layers of {width}, 348 patches, batches of 8 of {clips} recordings of 0.26 to 3 s, one CPU thread. Speed is the ratio
+of the CPU time of the steps, taken round by round in turns: the median of {rounds}, with the quartiles beside it.
+Memory is what a process needs on top to train for two steps.
+
+| option | in a recipe | faster by | memory |
+|---|---|---|---|
+{rows}
+
+What these buy on a GPU is another matter and was not measured here: half precision and SDPA's fused kernels are made
+for it, and its memory is what checkpointing and accumulation are for. `{command}` (`make bench-training-speed`), with
+torch {versions[torch]} and transformers {versions[transformers]} on {machine}; the numbers of every round are in
+[training_speed.json](results/training_speed.json).
+"""
+
+
+def section() -> str:
+    """The stored comparison as a section of RESULTS.md; nothing where there is none."""
+    if not RESULTS.exists():
+        return ""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    model, plain = found["model"], found["variants"]["plain"]["megabytes"]
+    rows = [row(name, part, plain) for name, part in found["variants"].items() if name != "plain"]
+    shape = {"layers": model["num_hidden_layers"], "width": model["hidden_size"]}
+    return _SECTION.format(**found, **shape, rows="\n".join(rows))
+
+
+def row(name: str, part: dict[str, Any], plain: float) -> str:
+    """One option as a line of the table."""
+    settings = [
+        f"`{group}.{option}: {json.dumps(value)}`"
+        for group, options in part["options"].items()
+        for option, value in options.items()
+    ]
+    low, middle, high = statistics.quantiles(part["times"], n=4)
+    share = part["megabytes"] / plain
+    return f"| {name} | {', '.join(settings)} | {middle:.2f}x ({low:.2f}-{high:.2f}) | {share:.2f}x |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What makes training faster or smaller does so without changing what is learned (docs/how-to/train-faster.md)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, largest_gap, randomise
+from safetensors.torch import load_file
+from test_trainer import clips, recipe  # noqa: F401 (a fixture)
+from torch import nn
+
+from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification
+from ast_hf.patchout import Patchout
+from ast_hf.training import finetune, prepare
+
+FIXED = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
+
+
+def train(source: Path, folder: Path, options: dict[str, Any] | None = None, **training: Any) -> Any:
+    """The trainer of a finished run of three steps."""
+    fixed = {"max_steps": 3, "logging_strategy": "steps", "logging_steps": 1, "save_strategy": "no"}
+    trainer = prepare(recipe(source, {**FIXED, **(options or {})}, **{**fixed, **training}), folder).trainer
+    trainer.train()
+    return trainer
+
+
+def losses(trainer: Any) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.fixture(scope="module")
+def usual(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
+    """The trainer of a run without any of the options."""
+    return train(clips, tmp_path_factory.mktemp("usual"))
+
+
+@pytest.fixture(scope="module")
+def plain(usual: Any) -> list[float]:
+    """Its losses."""
+    return losses(usual)
+
+
+@pytest.fixture(scope="module")
+def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
+    """The trainer of a run that takes all clips in each step."""
+    return train(clips, tmp_path_factory.mktemp("whole"), per_device_train_batch_size=24)
+
+
+# ---------------------------------------------------------------- gradient checkpointing
+
+
+def gradients(model: nn.Module, **options: Any) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of a training step, dropout and patchout in it, and how often the first block was run."""
+    runs: list[int] = []
+    watch = model.base_model.encoder.layer[0].intermediate.register_forward_hook(lambda *_: runs.append(1))
+    if options:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+    torch.manual_seed(3)
+    values = torch.randn(4, 64, 32)
+    model.train().zero_grad()
+    model(values, labels=torch.tensor([0, 1, 1, 0])).loss.backward()
+    watch.remove()
+    return {name: value.grad.clone() for name, value in model.named_parameters()}, len(runs)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_gradients_are_the_same(reentrant: bool) -> None:
+    model = randomise(ASTForAudioClassification(ASTConfig(**TINY, num_labels=2, hidden_dropout_prob=0.2)))
+    model.base_model.patchout = Patchout(time=2, unstructured=3)
+    kept, once = gradients(model)
+    recomputed, twice = gradients(model, use_reentrant=reentrant)
+    assert (once, twice) == (1, 2)
+    assert max(float(value.abs().max()) for value in kept.values()) > 0.1
+    assert max(largest_gap(kept[name], recomputed[name]) for name in kept) < 1e-6
+
+
+def test_gradient_checkpointing_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:  # noqa: F811
+    trainer = train(clips, tmp_path, gradient_checkpointing=True)
+    assert trainer.model.is_gradient_checkpointing
+    assert losses(trainer) == pytest.approx(plain, abs=1e-6)
+
+
+def test_gradient_checkpointing_of_a_frozen_start(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    trainer = train(clips, tmp_path, {"optimization": {"frozen": "backbone"}}, gradient_checkpointing=True)
+    expected = train(clips, tmp_path, {"optimization": {"frozen": "backbone"}})
+    assert losses(trainer) == pytest.approx(losses(expected), abs=1e-6)
+    for name, value in trainer.model.state_dict().items():
+        assert largest_gap(value, expected.model.state_dict()[name]) < 1e-6
+
+
+# ---------------------------------------------------------------- accumulation
+
+
+@pytest.mark.parametrize(("batch", "batches"), [(8, 3), (5, 5)])
+def test_accumulated_batches_equal_the_big_one(
+    clips: Path,  # noqa: F811
+    tmp_path: Path,
+    whole: Any,
+    batch: int,
+    batches: int,
+) -> None:
+    """24 clips in one step, of which the last batch may be a smaller one: 5, 5, 5, 5 and 4."""
+    parts = train(clips, tmp_path, per_device_train_batch_size=batch, gradient_accumulation_steps=batches)
+    assert whole.clips_trained == parts.clips_trained == 72
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-6)
+    norms = [[entry["grad_norm"] for entry in run.state.log_history if "loss" in entry] for run in (parts, whole)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+# ---------------------------------------------------------------- precision
+
+
+def test_bf16_computes_in_bfloat16(clips: Path, tmp_path: Path, plain: list[float]) -> None:  # noqa: F811
+    """The weights stay in float32."""
+    kinds: set[torch.dtype] = set()
+    plan = recipe(clips, FIXED, max_steps=3, logging_strategy="steps", logging_steps=1, bf16=True)
+    trainer = prepare(plan, tmp_path).trainer
+    layer = trainer.model.base_model.encoder.layer[0].output.dense
+    layer.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+    trainer.train()
+    assert kinds == {torch.bfloat16}
+    assert losses(trainer) == pytest.approx(plain, rel=1e-2)
+    assert losses(trainer) != pytest.approx(plain, rel=1e-7)
+    assert {value.dtype for value in trainer.model.state_dict().values()} == {torch.float32}
+
+
+def test_evaluating_in_bfloat16_saves_float32(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    finetune(recipe(clips, FIXED, max_steps=1, bf16_full_eval=True), tmp_path)
+    saved, trained = (load_file(tmp_path / place / "model.safetensors") for place in ("", "checkpoint-1"))
+    assert all(torch.equal(value, trained[name]) for name, value in saved.items())
+    assert {value.dtype for value in saved.values()} == {torch.float32}
+
+
+def test_fp16_on_a_cpu_is_refused(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(AstConfigError, match=r"E307\] training\.fp16.*bf16"):
+        prepare(recipe(clips, FIXED, fp16=True), tmp_path)
+
+
+# ---------------------------------------------------------------- attention, optimizer, compiler
+
+
+def test_attention_of_a_recipe(clips: Path, tmp_path: Path, usual: Any) -> None:  # noqa: F811
+    trainer = train(clips, tmp_path, {"model": {"config": TINY, "attn_implementation": "eager"}})
+    assert [run.model.config._attn_implementation for run in (usual, trainer)] == ["sdpa", "eager"]
+    assert losses(trainer) == pytest.approx(losses(usual), rel=1e-5)
+    trainer.save_model(str(tmp_path))
+    assert "eager" not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["flash_attention_2", "flush_attention"])
+def test_attention_that_is_not_there_is_refused(clips: Path, tmp_path: Path, name: str) -> None:  # noqa: F811
+    with pytest.raises(AstConfigError, match=rf"E307\] model\.attn_implementation: '{name}'"):
+        prepare(recipe(clips, {**FIXED, "model": {"config": TINY, "attn_implementation": name}}), tmp_path)
+
+
+def test_fused_adamw_is_what_a_run_uses(clips: Path, tmp_path: Path, usual: Any) -> None:  # noqa: F811
+    other = train(clips, tmp_path, optim="adamw_torch")
+    assert [bool(run.optimizer.optimizer.defaults["fused"]) for run in (usual, other)] == [True, False]
+    assert losses(other) == pytest.approx(losses(usual), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_torch_compile_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:  # noqa: F811
+    """Half a minute of C++ on an idle machine. What is saved is the plain model."""
+    fixed = {"max_steps": 3, "logging_strategy": "steps", "logging_steps": 1}
+    report = finetune(recipe(clips, FIXED, torch_compile=True, **fixed), tmp_path)
+    history = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
+    assert [entry["loss"] for entry in history if "loss" in entry] == pytest.approx(plain, rel=1e-4)
+    saved = ASTForAudioClassification.from_pretrained(tmp_path)
+    run = prepare(recipe(clips, FIXED), tmp_path / "again")
+    run.trainer.model.load_state_dict(saved.state_dict())
+    assert run.trainer.evaluate(run.evaluation["test"])["eval_accuracy"] == report.results["test"]["accuracy"]
