@@ -324,10 +324,15 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
+#: annotation -> what it is called in messages, where its own name is of no help in YAML.
+_SAID = {"list[dict[str, Any]]": "list of {name: {argument: value}}"}
+
+
 def _checked(value: Any, annotation: str, where: str) -> Any:
     kinds, entries = _KINDS[annotation], value if isinstance(value, list) else ()
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise error("E307", where=where, what=f"{value!r} is no {annotation}", fix=f"give a {annotation}")
+        kind = _SAID.get(annotation, annotation)
+        raise error("E307", where=where, what=f"{value!r} is no {kind}", fix=f"give a {kind}")
     if annotation.startswith("list[int]") and any(type(entry) is not int for entry in entries):
         raise error("E307", where=where, what=f"{value!r} is no list of whole numbers", fix="give whole numbers")
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import random as python_random
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from ..errors import AstHfError, did_you_mean, error
 
 #: The noise that transforms are tried on: a second of it, with this standard deviation.
 _TRIAL_LEVEL = 0.1
+
+#: What brings the packages that some transforms need beside audiomentations.
+_INSTALL_FURTHER = 'pip install "audiomentations[extras]"'
 
 
 class Transform(NamedTuple):
@@ -80,20 +84,19 @@ def _checked_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     signature = inspect.signature(kind).parameters
     parameters = {name: parameter for name, parameter in signature.items() if parameter.kind in named}
-    for name, value in arguments.items():
+    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    for name in [*arguments, *needed]:
         if name not in parameters:
             fix = did_you_mean(name, parameters) if parameters else "leave it out"
             raise error("E307", where=f"{where}.{name}", what="is no argument", fix=fix)
         if "Callable" in str(parameters[name].annotation):
             fix = "leave it out, or vary clips in a subclass of Augmentation"
             raise error("E307", where=f"{where}.{name}", what="takes a function, which has no name here", fix=fix)
-        if name.endswith("_path"):
-            _check_paths(value, f"{where}.{name}")
-    missing = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-    for name in missing:
         if name not in arguments:
             asked = "a file or folder of sounds" if name.endswith("_path") else "it"
             raise error("E307", where=where, what=f"needs {name}", fix=f"give {asked} as {name}")
+        if name.endswith("_path"):
+            _check_paths(arguments[name], f"{where}.{name}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
 
 
@@ -164,7 +167,8 @@ def _run(transform: Transform, waveform: np.ndarray, sampling_rate: int, *, seed
         try:
             varied = transform.call(waveform, sampling_rate)
         except Exception as problem:  # whatever it objects to in this clip
-            fix = "change its arguments or leave it out"
+            install = f"{_INSTALL_FURTHER}, or leave it out"
+            fix = install if isinstance(problem, ImportError) else "change its arguments or leave it out"
             raise error("E307", where=transform.name, what=f"fails ({_said(problem)})", fix=fix) from problem
     if not isinstance(varied, np.ndarray) or varied.ndim != 1 or not len(varied):
         what = f"gives {f'an array of shape {varied.shape}' if isinstance(varied, np.ndarray) else type(varied)}"
@@ -198,5 +202,6 @@ def without_folders(entries: Any) -> Any:
 
 
 def _said(problem: Exception) -> str:
-    """An exception of another library in one line; assertions often say nothing."""
-    return f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+    """An exception of another library in one line; of an assertion that says nothing, what it asserts."""
+    asserted = traceback.extract_tb(problem.__traceback__)[-1].line
+    return f"{type(problem).__name__}: {str(problem) or asserted}"

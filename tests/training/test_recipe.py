@@ -74,6 +74,7 @@ REFUSED = {
     "fraction for a count": ("augmentation: {time_masks: 1.5}", ["time_masks", "1.5", "int"]),
     "number for yes": ("data: {cache: 1}", ["cache", "1", "bool"]),
     "text for a list": ("data: {eval_splits: test}", ["eval_splits", "'test'", "list"]),
+    "no list of transforms": ("augmentation: {audiomentations: {Gain: {}}}", ["audiomentations", "list of {name:"]),
     "text for options": ("training: fast", ["training", "'fast'"]),
     "negative": ("augmentation: {gain_db: -3}", ["gain_db", "-3", "negative"]),
     "negative rate": ("features: {sampling_rate: -1}", ["sampling_rate", "-1"]),
