@@ -18,6 +18,7 @@ from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..hub_access import check_account, check_name
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
 from .averaging import EpochAverage, WeightAverage
@@ -61,7 +62,9 @@ class Run:
 
 @dataclass
 class Report:
-    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric."""
+    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric;
+    `unpublished` is the command that finishes the push, when it failed.
+    """
 
     recipe: Recipe
     folder: Path
@@ -79,6 +82,7 @@ class Report:
     hardware: str
     picture: str = "curves.png"
     versions: dict[str, str] = field(default_factory=result_versions)
+    unpublished: str | None = None
 
     def by_method(self) -> dict[str, dict[str, float]]:
         """Main metric on each split for the `"model"` and for the simple methods that were measured beside it."""
@@ -107,8 +111,9 @@ def finetune(
         recipe: what to do.
         output_dir: folder of the result; training checkpoints go into `checkpoint-N` inside it.
         resume_from_checkpoint: True to go on from the newest checkpoint in `output_dir` that is whole; `"auto"` for the
-            same, or a fresh start where there is none; or a checkpoint folder.
-        push_to_hub: publish the finished folder on the Hub.
+            same, or a fresh start where there is none; `"hub"` for the newest that a run sent to the Hub; or a
+            checkpoint folder.
+        push_to_hub: publish the finished folder on the Hub. A push that fails is told (W701), and no error.
         hub_model_id: its name there, `user/name`; the folder's name under your account when None.
 
     Returns:
@@ -121,17 +126,24 @@ def finetune(
             finite.
     """
     check_resumable(resume_from_checkpoint, Path(output_dir))
+    if resume_from_checkpoint == "hub" and not (push_to_hub or hub_model_id or "hub_model_id" in recipe.training):
+        raise error("E307", where="resume", what="hub does not say which run", fix="give hub_model_id, user/name")
     run = prepare(recipe, output_dir, push_to_hub=push_to_hub, hub_model_id=hub_model_id)
     run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     report = finish(run)
-    if push_to_hub:
+    if run.trainer.args.push_to_hub:
         run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+        report.unpublished = run.trainer.unpublished
     return report
 
 
 def prepare(recipe: Recipe, output_dir: str | Path, **hub: Any) -> Run:
     """Read the data, build the model and the Trainer; nothing is trained yet."""
-    arguments = TrainingArguments(str(output_dir), **{**_TRAINING_DEFAULTS, **recipe.training, **hub})
+    given = {name: value for name, value in hub.items() if value}
+    arguments = TrainingArguments(str(output_dir), **{**_TRAINING_DEFAULTS, **recipe.training, **given})
+    if arguments.push_to_hub:
+        check_account(arguments.hub_token)
+        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)

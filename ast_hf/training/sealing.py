@@ -304,7 +304,7 @@ def check_resumable(wanted: str | os.PathLike | bool | None, root: Path) -> None
     """Raise E306 at once, before data are read, when names alone tell that `resume_folder` will."""
     if wanted is True and not checkpoints(root) + checkpoints(staging_folder(root)):
         raise _nothing_to_resume(root, [])
-    if wanted not in (None, True, False, "auto") and not Path(str(wanted)).is_dir():
+    if wanted not in (None, True, False, "auto", "hub") and not Path(str(wanted)).is_dir():
         _refuse(Path(str(wanted)), flaw(Path(str(wanted))))
 
 
