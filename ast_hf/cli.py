@@ -135,11 +135,20 @@ def _push_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _push(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
     from .console import quiet_transformers
-    from .sharing import push_folder
+    from .sharing import publication_of, push_folder, write_publication
 
     quiet_transformers()
-    place = None if options.dry_run is None else options.dry_run or f"{options.folder.rstrip('/')}-to-push"
+    if options.dry_run is not None:
+        folder = Path(options.folder)
+        place = Path(options.dry_run) if options.dry_run else folder.with_name(f"{folder.name}-to-push")
+        publication = publication_of(folder, options.repo_id)
+        write_publication(publication, place, folder)
+        print("\n".join(publication.lines()))
+        print(f"Nothing was sent; what {options.repo_id} would hold is in {place}")
+        return
     done = push_folder(
         options.folder,
         options.repo_id,
@@ -147,10 +156,9 @@ def _push(options: argparse.Namespace) -> None:
         revision=options.revision,
         create_pr=options.create_pr,
         commit_message=options.message,
-        dry_run=place,
         tell=print,
     )
-    print(f"Nothing was sent; what {options.repo_id} would hold is in {place}" if done is None else done.url)
+    print(done.url)
 
 
 def _classify_options(parser: argparse.ArgumentParser) -> None:

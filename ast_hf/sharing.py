@@ -62,7 +62,7 @@ _SECRETS = {
 #: as /m/09x0r, are no paths.
 _HOMES = ("home", "Users", "root", "mnt", "media", "Volumes")
 _SYSTEM = ("bin", "dev", "etc", "lib", "proc", "sbin", "sys", "usr")
-#: An absolute path: all of a quoted string, the rest of a YAML line, or up to a blank; on Windows too.
+#: An absolute path, on Windows too: all of a quoted string, the rest of a YAML line, or up to a blank.
 _ABSOLUTE = r"(?:file://)?(?:/|[A-Za-z]:(?:\\\\?|/))"
 _PATHS = re.compile(
     rf"(?<=[\"'])(?P<quoted>{_ABSOLUTE}[^\"'\n]+)(?=[\"'])"
@@ -72,7 +72,7 @@ _PATHS = re.compile(
 )
 
 #: In a card, whose snippets name the folder that the model lay in when the card was written.
-_MODEL_NAME = re.compile(r"""(?<=model=|retrained\()(["'])([^"'\n]+)\1""")
+_MODEL_NAME = re.compile(r"""(model=|from_pretrained\()(["'])([^"'\n]+)\2""")
 
 
 class Publication(NamedTuple):
@@ -173,17 +173,21 @@ def _check_config(config: ASTConfig, path: Path) -> None:
         raise error("E705", where=f"{str(path)!r}: id2label", what=what, fix="give every label its name")
 
 
+#: What the head of a card has to say, so that the Hub and `pipeline(model="user/name")` know what the model is for.
+_CARD = {"library_name": "transformers", "pipeline_tag": "audio-classification"}
+
+
 def _check_card(path: Path) -> None:
-    """The Hub offers a model for audio classification only when the card says that it is for that."""
     try:
-        task = ModelCard(path.read_text(encoding="utf-8")).data.get("pipeline_tag")
+        head = ModelCard(path.read_text(encoding="utf-8")).data
     except Exception as problem:  # yaml and huggingface_hub have several
         what = f"has a head that cannot be read ({' '.join(str(problem).split())[:120]})"
         raise error("E705", where=repr(str(path)), what=what, fix="correct the lines between the two ---") from problem
-    if task != "audio-classification":
-        what = f"says pipeline_tag: {task}" if task else "names no pipeline_tag"
-        fix = "write pipeline_tag: audio-classification between two lines of --- at its start"
-        raise error("E705", where=repr(str(path)), what=what, fix=fix)
+    for name, wanted in _CARD.items():
+        if head.get(name) != wanted:
+            what = f"says {name}: {head.get(name)}" if head.get(name) else f"names no {name}"
+            fix = f"write {name}: {wanted} between two lines of --- at its start"
+            raise error("E705", where=repr(str(path)), what=what, fix=fix)
 
 
 def _ready(path: Path, folder: Path, repo_id: str) -> tuple[Path | bytes, int]:
@@ -192,7 +196,7 @@ def _ready(path: Path, folder: Path, repo_id: str) -> tuple[Path | bytes, int]:
         return path, 0
     text = path.read_text(encoding="utf-8")
     named = _named(text, folder, repo_id) if path.suffix == ".md" else text
-    clean, count = cut_paths(named)
+    clean, count = (cut_paths_in_json if path.suffix == ".json" else cut_paths)(named)
     return (path, 0) if clean == text else (clean.encode(), count)
 
 
@@ -201,8 +205,9 @@ def _named(text: str, folder: Path, repo_id: str) -> str:
     names = {folder.resolve().name, repo_id.split("/")[-1]}
 
     def rename(found: re.Match[str]) -> str:
-        is_it = Path(found[2]).is_absolute() or Path(found[2]).name in names
-        return f"{found[1]}{repo_id}{found[1]}" if is_it else found[0]
+        before, quote, name = found.groups()
+        is_it = Path(name).is_absolute() or Path(name).name in names
+        return f"{before}{quote}{repo_id}{quote}" if is_it else found[0]
 
     return _MODEL_NAME.sub(rename, text)
 
@@ -213,15 +218,41 @@ def cut_paths(text: str) -> tuple[str, int]:
 
     def cut(found: re.Match[str]) -> str:
         nonlocal count
-        path = found[0].removeprefix("file://").rstrip("/\\")
-        parts = [part for part in re.split(r"[\\/]+", path) if part]
-        local = path[0] != "/" or parts[0] in _HOMES or (parts[0] not in _SYSTEM and Path("/", parts[0]).is_dir())
-        if not local or (path[0] == "/" and len(parts) == 1 and parts[0] not in _HOMES):
-            return found[0]
-        count += 1
-        return parts[-1]
+        name = _last_part(found[0])
+        count += name is not None
+        return found[0] if name is None else name
 
     return _PATHS.sub(cut, text), count
+
+
+def cut_paths_in_json(text: str) -> tuple[str, int]:
+    """The same for JSON, value by value; text without such paths stays as it is."""
+    count = 0
+
+    def clean(value: Any) -> Any:
+        nonlocal count
+        if isinstance(value, dict):
+            return {clean(name): clean(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [clean(part) for part in value]
+        if not isinstance(value, str):
+            return value
+        whole = _last_part(value) if re.match(_ABSOLUTE, value) else None
+        short, cuts = cut_paths(value) if whole is None else (whole, 1)
+        count += cuts
+        return short
+
+    clean_values = clean(json.loads(text))
+    return (json.dumps(clean_values, indent=2, ensure_ascii=False) + "\n", count) if count else (text, 0)
+
+
+def _last_part(path: str) -> str | None:
+    """Of a local path its last part; None for what is none: a class name, a system's folder, a single name."""
+    parts = [part for part in re.split(r"[\\/]+", path.removeprefix("file://")) if part]
+    if not parts or (parts[0] not in _HOMES and len(parts) == 1):
+        return None
+    local = parts[0].endswith(":") or parts[0] in _HOMES or Path("/", parts[0]).is_dir()
+    return parts[-1] if local and parts[0] not in _SYSTEM else None
 
 
 def _requirements(folder: Path) -> dict[str, Path | bytes]:
@@ -289,9 +320,8 @@ def push_folder(
     create_pr: bool = False,
     commit_message: str = "Upload model with ast_hf",
     token: str | None = None,
-    dry_run: str | Path | None = None,
     tell: Callable[[str], None] | None = None,
-) -> Pushed | None:
+) -> Pushed:
     """Publish a model's folder on the Hub in one commit. What is there already is not sent again.
 
     Args:
@@ -302,17 +332,13 @@ def push_folder(
         create_pr: open a pull request instead, in a repository that exists.
         commit_message: first line of the commit.
         token: as for `huggingface_hub`; None for the one of `hf auth login` or HF_TOKEN.
-        dry_run: send nothing, write what would be published into this folder instead.
-        tell: gets lines of text for the user.
-
-    Returns:
-        What was pushed, None for a dry run.
+        tell: gets a line of text for each file.
 
     Raises:
         AstConfigError: E305, E306 and E705 as `publication_of`, before anything is sent; E702 for a name that cannot
             be, or is not there; E705 for a card that the Hub refuses, and for a public repository that should be
             private.
-        AstInputError: E108 for a pull request to a branch, and for a folder of the dry run that holds anything else.
+        AstInputError: E108 for a pull request to a branch.
         AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached. The message has the command that
             finishes the push.
     """
@@ -322,10 +348,8 @@ def push_folder(
     if create_pr and revision is not None:
         raise error("E108", where="create_pr", what="opens a request to main", fix="leave revision out, or create_pr")
     publication = publication_of(folder, repo_id)
-    for line in publication.lines() if tell is not None else ():
-        tell(line)
-    if dry_run is not None:
-        return write_publication(publication, Path(dry_run), Path(folder))
+    if tell is not None:
+        tell("\n".join(publication.lines()))
     check_account(token)
     command = finishing_command(folder, repo_id, private=private, revision=revision, create_pr=create_pr)
     again = f"run `{command}`, which sends what is missing"
@@ -424,15 +448,17 @@ def send(
             *(CommitOperationDelete(path, is_folder=False) for path in delete),
             *(CommitOperationAdd(path, content) for path, content in files.items()),
         ]
-        return api.create_commit(repo_id, operations, commit_message=message, revision=revision, create_pr=create_pr)
+        try:
+            return api.create_commit(
+                repo_id, operations, commit_message=message, revision=revision, create_pr=create_pr
+            )
+        except ValueError as problem:
+            if "metadata" not in str(problem):
+                raise
+            what = f"is refused by the Hub: {' '.join(str(problem).split())[:200]}"
+            raise error("E705", where="README.md", what=what, fix="correct the lines between the two ---") from problem
 
-    try:
-        done = reach(commit, where=repr(repo_id), then=then, attempts=attempts)
-    except ValueError as problem:
-        if "metadata" not in str(problem):
-            raise
-        what = f"is refused by the Hub: {' '.join(str(problem).split())[:200]}"
-        raise error("E705", where="README.md", what=what, fix=f"correct its head, then {then}") from problem
+    done = reach(commit, where=repr(repo_id), then=then, attempts=attempts)
     there = reach(
         lambda: {entry.path for entry in api.get_paths_info(repo_id, list(files), revision=done.oid)},
         where=repr(repo_id),

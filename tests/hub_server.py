@@ -192,7 +192,8 @@ class Hub:
             raise Refusal(404 if request.token else 401, "RepoNotFound")
         if request.writes and not request.token:
             raise Refusal(401, "", **_BAD_TOKEN)
-        if request.writes and (self.roles[request.token] != "write" or not (owned or "create_pr" in request.query)):
+        suggested = "create_pr" in request.query or request.path.endswith("/objects/batch")
+        if request.writes and (self.roles[request.token] != "write" or not (owned or suggested)):
             raise Refusal(403, "", **{"X-Error-Message": "You don't have the rights to do this"})
 
     def _commit(self, repo: str, revision: str | None) -> Commit:
@@ -223,7 +224,7 @@ class Hub:
         repo = ("datasets/" if asked.get("type") == "dataset" else "") + name
         self._check_rights(request, repo)
         if repo in self.repositories:
-            raise Refusal(409, "RepoExists")
+            return Reply(409, json.dumps({"url": f"{self.url}/{repo}"}).encode(), _JSON)
         self.repositories[repo] = Repository(private=asked.get("visibility") == "private" or bool(asked.get("private")))
         self._add_commit(repo, "main", "initial commit", {})
         return {"url": f"{self.url}/{repo}"}
@@ -253,7 +254,7 @@ class Hub:
     def info(self, request: Request, repo: str, revision: str | None) -> Any:
         commit = self._commit(repo, revision)
         card = commit.files["README.md"].content.decode() if "README.md" in commit.files else ""
-        task = re.search(r"^pipeline_tag: (\S+)$", card, re.MULTILINE)
+        told = dict(re.findall(r"^(pipeline_tag|library_name): (\S+)$", card, re.MULTILINE))
         return {
             "id": repo.removeprefix("datasets/"),
             "sha": commit.oid,
@@ -264,7 +265,7 @@ class Hub:
             "likes": 0,
             "createdAt": _DATE,
             "lastModified": _DATE,
-            **({"pipeline_tag": task[1]} if task else {}),
+            **told,
         }
 
     # ------------------------------------------------------------ pushing
@@ -431,8 +432,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _break(self, after: int) -> None:
         """Read so many bytes, then reset the connection (RST, by a linger time of zero)."""
-        if after:
-            self.server.hub.uploaded_bytes += len(self.rfile.read(after))
+        left = min(after, int(self.headers.get("Content-Length", after)))
+        while left > 0 and (piece := self.rfile.read1(left)):
+            self.server.hub.uploaded_bytes += len(piece)
+            left -= len(piece)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
 

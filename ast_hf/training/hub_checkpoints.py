@@ -19,7 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..hub_access import check_name, reach
-from ..sharing import check_secrets, cut_paths, open_repository, send
+from ..sharing import check_secrets, cut_paths_in_json, open_repository, send
 from .sealing import (
     MANIFEST,
     STATE_FILE,
@@ -183,7 +183,7 @@ def _published(checkpoint: Path) -> dict[str, Path | bytes]:
     manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     for entry in manifest["files"]:
         path = checkpoint / entry["name"]
-        text, count = cut_paths(path.read_text(encoding="utf-8")) if path.suffix == ".json" else ("", 0)
+        text, count = cut_paths_in_json(path.read_text(encoding="utf-8")) if path.suffix == ".json" else ("", 0)
         if count:
             content = text.encode()
             files[entry["name"]] = content
