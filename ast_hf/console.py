@@ -45,3 +45,5 @@ def print_results(report: Report) -> None:
     clips = ", ".join(f"{count} {name}" for name, count in report.clips.items())
     print(f"\n{report.training_clips} training clips; evaluated on {clips}; trained for {report.seconds / 60:.1f} min.")
     print(f"Checkpoint, curves.png and README.md (model card): {report.folder}")
+    if report.published:
+        print(f"Published: {report.published}")

@@ -100,7 +100,9 @@ def check_name(repo_id: str) -> None:
         validate_repo_id(repo_id)
     except HFValidationError as problem:
         what = f"cannot be a name on the Hub ({' '.join(str(problem).split())[:120]})"
-        raise error("E702", where=repr(repo_id), what=what, fix="give user/name: letters, digits, -, _ and .") from None
+        raise error(
+            "E702", where=repr(repo_id), what=what, fix="give user/name, of letters, digits, dots, - and _"
+        ) from None
 
 
 def check_account(token: str | None) -> None:

@@ -56,7 +56,9 @@ def main() -> int:
         print(f"{split}: {report.metric} {values[report.metric]:.3f}{beside}")
 
     if options.push_to_hub:
-        run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+        pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+        if pushed is not None:
+            print(f"Published: {pushed.url}")
     return 75 if run.trainer.unpublished else 0  # all is done and saved, but for the push; the command was printed
 
 

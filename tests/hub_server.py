@@ -98,7 +98,7 @@ class Request(NamedTuple):
     @property
     def writes(self) -> bool:
         """Questions that are asked by POST are none."""
-        return self.method != "GET" and not re.search(r"/(paths-info|validate-yaml)\b", self.path)
+        return self.method in ("POST", "PUT") and not re.search(r"/(paths-info|validate-yaml)\b", self.path)
 
 
 class Reply(NamedTuple):

@@ -63,7 +63,7 @@ class Run:
 @dataclass
 class Report:
     """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric;
-    `unpublished` is the command that finishes the push, when it failed.
+    `published` is the page of what was pushed, `unpublished` the command that finishes a push that failed.
     """
 
     recipe: Recipe
@@ -82,6 +82,7 @@ class Report:
     hardware: str
     picture: str = "curves.png"
     versions: dict[str, str] = field(default_factory=result_versions)
+    published: str | None = None
     unpublished: str | None = None
 
     def by_method(self) -> dict[str, dict[str, float]]:
@@ -132,8 +133,8 @@ def finetune(
     run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     report = finish(run)
     if run.trainer.args.push_to_hub:
-        run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
-        report.unpublished = run.trainer.unpublished
+        pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+        report.published, report.unpublished = pushed and pushed.url, run.trainer.unpublished
     return report
 
 

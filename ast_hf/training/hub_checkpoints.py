@@ -10,6 +10,7 @@ import shutil
 import threading
 import warnings
 from collections import deque
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -85,19 +86,14 @@ class CheckpointPushes:
     def push(self, checkpoint: Path) -> None:
         """Send a sealed checkpoint, in the background. What it holds now is kept until it is sent."""
         with self._lock:
-            idle = self._thread is None
             dropped = [] if self.every else list(self._waiting)
-            for path in dropped:
-                self._waiting.remove(path)
-        for path in [checkpoint.parent / _SENDING] if idle else dropped:  # idle: of a run that was killed
-            shutil.rmtree(path, ignore_errors=True)
-        try:
-            kept = _keep(checkpoint)
-        except OSError as problem:
-            self._tell(f"It cannot be kept for that ({problem.strerror})", checkpoint)
-            return
-        with self._lock:
-            self._waiting.append(kept)
+            for path in dropped if self._thread is not None else [checkpoint.parent / _SENDING]:  # of a killed run
+                shutil.rmtree(path, ignore_errors=True)
+            self._waiting = deque(path for path in self._waiting if path not in dropped)
+            try:
+                self._waiting.append(_keep(checkpoint))
+            except OSError as problem:
+                self._tell(f"It cannot be kept for that ({problem.strerror})", checkpoint)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True)  # the end of a run does not wait for it
                 self._thread.start()
@@ -115,7 +111,9 @@ class CheckpointPushes:
                     return
                 kept = self._waiting.popleft()
             self._send(kept)
-            shutil.rmtree(kept, ignore_errors=True)
+            with self._lock, suppress(OSError):
+                shutil.rmtree(kept, ignore_errors=True)
+                kept.parent.rmdir()  # unless another one waits in it
 
     def _send(self, kept: Path) -> None:
         try:
