@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .feature_extraction_ast import ASTFeatureExtractor
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
     from .pipeline_ast import ASTAudioClassificationPipeline
+    from .sharing import push_folder
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ _MODULES = {
     "AstInputError": "errors",
     "AstRunError": "errors",
     "load_audio": "audio",
+    "push_folder": "sharing",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "AstRunError",
     "__version__",
     "load_audio",
+    "push_folder",
     "register",
     "unregister",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
@@ -83,6 +84,9 @@ def _cached(source: str | PathLike, name: str, where: dict[str, Any]) -> Path | 
         path = cached_file(source, name, **where)
     except OSError:  # not there, or the Hub cannot be reached: from_pretrained says which
         return None
+    except HTTPError as problem:  # the client made several attempts
+        what = f"{name} cannot be downloaded ({' '.join(str(problem).split())[:120]})"
+        raise error("E704", where=repr(str(source)), what=what, fix="check the connection, then try again") from problem
     return None if path is None else Path(path)
 
 

@@ -1,4 +1,4 @@
-"""`ast-hf demo | finetune | evaluate | classify | stats | convert | merge | info`.
+"""`ast-hf demo | finetune | evaluate | classify | push | stats | convert | merge | info`.
 
 Every heavy import stands inside the command that needs it.
 """
@@ -24,23 +24,28 @@ DEMO_DATA, DEMO_RECIPE, BASE_RECIPE = (
 #: What `--quick` changes: enough to see everything work, not enough to be good.
 QUICK = ("training.num_train_epochs=35",)
 
-#: Exit codes of sysexits.h: bad data, wrong usage; 1 is a bug.
-EXIT_DATA, EXIT_INTERRUPTED = 65, 130
+#: Exit codes of sysexits.h: bad data; not done yet, try again. 130 is a shell's for Ctrl-C; 1 is a bug.
+EXIT_DATA, EXIT_UNPUBLISHED, EXIT_INTERRUPTED = 65, 75, 130
+#: Errors after which the same command may succeed: of the account and of the connection.
+_UNPUBLISHED = ("E701", "E704")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 65 for bad input (the message says what to do), 130 interrupted."""
+    """Run one command; returns the exit code.
+
+    It is 0; 65 for bad input, where the message says what to do; 75 when all is done but what the Hub had to do, where
+    the message has the command that finishes it; 130 when interrupted.
+    """
     options = build_parser().parse_args(arguments)
     try:
-        command: Callable[[argparse.Namespace], None] = options.command
-        command(options)
+        command: Callable[[argparse.Namespace], int | None] = options.command
+        return command(options) or 0
     except (AstHfError, OSError) as problem:  # OSError: what transformers raises for names it cannot find on the Hub
         print(problem, file=sys.stderr)
-        return EXIT_DATA
+        return EXIT_UNPUBLISHED if getattr(problem, "code", "") in _UNPUBLISHED else EXIT_DATA
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,10 +91,12 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resume",
+        "--resume_from_checkpoint",
         nargs="?",
         const=True,
-        metavar="auto|CHECKPOINT",
-        help="go on from the newest whole checkpoint; auto: or start where there is none; or from the one named",
+        metavar="auto|hub|CHECKPOINT",
+        help="go on from the newest whole checkpoint; auto: or start where there is none; hub: from the newest that "
+        "a run sent to the Hub; or from the one named",
     )
     parser.add_argument(
         "--folds",
@@ -101,7 +108,7 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hub_model_id", help="its name there, user/name")
 
 
-def _finetune(options: argparse.Namespace) -> None:
+def _finetune(options: argparse.Namespace) -> int:
     from .console import print_results, quiet_transformers
     from .training import finetune, load_recipe
 
@@ -111,7 +118,7 @@ def _finetune(options: argparse.Namespace) -> None:
     recipe = load_recipe(options.recipe, [*changes, *options.set])
     if options.folds is not None:
         _cross_validate(options, recipe)
-        return
+        return None
     report = finetune(
         recipe,
         options.output,
@@ -121,6 +128,50 @@ def _finetune(options: argparse.Namespace) -> None:
     )
     if _speaks():
         print_results(report)
+    return EXIT_UNPUBLISHED if report.unpublished else 0
+
+
+def _push_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="what training or save_pretrained wrote, with a README.md")
+    parser.add_argument("repo_id", metavar="user/name", help="its name on the Hub; made when it does not exist")
+    parser.add_argument("--private", action="store_true", default=None, help="for a repository that only you see")
+    parser.add_argument("--revision", help="branch to push to, made when it does not exist (default: main)")
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request in a repository that exists")
+    parser.add_argument("--message", default="Upload model with ast_hf", help="of the commit (default: %(default)s)")
+    parser.add_argument(
+        "--dry-run",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="send nothing: write what would be published, beside the folder or into FOLDER, and list it",
+    )
+
+
+def _push(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from .console import quiet_transformers
+    from .sharing import publication_of, push_folder, write_publication
+
+    quiet_transformers()
+    if options.dry_run is not None:
+        folder = Path(options.folder)
+        place = Path(options.dry_run) if options.dry_run else folder.with_name(f"{folder.name}-to-push")
+        publication = publication_of(folder, options.repo_id)
+        write_publication(publication, place, folder)
+        print("\n".join(publication.lines()))
+        print(f"Nothing was sent; what {options.repo_id} would hold is in {place}")
+        return 0
+    done = push_folder(
+        options.folder,
+        options.repo_id,
+        private=options.private,
+        revision=options.revision,
+        create_pr=options.create_pr,
+        commit_message=options.message,
+        tell=print,
+    )
+    print(done.url)
 
 
 def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
@@ -334,6 +385,7 @@ _COMMANDS = {
     "demo": (_demo_options, _demo, "train on the instrument recordings of the repository and show the result"),
     "finetune": (_finetune_options, _finetune, "train by a recipe on your own labelled audio"),
     "classify": (_classify_options, _classify, "print the labels of audio files"),
+    "push": (_push_options, _push, "publish a model's folder on the Hub"),
     "evaluate": (_evaluate_options, _evaluate, "measure checkpoints, ensembles and averages on labelled audio"),
     "stats": (_stats_options, _stats, "tell what a data set holds: labels, lengths, damage, mean and std"),
     "convert": (_convert_options, _convert, "make a checkpoint from original, timm or image transformer weights"),

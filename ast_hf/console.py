@@ -56,6 +56,8 @@ def print_results(report: Report) -> None:
         print(f"{report.metric} on {name} while training: {numbers}, which was chosen on those clips.")
     print(f"Evaluated on {clips}.")
     print(f"Curves: {report.folder / report.picture}. Checkpoint, results.json and model card: {report.folder}.")
+    if report.published:
+        print(f"Published: {report.published}")
 
 
 def print_folds(found: CrossValidation) -> None:

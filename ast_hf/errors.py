@@ -86,7 +86,11 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E401": (AstRunError, "training checkpoint cannot be written"),
     "E501": (AstRunError, "loss is not finite"),
     "E601": (AstRunError, "converted weights do not answer as their source"),
+    "E701": (AstRunError, "not allowed by the Hub"),
+    "E702": (AstConfigError, "name that is not on the Hub"),
     "E703": (AstInputError, "URL refused"),
+    "E704": (AstRunError, "the Hub cannot be reached, or does not do it"),
+    "E705": (AstConfigError, "folder not fit to be published"),
 }
 
 #: code -> what the warning stands for.
@@ -102,6 +106,8 @@ WARNINGS: dict[str, str] = {
     "W402": "nothing to resume from",
     "W403": "training checkpoint that cannot be verified",
     "W404": "resumed by another number of processes",
+    "W405": "a newer training checkpoint is here",
+    "W701": "not published; training goes on",
 }
 
 

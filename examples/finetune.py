@@ -7,6 +7,7 @@ On several GPUs: torchrun --nproc_per_node 4 examples/finetune.py ... (docs/how-
 """
 
 import argparse
+import sys
 
 import ast_hf  # noqa: F401 (the Auto classes and the pipeline give ast_hf's AST from here on)
 from ast_hf.training import ClipInputs, finish, load_recipe, prepare
@@ -23,17 +24,19 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE")
     parser.add_argument(
         "--resume",
+        "--resume_from_checkpoint",
         nargs="?",
         const=True,
-        metavar="auto|CHECKPOINT",
-        help="go on from the newest whole checkpoint; auto: or start where there is none; or from the one named",
+        metavar="auto|hub|CHECKPOINT",
+        help="go on from the newest whole checkpoint; auto: or start where there is none; hub: from the newest that "
+        "a run sent to the Hub; or from the one named",
     )
     parser.add_argument("--push_to_hub", action="store_true")
     parser.add_argument("--hub_model_id", help="user/name on the Hub")
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     """Recipe -> data and model -> training -> evaluation and files -> Hub."""
     options = read_options()
     named = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
@@ -54,8 +57,11 @@ def main() -> None:
         print(f"{split}: {report.metric} {values[report.metric]:.3f}{beside}")
 
     if options.push_to_hub:
-        run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+        pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+        if pushed is not None:
+            print(f"Published: {pushed.url}")
+    return 75 if run.trainer.unpublished else 0  # all is done and saved, but for the push; the command was printed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

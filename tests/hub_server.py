@@ -1,4 +1,7 @@
-"""A Hub in memory: enough of huggingface.co's HTTP API for its own client to push and load models over loopback."""
+"""A Hub in memory: enough of huggingface.co's HTTP API for its own client to push and load over loopback, and to fail.
+
+Not a copy of the Hub's code, but of what `huggingface_hub` asks and expects (`hf_api.py`, `_commit_api.py`, `lfs.py`).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,21 @@ import base64
 import hashlib
 import json
 import re
+import socket
+import struct
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 #: Files stored by LFS; the Hub decides that by a .gitattributes much like this.
-LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".png")
+LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".png", ".flac", ".wav", ".parquet")
 _JSON = {"Content-Type": "application/json"}
+_DATE = "2026-01-01T00:00:00.000Z"
+#: What the Hub says to a token that it does not know, or no longer.
+_BAD_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
 
 
 class Blob(NamedTuple):
@@ -37,7 +46,46 @@ class Blob(NamedTuple):
 
 class Commit(NamedTuple):
     oid: str
+    message: str
     files: dict[str, Blob]
+    changed: tuple[str, ...]  # paths that it added or replaced
+
+
+@dataclass
+class Repository:
+    """Commits by branch, oldest first; a pull request is the branch `refs/pr/N`."""
+
+    private: bool = False
+    branches: dict[str, list[Commit]] = field(default_factory=dict)
+    tags: dict[str, Commit] = field(default_factory=dict)
+
+    def find(self, revision: str) -> Commit | None:
+        """What a branch, a tag or a hash names."""
+        if revision in self.branches:
+            return self.branches[revision][-1]
+        every = {commit.oid: commit for commits in self.branches.values() for commit in commits}
+        return self.tags.get(revision, every.get(revision))
+
+
+@dataclass
+class Fault:
+    """One way to fail: `times` requests that match, after the first `skip` of them.
+
+    Attributes:
+        pattern: of `"METHOD /path"`.
+        status: what is answered instead; None with another kind.
+        kind: `"status"`; `"reset"`, the connection breaks after `after` bytes of the request's body; `"truncate"`, it
+            breaks after half of the answer's body, all of it done.
+    """
+
+    pattern: str
+    status: int | None = None
+    kind: str = "status"
+    after: int = 0
+    skip: int = 0
+    times: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"{}"
 
 
 class Request(NamedTuple):
@@ -46,6 +94,11 @@ class Request(NamedTuple):
     query: dict[str, list[str]]
     token: str
     body: bytes
+
+    @property
+    def writes(self) -> bool:
+        """Questions that are asked by POST are none."""
+        return self.method in ("POST", "PUT") and not re.search(r"/(paths-info|validate-yaml)\b", self.path)
 
 
 class Reply(NamedTuple):
@@ -62,23 +115,54 @@ class Refusal(Exception):  # noqa: N818 (an answer, not a fault)
 
 
 class Hub:
-    """Public models of one user as lists of commits; a handler of ROUTES returns a Reply or a JSON value."""
+    """Repositories of one user and one organisation; a handler of ROUTES returns a Reply or a JSON value."""
 
-    def __init__(self, user: str, token: str) -> None:
-        self.user, self.token, self.url = user, token, ""
-        self.repositories: dict[str, list[Commit]] = {}
+    def __init__(self, user: str, token: str, organization: str = "lab") -> None:
+        self.user, self.organization, self.url = user, organization, ""
+        self.roles = {token: "write"}
+        self.repositories: dict[str, Repository] = {}  # "user/name", "datasets/user/name"
         self.objects: dict[str, bytes] = {}  # LFS uploads by SHA-256
+        self.faults: list[Fault] = []
         self.log: list[str] = []
+        self.uploaded_bytes = 0  # of LFS files, whole or not
         self._lock = threading.Lock()
 
-    def files(self, repo: str) -> dict[str, Blob]:
+    # ------------------------------------------------------------ what tests look at
+
+    def files(self, repo: str, revision: str = "main") -> dict[str, Blob]:
         """What a repository shows now."""
-        return self._commit(repo, "main").files
+        return self._commit(repo, revision).files
+
+    def commits(self, repo: str, branch: str = "main") -> list[Commit]:
+        """Its history without the empty start, oldest first."""
+        return self.repositories[repo].branches[branch][1:]
 
     def uploads(self) -> list[tuple[str, bytes]]:
         """Name and content of all that was ever uploaded, also of what a later commit replaced."""
-        files = [item for commits in self.repositories.values() for commit in commits for item in commit.files.items()]
+        lists = [commits for repo in self.repositories.values() for commits in repo.branches.values()]
+        files = [item for commits in lists for commit in commits for item in commit.files.items()]
         return [*self.objects.items(), *((path, blob.content) for path, blob in files)]
+
+    def count(self, pattern: str) -> int:
+        """How many requests `"METHOD /path status"` match."""
+        return sum(re.match(pattern, line) is not None for line in self.log)
+
+    def fail(self, pattern: str, status: int | None = None, **how: Any) -> None:
+        """Fail the next requests that match; see `Fault`."""
+        self.faults.append(Fault(pattern, status, **how))
+
+    # ------------------------------------------------------------ answering
+
+    def fault(self, request: str) -> Fault | None:
+        """The fault that a request `"METHOD /path"` meets, if any."""
+        with self._lock:
+            for fault in self.faults:
+                if fault.times and re.match(fault.pattern, request):
+                    if not fault.skip:
+                        fault.times -= 1
+                        return fault
+                    fault.skip -= 1
+        return None
 
     def answer(self, request: Request) -> Reply:
         try:
@@ -86,53 +170,122 @@ class Hub:
                 value = self._route(request)
         except Refusal as refusal:
             value = refusal.reply
-        reply = value if isinstance(value, Reply) else Reply(200, json.dumps(value).encode(), _JSON)
-        self.log.append(f"{request.method} {request.path} {reply.status}")
-        return reply
+        return value if isinstance(value, Reply) else Reply(200, json.dumps(value).encode(), _JSON)
 
     def _route(self, request: Request) -> Any:
-        if request.method == "POST" and request.token != self.token:
-            raise Refusal(401, "Unauthorized")
+        if request.token and request.token not in self.roles:
+            raise Refusal(401, "", **_BAD_TOKEN)
         for method, pattern, handler in ROUTES:
             found = re.fullmatch(pattern, request.path)
             if found and method == request.method.replace("HEAD", "GET"):
-                return handler(self, request, **found.groupdict())
+                parts = {name: value for name, value in found.groupdict().items() if name != "kind"}
+                if "repo" in parts:
+                    kind = found.groupdict().get("kind") or "models"
+                    parts["repo"] = ("" if kind.startswith("models") else "datasets/") + parts["repo"]
+                    self._check_rights(request, parts["repo"])
+                return handler(self, request, **parts)
         raise Refusal(404, "NoSuchRoute")
 
+    def _check_rights(self, request: Request, repo: str) -> None:
+        owned = repo.split("/")[-2] in (self.user, self.organization) and bool(request.token)
+        if repo in self.repositories and self.repositories[repo].private and not owned:
+            raise Refusal(404 if request.token else 401, "RepoNotFound")
+        if request.writes and not request.token:
+            raise Refusal(401, "", **_BAD_TOKEN)
+        suggested = "create_pr" in request.query or request.path.endswith("/objects/batch")
+        if request.writes and (self.roles[request.token] != "write" or not (owned or suggested)):
+            raise Refusal(403, "", **{"X-Error-Message": "You don't have the rights to do this"})
+
     def _commit(self, repo: str, revision: str | None) -> Commit:
-        """The commit that a branch or a hash names."""
         if repo not in self.repositories:
             raise Refusal(404, "RepoNotFound")
-        found = [commit for commit in self.repositories[repo] if revision in (None, "main", commit.oid)]
-        if not found:
+        found = self.repositories[repo].find(revision or "main")
+        if found is None:
             raise Refusal(404, "RevisionNotFound")
-        return found[-1]
+        return found
 
-    def _add_commit(self, repo: str, files: dict[str, Blob]) -> str:
-        commits = self.repositories.setdefault(repo, [])
-        commits.append(Commit(hashlib.sha1(f"{repo} {len(commits)}".encode()).hexdigest(), files))
-        return commits[-1].oid
+    def _add_commit(self, repo: str, branch: str, message: str, files: dict[str, Blob], changed: tuple = ()) -> Commit:
+        commits = self.repositories[repo].branches.setdefault(branch, [])
+        oid = hashlib.sha1(f"{repo} {branch} {len(commits)}".encode()).hexdigest()
+        commits.append(Commit(oid, message, files, changed))
+        return commits[-1]
+
+    # ------------------------------------------------------------ accounts and repositories
 
     def whoami(self, request: Request) -> Any:
-        return {"type": "user", "name": self.user, "orgs": [], "auth": {"accessToken": {"role": "write"}}}
+        if not request.token:
+            raise Refusal(401, "", **_BAD_TOKEN)
+        role = {"accessToken": {"role": self.roles[request.token]}}
+        return {"type": "user", "name": self.user, "orgs": [{"name": self.organization}], "auth": role}
 
     def create(self, request: Request) -> Any:
         asked = json.loads(request.body)
-        repo = f"{asked.get('organization') or self.user}/{asked['name']}"
+        name = f"{asked.get('organization') or self.user}/{asked['name']}"
+        repo = ("datasets/" if asked.get("type") == "dataset" else "") + name
+        self._check_rights(request, repo)
         if repo in self.repositories:
-            raise Refusal(409, "RepoExists")
-        self._add_commit(repo, {})
+            return Reply(409, json.dumps({"url": f"{self.url}/{repo}"}).encode(), _JSON)
+        self.repositories[repo] = Repository(private=asked.get("visibility") == "private" or bool(asked.get("private")))
+        self._add_commit(repo, "main", "initial commit", {})
         return {"url": f"{self.url}/{repo}"}
 
+    def create_branch(self, request: Request, repo: str, branch: str) -> Any:
+        start = self._commit(repo, json.loads(request.body or b"{}").get("startingPoint"))
+        if branch in self.repositories[repo].branches:
+            raise Refusal(409, "BranchExists")
+        self.repositories[repo].branches[branch] = [start]
+        return {}
+
+    def create_tag(self, request: Request, repo: str, revision: str) -> Any:
+        self.repositories[repo].tags[json.loads(request.body)["tag"]] = self._commit(repo, revision)
+        return {}
+
+    def refs(self, request: Request, repo: str) -> Any:
+        self._commit(repo, "main")
+        branches, tags = self.repositories[repo].branches, self.repositories[repo].tags
+        listed = [{"name": name, "ref": name, "targetCommit": commits[-1].oid} for name, commits in branches.items()]
+        return {
+            "branches": [entry for entry in listed if not entry["name"].startswith("refs/")],
+            "pullRequests": [entry for entry in listed if entry["name"].startswith("refs/")],
+            "tags": [{"name": name, "ref": name, "targetCommit": commit.oid} for name, commit in tags.items()],
+            "converts": [],
+        }
+
+    def info(self, request: Request, repo: str, revision: str | None) -> Any:
+        commit = self._commit(repo, revision)
+        card = commit.files["README.md"].content.decode() if "README.md" in commit.files else ""
+        told = dict(re.findall(r"^(pipeline_tag|library_name): (\S+)$", card, re.MULTILINE))
+        return {
+            "id": repo.removeprefix("datasets/"),
+            "sha": commit.oid,
+            "private": self.repositories[repo].private,
+            "siblings": [{"rfilename": path} for path in commit.files],
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "createdAt": _DATE,
+            "lastModified": _DATE,
+            **told,
+        }
+
+    # ------------------------------------------------------------ pushing
+
     def validate_yaml(self, request: Request) -> Any:
+        """The Hub refuses a card whose base model is no name on the Hub."""
+        content = json.loads(request.body)["content"]
+        if re.search(r"^base_model: [./~]", content, re.MULTILINE):
+            fault = {"message": '"base_model" with value "..." is not valid'}
+            return Reply(400, json.dumps({"errors": [fault], "warnings": []}).encode(), _JSON)
         return {"errors": [], "warnings": []}
 
     def preupload(self, request: Request, repo: str, revision: str) -> Any:
-        present = {path: blob.oid for path, blob in self._commit(repo, revision).files.items()}
+        commit = self._commit(repo, revision)
+        present = {path: blob.oid for path, blob in commit.files.items()}
+        ignored = commit.files[".gitignore"].content.decode().split() if ".gitignore" in commit.files else []
         paths = [file["path"] for file in json.loads(request.body)["files"]]
         modes = {path: "lfs" if path.endswith(LFS_SUFFIXES) else "regular" for path in paths}
         facts = [{"path": path, "uploadMode": modes[path], "oid": present.get(path)} for path in paths]
-        return {"files": [{**fact, "shouldIgnore": False} for fact in facts]}
+        return {"files": [{**fact, "shouldIgnore": fact["path"] in ignored} for fact in facts]}
 
     def lfs_batch(self, request: Request, repo: str) -> Any:
         objects = [{"oid": wanted["oid"], "size": wanted["size"]} for wanted in json.loads(request.body)["objects"]]
@@ -155,34 +308,54 @@ class Hub:
         return {}
 
     def commit(self, request: Request, repo: str, revision: str) -> Any:
-        files = dict(self._commit(repo, revision).files)
-        for line in request.body.splitlines():
-            key, value = (json.loads(line)[name] for name in ("key", "value"))
+        files, lines = (
+            dict(self._commit(repo, revision).files),
+            [json.loads(line) for line in request.body.splitlines()],
+        )
+        for line in lines:
+            key, value = line["key"], line["value"]
             if key == "file":
                 files[value["path"]] = Blob(base64.b64decode(value["content"]), lfs=False)
             elif key == "lfsFile":
                 files[value["path"]] = Blob(self.objects[value["oid"]], lfs=True)
+            elif key == "deletedFile":
+                del files[value["path"]]
+            elif key == "deletedFolder":
+                files = {path: blob for path, blob in files.items() if not path.startswith(f"{value['path']}/")}
             elif key != "header":
                 raise Refusal(400, f"NotImplemented-{key}")
-        oid = self._add_commit(repo, files)
-        return {"success": True, "commitOid": oid, "commitUrl": f"{self.url}/{repo}/commit/{oid}", "hookOutput": ""}
+        changed = tuple(line["value"]["path"] for line in lines if line["key"] in ("file", "lfsFile"))
+        message = next(line["value"]["summary"] for line in lines if line["key"] == "header")
+        pulls = [name for name in self.repositories[repo].branches if name.startswith("refs/pr/")]
+        branch, more = revision, {}
+        if request.query.get("create_pr") == ["1"]:
+            branch = f"refs/pr/{len(pulls) + 1}"
+            self.repositories[repo].branches[branch] = [self._commit(repo, revision)]
+            more = {"pullRequestUrl": f"{self.url}/{repo}/discussions/{len(pulls) + 1}"}
+        oid = self._add_commit(repo, branch, message, files, changed).oid
+        url = f"{self.url}/{repo}/commit/{oid}"
+        return {"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": "", **more}
 
-    def model_info(self, request: Request, repo: str, revision: str | None) -> Any:
-        commit = self._commit(repo, revision)
-        return {"id": repo, "sha": commit.oid, "siblings": [{"rfilename": path} for path in commit.files]}
+    # ------------------------------------------------------------ loading
 
     def tree(self, request: Request, repo: str, revision: str, folder: str | None) -> Any:
-        """Files below a folder; subfolders are not listed by themselves."""
         prefix = f"{folder}/" if folder else ""
-        recursive = request.query.get("recursive", [""])[0].lower() == "true"
+        recursive = request.query.get("recursive", [""])[0].lower() in ("true", "1")
         files = {path: blob for path, blob in self._commit(repo, revision).files.items() if path.startswith(prefix)}
         if folder and not files:
             raise Refusal(404, "EntryNotFound")
-        return [blob.entry(path) for path, blob in files.items() if recursive or "/" not in path[len(prefix) :]]
+        inner = {path: path[len(prefix) :].split("/") for path in files}
+        depths = {path: len(parts) if recursive else 2 for path, parts in inner.items()}
+        folders = {prefix + "/".join(inner[path][:depth]) for path in files for depth in range(1, depths[path])}
+        listed = [blob.entry(path) for path, blob in files.items() if recursive or len(inner[path]) == 1]
+        return [*({"type": "directory", "path": path, "oid": "0" * 40} for path in folders - files.keys()), *listed]
 
     def paths_info(self, request: Request, repo: str, revision: str) -> Any:
         files = self._commit(repo, revision).files
-        return [files[path].entry(path) for path in parse_qs(request.body.decode())["paths"] if path in files]
+        asked = parse_qs(request.body.decode()).get("paths", [])
+        folders = [path for path in asked if any(name.startswith(f"{path}/") for name in files)]
+        found = [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
+        return [*found, *(files[path].entry(path) for path in asked if path in files)]
 
     def resolve(self, request: Request, repo: str, revision: str, path: str) -> Any:
         commit = self._commit(repo, revision)
@@ -191,57 +364,92 @@ class Hub:
             raise Refusal(404, "EntryNotFound", **headers)
         blob = commit.files[path]
         linked = {"X-Linked-ETag": f'"{blob.oid}"', "X-Linked-Size": str(len(blob.content))} if blob.lfs else {}
-        return Reply(200, blob.content, {**headers, **linked, "ETag": f'"{blob.oid}"'})
+        return Reply(200, blob.content, {**headers, **linked, "ETag": f'"{blob.oid}"', "Accept-Ranges": "bytes"})
 
 
-_REPO, _REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?P<revision>[^/]+)"
-_API = f"/api/models/{_REPO}"
+_REPO, _REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?P<revision>refs/pr/\d+|[^/]+)"
+_API = f"/api/(?P<kind>models|datasets)/{_REPO}"
+_WEB = rf"/(?P<kind>datasets/)?{_REPO}"
 #: Method, path, who answers. HEAD is answered as GET, without the body.
 ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("GET", "/api/whoami-v2", Hub.whoami),
     ("POST", "/api/repos/create", Hub.create),
     ("POST", "/api/validate-yaml", Hub.validate_yaml),
     ("POST", f"{_API}/preupload/{_REVISION}", Hub.preupload),
-    ("POST", rf"/{_REPO}\.git/info/lfs/objects/batch", Hub.lfs_batch),
+    ("POST", rf"{_WEB}\.git/info/lfs/objects/batch", Hub.lfs_batch),
     ("PUT", "/lfs/(?P<oid>[0-9a-f]{64})", Hub.lfs_upload),
     ("POST", "/lfs/verify", Hub.lfs_verify),
     ("POST", f"{_API}/commit/{_REVISION}", Hub.commit),
-    ("GET", f"{_API}(?:/revision/{_REVISION})?", Hub.model_info),
+    ("POST", f"{_API}/branch/(?P<branch>.+)", Hub.create_branch),
+    ("POST", f"{_API}/tag/{_REVISION}", Hub.create_tag),
+    ("GET", f"{_API}/refs", Hub.refs),
+    ("GET", f"{_API}(?:/revision/{_REVISION})?", Hub.info),
     ("GET", f"{_API}/tree/{_REVISION}(?:/(?P<folder>.+))?", Hub.tree),
     ("POST", f"{_API}/paths-info/{_REVISION}", Hub.paths_info),
-    ("GET", f"/{_REPO}/resolve/{_REVISION}/(?P<path>.+)", Hub.resolve),
+    ("GET", f"{_WEB}/resolve/{_REVISION}/(?P<path>.+)", Hub.resolve),
 ]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """HTTP/1.1 around `Hub.answer`."""
+    """HTTP/1.1 around `Hub.answer`, and the faults."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: HubServer
 
     def _answer(self) -> None:
-        url = urlsplit(self.path)
+        hub, url = self.server.hub, urlsplit(self.path)
+        path = unquote(url.path)
+        fault = hub.fault(f"{self.command} {path}")
+        if fault is not None and fault.kind == "reset":
+            self._break(fault.after)
+            hub.log.append(f"{self.command} {path} reset")
+            return
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        request = Request(self.command, unquote(url.path), parse_qs(url.query), token, self._body())
-        reply = self.server.hub.answer(request)
-        self.send_response(reply.status)
-        for name, value in {**reply.headers, "Content-Length": str(len(reply.body))}.items():
+        request = Request(self.command, path, parse_qs(url.query), token, self._body())
+        refused = fault is not None and fault.kind == "status"
+        reply = Reply(fault.status or 500, fault.body, fault.headers) if refused else hub.answer(request)
+        hub.log.append(f"{self.command} {path} {reply.status}")
+        self._send(reply, truncated=fault is not None and fault.kind == "truncate")
+
+    def _send(self, reply: Reply, *, truncated: bool) -> None:
+        status, body, more = reply.status, reply.body, {}
+        ranged = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if ranged and status == 200:
+            start, end = int(ranged[1]), min(int(ranged[2] or len(body) - 1), len(body) - 1)
+            more = {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
+            status, body = 206, body[start : end + 1]
+        self.send_response(status)
+        for name, value in {**reply.headers, **more, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(reply.body)
+            self.wfile.write(body[: len(body) // 2] if truncated else body)
+        if truncated:
+            self._break(0)
 
     do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 (names of http.server)
 
+    def _break(self, after: int) -> None:
+        """Read so many bytes, then reset the connection (RST, by a linger time of zero)."""
+        left = min(after, int(self.headers.get("Content-Length", after)))
+        while left > 0 and (piece := self.rfile.read1(left)):
+            self.server.hub.uploaded_bytes += len(piece)
+            left -= len(piece)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        else:
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
             self.rfile.readline()
-        self.rfile.readline()
+        if self.command == "PUT":
+            self.server.hub.uploaded_bytes += len(body)
         return body
 
     def log_message(self, *args: Any) -> None:
@@ -257,6 +465,13 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hub = Hub(user, token)
         self.hub.url = f"http://127.0.0.1:{self.server_port}"
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close without the polite goodbye, which a reset connection does not say."""
+        self.close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is no news."""
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

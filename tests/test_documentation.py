@@ -36,10 +36,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = ["bass", "bowed_strings", "brass", "flute_pipe", "guitar", "mallet", "organ_reed", "piano", "sax_reed"]
     config = ASTConfig(
         hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48, num_mel_bins=64,
-        max_length=128, id2label=dict(enumerate(labels)),
+        max_length=128, id2label=dict(enumerate(labels)), problem_type="single_label_classification",
     )  # fmt: skip
     ASTForAudioClassification(config).save_pretrained(folder / "outputs" / "demo")
     ASTFeatureExtractor(num_mel_bins=64, max_length=128).save_pretrained(folder / "outputs" / "demo")
+    card = "---\nlibrary_name: transformers\npipeline_tag: audio-classification\n---\n"
+    (folder / "outputs" / "demo" / "README.md").write_text(card)
     small = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 48}
     DeiTModel(DeiTConfig(**small, image_size=64)).save_pretrained(
         folder / "facebook" / "deit-base-distilled-patch16-384"

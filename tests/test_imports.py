@@ -32,6 +32,8 @@ ALLOWED = {
     | {"loading", "losses", "patchout", "resampling", "weight_names"},
     "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"},
     "published": {"errors"},
+    "hub_access": {"errors"},
+    "sharing": {"checkpoints", "configuration_ast", "errors", "feature_extraction_ast", "hub_access", "modeling_ast"},
     "reference": {"configuration_ast", "image_transformers", "modeling_ast", "weight_names"},
     "conversion": {"checkpoints", "configuration_ast", "errors", "feature_extraction_ast", "image_transformers"}
     | {"modeling_ast", "published", "reference", "weight_names"},
@@ -92,7 +94,8 @@ def test_load_audio_needs_neither_transformers_nor_torch_for_files() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["finetune"], ["evaluate"], ["classify"], ["stats"], ["convert"], ["merge"], ["info"]]
+    "command",
+    [[], ["demo"], ["finetune"], ["evaluate"], ["classify"], ["push"], ["stats"], ["convert"], ["merge"], ["info"]],
 )
 def test_help_answers_at_once(command: list[str]) -> None:
     times = []

@@ -15,16 +15,14 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, TOKEN
 from hub_server import Hub, HubServer
 from huggingface_hub import ModelCard
 
+from ast_hf import cli
 from ast_hf.training import load_audio_dataset
 
 REPO = "user/tiny"
-#: Looks like a real one; pieced together so that no scanner of this repository takes it for one.
-TOKEN = "hf_" + "MustNeverLeaveThisMachine"
-
 WITH_AST_HF = """
 import json, sys
 import ast_hf
@@ -84,7 +82,7 @@ class Push:
 
 def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A fresh Python process whose Hub is `hub`, with an empty cache."""
-    online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
+    online = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
     address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
     return subprocess.run(
         [sys.executable, *arguments],
@@ -138,7 +136,7 @@ def test_the_example_pushes_a_whole_model(push: Push) -> None:
 
 
 def test_nothing_is_pushed_that_belongs_to_the_training_machine(push: Push) -> None:
-    names = {name for commit in push.hub.repositories[REPO] for name in commit.files}
+    names = {name for commit in push.hub.commits(REPO) for name in commit.files}
     private = {"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
     assert not {name for name in names if Path(name).name in private or "checkpoint-" in name}
 
@@ -162,13 +160,21 @@ def test_the_card_on_the_hub_is_ours(push: Push) -> None:
     assert entry.metric_value == round(results["results"]["test"][results["metric"]], 4)
 
 
-def test_a_push_without_a_name_from_a_local_base(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    with HubServer("user", TOKEN) as server:
-        names = ("--data", str(tmp_path / "clips"), "--base", str(tiny_checkpoint), "--output_dir", "out")
-        push = run_example(server.hub, tmp_path, {}, *names)
-    assert push.process.returncode == 0, push.why
-    assert list(push.hub.repositories) == ["user/out"]
-    card = ModelCard(push.hub.files("user/out")["README.md"].content.decode())
+def test_a_push_without_a_name_from_a_local_base_that_fails_at_its_end(
+    hub: Hub, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.fail("POST .*/commit/main", 403)
+    names = ("--data", str(tmp_path / "clips"), "--base", str(tiny_checkpoint), "--output_dir", "out")
+    push = run_example(hub, tmp_path, {}, *names)
+    assert push.process.returncode == 75, push.why
+    assert "Traceback" not in push.process.stderr
+    assert "`ast-hf push out user/out`" in push.process.stderr
+    assert list(hub.repositories) == ["user/out"]
+    assert hub.files("user/out") == {}
+
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["push", "out", "user/out"]) == 0
+    card = ModelCard(hub.files("user/out")["README.md"].content.decode())
     assert 'model="user/out"' in card.text
     # huggingface.co refuses a card whose base_model is no name on the Hub, and with it the whole push.
     assert card.data.base_model is None

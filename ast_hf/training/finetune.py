@@ -18,6 +18,7 @@ from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
 from ..errors import did_you_mean, error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..hub_access import check_account, check_name
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
 from .adapters import Adapter
@@ -86,6 +87,8 @@ class Report:
         seconds: wall time of the training, with the evaluations and checkpoints in it.
         clips_per_second: clips trained on in each of them.
         watched: curves of the splits that were evaluated while training, by name.
+        published: page of what was pushed.
+        unpublished: the command that finishes a push that failed.
     """
 
     recipe: Recipe
@@ -107,6 +110,8 @@ class Report:
     picture: str = "curves.png"
     versions: dict[str, str] = field(default_factory=result_versions)
     watched: dict[str, Curve] = field(default_factory=dict)
+    published: str | None = None
+    unpublished: str | None = None
 
     def by_method(self) -> dict[str, dict[str, float]]:
         """Main metric on each split for the `"model"` and for the simple methods that were measured beside it."""
@@ -150,9 +155,10 @@ def finetune(
         recipe: what to do.
         output_dir: folder of the result; training checkpoints go into `checkpoint-N` inside it.
         resume_from_checkpoint: True to go on from the newest checkpoint in `output_dir` that is whole; `"auto"` for the
-            same, or a fresh start where there is none; or a checkpoint folder.
+            same, or a fresh start where there is none; `"hub"` for the newest that a run sent to the Hub; or a
+            checkpoint folder.
         watch: as for `prepare`.
-        push_to_hub: publish the finished folder on the Hub.
+        push_to_hub: publish the finished folder on the Hub. A push that fails is told (W701), and no error.
         hub_model_id: its name there, `user/name`; the folder's name under your account when None.
 
     Returns:
@@ -165,11 +171,14 @@ def finetune(
             one cannot be written; E501 when the loss stops being finite.
     """
     check_resumable(resume_from_checkpoint, Path(output_dir))
+    if resume_from_checkpoint == "hub" and not (push_to_hub or hub_model_id or "hub_model_id" in recipe.training):
+        raise error("E307", where="resume", what="hub does not say which run", fix="give hub_model_id, user/name")
     run = prepare(recipe, output_dir, watch=watch, push_to_hub=push_to_hub, hub_model_id=hub_model_id)
     run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     report = finish(run)
-    if push_to_hub:
-        run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+    if run.trainer.args.push_to_hub:
+        pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+        report.published, report.unpublished = pushed and pushed.url, run.trainer.unpublished
     return report
 
 
@@ -184,7 +193,11 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
         **hub: arguments of `TrainingArguments` about publishing.
     """
     defaults = _STREAMED_DEFAULTS if is_streamed(recipe) else _TRAINING_DEFAULTS
-    arguments = TrainingArguments(str(output_dir), **{**defaults, **recipe.training, **hub})
+    given = {name: value for name, value in hub.items() if value}
+    arguments = TrainingArguments(str(output_dir), **{**defaults, **recipe.training, **given})
+    if arguments.push_to_hub:
+        check_account(arguments.hub_token)
+        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
     _check_precision(arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:

@@ -24,6 +24,8 @@ from .waveform_transforms import build_transforms, without_folders
 
 #: Which loss a recipe may ask for.
 LOSSES = ("task", "binary_cross_entropy")
+#: What of a run goes to the Hub when: the result, each save's model, also what a run goes on from (the last, or all).
+HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 
 @dataclass(kw_only=True)
@@ -562,9 +564,8 @@ def _check_training(values: dict[str, Any], where: str) -> None:
         place = f"{where}: training.{name}"
         if name not in fields:
             raise error("E307", where=place, what="is no argument of TrainingArguments", fix=did_you_mean(name, fields))
-        if name == "hub_strategy" and value != "end":
-            what = f"{value!r} would upload training checkpoints with pickled arguments"
-            raise error("E307", where=place, what=what, fix="leave it out: the finished folder is pushed at the end")
+        if name == "hub_strategy" and value not in HUB_STRATEGIES:
+            raise error("E307", where=place, what=f"{value!r} is no choice", fix=did_you_mean(value, HUB_STRATEGIES))
         if name == "output_dir":
             raise error("E307", where=place, what="is not part of a recipe", fix="give it where the run is started")
         if name == "dataloader_persistent_workers" and value:

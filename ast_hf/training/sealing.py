@@ -306,7 +306,7 @@ def check_resumable(wanted: str | os.PathLike | bool | None, root: Path) -> None
         _check_unused(root)
     if wanted is True and not checkpoints(root) + checkpoints(staging_folder(root)):
         raise _nothing_to_resume(root, [])
-    if wanted not in (None, True, False, "auto") and not Path(str(wanted)).is_dir():
+    if wanted not in (None, True, False, "auto", "hub") and not Path(str(wanted)).is_dir():
         _refuse(Path(str(wanted)), flaw(Path(str(wanted))))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback, TrainerState
+from transformers.trainer_utils import HubStrategy
 
-from ..errors import AstHfError, error
+from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
+from ..sharing import Pushed, finishing_command, open_repository, push_folder
 from .adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
 from .distillation import Distillation
+from .hub_checkpoints import CheckpointPushes, HubPlace, download_checkpoint
 from .inputs import ClipInputs, Collator, EpochSampler, collate
 from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
@@ -70,6 +74,7 @@ class ASTTrainer(Trainer):
 
     Attributes:
         clips_trained: clips that all processes together have trained on since the last call of `train`.
+        unpublished: the command that finishes the push at the end, when that failed.
 
     Raises:
         AstInputError: E108 for a stream that would be dealt out twice, or not at all.
@@ -82,6 +87,9 @@ class ASTTrainer(Trainer):
     each writes its own part; the main one seals, renames and removes old ones while the others wait.
 
     Evaluating changes nothing about training: the weights are those of a run that does not evaluate.
+
+    With `push_to_hub`, sealed checkpoints are sent as `hub_strategy` says, in the background; nothing that the Hub does
+    stops training.
     """
 
     def __init__(
@@ -99,6 +107,8 @@ class ASTTrainer(Trainer):
         self.average, self.sampling, self.adapter, self.watched = average, sampling, adapter, watched
         self.optimization = optimization or Optimization()
         self.card: Any = None
+        self.unpublished: str | None = None
+        self._pushes: CheckpointPushes | None = None
         self._staged = False
         self._trained_batches = self.clips_trained = 0
         self._sizes: list[int] = []
@@ -112,6 +122,7 @@ class ASTTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self._epochs = TellEpoch()
         self.add_callback(self._epochs)
+        self.add_callback(FindBest)
         if not self.args.disable_tqdm:
             self.add_callback(LossProgress)
         if self.average is not None:
@@ -137,12 +148,13 @@ class ASTTrainer(Trainer):
 
         Args:
             resume_from_checkpoint: True for the newest checkpoint that verifies; `"auto"` for the same, or a fresh
-                start where there is none; or a checkpoint folder.
+                start where there is none; `"hub"` for the newest that a run sent to the Hub; or a checkpoint folder.
             *args: as for transformers' `Trainer`.
             **kwargs: the same.
 
         Raises:
             AstConfigError: E306 when there is no whole checkpoint to go on from.
+            AstRunError: E701 and E704 when one cannot be downloaded.
         """
         folder, self.clips_trained = self._agreed(resume_from_checkpoint), 0
         self._trained_batches = 0 if folder is None or self.args.ignore_data_skip else self._batches_before(folder)
@@ -159,6 +171,8 @@ class ASTTrainer(Trainer):
         answer: list[Any] = [None, None]
         if self.is_world_process_zero():
             try:
+                if wanted == "hub":
+                    wanted = str(self._downloaded())
                 answer[0] = resume_folder(wanted, Path(self.args.output_dir), self.args.world_size)
             except AstHfError as problem:
                 answer[1] = problem
@@ -191,6 +205,17 @@ class ASTTrainer(Trainer):
         if isinstance(inputs, StreamedClipInputs) and (inputs.rank, inputs.world_size) != (rank, world_size):
             what = f"is the part of reader {inputs.rank} of {inputs.world_size}"
             raise error("E108", where=where, what=what, fix=f"make it with rank={rank}, world_size={world_size}")
+
+    def _downloaded(self) -> Path:
+        return download_checkpoint(
+            Path(self.args.output_dir), self._place(), with_best=self.args.load_best_model_at_end
+        )
+
+    def _place(self) -> HubPlace:
+        """Where this run publishes: what it was told, or its folder's name."""
+        args = self.args
+        name = self.hub_model_id or args.hub_model_id or Path(args.output_dir).absolute().name
+        return HubPlace(name, args.hub_revision, args.hub_private_repo, args.hub_token)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -353,8 +378,93 @@ class ASTTrainer(Trainer):
             self.adapter.merge()
             self.adapter = None
 
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository, so that what is wrong with it shows at the start. Training does not need it."""
+        if not self.is_world_process_zero():
+            return
+        place = self._place()
+        place = place._replace(token=token or place.token, private=place.private if private is None else private)
+        self.hub_model_id = place.repo_id
+        try:
+            repo_id, revision, private, token = place
+            self.hub_model_id = open_repository(repo_id, private=private, revision=revision, token=token)
+        except AstHfError as problem:
+            what = f"cannot be published yet; training goes on, and the result stays in its folder. {problem}"
+            warnings.warn(warning_text("W701", where=repr(place.repo_id), what=what), AstHfWarning, stacklevel=2)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Pushed | None:
+        """Save the model and publish its folder, see `sharing.push_folder`. All processes have to call it.
+
+        Args:
+            commit_message: first line of the commit.
+            blocking: has to be True; a push in the background would end with the process.
+            token: as for `push_folder`, instead of `hub_token`.
+            revision: the same, instead of `hub_revision`.
+            private: the same, instead of `hub_private_repo`.
+            **kwargs: none.
+
+        Returns:
+            What was pushed; None in other processes than the first, and when it failed: that is told as W701, with the
+            command that finishes it, which `unpublished` then is. The folder is complete whatever happened.
+
+        Raises:
+            AstInputError: E108 for another argument.
+        """
+        if kwargs or not blocking:
+            where = ", ".join(kwargs) or "blocking"
+            raise error("E108", where=where, what="has no effect on this push", fix="leave it out")
+        self.save_model(_internal_call=True)
+        self.create_model_card()
+        if not self.is_world_process_zero():
+            return None
+        self._finish_current_push()
+        return self._pushed(commit_message or "End of training", token, revision, private)
+
+    def _pushed(self, message: str, token: str | None, revision: str | None, private: bool | None) -> Pushed | None:
+        place, folder = self._place(), self.args.output_dir
+        options: dict[str, Any] = {
+            "private": place.private if private is None else private,
+            "revision": revision or place.revision,
+        }
+        try:
+            name = place.repo_id
+            if "/" not in name:
+                name = open_repository(name, private=options["private"], token=token or place.token)
+            done = push_folder(folder, name, commit_message=message, token=token or place.token, **options)
+            self.hub_model_id, self.unpublished = done.repo_id, None
+            return done
+        except AstHfError as problem:
+            self.unpublished = finishing_command(folder, place.repo_id, **options)
+            what = f"is complete, and not published. {problem}"
+            if self.unpublished not in what:
+                what += f" Then run `{self.unpublished}`"
+            warnings.warn(warning_text("W701", where=repr(folder), what=what), AstHfWarning, stacklevel=3)
+            return None
+
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing: transformers would upload its pickled arguments, which hold the Hub token. The end is pushed."""
+        """Nothing yet: what transformers would upload here is not sealed, and has the pickled arguments with the token.
+        `_save_checkpoint` sends what is sealed.
+        """
+
+    def _push_sealed(self, checkpoint: Path) -> None:
+        if not self.args.push_to_hub or self.args.hub_strategy == HubStrategy.END:
+            return
+        if self._pushes is None:
+            strategy, every = self.args.hub_strategy.value, self.args.hub_always_push
+            self._pushes = CheckpointPushes(self._place(), strategy, every=every)
+        self._pushes.push(checkpoint)
+
+    def _finish_current_push(self) -> None:
+        if self._pushes is not None:
+            self._pushes.finish()
 
     @property
     def _factors(self) -> dict[str, nn.Parameter]:
@@ -407,6 +517,8 @@ class ASTTrainer(Trainer):
                     limit=self.args.save_total_limit,
                     keep=None if best is None else Path(best),
                 )
+        if self.is_world_process_zero():
+            self._push_sealed(target)
         self.accelerator.wait_for_everyone()
 
     def _note_best(self, root: Path) -> None:
@@ -482,6 +594,16 @@ class TellEpoch(TrainerCallback):
         """Count whole epochs; the sum of fractions may be a hair below one."""
         if self.sampler is not None:
             self.sampler.set_epoch(math.floor(state.epoch + 1e-9))
+
+
+class FindBest(TrainerCallback):
+    """After resuming, finds the best checkpoint where it is now; transformers drops one whose folder was moved."""
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look beside the others."""
+        best = checkpoint_folder(Path(args.output_dir), state.best_global_step or -1)
+        if state.best_model_checkpoint is None and best.is_dir():
+            state.best_model_checkpoint = str(best)
 
 
 class AverageWeights(TrainerCallback):

@@ -1,0 +1,328 @@
+"""Runs that publish: sealed checkpoints on the Hub, a run that goes on from there, and a Hub that always fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from conftest import TINY, TOKEN
+from hub_server import Hub
+from safetensors.torch import load_file
+from test_trainer import VARIED, Stop, checkpoint_digest, digest, recipe, sound
+
+from ast_hf import ASTForAudioClassification, AstHfError, AstHfWarning, cli
+from ast_hf.training import finetune, hub_checkpoints, prepare
+from ast_hf.training.hub_checkpoints import CheckpointPushes, HubPlace, download_checkpoint, send_checkpoint
+from ast_hf.training.sealing import MANIFEST, flaw, read_manifest, seal
+
+#: six steps, saved at 2, 4 and 6
+PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_strategy": "no"}
+OPTIONS = {**VARIED, "features": {"mean": -5.0, "std": 4.0}}
+HELD_OUT = {"features": {"mean": -5.0, "std": 4.0}, "data": {"validation_fraction": 0.25}}
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label folders of noise and tones. Read only."""
+    root = tmp_path_factory.mktemp("few")
+    for split, count in (("train", 12), ("test", 2)):
+        for kind in ("noise", "tone"):
+            (root / split / kind).mkdir(parents=True)
+            for number in range(count):
+                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number), 16_000)
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed checkpoint of step 2. Read only."""
+    root = tmp_path_factory.mktemp("run")
+    run = prepare(recipe(few, OPTIONS, **PLAN), root)
+    run.trainer.add_callback(Stop(step=2))
+    run.trainer.train()
+    return root / "checkpoint-2"
+
+
+def paths(hub: Hub, folder: str = "", repo: str = "user/run") -> set[str]:
+    return {name.removeprefix(folder) for name in hub.files(repo) if name.startswith(folder)}
+
+
+def run_until(few: Path, root: Path, step: int | None, **training: Any) -> None:
+    run = prepare(recipe(few, OPTIONS, **PLAN, **training), root, push_to_hub=True, hub_model_id="user/run")
+    if step is not None:
+        run.trainer.add_callback(Stop(step=step))
+    run.trainer.train()
+
+
+# ---------------------------------------------------------------- from one machine to another
+
+
+def test_a_run_goes_on_to_the_bit_on_another_machine_and_nothing_private_travels(
+    hub: Hub, few: Path, tmp_path: Path
+) -> None:
+    here, there, unbroken = (tmp_path / name for name in ("here", "there", "unbroken"))
+    run_until(few, here, 4, hub_strategy="checkpoint", hub_token=TOKEN)
+    for name, content in hub.uploads():
+        assert Path(name).name != "training_args.bin"
+        assert TOKEN.encode() not in content, name
+        assert str(tmp_path).encode() not in content, name
+    assert paths(hub, "last-checkpoint/") >= {"model.safetensors", "optimizer.pt", "rng_state.pth", MANIFEST}
+    sent = hub.files("user/run")["last-checkpoint/model.safetensors"].content
+    assert sent == (here / "checkpoint-4" / "model.safetensors").read_bytes()
+    assert not (here / ".sending").exists()
+
+    prepare(recipe(few, OPTIONS, **PLAN), unbroken).trainer.train()
+    report = finetune(recipe(few, OPTIONS, **PLAN), there, resume_from_checkpoint="hub", hub_model_id="user/run")
+    assert checkpoint_digest(there / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
+    assert (there / "checkpoint-4").exists()
+    assert report.unpublished is None
+    assert hub.count("POST .*/commit/") == 2  # of the first run alone: the second was not asked to push
+
+
+def test_local_paths_are_cut_and_the_manifest_still_holds(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(checkpoint, tmp_path / "here" / "checkpoint-2")
+    state = json.loads((copy / "trainer_state.json").read_text())
+    (copy / "trainer_state.json").write_text(json.dumps({**state, "best_model_checkpoint": str(copy)}))
+    seal(copy, step=2)
+    _create(hub)
+    send_checkpoint(copy, HubPlace("user/run"), "checkpoint")
+    found = download_checkpoint(tmp_path / "there", HubPlace("user/run"))
+    assert found == tmp_path / "there" / "checkpoint-2"
+    assert flaw(found) is None
+    assert json.loads((found / "trainer_state.json").read_text())["best_model_checkpoint"] == "checkpoint-2"
+    assert json.loads((copy / "trainer_state.json").read_text())["best_model_checkpoint"] == str(copy)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "folders"),
+    [("every_save", set()), ("checkpoint", {"last-checkpoint"}), ("all_checkpoints", {"checkpoint-2", "checkpoint-4"})],
+)
+def test_strategies(hub: Hub, few: Path, tmp_path: Path, strategy: str, folders: set[str]) -> None:
+    run_until(few, tmp_path / "here", 4, hub_strategy=strategy, hub_always_push=True)
+    assert {name.split("/")[0] for name in paths(hub) if "/" in name} == folders
+    assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= paths(hub)
+    messages = [commit.message for commit in hub.commits("user/run")]
+    assert messages == ["Training in progress, step 2", "Training in progress, step 4"]
+    ASTForAudioClassification.from_pretrained("user/run")
+    if folders:
+        assert download_checkpoint(tmp_path / "there", HubPlace("user/run")).name == "checkpoint-4"
+
+
+def test_what_the_last_checkpoint_no_longer_has_is_removed_there(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
+    _create(hub)
+    two = shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
+    shutil.copy(two / "rng_state.pth", two / "rng_state_1.pth")
+    seal(two, step=2)
+    send_checkpoint(two, HubPlace("user/run"), "checkpoint")
+    assert "rng_state_1.pth" in paths(hub, "last-checkpoint/")
+    send_checkpoint(checkpoint, HubPlace("user/run"), "checkpoint")
+    assert "rng_state_1.pth" not in paths(hub, "last-checkpoint/")
+    assert hub.commits("user/run")[-1].changed == ("last-checkpoint/manifest.json",)
+
+
+def _create(hub: Hub) -> None:
+    from huggingface_hub import HfApi
+
+    HfApi().create_repo("user/run")
+
+
+# ---------------------------------------------------------------- what is not resumed
+
+
+@pytest.fixture
+def pushed(hub: Hub, checkpoint: Path) -> Hub:
+    _create(hub)
+    send_checkpoint(checkpoint, HubPlace("user/run"), "checkpoint")
+    return hub
+
+
+def test_a_checkpoint_that_changed_on_the_way_is_refused(pushed: Hub, tmp_path: Path) -> None:
+    files = pushed.files("user/run")
+    name = "last-checkpoint/optimizer.pt"
+    content = bytearray(files[name].content)
+    content[-1] ^= 1
+    files[name] = files[name]._replace(content=bytes(content))
+    with pytest.raises(AstHfError, match=r"E306.*optimizer.pt is not as it was written"):
+        download_checkpoint(tmp_path, HubPlace("user/run"))
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_broken_manifest_is_refused(pushed: Hub, tmp_path: Path) -> None:
+    files = pushed.files("user/run")
+    files[f"last-checkpoint/{MANIFEST}"] = files[f"last-checkpoint/{MANIFEST}"]._replace(content=b"{}")
+    with pytest.raises(AstHfError, match=r"E306.*manifest.json is broken"):
+        download_checkpoint(tmp_path, HubPlace("user/run"))
+
+
+def test_a_repository_without_checkpoints_and_one_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
+    _create(hub)
+    with pytest.raises(AstHfError, match=r"E306.*last-checkpoint"):
+        download_checkpoint(tmp_path, HubPlace("user/run"))
+    with pytest.raises(AstHfError, match="E702"):
+        download_checkpoint(tmp_path, HubPlace("user/other"))
+
+
+def test_a_download_that_breaks_off_goes_on(pushed: Hub, tmp_path: Path, waits: list[float]) -> None:
+    pushed.fail("GET .*/optimizer.pt", kind="truncate", times=2)
+    pushed.fail("GET .*/rng_state.pth", 503, times=2)
+    assert flaw(download_checkpoint(tmp_path, HubPlace("user/run"))) is None
+    assert waits
+
+
+def test_the_same_checkpoint_is_not_downloaded_twice(pushed: Hub, tmp_path: Path) -> None:
+    first = download_checkpoint(tmp_path, HubPlace("run"))  # one's own, by its name alone
+    asked = pushed.count("GET .*/resolve/.*/optimizer.pt")
+    assert asked
+    assert download_checkpoint(tmp_path, HubPlace("user/run")) == first
+    assert pushed.count("GET .*/resolve/.*/optimizer.pt") == asked
+
+
+def test_a_newer_one_on_this_machine_is_told(pushed: Hub, checkpoint: Path, tmp_path: Path) -> None:
+    newer = shutil.copytree(checkpoint, tmp_path / "checkpoint-4")
+    seal(newer, step=4)
+    with pytest.warns(AstHfWarning, match=r"W405.*checkpoint-4"):
+        assert download_checkpoint(tmp_path, HubPlace("user/run")).name == "checkpoint-2"
+
+
+def test_the_best_checkpoint_comes_too_or_the_run_is_refused(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
+    _create(hub)
+    newest = shutil.copytree(checkpoint, tmp_path / "here" / "checkpoint-4")
+    state = json.loads((newest / "trainer_state.json").read_text())
+    (newest / "trainer_state.json").write_text(json.dumps({**state, "best_global_step": 2}))
+    seal(newest, step=4)
+    send_checkpoint(newest, HubPlace("user/run"), "all_checkpoints")
+    with pytest.raises(AstHfError, match=r"E306.*checkpoint-2.*best"):
+        download_checkpoint(tmp_path / "there", HubPlace("user/run"), with_best=True)
+    send_checkpoint(checkpoint, HubPlace("user/run"), "all_checkpoints")
+    assert download_checkpoint(tmp_path / "there", HubPlace("user/run"), with_best=True).name == "checkpoint-4"
+    assert flaw(tmp_path / "there" / "checkpoint-2") is None
+
+
+def test_a_best_checkpoint_that_moved_is_found(few: Path, tmp_path: Path) -> None:
+    """transformers forgets it, and would leave the last weights as if they were the best."""
+    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    first = prepare(recipe(few, HELD_OUT, **PLAN, **best), tmp_path / "a")
+    first.trainer.add_callback(Stop(step=4))
+    first.trainer.train()
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    again = prepare(recipe(few, HELD_OUT, **PLAN, **best), tmp_path / "b")
+    again.trainer.train(resume_from_checkpoint=True)
+    assert Path(again.trainer.state.best_model_checkpoint).parent == tmp_path / "b"
+
+
+def test_hub_needs_a_name(few: Path, tmp_path: Path) -> None:
+    with pytest.raises(AstHfError, match=r"E307.*hub_model_id"):
+        finetune(recipe(few), tmp_path, resume_from_checkpoint="hub")
+
+
+# ---------------------------------------------------------------- a Hub that fails
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(503, {"Retry-After": "3"}), (401, {"X-Error-Message": "Invalid credentials in Authorization header"})],
+)
+def test_a_run_survives_a_hub_that_fails_all_the_time(
+    hub: Hub,
+    few: Path,
+    tmp_path: Path,
+    waits: list[float],
+    capsys: pytest.CaptureFixture,
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    hub.fail(".*", status, headers=headers, times=10_000)
+    plan = recipe(few, OPTIONS, **PLAN, hub_strategy="checkpoint", hub_always_push=True)
+    (tmp_path / "plan.yaml").write_text(plan.to_yaml())
+    named = ("--data", str(few), "--output", str(tmp_path / "out"), "--push_to_hub", "--hub_model_id", "user/run")
+    assert cli.main(["finetune", str(tmp_path / "plan.yaml"), *named]) == 75
+    texts = [line for line in capsys.readouterr().err.splitlines() if "W701" in line]
+    assert len(texts) == 3  # at the start, for the first checkpoint, and at the end
+    assert "'user/run': cannot be published yet" in texts[0]
+    assert "checkpoint-2: was not sent" in texts[1]
+    command = f"ast-hf push {tmp_path / 'out'} user/run"
+    assert f"`{command}`" in texts[2]
+    assert flaw(tmp_path / "out" / "checkpoint-6") is None
+    assert {"README.md", "model.safetensors", "results.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+    hub.faults.clear()
+    assert cli.main(command.split()[1:]) == 0
+    assert "model.safetensors" in hub.files("user/run")
+    assert 'model="user/run"' in hub.files("user/run")["README.md"].content.decode()
+
+
+def test_a_failure_is_told_once_and_again_after_a_success(
+    hub: Hub, checkpoint: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    warnings.simplefilter("always")
+    pushes = CheckpointPushes(HubPlace("user/run"), "checkpoint")
+    for answers, told in (([403, 403], 1), ([None], 1), ([403], 2)):
+        for status in answers:
+            if status:
+                hub.fail("POST .*/(create|preupload/.*)", status)
+            pushes.push(checkpoint)
+            pushes.finish()
+        assert sum("W701" in str(warning.message) for warning in recwarn) == told
+
+
+@pytest.mark.parametrize(("every", "sent"), [(False, [2, 6]), (True, [2, 4, 6])])
+def test_checkpoints_that_come_while_one_is_sent(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool, sent: list[int]
+) -> None:
+    """Also, what is sent is what was pushed, although it was removed meanwhile."""
+    begun, go, seen = threading.Event(), threading.Event(), []
+
+    def send(kept: Path, place: HubPlace, strategy: str) -> None:
+        begun.set()
+        assert go.wait(20)
+        assert (kept / "optimizer.pt").read_bytes() == (checkpoint / "optimizer.pt").read_bytes()
+        seen.append(int(kept.name.split("-")[1]))
+
+    monkeypatch.setattr(hub_checkpoints, "send_checkpoint", send)
+    monkeypatch.setattr(hub_checkpoints, "open_repository", lambda name, **_: name)
+    pushes = CheckpointPushes(HubPlace("user/run"), "checkpoint", every=every)
+    for step in (2, 4, 6):
+        pushes.push(shutil.copytree(checkpoint, tmp_path / f"checkpoint-{step}"))
+        shutil.rmtree(tmp_path / f"checkpoint-{step}")
+        assert begun.wait(20)
+    go.set()
+    pushes.finish()
+    assert seen == sent
+    assert not (tmp_path / ".sending").exists()
+
+
+def test_a_full_disk_does_not_stop_training(
+    hub: Hub, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "link", no_room)
+    copy = shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
+    with pytest.warns(AstHfWarning, match=r"W701.*No space left"):
+        CheckpointPushes(HubPlace("user/run"), "checkpoint").push(copy)
+    assert flaw(copy) is None
+    assert hub.log == []
+
+
+def test_what_is_wrong_from_the_start_is_said_before_data_are_read(hub: Hub, tmp_path: Path) -> None:
+    for name, code in (("my run", "E702"), ("user/run", "E701")):
+        if code == "E701":
+            os.environ.pop("HF_TOKEN")  # the fixture puts it back
+        with pytest.raises(AstHfError, match=code):
+            finetune(recipe(tmp_path / "nowhere"), tmp_path / "out", push_to_hub=True, hub_model_id=name)
+
+
+def test_a_recipe_may_name_the_repository(hub: Hub, few: Path, tmp_path: Path) -> None:
+    plan = recipe(few, {"model": {"config": TINY}}, max_steps=1, push_to_hub=True, hub_model_id="lab/run")
+    finetune(plan, tmp_path / "out")
+    assert "model.safetensors" in hub.files("lab/run")
+    assert digest(load_file(tmp_path / "out" / "model.safetensors"))
+    assert read_manifest(tmp_path / "out") is None
