@@ -161,7 +161,7 @@ def _push(options: argparse.Namespace) -> None:
         write_publication(publication, place, folder)
         print("\n".join(publication.lines()))
         print(f"Nothing was sent; what {options.repo_id} would hold is in {place}")
-        return 0
+        return
     done = push_folder(
         options.folder,
         options.repo_id,
