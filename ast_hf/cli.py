@@ -118,7 +118,7 @@ def _finetune(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, [*changes, *options.set])
     if options.folds is not None:
         _cross_validate(options, recipe)
-        return None
+        return 0
     report = finetune(
         recipe,
         options.output,
