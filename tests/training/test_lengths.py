@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_trainer import VARIED, Stop, checkpoint_digest, recipe, sound
 from torch.utils.data import BatchSampler
-from transformers import pipeline
+from transformers import TrainingArguments, pipeline
 
 from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification
 from ast_hf.training import (
@@ -27,6 +28,7 @@ from ast_hf.training import (
     ClipInputs,
     Report,
     evaluate_checkpoints,
+    finish,
     load_audio_dataset,
     prepare,
 )
@@ -88,7 +90,7 @@ def test_pools_keep_company_changing() -> None:
         steps = np.array(list(sampler)).reshape(-1, 8) % 1600
         spread = lengths[steps].max(axis=1) - lengths[steps].min(axis=1)
         assert 5 < spread.mean() < 40  # 1024 / 50 steps of a pool; unsorted, 7/9 of 1024
-        assert abs(np.corrcoef(np.arange(200), lengths[steps].mean(axis=1))[0, 1]) < 0.3  # no march from short to long
+        assert abs(np.corrcoef(np.arange(200), lengths[steps].mean(axis=1))[0, 1]) < 0.2  # no march from short to long
         companies.append({frozenset(step) for step in steps.tolist()})
     assert companies[0].isdisjoint(companies[1])
 
@@ -187,8 +189,6 @@ def grouped(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Repo
 
     run.trainer.compute_loss = watched
     run.trainer.train()
-    from ast_hf.training import finish
-
     return finish(run), seen
 
 
@@ -258,6 +258,19 @@ def test_grouping_clips_that_are_padded_is_refused(mixed: Path, tmp_path: Path) 
     run.train.extractor.return_attention_mask = False
     with pytest.raises(AstConfigError, match=r"E307.*return_attention_mask"):
         run.trainer.train()
+
+
+def test_masked_streams_of_several_processes_are_refused(
+    mixed: Path, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accelerate joins the batches of the processes, which have different lengths."""
+    shutil.copytree(tiny_checkpoint, tmp_path / "base")
+    extractor(return_attention_mask=True).save_pretrained(tmp_path / "base")
+    options = {**FIXED, "data": {"streaming": True}, "model": {"base": str(tmp_path / "base"), "config": {}}}
+    plan = recipe(mixed, options, max_steps=2)
+    monkeypatch.setattr(TrainingArguments, "world_size", property(lambda _: 2))
+    with pytest.raises(AstConfigError, match=r"E307\] model\.base: masks padding"):
+        prepare(plan, tmp_path / "out")
 
 
 def test_rows_of_patches_may_be_left_out(mixed: Path, tmp_path: Path) -> None:
