@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import transformers
 
 from ast_hf import ASTForAudioClassification
 from benchmarks import learning_page, learning_systems, psla
 from benchmarks.learning_systems import CORPORA, Corpus, Task
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """A run belongs into a process of its own, where it chooses threads and silence for itself."""
+    threads, verbosity = torch.get_num_threads(), transformers.logging.get_verbosity()
+    yield
+    torch.set_num_threads(threads)
+    transformers.logging.set_verbosity(verbosity)
 
 
 @pytest.fixture(scope="module")

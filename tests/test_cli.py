@@ -65,7 +65,9 @@ def test_finetune_trains_by_a_recipe(clips: Path, tmp_path: Path, capsys: pytest
     assert cli.main(["finetune", str(recipe), "--data", str(clips), "--output", str(output)]) == 0
     printed = capsys.readouterr().out
     assert "logistic regression baseline" in printed
-    assert re.search(r"Trained on 12 clips, 2 epochs, in \d+ s: [\d.]+ clips/s\.\n.*Evaluated on 6 test\.\n", printed)
+    assert re.search(
+        r"Trained on 12 clips, 2 epochs, in \d+ s: [\d.]+ clips/s\.\nTrained .*\nEvaluated on 6 test\.\n", printed
+    )
     assert (output / "model.safetensors").exists()
     again = ["finetune", str(recipe), "--data", str(clips), "--output", str(output), "--resume"]
     assert cli.main([*again, "--set", "training.num_train_epochs=3"]) == 0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from conftest import TINY, largest_gap, randomise
-from hub_server import Blob, Commit, Hub, HubServer
+from hub_server import Blob, Commit, Hub, HubServer, Repository
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import ASTConfig as StockConfig
@@ -349,9 +349,10 @@ print("REPORT" + json.dumps(answers))
 def put(hub: Hub, name: str, folder: Path, subfolder: str = "") -> str:
     """A commit with the files of a folder; its hash."""
     files = {f"{subfolder}{path.name}": Blob(path.read_bytes(), path.suffix != ".json") for path in folder.iterdir()}
-    commits = hub.repositories.setdefault(name, [])
-    commits.append(Commit(f"{len(hub.repositories):020x}{len(commits):020x}", files))
-    return commits[-1].oid
+    commits = hub.repositories.setdefault(name, Repository()).branches.setdefault("main", [])
+    oid = f"{len(hub.repositories):020x}{len(commits):020x}"
+    commits.append(Commit(oid, "files of a folder", files, tuple(files)))
+    return oid
 
 
 def use(hub: Hub, cache: Path, calls: list[tuple[str, str, dict[str, Any]]], **env: str) -> list[dict[str, Any]]:

@@ -335,7 +335,7 @@ def test_both_end_with_the_same_average(two) -> None:
 def test_files_are_written_once_by_the_first(two) -> None:
     root, (first, second) = two
     finished = {"results.json", "recipe.yaml", "README.md", "curves.png", "training_args.json", "config.json"}
-    places = [Path(name) for name in first["writes"]]
+    places = [Path(re.sub(r"\.(\w+\.json)\.\d+\.part$", r"\1", name)) for name in first["writes"]]
     written = Counter(path.name for path in places if str(path.parent) == "exact" and path.name in finished)
     assert written == dict.fromkeys(finished, 1)
     assert [name for name in second["writes"] if "rng_state_1" not in name] == []
