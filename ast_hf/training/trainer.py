@@ -359,7 +359,6 @@ class ASTTrainer(Trainer):
         """Save the model; the arguments as JSON, since the pickle that transformers writes holds the Hub token."""
         if self.adapter is not None:
             state_dict = self.adapter.plain_state()
-            self.adapter.save(Path(output_dir or self.args.output_dir) / ADAPTER_FOLDER, self.processing_class)
         self._check_finite(state_dict)
         super()._save(output_dir, state_dict)
         if not self.args.should_save:  # every process comes here, since gathering weights takes all of them
@@ -369,10 +368,13 @@ class ASTTrainer(Trainer):
         shown = {name: value for name, value in self.args.to_dict().items() if not name.endswith(("_dir", "_token"))}
         text = json.dumps(shown, indent=2, sort_keys=True, default=str)
         (folder / "training_args.json").write_text(text + "\n", encoding="utf-8")
+        if self.adapter is not None:
+            self.adapter.save(folder / ADAPTER_FOLDER, self.processing_class)
 
     def merge_adapter(self) -> None:
         """Make the model a plain one, when it has an adapter: the adapter is saved first, alone."""
         if self.adapter is not None:
+            self._check_finite(None)
             if self.is_world_process_zero():
                 self.adapter.save(Path(self.args.output_dir) / ADAPTER_FOLDER, self.processing_class)
             self.adapter.merge()

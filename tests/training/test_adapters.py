@@ -18,7 +18,7 @@ from conftest import largest_gap, randomise, run_fresh
 from safetensors.torch import load_file, save_file
 from test_trainer import VARIED, Stop, clips, digest, optimizer_digest, recipe  # noqa: F401 (clips is a fixture)
 
-from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification, cli
+from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification, AstRunError, cli
 from ast_hf.training import AdapterOptions, Recipe, Report, finetune, merge_adapter, prepare
 from ast_hf.training.adapters import TARGETS, Adapter, backbone_digest
 
@@ -164,7 +164,8 @@ def test_folder_is_a_plain_checkpoint_for_stock_transformers(adapted: Report, tm
         f"AutoFeatureExtractor.from_pretrained({str(adapted.folder)!r})\n"
         f"logits = model.eval()(torch.load({str(tmp_path / 'input.pt')!r})).logits.tolist()\n"
         "wrong = [name for names in (info['missing_keys'], info['unexpected_keys']) for name in names]\n"
-        "print(json.dumps([logits, wrong, 'ast_hf' in sys.modules, model.config.id2label]))"
+        "print(json.dumps([logits, wrong, 'ast_hf' in sys.modules, model.config.id2label]))",
+        timeout=600,
     )
     answer, wrong, ours, labels = json.loads(printed.splitlines()[-1])
     assert (wrong, ours, labels) == ([], False, {"0": "noise", "1": "tone"})
@@ -282,6 +283,16 @@ def test_resuming_beside_other_weights_is_refused(adapted: Report, clips: Path, 
     (plain / "manifest.json").unlink()
     with pytest.warns(UserWarning, match="W403"), pytest.raises(AstConfigError, match=r"E306.*has an adapter"):
         prepare(plan(clips, base), tmp_path / "out").trainer.train(resume_from_checkpoint=str(plain))
+
+
+def test_broken_adapter_is_never_saved(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+    trainer = prepare(plan(clips, base), tmp_path).trainer
+    with torch.no_grad():
+        next(part for name, part in trainer.model.named_parameters() if "lora_B" in name)[0, 0] = torch.nan
+    for save in (trainer.merge_adapter, trainer.save_model):
+        with pytest.raises(AstRunError, match=r"E501.*nothing is saved"):
+            save()
+        assert not list(tmp_path.rglob("*.safetensors"))
 
 
 # ---------------------------------------------------------------- what is refused
