@@ -5,7 +5,6 @@ checkpoints that are whole or not there.
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +16,7 @@ from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_callback import ProgressCallback, TrainerState
 from transformers.trainer_utils import HubStrategy
 
@@ -28,9 +27,10 @@ from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..sharing import Pushed, finishing_command, open_repository, push_folder
 from .adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
+from .callbacks import AverageWeights, FindBest, GrowPatchout, TellEpoch
 from .distillation import Distillation
 from .hub_checkpoints import CheckpointPushes, HubPlace, download_checkpoint
-from .inputs import ClipInputs, Collator, EpochSampler, collate
+from .inputs import ClipInputs, Collator, collate
 from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
 from .recipe import PatchoutOptions, groups_by_length
@@ -580,59 +580,3 @@ def _require(folder: Path, name: str, does: str) -> None:
     if not (folder / name).exists():
         what = f"has no {name}, but the recipe {does}"
         raise error("E306", where=repr(str(folder)), what=what, fix="resume with the recipe the run began with")
-
-
-class TellEpoch(TrainerCallback):
-    """Tells the sampler which epoch begins.
-
-    accelerate does so through as many wrappers as it knows of. It knows of one less than there are when a run of
-    several processes is resumed in the middle of an epoch (1.15: `DataLoaderShard.set_epoch`), and of none of those of
-    several processes before 1.8: the first epoch's order would come again.
-    """
-
-    sampler: EpochSampler | None = None
-
-    def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count whole epochs; the sum of fractions may be a hair below one."""
-        if self.sampler is not None:
-            self.sampler.set_epoch(math.floor(state.epoch + 1e-9))
-
-
-class FindBest(TrainerCallback):
-    """After resuming, finds the best checkpoint where it is now; transformers drops one whose folder was moved."""
-
-    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look beside the others."""
-        best = checkpoint_folder(Path(args.output_dir), state.best_global_step or -1)
-        if state.best_model_checkpoint is None and best.is_dir():
-            state.best_model_checkpoint = str(best)
-
-
-class AverageWeights(TrainerCallback):
-    """Feeds the average after each step and each epoch, and leaves the averaged weights in the model at the end."""
-
-    def __init__(self, average: WeightAverage) -> None:
-        self.average = average
-
-    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Take the step's weights in."""
-        self.average.after_step(model)
-
-    def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Take the epoch's weights in, for averages over epochs."""
-        self.average.after_epoch(model, round(state.epoch))
-
-    def on_train_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """What is evaluated and saved from now on is the average."""
-        self.average.copy_to(model)
-
-
-class GrowPatchout(TrainerCallback):
-    """Sets how much patchout leaves out in each epoch."""
-
-    def __init__(self, options: PatchoutOptions, model: nn.Module) -> None:
-        self.options, self.model = options, model
-
-    def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Grow evenly over the ramp, whole epochs at a time."""
-        self.model.base_model.patchout = self.options.in_epoch(math.floor(state.epoch + 1e-9))
