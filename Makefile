@@ -52,6 +52,7 @@ bench-learning: $(STAMP)
 test-augment: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests/training/test_waveform_transforms.py
 
-# Minutes long: the wheel in an empty environment, metrics on input of AudioSet's size; and test-augment.
+# Minutes long: the wheel in an empty environment, metrics on input of AudioSet's size, runs that fail in other processes;
+# and test-augment.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

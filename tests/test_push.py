@@ -160,6 +160,7 @@ def test_the_card_on_the_hub_is_ours(push: Push) -> None:
     assert entry.metric_value == round(results["results"]["test"][results["metric"]], 4)
 
 
+@pytest.mark.slow
 def test_a_push_without_a_name_from_a_local_base_that_fails_at_its_end(
     hub: Hub, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

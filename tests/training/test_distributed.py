@@ -372,6 +372,7 @@ def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
     assert (manifest.step, manifest.processes) == (3, 2)
 
 
+@pytest.mark.slow
 def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     result = torchrun(__file__, "break", str(sounds), str(tmp_path), timeout=120)

@@ -62,7 +62,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    return recipe(source, {**VARIED, **(options or {})}, **{"save_total_limit": None, **training})
+    # One thread: a fresh process and this one, where other tests chose, have to round alike.
+    return recipe(source, {**VARIED, "threads": 1, **(options or {})}, **{"save_total_limit": None, **training})
 
 
 @pytest.fixture(scope="session")
