@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_speed
 
-A small AST trains on 32 recordings of `examples/data/instruments`, 0.26 to 3 s long, in batches of 8, on one CPU
+A small AST trains on 64 recordings of `examples/data/instruments`, 0.26 to 3 s long, in batches of 8, on one CPU
 thread. The runs take turns; after an epoch to warm up, the CPU time of the steps of the second one is counted (forward,
 backward, optimizer; not the reading of clips). Memory is by how much a fresh process grows in its first two steps.
 """
@@ -23,7 +23,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 DATA = Path(__file__).parent.parent / "examples" / "data" / "instruments"
 
-CLIPS, ROUNDS = 32, 5
+CLIPS, ROUNDS = 64, 5
 
 #: 12 x 29 patches of 128 mel bins and 3.04 s, with the paper's stride.
 MODEL = {
@@ -60,26 +60,32 @@ def main() -> None:
 
 
 def measure(folder: Path) -> None:
-    """Write the results of all rounds."""
+    """Memory first, then round after round; what is known is stored after each."""
+    megabytes = {name: float(own_process("--memory", name)) for name in VARIANTS}
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for number in range(ROUNDS):
         for name, found in seconds.items():
             found.append(step_seconds(name, folder))
             print(f"round {number + 1}: {name} {found[-1]:.2f} s", flush=True)
-    plain = seconds["plain"]
+        store(seconds, megabytes)
+    print(section())
+
+
+def store(seconds: dict[str, list[float]], megabytes: dict[str, float]) -> None:
+    """Write the results; `times` is how often a run fits into the time of the plain one, round by round."""
     found = {
         name: {
             "options": VARIANTS[name],
             "seconds": taken,
-            "times": [base / own for base, own in zip(plain, taken, strict=True)],
-            "megabytes": float(own_process("--memory", name)),
+            "times": [base / own for base, own in zip(seconds["plain"], taken, strict=True)],
+            "megabytes": megabytes[name],
         }
         for name, taken in seconds.items()
     }
-    RESULTS.parent.mkdir(exist_ok=True)
     values = {"command": "python -m benchmarks.training_speed", "clips": CLIPS, "model": MODEL, **circumstances()}
+    values["rounds"] = len(seconds["plain"])
+    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({**values, "variants": found}, indent=2) + "\n", encoding="utf-8")
-    print(section())
 
 
 def circumstances() -> dict[str, Any]:
@@ -90,13 +96,13 @@ def circumstances() -> dict[str, Any]:
     import transformers
 
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"rounds": ROUNDS, "machine": platform.machine(), "versions": versions}
+    return {"machine": platform.machine(), "versions": versions}
 
 
 def own_process(*arguments: str) -> str:
     """What this module prints when it is run anew."""
     command = [sys.executable, "-m", "benchmarks.training_speed", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
 
 
 def recipe_of(name: str, folder: Path, **training: Any) -> Any:

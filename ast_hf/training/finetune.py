@@ -351,7 +351,8 @@ def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
 
 
 def _statistics(recipe: Recipe, train: Inputs, arguments: TrainingArguments) -> tuple[float, float]:
-    mean, std, quiet = recipe.features.mean, recipe.features.std, arguments.disable_tqdm
+    mean, std = recipe.features.mean, recipe.features.std
+    quiet = arguments.disable_tqdm or arguments.process_index > 0  # of several processes one shows a bar
     if mean is not None and std is not None:
         return mean, std
     if isinstance(train, StreamedClipInputs):  # the same clips in every process
