@@ -69,7 +69,8 @@ def choose(options: argparse.Namespace) -> None:
         if len(rates) > 1
     ]
     runs: dict[str, dict[str, dict[str, float]]] = {corpus: {system: {} for system in SYSTEMS} for corpus in CORPORA}
-    for done, found in run_all(tasks, options.jobs):
+    for done in run_all(tasks, options.jobs):
+        found = json.loads(result_of(done).read_text(encoding="utf-8"))
         runs[done.corpus][done.system][str(done.learning_rate)] = found["points"][-1]["accuracy"]
     chosen = {
         corpus: {system: best(rates, runs[corpus][system]) for system, rates in about.learning_rates.items()}
@@ -84,35 +85,39 @@ def best(rates: Sequence[float], tried: dict[str, float]) -> float:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Train every system with its rate, once a seed, and store all points of all runs."""
+    """Train every system with its rate, once a seed. What has finished is stored after each run."""
     if not CHOICE.exists():
         raise SystemExit(f"{CHOICE} is missing: run with --choose first")
     choice = json.loads(CHOICE.read_text(encoding="utf-8"))
-    tasks = [
+    seeds = QUICK_SEEDS if options.quick else SEEDS
+    tasks = [  # seed by seed: whatever else the machine does meanwhile, all systems share
         task(options, corpus, system, rate, seed)
-        for seed in (
-            QUICK_SEEDS if options.quick else SEEDS
-        )  # in this order: whatever else the machine does, all share
+        for seed in seeds
         for corpus, systems in choice["chosen"].items()
         for system, rate in systems.items()
     ]
-    sets: dict[str, Any] = {corpus: {"systems": {system: {} for system in SYSTEMS}} for corpus in CORPORA}
-    for done, found in run_all(tasks, options.jobs):
-        system = sets[done.corpus]["systems"][done.system]
-        system.update({"learning_rate": done.learning_rate, "parameters": found["parameters"]})
-        system.setdefault("seeds", {})[str(done.seed)] = found["points"]
-    for corpus in CORPORA:
-        sets[corpus].update(simple_methods(next(part for part in tasks if part.corpus == corpus)))
+    simple = {corpus: simple_methods(next(part for part in tasks if part.corpus == corpus)) for corpus in CORPORA}
     place = options.output / "quick.json" if options.quick else RESULTS
-    found = {
-        "command": options.command,
-        "sets": sets,
-        "choice": choice,
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-    }
-    write(place, found)
-    draw(found, place.with_suffix(".png"))
+    for _ in run_all(tasks, options.jobs):
+        found = {"command": options.command, **stored(tasks), "choice": choice}
+        for corpus, numbers in simple.items():
+            found["sets"][corpus].update(numbers)
+        write(place, found)
+        draw(found, place.with_suffix(".png"))
     print(place)
+
+
+def stored(tasks: list[Task]) -> dict[str, Any]:
+    """All points of the runs that have finished, by set, system and seed; and how many of the runs these are."""
+    done = [part for part in tasks if result_of(part).exists()]
+    sets: dict[str, Any] = {corpus: {"systems": {}} for corpus in CORPORA}
+    for part in sorted(done, key=lambda part: list(SYSTEMS).index(part.system)):
+        found = json.loads(result_of(part).read_text(encoding="utf-8"))
+        system = sets[part.corpus]["systems"].setdefault(part.system, {"seeds": {}})
+        system |= {"learning_rate": part.learning_rate, "parameters": found["parameters"]}
+        system["seeds"][str(part.seed)] = found["points"]
+    versions = {name: version(name) for name in ("torch", "transformers")}
+    return {"runs": {"planned": len(tasks), "finished": len(done)}, "sets": sets, "versions": versions}
 
 
 def task(options: argparse.Namespace, corpus: str, system: str, learning_rate: float, seed: int) -> Task:
@@ -123,9 +128,10 @@ def task(options: argparse.Namespace, corpus: str, system: str, learning_rate: f
     return Task(system, corpus, stage, seed, learning_rate, max(1, round(epochs)), *paths)
 
 
-def run_all(tasks: list[Task], jobs: int) -> Iterator[tuple[Task, dict[str, Any]]]:
-    """Run what has not been run, some at a time; yields everything in the order of `tasks`."""
+def run_all(tasks: list[Task], jobs: int) -> Iterator[Task]:
+    """Run what has not been run, some at a time; yields each task whose result is there."""
     spawn = multiprocessing.get_context("spawn")
+    yield from (part for part in tasks if result_of(part).exists())
     with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
         waiting = {pool.submit(run, part): part for part in tasks if not result_of(part).exists()}
         for count, future in enumerate(as_completed(waiting), start=1):
@@ -133,7 +139,7 @@ def run_all(tasks: list[Task], jobs: int) -> Iterator[tuple[Task, dict[str, Any]
             write(result_of(done), {"task": asdict(done), **future.result()})
             last = future.result()["points"][-1]
             print(f"{count}/{len(waiting)} {done.name}: {last['accuracy']:.3f}, {last['seconds']:.0f} s", flush=True)
-    return ((part, json.loads(result_of(part).read_text(encoding="utf-8"))) for part in tasks)
+            yield done
 
 
 def result_of(part: Task) -> Path:

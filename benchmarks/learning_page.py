@@ -77,8 +77,9 @@ whole. Points of all runs are in [learning.json](results/learning.json).
 ![accuracy over CPU seconds](results/learning.png)
 
 `make bench-learning DATA=... VIT=... CHOOSE=1`, then without `CHOOSE`; `QUICK=1` runs one seed for a few epochs; `make
-bench` shows what they stored. The stored run was `{command}`, with
-torch {versions[torch]} and transformers {versions[transformers]}.
+bench` shows what they stored. The stored run was `{command}`:
+{runs[finished]} of its {runs[planned]} runs had finished, which "each seed" shows. With torch {versions[torch]} and
+transformers {versions[transformers]}.
 """
 
 _TABLE = """
@@ -95,7 +96,8 @@ def section() -> str:
     if not RESULTS.exists():
         return ""
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return _SECTION.format(**found, tables="".join(map(table, found["sets"], found["sets"].values())))
+    begun = {corpus: values for corpus, values in found["sets"].items() if "plain" in values["systems"]}
+    return _SECTION.format(**found, tables="".join(map(table, begun, begun.values())))
 
 
 def table(corpus: str, found: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from ast_hf.training import (
 )
 
 from .psla import PSLA
+from .transfer import write_table
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
 
@@ -158,11 +158,12 @@ def plain(task: Task) -> Trainer:
     from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
     from transformers.models.audio_spectrogram_transformer import ASTForAudioClassification as StockModel
 
-    own = prepare(at_stock_input(recipe_of(task)), task.folder / "start")
+    chosen = at_stock_input(recipe_of(task))
+    own = prepare(chosen, task.folder / "start")
     own.trainer.model.save_pretrained(task.folder / "start")
     config = own.trainer.model.config
     extractor = StockExtractor(max_length=config.max_length, num_mel_bins=config.num_mel_bins)
-    arguments = {**recipe_of(task).training, "lr_scheduler_type": "linear", "weight_decay": 0.0}
+    arguments = {**chosen.training, "lr_scheduler_type": "linear", "weight_decay": 0.0}
     return Trainer(
         model=StockModel.from_pretrained(task.folder / "start"),
         args=TrainingArguments(str(task.folder), warmup_steps=0.1, remove_unused_columns=False, **arguments),
@@ -261,17 +262,10 @@ def accuracy(found: Any) -> dict[str, float]:
 
 def table(task: Task) -> Path:
     """Write the clips of a stage as a table with a split column, for `data.source`."""
-    corpus, folder = CORPORA[task.corpus], Path(task.data) / task.corpus
-    splits = corpus.splits[task.stage]
-    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row[corpus.column] in splits]
-    path = task.folder / "clips.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(("path", "label", "split"))
-        lines.writerows(((folder / row["path"]).resolve(), row["label"], splits[row[corpus.column]]) for row in rows)
-    return path
+    corpus = CORPORA[task.corpus]
+    return write_table(
+        Path(task.data) / task.corpus, corpus.splits[task.stage], task.folder / "clips.csv", corpus.column
+    )
 
 
 def simple_methods(task: Task) -> dict[str, Any]:

@@ -61,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.command = f"python -m benchmarks.transfer {shlex.join(neutral(given))}"
     stage = "choice" if options.choose else "final"
     options.epochs = options.epochs or EPOCHS[stage]
-    options.output.mkdir(parents=True, exist_ok=True)
     options.table = write_table(options.data, SPLITS[stage], options.output / f"{stage}.csv")
     FOLDER.mkdir(exist_ok=True)
     {"choice": choose, "final": compare}[stage](options)
@@ -85,14 +84,15 @@ def neutral(arguments: list[str]) -> list[str]:
     return [Path(part).name if Path(part).is_absolute() or part.startswith("..") else part for part in arguments]
 
 
-def write_table(data: Path, splits: dict[str, str], path: Path) -> Path:
-    """Write the clips of the named folds as a table with a split column, for `data.source`."""
+def write_table(data: Path, splits: dict[str, str], path: Path, column: str = "fold") -> Path:
+    """Write the clips whose column has one of the named values as a table with a split column, for `data.source`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["fold"] in splits]
+        rows = [row for row in csv.DictReader(file) if row[column] in splits]
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("path", "label", "split"))
-        table.writerows(((data / row["path"]).resolve(), row["label"], splits[row["fold"]]) for row in rows)
+        table.writerows(((data / row["path"]).resolve(), row["label"], splits[row[column]]) for row in rows)
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 import transformers
 
 from ast_hf import ASTForAudioClassification
-from benchmarks import learning_page, learning_systems, psla
+from benchmarks import learning, learning_page, learning_systems, psla
 from benchmarks.learning_systems import CORPORA, Corpus, Task
 
 
@@ -130,6 +131,19 @@ def test_a_row_has_costs_as_shares_of_plain_fine_tuning() -> None:
     assert learning_page.row("(b)", own, learning_page.curve(PLAIN)) == (
         "| (b), learning rate 1e-4 | 2.5 M | 0.850 ± 0.071 | 0.900, 0.800 | 0.50 | 0.25 |"
     )
+
+
+def test_an_interrupted_comparison_says_how_much_it_has(task: Task) -> None:
+    planned = [dataclasses.replace(task, seed=seed, epochs=7) for seed in (0, 1)]
+    points = [{"epoch": 1.0, "seconds": 2.0, "accuracy": 0.5}]
+    learning.result_of(planned[1]).parent.mkdir(parents=True)
+    learning.result_of(planned[1]).write_text(json.dumps({"parameters": 9, "points": points}))
+    found = learning.stored(planned)
+    assert found["runs"] == {"planned": 2, "finished": 1}
+    assert found["sets"]["esc10"] == {"systems": {}}
+    assert found["sets"]["arabic_commands"]["systems"] == {
+        "plain": {"seeds": {"1": points}, "learning_rate": 1e-3, "parameters": 9}
+    }
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
