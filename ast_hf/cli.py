@@ -6,7 +6,6 @@ Every heavy import stands inside the command that needs it.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -109,7 +108,7 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> int:
-    from .console import print_results, quiet_transformers
+    from .console import print_results, quiet_transformers, speaks
     from .training import finetune, load_recipe
 
     quiet_transformers()
@@ -126,7 +125,7 @@ def _finetune(options: argparse.Namespace) -> int:
         push_to_hub=options.push_to_hub,
         hub_model_id=options.hub_model_id,
     )
-    if _speaks():
+    if speaks():
         print_results(report)
     return EXIT_UNPUBLISHED if report.unpublished else 0
 
@@ -175,7 +174,7 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
-    from .console import print_folds
+    from .console import print_folds, speaks
     from .errors import error
     from .training import cross_validate
     from .training.folds import NO_PUSH
@@ -184,13 +183,8 @@ def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
         what = f"cannot tell which of the {options.folds} models of --folds to publish"
         raise error("E307", where="--push_to_hub, --hub_model_id", what=what, fix=NO_PUSH)
     found = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=print)
-    if _speaks():
+    if speaks():
         print_folds(found)
-
-
-def _speaks() -> bool:
-    """Whether this process prints: of several one does."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _classify_options(parser: argparse.ArgumentParser) -> None:

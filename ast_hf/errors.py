@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _MESSAGE = re.compile(r"\[AST-(\w+)\] (.*?): (.*)\. Fix: (.*?)\.?\s*$", re.DOTALL)
 
@@ -114,6 +114,18 @@ WARNINGS: dict[str, str] = {
 def error(code: str, *, where: str, what: str, fix: str) -> AstHfError:
     """Build the error of `code` (see `CODES`), to be raised by the caller."""
     return CODES[code][0](code, where, what, fix)
+
+
+def refuse(code: str, cases: Mapping[tuple[str, str, str], object]) -> None:
+    """Raise `code` for the first case that is true.
+
+    Args:
+        code: of `CODES`.
+        cases: `(where, what, fix)` -> whether it is so.
+    """
+    for (where, what, fix), wrong in cases.items():
+        if wrong:
+            raise error(code, where=where, what=what, fix=fix)
 
 
 def warning_text(code: str, *, where: str, what: str) -> str:

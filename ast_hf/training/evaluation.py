@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from ..checkpoints import check_folder
 from ..configuration_ast import FIELD_RULES, ASTConfig
-from ..errors import did_you_mean, error
+from ..errors import did_you_mean, error, refuse
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
@@ -40,7 +40,8 @@ from .metrics.calibration import (
     probabilities,
 )
 from .metrics.ranking import COLUMNS, class_report, summarise
-from .stored_logits import check_name, clip_digests, clip_keys, listed, store_logits, write_whole
+from .stored_logits import check_name, clip_digests, clip_keys, listed, store_logits
+from .whole_files import write_text
 
 #: Names of the combinations of several checkpoints, beside the checkpoints' own.
 ENSEMBLE, AVERAGE = "ensemble", "average"
@@ -247,7 +248,7 @@ def _check_request(names: list[str], split: str, *, average: bool, fit_on: str |
     taken = [*names, ENSEMBLE, AVERAGE]
     twice = next((name for name in names if taken.count(name) > 1), None)
     remote = next((name for name in names if not Path(name).is_dir()), None)
-    refused = {
+    cases: dict[tuple[str, str, str], object] = {
         ("checkpoints", "are none", "name at least one"): not names,
         ("checkpoints", f"{twice!r} is named twice, or is a name kept for a result", "give its path"): bool(twice),
         ("average", "needs several checkpoints", "name two or more, or leave it out"): average and len(names) < 2,
@@ -259,9 +260,7 @@ def _check_request(names: list[str], split: str, *, average: bool, fit_on: str |
         ("store", "has nothing to store", "name a split to fit on"): store and fit_on is None,
         ("store", f"cannot write into {remote!r}, which is no folder", "download it first"): store and bool(remote),
     }
-    for (where, what, fix), wrong in refused.items():
-        if wrong:
-            raise error("E108", where=where, what=what, fix=fix)
+    refuse("E108", cases)
 
 
 class Member(NamedTuple):
@@ -581,8 +580,7 @@ def store_calibration(
         thresholds = [own[index] for index in range(len(own))]
     content |= {"temperature": calibration.temperature, "thresholds": thresholds}
     content["problem_type"] = content.get("problem_type") or problem_type
-    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def _write(evaluation: Evaluation, scores: np.ndarray, truth: np.ndarray) -> None:
@@ -600,8 +598,7 @@ def _write(evaluation: Evaluation, scores: np.ndarray, truth: np.ndarray) -> Non
     draw_precision_recall(scores, _tags(truth, len(labels)), labels, folder / "precision_recall.png")
     if truth.ndim == 1:
         draw_confusion(scores.argmax(axis=1), truth, labels, folder / "confusion.png")
-    text = _json(evaluation.to_dict())
-    write_whole(folder / "results.json", lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(folder / "results.json", _json(evaluation.to_dict()))
 
 
 def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:

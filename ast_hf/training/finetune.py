@@ -33,10 +33,10 @@ from .recipe import ModelOptions, Recipe, groups_by_length
 from .sealing import check_resumable
 from .splits import Split, is_streamed, read_splits
 from .statistics import measure_statistics
-from .stored_logits import write_whole
 from .streaming import StreamedClipInputs
 from .trainer import ASTTrainer
 from .watching import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
+from .whole_files import write_text
 
 #: What a run measured. It is written last, so a folder that has it is complete.
 RESULTS_FILE = "results.json"
@@ -289,8 +289,8 @@ def finish(run: Run) -> Report:
         draw_curves(history, report, folder / report.picture)
         trainer.card = write_card(report, getattr(trainer, "hub_model_id", None) or str(folder))
         trainer.create_model_card()
-        text = json.dumps(report.to_dict(), indent=2) + "\n"  # the last file: a folder that has it is complete
-        write_whole(folder / RESULTS_FILE, lambda part: part.write_text(text, encoding="utf-8"))
+        # the last file: a folder that has it is complete
+        write_text(folder / RESULTS_FILE, json.dumps(report.to_dict(), indent=2) + "\n")
     return report
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,15 +19,16 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from ..errors import AstHfError, error
+from ..console import speaks
+from ..errors import AstHfError, error, refuse
 from ..info import result_versions
 from .data import check_splits, fold_names
 from .finetune import RESULTS_FILE, finetune
 from .recipe import DataOptions, Recipe, load_recipe
 from .sealing import checkpoints, staging_folder
 from .splits import read_data, read_splits
-from .stored_logits import write_whole
 from .watching import Curve
+from .whole_files import write_text
 
 FOLDS_FILE, PICTURE, RECIPE_FILE = "folds.json", "folds.png", "folds.yaml"
 
@@ -232,21 +232,16 @@ def cross_validate(
     plans = [_plan(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
     _check_begun(root, recipe)
     done = {plan.name: _finished(plan) for plan in plans}
-    if _speaks():
+    if speaks():
         root.mkdir(parents=True, exist_ok=True)
-        write_whole(root / RECIPE_FILE, lambda part: part.write_text(recipe.to_yaml(), encoding="utf-8"))
-    tell = tell if _speaks() else None
+        write_text(root / RECIPE_FILE, recipe.to_yaml())
+    tell = tell if speaks() else None
     _say(tell, f"{len(plans)} folds: {origin}")
     runs = [_run(plan, done[plan.name], tell) for plan in plans]
     found = CrossValidation(recipe, root, origin, runs)
-    if _speaks():
+    if speaks():
         _write(found)
     return found
-
-
-def _speaks() -> bool:
-    """Whether this is the process that writes; what starts several sets RANK."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _say(tell: Callable[[str], None] | None, text: str) -> None:
@@ -257,7 +252,7 @@ def _say(tell: Callable[[str], None] | None, text: str) -> None:
 def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> None:
     """Raise E307 for what contradicts folds."""
     data, training = recipe.data, recipe.training
-    refused = {
+    cases: dict[tuple[str, str, str], object] = {
         ("folds", f"{folds} is no number of folds", "give 2 or more"): folds < 2,
         ("resume", f"{resume!r} is one checkpoint, and folds have several", "resume with auto"): (
             resume not in (None, True, False, "auto")
@@ -285,9 +280,7 @@ def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> Non
             training.get("push_to_hub")
         ),
     }
-    for (where, what, fix), wrong in refused.items():
-        if wrong:
-            raise error("E307", where=where, what=what, fix=fix)
+    refuse("E307", cases)
 
 
 #: What to do instead of publishing one model of several.
@@ -423,5 +416,4 @@ def _write(found: CrossValidation) -> None:
     from .curves import draw_folds
 
     draw_folds(found, found.folder / PICTURE)
-    text = json.dumps(found.to_dict(), indent=2) + "\n"
-    write_whole(found.folder / FOLDS_FILE, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(found.folder / FOLDS_FILE, json.dumps(found.to_dict(), indent=2) + "\n")

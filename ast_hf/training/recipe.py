@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..configuration_ast import Geometry
-from ..errors import did_you_mean, error
+from ..errors import did_you_mean, error, refuse
 from ..patchout import Patchout
 from .adapters import AdapterOptions
 from .augmentation import Augmentation
@@ -418,34 +418,42 @@ def _check_optimization(recipe: Recipe, where: str) -> None:
         raise error("E307", where=f"{place}.optimizer", what=what, fix=fix)
 
 
+def _refuse(cases: dict[tuple[str, str, str], object], place: str) -> None:
+    """Raise E307 for the first case that is true; their options get the place before them."""
+    refuse("E307", {(place + option, what, fix): wrong for (option, what, fix), wrong in cases.items()})
+
+
 def _check_adapter(recipe: Recipe, where: str) -> None:
     recipe.adapter.check(where)
     if not recipe.adapter.rank:
         return
     model, training = recipe.model, recipe.training
     reentrant = (training.get("gradient_checkpointing_kwargs") or {}).get("use_reentrant")
-    refused = {
-        "model.vit": (model.vit, "is no AST that an adapter could name as its base", "run ast-hf convert on it first"),
-        "model.base": (model.base is None, "is not set, and frozen random weights learn nothing", "name a checkpoint"),
-        "model.factored_positions": (model.factored_positions, "trains positions, which an adapter freezes", ""),
-        "optimization.frozen": (recipe.optimization.frozen != "nothing", "freezes what adapter.rank adapts", ""),
-        "training.gradient_checkpointing_kwargs": (
-            reentrant,
+    cases: dict[tuple[str, str, str], object] = {
+        ("model.vit", "is no AST that an adapter could name as its base", "run ast-hf convert on it first"): model.vit,
+        ("model.base", "is not set, and frozen random weights learn nothing", "name a checkpoint"): model.base is None,
+        (
+            "model.factored_positions",
+            "trains positions, which an adapter freezes",
+            "leave model.factored_positions out, or adapter",
+        ): model.factored_positions,
+        ("optimization.frozen", "freezes what adapter.rank adapts", "leave optimization.frozen out, or adapter"): (
+            recipe.optimization.frozen != "nothing"
+        ),
+        (
+            "training.gradient_checkpointing_kwargs",
             "(use_reentrant) gives the layers of a frozen backbone no gradient",
             "leave it out: transformers' own choice works",
-        ),
+        ): reentrant,
     }
-    for option, (wanted, what, fix) in refused.items():
-        if wanted:
-            fix = fix or f"leave {option} out, or adapter"
-            raise error("E307", where=f"{where}: {option}", what=what, fix=fix)
+    _refuse(cases, f"{where}: ")
 
 
 def _check_distillation(recipe: Recipe, where: str) -> None:
     """Raise E307 for what a teacher does not go with, as far as that can be told without the data."""
     options, usual = recipe.distillation, DistillationOptions()
     changed = [name for name in ("weight", "temperature", "hard") if getattr(options, name) != getattr(usual, name)]
-    refused = {
+    cases: dict[tuple[str, str, str], object] = {
         ("logits", "is set, and so is teacher", "use one of the two"): options.source == "teacher"
         and options.logits is not None,
         (changed[0] if changed else "", "is set, but there is no teacher", "name a teacher, or a file of logits"): bool(
@@ -465,9 +473,7 @@ def _check_distillation(recipe: Recipe, where: str) -> None:
             "leave loss out",
         ): bool(options.source) and recipe.loss != "task",
     }
-    for (option, what, fix), wrong in refused.items():
-        if wrong:
-            raise error("E307", where=f"{where}: distillation.{option}", what=what, fix=fix)
+    _refuse(cases, f"{where}: distillation.")
 
 
 def groups_by_length(training: dict[str, Any]) -> bool:
@@ -499,7 +505,7 @@ def check_streaming(recipe: Recipe, where: str = "recipe") -> None:
     unmeasured = None in (recipe.features.mean, recipe.features.std) and not recipe.features.statistics_clips
     dealt = training.get("accelerator_config") or {}
     batches = "training.accelerator_config"
-    refused = {
+    cases: dict[tuple[str, str, str], object] = {
         ("training.max_steps", "is missing, and a stream does not tell its length", "say how many steps to train"): (
             training.get("max_steps", -1) <= 0
         ),
@@ -524,9 +530,9 @@ def check_streaming(recipe: Recipe, where: str = "recipe") -> None:
         ),
         (
             "distillation",
-            "hears the clips again for its teacher, which streams cannot",
-            "leave it out, or store the data",
-        ): (bool(recipe.distillation.source)),
+            "teaches on stored clips only",
+            "leave it out, or leave data.streaming out",
+        ): recipe.distillation.source,
         (batches, "deals out batches, but each process reads its own part of the stream", "leave these out"): (
             not isinstance(dealt, dict) or bool(dealt.get("split_batches") or dealt.get("dispatch_batches"))
         ),
@@ -537,9 +543,7 @@ def check_streaming(recipe: Recipe, where: str = "recipe") -> None:
             for name in ("eval_strategy", "save_strategy", "logging_strategy")
         },
     }
-    for (option, what, fix), wrong in refused.items():
-        if wrong:
-            raise error("E307", where=f"{where}: {option}", what=what, fix=fix)
+    _refuse(cases, f"{where}: ")
 
 
 def _check_model(options: ModelOptions, where: str) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 
 from ..checkpoints import read_tensors
 from ..errors import error
+from .whole_files import write_whole
 
 
 def clip_keys(split: Dataset) -> list[str]:
@@ -181,17 +181,6 @@ def check_name(path: str | Path) -> None:
     if Path(path).suffix != ".safetensors":
         fix = "let it end in .safetensors"
         raise error("E108", where="save_logits", what=f"{str(path)!r} names another kind of file", fix=fix)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file under another name, then give it its own: nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def listed(names: Sequence[str]) -> str:
