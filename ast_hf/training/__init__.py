@@ -9,12 +9,14 @@ from .catalog import find_data_set
 from .data import load_audio_dataset
 from .distillation import DistillationOptions, build_distillation
 from .evaluation import Evaluation, evaluate_checkpoints
-from .finetune import Report, Run, finetune, finish, most_frequent_class, prepare
+from .finetune import Run, finetune, finish, most_frequent_class, prepare
 from .folds import CrossValidation, cross_validate
 from .inputs import ClipInputs
 from .merging import merge_adapter
+from .model_card import write_card
 from .optimization import Optimization
-from .recipe import DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
+from .recipe import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
+from .report import Report
 from .statistics import DataReport, describe_data, measure_statistics
 from .stored_logits import load_logits
 from .streaming import StreamedClipInputs
@@ -24,6 +26,7 @@ __all__ = [
     "ASTTrainer",
     "AdapterOptions",
     "Augmentation",
+    "CardOptions",
     "ClipInputs",
     "CrossValidation",
     "DataOptions",
@@ -53,4 +56,5 @@ __all__ = [
     "merge_adapter",
     "most_frequent_class",
     "prepare",
+    "write_card",
 ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .finetune import Report
     from .folds import CrossValidation
+    from .report import Report
 
 
 _METHODS = {"model": "AST", "baseline": "logistic regression", "chance": "most frequent class"}

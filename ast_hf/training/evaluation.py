@@ -41,7 +41,7 @@ from .metrics.calibration import (
 )
 from .metrics.ranking import COLUMNS, class_report, summarise
 from .stored_logits import check_name, clip_digests, clip_keys, listed, store_logits
-from .whole_files import write_text
+from .whole_files import plain_values, write_json, write_text
 
 #: Names of the combinations of several checkpoints, beside the checkpoints' own.
 ENSEMBLE, AVERAGE = "ensemble", "average"
@@ -130,7 +130,7 @@ class Evaluation:
         """Plain values, for results.json; what is not defined (no class had a positive) or infinite is None."""
         names = ("source", "split", "problem_type", "clips", "checkpoints", "versions")
         fitted = {name: outcome.calibration for name, outcome in self.outcomes.items() if outcome.calibration}
-        return _plain(
+        return plain_values(
             {
                 **{name: getattr(self, name) for name in names},
                 "main_metric": MAIN_METRIC[self.problem_type],
@@ -594,11 +594,11 @@ def _write(evaluation: Evaluation, scores: np.ndarray, truth: np.ndarray) -> Non
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    (folder / "per_class.json").write_text(_json(rows), encoding="utf-8")
+    write_json(folder / "per_class.json", rows)
     draw_precision_recall(scores, _tags(truth, len(labels)), labels, folder / "precision_recall.png")
     if truth.ndim == 1:
         draw_confusion(scores.argmax(axis=1), truth, labels, folder / "confusion.png")
-    write_text(folder / "results.json", _json(evaluation.to_dict()))
+    write_json(folder / "results.json", evaluation.to_dict())
 
 
 def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -609,21 +609,8 @@ def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             "index": index,
             "label": label,
             "positives": int(outcome.classes["positives"][index]),
-            **{name: _plain(float(outcome.classes[name][index])) for name in COLUMNS[1:]},
+            **{name: plain_values(float(outcome.classes[name][index])) for name in COLUMNS[1:]},
         }
         for model, outcome in evaluation.outcomes.items()
         for index, label in enumerate(evaluation.labels)
     ]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """The same with None for numbers that JSON has not: NaN and infinities."""
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

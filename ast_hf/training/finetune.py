@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,36 +14,41 @@ import torch
 from datasets import Dataset, IterableDataset
 from transformers import TrainingArguments, set_seed
 
+from ..audio import load_audio
 from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
 from ..errors import did_you_mean, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub_access import check_account, check_name
-from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
 from .adapters import Adapter
 from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
+from .catalog import find_data_set
 from .data import is_multi_label, label_counts, label_names
 from .distillation import build_distillation
+from .emissions import read_emissions, reporters
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
 from .optimization import freeze
 from .recipe import ModelOptions, Recipe, groups_by_length
+from .report import Measured, Report, measured
 from .sealing import check_resumable
 from .splits import Split, is_streamed, read_splits
 from .statistics import measure_statistics
 from .streaming import StreamedClipInputs
+from .tables import is_local
 from .trainer import ASTTrainer
 from .watching import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
-from .whole_files import write_text
+from .whole_files import write_json, write_text
 
 #: What a run measured. It is written last, so a folder that has it is complete.
 RESULTS_FILE = "results.json"
+#: Where recordings for the page of the model lie, that `card.samples` names.
+SAMPLES_FOLDER = "samples"
 
 #: What a run uses where its recipe says nothing. `remove_unused_columns` and `label_names` are what ClipInputs needs.
 _TRAINING_DEFAULTS = {
-    "report_to": "none",
     "disable_tqdm": False,
     "logging_strategy": "epoch",
     "save_strategy": "epoch",
@@ -74,70 +79,6 @@ class Run:
     train: Inputs
     evaluation: dict[str, Inputs]
     watch: str | None = None
-
-
-@dataclass
-class Report:
-    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric.
-
-    Attributes:
-        clips: evaluated, by split.
-        training_clips: clips of the training split; of a stream, how many were trained on, those of later passes too.
-        epochs: passes over the training split; None for a stream.
-        seconds: wall time of the training, with the evaluations and checkpoints in it.
-        clips_per_second: clips trained on in each of them.
-        watched: curves of the splits that were evaluated while training, by name.
-        published: page of what was pushed.
-        unpublished: the command that finishes a push that failed.
-    """
-
-    recipe: Recipe
-    folder: Path
-    config: ASTConfig
-    extractor: ASTFeatureExtractor
-    metric: str
-    results: dict[str, dict[str, float]]
-    baseline: dict[str, float]
-    chance: dict[str, float]
-    clips: dict[str, int]
-    training_clips: int
-    parameters: int
-    trained_parameters: int
-    epochs: float | None
-    seconds: float
-    clips_per_second: float
-    hardware: str
-    picture: str = "curves.png"
-    versions: dict[str, str] = field(default_factory=result_versions)
-    watched: dict[str, Curve] = field(default_factory=dict)
-    published: str | None = None
-    unpublished: str | None = None
-
-    def by_method(self) -> dict[str, dict[str, float]]:
-        """Main metric on each split for the `"model"` and for the simple methods that were measured beside it."""
-        model = {name: values[self.metric] for name, values in self.results.items()}
-        methods = {"model": model, "baseline": self.baseline, "chance": self.chance}
-        return {method: values for method, values in methods.items() if values or method == "model"}
-
-    @property
-    def amount(self) -> str:
-        """What was trained on, in words."""
-        if self.epochs is None:
-            return f"{self.training_clips} clips of a stream"
-        return f"{self.training_clips} clips, {self.epochs:g} epochs"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for results.json."""
-        names = ("metric", "results", "baseline", "chance", "clips", "training_clips", "parameters")
-        more = ("trained_parameters", "epochs", "seconds", "clips_per_second", "hardware", "versions")
-        plain = {name: getattr(self, name) for name in (*names, *more)}
-        features = {name: getattr(self.extractor, name) for name in _FEATURES}
-        watched = {name: curve.to_dict() for name, curve in self.watched.items()}
-        return {**plain, "features": features, "watched": watched, "recipe": self.recipe.to_dict()}
-
-
-#: What results tell of the feature extractor; the recipe leaves mean and std out where they were measured.
-_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std")
 
 
 def finetune(
@@ -194,7 +135,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
     """
     defaults = _STREAMED_DEFAULTS if is_streamed(recipe) else _TRAINING_DEFAULTS
     given = {name: value for name, value in hub.items() if value}
-    arguments = TrainingArguments(str(output_dir), **{**defaults, **recipe.training, **given})
+    arguments = TrainingArguments(str(output_dir), **{"report_to": reporters(), **defaults, **recipe.training, **given})
     if arguments.push_to_hub:
         check_account(arguments.hub_token)
         check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
@@ -202,6 +143,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
+    _check_samples(recipe)
     train, validation, evaluation = read_splits(recipe.data, arguments.seed)
     if watch not in (None, *evaluation):
         what = "is none of the splits that are evaluated"
@@ -252,46 +194,96 @@ def finish(run: Run) -> Report:
     Of several processes all have to call it. Each evaluates its share of the clips, and all get the same results; the
     first one measures the baseline and writes the files.
     """
-    from .curves import draw_curves
-    from .model_card import write_card
-
     trainer, folder, writes = run.trainer, Path(run.trainer.args.output_dir), run.trainer.is_world_process_zero()
-    history = list(trainer.state.log_history)
+    history, config = list(trainer.state.log_history), trainer.model.config
     trained = trainer.model.num_parameters(only_trainable=True)
     trainer.merge_adapter()
-    metric = MAIN_METRIC[trainer.model.config.problem_type]
     trainer.save_model(str(folder), _internal_call=True)  # before `bf16_full_eval` takes the weights' last bits
-    measured = {name: trainer.evaluate(inputs) for name, inputs in run.evaluation.items()}
+    found = {
+        name: measured(trainer.predict(inputs, metric_key_prefix="eval"), config)
+        for name, inputs in run.evaluation.items()
+    }
     simple = writes and not isinstance(run.train, StreamedClipInputs)
     seconds = next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0)
+    metric = MAIN_METRIC[config.problem_type]
     report = Report(
         recipe=run.recipe,
         folder=folder,
-        config=trainer.model.config,
+        config=config,
         extractor=trainer.processing_class,
         metric=metric,
-        results={
-            name: {metric: values[f"eval_{metric}"], "loss": values["eval_loss"]} for name, values in measured.items()
-        },
+        results={name: part.metrics for name, part in found.items()},
+        classes={name: part.classes for name, part in found.items()},
         baseline=baseline_accuracy(run.train, run.evaluation) if simple else {},
         chance=most_frequent_class(run.train.split, {name: part.split for name, part in run.evaluation.items()}),
-        clips={name: values["eval_samples"] for name, values in measured.items()},
+        clips={name: len(part.answers) for name, part in found.items()},
+        training_labels=_training_labels(run.train.split),
         parameters=trainer.model.num_parameters(),
         trained_parameters=trained,
         seconds=seconds,
         clips_per_second=trainer.clips_trained / seconds if seconds else 0.0,
         hardware=_hardware(trainer.args),
+        emissions=read_emissions(folder),
+        data_sets=_data_sets(run.recipe),
+        base_model=_base_model(run.recipe),
         watched=_curves(run, history, metric),
         **_extent(run),
     )
     if writes:
-        (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
-        draw_curves(history, report, folder / report.picture)
-        trainer.card = write_card(report, getattr(trainer, "hub_model_id", None) or str(folder))
-        trainer.create_model_card()
-        # the last file: a folder that has it is complete
-        write_text(folder / RESULTS_FILE, json.dumps(report.to_dict(), indent=2) + "\n")
+        _write(run, report, found, history)
     return report
+
+
+def _write(run: Run, report: Report, found: dict[str, Measured], history: list[dict[str, Any]]) -> None:
+    """Everything beside the weights; results.json is the last file, so a folder that has it is complete."""
+    from .curves import draw_curves
+    from .evaluation_pictures import draw_confusion
+    from .model_card import eval_results_files, write_card
+
+    folder, trainer = report.folder, run.trainer
+    (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
+    draw_curves(history, report, folder / report.picture)
+    first = next(iter(found.values()), None)
+    if first is not None and first.truth.ndim == 1:
+        report.pictures["confusion"] = "confusion.png"
+        labels = [row["label"] for row in first.classes]
+        draw_confusion(first.answers, first.truth, labels, folder / report.pictures["confusion"])
+    for sample in run.recipe.card.samples:
+        (folder / SAMPLES_FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(sample, folder / SAMPLES_FOLDER / Path(sample).name)
+    results = report.to_dict()
+    for name, text in eval_results_files(results).items():
+        write_text(folder / name, text)
+    trainer.card = write_card(results, getattr(trainer, "hub_model_id", None) or str(folder))
+    trainer.create_model_card()
+    write_json(folder / RESULTS_FILE, results)
+
+
+def _data_sets(recipe: Recipe) -> list[str]:
+    """Names on the Hub of the training data: what the recipe's card says, and the source where it was read there."""
+    source = find_data_set(recipe.data.source)["source"] if recipe.data.source else None
+    found = [source] if isinstance(source, str) and not is_local(source) else []
+    return list(dict.fromkeys([*recipe.card.data_sets, *found]))
+
+
+def _base_model(recipe: Recipe) -> str | None:
+    """Name on the Hub of what a run started from; of a folder only the recipe's card can tell it."""
+    base = recipe.model.base or recipe.model.vit
+    return recipe.card.base_model or (None if base is None or Path(base).exists() else base)
+
+
+def _check_samples(recipe: Recipe) -> None:
+    """Raise, as reading them would, for samples that cannot be read."""
+    for sample in recipe.card.samples:
+        load_audio(sample)
+
+
+def _training_labels(split: Split) -> dict[str, int]:
+    """Clips of the training split by label; nothing for a stream."""
+    if not isinstance(split, Dataset):
+        return {}
+    counts = label_counts(split)
+    return {name: counts[index] for index, name in enumerate(label_names(split))}
 
 
 def _curves(run: Run, history: list[dict[str, Any]], metric: str) -> dict[str, Curve]:

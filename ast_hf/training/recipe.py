@@ -143,6 +143,29 @@ class PatchoutOptions:
 
 
 @dataclass(kw_only=True)
+class CardOptions:
+    """What a run cannot know of itself, for its model card. What is not given is left out there.
+
+    Attributes:
+        license: of the weights, as the Hub names it (`mit`, `cc-by-4.0`).
+        data_sets: names on the Hub of what was trained on; that of `data.source` is known.
+        base_model: name on the Hub of what was started from, where `model.base` or `model.vit` is a folder.
+        language: codes such as `en`, where speech decides.
+        description: what the model is for, in a sentence or two.
+        limits: what it must not be used for, or is known to get wrong.
+        samples: your own recordings (FLAC, Ogg or WAV) to try the model with on its page; they are published with it.
+    """
+
+    license: str | None = None
+    data_sets: list[str] = field(default_factory=list)
+    base_model: str | None = None
+    language: list[str] = field(default_factory=list)
+    description: str | None = None
+    limits: str | None = None
+    samples: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
 class Recipe:
     """Everything that decides a training run.
 
@@ -165,6 +188,7 @@ class Recipe:
         threads: CPU threads of a single operation, None for torch's choice. Small models are fastest on 1: with more,
             threads wait for each other longer than they compute.
         training: any argument of transformers' `TrainingArguments`.
+        card: what the model card says beside what was measured; it changes no weight.
     """
 
     name: str = "ast"
@@ -182,6 +206,7 @@ class Recipe:
     averaging_epochs: list[int] | None = None
     threads: int | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    card: CardOptions = field(default_factory=CardOptions)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -195,13 +220,14 @@ class Recipe:
         _check_distillation(recipe, where)
         build_transforms(recipe.augmentation.audiomentations, f"{where}: augmentation.audiomentations")
         _check_grouping(recipe, where)
+        _check_card(recipe.card, f"{where}: card")
         if recipe.data.streaming:
             check_streaming(recipe, where)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, fit to be published: `from_dict` reads them back to an equal recipe, but that tokens are
-        left out, and of absolute paths only the last part is told.
+        """Nested plain values, fit to be published: `from_dict` reads them back to an equal recipe, but that tokens and
+        the paths of `card.samples` are left out, and of absolute paths only the last part is told.
         """
         values = dataclasses.asdict(self)
         values["training"] = {name: value for name, value in self.training.items() if not name.endswith("_token")}
@@ -209,6 +235,7 @@ class Recipe:
         for section, option in _PATHS:
             path = values[section][option]
             values[section][option] = Path(path).name if path and Path(path).is_absolute() else path
+        values["card"]["samples"] = []
         return values
 
     def to_yaml(self) -> str:
@@ -558,6 +585,35 @@ def _check_model(options: ModelOptions, where: str) -> None:
             what = f"is set, but the base {options.base!r} brings its own"
             fix = f"leave it out; with a base only {', '.join(Geometry._fields)} can be changed"
             raise error("E307", where=f"{where}: model.config.{name}", what=what, fix=fix)
+
+
+#: Names as the Hub writes them: of a licence, of a language, and `user/name` of anything that lies there.
+_LICENSE, _LANGUAGE = re.compile(r"[a-z0-9][a-z0-9.-]*"), re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
+_ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+SAMPLE_FORMATS = (".flac", ".ogg", ".wav")
+
+
+def _check_card(options: CardOptions, where: str) -> None:
+    """Raise E307 for what the Hub would refuse, before a model is trained for it; samples must be there."""
+    named: dict[str, list[Any]] = {"license": [options.license], "language": options.language}
+    named |= {"data_sets": options.data_sets, "base_model": [options.base_model]}
+    forms = {
+        "license": (_LICENSE, "give the Hub's name of it, such as mit or cc-by-4.0"),
+        "language": (_LANGUAGE, "give codes, such as [en]"),
+        "data_sets": (_ON_HUB, "give names on the Hub, such as user/name"),
+        "base_model": (_ON_HUB, "give its name on the Hub, such as user/name"),
+    }
+    for option, (form, fix) in forms.items():
+        for value in named[option]:
+            if value is not None and not form.fullmatch(str(value)):
+                raise error("E307", where=f"{where}.{option}", what=f"{value!r} is no such name", fix=fix)
+    names = [Path(sample).name for sample in options.samples]
+    for name, sample in zip(names, options.samples, strict=True):
+        place = f"{where}.samples: {sample!r}"
+        if Path(sample).suffix.lower() not in SAMPLE_FORMATS:
+            raise error("E307", where=place, what="is no FLAC, Ogg or WAV file", fix="convert it")
+        if names.count(name) > 1:
+            raise error("E307", where=place, what="has the name of another sample", fix="rename one of them")
 
 
 def _check_training(values: dict[str, Any], where: str) -> None:

@@ -1,0 +1,255 @@
+"""A model card says what results.json says, all of it, and no name can break it or say anything else."""
+
+from __future__ import annotations
+
+import copy
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from huggingface_hub import ModelCard, parse_eval_result_entries
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from ast_hf import AstHfError
+from ast_hf.training import Recipe, write_card
+from ast_hf.training.emissions import read_emissions
+from ast_hf.training.model_card import eval_results_files, plain
+
+DATA = ROOT / "tests" / "data"
+CARD = {
+    "license": "mit",
+    "data_sets": ["someone/pets"],
+    "base_model": "someone/ast",
+    "language": ["en"],
+    "description": "Tells cats from dogs.",
+    "limits": "Not for wolves.",
+}
+RECIPE = {
+    "name": "pets",
+    "data": {"source": "pets.csv"},
+    "model": {"base": "ast"},
+    "training": {"num_train_epochs": 8},
+    "card": CARD,
+}
+#: As on the Hub: tables, and HTML as HTML. What a name must not become is looked for in what this makes of it.
+PAGE = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+def results(**changes: Any) -> dict[str, Any]:
+    """Of a run that knows everything about itself."""
+    stored = json.loads((DATA / "card_results.json").read_text(encoding="utf-8"))
+    recipe = Recipe.from_dict(copy.deepcopy({**RECIPE, **changes.pop("recipe", {})})).to_dict()
+    return {**stored, "recipe": recipe, **changes}
+
+
+def body(card: ModelCard) -> str:
+    """A card's page without the recipe."""
+    return re.sub(r"<details>.*?</details>", "", PAGE.render(card.text), flags=re.DOTALL)
+
+
+# ---------------------------------------------------------------- all of it
+
+
+def test_a_whole_card() -> None:
+    text = str(write_card(results(), "someone/pets-ast"))
+    assert text == (DATA / "card.md").read_text(encoding="utf-8")
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    unknown = {"emissions": None, "data_sets": [], "base_model": None, "baseline": {}, "chance": {}}
+    recipe = {"card": {}, "model": {}}
+    pictures = {"curves": "curves.png"}
+    card = write_card(results(**unknown, recipe=recipe, training_labels={}, pictures=pictures), "someone/pets-ast")
+    assert card.data.to_dict().keys() == {
+        *("library_name", "pipeline_tag", "tags", "metrics", "model-index"),
+    }
+    for word in ("None", "null\n---", "kWh", "CO2", "logistic", "most frequent", "confusion", "Not for wolves"):
+        assert word not in card.text.replace("null", "").split("<details>")[0], word
+    assert "from random weights" in card.text
+    assert "None" not in body(card)
+
+
+def test_nothing_was_evaluated() -> None:
+    nothing: dict[str, Any] = {"results": {}, "classes": {}, "baseline": {}, "chance": {}, "clips": {}}
+    card = write_card(results(**nothing), "someone/pets-ast")
+    assert "Nothing was evaluated." in card.text
+    assert "model-index" not in card.data.to_dict()
+
+
+def test_of_many_labels_the_worst_and_the_best_are_shown() -> None:
+    rows = [{"label": f"l{number}", "clips": 1, "AP": number / 120, "AUC": 0.5} for number in range(120)]
+    rows[7]["AP"] = None  # has no clip
+    many = {"labels": [row["label"] for row in rows], "training_labels": {row["label"]: 3 for row in rows}}
+    problem = {"problem_type": "multi_label_classification"}
+    card = write_card(results(classes={"test": rows, "unseen": rows}, **many, **problem), "someone/tags")
+    shown = re.findall(r"^\| (l\d+) \| 3 \| 1 \|", card.text, re.MULTILINE)
+    assert shown == [f"l{number}" for number in (*range(7), *range(8, 26), *range(95, 120))]
+    assert "the worst and the best 25 of 120 by AP" in card.text
+    assert "and 70 more, in config.json." in card.text
+
+
+def test_scores_in_the_newer_form() -> None:
+    files = eval_results_files(results())
+    assert list(files) == [".eval_results/pets-test.yaml", ".eval_results/pets-unseen.yaml"]
+    entries = parse_eval_result_entries(yaml.safe_load(files[".eval_results/pets-test.yaml"]))
+    assert [(entry.value, entry.notes) for entry in entries] == [
+        (0.75, "accuracy, split test, 4 clips"),
+        (0.8125, "mAP, split test, 4 clips"),
+        (0.875, "mAUC, split test, 4 clips"),
+        (1.6268, "d-prime, split test, 4 clips"),
+    ]
+    assert {(entry.dataset_id, entry.task_id, entry.date) for entry in entries} == {
+        ("someone/pets", "default", "2026-11-25")
+    }
+    assert eval_results_files(results(data_sets=[])) == {}
+
+
+# ---------------------------------------------------------------- names that mean something
+
+HOSTILE = [
+    "a|b <script>alert(1)</script>",
+    "two\nlines\r\n\n# head",
+    "![x](http://evil.example/y.png) [z](javascript:alert(1))",
+    "`code` *b* _i_ ~~s~~ $x$ @someone &lt; &amp;",
+    "---",
+    "http://evil.example www.evil.example",
+    "</details> <!-- ",
+    "\u202eright to left\u2066 \x00 \x1b[31m",
+    "{name} %s {{x}}",
+    "\\",
+    "x\\",
+    "key: value # comment",
+]
+
+
+def hostile_results(name: str) -> dict[str, Any]:
+    """A card's results with a name in every place that takes one."""
+    given = results(recipe={"name": name, "card": {**CARD, "description": name, "limits": name}})
+    given["labels"] = [name, "dog"]
+    given["training_labels"] = {name: 12, "dog": 8}
+    for rows in given["classes"].values():
+        rows[0]["label"] = name
+    for part in ("results", "classes", "clips", "baseline", "chance"):
+        given[part] = {name: given[part]["test"], "unseen": given[part]["unseen"]}
+    given["recipe"]["data"]["source"] = name
+    given |= {"data_sets": [], "hardware": name}
+    given["emissions"] |= {"country": name, "hardware": name}
+    return given
+
+
+def tags(page: str) -> list[str]:
+    """The elements of a page, in order."""
+    return re.findall(r"</?[a-z][^>]*>|<!--", page)
+
+
+def test_the_page_can_be_broken_at_all() -> None:
+    """Without `plain`, the test below would see it."""
+    assert tags(PAGE.render("| a |\n|---|\n| " + HOSTILE[2] + " |")) != tags(PAGE.render("| a |\n|---|\n| cat |"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.one_of(
+        st.sampled_from(HOSTILE),
+        st.text("ab\n\r|`*_[]()<>#~$&@!\\-=:/.{}\"' \u202e", min_size=1).filter(lambda name: _seen(name).strip()),
+    )
+)
+@example("=\n=")
+@example("1. x")
+@example("+ x")
+def test_no_name_breaks_a_card_or_says_anything_else(name: str) -> None:
+    card, usual = (write_card(hostile_results(text), "someone/pets-ast") for text in (name, "cat"))
+    assert tags(body(card)) == tags(body(usual))
+    assert card.data.to_dict().keys() == usual.data.to_dict().keys()
+    assert len(card.data.eval_results) == len(usual.data.eval_results)
+    assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()  # and it reads back
+    first = next(line for line in PAGE.render(card.text).splitlines() if line.startswith("<h1>"))
+    assert _text(first).strip() == _seen(name).strip()
+
+
+def _text(page: str) -> str:
+    """What is read of a page."""
+    return html.unescape(re.sub(r"<[^>]*>", "", page))
+
+
+def _seen(text: str) -> str:
+    """Without the signs that nobody sees."""
+    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_an_address_is_no_link(text: str) -> None:
+    """GitHub and the Hub make links of bare addresses, names of users and signs of formulas."""
+    shown = plain(text)
+    assert not re.search(r"(?<!\\)[$@~]|https?://|www\.", shown)
+
+
+# ---------------------------------------------------------------- what the recipe says of the card
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("license", "My own licence", "license"),
+        ("data_sets", ["pets"], "data_sets"),
+        ("base_model", "/home/x/ast", "base_model"),
+        ("language", ["English"], "language"),
+        ("samples", ["cat.mp3"], "samples"),
+        ("samples", ["a/cat.wav", "b/cat.wav"], "samples"),
+    ],
+)
+def test_what_the_hub_would_refuse_is_refused_before_training(option: str, value: Any, told: str) -> None:
+    with pytest.raises(AstHfError, match="E307") as caught:
+        Recipe.from_dict({"card": {option: value}})
+    assert f"card.{told}" in str(caught.value)
+
+
+# ---------------------------------------------------------------- emissions
+
+#: Columns and a line as codecarbon 3.3.2 writes them, those that are not read left out.
+HEAD = (
+    "timestamp,duration,emissions,energy_consumed,country_name,codecarbon_version,cpu_model,gpu_model,"
+    "longitude,latitude"
+)
+ICELAND = "2026-11-25T20:15:51,3.0,0.0005,0.00125,Iceland,3.3.2,Some CPU,,-21.9,64.1"
+NOWHERE = "2026-11-25T20:15:51,3.0,0.0005,0.00125,Canada,3.3.2,Some CPU,Some GPU,-71.2,46.8"
+
+
+@pytest.mark.parametrize(
+    ("lines", "energy", "grams", "country", "hardware"),
+    [
+        ([ICELAND], 0.00125, 0.5, "Iceland", "Some CPU"),
+        ([ICELAND, ICELAND], 0.0025, 1.0, "Iceland", "Some CPU"),
+        ([NOWHERE], 0.00125, None, None, "Some GPU"),
+        ([NOWHERE, ICELAND], 0.0025, None, None, "Some CPU"),
+    ],
+)
+def test_emissions(
+    tmp_path: Path, lines: list[str], energy: float, grams: float | None, country: str | None, hardware: str
+) -> None:
+    (tmp_path / "emissions.csv").write_text("\n".join([HEAD, *lines, ""]))
+    found = read_emissions(tmp_path)
+    assert found is not None
+    assert found == {
+        "energy_kwh": pytest.approx(energy),
+        "co2_grams": None if grams is None else pytest.approx(grams),
+        "country": country,
+        "hardware": hardware,
+        "source": "codecarbon 3.3.2",
+    }
+    card = write_card(results(emissions=found), "someone/pets-ast")
+    assert ("co2_eq_emissions" in card.data.to_dict()) == (grams is not None)
+    assert "kWh" in card.text
+
+
+def test_no_emissions_are_made_up(tmp_path: Path) -> None:
+    assert read_emissions(tmp_path) is None
+    (tmp_path / "emissions.csv").write_text(HEAD + "\n")
+    assert read_emissions(tmp_path) is None
