@@ -12,15 +12,20 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub.utils import yaml_dump
 
-from .checkpoints import WEIGHTS_FILES, check_folder
+from .checkpoints import WEIGHTS_FILES, check_folder, read_tensors
 from .configuration_ast import ASTConfig
 from .errors import error
 from .feature_extraction_ast import ASTFeatureExtractor
 from .hub_access import ATTEMPTS, check_account, check_name, reach
 from .modeling_ast import ASTForAudioClassification
+
+#: peft's names for what an adapter is, and for its weights.
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 #: Everything that is ever published of a model's folder, path by path; whatever else lies there stays at home.
 PUBLISHED = (
@@ -29,6 +34,8 @@ PUBLISHED = (
     "model.safetensors",
     "model-*-of-*.safetensors",
     "model.safetensors.index.json",
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     "README.md",
     "LICENSE*",
     "recipe.yaml",
@@ -46,6 +53,7 @@ _NEEDED = {
     "preprocessor_config.json": "save the feature extractor there",
     "README.md": "write the model card, or let ast_hf train the model, which does",
 }
+_NEEDED_OF_ADAPTER = {**_NEEDED, ADAPTER_WEIGHTS: "save the adapter there"}
 _TEXTS = (".json", ".yaml", ".md", ".txt")
 #: Where the versions of a run stand, and the file that they become.
 _RESULTS, _REQUIREMENTS = "results.json", "requirements.txt"
@@ -125,8 +133,9 @@ def publication_of(folder: str | Path, repo_id: str) -> Publication:
     chosen = {path.relative_to(folder).as_posix(): path for path in inside if _is_published(path.relative_to(folder))}
     files: dict[str, Path | bytes] = {}
     cleaned: dict[str, int] = {}
+    samples = [name for name in chosen if name.startswith("samples/")]
     for name, path in chosen.items():
-        files[name], count = _ready(path, folder, repo_id)
+        files[name], count = _ready(path, folder, repo_id, samples)
         cleaned |= {name: count} if count else {}
     files |= _requirements(folder) if _REQUIREMENTS not in files else {}
     for name, content in files.items():
@@ -143,11 +152,14 @@ def _is_published(path: Path) -> bool:
 
 
 def check_publishable(folder: Path) -> None:
-    """Raise E705, or what loading raises, unless a folder holds a whole model that others can use."""
+    """Raise E705, or what loading raises, unless a folder holds a whole model, or an adapter, that others can use."""
+    adapter = (folder / ADAPTER_CONFIG).is_file()
+    (_check_adapter if adapter else _check_model)(folder)
+
+
+def _check_model(folder: Path) -> None:
     check_folder(folder.resolve())
-    for name, fix in _NEEDED.items():
-        if not (folder / name).is_file():
-            raise error("E705", where=repr(str(folder)), what=f"has no {name}", fix=fix)
+    _check_needed(folder, _NEEDED)
     if not any((folder / name).is_file() for name in WEIGHTS_FILES[:2]):
         fix = "load it with from_pretrained and save it again with save_pretrained"
         raise error("E705", where=repr(str(folder)), what=f"has its weights in no {WEIGHTS_FILES[0]}", fix=fix)
@@ -158,8 +170,27 @@ def check_publishable(folder: Path) -> None:
             what = f"{name} is {getattr(extractor, name)}, but {getattr(config, name)} in config.json"
             where = str(folder / "preprocessor_config.json")
             raise error("E705", where=repr(where), what=what, fix="save the extractor that the model was trained with")
-    _check_card(folder / "README.md")
+    _check_card(folder / "README.md", "transformers")
     ASTForAudioClassification.from_pretrained(folder)
+
+
+def _check_adapter(folder: Path) -> None:
+    """An adapter alone, as peft reads it, beside the base that it names."""
+    _check_needed(folder, _NEEDED_OF_ADAPTER)
+    read_tensors(folder / ADAPTER_WEIGHTS)
+    _check_config(ASTConfig.from_pretrained(folder), folder / "config.json")
+    base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(base)) or Path(str(base)).exists():
+        what = f"is {base!r}, which is no model on the Hub: nobody else could use the adapter"
+        fix = "push the base, and write its name there; or push the merged model, the folder above"
+        raise error("E705", where=f"{str(folder / ADAPTER_CONFIG)!r}: base_model_name_or_path", what=what, fix=fix)
+    _check_card(folder / "README.md", "peft")
+
+
+def _check_needed(folder: Path, needed: dict[str, str]) -> None:
+    for name, fix in needed.items():
+        if not (folder / name).is_file():
+            raise error("E705", where=repr(str(folder)), what=f"has no {name}", fix=fix)
 
 
 def _check_config(config: ASTConfig, path: Path) -> None:
@@ -173,29 +204,26 @@ def _check_config(config: ASTConfig, path: Path) -> None:
         raise error("E705", where=f"{str(path)!r}: id2label", what=what, fix="give every label its name")
 
 
-#: What the head of a card has to say, so that the Hub and `pipeline(model="user/name")` know what the model is for.
-_CARD = {"library_name": "transformers", "pipeline_tag": "audio-classification"}
-
-
-def _check_card(path: Path) -> None:
+def _check_card(path: Path, library: str) -> None:
+    """Raise E705 unless a card's head says what the Hub and `pipeline(model="user/name")` have to know of the model."""
     try:
         head = ModelCard(path.read_text(encoding="utf-8")).data
     except Exception as problem:  # yaml and huggingface_hub have several
         what = f"has a head that cannot be read ({' '.join(str(problem).split())[:120]})"
         raise error("E705", where=repr(str(path)), what=what, fix="correct the lines between the two ---") from problem
-    for name, wanted in _CARD.items():
+    for name, wanted in {"library_name": library, "pipeline_tag": "audio-classification"}.items():
         if head.get(name) != wanted:
             what = f"says {name}: {head.get(name)}" if head.get(name) else f"names no {name}"
             fix = f"write {name}: {wanted} between two lines of --- at its start"
             raise error("E705", where=repr(str(path)), what=what, fix=fix)
 
 
-def _ready(path: Path, folder: Path, repo_id: str) -> tuple[Path | bytes, int]:
+def _ready(path: Path, folder: Path, repo_id: str, samples: list[str]) -> tuple[Path | bytes, int]:
     """A file as it is published, and the number of local paths in it that were cut."""
     if path.suffix not in _TEXTS:
         return path, 0
     text = path.read_text(encoding="utf-8")
-    named = _named(text, folder, repo_id) if path.suffix == ".md" else text
+    named = _with_samples(_named(text, folder, repo_id), repo_id, samples) if path.suffix == ".md" else text
     clean, count = (cut_paths_in_json if path.suffix == ".json" else cut_paths)(named)
     return (path, 0) if clean == text else (clean.encode(), count)
 
@@ -210,6 +238,15 @@ def _named(text: str, folder: Path, repo_id: str) -> str:
         return f"{before}{quote}{repo_id}{quote}" if is_it else found[0]
 
     return _MODEL_NAME.sub(rename, text)
+
+
+def _with_samples(text: str, repo_id: str, samples: list[str]) -> str:
+    """A card whose page offers the samples to try the model with, unless its head chooses others."""
+    if not samples or not text.startswith("---\n") or ModelCard(text).data.get("widget"):
+        return text
+    place = f"https://huggingface.co/{repo_id}/resolve/main/"
+    widget = [{"src": place + quote(name), "example_title": Path(name).stem} for name in samples]
+    return "---\n" + yaml_dump({"widget": widget}) + text.removeprefix("---\n")
 
 
 def cut_paths(text: str) -> tuple[str, int]:

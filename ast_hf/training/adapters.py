@@ -19,12 +19,13 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import did_you_mean, error
 from ..modeling_ast import ASTForAudioClassification
+from ..sharing import ADAPTER_WEIGHTS
 from ..weight_names import KERNEL, POSITIONS
 
 #: Where the adapter lies inside a run's folder and inside its training checkpoints.
 ADAPTER_FOLDER = "adapter"
-#: peft's name for an adapter's weights, and what we note in their header beside them.
-ADAPTER_WEIGHTS, BASE_DIGEST = "adapter_model.safetensors", "base_sha256"
+#: What we note in the header of an adapter's weights beside them.
+BASE_DIGEST = "base_sha256"
 
 #: Layers of a block that can have an adapter -> their names in checkpoints.
 TARGETS = {
@@ -102,7 +103,8 @@ class Adapter:
             modules_to_save=[_HEAD],
         )
         self._model, self._adapted, self._config = model, inserted(model, config), config
-        config.base_model_name_or_path = f"./{Path(base).name}" if Path(base).is_absolute() else base
+        self.base = f"./{Path(base).name}" if Path(base).is_absolute() else base
+        config.base_model_name_or_path = self.base
 
     def save(self, folder: Path, extractor: Any = None) -> None:
         """Write what peft reads (configuration and weights, the classifier among them), and what `ast-hf merge` needs:

@@ -21,7 +21,7 @@ from ..errors import did_you_mean, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub_access import check_account, check_name
 from ..modeling_ast import ASTForAudioClassification
-from .adapters import Adapter
+from .adapters import ADAPTER_FOLDER, Adapter
 from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
 from .catalog import find_data_set
@@ -167,7 +167,11 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
         watched = evaluated[_WATCHED]
     extractor.mean, extractor.std = _statistics(recipe, augmented, arguments)
     model = _build_model(recipe, train)
-    adapter = Adapter(model, recipe.adapter, str(recipe.model.base)) if recipe.adapter.rank else None
+    adapter = (
+        Adapter(model, recipe.adapter, str(recipe.card.base_model or recipe.model.base))
+        if recipe.adapter.rank
+        else None
+    )
     trainer = ASTTrainer(
         model=model,
         args=arguments,
@@ -197,6 +201,7 @@ def finish(run: Run) -> Report:
     trainer, folder, writes = run.trainer, Path(run.trainer.args.output_dir), run.trainer.is_world_process_zero()
     history, config = list(trainer.state.log_history), trainer.model.config
     trained = trainer.model.num_parameters(only_trainable=True)
+    base = None if trainer.adapter is None else trainer.adapter.base
     trainer.merge_adapter()
     trainer.save_model(str(folder), _internal_call=True)  # before `bf16_full_eval` takes the weights' last bits
     found = {
@@ -230,15 +235,19 @@ def finish(run: Run) -> Report:
         **_extent(run),
     )
     if writes:
-        _write(run, report, found, history)
+        _write(run, report, found, history, base)
     return report
 
 
-def _write(run: Run, report: Report, found: dict[str, Measured], history: list[dict[str, Any]]) -> None:
-    """Everything beside the weights; results.json is the last file, so a folder that has it is complete."""
+def _write(
+    run: Run, report: Report, found: dict[str, Measured], history: list[dict[str, Any]], base: str | None
+) -> None:
+    """Everything beside the weights; results.json is the last file, so a folder that has it is complete. `base` is that
+    of the run's adapter, if it has one.
+    """
     from .curves import draw_curves
     from .evaluation_pictures import draw_confusion
-    from .model_card import eval_results_files, write_card
+    from .model_card import eval_results_files, write_adapter_card, write_card
 
     folder, trainer = report.folder, run.trainer
     (folder / "recipe.yaml").write_text(run.recipe.to_yaml(), encoding="utf-8")
@@ -256,6 +265,9 @@ def _write(run: Run, report: Report, found: dict[str, Measured], history: list[d
         write_text(folder / name, text)
     trainer.card = write_card(results, getattr(trainer, "hub_model_id", None) or str(folder))
     trainer.create_model_card()
+    if base is not None:
+        place = folder / ADAPTER_FOLDER
+        write_adapter_card(results, str(place), base).save(place / "README.md")
     write_json(folder / RESULTS_FILE, results)
 
 

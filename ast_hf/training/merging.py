@@ -18,10 +18,11 @@ from ..conversion import TOLERANCE, new_folder, random_input, read_label_file
 from ..errors import AstConfigError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
+from ..sharing import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from ..weight_names import hub_name
-from .adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, backbone_digest, check_base, fill, inserted
+from .adapters import ADAPTER_FOLDER, backbone_digest, check_base, fill, inserted
 
-_CONFIG, _MODEL_CONFIG, _EXTRACTOR = "adapter_config.json", "config.json", "preprocessor_config.json"
+_MODEL_CONFIG, _EXTRACTOR = "config.json", "preprocessor_config.json"
 #: What peft writes before the names of a model's own tensors.
 _PREFIX = "base_model.model."
 _HEAD = f"{_PREFIX}classifier.dense.weight"
@@ -85,9 +86,9 @@ def read_adapter(source: str | PathLike) -> Stored:
     from peft.utils import load_peft_weights
 
     folder = Path(source) if Path(source).is_dir() else _downloaded(str(source))
-    if not (folder / _CONFIG).is_file():
-        what, fix = f"holds no adapter ({_CONFIG})", "give the folder that peft or a run wrote"
-        if (folder / ADAPTER_FOLDER / _CONFIG).is_file():
+    if not (folder / ADAPTER_CONFIG).is_file():
+        what, fix = f"holds no adapter ({ADAPTER_CONFIG})", "give the folder that peft or a run wrote"
+        if (folder / ADAPTER_FOLDER / ADAPTER_CONFIG).is_file():
             what, fix = "is a whole checkpoint already", f"its adapter alone is in {folder / ADAPTER_FOLDER}"
         raise error("E306", where=repr(str(source)), what=what, fix=fix)
     try:

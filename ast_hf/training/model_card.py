@@ -46,7 +46,7 @@ _LENGTHS = (
 #: Most labels listed by name, and most rows of the table of classes: of more, the worst and the best.
 _MAX_LABELS = _MAX_ROWS = 50
 
-_BODY = """\
+_MODEL_USE = """\
 # {name}
 
 An [Audio Spectrogram Transformer](https://arxiv.org/abs/2104.01778) for {task}, trained with `ast_hf` {start}.
@@ -71,7 +71,30 @@ from transformers import pipeline
 classifier = pipeline("audio-classification", model="{model_id}")
 print(classifier("clip.wav"))
 ```
+"""
 
+_ADAPTER_USE = """\
+# {name}, the adapter alone
+
+What a LoRA adapter changes of an [Audio Spectrogram Transformer](https://arxiv.org/abs/2104.01778) {start}, for \
+{task}, trained with `ast_hf`. Adapter and classifier are here, and the rest is the base's.
+{description}
+## Use
+
+`ast-hf merge {model_id} my_model` adds it to the base: a plain checkpoint, for `ast_hf` and transformers. With peft:
+
+```python
+from ast_hf import ASTConfig, ASTForAudioClassification
+from peft import PeftModel
+
+config = ASTConfig.from_pretrained("{model_id}")
+base = ASTForAudioClassification.from_pretrained("{base}", config=config)
+model = PeftModel.from_pretrained(base, "{model_id}").eval()
+```
+"""
+
+#: What both say of the run.
+_ABOUT = """
 ## Input
 
 Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, {bins} mel bins) are heard. \
@@ -140,9 +163,27 @@ def write_card(results: _Results, model_id: str, *, pictures: str = "") -> Model
         model_id: the folder or Hub name that the card's snippets load.
         pictures: what stands before the names of the pictures, where they do not lie beside the card.
     """
-    return ModelCard(
-        f"---\n{_head(results).to_yaml()}\n---\n\n{_body(results, model_id, pictures)}", ignore_metadata_errors=False
-    )
+    return _card(_MODEL_USE, _head(results), results, model_id, pictures)
+
+
+def write_adapter_card(results: _Results, model_id: str, base: str) -> ModelCard:
+    """The card of a run's adapter alone.
+
+    Args:
+        results: what its results.json holds.
+        model_id: the folder or Hub name of the adapter.
+        base: the same of the model that it changes.
+    """
+    head = _head(results)
+    head.library_name, head.tags = "peft", [*(head.tags or []), "lora"]
+    return _card(_ADAPTER_USE, head, {**results, "pictures": {}}, model_id, "", base=base)
+
+
+def _card(use: str, head: ModelCardData, results: _Results, model_id: str, pictures: str, **more: str) -> ModelCard:
+    """A card of a head, how to use the model, and what the run says of itself."""
+    parts = _parts(results, pictures)
+    text = (use + _ABOUT).format(model_id=model_id, **parts, **more)
+    return ModelCard(f"---\n{head.to_yaml()}\n---\n\n{text}", ignore_metadata_errors=False)
 
 
 #: Signs with a meaning in Markdown, HTML or to the Hub's pages: links, code, emphasis, tables, formulas, entities,
@@ -264,40 +305,40 @@ def _co2(results: _Results) -> dict[str, Any] | None:
 # ---------------------------------------------------------------- the body, for people
 
 
-def _body(results: _Results, model_id: str, pictures: str) -> str:
+def _parts(results: _Results, pictures: str) -> dict[str, Any]:
+    """What the places of the templates stand for."""
     recipe, features = results["recipe"], results["features"]
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-    return _BODY.format(
-        name=plain(recipe["name"]),
-        task="tagging" if results["problem_type"] == "multi_label_classification" else "classification",
-        start=_STARTS[_start(results)].format(
+    return {
+        "name": plain(recipe["name"]),
+        "task": "tagging" if results["problem_type"] == "multi_label_classification" else "classification",
+        "start": _STARTS[_start(results)].format(
             **{name: _code(results["base_model"] or recipe["model"][name]) for name in ("base", "vit")}
         ),
-        description=_paragraph(recipe["card"]["description"]),
-        model_id=model_id,
-        rate=features["sampling_rate"],
-        seconds=features["max_length"] / 100,
-        frames=features["max_length"],
-        bins=features["num_mel_bins"],
-        normalised=_normalised(features),
-        lengths=_LENGTHS if features["return_attention_mask"] else "",
-        results=_told_results(results, pictures),
-        labels=_listed(map(plain, results["labels"])),
-        data=_told_data(results),
-        amount=amount(results["training_clips"], results["epochs"]),
-        duration=_duration(results["seconds"]),
-        speed=results["clips_per_second"],
-        hardware=plain(results["hardware"]),
-        parameters=results["parameters"],
-        trained=_trained(results),
-        shape=_shape(results),
-        emissions=_told_emissions(results),
-        recipe=text,
-        fence=_fence(text),
-        limits=_limits(results),
-        versions=", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".",
-        own_version=results["versions"]["ast_hf"],
-    )
+        "description": _paragraph(recipe["card"]["description"]),
+        "rate": features["sampling_rate"],
+        "seconds": features["max_length"] / 100,
+        "frames": features["max_length"],
+        "bins": features["num_mel_bins"],
+        "normalised": _normalised(features),
+        "lengths": _LENGTHS if features["return_attention_mask"] else "",
+        "results": _told_results(results, pictures),
+        "labels": _listed(map(plain, results["labels"])),
+        "data": _told_data(results),
+        "amount": amount(results["training_clips"], results["epochs"]),
+        "duration": _duration(results["seconds"]),
+        "speed": results["clips_per_second"],
+        "hardware": plain(results["hardware"]),
+        "parameters": results["parameters"],
+        "trained": _trained(results),
+        "shape": _shape(results),
+        "emissions": _told_emissions(results),
+        "recipe": text,
+        "fence": _fence(text),
+        "limits": _limits(results),
+        "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".",
+        "own_version": results["versions"]["ast_hf"],
+    }
 
 
 def _start(results: _Results) -> str:
@@ -337,11 +378,15 @@ def _told_results(results: _Results, pictures: str) -> str:
     first = next(iter(results["results"]))
     clips = ", ".join(f"{count} in {plain(name)}" for name, count in results["clips"].items())
     parts = [results_table(results), f"Clips: {clips}.", metrics_table(results)]
-    parts += [f"![Loss per epoch and results]({pictures}{results['pictures']['curves']})"]
+    parts += _picture(results, pictures, "curves", "Loss per epoch and results")
     parts += [f"By label, on {plain(first)}{_which(results['classes'][first])}:", classes_table(results, first)]
-    if "confusion" in results["pictures"]:
-        parts += [f"![Which labels are taken for which]({pictures}{results['pictures']['confusion']})"]
+    parts += _picture(results, pictures, "confusion", "Which labels are taken for which")
     return "\n\n".join(parts)
+
+
+def _picture(results: _Results, place: str, name: str, text: str) -> list[str]:
+    """A picture, where there is one."""
+    return [f"![{text}]({place}{results['pictures'][name]})"] if name in results["pictures"] else []
 
 
 def results_table(results: _Results) -> str:

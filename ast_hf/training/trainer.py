@@ -24,8 +24,8 @@ from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
-from ..sharing import Pushed, finishing_command, open_repository, push_folder
-from .adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, Adapter
+from ..sharing import ADAPTER_WEIGHTS, Pushed, finishing_command, open_repository, push_folder
+from .adapters import ADAPTER_FOLDER, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AverageWeights, FindBest, GrowPatchout, TellEpoch
 from .distillation import Distillation
