@@ -80,7 +80,7 @@ _PATHS = re.compile(
 )
 
 #: In a card, whose snippets name the folder that the model lay in when the card was written.
-_MODEL_NAME = re.compile(r"""(model=|from_pretrained\()(["'])([^"'\n]+)\2""")
+_MODEL_NAME = re.compile(r"""(model=|from_pretrained\((?:base, )?|ast-hf merge )(["'])([^"'\n]+)\2""")
 
 
 class Publication(NamedTuple):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import TOKEN, largest_gap
 from hub_server import Hub
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -84,6 +84,27 @@ def contents(folder: Path) -> dict[str, bytes]:
 # ---------------------------------------------------------------- what
 
 
+def test_samples_are_offered_on_the_page(hub: Hub, pets: Path) -> None:
+    (pets / "samples" / "my dog.ogg").write_bytes(b"x")
+    push_folder(pets, "user/pets")
+    card = ModelCard(hub.files("user/pets")["README.md"].content.decode())
+    place = "https://huggingface.co/user/pets/resolve/main/samples/"
+    assert card.data.widget == [
+        {"src": f"{place}cat.wav", "example_title": "cat"},
+        {"src": f"{place}my%20dog.ogg", "example_title": "my dog"},
+    ]
+    assert card.text == ModelCard(CARD.replace("outputs/pets", "user/pets")).text
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "audio-classification")
+
+
+def test_samples_that_a_card_chooses_stay(pets: Path) -> None:
+    chosen = CARD.replace("pipeline_tag", "widget:\n- src: https://example.org/owl.wav\npipeline_tag")
+    (pets / "README.md").write_text(chosen)
+    content = publication_of(pets, "user/pets").files["README.md"]
+    assert isinstance(content, bytes)
+    assert content.decode() == chosen.replace("outputs/pets", "user/pets")
+
+
 def test_a_push_publishes_what_belongs_there_and_nothing_else(hub: Hub, pets: Path) -> None:
     before = contents(pets)
     done = push_folder(pets, "user/pets")
@@ -99,6 +120,7 @@ def test_a_push_publishes_what_belongs_there_and_nothing_else(hub: Hub, pets: Pa
 
 
 def test_the_card_names_the_repository_and_other_models_stay(hub: Hub, pets: Path) -> None:
+    shutil.rmtree(pets / "samples")
     push_folder(pets, "lab/animals")
     card = hub.files("lab/animals")["README.md"].content.decode()
     assert card == CARD.replace("outputs/pets", "lab/animals")

@@ -81,7 +81,7 @@ What a LoRA adapter changes of an [Audio Spectrogram Transformer](https://arxiv.
 {description}
 ## Use
 
-`ast-hf merge {model_id} my_model` adds it to the base: a plain checkpoint, for `ast_hf` and transformers. With peft:
+`ast-hf merge "{model_id}" my_model` adds it to the base: a plain checkpoint, for `ast_hf` and transformers. With peft:
 
 ```python
 from ast_hf import ASTConfig, ASTForAudioClassification
@@ -190,7 +190,7 @@ def _card(use: str, head: ModelCardData, results: _Results, model_id: str, pictu
 #: names of users.
 _SIGNS = re.compile(r"([\\`*_\[\]<>|#~$&@])")
 #: What makes a list, a rule or a headline of a line that begins with it.
-_STARTS_BLOCK = re.compile(r"^(\d*)([-+=.)])")
+_STARTS_BLOCK = re.compile(r"^((?:\d+(?=[.)](?:\s|$)))?)([-+=.)])")
 #: Of an address what makes it a link without any sign.
 _LINKS = re.compile(r"(?i)\b(https?|ftp)(:)(?=//)|\b(www)(\.)")
 #: Signs that cannot be seen: control characters, and those that turn the direction of text.

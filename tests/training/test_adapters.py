@@ -15,10 +15,20 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 from conftest import largest_gap, randomise, run_fresh
+from hub_server import Hub
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from test_trainer import VARIED, Stop, clips, digest, optimizer_digest, recipe  # noqa: F401 (clips is a fixture)
 
-from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification, AstRunError, cli
+from ast_hf import (
+    ASTConfig,
+    AstConfigError,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    AstRunError,
+    cli,
+    push_folder,
+)
 from ast_hf.training import AdapterOptions, Recipe, Report, finetune, merge_adapter, prepare
 from ast_hf.training.adapters import TARGETS, Adapter, backbone_digest
 
@@ -189,6 +199,60 @@ def test_results_are_those_of_the_merged_folder(adapted: Report, clips: Path) ->
     files = sorted((clips / "test").rglob("*.wav"))
     right = sum(classifier(str(file), top_k=1)[0]["label"] == file.parent.name for file in files)
     assert adapted.results["test"]["accuracy"] == right / len(files)
+
+
+def test_an_adapter_is_pushed_as_one_and_merged_from_the_hub(
+    hub: Hub,
+    base: Path,
+    clips: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Base, merged model and adapter are three repositories; base and adapter give the merged model again."""
+    card = {"base_model": "user/base"}
+    report = finetune(plan(clips, base, {"card": card}), tmp_path / "run")
+    home = shutil.copytree(base, tmp_path / "base")
+    (home / "README.md").write_text(
+        "---\nlibrary_name: transformers\npipeline_tag: audio-classification\n---\n# Base\n"
+    )
+    push_folder(home, "user/base")
+    push_folder(report.folder, "user/merged")
+    push_folder(report.folder / "adapter", "user/lora")
+    assert set(hub.files("user/lora")) == {
+        *("README.md", "adapter_config.json", "adapter_model.safetensors", "config.json", "preprocessor_config.json")
+    }
+    assert not [name for name in hub.files("user/merged") if "adapter" in name]
+    told = ModelCard(hub.files("user/lora")["README.md"].content.decode())
+    assert (told.data.library_name, told.data.base_model) == ("peft", "user/base")
+    assert 'ast-hf merge "user/lora" my_model' in told.text
+
+    merge_adapter("user/lora", tmp_path / "again")
+    expected = logits(ASTForAudioClassification.from_pretrained("user/merged"))
+    assert largest_gap(logits(ASTForAudioClassification.from_pretrained(tmp_path / "again")), expected) <= 1e-5
+    snippet = re.search(r"```python\n(.*?)```", told.text, re.DOTALL)
+    assert snippet is not None
+    names: dict[str, Any] = {}
+    exec(snippet[1], names)  # as the page has it
+    assert largest_gap(logits(names["model"]), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("change", ["base", "card", "weights"])
+def test_an_adapter_that_nobody_else_could_use_is_not_pushed(
+    hub: Hub, adapted: Report, tmp_path: Path, change: str
+) -> None:
+    folder = shutil.copytree(adapted.folder / "adapter", tmp_path / "adapter")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    if change != "base":  # which is a folder of this machine
+        (folder / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "user/base"}))
+    if change == "card":
+        (folder / "README.md").write_text("# Adapter\n")
+    if change == "weights":
+        (folder / "adapter_model.safetensors").write_bytes(b"x")
+    with pytest.raises(AstConfigError) as caught:
+        push_folder(folder, "user/lora")
+    told = {"base": ("E705", "./private"), "card": ("E705", "library_name"), "weights": ("E306", "adapter_model")}
+    assert caught.value.code == told[change][0]
+    assert told[change][1] in str(caught.value)
+    assert hub.log == []
 
 
 def test_private_folders_are_not_told(adapted: Report, base: Path) -> None:

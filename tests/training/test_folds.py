@@ -314,6 +314,7 @@ def test_evaluating_does_not_change_training(table: Path, tmp_path: Path) -> Non
         "do_normalize": True,
         "mean": extractor.mean,
         "std": extractor.std,
+        "return_attention_mask": False,
     }
 
 
