@@ -15,6 +15,7 @@ from .inputs import ClipInputs
 from .merging import merge_adapter
 from .optimization import Optimization
 from .recipe import DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
+from .sharing_clips import push_audio_dataset
 from .statistics import DataReport, describe_data, measure_statistics
 from .stored_logits import load_logits
 from .streaming import StreamedClipInputs
@@ -53,4 +54,5 @@ __all__ = [
     "merge_adapter",
     "most_frequent_class",
     "prepare",
+    "push_audio_dataset",
 ]
