@@ -1,4 +1,4 @@
-"""Clips pushed to a Hub load in another process by name as they were, whole and streamed; nothing private goes along."""
+"""Clips pushed to a Hub load by name in another process as they were, whole and streamed; no path or token goes up."""
 
 from __future__ import annotations
 
@@ -54,15 +54,6 @@ def told_of(splits: Any) -> Any:
 
 
 @pytest.fixture
-def clips_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """The test's own Hub, for `datasets` too."""
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    datasets.disable_progress_bars()
-    return hub
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Label folders of noise in several formats: three clips of a kind to train on, one to test on; 0.3 to 0.9 s."""
     random = np.random.default_rng(0)
@@ -96,7 +87,7 @@ def embedded_table(folder: Path) -> Path:
     return folder.parent / "embedded.parquet"
 
 
-def test_clips_load_by_name_as_they_were(clips_hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_clips_load_by_name_as_they_were(data_hub: Hub, folder: Path, tmp_path: Path) -> None:
     sources = {
         "user/folders": load_audio_dataset(folder),
         "user/table": load_audio_dataset(absolute_table(folder), label_separator=";"),
@@ -105,7 +96,7 @@ def test_clips_load_by_name_as_they_were(clips_hub: Hub, folder: Path, tmp_path:
     expected = {}
     for name, splits in sources.items():
         pushed = push_audio_dataset(splits, name)
-        assert (pushed.repo_id, pushed.commit) == (name, clips_hub.commits(f"datasets/{name}")[-1].oid)
+        assert (pushed.repo_id, pushed.commit) == (name, data_hub.commits(f"datasets/{name}")[-1].oid)
         expected[name] = told_of(splits)
     assert {split: [names, len(rows)] for split, (names, rows) in expected["user/folders"].items()} == {
         "train": [["cat", "köter"], 6],
@@ -115,15 +106,15 @@ def test_clips_load_by_name_as_they_were(clips_hub: Hub, folder: Path, tmp_path:
     for row, *_ in expected["user/table"]["train"][1]:
         row["original"] = "raw.wav"
     push_audio_dataset(sources["user/folders"], "user/secret", private=True)
-    assert clips_hub.repositories["datasets/user/secret"].private
+    assert data_hub.repositories["datasets/user/secret"].private
 
     home = str(tmp_path).encode()
-    uploads = clips_hub.uploads()
+    uploads = data_hub.uploads()
     assert len(uploads) > 8
     assert {name for name, content in uploads if home in content or TOKEN.encode() in content} == set()
     shutil.rmtree(folder)
 
-    process = run_python(clips_hub, tmp_path / "cache", "-c", READ, *expected, "user/secret", "user/nothing")
+    process = run_python(data_hub, tmp_path / "cache", "-c", READ, *expected, "user/secret", "user/nothing")
     assert process.returncode == 0, process.stderr[-4000:]
     loaded = json.loads(process.stdout)
     for name, splits in expected.items():
@@ -134,27 +125,27 @@ def test_clips_load_by_name_as_they_were(clips_hub: Hub, folder: Path, tmp_path:
         assert "hf auth login" in loaded[name]
 
 
-def test_the_hub_is_told_that_it_is_playable_audio(clips_hub: Hub, folder: Path) -> None:
+def test_the_hub_is_told_that_it_is_playable_audio(data_hub: Hub, folder: Path) -> None:
     push_audio_dataset(load_audio_dataset(folder), "user/clips")
-    card = clips_hub.files("datasets/user/clips")["README.md"].content.decode()
+    card = data_hub.files("datasets/user/clips")["README.md"].content.decode()
     assert "- name: audio\n    dtype: audio\n" in card
     assert "'0': cat" in card
 
 
-def test_one_commit_has_every_split_and_takes_the_place_of_the_last(clips_hub: Hub, folder: Path) -> None:
+def test_one_commit_has_every_split_and_takes_the_place_of_the_last(data_hub: Hub, folder: Path) -> None:
     splits = load_audio_dataset(folder)
     push_audio_dataset(splits, "user/clips")
     push_audio_dataset(datasets.DatasetDict(train=splits["test"]), "user/clips")
-    first, second = (set(commit.files) for commit in clips_hub.commits("datasets/user/clips"))
+    first, second = (set(commit.files) for commit in data_hub.commits("datasets/user/clips"))
     train, test = (f"data/{name}-00000-of-00001.parquet" for name in ("train", "test"))
     assert first == {"README.md", train, test}
     assert second == {"README.md", train}
 
 
-def test_a_push_goes_to_a_branch(clips_hub: Hub, folder: Path) -> None:
+def test_a_push_goes_to_a_branch(data_hub: Hub, folder: Path) -> None:
     push_audio_dataset(load_audio_dataset(folder), "user/clips", revision="v2")
-    assert clips_hub.files("datasets/user/clips") == {}
-    assert len(clips_hub.files("datasets/user/clips", "v2")) == 3
+    assert data_hub.files("datasets/user/clips") == {}
+    assert len(data_hub.files("datasets/user/clips", "v2")) == 3
 
 
 @pytest.mark.parametrize(
@@ -169,68 +160,68 @@ def test_a_push_goes_to_a_branch(clips_hub: Hub, folder: Path) -> None:
     ids=["create", "batch", "upload breaks off", "commit", "commit breaks off"],
 )
 def test_a_push_that_breaks_off_is_tried_again(
-    clips_hub: Hub, folder: Path, waits: list[float], request_: str, how: dict
+    data_hub: Hub, folder: Path, waits: list[float], request_: str, how: dict
 ) -> None:
-    clips_hub.fail(request_, **how)
+    data_hub.fail(request_, **how)
     push_audio_dataset(load_audio_dataset(folder), "user/clips")
     assert waits
-    assert len(clips_hub.commits("datasets/user/clips")) == 1
-    assert len(clips_hub.files("datasets/user/clips")) == 3
+    assert len(data_hub.commits("datasets/user/clips")) == 1
+    assert len(data_hub.files("datasets/user/clips")) == 3
 
 
 def test_a_push_that_fails_says_what_finishes_it_and_loses_nothing(
-    clips_hub: Hub, folder: Path, waits: list[float]
+    data_hub: Hub, folder: Path, waits: list[float]
 ) -> None:
     splits = load_audio_dataset(folder)
     push_audio_dataset(datasets.DatasetDict(train=splits["test"]), "user/clips")
-    before = clips_hub.files("datasets/user/clips")
-    clips_hub.fail("POST .*/commit/main", 503, times=100)
+    before = data_hub.files("datasets/user/clips")
+    data_hub.fail("POST .*/commit/main", 503, times=100)
     with pytest.raises(AstHfError, match=r"E704.*'user/clips'.*503.*call push_audio_dataset again") as caught:
         push_audio_dataset(splits, "user/clips")
     assert TOKEN not in str(caught.value)
-    assert clips_hub.files("datasets/user/clips") == before
-    sent = clips_hub.uploaded_bytes
+    assert data_hub.files("datasets/user/clips") == before
+    sent = data_hub.uploaded_bytes
 
-    clips_hub.faults.clear()
+    data_hub.faults.clear()
     push_audio_dataset(splits, "user/clips")
-    assert len(clips_hub.files("datasets/user/clips")) == 3
-    assert clips_hub.uploaded_bytes == sent
+    assert len(data_hub.files("datasets/user/clips")) == 3
+    assert data_hub.uploaded_bytes == sent
 
 
 def test_what_the_hub_does_not_allow(
-    clips_hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+    data_hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
     splits = load_audio_dataset(folder)
     push_audio_dataset(splits, "user/clips")
-    sent = clips_hub.count("POST .*/(preupload|commit|objects)/")
-    with pytest.raises(AstHfError, match="E705.*public already"):
+    sent = data_hub.count("POST .*/(preupload|commit|objects)/")
+    with pytest.raises(AstHfError, match=r"E705.*public already"):
         push_audio_dataset(splits, "user/clips", private=True)
-    with pytest.raises(AstHfError, match="E701.*write access"):
+    with pytest.raises(AstHfError, match=r"E701.*write access"):
         push_audio_dataset(splits, "somebody/clips")
-    assert clips_hub.count("POST .*/(preupload|commit|objects)/") == sent > 0
-    requests = len(clips_hub.log)
+    assert data_hub.count("POST .*/(preupload|commit|objects)/") == sent > 0
+    requests = len(data_hub.log)
     for name in ("clips", "no name", "user/a/b"):
-        with pytest.raises(AstHfError, match="E702"):
+        with pytest.raises(AstHfError, match=r"E702"):
             push_audio_dataset(splits, name)
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(AstHfError, match="E701.*there is no token"):
+    with pytest.raises(AstHfError, match=r"E701.*there is no token"):
         push_audio_dataset(splits, "user/clips")
-    assert len(clips_hub.log) == requests
+    assert len(data_hub.log) == requests
     assert waits == []
 
 
-def test_a_token_in_a_column_or_a_class_name_is_refused(clips_hub: Hub, folder: Path) -> None:
+def test_a_token_in_a_column_or_a_class_name_is_refused(data_hub: Hub, folder: Path) -> None:
     table = folder.parent / "table.csv"
     for cells in (f"a,{TOKEN}", f"{TOKEN},quiet"):
         table.write_text(f"path,label,note\n{next(folder.rglob('*.wav'))},{cells}\n", encoding="utf-8")
-        with pytest.raises(AstHfError, match="E705.*split 'train', column.*holds a Hugging Face token") as caught:
+        with pytest.raises(AstHfError, match=r"E705.*split 'train', column.*holds a Hugging Face token") as caught:
             push_audio_dataset(load_audio_dataset(table), "user/clips")
         assert TOKEN not in str(caught.value)
-    assert clips_hub.log == []
+    assert data_hub.log == []
 
 
 def test_streams_and_single_splits_are_refused(folder: Path) -> None:
     splits = load_audio_dataset(folder)
     for wrong in (load_audio_dataset(folder, streaming=True), splits["train"], splits.remove_columns("audio"), "clips"):
-        with pytest.raises(AstHfError, match="E102.*splits"):
+        with pytest.raises(AstHfError, match=r"E102.*splits"):
             push_audio_dataset(wrong, "user/clips")
