@@ -143,7 +143,7 @@ def test_raw_values_agree_as_well(reading: Reading) -> None:
 
 @pytest.mark.slow
 def test_all_recordings_of_the_demo(tmp_path: Path) -> None:
-    """589 are within 1e-3 everywhere; `sax_reed__BagPipe__0516` has three values of 27,904 that are up to 1.2e-3 off."""
+    """589 are within 1e-3 everywhere; three of 27,904 values of `sax_reed__BagPipe__0516` are up to 1.2e-3 off."""
     reading = read(tmp_path, ["short"], {name: load_audio(path, 16_000) for name, path in RECORDINGS.items()})
     gaps = {name: reading.gap("short", name) for name in RECORDINGS}
     assert len(gaps) == 590
