@@ -28,14 +28,16 @@ async function describe(root, model, sounds) {
   const { model_type, id2label, num_mel_bins, max_length } = await AutoConfig.from_pretrained(model);
   const extractor = await AutoFeatureExtractor.from_pretrained(model);
   const shapes = {};
+  let outputs = [];
   for (const sound of sounds) {
-    const { input_values } = await extractor(readSamples(join(root, `${sound}.f32`)));
-    const { data, dims } = input_values;
+    const made = await extractor(readSamples(join(root, `${sound}.f32`)));
+    const { data, dims } = made.input_values;
+    outputs = Object.keys(made);
     writeFileSync(join(root, model, `${sound}.features`), new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     shapes[sound] = dims;
   }
   const config = { model_type, id2label, num_mel_bins, max_length };
-  return { config, extractor: extractor.constructor.name, shapes };
+  return { config, extractor: extractor.constructor.name, outputs, shapes };
 }
 
 const { root, models, sounds } = JSON.parse(readFileSync(process.argv[2], "utf-8"));
