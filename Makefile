@@ -1,10 +1,10 @@
-# make demo | test | check | fix | bench | test-augment | test-slow     One environment, .venv, made by the first of them.
+# make demo | test | check | fix | bench | test-augment | test-javascript | test-slow     One environment, .venv, made by the first of them.
 # make demo QUICK=1               a short run          make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning test-augment test-slow lint
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning test-augment test-javascript test-slow lint
 .DEFAULT_GOAL := test
 
 # The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
@@ -51,6 +51,11 @@ bench-learning: $(STAMP)
 # A minute: what the extra `augment` is tested with, in an environment of its own.
 test-augment: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests/training/test_waveform_transforms.py
+
+# A minute: transformers.js reads what we save. Needs node and npm, which installs 165 MB under tests/javascript.
+test-javascript: $(STAMP)
+	cd tests/javascript && npm ci
+	AST_HF_TEST_JAVASCRIPT=1 $(BIN)/python -m pytest -m "slow or not slow" tests/test_javascript.py
 
 # Minutes long: the wheel in an empty environment, metrics on input of AudioSet's size, runs that fail in other processes;
 # and test-augment.

@@ -419,6 +419,7 @@ def finishing_command(
 def open_repository(
     repo_id: str,
     *,
+    repo_type: str = "model",
     private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
@@ -433,15 +434,18 @@ def open_repository(
     api = HfApi(token=token)
 
     def make() -> str:
-        return api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        return api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
+
+    def is_private() -> bool:
+        return bool(api.repo_info(name, repo_type=repo_type).private)
 
     name = reach(make, where=repr(repo_id), then=then, attempts=attempts)
-    if private and not reach(lambda: api.model_info(name), where=repr(name), then=then, attempts=attempts).private:
+    if private and not reach(is_private, where=repr(name), then=then, attempts=attempts):
         what = "is public already, and should be private; nothing was sent"
         raise error("E705", where=repr(name), what=what, fix="make it private in its settings, or push without private")
     if revision is not None and not revision.startswith("refs/"):
         reach(
-            lambda: api.create_branch(name, branch=revision, exist_ok=True),
+            lambda: api.create_branch(name, branch=revision, repo_type=repo_type, exist_ok=True),
             where=f"{name!r}, branch {revision!r}",
             then=then,
             attempts=attempts,

@@ -104,6 +104,17 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture
+def data_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
+    """The same for `datasets`, which has its own copy of the Hub's address, and a cache of its own."""
+    import datasets
+
+    replaced = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_DATASETS_CACHE": tmp_path / "datasets-cache"}
+    for name, value in replaced.items():
+        monkeypatch.setattr(datasets.config, name, value)
+    return hub
+
+
+@pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nothing waits; how long it would have."""
     waited: list[float] = []

@@ -53,7 +53,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_code_block_runs(block: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_block_runs(
+    block: str, clone: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if "push_" in block:
+        request.getfixturevalue("data_hub")
     monkeypatch.chdir(clone)
     monkeypatch.setattr("builtins.print", lambda *_, **__: None)
     exec(compile(block, "block", "exec"), {"__name__": "__main__"})

@@ -17,6 +17,7 @@ from .model_card import write_card
 from .optimization import Optimization
 from .recipe import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
 from .report import Report
+from .sharing_clips import push_audio_dataset
 from .statistics import DataReport, describe_data, measure_statistics
 from .stored_logits import load_logits
 from .streaming import StreamedClipInputs
@@ -56,5 +57,6 @@ __all__ = [
     "merge_adapter",
     "most_frequent_class",
     "prepare",
+    "push_audio_dataset",
     "write_card",
 ]

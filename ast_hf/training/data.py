@@ -98,6 +98,8 @@ def load_audio_dataset(
     Raises:
         AstDataError: E206 for missing paths, E208 for columns, labels and boundaries (naming the row), E209 for splits
             and classes that are empty.
+        AstHfError: E701, E702 and E704 for a name that the Hub does not have, or not for this token, and for a Hub that
+            cannot be reached.
     """
     reading = Reading(
         audio_column=audio_column,

@@ -8,8 +8,10 @@ from typing import Any
 
 import datasets
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets.exceptions import DatasetNotFoundError
 
 from ..errors import did_you_mean, error
+from ..hub_access import reach
 from .tables import (
     BOUNDARIES,
     LABEL_COLUMNS,
@@ -76,8 +78,10 @@ def read_hub(
 
     Raises:
         AstDataError: E208 for columns and labels (naming split and row), E209 for splits and folds that are not there.
+        AstConfigError: E702 for a data set that is not there, or not for this token.
+        AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached.
     """
-    splits = datasets.load_dataset(name, *config, **({"streaming": True} if streaming else {}))
+    splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
     for part in (part for parts in (merge or {}).values() for part in parts if part not in splits):
         raise error("E209", where=f"split {part!r}", what="does not exist", fix=did_you_mean(part, splits))
     if merge:
@@ -87,6 +91,14 @@ def read_hub(
     columns = _find_columns(name, next(iter(splits.values())).features, reading)
     read = _encode_streams if streaming else _encode_stored
     return read(splits, columns)
+
+
+def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | IterableDatasetDict:
+    try:
+        return datasets.load_dataset(name, *config, **({"streaming": True} if streaming else {}))
+    except DatasetNotFoundError as problem:
+        fix = "check the name, of a folder too; for a private one log in with `hf auth login`, or set HF_TOKEN"
+        raise error("E702", where=repr(name), what=str(problem).rstrip("."), fix=fix) from None
 
 
 def _find_columns(name: str, features: Features | None, reading: Reading) -> _Columns:

@@ -1,0 +1,227 @@
+"""Clips pushed to a Hub load by name in another process as they were, whole and streamed; no path or token goes up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+from conftest import TOKEN
+from hub_server import Hub
+from test_push import run_python
+
+from ast_hf import AstHfError
+from ast_hf.training import load_audio_dataset, push_audio_dataset
+
+#: What there is of data sets by name, as JSON: class names, and the rows with a digest of each waveform.
+READ = """
+import hashlib, json, sys
+from ast_hf import AstHfError, load_audio
+from ast_hf.training import load_audio_dataset
+from ast_hf.training.data import label_names
+
+def rows(part):
+    samples = [load_audio(row["audio"], start=row.get("start"), end=row.get("end")) for row in part]
+    told = [{name: cell for name, cell in row.items() if name != "audio"} for row in part]
+    names = [row["audio"]["path"].split("/")[-1] for row in part]
+    digests = [hashlib.sha256(waveform.tobytes()).hexdigest() for waveform in samples]
+    return [[*clip] for clip in zip(told, names, digests, strict=True)]
+
+def read(splits):
+    return {name: [label_names(part), rows(part)] for name, part in splits.items()}
+
+def told(name):
+    try:
+        return [read(load_audio_dataset(name, streaming=streaming)) for streaming in (False, True)]
+    except AstHfError as problem:
+        return str(problem)
+
+if __name__ == "__main__":
+    print(json.dumps({name: told(name) for name in sys.argv[1:]}))
+"""
+
+
+def told_of(splits: Any) -> Any:
+    """The same of splits in this process."""
+    names: dict[str, Any] = {"__name__": "read"}
+    exec(READ, names)
+    return json.loads(json.dumps(names["read"](splits)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Label folders of noise in several formats: three clips of a kind to train on, one to test on; 0.3 to 0.9 s."""
+    random = np.random.default_rng(0)
+    for number, suffix in enumerate(("wav", "flac", "ogg", "mp3")):
+        for label in ("köter", "cat"):
+            place = tmp_path / "my clips" / ("test" if suffix == "mp3" else "train") / label
+            place.mkdir(parents=True, exist_ok=True)
+            samples = random.uniform(-0.5, 0.5, (8_000 * (number + 1), 1 + number % 2))
+            soundfile.write(place / f"{number} ü.{suffix}", samples, 22_050 if number else 16_000)
+    return tmp_path / "my clips"
+
+
+def absolute_table(folder: Path) -> Path:
+    """A table of several labels a clip, of absolute paths and boundaries, with columns of text."""
+    lines = ["path,label,start,end,speaker,original"]
+    for number, path in enumerate(sorted(folder.rglob("*.*"))):
+        label = ("cat;owl", "owl", "dog;cat;owl")[number % 3]
+        lines.append(f"{path},{label},0.1,{0.2 + number / 100},speaker {number},{path.parent / 'raw.wav'}")
+    table = folder.parent / "table.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    return table
+
+
+def embedded_table(folder: Path) -> Path:
+    """Parquet of the files' bytes beside the paths that they had here."""
+    paths = sorted(folder.rglob("*.wav"))
+    rows = {"audio": [{"bytes": path.read_bytes(), "path": str(path)} for path in paths], "label": ["a", "b"]}
+    features = {"audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
+    stored = datasets.Dataset.from_dict(rows, features=datasets.Features(**features, label=datasets.Value("string")))
+    stored.cast_column("audio", datasets.Audio(decode=False)).to_parquet(folder.parent / "embedded.parquet")
+    return folder.parent / "embedded.parquet"
+
+
+def test_clips_load_by_name_as_they_were(data_hub: Hub, folder: Path, tmp_path: Path) -> None:
+    sources = {
+        "user/folders": load_audio_dataset(folder),
+        "user/table": load_audio_dataset(absolute_table(folder), label_separator=";"),
+        "lab/embedded": load_audio_dataset(embedded_table(folder)),
+    }
+    expected = {}
+    for name, splits in sources.items():
+        pushed = push_audio_dataset(splits, name)
+        assert (pushed.repo_id, pushed.commit) == (name, data_hub.commits(f"datasets/{name}")[-1].oid)
+        expected[name] = told_of(splits)
+    assert {split: [names, len(rows)] for split, (names, rows) in expected["user/folders"].items()} == {
+        "train": [["cat", "köter"], 6],
+        "test": [["cat", "köter"], 2],
+    }
+    assert expected["user/table"]["train"][0] == ["cat", "dog", "owl"]
+    for row, *_ in expected["user/table"]["train"][1]:
+        row["original"] = "raw.wav"
+    push_audio_dataset(sources["user/folders"], "user/secret", private=True)
+    assert data_hub.repositories["datasets/user/secret"].private
+
+    home = str(tmp_path).encode()
+    uploads = data_hub.uploads()
+    assert len(uploads) > 8
+    assert {name for name, content in uploads if home in content or TOKEN.encode() in content} == set()
+    shutil.rmtree(folder)
+
+    process = run_python(data_hub, tmp_path / "cache", "-c", READ, *expected, "user/secret", "user/nothing")
+    assert process.returncode == 0, process.stderr[-4000:]
+    loaded = json.loads(process.stdout)
+    for name, splits in expected.items():
+        assert loaded[name] == [splits, splits], name
+    for name in ("user/secret", "user/nothing"):
+        assert loaded[name].startswith("[AST-E702] "), loaded[name]
+        assert f"'{name}'" in loaded[name]
+        assert "hf auth login" in loaded[name]
+
+
+def test_the_hub_is_told_that_it_is_playable_audio(data_hub: Hub, folder: Path) -> None:
+    push_audio_dataset(load_audio_dataset(folder), "user/clips")
+    card = data_hub.files("datasets/user/clips")["README.md"].content.decode()
+    assert "- name: audio\n    dtype: audio\n" in card
+    assert "'0': cat" in card
+
+
+def test_one_commit_has_every_split_and_takes_the_place_of_the_last(data_hub: Hub, folder: Path) -> None:
+    splits = load_audio_dataset(folder)
+    push_audio_dataset(splits, "user/clips")
+    push_audio_dataset(datasets.DatasetDict(train=splits["test"]), "user/clips")
+    first, second = (set(commit.files) for commit in data_hub.commits("datasets/user/clips"))
+    train, test = (f"data/{name}-00000-of-00001.parquet" for name in ("train", "test"))
+    assert first == {"README.md", train, test}
+    assert second == {"README.md", train}
+
+
+def test_a_push_goes_to_a_branch(data_hub: Hub, folder: Path) -> None:
+    push_audio_dataset(load_audio_dataset(folder), "user/clips", revision="v2")
+    assert data_hub.files("datasets/user/clips") == {}
+    assert len(data_hub.files("datasets/user/clips", "v2")) == 3
+
+
+@pytest.mark.parametrize(
+    ("request_", "how"),
+    [
+        ("POST /api/repos/create", {"status": 503}),
+        ("POST .*/objects/batch", {"status": 500}),
+        ("PUT /lfs/", {"kind": "reset", "after": 1000}),
+        ("POST .*/commit/main", {"status": 503}),
+        ("POST .*/commit/main", {"kind": "reset"}),
+    ],
+    ids=["create", "batch", "upload breaks off", "commit", "commit breaks off"],
+)
+def test_a_push_that_breaks_off_is_tried_again(
+    data_hub: Hub, folder: Path, waits: list[float], request_: str, how: dict
+) -> None:
+    data_hub.fail(request_, **how)
+    push_audio_dataset(load_audio_dataset(folder), "user/clips")
+    assert waits
+    assert len(data_hub.commits("datasets/user/clips")) == 1
+    assert len(data_hub.files("datasets/user/clips")) == 3
+
+
+def test_a_push_that_fails_says_what_finishes_it_and_loses_nothing(
+    data_hub: Hub, folder: Path, waits: list[float]
+) -> None:
+    splits = load_audio_dataset(folder)
+    push_audio_dataset(datasets.DatasetDict(train=splits["test"]), "user/clips")
+    before = data_hub.files("datasets/user/clips")
+    data_hub.fail("POST .*/commit/main", 503, times=100)
+    with pytest.raises(AstHfError, match=r"E704.*'user/clips'.*503.*call push_audio_dataset again") as caught:
+        push_audio_dataset(splits, "user/clips")
+    assert TOKEN not in str(caught.value)
+    assert data_hub.files("datasets/user/clips") == before
+    sent = data_hub.uploaded_bytes
+
+    data_hub.faults.clear()
+    push_audio_dataset(splits, "user/clips")
+    assert len(data_hub.files("datasets/user/clips")) == 3
+    assert data_hub.uploaded_bytes == sent
+
+
+def test_what_the_hub_does_not_allow(
+    data_hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    splits = load_audio_dataset(folder)
+    push_audio_dataset(splits, "user/clips")
+    sent = data_hub.count("POST .*/(preupload|commit|objects)/")
+    with pytest.raises(AstHfError, match=r"E705.*public already"):
+        push_audio_dataset(splits, "user/clips", private=True)
+    with pytest.raises(AstHfError, match=r"E701.*write access"):
+        push_audio_dataset(splits, "somebody/clips")
+    assert data_hub.count("POST .*/(preupload|commit|objects)/") == sent > 0
+    requests = len(data_hub.log)
+    for name in ("clips", "no name", "user/a/b"):
+        with pytest.raises(AstHfError, match=r"E702"):
+            push_audio_dataset(splits, name)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(AstHfError, match=r"E701.*there is no token"):
+        push_audio_dataset(splits, "user/clips")
+    assert len(data_hub.log) == requests
+    assert waits == []
+
+
+def test_a_token_in_a_column_or_a_class_name_is_refused(data_hub: Hub, folder: Path) -> None:
+    table = folder.parent / "table.csv"
+    for cells in (f"a,{TOKEN}", f"{TOKEN},quiet"):
+        table.write_text(f"path,label,note\n{next(folder.rglob('*.wav'))},{cells}\n", encoding="utf-8")
+        with pytest.raises(AstHfError, match=r"E705.*split 'train', column.*holds a Hugging Face token") as caught:
+            push_audio_dataset(load_audio_dataset(table), "user/clips")
+        assert TOKEN not in str(caught.value)
+    assert data_hub.log == []
+
+
+def test_streams_and_single_splits_are_refused(folder: Path) -> None:
+    splits = load_audio_dataset(folder)
+    for wrong in (load_audio_dataset(folder, streaming=True), splits["train"], splits.remove_columns("audio"), "clips"):
+        with pytest.raises(AstHfError, match=r"E102.*splits"):
+            push_audio_dataset(wrong, "user/clips")
