@@ -17,10 +17,12 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 
 from .checkpoints import WEIGHTS_FILES, check_folder
 from .configuration_ast import ASTConfig
+from .configuration_ensemble import MEMBER, ASTEnsembleConfig
 from .errors import error
 from .feature_extraction_ast import ASTFeatureExtractor
 from .hub_access import ATTEMPTS, check_account, check_name, reach
 from .modeling_ast import ASTForAudioClassification
+from .modeling_ensemble import ASTEnsembleForAudioClassification
 
 #: Everything that is ever published of a model's folder, path by path; whatever else lies there stays at home.
 PUBLISHED = (
@@ -29,6 +31,11 @@ PUBLISHED = (
     "model.safetensors",
     "model-*-of-*.safetensors",
     "model.safetensors.index.json",
+    "member-*/config.json",
+    "member-*/preprocessor_config.json",
+    "member-*/model.safetensors",
+    "member-*/model-*-of-*.safetensors",
+    "member-*/model.safetensors.index.json",
     "README.md",
     "LICENSE*",
     "recipe.yaml",
@@ -148,9 +155,14 @@ def check_publishable(folder: Path) -> None:
     for name, fix in _NEEDED.items():
         if not (folder / name).is_file():
             raise error("E705", where=repr(str(folder)), what=f"has no {name}", fix=fix)
-    if not any((folder / name).is_file() for name in WEIGHTS_FILES[:2]):
-        fix = "load it with from_pretrained and save it again with save_pretrained"
-        raise error("E705", where=repr(str(folder)), what=f"has its weights in no {WEIGHTS_FILES[0]}", fix=fix)
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = stored.get("model_type", ASTConfig.model_type)
+    _check_card(folder / "README.md", _LIBRARY.get(kind, "transformers"))
+    _CHECKS.get(kind, _check_model)(folder)
+
+
+def _check_model(folder: Path) -> None:
+    _check_weights(folder)
     config, extractor = ASTConfig.from_pretrained(folder), ASTFeatureExtractor.from_pretrained(folder)
     _check_config(config, folder / "config.json")
     for name in ("num_mel_bins", "max_length"):
@@ -158,11 +170,45 @@ def check_publishable(folder: Path) -> None:
             what = f"{name} is {getattr(extractor, name)}, but {getattr(config, name)} in config.json"
             where = str(folder / "preprocessor_config.json")
             raise error("E705", where=repr(where), what=what, fix="save the extractor that the model was trained with")
-    _check_card(folder / "README.md")
     ASTForAudioClassification.from_pretrained(folder)
 
 
-def _check_config(config: ASTConfig, path: Path) -> None:
+def _check_ensemble(folder: Path) -> None:
+    """Every member loads, config and extractor are theirs, and nothing else would be taken for a part."""
+    config, extractor = ASTEnsembleConfig.from_pretrained(folder), ASTFeatureExtractor.from_pretrained(folder)
+    _check_config(config, folder / "config.json")
+    known = {*(config.members or [])}
+    strange = sorted(path.name for path in folder.glob(f"{MEMBER}*") if path.is_dir() and path.name not in known)
+    strange += [name for name in WEIGHTS_FILES[:2] if (folder / name).exists()]
+    if strange:
+        what = f"holds {strange[0]!r}, which is no part of the ensemble"
+        raise error("E705", where=repr(str(folder)), what=what, fix="remove it, or save the ensemble to a new folder")
+    for name in known:
+        _check_weights(folder / name)
+    wanted = ASTEnsembleForAudioClassification.from_pretrained(folder).feature_extractor.to_dict()
+    for name, value in extractor.to_dict().items():
+        if value != wanted[name]:
+            where = f"{str(folder / 'preprocessor_config.json')!r}: {name}"
+            fix = "save the ensemble again"
+            raise error("E705", where=where, what=f"{value!r}, but the members ask for {wanted[name]!r}", fix=fix)
+
+
+def _check_weights(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in WEIGHTS_FILES[:2]):
+        fix = "load it with from_pretrained and save it again with save_pretrained"
+        raise error("E705", where=repr(str(folder)), what=f"has its weights in no {WEIGHTS_FILES[0]}", fix=fix)
+
+
+#: model_type -> what has to hold; another kind is checked as one model, which says what is wrong with it.
+_CHECKS: dict[str, Callable[[Path], None]] = {
+    ASTConfig.model_type: _check_model,
+    ASTEnsembleConfig.model_type: _check_ensemble,
+}
+#: model_type -> the library that a card names: the one that loads the whole.
+_LIBRARY = {ASTConfig.model_type: "transformers", ASTEnsembleConfig.model_type: "ast_hf"}
+
+
+def _check_config(config: ASTConfig | ASTEnsembleConfig, path: Path) -> None:
     stored = json.loads(path.read_text(encoding="utf-8"))
     if stored.get("problem_type") is None:
         what, fix = "does not say whether clips have one label or several", "set problem_type"
@@ -173,17 +219,14 @@ def _check_config(config: ASTConfig, path: Path) -> None:
         raise error("E705", where=f"{str(path)!r}: id2label", what=what, fix="give every label its name")
 
 
-#: What the head of a card has to say, so that the Hub and `pipeline(model="user/name")` know what the model is for.
-_CARD = {"library_name": "transformers", "pipeline_tag": "audio-classification"}
-
-
-def _check_card(path: Path) -> None:
+def _check_card(path: Path, library: str) -> None:
+    """Raise E705 unless the head of a card tells the Hub, and `pipeline`, what the model is for and what loads it."""
     try:
         head = ModelCard(path.read_text(encoding="utf-8")).data
     except Exception as problem:  # yaml and huggingface_hub have several
         what = f"has a head that cannot be read ({' '.join(str(problem).split())[:120]})"
         raise error("E705", where=repr(str(path)), what=what, fix="correct the lines between the two ---") from problem
-    for name, wanted in _CARD.items():
+    for name, wanted in {"library_name": library, "pipeline_tag": "audio-classification"}.items():
         if head.get(name) != wanted:
             what = f"says {name}: {head.get(name)}" if head.get(name) else f"names no {name}"
             fix = f"write {name}: {wanted} between two lines of --- at its start"
