@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -87,6 +88,14 @@ def _refuse_ensemble(config: Path, source: str | PathLike) -> None:
         first = check_members(content.get("members"))[0]
         fix = f"load all of it with ASTEnsembleForAudioClassification, or one member with subfolder={first!r}"
         raise error("E306", where=repr(str(source)), what="holds an ensemble, not one model", fix=fix)
+
+
+def pinned_revision(source: str | PathLike, arguments: dict[str, Any]) -> str | None:
+    """The commit that a revision on the Hub is now, so that all files come from one; as it was given where none is."""
+    where = {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
+    config = None if Path(source).is_dir() else _cached(source, "config.json", where)
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", config.as_posix()) if config is not None else None
+    return found[1] if found else arguments.get("revision")
 
 
 def _cached(source: str | PathLike, name: str, where: dict[str, Any]) -> Path | None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
-from .checkpoints import HUB_ARGUMENTS, check_folder
+from .checkpoints import HUB_ARGUMENTS, check_folder, pinned_revision
 from .configuration_ast import FIELD_RULES, ASTConfig
 from .configuration_ensemble import MEMBER, ASTEnsembleConfig
 from .errors import AstHfError, error
@@ -181,10 +181,10 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             fix = "change the members, and make the ensemble of them again"
             raise error("E108", where=refused[0], what="is a matter of one model, not of an ensemble", fix=fix)
         check_folder(source, subfolder=subfolder)
+        kwargs["revision"] = pinned_revision(source, {**kwargs, "subfolder": subfolder})
         if not isinstance(config, ASTEnsembleConfig):
             config = ASTEnsembleConfig.from_pretrained(config or source, subfolder=subfolder, **_hub(kwargs))
         config.validate()
-        kwargs["revision"] = getattr(config, "_commit_hash", None) or kwargs.get("revision")
         kwargs.setdefault("attn_implementation", config._attn_implementation)
         loaded = [_load(source, name, kwargs, subfolder=str(Path(subfolder, name))) for name in config.members]
         model = cls(config, [member for member, _ in loaded], [extractor for _, extractor in loaded])

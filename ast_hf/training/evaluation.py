@@ -195,8 +195,7 @@ def evaluate_checkpoints(
         split: the part of the data set to evaluate.
         average: also evaluate the mean of the checkpoints' weights, and save it as the checkpoint
             `output_dir/average`. Means something for checkpoints of one run.
-        ensemble: also save the ensemble, with a README.md, as the checkpoint `output_dir/ensemble`: what was evaluated,
-            whatever is stored into the checkpoints afterwards.
+        ensemble: also save the ensemble, of the checkpoints as they were evaluated, in `output_dir/ensemble`.
         fit_on: another split, on which to fit a temperature and, for multi-label, each label's threshold of best F1.
         store: write these into the checkpoints' `config.json`, and those of `average` and `ensemble`.
         save_logits: file for the logits of the evaluated split (the ensemble's, where there is one), see `load_logits`.
