@@ -456,9 +456,11 @@ def test_all_members_are_of_one_commit(hub: Hub, saved: Path) -> None:
     assert all(f"/resolve/{first}/member-" in line for line in members), members
 
 
+#: The ensemble's module comes first: importing it is what brings the modules that are registered.
 WITH_AST_HF = """
 import json, sys
 import ast_hf
+from ast_hf import ASTEnsembleForAudioClassification
 from transformers import AutoConfig, pipeline
 
 def scores(**where):
