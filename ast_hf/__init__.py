@@ -13,9 +13,11 @@ from .registration import register, unregister
 if TYPE_CHECKING:
     from .audio import load_audio
     from .configuration_ast import ASTConfig
+    from .configuration_ensemble import ASTEnsembleConfig
     from .errors import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError, AstRunError
     from .feature_extraction_ast import ASTFeatureExtractor
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
+    from .modeling_ensemble import ASTEnsembleForAudioClassification
     from .pipeline_ast import ASTAudioClassificationPipeline
     from .sharing import push_folder
 
@@ -25,6 +27,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "ASTAudioClassificationPipeline": "pipeline_ast",
     "ASTConfig": "configuration_ast",
+    "ASTEnsembleConfig": "configuration_ensemble",
+    "ASTEnsembleForAudioClassification": "modeling_ensemble",
     "ASTFeatureExtractor": "feature_extraction_ast",
     "ASTForAudioClassification": "modeling_ast",
     "ASTModel": "modeling_ast",
@@ -42,6 +46,8 @@ _MODULES = {
 __all__ = [
     "ASTAudioClassificationPipeline",
     "ASTConfig",
+    "ASTEnsembleConfig",
+    "ASTEnsembleForAudioClassification",
     "ASTFeatureExtractor",
     "ASTForAudioClassification",
     "ASTModel",

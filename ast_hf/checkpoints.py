@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from .configuration_ast import ASTConfig, Geometry
+from .configuration_ensemble import ASTEnsembleConfig, check_members
 from .errors import error
 from .weight_names import BACKBONE, KERNEL, POSITIONS, hub_name
 
@@ -67,14 +69,33 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
     if folder is None:
         where = {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
         config = _cached(source, "config.json", where)
+        if config is not None:
+            _refuse_ensemble(config, source)
         if config is None or not any(_cached(source, name, where) for name in WEIGHTS_FILES[:3]):
             return None
         folder = config.parent
         for shard in _shards(folder):
             _cached(source, shard.name, where)
         check_folder(folder)
+    _refuse_ensemble(folder / "config.json", source)
     weights = _weights_files(folder) or [path for path in [folder / WEIGHTS_FILES[2]] if path.exists()]
     return Checkpoint(_read_config(folder / "config.json"), weights) if weights else None
+
+
+def _refuse_ensemble(config: Path, source: str | PathLike) -> None:
+    content = _read_config(config)
+    if content.get("model_type") == ASTEnsembleConfig.model_type:
+        first = check_members(content.get("members"))[0]
+        fix = f"load all of it with ASTEnsembleForAudioClassification, or one member with subfolder={first!r}"
+        raise error("E306", where=repr(str(source)), what="holds an ensemble, not one model", fix=fix)
+
+
+def pinned_revision(source: str | PathLike, arguments: dict[str, Any]) -> str | None:
+    """The commit that a revision on the Hub is now, so that all files come from one; as it was given where none is."""
+    where = {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
+    config = None if Path(source).is_dir() else _cached(source, "config.json", where)
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", config.as_posix()) if config is not None else None
+    return found[1] if found else arguments.get("revision")
 
 
 def _cached(source: str | PathLike, name: str, where: dict[str, Any]) -> Path | None:
@@ -125,7 +146,7 @@ def tensor_names(files: list[Path]) -> list[str]:
 
 
 def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> Path | None:
-    """Raise E306 or E305 when `source` is a local folder that cannot give a whole model.
+    """Raise E306 or E305 when `source` is a local folder that cannot give a whole model, or ensemble of models.
 
     Only headers are read: a config that claims another size than the file holds is refused before memory for it is
     asked.
@@ -146,6 +167,10 @@ def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> Path 
         fix = f"make a checkpoint of it and its base: ast-hf merge {folder} DESTINATION"
         raise error("E306", where=repr(str(folder)), what="holds an adapter, not a whole model", fix=fix)
     config = _read_config(folder / "config.json")
+    if config.get("model_type") == ASTEnsembleConfig.model_type:
+        for name in check_members(config.get("members")):
+            check_folder(folder, subfolder=name)
+        return folder
     if not whole:
         what = f"holds no weights ({WEIGHTS_FILES[0]})"
         raise error("E306", where=repr(str(folder)), what=what, fix="copy the whole checkpoint folder again")

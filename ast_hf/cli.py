@@ -300,6 +300,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="what to evaluate on (default: %(default)s)")
     parser.add_argument("--output", default="outputs/evaluation", help="folder of the result (default: %(default)s)")
     parser.add_argument("--average", action="store_true", help="also evaluate and save the mean of the weights")
+    parser.add_argument("--ensemble", action="store_true", help="also save the ensemble, to be pushed or loaded")
     parser.add_argument("--fit-on", metavar="SPLIT", help="fit temperature and thresholds on another split")
     parser.add_argument("--store", action="store_true", help="write what was fitted into the checkpoints' config.json")
     parser.add_argument("--save-logits", metavar="FILE", help="write the logits, as .safetensors")
@@ -318,6 +319,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         output_dir=options.output,
         split=options.split,
         average=options.average,
+        ensemble=options.ensemble,
         fit_on=options.fit_on,
         store=options.store,
         save_logits=options.save_logits,

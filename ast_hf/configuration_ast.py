@@ -180,7 +180,7 @@ class ASTConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         _reject_unknown(kwargs)
-        _check_label_arguments(self.id2label, kwargs.get("num_labels"))
+        check_label_arguments(self.id2label, kwargs.get("num_labels"))
         if self.id2label is not None and self.label2id is None:  # type: ignore[has-type]
             self.label2id = {label: int(index) for index, label in self.id2label.items()}
         super().__post_init__(**kwargs)
@@ -225,7 +225,7 @@ class ASTConfig(PreTrainedConfig):
         if self.problem_type not in PROBLEM_TYPES:
             choices = did_you_mean(self.problem_type, [choice for choice in PROBLEM_TYPES if choice])
             raise _field_error("problem_type", self.problem_type, "is not a problem type", choices)
-        _check_label_map(self.id2label, self.label2id)
+        check_label_map(self.id2label, self.label2id)
         if self.thresholds is not None and len(self.thresholds) != len(self.id2label):
             what = f"are {len(self.thresholds)}, but there are {len(self.id2label)} labels"
             raise error("E302", where="ASTConfig.thresholds", what=what, fix="give one for each label, or None")
@@ -308,7 +308,7 @@ def _label_error(where: str, what: str, fix: str) -> Exception:
     return error("E303", where=f"ASTConfig.{where}", what=what, fix=fix)
 
 
-def _check_label_arguments(id2label: Any, count: Any) -> None:
+def check_label_arguments(id2label: Any, count: Any) -> None:
     """What transformers' base class would quietly repair or crash on: bad keys, contradicting counts."""
     if count is not None and not _is_count(count):
         raise _field_error("num_labels", count, "has to be a whole number of at least 1", "give the number of labels")
@@ -331,7 +331,8 @@ def _replaces_labels(id2label: Any, arguments: dict[str, Any]) -> bool:
     return "num_labels" in arguments and len(id2label or ()) != arguments["num_labels"]
 
 
-def _check_label_map(id2label: dict[int, str] | None, label2id: dict[str, int] | None) -> None:
+def check_label_map(id2label: dict[int, str] | None, label2id: dict[str, int] | None) -> None:
+    """Raise E303 unless labels are numbered in a row, named once each, and the two maps agree; E302 for none."""
     id2label = id2label or {}
     if not id2label:
         raise _field_error("num_labels", 0, "gives no output", "give at least one label")

@@ -8,6 +8,11 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .configuration_ensemble import ASTEnsembleConfig
+    from .feature_extraction_ast import ASTFeatureExtractor
 
 Line = tuple[str, str]
 
@@ -26,28 +31,52 @@ def result_versions() -> dict[str, str]:
 
 
 def describe_checkpoint(source: str) -> list[Line]:
-    """Size, input contract and labels of a checkpoint (folder or Hub name), from its two configuration files."""
+    """Size, input contract and labels of a checkpoint (folder or Hub name), from its configuration files."""
     from .checkpoints import check_folder
     from .configuration_ast import ASTConfig
     from .feature_extraction_ast import ASTFeatureExtractor
+    from .modeling_ensemble import classes_for
 
     check_folder(source)
-    config, extractor = ASTConfig.from_pretrained(source), ASTFeatureExtractor.from_pretrained(source)
+    kind, _ = classes_for(source)
+    config, extractor = kind.from_pretrained(source), ASTFeatureExtractor.from_pretrained(source)
+    if kind is not ASTConfig:
+        return [("ensemble", source), *_describe_ensemble(source, config), *_shared(config, extractor)]
     frequency, time = config.patch_grid
-    labels = [config.id2label[index] for index in range(config.num_labels)]
-    shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
     return [
         ("checkpoint", source),
         ("model", f"{config.num_hidden_layers} layers, {config.hidden_size} wide, {config.num_attention_heads} heads"),
         ("parameters", f"{_count_parameters(config):,}"),
+        ("patches", f"{config.patch_size} x {config.patch_size}, stride {config.frequency_stride} x "
+                    f"{config.time_stride}: {frequency} x {time} = {config.num_patches}, {config.num_tokens} tokens"),
+        *_shared(config, extractor),
+    ]  # fmt: skip
+
+
+def _shared(config: Any, extractor: ASTFeatureExtractor) -> list[Line]:
+    """What goes in and comes out, of one model or an ensemble."""
+    labels = [config.id2label[index] for index in range(config.num_labels)]
+    shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+    return [
         ("input", f"{extractor.sampling_rate} Hz mono, the first {config.max_length / 100:.2f} s"),
         ("features", f"{config.max_length} frames x {config.num_mel_bins} mel bins, "
                      f"mean {extractor.mean:.4f}, std {extractor.std:.4f}"),
-        ("patches", f"{config.patch_size} x {config.patch_size}, stride {config.frequency_stride} x "
-                    f"{config.time_stride}: {frequency} x {time} = {config.num_patches}, {config.num_tokens} tokens"),
         ("task", config.problem_type or "not set (scores are softmax)"),
         ("labels", f"{config.num_labels}: {shown}"),
     ]  # fmt: skip
+
+
+def _describe_ensemble(source: str, config: ASTEnsembleConfig) -> list[Line]:
+    """A line for each member, and the parameters of all."""
+    from .configuration_ast import ASTConfig
+
+    members = {name: ASTConfig.from_pretrained(source, subfolder=name) for name in config.members or []}
+    lines = [
+        (name, f"{own.num_hidden_layers} layers, {own.hidden_size} wide, stride {own.frequency_stride} x "
+               f"{own.time_stride}, {own.max_length / 100:.2f} s")
+        for name, own in members.items()
+    ]  # fmt: skip
+    return [*lines, ("parameters", f"{sum(map(_count_parameters, members.values())):,}")]
 
 
 def _count_parameters(config: object) -> int:

@@ -15,6 +15,7 @@ from .errors import AstHfError, did_you_mean, error
 from .feature_extraction_ast import ASTFeatureExtractor
 from .log_mel import num_frames
 from .modeling_ast import ASTPreTrainedModel
+from .modeling_ensemble import ASTEnsembleForAudioClassification
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
 _FUNCTIONS = ("softmax", "sigmoid", "none")
@@ -42,7 +43,7 @@ class AutoModelThatSaysWhy(AutoModelForAudioClassification):
 
 
 class ASTAudioClassificationPipeline(AudioClassificationPipeline):
-    """Classify audio with an AST checkpoint.
+    """Classify audio with an AST checkpoint, or an ensemble of them.
 
     What stock's pipeline does, and also: files and bytes without ffmpeg, any sampling rate and channel count without
     torchaudio, `pathlib` paths, what `datasets` stores, and errors that name the file. For a model that is not one of
@@ -63,7 +64,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         model = kwargs.get("model", args[0] if args else None)
-        if isinstance(model, ASTPreTrainedModel):
+        if isinstance(model, (ASTPreTrainedModel, ASTEnsembleForAudioClassification)):
             return super().__new__(cls)
         return AudioClassificationPipeline(*args, **kwargs)
 
@@ -77,6 +78,9 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
                 what = f"{heard} in preprocessor_config.json, but {expected} in config.json of {source}"
                 fix = f"make the two files agree, or adapt the model: model.resize_input({field}={heard})"
                 raise error("E304", where=field, what=what, fix=fix)
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Nothing: only our models come here, and transformers' list does not name ensembles."""
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Classify one input or a list of inputs; see the class."""

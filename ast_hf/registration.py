@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import wrapt
 
-MODEL_TYPE = "audio-spectrogram-transformer"
+MODEL_TYPE, ENSEMBLE_TYPE = "audio-spectrogram-transformer", "ast-ensemble"
 PIPELINE_TASK = "audio-classification"
 
 _enabled = False
@@ -74,26 +74,40 @@ def _under_way(name: str) -> bool:
 
 
 def _change_configs(table: Any, own: Any) -> Callable[[], object]:
-    table.AutoConfig.register(MODEL_TYPE, own.ASTConfig, exist_ok=True)
-    return lambda: table.CONFIG_MAPPING._extra_content.pop(MODEL_TYPE, None)
+    from .configuration_ensemble import ASTEnsembleConfig
+
+    classes = {MODEL_TYPE: own.ASTConfig, ENSEMBLE_TYPE: ASTEnsembleConfig}
+    for name, config in classes.items():
+        table.AutoConfig.register(name, config, exist_ok=True)
+    return lambda: [table.CONFIG_MAPPING._extra_content.pop(name, None) for name in classes]
 
 
 def _change_models(table: Any, own: Any) -> Callable[[], object]:
-    classes = {table.AutoModel: own.ASTModel, table.AutoModelForAudioClassification: own.ASTForAudioClassification}
-    for auto, model in classes.items():
-        auto.register(own.ASTConfig, model, exist_ok=True)
-    return lambda: [auto._model_mapping._extra_content.pop(own.ASTConfig, None) for auto in classes]
+    from .modeling_ensemble import ASTEnsembleForAudioClassification
+
+    models = [
+        (table.AutoModel, own.ASTModel),
+        (table.AutoModelForAudioClassification, own.ASTForAudioClassification),
+        (table.AutoModelForAudioClassification, ASTEnsembleForAudioClassification),
+    ]
+    for auto, model in models:
+        auto.register(model.config_class, model, exist_ok=True)
+    return lambda: [auto._model_mapping._extra_content.pop(model.config_class, None) for auto, model in models]
 
 
 def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
     """`AutoFeatureExtractor` looks a class up by its name, stock entries first: registering alone is not enough."""
     from .configuration_ast import ASTConfig
+    from .configuration_ensemble import ASTEnsembleConfig
 
-    table.AutoFeatureExtractor.register(ASTConfig, own.ASTFeatureExtractor, exist_ok=True)
+    configs = (ASTConfig, ASTEnsembleConfig)
+    for config in configs:
+        table.AutoFeatureExtractor.register(config, own.ASTFeatureExtractor, exist_ok=True)
     stock = table.FEATURE_EXTRACTOR_MAPPING_NAMES.pop(MODEL_TYPE, None)
 
     def undo() -> None:
-        table.FEATURE_EXTRACTOR_MAPPING._extra_content.pop(ASTConfig, None)
+        for config in configs:
+            table.FEATURE_EXTRACTOR_MAPPING._extra_content.pop(config, None)
         if stock is not None:
             table.FEATURE_EXTRACTOR_MAPPING_NAMES[MODEL_TYPE] = stock
 
@@ -110,15 +124,29 @@ def _change_pipeline(table: Any, own: Any) -> Callable[[], object]:
 
 #: The tables are not documented interfaces; `tests/test_registration.py` guards each of them in fresh processes.
 _CHANGES = (
-    Change("transformers.models.auto.configuration_auto", "ast_hf.configuration_ast", _change_configs),
+    Change(
+        "transformers.models.auto.configuration_auto",
+        "ast_hf.configuration_ast",
+        _change_configs,
+        needs=("ast_hf.configuration_ensemble",),
+    ),
     Change(
         "transformers.models.auto.modeling_auto",
         "ast_hf.modeling_ast",
         _change_models,
-        needs=("transformers.modeling_layers",),  # the first module that imports the table, in most programs
+        # the first is the module that imports the table first, in most programs
+        needs=("transformers.modeling_layers", "ast_hf.modeling_ensemble"),
     ),
     Change(
-        "transformers.models.auto.feature_extraction_auto", "ast_hf.feature_extraction_ast", _change_feature_extractors
+        "transformers.models.auto.feature_extraction_auto",
+        "ast_hf.feature_extraction_ast",
+        _change_feature_extractors,
+        needs=("ast_hf.configuration_ensemble",),
     ),
-    Change("transformers.pipelines", "ast_hf.pipeline_ast", _change_pipeline, needs=("ast_hf.modeling_ast",)),
+    Change(
+        "transformers.pipelines",
+        "ast_hf.pipeline_ast",
+        _change_pipeline,
+        needs=("ast_hf.modeling_ast", "ast_hf.modeling_ensemble"),
+    ),
 )

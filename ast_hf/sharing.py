@@ -19,10 +19,12 @@ from huggingface_hub.utils import yaml_dump
 
 from .checkpoints import WEIGHTS_FILES, check_folder, read_tensors
 from .configuration_ast import ASTConfig
+from .configuration_ensemble import MEMBER, ASTEnsembleConfig
 from .errors import error
 from .feature_extraction_ast import ASTFeatureExtractor
 from .hub_access import ATTEMPTS, check_account, check_name, reach
 from .modeling_ast import ASTForAudioClassification
+from .modeling_ensemble import ASTEnsembleForAudioClassification
 
 #: peft's names for what an adapter is, and for its weights.
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -36,6 +38,11 @@ PUBLISHED = (
     "model.safetensors.index.json",
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    "member-*/config.json",
+    "member-*/preprocessor_config.json",
+    "member-*/model.safetensors",
+    "member-*/model-*-of-*.safetensors",
+    "member-*/model.safetensors.index.json",
     "README.md",
     "LICENSE*",
     "recipe.yaml",
@@ -53,7 +60,6 @@ _NEEDED = {
     "preprocessor_config.json": "save the feature extractor there",
     "README.md": "write the model card, or let ast_hf train the model, which does",
 }
-_NEEDED_OF_ADAPTER = {**_NEEDED, ADAPTER_WEIGHTS: "save the adapter there"}
 _TEXTS = (".json", ".yaml", ".md", ".txt")
 #: Where the versions of a run stand, and the file that they become.
 _RESULTS, _REQUIREMENTS = "results.json", "requirements.txt"
@@ -152,17 +158,23 @@ def _is_published(path: Path) -> bool:
 
 
 def check_publishable(folder: Path) -> None:
-    """Raise E705, or what loading raises, unless a folder holds a whole model, or an adapter, that others can use."""
-    adapter = (folder / ADAPTER_CONFIG).is_file()
-    (_check_adapter if adapter else _check_model)(folder)
+    """Raise E705, or what loading raises, unless a folder holds a model, ensemble or adapter that others can use."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        kind, needed = "adapter", {**_NEEDED, ADAPTER_WEIGHTS: "save the adapter there"}
+    else:
+        check_folder(folder.resolve())
+        kind, needed = "", _NEEDED
+    for name, fix in needed.items():
+        if not (folder / name).is_file():
+            raise error("E705", where=repr(str(folder)), what=f"has no {name}", fix=fix)
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    library, check = _KINDS.get(kind or stored.get("model_type"), _KINDS[ASTConfig.model_type])
+    _check_card(folder / "README.md", library)
+    check(folder)
 
 
 def _check_model(folder: Path) -> None:
-    check_folder(folder.resolve())
-    _check_needed(folder, _NEEDED)
-    if not any((folder / name).is_file() for name in WEIGHTS_FILES[:2]):
-        fix = "load it with from_pretrained and save it again with save_pretrained"
-        raise error("E705", where=repr(str(folder)), what=f"has its weights in no {WEIGHTS_FILES[0]}", fix=fix)
+    _check_weights(folder)
     config, extractor = ASTConfig.from_pretrained(folder), ASTFeatureExtractor.from_pretrained(folder)
     _check_config(config, folder / "config.json")
     for name in ("num_mel_bins", "max_length"):
@@ -170,13 +182,11 @@ def _check_model(folder: Path) -> None:
             what = f"{name} is {getattr(extractor, name)}, but {getattr(config, name)} in config.json"
             where = str(folder / "preprocessor_config.json")
             raise error("E705", where=repr(where), what=what, fix="save the extractor that the model was trained with")
-    _check_card(folder / "README.md", "transformers")
     ASTForAudioClassification.from_pretrained(folder)
 
 
 def _check_adapter(folder: Path) -> None:
     """An adapter alone, as peft reads it, beside the base that it names."""
-    _check_needed(folder, _NEEDED_OF_ADAPTER)
     read_tensors(folder / ADAPTER_WEIGHTS)
     _check_config(ASTConfig.from_pretrained(folder), folder / "config.json")
     base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
@@ -184,16 +194,44 @@ def _check_adapter(folder: Path) -> None:
         what = f"is {base!r}, which is no model on the Hub: nobody else could use the adapter"
         fix = "push the base, and write its name there; or push the merged model, the folder above"
         raise error("E705", where=f"{str(folder / ADAPTER_CONFIG)!r}: base_model_name_or_path", what=what, fix=fix)
-    _check_card(folder / "README.md", "peft")
 
 
-def _check_needed(folder: Path, needed: dict[str, str]) -> None:
-    for name, fix in needed.items():
-        if not (folder / name).is_file():
-            raise error("E705", where=repr(str(folder)), what=f"has no {name}", fix=fix)
+def _check_ensemble(folder: Path) -> None:
+    """Every member loads, config and extractor are theirs, and nothing else would be taken for a part."""
+    config, extractor = ASTEnsembleConfig.from_pretrained(folder), ASTFeatureExtractor.from_pretrained(folder)
+    _check_config(config, folder / "config.json")
+    known = {*(config.members or [])}
+    strange = sorted(path.name for path in folder.glob(f"{MEMBER}*") if path.is_dir() and path.name not in known)
+    strange += [name for name in WEIGHTS_FILES[:2] if (folder / name).exists()]
+    if strange:
+        what = f"holds {strange[0]!r}, which is no part of the ensemble"
+        raise error("E705", where=repr(str(folder)), what=what, fix="remove it, or save the ensemble to a new folder")
+    for name in known:
+        _check_weights(folder / name)
+    wanted = ASTEnsembleForAudioClassification.from_pretrained(folder).feature_extractor.to_dict()
+    for name, value in extractor.to_dict().items():
+        if value != wanted[name]:
+            where = f"{str(folder / 'preprocessor_config.json')!r}: {name}"
+            fix = "save the ensemble again"
+            raise error("E705", where=where, what=f"{value!r}, but the members ask for {wanted[name]!r}", fix=fix)
 
 
-def _check_config(config: ASTConfig, path: Path) -> None:
+def _check_weights(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in WEIGHTS_FILES[:2]):
+        fix = "load it with from_pretrained and save it again with save_pretrained"
+        raise error("E705", where=repr(str(folder)), what=f"has its weights in no {WEIGHTS_FILES[0]}", fix=fix)
+
+
+#: "adapter", or model_type -> the library that a card names, since it loads the whole, and what has to hold. Another
+#: kind is checked as one model, which says what is wrong with it.
+_KINDS: dict[str | None, tuple[str, Callable[[Path], None]]] = {
+    "adapter": ("peft", _check_adapter),
+    ASTConfig.model_type: ("transformers", _check_model),
+    ASTEnsembleConfig.model_type: ("ast_hf", _check_ensemble),
+}
+
+
+def _check_config(config: ASTConfig | ASTEnsembleConfig, path: Path) -> None:
     stored = json.loads(path.read_text(encoding="utf-8"))
     if stored.get("problem_type") is None:
         what, fix = "does not say whether clips have one label or several", "set problem_type"
@@ -205,7 +243,7 @@ def _check_config(config: ASTConfig, path: Path) -> None:
 
 
 def _check_card(path: Path, library: str) -> None:
-    """Raise E705 unless a card's head says what the Hub and `pipeline(model="user/name")` have to know of the model."""
+    """Raise E705 unless the head of a card tells the Hub, and `pipeline`, what the model is for and what loads it."""
     try:
         head = ModelCard(path.read_text(encoding="utf-8")).data
     except Exception as problem:  # yaml and huggingface_hub have several

@@ -19,10 +19,11 @@ ALLOWED = {
     "log_mel": set(),
     "audio": {"errors"},
     "configuration_ast": {"errors"},
+    "configuration_ensemble": {"configuration_ast", "errors"},
     "losses": {"errors"},
     "weight_names": {"errors"},
     "resampling": {"configuration_ast", "errors"},
-    "checkpoints": {"configuration_ast", "errors", "weight_names"},
+    "checkpoints": {"configuration_ast", "configuration_ensemble", "errors", "weight_names"},
     "loading": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
     "image_transformers": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
     "patchout": {"errors"},
@@ -30,10 +31,14 @@ ALLOWED = {
     "feature_extraction_ast": {"audio", "errors", "log_mel"},
     "modeling_ast": {"checkpoints", "configuration_ast", "embeddings_ast", "errors", "image_transformers"}
     | {"loading", "losses", "patchout", "resampling", "weight_names"},
-    "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"},
+    "modeling_ensemble": {"checkpoints", "configuration_ast", "configuration_ensemble", "errors"}
+    | {"feature_extraction_ast", "losses", "modeling_ast"},
+    "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"}
+    | {"modeling_ensemble"},
     "published": {"errors"},
     "hub_access": {"errors"},
-    "sharing": {"checkpoints", "configuration_ast", "errors", "feature_extraction_ast", "hub_access", "modeling_ast"},
+    "sharing": {"checkpoints", "configuration_ast", "configuration_ensemble", "errors", "feature_extraction_ast"}
+    | {"hub_access", "modeling_ast", "modeling_ensemble"},
     "reference": {"configuration_ast", "image_transformers", "modeling_ast", "weight_names"},
     "conversion": {"checkpoints", "configuration_ast", "errors", "feature_extraction_ast", "image_transformers"}
     | {"modeling_ast", "published", "reference", "weight_names"},

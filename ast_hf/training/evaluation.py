@@ -23,12 +23,15 @@ from tqdm.auto import tqdm
 
 from ..checkpoints import check_folder
 from ..configuration_ast import FIELD_RULES, ASTConfig
+from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import did_you_mean, error, refuse
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
+from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, mean_logits
 from .catalog import find_data_set
 from .data import is_multi_label, label_names, load_audio_dataset
+from .ensemble_card import write_ensemble_card
 from .inputs import ClipInputs, Collator
 from .metrics import MAIN_METRIC
 from .metrics.calibration import (
@@ -48,9 +51,6 @@ ENSEMBLE, AVERAGE = "ensemble", "average"
 
 #: The threshold of a label that has none of its own: nothing was fitted, or it had no clip in the split.
 NO_THRESHOLD = 0.5
-
-#: Probabilities of an ensemble are kept this far from 0 and 1, so that they have logits.
-_EDGE = 1e-15
 
 #: Fields that two checkpoints may differ in and still have a meaningful mean.
 _NOT_ARCHITECTURE = frozenset(
@@ -171,6 +171,7 @@ def evaluate_checkpoints(
     output_dir: str | Path,
     split: str = "test",
     average: bool = False,
+    ensemble: bool = False,
     fit_on: str | None = None,
     store: bool = False,
     save_logits: str | Path | None = None,
@@ -190,12 +191,13 @@ def evaluate_checkpoints(
         checkpoints: folders or names on the Hub.
         source: as for `load_audio_dataset`, or a name that `find_data_set` knows, such as `"esc50"`.
         output_dir: for `results.json`, `per_class.csv` and `.json`, `precision_recall.png`, for single-label
-            `confusion.png`, and `average` (see below).
+            `confusion.png`, and `average` and `ensemble` (see below).
         split: the part of the data set to evaluate.
         average: also evaluate the mean of the checkpoints' weights, and save it as the checkpoint
             `output_dir/average`. Means something for checkpoints of one run.
+        ensemble: also save the ensemble, of the checkpoints as they were evaluated, in `output_dir/ensemble`.
         fit_on: another split, on which to fit a temperature and, for multi-label, each label's threshold of best F1.
-        store: write these into the checkpoints' `config.json`, and that of `average`.
+        store: write these into the checkpoints' `config.json`, and those of `average` and `ensemble`.
         save_logits: file for the logits of the evaluated split (the ensemble's, where there is one), see `load_logits`.
         batch_size: clips at a time.
         workers: processes that decode.
@@ -205,21 +207,21 @@ def evaluate_checkpoints(
     Raises:
         AstInputError: E108 for arguments that contradict each other, and for data that come as a stream.
         AstDataError: E208 for labels that the model does not know, E209 for splits, and what reading raises.
-        AstConfigError: E303 for checkpoints of different labels, E305 and E301 where weights have no mean, E306 for
-            broken checkpoints.
+        AstConfigError: E303 for checkpoints of different labels, E305 and E301 where weights have no mean and where
+            one input cannot serve the ensemble, E306 for broken checkpoints.
     """
     names = [str(name) for name in checkpoints]
-    _check_request(names, split, average=average, fit_on=fit_on, store=store)
-    if save_logits is not None:
-        check_name(save_logits)
-    members = [_member(name) for name in names]
+    whole = Path(output_dir) / ENSEMBLE if ensemble else None
+    _check_request(names, split, average=average, ensemble=whole, fit_on=fit_on, store=store, save_logits=save_logits)
+    members = _members(names)
     labels = _labels(members[0].config)
-    members = [member._replace(columns=_columns(labels, member, members[0].name)) for member in members]
     splits = _chosen(_read(source, reading), [split, *([fit_on] if fit_on else [])], str(source))
     problem_type = _problem_type(members, splits[split])
     truth = {name: true_labels(part, labels, problem_type, name) for name, part in splits.items()}
     if average:
         members.append(_save_average(names, Path(output_dir) / AVERAGE))
+    if whole is not None:
+        ASTEnsembleForAudioClassification.from_members(names, problem_type=problem_type).save_pretrained(whole)
     run = Run(splits, batch_size, workers, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     logits = {member.name: run.logits(member) for member in members}
     settings = {member.name: _setting(member.config) for member in members}
@@ -234,24 +236,37 @@ def evaluate_checkpoints(
         Path(output_dir), str(source), split, problem_type, labels, len(splits[split]), names, outcomes
     )
     if save_logits is not None:
-        names_of, digests = clip_keys(splits[split]), clip_digests(splits[split])
-        store_logits(save_logits, logits[evaluation.main][split], names_of, labels, problem_type, digests)
+        _save_logits(save_logits, logits[evaluation.main][split], splits[split], evaluation)
     scores = probabilities(logits[evaluation.main][split], problem_type, settings[evaluation.main].temperature)
     _write(evaluation, scores, truth[split])
     for member in members if store else ():
         store_calibration(member.folder, outcomes[member.name].calibration, problem_type, member.columns)
+    if whole is not None:
+        _finish_ensemble(evaluation, whole, logits[ENSEMBLE][split], truth[split], store=store)
     return evaluation
 
 
-def _check_request(names: list[str], split: str, *, average: bool, fit_on: str | None, store: bool) -> None:
-    """Raise E108 for what can be told to be wrong before anything is read."""
+def _check_request(
+    names: list[str],
+    split: str,
+    *,
+    average: bool,
+    ensemble: Path | None,
+    fit_on: str | None,
+    store: bool,
+    save_logits: str | Path | None,
+) -> None:
+    """Raise E108 for what can be told to be wrong before anything is read; `ensemble` is where it is to be saved."""
     taken = [*names, ENSEMBLE, AVERAGE]
     twice = next((name for name in names if taken.count(name) > 1), None)
     remote = next((name for name in names if not Path(name).is_dir()), None)
+    within = next((name for name in names if ensemble and _is_within(name, ensemble)), None)
     cases: dict[tuple[str, str, str], object] = {
         ("checkpoints", "are none", "name at least one"): not names,
         ("checkpoints", f"{twice!r} is named twice, or is a name kept for a result", "give its path"): bool(twice),
         ("average", "needs several checkpoints", "name two or more, or leave it out"): average and len(names) < 2,
+        ("ensemble", "needs several checkpoints", "name two or more, or leave it out"): ensemble and len(names) < 2,
+        ("ensemble", f"would be written over {within!r}", "name another output folder"): within,
         (
             "fit_on",
             f"{fit_on!r} is the split that is evaluated: numbers fitted there say nothing about other clips",
@@ -261,6 +276,12 @@ def _check_request(names: list[str], split: str, *, average: bool, fit_on: str |
         ("store", f"cannot write into {remote!r}, which is no folder", "download it first"): store and bool(remote),
     }
     refuse("E108", cases)
+    if save_logits is not None:
+        check_name(save_logits)
+
+
+def _is_within(name: str, folder: Path) -> bool:
+    return Path(name).is_dir() and Path(name).resolve().is_relative_to(folder.resolve())
 
 
 class Member(NamedTuple):
@@ -268,14 +289,21 @@ class Member(NamedTuple):
 
     name: str
     folder: str
-    config: ASTConfig
+    config: ASTConfig | ASTEnsembleConfig
     extractor: ASTFeatureExtractor
     columns: list[int]
 
 
+def _members(names: list[str]) -> list[Member]:
+    """The checkpoints, their logits in the order of the first one's labels."""
+    members = [_member(name) for name in names]
+    labels = _labels(members[0].config)
+    return [member._replace(columns=_columns(labels, member, members[0].name)) for member in members]
+
+
 def _member(folder: str, name: str | None = None) -> Member:
     check_folder(folder)
-    config = ASTConfig.from_pretrained(folder)
+    config = classes_for(folder)[0].from_pretrained(folder)
     if config.problem_type == "regression":
         what = "is 'regression', which has no classes to evaluate"
         raise error("E302", where=f"{folder!r}: problem_type", what=what, fix="evaluate a classifier")
@@ -283,7 +311,7 @@ def _member(folder: str, name: str | None = None) -> Member:
     return Member(name or folder, folder, config, extractor, list(range(config.num_labels)))
 
 
-def _labels(config: ASTConfig) -> list[str]:
+def _labels(config: ASTConfig | ASTEnsembleConfig) -> list[str]:
     return [config.id2label[index] for index in range(config.num_labels)]
 
 
@@ -373,7 +401,7 @@ class Run:
 
     def logits(self, member: Member) -> dict[str, np.ndarray]:
         """A checkpoint's logits on each split, `(clips, labels)`."""
-        model = ASTForAudioClassification.from_pretrained(member.folder).to(self.device)
+        model = classes_for(member.folder)[1].from_pretrained(member.folder).to(self.device)
         options: dict[str, Any] = {"batch_size": self.batch_size, "workers": self.workers}
         return {
             name: predict_logits(model, split, member.extractor, text=f"{member.name} on {name}", **options)[
@@ -385,7 +413,7 @@ class Run:
 
 @torch.inference_mode()
 def predict_logits(
-    model: ASTForAudioClassification,
+    model: ASTForAudioClassification | ASTEnsembleForAudioClassification,
     split: Dataset,
     extractor: ASTFeatureExtractor,
     *,
@@ -432,9 +460,8 @@ def ensemble_logits(
         settings: the models' temperatures; 1 for those that have none.
     """
     temperatures = {name: (settings or {}).get(name, Setting()).temperature for name in logits}
-    scores = [probabilities(given, problem_type, temperatures[name]) for name, given in logits.items()]
-    mean = np.clip(np.mean(scores, axis=0), _EDGE, 1 - _EDGE)
-    return np.log(mean) - np.log1p(-mean) if problem_type == MULTI_LABEL else np.log(mean)
+    parts = [np.asarray(given, dtype=np.float64) / temperatures[name] for name, given in logits.items()]
+    return mean_logits(torch.from_numpy(np.stack(parts)), problem_type).numpy()
 
 
 def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
@@ -445,6 +472,10 @@ def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
             features that are made differently.
     """
     first, *others = (_member(name) for name in checkpoints)
+    for member in (first, *others):
+        if isinstance(member.config, ASTEnsembleConfig):
+            fix = "leave the average out, or name single models"
+            raise error("E305", where=repr(member.name), what="is an ensemble: its weights have no mean", fix=fix)
     for other in others:
         _check_same(first, other)
     model = ASTForAudioClassification.from_pretrained(first.folder)
@@ -483,7 +514,17 @@ def _save_average(checkpoints: Sequence[str], folder: Path) -> Member:
     return _member(str(folder), AVERAGE)
 
 
-def _setting(config: ASTConfig) -> Setting:
+def _finish_ensemble(
+    evaluation: Evaluation, folder: Path, logits: np.ndarray, truth: np.ndarray, *, store: bool
+) -> None:
+    """What was fitted, and the card with the metrics that the ensemble in `folder` then has."""
+    fitted = evaluation.outcomes[ENSEMBLE].calibration if store else None
+    store_calibration(folder, fitted, evaluation.problem_type, range(len(evaluation.labels)))
+    metrics, _ = measure(logits, truth, evaluation.problem_type, fitted.temperature if fitted else 1.0)
+    write_text(folder / "README.md", str(write_ensemble_card(evaluation, metrics, folder)))
+
+
+def _setting(config: ASTConfig | ASTEnsembleConfig) -> Setting:
     return Setting(config.temperature or 1.0, config.thresholds)
 
 
@@ -581,6 +622,11 @@ def store_calibration(
     content |= {"temperature": calibration.temperature, "thresholds": thresholds}
     content["problem_type"] = content.get("problem_type") or problem_type
     write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _save_logits(path: str | Path, logits: np.ndarray, split: Dataset, evaluation: Evaluation) -> None:
+    names, digests = clip_keys(split), clip_digests(split)
+    store_logits(path, logits, names, evaluation.labels, evaluation.problem_type, digests)
 
 
 def _write(evaluation: Evaluation, scores: np.ndarray, truth: np.ndarray) -> None:

@@ -31,7 +31,13 @@ from transformers import (
     pipeline,
 )
 
-from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AstHfError
+from ast_hf import (
+    ASTConfig,
+    ASTEnsembleForAudioClassification,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    AstHfError,
+)
 from ast_hf.training import (
     Augmentation,
     ClipInputs,
@@ -117,7 +123,10 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     made = {"ast": ast_teacher(root / "ast"), "ast turned": ast_teacher(root / "ast_turned", LABELS[::-1])}
     made["wav2vec2 turned"] = wav2vec2_teacher(root / "wav2vec2", LABELS[::-1])
     made["whisper"] = whisper_teacher(root / "whisper", 1)
-    return made
+    longer = ast_teacher(root / "longer", max_length=80)
+    whole = ASTEnsembleForAudioClassification.from_members([made["ast turned"], longer], problem_type=SINGLE_LABEL)
+    whole.save_pretrained(root / "ensemble")
+    return {**made, "ensemble turned": str(root / "ensemble")}
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +242,7 @@ def test_stored_answers_are_mixed_as_the_labels_are(clips: Path) -> None:
     assert sum(0 < item["labels"][0] < 1 for item in items) > 3
 
 
-@pytest.mark.parametrize("name", ["ast turned", "wav2vec2 turned", "whisper"])
+@pytest.mark.parametrize("name", ["ast turned", "wav2vec2 turned", "whisper", "ensemble turned"])
 def test_teacher_answers_as_alone_in_the_pipeline(clips: Path, teachers: dict[str, str], name: str) -> None:
     """Clips of many lengths in one batch; labels of the teacher in another order than the student's."""
     split = load_audio_dataset(clips)["train"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,23 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY
+from huggingface_hub import ModelCard
 from matplotlib.image import imread
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 from transformers import pipeline
 
-from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AstHfError, AstInputError
+from ast_hf import (
+    ASTConfig,
+    ASTEnsembleConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    AstHfError,
+    AstInputError,
+    cli,
+)
+from ast_hf.sharing import publication_of
 from ast_hf.training import evaluation, load_audio_dataset
 from ast_hf.training.evaluation import (
     Evaluation,
@@ -580,3 +592,113 @@ def test_a_data_set_by_its_name(
 def test_a_stream_is_refused(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
     with pytest.raises(AstInputError, match=r"E108.*source.*stream.*AST_HF_DATA"):
         evaluate_checkpoints([made["one"]], clips, output_dir=tmp_path, streaming=True)
+
+
+# ---------------------------------------------------------------- ensembles as checkpoints
+
+
+def probabilities_by_pipeline(folder: str, files: list[str]) -> np.ndarray:
+    answers = pipeline("audio-classification", model=folder)(files)
+    scores = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]
+    return np.array([[score[label] for label in LABELS] for score in scores])
+
+
+def test_the_ensemble_is_saved_as_it_was_evaluated(
+    made: dict[str, str], clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    names = [made["one"], made["louder"], made["turned"]]
+    assert cli.main(["evaluate", *names, str(clips), "--output", str(tmp_path / "out"), "--ensemble"]) == 0
+    folder = tmp_path / "out" / "ensemble"
+    files = [str(file) for file in sorted((clips / "test").rglob("*.wav"))]
+    found = probabilities_by_pipeline(str(folder), files)
+    expected = np.mean([probabilities_by_pipeline(name, files) for name in names], axis=0)
+    assert found == pytest.approx(expected, abs=1e-5)
+    metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    truth = truth_of(files)
+    assert metrics["ensemble"]["accuracy"] == accuracy_score(truth, found.argmax(axis=1))
+    assert metrics["ensemble"]["NLL"] == pytest.approx(-np.log(found[np.arange(12), truth]).mean(), abs=1e-5)
+
+    again = evaluate([str(folder)], clips, tmp_path / "again")  # an ensemble is a checkpoint like another
+    assert again.outcomes[str(folder)].metrics == pytest.approx(metrics["ensemble"], abs=1e-5)
+    assert again.labels == LABELS
+    for refused, code in (({"ensemble": True}, "E306"), ({"average": True}, "E305")):
+        with pytest.raises(AstHfError, match=rf"{code}.*an ensemble"):
+            evaluate([made["two"], str(folder)], clips, tmp_path / "more", **refused)
+
+
+def test_the_card_of_an_ensemble(made: dict[str, str], clips: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    found = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
+    folder = tmp_path / "out" / "ensemble"
+    card = ModelCard((folder / "README.md").read_text())
+    head = card.data
+    assert (head.library_name, head.pipeline_tag) == ("ast_hf", "audio-classification")
+    assert (head.base_model, "ensemble" in head.tags) == (None, True)
+    wanted = {name: value for name, value in found.outcomes["ensemble"].metrics.items() if "_classes" not in name}
+    assert wanted.keys() == {"accuracy", "mAP", "mAUC", "d_prime", "ECE", "NLL"}
+    assert {entry.metric_type: entry.metric_value for entry in head.eval_results} == pytest.approx(wanted, abs=6e-5)
+    assert {(entry.dataset_split, entry.dataset_name) for entry in head.eval_results} == {("test", clips.name)}
+    for name, outcome in zip(("**ensemble**", "member-1", "member-2"), ("ensemble", *found.checkpoints), strict=True):
+        assert f"| {name} | {found.outcomes[outcome].metrics['accuracy']:.4f} |" in card.text
+    assert "| `member-2` | turned | 2 | 24 | 8 x 16 | 0.64 | 1 |" in card.text
+    assert "cat, dog, owl." in card.text
+    assert str(tmp_path) not in (folder / "README.md").read_text().replace(str(folder), "")
+
+    shutil.copy(clips / "test" / "cat" / "0.wav", tmp_path / "clip.wav")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.print", lambda *_, **__: None)
+    blocks = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
+    publication = publication_of(folder, "user/voices")
+    assert b'model="user/voices"' in publication.files["README.md"]
+    assert b'"user/voices", subfolder="member-1"' in publication.files["README.md"]
+    assert publication.left_out == []
+
+
+def test_names_in_the_card_of_an_ensemble_are_plain(clips: Path, tmp_path: Path) -> None:
+    labels = ["cat", "dog", "owl"]
+    names = [make_checkpoint(tmp_path / f"a|b{number}", number, labels=labels) for number in (1, 2)]
+    evaluate(names, clips, tmp_path / "out", ensemble=True)
+    text = (tmp_path / "out" / "ensemble" / "README.md").read_text()
+    assert "| `member-1` | a\\|b1 |" in text
+
+
+def test_what_is_fitted_to_the_ensemble_is_stored_there(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
+    """Its members keep the temperatures that they were evaluated with."""
+    names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
+    found = evaluate(names, tagged, tmp_path / "out", ensemble=True, fit_on="validation", store=True)
+    folder, fitted = tmp_path / "out" / "ensemble", found.outcomes["ensemble"].calibration
+    config = ASTEnsembleConfig.from_pretrained(folder)
+    assert (config.temperature, config.thresholds) == (fitted.temperature, fitted.thresholds)
+    for number, name in enumerate(names, 1):
+        assert ASTConfig.from_pretrained(folder, subfolder=f"member-{number}").temperature is None
+        assert ASTConfig.from_pretrained(name).temperature == found.outcomes[name].calibration.temperature
+    again = evaluate([str(folder)], tagged, tmp_path / "again").outcomes[str(folder)].metrics
+    assert again["ECE"] == pytest.approx(fitted.after["test"]["ECE"], abs=1e-5)
+    card = ModelCard((folder / "README.md").read_text())
+    told = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
+    assert told["NLL"] == round(fitted.after["test"]["NLL"], 4) != round(fitted.before["test"]["NLL"], 4)
+    assert "accuracy" not in told
+    assert "for tagging" in card.text
+
+
+def test_a_task_that_no_member_tells_is_that_of_the_data(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
+    names = [copy_of(made, "untold", tmp_path / name) for name in ("a", "b")]
+    evaluate(names, tagged, tmp_path / "out", ensemble=True)
+    assert ASTEnsembleConfig.from_pretrained(tmp_path / "out" / "ensemble").problem_type == MULTI
+
+
+def test_an_ensemble_that_cannot_be_saved(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(AstHfError, match=r"E108.*ensemble.*several"):
+        evaluate([made["one"]], clips, tmp_path, ensemble=True)
+    member = copy_of(made, "one", tmp_path / "ensemble" / "member-1")
+    before = (Path(member) / "model.safetensors").read_bytes()
+    with pytest.raises(AstHfError, match=r"E108.*member-1"):
+        evaluate([made["two"], member], clips, tmp_path, ensemble=True)
+    assert (Path(member) / "model.safetensors").read_bytes() == before
+    other = make_checkpoint(tmp_path / "masked", 1)
+    ASTFeatureExtractor(num_mel_bins=32, max_length=64, return_attention_mask=True).save_pretrained(other)
+    with pytest.raises(AstHfError, match=r"E301.*member-2.*return_attention_mask"):
+        evaluate([made["one"], other], clips, tmp_path / "out", ensemble=True)
+    assert not (tmp_path / "out").exists()
