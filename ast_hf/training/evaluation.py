@@ -34,6 +34,7 @@ from .data import is_multi_label, label_names, load_audio_dataset
 from .ensemble_card import write_ensemble_card
 from .inputs import ClipInputs, Collator
 from .metrics import MAIN_METRIC
+from .metrics.all_of import measure, tags_of
 from .metrics.calibration import (
     BINS,
     MULTI_LABEL,
@@ -42,7 +43,7 @@ from .metrics.calibration import (
     log_loss,
     probabilities,
 )
-from .metrics.ranking import COLUMNS, class_report, summarise
+from .metrics.ranking import COLUMNS, class_report
 from .stored_logits import check_name, clip_digests, clip_keys, listed, store_logits
 from .whole_files import plain_values, write_json, write_text
 
@@ -548,24 +549,6 @@ def _outcome(
     return Outcome(metrics, classes, Calibration(fit_on, fitted.temperature, fitted.thresholds, missing, before, after))
 
 
-def measure(
-    logits: np.ndarray, truth: np.ndarray, problem_type: str, temperature: float = 1.0
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """All metrics of logits `(clips, labels)` against `true_labels`, and `class_report` on the scores.
-
-    Single-label classes are ranked one against the rest. `NLL` is in nats, see `log_loss`.
-    """
-    scores = probabilities(logits, problem_type, temperature)
-    classes = class_report(scores, _tags(truth, scores.shape[1]))
-    own = {} if truth.ndim == 2 else {"accuracy": float(np.mean(scores.argmax(axis=1) == truth))}
-    error_of_scores = expected_calibration_error(scores, truth)
-    return {**own, **summarise(classes), "ECE": error_of_scores, "NLL": log_loss(logits, truth, temperature)}, classes
-
-
-def _tags(truth: np.ndarray, count: int) -> np.ndarray:
-    return truth if truth.ndim == 2 else np.arange(count) == truth[:, None]
-
-
 def fit(logits: np.ndarray, truth: np.ndarray, problem_type: str, *, start: float = 1.0) -> tuple[Setting, int]:
     """Temperature and, for multi-label, thresholds of best F1, from logits `(clips, labels)` and `true_labels`.
 
@@ -641,7 +624,7 @@ def _write(evaluation: Evaluation, scores: np.ndarray, truth: np.ndarray) -> Non
         table.writeheader()
         table.writerows(rows)
     write_json(folder / "per_class.json", rows)
-    draw_precision_recall(scores, _tags(truth, len(labels)), labels, folder / "precision_recall.png")
+    draw_precision_recall(scores, tags_of(truth, len(labels)), labels, folder / "precision_recall.png")
     if truth.ndim == 1:
         draw_confusion(scores.argmax(axis=1), truth, labels, folder / "confusion.png")
     write_json(folder / "results.json", evaluation.to_dict())

@@ -13,8 +13,8 @@ import numpy as np
 from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..info import result_versions
-from .evaluation import measure
 from .evaluation_pictures import confusion_counts
+from .metrics.all_of import measure
 from .recipe import Recipe
 from .watching import Curve
 from .whole_files import plain_values
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
     """One split: `metrics` by name, a row of `classes` for each label, and what the pictures are drawn from.
 
     Attributes:
-        metrics: loss, the task's own and all of `evaluation.measure`; NaN where one is not defined.
+        metrics: loss, the task's own and all of `metrics.all_of.measure`; NaN where one is not defined.
         classes: `label`, `clips` and the columns of its kind of task, see `class_rows`.
         answers: index of the best label of each clip, `(clips,)`.
         truth: indices `(clips,)`, or tags `(clips, labels)`.

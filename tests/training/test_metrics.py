@@ -14,7 +14,6 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from ast_hf import AstInputError
-from ast_hf.training.evaluation import measure
 from ast_hf.training.metrics import (
     MAIN_METRIC,
     accuracy,
@@ -27,6 +26,7 @@ from ast_hf.training.metrics import (
     ranking,
 )
 from ast_hf.training.metrics.accuracy import Accuracy
+from ast_hf.training.metrics.all_of import measure
 from ast_hf.training.metrics.calibration import (
     expected_calibration_error,
     fit_temperature,
