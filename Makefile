@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning test-augment test-javascript test-slow lint
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards test-augment test-javascript test-slow lint
 .DEFAULT_GOAL := test
 
 # The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
@@ -47,6 +47,10 @@ bench-transfer: $(STAMP)
 # CHOOSE=1 for the learning rates, QUICK=1 for minutes.
 bench-learning: $(STAMP)
 	$(BIN)/python -m benchmarks.learning --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose) $(if $(QUICK),--quick)
+
+# Seconds: model_cards from their results; TAKE=1 takes these from the runs of `make demo` and `make bench-learning` first.
+cards: $(STAMP)
+	$(BIN)/python -m benchmarks.cards $(if $(TAKE),--take)
 
 # A minute: what the extra `augment` is tested with, in an environment of its own.
 test-augment: $(STAMP)

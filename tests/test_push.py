@@ -123,7 +123,9 @@ def run_example(hub: Hub, root: Path, model: dict[str, Any], *arguments: str) ->
     """Train a model by the example in `root`, on clips written there, and push it."""
     write_clips(root / "clips")
     training = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 0.01, "disable_tqdm": True}
-    (root / "recipe.yaml").write_text(yaml.safe_dump({"name": "tiny", "model": model, "training": training}))
+    card = {"license": "mit", "samples": [str(root / "clips" / "test" / "tone" / "1.wav")]}
+    recipe = {"name": "tiny", "model": model, "training": training, "card": card}
+    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     options = ("--recipe", "recipe.yaml", *arguments, "--push_to_hub")
     process = run_python(hub, root / "cache", str(ROOT / "examples" / "finetune.py"), *options, HF_TOKEN=TOKEN)
     return Push(root, root / "out", process, hub)
@@ -141,8 +143,8 @@ def push(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Push]:
 def test_the_example_pushes_a_whole_model(push: Push) -> None:
     assert push.process.returncode == 0, push.why
     assert list(push.hub.repositories) == [REPO]
-    expected = {"model.safetensors", "config.json", "preprocessor_config.json", "README.md", "curves.png"}
-    assert expected | {"results.json", "recipe.yaml"} <= set(push.hub.files(REPO))
+    expected = {"model.safetensors", "config.json", "preprocessor_config.json", "curves.png", "samples/1.wav"}
+    assert {"README.md"} | expected | {"results.json", "recipe.yaml"} <= set(push.hub.files(REPO))
     for name in expected:
         assert push.hub.files(REPO)[name].content == (push.output / name).read_bytes(), name
 
@@ -164,7 +166,10 @@ def test_no_path_of_the_training_machine_is_in_any_uploaded_byte(push: Push) -> 
 def test_the_card_on_the_hub_is_ours(push: Push) -> None:
     card = ModelCard(push.hub.files(REPO)["README.md"].content.decode())
     results = json.loads(push.hub.files(REPO)["results.json"].content)
-    assert card.data.pipeline_tag == "audio-classification"
+    assert (card.data.pipeline_tag, card.data.license) == ("audio-classification", "mit")
+    sample = f"https://huggingface.co/{REPO}/resolve/main/samples/1.wav"
+    assert card.data.widget == [{"src": sample, "example_title": "1"}]
+    assert (push.output / "samples" / "1.wav").read_bytes() == (push.root / "clips/test/tone/1.wav").read_bytes()
     assert "trained with `ast_hf`" in card.text
     assert f'pipeline("audio-classification", model="{REPO}")' in card.text
     told = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}

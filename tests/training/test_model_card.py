@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ast_hf import AstHfError
-from ast_hf.training import Recipe, write_card
+from ast_hf.training import Recipe, prepare, write_card
 from ast_hf.training.emissions import read_emissions
 from ast_hf.training.model_card import eval_results_files, plain
 
@@ -209,6 +209,13 @@ def test_what_the_hub_would_refuse_is_refused_before_training(option: str, value
     with pytest.raises(AstHfError, match="E307") as caught:
         Recipe.from_dict({"card": {option: value}})
     assert f"card.{told}" in str(caught.value)
+
+
+def test_a_sample_that_is_no_audio_is_seen_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "cat.wav").write_bytes(b"no audio")
+    recipe = Recipe.from_dict({"data": {"source": "nowhere"}, "card": {"samples": [str(tmp_path / "cat.wav")]}})
+    with pytest.raises(AstHfError, match=r"E20.*cat\.wav"):
+        prepare(recipe, tmp_path / "out")
 
 
 # ---------------------------------------------------------------- emissions

@@ -1,0 +1,55 @@
+"""The cards in model_cards say what their results say, and these are the benchmarks' own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cards, learning_page
+
+NAMES = sorted(cards.SOURCES)
+
+
+def test_every_page_is_what_its_results_make() -> None:
+    made = cards.pages(cards.FOLDER)
+    assert {path.name for path in made} == {path.name for path in cards.FOLDER.glob("*.md")}
+    assert {path.stem for path in made} == {"README", *NAMES}
+    for path, text in made.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path} is not of its results: run make cards"
+
+
+def test_a_card_that_disagrees_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    for name in NAMES:
+        results = cards.read(cards.FOLDER, name)
+        results["results"]["test"]["accuracy"] += 0.001
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps(results))
+    for path, text in cards.pages(tmp_path).items():
+        assert (cards.FOLDER / path.name).read_text(encoding="utf-8") != text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_are_there(name: str) -> None:
+    text = (cards.FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert len(shown) == 2
+    for picture in shown:
+        assert (cards.FOLDER / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("name", "corpus"), [("esc10", "esc10"), ("arabic-commands", "arabic_commands")])
+def test_cards_and_the_benchmark_of_learning_tell_of_the_same_run(name: str, corpus: str) -> None:
+    stored = json.loads(learning_page.RESULTS.read_text(encoding="utf-8"))["sets"][corpus]
+    results = cards.read(cards.FOLDER, name)
+    assert results["results"]["test"]["accuracy"] == stored["systems"]["recipe"]["seeds"]["0"][-1]["accuracy"]
+    assert results["baseline"]["test"] == stored["baseline"]
+    assert results["clips"]["test"] == stored["clips"]["test"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_path_of_a_machine_is_told(name: str) -> None:
+    text = (cards.FOLDER / "results" / f"{name}.json").read_text(encoding="utf-8")
+    assert not re.findall(r'"/[^"]*"|/home/|/root/|/tmp/', text)
