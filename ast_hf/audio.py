@@ -289,7 +289,7 @@ def _read_array(array: Any, rate: Any, where: str, part: _Part | None) -> tuple[
     if rate is None:
         raise error("E107", where=where, what="has no sampling rate", fix="pass sampling_rate= in Hz with the samples")
     _check_rate(rate, where, code="E107")
-    samples = np.array(as_samples(array, where).cpu())
+    samples = as_samples(array, where).cpu().numpy().copy()
     if samples.ndim not in (1, 2):
         raise error("E106", where=where, what=f"has shape {samples.shape}", fix="pass one waveform of shape (time,)")
     return _cut_array(samples, int(rate), where, part), int(rate), where

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
-from .model_card import plain
+from .model_card import one_line, plain
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation
@@ -81,7 +81,7 @@ def write_ensemble_card(evaluation: Evaluation, metrics: dict[str, float], folde
         base_model=published or None,
         tags=["audio-spectrogram-transformer", "ast_hf", "ensemble"],
         metrics=list(_shown(metrics)),
-        model_name=plain(_short(str(folder))),
+        model_name=one_line(_short(str(folder))),
         eval_results=_eval_results(evaluation, metrics),
     )
     body = _body(evaluation, metrics, folder)
@@ -105,7 +105,7 @@ def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[Eva
         EvalResult(
             task_type="audio-classification",
             dataset_type="audiofolder" if Path(source).exists() else source,
-            dataset_name=plain(_short(source)),
+            dataset_name=one_line(_short(source)),
             dataset_split=evaluation.split,
             metric_type=name,
             metric_value=round(value, 4),

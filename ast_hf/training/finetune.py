@@ -409,7 +409,11 @@ _START: dict[str, Callable[[ModelOptions, dict[str, Any]], ASTForAudioClassifica
     "random": lambda options, labels: ASTForAudioClassification(ASTConfig(**{**options.config, **labels})),
     "vit": lambda options, labels: ASTForAudioClassification.from_vit(options.vit, **{**options.config, **labels}),
     "base": lambda options, labels: ASTForAudioClassification.from_pretrained(
-        options.base, num_labels=len(labels["id2label"]), **labels, **options.config
+        options.base,
+        num_labels=len(labels["id2label"]),
+        dtype=torch.float32,  # of weights that train, whatever the base was saved in: bf16 and fp16 are for arithmetic
+        **labels,
+        **options.config,
     ),
 }
 

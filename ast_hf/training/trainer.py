@@ -29,6 +29,7 @@ from .adapters import ADAPTER_FOLDER, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AverageWeights, FindBest, GrowPatchout, TellEpoch
 from .distillation import Distillation
+from .emissions import EMISSIONS_FILE
 from .hub_checkpoints import CheckpointPushes, HubPlace, download_checkpoint
 from .inputs import ClipInputs, Collator, collate
 from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
@@ -157,6 +158,8 @@ class ASTTrainer(Trainer):
             AstRunError: E701 and E704 when one cannot be downloaded.
         """
         folder, self.clips_trained = self._agreed(resume_from_checkpoint), 0
+        if folder is None and self.is_world_process_zero():  # of an earlier run, whose energy is not this one's
+            (Path(self.args.output_dir) / EMISSIONS_FILE).unlink(missing_ok=True)
         self._trained_batches = 0 if folder is None or self.args.ignore_data_skip else self._batches_before(folder)
         return super().train(folder, *args, **kwargs)
 

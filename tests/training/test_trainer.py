@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -643,6 +644,15 @@ def test_starts_from_a_base(trained: Report, pitches: Path, tmp_path: Path) -> N
     assert f"from `{trained.folder.name}`" in card.text
 
 
+def test_a_base_in_half_precision_trains_in_full(trained: Report, clips: Path, tmp_path: Path) -> None:
+    """Weights of bfloat16 lose small steps, and met features of float32 with torch's own error."""
+    half = shutil.copytree(trained.folder, tmp_path / "half", ignore=shutil.ignore_patterns("checkpoint-*"))
+    ASTForAudioClassification.from_pretrained(trained.folder, dtype=torch.bfloat16).save_pretrained(half)
+    report = finetune(recipe(clips, {"model": {"base": str(half), "config": {}}}), tmp_path / "out")
+    assert {value.dtype for value in load_file(report.folder / "model.safetensors").values()} == {torch.float32}
+    assert json.loads((report.folder / "config.json").read_text())["dtype"] == "float32"
+
+
 def test_base_and_sampling_rate_contradict(trained: Report, pitches: Path, tmp_path: Path) -> None:
     options = {"model": {"config": {}, "base": str(trained.folder)}, "features": {"sampling_rate": 8_000}}
     with pytest.raises(AstHfError, match=r"E307.*features\.sampling_rate.*8000 Hz"):
@@ -788,6 +798,27 @@ def test_card_recipe_stays_inside_its_code_block(tags: Report) -> None:
     fences = [line.strip() for line in text.splitlines() if re.match(r" {0,3}```", line)]
     assert fences[:4] == ["```python", "```"] * 2
     assert fences[4:] == ["````yaml", "```", "````", "```bibtex", "```"]
+
+
+def test_the_recipe_on_the_card_trains_the_model_again(trained: Report, clips: Path, tmp_path: Path) -> None:
+    block = re.search(r"```yaml\n(.*?)```", ModelCard.load(trained.folder / "README.md").text, re.DOTALL)
+    assert block is not None
+    (tmp_path / "recipe.yaml").write_text(block[1], encoding="utf-8")
+    report = finetune(load_recipe(tmp_path / "recipe.yaml", [f"data.source={clips}"]), tmp_path / "again")
+    again, before = (load_file(folder / "model.safetensors") for folder in (report.folder, trained.folder))
+    assert digest(again) == digest(before)
+
+
+def test_emissions_of_an_earlier_run_are_not_counted(clips: Path, tmp_path: Path) -> None:
+    """A resumed run goes on with its own."""
+    run = prepare(recipe(clips, save_strategy="steps", save_steps=2), tmp_path)
+    run.trainer.add_callback(Stop(step=2))
+    (tmp_path / "emissions.csv").write_text("an earlier run")
+    run.trainer.train()
+    assert not (tmp_path / "emissions.csv").exists()
+    (tmp_path / "emissions.csv").write_text("the first part")
+    prepare(recipe(clips, save_strategy="steps", save_steps=2), tmp_path).trainer.train(resume_from_checkpoint=True)
+    assert (tmp_path / "emissions.csv").read_text() == "the first part"
 
 
 def test_card_cannot_be_broken_by_a_name(tags: Report) -> None:
