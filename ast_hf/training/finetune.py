@@ -208,9 +208,12 @@ def finish(run: Run) -> Report:
         name: measured(trainer.predict(inputs, metric_key_prefix="eval"), config)
         for name, inputs in run.evaluation.items()
     }
+    metric = MAIN_METRIC[config.problem_type]
+    trainer.log(
+        {f"eval_{name}_{kind}": part.metrics[kind] for name, part in found.items() for kind in (metric, "loss")}
+    )
     simple = writes and not isinstance(run.train, StreamedClipInputs)
     seconds = next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0)
-    metric = MAIN_METRIC[config.problem_type]
     report = Report(
         recipe=run.recipe,
         folder=folder,

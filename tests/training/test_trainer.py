@@ -890,6 +890,15 @@ def test_patchout_grows_and_is_for_training_only(clips: Path, tmp_path: Path) ->
     assert set(tokens) == {23}
 
 
+def test_results_are_told_to_whatever_the_run_reports_to(clips: Path, tmp_path: Path) -> None:
+    run = prepare(recipe(clips, num_train_epochs=1), tmp_path)
+    run.trainer.train()
+    report = finish(run)
+    told = run.trainer.state.log_history[-1]
+    assert told["eval_test_accuracy"] == report.results["test"]["accuracy"]
+    assert told["eval_test_loss"] == report.results["test"]["loss"]
+
+
 def test_average_over_epochs_is_the_mean_of_their_ends(clips: Path, tmp_path: Path) -> None:
     plan = recipe(clips, {"averaging_epochs": [2, 3]}, num_train_epochs=3, save_total_limit=None)
     run = prepare(plan, tmp_path)
