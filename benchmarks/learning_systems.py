@@ -85,8 +85,8 @@ CORPORA = {
         splits={"choice": {"train": "train", "val": "test"}, "final": {"train": "train", "test": "test"}},
         recipe="spoken-words.yaml",
         starts_from_vit=False,
-        patchout={"time": 7, "frequency": 0},
-        epochs={"plain": 20, "narrow": 20, "recipe": 40, "patchout": 30, "psla": 18},
+        patchout={"time": 5, "frequency": 0},
+        epochs={"plain": 20, "narrow": 20, "recipe": 40, "patchout": 22, "psla": 18},
         learning_rates={"plain": (5e-4, 1e-3), "recipe": (1e-3,), "patchout": (1e-3,), "psla": (1e-3, 3e-3)},
         card={
             "description": "Ten spoken commands in Arabic, tested on speakers that were not trained on.",
