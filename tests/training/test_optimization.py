@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,5 +199,6 @@ def test_contradictions_are_refused(case: str) -> None:
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_reads_and_explains_itself(path: Path) -> None:
     recipe = load_recipe(path)
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    told = Recipe.from_dict(recipe.to_dict())  # fit to be published: without the places of samples
+    assert replace(told, card=replace(told.card, samples=recipe.card.samples)) == recipe
     assert path.read_text(encoding="utf-8").startswith("# ")
