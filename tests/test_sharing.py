@@ -38,6 +38,7 @@ base = AutoModel.from_pretrained("MIT/ast-finetuned-audioset-10-10-0.4593")
 ```
 """
 PUBLISHED = {
+    ".eval_results/pets-test.yaml",
     "README.md",
     "config.json",
     "curves.png",
@@ -60,7 +61,10 @@ def pets(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     (folder / "results.json").write_text(json.dumps({"metric": "mAP", "versions": {"torch": "2.13.0+cpu"}}))
     (folder / "training_args.json").write_text(json.dumps({"deepspeed": str(tmp_path / "my ds.json"), "seed": 1}))
     (folder / "curves.png").write_bytes(b"\x89PNG" + bytes(range(256)) * 8)
-    for name in ("training_args.bin", "checkpoint-3/optimizer.pt", ".env", "samples/cat.wav", "samples/list.csv"):
+    for name in (
+        *("training_args.bin", "checkpoint-3/optimizer.pt", ".env", "samples/cat.wav", "samples/list.csv"),
+        ".eval_results/pets-test.yaml",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(name.encode())
     return folder
