@@ -11,13 +11,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
-from .model_card import one_line, plain
+from .model_card import listed, one_line, plain
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation
-
-#: Most labels listed by name in a card.
-_MAX_LABELS = 50
 
 _BODY = """\
 # {name}
@@ -117,8 +114,6 @@ def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[Eva
 def _body(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> str:
     config, extractor = ASTEnsembleConfig.from_pretrained(folder), ASTFeatureExtractor.from_pretrained(folder)
     names = config.members or []
-    labels = [plain(config.id2label[index]) for index in range(config.num_labels)]
-    more = f" and {len(labels) - _MAX_LABELS} more" if len(labels) > _MAX_LABELS else ""
     measured = dict(zip(names, (evaluation.outcomes[name].metrics for name in evaluation.checkpoints), strict=True))
     return _BODY.format(
         name=plain(_short(str(folder))),
@@ -135,7 +130,7 @@ def _body(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> st
         source=plain(_short(evaluation.source)),
         results=_results_table({"**ensemble**": metrics, **measured}),
         members=_members_table(folder, dict(zip(names, evaluation.checkpoints, strict=True))),
-        labels=", ".join(labels[:_MAX_LABELS]) + more + ".",
+        labels=listed(plain(config.id2label[index]) for index in range(config.num_labels)),
         versions=", ".join(f"{name} {version}" for name, version in evaluation.versions.items()) + ".",
     )
 

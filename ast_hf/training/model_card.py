@@ -323,7 +323,7 @@ def _parts(results: _Results, pictures: str) -> dict[str, Any]:
         "normalised": _normalised(features),
         "lengths": _LENGTHS if features["return_attention_mask"] else "",
         "results": _told_results(results, pictures),
-        "labels": _listed(map(plain, results["labels"])),
+        "labels": listed(map(plain, results["labels"])),
         "data": _told_data(results),
         "amount": amount(results["training_clips"], results["epochs"]),
         "duration": _duration(results["seconds"]),
@@ -448,7 +448,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Names of labels, escaped, as a sentence; of more than 50 the first."""
     names = list(names)
     more = f" and {len(names) - _MAX_LABELS} more, in config.json" if len(names) > _MAX_LABELS else ""
     return ", ".join(names[:_MAX_LABELS]) + more + "."
