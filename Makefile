@@ -34,9 +34,9 @@ fix: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.report
 
-# Ten minutes on one core. `make bench` shows what it stored.
+# Ten minutes on one core; GPU=1 takes two on a GPU instead. `make bench` shows what they stored.
 bench-training-speed: $(STAMP)
-	$(BIN)/python -m benchmarks.training_speed
+	$(BIN)/python -m benchmarks.training_speed$(if $(GPU),_gpu)
 
 # An hour on one core, and needs data: DATA=folder of ESC-10, VIT=weights if not those of the Hub, CHOOSE=1 for the
 # learning rates. `make bench` shows what it stored.

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import features, learning_page, training_speed, transfer
+from . import features, learning_page, training_speed, training_speed_gpu, transfer
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 _HEAD = """\
@@ -31,7 +31,8 @@ def main() -> None:
         f"Measured with torch {torch.__version__}, transformers {transformers.__version__}, "
         f"Python {platform.python_version()} on {platform.machine()}."
     )
-    sections = transfer.section() + learning_page.section() + training_speed.section()
+    parts = (transfer, learning_page, training_speed, training_speed_gpu)
+    sections = "".join(part.section() for part in parts)
     page = _HEAD.format(machine=machine, rows=features.row(), sections=sections)
     RESULTS.write_text(page, encoding="utf-8")
     print(RESULTS.read_text(encoding="utf-8"))

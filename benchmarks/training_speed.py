@@ -181,8 +181,7 @@ Memory is what a process needs on top to train for two steps.
 |---|---|---|---|
 {rows}
 
-What these buy on a GPU is another matter and was not measured here: half precision and SDPA's fused kernels are made
-for it, and its memory is what checkpointing and accumulation are for. `{command}` (`make bench-training-speed`), with
+`{command}` (`make bench-training-speed`), with
 torch {versions[torch]} and transformers {versions[transformers]} on {machine}; the numbers of every round are in
 [training_speed.json](results/training_speed.json).
 """
@@ -206,9 +205,12 @@ def row(name: str, part: dict[str, Any], plain: float) -> str:
         for group, options in part["options"].items()
         for option, value in options.items()
     ]
-    low, middle, high = statistics.quantiles(part["times"], n=4)
-    share = part["megabytes"] / plain
-    return f"| {name} | {', '.join(settings)} | {middle:.2f}x ({low:.2f}-{high:.2f}) | {share:.2f}x |"
+    times, share = part["times"], part["megabytes"] / plain
+    faster = f"{statistics.median(times):.2f}x"
+    if len(times) > 1:
+        low, _, high = statistics.quantiles(times, n=4)
+        faster += f" ({low:.2f}-{high:.2f})"
+    return f"| {name} | {', '.join(settings)} | {faster} | {share:.2f}x |"
 
 
 if __name__ == "__main__":

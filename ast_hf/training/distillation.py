@@ -198,14 +198,14 @@ class Distillation:
         answers: dict[int, torch.Tensor] = {}
         for clips in groups.values():
             batch = {name: torch.cat([given[clip][name] for clip in clips]) for name in given[0]}
-            logits = model(**{name: _as(value, model.dtype) for name, value in batch.items()}).logits
+            logits = model(**{name: _as(value, model) for name, value in batch.items()}).logits
             answers.update(zip(clips, logits.float()[:, self.columns], strict=True))
         return torch.stack([answers[clip] for clip in range(len(given))])
 
 
-def _as(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Numbers in a model's type (DeepSpeed hands them over in the student's); masks as they are."""
-    return value.to(dtype) if value.is_floating_point() else value
+def _as(value: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """On a model's device, numbers in its type (DeepSpeed hands them over in the student's), masks as they are."""
+    return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
 
 
 def build_distillation(

@@ -1,0 +1,96 @@
+"""The same features and scores on a GPU as on a CPU. Skipped where there is no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, largest_gap, randomise
+from transformers import pipeline
+
+from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from ast_hf.patchout import Patchout
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+
+#: (3, 64): the first frames of each clip are audio
+MASK = (torch.arange(64) < torch.tensor([64, 40, 24])[:, None]).long()
+
+
+@pytest.fixture(autouse=True)
+def _whole_float32() -> Iterator[None]:
+    """torch multiplies convolutions in TF32 (10 bits) by default."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def model(**fields: Any) -> ASTForAudioClassification:
+    return randomise(ASTForAudioClassification(ASTConfig(**{**TINY, **fields}, num_labels=5)))
+
+
+def spectrograms(frames: int = 64) -> torch.Tensor:
+    return torch.randn(3, frames, 32, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_features(rate: int, tone: np.ndarray) -> None:
+    extractor = ASTFeatureExtractor(sampling_rate=rate)
+    clips = [tone, tone[:9000]]
+    expected = extractor(clips, rate, return_tensors="pt")["input_values"]
+    features = extractor(clips, rate, return_tensors="pt", device="cuda")["input_values"]
+    assert features.device.type == "cuda"
+    assert largest_gap(features.cpu(), expected) <= 5e-4
+    moved = extractor([torch.from_numpy(clip).cuda() for clip in clips], rate, return_tensors="pt")["input_values"]
+    assert torch.equal(moved, features)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+@pytest.mark.parametrize("frames", [64, 90], ids=["own length", "longer"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_scores(implementation: str, frames: int, masked: bool) -> None:
+    ours, clips = model(attn_implementation=implementation), spectrograms(frames)
+    mask = torch.nn.functional.pad(MASK, (0, frames - 64)) if masked else None
+    with torch.no_grad():
+        expected = ours(clips, attention_mask=mask).logits
+        logits = ours.cuda()(clips.cuda(), attention_mask=None if mask is None else mask.cuda()).logits
+    assert logits.device.type == "cuda"
+    assert expected.abs().max() > 0.1
+    assert largest_gap(logits.cpu(), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_half_precision_stays_close(dtype: torch.dtype) -> None:
+    ours = model()
+    with torch.no_grad():
+        expected = ours(spectrograms(), attention_mask=MASK).logits
+        logits = ours.to("cuda", dtype)(spectrograms().to("cuda", dtype), attention_mask=MASK.cuda()).logits
+    assert logits.dtype == dtype
+    assert largest_gap(logits.cpu(), expected) <= 0.05 * expected.abs().max()
+
+
+def test_gradients_with_patchout() -> None:
+    """Which patches are left out is drawn on the CPU, so that both devices leave out the same."""
+    found = []
+    for device in ("cpu", "cuda"):
+        ours = model().to(device).train()
+        ours.base_model.patchout = Patchout(time=2, unstructured=3)
+        torch.manual_seed(3)
+        ours(spectrograms().to(device), labels=torch.tensor([0, 1, 4]).to(device)).loss.backward()
+        found.append({name: value.grad.cpu() for name, value in ours.named_parameters()})
+    assert max(float(value.abs().max()) for value in found[0].values()) > 0.1
+    assert max(largest_gap(found[0][name], found[1][name]) for name in found[0]) <= 1e-4
+
+
+def test_pipeline(tiny_checkpoint: Path, tone: np.ndarray) -> None:
+    clip = {"raw": tone, "sampling_rate": 16_000}
+    answers = [
+        pipeline("audio-classification", model=str(tiny_checkpoint), device=device)(clip, top_k=3)
+        for device in ("cpu", "cuda:0")
+    ]
+    assert [answer["label"] for answer in answers[0]] == [answer["label"] for answer in answers[1]]
+    scores = [[answer["score"] for answer in part] for part in answers]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4)
