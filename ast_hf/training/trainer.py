@@ -17,10 +17,11 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ProgressCallback, TrainerState
 from transformers.trainer_utils import HubStrategy
 
-from ..errors import AstHfError, AstHfWarning, error, warning_text
+from ..errors import AstHfError, AstHfWarning, error, refuse, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
@@ -79,8 +80,8 @@ class ASTTrainer(Trainer):
 
     Raises:
         AstInputError: E108 for a stream that would be dealt out twice, or not at all.
-        AstConfigError: E307 for FSDP with what needs whole weights in one process: an average, factored positions, an
-            adapter.
+        AstConfigError: E307 for FSDP and ZeRO-3 with what needs whole weights in one process: an average, factored
+            positions, an adapter.
         AstRunError: E501 when a loss is not finite, at that step, naming the clips, before anything is saved; E401 when
             a checkpoint cannot be written.
 
@@ -139,10 +140,10 @@ class ASTTrainer(Trainer):
             "model.factored_positions": bool(self._factors),
             "adapter.rank": self.adapter is not None,
         }
-        for option, wanted in whole.items():
-            if wanted and self.is_fsdp_enabled:
-                what = "needs whole weights, and FSDP spreads them over the processes"
-                raise error("E307", where=option, what=what, fix="leave it out, or train with DDP")
+        spreads = {"FSDP": self.is_fsdp_enabled, "DeepSpeed's ZeRO-3": is_deepspeed_zero3_enabled()}
+        for name in (name for name, spread in spreads.items() if spread):
+            what, fix = f"needs whole weights, and {name} spreads them", "leave it out, or train with DDP"
+            refuse("E307", {(option, what, fix): wanted for option, wanted in whole.items()})
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train, from the start or from a checkpoint on.

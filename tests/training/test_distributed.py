@@ -435,6 +435,10 @@ def test_what_needs_whole_weights_is_refused_when_they_are_spread(
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
     with pytest.raises(AstConfigError, match=r"E307.*(averaging_decay|factored_positions).*FSDP"):
         prepare(plan(sounds, options, 4), tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr("ast_hf.training.trainer.is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(AstConfigError, match=r"E307.*(averaging_decay|factored_positions).*ZeRO-3"):
+        prepare(plan(sounds, options, 4), tmp_path)
 
 
 if __name__ == "__main__":
