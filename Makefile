@@ -1,4 +1,5 @@
-# make demo | test | check | fix | bench | test-augment | test-javascript | test-slow     One environment, .venv, made by the first of them.
+# make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | test-augment |
+#      test-javascript | test-slow     One environment, .venv, made by the first of them.
 # make demo QUICK=1               a short run          make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/ast-hf demo $(if $(QUICK),--quick --output outputs/demo-quick) $(if $(BASE),--base $(BASE))
+	$(BIN)/ast-hf demo --output outputs/demo$(if $(QUICK),-quick)$(if $(BASE),-base) $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE))
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -70,7 +70,8 @@ def _demo(options: argparse.Namespace) -> None:
     from .training.demo import run_demo
 
     overrides = [f"data.source={DEMO_DATA}", "data.eval_splits=[test, unseen_instrument]"]
-    overrides += list(QUICK) if options.quick else []
+    short = ["training.num_train_epochs=1"] if options.base else list(QUICK)
+    overrides += short if options.quick else []
     overrides += [f"model.base={options.base}"] if options.base else []
     run_demo(BASE_RECIPE if options.base else DEMO_RECIPE, overrides, options.output)
 

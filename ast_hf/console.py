@@ -52,7 +52,8 @@ def print_results(report: Report) -> None:
     for label, values in rows:
         print(f"{label:{first}}  " + "  ".join(f"{values[name]:>{max(len(name), 6)}.3f}" for name in names))
     clips = ", ".join(f"{count} {name}" for name, count in report.clips.items()) or "nothing"
-    print(f"\nTrained on {report.amount}, in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s.")
+    took = f", in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s" if report.seconds else ""
+    print(f"\nTrained on {report.amount}{took}.")
     print(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
     for name, curve in report.watched.items():
         told = curve.to_dict()

@@ -107,6 +107,7 @@ WARNINGS: dict[str, str] = {
     "W403": "training checkpoint that cannot be verified",
     "W404": "resumed by another number of processes",
     "W405": "a newer training checkpoint is here",
+    "W501": "emissions that cannot be read",
     "W701": "not published; training goes on",
 }
 

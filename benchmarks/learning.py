@@ -75,7 +75,8 @@ def choose(options: argparse.Namespace) -> None:
     chosen = {
         corpus: {system: best(about, runs[corpus], system) for system in SYSTEMS} for corpus, about in CORPORA.items()
     }
-    write(CHOICE, {"command": options.command, "chosen": chosen, "runs": runs})
+    place = options.output / "quick_choice.json" if options.quick else CHOICE
+    write(place, {"command": options.command, "chosen": chosen, "runs": runs})
 
 
 def best(about: Corpus, tried: dict[str, dict[str, float]], system: str) -> float:
@@ -109,7 +110,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def stored(tasks: list[Task]) -> dict[str, Any]:
     """All points of the runs that have finished, by set, system and seed; and how many of the runs these are."""
-    done = [part for part in tasks if result_of(part).exists()]
+    done = [part for part in tasks if is_done(part)]
     sets: dict[str, Any] = {corpus: {"systems": {}} for corpus in CORPORA}
     for part in sorted(done, key=lambda part: list(SYSTEMS).index(part.system)):
         found = json.loads(result_of(part).read_text(encoding="utf-8"))
@@ -131,15 +132,26 @@ def task(options: argparse.Namespace, corpus: str, system: str, learning_rate: f
 def run_all(tasks: list[Task], jobs: int) -> Iterator[Task]:
     """Run what has not been run, some at a time; yields each task whose result is there."""
     spawn = multiprocessing.get_context("spawn")
-    yield from (part for part in tasks if result_of(part).exists())
+    yield from filter(is_done, tasks)
     with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
-        waiting = {pool.submit(run, part): part for part in tasks if not result_of(part).exists()}
-        for count, future in enumerate(as_completed(waiting), start=1):
-            done = waiting[future]
-            write(result_of(done), {"task": asdict(done), **future.result()})
-            last = future.result()["points"][-1]
-            print(f"{count}/{len(waiting)} {done.name}: {last['accuracy']:.3f}, {last['seconds']:.0f} s", flush=True)
-            yield done
+        waiting = {pool.submit(run, part): part for part in tasks if not is_done(part)}
+        try:
+            for count, future in enumerate(as_completed(waiting), start=1):
+                done = waiting[future]
+                write(result_of(done), {"task": asdict(done), **future.result()})
+                last = future.result()["points"][-1]
+                told = f"{done.name}: {last['accuracy']:.3f}, {last['seconds']:.0f} s"
+                print(f"{count}/{len(waiting)} {told}", flush=True)
+                yield done
+        except BaseException:  # one has failed: those that have not begun would take hours
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def is_done(part: Task) -> bool:
+    """Whether this very run has finished, with these data and weights."""
+    path = result_of(part)
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["task"] == asdict(part)
 
 
 def result_of(part: Task) -> Path:

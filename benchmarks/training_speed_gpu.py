@@ -9,6 +9,7 @@ torch had allocated on the GPU.
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import tempfile
@@ -84,6 +85,7 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
 
     watch, run = Watch(), prepare(recipe_of(name, folder), folder / "out")
     run.trainer.add_callback(watch)
+    gc.collect()  # a Trainer refers to itself, so that the model before would still be there
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     run.trainer.train()

@@ -56,7 +56,7 @@ def main() -> int:
         beside = f" (logistic regression: {baseline:.3f})" if baseline is not None else ""
         print(f"{split}: {report.metric} {values[report.metric]:.3f}{beside}")
 
-    if options.push_to_hub:
+    if run.trainer.args.push_to_hub:  # the option, or training.push_to_hub in the recipe
         pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
         if pushed is not None:
             print(f"Published: {pushed.url}")

@@ -141,13 +141,23 @@ def test_an_interrupted_comparison_says_how_much_it_has(task: Task) -> None:
     planned = [dataclasses.replace(task, seed=seed, epochs=7) for seed in (0, 1)]
     points = [{"epoch": 1.0, "seconds": 2.0, "accuracy": 0.5}]
     learning.result_of(planned[1]).parent.mkdir(parents=True)
-    learning.result_of(planned[1]).write_text(json.dumps({"parameters": 9, "points": points}))
+    learning.result_of(planned[1]).write_text(
+        json.dumps({"task": dataclasses.asdict(planned[1]), "parameters": 9, "points": points})
+    )
     found = learning.stored(planned)
     assert found["runs"] == {"planned": 2, "finished": 1}
     assert found["sets"]["esc10"] == {"systems": {}}
     assert found["sets"]["arabic_commands"]["systems"] == {
         "plain": {"seeds": {"1": points}, "learning_rate": 1e-3, "parameters": 9}
     }
+
+
+def test_a_run_with_other_weights_is_another_run(task: Task) -> None:
+    task = dataclasses.replace(task, seed=5)
+    learning.result_of(task).parent.mkdir(parents=True)
+    learning.result_of(task).write_text(json.dumps({"task": dataclasses.asdict(task)}))
+    assert learning.is_done(task)
+    assert not learning.is_done(dataclasses.replace(task, vit="others"))
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:

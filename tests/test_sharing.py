@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, cli, push_folder
-from ast_hf.sharing import cut_paths, cut_paths_in_json, publication_of
+from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, cli, push_folder, sharing
+from ast_hf.sharing import check_secrets, cut_paths, cut_paths_in_json, publication_of
 
 CARD = """\
 ---
@@ -214,11 +214,12 @@ def in_file(name: str) -> Callable[[Path, str], None]:
     [
         "hf_" + "a1B2" * 8,
         "ghp_" + "a1B2" * 9,
+        "github_pat_" + "a1B2_" * 16,
         "AKIA" + "ABCD1234" * 2,
         "-----BEGIN RSA PRIVATE " + "KEY-----",
         "own: sesame",
     ],
-    ids=["hugging face", "github", "aws", "pem", "of this machine"],
+    ids=["hugging face", "github", "fine-grained github", "aws", "pem", "of this machine"],
 )
 def test_a_secret_is_never_sent_and_not_repeated(
     hub: Hub, pets: Path, change: Callable[[Path, str], None], secret: str, monkeypatch: pytest.MonkeyPatch
@@ -464,7 +465,12 @@ def test_a_pull_request_to_somebody_elses_repository(hub: Hub, pets: Path, capsy
 
 @pytest.mark.parametrize(
     ("repo_id", "options", "code"),
-    [("pets", {}, "E702"), ("my pets", {}, "E702"), ("user/pets", {"create_pr": True, "revision": "v2"}, "E108")],
+    [
+        ("pets", {}, "E702"),
+        ("my pets", {}, "E702"),
+        ("user/pets", {"create_pr": True, "revision": "v2"}, "E108"),
+        ("user/pets", {"create_pr": True, "private": True}, "E108"),
+    ],
 )
 def test_wrong_use(hub: Hub, pets: Path, repo_id: str, options: dict[str, Any], code: str) -> None:
     with pytest.raises(AstHfError, match=code):
@@ -537,3 +543,29 @@ def test_a_data_set_goes_there_and_back(
     (tmp_path / "a.wav").unlink()  # the clips themselves went there
     (split,) = load_audio_dataset("user/clips").values()
     assert (len(split), label_names(split)) == (4, ["beep", "hum"])
+
+
+def test_an_adapter_with_the_short_name_of_its_base_still_names_the_base(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "MIT/ast"}', encoding="utf-8")
+    card = 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "outputs/ast")\n'
+    named = sharing._named(card, tmp_path, "alice/ast")
+    assert named == 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "alice/ast")\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("LICENSE.txt", "\u00a9 me".encode("latin-1")), ("training_args.json", b"{")]
+)
+def test_a_text_that_cannot_be_read_is_named(hub: Hub, pets: Path, name: str, content: bytes) -> None:
+    (pets / name).write_bytes(content)
+    with pytest.raises(AstConfigError, match=rf"E705.*{name}.*cannot be read"):
+        push_folder(pets, "user/pets")
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("around", ["", "x ", '"', "\x00"])
+@pytest.mark.parametrize("kind", ["hf_", "api_org_"])
+def test_a_token_is_found_at_the_start_of_a_word_only(kind: str, around: str) -> None:
+    token = kind + "a1B2" * 8
+    with pytest.raises(AstConfigError, match="E705"):
+        check_secrets((around + token).encode(), "file")
+    check_secrets(f"{around}self{token}".encode(), "file")

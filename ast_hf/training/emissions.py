@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any
+
+from ..errors import AstHfWarning, warning_text
 
 #: codecarbon's file in a run's folder: a line for each part of the run that came to its end.
 EMISSIONS_FILE = "emissions.csv"
@@ -31,8 +34,17 @@ def read_emissions(folder: Path) -> dict[str, Any] | None:
         return None
     with (folder / EMISSIONS_FILE).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows:
+    try:
+        return _told(rows) if rows else None
+    except (KeyError, TypeError, ValueError):  # a line that was cut, or columns of another version
+        what = "cannot be read, so that the card has no emissions"
+        warnings.warn(
+            warning_text("W501", where=repr(str(folder / EMISSIONS_FILE)), what=what), AstHfWarning, stacklevel=2
+        )
         return None
+
+
+def _told(rows: list[dict[str, str]]) -> dict[str, Any]:
     last = rows[-1]
     located = all((float(row["longitude"] or 0), float(row["latitude"] or 0)) != _NOWHERE for row in rows)
     return {

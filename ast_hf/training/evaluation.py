@@ -213,14 +213,18 @@ def evaluate_checkpoints(
     """
     names = [str(name) for name in checkpoints]
     whole = Path(output_dir) / ENSEMBLE if ensemble else None
-    _check_request(names, split, average=average, ensemble=whole, fit_on=fit_on, store=store, save_logits=save_logits)
+    place = Path(output_dir) / AVERAGE if average else None
+    _check_places(names, Path(output_dir), {"average": place, "ensemble": whole})
+    _check_request(names, split, average=average, ensemble=ensemble, fit_on=fit_on, store=store)
+    if save_logits is not None:
+        check_name(save_logits)
     members = _members(names)
     labels = _labels(members[0].config)
     splits = _chosen(_read(source, reading), [split, *([fit_on] if fit_on else [])], str(source))
     problem_type = _problem_type(members, splits[split])
     truth = {name: true_labels(part, labels, problem_type, name) for name, part in splits.items()}
-    if average:
-        members.append(_save_average(names, Path(output_dir) / AVERAGE))
+    if place is not None:
+        members.append(_save_average(names, place))
     if whole is not None:
         ASTEnsembleForAudioClassification.from_members(names, problem_type=problem_type).save_pretrained(whole)
     run = Run(splits, batch_size, workers, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
@@ -252,22 +256,19 @@ def _check_request(
     split: str,
     *,
     average: bool,
-    ensemble: Path | None,
+    ensemble: bool,
     fit_on: str | None,
     store: bool,
-    save_logits: str | Path | None,
 ) -> None:
-    """Raise E108 for what can be told to be wrong before anything is read; `ensemble` is where it is to be saved."""
+    """Raise E108 for what can be told to be wrong before anything is read."""
     taken = [*names, ENSEMBLE, AVERAGE]
     twice = next((name for name in names if taken.count(name) > 1), None)
     remote = next((name for name in names if not Path(name).is_dir()), None)
-    within = next((name for name in names if ensemble and _is_within(name, ensemble)), None)
     cases: dict[tuple[str, str, str], object] = {
         ("checkpoints", "are none", "name at least one"): not names,
         ("checkpoints", f"{twice!r} is named twice, or is a name kept for a result", "give its path"): bool(twice),
         ("average", "needs several checkpoints", "name two or more, or leave it out"): average and len(names) < 2,
         ("ensemble", "needs several checkpoints", "name two or more, or leave it out"): ensemble and len(names) < 2,
-        ("ensemble", f"would be written over {within!r}", "name another output folder"): within,
         (
             "fit_on",
             f"{fit_on!r} is the split that is evaluated: numbers fitted there say nothing about other clips",
@@ -277,8 +278,17 @@ def _check_request(
         ("store", f"cannot write into {remote!r}, which is no folder", "download it first"): store and bool(remote),
     }
     refuse("E108", cases)
-    if save_logits is not None:
-        check_name(save_logits)
+
+
+def _check_places(names: list[str], output: Path, saved: dict[str, Path | None]) -> None:
+    """Raise E108 where a checkpoint would be written over; `saved` is what is to be saved, and where."""
+    for option, place in saved.items():
+        lost = next((name for name in names if place is not None and _is_within(name, place)), None)
+        what, fix = f"would be written over {lost!r}", "name another output folder"
+        refuse("E108", {(option, what, fix): lost})
+    own = next((name for name in names if Path(name).is_dir() and Path(name).resolve() == output.resolve()), None)
+    what, fix = f"is {own!r} itself, whose results.json would be lost", "name another output folder"
+    refuse("E108", {("output_dir", what, fix): own})
 
 
 def _is_within(name: str, folder: Path) -> bool:

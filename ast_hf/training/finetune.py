@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -203,7 +204,10 @@ def finish(run: Run) -> Report:
     trained = trainer.model.num_parameters(only_trainable=True)
     base = None if trainer.adapter is None else trainer.adapter.base
     trainer.merge_adapter()
+    if writes:
+        _forget(folder, keep=run.recipe.card.samples)
     trainer.save_model(str(folder), _internal_call=True)  # before `bf16_full_eval` takes the weights' last bits
+    trainer.finished = True
     found = {
         name: measured(trainer.predict(inputs, metric_key_prefix="eval"), config)
         for name, inputs in run.evaluation.items()
@@ -213,7 +217,8 @@ def finish(run: Run) -> Report:
         {f"eval_{name}_{kind}": part.metrics[kind] for name, part in found.items() for kind in (metric, "loss")}
     )
     simple = writes and not isinstance(run.train, StreamedClipInputs)
-    seconds = next((entry["train_runtime"] for entry in history if "train_runtime" in entry), 0.0)
+    last = next((entry["train_runtime"] for entry in history[::-1] if "train_runtime" in entry), None)
+    seconds = 0.0 if last is None or trainer.seconds_before is None else trainer.seconds_before + last
     report = Report(
         recipe=run.recipe,
         folder=folder,
@@ -260,9 +265,11 @@ def _write(
         report.pictures["confusion"] = "confusion.png"
         labels = [row["label"] for row in first.classes]
         draw_confusion(first.answers, first.truth, labels, folder / report.pictures["confusion"])
-    for sample in run.recipe.card.samples:
-        (folder / SAMPLES_FOLDER).mkdir(exist_ok=True)
-        shutil.copyfile(sample, folder / SAMPLES_FOLDER / Path(sample).name)
+    for sample in map(Path, run.recipe.card.samples):
+        place = folder / SAMPLES_FOLDER / sample.name
+        place.parent.mkdir(exist_ok=True)
+        if sample.resolve() != place.resolve():
+            shutil.copyfile(sample, place)
     results = report.to_dict()
     for name, text in eval_results_files(results).items():
         write_text(folder / name, text)
@@ -272,6 +279,20 @@ def _write(
         place = folder / ADAPTER_FOLDER
         write_adapter_card(results, str(place), base).save(place / "README.md")
     write_json(folder / RESULTS_FILE, results)
+
+
+def _forget(folder: Path, keep: list[str]) -> None:
+    """Remove what an earlier run wrote beside its weights: it says nothing of these, and is published with them. Of
+    samples only those that it copied there.
+    """
+    kept = [Path(sample).resolve() for sample in keep]
+    told = folder / RESULTS_FILE
+    samples = json.loads(told.read_text(encoding="utf-8")).get("samples", []) if told.is_file() else []
+    old = [folder / SAMPLES_FOLDER / Path(name).name for name in samples]
+    old += [*folder.glob(".eval_results/*.yaml"), folder / "confusion.png", folder / "README.md", told]
+    for path in old:
+        if path.resolve() not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _data_sets(recipe: Recipe) -> list[str]:
@@ -442,5 +463,6 @@ def most_frequent_class(train: Split, evaluation: dict[str, Split]) -> dict[str,
 
 def _hardware(arguments: TrainingArguments) -> str:
     if arguments.device.type == "cuda":
-        return torch.cuda.get_device_name(arguments.device)
+        count, name = max(arguments.world_size, arguments.n_gpu), torch.cuda.get_device_name(arguments.device)
+        return name if count == 1 else f"{count} x {name}"
     return f"{os.cpu_count()} CPU cores ({platform.machine()})"

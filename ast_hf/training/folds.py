@@ -50,7 +50,7 @@ class Fold:
             them.
         baseline: logistic regression's accuracy, None for multi-label data.
         chance: accuracy of the most frequent class, None for multi-label data.
-        seconds: that training took since it last began.
+        seconds: that training took.
         metric: the main metric's name.
     """
 

@@ -162,12 +162,12 @@ def send_checkpoint(checkpoint: Path, place: HubPlace, strategy: str) -> None:
         AstHfError: as `sharing.send`; E705 for a file that holds a secret.
     """
     files = _published(checkpoint)
-    for name, content in files.items():
-        check_secrets(content, f"{checkpoint.name}/{name}")
     sent = {name: content for name, content in files.items() if any(fnmatchcase(name, part) for part in _MODEL)}
     inside = {"every_save": "", "checkpoint": LAST, "all_checkpoints": checkpoint.name}[strategy]
     if inside:
         sent |= {f"{inside}/{name}": content for name, content in files.items()}
+    for name, content in (files if inside else sent).items():
+        check_secrets(content, f"{checkpoint.name}/{name}")
     old = [] if not inside else [name for name in _listed(place, inside) if name not in sent]
     message = f"Training in progress, step {step_of(checkpoint)}"
     send(sent, place.repo_id, message=message, delete=old, revision=place.revision, token=place.token, attempts=1)

@@ -114,7 +114,7 @@ Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, 
 
 ## Training
 
-{amount}, {duration} on {hardware} ({speed:.3g} clips per second). {parameters:,} parameters, {trained}. \
+{amount}, {took}. {parameters:,} parameters, {trained}. \
 {shape}
 {emissions}
 <details><summary>Every setting, as a recipe: <code>ast-hf finetune recipe.yaml --data DATA --output \
@@ -326,8 +326,7 @@ def _parts(results: _Results, pictures: str) -> dict[str, Any]:
         "labels": listed(map(plain, results["labels"])),
         "data": _told_data(results),
         "amount": amount(results["training_clips"], results["epochs"]),
-        "duration": _duration(results["seconds"]),
-        "speed": results["clips_per_second"],
+        "took": _took(results),
         "hardware": plain(results["hardware"]),
         "parameters": results["parameters"],
         "trained": _trained(results),
@@ -355,6 +354,14 @@ def _code(text: str | None) -> str:
 def _paragraph(text: str | None) -> str:
     """A paragraph of its own, or nothing."""
     return f"\n{plain(text)}\n" if text and one_line(text) else ""
+
+
+def _took(results: _Results) -> str:
+    """How long the training took on what; where the time is not known, on what."""
+    hardware = plain(results["hardware"])
+    if not results["seconds"]:
+        return f"on {hardware}"
+    return f"{_duration(results['seconds'])} on {hardware} ({results['clips_per_second']:.3g} clips per second)"
 
 
 def _duration(seconds: float) -> str:
@@ -435,8 +442,11 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _which(rows: list[dict[str, Any]]) -> str:
-    shown = len(_shown(rows))
-    return "" if shown == len(rows) else f", the worst and the best {shown // 2} of {len(rows)} by AP"
+    shown, known = len(_shown(rows)), sum(row["AP"] is not None for row in rows)
+    if shown == len(rows):
+        return ""
+    half = f", the worst and the best {shown // 2} of {len(rows)} by AP"
+    return f", the {known} of {len(rows)} labels that have clips there" if shown == known else half
 
 
 def _number(value: float | None) -> str:

@@ -7,6 +7,7 @@ import functools
 import math
 import re
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,8 @@ class Recipe:
         the paths of `card.samples` are left out, and of absolute paths only the last part is told.
         """
         values = dataclasses.asdict(self)
-        values["training"] = {name: value for name, value in self.training.items() if not name.endswith("_token")}
+        told = {name: value for name, value in self.training.items() if not name.endswith("_token")}
+        values["training"] = without_folders(told)
         values["augmentation"]["audiomentations"] = without_folders(self.augmentation.audiomentations)
         for section, option in _PATHS:
             path = values[section][option]
@@ -246,6 +248,7 @@ class Recipe:
 #: Options that may be paths.
 _PATHS = (
     ("data", "source"),
+    ("data", "class_labels"),
     ("model", "base"),
     ("model", "vit"),
     ("distillation", "teacher"),
@@ -624,6 +627,9 @@ def _check_training(values: dict[str, Any], where: str) -> None:
         place = f"{where}: training.{name}"
         if name not in fields:
             raise error("E307", where=place, what="is no argument of TrainingArguments", fix=did_you_mean(name, fields))
+        if isinstance(value, date):
+            what = f"is the date {value}, and no argument is one"
+            raise error("E307", where=place, what=what, fix="put it in quotes")
         if name == "hub_strategy" and value not in HUB_STRATEGIES:
             raise error("E307", where=place, what=f"{value!r} is no choice", fix=did_you_mean(value, HUB_STRATEGIES))
         if name == "output_dir":

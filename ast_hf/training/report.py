@@ -100,7 +100,8 @@ class Report:
         training_clips: clips of the training split; of a stream, how many were trained on, those of later passes too.
         training_labels: clips of the training split by label; nothing for a stream, which is not counted.
         epochs: passes over the training split; None for a stream.
-        seconds: wall time of the training, with the evaluations and checkpoints in it.
+        seconds: wall time of the training, with the evaluations and checkpoints in it, before a resumption too; 0 where
+            that is not known.
         clips_per_second: clips trained on in each of them.
         pictures: `"curves"` and, for single labels, `"confusion"` -> file in `folder`.
         emissions: what codecarbon measured while training, as `read_emissions` gives it; None where it did not.
@@ -168,6 +169,7 @@ class Report:
                 "model": {name: getattr(config, name) for name in _SIZES},
                 "watched": {name: curve.to_dict() for name, curve in self.watched.items()},
                 "pictures": self.pictures,
+                "samples": [Path(sample).name for sample in self.recipe.card.samples],
                 "versions": self.versions,
                 "recipe": self.recipe.to_dict(),
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from datasets import Audio, Dataset, DatasetDict, Value
@@ -48,6 +49,10 @@ def push_audio_dataset(
     check_name(repo_id)
     if "/" not in repo_id:
         raise error("E702", where=repr(repo_id), what="does not say whose it is", fix=f"give user/{repo_id}")
+    for name in splits:
+        if not re.fullmatch(r"\w+(\.\w+)*", str(name)):
+            what, fix = "is no name that the Hub takes", "rename it, with letters, digits, _ and dots"
+            raise error("E102", where=f"split {name!r}", what=what, fix=fix)
     ready = DatasetDict({name: _ready(part, name) for name, part in splits.items()})
     check_account(token)
     again = "call push_audio_dataset again, which sends what is missing"
@@ -63,7 +68,7 @@ def push_audio_dataset(
 def _ready(part: Dataset, split: str) -> Dataset:
     """A split as it is published: audio that the Hub's viewer plays, text without local paths."""
     check_secrets(json.dumps(part.features.to_dict()).encode(), f"split {split!r}, column and class names")
-    for name in [name for name, feature in part.features.items() if _is_text(feature)]:
+    for name in [name for name, feature in part.features.items() if _has_text(feature)]:
         text, count = cut_paths_in_json(json.dumps(list(part[name])))
         check_secrets(text.encode(), f"split {split!r}, column {name!r}")
         if count:
@@ -72,5 +77,11 @@ def _ready(part: Dataset, split: str) -> Dataset:
     return part.cast_column("audio", Audio())
 
 
-def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+def _has_text(feature: Any) -> bool:
+    """Whether a column holds text, in lists and structures too."""
+    if isinstance(feature, Value):
+        return feature.dtype in ("string", "large_string")
+    if isinstance(feature, dict):
+        return any(map(_has_text, feature.values()))
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return inner is not None and _has_text(inner)

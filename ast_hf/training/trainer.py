@@ -5,6 +5,7 @@ checkpoints that are whole or not there.
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -40,6 +41,8 @@ from .sampling import sampler_for
 from .sealing import STATE_FILE, checkpoint_folder, clear, publish, resume_folder, staging_folder, writing
 from .streaming import Passes, StreamedClipInputs
 from .watching import WATCHED_PREFIX, AfterEachEpoch
+from .waveform_transforms import without_folders
+from .whole_files import write_json
 
 #: Parameters that weight decay leaves alone beside biases and LayerNorms: they are no weights of a product.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")
@@ -49,6 +52,8 @@ _SPEEDS = ("_runtime", "_per_second", "_preparation_time")
 
 #: In a training checkpoint, beside the weights.
 FACTORS_FILE = "position_factors.safetensors"
+#: The same: seconds and clips that the run has taken until then.
+EFFORT_FILE = "effort.json"
 
 
 #: `TrainingArguments.dataloader_...` that a loader of a stream takes. Workers that live on are refused (see `recipe`);
@@ -75,7 +80,10 @@ class ASTTrainer(Trainer):
         **kwargs: as for transformers' `Trainer`.
 
     Attributes:
-        clips_trained: clips that all processes together have trained on since the last call of `train`.
+        clips_trained: clips that all processes together have trained on, before a resumption too.
+        seconds_before: what a run had taken when it wrote the checkpoint that it was resumed from; None where the
+            checkpoint does not tell.
+        finished: whether `finish` has saved the weights, before an evaluation in half precision changes them.
         unpublished: the command that finishes the push at the end, when that failed.
 
     Raises:
@@ -113,6 +121,8 @@ class ASTTrainer(Trainer):
         self._pushes: CheckpointPushes | None = None
         self._staged = False
         self._trained_batches = self.clips_trained = 0
+        self.seconds_before: float | None = 0.0
+        self.finished, self._began = False, time.monotonic()
         self._sizes: list[int] = []
         super().__init__(data_collator=collate, **kwargs)
         if isinstance(self.processing_class, ASTFeatureExtractor):
@@ -158,7 +168,9 @@ class ASTTrainer(Trainer):
             AstConfigError: E306 when there is no whole checkpoint to go on from.
             AstRunError: E701 and E704 when one cannot be downloaded.
         """
-        folder, self.clips_trained = self._agreed(resume_from_checkpoint), 0
+        folder = self._agreed(resume_from_checkpoint)
+        self.finished, self._began = False, time.monotonic()
+        self.seconds_before, self.clips_trained = (0.0, 0) if folder is None else _effort(Path(folder))
         if folder is None and self.is_world_process_zero():  # of an earlier run, whose energy is not this one's
             (Path(self.args.output_dir) / EMISSIONS_FILE).unlink(missing_ok=True)
         self._trained_batches = 0 if folder is None or self.args.ignore_data_skip else self._batches_before(folder)
@@ -370,7 +382,7 @@ class ASTTrainer(Trainer):
         folder = Path(output_dir or self.args.output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
         shown = {name: value for name, value in self.args.to_dict().items() if not name.endswith(("_dir", "_token"))}
-        text = json.dumps(shown, indent=2, sort_keys=True, default=str)
+        text = json.dumps(without_folders(shown), indent=2, sort_keys=True, default=str)
         (folder / "training_args.json").write_text(text + "\n", encoding="utf-8")
         if self.adapter is not None:
             self.adapter.save(folder / ADAPTER_FOLDER, self.processing_class)
@@ -407,7 +419,8 @@ class ASTTrainer(Trainer):
         private: bool | None = None,
         **kwargs: Any,
     ) -> Pushed | None:
-        """Save the model and publish its folder, see `sharing.push_folder`. All processes have to call it.
+        """Save the model, unless `finish` has, and publish its folder, see `sharing.push_folder`. All processes have
+        to call it.
 
         Args:
             commit_message: first line of the commit.
@@ -427,7 +440,8 @@ class ASTTrainer(Trainer):
         if kwargs or not blocking:
             where = ", ".join(kwargs) or "blocking"
             raise error("E108", where=where, what="has no effect on this push", fix="leave it out")
-        self.save_model(_internal_call=True)
+        if not self.finished:
+            self.save_model(_internal_call=True)
         self.create_model_card()
         if not self.is_world_process_zero():
             return None
@@ -440,15 +454,15 @@ class ASTTrainer(Trainer):
             "private": place.private if private is None else private,
             "revision": revision or place.revision,
         }
+        name = place.repo_id
         try:
-            name = place.repo_id
             if "/" not in name:
                 name = open_repository(name, private=options["private"], token=token or place.token)
             done = push_folder(folder, name, commit_message=message, token=token or place.token, **options)
             self.hub_model_id, self.unpublished = done.repo_id, None
             return done
         except AstHfError as problem:
-            self.unpublished = finishing_command(folder, place.repo_id, **options)
+            self.unpublished = finishing_command(folder, name if "/" in name else f"USER/{name}", **options)
             what = f"is complete, and not published. {problem}"
             if self.unpublished not in what:
                 what += f" Then run `{self.unpublished}`"
@@ -538,6 +552,9 @@ class ASTTrainer(Trainer):
     def _save_own_parts(self, folder: Path) -> None:
         """What the Trainer does not know of, and its state again, with the names of `_note_best`."""
         self.state.save_to_json(str(folder / STATE_FILE))
+        if self.seconds_before is not None:
+            seconds = self.seconds_before + time.monotonic() - self._began
+            write_json(folder / EFFORT_FILE, {"seconds": seconds, "clips": self.clips_trained})
         if self.average is not None:
             self.average.save(folder)
         if self._factors:
@@ -584,3 +601,12 @@ def _require(folder: Path, name: str, does: str) -> None:
     if not (folder / name).exists():
         what = f"has no {name}, but the recipe {does}"
         raise error("E306", where=repr(str(folder)), what=what, fix="resume with the recipe the run began with")
+
+
+def _effort(checkpoint: Path) -> tuple[float | None, int]:
+    """Seconds and clips of a run until it wrote a checkpoint; no seconds where another program wrote it."""
+    file = checkpoint / EFFORT_FILE
+    if not file.is_file():
+        return None, 0
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return float(found["seconds"]), int(found["clips"])

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Two nodes with four GPUs each: sbatch examples/distributed/slurm.sh my_clips outputs/my_model [more options]
+# Two nodes with four GPUs each: sbatch examples/distributed/slurm.sh my_clips outputs/my_model --base CHECKPOINT [more]
 # Data and output have to be on a disk that both nodes see. A job that was requeued goes on by itself: --resume auto.
 #SBATCH --job-name=ast
 #SBATCH --nodes=2

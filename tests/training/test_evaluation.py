@@ -702,3 +702,14 @@ def test_an_ensemble_that_cannot_be_saved(made: dict[str, str], clips: Path, tmp
     with pytest.raises(AstHfError, match=r"E301.*member-2.*return_attention_mask"):
         evaluate([made["one"], other], clips, tmp_path / "out", ensemble=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_is_not_written_over(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
+    own = copy_of(made, "one", tmp_path / "own")
+    average = copy_of(made, "one", tmp_path / "average")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(AstHfError, match=r"E108.*output_dir.*results\.json would be lost"):
+        evaluate([own], clips, own)
+    with pytest.raises(AstHfError, match=r"E108.*average.*would be written over"):
+        evaluate([own, average], clips, tmp_path, average=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import soundfile
+import torch
 from conftest import TINY, TOKEN
 from hub_server import Hub
 from safetensors.torch import load_file
@@ -326,3 +327,24 @@ def test_a_recipe_may_name_the_repository(hub: Hub, few: Path, tmp_path: Path) -
     assert "model.safetensors" in hub.files("lab/run")
     assert digest(load_file(tmp_path / "out" / "model.safetensors"))
     assert read_manifest(tmp_path / "out") is None
+
+
+def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: Hub, few: Path, tmp_path: Path) -> None:
+    options = {"push_to_hub": True, "hub_model_id": "user/run"}
+    finetune(recipe(few, OPTIONS, **PLAN, bf16_full_eval=True), tmp_path, **options)
+    trained = load_file(tmp_path / "checkpoint-6" / "average.safetensors")
+    saved = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in saved.values()} == {torch.float32}
+    assert all(torch.equal(saved[name], value) for name, value in trained.items())
+    assert hub.files("user/run")["model.safetensors"].content == (tmp_path / "model.safetensors").read_bytes()
+
+
+def test_the_command_for_later_needs_only_the_user(hub: Hub, few: Path, tmp_path: Path, waits: list[float]) -> None:
+    """Without a name, and with a Hub that never said whose the token is."""
+    hub.fail(".*", 503, times=10_000)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        report = finetune(recipe(few, OPTIONS, max_steps=1), tmp_path / "out", push_to_hub=True)
+    assert report.unpublished == f"ast-hf push {tmp_path / 'out'} USER/out"
+    texts = [str(entry.message) for entry in told if "W701" in str(entry.message)]
+    assert f"`{report.unpublished}`" in texts[-1]

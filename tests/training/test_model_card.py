@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from ast_hf import AstHfError
+from ast_hf import AstHfError, AstHfWarning
 from ast_hf.training import Recipe, prepare, write_card
 from ast_hf.training.emissions import read_emissions
 from ast_hf.training.model_card import eval_results_files, plain
@@ -260,3 +260,23 @@ def test_no_emissions_are_made_up(tmp_path: Path) -> None:
     assert read_emissions(tmp_path) is None
     (tmp_path / "emissions.csv").write_text(HEAD + "\n")
     assert read_emissions(tmp_path) is None
+
+
+@pytest.mark.parametrize("lines", [[HEAD, ICELAND, "2026-11-25T20:1"], ["timestamp,other", "2026,1"]])
+def test_emissions_that_cannot_be_read_do_not_end_a_run(tmp_path: Path, lines: list[str]) -> None:
+    (tmp_path / "emissions.csv").write_text("\n".join(lines))
+    with pytest.warns(AstHfWarning, match=r"W501.*emissions\.csv"):
+        assert read_emissions(tmp_path) is None
+
+
+def test_of_many_labels_those_with_clips_are_shown() -> None:
+    rows = [{"label": f"l{number}", "clips": number % 2, "AP": 0.5 if number % 2 else None} for number in range(60)]
+    many = {"labels": [row["label"] for row in rows], "training_labels": {row["label"]: 3 for row in rows}}
+    card = write_card(results(classes={"test": rows, "unseen": rows}, **many), "someone/tags")
+    assert "the 30 of 60 labels that have clips there" in card.text
+    assert "worst" not in card.text
+
+
+def test_a_duration_that_is_not_known_is_not_told() -> None:
+    card = write_card(results(seconds=0.0, clips_per_second=0.0), "someone/pets-ast")
+    assert "clips per second" not in card.text

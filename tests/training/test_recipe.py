@@ -33,6 +33,14 @@ def test_round_trip(tmp_path: Path, recipe: Recipe) -> None:
     assert Recipe.from_dict(recipe.to_dict()) == recipe
 
 
+def test_no_path_of_the_machine_is_told() -> None:
+    data = {"source": "/scratch/me/clips", "class_labels": "/scratch/me/labels.csv"}
+    training = {"deepspeed": "/scratch/me/zero.json", "accelerator_config": {"file": "/scratch/me/a.json"}}
+    told = Recipe.from_dict({"data": data, "training": training}).to_dict()
+    assert told["data"]["class_labels"] == "labels.csv"
+    assert "scratch" not in str(told)
+
+
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     recipe = read(tmp_path, "name: mine\naugmentation:\n  speed: 1.5\n")
     assert recipe == Recipe(name="mine", augmentation=Augmentation(speed=1.5))
@@ -95,6 +103,7 @@ REFUSED = {
     "a word": ("name", ["recipe.yaml", "no options"]),
     "not YAML": ("name: [1", ["recipe.yaml", "not YAML"]),
     "an option twice": ("training: {seed: 1}\ntraining: {learning_rate: 1}", ["training"]),
+    "a date": ("training: {run_name: 2026-11-26}", ["training.run_name", "2026-11-26", "quotes"]),
     "no number after all": ("averaging_decay: 1.2.3e4", ["recipe.yaml", "averaging_decay"]),
 }
 

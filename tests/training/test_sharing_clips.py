@@ -225,3 +225,24 @@ def test_streams_and_single_splits_are_refused(folder: Path) -> None:
     for wrong in (load_audio_dataset(folder, streaming=True), splits["train"], splits.remove_columns("audio"), "clips"):
         with pytest.raises(AstHfError, match=r"E102.*splits"):
             push_audio_dataset(wrong, "user/clips")
+
+
+def test_split_names_that_the_hub_does_not_take(data_hub: Hub, folder: Path) -> None:
+    splits = load_audio_dataset(folder)
+    splits["unseen-speaker"] = splits["train"]
+    with pytest.raises(AstHfError, match=r"E102.*'unseen-speaker'"):
+        push_audio_dataset(splits, "user/clips")
+    assert data_hub.log == []
+
+
+def test_text_inside_lists_and_structures_is_cleaned_too(data_hub: Hub, folder: Path, tmp_path: Path) -> None:
+    splits = datasets.DatasetDict({"train": load_audio_dataset(folder)["train"]})
+    note = {"from": str(tmp_path / "secret" / "tape.wav"), "tags": [str(tmp_path / "a.txt"), "b"]}
+    splits["train"] = splits["train"].add_column("notes", [note] * len(splits["train"]))
+    push_audio_dataset(splits, "user/clips")
+    assert all(str(tmp_path).encode() not in content for _, content in data_hub.uploads())
+    assert load_audio_dataset("user/clips")["train"][0]["notes"] == {"from": "tape.wav", "tags": ["a.txt", "b"]}
+    token = [{"from": TOKEN, "tags": []}] * len(splits["train"])
+    splits["train"] = splits["train"].remove_columns("notes").add_column("notes", token)
+    with pytest.raises(AstHfError, match=r"E705.*'notes'"):
+        push_audio_dataset(splits, "user/clips")

@@ -30,6 +30,7 @@ from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, measu
 from ast_hf.training.baseline import baseline_accuracy
 from ast_hf.training.inputs import EpochSampler, collate
 from ast_hf.training.model_card import write_card
+from ast_hf.training.sealing import MANIFEST
 from ast_hf.training.whole_files import plain_values
 
 #: clips of each class by split
@@ -368,10 +369,61 @@ def test_finetune_resumes_from_the_newest_checkpoint(clips: Path, tmp_path: Path
     broken = prepare(plan, tmp_path / "broken").trainer
     broken.add_callback(Stop(epoch=1))
     broken.train()
+    before = json.loads((tmp_path / "broken" / "checkpoint-3" / "effort.json").read_text(encoding="utf-8"))
     report = finetune(plan, tmp_path / "broken", resume_from_checkpoint=True)
     assert report.results == whole.results
+    assert before["clips"] == 24
+    assert report.seconds > before["seconds"] > 0  # of the whole run, not of its last part
+    assert report.clips_per_second * report.seconds == pytest.approx(48)
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken")]
     assert files[0] == files[1]
+
+
+def test_time_that_is_not_known_is_not_told(clips: Path, tmp_path: Path) -> None:
+    """plain transformers notes no time in its checkpoints."""
+    plan = recipe(clips)
+    prepare(plan, tmp_path).trainer.train()
+    (tmp_path / "checkpoint-3" / "effort.json").unlink()
+    (tmp_path / "checkpoint-3" / MANIFEST).unlink()
+    report = finetune(plan, tmp_path, resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert (report.seconds, report.clips_per_second) == (0.0, 0.0)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "24 clips, 2 epochs, on " in card
+    assert "clips per second" not in card
+
+
+def test_a_second_run_forgets_what_the_first_one_told(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it breaks off before it has anything to tell itself."""
+    voice = tmp_path / "voice.wav"
+    soundfile.write(voice, sound("tone", 1), 16_000)
+    output = tmp_path / "out"
+    own = {"save_strategy": "no", "max_steps": 1}
+    said = {"card": {"samples": [str(voice)], "data_sets": ["someone/clips"]}}
+    finetune(recipe(clips, said, **own), output)
+    (output / "samples" / "mine.wav").write_bytes(voice.read_bytes())
+    assert {path.name for path in (output / "samples").iterdir()} == {"voice.wav", "mine.wav"}
+    assert len(list(output.glob(".eval_results/*.yaml"))) == 1
+
+    run = prepare(recipe(clips, **own), output)
+    run.trainer.train()
+    monkeypatch.delattr(Trainer, "predict")
+    monkeypatch.delattr(type(run.trainer), "predict", raising=False)
+    with pytest.raises(AttributeError):
+        finish(run)
+    assert not [name for name in ("results.json", "README.md", "confusion.png") if (output / name).exists()]
+    assert [path.name for path in (output / "samples").iterdir()] == ["mine.wav"]  # nobody's but the user's
+    assert not list(output.glob(".eval_results/*.yaml"))
+
+
+def test_a_sample_that_lies_in_the_output_folder_stays_there(clips: Path, tmp_path: Path) -> None:
+    place = tmp_path / "samples" / "voice.wav"
+    place.parent.mkdir()
+    soundfile.write(place, sound("tone", 1), 16_000)
+    for _ in range(2):
+        finetune(recipe(clips, {"card": {"samples": [str(place)]}}, save_strategy="no", max_steps=1), tmp_path)
+        assert place.is_file()
 
 
 def test_resume_under_the_plain_trainer(clips: Path, tmp_path: Path) -> None:
