@@ -1,7 +1,8 @@
-"""What is the recipe worth? Accuracy of five systems on two sets, against the CPU seconds that training took.
+"""What is the recipe worth? Accuracy of four systems on two sets, against the CPU seconds that training took.
 
     python -m benchmarks.learning --data FOLDER --choose    # learning rates, on clips that the comparison does not use
-    python -m benchmarks.learning --data FOLDER             # the comparison, three seeds: about an hour on two cores
+    python -m benchmarks.learning --data FOLDER             # the comparison, three seeds: 80 minutes on two cores
+    python -m benchmarks.learning --data FOLDER --control   # the same, and what our mel bins alone do: 20 minutes more
     python -m benchmarks.learning --data FOLDER --quick     # one seed, few epochs: everything works, nothing is good
 
 FOLDER holds the sets of `CORPORA`, each with a `manifest.csv` (path, label, and the column that tells the split). Every
@@ -32,6 +33,8 @@ CHOICE = FOLDER / "learning_choice.json"
 
 #: Of the comparison, and of `--quick`.
 SEEDS, QUICK_SEEDS = (0, 1, 2), (0,)
+#: What no question asks for, and tells what an answer is worth: with `--control`.
+CONTROLS = ("narrow",)
 #: Of a system's epochs, in `--quick`.
 QUICK_SHARE = 0.1
 
@@ -52,6 +55,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--vit", default="facebook/dinov2-small", help="ViT-S weights: a Hub name or a folder")
     parser.add_argument("--output", type=Path, default=Path("outputs/learning"), help="folder of the runs")
     parser.add_argument("--choose", action="store_true", help="compare learning rates instead")
+    parser.add_argument("--control", action="store_true", help="also plain fine-tuning with the recipe's mel bins")
     parser.add_argument("--quick", action="store_true", help="one seed and few epochs; stores nothing beside the runs")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: %(default)s)")
     return parser.parse_args(arguments)
@@ -96,6 +100,7 @@ def compare(options: argparse.Namespace) -> None:
         for seed in seeds
         for corpus, systems in choice["chosen"].items()
         for system, rate in systems.items()
+        if options.control or system not in CONTROLS
     ]
     simple = {corpus: simple_methods(next(part for part in tasks if part.corpus == corpus)) for corpus in CORPORA}
     place = options.output / "quick.json" if options.quick else RESULTS

@@ -73,7 +73,7 @@ CORPORA = {
         recipe="small-data.yaml",
         starts_from_vit=True,
         patchout={"time": 16, "frequency": 1},
-        epochs={"plain": 3, "narrow": 3, "recipe": 3, "patchout": 3, "psla": 9},
+        epochs={"plain": 3, "narrow": 3, "recipe": 5, "patchout": 5, "psla": 9},
         learning_rates={"plain": (2e-5, 5e-5), "recipe": (5e-5,), "patchout": (5e-5,), "psla": (1e-3, 3e-3)},
         card={
             "description": "Ten kinds of environmental sounds (ESC-10), trained on folds 2 to 5 and tested on fold 1.",
