@@ -29,7 +29,7 @@ _LEARNING = "make bench-learning DATA=sets VIT=weights"
 #: Name of a card -> its checkpoint; of the benchmark of learning, our recipe with seed 0.
 SOURCES = {
     "instruments": Source("make demo", "outputs/demo"),
-    "esc10": Source(_LEARNING, "outputs/learning/esc10-final-recipe-5e-05-3-0"),
+    "esc10": Source(_LEARNING, "outputs/learning/esc10-final-recipe-5e-05-5-0"),
     "arabic-commands": Source(_LEARNING, "outputs/learning/arabic_commands-final-recipe-0.001-40-0"),
 }
 

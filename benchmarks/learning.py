@@ -102,12 +102,13 @@ def compare(options: argparse.Namespace) -> None:
         for system, rate in systems.items()
         if options.control or system not in CONTROLS
     ]
-    simple = {corpus: simple_methods(next(part for part in tasks if part.corpus == corpus)) for corpus in CORPORA}
+    firsts = [part for part in tasks if part.system == "plain"]
+    simple = {corpus: [simple_methods(part) for part in firsts if part.corpus == corpus] for corpus in CORPORA}
     place = options.output / "quick.json" if options.quick else RESULTS
     for _ in run_all(tasks, options.jobs):
         found = {"command": options.command, **stored(tasks), "choice": choice}
         for corpus, numbers in simple.items():
-            found["sets"][corpus].update(numbers)
+            found["sets"][corpus]["simple"] = numbers
         write(place, found)
         draw(found, place.with_suffix(".png"))
     print(place)

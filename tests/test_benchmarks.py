@@ -161,9 +161,20 @@ def test_a_run_with_other_weights_is_another_run(task: Task) -> None:
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
-    found = {"systems": {"plain": PLAIN}, "baseline": 0.3, "chance": 0.1, "clips": {"train": 9, "test": 4}}
+    found = {
+        "systems": {"plain": PLAIN},
+        "simple": [{"baseline": 0.3, "chance": 0.1, "clips": {"train": 9, "test": 4}}],
+    }
     learning_page.draw({"sets": {"esc10": found}}, tmp_path / "learning.png")
     assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_clip_is_in_two_splits_and_choices_are_made_elsewhere() -> None:
+    esc10 = CORPORA["esc10"].splits
+    assert esc10["choice"] == [{"2": "test", "3": "train", "4": "train", "5": "train"}]
+    tested = [[fold for fold, split in splits.items() if split == "test"] for splits in esc10["final"]]
+    assert tested == [["1"], ["3"], ["4"]]  # none is the one that the choice was made on
+    assert all(set(splits) == {"1", "2", "3", "4", "5"} for splits in esc10["final"])
 
 
 def test_corpora_name_every_system() -> None:
