@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -97,6 +98,17 @@ def test_readme_table_of_results_is_that_of_the_bench_page() -> None:
     )
     ratio = re.search(r"\| ([\d.]+)x", row).group(1)
     assert f"{ratio}x" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_tells_the_accuracies_of_the_benchmark_of_learning() -> None:
+    (row,) = re.findall(r"^\| `make bench-learning .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    stored = json.loads((ROOT / "benchmarks" / "results" / "learning.json").read_text(encoding="utf-8"))
+    for found in stored["sets"].values():
+        for system in ("plain", "recipe", "patchout", "psla"):
+            finals = [points[-1]["accuracy"] for points in found["systems"][system]["seeds"].values()]
+            assert f"{sum(finals) / len(finals):.3f}" in row, system
+        finals = [values["baseline"] for values in found["simple"]]
+        assert f"{sum(finals) / len(finals):.3f}" in row
 
 
 def test_ci_calls_the_readmes_own_command() -> None:
