@@ -184,9 +184,8 @@ def evaluate_checkpoints(
     """Evaluate checkpoints, and with several of them their ensemble.
 
     The ensemble is the paper's (section 3.1): the mean of the models' sigmoid outputs, for single-label the mean of
-    softmax. Its members may differ in size, strides and input length, not in their labels. Labels of the data set are
-    found among the model's by name. A checkpoint's stored temperature is applied, as in the pipeline. A checkpoint
-    without a `problem_type` is read as the data suggest.
+    softmax. Its members may differ in size, strides and input length, not in their labels. Labels of the data are found
+    by name. A stored temperature is applied, as in the pipeline. Without `problem_type`, the data suggest one.
 
     Args:
         checkpoints: folders or names on the Hub.
@@ -212,12 +211,10 @@ def evaluate_checkpoints(
             one input cannot serve the ensemble, E306 for broken checkpoints.
     """
     names = [str(name) for name in checkpoints]
-    whole = Path(output_dir) / ENSEMBLE if ensemble else None
-    place = Path(output_dir) / AVERAGE if average else None
-    _check_places(names, Path(output_dir), {"average": place, "ensemble": whole})
+    folder = Path(output_dir)
+    place, whole = folder / AVERAGE if average else None, folder / ENSEMBLE if ensemble else None
     _check_request(names, split, average=average, ensemble=ensemble, fit_on=fit_on, store=store)
-    if save_logits is not None:
-        check_name(save_logits)
+    _check_places(names, folder, {"average": place, "ensemble": whole}, save_logits)
     members = _members(names)
     labels = _labels(members[0].config)
     splits = _chosen(_read(source, reading), [split, *([fit_on] if fit_on else [])], str(source))
@@ -237,9 +234,8 @@ def evaluate_checkpoints(
     outcomes = {
         name: _outcome(given, truth, problem_type, settings[name], split, fit_on) for name, given in logits.items()
     }
-    evaluation = Evaluation(
-        Path(output_dir), str(source), split, problem_type, labels, len(splits[split]), names, outcomes
-    )
+    clips = len(splits[split])
+    evaluation = Evaluation(folder, str(source), split, problem_type, labels, clips, names, outcomes)
     if save_logits is not None:
         _save_logits(save_logits, logits[evaluation.main][split], splits[split], evaluation)
     scores = probabilities(logits[evaluation.main][split], problem_type, settings[evaluation.main].temperature)
@@ -280,8 +276,14 @@ def _check_request(
     refuse("E108", cases)
 
 
-def _check_places(names: list[str], output: Path, saved: dict[str, Path | None]) -> None:
-    """Raise E108 where a checkpoint would be written over; `saved` is what is to be saved, and where."""
+def _check_places(
+    names: list[str], output: Path, saved: dict[str, Path | None], save_logits: str | Path | None
+) -> None:
+    """Raise E108 where a checkpoint would be written over, and for a file of logits of another kind; `saved` is what is
+    to be saved, and where.
+    """
+    if save_logits is not None:
+        check_name(save_logits)
     for option, place in saved.items():
         lost = next((name for name in names if place is not None and _is_within(name, place)), None)
         what, fix = f"would be written over {lost!r}", "name another output folder"
