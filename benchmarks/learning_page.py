@@ -85,9 +85,9 @@ whole. Points of all runs are in [learning.json](results/learning.json).
 ![accuracy over CPU seconds](results/learning.png)
 
 `make bench-learning DATA=... VIT=... CHOOSE=1`, then without `CHOOSE`; `CONTROL=1` adds (a) with 64 mel bins; `QUICK=1`
-runs one seed for a few epochs; `make bench` shows what they stored. The stored run was `{command}`:
-{runs[finished]} of its {runs[planned]} runs had finished, which "each seed" shows. With torch {versions[torch]} and
-transformers {versions[transformers]}.
+runs one seed for a few epochs; `make bench` shows what they stored. The stored run was
+`{command}`: {runs[finished]} of its {runs[planned]} runs had
+finished. With torch {versions[torch]} and transformers {versions[transformers]}.
 """
 
 _TABLE = """
@@ -113,7 +113,8 @@ def table(corpus: str, found: dict[str, Any]) -> str:
     plain = curve(found["systems"]["plain"])
     rows = [row(NAMES[name], system, plain) for name, system in found["systems"].items()]
     for name, values in simple(found).items():
-        rows.append(line([name, "-", "-", f"{mean(values):.3f}{spread(values)}", listed(values), "-", "-"]))
+        each = listed(values) if len(set(values)) > 1 else "-"
+        rows.append(line([name, "-", "-", f"{mean(values):.3f}{spread(values)}", each, "-", "-"]))
     return _TABLE.format(title=TITLES[corpus], rows="\n".join(rows), **found["simple"][0]["clips"])
 
 
