@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from conftest import ROOT
@@ -106,9 +107,9 @@ def test_readme_tells_the_accuracies_of_the_benchmark_of_learning() -> None:
     for found in stored["sets"].values():
         for system in ("plain", "recipe", "patchout", "psla"):
             finals = [points[-1]["accuracy"] for points in found["systems"][system]["seeds"].values()]
-            assert f"{sum(finals) / len(finals):.3f}" in row, system
+            assert f"{mean(finals):.3f}" in row, system
         finals = [values["baseline"] for values in found["simple"]]
-        assert f"{sum(finals) / len(finals):.3f}" in row
+        assert f"{mean(finals):.3f}" in row
 
 
 def test_ci_calls_the_readmes_own_command() -> None:

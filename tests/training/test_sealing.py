@@ -278,6 +278,7 @@ def two(unbroken: Path, root: Path) -> Path:
 SEALED = [
     "average.safetensors",
     "config.json",
+    "effort.json",
     "model.safetensors",
     "optimizer.pt",
     "preprocessor_config.json",
