@@ -92,6 +92,7 @@ def test_wrong_use_says_what_to_do(
     assert text in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_demo_runs_on_other_recordings(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:

@@ -210,6 +210,7 @@ def test_what_was_fitted_goes_with_the_labels(arguments: dict[str, Any], expecte
     assert (config.temperature, config.thresholds) == expected
 
 
+@pytest.mark.slow
 def test_stock_transformers_loads_what_was_fitted(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = ASTForAudioClassification(ASTConfig(**FITTED)).eval()

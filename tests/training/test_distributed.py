@@ -356,6 +356,7 @@ def test_resumed_run_of_two_equals_an_unbroken_one(two) -> None:
 # ---------------------------------------------------------------- the script, and what ends it
 
 
+@pytest.mark.slow
 def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     training = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "disable_tqdm": True, "learning_rate": 2e-3}

@@ -164,6 +164,7 @@ def test_folds_that_cannot_be_drawn(data: Dataset, asked: dict[str, Any], said: 
         random_fold(data, **{"test_fold": 1, "count": 3, "group_column": None, "seed": 0, **asked})
 
 
+@pytest.mark.slow
 def test_data_without_folds_get_random_ones_that_a_recipe_can_name(table: Path, tmp_path: Path) -> None:
     text = table.read_text().replace(",fold,", ",part,").splitlines()
     lines = [
@@ -367,6 +368,7 @@ def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_killed_cross_validation_goes_on_to_the_bit(
     found: CrossValidation, killed: Path, table: Path, tmp_path: Path
 ) -> None:

@@ -67,7 +67,7 @@ def extractor(**fields: Any) -> ASTFeatureExtractor:
     seed=st.integers(0, 99),
     epoch=st.integers(0, 9),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_clip_once_in_steps_of_neighbours(lengths: list[int], step: int, seed: int, epoch: int) -> None:
     sampler = LengthGroupedSampler(lengths, step, seed)
     sampler.set_epoch(epoch)
