@@ -329,6 +329,7 @@ def test_bfloat16_stays_close_at_any_length(cut: str, masked: bool) -> None:
         assert largest_gap(logits, expected) <= 0.05 * expected.abs().max(), frames
 
 
+@pytest.mark.slow
 def test_one_graph_that_compiles_serves_many_lengths() -> None:
     """One for the first length, one for the other shorter ones, one for longer ones: torch gives up after eight."""
     torch._dynamo.reset()

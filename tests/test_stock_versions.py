@@ -143,6 +143,7 @@ def test_files_hold_the_names_of_the_hub(folders: Path) -> None:
         assert [found for found in names if VERSION_5_NAME.search(found)] == []
 
 
+@pytest.mark.slow
 def test_the_transformers_of_this_environment_loads_them(folders: Path) -> None:
     """The one that the package is made for, in a process that never imports `ast_hf`."""
     report = read(run_fresh(f"ROOT = {str(folders)!r}\n{LOAD}"))

@@ -165,6 +165,7 @@ def test_layer_decay_knows_the_block_of_an_adapter(clips: Path, base: Path, tmp_
 # ---------------------------------------------------------------- what the folder holds
 
 
+@pytest.mark.slow
 def test_folder_is_a_plain_checkpoint_for_stock_transformers(adapted: Report, tmp_path: Path) -> None:
     torch.save(spectrograms(), tmp_path / "input.pt")
     printed = run_fresh(

@@ -328,7 +328,7 @@ def test_weight_zero_is_no_teacher_to_the_bit(clips: Path, teachers: dict[str, s
         assert same is (weight == 0.0)
 
 
-@pytest.mark.parametrize(("source", "workers"), [("stored", 0), ("wav2vec2", 2)])
+@pytest.mark.parametrize(("source", "workers"), [("stored", 0), pytest.param("wav2vec2", 2, marks=pytest.mark.slow)])
 def test_resumed_run_equals_an_unbroken_one(
     clips: Path, teachers: dict[str, str], stored: Path, tmp_path: Path, source: str, workers: int
 ) -> None:
