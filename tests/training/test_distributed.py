@@ -35,7 +35,7 @@ from ast_hf.training.sampling import BalancedSampler, clip_weights
 from ast_hf.training.sealing import checkpoints, flaw, read_manifest
 
 #: clips of each class; 9 test clips do not divide by 2
-SIZES = {"train": (12, 12), "test": (5, 4)}
+SIZES = {"train": (16, 8), "test": (5, 4)}
 #: no dropout, so that one process with whole batches computes what two with half batches do
 EXACT = {**VARIED, "model": {"config": TINY}}
 EPOCHS = 2
@@ -90,6 +90,19 @@ def watch_rows(trainer: Any) -> list[list[int]]:
         return compute(model, inputs, *args, **kwargs)
 
     trainer.compute_loss = watched
+    return seen
+
+
+def watch_keys(trainer: Any) -> list[int]:
+    """Keys that this process asks its training clips for."""
+    seen = []
+
+    class Watched(type(trainer.train_dataset)):
+        def __getitem__(self, key: int) -> dict[str, Any]:
+            seen.append(key)
+            return super().__getitem__(key)
+
+    trainer.train_dataset.__class__ = Watched
     return seen
 
 
@@ -158,6 +171,13 @@ def stream_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
     told["resumed weights"] = digest(resumed.model.state_dict())
 
 
+def train_balanced(source: Path, root: Path, told: dict[str, Any]) -> None:
+    balanced = plan(source, {**EXACT, "sampling": "balanced"}, 4, save_strategy="no")
+    trainer = prepare(balanced, root / "balanced").trainer
+    told["drawn rows"], told["drawn keys"] = watch_rows(trainer), watch_keys(trainer)
+    trainer.train()
+
+
 def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
     writes = watch_writes(root)
     run = prepare(plan(source, EXACT, 4), root / "exact")
@@ -183,6 +203,7 @@ def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
     resumed = prepare(varied, root / "broken").trainer
     told["resumed rows"] = watch_rows(resumed)
     resumed.train(resume_from_checkpoint="auto")
+    train_balanced(source, root, told)
     stream_and_resume(source, root, told)
 
 
@@ -274,6 +295,20 @@ def test_balanced_draws_of_one_process_are_dealt_out_to_two(two) -> None:
         assert len({*parts[0], *parts[1]}) == 24  # a clip that is drawn twice has another key each time
         assert sorted(parts[0] + parts[1]) == sorted(drawn)
         assert len({key % 24 for key in drawn}) < 24
+
+
+def test_balanced_training_of_two_takes_the_draws_of_one(two, tmp_path: Path) -> None:
+    """Each step the next 8 draws, 4 to each process."""
+    sampler = BalancedSampler(clip_weights([0] * 16 + [1] * 8), TrainingArguments(str(tmp_path)).seed)
+    keys: list[list[int]] = [[], []]
+    for epoch in range(EPOCHS):
+        sampler.set_epoch(epoch)
+        for position, key in enumerate(sampler):
+            keys[position // 4 % 2].append(key)
+    assert [part["drawn keys"] for part in two[1]] == keys
+    assert len({*keys[0], *keys[1]}) == EPOCHS * 24  # a clip that is drawn twice has another key each time
+    for part, own in zip(two[1], keys, strict=True):
+        assert [row for _, *rows in part["drawn rows"] for row in rows] == [key % 24 for key in own]
 
 
 def test_a_stream_is_dealt_out_to_two_without_repeats(two) -> None:

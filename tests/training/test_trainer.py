@@ -313,7 +313,12 @@ BY_STEP = {"save_strategy": "steps", "save_steps": 4}
 RESUMED = {
     "after an epoch": ({}, {}, Stop(epoch=1), 3),
     "in the middle of an epoch": ({}, BY_STEP, Stop(step=4), 4),
-    "with workers": ({}, {**BY_STEP, "dataloader_num_workers": 2}, Stop(step=4), 4),
+    "with workers": (
+        {"patchout": {"time": 2, "unstructured": 3, "ramp_epochs": 2}},
+        {**BY_STEP, "dataloader_num_workers": 2},
+        Stop(step=4),
+        4,
+    ),
     "with accumulated gradients": ({}, {"gradient_accumulation_steps": 2}, Stop(epoch=2), 4),
     "without averaging": ({"averaging_decay": None}, BY_STEP, Stop(step=4), 4),
     "with the original's recipe": (
