@@ -22,7 +22,7 @@ from .configuration_ast import ASTConfig
 from .configuration_ensemble import MEMBER, ASTEnsembleConfig
 from .errors import error
 from .feature_extraction_ast import ASTFeatureExtractor
-from .hub_access import ATTEMPTS, check_account, check_name, reach
+from .hub_access import check_account, check_name, reach
 from .modeling_ast import ASTForAudioClassification
 from .modeling_ensemble import ASTEnsembleForAudioClassification
 
@@ -481,7 +481,6 @@ def open_repository(
     revision: str | None = None,
     token: str | None = None,
     then: str = "",
-    attempts: int = ATTEMPTS,
 ) -> str:
     """Make a repository and a branch where they do not exist, and return the repository's full name.
 
@@ -496,8 +495,8 @@ def open_repository(
     def is_private() -> bool:
         return bool(api.repo_info(name, repo_type=repo_type).private)
 
-    name = reach(make, where=repr(repo_id), then=then, attempts=attempts)
-    if private and not reach(is_private, where=repr(name), then=then, attempts=attempts):
+    name = reach(make, where=repr(repo_id), then=then)
+    if private and not reach(is_private, where=repr(name), then=then):
         what = "is public already, and should be private; nothing was sent"
         raise error("E705", where=repr(name), what=what, fix="make it private in its settings, or push without private")
     if revision is not None and not revision.startswith("refs/"):
@@ -505,7 +504,6 @@ def open_repository(
             lambda: api.create_branch(name, branch=revision, repo_type=repo_type, exist_ok=True),
             where=f"{name!r}, branch {revision!r}",
             then=then,
-            attempts=attempts,
         )
     return name
 
@@ -520,7 +518,6 @@ def send(
     create_pr: bool = False,
     token: str | None = None,
     then: str = "",
-    attempts: int = ATTEMPTS,
 ) -> Pushed:
     """Commit files to a repository, all of them or none. Those that are there already are not sent again.
 
@@ -533,7 +530,6 @@ def send(
         create_pr: the same.
         token: the same.
         then: as for `hub_access.reach`.
-        attempts: the same.
 
     Raises:
         AstHfError: as `push_folder`.
@@ -556,12 +552,11 @@ def send(
             what = f"is refused by the Hub: {' '.join(str(problem).split())[:200]}"
             raise error("E705", where="README.md", what=what, fix="correct the lines between the two ---") from problem
 
-    done = reach(commit, where=repr(repo_id), then=then, attempts=attempts)
+    done = reach(commit, where=repr(repo_id), then=then)
     there = reach(
         lambda: {entry.path for entry in api.get_paths_info(repo_id, list(files), revision=done.oid)},
         where=repr(repo_id),
         then=then,
-        attempts=attempts,
     )
     if missing := sorted(files.keys() - there):
         what = f"did not take {', '.join(missing)}, as its .gitignore says"

@@ -119,7 +119,7 @@ class CheckpointPushes:
         try:
             if not self._open:
                 repo_id, revision, private, token = self.place
-                name = open_repository(repo_id, private=private, revision=revision, token=token, attempts=1)
+                name = open_repository(repo_id, private=private, revision=revision, token=token)
                 self.place, self._open = self.place._replace(repo_id=name), True
             send_checkpoint(kept, self.place, self.strategy)
             self._told = False
@@ -170,7 +170,7 @@ def send_checkpoint(checkpoint: Path, place: HubPlace, strategy: str) -> None:
         check_secrets(content, f"{checkpoint.name}/{name}")
     old = [] if not inside else [name for name in _listed(place, inside) if name not in sent]
     message = f"Training in progress, step {step_of(checkpoint)}"
-    send(sent, place.repo_id, message=message, delete=old, revision=place.revision, token=place.token, attempts=1)
+    send(sent, place.repo_id, message=message, delete=old, revision=place.revision, token=place.token)
 
 
 def _published(checkpoint: Path) -> dict[str, Path | bytes]:
@@ -200,7 +200,7 @@ def _listed(place: HubPlace, folder: str) -> list[str]:
         except EntryNotFoundError:
             return []
 
-    return reach(ask, where=repr(place.repo_id), attempts=1)
+    return reach(ask, where=repr(place.repo_id))
 
 
 # ---------------------------------------------------------------- back

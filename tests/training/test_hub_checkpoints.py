@@ -273,6 +273,18 @@ def test_a_failure_is_told_once_and_again_after_a_success(
         assert sum("W701" in str(warning.message) for warning in recwarn) == told
 
 
+def test_what_may_pass_is_tried_again(hub: Hub, checkpoint: Path, waits: list[float]) -> None:
+    hub.fail("POST .*/commit/.*", 503, times=2)
+    hub.fail("POST .*/create", kind="reset", times=1)
+    pushes = CheckpointPushes(HubPlace("user/run"), "checkpoint")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AstHfWarning)
+        pushes.push(checkpoint)
+        pushes.finish()
+    assert f"last-checkpoint/{MANIFEST}" in hub.files("user/run")
+    assert len(waits) >= 3
+
+
 @pytest.mark.parametrize(("every", "sent"), [(False, [2, 6]), (True, [2, 4, 6])])
 def test_checkpoints_that_come_while_one_is_sent(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool, sent: list[int]
