@@ -6,6 +6,7 @@ Every heavy import stands inside the command that needs it.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ def _finetune(options: argparse.Namespace) -> int:
 
     quiet_transformers()
     named = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
-    changes = [f"{option}={value}" for option, value in named.items() if value]
+    changes = [f"{option}={json.dumps(value)}" for option, value in named.items() if value]
     recipe = load_recipe(options.recipe, [*changes, *options.set])
     if options.folds is not None:
         _cross_validate(options, recipe)
@@ -276,6 +277,8 @@ def _merge(options: argparse.Namespace) -> None:
 
 #: How labelled audio is read, where the usual names do not fit.
 _READING = {
+    "config_name": "configuration of a data set on the Hub, where it has several",
+    "audio_root": "folder that a table's paths are relative to",
     "class_labels": "file of the classes in their order: CSV (index,mid,display_name) or text",
     "audio_column": "column of the paths or the audio",
     "label_column": "column of the labels",
@@ -337,17 +340,18 @@ def _stats_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_mel_bins", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--max_length", type=int, default=1024, help="frames that count (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    parser.add_argument("--streaming", action="store_true", help="read a data set on the Hub without keeping it here")
     _reading_options(parser)
 
 
 def _stats(options: argparse.Namespace) -> None:
-    import json
     from pathlib import Path
 
     from .errors import error
     from .training import describe_data, find_data_set, load_audio_dataset
 
     arguments = {**find_data_set(options.data), **_reading(options)}
+    arguments |= {"streaming": True} if options.streaming else {}
     report = describe_data(
         load_audio_dataset(**arguments, check_files=False),
         options.sampling_rate,

@@ -107,6 +107,8 @@ WARNINGS: dict[str, str] = {
     "W403": "training checkpoint that cannot be verified",
     "W404": "resumed by another number of processes",
     "W405": "a newer training checkpoint is here",
+    "W406": "resumed with other options",
+    "W407": "GPUs that are not used",
     "W501": "emissions that cannot be read",
     "W701": "not published; training goes on",
 }

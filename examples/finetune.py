@@ -7,6 +7,7 @@ On several GPUs: torchrun --nproc_per_node 4 examples/finetune.py ... (docs/how-
 """
 
 import argparse
+import json
 import sys
 
 import ast_hf  # noqa: F401 (the Auto classes and the pipeline give ast_hf's AST from here on)
@@ -40,7 +41,7 @@ def main() -> int:
     """Recipe -> data and model -> training -> evaluation and files -> Hub."""
     options = read_options()
     named = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
-    changes = [f"{option}={value}" for option, value in named.items() if value]
+    changes = [f"{option}={json.dumps(value)}" for option, value in named.items() if value]
     recipe = load_recipe(options.recipe, [*changes, *options.set])
 
     run = prepare(recipe, options.output_dir, push_to_hub=options.push_to_hub, hub_model_id=options.hub_model_id)

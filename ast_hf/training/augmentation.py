@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import error
+from ..errors import error, refuse
 from ..log_mel import MIN_FREQUENCY
 from .waveform_transforms import Transform, apply_transforms, build_transforms, try_transforms
 
@@ -83,8 +83,19 @@ class Augmentation:
         """What `audiomentations` names. Raises E307 for unknown names and arguments, or without the package."""
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
-    def check(self, sampling_rate: int) -> None:
-        """Raise E307 for what cannot work on clips of a sampling rate (Hz), before the first one is read."""
+    def check(self, sampling_rate: int, *, multi_label: bool = False) -> None:
+        """Raise E307 for what cannot work on clips of a sampling rate (Hz) or of several labels, or changes nothing,
+        before the first one is read.
+        """
+        smooths, masks = self.label_smoothing > 0 and multi_label, "masks without a width hide nothing"
+        cases = {
+            ("label_smoothing", "is for clips of one label, and these may have several", "leave it out"): smooths,
+            ("frequency_mask_width", masks, "give it, in mel bins"): (
+                self.frequency_masks > 0 and self.frequency_mask_width < 2
+            ),
+            ("time_mask_width", masks, "give it, in frames"): self.time_masks > 0 and self.time_mask_width < 2,
+        }
+        refuse("E307", {(f"augmentation.{option}", what, fix): wrong for (option, what, fix), wrong in cases.items()})
         try_transforms(self.transforms, sampling_rate, "augmentation.audiomentations")
         left = sampling_rate / 2 - self.mel_high_jitter_hz - (MIN_FREQUENCY + self.mel_low_jitter_hz)
         if left < sampling_rate / 4:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..errors import error
 from ..published import class_names
+from .data import Source
 
 #: The environment variable that names the folder of data sets.
 DATA_VARIABLE = "AST_HF_DATA"
@@ -35,13 +36,14 @@ class KnownSet(NamedTuple):
     hub: Callable[[], Arguments] | None
 
 
-def find_data_set(name_or_path: str | os.PathLike) -> Arguments:
+def find_data_set(name_or_path: Source) -> Arguments:
     """Arguments of `load_audio_dataset` for a data set of the paper, or for anything else by its path or Hub name.
 
     Args:
-        name_or_path: `"audioset-balanced"`, `"audioset-full"`, `"esc50"` or `"speech-commands"`, looked for in the
-            folder that the environment variable `AST_HF_DATA` names, then on the Hub; any other source is returned as
-            `{"source": name_or_path}`. A folder that has one of those names is written `./esc50`.
+        name_or_path: a source of `load_audio_dataset`; or `"audioset-balanced"`, `"audioset-full"`, `"esc50"`,
+            `"speech-commands"`, looked for in the folder that the environment variable `AST_HF_DATA` names, then on the
+            Hub. Any other source is returned as `{"source": name_or_path}`. A folder of one of those names is written
+            `./esc50`.
 
     Returns:
         Keyword arguments, to be updated by what the user asks for. ESC-50 comes with `test_fold=1`, Speech Commands

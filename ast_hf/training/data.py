@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import datasets
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 
-from ..errors import did_you_mean, error
+from ..errors import did_you_mean, error, refuse
 from .hub import read_hub
 from .tables import (
     BOUNDARIES,
@@ -39,7 +39,7 @@ from .tables import (
 )
 
 #: A file or folder, a name on the Hub, several files or folders, or those of each split.
-Source = str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike | Sequence[str | PathLike]]
+Source: TypeAlias = str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike | Sequence[str | PathLike]]
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
@@ -98,6 +98,7 @@ def load_audio_dataset(
     Raises:
         AstDataError: E206 for missing paths, E208 for columns, labels and boundaries (naming the row), E209 for splits
             and classes that are empty.
+        AstInputError: E108 for arguments about local files with a data set on the Hub, or the other way round.
         AstHfError: E701, E702 and E704 for a name that the Hub does not have, or not for this token, and for a Hub that
             cannot be reached.
     """
@@ -115,10 +116,20 @@ def load_audio_dataset(
         boundaries=clip_boundaries,
         check_files=check_files,
     )
-    if isinstance(source, str) and not is_local(source):
-        return read_hub(source, [config_name] if config_name else [], merge_splits, streaming, reading)
+    name = source if isinstance(source, str) and not is_local(source) else None
+    about_files = {"split_lists": split_lists, "audio_root": audio_root}
+    _refuse_unused(name is not None, about_files, {"config_name": config_name, "merge_splits": merge_splits})
+    if name is not None:
+        return read_hub(name, [config_name] if config_name else [], merge_splits, streaming, reading)
     splits = _from_tables([(split, read_source(part)) for split, part in _parts(source)], reading)
     return _as_streams(splits) if streaming else splits
+
+
+def _refuse_unused(on_hub: bool, about_files: dict[str, Any], about_hub: dict[str, Any]) -> None:
+    """Raise E108 for the first argument that is about the other kind of source."""
+    kind, given = ("a data set on the Hub", about_files) if on_hub else ("local files", about_hub)
+    cases = {(name, f"has no effect on {kind}", "leave it out"): value for name, value in given.items()}
+    refuse("E108", cases)
 
 
 def label_names(dataset: Dataset | IterableDataset) -> list[str]:

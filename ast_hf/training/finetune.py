@@ -23,12 +23,14 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub_access import check_account, check_name
 from ..modeling_ast import ASTForAudioClassification
 from .adapters import ADAPTER_FOLDER, Adapter
+from .arguments import build_arguments, check_best, settled
 from .averaging import EpochAverage, WeightAverage
 from .baseline import baseline_accuracy
 from .catalog import find_data_set
+from .continuity import deciding
 from .data import is_multi_label, label_counts, label_names
 from .distillation import build_distillation
-from .emissions import read_emissions, reporters
+from .emissions import read_emissions
 from .inputs import ClipInputs
 from .metrics import MAIN_METRIC, metrics_for
 from .optimization import freeze
@@ -47,23 +49,6 @@ from .whole_files import write_json, write_text
 RESULTS_FILE = "results.json"
 #: Where recordings for the page of the model lie, that `card.samples` names.
 SAMPLES_FOLDER = "samples"
-
-#: What a run uses where its recipe says nothing. `remove_unused_columns` and `label_names` are what ClipInputs needs.
-_TRAINING_DEFAULTS = {
-    "disable_tqdm": False,
-    "logging_strategy": "epoch",
-    "save_strategy": "epoch",
-    "save_total_limit": 2,
-    "lr_scheduler_type": "cosine",
-    "warmup_steps": 0.1,
-    "hub_strategy": "end",
-    "remove_unused_columns": False,
-    "label_names": ["labels"],
-    "logging_nan_inf_filter": False,
-    "dataloader_pin_memory": torch.cuda.is_available(),
-}
-#: The same for a stream, which does not tell where an epoch ends.
-_STREAMED_DEFAULTS = {**_TRAINING_DEFAULTS, "logging_strategy": "steps", "save_strategy": "steps"}
 
 #: The split that is evaluated while training.
 _WATCHED = "validation"
@@ -134,13 +119,11 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
             the weights are those of a run that does not watch.
         **hub: arguments of `TrainingArguments` about publishing.
     """
-    defaults = _STREAMED_DEFAULTS if is_streamed(recipe) else _TRAINING_DEFAULTS
     given = {name: value for name, value in hub.items() if value}
-    arguments = TrainingArguments(str(output_dir), **{"report_to": reporters(), **defaults, **recipe.training, **given})
+    arguments = build_arguments(recipe.training, output_dir, streamed=is_streamed(recipe), **given)
     if arguments.push_to_hub:
         check_account(arguments.hub_token)
         check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
-    _check_precision(arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
@@ -168,6 +151,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
         watched = evaluated[_WATCHED]
     extractor.mean, extractor.std = _statistics(recipe, augmented, arguments)
     model = _build_model(recipe, train)
+    check_best(arguments, model.config.problem_type)
     adapter = (
         Adapter(model, recipe.adapter, str(recipe.card.base_model or recipe.model.base))
         if recipe.adapter.rank
@@ -187,6 +171,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
         adapter=adapter,
         watched=None if watch is None else evaluated[watch],
         distillation=distillation,
+        decided=deciding(recipe, arguments, len(train) if isinstance(train, Dataset) else None),
     )
     return Run(recipe, trainer, augmented, evaluated, watch)
 
@@ -221,6 +206,7 @@ def finish(run: Run) -> Report:
     seconds = 0.0 if last is None or trainer.seconds_before is None else trainer.seconds_before + last
     report = Report(
         recipe=run.recipe,
+        settings=settled(trainer.args, run.recipe.optimization),
         folder=folder,
         config=config,
         extractor=trainer.processing_class,
@@ -328,13 +314,6 @@ def _curves(run: Run, history: list[dict[str, Any]], metric: str) -> dict[str, C
     prefixes = {next(same, _WATCHED): VALIDATION_PREFIX} | ({} if run.watch is None else {run.watch: WATCHED_PREFIX})
     found = {name: Curve.from_log(history, prefix, metric) for name, prefix in prefixes.items()}
     return {name: curve for name, curve in found.items() if curve is not None}
-
-
-def _check_precision(arguments: TrainingArguments) -> None:
-    """Raise E307 for float16 on a CPU, where accelerate would leave it out without a word."""
-    if arguments.fp16 and arguments.device.type == "cpu":
-        what = "has no effect on a CPU"
-        raise error("E307", where="training.fp16", what=what, fix="use training.bf16, or leave it out")
 
 
 def _check_lengths(extractor: ASTFeatureExtractor, splits: list[Split | None], arguments: TrainingArguments) -> None:

@@ -22,6 +22,7 @@ from transformers import TrainingArguments
 from ..console import speaks
 from ..errors import AstHfError, error, refuse
 from ..info import result_versions
+from .continuity import flat
 from .data import check_splits, fold_names
 from .finetune import RESULTS_FILE, finetune
 from .recipe import DataOptions, Recipe, load_recipe
@@ -359,21 +360,12 @@ def _check_begun(root: Path, recipe: Recipe) -> None:
 
 
 def _check_same(began: dict[str, Any], now: dict[str, Any], where: Path) -> None:
-    old, new = _flat(began), _flat(now)
+    old, new = flat(began), flat(now)
     name = next((name for name in {**old, **new} if old.get(name) != new.get(name)), None)
     if name is not None:
         what = f"the folds began with {old.get(name)!r}, and now it is {new.get(name)!r}"
         fix = "go on with the recipe they began with, or choose another folder"
         raise error("E307", where=f"{where}: {name}", what=what, fix=fix)
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """Every option by its name, such as `training.learning_rate`."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        inner = _flat(value) if isinstance(value, dict) else {}
-        flat |= {f"{name}.{key}": entry for key, entry in inner.items()} if inner else {name: value}
-    return flat
 
 
 def _finished(plan: _Plan) -> dict[str, Any] | None:

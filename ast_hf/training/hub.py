@@ -99,6 +99,11 @@ def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | Iterab
     except DatasetNotFoundError as problem:
         fix = "check the name, of a folder too; for a private one log in with `hf auth login`, or set HF_TOKEN"
         raise error("E702", where=repr(name), what=str(problem).rstrip("."), fix=fix) from None
+    except ValueError as problem:  # no configuration was named, or one that does not exist
+        what = " ".join(str(problem).split())[:300]
+        if "config" not in what.lower():
+            raise
+        raise error("E209", where=f"data set {name!r}", what=what, fix="name one with config_name") from problem
 
 
 def _find_columns(name: str, features: Features | None, reading: Reading) -> _Columns:

@@ -58,7 +58,7 @@ class ClipInputs(torch.utils.data.Dataset):
         self.split, self.extractor, self.augmentation = split, extractor, augmentation
         self.seed, self.num_labels = seed, len(label_names(split))
         if augmentation is not None:
-            augmentation.check(extractor.sampling_rate)
+            augmentation.check(extractor.sampling_rate, multi_label=is_multi_label(split))
         self._labels = split["labels" if is_multi_label(split) else "label"]
         self._cache: dict[int, np.ndarray] | None = {} if cache else None
 
@@ -136,7 +136,7 @@ class ClipInputs(torch.utils.data.Dataset):
             waveform = mix(waveform, self._varied_waveform(partner, augmentation, random), share)
             label = share * label + (1 - share) * self._vector(partner)
             parts = [(clip, share), (partner, 1 - share)]
-        if augmentation.label_smoothing and not is_multi_label(self.split):
+        if augmentation.label_smoothing:
             label = label * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / self.num_labels
         frames = self._varied_frames(waveform, augmentation, random)
         if random.random() < augmentation.mixstyle_probability:

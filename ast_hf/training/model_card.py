@@ -117,8 +117,8 @@ Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, 
 {amount}, {took}. {parameters:,} parameters, {trained}. \
 {shape}
 {emissions}
-<details><summary>Every setting, as a recipe: <code>ast-hf finetune recipe.yaml --data DATA --output \
-FOLDER</code> trains by it again</summary>
+<details><summary>Every setting, as a recipe: <code>ast-hf finetune recipe.yaml --data DATA {again}\
+--output FOLDER</code> trains by it again</summary>
 
 {fence}yaml
 {recipe}{fence}
@@ -237,7 +237,13 @@ def _measured(results: _Results) -> list[str]:
 
 def _data_name(results: _Results) -> str:
     """What the data are called: by their name on the Hub, or as the recipe calls them."""
-    return (results["data_sets"] or [str(results["recipe"]["data"]["source"])])[0]
+    return (results["data_sets"] or [", ".join(_sources(results["recipe"]["data"]["source"]))])[0]
+
+
+def _sources(source: Any) -> list[str]:
+    """The folders, tables or the name that a recipe's `data.source` holds."""
+    parts = source.values() if isinstance(source, dict) else source if isinstance(source, list) else None
+    return [str(source)] if parts is None else [name for part in parts for name in _sources(part)]
 
 
 def _eval_results(results: _Results) -> list[EvalResult]:
@@ -308,7 +314,8 @@ def _co2(results: _Results) -> dict[str, Any] | None:
 def _parts(results: _Results, pictures: str) -> dict[str, Any]:
     """What the places of the templates stand for."""
     recipe, features = results["recipe"], results["features"]
-    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    whole = {**recipe, "training": {**results["settings"], **recipe["training"]}}
+    text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
     return {
         "name": plain(recipe["name"]),
         "task": "tagging" if results["problem_type"] == "multi_label_classification" else "classification",
@@ -333,6 +340,7 @@ def _parts(results: _Results, pictures: str) -> dict[str, Any]:
         "shape": _shape(results),
         "emissions": _told_emissions(results),
         "recipe": text,
+        "again": _again(results),
         "fence": _fence(text),
         "limits": _limits(results),
         "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".",
@@ -344,6 +352,12 @@ def _start(results: _Results) -> str:
     """As `ModelOptions.start`."""
     model = results["recipe"]["model"]
     return next((name for name in ("base", "vit") if model[name] is not None), "random")
+
+
+def _again(results: _Results) -> str:
+    """What the command has to be told of the start: of a folder the recipe has the last part of its path."""
+    start = _start(results)
+    return "" if start == "random" or results["base_model"] else f"--{start} {start.upper()} "
 
 
 def _code(text: str | None) -> str:
@@ -468,7 +482,9 @@ def listed(names: Iterable[str]) -> str:
 def _told_data(results: _Results) -> str:
     """Where the clips came from, as far as that is known, and how many of them each split has."""
     source, names = results["recipe"]["data"]["source"], results["data_sets"]
-    origin = [f"[{plain(name)}](https://huggingface.co/datasets/{name})" for name in names] or [f"`{_code(source)}`"]
+    origin = [f"[{plain(name)}](https://huggingface.co/datasets/{name})" for name in names] or [
+        f"`{_code(name)}`" for name in _sources(source)
+    ]
     held_out = ", ".join(f"{count} clips in {plain(name)}" for name, count in results["clips"].items())
     told = f"{', '.join(origin)}: {results['training_clips']} training clips"
     told += f"; evaluated on {held_out}." if held_out else "."

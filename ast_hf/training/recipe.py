@@ -7,7 +7,6 @@ import functools
 import math
 import re
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..configuration_ast import Geometry
 from ..errors import did_you_mean, error, refuse
 from ..patchout import Patchout
 from .adapters import AdapterOptions
+from .arguments import check_training
 from .augmentation import Augmentation
 from .distillation import DistillationOptions
 from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
@@ -25,8 +25,6 @@ from .waveform_transforms import build_transforms, without_folders
 
 #: Which loss a recipe may ask for.
 LOSSES = ("task", "binary_cross_entropy")
-#: What of a run goes to the Hub when: the result, each save's model, also what a run goes on from (the last, or all).
-HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 
 @dataclass(kw_only=True)
@@ -34,8 +32,10 @@ class DataOptions:
     """Where the clips come from; see `ast_hf.training.load_audio_dataset`.
 
     Attributes:
-        source: folder, table or name on the Hub; or `audioset-balanced`, `audioset-full`, `esc50`, `speech-commands`,
-            which are looked for in the folder that the environment variable AST_HF_DATA names, then on the Hub.
+        source: folder, table or name on the Hub; a list of folders and tables, or those of each split
+            (`{train: [a.csv, b.csv], test: c.csv}`); or `audioset-balanced`, `audioset-full`, `esc50`,
+            `speech-commands`, which are looked for in the folder that the environment variable AST_HF_DATA names, then
+            on the Hub.
         train_split: split to train on.
         eval_splits: splits to report on after training; None for all the others.
         validation_fraction: share of the training split to hold out and watch while training, in [0, 1).
@@ -45,6 +45,12 @@ class DataOptions:
         split_column: column that names each row's split.
         label_separator: separates the labels of one clip in a multi-label table.
         class_labels: file of the classes in their order, CSV (index,mid,display_name) or text.
+        drop_labels: labels to leave out, and with them the clips that have no other.
+        audio_root: folder that a table's paths are relative to, None for the table's own.
+        split_lists: split -> text file of the paths in it, one a line.
+        clip_boundaries: read columns `start` and `end` as seconds within the file; false drops such columns.
+        config_name: configuration of a data set on the Hub, where it has several.
+        merge_splits: split -> the splits on the Hub that it is made of, None for those that there are.
         test_fold: the fold that is the test split; all others are trained on.
         fold_column: column of the folds.
         random_folds: where there is no such column: so many folds of `train_split`, drawn with the seed; `test_fold`
@@ -54,7 +60,7 @@ class DataOptions:
             `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
     """
 
-    source: str = ""
+    source: str | list[str] | dict[str, Any] = ""
     train_split: str = "train"
     eval_splits: list[str] | None = None
     validation_fraction: float = 0.0
@@ -64,6 +70,12 @@ class DataOptions:
     split_column: str = "split"
     label_separator: str | None = None
     class_labels: str | None = None
+    drop_labels: list[str] = field(default_factory=list)
+    audio_root: str | None = None
+    split_lists: dict[str, Any] = field(default_factory=dict)
+    clip_boundaries: bool = True
+    config_name: str | None = None
+    merge_splits: dict[str, Any] | None = None
     test_fold: int | str | None = None
     fold_column: str = "fold"
     random_folds: int | None = None
@@ -213,7 +225,8 @@ class Recipe:
     def from_dict(cls, values: dict[str, Any], where: str = "recipe") -> Recipe:
         """Build a recipe from nested plain values. Raises E307 naming the option, its value and the fix."""
         recipe = _build(cls, values, where)
-        _check_training(recipe.training, where)
+        _check_data(recipe.data, where)
+        check_training(recipe.training, where)
         _check_model(recipe.model, where)
         _check_averaging(recipe, where)
         _check_optimization(recipe, where)
@@ -234,9 +247,8 @@ class Recipe:
         told = {name: value for name, value in self.training.items() if not name.endswith("_token")}
         values["training"] = without_folders(told)
         values["augmentation"]["audiomentations"] = without_folders(self.augmentation.audiomentations)
-        for section, option in _PATHS:
-            path = values[section][option]
-            values[section][option] = Path(path).name if path and Path(path).is_absolute() else path
+        for section, option in LOCAL_PATHS:
+            values[section][option] = without_folders(values[section][option])
         values["card"]["samples"] = []
         return values
 
@@ -245,10 +257,12 @@ class Recipe:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-#: Options that may be paths.
-_PATHS = (
+#: Options that may be paths: (section, option).
+LOCAL_PATHS = (
     ("data", "source"),
     ("data", "class_labels"),
+    ("data", "audio_root"),
+    ("data", "split_lists"),
     ("model", "base"),
     ("model", "vit"),
     ("distillation", "teacher"),
@@ -353,11 +367,17 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "list[int] | None": (list, type(None)),
     "list[dict[str, Any]]": (list,),
     "dict[str, Any]": (dict,),
+    "dict[str, Any] | None": (dict, type(None)),
+    "str | list[str] | dict[str, Any]": (str, list, dict),
 }
 
 
 #: annotation -> what it is called in messages, where its own name is of no help in YAML.
-_SAID = {"list[dict[str, Any]]": "list of {name: {argument: value}}"}
+_SAID = {
+    "list[dict[str, Any]]": "list of {name: {argument: value}}",
+    "dict[str, Any] | None": "mapping",
+    "str | list[str] | dict[str, Any]": "path or name, list of paths, or mapping from splits to paths",
+}
 
 
 def _checked(value: Any, annotation: str, where: str) -> Any:
@@ -400,6 +420,22 @@ _BOUNDS = {
 }
 
 
+def _check_data(options: DataOptions, where: str) -> None:
+    """Raise E307 for paths and splits that are none, in the options that hold several."""
+    held: dict[str, Any] = {
+        "source": options.source,
+        "drop_labels": options.drop_labels,
+        "split_lists": list(options.split_lists.values()),
+        "merge_splits": options.merge_splits or {},
+    }
+    for name, value in held.items():
+        parts = list(value.values()) if isinstance(value, dict) else [value]
+        texts = [text for part in parts for text in (part if isinstance(part, list) else [part])]
+        if odd := [text for text in texts if not isinstance(text, str)]:
+            place = f"{where}: data.{name}"
+            raise error("E307", where=place, what=f"{odd[0]!r} is no text", fix="give names or paths, in quotes")
+
+
 def _check_averaging(recipe: Recipe, where: str) -> None:
     decay, epochs = recipe.averaging_decay, recipe.averaging_epochs
     if decay is not None and epochs is not None:
@@ -408,6 +444,9 @@ def _check_averaging(recipe: Recipe, where: str) -> None:
     if epochs is not None and not (len(epochs) == 2 and 1 <= epochs[0] <= epochs[1]):
         what = f"{epochs!r} is no first and last epoch"
         raise error("E307", where=f"{where}: averaging_epochs", what=what, fix="give two epochs, such as [6, 25]")
+    if epochs is not None and recipe.training.get("max_steps", -1) > 0:
+        what = "count epochs, but training.max_steps counts steps"
+        raise error("E307", where=f"{where}: averaging_epochs", what=what, fix="give training.num_train_epochs")
     if epochs is not None and epochs[1] > recipe.training.get("num_train_epochs", 3):
         what = f"{epochs!r} ends after the run, which has {recipe.training.get('num_train_epochs', 3)} epochs"
         raise error("E307", where=f"{where}: averaging_epochs", what=what, fix="end with the last epoch")
@@ -442,6 +481,9 @@ def _check_optimization(recipe: Recipe, where: str) -> None:
     if options.warmup == "staircase" and not options.milestones:
         what = "'staircase' goes with milestones only"
         raise error("E307", where=f"{place}.warmup", what=what, fix="give milestones, or warm up linearly")
+    if options.layer_decay != 1.0 and options.frozen == "backbone":
+        what = "slows the lower layers, which optimization.frozen takes out of training"
+        raise error("E307", where=f"{place}.layer_decay", what=what, fix="use one of the two")
     if options.optimizer == "adam" and (options.layer_decay != 1.0 or "optim" in recipe.training):
         what = "'adam' is the original's, with one learning rate for all layers"
         fix = "leave layer_decay and training.optim out, or use training.optim alone"
@@ -617,26 +659,3 @@ def _check_card(options: CardOptions, where: str) -> None:
             raise error("E307", where=place, what="is no FLAC, Ogg or WAV file", fix="convert it")
         if names.count(name) > 1:
             raise error("E307", where=place, what="has the name of another sample", fix="rename one of them")
-
-
-def _check_training(values: dict[str, Any], where: str) -> None:
-    from transformers import TrainingArguments
-
-    fields = {entry.name: entry for entry in dataclasses.fields(TrainingArguments) if entry.init}
-    for name, value in values.items():
-        place = f"{where}: training.{name}"
-        if name not in fields:
-            raise error("E307", where=place, what="is no argument of TrainingArguments", fix=did_you_mean(name, fields))
-        if isinstance(value, date):
-            what = f"is the date {value}, and no argument is one"
-            raise error("E307", where=place, what=what, fix="put it in quotes")
-        if name == "hub_strategy" and value not in HUB_STRATEGIES:
-            raise error("E307", where=place, what=f"{value!r} is no choice", fix=did_you_mean(value, HUB_STRATEGIES))
-        if name == "output_dir":
-            raise error("E307", where=place, what="is not part of a recipe", fix="give it where the run is started")
-        if name == "dataloader_persistent_workers" and value:
-            what = "does not resume to the same weights: workers that live on disturb the order of random draws"
-            raise error("E307", where=place, what=what, fix="leave it out")
-        default = fields[name].default
-        if isinstance(default, float) and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise error("E307", where=place, what=f"{value!r} is no number", fix="give a number")

@@ -94,6 +94,7 @@ class Report:
     """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric.
 
     Attributes:
+        settings: what decided the weights of `recipe.training`, also where the recipe said nothing.
         results: all metrics by split and name.
         classes: rows of `class_rows` by split.
         clips: evaluated, by split.
@@ -114,6 +115,7 @@ class Report:
     """
 
     recipe: Recipe
+    settings: dict[str, Any]
     folder: Path
     config: ASTConfig
     extractor: ASTFeatureExtractor
@@ -172,6 +174,7 @@ class Report:
                 "samples": [Path(sample).name for sample in self.recipe.card.samples],
                 "versions": self.versions,
                 "recipe": self.recipe.to_dict(),
+                "settings": self.settings,
             }
         )
 

@@ -20,6 +20,12 @@ _READING = (
     "split_column",
     "label_separator",
     "class_labels",
+    "drop_labels",
+    "audio_root",
+    "split_lists",
+    "clip_boundaries",
+    "config_name",
+    "merge_splits",
     "test_fold",
     "fold_column",
     "streaming",
@@ -56,9 +62,13 @@ def read_splits(options: DataOptions, seed: int) -> tuple[Split, Split | None, d
     """The split to train on, the one to watch (or None), and those to report on, by name.
 
     Raises:
-        AstConfigError: E307 as `read_data`, but for streams.
+        AstConfigError: E307 as `read_data`, but for streams; and for a group by which nothing is held out.
         AstDataError: E208 and E209 for splits and columns that do not fit what was asked for.
     """
+    if options.validation_group and not options.validation_fraction and options.random_folds is None:
+        what = f"is {options.validation_group!r}, but nothing is held out by it"
+        fix = "set data.validation_fraction or data.random_folds, or leave it out"
+        raise error("E307", where="data.validation_group", what=what, fix=fix)
     splits = _read_folded(options, seed)
     training = options.train_split if options.random_folds is None else "train"
     named = options.eval_splits

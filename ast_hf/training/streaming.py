@@ -19,6 +19,7 @@ from datasets import Dataset, Features, IterableDataset
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from .augmentation import Augmentation
+from .data import is_multi_label
 from .inputs import ClipInputs, keyed_random
 from .tables import Row
 
@@ -71,7 +72,7 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         if shuffle_buffer < 1:
             raise error("E108", where="shuffle_buffer", what=f"{shuffle_buffer} holds no clip", fix="give 1 or more")
         if augmentation is not None:
-            augmentation.check(extractor.sampling_rate)
+            augmentation.check(extractor.sampling_rate, multi_label=is_multi_label(split))
         self.split, self.extractor, self.augmentation, self.seed = split, extractor, augmentation, seed
         self.shuffle_buffer, self.epoch = 1 if augmentation is None else shuffle_buffer, 0
         self.rank, self.world_size = _place(rank, world_size)

@@ -17,7 +17,7 @@ from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ProgressCallback, TrainerState
 from transformers.trainer_utils import HubStrategy
@@ -30,6 +30,7 @@ from ..sharing import ADAPTER_WEIGHTS, Pushed, finishing_command, open_repositor
 from .adapters import ADAPTER_FOLDER, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AverageWeights, FindBest, GrowPatchout, TellEpoch
+from .continuity import keep_run, tell_changes
 from .distillation import Distillation
 from .emissions import EMISSIONS_FILE
 from .hub_checkpoints import CheckpointPushes, HubPlace, download_checkpoint
@@ -77,6 +78,8 @@ class ASTTrainer(Trainer):
         watched: clips to evaluate after each epoch too. What they say is logged as `test_...` and steers nothing: the
             best checkpoint and whatever else callbacks do goes by `eval_dataset` alone.
         distillation: the teacher; training clips need its view (`ClipInputs`). It is never trained nor saved.
+        decided: what `continuity.deciding` tells of the run. Checkpoints keep it; going on from one of a run with other
+            options is warned about (W406).
         **kwargs: as for transformers' `Trainer`.
 
     Attributes:
@@ -112,10 +115,12 @@ class ASTTrainer(Trainer):
         adapter: Adapter | None = None,
         watched: ClipInputs | None = None,
         distillation: Distillation | None = None,
+        decided: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.average, self.sampling, self.adapter, self.watched = average, sampling, adapter, watched
         self.optimization = optimization or Optimization()
+        self.decided = decided
         self.card: Any = None
         self.unpublished: str | None = None
         self._pushes: CheckpointPushes | None = None
@@ -124,6 +129,7 @@ class ASTTrainer(Trainer):
         self.seconds_before: float | None = 0.0
         self.finished, self._began = False, time.monotonic()
         self._sizes: list[int] = []
+        _use_one_gpu(kwargs.get("args"))
         super().__init__(data_collator=collate, **kwargs)
         if isinstance(self.processing_class, ASTFeatureExtractor):
             self.data_collator = Collator(self.processing_class, self.model.config.patch_size)
@@ -171,6 +177,8 @@ class ASTTrainer(Trainer):
         folder = self._agreed(resume_from_checkpoint)
         self.finished, self._began = False, time.monotonic()
         self.seconds_before, self.clips_trained = (0.0, 0) if folder is None else _effort(Path(folder))
+        if folder is not None and self.decided is not None and self.is_world_process_zero():
+            tell_changes(Path(folder), self.decided)
         if folder is None and self.is_world_process_zero():  # of an earlier run, whose energy is not this one's
             (Path(self.args.output_dir) / EMISSIONS_FILE).unlink(missing_ok=True)
         self._trained_batches = 0 if folder is None or self.args.ignore_data_skip else self._batches_before(folder)
@@ -555,6 +563,8 @@ class ASTTrainer(Trainer):
         if self.seconds_before is not None:
             seconds = self.seconds_before + time.monotonic() - self._began
             write_json(folder / EFFORT_FILE, {"seconds": seconds, "clips": self.clips_trained})
+        if self.decided is not None:
+            keep_run(folder, self.decided)
         if self.average is not None:
             self.average.save(folder)
         if self._factors:
@@ -588,6 +598,18 @@ class ASTTrainer(Trainer):
             super()._load_best_model()
         else:
             self._load_adapter(Path(self.state.best_model_checkpoint))
+
+
+def _use_one_gpu(args: TrainingArguments | None) -> None:
+    """One process trains on one GPU: transformers would spread its batches, as many times as large, over all that there
+    are (`nn.DataParallel`), and the loss would be a vector.
+    """
+    if args is None or args.n_gpu <= 1:
+        return
+    what = f"of {args.n_gpu} GPUs this process uses one; to use all: torchrun --nproc_per_node {args.n_gpu} "
+    what += "examples/finetune.py ..., or hide the others with CUDA_VISIBLE_DEVICES"
+    warnings.warn(warning_text("W407", where="training", what=what), AstHfWarning, stacklevel=4)
+    args._n_gpu = 1
 
 
 def _refuse_adapter(folder: Path) -> None:

@@ -14,8 +14,10 @@ import soundfile
 from conftest import INSTRUMENTS
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
-from ast_hf import AstDataError, AstHfError, load_audio
+from ast_hf import AstConfigError, AstDataError, AstHfError, load_audio
+from ast_hf.training import DataOptions, Recipe
 from ast_hf.training.data import check_splits, hold_out, is_multi_label, label_names, load_audio_dataset
+from ast_hf.training.splits import read_splits
 
 
 def wav(path: Path, samples: int = 800) -> Path:
@@ -343,6 +345,47 @@ def test_hold_out(several: bool, group: str | None) -> None:
         assert not set(first["train"]["group"]) & set(first["validation"]["group"])
     if not several:
         assert sorted(first["validation"]["label"]) == [0] * 6 + [1] * 6
+
+
+def test_a_group_by_which_nothing_is_held_out_is_refused() -> None:
+    options = DataOptions(source=str(INSTRUMENTS), validation_group="group")
+    with pytest.raises(
+        AstConfigError, match=r"E307.*data\.validation_group.*validation_fraction or data\.random_folds"
+    ):
+        read_splits(options, seed=0)
+
+
+def test_options_of_a_recipe_reach_the_reader(tmp_path: Path) -> None:
+    """Several files of a split, paths relative to another folder, labels left out, columns that mean something else."""
+    for name in ("a", "b", "c"):
+        wav(tmp_path / "sounds" / f"{name}.wav")
+    for table, rows in {"one": "a.wav,dog,7", "two": "b.wav,cat,8\nc.wav,junk,9", "three": "c.wav,cat,1"}.items():
+        (tmp_path / f"{table}.csv").write_text(f"path,label,start\n{rows}\n")
+    tables = {name: str(tmp_path / f"{name}.csv") for name in ("one", "two", "three")}
+    recipe = Recipe.from_dict(
+        {
+            "data": {
+                "source": {"train": [tables["one"], tables["two"]], "test": tables["three"]},
+                "audio_root": str(tmp_path / "sounds"),
+                "drop_labels": ["junk"],
+                "clip_boundaries": False,
+            }
+        }
+    )
+    train, _, evaluation = read_splits(recipe.data, seed=0)
+    assert contents({"train": train, **evaluation}) == {
+        "train": {"a.wav": "dog", "b.wav": "cat"},
+        "test": {"c.wav": "cat"},
+    }
+    told = recipe.to_dict()["data"]
+    assert told["source"] == {"train": ["one.csv", "two.csv"], "test": "three.csv"}
+    assert told["audio_root"] == "sounds"
+
+
+@pytest.mark.parametrize("given", [{"config_name": "small"}, {"merge_splits": {"train": ["a", "b"]}}])
+def test_what_is_for_the_hub_is_refused_for_files(given: dict) -> None:
+    with pytest.raises(AstHfError, match=rf"E108.*{next(iter(given))}.*local files"):
+        load_audio_dataset(INSTRUMENTS, **given)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from datasets import Dataset
 
-from ast_hf import ASTFeatureExtractor, AstHfError
+from ast_hf import AstConfigError, ASTFeatureExtractor, AstHfError
 from ast_hf.log_mel import _tables, log_mel
 from ast_hf.training import Augmentation, ClipInputs, load_audio_dataset
 from ast_hf.training.inputs import EpochSampler, collate, mix
@@ -259,11 +259,25 @@ def test_label_smoothing_literal(three: Dataset) -> None:
     torch.testing.assert_close(label, torch.tensor([0.1, 0.8, 0.1]))
 
 
-@pytest.mark.parametrize("options", [None, Augmentation(), Augmentation(label_smoothing=0.3)], ids=str)
+@pytest.mark.parametrize("options", [None, Augmentation()], ids=["evaluated", "trained on"])
 def test_multi_label_vectors(tmp_path: Path, options: Augmentation | None) -> None:
     split = write(tmp_path, [["cat"], ["dog", "bee"], ["bee", "cat", "dog"]], [8000] * 3)
     inputs = ClipInputs(split, extractor(), augmentation=options)
     assert [inputs[key]["labels"].tolist() for key in range(3)] == [[0, 1, 0], [1, 0, 1], [1, 1, 1]]
+
+
+def test_smoothing_of_several_labels_is_refused(tmp_path: Path) -> None:
+    split = write(tmp_path, [["dog"], ["bee", "dog"]], [4000, 4000])
+    with pytest.raises(AstConfigError, match=r"E307.*label_smoothing.*one label"):
+        ClipInputs(split, extractor(), augmentation=Augmentation(label_smoothing=0.1))
+
+
+@pytest.mark.parametrize("axis", ["time", "frequency"])
+@pytest.mark.parametrize("width", [0, 1])
+def test_masks_that_hide_nothing_are_refused(three: Dataset, axis: str, width: int) -> None:
+    masks = {f"{axis}_masks": 2, f"{axis}_mask_width": width}
+    with pytest.raises(AstConfigError, match=rf"E307.*{axis}_mask_width"):
+        ClipInputs(three, extractor(), augmentation=Augmentation(**masks))
 
 
 def test_multi_label_mixup(tmp_path: Path) -> None:

@@ -99,6 +99,18 @@ REFUSED = {
     "no speed": ("augmentation: {speed: 0}", ["speed", "0"]),
     "everything held out": ("data: {validation_fraction: 1.0}", ["validation_fraction", "1.0"]),
     "not a number": ("augmentation: {gain_db: .nan}", ["gain_db", "nan"]),
+    "averages of epochs that are not counted": (
+        "averaging_epochs: [1, 3]\ntraining: {max_steps: 40}",
+        ["averaging_epochs", "max_steps", "num_train_epochs"],
+    ),
+    "slower layers that do not train": (
+        "optimization: {layer_decay: 0.9, frozen: backbone}",
+        ["optimization.layer_decay", "frozen"],
+    ),
+    "a number as a source": ("data: {source: 7}", ["data: source", "7", "path or name"]),
+    "a number among sources": ("data: {source: [a.csv, 7]}", ["data.source", "7"]),
+    "a number in a split": ("data: {source: {train: [a.csv, 7]}}", ["data.source", "7"]),
+    "a number as a label": ("data: {drop_labels: [noise, 0]}", ["data.drop_labels", "0", "in quotes"]),
     "a list": ("- name", ["recipe.yaml", "no options"]),
     "a word": ("name", ["recipe.yaml", "no options"]),
     "not YAML": ("name: [1", ["recipe.yaml", "not YAML"]),

@@ -283,6 +283,7 @@ SEALED = [
     "optimizer.pt",
     "preprocessor_config.json",
     "rng_state.pth",
+    "run.json",
     "scheduler.pt",
     "trainer_state.json",
     "training_args.json",

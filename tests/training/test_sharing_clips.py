@@ -15,8 +15,9 @@ from conftest import TOKEN
 from hub_server import Hub
 from test_push import run_python
 
-from ast_hf import AstHfError
-from ast_hf.training import load_audio_dataset, push_audio_dataset
+from ast_hf import AstHfError, cli
+from ast_hf.training import Recipe, load_audio_dataset, push_audio_dataset
+from ast_hf.training.splits import read_splits
 
 #: What there is of data sets by name, as JSON: class names, and the rows with a digest of each waveform.
 READ = """
@@ -140,6 +141,22 @@ def test_one_commit_has_every_split_and_takes_the_place_of_the_last(data_hub: Hu
     train, test = (f"data/{name}-00000-of-00001.parquet" for name in ("train", "test"))
     assert first == {"README.md", train, test}
     assert second == {"README.md", train}
+
+
+def test_a_set_of_several_configurations(data_hub: Hub, folder: Path) -> None:
+    for config, split in (("small", "test"), ("large", "train")):
+        part = load_audio_dataset(folder)[split].cast_column("audio", datasets.Audio())
+        datasets.DatasetDict(train=part).push_to_hub("user/clips", config_name=config, token=TOKEN)
+    with pytest.raises(AstHfError, match=r"E209.*'user/clips'.*'small'.*Fix: name one with config_name"):
+        load_audio_dataset("user/clips")
+    with pytest.raises(AstHfError, match=r"E209.*'medium' not found.*'small'"):
+        load_audio_dataset("user/clips", config_name="medium")
+    assert len(load_audio_dataset("user/clips", config_name="small")["train"]) == 2
+    recipe = Recipe.from_dict({"data": {"source": "user/clips", "config_name": "large", "eval_splits": []}})
+    assert len(read_splits(recipe.data, seed=0)[0]) == 6
+    assert cli.main(["stats", "user/clips", "--config_name", "small", "--streaming"]) == 0
+    with pytest.raises(AstHfError, match=r"E108.*audio_root.*no effect on a data set on the Hub"):
+        load_audio_dataset("user/clips", config_name="small", audio_root=folder)
 
 
 def test_a_push_goes_to_a_branch(data_hub: Hub, folder: Path) -> None:

@@ -12,6 +12,11 @@ from .ranking import class_report, summarise
 
 #: problem type -> name of its main metric.
 MAIN_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "mAP"}
+#: problem type -> what `metrics_for` gives, the names of numbers.
+METRIC_NAMES = {
+    "single_label_classification": ("accuracy", "ECE"),
+    "multi_label_classification": ("mAP", "mAP_classes", "mAUC", "mAUC_classes", "d_prime"),
+}
 
 
 def metrics_for(problem_type: str) -> Callable[[Any], dict[str, float]]:

@@ -1,0 +1,152 @@
+"""TrainingArguments of a recipe: what does nothing or is not taken is refused, and what a run had is kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from test_trainer import clips, recipe, trained  # noqa: F401 (fixtures)
+from transformers import TrainingArguments
+
+from ast_hf import AstConfigError, AstHfWarning
+from ast_hf.training import Recipe, Report, finetune, prepare
+from ast_hf.training.arguments import build_arguments, settled
+from ast_hf.training.optimization import Optimization
+
+REFUSED: dict[str, Any] = {
+    "output_dir": "elsewhere",
+    "resume_from_checkpoint": "checkpoint-3",
+    "data_seed": 7,
+    "save_only_model": True,
+    "dataloader_persistent_workers": True,
+    "label_smoothing_factor": 0.1,
+    "remove_unused_columns": True,
+    "prediction_loss_only": True,
+    "batch_eval_metrics": True,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED.items())
+def test_what_would_do_nothing_or_harm_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*Fix: "):
+        Recipe.from_dict({"training": {name: value}})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("logging_steps", "lots", "no number"),
+        ("num_train_epochs", True, "no number"),
+        ("learning_rate", "1e-4 ", "no number"),
+        ("bf16", 1, "neither true nor false"),
+        ("gradient_checkpointing", "no", "neither true nor false"),
+    ],
+)
+def test_values_of_another_kind(name: str, value: Any, said: str) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*{said}"):
+        Recipe.from_dict({"training": {name: value}})
+
+
+@pytest.mark.parametrize("name", [name for name, value in REFUSED.items() if value is True])
+def test_saying_no_to_it_is_allowed(name: str) -> None:
+    assert Recipe.from_dict({"training": {name: False}}).training == {name: False}
+
+
+#: what is given -> what the message says
+NOT_TAKEN = {
+    "optim": ({"optim": "adamx"}, "adamx"),
+    "lr_scheduler_type": ({"lr_scheduler_type": "cosinus"}, "cosinus"),
+    "load_best_model_at_end": ({"load_best_model_at_end": True}, "eval"),
+    "report_to": ({"report_to": "tensorbord"}, r"did you mean 'tensorboard'"),
+    "report_to a package": ({"report_to": ["neptune"]}, r"neptune is not installed\. Fix: pip install neptune"),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_what_transformers_does_not_take(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*training.*{said}"):
+        build_arguments({"use_cpu": True, **given}, tmp_path)
+
+
+def test_best_checkpoint_by_what_is_not_measured(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "acuracy"}
+    with pytest.raises(AstConfigError, match=r"E307.*metric_for_best_model: 'acuracy'.*did you mean 'accuracy'"):
+        prepare(recipe(clips, {"data": {"validation_fraction": 0.25}}, **best), tmp_path)
+
+
+def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
+    report = finetune(recipe(clips, {"data": {"validation_fraction": 0.25}}, **best), tmp_path)
+    assert report.results["test"]["accuracy"] >= 0.5
+
+
+DEFAULTS = {
+    "num_train_epochs": 3,
+    "learning_rate": 5e-5,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.1,
+    "optim": "adamw_torch_fused",
+    "weight_decay": 0.0,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "max_grad_norm": 1.0,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "train_sampling_strategy": "random",
+    "bf16": False,
+    "fp16": False,
+    "seed": 42,
+}
+#: what a recipe says -> what is settled otherwise than by default, None for what is left to another section
+SETTLED: dict[str, Any] = {
+    "nothing": ({}, {}, {}),
+    "a rate": ({"learning_rate": 1e-3}, {}, {"learning_rate": 1e-3}),
+    "steps": ({"max_steps": 7}, {}, {"num_train_epochs": None, "max_steps": 7}),
+    "milestones": ({}, {"milestones": [2]}, {"lr_scheduler_type": None}),
+    "the original's Adam": ({}, {"optimizer": "adam"}, {"optim": None}),
+}
+
+
+@pytest.mark.parametrize(("given", "optimization", "changes"), SETTLED.values(), ids=SETTLED)
+def test_what_a_run_had_in_the_end(given, optimization, changes, tmp_path: Path) -> None:
+    told = settled(build_arguments({"use_cpu": True, **given}, tmp_path), Optimization(**optimization))
+    assert told == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
+    assert Recipe.from_dict({"training": told, "optimization": optimization}).training == told
+
+
+def test_card_has_settings_that_the_recipe_left_out(trained: Report) -> None:  # noqa: F811
+    text = ModelCard.load(trained.folder / "README.md").text
+    told = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["training"]
+    assert "lr_scheduler_type" not in trained.recipe.training
+    given = {"num_train_epochs": 12, "learning_rate": 2e-3, "disable_tqdm": True, "use_cpu": True}
+    assert told == {**DEFAULTS, **given}
+
+
+def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """transformers would wrap the model in `nn.DataParallel`, for a batch of 2 x 8 and a loss of two numbers."""
+
+    def two_gpus(*args: Any, **kwargs: Any) -> TrainingArguments:
+        arguments = build_arguments(*args, **kwargs)
+        arguments._n_gpu = 2
+        return arguments
+
+    monkeypatch.setattr(sys.modules["ast_hf.training.finetune"], "build_arguments", two_gpus)
+    with pytest.warns(AstHfWarning, match=r"W407.*of 2 GPUs.*torchrun --nproc_per_node 2"):
+        trainer = prepare(recipe(clips), tmp_path).trainer
+    assert (trainer.args.n_gpu, trainer.args.train_batch_size) == (1, 8)
+    assert trainer.train().global_step == 6
+
+
+def test_results_are_told_to_tensorboard(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    report = finetune(recipe(clips, report_to="tensorboard"), tmp_path)
+    (events,) = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}
+    read = EventAccumulator(str(events)).Reload()
+    assert len(read.Scalars("train/loss")) == 2
+    assert read.Scalars("eval/test_accuracy")[0].value == pytest.approx(report.results["test"]["accuracy"])
