@@ -81,12 +81,15 @@ class Adapter:
         options: with a rank above 0.
         base: name or folder of the checkpoint that the model came from, for the adapter's files. Of an absolute path
             only the last part is told, as `./name`, which is no name on the Hub.
+        revision: of the base on the Hub, None for `main`.
 
     Raises:
         AstConfigError: E307 for a rank above the model's width.
     """
 
-    def __init__(self, model: ASTForAudioClassification, options: AdapterOptions, base: str) -> None:
+    def __init__(
+        self, model: ASTForAudioClassification, options: AdapterOptions, base: str, revision: str | None = None
+    ) -> None:
         from peft import LoraConfig
 
         width = model.config.hidden_size
@@ -104,7 +107,7 @@ class Adapter:
         )
         self._model, self._adapted, self._config = model, inserted(model, config), config
         self.base = f"./{Path(base).name}" if Path(base).is_absolute() else base
-        config.base_model_name_or_path = self.base
+        config.base_model_name_or_path, config.revision = self.base, revision
 
     def save(self, folder: Path, extractor: Any = None) -> None:
         """Write what peft reads (configuration and weights, the classifier among them), and what `ast-hf merge` needs:

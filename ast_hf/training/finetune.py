@@ -153,7 +153,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
     model = _build_model(recipe, train)
     check_best(arguments, model.config.problem_type)
     adapter = (
-        Adapter(model, recipe.adapter, str(recipe.card.base_model or recipe.model.base))
+        Adapter(model, recipe.adapter, str(recipe.card.base_model or recipe.model.base), recipe.model.revision)
         if recipe.adapter.rank
         else None
     )
@@ -349,7 +349,7 @@ def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
         sizes["return_attention_mask"] = True
     if recipe.model.base is not None:
         check_folder(recipe.model.base)
-        extractor = ASTFeatureExtractor.from_pretrained(recipe.model.base, **sizes)
+        extractor = ASTFeatureExtractor.from_pretrained(recipe.model.base, **recipe.model.pinned, **sizes)
         if rate not in (None, extractor.sampling_rate):
             what = f"{rate} Hz, but the base {recipe.model.base!r} hears {extractor.sampling_rate} Hz"
             raise error("E307", where="features.sampling_rate", what=what, fix="leave it out: clips are resampled")
@@ -410,11 +410,14 @@ def _average(recipe: Recipe) -> WeightAverage | None:
 #: start -> how a model is made from the options and the labels of the data.
 _START: dict[str, Callable[[ModelOptions, dict[str, Any]], ASTForAudioClassification]] = {
     "random": lambda options, labels: ASTForAudioClassification(ASTConfig(**{**options.config, **labels})),
-    "vit": lambda options, labels: ASTForAudioClassification.from_vit(options.vit, **{**options.config, **labels}),
+    "vit": lambda options, labels: ASTForAudioClassification.from_vit(
+        options.vit, **{**options.pinned, **options.config, **labels}
+    ),
     "base": lambda options, labels: ASTForAudioClassification.from_pretrained(
         options.base,
         num_labels=len(labels["id2label"]),
         dtype=torch.float32,  # of weights that train, whatever the base was saved in: bf16 and fp16 are for arithmetic
+        **options.pinned,
         **labels,
         **options.config,
     ),

@@ -91,6 +91,7 @@ class ModelOptions:
         base: AST checkpoint to start from, a folder or a name on the Hub.
         vit: image transformer to start from instead (see `ASTForAudioClassification.from_vit`). Without either, the
             start is random.
+        revision: branch, tag or commit of the start on the Hub; None for `main`.
         factored_positions: train one position for each row and one for each column of patches (PaSST) instead of one
             for each patch. The saved checkpoint is plain either way.
         config: fields of `ASTConfig` for a random start; with a base, sizes of the input to adapt it to; with an image
@@ -102,6 +103,7 @@ class ModelOptions:
 
     base: str | None = None
     vit: str | None = None
+    revision: str | None = None
     factored_positions: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     attn_implementation: str | None = None
@@ -110,6 +112,11 @@ class ModelOptions:
     def start(self) -> str:
         """`"base"`, `"vit"` or `"random"`."""
         return "base" if self.base is not None else "random" if self.vit is None else "vit"
+
+    @property
+    def pinned(self) -> dict[str, str]:
+        """The argument of `from_pretrained` that names the revision, where one is named."""
+        return {} if self.revision is None else {"revision": self.revision}
 
 
 @dataclass(kw_only=True)
@@ -620,6 +627,12 @@ def check_streaming(recipe: Recipe, where: str = "recipe") -> None:
 
 def _check_model(options: ModelOptions, where: str) -> None:
     """Raise E307 for a start that contradicts another option."""
+    start = options.base or options.vit
+    if options.revision is not None and (start is None or Path(start).exists()):
+        what = f"is {options.revision!r}, but the start is not on the Hub"
+        raise error(
+            "E307", where=f"{where}: model.revision", what=what, fix="leave it out, or name a start by user/name"
+        )
     if options.base is None:
         return
     if options.vit is not None:

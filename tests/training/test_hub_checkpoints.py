@@ -15,11 +15,12 @@ import soundfile
 import torch
 from conftest import TINY, TOKEN
 from hub_server import Hub
+from huggingface_hub import HfApi
 from safetensors.torch import load_file
 from test_trainer import VARIED, Stop, checkpoint_digest, digest, recipe, sound
 
-from ast_hf import ASTForAudioClassification, AstHfError, AstHfWarning, cli
-from ast_hf.training import finetune, hub_checkpoints, prepare
+from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AstHfError, AstHfWarning, cli
+from ast_hf.training import Recipe, finetune, hub_checkpoints, prepare
 from ast_hf.training.hub_checkpoints import CheckpointPushes, HubPlace, download_checkpoint, send_checkpoint
 from ast_hf.training.sealing import MANIFEST, flaw, read_manifest, seal
 
@@ -221,6 +222,34 @@ def test_a_best_checkpoint_that_moved_is_found(few: Path, tmp_path: Path) -> Non
 def test_hub_needs_a_name(few: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E307.*hub_model_id"):
         finetune(recipe(few), tmp_path, resume_from_checkpoint="hub")
+
+
+def test_a_start_is_taken_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -> None:
+    """And an adapter names it, for `ast-hf merge`."""
+    _create(hub)
+    commits, norms = [], []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = ASTForAudioClassification(ASTConfig(**TINY, num_labels=2))
+        model.save_pretrained(tmp_path / str(seed))
+        ASTFeatureExtractor(num_mel_bins=32, max_length=64, std=float(seed)).save_pretrained(tmp_path / str(seed))
+        norms.append(model.base_model.embeddings.position_embeddings.norm().item())
+        commits.append(HfApi(token=TOKEN).upload_folder(folder_path=tmp_path / str(seed), repo_id="user/run").oid)
+    for revision, norm in ((commits[0], norms[0]), (None, norms[1])):
+        start = {"base": "user/run", "config": {}, "revision": revision}
+        run = prepare(recipe(few, {"model": start, "adapter": {"rank": 2}, "features": {"std": 4.0}}), tmp_path / "out")
+        found = run.trainer.model.base_model.embeddings.position_embeddings
+        assert found.norm().item() == pytest.approx(norm, rel=1e-6)
+        run.trainer.adapter.save(tmp_path / "adapter")
+        told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+        assert (told["base_model_name_or_path"], told["revision"]) == ("user/run", revision)
+
+
+@pytest.mark.parametrize("model", [{"revision": "v2"}, {"revision": "v2", "base": "HERE"}])
+def test_a_revision_of_what_is_not_on_the_hub_is_refused(tmp_path: Path, model: dict[str, str]) -> None:
+    named = {name: str(tmp_path) if value == "HERE" else value for name, value in model.items()}
+    with pytest.raises(AstHfError, match=r"E307.*model\.revision.*not on the Hub"):
+        Recipe.from_dict({"model": named})
 
 
 # ---------------------------------------------------------------- a Hub that fails
