@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 import pickle
 import re
+import stat
+import uuid
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from .configuration_ast import ASTConfig, Geometry
 from .configuration_ensemble import ASTEnsembleConfig, check_members
-from .errors import error
+from .errors import error, nearest
 from .weight_names import BACKBONE, KERNEL, POSITIONS, hub_name
 
 if TYPE_CHECKING:
@@ -40,6 +46,8 @@ _SIZES = {
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 #: Arguments that choose other weights files than the plain ones; these are left to transformers.
 _OTHER_FILES = ("gguf_file", "variant", "quantization_config")
+#: How many names of a folder are looked at for the one that may be meant.
+_LOOKED_AT = 10_000
 
 
 class Checkpoint(NamedTuple):
@@ -65,7 +73,7 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
     if source is None or any(arguments.get(name) for name in _OTHER_FILES):
         return None
     subfolder = arguments.get("subfolder") or ""
-    folder = check_folder(source, subfolder=subfolder)
+    folder = check_folder(source, subfolder=subfolder, cache_dir=arguments.get("cache_dir"))
     if folder is None:
         where = {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
         config = _cached(source, "config.json", where)
@@ -145,11 +153,68 @@ def tensor_names(files: list[Path]) -> list[str]:
     return [name for path in files for name in _shapes(path)]
 
 
-def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> Path | None:
+def missing_path(name: str, *, cached: bool) -> tuple[str, str] | None:
+    """What is wrong with a name that can only be a path of what is not here, known without asking the Hub.
+
+    Names there are user/name. Where a folder `user` is here with something of a name like that, a path is meant, unless
+    it was ever downloaded.
+
+    Args:
+        name: of something that does not exist here.
+        cached: whether the Hub's cache has something of that name.
+
+    Returns:
+        What and how to mend it, for an error; None for a name to ask the Hub for.
+    """
+    first, *rest = name.rstrip("/").split("/")
+    near = near_path(name)
+    if len(rest) == 1 and (cached or near is None or not Path(first).is_dir()):
+        return None
+    what = "there is no such file or folder here, and on the Hub names are user/name"
+    if len(rest) == 1:
+        what = f"is taken for a path, since a folder {first!r} is here, and it holds nothing of that name"
+    return what, f"did you mean {near!r}?" if near else "check the path, or give user/name"
+
+
+def near_path(name: str) -> str | None:
+    """The path here that `name`, which is none, most likely stands for: its first missing part is replaced."""
+    path = Path(name)
+    try:
+        here = next(folder for folder in path.parents if folder.is_dir())
+        missing, *rest = path.relative_to(here).parts
+        names = [entry.name for entry in itertools.islice(here.iterdir(), _LOOKED_AT)]
+    except (OSError, StopIteration, ValueError):  # a folder that may not be read has no names to offer
+        return None
+    near = nearest(missing, (entry for entry in names if not entry.startswith(".")))
+    if near is None:
+        return None
+    whole = here.joinpath(near, *rest)
+    return str(whole if whole.exists() else here / near)
+
+
+def _missing_checkpoint(name: str, cache_dir: str | PathLike | None) -> tuple[str, str] | None:
+    """The same for a checkpoint, `./` and `~` included."""
+    if Path(name).exists():
+        return "is not a folder", "give a checkpoint's folder or its Hub name"
+    if name.startswith(("/", "./", "../", "~")):
+        near = near_path(name)
+        return "does not exist", f"did you mean {near!r}?" if near else "give a checkpoint's folder or its Hub name"
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
+    return missing_path(name, cached=(cache / f"models--{name.replace('/', '--')}").is_dir())
+
+
+def check_folder(
+    source: str | PathLike | None, *, subfolder: str = "", cache_dir: str | PathLike | None = None
+) -> Path | None:
     """Raise E306 or E305 when `source` is a local folder that cannot give a whole model, or ensemble of models.
 
     Only headers are read: a config that claims another size than the file holds is refused before memory for it is
-    asked.
+    asked. What can only be a path, and is none here, is refused before the Hub is asked for it.
+
+    Args:
+        source: a folder, or a name on the Hub.
+        subfolder: where in it the files lie.
+        cache_dir: of the Hub's files, where it is not the usual one.
 
     Returns:
         The folder of the files, or None for a name on the Hub.
@@ -157,9 +222,9 @@ def check_folder(source: str | PathLike | None, *, subfolder: str = "") -> Path 
     if source is None:
         return None
     if not Path(source).is_dir():
-        if str(source).startswith(("/", "./", "../", "~")) or Path(source).exists():
-            what = "is not a folder" if Path(source).exists() else "does not exist"
-            raise error("E306", where=repr(str(source)), what=what, fix="give a checkpoint's folder or its Hub name")
+        told = _missing_checkpoint(str(source), cache_dir)
+        if told is not None:
+            raise error("E306", where=repr(str(source)), what=told[0], fix=told[1])
         return None
     folder = Path(source) / subfolder
     whole = any((folder / name).exists() for name in WEIGHTS_FILES)
@@ -301,6 +366,22 @@ def check_state(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Te
             raise error("E305", where=source, what=f"{name} does not fit{detail}", fix=fix)
         if not torch.isfinite(state[name]).all():
             raise error("E306", where=source, what=f"{name} holds NaN or infinity", fix="restore the weights file")
+
+
+def as_open_writes(*paths: Path) -> None:
+    """Give files the mode that `open` gives a new one beside them; safetensors (0.8) writes for the owner alone."""
+    private = [path for path in paths if os.name == "posix" and not path.stat().st_mode & 0o077]
+    if not private:
+        return
+    probe = private[0].with_name(f".mode-{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):  # some drives have no modes to set, and the files are whole without
+        probe.touch()  # asking for the umask would change it for other threads
+        try:
+            mode = stat.S_IMODE(probe.stat().st_mode)
+        finally:
+            probe.unlink()
+        for path in private:
+            path.chmod(mode)
 
 
 def _shape_detail(shapes: tuple[Any, ...] | None) -> str:

@@ -36,24 +36,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 0; 65 for bad input, where the message says what to do; 75 when all is done but what the Hub had to do, where
     the message has the command that finishes it; 130 when interrupted.
     """
+    from .console import complain, expected_error
+
     options = build_parser().parse_args(arguments)
     try:
         command: Callable[[argparse.Namespace], int | None] = options.command
         return command(options) or 0
-    except (AstHfError, OSError) as problem:  # OSError: what transformers raises for names it cannot find on the Hub
-        print(problem, file=sys.stderr)
-        return EXIT_UNPUBLISHED if getattr(problem, "code", "") in _UNPUBLISHED else EXIT_DATA
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as problem:
+        complain(": ".join(["interrupted", *problem.args]))
         return EXIT_INTERRUPTED
+    except Exception as problem:
+        told = expected_error(problem)
+        if told is None:
+            raise
+        complain(told)
+        return EXIT_UNPUBLISHED if getattr(told, "code", "") in _UNPUBLISHED else EXIT_DATA
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
+    from .console import CommandParser, ShowVersion
+
     parser = argparse.ArgumentParser(
         prog="ast-hf", description="Adapt, train and run the Audio Spectrogram Transformer (AST)."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     for name, (add_options, command, text) in _COMMANDS.items():
         part = commands.add_parser(name, help=text, description=text)
         add_options(part)
@@ -107,6 +115,7 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--push_to_hub", action="store_true", help="publish the result on the Hub")
     parser.add_argument("--hub_model_id", help="its name there, user/name")
+    parser.add_argument("--overwrite", action="store_true", help="replace the finished model in the output folder")
 
 
 def _finetune(options: argparse.Namespace) -> int:
@@ -120,16 +129,30 @@ def _finetune(options: argparse.Namespace) -> int:
     if options.folds is not None:
         _cross_validate(options, recipe)
         return 0
-    report = finetune(
-        recipe,
-        options.output,
-        resume_from_checkpoint=options.resume,
-        push_to_hub=options.push_to_hub,
-        hub_model_id=options.hub_model_id,
-    )
+    try:
+        report = finetune(
+            recipe,
+            options.output,
+            resume_from_checkpoint=options.resume,
+            push_to_hub=options.push_to_hub,
+            hub_model_id=options.hub_model_id,
+            overwrite=options.overwrite,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_what_is_left(options.output)) from None
     if speaks():
         print_results(report)
     return EXIT_UNPUBLISHED if report.unpublished else 0
+
+
+def _what_is_left(output: str) -> str:
+    """What an interrupted run can go on from."""
+    from pathlib import Path
+
+    from .training.sealing import checkpoints
+
+    found = [path.name for path in checkpoints(Path(output))]
+    return f"the same command with --resume auto goes on from {found[-1]}" if found else "no checkpoint was written yet"
 
 
 def _push_options(parser: argparse.ArgumentParser) -> None:
@@ -152,12 +175,13 @@ def _push(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from .console import quiet_transformers
-    from .sharing import publication_of, push_folder, write_publication
+    from .sharing import check_full_name, dry_run_folder, publication_of, push_folder, write_publication
 
     quiet_transformers()
     if options.dry_run is not None:
         folder = Path(options.folder)
-        place = Path(options.dry_run) if options.dry_run else folder.with_name(f"{folder.name}-to-push")
+        check_full_name(options.repo_id)
+        place = Path(options.dry_run) if options.dry_run else dry_run_folder(folder)
         publication = publication_of(folder, options.repo_id)
         write_publication(publication, place, folder)
         print("\n".join(publication.lines()))
@@ -198,14 +222,11 @@ def _classify_options(parser: argparse.ArgumentParser) -> None:
 def _classify(options: argparse.Namespace) -> None:
     """Print the best labels of each file; a bad file is reported and the others still answered."""
     from tqdm.auto import tqdm
-    from transformers import pipeline
 
-    from .checkpoints import check_folder
     from .console import quiet_transformers
 
     quiet_transformers()
-    check_folder(options.checkpoint)
-    classifier = pipeline("audio-classification", model=options.checkpoint)
+    classifier = _classify_with(options.checkpoint)
     problems = []
     for file in tqdm(options.files, unit="file", disable=len(options.files) < 5 or None):
         try:
@@ -219,6 +240,24 @@ def _classify(options: argparse.Namespace) -> None:
         for earlier in problems[:-1]:
             print(earlier, file=sys.stderr)
         raise problems[-1]
+
+
+def _classify_with(checkpoint: str) -> Any:
+    """The pipeline of a checkpoint; raises E306 for what is none of an audio classifier."""
+    from transformers import pipeline
+
+    from .checkpoints import check_folder
+    from .errors import error
+
+    check_folder(checkpoint)
+    try:
+        return pipeline("audio-classification", model=checkpoint)
+    except AstHfError:
+        raise
+    except ValueError as problem:
+        what = f"cannot be read as an audio classifier ({' '.join(str(problem).split())[:160]})"
+        fix = "name a folder with config.json, preprocessor_config.json and weights, or such a model on the Hub"
+        raise error("E306", where=repr(checkpoint), what=what, fix=fix) from problem
 
 
 def _convert_options(parser: argparse.ArgumentParser) -> None:
@@ -347,9 +386,11 @@ def _stats_options(parser: argparse.ArgumentParser) -> None:
 def _stats(options: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from .console import quiet_transformers
     from .errors import error
     from .training import describe_data, find_data_set, load_audio_dataset
 
+    quiet_transformers()
     arguments = {**find_data_set(options.data), **_reading(options)}
     arguments |= {"streaming": True} if options.streaming else {}
     report = describe_data(

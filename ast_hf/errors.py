@@ -99,9 +99,13 @@ WARNINGS: dict[str, str] = {
     "W202": "louder than audio should be",
     "W203": "silent clip",
     "W204": "channels that cancel each other",
+    "W205": "files or folders that are left out",
+    "W206": "labels that look like several",
+    "W207": "labels that differ only in capitals or spaces",
     "W301": "patches leave gaps",
     "W302": "unknown field kept from a file",
     "W303": "classifier re-initialised",
+    "W304": "what a recipe says of other clips",
     "W401": "broken training checkpoint skipped",
     "W402": "nothing to resume from",
     "W403": "training checkpoint that cannot be verified",
@@ -110,6 +114,7 @@ WARNINGS: dict[str, str] = {
     "W406": "resumed with other options",
     "W407": "GPUs that are not used",
     "W501": "emissions that cannot be read",
+    "W502": "a stored calibration that is worse on other clips",
     "W701": "not published; training goes on",
 }
 

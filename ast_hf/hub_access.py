@@ -6,15 +6,20 @@ import email.utils
 import errno
 import itertools
 import json
+import re
+import textwrap
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from huggingface_hub import get_token, is_offline_mode
 from huggingface_hub.errors import (
+    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
+    LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -44,6 +49,20 @@ _ANSWERS = {
     404: ("E702", "is not on the Hub, or the token may not see it", "check the name, or " + _LOG_IN),
     507: ("E704", "the Hub has no room left for it", "make room there"),
 }
+#: The same for what reading a checkpoint meets.
+_GATED = ("E702", "is gated, and the token has no access", "ask for access on its page, then " + _LOG_IN)
+_NO_NAME = ("E702", "was asked for what cannot be a name there", "give user/name")
+_OFFLINE = ("E704", "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy", "unset it")
+_UNREACHED = ("E704", "cannot be reached, and the cache has no copy", "check the connection")
+_NO_FILE = ("E702", "does not hold what is looked for, or cannot be reached", "name a whole checkpoint")
+_BROKEN_FOLDER = ("E306", "does not hold what is looked for", "copy the whole checkpoint folder again")
+
+#: Exceptions that are about the Hub, whatever libraries make of them.
+_OF_THE_HUB = (HTTPError, HFValidationError, LocalEntryNotFoundError, LocalTokenNotFoundError, OfflineModeIsEnabled)
+#: How transformers names what it does not find, in exceptions without a cause.
+_NAMED = re.compile(r"^(\S+) (?:does not appear to have|is not a local folder)|^Can't load .*? '([^']+)'")
+
+_SENTENCE_END = re.compile(r"\n|(?<=[\w'])\. ")
 
 
 class Failure(NamedTuple):
@@ -119,6 +138,43 @@ def failure_of(problem: BaseException) -> Failure | None:
     if told is None and type(problem) is RuntimeError:  # of hf_xet, whose errors have no class of their own
         return Failure("E704", _line(problem), "check the connection", passing=True)
     return told
+
+
+def as_error(problem: BaseException) -> AstHfError | None:
+    """What a library raises when it does not find a model, or the Hub: E702, E704, E701; E306 for a folder.
+
+    Returns:
+        None for an exception about something else, such as a local file.
+    """
+    if not isinstance(problem, (OSError, HTTPError)) or getattr(problem, "errno", None) is not None:
+        return None
+    text = _SENTENCE_END.split(str(problem).strip())[0].rstrip(":.")
+    named = _NAMED.match(text)
+    name = (named[1] or named[2]) if named else None
+    told = _of_the_hub(problem)
+    if told is None and name is not None:
+        told = _BROKEN_FOLDER if Path(name).is_dir() else _OFFLINE if is_offline_mode() else _NO_FILE
+    if told is None:
+        return None
+    code, what, fix = told
+    name = name or next(filter(None, (getattr(cause, "repo_id", None) for cause in _causes(problem))), None)
+    what = f"{what} ({textwrap.shorten(text, 200, placeholder=' ...')})"
+    return error(code, where=repr(name) if name else "the Hub", what=what, fix=fix)
+
+
+def _of_the_hub(problem: BaseException) -> tuple[str, str, str] | None:
+    """Code, what and fix of what the Hub's client says, where it is the cause."""
+    causes = [cause for cause in _causes(problem) if isinstance(cause, _OF_THE_HUB)]
+    if not causes:
+        return None
+    answer = next((cause for cause in causes if isinstance(cause, HfHubHTTPError)), None)
+    if answer is not None:
+        return _GATED if isinstance(answer, GatedRepoError) else _judge_answer(answer)[:3]
+    if isinstance(causes[0], LocalTokenNotFoundError):
+        return _ANSWERS[401]
+    if isinstance(causes[0], HFValidationError):
+        return _NO_NAME
+    return _OFFLINE if is_offline_mode() else _UNREACHED
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:

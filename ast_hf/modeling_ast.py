@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 
-from .checkpoints import HUB_ARGUMENTS, check_loaded, check_state
+from .checkpoints import HUB_ARGUMENTS, as_open_writes, check_loaded, check_state
 from .configuration_ast import ASTConfig, Geometry
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, warning_text
@@ -216,6 +217,11 @@ class ASTPreTrainedModel(PreTrainedModel):
             text = f"has no classifier for {model.config.num_labels} labels; {', '.join(fresh)} start at random"
             warnings.warn(warning_text("W303", where=str(source), what=text), AstHfWarning, 2)
         return (model, info) if wants_info else model
+
+    def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
+        """As `PreTrainedModel.save_pretrained`, with weights that whoever may read config.json may read as well."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        as_open_writes(*Path(save_directory).glob("model*.safetensors"))
 
     @classmethod
     def from_vit(

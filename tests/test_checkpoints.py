@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hub_server import Hub
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForAudioClassification, pipeline
 
-from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, ASTModel
+from ast_hf import (
+    AstConfigError,
+    ASTEnsembleForAudioClassification,
+    ASTForAudioClassification,
+    AstHfError,
+    ASTModel,
+)
+from ast_hf.checkpoints import near_path
+from ast_hf.training.adapters import Adapter, AdapterOptions
+from ast_hf.training.averaging import WeightAverage
+from ast_hf.training.whole_files import write_whole
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 BACKBONE = "audio_spectrogram_transformer."
@@ -186,3 +200,127 @@ def test_subfolder_is_judged_as_well(folder: Path) -> None:
     content(lambda old: old[:-1])(folder)
     with pytest.raises(AstConfigError, match="E306"):
         ASTForAudioClassification.from_pretrained(folder.parent, subfolder=folder.name)
+
+
+# Names of what is not here
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with `outputs/demo`, `outputs/pets/model` and `clips.csv`."""
+    for name in ("outputs/demo", "outputs/pets/model"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+    (tmp_path / "work" / "clips.csv").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+NOT_HERE = "there is no such file or folder here, and on the Hub names are user/name"
+TAKEN = "is taken for a path, since a folder 'outputs' is here, and it holds nothing of that name"
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "fix"),
+    [
+        ("nope", NOT_HERE, "check the path, or give user/name."),
+        ("output", NOT_HERE, "did you mean 'outputs'?"),
+        ("outputs/dmo", TAKEN, "did you mean 'outputs/demo'?"),
+        ("outputs/dmo/", TAKEN, "did you mean 'outputs/demo'?"),
+        ("outputs/pet/model", NOT_HERE, "did you mean 'outputs/pets/model'?"),
+        ("a/b/c", NOT_HERE, "check the path, or give user/name."),
+        ("./outputs/dmo", "does not exist", "did you mean 'outputs/demo'?"),
+        ("/nowhere/at-all", "does not exist", "give a checkpoint's folder or its Hub name."),
+        ("clips.csv", "is not a folder", "give a checkpoint's folder or its Hub name."),
+    ],
+)
+@pytest.mark.parametrize(
+    "load",
+    [
+        ASTForAudioClassification.from_pretrained,
+        ASTModel.from_vit,
+        ASTEnsembleForAudioClassification.from_pretrained,
+        lambda name: ASTEnsembleForAudioClassification.from_members([name]),
+    ],
+    ids=["checkpoint", "vit", "ensemble", "member"],
+)
+def test_a_misspelt_folder_is_no_name_on_the_hub(
+    load: Callable, name: str, what: str, fix: str, elsewhere: Path, hub: Hub
+) -> None:
+    with pytest.raises(AstConfigError) as caught:
+        load(name)
+    assert caught.value.code == "E306"
+    assert str(caught.value).endswith(f"{name!r}: {what}. Fix: {fix}")
+    assert hub.log == []
+
+
+def publish(checkpoint: Path) -> None:
+    """A checkpoint on the Hub as user/pets."""
+    HfApi().create_repo("user/pets")
+    HfApi().upload_folder(folder_path=checkpoint, repo_id="user/pets")
+
+
+def test_a_hub_name_with_a_folder_of_the_user_here(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
+    publish(tiny_checkpoint)
+    (elsewhere / "user" / "quite-another").mkdir(parents=True)
+    ASTForAudioClassification.from_pretrained("user/pets")  # nothing like it is in that folder: the Hub is asked
+    (elsewhere / "user" / "cat").mkdir()
+    (elsewhere / "user" / "pet").mkdir()
+    assert ASTForAudioClassification.from_pretrained("user/pets").num_labels == 3  # it was downloaded before
+    asked = len(hub.log)
+    with pytest.raises(AstConfigError, match=r"E306.*'user/cats': is taken for a path, since a folder 'user' is here"):
+        ASTForAudioClassification.from_pretrained("user/cats")
+    assert len(hub.log) == asked
+
+
+def test_the_cache_that_is_named_counts(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
+    publish(tiny_checkpoint)
+    ASTForAudioClassification.from_pretrained("user/pets", cache_dir=elsewhere / "cache")
+    (elsewhere / "user" / "pet").mkdir(parents=True)
+    assert ASTForAudioClassification.from_pretrained("user/pets", cache_dir=elsewhere / "cache").num_labels == 3
+
+
+def test_names_that_may_be_meant(elsewhere: Path) -> None:
+    (elsewhere / ".hidden").touch()
+    assert near_path("outptus/demo") == "outputs/demo"
+    assert near_path("outptus/dmo") == "outputs"  # as far as it is known
+    assert near_path("hidden") is None
+    assert near_path("clips.cvs") == "clips.csv"
+
+
+# Who may read what is written
+
+
+@pytest.fixture(params=[(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)], ids=lambda pair: oct(pair[0]))
+def mode(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The mode of a new file under the umask that is set."""
+    before = os.umask(request.param[0])
+    yield request.param[1]
+    os.umask(before)
+
+
+def modes(folder: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_weights_can_be_read_by_whoever_can_read_the_config(tiny_checkpoint: Path, mode: int, tmp_path: Path) -> None:
+    model = ASTForAudioClassification.from_pretrained(tiny_checkpoint)
+    for name, size in (("whole", "5GB"), ("shards", "20KB")):
+        model.save_pretrained(tmp_path / name, max_shard_size=size)
+        assert modes(tmp_path / name) == {mode}
+    assert len(list((tmp_path / "shards").iterdir())) > 3  # nothing but config, shards and their index
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == {CONFIG, WEIGHTS}
+    ensemble = ASTEnsembleForAudioClassification.from_members([tiny_checkpoint])
+    ensemble.save_pretrained(tmp_path / "ensemble")
+    assert modes(tmp_path / "ensemble") == {mode}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_so_can_averages_adapters_and_stored_logits(mode: int, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    Adapter(ASTForAudioClassification.from_pretrained(tiny_checkpoint), AdapterOptions(rank=2), "base").save(tmp_path)
+    average = WeightAverage(0.9)
+    average.update(torch.nn.Linear(2, 2))
+    average.save(tmp_path)
+    write_whole(tmp_path / "logits.safetensors", lambda part: save_file({"logits": torch.ones(2)}, part))
+    assert modes(tmp_path) == {mode}
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3

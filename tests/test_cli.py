@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
 from conftest import TINY
+from hub_server import Hub
+from huggingface_hub import HfApi
+from tqdm.auto import tqdm
 
+import ast_hf
 from ast_hf import cli
+from ast_hf.errors import error
 
 
 @pytest.fixture
@@ -69,7 +78,16 @@ def test_finetune_trains_by_a_recipe(clips: Path, tmp_path: Path, capsys: pytest
         r"Trained on 12 clips, 2 epochs, in \d+ s: [\d.]+ clips/s\.\nTrained .*\nEvaluated on 6 test\.\n", printed
     )
     assert (output / "model.safetensors").exists()
-    again = ["finetune", str(recipe), "--data", str(clips), "--output", str(output), "--resume"]
+    again = [
+        "finetune",
+        str(recipe),
+        "--data",
+        str(clips),
+        "--output",
+        str(output),
+        "--resume",
+        str(output / "checkpoint-6"),
+    ]
     assert cli.main([*again, "--set", "training.num_train_epochs=3"]) == 0
 
 
@@ -135,3 +153,235 @@ def test_evaluate_writes_and_prints(tiny_checkpoint: Path, tmp_path: Path, capsy
     assert json.loads((tmp_path / "out" / "results.json").read_text())["clips"] == 2
     assert cli.main([*arguments, "--split", "tset"]) == 65
     assert "'test'" in capsys.readouterr().err
+
+
+# Names of what is not here
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with `outputs/demo` and `table/metadata.csv`."""
+    for name in ("outputs/demo", "table"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+    (tmp_path / "work" / "table" / "metadata.csv").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+NOT_HERE = "there is no such file or folder here, and on the Hub names are user/name. Fix: "
+KNOWN = "or one of audioset-balanced, audioset-full, esc50, speech-commands."
+
+
+def taken(folder: str) -> str:
+    return f"is taken for a path, since a folder {folder!r} is here, and it holds nothing of that name. Fix: "
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stats", "nope"], f"[AST-E206] 'nope': {NOT_HERE}check the path, or give user/name, {KNOWN}"),
+        (["stats", "tabel"], f"[AST-E206] 'tabel': {NOT_HERE}did you mean 'table'?"),
+        (["stats", "esc5"], f"[AST-E206] 'esc5': {NOT_HERE}did you mean 'esc50'?"),
+        (
+            ["stats", "table/metadata", "--streaming"],
+            f"[AST-E206] 'table/metadata': {taken('table')}did you mean 'table/metadata.csv'?",
+        ),
+        (["stats", "a/b/c"], f"[AST-E206] 'a/b/c': {NOT_HERE}check the path, or give user/name, {KNOWN}"),
+        (["classify", "nope", "x.flac"], f"[AST-E306] 'nope': {NOT_HERE}check the path, or give user/name."),
+        (
+            ["classify", "outputs/dmo", "x.flac"],
+            f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?",
+        ),
+        (["info", "outputs/dmo"], f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?"),
+        (["evaluate", "output", "table"], f"[AST-E306] 'output': {NOT_HERE}did you mean 'outputs'?"),
+        (["convert", "output", "new"], f"[AST-E306] 'output': {NOT_HERE}did you mean 'outputs'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_misspelt_name_is_refused_without_asking_the_hub(
+    arguments: list[str], message: str, work: Path, data_hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 65
+    assert capsys.readouterr().err == message + "\n"
+    assert data_hub.log == []
+
+
+@pytest.mark.parametrize("option", ["base", "vit", "distillation.teacher"])
+def test_so_is_one_in_a_recipe(
+    option: str, clips: Path, work: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = work / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"training": {"num_train_epochs": 1, "disable_tqdm": True}}))
+    given = ["--set", f"{option}=outputs/dmo"] if "." in option else [f"--{option}", "outputs/dmo"]
+    start = [f"--set=model.config={json.dumps(TINY if option == 'distillation.teacher' else {})}"]
+    arguments = ["finetune", str(recipe), "--data", str(clips), "--output", "out", *given, *start]
+    assert cli.main(arguments) == 65
+    assert f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?" in capsys.readouterr().err
+    assert hub.log == []
+
+
+def test_known_and_cached_data_sets(
+    work: Path, data_hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ast_hf.training import load_audio_dataset
+
+    with pytest.raises(
+        ast_hf.AstDataError, match=r"Fix: read it by load_audio_dataset\(\*\*find_data_set\('esc50'\)\)"
+    ):
+        load_audio_dataset("esc50")
+    assert data_hub.log == []
+    (work / "user" / "noise").mkdir(parents=True)
+    (work / "user" / "sound").mkdir()
+    (tmp_path / "datasets-cache" / "user___sounds").mkdir(parents=True)
+    assert cli.main(["stats", "user/sounds"]) == 65
+    assert "AST-E702" in capsys.readouterr().err  # it was asked for
+    assert cli.main(["stats", "user/noises"]) == 65
+    assert f"'user/noises': {taken('user')}" in capsys.readouterr().err
+
+
+# The Hub, told with a code
+
+
+def test_what_transformers_says_of_the_hub_has_a_code(
+    tiny_checkpoint: Path, tmp_path: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    HfApi().create_repo("user/empty")
+    broken = Path(shutil.copytree(tiny_checkpoint, tmp_path / "broken"))
+    (broken / "preprocessor_config.json").unlink()
+    cases = {
+        "user/nothing": "[AST-E702] 'user/nothing': is not on the Hub, or the token may not see it (",
+        "user/empty": "[AST-E306] 'user/empty': cannot be read as an audio classifier (Unrecognized model in ",
+        str(broken): f"[AST-E306] {str(broken)!r}: does not hold what is looked for (Can't load feature extractor ",
+    }
+    for name, start in cases.items():
+        assert cli.main(["classify", name, "x.flac"]) == 65
+        told = capsys.readouterr().err
+        assert told.startswith(start)
+        assert told.count("\n") == 1
+
+
+def test_offline_and_not_in_the_cache(capsys: pytest.CaptureFixture[str], waits: list[float]) -> None:
+    assert cli.main(["stats", "user/nothing"]) == 75
+    told = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub. Fix: unset it."
+    assert capsys.readouterr().err == f"[AST-E704] data set 'user/nothing': {told}\n"
+    assert waits == []  # nothing is tried again
+    assert cli.main(["classify", "user/nothing", "x.flac"]) == 75
+    start = "[AST-E704] the Hub: cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy ("
+    assert capsys.readouterr().err.startswith(start)
+
+
+# Errors and progress bars
+
+
+@pytest.fixture
+def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
+    """Makes `ast-hf info` do something else."""
+
+    def replace(act: Callable[[argparse.Namespace], Any]) -> None:
+        monkeypatch.setitem(cli._COMMANDS, "info", (cli._info_options, act, "does something else"))
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "line"),
+    [
+        (
+            error("E203", where="a.wav", what="is broken", fix="drop it"),
+            65,
+            "[AST-E203] a.wav: is broken. Fix: drop it.",
+        ),
+        (KeyboardInterrupt("go on"), 130, "interrupted: go on"),
+        (PermissionError(13, "Permission\ndenied", "out"), 65, "[Errno 13] Permission denied: 'out'"),
+    ],
+    ids=["error", "interrupted", "local"],
+)
+def test_the_last_line_is_not_the_end_of_a_progress_bar(
+    problem: BaseException, code: int, line: str, doing: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def act(_: argparse.Namespace) -> None:
+        bars = [tqdm(total=5, unit="clip"), tqdm(total=3, leave=False)]
+        for bar in bars:
+            bar.update(1)
+        raise problem
+
+    doing(act)
+    assert cli.main(["info"]) == code
+    printed = capsys.readouterr().err
+    assert "1/5" in printed
+    assert re.split(r"[\r\n]", printed)[-2] == line
+
+
+def test_bugs_keep_their_traceback(doing: Callable) -> None:
+    def act(_: argparse.Namespace) -> None:
+        raise TypeError("a bug")
+
+    doing(act)
+    with pytest.raises(TypeError, match="a bug"):
+        cli.main(["info"])
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        ("classify c a.wav --top-k 2", "top_k", 2),
+        ("classify c a.wav --top_k=2", "top_k", 2),
+        ("evaluate c d --fit_on in_ner-part", "fit_on", "in_ner-part"),
+        ("evaluate c d --fit-on=in_ner-part", "fit_on", "in_ner-part"),
+        ("evaluate c d --save_logits a_b-c.safetensors", "save_logits", "a_b-c.safetensors"),
+        ("evaluate c d --batch-size 3", "batch_size", 3),
+        ("evaluate c d --audio-column wav_file", "audio_column", "wav_file"),
+        ("evaluate c d --batch 3", "batch_size", 3),
+        ("stats d --num-mel 64", "num_mel_bins", 64),
+        ("finetune r --output o --push-to-hub", "push_to_hub", True),
+        ("finetune r --output o --hub-model-id=user/a_b-c", "hub_model_id", "user/a_b-c"),
+        ("finetune r --output o --resume-from-checkpoint auto", "resume", "auto"),
+        ("finetune r --output o --set data.test_fold=3 --set a-b=_", "set", ["data.test_fold=3", "a-b=_"]),
+        ("push f user/x --create_pr --message=--dry_run", "message", "--dry_run"),
+        ("push f user/x --dry_run", "dry_run", ""),
+        ("convert s d --data-set esc50 --multi-label --mean -4.2", "mean", -4.2),
+        ("info -- --top-k", "checkpoint", "--top-k"),
+    ],
+)
+def test_options_are_written_with_either_mark(arguments: str, name: str, value: Any) -> None:
+    assert getattr(cli.build_parser().parse_args(arguments.split()), name) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "last"),
+    [
+        ("stats d --splitt test", "ast-hf stats: error: there is no option --splitt: did you mean '--split'?"),
+        (
+            "evaluate c d --batchsize=3",
+            "ast-hf evaluate: error: there is no option --batchsize: did you mean '--batch_size'?",
+        ),
+        ("info --zzz", "ast-hf info: error: there is no option --zzz: use one of --help"),
+        ("info a b", "ast-hf info: error: too many arguments: b"),
+        ("merge a b --l-abels x", "ast-hf merge: error: there is no option --l-abels: did you mean '--labels'?"),
+    ],
+)
+def test_an_unknown_option_is_told_with_its_commands_usage(
+    arguments: str, last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments.split())
+    printed = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert printed.startswith(f"usage: ast-hf {arguments.split()[0]} ")
+    assert printed.endswith(f"\n{last}\n")
+
+
+def test_an_ambiguous_beginning_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["finetune", "r", "--output", "o", "--re", "auto"])
+    assert "ambiguous option: --re could match --resume, --resume_from_checkpoint" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"ast-hf {ast_hf.__version__}\n"

@@ -6,15 +6,17 @@ import email.utils
 import errno
 import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import TOKEN
 from hub_server import Hub
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from ast_hf import AstHfError
-from ast_hf.hub_access import check_account, check_name, failure_of, reach
+from ast_hf import ASTConfig, ASTFeatureExtractor, AstHfError
+from ast_hf.hub_access import as_error, check_account, check_name, failure_of, reach
 
 
 def answered(hub: Hub, status: int, **headers: str) -> BaseException:
@@ -137,3 +139,97 @@ def test_an_account_is_checked_without_asking(
     with pytest.raises(AstHfError, match=r"E704.*HF_HUB_OFFLINE"):
         check_account(TOKEN)
     assert hub.log == []
+
+
+# What transformers raises where it does not find a checkpoint
+
+LOAD = {"config": ASTConfig.from_pretrained, "extractor": ASTFeatureExtractor.from_pretrained}
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN."
+
+
+def raised(load: Callable, name: str) -> AstHfError:
+    with pytest.raises(OSError) as caught:  # noqa: PT011 (its text is what this is about)
+        load(name)
+    told = as_error(caught.value)
+    assert told is not None
+    return told
+
+
+@pytest.mark.parametrize("load", LOAD.values(), ids=LOAD.keys())
+def test_a_name_that_is_not_there(load: Callable, hub: Hub) -> None:
+    assert str(raised(load, "user/nothing")) == (
+        "[AST-E702] 'user/nothing': is not on the Hub, or the token may not see it (user/nothing is not a local folder "
+        "and is not a valid model identifier listed on 'https://huggingface.co/models'). Fix: check the name, or "
+        + LOG_IN
+    )
+
+
+@pytest.mark.parametrize("load", LOAD.values(), ids=LOAD.keys())
+def test_a_gated_name(load: Callable, hub: Hub) -> None:
+    HfApi().create_repo("user/gated")
+    hub.fail("(GET|HEAD) /.*user/gated", 403, headers={"X-Error-Code": "GatedRepo"}, times=50)
+    told = raised(load, "user/gated")
+    assert (told.code, told.what) == (
+        "E702", "is gated, and the token has no access (You are trying to access a gated repo)"
+    )  # fmt: skip
+
+
+def test_a_hub_that_is_down(hub: Hub, waits: list[float]) -> None:
+    HfApi().create_repo("user/pets")
+    hub.fail("(GET|HEAD) /user/pets/resolve", 503, times=500)
+    told = raised(LOAD["config"], "user/pets")
+    assert (told.code, told.fix) == ("E704", "wait")
+    assert told.what.startswith("the Hub answered 503 (")
+
+
+def test_a_file_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
+    HfApi().create_repo("user/empty")
+    told = raised(LOAD["extractor"], "user/empty")
+    assert str(told) == (
+        "[AST-E702] 'user/empty': does not hold what is looked for, or cannot be reached "
+        "(Can't load feature extractor for 'user/empty'). Fix: name a whole checkpoint."
+    )
+    told = raised(LOAD["extractor"], str(tmp_path))
+    assert (told.code, told.where, told.fix) == ("E306", repr(str(tmp_path)), "copy the whole checkpoint folder again")
+
+
+def test_offline_and_not_in_the_cache() -> None:
+    assert str(raised(LOAD["config"], "user/nothing")) == (
+        "[AST-E704] the Hub: cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy (We couldn't "
+        "connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files). "
+        "Fix: unset it."
+    )
+    told = raised(LOAD["extractor"], "user/nothing")
+    assert (told.code, told.where, told.fix) == ("E704", "'user/nothing'", "unset it")
+
+
+def test_a_name_that_cannot_be_one() -> None:
+    told = raised(LOAD["config"], "user/na--me")
+    assert (told.code, told.where) == ("E702", "the Hub")
+    assert "(Cannot have -- or .. in repo_id: 'user/na--me')" in told.what
+
+
+def caused(problem: Exception, cause: Exception) -> Exception:
+    problem.__cause__ = cause
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (caused(OSError("We couldn't connect"), LocalEntryNotFoundError("no file")), "E704"),
+        (OfflineModeIsEnabled("offline"), "E704"),
+        (PermissionError(errno.EACCES, "Permission denied"), None),
+        (OSError(errno.ENOSPC, "No space left on device"), None),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), None),
+        (OSError("PermissionError at x when downloading user/pets."), None),
+        (OSError("cannot identify image file"), None),
+        (caused(PermissionError(errno.EACCES, "Permission denied"), LocalEntryNotFoundError("no file")), None),
+        (caused(TypeError("a bug"), LocalEntryNotFoundError("no file")), None),
+        (RuntimeError("CUDA error"), None),
+    ],
+    ids=repr,
+)
+def test_local_files_and_bugs_are_no_matter_of_the_hub(problem: Exception, told: str | None) -> None:
+    found = as_error(problem)
+    assert (found and found.code) == told

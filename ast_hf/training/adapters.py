@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ..checkpoints import as_open_writes
 from ..errors import did_you_mean, error
 from ..modeling_ast import ASTForAudioClassification
 from ..sharing import ADAPTER_WEIGHTS
@@ -119,6 +120,7 @@ class Adapter:
         state = get_peft_model_state_dict(self._adapted, save_embedding_layers=False)
         tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
         save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt", BASE_DIGEST: self.base_digest})
+        as_open_writes(folder / ADAPTER_WEIGHTS)
         config = copy.copy(self._config)
         config.inference_mode = True  # as peft writes it: whoever loads the adapter trains it only when asked to
         config.save_pretrained(str(folder))

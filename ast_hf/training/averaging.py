@@ -11,6 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ..checkpoints import as_open_writes
+
 AVERAGE_FILE = "average.safetensors"
 
 
@@ -67,6 +69,7 @@ class WeightAverage:
     def save(self, folder: Path) -> None:
         """Write the average into a training checkpoint."""
         save_file(self._average, folder / AVERAGE_FILE, metadata={"steps": str(self.steps)})
+        as_open_writes(folder / AVERAGE_FILE)
 
     def load(self, folder: Path, model: nn.Module) -> None:
         """Read what `save` wrote; the tensors land where the model's are."""

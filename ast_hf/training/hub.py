@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub import constants
 
-from ..errors import did_you_mean, error
+from ..checkpoints import missing_path
+from ..errors import did_you_mean, error, nearest
 from ..hub_access import reach
 from .tables import (
     BOUNDARIES,
@@ -23,6 +26,7 @@ from .tables import (
     class_feature,
     fold_name,
     no_fold_column,
+    option,
 )
 
 
@@ -77,10 +81,12 @@ def read_hub(
         reading: what was asked for.
 
     Raises:
-        AstDataError: E208 for columns and labels (naming split and row), E209 for splits and folds that are not there.
+        AstDataError: E206 for a path that is not there, E208 for columns and labels (naming split and row), E209 for
+            splits and folds that are not there.
         AstConfigError: E702 for a data set that is not there, or not for this token.
         AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached.
     """
+    _check_no_path(name)
     splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
     for part in (part for parts in (merge or {}).values() for part in parts if part not in splits):
         raise error("E209", where=f"split {part!r}", what="does not exist", fix=did_you_mean(part, splits))
@@ -93,12 +99,39 @@ def read_hub(
     return read(splits, columns)
 
 
+def _check_no_path(name: str) -> None:
+    """Raise E206, without asking the Hub, for what can only be a path of something that is not here."""
+    from .catalog import KNOWN_SETS  # which reads by `data`, and that by this module
+
+    told = None if "://" in name else missing_path(name, cached=_is_cached(name))
+    if told is None:
+        return
+    what, fix = told
+    known = nearest(name, KNOWN_SETS)
+    if name in KNOWN_SETS:
+        fix = f"read it by load_audio_dataset(**find_data_set({name!r}))"
+    elif not fix.endswith("?"):
+        fix = f"did you mean {known!r}?" if known else f"{fix}, or one of {', '.join(KNOWN_SETS)}"
+    raise error("E206", where=repr(name), what=what, fix=fix)
+
+
+def _is_cached(name: str) -> bool:
+    """Whether a data set of the Hub is here already: its files, or what `datasets` made of them."""
+    files = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
+    return files.is_dir() or Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
+
+
 def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | IterableDatasetDict:
     try:
         return datasets.load_dataset(name, *config, **({"streaming": True} if streaming else {}))
     except DatasetNotFoundError as problem:
         fix = "check the name, of a folder too; for a private one log in with `hf auth login`, or set HF_TOKEN"
         raise error("E702", where=repr(name), what=str(problem).rstrip("."), fix=fix) from None
+    except ConnectionError as problem:
+        if not datasets.config.HF_HUB_OFFLINE:
+            raise
+        what = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub"
+        raise error("E704", where=f"data set {name!r}", what=what, fix="unset it") from problem
     except ValueError as problem:  # no configuration was named, or one that does not exist
         what = " ".join(str(problem).split())[:300]
         if "config" not in what.lower():
@@ -118,7 +151,7 @@ def _find_columns(name: str, features: Features | None, reading: Reading) -> _Co
         if found not in features:
             named = f" {found!r}" if found else ""
             what = f"has no {column} column{named}; its columns are {', '.join(features)}"
-            raise error("E208", where=where, what=what, fix=f"name it with {argument}=")
+            raise error("E208", where=where, what=what, fix=f"name it with {option(argument)}")
     if reading.test_fold is not None and reading.fold_column not in features:
         raise no_fold_column(where, features, reading)
     assert audio is not None
@@ -155,7 +188,7 @@ def _read_labels(part: Dataset, split: str, columns: _Columns) -> list[list[str]
 
 
 def _place(split: str, number: int, column: str) -> str:
-    return f"split {split!r} row {number}, column {column!r}"
+    return f"split {split!r} row {number + 1}, column {column!r}"
 
 
 def _with_labels(part: Dataset, split: str, read: list[list[str]], labels: LabelSet, columns: _Columns) -> Dataset:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import as_open_writes
+
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file under another name, then give it its own: nobody ever sees half of it."""
@@ -16,6 +18,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)
+        as_open_writes(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
