@@ -22,6 +22,7 @@ from .hub import read_hub
 from .tables import (
     BOUNDARIES,
     LABEL_COLUMNS,
+    NO_BOUNDARIES,
     PATH_COLUMNS,
     STORED,
     LabelSet,
@@ -36,6 +37,8 @@ from .tables import (
     read_class_labels,
     read_source,
     read_split_list,
+    such_rows,
+    warn_of_labels,
 )
 
 #: A file or folder, a name on the Hub, several files or folders, or those of each split.
@@ -85,7 +88,8 @@ def load_audio_dataset(
         test_fold: the fold that becomes the split `"test"`; all others are `"train"`. None to split otherwise.
         fold_column: column of the folds.
         split_lists: split -> text file of the paths in it, one a line; the others keep their split.
-        audio_root: folder that paths are relative to; the table's own when None.
+        audio_root: folder that paths are relative to; the table's own when None. Backslashes are read as slashes where
+            only that finds a file.
         clip_boundaries: read columns `start` and `end` as seconds within the file; False drops such columns.
         check_files: raise for paths that do not exist, rather than when they are read.
         config_name: configuration of a data set on the Hub.
@@ -93,7 +97,8 @@ def load_audio_dataset(
         streaming: give streams (`IterableDatasetDict`, audio as bytes and path) instead of downloading everything.
 
     Returns:
-        DatasetDict as the module describes; the label names are the same in all splits.
+        DatasetDict as the module describes; the label names are the same in all splits. What label folders leave out
+        is warned about (W205), and so are labels of local files that look like several (W206) or like another (W207).
 
     Raises:
         AstDataError: E206 for missing paths, E208 for columns, labels and boundaries (naming the row), E209 for splits
@@ -305,6 +310,9 @@ def _from_tables(parts: list[tuple[str | None, Table]], reading: Reading) -> Dat
         check_fold([row[reading.fold_column] for _, table in parts for row in table.rows], reading)
     several = reading.separator is not None or any(part.holds_lists for part in columns)
     labels = reading.labels or LabelSet(_names([part.own_names for part in columns], clips, reading))
+    if reading.labels is None:
+        where = repr(parts[0][1].where) + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")
+        warn_of_labels({label for clip in clips for label in clip.labels}, where, separable=not several)
     others = list(dict.fromkeys(name for clip in clips for name in clip.others))
     by_split: dict[str, list[_Clip]] = {}
     for clip in clips:
@@ -317,8 +325,8 @@ class _Columns:
 
     def __init__(self, table: Table, split: str | None, reading: Reading) -> None:
         self.table, self.split, self.reading = table, split, reading
-        self.audio = table.column(reading.audio_column, PATH_COLUMNS)
-        self.label = table.column(reading.label_column, LABEL_COLUMNS)
+        self.audio = table.column(reading.audio_column, PATH_COLUMNS, "audio_column")
+        self.label = table.column(reading.label_column, LABEL_COLUMNS, "label_column")
         self.root = reading.root or table.root
         self.sounds, self.own_names = table.sounds(self.audio), table.names.get(self.label)
         self.holds_lists = any(isinstance(row.get(self.label), list) for row in table.rows)
@@ -328,7 +336,7 @@ class _Columns:
         """Every row, in order."""
         for number, row in enumerate(self.table.rows, start=1):
             where = f"{self.table.where} row {number}"
-            path = str(row.get(self.audio) or "")
+            path = self._path(row)
             split = self.reading.split(row, Path(path).as_posix(), self.split)
             full = str((self.root / path).resolve()) if self.sounds is None else path
             labels = self.reading.label_list(row[self.label], f"{where}, column {self.label!r}")
@@ -342,24 +350,34 @@ class _Columns:
         return others | _boundaries(row, where) if bounded else others
 
     def _check_rows(self) -> None:
-        missing = []
-        for number, row in enumerate(self.table.rows, start=1):
-            where, given = f"{self.table.where} row {number}", row.get(self.label)
-            if given is None or given == [] or not str(given).strip():
-                fix = "give it a label or remove the row"
-                raise error("E208", where=f"{where}, column {self.label!r}", what="has no label", fix=fix)
+        rows = dict(enumerate(self.table.rows, start=1))
+        if unlabelled := [number for number, row in rows.items() if not self._is_labelled(row)]:
+            where = f"{self.table.where} row {unlabelled[0]}, column {self.label!r}"
+            fix = "give it a label or remove the row"
+            raise error("E208", where=where, what=f"has no label{such_rows(unlabelled)}", fix=fix)
+        for number, row in rows.items():
             if self.reading.test_fold is not None and row.get(self.reading.fold_column) in (None, ""):
-                raise no_fold_column(where, row, self.reading)
-            if self.sounds is None and not self._is_there(row.get(self.audio)):
-                missing.append((number, row.get(self.audio)))
-        if missing:
-            number, name = missing[0]
-            what = f"{name!r} does not exist" + (f" ({len(missing)} such rows)" if len(missing) > 1 else "")
+                raise no_fold_column(f"{self.table.where} row {number}", row, self.reading)
+        if self.sounds is None and (missing := [number for number, row in rows.items() if not self._is_there(row)]):
+            where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
+            what = f"{rows[missing[0]].get(self.audio)!r} does not exist{such_rows(missing)}"
             fix = f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
-            raise error("E206", where=f"{self.table.where} row {number}, column {self.audio!r}", what=what, fix=fix)
+            raise error("E206", where=where, what=what, fix=fix)
 
-    def _is_there(self, path: Any) -> bool:
-        return bool(path) and (not self.reading.check_files or (self.root / str(path)).is_file())
+    def _is_labelled(self, row: Row) -> bool:
+        return bool(self.reading.written_labels(row.get(self.label)))
+
+    def _is_there(self, row: Row) -> bool:
+        path = self._path(row)
+        return bool(path) and (not self.reading.check_files or (self.root / path).is_file())
+
+    def _path(self, row: Row) -> str:
+        """The path of a row; one of Windows with slashes where a file is there by that name, and none as it is."""
+        path = str(row.get(self.audio) or "")
+        slashed = path.replace("\\", "/")
+        if self.sounds is not None or slashed == path or (self.root / path).exists():
+            return path
+        return slashed if (self.root / slashed).is_file() else path
 
 
 def _boundaries(row: Row, where: str) -> Row:
@@ -367,7 +385,7 @@ def _boundaries(row: Row, where: str) -> Row:
     start, end = (boundary(row, name, where) for name in BOUNDARIES)
     if end is not None and end <= (start or 0.0):
         what = f"ends at {end:g} s, which is not after its start at {start or 0.0:g} s"
-        fix = "give seconds, the end after the start; clip_boundaries=False for columns that mean something else"
+        fix = f"give seconds, the end after the start; {NO_BOUNDARIES}"
         raise error("E208", where=where, what=what, fix=fix)
     return {"start": start, "end": end}
 

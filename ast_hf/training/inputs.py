@@ -118,8 +118,8 @@ class ClipInputs(torch.utils.data.Dataset):
         return self.extractor.return_attention_mask
 
     def _name(self, clip: int) -> str:
-        """A clip by its row and file, for messages."""
-        return f"row {clip}, {self.split[clip]['audio'].get('path') or 'embedded audio'!r}"
+        """A clip by its row, counted from 1, and its file, for messages."""
+        return f"row {clip + 1}, {self.split[clip]['audio'].get('path') or 'embedded audio'!r}"
 
     def _augmented(
         self, epoch: int, clip: int, augmentation: Augmentation

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +36,11 @@ CLIPPED_SHARE, SILENT_PEAK = 1e-3, 1e-4
 #: Equal values have a standard deviation of rounding errors: their mean is rounded.
 ROUNDING = 1e-12
 
-#: What is printed of each list; the JSON report has all of it.
-_SHOWN = 10
+#: What is printed of each list, and of clips that are the same; the JSON report has all of them.
+_SHOWN, _SAME_SHOWN = 10, 4
+
+#: How clips may be the same -> how that is printed.
+_KINDS = {"path": "same file", "content": "same audio"}
 
 
 class Moments:
@@ -101,12 +104,31 @@ def measure_statistics(
 
 @dataclass
 class Finding:
-    """A clip to look at: its row in its split, its file (or the name of embedded audio), and what it is about."""
+    """A clip to look at: its row in its split, counted from 1, its file (or the name of embedded audio), and what it is
+    about.
+    """
 
     row: int
     path: str
     what: str
     code: str = ""
+
+
+@dataclass
+class Repetition:
+    """Clips of one split that are the same.
+
+    Attributes:
+        kind: `"path"` (the same stretch of one file) or `"content"` (the same decoded samples).
+        clips: (row, file) of each, rows counted from 1.
+        labels: label names of each.
+        contradictory: whether these differ.
+    """
+
+    kind: str
+    clips: list[tuple[int, str]]
+    labels: list[list[str]]
+    contradictory: bool
 
 
 @dataclass
@@ -123,6 +145,7 @@ class SplitReport:
             mono.
         silent: files that never exceed `SILENT_PEAK`.
         unreadable: files that training would stop at, with the reason; too short ones are among them.
+        repeated: clips that are there more than once. Other stretches of one file are other clips.
     """
 
     clips: int = 0
@@ -133,12 +156,13 @@ class SplitReport:
     clipped: list[Finding] = field(default_factory=list)
     silent: list[Finding] = field(default_factory=list)
     unreadable: list[Finding] = field(default_factory=list)
+    repeated: list[Repetition] = field(default_factory=list)
 
 
 @dataclass
 class Duplicate:
     """Clips of several splits that are the same: `"path"` (the same stretch of one file) or `"content"` (the same
-    decoded samples). `clips` are (split, row, file).
+    decoded samples). `clips` are (split, row, file), rows counted from 1.
     """
 
     kind: str
@@ -182,7 +206,7 @@ class DataReport:
             yield f"mean {self.mean:.7g}  std {self.std:.7g}  of raw log-mel values ({self.train_split})"
         for name, split in self.splits.items():
             yield from _split_lines(name, split)
-        for kind, same in (("path", "same file"), ("content", "same audio")):
+        for kind, same in _KINDS.items():
             found = [duplicate for duplicate in self.duplicates if duplicate.kind == kind]
             rows = ["  =  ".join(f"{split} row {row} {path}" for split, row, path in entry.clips) for entry in found]
             yield from _listed(f"{same} in several splits", rows)
@@ -222,6 +246,8 @@ def describe_data(
         reading = _SplitReading(name, split, extractor, moments if name == train_split else None, same)
         rows = tqdm(split, desc=f"reading {name}", unit="clip", leave=False)
         described[name] = reading.report(rows)
+    for name, repetitions in same.repetitions().items():
+        described[name].repeated = repetitions
     mean, std = (moments.mean, moments.std) if moments.count else (None, None)
     return DataReport(mean, std, train_split, sampling_rate, num_mel_bins, max_length, described, same.duplicates())
 
@@ -250,9 +276,9 @@ class _SplitReading:
 
     def report(self, rows: Iterable[Row]) -> SplitReport:
         """Read all rows."""
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows, start=1):
             self.result.clips += 1
-            self.labels.update(row["labels"] if self.several else [row["label"]])
+            self.labels.update(self._indices(row))
             path = row["audio"].get("path") or "embedded audio"
             try:
                 self._read(number, row, path)
@@ -265,6 +291,9 @@ class _SplitReading:
             measures = {"min": min, "median": statistics.median, "max": max, "total": math.fsum}
             self.result.seconds = {name: float(measure(self.seconds)) for name, measure in measures.items()}
         return self.result
+
+    def _indices(self, row: Row) -> list[int]:
+        return row["labels"] if self.several else [row["label"]]
 
     def _read(self, number: int, row: Row, path: str) -> None:
         rate, channels, _ = read_header(row["audio"])
@@ -284,7 +313,8 @@ class _SplitReading:
             self.result.clipped.append(Finding(number, path, f"{share:.1%} of the samples"))
         if self.moments is not None:
             self.moments.add(_heard_frames(waveform, self.extractor))
-        self.same.add((self.name, number, path), row, samples if peak > SILENT_PEAK else None, rate)
+        clip = _Heard(self.name, number, path, tuple(sorted(self.names[index] for index in self._indices(row))))
+        self.same.add(clip, row, samples if peak > SILENT_PEAK else None, rate)
 
 
 def clipped_share(samples: np.ndarray) -> float:
@@ -298,39 +328,84 @@ def clipped_share(samples: np.ndarray) -> float:
     return share / len(samples)
 
 
+class _Heard(NamedTuple):
+    """A clip that was read."""
+
+    split: str
+    row: int
+    path: str
+    labels: tuple[str, ...]
+
+
 class _Sameness:
-    """Which clips of several splits are the same stretch of a file, or the same audio? Silence is not compared."""
+    """Which clips are the same stretch of a file, or the same audio? Silence is not compared."""
 
     def __init__(self) -> None:
-        self._by_path: dict[str, list[tuple[float, float, tuple[str, int, str]]]] = {}
-        self._by_content: dict[bytes, list[tuple[str, int, str]]] = {}
+        self._by_path: dict[str, list[tuple[float, float, _Heard]]] = {}
+        self._by_content: dict[bytes, list[_Heard]] = {}
+        self._labels: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    def add(self, clip: tuple[str, int, str], row: Row, samples: np.ndarray | None, rate: int) -> None:
-        """A clip that was read: (split, row, path), its row, and its samples unless it is silent."""
+    def add(self, clip: _Heard, row: Row, samples: np.ndarray | None, rate: int) -> None:
+        """A clip, its row, and its samples unless it is silent."""
+        # Equal labels are kept once: there may be millions of clips.
+        clip = clip._replace(labels=self._labels.setdefault(clip.labels, clip.labels))
         if row["audio"].get("bytes") is None:
             start, end = row.get("start") or 0.0, row.get("end")
             stretch = (start, math.inf if end is None else end, clip)
-            self._by_path.setdefault(str(Path(clip[2]).resolve()), []).append(stretch)
+            self._by_path.setdefault(str(Path(clip.path).resolve()), []).append(stretch)
         if samples is not None:
             digest = hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16, salt=str(rate).encode())
             self._by_content.setdefault(digest.digest(), []).append(clip)
 
     def duplicates(self) -> list[Duplicate]:
-        """The same file first; what is the same file is not told again as the same audio."""
+        """Those in several splits, the same file first; what is the same file is not told again as the same audio."""
         paths = [same for stretches in self._by_path.values() for same in _overlapping(stretches)]
         told = {tuple(sorted(same)) for same in paths}
         contents = [clips for clips in self._by_content.values() if tuple(sorted(clips)) not in told]
-        found = [Duplicate("path", same) for same in paths]
-        return found + [Duplicate("content", clips) for clips in contents if _several_splits(clips)]
+        found = [("path", same) for same in paths]
+        found += [("content", clips) for clips in contents if _several_splits(clips)]
+        return [Duplicate(kind, [(clip.split, clip.row, clip.path) for clip in clips]) for kind, clips in found]
+
+    def repetitions(self) -> dict[str, list[Repetition]]:
+        """Split -> those within it, the same file first; what is the same file is not told again either."""
+        paths = list(_within_splits(same for stretches in self._by_path.values() for same in _equal(stretches)))
+        told = {tuple(same) for same in paths}
+        contents = [same for same in _within_splits(self._by_content.values()) if tuple(same) not in told]
+        found: dict[str, list[Repetition]] = {}
+        for kind, clips in [("path", same) for same in paths] + [("content", same) for same in contents]:
+            found.setdefault(clips[0].split, []).append(_repetition(kind, clips))
+        return found
 
 
-def _several_splits(clips: list[tuple[str, int, str]]) -> bool:
-    return len({split for split, _, _ in clips}) > 1
+def _repetition(kind: str, clips: list[_Heard]) -> Repetition:
+    labels = [list(clip.labels) for clip in clips]
+    return Repetition(kind, [(clip.row, clip.path) for clip in clips], labels, any(one != labels[0] for one in labels))
 
 
-def _overlapping(stretches: list[tuple[float, float, tuple[str, int, str]]]) -> Iterator[list[tuple[str, int, str]]]:
+def _within_splits(groups: Iterable[list[_Heard]]) -> Iterator[list[_Heard]]:
+    """Of each group the clips that have a split in common, where there are several."""
+    for group in groups:
+        by_split: dict[str, list[_Heard]] = {}
+        for clip in group:
+            by_split.setdefault(clip.split, []).append(clip)
+        yield from (clips for clips in by_split.values() if len(clips) > 1)
+
+
+def _equal(stretches: list[tuple[float, float, _Heard]]) -> Iterable[list[_Heard]]:
+    """Groups of stretches of one file that begin and end together."""
+    by_bounds: dict[tuple[float, float], list[_Heard]] = {}
+    for start, end, clip in stretches:
+        by_bounds.setdefault((start, end), []).append(clip)
+    return by_bounds.values()
+
+
+def _several_splits(clips: list[_Heard]) -> bool:
+    return len({clip.split for clip in clips}) > 1
+
+
+def _overlapping(stretches: list[tuple[float, float, _Heard]]) -> Iterator[list[_Heard]]:
     """Groups of stretches of one file that overlap and are in several splits; stretches that only touch do not."""
-    group: list[tuple[str, int, str]] = []
+    group: list[_Heard] = []
     reached = -math.inf
     for start, end, clip in sorted(stretches, key=lambda stretch: stretch[:2]):
         if start >= reached:
@@ -355,6 +430,20 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     for title in ("clipped", "silent", "unreadable"):
         findings = getattr(split, title)
         yield from _listed(title, [f"row {found.row} {found.path}: {found.what}" for found in findings])
+    for kind, same in _KINDS.items():
+        found = sorted((one for one in split.repeated if one.kind == kind), key=lambda one: not one.contradictory)
+        wrong = sum(one.contradictory for one in found)
+        told = f", {wrong} of them with labels that contradict each other" if wrong else ""
+        yield from _listed(f"{same} several times{told}", [_repetition_line(one) for one in found])
+
+
+def _repetition_line(same: Repetition) -> str:
+    """Its first clips, with their labels where these differ."""
+    clips = [f"row {row} {path}" for row, path in same.clips]
+    if same.contradictory:
+        clips = [f"{clip} ({', '.join(labels)})" for clip, labels in zip(clips, same.labels, strict=True)]
+    more = f"  and {len(clips) - _SAME_SHOWN} more" if len(clips) > _SAME_SHOWN else ""
+    return "  =  ".join(clips[:_SAME_SHOWN]) + more
 
 
 def _listed(title: str, rows: list[str], shown: int = _SHOWN) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Which rows does a file or folder of labelled audio hold? CSV, TSV, JSON, JSONL, Parquet, label folders; label lists.
 
-A row is a dict of what the file says about one clip. What the rows mean is decided in `data.py`.
+A row is a dict of what the file says about one clip. What the rows mean is decided in `data.py`. A `.csv` file whose
+head line has no comma is separated by what that has in its place: `;`, tabs or `|`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -18,10 +22,20 @@ from datasets import Audio, ClassLabel, Dataset, Value
 from pyarrow import ArrowInvalid
 from pyarrow.parquet import ParquetFile
 
-from ..errors import did_you_mean, error
+from ..errors import AstHfWarning, did_you_mean, error, warning_text
 
 #: Files that are taken for audio in label folders: what soundfile decodes.
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".au", ".w64"})
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".mp2", ".aif", ".aiff", ".aifc"}
+    | {".au", ".caf"}
+)
+
+#: Files that hold sound which soundfile does not decode: label folders warn that they leave these out.
+UNREAD_SUFFIXES = frozenset(
+    {".m4a", ".m4b", ".m4r", ".aac", ".alac", ".ac3", ".eac3", ".dts", ".wma", ".amr", ".awb", ".ape", ".wv", ".tta"}
+    | {".tak", ".mpc", ".shn", ".dsf", ".dff", ".spx", ".ra", ".mka", ".weba"}
+    | {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg", ".3gp", ".3g2"}
+)
 
 #: Names of columns, in the order they are looked for; `wav` is the original AST repository's.
 PATH_COLUMNS = ("file_name", "path", "audio", "file", "filename", "wav")
@@ -33,14 +47,28 @@ SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation"
     "val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"
 }  # fmt: skip
 
+#: What may separate the cells of a `.csv` file whose head line has no comma; Excel writes `;` in most of Europe.
+SEPARATORS = (";", "\t", "|")
+
+#: What several labels of one clip are often separated by.
+LABEL_SEPARATORS = (";", "|")
+
 #: Columns that bound a clip within its file, in seconds.
 BOUNDARIES = ("start", "end")
+
+#: What to do where columns of such names are something else, for messages.
+NO_BOUNDARIES = "clip_boundaries=False (in a recipe data.clip_boundaries: false) for columns that mean something else"
 
 #: What `datasets` stores of a clip: the file's bytes or its path. Streams have it in place of `Audio`, which `datasets`
 #: encodes with torchcodec even where nothing is to be decoded.
 STORED = {"bytes": Value("binary"), "path": Value("string")}
 
 Row = dict[str, Any]
+
+#: How many examples a message gives, and how many folders it names.
+_EXAMPLES, _FOLDERS = 3, 10
+
+_SPACES = re.compile(r"\s{2,}")
 
 
 @dataclass
@@ -61,16 +89,20 @@ class Table:
     embedded: dict[str, Dataset] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
 
-    def column(self, wanted: str | None, usual: tuple[str, ...]) -> str:
-        """The column of that name, or the first of the usual ones; raises E208 when there is none."""
+    def column(self, wanted: str | None, usual: tuple[str, ...], argument: str) -> str:
+        """The column of that name, or the first of the usual ones; raises E208 when there is none.
+
+        Args:
+            wanted: what `argument` of `load_audio_dataset` is.
+            usual: the names to look for when it is None.
+            argument: its name, for the message.
+        """
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         for name in (wanted,) if wanted else usual:
             if name in names:
                 return name
         what = f"has the columns {', '.join(names)}, none is {repr(wanted) if wanted else 'one of ' + ', '.join(usual)}"
-        raise error(
-            "E208", where=repr(self.where), what=what, fix="name the column with audio_column= or label_column="
-        )
+        raise error("E208", where=repr(self.where), what=what, fix=f"name the column with {option(argument)}")
 
     def sounds(self, column: str) -> Dataset | None:
         """The embedded audio of a column, as the column `audio`; None where rows name files."""
@@ -117,10 +149,17 @@ class Reading:
     boundaries: bool
     check_files: bool
 
+    def written_labels(self, value: Any) -> list[str]:
+        """The labels of a cell, as they are written."""
+        if isinstance(value, list):
+            parts = value
+        else:
+            parts = str(value).split(self.separator) if self.separator and value is not None else [value]
+        return [str(part).strip() for part in parts if part is not None and str(part).strip()]
+
     def label_list(self, value: Any, where: str) -> list[str]:
         """The labels of a cell that are not dropped; raises E208 where a cell has none at all."""
-        parts = value if isinstance(value, list) else str(value).split(self.separator) if self.separator else [value]
-        labels = [str(part).strip() for part in parts if part is not None and str(part).strip()]
+        labels = self.written_labels(value)
         if not labels:
             raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
         return [label for label in dict.fromkeys(labels) if label not in self.dropped]
@@ -130,8 +169,51 @@ class Reading:
         if self.test_fold is not None:
             return "test" if fold_name(row[self.fold_column]) == self.test_fold else "train"
         listed = next((split for split, paths in self.lists.items() if path in paths), None)
-        given = str(forced or listed or row.get(self.split_column) or "train")
+        given = str(forced or listed or row.get(self.split_column) or "train").strip()
         return SPLIT_NAMES.get(given.lower(), given)
+
+
+def option(argument: str) -> str:
+    """An argument of `load_audio_dataset` as it is written in Python, on the command line and in a recipe."""
+    return f"{argument}= (--{argument}, in a recipe data.{argument})"
+
+
+def such_rows(numbers: Sequence[int]) -> str:
+    """What a message about the first of several rows says of all of them, `""` for one."""
+    told = ", ".join(map(str, numbers[:_EXAMPLES])) + (", ..." if len(numbers) > _EXAMPLES else "")
+    return f" ({len(numbers)} such rows: {told})" if len(numbers) > 1 else ""
+
+
+def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None:
+    """Warn of class names that were likely meant otherwise: W206 for several in one, W207 for one in two spellings.
+
+    Args:
+        names: the classes that the data have, where nobody has listed them.
+        where: their source.
+        separable: whether `label_separator` would divide them, and was not given.
+    """
+    names, spellings = sorted(names), dict[str, list[str]]()
+    joined = [name for name in names if any(mark in name for mark in LABEL_SEPARATORS)] if separable else []
+    if joined:
+        what = f"{_some(joined)}: each is one class; where it is several labels, name what separates them with "
+        warnings.warn(warning_text("W206", where=where, what=what + option("label_separator")), AstHfWarning, 2)
+    for name in names:
+        spellings.setdefault("".join(name.split()).casefold(), []).append(name)
+    alike = [" and ".join(map(_visible, group)) for group in spellings.values() if len(group) > 1]
+    if alike:
+        what = f"{_some(alike, str)} differ only in capitals or spaces, and are classes of their own; write them alike"
+        warnings.warn(warning_text("W207", where=where, what=what), AstHfWarning, 2)
+
+
+def _visible(name: str) -> str:
+    """A name in quotes in which spaces can be told from a single one: a message has no two in a row."""
+    return repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name))
+
+
+def _some(names: Sequence[str], written: Callable[[str], str] = repr, *, shown: int = _EXAMPLES) -> str:
+    """The first names, and how many there are more."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(written, names[:shown])) + more
 
 
 def fold_name(value: Any) -> str:
@@ -154,7 +236,7 @@ def check_fold(folds: Iterable[Any], reading: Reading) -> None:
 def no_fold_column(where: str, columns: Iterable[str], reading: Reading) -> Exception:
     """The E208 for a table or row without folds."""
     what = f"has no column {reading.fold_column!r}; its columns are {', '.join(columns)}"
-    return error("E208", where=where, what=what, fix="name the column with fold_column=")
+    return error("E208", where=where, what=what, fix=f"name the column with {option('fold_column')}")
 
 
 def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
@@ -233,7 +315,7 @@ def boundary(row: Row, name: str, where: str) -> float | None:
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        fix = "give seconds from the file's beginning; clip_boundaries=False for a column that means something else"
+        fix = "give seconds from the file's beginning, with a decimal point; " + NO_BOUNDARIES
         raise error("E208", where=f"{where}, column {name!r}", what=f"{value!r} is no time", fix=fix)
     return seconds
 
@@ -260,13 +342,40 @@ def _table(path: Path, rows: list[Row], **more: Any) -> Table:
 
 
 def _read_csv(path: Path) -> Table:
-    reader = csv.DictReader(_read_text(path).splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    rows = list(reader)
+    """Lines under a head line; spaces after a separator and lines without any value are skipped."""
+    lines = [line for line in _read_text(path).splitlines() if line.strip()] or [""]
+    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(lines[0])
+    reader = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
+    reader.fieldnames = _checked_head([name.strip() for name in reader.fieldnames or ()], path)
+    rows = [row for row in reader if any(map(_has_value, row.values()))]
     for number, row in enumerate(rows, start=1):
         if None in row:
             what = f"has {len(row[None])} fields more than the head line"
             raise error("E208", where=f"{path} row {number}", what=what, fix="quote fields that hold the separator")
     return _table(path, rows)
+
+
+def _has_value(cell: str | list[str] | None) -> bool:
+    return bool("".join(cell or "").strip())
+
+
+def _separator(head: str) -> str:
+    """What separates the cells of a `.csv` file: the comma, or what its head line has in its place."""
+    found = [mark for mark in SEPARATORS if mark in head]
+    return found[0] if len(found) == 1 and "," not in head else ","
+
+
+def _checked_head(names: list[str], path: Path) -> list[str]:
+    """The names of a table's columns; raises E208 when a clip stands in their place, or a name stands there twice."""
+    for name in names:
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES:
+            what = f"has no head line: its first line names the file {name!r}"
+            raise error("E208", where=repr(str(path)), what=what, fix="name the columns above it, such as path,label")
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        fix = "give each column a name of its own"
+        raise error("E208", where=repr(str(path)), what=f"names the column {twice[0]!r} more than once", fix=fix)
+    return names
 
 
 def _read_jsonl(path: Path) -> Table:
@@ -378,19 +487,45 @@ def _read_table(path: Path) -> Table:
 
 
 def _read_label_folders(root: Path) -> Table:
-    """`label/clip` or `split/label/clip`; the split folders are known by their names."""
-    rows = []
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() not in AUDIO_SUFFIXES or file.name.startswith(".") or not file.is_file():
+    """`label/clip` or `split/label/clip`; the split folders are known by their names. Warns (W205) of what is left out:
+    sound in formats that are not read, and folders without a clip.
+    """
+    files, unread, others = [], Counter[str](), []
+    for entry in sorted(root.rglob("*")):
+        suffix = entry.suffix.lower()
+        if entry.name.startswith("."):
             continue
-        parts = file.relative_to(root).parts
-        split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
-        folders = parts[1:-1] if split else parts[:-1]
-        if not folders:
-            what = "lies beside the label folders, so it has no label"
-            raise error("E208", where=repr(str(file)), what=what, fix="move it into a folder named after its label")
-        rows.append({"file_name": str(file.relative_to(root)), "label": "/".join(folders), "split": split or "train"})
-    if not rows:
-        what = f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv"
+        if suffix in AUDIO_SUFFIXES and entry.is_file():
+            files.append(entry)
+        elif suffix in UNREAD_SUFFIXES and entry.is_file():
+            unread[suffix] += 1
+        else:
+            others.append(entry)
+    counted = ", ".join(f"{count} {suffix}" for suffix, count in unread.most_common())
+    left_out = [f"has files that are not read ({counted}), convert them to WAV or FLAC"] if counted else []
+    if not files:
+        what = "; ".join([f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv", *left_out])
         raise error("E209", where=repr(str(root)), what=what, fix="give one folder of clips per label")
-    return Table(rows, str(root), root)
+    if empty := _without_clips(root, files, others):
+        left_out.append(f"has folders without a clip ({_some(empty, shown=_FOLDERS)})")
+    if left_out:
+        warnings.warn(warning_text("W205", where=repr(str(root)), what="; ".join(left_out)), AstHfWarning, 2)
+    return Table([_row_of_file(root, file) for file in files], str(root), root)
+
+
+def _row_of_file(root: Path, file: Path) -> Row:
+    """What the folders above a clip say of it; raises E208 for one that lies in none."""
+    parts = file.relative_to(root).parts
+    split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
+    folders = parts[1:-1] if split else parts[:-1]
+    if not folders:
+        what = "lies beside the label folders, so it has no label"
+        raise error("E208", where=repr(str(file)), what=what, fix="move it into a folder named after its label")
+    return {"file_name": str(file.relative_to(root)), "label": "/".join(folders), "split": split or "train"}
+
+
+def _without_clips(root: Path, files: list[Path], others: list[Path]) -> list[str]:
+    """The folders among `others` that none of the files lies in or below; those within them are not named too."""
+    holding = {parent for folder in {file.parent for file in files} for parent in (folder, *folder.parents)}
+    empty = [entry for entry in others if entry not in holding and entry.parent in holding and entry.is_dir()]
+    return [entry.relative_to(root).as_posix() for entry in empty]

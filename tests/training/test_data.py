@@ -14,7 +14,7 @@ import soundfile
 from conftest import INSTRUMENTS
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
-from ast_hf import AstConfigError, AstDataError, AstHfError, load_audio
+from ast_hf import AstConfigError, AstDataError, AstHfError, AstHfWarning, load_audio
 from ast_hf.training import DataOptions, Recipe
 from ast_hf.training.data import check_splits, hold_out, is_multi_label, label_names, load_audio_dataset
 from ast_hf.training.splits import read_splits
@@ -75,6 +75,117 @@ def test_label_folders(tmp_path: Path, files: list[str], expected: dict) -> None
     assert contents(load_audio_dataset(tmp_path)) == expected
 
 
+def warned(record: pytest.WarningsRecorder) -> list[str]:
+    """Our warnings, in their order."""
+    return [str(one.message) for one in record if one.category is AstHfWarning]
+
+
+def placed(folder: Path, *files: str) -> Path:
+    """A folder of those files: clips, empty files of other suffixes, and folders for names that end in `/`."""
+    for file in files:
+        if file.endswith("/"):
+            (folder / file).mkdir(parents=True)
+        elif file.endswith((".wav", ".ogg")):
+            wav(folder / file)
+        else:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text("")
+    return folder
+
+
+#: files -> what the warning says of them
+LEFT_OUT = {
+    "formats that are not read": (
+        ["cat/1.ogg", "cat/2.m4a", "dog/1.ogg", "dog/2.M4A", "dog/3.mp4"],
+        "has files that are not read (2 .m4a, 1 .mp4), convert them to WAV or FLAC",
+    ),
+    "empty folders": (["cat/1.wav", "owl/", "dog/old/"], "has folders without a clip ('dog', 'owl')"),
+    "a label of which nothing is read": (
+        ["train/cat/1.wav", "train/dog/1.m4a"],
+        "has files that are not read (1 .m4a), convert them to WAV or FLAC; has folders without a clip ('train/dog')",
+    ),
+    "many folders": (
+        ["cat/1.wav", *(f"{letter}/" for letter in "abcdefghijkl")],
+        "has folders without a clip ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j' and 2 more)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "said"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_what_label_folders_leave_out_is_told_once(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, files: list[str], said: str
+) -> None:
+    load_audio_dataset(placed(tmp_path, *files))
+    assert warned(recwarn) == [f"[AST-W205] {str(tmp_path)!r}: {said}."]
+
+
+def test_files_that_are_no_sound_are_left_out_in_silence(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    load_audio_dataset(placed(tmp_path, "cat/1.wav", "cat/a.txt", "dog/1.wav", "dog/.DS_Store", "x.json", ".git/a/"))
+    assert warned(recwarn) == []
+
+
+def test_label_folders_of_nothing_that_is_read(tmp_path: Path) -> None:
+    with pytest.raises(AstDataError, match=r"E209.*no audio.*not read \(2 \.wma\), convert them"):
+        load_audio_dataset(placed(tmp_path, "cat/1.wma", "dog/1.wma"))
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("caf", "CAF"), ("aifc", "AIFF"), ("wave", "WAV"), ("rf64", "RF64")])
+def test_label_folders_of_every_container_that_is_decoded(tmp_path: Path, suffix: str, kind: str) -> None:
+    (tmp_path / "cat").mkdir()
+    soundfile.write(tmp_path / "cat" / f"1.{suffix}", np.sin(np.arange(800) / 5) / 2, 16_000, format=kind)
+    assert load_audio(load_audio_dataset(tmp_path)["train"][0]["audio"]).shape == (800,)
+
+
+LABELS = {
+    "separated": (
+        ["bass;low", "bass|low", "low", "a|b", "x;y"],
+        "W206",
+        ["'a|b', 'bass;low', 'bass|low' and 1 more: "],
+    ),
+    "capitals": (["PIANO", "piano", "low", "low"], "W207", ["'PIANO' and 'piano' differ"]),
+    "spaces": (
+        ["door bell", "door  bell", "Doorbell"],
+        "W207",
+        ["'Doorbell' and 'door\u2423\u2423bell' and 'door bell' differ"],
+    ),
+    "many": (
+        [*"abcde", *"ABCDE"],
+        "W207",
+        ["'A' and 'a', 'B' and 'b', 'C' and 'c' and 2 more differ"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("labels", "code", "said"), LABELS.values(), ids=LABELS)
+def test_labels_that_were_likely_meant_otherwise(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, labels: list[str], code: str, said: list[str]
+) -> None:
+    text = "path,label\n" + "".join(f"a.wav,{label}\n" for label in labels)
+    file = table(tmp_path, "x.csv", text)
+    load_audio_dataset(file)
+    (told,) = warned(recwarn)
+    assert [part for part in (f"[AST-{code}] {str(file)!r}: ", *said) if part not in told] == []
+    load_audio_dataset(file, class_labels=sorted(set(labels)))
+    assert len(warned(recwarn)) == 1
+
+
+def test_labels_that_would_be_separated_name_the_option(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    file = table(tmp_path, "x.csv", "path,label\na.wav,bass;low\nb.wav,low\n")
+    load_audio_dataset(file)
+    assert "label_separator= (--label_separator, in a recipe data.label_separator)" in warned(recwarn)[0]
+    load_audio_dataset(file, label_separator=";")
+    assert len(warned(recwarn)) == 1
+
+
+def test_labels_of_several_tables_are_compared(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    files = [table(tmp_path, "x.csv", "path,label\na.wav,cat\n"), table(tmp_path, "y.csv", "path,label\nb.wav,Cat\n")]
+    load_audio_dataset(files)
+    assert warned(recwarn) == [
+        f"[AST-W207] {str(files[0])!r} and 1 more: 'Cat' and 'cat' differ only in capitals or spaces, and are classes "
+        "of their own; write them alike."
+    ]
+
+
 SINGLE = {"train": {"a.wav": "cat", "b.wav": "dog"}, "test": {"c.wav": "dog"}}
 MULTI = {"train": {"a.wav": ["cat"], "b.wav": ["cat", "dog"], "c.wav": ["dog"]}}
 TABLES = {
@@ -99,6 +210,62 @@ TABLES = {
         SINGLE,
     ),
 }
+
+
+WRITTEN = {
+    "semicolons": ("path;label;split\na.wav;cat;train\nb.wav;dog;train\nc.wav;dog;test\n", {}, SINGLE),
+    "tabs": ("path\tlabel\tsplit\na.wav\tcat\t\nb.wav\tdog\t\nc.wav\tdog\ttest\n", {}, SINGLE),
+    "bars": ("path|label|split\na.wav|cat|train\nb.wav|dog|train\nc.wav|dog|test\n", {}, SINGLE),
+    "separated labels in a table of commas": (
+        "path,label\na.wav,cat\nb.wav,cat;dog\nc.wav,dog\n",
+        {"label_separator": ";"},
+        MULTI,
+    ),
+    "separated labels in a table of semicolons": (
+        'path;label\na.wav;cat\nb.wav;"cat;dog"\nc.wav;dog\n',
+        {"label_separator": ";"},
+        MULTI,
+    ),
+    "other separated labels": ("path;label\na.wav;cat\nb.wav;cat,dog\nc.wav;dog\n", {"label_separator": ","}, MULTI),
+    "spaces": (
+        'path , label, split\na.wav, cat, train \nb.wav, "dog", train\nc.wav, dog,  test\n',
+        {},
+        SINGLE,
+    ),
+    "lines without a value": (
+        "\npath,label,split\n,,\na.wav,cat,train\n , ,\n\nb.wav,dog,train\n,,,,\nc.wav,dog,test\n,,\n",
+        {},
+        SINGLE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "options", "expected"), WRITTEN.values(), ids=WRITTEN)
+def test_a_csv_table_as_others_write_it(tmp_path: Path, text: str, options: dict, expected: dict) -> None:
+    assert contents(load_audio_dataset(table(tmp_path, "x.csv", text), **options)) == expected
+
+
+def test_classes_of_a_table_with_semicolons(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("index;mid;display_name\n0;/m/d;dog\n1;/m/c;cat, small\n")
+    file = table(tmp_path, "x.csv", "path,label\na.wav,/m/c\nb.wav,dog\n")
+    assert label_names(load_audio_dataset(file, class_labels=tmp_path / "classes.csv")["train"]) == [
+        "dog",
+        "cat, small",
+    ]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_paths_of_windows(tmp_path: Path, check: bool) -> None:
+    """Read where slashes find the file and it is not there as it is written; they are found in lists of splits too."""
+    wav(tmp_path / "sub" / "d.wav")
+    wav(tmp_path / "odd\\e.wav")
+    wav(tmp_path / "odd" / "e.wav", samples=900)
+    file = table(tmp_path, "x.csv", "path,label\na.wav,cat\nsub\\d.wav,dog\nodd\\e.wav,owl\n")
+    (tmp_path / "test.txt").write_text("sub/d.wav\n")
+    splits = load_audio_dataset(file, check_files=check, split_lists={"test": tmp_path / "test.txt"})
+    paths = {split: [row["audio"]["path"] for row in rows] for split, rows in splits.items()}
+    root = tmp_path.resolve()
+    assert paths == {"train": [f"{root}/a.wav", f"{root}/odd\\e.wav"], "test": [f"{root}/sub/d.wav"]}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -215,7 +382,13 @@ BAD_TABLES = {
         "x.csv",
         "path,label\na.wav,cat\nnone.wav,dog\nalso-none.wav,dog\n",
         "E206",
-        ["row 2", "'path'", "'none.wav'", "2 such rows"],
+        ["row 2", "'path'", "'none.wav'", "(2 such rows: 2, 3)"],
+    ),
+    "missing labels": (
+        "x.csv",
+        "path,label\na.wav,cat\nb.wav,\nc.wav,cat\na.wav, \nb.wav,\nc.wav,\n",
+        "E208",
+        ["row 2, column 'label'", "has no label (4 such rows: 2, 4, 5, ...)"],
     ),
     "no label": ("x.csv", "path,label\na.wav,cat\nb.wav,\n", "E208", ["row 2", "'label'", "no label"]),
     "blank label": ("x.csv", "path,label\na.wav,cat\nb.wav,  \n", "E208", ["row 2", "'label'"]),
@@ -230,8 +403,28 @@ BAD_TABLES = {
     "key left out": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{"path": "b.wav"}\n', "E208", ["row 2", "'label'"]),
     "path left out": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{"label": "dog"}\n', "E20", ["row 2", "'path'"]),
     "null label": ("x.jsonl", '{"path": "a.wav", "label": null}\n', "E208", ["row 1", "'label'"]),
-    "no label column": ("x.csv", "path,kind\na.wav,cat\n", "E208", ["kind", "label_column="]),
-    "no path column": ("x.csv", "wave,label\na.wav,cat\n", "E208", ["wave", "audio_column="]),
+    "no label column": (
+        "x.csv",
+        "path,kind\na.wav,cat\n",
+        "E208",
+        ["kind", "label_column= (--label_column, in a recipe data.label_column)"],
+    ),
+    "no path column": (
+        "x.csv",
+        "wave,label\na.wav,cat\n",
+        "E208",
+        ["wave", "audio_column= (--audio_column, in a recipe data.audio_column)"],
+    ),
+    "no head line": ("x.csv", "a.wav,cat\nb.wav,dog\n", "E208", ["no head line", "'a.wav'", "path,label"]),
+    "no head line, another format": ("x.tsv", "cat\tsub/1.M4A\n", "E208", ["no head line", "'sub/1.M4A'"]),
+    "column twice": ("x.csv", "path,label, label\na.wav,cat,dog\n", "E208", ["the column 'label' more than once"]),
+    "several separators": ("x.csv", "path;label|kind\na.wav;cat|dog\n", "E208", ["the columns path;label|kind"]),
+    "Windows paths to nowhere": (
+        "x.csv",
+        "path,label\nC:\\a.wav,cat\nsub\\b.wav,dog\n",
+        "E206",
+        ["row 1", r"'C:\\a.wav'", "2 such rows"],
+    ),
     "only a header": ("x.csv", "path,label\n", "E209", ["no rows"]),
     "nothing at all": ("x.jsonl", "", "E209", ["no rows"]),
     "not JSON": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{path: b.wav}\n', "E208", ["line 2", "not JSON"]),

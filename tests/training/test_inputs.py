@@ -305,7 +305,7 @@ def test_errors_name_row_and_file(three: Dataset, tmp_path: Path, content, code:
     else:
         samples = np.full(8000, content) if content != content else np.full(content, 0.5)
         soundfile.write(tmp_path / "1.wav", samples, 16_000, subtype="FLOAT")
-    with pytest.raises(AstHfError, match=r"row 1, .*1\.wav") as caught:
+    with pytest.raises(AstHfError, match=r"row 2, .*1\.wav") as caught:
         _ = ClipInputs(three, extractor(), augmentation=options)[1]
     assert caught.value.code == code
 
@@ -315,7 +315,7 @@ def test_error_reaches_the_caller_through_a_worker(three: Dataset, tmp_path: Pat
     loader = torch.utils.data.DataLoader(
         ClipInputs(three, extractor()), batch_size=3, collate_fn=collate, num_workers=1
     )
-    with pytest.raises(AstHfError, match=r"E201.*row 1, .*1\.wav"):
+    with pytest.raises(AstHfError, match=r"E201.*row 2, .*1\.wav"):
         next(iter(loader))
 
 

@@ -127,10 +127,10 @@ def test_labels_lengths_rates_channels(report: DataReport) -> None:
 
 def test_clips_to_look_at(report: DataReport) -> None:
     train, test = report.splits["train"], report.splits["test"]
-    assert [(found.row, Path(found.path).name) for found in train.clipped] == [(2, "loud.wav")]
-    assert [(found.row, Path(found.path).name) for found in train.silent] == [(3, "silent.wav")]
-    assert [(found.row, found.code) for found in train.unreadable] == [(4, "E103"), (5, "E201"), (6, "E206")]
-    assert [(found.row, found.code) for found in test.unreadable] == [(2, "E202")]
+    assert [(found.row, Path(found.path).name) for found in train.clipped] == [(3, "loud.wav")]
+    assert [(found.row, Path(found.path).name) for found in train.silent] == [(4, "silent.wav")]
+    assert [(found.row, found.code) for found in train.unreadable] == [(5, "E103"), (6, "E201"), (7, "E206")]
+    assert [(found.row, found.code) for found in test.unreadable] == [(3, "E202")]
     assert len(report.unreadable) == 4
 
 
@@ -141,23 +141,24 @@ def test_duplicates_across_splits(report: DataReport) -> None:
         for duplicate in report.duplicates
     }
     assert found == {
-        "path": [("train", 1, "stereo.flac"), ("test", 3, "stereo.flac")],
-        "content": [("train", 0, "mono.wav"), ("test", 0, "copy.flac")],
+        "path": [("train", 2, "stereo.flac"), ("test", 4, "stereo.flac")],
+        "content": [("train", 1, "mono.wav"), ("test", 1, "copy.flac")],
     }
 
 
 def test_report_as_json_and_as_text(report: DataReport) -> None:
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain["mean"] == report.mean
-    assert plain["splits"]["test"]["unreadable"][0]["row"] == 2
+    assert plain["splits"]["test"]["unreadable"][0]["row"] == 3
     text = "\n".join(report.lines())
     for part in (
         "mean -",
         "train: 7 clips",
         "2 x 16000 Hz",
         "unreadable (3)",
+        "row 7 ",
         "none.wav: does not exist",
-        "same audio",
+        "same audio in several splits (1)",
     ):
         assert part in text
 
@@ -192,6 +193,88 @@ def test_parts_of_one_file_are_duplicates_where_they_overlap(tmp_path: Path, row
     found = [[split for split, _, _ in duplicate.clips] for duplicate in report.duplicates]
     assert found == expected
     assert report.splits["train"].clips > 0
+    assert [split.repeated for split in report.splits.values()] == [[]] * len(report.splits)
+
+
+#: rows of path, label, start, end, split -> what is told of `train`
+REPEATED = {
+    "the same file": ("a.wav,x,,,train\nb.wav,x,,,train\na.wav,x,,,train\n", [("path", [1, 3], False)]),
+    "the same stretch": ("a.wav,x,0.1,0.5,train\na.wav,x,0.1,0.5,train\n", [("path", [1, 2], False)]),
+    "a stretch from the beginning": ("a.wav,x,0,0.5,train\na.wav,x,,0.5,train\n", [("path", [1, 2], False)]),
+    "other stretches": ("a.wav,x,0,0.6,train\na.wav,x,0.3,0.9,train\na.wav,x,0,0.7,train\n", []),
+    "contradicting": ("a.wav,x,,,train\na.wav,y,,,train\na.wav,x,,,train\n", [("path", [1, 2, 3], True)]),
+    "the same audio": ("a.wav,x,,,train\ncopy.flac,y,,,train\n", [("content", [1, 2], True)]),
+    "both": (
+        "a.wav,x,,,train\na.wav,x,,,train\ncopy.flac,x,,,train\n",
+        [("path", [1, 2], False), ("content", [1, 2, 3], False)],
+    ),
+    "in another split too": (
+        "a.wav,x,,,train\nb.wav,y,,,train\na.wav,y,,,test\na.wav,x,,,train\n",
+        [("path", [1, 3], False)],
+    ),
+    "silence of two files": ("silent.wav,x,,,train\nsilent too.wav,x,,,train\n", []),
+    "silence of one file": ("silent.wav,x,,,train\nsilent.wav,x,,,train\n", [("path", [1, 2], False)]),
+}
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """`copy.flac` is `a.wav` in another format."""
+    for number, name in enumerate("ab"):
+        soundfile.write(tmp_path / f"{name}.wav", noise(number, 16_000), 16_000)
+    soundfile.write(tmp_path / "copy.flac", soundfile.read(tmp_path / "a.wav")[0], 16_000, subtype="PCM_16")
+    for name in ("silent", "silent too"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(8_000), 16_000)
+    return tmp_path
+
+
+def described(folder: Path, rows: str, **reading: object) -> DataReport:
+    (folder / "x.csv").write_text("path,label,start,end,split\n" + rows)
+    return describe_data(load_audio_dataset(folder / "x.csv", **reading))
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["stored", "streamed"])
+@pytest.mark.parametrize(("rows", "expected"), REPEATED.values(), ids=REPEATED)
+def test_clips_that_a_split_has_more_than_once(few: Path, rows: str, expected: list, streaming: bool) -> None:
+    report = described(few, rows, streaming=streaming)
+    repeated = report.splits["train"].repeated
+    assert [(one.kind, [row for row, _ in one.clips], one.contradictory) for one in repeated] == expected
+    across = [[(split, row) for split, row, _ in one.clips] for one in report.duplicates]
+    assert across == ([[("train", 1), ("train", 3), ("test", 1)]] if "test" in rows else [])
+
+
+def test_repeated_clips_of_several_labels(few: Path) -> None:
+    """The order of a clip's labels says nothing."""
+    rows = "a.wav,x;y,,,train\nb.wav,x,,,train\na.wav,y;x,,,train\nb.wav,x;y,,,train\n"
+    repeated = described(few, rows, label_separator=";").splits["train"].repeated
+    assert [(one.labels, one.contradictory) for one in repeated] == [
+        ([["x", "y"], ["x", "y"]], False),
+        ([["x"], ["x", "y"]], True),
+    ]
+
+
+def test_repeated_clips_in_the_text(few: Path) -> None:
+    """Contradictions come first, with their labels."""
+    report = described(few, "a.wav,x,,,train\n" * 6 + "b.wav,x,,,train\nb.wav,y,,,train\n")
+    lines = [line.replace(f"{few.resolve()}/", "").strip() for line in report.lines()]
+    start = lines.index("same file several times, 1 of them with labels that contradict each other (2)")
+    assert lines[start + 1 : start + 3] == [
+        "row 7 b.wav (x)  =  row 8 b.wav (y)",
+        "row 1 a.wav  =  row 2 a.wav  =  row 3 a.wav  =  row 4 a.wav  and 2 more",
+    ]
+    plain = json.loads(json.dumps(report.to_dict()))["splits"]["train"]["repeated"][1]
+    assert (plain["kind"], plain["labels"], plain["contradictory"]) == ("path", [["x"], ["y"]], True)
+
+
+def test_split_folders_of_one_split_show_their_common_clips(tmp_path: Path) -> None:
+    """`valid` and `eval` are both the validation split."""
+    for folder in ("train/x", "valid/y", "eval/y"):
+        (tmp_path / folder).mkdir(parents=True)
+        soundfile.write(tmp_path / folder / "1.wav", noise(len(folder) > 7, 16_000), 16_000)
+    soundfile.write(tmp_path / "eval" / "y" / "1.wav", soundfile.read(tmp_path / "valid" / "y" / "1.wav")[0], 16_000)
+    (same,) = describe_data(load_audio_dataset(tmp_path)).splits["validation"].repeated
+    names = [Path(path).parts[-3] for _, path in same.clips]
+    assert (same.kind, names) == ("content", ["eval", "valid"])
 
 
 def test_the_same_numbers_at_another_rate_are_another_sound(tmp_path: Path) -> None:

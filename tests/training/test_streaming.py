@@ -205,5 +205,5 @@ def test_broken_clip_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("path,label\na.wav,x\nb.wav,y\n")
     split = load_audio_dataset(tmp_path / "x.csv", streaming=True)["train"]
     (tmp_path / "b.wav").write_bytes(b"")
-    with pytest.raises(AstHfError, match=r"E201.*row 1, .*b\.wav"):
+    with pytest.raises(AstHfError, match=r"E201.*row 2, .*b\.wav"):
         list(StreamedClipInputs(split, extractor()))

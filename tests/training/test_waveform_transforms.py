@@ -293,7 +293,7 @@ def test_a_broken_result_names_clip_and_transform(
 ) -> None:
     varying = inputs(six, {name: {"p": 1.0}})
     assert varying[0]["input_values"].isfinite().all()
-    with pytest.raises(AstHfError, match=rf"row {row}, .*{row}\.wav', {re.escape(said)}") as caught:
+    with pytest.raises(AstHfError, match=rf"row {row + 1}, .*{row}\.wav', {re.escape(said)}") as caught:
         _ = varying[row]
     assert caught.value.code == code
 
@@ -301,7 +301,7 @@ def test_a_broken_result_names_clip_and_transform(
 def test_a_broken_result_is_told_through_a_worker(library: None, six: Any) -> None:
     varying = inputs(six, {"Refuses": {"p": 1.0}})
     loader = torch.utils.data.DataLoader(varying, batch_size=6, collate_fn=collate, num_workers=1)
-    with pytest.raises(AstHfError, match=r"E307.*row 1, .*1\.wav', Refuses: fails"):
+    with pytest.raises(AstHfError, match=r"E307.*row 2, .*1\.wav', Refuses: fails"):
         next(iter(loader))
 
 
