@@ -380,11 +380,22 @@ def _size(content: Path | bytes) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
+def _bytes(content: Path | bytes) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()
+
+
+def dry_run_folder(source: Path) -> Path:
+    """Where a dry run writes when it is not told: beside the model's folder, over what an earlier one left there."""
+    place = source if source.name else source.resolve()
+    return place.with_name(f"{place.name}-to-push")
+
+
 def write_publication(publication: Publication, folder: Path, source: Path) -> None:
     """Write exactly what would be published into a folder.
 
     Raises:
-        AstInputError: E108 for a folder that is, holds or lies in `source`, or that holds anything else.
+        AstInputError: E108 for a folder that is, holds or lies in `source`, or that holds anything else, or the same
+            names with other contents, unless it is `dry_run_folder`.
     """
     place, origin = folder.resolve(), source.resolve()
     where, fix = repr(str(folder)), "name a folder that is empty or does not exist"
@@ -394,12 +405,24 @@ def write_publication(publication: Publication, folder: Path, source: Path) -> N
     if folder.is_file() or here - publication.files.keys():
         what = f"holds {sorted(here - publication.files.keys())[0]!r}" if here else "is a file"
         raise error("E108", where=where, what=what, fix=fix)
+    ours = folder.name == dry_run_folder(source).name
+    other = [name for name in sorted(here) if _bytes(publication.files[name]) != (folder / name).read_bytes()]
+    if other and not ours:
+        what = f"holds another {other[0]}, which would be lost"
+        raise error("E108", where=where, what=what, fix=fix)
     for name, content in publication.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        (folder / name).write_bytes(_bytes(content))
 
 
 # ---------------------------------------------------------------- how it gets there
+
+
+def check_full_name(repo_id: str) -> None:
+    """Raise E702 unless `repo_id` can be the name of a repository, and says whose it is."""
+    check_name(repo_id)
+    if "/" not in repo_id:
+        raise error("E702", where=repr(repo_id), what="does not say whose it is", fix=f"give user/{repo_id}")
 
 
 def push_folder(
@@ -433,9 +456,7 @@ def push_folder(
         AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached. The message has the command that
             finishes the push.
     """
-    check_name(repo_id)
-    if "/" not in repo_id:
-        raise error("E702", where=repr(repo_id), what="does not say whose it is", fix=f"give user/{repo_id}")
+    check_full_name(repo_id)
     if create_pr and revision is not None:
         raise error("E108", where="create_pr", what="opens a request to main", fix="leave revision out, or create_pr")
     if create_pr and private:

@@ -253,7 +253,7 @@ def patchout(task: Task) -> Started:
 
 def started(own: Recipe, task: Task) -> Started:
     """A recipe, its test clips watched."""
-    prepared = prepare(own, task.folder, watch="test")
+    prepared = prepare(own, task.folder, watch="test", overwrite=True)
     return Started(prepared.trainer, prepared)
 
 

@@ -129,7 +129,9 @@ def try_rate(options: argparse.Namespace, start: str, learning_rate: float) -> d
     """Accuracy and loss on the validation fold after the last epoch with one learning rate, seed 0."""
     from ast_hf.training import finetune
 
-    report = finetune(recipe_of(options, start, learning_rate, seed=0), options.output / f"choice-{start}")
+    report = finetune(
+        recipe_of(options, start, learning_rate, seed=0), options.output / f"choice-{start}", overwrite=True
+    )
     found = {"learning_rate": learning_rate, **report.results["validation"], "seconds": report.seconds}
     print(f"{start}: {found}", flush=True)
     return found
@@ -157,7 +159,7 @@ def finetune_watched(recipe: Recipe, folder: Path) -> tuple[Report, list[float]]
     """`finetune`, with the accuracy on the test fold after each epoch, which is reported and steers nothing."""
     from ast_hf.training import finetune
 
-    report = finetune(recipe, folder, watch="test")
+    report = finetune(recipe, folder, watch="test", overwrite=True)
     curve = report.watched["test"].values
     print(f"{folder.name}: {curve} in {report.seconds:.0f} s", flush=True)
     return report, curve

@@ -32,6 +32,7 @@ def read_options() -> argparse.Namespace:
         help="go on from the newest whole checkpoint; auto: or start where there is none; hub: from the newest that "
         "a run sent to the Hub; or from the one named",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace the finished model in the output folder")
     parser.add_argument("--push_to_hub", action="store_true")
     parser.add_argument("--hub_model_id", help="user/name on the Hub")
     return parser.parse_args()
@@ -44,7 +45,8 @@ def main() -> int:
     changes = [f"{option}={json.dumps(value)}" for option, value in named.items() if value]
     recipe = load_recipe(options.recipe, [*changes, *options.set])
 
-    run = prepare(recipe, options.output_dir, push_to_hub=options.push_to_hub, hub_model_id=options.hub_model_id)
+    publishing = {"push_to_hub": options.push_to_hub, "hub_model_id": options.hub_model_id}
+    run = prepare(recipe, options.output_dir, overwrite=options.overwrite, **publishing)
     if run.trainer.is_world_process_zero():  # of several processes one speaks
         clips = f"{len(run.train)} training clips" if isinstance(run.train, ClipInputs) else "a stream of clips"
         print(f"{clips}, {run.trainer.model.num_parameters():,} parameters")
@@ -56,6 +58,9 @@ def main() -> int:
         baseline = report.baseline.get(split)
         beside = f" (logistic regression: {baseline:.3f})" if baseline is not None else ""
         print(f"{split}: {report.metric} {values[report.metric]:.3f}{beside}")
+
+    if run.trainer.is_world_process_zero():
+        print(f"Checkpoint, results.json, curves and model card: {report.folder}")
 
     if run.trainer.args.push_to_hub:  # the option, or training.push_to_hub in the recipe
         pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")

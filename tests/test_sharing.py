@@ -304,6 +304,32 @@ def test_a_dry_run_overwrites_nothing(pets: Path, place: str) -> None:
     assert contents(pets.parent) == before
 
 
+def test_a_dry_run_does_not_replace_another_model(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    place = tmp_path / "mine"
+    for status in (0, 0):
+        assert cli.main(["push", str(pets), "user/pets", "--dry-run", str(place)]) == status
+    (place / "model.safetensors").write_bytes(b"another model")
+    before = contents(place)
+    capsys.readouterr()
+    assert cli.main(["push", str(pets), "user/pets", "--dry-run", str(place)]) == 65
+    assert "holds another model.safetensors, which would be lost" in capsys.readouterr().err
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("name", ["user/my model", "a/b/c", "pets"])
+def test_a_dry_run_refuses_names_that_a_push_would(pets: Path, name: str, capsys: pytest.CaptureFixture) -> None:
+    before = contents(pets.parent)
+    assert cli.main(["push", str(pets), name, "--dry-run"]) == 65
+    assert f"[AST-E702] '{name}'" in capsys.readouterr().err
+    assert contents(pets.parent) == before
+
+
+def test_a_dry_run_of_the_current_folder(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pets)
+    assert cli.main(["push", ".", "user/pets", "--dry-run"]) == 0
+    assert (pets.parent / "pets-to-push" / "model.safetensors").is_file()
+
+
 # ---------------------------------------------------------------- how
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from datetime import date
 from pathlib import Path
@@ -56,6 +57,15 @@ _REFUSED = {
     "batch_eval_metrics": ("measures batches, and mAP or AUC of a part is not that of the whole", "leave it out"),
 }
 
+#: Arguments that train nothing at 0, and those that make no sense below it.
+_ABOVE_0 = (
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+)
+_FROM_0 = ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm")
+
 #: What decides the weights beside a recipe's other sections.
 _DECIDING = (
     "num_train_epochs",
@@ -80,6 +90,11 @@ _DECIDING = (
 )
 
 
+def spelled(values: dict[str, Any]) -> dict[str, Any]:
+    """The same, with the word "no" for a strategy where YAML read no as false."""
+    return {name: "no" if value is False and name.endswith("_strategy") else value for name, value in values.items()}
+
+
 def check_training(values: dict[str, Any], where: str) -> None:
     """Raise E307 for what a recipe's `training` cannot hold."""
     fields = {entry.name: entry for entry in dataclasses.fields(TrainingArguments) if entry.init}
@@ -96,6 +111,8 @@ def check_training(values: dict[str, Any], where: str) -> None:
             what, fix = _REFUSED[name]
             raise error("E307", where=place, what=what, fix=fix)
         _check_kind(fields[name], value, place)
+        if (name in _ABOVE_0 and value <= 0) or (name in _FROM_0 and value < 0):
+            raise error("E307", where=place, what=f"is {value!r}", fix="give more")
 
 
 def _check_kind(entry: dataclasses.Field[Any], value: Any, where: str) -> None:
@@ -132,6 +149,12 @@ def build_arguments(
     except Exception as problem:  # whatever one of 150 arguments, or two together, make of it
         what = f"is not what transformers takes ({type(problem).__name__}: {str(problem).splitlines()[0][:200]})"
         raise error("E307", where="training", what=what, fix="change that argument") from problem
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and arguments.world_size == 1:
+        what = f"is one of {started}, and they know nothing of each other: each would train alone into the same folder"
+        raise error(
+            "E307", where="this process", what=what, fix="start them with torchrun, as train-on-many-gpus.md has it"
+        )
     _check_reporters(arguments)
     if arguments.fp16 and arguments.device.type == "cpu":
         what = "has no effect on a CPU"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from ..console import print_results, quiet_transformers
 from ..errors import error
 from .data import load_audio_dataset
-from .finetune import finetune
+from .finetune import RESULTS_FILE, finetune
 from .recipe import Recipe, load_recipe
 
 #: What the fresh process runs: nothing but what a user of the checkpoint would write.
@@ -35,12 +36,18 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
         raise error("E206", where=repr(recipe_path), what="is not here, nor are the demo's recordings", fix=fix)
     quiet_transformers()
     recipe = load_recipe(recipe_path, overrides)
-    report = finetune(recipe, output)
+    report = finetune(recipe, output, overwrite=_is_of(recipe, Path(output)))
     print_results(report)
     seconds = report.config.max_length / 100
     print(f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):")
     sys.stdout.flush()
     subprocess.run([sys.executable, "-c", _CLASSIFY, output, *held_out_files(recipe, count=3)], check=True)
+
+
+def _is_of(recipe: Recipe, folder: Path) -> bool:
+    """Whether a folder holds what an earlier demo left, which may be replaced."""
+    results = folder / RESULTS_FILE
+    return results.is_file() and json.loads(results.read_text(encoding="utf-8"))["recipe"]["name"] == recipe.name
 
 
 def held_out_files(recipe: Recipe, count: int) -> list[str]:

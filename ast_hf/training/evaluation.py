@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from tqdm.auto import tqdm
 from ..checkpoints import check_folder
 from ..configuration_ast import FIELD_RULES, ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
-from ..errors import did_you_mean, error, refuse
+from ..errors import AstHfWarning, did_you_mean, error, refuse, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
@@ -241,7 +242,7 @@ def evaluate_checkpoints(
     scores = probabilities(logits[evaluation.main][split], problem_type, settings[evaluation.main].temperature)
     _write(evaluation, scores, truth[split])
     for member in members if store else ():
-        store_calibration(member.folder, outcomes[member.name].calibration, problem_type, member.columns)
+        _store(member, outcomes[member.name].calibration, problem_type, split)
     if whole is not None:
         _finish_ensemble(evaluation, whole, logits[ENSEMBLE][split], truth[split], store=store)
     return evaluation
@@ -593,6 +594,17 @@ def mean_f1(scores: np.ndarray, tags: np.ndarray, thresholds: Any) -> float:
     known = tags.any(axis=0)
     shares = 2 * (taken & tags).sum(axis=0)[known] / (taken.sum(axis=0) + tags.sum(axis=0))[known]
     return float(shares.mean()) if known.any() else math.nan
+
+
+def _store(member: Member, calibration: Calibration | None, problem_type: str, split: str) -> None:
+    """Store what was fitted; warn (W502) where it is worse on the split that it was not fitted on."""
+    store_calibration(member.folder, calibration, problem_type, member.columns)
+    if calibration is None or not calibration.after[split]["NLL"] > calibration.before[split]["NLL"]:
+        return
+    before, after = (part[split] for part in (calibration.before, calibration.after))
+    what = f"on {split} NLL goes from {before['NLL']:.3f} to {after['NLL']:.3f}, ECE from {before['ECE']:.3f} to "
+    what += f"{after['ECE']:.3f}: clips of {calibration.fitted_on} are not like those"
+    warnings.warn(warning_text("W502", where=repr(member.name), what=what), AstHfWarning, stacklevel=3)
 
 
 def store_calibration(

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from transformers import TrainingArguments, set_seed
 from ..audio import load_audio
 from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
-from ..errors import did_you_mean, error
+from ..errors import AstHfError, did_you_mean, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub_access import check_account, check_name
 from ..modeling_ast import ASTForAudioClassification
@@ -75,6 +76,7 @@ def finetune(
     watch: str | None = None,
     push_to_hub: bool = False,
     hub_model_id: str | None = None,
+    overwrite: bool = False,
 ) -> Report:
     """Train, evaluate and save by a recipe.
 
@@ -87,6 +89,7 @@ def finetune(
         watch: as for `prepare`.
         push_to_hub: publish the finished folder on the Hub. A push that fails is told (W701), and no error.
         hub_model_id: its name there, `user/name`; the folder's name under your account when None.
+        overwrite: as for `prepare`.
 
     Returns:
         The report; the folder holds the model, the feature extractor, README.md (card), curves.png, results.json and
@@ -94,13 +97,14 @@ def finetune(
 
     Raises:
         AstHfError: for anything wrong with the recipe, the data or the base, before the first training step; E306 when
-            there is no whole checkpoint to go on from, or one of an earlier run where this one starts afresh; E401 when
-            one cannot be written; E501 when the loss stops being finite.
+            there is no whole checkpoint to go on from, or one of an earlier run or a model where this one starts
+            afresh; E401 when one cannot be written; E501 when the loss stops being finite.
     """
-    check_resumable(resume_from_checkpoint, Path(output_dir))
+    check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
     if resume_from_checkpoint == "hub" and not (push_to_hub or hub_model_id or "hub_model_id" in recipe.training):
         raise error("E307", where="resume", what="hub does not say which run", fix="give hub_model_id, user/name")
-    run = prepare(recipe, output_dir, watch=watch, push_to_hub=push_to_hub, hub_model_id=hub_model_id)
+    hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
+    run = prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
     run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     report = finish(run)
     if run.trainer.args.push_to_hub:
@@ -109,7 +113,9 @@ def finetune(
     return report
 
 
-def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None, **hub: Any) -> Run:
+def prepare(
+    recipe: Recipe, output_dir: str | Path, *, watch: str | None = None, overwrite: bool = False, **hub: Any
+) -> Run:
     """Read the data, build the model and the Trainer; nothing is trained yet.
 
     Args:
@@ -117,6 +123,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
         output_dir: folder of the result.
         watch: one of the evaluation splits, to be evaluated after each epoch too. It is reported and steers nothing:
             the weights are those of a run that does not watch.
+        overwrite: a fresh start may write over a finished model, or a README.md, in `output_dir`.
         **hub: arguments of `TrainingArguments` about publishing.
     """
     given = {name: value for name, value in hub.items() if value}
@@ -128,6 +135,7 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     _check_samples(recipe)
+    _check_apart(recipe, output_dir)
     train, validation, evaluation = read_splits(recipe.data, arguments.seed)
     if watch not in (None, *evaluation):
         what = "is none of the splits that are evaluated"
@@ -171,7 +179,8 @@ def prepare(recipe: Recipe, output_dir: str | Path, *, watch: str | None = None,
         adapter=adapter,
         watched=None if watch is None else evaluated[watch],
         distillation=distillation,
-        decided=deciding(recipe, arguments, len(train) if isinstance(train, Dataset) else None),
+        decided=deciding(recipe, arguments, train),
+        overwrite=overwrite,
     )
     return Run(recipe, trainer, augmented, evaluated, watch)
 
@@ -226,6 +235,7 @@ def finish(run: Run) -> Report:
         data_sets=_data_sets(run.recipe),
         base_model=_base_model(run.recipe),
         watched=_curves(run, history, metric),
+        changes=trainer.changes,
         **_extent(run),
     )
     if writes:
@@ -272,8 +282,9 @@ def _forget(folder: Path, keep: list[str]) -> None:
     samples only those that it copied there.
     """
     kept = [Path(sample).resolve() for sample in keep]
-    told = folder / RESULTS_FILE
-    samples = json.loads(told.read_text(encoding="utf-8")).get("samples", []) if told.is_file() else []
+    told, samples = folder / RESULTS_FILE, []
+    with suppress(OSError, ValueError, AttributeError):  # no results, or something else of that name
+        samples = json.loads(told.read_text(encoding="utf-8")).get("samples", [])
     old = [folder / SAMPLES_FOLDER / Path(name).name for name in samples]
     old += [*folder.glob(".eval_results/*.yaml"), folder / "confusion.png", folder / "README.md", told]
     for path in old:
@@ -297,7 +308,20 @@ def _base_model(recipe: Recipe) -> str | None:
 def _check_samples(recipe: Recipe) -> None:
     """Raise, as reading them would, for samples that cannot be read."""
     for sample in recipe.card.samples:
-        load_audio(sample)
+        try:
+            load_audio(sample)
+        except AstHfError as problem:
+            where, fix = f"card.samples: {problem.where}", f"{problem.fix}; paths count from the current directory"
+            raise error(problem.code, where=where, what=problem.what, fix=fix) from problem
+
+
+def _check_apart(recipe: Recipe, output_dir: str | Path) -> None:
+    """Raise E307 for a result inside the folder of clips, where samples and pictures would be taken for clips."""
+    source, output = recipe.data.source, Path(output_dir).absolute()
+    folder = Path(source).absolute() if isinstance(source, str) and Path(source).is_dir() else None
+    if folder is not None and folder in (output, *output.parents):
+        what = f"lies in the folder of the clips, {source!r}"
+        raise error("E307", where=f"output {str(output_dir)!r}", what=what, fix="name a folder outside of it")
 
 
 def _training_labels(split: Split) -> dict[str, int]:

@@ -396,7 +396,8 @@ def _run(plan: _Plan, finished: dict[str, Any] | None, tell: Callable[[str], Non
     )
     if finished is None:
         begun = checkpoints(plan.folder) + checkpoints(staging_folder(plan.folder))
-        report = finetune(plan.recipe, plan.folder, watch=_TEST, resume_from_checkpoint="auto" if begun else None)
+        resume = "auto" if begun else None
+        report = finetune(plan.recipe, plan.folder, watch=_TEST, resume_from_checkpoint=resume, overwrite=True)
         finished = report.to_dict()
         del report
         gc.collect()  # a Trainer refers to itself, so its model would stay on the GPU beside the next fold's

@@ -116,7 +116,7 @@ Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, 
 
 {amount}, {took}. {parameters:,} parameters, {trained}. \
 {shape}
-{emissions}
+{changes}{emissions}
 <details><summary>Every setting, as a recipe: <code>ast-hf finetune recipe.yaml --data DATA {again}\
 --output FOLDER</code> trains by it again</summary>
 
@@ -338,6 +338,7 @@ def _parts(results: _Results, pictures: str) -> dict[str, Any]:
         "parameters": results["parameters"],
         "trained": _trained(results),
         "shape": _shape(results),
+        "changes": _told_changes(results),
         "emissions": _told_emissions(results),
         "recipe": text,
         "again": _again(results),
@@ -505,6 +506,14 @@ def _shape(results: _Results) -> str:
         "{num_hidden_layers} layers, {hidden_size} wide, {num_attention_heads} heads; patches of {patch_size} x "
         "{patch_size} with strides of {frequency_stride} mel bins and {time_stride} frames."
     ).format(**results["model"])
+
+
+def _told_changes(results: _Results) -> str:
+    """A paragraph, or nothing: the recipe below it is not that of the whole run then."""
+    if not results["changes"]:
+        return ""
+    told = " ".join(f"{plain(change)}." for change in results["changes"])
+    return f"\nIt was interrupted, and went on with other options than it began with: {told}\n"
 
 
 def _told_emissions(results: _Results) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,10 @@ from typing import Any
 import yaml
 
 from ..configuration_ast import Geometry
-from ..errors import did_you_mean, error, refuse
+from ..errors import AstHfWarning, did_you_mean, error, refuse, warning_text
 from ..patchout import Patchout
 from .adapters import AdapterOptions
-from .arguments import check_training
+from .arguments import check_training, spelled
 from .augmentation import Augmentation
 from .distillation import DistillationOptions
 from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
@@ -233,6 +235,7 @@ class Recipe:
         """Build a recipe from nested plain values. Raises E307 naming the option, its value and the fix."""
         recipe = _build(cls, values, where)
         _check_data(recipe.data, where)
+        recipe.training = spelled(recipe.training)
         check_training(recipe.training, where)
         _check_model(recipe.model, where)
         _check_averaging(recipe, where)
@@ -282,7 +285,8 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
     Args:
         path: the file.
-        overrides: changes such as `"training.learning_rate=1e-4"`; the value is YAML.
+        overrides: changes such as `"training.learning_rate=1e-4"`; the value is YAML. Where they name other clips than
+            the file does, what its `card` says of those is left out, with a warning (W304).
 
     Raises:
         AstConfigError: E307 for unknown options and impossible values.
@@ -297,9 +301,30 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         raise error("E307", where=repr(str(path)), what=what, fix="save the file as UTF-8") from problem
     if not isinstance(values, dict):
         raise error("E307", where=repr(str(path)), what="holds no options", fix="write option: value lines")
+    written = copy.deepcopy(values)
     for change in overrides:
         _override(values, change)
-    return Recipe.from_dict(values, str(path))
+    recipe = Recipe.from_dict(values, str(path))
+    return recipe if _same_clips(written, values) else _without_card(recipe, written, str(path))
+
+
+def _same_clips(written: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Whether a recipe that names its clips is still about these, wherever they lie."""
+    old, new = (part.get("data", {}).get("source") for part in (written, values))
+    return not old or str(without_folders(old)) in (str(new), Path(str(new)).name)
+
+
+def _without_card(recipe: Recipe, written: dict[str, Any], where: str) -> Recipe:
+    """A recipe whose clips were replaced, without what its file says of the ones it was written for."""
+    usual, said = CardOptions(), written.get("card", {})
+    gone = [name for name in said if name != "base_model" and getattr(recipe.card, name) == said[name]]
+    if not gone:
+        return recipe
+    what = f"is about other clips than {recipe.data.source!r}; left out: {', '.join(gone)}"
+    warnings.warn(warning_text("W304", where=f"{where}: card", what=what), AstHfWarning, stacklevel=3)
+    return dataclasses.replace(
+        recipe, card=dataclasses.replace(recipe.card, **{name: getattr(usual, name) for name in gone})
+    )
 
 
 class _Loader(yaml.SafeLoader):

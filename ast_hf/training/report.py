@@ -110,6 +110,7 @@ class Report:
         base_model: name on the Hub of what was started from; None for a random start, or where it is not known.
         date: of the measurement, in UTC, as YYYY-MM-DD.
         watched: curves of the splits that were evaluated while training, by name.
+        changes: with which other options the run went on after an interruption, in words.
         published: page of what was pushed.
         unpublished: the command that finishes a push that failed.
     """
@@ -140,6 +141,7 @@ class Report:
     base_model: str | None = None
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
     watched: dict[str, Curve] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
     published: str | None = None
     unpublished: str | None = None
 
@@ -175,6 +177,7 @@ class Report:
                 "versions": self.versions,
                 "recipe": self.recipe.to_dict(),
                 "settings": self.settings,
+                "changes": self.changes,
             }
         )
 

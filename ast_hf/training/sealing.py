@@ -300,17 +300,19 @@ def newest_sealed(folder: str | os.PathLike) -> tuple[Path | None, list[tuple[Pa
     return None, skipped
 
 
-def check_resumable(wanted: str | os.PathLike | bool | None, root: Path) -> None:
+def check_resumable(wanted: str | os.PathLike | bool | None, root: Path, *, overwrite: bool = False) -> None:
     """Raise E306 at once, before data are read, when names alone tell that `resume_folder` will."""
     if wanted is None or wanted is False:
-        _check_unused(root)
+        _check_unused(root, overwrite)
     if wanted is True and not checkpoints(root) + checkpoints(staging_folder(root)):
         raise _nothing_to_resume(root, [])
     if wanted not in (None, True, False, "auto", "hub") and not Path(str(wanted)).is_dir():
         _refuse(Path(str(wanted)), flaw(Path(str(wanted))))
 
 
-def resume_folder(wanted: str | os.PathLike | bool | None, root: Path, processes: int = 1) -> str | None:
+def resume_folder(
+    wanted: str | os.PathLike | bool | None, root: Path, processes: int = 1, *, overwrite: bool = False
+) -> str | None:
     """The checkpoint that a run goes on from; what killed saves left is tidied up.
 
     Args:
@@ -318,6 +320,7 @@ def resume_folder(wanted: str | os.PathLike | bool | None, root: Path, processes
             checkpoint folder; None or False for a fresh start.
         root: the run's output folder.
         processes: how many processes go on.
+        overwrite: a fresh start may write over the result of a run that is finished.
 
     Returns:
         The folder, or None for a fresh start.
@@ -325,10 +328,10 @@ def resume_folder(wanted: str | os.PathLike | bool | None, root: Path, processes
     Raises:
         AstConfigError: E306 when no checkpoint verifies (True), or the named one does not; and for a fresh start (None)
             in a folder that has checkpoints: those of two runs would lie side by side, and the newest be taken for the
-            one to go on from.
+            one to go on from; or that has a model or a README.md, which would be written over.
     """
     if wanted is None or wanted is False:
-        _check_unused(root)
+        _check_unused(root, overwrite)
         return None
     chosen = _newest(root, required=wanted is True) if wanted is True or wanted == "auto" else _named(Path(wanted))
     manifest = None if chosen is None else read_manifest(chosen)
@@ -340,11 +343,22 @@ def resume_folder(wanted: str | os.PathLike | bool | None, root: Path, processes
     return None if chosen is None else str(chosen)
 
 
-def _check_unused(root: Path) -> None:
+#: What a finished run leaves in its folder, or a person, and another run would write over.
+_KEPT = ("README.md", "config.json", "model.safetensors", "model.safetensors.index.json")
+
+
+def _check_unused(root: Path, overwrite: bool) -> None:
+    if root.exists() and not root.is_dir():
+        raise error("E306", where=repr(str(root)), what="is a file", fix="name a folder for the result")
     found = [path.name for path in checkpoints(root)]
     if found:
         what = f"holds {', '.join(found[:3])}{', ...' if len(found) > 3 else ''} of an earlier run"
         fix = "go on with that run (--resume auto), choose another folder, or remove its checkpoints"
+        raise error("E306", where=repr(str(root)), what=what, fix=fix)
+    kept = [name for name in _KEPT if (root / name).exists()]
+    if kept and not overwrite:
+        what = f"holds {' and '.join(kept[-2:])}, which this run would write over"
+        fix = "choose another folder, or say that it may be replaced (--overwrite)"
         raise error("E306", where=repr(str(root)), what=what, fix=fix)
 
 

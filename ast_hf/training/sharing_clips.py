@@ -9,8 +9,8 @@ from typing import Any
 from datasets import Audio, Dataset, DatasetDict, Value
 
 from ..errors import error
-from ..hub_access import check_account, check_name, reach
-from ..sharing import Pushed, check_secrets, cut_paths_in_json, open_repository
+from ..hub_access import check_account, reach
+from ..sharing import Pushed, check_full_name, check_secrets, cut_paths_in_json, open_repository
 
 
 def push_audio_dataset(
@@ -46,9 +46,7 @@ def push_audio_dataset(
     if not isinstance(splits, DatasetDict) or not all("audio" in part.column_names for part in splits.values()):
         fix = "give what load_audio_dataset returns without streaming"
         raise error("E102", where="splits", what=f"is a {type(splits).__name__}, no splits of clips", fix=fix)
-    check_name(repo_id)
-    if "/" not in repo_id:
-        raise error("E702", where=repr(repo_id), what="does not say whose it is", fix=f"give user/{repo_id}")
+    check_full_name(repo_id)
     for name in splits:
         if not re.fullmatch(r"\w+(\.\w+)*", str(name)):
             what, fix = "is no name that the Hub takes", "rename it, with letters, digits, _ and dots"

@@ -30,7 +30,7 @@ from ..sharing import ADAPTER_WEIGHTS, Pushed, finishing_command, open_repositor
 from .adapters import ADAPTER_FOLDER, Adapter
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AverageWeights, FindBest, GrowPatchout, TellEpoch
-from .continuity import keep_run, tell_changes
+from .continuity import check_same_run, keep_run
 from .distillation import Distillation
 from .emissions import EMISSIONS_FILE
 from .hub_checkpoints import CheckpointPushes, HubPlace, download_checkpoint
@@ -79,10 +79,12 @@ class ASTTrainer(Trainer):
             best checkpoint and whatever else callbacks do goes by `eval_dataset` alone.
         distillation: the teacher; training clips need its view (`ClipInputs`). It is never trained nor saved.
         decided: what `continuity.deciding` tells of the run. Checkpoints keep it; going on from one of a run with other
-            options is warned about (W406).
+            options is refused (E306), unless it was named (W406).
+        overwrite: a fresh start may write over a finished model, or a README.md, in the output folder.
         **kwargs: as for transformers' `Trainer`.
 
     Attributes:
+        changes: with which other options the run went on, in words; none for one that was not resumed so.
         clips_trained: clips that all processes together have trained on, before a resumption too.
         seconds_before: what a run had taken when it wrote the checkpoint that it was resumed from; None where the
             checkpoint does not tell.
@@ -116,11 +118,13 @@ class ASTTrainer(Trainer):
         watched: ClipInputs | None = None,
         distillation: Distillation | None = None,
         decided: dict[str, Any] | None = None,
+        overwrite: bool = False,
         **kwargs: Any,
     ) -> None:
         self.average, self.sampling, self.adapter, self.watched = average, sampling, adapter, watched
         self.optimization = optimization or Optimization()
-        self.decided = decided
+        self.decided, self.overwrite = decided, overwrite
+        self.changes: list[str] = []
         self.card: Any = None
         self.unpublished: str | None = None
         self._pushes: CheckpointPushes | None = None
@@ -171,14 +175,16 @@ class ASTTrainer(Trainer):
             **kwargs: the same.
 
         Raises:
-            AstConfigError: E306 when there is no whole checkpoint to go on from.
+            AstConfigError: E306 when there is no whole checkpoint to go on from, when it is of a run with other options
+                and was not named, and for a fresh start in a folder that holds a model.
             AstRunError: E701 and E704 when one cannot be downloaded.
         """
         folder = self._agreed(resume_from_checkpoint)
         self.finished, self._began = False, time.monotonic()
         self.seconds_before, self.clips_trained = (0.0, 0) if folder is None else _effort(Path(folder))
-        if folder is not None and self.decided is not None and self.is_world_process_zero():
-            tell_changes(Path(folder), self.decided)
+        if folder is not None and self.decided is not None:
+            named = resume_from_checkpoint not in (True, "auto", "hub")
+            self.changes = check_same_run(Path(folder), self.decided, named=named)
         if folder is None and self.is_world_process_zero():  # of an earlier run, whose energy is not this one's
             (Path(self.args.output_dir) / EMISSIONS_FILE).unlink(missing_ok=True)
         self._trained_batches = 0 if folder is None or self.args.ignore_data_skip else self._batches_before(folder)
@@ -197,7 +203,9 @@ class ASTTrainer(Trainer):
             try:
                 if wanted == "hub":
                     wanted = str(self._downloaded())
-                answer[0] = resume_folder(wanted, Path(self.args.output_dir), self.args.world_size)
+                answer[0] = resume_folder(
+                    wanted, Path(self.args.output_dir), self.args.world_size, overwrite=self.overwrite
+                )
             except AstHfError as problem:
                 answer[1] = problem
         broadcast_object_list(answer)
@@ -338,13 +346,16 @@ class ASTTrainer(Trainer):
         return clips * len(self._sizes) / sum(self._sizes) if self._sizes else 1.0
 
     def _names(self, rows: torch.Tensor | None) -> str:
-        """The clips of a batch by row number, and the first ones by file; a stream cannot be asked for these again."""
+        """The clips of a batch by row number, from 1, and the first ones by file; a stream cannot be asked for these
+        again.
+        """
         if rows is None:
             return "the clips of this batch"
+        told = [row + 1 for row in rows.tolist()]
         if not isinstance(self.train_dataset, ClipInputs):
-            return f"the clips {rows.tolist()}"
+            return f"the clips {told}"
         files = [Path(self.train_dataset.split[row]["audio"]["path"] or "embedded").name for row in rows.tolist()[:3]]
-        return f"the clips {rows.tolist()} ({', '.join(files)}{', ...' if len(rows) > 3 else ''})"
+        return f"the clips {told} ({', '.join(files)}{', ...' if len(rows) > 3 else ''})"
 
     def _watch(self) -> None:
         """Evaluate `watched` and log what it says. `evaluate` would tell it to the callbacks that steer."""
@@ -564,7 +575,7 @@ class ASTTrainer(Trainer):
             seconds = self.seconds_before + time.monotonic() - self._began
             write_json(folder / EFFORT_FILE, {"seconds": seconds, "clips": self.clips_trained})
         if self.decided is not None:
-            keep_run(folder, self.decided)
+            keep_run(folder, self.decided, self.changes)
         if self.average is not None:
             self.average.save(folder)
         if self._factors:

@@ -13,7 +13,7 @@ from test_trainer import clips, recipe, trained  # noqa: F401 (fixtures)
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
-from ast_hf.training import Recipe, Report, finetune, prepare
+from ast_hf.training import Recipe, Report, finetune, load_recipe, prepare
 from ast_hf.training.arguments import build_arguments, settled
 from ast_hf.training.optimization import Optimization
 
@@ -44,6 +44,9 @@ def test_what_would_do_nothing_or_harm_is_refused(name: str, value: Any) -> None
         ("learning_rate", "1e-4 ", "no number"),
         ("bf16", 1, "neither true nor false"),
         ("gradient_checkpointing", "no", "neither true nor false"),
+        ("num_train_epochs", 0, "is 0"),
+        ("per_device_train_batch_size", 0, "is 0"),
+        ("learning_rate", -1, "is -1"),
     ],
 )
 def test_values_of_another_kind(name: str, value: Any, said: str) -> None:
@@ -56,9 +59,26 @@ def test_saying_no_to_it_is_allowed(name: str) -> None:
     assert Recipe.from_dict({"training": {name: False}}).training == {name: False}
 
 
+@pytest.mark.parametrize("name", ["save_strategy", "eval_strategy", "logging_strategy"])
+def test_no_is_a_strategy(name: str, tmp_path: Path) -> None:
+    """YAML reads it as false."""
+    (tmp_path / "recipe.yaml").write_text(f"training:\n  {name}: no\n")
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.training == {name: "no"}
+    assert getattr(build_arguments(recipe.training, tmp_path), name) == "no"
+
+
+def test_processes_that_know_nothing_of_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `accelerate launch` starts them with a file for GPUs where there is none."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(AstConfigError, match=r"E307.*one of 4.*torchrun"):
+        build_arguments({"use_cpu": True}, tmp_path)
+
+
 #: what is given -> what the message says
 NOT_TAKEN = {
     "optim": ({"optim": "adamx"}, "adamx"),
+    "eval_strategy": ({"eval_strategy": "epohc"}, "epohc"),
     "lr_scheduler_type": ({"lr_scheduler_type": "cosinus"}, "cosinus"),
     "load_best_model_at_end": ({"load_best_model_at_end": True}, "eval"),
     "report_to": ({"report_to": "tensorbord"}, r"did you mean 'tensorboard'"),

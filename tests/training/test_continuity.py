@@ -1,4 +1,6 @@
-"""A run that goes on with other options says so; one that goes on as it was does not, wherever its files lie now."""
+"""A run that goes on with other options is refused unless its checkpoint was named; one that goes on as it was is not,
+wherever its files lie now.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 from test_trainer import Stop, clips, recipe  # noqa: F401 (a fixture)
 
-from ast_hf import AstHfWarning
-from ast_hf.training import prepare
-from ast_hf.training.continuity import RUN_FILE, flat, tell_changes
+from ast_hf import AstConfigError, AstHfWarning
+from ast_hf.training import finetune, prepare
+from ast_hf.training.continuity import RUN_FILE, check_same_run, flat
 
 
 @pytest.fixture
@@ -25,49 +28,86 @@ def begun(clips: Path, tmp_path: Path) -> Path:  # noqa: F811
     return tmp_path / "run"
 
 
-#: what changes in the recipe, what in its `training` -> what the warning says
+#: what changes in the recipe, what in its `training` -> what the message says
 CHANGED: dict[str, Any] = {
-    "rate": ({}, {"learning_rate": 1e-3}, r"training\.learning_rate 0\.002 \(now 0\.001\); the run goes on"),
-    "default": ({}, {"weight_decay": 0.1}, r"training\.weight_decay 0\.0 \(now 0\.1\)"),
-    "augmentation": ({"augmentation": {"noise": 0.1}}, {}, r"augmentation\.noise 0\.0 \(now 0\.1\)"),
-    "clips": ({"data": {"validation_fraction": 0.25}}, {}, r"training clips 24 \(now 18\)"),
+    "rate": ({}, {"learning_rate": 1e-3}, r"training\.learning_rate was 0\.002 and is 0\.001"),
+    "default": ({}, {"weight_decay": 0.1}, r"training\.weight_decay was 0\.0 and is 0\.1"),
+    "augmentation": ({"augmentation": {"noise": 0.1}}, {}, r"augmentation\.noise was 0\.0 and is 0\.1"),
+    "clips": ({"data": {"validation_fraction": 0.25}}, {}, r"training clips was 24 and is 18"),
     "many": (
-        {"patchout": {"time": 1}, "sampling": "balanced", "averaging_decay": None},
+        {"patchout": {"time": 1}, "sampling": "balanced"},
         {"seed": 7, "max_grad_norm": 0.5, "adam_beta2": 0.99},
-        r"patchout\.time 0 \(now 1\).* and 2 more; the run",
+        r"patchout\.time was 0 and is 1; .*; and 2 more",
     ),
 }
 
 
 @pytest.mark.parametrize(("options", "training", "said"), CHANGED.values(), ids=CHANGED)
-def test_other_options_are_told(begun: Path, clips: Path, options, training, said) -> None:  # noqa: F811
+def test_other_options_are_refused(begun: Path, clips: Path, options, training, said) -> None:  # noqa: F811
     trainer = prepare(recipe(clips, options, **training), begun).trainer
-    with pytest.warns(AstHfWarning, match=rf"W406.*checkpoint-3.*{said}"):
+    with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*insist on these with --resume .*/run/chec"):
         trainer.train(resume_from_checkpoint="auto")
 
 
-def test_the_same_run_elsewhere_is_not_told(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
-    """Nor what decides no weight: names, where clips lie, how often it logs, threads."""
+def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The card tells, after another resumption too."""
+    plan = recipe(clips, learning_rate=1e-3)
+    trainer = prepare(plan, begun).trainer
+    trainer.add_callback(Stop(epoch=2))
+    with pytest.warns(AstHfWarning, match=r"W406.*checkpoint-3.*learning_rate was 0\.002.*not what an unbroken run"):
+        trainer.train(resume_from_checkpoint=str(begun / "checkpoint-3"))
+    report = finetune(plan, begun, resume_from_checkpoint="auto")
+    assert report.changes == ["from checkpoint-3 on: training.learning_rate was 0.002 and is 0.001"]
+    text = ModelCard.load(begun / "README.md").text
+    assert r"with other options than it began with: from checkpoint-3 on: training.learning\_rate was 0.002" in text
+
+
+def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Even where it was named: the old outputs would get the new names."""
+    shutil.copytree(clips, tmp_path / "other")
+    for split in ("train", "test"):
+        (tmp_path / "other" / split / "noise").rename(tmp_path / "other" / split / "zzz")
+    trainer = prepare(recipe(tmp_path / "other"), begun).trainer
+    with pytest.raises(AstConfigError, match=r"E306.*label names was \['noise', 'tone'\] and is \['tone', 'zzz'\]"):
+        trainer.train(resume_from_checkpoint=str(begun / "checkpoint-3"))
+
+
+def test_as_many_clips_with_other_answers_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    shutil.copytree(clips, tmp_path / "other")
+    train = tmp_path / "other" / "train"
+    (train / "noise" / "0.wav").rename(train / "tone" / "99.wav")
+    trainer = prepare(recipe(tmp_path / "other"), begun).trainer
+    with pytest.raises(AstConfigError, match=r"E306.*their labels was '[0-9a-f]{16}'"):
+        trainer.train(resume_from_checkpoint=True)
+
+
+def test_the_same_run_elsewhere_goes_on(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Nor does it matter what decides no weight: names, where clips lie, how often it logs, threads."""
     shutil.copytree(clips, tmp_path / "moved")
     options = {"name": "renamed", "threads": 1, "card": {"license": "mit"}, "data": {"cache": False}}
     trainer = prepare(recipe(tmp_path / "moved", options, logging_steps=1, logging_strategy="steps"), begun).trainer
     with warnings.catch_warnings():
         warnings.simplefilter("error", AstHfWarning)
         trainer.train(resume_from_checkpoint="auto")
-    assert trainer.state.global_step == 6
+    assert (trainer.state.global_step, trainer.changes) == (6, [])
 
 
 def test_checkpoint_names_no_place(begun: Path, clips: Path) -> None:  # noqa: F811
     text = (begun / "checkpoint-3" / RUN_FILE).read_text(encoding="utf-8")
     assert str(clips.parent) not in text
-    told = json.loads(text)
+    told = json.loads(text)["decided"]
     assert (told["training.seed"], told["training clips"], told["model.config.hidden_size"]) == (42, 24, 24)
 
 
+def test_an_option_that_an_earlier_version_did_not_know_had_its_default(tmp_path: Path) -> None:
+    (tmp_path / RUN_FILE).write_text('{"decided": {"training.seed": 1}, "changes": []}')
+    assert check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.0}, named=False) == []
+    with pytest.raises(AstConfigError, match=r"augmentation\.noise was 0\.0 and is 0\.1"):
+        check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.1}, named=False)
+
+
 def test_checkpoint_that_does_not_tell_is_not_asked(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tell_changes(tmp_path, {"a": 1})
+    assert check_same_run(tmp_path, {"a": 1}, named=False) == []
 
 
 def test_flat_names() -> None:

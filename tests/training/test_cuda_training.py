@@ -87,7 +87,7 @@ def test_loss_of_nan_stops_and_names_the_clips(clips: Path, tmp_path: Path) -> N
     poison(run.trainer.model, 5, float("nan"))
     sampler = EpochSampler(24, 7)
     sampler.set_epoch(1)
-    rows = [key % 24 for key in sampler][8:16]  # the second batch of the second epoch
+    rows = [key % 24 + 1 for key in sampler][8:16]  # the second batch of the second epoch, counted from 1
     with pytest.raises(AstRunError, match=r"E501.*step 5") as caught:
         run.trainer.train()
     assert str(rows) in str(caught.value)

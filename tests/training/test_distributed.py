@@ -414,7 +414,7 @@ def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
     result = torchrun(__file__, "break", str(sounds), str(tmp_path), timeout=120)
     assert result.returncode != 0
     sampler = EpochSampler(24, TrainingArguments(str(tmp_path)).seed)
-    rows = [key % 24 for key in sampler][20:24]  # of the third step, the half of the second process
+    rows = [key % 24 + 1 for key in sampler][20:24]  # counted from 1; of the third step, the half of the second process
     assert re.search(rf"AST-E501\] step 3: loss is nan on the clips {re.escape(str(rows))}", result.stderr)
     assert [folder.name for folder in checkpoints(tmp_path / "poisoned")] == ["checkpoint-2"]
     assert flaw(tmp_path / "poisoned" / "checkpoint-2") is None

@@ -29,6 +29,7 @@ from ast_hf import (
     ASTFeatureExtractor,
     ASTForAudioClassification,
     AstHfError,
+    AstHfWarning,
     AstInputError,
     cli,
 )
@@ -344,6 +345,21 @@ def copy_of(made: dict[str, str], name: str, folder: Path) -> str:
     ASTForAudioClassification.from_pretrained(made[name]).save_pretrained(folder)
     ASTFeatureExtractor.from_pretrained(made[name]).save_pretrained(folder)
     return str(folder)
+
+
+def test_a_calibration_that_is_worse_elsewhere_is_told(made: dict[str, str], by_hand: Callable, tmp_path: Path) -> None:
+    """Fitted where it is always right, a model is sure of itself, and here it is then always wrong."""
+    logits, files = by_hand("one", "test")
+    answers = [f"{file},{LABELS[row.argmax()]},validation" for file, row in zip(files, logits, strict=True)]
+    answers += [f"{file},{LABELS[row.argmin()]},test" for file, row in zip(files, logits, strict=True)]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,split", *answers]))
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(LABELS))
+    name = copy_of(made, "one", tmp_path / "one")
+    with pytest.warns(
+        AstHfWarning, match=r"W502.*one'.*on test NLL goes from .*clips of validation are not like those"
+    ):
+        evaluate([name], tmp_path / "clips.csv", tmp_path / "out", fit_on="validation", store=True, class_labels=labels)
 
 
 def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:

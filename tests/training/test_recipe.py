@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from ast_hf import AstConfigError
-from ast_hf.training import Augmentation, DataOptions, FeatureOptions, ModelOptions, Recipe, load_recipe
+from ast_hf import AstConfigError, AstHfWarning
+from ast_hf.training import Augmentation, CardOptions, DataOptions, FeatureOptions, ModelOptions, Recipe, load_recipe
 
 FULL = Recipe(
     name="tönes | 1e5: yes",
@@ -65,6 +65,30 @@ def test_overrides(tmp_path: Path) -> None:
     assert (recipe.data.eval_splits, recipe.data.cache) == (["a", "b"], False)
     assert (recipe.averaging_decay, recipe.model.config, recipe.name) == (0.9, {"hidden_size": 24}, "a=b")
     assert read(tmp_path, text, "name=x", "name=y").name == "y"
+
+
+CARD = """
+data: {source: bees}
+card: {license: mit, description: Bees., samples: [bee.wav], base_model: a/b}
+"""
+
+
+@pytest.mark.parametrize("source", ["wasps", "[bees, wasps]", "elsewhere/wasps"])
+def test_what_is_said_of_other_clips_is_left_out(tmp_path: Path, source: str) -> None:
+    with pytest.warns(AstHfWarning, match=r"W304.*recipe\.yaml: card.*left out: license, samples\.") as caught:
+        recipe = read(tmp_path, CARD, f"data.source={source}", "card.description=Wasps.")
+    assert recipe.card == CardOptions(description="Wasps.", base_model="a/b")
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("changes", [[], ["data.source=bees"], ["data.source=/moved/to/bees"], ["name=x"]])
+def test_what_is_said_of_the_same_clips_stays(tmp_path: Path, changes: list[str]) -> None:
+    recipe = read(tmp_path, CARD, *changes)
+    assert recipe.card == CardOptions(license="mit", description="Bees.", samples=["bee.wav"], base_model="a/b")
+
+
+def test_a_recipe_without_clips_keeps_its_card(tmp_path: Path) -> None:
+    assert read(tmp_path, "card: {license: mit}", "data.source=wasps").card.license == "mit"
 
 
 #: what is wrong -> (YAML, what the message has to name)

@@ -150,7 +150,7 @@ def test_a_broken_loss_names_the_clips(clips: Path, tmp_path: Path) -> None:  # 
     poison(trainer.model, 2, float("nan"))
     with pytest.raises(AstRunError, match=r"E501.*step 2: loss is nan on the clips") as caught:
         trainer.train()
-    assert f"the clips {rows[8:16]}" in str(caught.value)
+    assert f"the clips {[row + 1 for row in rows[8:16]]}" in str(caught.value)
 
 
 # ---------------------------------------------------------------- what a run reports

@@ -411,7 +411,7 @@ def test_a_second_run_forgets_what_the_first_one_told(
     assert {path.name for path in (output / "samples").iterdir()} == {"voice.wav", "mine.wav"}
     assert len(list(output.glob(".eval_results/*.yaml"))) == 1
 
-    run = prepare(recipe(clips, **own), output)
+    run = prepare(recipe(clips, **own), output, overwrite=True)
     run.trainer.train()
     monkeypatch.delattr(Trainer, "predict")
     monkeypatch.delattr(type(run.trainer), "predict", raising=False)
@@ -426,9 +426,43 @@ def test_a_sample_that_lies_in_the_output_folder_stays_there(clips: Path, tmp_pa
     place = tmp_path / "samples" / "voice.wav"
     place.parent.mkdir()
     soundfile.write(place, sound("tone", 1), 16_000)
-    for _ in range(2):
-        finetune(recipe(clips, {"card": {"samples": [str(place)]}}, save_strategy="no", max_steps=1), tmp_path)
+    plan = recipe(clips, {"card": {"samples": [str(place)]}}, save_strategy="no", max_steps=1)
+    for again in (False, True):
+        finetune(plan, tmp_path, overwrite=again)
         assert place.is_file()
+
+
+@pytest.mark.parametrize("kept", ["README.md", "model.safetensors", "config.json"])
+def test_a_folder_with_a_model_or_notes_is_not_written_over(clips: Path, tmp_path: Path, kept: str) -> None:
+    (tmp_path / kept).write_text("three years of work")
+    plan = recipe(clips, save_strategy="no", max_steps=1)
+    with pytest.raises(AstConfigError, match=rf"E306.*holds {kept}.*--overwrite"):
+        finetune(plan, tmp_path)
+    with pytest.raises(AstConfigError, match=rf"E306.*holds {kept}.*--overwrite"):
+        prepare(plan, tmp_path).trainer.train()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {kept: "three years of work"}
+    finetune(plan, tmp_path, overwrite=True)
+    assert (tmp_path / "results.json").is_file()
+
+
+def test_results_that_are_none_do_not_end_a_finished_run(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("my notes")
+    finetune(recipe(clips, save_strategy="no", max_steps=1), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metric"] == "accuracy"
+
+
+def test_a_result_is_no_file_and_not_among_the_clips(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AstConfigError, match=r"E306.*file': is a file"):
+        finetune(recipe(clips), tmp_path / "file")
+    for place in (clips, clips / "model"):
+        with pytest.raises(AstConfigError, match=r"E307.*output .*lies in the folder of the clips"):
+            finetune(recipe(clips), place)
+
+
+def test_a_sample_that_is_not_there_says_where_paths_begin(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(AstHfError, match=r"E206.*card\.samples: .*paths count from the current directory"):
+        finetune(recipe(clips, {"card": {"samples": ["no/such.wav"]}}), tmp_path)
 
 
 def test_resume_under_the_plain_trainer(clips: Path, tmp_path: Path) -> None:
@@ -471,7 +505,7 @@ def test_resume_with_averaging_needs_the_average(clips: Path, tmp_path: Path) ->
     prepare(recipe(clips, num_train_epochs=1), tmp_path).trainer.train()
     run = prepare(recipe(clips, {"averaging_decay": 0.9}), tmp_path)
     with pytest.raises(AstConfigError, match=r"E306.*checkpoint-3.*average\.safetensors"):
-        run.trainer.train(resume_from_checkpoint=True)
+        run.trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
 def test_best_model_is_really_loaded(clips: Path, tmp_path: Path) -> None:
@@ -515,7 +549,7 @@ def test_broken_loss_stops_the_run(clips: Path, tmp_path: Path, value: float, st
     poison(run.trainer.model, 5, value)
     sampler = EpochSampler(24, 7)
     sampler.set_epoch(1)
-    rows = [key % 24 for key in sampler][8:16]  # the second batch of the second epoch
+    rows = [key % 24 + 1 for key in sampler][8:16]  # the second batch of the second epoch, counted from 1
     with pytest.raises(AstRunError, match=r"E501.*step 5") as caught:
         run.trainer.train()
     assert str(rows) in str(caught.value)
