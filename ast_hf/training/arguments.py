@@ -149,17 +149,23 @@ def build_arguments(
     except Exception as problem:  # whatever one of 150 arguments, or two together, make of it
         what = f"is not what transformers takes ({type(problem).__name__}: {str(problem).splitlines()[0][:200]})"
         raise error("E307", where="training", what=what, fix="change that argument") from problem
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started > 1 and arguments.world_size == 1:
-        what = f"is one of {started}, and they know nothing of each other: each would train alone into the same folder"
-        raise error(
-            "E307", where="this process", what=what, fix="start them with torchrun, as train-on-many-gpus.md has it"
-        )
+    check_joined(arguments.world_size)
     _check_reporters(arguments)
     if arguments.fp16 and arguments.device.type == "cpu":
         what = "has no effect on a CPU"
         raise error("E307", where="training.fp16", what=what, fix="use training.bf16, or leave it out")
     return arguments
+
+
+def check_joined(world_size: int) -> None:
+    """Raise E307 for a process of several (WORLD_SIZE) whose Trainer counts only `world_size`, itself: `accelerate
+    launch` starts such ones with a file for GPUs where there is none.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and world_size == 1:
+        what = f"is one of {started} that know nothing of each other: each would train alone into the same folder"
+        fix = "start them with torchrun, as docs/how-to/train-on-many-gpus.md has it"
+        raise error("E307", where="this process", what=what, fix=fix)
 
 
 def _check_reporters(arguments: TrainingArguments) -> None:

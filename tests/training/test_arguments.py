@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.training import Recipe, Report, finetune, load_recipe, prepare
-from ast_hf.training.arguments import build_arguments, settled
+from ast_hf.training.arguments import build_arguments, check_joined, settled
 from ast_hf.training.optimization import Optimization
 
 REFUSED: dict[str, Any] = {
@@ -68,11 +69,11 @@ def test_no_is_a_strategy(name: str, tmp_path: Path) -> None:
     assert getattr(build_arguments(recipe.training, tmp_path), name) == "no"
 
 
-def test_processes_that_know_nothing_of_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `accelerate launch` starts them with a file for GPUs where there is none."""
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(AstConfigError, match=r"E307.*one of 4.*torchrun"):
-        build_arguments({"use_cpu": True}, tmp_path)
+@pytest.mark.parametrize(("started", "counted", "refused"), [("4", 1, True), ("4", 4, False), ("1", 1, False)])
+def test_processes_that_know_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch, started, counted, refused) -> None:
+    monkeypatch.setenv("WORLD_SIZE", started)
+    with pytest.raises(AstConfigError, match=r"E307.*one of 4.*torchrun") if refused else nullcontext():
+        check_joined(counted)
 
 
 #: what is given -> what the message says
