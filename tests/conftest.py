@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -39,6 +40,12 @@ TINY = {
     "num_mel_bins": 32,
     "max_length": 64,
 }
+
+
+def pytest_collection_finish() -> None:
+    """Whatever is imported by now stays: accelerate collects garbage at the end of every run, and need not walk it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
