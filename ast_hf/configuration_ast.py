@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from .errors import AstHfWarning, did_you_mean, error, nearest, warning_text
+from .scalars import plain_scalar
 
 #: Keyword arguments that every transformers configuration takes beside its own fields.
 _COMMON_ARGUMENTS = frozenset(
@@ -72,7 +73,7 @@ FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 #: Fields that were fitted to the labels of a checkpoint, and say nothing about others.
-_FITTED_FIELDS = ("temperature", "thresholds")
+FITTED_FIELDS = ("temperature", "thresholds")
 
 
 class Geometry(NamedTuple):
@@ -179,12 +180,37 @@ class ASTConfig(PreTrainedConfig):
     thresholds: list[float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        foreign = _foreign_fields(kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name not in foreign}
         _reject_unknown(kwargs)
+        if "num_labels" in kwargs:
+            kwargs["num_labels"] = plain_scalar(kwargs["num_labels"])
+        numbering = self.label2id  # type: ignore[has-type]
+        if self.id2label is None and numbering:  # type: ignore[has-type]
+            self.id2label = _inverse(numbering)
         check_label_arguments(self.id2label, kwargs.get("num_labels"))
-        if self.id2label is not None and self.label2id is None:  # type: ignore[has-type]
-            self.label2id = {label: int(index) for index, label in self.id2label.items()}
         super().__post_init__(**kwargs)
+        _keep_foreign(self, foreign)
         self.validate()
+
+    @classmethod
+    def converted(cls, config: Any) -> Any:
+        """Return `config` as this class: itself, or the same fields of transformers' own `ASTConfig`.
+
+        Raises:
+            AstConfigError: E302 for the configuration of another architecture.
+        """
+        if isinstance(config, cls):
+            return config
+        kind = getattr(config, "model_type", type(config).__name__)
+        if kind != cls.model_type:
+            what = f"is a {kind!r} configuration ({type(config).__name__})"
+            raise error("E302", where="config", what=what, fix=f"give an ASTConfig ({cls.model_type!r})")
+        converted = cls.from_dict(config.to_dict())
+        converted.name_or_path = config.name_or_path
+        if config._attn_implementation is not None:
+            converted._attn_implementation = config._attn_implementation
+        return converted
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -204,9 +230,13 @@ class ASTConfig(PreTrainedConfig):
         own = set(FIELD_RULES) | _COMMON_ARGUMENTS
         known = {key: value for key, value in config_dict.items() if key in own}
         foreign = {key: value for key, value in config_dict.items() if key not in own}
+        kwargs = _label_arguments(kwargs)
         if _replaces_labels(known.get("id2label"), kwargs):
-            known = {key: value for key, value in known.items() if key not in _FITTED_FIELDS}
-        if "num_labels" in kwargs and len(known.get("id2label") or ()) != kwargs["num_labels"]:
+            known = {key: value for key, value in known.items() if key not in FITTED_FIELDS}
+        if "id2label" in kwargs:  # names of the call replace those of the file, which then say nothing
+            known.pop("num_labels", None)
+            known |= {name: kwargs.pop(name) for name in ("id2label", "label2id")}
+        elif "num_labels" in kwargs and len(known.get("id2label") or ()) != kwargs["num_labels"]:
             known = {key: value for key, value in known.items() if key not in ("id2label", "label2id")}
         for name in kwargs.keys() - own:  # the others are transformers' own (code_revision, ...)
             if near := nearest(name, FIELD_RULES, cutoff=0.7):
@@ -218,7 +248,14 @@ class ASTConfig(PreTrainedConfig):
         return loaded
 
     def validate(self) -> None:
-        """Raise E302 or E303 when a field, or a pair of fields, makes no model. Run at construction and by models."""
+        """Raise E302 or E303 when a field, or a pair of fields, makes no model.
+
+        Runs at construction, when a model is built and when one is saved. Numbers become plain Python numbers first,
+        and `label2id` follows `id2label` (W305).
+        """
+        for field in FIELD_RULES:
+            setattr(self, field, _plain_field(getattr(self, field)))
+        self._align_labels()
         for field, (test, requirement) in FIELD_RULES.items():
             if not test(getattr(self, field)):
                 raise _field_error(field, getattr(self, field), f"has to be {requirement}", f"set {field} to that")
@@ -230,6 +267,19 @@ class ASTConfig(PreTrainedConfig):
             what = f"are {len(self.thresholds)}, but there are {len(self.id2label)} labels"
             raise error("E302", where="ASTConfig.thresholds", what=what, fix="give one for each label, or None")
         self._validate_geometry()
+
+    def _align_labels(self) -> None:
+        """Number `id2label` with integers, and make `label2id` its mirror; warn (W305) where it was not."""
+        if not isinstance(self.id2label, dict):
+            return
+        check_label_arguments(self.id2label, None)
+        self.id2label = {int(key): _label_text(label) for key, label in self.id2label.items()}
+        mirror = {label: index for index, label in self.id2label.items()}
+        given = self.label2id  # type: ignore[has-type]
+        self.label2id = mirror
+        if given is not None and _as_numbering(given) != mirror:
+            text = "does not mirror id2label and is replaced by what does"
+            warnings.warn(warning_text("W305", where="ASTConfig.label2id", what=text), AstHfWarning, stacklevel=4)
 
     def _validate_geometry(self) -> None:
         if self.hidden_size % self.num_attention_heads:
@@ -281,8 +331,37 @@ class ASTConfig(PreTrainedConfig):
         return self.layer_norm_eps if own is None else own
 
 
+def _plain_field(value: Any) -> Any:
+    """Return a field as JSON holds it: plain numbers, and one number for a pair of equal ones (`patch_size`)."""
+    if isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], int) and value[0] == value[1] > 1:
+        return value[0]
+    if isinstance(value, (list, tuple)):
+        return [plain_scalar(entry) for entry in value]
+    return plain_scalar(value)
+
+
 def _field_error(field: str, value: Any, what: str, fix: str) -> Exception:
     return error("E302", where=f"ASTConfig.{field}", what=f"{value!r} {what}", fix=fix)
+
+
+def _foreign_fields(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the constructor arguments that are no fields of ours, where `model_type` marks them as a file's content.
+
+    A file may hold fields of other tools. Names that look misspelt are left to `_reject_unknown`, and so is every
+    unknown name without `model_type`. Raises E302 for the type of another architecture.
+    """
+    if "model_type" not in kwargs:
+        return {}
+    kind = kwargs["model_type"]
+    if kind != ASTConfig.model_type:
+        fix = f"leave it out, or give {ASTConfig.model_type!r}"
+        raise _field_error("model_type", kind, "is another architecture", fix)
+    fields = set(FIELD_RULES) | _COMMON_ARGUMENTS
+    return {
+        name: value
+        for name, value in kwargs.items()
+        if name == "model_type" or (name not in fields and nearest(name, fields, cutoff=0.7) is None)
+    }
 
 
 def _reject_unknown(kwargs: dict[str, Any]) -> None:
@@ -290,6 +369,48 @@ def _reject_unknown(kwargs: dict[str, Any]) -> None:
         if name not in _COMMON_ARGUMENTS and name not in FIELD_RULES and not name.startswith("_"):
             fields = set(FIELD_RULES) | _COMMON_ARGUMENTS
             raise error("E302", where=f"ASTConfig.{name}", what="is no field", fix=did_you_mean(name, fields))
+
+
+def _label_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments of `from_pretrained` with the labels as a configuration holds them.
+
+    `id2label` alone decides the names and their number. `label2id` alone stands for its inverse.
+    """
+    kwargs = dict(kwargs)
+    if "num_labels" in kwargs:
+        kwargs["num_labels"] = plain_scalar(kwargs["num_labels"])
+    if kwargs.get("id2label") is None:
+        kwargs.pop("id2label", None)
+        numbering = kwargs.pop("label2id", None)
+        if not numbering:
+            return kwargs
+        kwargs["id2label"] = _inverse(numbering)
+    kwargs.setdefault("label2id", None)
+    check_label_arguments(kwargs["id2label"], kwargs.get("num_labels"))
+    return kwargs
+
+
+def _is_numbering(label2id: Any) -> bool:
+    return isinstance(label2id, dict) and all(str(plain_scalar(index)).isdecimal() for index in label2id.values())
+
+
+def _inverse(label2id: Any) -> dict[Any, Any]:
+    """Return the `id2label` of a `label2id`; raise E303 for what does not number labels."""
+    if not _is_numbering(label2id):
+        raise _label_error("label2id", "does not number its labels", "give a mapping such as {'cat': 0, 'dog': 1}")
+    return {plain_scalar(index): label for label, index in label2id.items()}
+
+
+def _as_numbering(label2id: Any) -> Any:
+    """Return `label2id` with whole numbers for texts such as "3", as tutorials write them."""
+    if not _is_numbering(label2id):
+        return label2id
+    return {_label_text(label): int(plain_scalar(index)) for label, index in label2id.items()}
+
+
+def _label_text(label: Any) -> Any:
+    """Return a label's name as text: JSON turns names that are numbers into text anyway."""
+    return str(plain_scalar(label)) if isinstance(plain_scalar(label), (str, int)) else label
 
 
 def _keep_foreign(config: ASTConfig, foreign: dict[str, Any]) -> None:

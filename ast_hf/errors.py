@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 import textwrap
+import warnings
 from collections.abc import Iterable, Mapping
 
 _MESSAGE = re.compile(r"\[AST-(\w+)\] (.*?): (.*)\. Fix: (.*?)\.?\s*$", re.DOTALL)
@@ -88,7 +89,7 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E601": (AstRunError, "converted weights do not answer as their source"),
     "E701": (AstRunError, "not allowed by the Hub"),
     "E702": (AstConfigError, "name that is not on the Hub"),
-    "E703": (AstInputError, "URL refused"),
+    "E703": (AstInputError, "URL that is not read"),
     "E704": (AstRunError, "the Hub cannot be reached, or does not do it"),
     "E705": (AstConfigError, "folder not fit to be published"),
 }
@@ -102,10 +103,18 @@ WARNINGS: dict[str, str] = {
     "W205": "files or folders that are left out",
     "W206": "labels that look like several",
     "W207": "labels that differ only in capitals or spaces",
+    "W210": "max_length that counts samples",
+    "W211": "two rows that look like stereo",
+    "W212": "sampling rate assumed",
+    "W213": "attention_mask of one call only",
     "W301": "patches leave gaps",
     "W302": "unknown field kept from a file",
     "W303": "classifier re-initialised",
     "W304": "what a recipe says of other clips",
+    "W305": "label2id that does not mirror id2label",
+    "W306": "classifier that the configuration does not describe",
+    "W307": "task recognised by the labels",
+    "W308": "checkpoint without a feature extractor",
     "W401": "broken training checkpoint skipped",
     "W402": "nothing to resume from",
     "W403": "training checkpoint that cannot be verified",
@@ -113,6 +122,7 @@ WARNINGS: dict[str, str] = {
     "W405": "a newer training checkpoint is here",
     "W406": "resumed with other options",
     "W407": "GPUs that are not used",
+    "W408": "bfloat16 that the processor has no instructions for",
     "W501": "emissions that cannot be read",
     "W502": "a stored calibration that is worse on other clips",
     "W701": "not published; training goes on",
@@ -140,6 +150,16 @@ def warning_text(code: str, *, where: str, what: str) -> str:
     """One line for `warnings.warn(..., AstHfWarning)`."""
     assert code in WARNINGS, code
     return " ".join(f"[AST-{code}] {where}: {what}.".split())
+
+
+_warned: set[str] = set()
+
+
+def warn_once(code: str, *, where: str, what: str, stacklevel: int = 2) -> None:
+    """Warn once per process and code, for what would otherwise be repeated with every clip."""
+    if code not in _warned:
+        _warned.add(code)
+        warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=stacklevel + 1)
 
 
 def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
