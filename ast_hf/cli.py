@@ -248,8 +248,11 @@ def _classify_with(checkpoint: str) -> Any:
 
     from .checkpoints import check_folder
     from .errors import error
+    from .feature_extraction_ast import missing_extractor
 
     check_folder(checkpoint)
+    if reasons := missing_extractor(checkpoint):
+        raise error("E306", where=repr(checkpoint), what=reasons[0], fix=reasons[1])
     try:
         return pipeline("audio-classification", model=checkpoint)
     except AstHfError:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
+import weakref
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers.utils import PaddingStrategy, TensorType
 
 from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
-from .errors import AstHfWarning, did_you_mean, error, nearest, warning_text
+from .configuration_ast import ASTConfig, Geometry
+from .errors import AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
 from .log_mel import frame_lengths, log_mel, num_frames, num_samples
+from .scalars import plain_scalar
 
 #: Above this peak float32's power spectrum may overflow: (400 samples x 2 x 1e12)^2 x a filter's width is near 1e31,
 #: float32 ends at 3e38. Audio in [-1, 1] never comes near; W202 warns from 8 on.
@@ -24,6 +31,10 @@ AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
 
 PADDING_CHOICES = ("max_length", "longest", True, "do_not_pad", False)
 CHANNEL_CHOICES = (None, "batch", "first", "last")
+
+#: A `max_length` of a call counts samples, as for wav2vec2, where it is at least this long and this many times the
+#: extractor's own. 8,000 frames are 80 s; ten times AudioSet's 10.24 s are 102 s.
+SAMPLES_FROM, SAMPLES_FACTOR = 8_000, 10
 
 
 def _whole(low: int, high: float = math.inf) -> tuple[Any, str]:
@@ -76,7 +87,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         mean: mean of the raw log-mel values over the training data.
         std: standard deviation of the same.
         return_attention_mask: whether calls return `attention_mask` by default.
-        strict: whether calls without `sampling_rate` are an error (E107) or only a warning. Not saved.
+        strict: whether calls without `sampling_rate` are an error (E107). By default they are one warning a process
+            (W212), as transformers documents, and the clips are taken to have the extractor's own rate. Not saved.
 
     Raises:
         AstConfigError: E301, naming the field, for impossible values and unknown names.
@@ -95,7 +107,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         mean: float = AUDIOSET_MEAN,
         std: float = AUDIOSET_STD,
         return_attention_mask: bool = False,
-        strict: bool = True,
+        strict: bool = False,
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
@@ -103,14 +115,29 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 fix = did_you_mean(name, FIELD_RULES)
                 raise error("E301", where=f"ASTFeatureExtractor.{name}", what="is no field", fix=fix)
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
-        self.num_mel_bins = _plain(num_mel_bins)
-        self.max_length = _plain(max_length)
+        self.num_mel_bins = num_mel_bins
+        self.max_length = max_length
         self.do_normalize = do_normalize
-        self.mean = _plain(mean)
-        self.std = _plain(std)
+        self.mean = mean
+        self.std = std
         self.return_attention_mask = return_attention_mask
         self.strict = strict
         self.validate()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Store a field as a plain Python number where numpy or torch holds it."""
+        super().__setattr__(name, plain_scalar(value) if name in FIELD_RULES else value)
+
+    @classmethod
+    def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Return the content of the preprocessor file, and the unused arguments.
+
+        Raises E306, with the line that saves an extractor, for a checkpoint folder in which none was saved.
+        """
+        folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
+        if reasons := missing_extractor(folder):
+            raise error("E306", where=repr(str(folder)), what=reasons[0], fix=reasons[1])
+        return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -157,6 +184,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         truncation: bool | None = None,
         return_attention_mask: bool | None = None,
         do_normalize: bool | None = None,
+        pad_to_multiple_of: int | None = None,
         channels: str | None = None,
         input_is_spectrogram: bool = False,
         device: str | torch.device | None = None,
@@ -166,18 +194,22 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
         Args:
             raw_speech: one clip (1-D array, tensor or list of floats) or several (list of clips of any lengths, or a
-                2-D array, see `channels`). float16/32/64 in [-1, 1], or int16, int32, uint8 at full scale, which are
+                2-D array `(clips, time)`). A clip of shape `(1, time)` or `(time, 1)`, as torchaudio and soundfile
+                give mono, is one clip. float16/32/64 in [-1, 1], or int16, int32, uint8 at full scale, which are
                 scaled exactly. Nothing is modified.
-            sampling_rate: rate of the clips in Hz; has to be the extractor's own.
+            sampling_rate: rate of the clips in Hz; has to be the extractor's own, which is assumed where it is None.
             return_tensors: `"pt"`, `"np"`, or None for a list of arrays.
             padding: `"max_length"` (default), `"longest"`/True, or `"do_not_pad"`/False.
-            max_length: frames to pad and cut to instead of the extractor's own.
+            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's own. A value that can only
+                count samples, as for wav2vec2, is ignored with a warning (W210): at least 8,000 and more than ten
+                times the extractor's own.
             truncation: cut clips longer than `max_length` frames. True cuts silently, False keeps them whole, and None
-                (default) cuts and warns with the seconds that are lost (W201).
+                (default) cuts, and warns once per extractor with the seconds that are lost (W201).
             return_attention_mask: also return `attention_mask`, int64 `(batch, frames)`, 1 on real frames.
             do_normalize: apply mean and std, or return raw log-mel values.
-            channels: how to read one 2-D array of up to 8 rows or columns, which could be stereo or a batch:
-                `"batch"` (rows are clips), `"first"` (channels, time) or `"last"` (time, channels), mixed by the mean.
+            pad_to_multiple_of: pad to the next multiple of so many frames.
+            channels: how to read a 2-D array: `"batch"` (rows are clips; the default, with a warning, W211, for two
+                rows, which may be stereo), `"first"` (channels, time) or `"last"` (time, channels), mixed by the mean.
             input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)` already.
             device: where to compute and return `"pt"` features; None for where the clips are.
 
@@ -187,14 +219,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             AstInputError: E101-E108; the message names the clip by its index in the batch.
         """
-        if kwargs:
-            name = next(iter(kwargs))
-            known = [*FIELD_RULES, "padding", "truncation", "return_tensors", "device", "channels"]
-            raise _argument_error(name, "is no argument of this call", did_you_mean(name, known))
+        _check_unknown(kwargs)
         self.validate()
         self._check_rate(sampling_rate, input_is_spectrogram)
-        limit = self.max_length if max_length is None else max_length
+        limit = self._frame_limit(plain_scalar(max_length))
         _check_arguments(padding, limit, return_tensors, channels, device)
+        _check_multiple(pad_to_multiple_of)
         _check_flags(truncation=truncation, return_attention_mask=return_attention_mask, do_normalize=do_normalize)
         clips = _split(raw_speech, channels, spectrograms=input_is_spectrogram)
         extract = self._read_spectrogram if input_is_spectrogram else self._extract
@@ -204,13 +234,15 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             feature, whole = extract(
                 clip, name, device=device, limit=limit if truncation is None or truncation else None
             )
-            if truncation is None:
-                self.warn_truncated(whole, limit, name)
+            if truncation is None and whole > limit and self not in _WARNED_OF_CUTS:
+                _WARNED_OF_CUTS.add(self)
+                self.warn_truncated(whole, limit, name, "; further clips are cut without a warning")
             kept.append(feature)
         normalize = self.do_normalize if do_normalize is None else do_normalize
-        padded = self._pad(kept, padding, limit, normalize)
+        padded = self._stack(kept, padding, limit, normalize, pad_to_multiple_of or 1)
         batch = {"input_values": padded}
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
+            self._warn_of_mask()
             batch["attention_mask"] = [
                 (torch.arange(len(row), device=row.device) < len(real)).long()
                 for row, real in zip(padded, kept, strict=True)
@@ -218,8 +250,72 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature(_as_requested(batch, return_tensors))
 
     def normalize(self, input_values: Any) -> Any:
-        """`(x - mean) / (2 * std)` of raw log-mel values."""
+        """Return `(x - mean) / (2 * std)` of raw log-mel values."""
         return (input_values - self.mean) / (2 * self.std)
+
+    def pad(
+        self,
+        processed_features: Any,
+        padding: bool | str | PaddingStrategy = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | TensorType | None = None,
+    ) -> BatchFeature:
+        """Pad features that calls with `padding=False` returned, as data collators do.
+
+        As `SequenceFeatureExtractor.pad`. Padded frames have the value that padding has in a call: raw 0.0,
+        normalised where `do_normalize` is set, so that both ways give the same `input_values`. Features that come
+        with an `attention_mask` keep one.
+        """
+        if return_attention_mask is None and _has_key(processed_features, "attention_mask"):
+            return_attention_mask = True
+        return super().pad(
+            processed_features,
+            padding=padding,
+            max_length=max_length,
+            truncation=truncation,
+            pad_to_multiple_of=pad_to_multiple_of,
+            return_attention_mask=return_attention_mask,
+            return_tensors=return_tensors,
+        )
+
+    def _pad(self, processed_features: Any, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
+        """Pad one example. The base class pads vectors alone, and here an example is `(frames, num_mel_bins)`."""
+        name = self.model_input_names[0]
+        values = processed_features[name]
+        if values.ndim == 1:
+            return super()._pad(processed_features, *args, **kwargs)
+        padded = super()._pad({**processed_features, name: values[:, 0]}, *args, **kwargs)
+        missing = len(padded[name]) - len(values)
+        filler = self.normalize(self.padding_value) if self.do_normalize else self.padding_value
+        padded[name] = np.pad(values, ((0, missing), (0, 0)), constant_values=filler)
+        return padded
+
+    def _frame_limit(self, max_length: Any) -> Any:
+        """Return the frames that a call pads and cuts to; a `max_length` that counts samples is ignored (W210)."""
+        if max_length is None:
+            return self.max_length
+        counts_samples = isinstance(max_length, int) and max_length >= SAMPLES_FROM
+        if not counts_samples or max_length <= SAMPLES_FACTOR * self.max_length:
+            return max_length
+        text = (
+            f"{max_length} is ignored, it looks like a number of samples: here it counts frames of 10 ms, and "
+            f"{self.max_length} frames ({self.max_length / 100:g} s) are used"
+        )
+        warnings.warn(warning_text("W210", where="max_length", what=text), AstHfWarning, stacklevel=3)
+        return self.max_length
+
+    def _warn_of_mask(self) -> None:
+        """Warn (W213) of a mask that this call asks for, and that a pipeline with this extractor will not use."""
+        if not self.return_attention_mask:
+            text = (
+                "is returned because this call asks for it, and the model will mask padding; transformers' extractor "
+                "ignores that argument. Set return_attention_mask=True on the extractor before it is saved, so that "
+                "the pipeline masks padding as well"
+            )
+            warn_once("W213", where="attention_mask", what=text, stacklevel=3)
 
     def _check_rate(self, sampling_rate: Any, spectrogram: bool) -> None:
         where = "sampling_rate"
@@ -229,9 +325,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             fix = f"pass sampling_rate={self.sampling_rate} if the clips have that rate, else resample them"
             if self.strict:
                 raise error("E107", where=where, what="is missing, and samples alone do not tell it", fix=fix)
-            warnings.warn(f"sampling_rate is missing; {self.sampling_rate} Hz is assumed.", AstHfWarning, stacklevel=3)
+            what = f"is missing, and {self.sampling_rate} Hz is assumed; pass sampling_rate= to have it checked"
+            warn_once("W212", where=where, what=what, stacklevel=3)
             return
-        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, (int, np.integer)):
+        sampling_rate = plain_scalar(sampling_rate)
+        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int):
             what = f"{sampling_rate!r} is a {type(sampling_rate).__name__}"
             raise error("E102", where=where, what=what, fix="pass a whole number of Hz")
         if sampling_rate != self.sampling_rate:
@@ -269,15 +367,15 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             raise error("E104", where=where, what="holds NaN or infinite values", fix="recompute the spectrogram")
         return feature[:limit], len(feature)
 
-    def warn_truncated(self, frames: int, limit: int, where: str) -> None:
+    def warn_truncated(self, frames: int, limit: int, where: str, note: str = "") -> None:
         """Warn (W201) when a clip of so many frames is cut to `limit`, naming the seconds that are lost."""
         if frames > limit:
             lost = (frames - limit) * frame_lengths(self.sampling_rate)[1] / self.sampling_rate
-            text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are not heard"
+            text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are not heard{note}"
             warnings.warn(warning_text("W201", where=where, what=text), AstHfWarning, stacklevel=3)
 
-    def _pad(
-        self, features: list[torch.Tensor], padding: bool | str, limit: int, normalize: bool
+    def _stack(
+        self, features: list[torch.Tensor], padding: bool | str, limit: int, normalize: bool, multiple: int
     ) -> list[torch.Tensor] | torch.Tensor:
         """Pad with raw 0.0, then normalise; one tensor `(batch, frames, mel)` unless lengths differ."""
         lengths = [len(feature) for feature in features]
@@ -289,10 +387,36 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             return [self.normalize(feature) if normalize else feature for feature in features]
         else:
             length = lengths[0]
+            multiple = 1
+        length = math.ceil(length / multiple) * multiple
         batch = features[0].new_zeros(len(features), length, self.num_mel_bins)
         for row, feature in zip(batch, features, strict=True):
             row[: len(feature)] = feature
         return batch.sub_(self.mean).div_(2 * self.std) if normalize else batch
+
+
+def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
+    """Return what to say of a checkpoint folder in which no feature extractor was saved, and how to save one.
+
+    None for a folder that has one, and for what is not the folder of an AST checkpoint.
+    """
+    folder = Path(source)
+    saved = any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json"))
+    if saved or not (folder / "config.json").is_file():
+        return None
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError:  # refused, with its line, by whoever reads it for the model
+        return None
+    if not isinstance(config, dict) or config.get("model_type", ASTConfig.model_type) != ASTConfig.model_type:
+        return None
+    sizes = Geometry.of(config)
+    line = (
+        f"ASTFeatureExtractor(max_length={sizes.max_length}, num_mel_bins={sizes.num_mel_bins})"
+        f".save_pretrained({str(folder)!r})"
+    )
+    what = "has no preprocessor_config.json, since the feature extractor was never saved there"
+    return what, f"save the one that it was trained with, for example {line}, with its mean and std"
 
 
 def _reject_misspelt(name: str, where: str) -> None:
@@ -304,9 +428,30 @@ def _argument_error(name: str, what: str, fix: str) -> Exception:
     return error("E108", where=name, what=what, fix=fix)
 
 
-def _plain(value: Any) -> Any:
-    """Numpy's scalars as Python's, which JSON can hold."""
-    return value.item() if isinstance(value, np.generic) else value
+#: Extractors that have warned of a cut clip. One warning each: a run cuts the same clips every epoch.
+_WARNED_OF_CUTS: weakref.WeakSet[ASTFeatureExtractor] = weakref.WeakSet()
+
+#: Arguments of calls, for "did you mean".
+_CALL_ARGUMENTS = (*FIELD_RULES, "padding", "truncation", "return_tensors", "pad_to_multiple_of", "device", "channels")
+
+
+def _check_unknown(arguments: dict[str, Any]) -> None:
+    """Raise E108 for a misspelt argument; warn (W302) of one of other extractors, which has no effect here."""
+    for name in arguments:
+        if nearest(name, _CALL_ARGUMENTS, cutoff=0.8) is not None:
+            raise _argument_error(name, "is not an argument of this call", did_you_mean(name, _CALL_ARGUMENTS))
+        text = "is not an argument of this extractor and has no effect"
+        warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=3)
+
+
+def _check_multiple(value: Any) -> None:
+    if value is not None and not (isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1):
+        raise _argument_error("pad_to_multiple_of", f"{value!r} is not a number of frames", "give 1 or more, or None")
+
+
+def _has_key(features: Any, key: str) -> bool:
+    """Return whether features, or the first of a list of them, have an entry of that name."""
+    return key in (features[0] if isinstance(features, (list, tuple)) and features else features)
 
 
 def _check_flags(**flags: Any) -> None:
@@ -335,35 +480,53 @@ def _check_arguments(padding: Any, limit: Any, return_tensors: Any, channels: An
 
 
 def _split(raw: Any, channels: str | None, *, spectrograms: bool) -> Sequence[Any]:
-    """The clips of a call. A list of numbers is one clip, a list of anything else is a list of clips."""
-    clip_ndim = 2 if spectrograms else 1
+    """Return the clips of a call. A list of numbers is one clip, a list of anything else is a list of clips."""
+    clips: Sequence[Any]
     if isinstance(raw, (list, tuple)):
         if not raw:
             raise error("E101", where="batch", what="holds no clips", fix="pass at least one")
         scalar = isinstance(raw[0], (int, float, np.number)) and not isinstance(raw[0], bool)
-        return [raw] if scalar else raw
-    if not isinstance(raw, (np.ndarray, torch.Tensor)):
-        return [raw]  # refused with its type by whatever reads it
-    if raw.ndim <= clip_ndim and not (raw.ndim == 2 and not spectrograms):
-        return [raw]
-    if raw.ndim == 2:
-        return _split_rows(raw, channels)
-    if spectrograms and raw.ndim == 3:
-        return list(raw)
-    raise error("E106", where="batch", what=f"has shape {tuple(raw.shape)}", fix="pass a list of 1-D clips")
+        clips = [raw] if scalar else raw
+    elif not isinstance(raw, (np.ndarray, torch.Tensor)) or raw.ndim < 2:
+        clips = [raw]  # what is not an array is refused with its type by whatever reads it
+    elif raw.ndim == 2:
+        clips = [raw] if spectrograms else _split_rows(raw, channels)
+    elif raw.ndim == 3:
+        clips = list(raw)
+    else:
+        raise error("E106", where="batch", what=f"has shape {tuple(raw.shape)}", fix="pass a list of 1-D clips")
+    return clips if spectrograms else [_mono(clip, channels, f"clip {index}") for index, clip in enumerate(clips)]
 
 
 def _split_rows(raw: Any, channels: str | None) -> Sequence[Any]:
-    if channels == "batch" or (channels is None and min(raw.shape) > MAX_CHANNELS):
-        return list(raw)
-    if channels is None:
-        what = f"an array of shape {tuple(raw.shape)} may be a batch of clips or one clip with channels"
-        fix = "pass a list of clips, or channels='batch', 'first' (channels, time) or 'last' (time, channels)"
-        raise error("E106", where="batch", what=what, fix=fix)
-    axis = 0 if channels == "first" else 1
-    rows = raw if axis == 0 else raw.T
-    waveforms = [as_waveform(row, f"channel {index}") for index, row in enumerate(rows)]
-    return [torch.stack(waveforms).mean(dim=0)]
+    """Return the clips of a 2-D array: its rows, unless it is one clip with a channel axis."""
+    rows, columns = raw.shape
+    if channels in ("first", "last") or (channels is None and 1 in raw.shape):
+        return [raw]
+    if rows == 0:
+        raise error("E101", where="batch", what="holds no clips", fix="pass at least one")
+    if channels is None and 0 < columns <= MAX_CHANNELS:
+        what = f"an array of shape {tuple(raw.shape)} is no batch: its rows are too short to be clips"
+        raise error("E106", where="batch", what=what, fix="pass channels='last' for (time, channels)")
+    if channels is None and rows == 2:
+        text = "an array of two rows is read as two clips; pass channels='first' if they are left and right of one"
+        warnings.warn(warning_text("W211", where="batch", what=text), AstHfWarning, stacklevel=4)
+    return list(raw)
+
+
+def _mono(clip: Any, channels: str | None, where: str) -> Any:
+    """Return a clip without its channel axis, which is mixed by the mean where `channels` says which one it is."""
+    if not isinstance(clip, (np.ndarray, torch.Tensor)) or clip.ndim != 2:
+        return clip
+    if 1 in clip.shape and channels in (None, "batch"):
+        return clip.reshape(-1)
+    if channels not in ("first", "last"):
+        what = f"has shape {tuple(clip.shape)}, a clip is one-dimensional"
+        fix = "mix its channels first, or pass channels='first' (channels, time) or 'last' (time, channels)"
+        raise error("E106", where=where, what=what, fix=fix)
+    rows = clip if channels == "first" else clip.T
+    waveforms = [as_waveform(row, f"{where}, channel {index}") for index, row in enumerate(rows)]
+    return torch.stack(waveforms).mean(dim=0)
 
 
 def _check_level(waveform: torch.Tensor, where: str) -> None:

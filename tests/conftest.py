@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTRUMENTS = ROOT / "examples" / "data" / "instruments"
+
+#: What pip says when no package index can be reached; anything else that it says is a failure.
+UNREACHABLE = re.compile(
+    r"NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Temporary failure in name resolution|"
+    r"Name or service not known|Network is unreachable|Connection refused|getaddrinfo failed|\(from versions: none\)"
+)
 
 #: A model small enough for any test: 2 layers, 24 wide, 3 x 7 patches of a 64-frame, 32-bin spectrogram.
 TINY = {
@@ -127,6 +134,14 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     return waited
+
+
+@pytest.fixture
+def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is warned of once per process was not yet."""
+    from ast_hf import errors
+
+    monkeypatch.setattr(errors, "_warned", set())
 
 
 @pytest.fixture

@@ -251,7 +251,9 @@ def test_what_transformers_says_of_the_hub_has_a_code(
     cases = {
         "user/nothing": "[AST-E702] 'user/nothing': is not on the Hub, or the token may not see it (",
         "user/empty": "[AST-E306] 'user/empty': cannot be read as an audio classifier (Unrecognized model in ",
-        str(broken): f"[AST-E306] {str(broken)!r}: does not hold what is looked for (Can't load feature extractor ",
+        str(
+            broken
+        ): f"[AST-E306] {str(broken)!r}: has no preprocessor_config.json, since the feature extractor was never ",
     }
     for name, start in cases.items():
         assert cli.main(["classify", name, "x.flac"]) == 65

@@ -103,14 +103,13 @@ REFUSED_CLIPS = [
 #: case, clips, options of the call, code, where, part of the advice
 REFUSED_CALLS = [
     ("A2", [], {}, "E101", "batch", "at least one"),
-    ("A14", np.stack([CLIP, CLIP]), {}, "E106", "batch", "channels='batch', 'first'"),
-    ("A14", torch.from_numpy(np.stack([CLIP, CLIP])), {}, "E106", "batch", "channels="),
-    ("A15", np.stack([CLIP, CLIP], axis=1), {}, "E106", "batch", "'last' (time, channels)"),
-    ("A15", CLIP[:, None], {}, "E106", "batch", "channels="),
-    ("A16", [np.stack([CLIP, CLIP])], {}, "E106", "clip 0", "mix the channels"),
-    ("A16", [CLIP, np.stack([CLIP, CLIP])], {}, "E106", "clip 1", "mix the channels"),
-    ("A16", np.zeros((2, 1, 2_000)), {}, "E106", "batch", "list of 1-D clips"),
-    ("A17", CLIP, {"sampling_rate": None}, "E107", "sampling_rate", "sampling_rate=16000"),
+    ("A2", np.zeros((0, 2_000)), {}, "E101", "batch", "at least one"),
+    ("A15", np.stack([CLIP, CLIP], axis=1), {}, "E106", "batch", "'last' for (time, channels)"),
+    ("A15", torch.from_numpy(np.stack([CLIP, CLIP], axis=1)), {}, "E106", "batch", "channels='last'"),
+    ("A16", [np.stack([CLIP, CLIP])], {}, "E106", "clip 0", "mix its channels"),
+    ("A16", [CLIP, np.stack([CLIP, CLIP])], {}, "E106", "clip 1", "channels='first'"),
+    ("A16", np.zeros((2, 2, 2_000)), {}, "E106", "clip 0", "channels='first'"),
+    ("A16", np.zeros((1, 2, 1, 2_000)), {}, "E106", "batch", "list of 1-D clips"),
     ("A18", CLIP, {"sampling_rate": 44_100}, "E107", "sampling_rate", "load_audio(clip, 16000, source_rate=44100)"),
     ("A19", CLIP, {"sampling_rate": "16000"}, "E102", "sampling_rate", "whole number"),
     ("A24", [CLIP, None], {}, "E102", "clip 1", "load_audio"),
@@ -153,6 +152,12 @@ REFUSED_FIELDS = [
 
 #: case, fields, clip, options of the call, shapes of what comes back, codes of the warnings
 OUTCOMES = [
+    ("A14", {}, np.stack([CLIP, CLIP]), {}, {"input_values": (2, 1024, 128)}, ["W211"]),
+    ("A14", {}, torch.from_numpy(np.stack([CLIP, CLIP])), {}, {"input_values": (2, 1024, 128)}, ["W211"]),
+    ("A14", {}, np.stack([CLIP] * 3), {}, {"input_values": (3, 1024, 128)}, []),
+    ("A15", {}, CLIP[:, None], {}, {"input_values": (1, 1024, 128)}, []),
+    ("A16", {}, [CLIP[None], CLIP[:, None]], {}, {"input_values": (2, 1024, 128)}, []),
+    ("A17", {}, CLIP, {"sampling_rate": None}, {"input_values": (1, 1024, 128)}, ["W212"]),
     ("A20", {}, np.tile(CLIP, 480), {}, {"input_values": (1, 1024, 128)}, ["W201"]),
     ("A21", {}, 20 * CLIP, {}, {"input_values": (1, 1024, 128)}, ["W202"]),
     ("A22", {}, np.zeros(2_000), {}, {"input_values": (1, 1024, 128)}, ["W203"]),
@@ -165,7 +170,7 @@ OUTCOMES = [
         CLIP,
         {"return_attention_mask": True},
         {"input_values": (1, 1024, 128), "attention_mask": (1, 1024)},
-        [],
+        ["W213"],
     ),
     (
         "A30",
@@ -235,11 +240,14 @@ def test_refused_field(case: str, fields: dict, field: str, part: str) -> None:
 
 
 @pytest.mark.parametrize(("case", "fields", "clip", "options", "shapes", "codes"), OUTCOMES, ids=ids(OUTCOMES))
-def test_outcome(case: str, fields: dict, clip: Any, options: dict, shapes: dict, codes: list[str]) -> None:
+def test_outcome(
+    case: str, fields: dict, clip: Any, options: dict, shapes: dict, codes: list[str], unwarned: None
+) -> None:
     extractor = ASTFeatureExtractor(**fields)
+    options = {"sampling_rate": extractor.sampling_rate, **options}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        features = extractor(clip, extractor.sampling_rate, return_tensors="np", **options)
+        features = extractor(clip, return_tensors="np", **options)
     assert {name: value.shape for name, value in features.items()} == shapes
     assert np.isfinite(features["input_values"]).all()
     assert [str(warning.message)[5:9] for warning in caught] == codes
@@ -394,13 +402,18 @@ def test_without_padding_clips_keep_their_lengths(padding: Any) -> None:
     np.testing.assert_array_equal(features[1], extract(OTHER)[0])
 
 
-def test_lost_seconds_are_told() -> None:
+def test_lost_seconds_are_named_once_by_an_extractor() -> None:
     long = np.tile(CLIP, 96)
+    extractor = ASTFeatureExtractor()
     with pytest.warns(AstHfWarning) as caught:
-        cut = extract([CLIP, long])
+        cut = extractor([CLIP, long, long], 16_000, "np", padding=True)["input_values"][:2]
     assert [str(warning.message) for warning in caught] == [
-        "[AST-W201] clip 1: only the first 1024 of 1198 frames are used, 1.74 s are not heard."
+        "[AST-W201] clip 1: only the first 1024 of 1198 frames are used, 1.74 s are not heard; further clips are cut "
+        "without a warning."
     ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(extractor(long, 16_000, "np")["input_values"], cut[1:])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(extract(long, truncation=True), cut[1:])
@@ -503,12 +516,21 @@ def test_refused_spectrograms(clip: Any, code: str) -> None:
     assert_clear(caught.value, code, "clip 1")
 
 
-def test_not_strict_warns_about_a_missing_rate() -> None:
-    with pytest.warns(AstHfWarning, match="sampling_rate is missing; 16000 Hz is assumed"):
-        features = ASTFeatureExtractor(strict=False)(CLIP, return_tensors="np", padding=True)
+def test_missing_rate_is_warned_of_once_and_is_the_extractors_own(unwarned: None) -> None:
+    extractor = ASTFeatureExtractor()
+    with pytest.warns(AstHfWarning, match=r"W212\] sampling_rate: is missing, and 16000 Hz is assumed"):
+        features = extractor(CLIP, return_tensors="np", padding=True)
     np.testing.assert_array_equal(features["input_values"], extract(CLIP))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ASTFeatureExtractor()([CLIP, OTHER], return_tensors="np")
     with pytest.raises(AstInputError, match="AST-E107"):
-        ASTFeatureExtractor(strict=False)(CLIP, sampling_rate=8_000)
+        extractor(CLIP, sampling_rate=8_000)
+
+
+def test_missing_rate_is_refused_where_it_is_asked_for() -> None:
+    with pytest.raises(AstInputError, match=r"AST-E107\] sampling_rate: is missing.*sampling_rate=16000"):
+        ASTFeatureExtractor(strict=True)(CLIP)
 
 
 # Files.
@@ -539,7 +561,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     saved.save_pretrained(tmp_path)
     loaded = ASTFeatureExtractor.from_pretrained(tmp_path)
     assert loaded.to_dict() == saved.to_dict()
-    assert loaded.strict is True
+    assert loaded.strict is False
     for name, value in saved(CLIP, 16_000, "np").items():
         np.testing.assert_array_equal(loaded(CLIP, 16_000, "np")[name], value)
 
