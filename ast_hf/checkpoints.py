@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from .configuration_ast import ASTConfig, Geometry
 from .configuration_ensemble import ASTEnsembleConfig, check_members
 from .errors import error, nearest
-from .weight_names import BACKBONE, KERNEL, POSITIONS, hub_name
+from .weight_names import BACKBONE, HEAD_KERNEL, KERNEL, POSITIONS, hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,8 +86,15 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
             _cached(source, shard.name, where)
         check_folder(folder)
     _refuse_ensemble(folder / "config.json", source)
+    if _is_quantised(_read_config(folder / "config.json")):
+        return None
     weights = _weights_files(folder) or [path for path in [folder / WEIGHTS_FILES[2]] if path.exists()]
     return Checkpoint(_read_config(folder / "config.json"), weights) if weights else None
+
+
+def _is_quantised(config: Mapping[str, Any]) -> bool:
+    """Return whether weights are stored in a form that only their library knows (torchao, bitsandbytes)."""
+    return config.get("quantization_config") is not None
 
 
 def _refuse_ensemble(config: Path, source: str | PathLike) -> None:
@@ -151,6 +158,19 @@ def tensor_names(files: list[Path]) -> list[str]:
     if files[0].suffix != ".safetensors":
         return list(read_weights(files))
     return [name for path in files for name in _shapes(path)]
+
+
+def classifier_rows(checkpoint: Checkpoint) -> int | None:
+    """Return how many outputs the stored classifier has, read from headers; None where there is none to tell."""
+    for path in checkpoint.weights:
+        if path.suffix == ".safetensors":
+            shape = {hub_name(name): shape for name, shape in _shapes(path).items()}.get(HEAD_KERNEL)
+        else:
+            tensor = read_tensors(path).get(HEAD_KERNEL)
+            shape = None if tensor is None else tensor.shape
+        if shape:
+            return int(shape[0])
+    return None
 
 
 def missing_path(name: str, *, cached: bool) -> tuple[str, str] | None:
@@ -240,7 +260,8 @@ def check_folder(
         what = f"holds no weights ({WEIGHTS_FILES[0]})"
         raise error("E306", where=repr(str(folder)), what=what, fix="copy the whole checkpoint folder again")
     files = _weights_files(folder)
-    if files and config.get("model_type", ASTConfig.model_type) == ASTConfig.model_type:
+    plain = config.get("model_type", ASTConfig.model_type) == ASTConfig.model_type and not _is_quantised(config)
+    if files and plain:
         _compare(config, {name: shape for file in files for name, shape in _shapes(file).items()}, files[0])
     return folder
 
@@ -344,14 +365,20 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
         what = f"{len(lost)} of the model's tensors cannot be filled from it, first {lost[0]}{detail}"
         fix = "check that config.json belongs to these weights"
         raise error("E305", where=source, what=what, fix=fix)
-    extra = sorted(name for name in info["unexpected_keys"] if has_head or not name.startswith("classifier."))
+    extra = sorted(info["unexpected_keys"])
     if extra:
         what = f"holds {len(extra)} tensors that the model has no place for, first {extra[0]}"
         raise error("E305", where=source, what=what, fix="check that config.json belongs to these weights")
     for name, tensor in model.state_dict().items():
-        if tensor.device.type != "meta" and tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if _is_plain_float(tensor) and not torch.isfinite(tensor).all():
             raise error("E306", where=source, what=f"{name} holds NaN or infinity", fix="restore the weights file")
     return fresh
+
+
+def _is_plain_float(tensor: Any) -> bool:
+    """Return whether a tensor holds numbers to look at; quantised ones (torchao) are of other classes."""
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    return plain and tensor.device.type != "meta" and tensor.is_floating_point()
 
 
 def check_state(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], source: str) -> None:

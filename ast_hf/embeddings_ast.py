@@ -96,7 +96,7 @@ class ASTEmbeddings(nn.Module):
     def forward(self, input_values: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
         """Embed a batch; `counts` `(B,)` are the patches along time that each clip has, where padding is masked."""
         patches = self.patch_embeddings(input_values)
-        special = torch.cat((self.cls_token, self.distillation_token), dim=1).expand(len(patches), -1, -1)
+        special = torch.cat((self.cls_token, self.distillation_token), dim=1).expand(patches.shape[0], -1, -1)
         positions = self.positions_for(self.config.grid_for(input_values.shape[1])[1], counts)
         return self.dropout(torch.cat((special, patches), dim=1) + positions)  # (B, N, C)
 
@@ -161,7 +161,7 @@ class ASTEmbeddings(nn.Module):
         else:
             sampling = sample_axis(grid[1], counts, length, cut)
         patches = take(table[:, 2:].unflatten(1, grid), sampling, dim=2).flatten(1, 2)
-        return torch.cat((table[:, :2].expand(len(patches), -1, -1), patches), dim=1)
+        return torch.cat((table[:, :2].expand(patches.shape[0], -1, -1), patches), dim=1)
 
 
 def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, frames: int) -> torch.Tensor:

@@ -2,22 +2,92 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
 import torch
 
-from .checkpoints import Checkpoint, find_checkpoint, read_weights, tensor_names
+from .checkpoints import Checkpoint, classifier_rows, read_weights, tensor_names
 from .configuration_ast import ASTConfig, Geometry
 from .errors import did_you_mean, error
 from .resampling import resize_kernel, resize_positions
-from .weight_names import BACKBONE, KERNEL, POSITIONS, hub_name
+from .weight_names import BACKBONE, KERNEL, POSITIONS, hub_name, read_names
 
 State = dict[str, torch.Tensor]
 
+#: What DataParallel and `torch.compile` put before every name of a state dict.
+_WRAPPERS = ("module.", "_orig_mod.")
 
-def state_for(source: str | PathLike | None, arguments: dict[str, Any]) -> State | None:
-    """The weights that `from_pretrained(source, **arguments)` has to load instead of the file's.
+
+def named_state(state: Mapping[str, torch.Tensor]) -> State:
+    """Return a state dict under the names on the Hub, without the prefix of a head model.
+
+    It may have those names, transformers 5's, or the original repository's (timm's), each also with what DataParallel
+    or `torch.compile` puts before them. Raises E305 for a name that no rule knows.
+    """
+    for wrapper in _WRAPPERS:
+        if state and all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): state[name] for name in state}
+    named = {hub_name(name).removeprefix(BACKBONE): state[name] for name in state}
+    if KERNEL in named or not any(name.removeprefix("v.").startswith("blocks.") for name in state):
+        return named
+    return read_names(state, "state_dict").tensors
+
+
+def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any]) -> None:
+    """Raise E305 when config.json names another number of labels than the file's classifier has.
+
+    Whoever asks `from_pretrained` for another number (`num_labels`, `id2label`, `config`), or to ignore mismatched
+    sizes, gets a new classifier anyway.
+    """
+    stored = _label_count(checkpoint.config)
+    wanted = _label_count(arguments, stored)
+    if arguments.get("config") is not None:
+        wanted = getattr(arguments["config"], "num_labels", wanted)
+    rows = classifier_rows(checkpoint)
+    if rows in (None, stored) or wanted != stored or arguments.get("ignore_mismatched_sizes"):
+        return
+    what = f"names {stored} labels, but {checkpoint.weights[0].name} holds a classifier of {rows} outputs"
+    fix = f"set id2label to the {rows} names, or ask for a new classifier: from_pretrained(..., num_labels=...)"
+    where = repr(str(checkpoint.weights[0].parent / "config.json"))
+    raise error("E305", where=where, what=what, fix=fix)
+
+
+def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
+    """Return how many labels a configuration's fields name; transformers writes none for its default of two."""
+    for name in ("id2label", "label2id"):
+        if fields.get(name):
+            return len(fields[name])
+    return int(default if fields.get("num_labels") is None else fields["num_labels"])
+
+
+@contextmanager
+def load_report_hidden() -> Iterator[None]:
+    """Keep transformers' table of missing and mismatched tensors out of the log of this thread."""
+    thread = threading.get_ident()
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return record.thread != thread or "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
+
+
+def state_for(checkpoint: Checkpoint | None, source: str | PathLike | None, arguments: dict[str, Any]) -> State | None:
+    """Return the weights that `from_pretrained(source, **arguments)` has to load instead of the file's.
+
+    Args:
+        checkpoint: the files of `source`; None for what only transformers can read.
+        source: as for `from_pretrained`.
+        arguments: its keyword arguments.
 
     Returns:
         Tensors under the names on the Hub, without the prefix of a head model, in the geometry that is asked for; None
@@ -26,7 +96,6 @@ def state_for(source: str | PathLike | None, arguments: dict[str, Any]) -> State
     Raises:
         AstConfigError: E305 or E306 for a checkpoint that is not whole.
     """
-    checkpoint = find_checkpoint(source, arguments)
     if checkpoint is None:
         return None
     kind = checkpoint.config.get("model_type", ASTConfig.model_type)

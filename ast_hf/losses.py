@@ -20,7 +20,12 @@ def infer_problem_type(problem_type: str | None, num_labels: int, labels: torch.
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
 
 
-def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type: str | None) -> torch.Tensor:
+def classification_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    problem_type: str | None,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
     """Mean loss of a batch.
 
     Args:
@@ -30,13 +35,20 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type
             cross-entropy); for `"regression"` numbers, `(batch,)` or `(batch, num_labels)` (mean squared error).
         problem_type: the config's, or None to go by `infer_problem_type`; or `"sigmoid_per_class"`, binary
             cross-entropy for what cross-entropy takes.
+        num_items_in_batch: entries of `labels` that count in all batches of an optimizer step, as transformers'
+            Trainer counts them where it accumulates gradients. The loss is then this batch's share of their mean.
 
     Raises:
         AstDataError: E208 when labels do not fit the logits, naming the shapes or the offending index.
     """
     kind = infer_problem_type(problem_type, logits.shape[-1], labels)
     labels = labels.to(logits.device)
-    return _LOSSES[kind](logits.float(), labels)
+    loss = _LOSSES[kind](logits.float(), labels)
+    if num_items_in_batch is None:
+        return loss
+    counted = (labels != IGNORED).sum()
+    items = num_items_in_batch.to(loss.device) if isinstance(num_items_in_batch, torch.Tensor) else num_items_in_batch
+    return torch.where(counted > 0, loss * counted, 0.0) / items
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

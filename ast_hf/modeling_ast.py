@@ -7,33 +7,40 @@ T frames, M mel bins, N tokens (class, distillation, patches frequency-major), C
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
+from typing_extensions import Unpack
 
-from .checkpoints import HUB_ARGUMENTS, as_open_writes, check_loaded, check_state
-from .configuration_ast import ASTConfig, Geometry
+from .checkpoints import HUB_ARGUMENTS, as_open_writes, check_loaded, check_state, find_checkpoint
+from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
-from .errors import AstHfWarning, error, warning_text
+from .errors import AstHfWarning, error, nearest, warning_text
 from .image_transformers import check_options, initial_state, read_image_transformer
-from .loading import changed_geometry, state_for
+from .loading import changed_geometry, check_label_count, load_report_hidden, named_state, state_for
 from .losses import classification_loss
 from .patchout import Patchout
+from .peft_names import own_arguments, own_config
 from .resampling import check_choices
-from .weight_names import BACKBONE
+from .weight_names import BACKBONE, HEAD, HEAD_BIAS, hub_name
+
+#: What `forward` takes by name, for "did you mean".
+_FORWARD_ARGUMENTS = ("input_values", "labels", "attention_mask", "output_attentions", "output_hidden_states")
 
 
 def eager_attention(
@@ -140,8 +147,9 @@ class ASTEncoder(nn.Module):
     def forward(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
     ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
-        """All hidden states (the input first) and the attention weights of each block."""
-        states, attentions = [hidden], []
+        """Return all hidden states (the input first) and the attention weights of each block."""
+        states = [hidden]
+        attentions = []
         for layer in self.layer:
             hidden, weights = layer(hidden, attention_mask, implementation)
             states.append(hidden)
@@ -164,10 +172,13 @@ class ASTPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": ASTLayer, "attentions": ASTSelfAttention}  # noqa: RUF012
+    _has_classifier = False  # set by classes whose checkpoints hold one
 
-    def __init__(self, config: ASTConfig, *args: Any, **kwargs: Any) -> None:
-        config.validate()  # fields may have been set since the config was built
-        super().__init__(config, *args, **kwargs)
+    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
+        own = ASTConfig.converted(config)
+        own.validate()  # fields may have been set since the config was built
+        super().__init__(own, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -194,34 +205,67 @@ class ASTPreTrainedModel(PreTrainedModel):
     ) -> Any:
         """Load a checkpoint of ours, of transformers, or of the Hub; never a partly random model.
 
-        As `PreTrainedModel.from_pretrained`, with three differences: every backbone tensor has to be there, in shape
-        and finite; only a classifier may be new, when the checkpoint has none or one for another number of labels,
-        which is said in one warning (W303); and the fields of `Geometry` (`max_length`, `num_mel_bins`, `patch_size`,
-        `frequency_stride`, `time_stride`) may be given anew, for which the weights are adapted (see `resize_input`).
+        As `PreTrainedModel.from_pretrained`, with these differences. Every backbone tensor has to be there, in shape
+        and finite. Only a classifier may be new: when the checkpoint has none, or one for another number of labels
+        than `num_labels`, `id2label` or `config` ask for; one warning (W303) says so. The fields of `Geometry`
+        (`max_length`, `num_mel_bins`, `patch_size`, `frequency_stride`, `time_stride`) may be given anew, and the
+        weights are adapted (see `resize_input`). `state_dict` may have the names on the Hub, those of transformers 5,
+        or those of the original repository, and `config` may be transformers' own `ASTConfig`.
 
         Raises:
-            AstConfigError: E305 for missing, unexpected or misshapen tensors (named), E306 for broken files, E302 for
-                an impossible geometry.
+            AstConfigError: E305 for missing, unexpected or misshapen tensors (named) and for a classifier that
+                config.json does not describe, E306 for broken files, E302 for an impossible geometry.
         """
-        source, wants_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
-        state = state_for(source, kwargs) if kwargs.get("state_dict") is None else None
-        kwargs |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-        if state is None:
-            model, info = super().from_pretrained(source, *model_args, **kwargs)
+        source = pretrained_model_name_or_path
+        wants_info = kwargs.pop("output_loading_info", False)
+        state: dict[str, torch.Tensor] | None
+        if isinstance(kwargs.get("config"), PreTrainedConfig):
+            kwargs["config"] = ASTConfig.converted(kwargs["config"])
+        if kwargs.get("state_dict") is not None:
+            state = named_state(kwargs["state_dict"])
         else:
-            kwargs |= {"config": kwargs.get("config") or source, "state_dict": cls._under_own_names(state)}
-            model, info = super().from_pretrained(None, *model_args, **kwargs)
+            checkpoint = find_checkpoint(source, kwargs)
+            if checkpoint is not None and cls._has_classifier:
+                check_label_count(checkpoint, kwargs)
+            state = state_for(checkpoint, source, kwargs)
+        kwargs |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
+        with load_report_hidden():  # `check_loaded` judges the same report, and says more of it
+            if state is None:
+                model, info = super().from_pretrained(source, *model_args, **kwargs)
+            else:
+                kwargs |= {"config": kwargs.get("config") or source, "state_dict": cls._under_own_names(state)}
+                model, info = super().from_pretrained(None, *model_args, **kwargs)
+        if state is not None and source is not None:
             model.name_or_path = model.config.name_or_path = str(source)
-        fresh = check_loaded(model, info, str(source))
+        where = "state_dict" if source is None else str(source)
+        if not cls._has_classifier:  # a head is no concern of the base model
+            info["unexpected_keys"] = {name for name in info["unexpected_keys"] if not name.startswith(HEAD)}
+        fresh = check_loaded(model, info, where)
         if fresh:
             text = f"has no classifier for {model.config.num_labels} labels; {', '.join(fresh)} start at random"
-            warnings.warn(warning_text("W303", where=str(source), what=text), AstHfWarning, 2)
+            warnings.warn(warning_text("W303", where=where, what=text), AstHfWarning, 2)
         return (model, info) if wants_info else model
 
     def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
-        """As `PreTrainedModel.save_pretrained`, with weights that whoever may read config.json may read as well."""
+        """As `PreTrainedModel.save_pretrained`; the weights are readable by whoever may read config.json.
+
+        A classifier that was replaced by one for another number of labels is saved with generic names (W306).
+        """
         super().save_pretrained(save_directory, *args, **kwargs)
         as_open_writes(*Path(save_directory).glob("model*.safetensors"))
+
+    @functools.wraps(PreTrainedModel.load_adapter)
+    def load_adapter(self, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.load_adapter`; the adapter may have the module names of transformers 5."""
+        return super().load_adapter(**own_arguments(self, *args, **kwargs))
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
+        """As `PreTrainedModel.add_adapter`; the layers may have the names of transformers 5."""
+        super().add_adapter(own_config(adapter_config, self), adapter_name)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As `torch.nn.Module.load_state_dict`; tensors may also have the names of transformers 5."""
+        return super().load_state_dict({hub_name(name): state_dict[name] for name in state_dict}, strict, assign)
 
     @classmethod
     def from_vit(
@@ -342,22 +386,26 @@ class ASTPreTrainedModel(PreTrainedModel):
 class ASTModel(ASTPreTrainedModel):
     """AST without a head: hidden states of all tokens; the mean of the special tokens as the clip's embedding."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^classifier\."]  # noqa: RUF012 (a head is no concern of the base model)
-
     @classmethod
     def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: state[name] for name in state if not name.startswith("classifier.")}
 
-    def __init__(self, config: ASTConfig) -> None:
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
+        config = self.config  # ours, also where transformers' own was given
         self.embeddings = ASTEmbeddings(config)
         self.encoder = ASTEncoder(config)
         self.patchout = Patchout()  # a way of training, set by whoever trains; no part of a checkpoint
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The blocks, under the name that they have in transformers 5."""
+        return self.encoder.layer
+
     def get_input_embeddings(self) -> nn.Module:
-        """The patch projection."""
+        """Return the patch projection."""
         return self.embeddings.patch_embeddings
 
     @can_return_tuple
@@ -366,7 +414,8 @@ class ASTModel(ASTPreTrainedModel):
         input_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
+        **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
     ) -> BaseModelOutputWithPooling:
         """Run the transformer.
 
@@ -376,7 +425,10 @@ class ASTModel(ASTPreTrainedModel):
                 over tokens `(batch, tokens)`. A patch is seen when all of its frames are real; the special tokens
                 always are. None: every frame is seen, padding too, as published weights were trained.
             output_attentions: also return the attention weights (computed by the eager implementation for this call).
-            output_hidden_states: also return the embeddings and every block's output, before the last LayerNorm.
+            output_hidden_states: also return the embeddings and every block's output, before the last LayerNorm;
+                or the index or indices of those that are wanted, the others are then None.
+            **kwargs: what transformers passes to every model; `return_dict=False` gives a tuple. Names that look
+                misspelt are warned of (W302).
 
         Returns:
             `last_hidden_state` `(batch, tokens, hidden_size)` after the last LayerNorm, `pooler_output`
@@ -385,6 +437,8 @@ class ASTModel(ASTPreTrainedModel):
         Raises:
             AstInputError: E304 when the input does not fit the model.
         """
+        if kwargs:
+            _warn_misspelt(kwargs)
         check_input(self.config, input_values)
         batch, frames = input_values.shape[:2]
         grid = self.config.grid_for(frames)
@@ -402,7 +456,7 @@ class ASTModel(ASTPreTrainedModel):
         return BaseModelOutputWithPooling(
             last_hidden_state=last,
             pooler_output=(last[:, 0] + last[:, 1]) / 2,
-            hidden_states=tuple(states) if want_states else None,
+            hidden_states=_selected(states, want_states),
             attentions=tuple(attentions) if want_attentions else None,
         )
 
@@ -412,6 +466,18 @@ class ASTModel(ASTPreTrainedModel):
             lowest = torch.finfo(embedded.dtype).min
             return torch.where(visible[:, None, None, :], 0.0, lowest).to(embedded.dtype)
         return create_bidirectional_mask(config=self.config, inputs_embeds=embedded, attention_mask=visible)
+
+
+def _selected(states: list[torch.Tensor], wanted: bool | int | Sequence[int]) -> tuple[torch.Tensor | None, ...] | None:
+    """Return all hidden states, or those of the wanted indices with None for the others; None where none is wanted.
+
+    Indices that are out of range select nothing, as in transformers.
+    """
+    if isinstance(wanted, bool):
+        return tuple(states) if wanted else None
+    indices = {wanted} if isinstance(wanted, int) else set(wanted)
+    count = len(states)
+    return tuple(state if {index, index - count} & indices else None for index, state in enumerate(states))
 
 
 class ASTClassificationHead(nn.Module):
@@ -429,8 +495,11 @@ class ASTClassificationHead(nn.Module):
 class ASTForAudioClassification(ASTPreTrainedModel):
     """AST with a classification head: tags (multi-label), one class of many (single-label), or regression."""
 
-    def __init__(self, config: ASTConfig) -> None:
+    _has_classifier = True
+
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
+        config = self.config  # ours, also where transformers' own was given
         self.num_labels = config.num_labels
         self.audio_spectrogram_transformer = ASTModel(config)
         self.classifier = ASTClassificationHead(config)
@@ -444,7 +513,9 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         labels: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
     ) -> SequenceClassifierOutput:
         """Score clips, and compute the loss when labels are given.
 
@@ -452,6 +523,9 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             input_values: as for `ASTModel`, and so are `attention_mask` and the two `output_*` flags.
             labels: class indices `(batch,)`, class probabilities `(batch, num_labels)` (mixup, distillation),
                 0/1 tags `(batch, num_labels)`, or numbers; see `ast_hf.losses` for which loss they get.
+            num_items_in_batch: labels in all batches of an optimizer step, as transformers' Trainer counts them; the
+                loss is then a sum divided by it.
+            **kwargs: as for `ASTModel`.
 
         Returns:
             `logits` `(batch, num_labels)`, `loss` (a scalar) with labels, and what was asked for.
@@ -464,15 +538,52 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             attention_mask=attention_mask,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
-            return_dict=True,
+            **{**kwargs, "return_dict": True},
         )
-        logits, kind = self.classifier(outputs.pooler_output), self.loss_kind or self.config.problem_type
+        logits = self.classifier(outputs.pooler_output)
+        kind = self.loss_kind or self.config.problem_type
         return SequenceClassifierOutput(
-            loss=None if labels is None else classification_loss(logits, labels, kind),
+            loss=None if labels is None else classification_loss(logits, labels, kind, num_items_in_batch),
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save as the base class does, with the label count and the bias that a replaced classifier really has."""
+        self._describe_classifier()
+        dense = getattr(self.classifier, "dense", None)
+        if isinstance(dense, nn.Linear) and dense.bias is None:  # other tools expect one
+            state = self.state_dict() if kwargs.get("state_dict") is None else kwargs["state_dict"]
+            kwargs["state_dict"] = {**state, HEAD_BIAS: torch.zeros(dense.out_features, dtype=self.dtype)}
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _describe_classifier(self) -> None:
+        """Give the config as many labels as the classifier has outputs, with generic names, and warn (W306)."""
+        dense = getattr(self.classifier, "dense", None)
+        if not isinstance(dense, nn.Linear):
+            text = (
+                f"is a {type(self.classifier).__name__} that no config.json describes; from_pretrained will refuse it"
+            )
+            warnings.warn(warning_text("W306", where="classifier", what=text), AstHfWarning, stacklevel=3)
+        elif dense.out_features != self.config.num_labels:
+            text = (
+                f"has {dense.out_features} outputs, but the config names {self.config.num_labels} labels: "
+                f"LABEL_0 to LABEL_{dense.out_features - 1} are saved; set config.id2label for names"
+            )
+            warnings.warn(warning_text("W306", where="classifier", what=text), AstHfWarning, stacklevel=3)
+            self.num_labels = self.config.num_labels = dense.out_features
+            for field in FITTED_FIELDS:
+                setattr(self.config, field, None)
+
+
+def _warn_misspelt(arguments: Mapping[str, Any]) -> None:
+    """Warn (W302) of arguments of `forward` that look misspelt; a Trainer passes any other column of a data set."""
+    for name in arguments:
+        near = None if name in TransformersKwargs.__annotations__ else nearest(name, _FORWARD_ARGUMENTS, cutoff=0.8)
+        if near:
+            text = f"is not an argument of forward and has no effect; did you mean {near!r}?"
+            warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=4)
 
 
 def check_input(config: ASTConfig, input_values: Any) -> None:

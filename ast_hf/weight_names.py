@@ -17,6 +17,8 @@ from .errors import error
 BACKBONE = "audio_spectrogram_transformer."
 POSITIONS = "embeddings.position_embeddings"
 KERNEL = "embeddings.patch_embeddings.projection.weight"
+HEAD = "classifier."
+HEAD_KERNEL, HEAD_BIAS = "classifier.dense.weight", "classifier.dense.bias"
 CLASS_TOKEN, DISTILLATION_TOKEN = "embeddings.cls_token", "embeddings.distillation_token"
 
 #: What stands before a model's own names: DataParallel, and the attribute that holds the transformer.

@@ -544,9 +544,17 @@ def test_mask_is_refused(mask: Any, model: ASTForAudioClassification) -> None:
     assert_explains(caught.value, "E304", ["attention_mask"])
 
 
-def test_d17_unknown_argument_is_refused(model: ASTForAudioClassification) -> None:
-    with pytest.raises((TypeError, AstInputError), match="attention_maks"):
+def test_d17_misspelt_argument_is_warned_of(model: ASTForAudioClassification) -> None:
+    with pytest.warns(AstHfWarning, match=r"W302.*attention_maks.*did you mean 'attention_mask'"):
         model(spectrograms(), attention_maks=frame_mask(40))
+
+
+def test_other_columns_of_a_data_set_are_ignored(
+    model: ASTForAudioClassification, recwarn: pytest.WarningsRecorder
+) -> None:
+    plain = model(spectrograms()).logits
+    assert torch.equal(model(spectrograms(), fold=torch.tensor([1, 2]), use_cache=False).logits, plain)
+    assert [str(entry.message) for entry in recwarn] == []
 
 
 BAD_LABELS: list[tuple[str, str | None, torch.Tensor, list[str]]] = [

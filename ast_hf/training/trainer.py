@@ -135,6 +135,7 @@ class ASTTrainer(Trainer):
         self._sizes: list[int] = []
         _use_one_gpu(kwargs.get("args"))
         super().__init__(data_collator=collate, **kwargs)
+        self.model_accepts_loss_kwargs = False  # `_share` weighs the batches of a step, by clips
         if isinstance(self.processing_class, ASTFeatureExtractor):
             self.data_collator = Collator(self.processing_class, self.model.config.patch_size)
         self._check_sharding()
