@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import http.client
+import urllib.request
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoModelForAudioClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
 from .audio import load_audio
-from .errors import AstHfError, did_you_mean, error
-from .feature_extraction_ast import ASTFeatureExtractor
+from .errors import AstHfError, AstHfWarning, did_you_mean, error, warn_once, warning_text
+from .feature_extraction_ast import ASTFeatureExtractor, missing_extractor
 from .log_mel import num_frames
 from .modeling_ast import ASTPreTrainedModel
 from .modeling_ensemble import ASTEnsembleForAudioClassification
+from .published import task_of
+from .scalars import plain_scalar
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
 _FUNCTIONS = ("softmax", "sigmoid", "none")
 _FUNCTION_OF = {"multi_label_classification": "sigmoid", "regression": "none"}
+#: Stands for a `top_k` that was not given: None asks for all labels.
+_NOT_GIVEN: Any = object()
+#: Seconds to wait for the next bytes of a URL.
+_URL_TIMEOUT = 30.0
 #: The `threshold` that stands for the checkpoint's own.
 FITTED = "fitted"
 #: Fields that the extractor's and the model's files have to agree on.
@@ -35,11 +45,18 @@ class AutoModelThatSaysWhy(AutoModelForAudioClassification):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As `AutoModelForAudioClassification.from_pretrained`."""
+        """As `AutoModelForAudioClassification.from_pretrained`; warn (W308) where the folder has no extractor.
+
+        `pipeline` loads the extractor next, and its error does not say how to save one.
+        """
         try:
-            return AutoModelForAudioClassification.from_pretrained(*args, **kwargs)
+            model = AutoModelForAudioClassification.from_pretrained(*args, **kwargs)
         except AstHfError as reason:
             raise AstHfError(reason.code, reason.where, reason.what, reason.fix) from reason
+        if args and isinstance(args[0], (str, Path)) and (reasons := missing_extractor(args[0])):
+            text = f"{reasons[0]}; {reasons[1]}"
+            warnings.warn(warning_text("W308", where=repr(str(args[0])), what=text), AstHfWarning, stacklevel=2)
+        return model
 
 
 class ASTAudioClassificationPipeline(AudioClassificationPipeline):
@@ -49,9 +66,14 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     torchaudio, `pathlib` paths, what `datasets` stores, and errors that name the file. For a model that is not one of
     ours, constructing this class gives transformers' own pipeline, unchanged.
 
-    Call it with one input or a list (see `ast_hf.load_audio` for what an input may be), and optionally `top_k` (None
-    for all labels), `function_to_apply` ("softmax", "sigmoid" or "none"), `sampling_rate` (of bare arrays, in Hz),
-    `threshold` and `batch_size`. It returns a list of `{"score", "label"}` for each input, best first.
+    Call it with one input or a list (see `ast_hf.load_audio` for what an input may be; also http and https URLs), and
+    optionally `top_k` (None, the default, for all labels), `function_to_apply` ("softmax", "sigmoid" or "none"),
+    `sampling_rate` (of bare arrays, in Hz; the model's own where it is not given, with one warning a process, W212),
+    `threshold` and `batch_size`. All but `batch_size` may be given at construction, too. It returns a list of
+    `{"score", "label"}` for each input, best first.
+
+    The default function follows the config's `problem_type`. A checkpoint that has none, but AudioSet's labels, as
+    MIT published it, is multi-label (W307, once).
 
     Logits are divided by the checkpoint's `temperature`, where it has one (Guo et al. 2017, arXiv 1706.04599), before
     softmax or sigmoid; "none" gives them as they are. With a `threshold`, only labels whose score is at least that are
@@ -69,6 +91,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         return AudioClassificationPipeline(*args, **kwargs)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("top_k", None)  # the base class's default is 5 here, and all labels in a call
         super().__init__(*args, **kwargs)
         extractor = self.feature_extractor
         for field in _SHARED_FIELDS:
@@ -89,27 +112,38 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
-        self, top_k: int | None = None, sampling_rate: int | None = None, threshold: Any = None, **kwargs: Any
+        self, top_k: int | None = _NOT_GIVEN, sampling_rate: int | None = None, threshold: Any = None, **kwargs: Any
     ) -> Any:
         for name in kwargs:
             if name not in _PARAMETERS:
                 raise error("E108", where=name, what="is no argument here", fix=did_you_mean(name, _PARAMETERS))
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+        count = None if top_k is _NOT_GIVEN else plain_scalar(top_k)
+        if count is not None and (not isinstance(count, int) or count < 1):
             raise error("E108", where="top_k", what=f"{top_k!r} selects nothing", fix="use 1 or more, or None for all")
         function = kwargs.get("function_to_apply")
         if function is not None and function not in _FUNCTIONS:
             fix = did_you_mean(function, _FUNCTIONS)
             raise error("E108", where="function_to_apply", what=f"{function!r} is no choice", fix=fix)
-        _, forward, postprocess = super()._sanitize_parameters(top_k=top_k, **kwargs)
+        postprocess: dict[str, Any] = {}  # only what is given: a call's parameters replace those of construction
+        if top_k is not _NOT_GIVEN:
+            labels = self.model.config.num_labels
+            postprocess["top_k"] = labels if count is None else min(count, labels)
+        if function is not None:
+            postprocess["function_to_apply"] = function
         if threshold is not None:
             self._check_threshold(threshold)
             postprocess["threshold"] = threshold
-        return {} if sampling_rate is None else {"sampling_rate": sampling_rate}, forward, postprocess
+        return {} if sampling_rate is None else {"sampling_rate": sampling_rate}, {}, postprocess
 
     def preprocess(self, inputs: Any, sampling_rate: int | None = None) -> Any:
-        """One input as model-ready features."""
+        """Return one input as model-ready features."""
         rate = self.feature_extractor.sampling_rate
-        waveform = load_audio(inputs, rate, source_rate=sampling_rate)
+        if sampling_rate is None and isinstance(inputs, (np.ndarray, torch.Tensor)):
+            what = f"is missing, and {rate} Hz is assumed; pass sampling_rate= if the array has another"
+            warn_once("W212", where="sampling_rate", what=what)
+            sampling_rate = rate
+        content = _fetch(inputs) if _is_url(inputs) else inputs
+        waveform = load_audio(content, rate, source_rate=sampling_rate)
         features = self._extract(waveform, rate, _name(inputs))
         return features.to(dtype=self.dtype) if self.dtype is not None else features
 
@@ -122,7 +156,13 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     ) -> Any:
         """Scores of one input; by default what the problem type asks for (transformers before 5.19 always softmax)."""
         config = self.model.config
-        function = function_to_apply or _FUNCTION_OF.get(config.problem_type, "softmax")
+        function = function_to_apply or _FUNCTION_OF.get(task_of(config) or "", "softmax")
+        if function_to_apply is None and config.problem_type is None and function == "sigmoid":
+            text = (
+                "names no problem_type, but AudioSet's labels: scores are sigmoids, one for each tag; set "
+                "config.problem_type, or pass function_to_apply, for something else"
+            )
+            warn_once("W307", where=f"config of {self.model.name_or_path or 'the model'}", what=text)
         if threshold == FITTED and function != "sigmoid":
             what = f"{function!r} gives scores that the thresholds were not fitted to"
             raise error("E108", where="function_to_apply", what=what, fix="use 'sigmoid', or give threshold a number")
@@ -159,6 +199,21 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         except AstHfError as problem:
             # The extractor knows a position in its batch, which here is always 0; the caller knows the file.
             raise error(problem.code, where=name, what=problem.what, fix=problem.fix) from None
+
+
+def _is_url(inputs: Any) -> bool:
+    return isinstance(inputs, str) and inputs.startswith(("http://", "https://"))
+
+
+def _fetch(url: str) -> bytes:
+    """Return what a URL holds; raise E703 where the server does not give it."""
+    try:
+        with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as response:
+            return response.read()
+    except (OSError, ValueError, http.client.HTTPException) as problem:
+        what = f"cannot be downloaded ({' '.join(str(problem).split())[:160]})"
+        fix = "check it, or download the file and pass its path"
+        raise error("E703", where=repr(url), what=what, fix=fix) from None
 
 
 def _name(inputs: Any) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import did_you_mean, error
 
@@ -47,3 +49,27 @@ def class_names(name: str) -> list[str]:
 def with_label_count(count: int) -> str | None:
     """The data set that has so many classes."""
     return next((name for name, entry in DATA_SETS.items() if entry.labels == count), None)
+
+
+def task_of(config: Any) -> str | None:
+    """Return a model's problem type: its configuration's, else AudioSet's where its labels are AudioSet's.
+
+    The AudioSet checkpoints on the Hub name none, and their 527 tags are not exclusive. None where neither says it.
+    """
+    if config.problem_type is not None:
+        return config.problem_type
+    entry = DATA_SETS["audioset"]
+    if config.num_labels != entry.labels:
+        return None
+    labels = frozenset(map(_letters, config.id2label.values()))
+    return entry.problem_type if labels == _audioset_letters() else None
+
+
+@cache
+def _audioset_letters() -> frozenset[str]:
+    return frozenset(map(_letters, class_names("audioset")))
+
+
+def _letters(label: str) -> str:
+    """Return a label without case, quotes, spaces and punctuation, in which copies of a list differ."""
+    return re.sub(r"[\W_]+", "", label.lower())

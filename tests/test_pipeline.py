@@ -284,7 +284,6 @@ BAD_CALLS: list[tuple[str, Callable[[Path], Any], dict[str, Any], type, str, str
     ("folder", lambda folder: folder, {}, AstDataError, "E206", "directory"),
     ("in-a-list", lambda f: [short_file(f).parent / "none.wav"], {}, AstDataError, "E206", "none.wav"),
     ("url", lambda folder: "https://example.com/a.wav", {}, AstInputError, "E703", "https://example.com/a.wav"),
-    ("no-rate", lambda folder: np.zeros(9_600, np.float32), {}, AstInputError, "E107", "sampling_rate"),
     ("dict-without-rate", lambda folder: {"array": np.zeros(9_600)}, {}, AstInputError, "E107", "sampling_rate"),
     ("dict-without-audio", lambda folder: {"label": 1}, {}, AstInputError, "E102", "label"),
     ("nan", lambda f: {"array": np.full(9_600, np.nan), "sampling_rate": RATE}, {}, AstInputError, "E104", "NaN"),
