@@ -6,6 +6,7 @@ right after its module is first imported, or at once if it already was (docs/dec
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Callable
@@ -17,10 +18,16 @@ import wrapt
 MODEL_TYPE, ENSEMBLE_TYPE = "audio-spectrogram-transformer", "ast-ensemble"
 PIPELINE_TASK = "audio-classification"
 
+#: Where transformers offers its AST classes by name, and their names there. Its modelling module is left alone: the
+#: stock classes refer to each other there.
+STOCK_PACKAGE = "transformers.models.audio_spectrogram_transformer"
+REPLACED_NAMES = ("ASTConfig", "ASTFeatureExtractor", "ASTForAudioClassification", "ASTModel", "ASTPreTrainedModel")
+
 _enabled = False
 _hooks_placed = False
 _finished: set[str] = set()  # modules whose import hook has run: importlib still calls them unfinished at that moment
 _undo: dict[str, Callable[[], object]] = {}  # transformers' module -> what undoes our change there
+_under_change: set[str] = set()  # transformers' modules that are being changed
 
 
 class Change(NamedTuple):
@@ -32,9 +39,16 @@ class Change(NamedTuple):
     needs: tuple[str, ...] = ()  # modules that `own` imports from, and that may be importing the table themselves
 
 
-def register() -> None:
-    """Let `AutoConfig`, `AutoModel`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and
-    `pipeline("audio-classification")` give ours for AST checkpoints. Idempotent; other models are not touched.
+def register(*, replace_names: bool = False) -> None:
+    """Let transformers give our classes for AST checkpoints. Idempotent; other models are not touched.
+
+    That is what `AutoConfig`, `AutoModel`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and
+    `pipeline("audio-classification")` give.
+
+    Args:
+        replace_names: also make `from transformers import ASTForAudioClassification` (and `ASTConfig`, `ASTModel`,
+            `ASTPreTrainedModel`, `ASTFeatureExtractor`) give ours, for code that names them. Call it before that
+            import. Imports transformers at once.
     """
     global _enabled, _hooks_placed
     _enabled = True
@@ -43,10 +57,12 @@ def register() -> None:
         for name in sorted({name for change in _CHANGES for name in (change.table, change.own, *change.needs)}):
             wrapt.register_post_import_hook(_imported, name)
     _apply_all()
+    if replace_names and STOCK_PACKAGE not in _undo:
+        _undo[STOCK_PACKAGE] = _replace_names()
 
 
 def unregister() -> None:
-    """Give transformers' tables back their own entries. `register()` may be called again."""
+    """Give transformers its own entries and names back. `register()` may be called again."""
     global _enabled
     _enabled = False
     while _undo:
@@ -63,14 +79,39 @@ def _apply_all() -> None:
         blocked = any(map(_under_way, (change.table, change.own, *change.needs)))
         if _enabled and change.table not in _undo and change.table in sys.modules and not blocked:
             own = importlib.import_module(change.own)
-            if change.table not in _undo:  # importing our module may have come here before us
-                _undo[change.table] = change.make(sys.modules[change.table], own)
+            if change.table not in {*_undo, *_under_change}:  # importing our modules may have come here before us
+                _under_change.add(change.table)
+                try:
+                    _undo[change.table] = change.make(sys.modules[change.table], own)
+                finally:
+                    _under_change.discard(change.table)
 
 
 def _under_way(name: str) -> bool:
     """Whether a module is being imported: transformers' tables are often first imported by our own modules."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return name not in _finished and getattr(spec, "_initializing", False)
+
+
+def _replace_names() -> Callable[[], object]:
+    """Put our classes under the names that `transformers` and its AST package offer."""
+    import ast_hf
+
+    own = {name: getattr(ast_hf, name) for name in REPLACED_NAMES}
+    importlib.import_module("transformers.processing_utils")  # executes `transformers` again (5.23): a second module
+    package, stock_package = (importlib.import_module(name) for name in ("transformers", STOCK_PACKAGE))
+    copies = [found for found in gc.get_objects() if type(found) is type(package) and found.__name__ == "transformers"]
+    changed: list[tuple[ModuleType, str, Any]] = []
+    for module in (*copies, stock_package):  # whoever imported `transformers` first holds the first one
+        for name in REPLACED_NAMES:
+            changed.append((module, name, getattr(module, name)))
+            setattr(module, name, own[name])
+
+    def undo() -> None:
+        for module, name, stock in changed:
+            setattr(module, name, stock)
+
+    return undo
 
 
 def _change_configs(table: Any, own: Any) -> Callable[[], object]:
@@ -95,23 +136,45 @@ def _change_models(table: Any, own: Any) -> Callable[[], object]:
     return lambda: [auto._model_mapping._extra_content.pop(model.config_class, None) for auto, model in models]
 
 
+def _change_stock_config(table: Any, own: Any) -> Callable[[], object]:
+    """Give our models for transformers' own `ASTConfig` too, which they convert; `register` would refuse the pair."""
+    auto = importlib.import_module("transformers.models.auto.modeling_auto")
+    models = {auto.AutoModel: own.ASTModel, auto.AutoModelForAudioClassification: own.ASTForAudioClassification}
+    for kind, model in models.items():
+        kind._model_mapping._extra_content[table.ASTConfig] = model
+    return lambda: [kind._model_mapping._extra_content.pop(table.ASTConfig, None) for kind in models]
+
+
 def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
-    """`AutoFeatureExtractor` looks a class up by its name, stock entries first: registering alone is not enough."""
+    return _register_extractor(table, own, "AutoFeatureExtractor", "FEATURE_EXTRACTOR_MAPPING")
+
+
+def _register_extractor(table: Any, own: Any, auto: str, mapping: str) -> Callable[[], object]:
+    """Register our extractor with an Auto class, which looks a class up by its name, stock entries first.
+
+    So the stock entry goes out of its table, too.
+    """
     from .configuration_ast import ASTConfig
     from .configuration_ensemble import ASTEnsembleConfig
 
     configs = (ASTConfig, ASTEnsembleConfig)
+    names = getattr(table, f"{mapping}_NAMES")
     for config in configs:
-        table.AutoFeatureExtractor.register(config, own.ASTFeatureExtractor, exist_ok=True)
-    stock = table.FEATURE_EXTRACTOR_MAPPING_NAMES.pop(MODEL_TYPE, None)
+        getattr(table, auto).register(config, own.ASTFeatureExtractor, exist_ok=True)
+    stock = names.pop(MODEL_TYPE, None)
 
     def undo() -> None:
         for config in configs:
-            table.FEATURE_EXTRACTOR_MAPPING._extra_content.pop(config, None)
+            getattr(table, mapping)._extra_content.pop(config, None)
         if stock is not None:
-            table.FEATURE_EXTRACTOR_MAPPING_NAMES[MODEL_TYPE] = stock
+            names[MODEL_TYPE] = stock
 
     return undo
+
+
+def _change_audio_processors(table: Any, own: Any) -> Callable[[], object]:
+    """`AutoAudioProcessor`, which `AutoFeatureExtractor` will delegate to (transformers#48113, not released yet)."""
+    return _register_extractor(table, own, "AutoAudioProcessor", "AUDIO_PROCESSOR_MAPPING")
 
 
 def _change_pipeline(table: Any, own: Any) -> Callable[[], object]:
@@ -142,6 +205,18 @@ _CHANGES = (
         "ast_hf.feature_extraction_ast",
         _change_feature_extractors,
         needs=("ast_hf.configuration_ensemble",),
+    ),
+    Change(
+        "transformers.models.auto.audio_processing_auto",
+        "ast_hf.feature_extraction_ast",
+        _change_audio_processors,
+        needs=("ast_hf.configuration_ensemble",),
+    ),
+    Change(
+        f"{STOCK_PACKAGE}.configuration_audio_spectrogram_transformer",
+        "ast_hf.modeling_ast",
+        _change_stock_config,
+        needs=("transformers.modeling_layers", "transformers.models.auto.modeling_auto"),
     ),
     Change(
         "transformers.pipelines",

@@ -182,7 +182,7 @@ report(found=found, other=other, kinds=kinds, saved=given({str(target)!r}),
 """)
     assert (seen["found"], seen["saved"]) == (ALL_OURS, ALL_OURS)
     assert seen["other"][:2] == [STOCK_PIPELINE, "transformers"]
-    assert seen["kinds"] == ["ast_hf", "transformers"]
+    assert seen["kinds"] == ["ast_hf", "ast_hf"]  # transformers' own configuration is converted
     assert seen["made"] == "ast_hf"
     files = sorted(target.glob("*.json"))
     assert {"config.json", "preprocessor_config.json"} <= {file.name for file in files}
