@@ -18,7 +18,8 @@ ALLOWED = {
     "errors": set(),
     "log_mel": set(),
     "audio": {"errors"},
-    "configuration_ast": {"errors"},
+    "scalars": set(),
+    "configuration_ast": {"errors", "scalars"},
     "configuration_ensemble": {"configuration_ast", "errors"},
     "losses": {"errors"},
     "weight_names": {"errors"},
@@ -28,15 +29,16 @@ ALLOWED = {
     "image_transformers": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
     "patchout": {"errors"},
     "embeddings_ast": {"configuration_ast", "errors", "resampling"},
-    "feature_extraction_ast": {"audio", "errors", "log_mel"},
+    "feature_extraction_ast": {"audio", "configuration_ast", "errors", "log_mel", "scalars"},
     "modeling_ast": {"checkpoints", "configuration_ast", "embeddings_ast", "errors", "image_transformers"}
-    | {"loading", "losses", "patchout", "resampling", "weight_names"},
+    | {"loading", "losses", "patchout", "peft_names", "resampling", "weight_names"},
+    "peft_names": {"weight_names"},
     "modeling_ensemble": {"checkpoints", "configuration_ast", "configuration_ensemble", "errors"}
     | {"feature_extraction_ast", "losses", "modeling_ast"},
     "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"}
-    | {"modeling_ensemble"},
+    | {"modeling_ensemble", "published", "scalars"},
     "published": {"errors"},
-    "hub_access": {"errors"},
+    "hub_access": {"errors", "feature_extraction_ast"},
     "sharing": {"checkpoints", "configuration_ast", "configuration_ensemble", "errors", "feature_extraction_ast"}
     | {"hub_access", "modeling_ast", "modeling_ensemble"},
     "reference": {"configuration_ast", "image_transformers", "modeling_ast", "weight_names"},

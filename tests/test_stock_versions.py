@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, randomise, run_fresh
+from conftest import ROOT, TINY, UNREACHABLE, randomise, run_fresh
 from safetensors import safe_open
 from transformers import ViTConfig, ViTModel
 
@@ -24,12 +24,6 @@ from ast_hf import ASTConfig, ASTForAudioClassification, ASTModel
 OLD_TRANSFORMERS = "4.57.6"
 #: A folder for the second environment, kept between runs; without it each run installs one.
 KEPT_ENVIRONMENT = "AST_HF_STOCK_ENV"
-#: What pip says when no package index can be reached; anything else that it says is a failure.
-UNREACHABLE = re.compile(
-    r"NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Temporary failure in name resolution|"
-    r"Name or service not known|Network is unreachable|Connection refused|getaddrinfo failed|\(from versions: none\)"
-)
-
 #: The name of a layer's tensors in version 5 of transformers, which no file of ours may hold.
 VERSION_5_NAME = re.compile(r"(^|\.)layers\.\d+\.|[qkvo]_proj|mlp\.fc")
 

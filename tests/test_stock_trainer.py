@@ -1,0 +1,152 @@
+"""transformers' own Trainer with our classes: `pad` and the collators that call it, and the best epoch at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BatchFeature, DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
+from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
+    ASTFeatureExtractor as StockFeatureExtractor,
+)
+from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (
+    ASTForAudioClassification as StockClassifier,
+)
+
+from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+SIZES = {"num_mel_bins": 32, "max_length": 64}
+
+
+@pytest.fixture
+def own() -> ASTFeatureExtractor:
+    return ASTFeatureExtractor(**SIZES)
+
+
+@pytest.fixture
+def stock() -> Any:
+    return StockFeatureExtractor(**SIZES)
+
+
+def examples(*frames: int, **more: Any) -> list[dict[str, Any]]:
+    """Features of so many frames each, with further entries."""
+    random = np.random.default_rng(0)
+    return [{"input_values": random.standard_normal((count, 32)).astype(np.float32), **more} for count in frames]
+
+
+def assert_same(left: Any, right: Any) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert (type(left[name]), left[name].dtype) == (type(right[name]), right[name].dtype), name
+        assert np.array_equal(left[name], right[name]), name
+
+
+CALLS: list[dict[str, Any]] = [
+    {},
+    {"padding": False},
+    {"padding": "longest", "return_tensors": "np"},
+    {"return_tensors": "pt"},
+    {"padding": "max_length", "max_length": 64, "return_tensors": "pt"},
+    {"padding": "max_length", "max_length": 30, "truncation": True, "return_tensors": "pt"},
+    {"pad_to_multiple_of": 16, "return_tensors": "np"},
+    {"return_attention_mask": True, "return_tensors": "pt"},
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+@pytest.mark.parametrize("kind", ["list of dicts", "list of BatchFeatures", "dict of lists", "BatchFeature"])
+def test_pad_is_transformers_for_features_of_one_length(
+    own: ASTFeatureExtractor, stock: Any, kind: str, call: dict[str, Any]
+) -> None:
+    """Its own pads a spectrogram's bins as well as its frames, so no further than this."""
+
+    def given() -> Any:
+        batch = examples(64, 64, 64)
+        if kind == "list of BatchFeatures":
+            return [BatchFeature(example) for example in batch]
+        together = {"input_values": [example["input_values"] for example in batch]}
+        return {"dict of lists": together, "BatchFeature": BatchFeature(together)}.get(kind, batch)
+
+    assert_same(own.pad(given(), **call), stock.pad(given(), **call))
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_padded_afterwards_is_padded_in_the_call(own: ASTFeatureExtractor, normalized: bool) -> None:
+    own.do_normalize, own.return_attention_mask = normalized, True
+    random = np.random.default_rng(0)
+    clips = [0.1 * random.standard_normal(length) for length in (3_000, 9_000, 10_480)]
+    single = [own(clip, sampling_rate=16_000, padding=False)["input_values"][0] for clip in clips]
+    assert [len(features) for features in single] == [17, 54, 64]
+    wanted = own(clips, sampling_rate=16_000, return_tensors="np")
+    together = [{"input_values": features} for features in single]
+    padded = own.pad(together, padding="max_length", max_length=64, return_tensors="np")
+    assert padded["input_values"].dtype == np.float32
+    assert np.array_equal(padded["input_values"], wanted["input_values"])
+    assert np.array_equal(padded["attention_mask"], wanted["attention_mask"])
+
+
+@pytest.mark.parametrize("name", ["label", "labels"])
+def test_collator_with_padding(own: ASTFeatureExtractor, stock: Any, name: str) -> None:
+    """What `Trainer` makes of a feature extractor. Labels stay, whatever they are called."""
+    batches = [DataCollatorWithPadding(extractor)(examples(64, 64, **{name: 2})) for extractor in (own, stock)]
+    assert_same(*batches)
+    assert batches[0]["labels"].tolist() == [2, 2]
+
+
+def test_collator_with_padding_pads(own: ASTFeatureExtractor) -> None:
+    batch = DataCollatorWithPadding(own, padding="max_length", max_length=64)(examples(40, 64, labels=1))
+    assert batch["input_values"].shape == (2, 64, 32)
+    assert batch["input_values"].dtype == torch.float32
+    padding = -own.mean / (2 * own.std)
+    assert batch["input_values"][0, 40:].numpy() == pytest.approx(padding, abs=1e-6)
+
+
+def test_default_collator_takes_rows_of_a_call(own: ASTFeatureExtractor, tone: np.ndarray) -> None:
+    clips = [tone[:10_000], tone[:4_000]]
+    features = own(clips, sampling_rate=16_000)["input_values"]
+    batch = default_data_collator([{"input_values": row, "label": 1} for row in features])
+    wanted = own(clips, sampling_rate=16_000, return_tensors="pt")["input_values"]
+    assert torch.equal(batch["input_values"], wanted)
+    assert batch["labels"].tolist() == [1, 1]
+
+
+def test_trainer_collates_by_the_extractor(own: ASTFeatureExtractor, tmp_path: Path) -> None:
+    """And trains on features of different lengths, which nothing else would put into one tensor."""
+    config = ASTConfig(**SIZES, hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48)
+    model = ASTForAudioClassification(config)
+    arguments = TrainingArguments(str(tmp_path), max_steps=1, per_device_train_batch_size=2, report_to="none")
+    data = examples(40, 64, labels=1)
+    trainer = Trainer(model, arguments, train_dataset=data, processing_class=own)  # type: ignore[arg-type]
+    assert isinstance(trainer.data_collator, DataCollatorWithPadding)
+    assert trainer.train().global_step == 1
+
+
+@pytest.mark.parametrize(("model_class", "of_the_best"), [(ASTForAudioClassification, 43), (StockClassifier, 11)])
+def test_the_best_epoch_at_the_end(tiny_checkpoint: Path, tmp_path: Path, model_class: Any, of_the_best: int) -> None:
+    """With transformers' AST, the Trainer restores the head and the embeddings alone: files have other names for the
+    parameters of its encoder.
+    """
+    scores = iter((2.0, 1.0))
+    model = model_class.from_pretrained(tiny_checkpoint)
+    arguments = TrainingArguments(
+        str(tmp_path),
+        num_train_epochs=2,
+        learning_rate=1e-2,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    data: Any = examples(64, 64, labels=1)
+    score = lambda prediction: {"score": next(scores)}  # noqa: E731
+    trainer = Trainer(model, arguments, train_dataset=data, eval_dataset=data, compute_metrics=score)
+    trainer.train()
+    assert (trainer.state.best_global_step, trainer.state.global_step) == (1, 2)
+    best = model_class.from_pretrained(trainer.state.best_model_checkpoint)
+    pairs = list(zip(model.parameters(), best.parameters(), strict=True))
+    assert (sum(torch.equal(*pair) for pair in pairs), len(pairs)) == (of_the_best, 43)
