@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import warnings
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
+from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
-from ..errors import did_you_mean, error, refuse
+from ..errors import AstHfWarning, did_you_mean, error, refuse, warning_text
 from .emissions import reporters
 from .metrics import METRIC_NAMES
 from .optimization import Optimization
@@ -56,6 +58,9 @@ _REFUSED = {
     "prediction_loss_only": ("leaves out the answers that metrics are made of", "leave it out"),
     "batch_eval_metrics": ("measures batches, and mAP or AUC of a part is not that of the whole", "leave it out"),
 }
+
+#: Arguments that ask for arithmetic in bfloat16.
+_BFLOAT16 = ("bf16", "bf16_full_eval")
 
 #: Arguments that train nothing at 0, and those that make no sense below it.
 _ABOVE_0 = (
@@ -130,7 +135,8 @@ def _check_kind(entry: dataclasses.Field[Any], value: Any, where: str) -> None:
 def build_arguments(
     training: dict[str, Any], output_dir: str | Path, *, streamed: bool = False, **hub: Any
 ) -> TrainingArguments:
-    """The arguments of a run.
+    """The arguments of a run. Where there is no accelerator, bfloat16 is computed on the CPU, with a warning (W408) if
+    the processor has no instructions for it.
 
     Args:
         training: what a recipe gives, which `check_training` has seen.
@@ -144,6 +150,8 @@ def build_arguments(
     """
     defaults = _STREAMED_DEFAULTS if streamed else _DEFAULTS
     given = {"report_to": reporters(), **defaults, **training, **hub}
+    if any(given.get(name) for name in _BFLOAT16) and _has_no_accelerator():
+        given["use_cpu"] = True  # transformers refuses bfloat16 on a CPU that nobody asked for by name
     try:
         arguments = TrainingArguments(str(output_dir), **given)
     except Exception as problem:  # whatever one of 150 arguments, or two together, make of it
@@ -154,7 +162,30 @@ def build_arguments(
     if arguments.fp16 and arguments.device.type == "cpu":
         what = "has no effect on a CPU"
         raise error("E307", where="training.fp16", what=what, fix="use training.bf16, or leave it out")
+    _warn_of_slow_bfloat16(arguments)
     return arguments
+
+
+def _has_no_accelerator() -> bool:
+    """Whether a run without `use_cpu` computes on the CPU nevertheless."""
+    return not (torch.accelerator.is_available() or is_torch_bf16_gpu_available() or is_torch_xla_available())
+
+
+def _warn_of_slow_bfloat16(arguments: TrainingArguments) -> None:
+    """Warn (W408), in the first of several processes, of bfloat16 on a processor that has no instructions for it."""
+    asked = [name for name in _BFLOAT16 if getattr(arguments, name)]
+    if not asked or arguments.device.type != "cpu" or arguments.process_index or has_bfloat16():
+        return
+    what = "this processor has no bfloat16 instructions, so float32 would be faster: 6.5 times for AST-base"
+    warnings.warn(warning_text("W408", where=f"training.{asked[0]}", what=what), AstHfWarning, stacklevel=3)
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 by instructions of its own (AVX-512 BF16, AMX, Arm's); True where
+    torch does not know.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # new in torch 2.11
+    return capabilities is None or any(present for name, present in capabilities().items() if "bf16" in name)
 
 
 def check_joined(world_size: int) -> None:

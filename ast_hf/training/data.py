@@ -19,6 +19,8 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Iterable
 
 from ..errors import did_you_mean, error, refuse
 from .hub import read_hub
+from .label_folders import read_source
+from .layouts import ClipNames, clips_below, where_clips_are
 from .tables import (
     BOUNDARIES,
     LABEL_COLUMNS,
@@ -35,7 +37,6 @@ from .tables import (
     is_local,
     no_fold_column,
     read_class_labels,
-    read_source,
     read_split_list,
     such_rows,
     warn_of_labels,
@@ -88,10 +89,10 @@ def load_audio_dataset(
         test_fold: the fold that becomes the split `"test"`; all others are `"train"`. None to split otherwise.
         fold_column: column of the folds.
         split_lists: split -> text file of the paths in it, one a line; the others keep their split.
-        audio_root: folder that paths are relative to; the table's own when None. Backslashes are read as slashes where
-            only that finds a file.
+        audio_root: folder that paths are relative to, or that names alone are below; the table's own when None.
+            Backslashes are read as slashes where only that finds a file.
         clip_boundaries: read columns `start` and `end` as seconds within the file; False drops such columns.
-        check_files: raise for paths that do not exist, rather than when they are read.
+        check_files: raise for paths that do not exist, rather than when they are read (unless all lie elsewhere).
         config_name: configuration of a data set on the Hub.
         merge_splits: split -> the splits on the Hub that it is made of; None for those that there are.
         streaming: give streams (`IterableDatasetDict`, audio as bytes and path) instead of downloading everything.
@@ -101,8 +102,8 @@ def load_audio_dataset(
         is warned about (W205), and so are labels of local files that look like several (W206) or like another (W207).
 
     Raises:
-        AstDataError: E206 for missing paths, E208 for columns, labels and boundaries (naming the row), E209 for splits
-            and classes that are empty.
+        AstDataError: E206 for missing paths, E208 for columns, labels (folders of splits or folds are none) and
+            boundaries, E209 for splits and classes that are empty.
         AstInputError: E108 for arguments about local files with a data set on the Hub, or the other way round.
         AstHfError: E701, E702 and E704 for a name that the Hub does not have, or not for this token, and for a Hub that
             cannot be reached.
@@ -126,7 +127,7 @@ def load_audio_dataset(
     _refuse_unused(name is not None, about_files, {"config_name": config_name, "merge_splits": merge_splits})
     if name is not None:
         return read_hub(name, [config_name] if config_name else [], merge_splits, streaming, reading)
-    splits = _from_tables([(split, read_source(part)) for split, part in _parts(source)], reading)
+    splits = _from_tables([(split, read_source(part, reading.labels)) for split, part in _parts(source)], reading)
     return _as_streams(splits) if streaming else splits
 
 
@@ -328,16 +329,20 @@ class _Columns:
         self.audio = table.column(reading.audio_column, PATH_COLUMNS, "audio_column")
         self.label = table.column(reading.label_column, LABEL_COLUMNS, "label_column")
         self.root = reading.root or table.root
+        self._clip_names: ClipNames | None = None
         self.sounds, self.own_names = table.sounds(self.audio), table.names.get(self.label)
         self.holds_lists = any(isinstance(row.get(self.label), list) for row in table.rows)
         self._check_rows()
+        self._paths = [self._path(row) for row in table.rows]
+        if self.sounds is None:
+            self._check_files()
 
     def clips(self) -> Iterator[_Clip]:
         """Every row, in order."""
         for number, row in enumerate(self.table.rows, start=1):
             where = f"{self.table.where} row {number}"
-            path = self._path(row)
-            split = self.reading.split(row, Path(path).as_posix(), self.split)
+            path = self._paths[number - 1]
+            split = self.reading.split(row, {Path(path).as_posix(), str(row.get(self.audio))}, self.split)
             full = str((self.root / path).resolve()) if self.sounds is None else path
             labels = self.reading.label_list(row[self.label], f"{where}, column {self.label!r}")
             yield _Clip(where, number, split, full, self.sounds, labels, self._others(row, where))
@@ -358,26 +363,53 @@ class _Columns:
         for number, row in rows.items():
             if self.reading.test_fold is not None and row.get(self.reading.fold_column) in (None, ""):
                 raise no_fold_column(f"{self.table.where} row {number}", row, self.reading)
-        if self.sounds is None and (missing := [number for number, row in rows.items() if not self._is_there(row)]):
+
+    def _check_files(self) -> None:
+        """Raise E206 for files that are not there; without `check_files` only if all lie in another folder nearby."""
+        rows = range(1, len(self._paths) + 1)
+        missing = [row for row, path in zip(rows, self._paths, strict=True) if not self._may_be_read(path)]
+        lost = len(missing) == len(rows) if self.reading.check_files else not any(map(self._is_there, self._paths))
+        elsewhere = where_clips_are(self._paths, self.root) if lost else None
+        if elsewhere:
+            missing = list(rows)
+        if missing:
             where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
-            what = f"{rows[missing[0]].get(self.audio)!r} does not exist{such_rows(missing)}"
-            fix = f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
-            raise error("E206", where=where, what=what, fix=fix)
+            what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} does not exist{such_rows(missing)}"
+            raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
+
+    def _how_to_find(self, row: int, elsewhere: str | None) -> str:
+        """Return what to do about a row whose file is not where it says; `elsewhere` is how to read all of them."""
+        alike = self._clip_names.find(self._paths[row - 1]) if self._clip_names else []
+        if len(alike) > 1:
+            return f"{len(alike)} files below {str(self.root)!r} are called so; write their paths relative to it"
+        return elsewhere or f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
 
     def _is_labelled(self, row: Row) -> bool:
         return bool(self.reading.written_labels(row.get(self.label)))
 
-    def _is_there(self, row: Row) -> bool:
-        path = self._path(row)
-        return bool(path) and (not self.reading.check_files or (self.root / path).is_file())
+    def _is_there(self, path: str) -> bool:
+        return bool(path) and (self.root / path).is_file()
+
+    def _may_be_read(self, path: str) -> bool:
+        return self._is_there(path) if self.reading.check_files else bool(path)
 
     def _path(self, row: Row) -> str:
-        """The path of a row; one of Windows with slashes where a file is there by that name, and none as it is."""
+        """Return the path of a row from the root on.
+
+        That is what the row says; with slashes for backslashes, or that of the only file of this name below
+        `audio_root`, where only these find a file.
+        """
         path = str(row.get(self.audio) or "")
-        slashed = path.replace("\\", "/")
-        if self.sounds is not None or slashed == path or (self.root / path).exists():
+        if self.sounds is not None or not path:
             return path
-        return slashed if (self.root / slashed).is_file() else path
+        slashed = path.replace("\\", "/")
+        if slashed != path and not (self.root / path).exists() and self._is_there(slashed):
+            return slashed
+        if self.reading.root is None or self._is_there(path):
+            return path
+        if self._clip_names is None:
+            self._clip_names = ClipNames(clips_below(self.root))
+        return self._clip_names.below(self.root, path) or path
 
 
 def _boundaries(row: Row, where: str) -> Row:

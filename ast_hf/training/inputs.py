@@ -22,6 +22,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
 from .augmentation import Augmentation, mix_style
 from .data import is_multi_label, label_names
+from .tables import NO_BOUNDARIES
 
 
 class ClipInputs(torch.utils.data.Dataset):
@@ -101,7 +102,9 @@ class ClipInputs(torch.utils.data.Dataset):
                 fix = "remove it, or record at least 25 ms"
                 raise error("E103", where="clip", what=f"too short, {len(waveform)} samples", fix=fix)
         except AstHfError as problem:
-            raise error(problem.code, where=self._name(clip), what=problem.what, fix=problem.fix) from problem
+            bounded = problem.code == "E208" and "start" in row
+            fix = f"{problem.fix}; {NO_BOUNDARIES}" if bounded else problem.fix
+            raise error(problem.code, where=self._name(clip), what=problem.what, fix=fix) from problem
         if self._cache is not None:
             self._cache[clip] = waveform
         return waveform

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 import warnings
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from ..conversion import TOLERANCE, new_folder, random_input, read_label_file
 from ..errors import AstConfigError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
+from ..peft_names import own_config, own_state
 from ..sharing import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from ..weight_names import hub_name
 from .adapters import ADAPTER_FOLDER, backbone_digest, check_base, fill, inserted
 
 _MODEL_CONFIG, _EXTRACTOR = "config.json", "preprocessor_config.json"
@@ -56,7 +55,7 @@ def merge_adapter(
 
     Args:
         adapter: folder or Hub name of what a run or peft wrote, with the module names of `ast_hf` (and transformers 4)
-            or of transformers 5. Any method of peft that can be merged, under the names of transformers 5 LoRA alone.
+            or of transformers 5, and any method of peft that can be merged.
         destination: folder to make; must not hold anything yet.
         base: folder or Hub name of the base; the one that the adapter names when None.
         labels: file of class names, where the adapter's folder has no config.json: text, CSV or JSON.
@@ -81,7 +80,7 @@ def merge_adapter(
 
 
 def read_adapter(source: str | PathLike) -> Stored:
-    """An adapter's configuration and weights, under the module names of `ast_hf`; raises E306 and E305."""
+    """An adapter's configuration, and its weights under the names of `ast_hf`; raises E306 and E305."""
     from peft import PeftConfig
     from peft.utils import load_peft_weights
 
@@ -100,7 +99,7 @@ def read_adapter(source: str | PathLike) -> Stored:
     if config.is_prompt_learning:
         what = f"is a {config.peft_type.value} adapter, which is no change of weights"
         raise error("E305", where=repr(str(source)), what=what, fix="use it through peft")
-    return Stored(folder, *_under_own_names(config, state, repr(str(source))))
+    return Stored(folder, config, own_state(state))
 
 
 def _downloaded(name: str) -> Path:
@@ -113,45 +112,6 @@ def _downloaded(name: str) -> Path:
     except (OSError, HFValidationError) as problem:
         what = f"is no folder, and no adapter on the Hub ({' '.join(str(problem).split())[:120]})"
         raise error("E306", where=repr(name), what=what, fix="check the path") from problem
-
-
-def _under_own_names(config: Any, state: dict[str, torch.Tensor], where: str) -> tuple[Any, dict[str, torch.Tensor]]:
-    """An adapter of transformers 5's AST as one of ours: the names of its layers, one by one, with rank and alpha."""
-    from peft.utils.other import get_pattern_key
-
-    own = {_PREFIX + _own_name(name.removeprefix(_PREFIX)): tensor for name, tensor in state.items()}
-    theirs = sorted({name.removeprefix(_PREFIX).partition(".lora_")[0] for name in state if ".lora_" in name})
-    if own.keys() == state.keys():
-        return config, state
-    if config.peft_type != "LORA":
-        what = f"is a {config.peft_type.value} adapter under the module names of transformers 5"
-        raise error(
-            "E305", where=where, what=what, fix="merge it there: PeftModel.from_pretrained(...).merge_and_unload()"
-        )
-    ranks = {name: config.rank_pattern.get(get_pattern_key(config.rank_pattern, name), config.r) for name in theirs}
-    alphas = {
-        name: config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, name), config.lora_alpha)
-        for name in theirs
-    }
-    listed = dataclasses.replace(
-        config,
-        target_modules=[_own_module(name) for name in theirs],
-        rank_pattern={_own_module(name): rank for name, rank in ranks.items()},
-        alpha_pattern={_own_module(name): alpha for name, alpha in alphas.items()},
-        exclude_modules=None,
-        layers_to_transform=None,
-        layers_pattern=None,
-    )
-    return listed, own
-
-
-def _own_name(name: str) -> str:
-    module, part, rest = name.partition(".lora_")
-    return _own_module(module) + part + rest if part else hub_name(name)
-
-
-def _own_module(name: str) -> str:
-    return hub_name(f"{name}.weight").removesuffix(".weight")
 
 
 def _base_of(stored: Stored) -> Base:
@@ -211,7 +171,7 @@ def _write(stored: Stored, model: ASTForAudioClassification, base: Base, folder:
     """Merge and save; returns the largest difference of logits before and after, raises E601 if rounding is not why."""
     spectrogram = random_input(model.config)
     try:
-        adapted = inserted(model, stored.config).eval()
+        adapted = inserted(model, own_config(stored.config, model)).eval()
     except ValueError as problem:
         what = f"does not fit the base ({' '.join(str(problem).split())[:160]})"
         fix = "give the base that it was trained on with --base"

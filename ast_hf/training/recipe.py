@@ -48,7 +48,8 @@ class DataOptions:
         label_separator: separates the labels of one clip in a multi-label table.
         class_labels: file of the classes in their order, CSV (index,mid,display_name) or text.
         drop_labels: labels to leave out, and with them the clips that have no other.
-        audio_root: folder that a table's paths are relative to, None for the table's own.
+        audio_root: folder that a table's paths are relative to, None for the table's own. A name alone is also looked
+            for in the folders below it, with or without its suffix.
         split_lists: split -> text file of the paths in it, one a line.
         clip_boundaries: read columns `start` and `end` as seconds within the file; false drops such columns.
         config_name: configuration of a data set on the Hub, where it has several.

@@ -6,10 +6,13 @@ head line has no comma is separated by what that has in its place: `;`, tabs or 
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import math
 import re
+import shlex
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,8 +53,8 @@ SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation"
 #: What may separate the cells of a `.csv` file whose head line has no comma; Excel writes `;` in most of Europe.
 SEPARATORS = (";", "\t", "|")
 
-#: What several labels of one clip are often separated by.
-LABEL_SEPARATORS = (";", "|")
+#: What several labels of one clip are often separated by; a comma with a space is part of many names.
+_JOINED_LABELS = re.compile(r"[;|]|(?<=\S),(?=[^\s\d])")
 
 #: Columns that bound a clip within its file, in seconds.
 BOUNDARIES = ("start", "end")
@@ -65,8 +68,12 @@ STORED = {"bytes": Value("binary"), "path": Value("string")}
 
 Row = dict[str, Any]
 
-#: How many examples a message gives, and how many folders it names.
-_EXAMPLES, _FOLDERS = 3, 10
+#: How many examples a message gives.
+_EXAMPLES = 3
+
+#: A quoted label, and a list of such as Python and NumPy write it: with commas, or with spaces alone.
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_LIST_AS_TEXT = re.compile(rf"[\[({{]\s*(?:(?:{_QUOTED.pattern})(?:\s*,)?\s*)*[\])}}]")
 
 _SPACES = re.compile(r"\s{2,}")
 
@@ -102,7 +109,14 @@ class Table:
             if name in names:
                 return name
         what = f"has the columns {', '.join(names)}, none is {repr(wanted) if wanted else 'one of ' + ', '.join(usual)}"
-        raise error("E208", where=repr(self.where), what=what, fix=f"name the column with {option(argument)}")
+        likely = self._column_of_files(names) if usual is PATH_COLUMNS else None
+        fix = f"name the column with {chosen(**{argument: likely}) if likely else option(argument)}"
+        raise error("E208", where=repr(self.where), what=what, fix=fix)
+
+    def _column_of_files(self, names: Sequence[str]) -> str | None:
+        """Return the first column that names an audio file in the first row."""
+        cells = ((name, str(self.rows[0].get(name) or "")) for name in names)
+        return next((name for name, cell in cells if Path(cell).suffix.lower() in AUDIO_SUFFIXES), None)
 
     def sounds(self, column: str) -> Dataset | None:
         """The embedded audio of a column, as the column `audio`; None where rows name files."""
@@ -123,6 +137,9 @@ class LabelSet:
         self.names = list(names)
         self._index = {name: index for index, name in enumerate(self.names)}
         self._index |= {alias: self._index[name] for alias, name in (aliases or {}).items()}
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._index
 
     def index(self, label: str, where: str) -> int:
         """Index of a name or alias; raises E208 naming `where` for another."""
@@ -150,25 +167,48 @@ class Reading:
     check_files: bool
 
     def written_labels(self, value: Any) -> list[str]:
-        """The labels of a cell, as they are written."""
+        """The labels of a cell, as they are written. With a separator, a list written as text is the list."""
         if isinstance(value, list):
             parts = value
+        elif self.separator and value is not None:
+            listed = labels_in(str(value))
+            parts = str(value).split(self.separator) if listed is None else listed
         else:
-            parts = str(value).split(self.separator) if self.separator and value is not None else [value]
+            parts = [value]
         return [str(part).strip() for part in parts if part is not None and str(part).strip()]
 
     def label_list(self, value: Any, where: str) -> list[str]:
-        """The labels of a cell that are not dropped; raises E208 where a cell has none at all."""
+        """The labels of a cell that are not dropped; raises E208 where a cell has none, or is no label or list."""
+        self._check_label(value, where)
         labels = self.written_labels(value)
         if not labels:
             raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
         return [label for label in dict.fromkeys(labels) if label not in self.dropped]
 
-    def split(self, row: Row, path: str, forced: str | None) -> str:
-        """The split of a row: by its fold, its file, the lists, its own column; else `"train"`."""
+    def _check_label(self, value: Any, where: str) -> None:
+        """Raise E208 for what would become a class by the text that Python writes for it."""
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, (list, dict)):
+                what = f"{textwrap.shorten(repr(part), 60)} is no label"
+                raise error("E208", where=where, what=what, fix="give the name of the class, or a list of names")
+        text = str(value).strip()
+        meant = self.separator is not None or (self.labels is not None and text in self.labels)
+        if isinstance(value, str) and not meant and labels_in(text) is not None:
+            what = f"{textwrap.shorten(text, 60)!r} is a list written as text, and would be one class"
+            fix = f"{chosen(label_separator=';')} reads such lists, for clips of several labels"
+            raise error("E208", where=where, what=what, fix=f"{fix}; for one label a clip write it without brackets")
+
+    def split(self, row: Row, paths: set[str], forced: str | None) -> str:
+        """The split of a row: by its fold, its file, the lists, its own column; else `"train"`.
+
+        Args:
+            row: what the table says.
+            paths: what lists may call its file.
+            forced: the split of the whole file.
+        """
         if self.test_fold is not None:
             return "test" if fold_name(row[self.fold_column]) == self.test_fold else "train"
-        listed = next((split for split, paths in self.lists.items() if path in paths), None)
+        listed = next((split for split, names in self.lists.items() if not names.isdisjoint(paths)), None)
         given = str(forced or listed or row.get(self.split_column) or "train").strip()
         return SPLIT_NAMES.get(given.lower(), given)
 
@@ -176,6 +216,35 @@ class Reading:
 def option(argument: str) -> str:
     """An argument of `load_audio_dataset` as it is written in Python, on the command line and in a recipe."""
     return f"{argument}= (--{argument}, in a recipe data.{argument})"
+
+
+def labels_in(text: str) -> list[str] | None:
+    """Return the labels of a list that a library wrote as text, such as `"['dog', 'bark']"`; None for another."""
+    if not text.startswith(("[", "(", "{")):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return [_unquoted(label) for label in _QUOTED.findall(text)] if _LIST_AS_TEXT.fullmatch(text) else None
+    plain = isinstance(found, list) and all(isinstance(label, (str, int, float)) for label in found)
+    return [str(label) for label in found] if plain else None
+
+
+def _unquoted(text: str) -> str:
+    """Return the text of a Python literal; one that is none loses its quotes."""
+    try:
+        return str(ast.literal_eval(text))
+    except (SyntaxError, ValueError):
+        return text[1:-1]
+
+
+def chosen(**values: str) -> str:
+    """Return values of such arguments as they are written in Python and on the command line."""
+    words = {name: shlex.quote(value) for name, value in values.items()}
+    python = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    flags = " ".join(f"--{name} {word}" for name, word in words.items())
+    changes = " ".join(f"--set data.{name}={word}" for name, word in words.items())
+    return f"{python} ({flags}; finetune takes {changes})"
 
 
 def such_rows(numbers: Sequence[int]) -> str:
@@ -193,15 +262,15 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None
         separable: whether `label_separator` would divide them, and was not given.
     """
     names, spellings = sorted(names), dict[str, list[str]]()
-    joined = [name for name in names if any(mark in name for mark in LABEL_SEPARATORS)] if separable else []
+    joined = [name for name in names if _JOINED_LABELS.search(name)] if separable else []
     if joined:
-        what = f"{_some(joined)}: each is one class; where it is several labels, name what separates them with "
+        what = f"{some(joined)}: each is one class; where it is several labels, name what separates them with "
         warnings.warn(warning_text("W206", where=where, what=what + option("label_separator")), AstHfWarning, 2)
     for name in names:
         spellings.setdefault("".join(name.split()).casefold(), []).append(name)
     alike = [" and ".join(map(_visible, group)) for group in spellings.values() if len(group) > 1]
     if alike:
-        what = f"{_some(alike, str)} differ only in capitals or spaces, and are classes of their own; write them alike"
+        what = f"{some(alike, str)} differ only in capitals or spaces, and are classes of their own; write them alike"
         warnings.warn(warning_text("W207", where=where, what=what), AstHfWarning, 2)
 
 
@@ -210,7 +279,7 @@ def _visible(name: str) -> str:
     return repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name))
 
 
-def _some(names: Sequence[str], written: Callable[[str], str] = repr, *, shown: int = _EXAMPLES) -> str:
+def some(names: Sequence[str], written: Callable[[str], str] = repr, *, shown: int = _EXAMPLES) -> str:
     """The first names, and how many there are more."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(map(written, names[:shown])) + more
@@ -252,7 +321,7 @@ def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
     if not isinstance(source, (str, PathLike)):
         return LabelSet(_without_repeats(list(source), "class_labels"))
     path = Path(source)
-    _check_exists(path)
+    check_exists(path)
     if path.suffix.lower() != ".csv":
         return LabelSet(
             _without_repeats([line.strip() for line in _read_text(path).splitlines() if line.strip()], path)
@@ -279,20 +348,6 @@ def _without_repeats(names: list[str], where: object) -> list[str]:
     return names
 
 
-def read_source(source: str | PathLike) -> Table:
-    """The rows of a table, of a folder with a metadata file, or of a folder of label folders.
-
-    Raises:
-        AstDataError: E206 for what does not exist, E208 and E209 for what holds no labelled clips.
-    """
-    path = Path(source).expanduser()
-    _check_exists(path)
-    if not path.is_dir():
-        return _read_table(path)
-    metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
-    return _read_table(metadata) if metadata else _read_label_folders(path)
-
-
 def is_local(source: str) -> bool:
     """Whether a source is, or should be, a file or folder here rather than a name on the Hub."""
     path = Path(source)
@@ -301,7 +356,7 @@ def is_local(source: str) -> bool:
 
 def read_split_list(path: str | PathLike) -> set[str]:
     """The paths that a text file lists, one a line, as Speech Commands' `validation_list.txt` does."""
-    _check_exists(Path(path))
+    check_exists(Path(path))
     return set(_lines(Path(path)))
 
 
@@ -320,7 +375,8 @@ def boundary(row: Row, name: str, where: str) -> float | None:
     return seconds
 
 
-def _check_exists(path: Path) -> None:
+def check_exists(path: Path) -> None:
+    """Raise E206 for a path that is not there."""
     if not path.exists():
         raise error("E206", where=repr(str(path)), what="does not exist", fix="check the path")
 
@@ -344,7 +400,7 @@ def _table(path: Path, rows: list[Row], **more: Any) -> Table:
 def _read_csv(path: Path) -> Table:
     """Lines under a head line; spaces after a separator and lines without any value are skipped."""
     lines = [line for line in _read_text(path).splitlines() if line.strip()] or [""]
-    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(lines[0])
+    separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(lines[0])
     reader = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
     reader.fieldnames = _checked_head([name.strip() for name in reader.fieldnames or ()], path)
     rows = [row for row in reader if any(map(_has_value, row.values()))]
@@ -359,7 +415,7 @@ def _has_value(cell: str | list[str] | None) -> bool:
     return bool("".join(cell or "").strip())
 
 
-def _separator(head: str) -> str:
+def separator_of(head: str) -> str:
     """What separates the cells of a `.csv` file: the comma, or what its head line has in its place."""
     found = [mark for mark in SEPARATORS if mark in head]
     return found[0] if len(found) == 1 and "," not in head else ","
@@ -476,7 +532,8 @@ _READERS: dict[str, Callable[[Path], Table]] = {
 }  # fmt: skip
 
 
-def _read_table(path: Path) -> Table:
+def read_table(path: Path) -> Table:
+    """Return the rows of a file; raises E208 for what is no table, and E209 for one without a row."""
     if path.suffix.lower() not in _READERS:
         fix = "give a folder, or a file ending in " + ", ".join(_READERS)
         raise error("E208", where=repr(str(path)), what="is no table of labels", fix=fix)
@@ -484,48 +541,3 @@ def _read_table(path: Path) -> Table:
     if not table.rows:
         raise error("E209", where=repr(str(path)), what="has no rows", fix="list at least one clip per class")
     return table
-
-
-def _read_label_folders(root: Path) -> Table:
-    """`label/clip` or `split/label/clip`; the split folders are known by their names. Warns (W205) of what is left out:
-    sound in formats that are not read, and folders without a clip.
-    """
-    files, unread, others = [], Counter[str](), []
-    for entry in sorted(root.rglob("*")):
-        suffix = entry.suffix.lower()
-        if entry.name.startswith("."):
-            continue
-        if suffix in AUDIO_SUFFIXES and entry.is_file():
-            files.append(entry)
-        elif suffix in UNREAD_SUFFIXES and entry.is_file():
-            unread[suffix] += 1
-        else:
-            others.append(entry)
-    counted = ", ".join(f"{count} {suffix}" for suffix, count in unread.most_common())
-    left_out = [f"has files that are not read ({counted}), convert them to WAV or FLAC"] if counted else []
-    if not files:
-        what = "; ".join([f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv", *left_out])
-        raise error("E209", where=repr(str(root)), what=what, fix="give one folder of clips per label")
-    if empty := _without_clips(root, files, others):
-        left_out.append(f"has folders without a clip ({_some(empty, shown=_FOLDERS)})")
-    if left_out:
-        warnings.warn(warning_text("W205", where=repr(str(root)), what="; ".join(left_out)), AstHfWarning, 2)
-    return Table([_row_of_file(root, file) for file in files], str(root), root)
-
-
-def _row_of_file(root: Path, file: Path) -> Row:
-    """What the folders above a clip say of it; raises E208 for one that lies in none."""
-    parts = file.relative_to(root).parts
-    split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
-    folders = parts[1:-1] if split else parts[:-1]
-    if not folders:
-        what = "lies beside the label folders, so it has no label"
-        raise error("E208", where=repr(str(file)), what=what, fix="move it into a folder named after its label")
-    return {"file_name": str(file.relative_to(root)), "label": "/".join(folders), "split": split or "train"}
-
-
-def _without_clips(root: Path, files: list[Path], others: list[Path]) -> list[str]:
-    """The folders among `others` that none of the files lies in or below; those within them are not named too."""
-    holding = {parent for folder in {file.parent for file in files} for parent in (folder, *folder.parents)}
-    empty = [entry for entry in others if entry not in holding and entry.parent in holding and entry.is_dir()]
-    return [entry.relative_to(root).as_posix() for entry in empty]

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 from test_trainer import clips, recipe, trained  # noqa: F401 (fixtures)
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
-from ast_hf.training import Recipe, Report, finetune, load_recipe, prepare
+from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
 from ast_hf.training.arguments import build_arguments, check_joined, settled
 from ast_hf.training.optimization import Optimization
 
@@ -103,6 +105,90 @@ def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:  # no
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
     report = finetune(recipe(clips, {"data": {"validation_fraction": 0.25}}, **best), tmp_path)
     assert report.results["test"]["accuracy"] >= 0.5
+
+
+# ---------------------------------------------------------------- bfloat16 without a GPU
+
+
+def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
+    """No accelerator, and a processor that can do so much."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    for name in ("is_torch_bf16_gpu_available", "is_torch_xla_available"):
+        monkeypatch.setattr(sys.modules["ast_hf.training.arguments"], name, lambda: False)
+    told = {"architecture": "x86_64", "avx2": True, **capabilities}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+
+
+@pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
+@pytest.mark.parametrize("instructions", [{"avx512_bf16": True}, {"amx_bf16": True}, {"bf16": True}], ids=str)
+def test_bfloat16_on_a_processor_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, instructions: dict
+) -> None:
+    processor(monkeypatch, **instructions)
+    arguments = build_arguments({name: True}, tmp_path)
+    assert (arguments.device.type, getattr(arguments, name)) == ("cpu", True)
+    assert [str(one.message) for one in recwarn if one.category is AstHfWarning] == []
+
+
+@pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
+@pytest.mark.parametrize("given", [{}, {"use_cpu": True}], ids=["no accelerator", "asked for"])
+def test_bfloat16_on_a_processor_that_has_it_not(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, given: dict
+) -> None:
+    processor(monkeypatch, avx512_bf16=False, amx_bf16=False)
+    assert build_arguments({name: True, **given}, tmp_path).device.type == "cpu"
+    told = [str(one.message) for one in recwarn if one.category is AstHfWarning]
+    assert told == [
+        f"[AST-W408] training.{name}: this processor has no bfloat16 instructions, so float32 would be faster: 6.5 "
+        "times for AST-base."
+    ]
+
+
+def test_torch_that_does_not_know_the_processor_warns_of_nothing(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path
+) -> None:
+    processor(monkeypatch)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    build_arguments({"bf16": True}, tmp_path)
+    assert [one for one in recwarn if one.category is AstHfWarning] == []
+
+
+@pytest.mark.parametrize("where", ["accelerator", "is_torch_bf16_gpu_available", "is_torch_xla_available"])
+def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
+    """A GPU, Apple's, a TPU: what is given to transformers is what the recipe says."""
+    processor(monkeypatch, avx512_bf16=True)
+    arguments = sys.modules["ast_hf.training.arguments"]
+    place = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
+    monkeypatch.setattr(*place, lambda: True)
+    seen: list[dict[str, Any]] = []
+
+    def noted(output_dir: str, **given: Any) -> TrainingArguments:
+        seen.append(given)
+        return TrainingArguments(output_dir, use_cpu=True, **given)
+
+    monkeypatch.setattr(arguments, "TrainingArguments", noted)
+    build_arguments({"bf16": True}, tmp_path)
+    assert ["use_cpu" in given for given in seen] == [False]
+
+
+def test_float32_needs_no_word_about_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    processor(monkeypatch)
+    assert build_arguments({}, tmp_path).use_cpu is False
+
+
+def test_a_run_in_bfloat16_where_nobody_named_the_device(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+    """As the shipped small-data.yaml asks for it."""
+    plan = recipe(clips, num_train_epochs=1, bf16=True)
+    del plan.training["use_cpu"]
+    run = prepare(plan, tmp_path)
+    kinds: set[torch.dtype] = set()
+    layer = run.trainer.model.base_model.encoder.layer[0].output.dense
+    layer.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+    run.trainer.train()
+    report = finish(run)
+    assert kinds == {torch.bfloat16}
+    assert (report.recipe.training["bf16"], report.results["test"].keys() >= {"accuracy"}) == (True, True)
+    assert {part.dtype for part in load_file(tmp_path / "model.safetensors").values()} == {torch.float32}
 
 
 DEFAULTS = {

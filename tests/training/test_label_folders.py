@@ -1,0 +1,525 @@
+"""Data sets as they are downloaded: folders that are no labels, tables beside them, audio in another folder.
+
+What a message says to do is done, and has to read the data.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from conftest import ROOT
+
+from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, AstHfWarning, cli
+from ast_hf.training import ClipInputs, load_audio_dataset, load_recipe
+from ast_hf.training.data import label_names
+from ast_hf.training.label_folders import _are_parts
+from ast_hf.training.splits import read_data
+
+
+def wav(path: Path, samples: int = 8_000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.sin(np.arange(samples) / 5) / 2, 16_000)
+
+
+def written(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def warned(record: pytest.WarningsRecorder) -> list[str]:
+    return [str(one.message) for one in record if one.category is AstHfWarning]
+
+
+def refused(source: Any, code: str = "E208", **options: Any) -> AstHfError:
+    with pytest.raises(AstDataError) as caught:
+        load_audio_dataset(source, **options)
+    assert caught.value.code == code
+    return caught.value
+
+
+def followed(fix: str) -> tuple[Any, dict[str, Any]]:
+    """The source and the options that a message names; no source where it is to stay."""
+    several = re.search(r"data\.source=(\{.*?\})", fix)
+    one = re.search(r"as the source, '([^']+)'|give '([^']+)' as the source", fix)
+    source = yaml.safe_load(several[1]) if several else (one[1] or one[2]) if one else None
+    options: dict[str, Any] = dict(re.findall(r"(\w+)='([^']*)'", fix.partition("(--")[0]))
+    return source, options | ({"clip_boundaries": False} if "clip_boundaries=False" in fix else {})
+
+
+def read(fix: str, **more: Any) -> dict[str, dict[str, Any]]:
+    """split -> file name -> label or labels, after doing what a message says."""
+    source, options = followed(fix)
+    told = {}
+    for split, rows in load_audio_dataset(source, **options, **more).items():
+        names = label_names(rows)
+        told[split] = {
+            Path(row["audio"]["path"]).name: [names[index] for index in row["labels"]]
+            if "labels" in row
+            else names[row["label"]]
+            for row in rows
+        }
+    return told
+
+
+# ---------------------------------------------------------------- as they are downloaded
+
+
+def urban(root: Path) -> Path:
+    """UrbanSound8K: the table names files of ten folders, and its times are those of recordings that are not there."""
+    rows = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
+    for fold in range(1, 11):
+        for number, kind in enumerate(("dog_bark", "siren")):
+            name = f"1000{fold}-{number}-0-0.wav"
+            wav(root / "audio" / f"fold{fold}" / name)
+            rows.append(f"{name},1000{fold},5{number}.5,5{number}.9,1,{fold},{number},{kind}")
+    written(root / "metadata" / "UrbanSound8K.csv", *rows)
+    return root
+
+
+def esc50(root: Path) -> Path:
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for fold in (1, 2):
+        for number, kind in enumerate(("dog", "rain")):
+            wav(root / "audio" / f"{fold}-1000-A-{number}.wav")
+            rows.append(f"{fold}-1000-A-{number}.wav,{fold},{number},{kind},True,1000,A")
+    written(root / "meta" / "esc50.csv", *rows)
+    written(root / "tests" / "test_dataset.py", "")
+    return root
+
+
+def fsd50k(root: Path) -> Path:
+    """Names without suffixes, a table for each part, and several labels a clip."""
+    for part, first in (("dev", 64_760), ("eval", 37_199)):
+        rows = ["fname,labels,mids"]
+        for number in range(first, first + 3):
+            wav(root / f"FSD50K.{part}_audio" / f"{number}.wav")
+            rows.append(f'{number},"Bark,Dog","/m/05tny_,/m/0bt9lr"')
+        written(root / "FSD50K.ground_truth" / f"{part}.csv", *rows)
+    written(root / "FSD50K.ground_truth" / "vocabulary.csv", "0,Bark,/m/05tny_", "1,Dog,/m/0bt9lr")
+    return root
+
+
+def common_voice(root: Path) -> Path:
+    for split, numbers in {"train": "012", "dev": "3", "test": "45"}.items():
+        rows = ["client_id\tpath\tgender"]
+        for number in numbers:
+            wav(root / "clips" / f"common_voice_{number}.wav")
+            rows.append(f"x\tcommon_voice_{number}.wav\t{'female' if int(number) % 2 else 'male'}")
+        written(root / f"{split}.tsv", *rows)
+    return root
+
+
+def audio_folder(root: Path) -> Path:
+    """As `datasets` writes an audiofolder with splits."""
+    for split in ("train", "test"):
+        rows = ["file_name,label"]
+        for number, kind in enumerate(("cat", "dog")):
+            wav(root / split / f"{number}.wav")
+            rows.append(f"{number}.wav,{kind}")
+        written(root / split / "metadata.csv", *rows)
+    return root
+
+
+TWO = ("dog_bark", "siren")
+URBAN = {f"1000{fold}-{number}-0-0.wav": TWO[number] for fold in range(1, 11) for number in (0, 1)}
+ESC = {f"{fold}-1000-A-{number}.wav": ("dog", "rain")[number] for fold in (1, 2) for number in (0, 1)}
+#: how a set lies -> what is given of it, options that nobody can guess, what the message says, what is read in the end
+DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, dict[str, Any]]] = {
+    "UrbanSound8K": (urban, ".", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
+    "its audio": (urban, "audio", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
+    "ESC-50": (esc50, ".", {}, "has its clips in 'audio', which says nothing of labels", {"train": ESC}),
+    "FSD50K": (
+        fsd50k,
+        ".",
+        {"label_separator": ","},
+        "'FSD50K.dev_audio', 'FSD50K.eval_audio', which are folds or splits",
+        {
+            "train": {f"{number}.wav": ["Bark", "Dog"] for number in (64_760, 64_761, 64_762)},
+            "test": {f"{number}.wav": ["Bark", "Dog"] for number in (37_199, 37_200, 37_201)},
+        },
+    ),
+    "Common Voice": (
+        common_voice,
+        ".",
+        {"label_column": "gender"},
+        "has its clips in 'clips'",
+        {
+            "train": {f"common_voice_{n}.wav": ("male", "female")[n % 2] for n in (0, 1, 2)},
+            "validation": {"common_voice_3.wav": "female"},
+            "test": {f"common_voice_{n}.wav": ("male", "female")[n % 2] for n in (4, 5)},
+        },
+    ),
+    "audiofolder": (
+        audio_folder,
+        ".",
+        {},
+        "'test', 'train', which are folds or splits",
+        {split: {"0.wav": "cat", "1.wav": "dog"} for split in ("train", "test")},
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "place", "more", "said", "expected"), DOWNLOADED.values(), ids=DOWNLOADED)
+@pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
+def test_a_folder_as_downloaded_is_refused_with_what_reads_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Any,
+    place: str,
+    more: Any,
+    said: str,
+    expected: Any,
+    relative: bool,
+) -> None:
+    root = make(tmp_path / "set")
+    monkeypatch.chdir(root / place)
+    problem = refused("." if relative else root / place)
+    assert said in problem.what
+    assert read(problem.fix, **more) == expected
+
+
+def test_labels_that_the_table_does_not_name_are_asked_for(tmp_path: Path) -> None:
+    fix = refused(common_voice(tmp_path)).fix
+    assert "the column of its labels (one of client_id, gender) with label_column= (--label_column, " in fix
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("given", ["meta/esc50.csv", "esc50.csv"])
+def test_a_table_whose_audio_is_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, given: str
+) -> None:
+    root = esc50(tmp_path / "ESC-50-master")
+    monkeypatch.chdir(root if "/" in given else root / "meta")
+    problem = refused(given, "E206", check_files=check)
+    assert "'1-1000-A-0.wav' does not exist (4 such rows: 1, 2, 3, ...)" in problem.what
+    options = followed(problem.fix)[1]
+    splits = load_audio_dataset(given, **options, check_files=check, test_fold=1)
+    assert {split: len(rows) for split, rows in splits.items()} == {"test": 2, "train": 2}
+
+
+def test_stats_of_a_table_whose_audio_is_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    table = str(esc50(tmp_path) / "meta" / "esc50.csv")
+    assert cli.main(["stats", table]) == 65
+    told = capsys.readouterr().err
+    assert "E206" in told
+    flags = re.search(r"\((--[^;]+); finetune takes (--set [^)]+)\)", told)
+    assert flags is not None
+    assert cli.main(["stats", table, *flags[1].split()]) == 0
+    assert "4 clips" in capsys.readouterr().out
+    changes = [word for word in shlex.split(flags[2]) if word != "--set"]
+    recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [f"data.source={table}", *changes])
+    assert len(read_data(recipe.data)["train"]) == 4
+
+
+def test_the_column_of_files_is_named(tmp_path: Path) -> None:
+    table = urban(tmp_path) / "metadata" / "UrbanSound8K.csv"
+    fix = refused(table).fix
+    assert followed(fix) == (None, {"audio_column": "slice_file_name"})
+    fix = refused(table, "E206", audio_column="slice_file_name").fix
+    assert followed(fix) == (None, {"audio_root": str(tmp_path / "audio")})
+
+
+def test_boundaries_of_other_files_name_the_option_when_they_are_read(tmp_path: Path) -> None:
+    table = urban(tmp_path) / "metadata" / "UrbanSound8K.csv"
+    train = load_audio_dataset(table, audio_root=tmp_path / "audio", audio_column="slice_file_name")["train"]
+    with pytest.raises(AstHfError, match=r"E208.*row 1, .*lasts 0\.500 s.*data\.clip_boundaries: false"):
+        ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32)).waveform(0)
+
+
+# ---------------------------------------------------------------- folders
+
+
+#: files -> what is said of them, and the beginning of what to do
+NO_LABELS: dict[str, tuple[list[str], str, str]] = {
+    "splits": (["train/1.wav", "test/2.wav"], "'test', 'train'", "put a folder for each label"),
+    "one split": (["train/1.wav"], "'train'", "put a folder for each label"),
+    "folds above labels": (["fold1/cat/1.wav", "fold2/dog/2.wav"], "'fold1', 'fold2'", "put a folder for each label"),
+    "splits below labels": (["cat/train/1.wav", "dog/test/2.wav"], "'test', 'train'", "put a folder for each label"),
+    "folds of a split": (["train/fold 1/1.wav", "test/fold 2/2.wav"], "'fold 1', 'fold 2'", "put a folder"),
+    "parts of a name": (["nsynth-train/audio/1.wav", "nsynth-test/audio/2.wav"], "'nsynth-test'", "put a folder"),
+    "splits in a folder": (["audio/train/cat/1.wav", "audio/test/dog/2.wav"], "'test', 'train'", "give '"),
+}
+
+
+@pytest.mark.parametrize(("files", "said", "fix"), NO_LABELS.values(), ids=NO_LABELS)
+def test_folders_that_are_no_labels(tmp_path: Path, files: list[str], said: str, fix: str) -> None:
+    for file in files:
+        wav(tmp_path / file)
+    problem = refused(tmp_path)
+    assert said in problem.what
+    assert problem.fix.startswith(fix)
+    names = ["fold 1", "fold 2"] if "fold 1" in problem.what else sorted({str(Path(file).parent) for file in files})
+    splits = load_audio_dataset(tmp_path, class_labels=names)
+    assert {tuple(label_names(rows)) for rows in splits.values()} == {tuple(names)}
+
+
+def test_splits_in_a_folder_are_read_from_there(tmp_path: Path) -> None:
+    for split in ("train", "dev"):
+        wav(tmp_path / "audio" / split / "cat" / f"{split}.wav")
+    assert read(refused(tmp_path).fix) == {"train": {"train.wav": "cat"}, "validation": {"dev.wav": "cat"}}
+
+
+PARTS = {
+    "train test": True, "Train Validation": True, "training_set test_set": True, "fold1 fold02": True, "split-a": True,
+    "audio_train audio_test": True, "dev_wavs": True, "X.dev X.eval": True, "set 1, set 2": True, "cv1 cv2": True,
+    "cat dog": False, "train bus": False, "trainer tester": False, "part whole": False, "set": False, "1 2": False,
+    "audio": False, "siren 1, siren 2": False, "train horn, train whistle": False, "dev-clean dev-other": False,
+    "é à": False, "a b": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("names", "parts"), PARTS.items())
+def test_names_of_folds_and_splits(names: str, parts: bool) -> None:
+    assert _are_parts(names.split(", ") if ", " in names else names.split()) is parts
+
+
+def test_a_clip_beside_the_label_folders_of_a_split(tmp_path: Path) -> None:
+    for file in ("train/cat/1.wav", "train/dog/1.wav", "train/2.wav", "test/cat/1.wav"):
+        wav(tmp_path / file)
+    problem = refused(tmp_path)
+    assert (problem.where, "beside the label folders" in problem.what) == (
+        repr(str(tmp_path / "train" / "2.wav")),
+        True,
+    )
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_clips_beside_each_other_and_a_table_of_them(tmp_path: Path, labelled: bool) -> None:
+    for name in ("clip1", "clip2"):
+        wav(tmp_path / f"{name}.wav")
+    if labelled:
+        written(tmp_path / "labels.tsv", "filename\tlabel", "clip1.wav\tcat", "clip2.wav\tdog")
+        assert read(refused(tmp_path).fix) == {"train": {"clip1.wav": "cat", "clip2.wav": "dog"}}
+    else:
+        assert refused(tmp_path).fix == "move it into a folder named after its label"
+
+
+def test_the_folder_of_the_tables_names_one(tmp_path: Path) -> None:
+    fix = refused(esc50(tmp_path) / "meta", "E209").fix
+    assert f"a table as the source, such as {str(tmp_path / 'meta' / 'esc50.csv')!r}" in fix
+
+
+@pytest.mark.parametrize("class_labels", [None, ["audio"]])
+def test_folders_of_audio_alone_are_refused_for_a_table_that_names_their_clips(
+    tmp_path: Path, class_labels: list[str] | None
+) -> None:
+    wav(tmp_path / "audio" / "clip1.wav")
+    written(tmp_path / "notes.csv", "topic,note", "weather,rain")
+    assert set(load_audio_dataset(tmp_path, class_labels=class_labels)) == {"train"}
+    written(tmp_path / "labels.csv", "path,label", "audio/clip1.wav,cat")
+    if class_labels is None:
+        assert read(refused(tmp_path).fix) == {"train": {"clip1.wav": "cat"}}
+    else:
+        assert label_names(load_audio_dataset(tmp_path, class_labels=class_labels)["train"]) == ["audio"]
+
+
+# ---------------------------------------------------------------- tables that are not read
+
+HEAD = "path,label,speaker"
+ROWS = ("cat/clip1.wav,cat,Ada", "dog/clip2.wav,dog,Bob")
+#: a table of the same clips -> its name and lines
+TABLES = {
+    "beside the folders": ("clips/labels.csv", [HEAD, *ROWS]),
+    "beside the source": ("labels.csv", [HEAD, *(f"clips/{row}" for row in ROWS)]),
+    "in a folder": ("clips/metadata/all.csv", [HEAD, *(f"../{row}" for row in ROWS)]),
+    "in a folder, names alone": ("clips/meta/all.csv", [HEAD, *(row.partition("/")[2] for row in ROWS)]),
+    "in a folder beside the source": ("metadata/all.csv", [HEAD, *ROWS]),
+    "tabs": ("clips/all.tsv", [line.replace(",", "\t") for line in (HEAD, *ROWS)]),
+    "lines of JSON": (
+        "clips/all.jsonl",
+        ['{"file_name": "cat/clip1.wav", "label": "cat"}', '{"file_name": "dog/clip2.wav", "label": "dog"}'],
+    ),
+    "JSON": (
+        "clips/all.json",
+        ['[{"path": "cat/clip1.wav", "label": "cat"}, {"path": "dog/clip2.wav", "label": "dog"}]'],
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "lines"), TABLES.values(), ids=TABLES)
+def test_a_table_of_the_clips_that_is_not_read_is_told(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, name: str, lines: list[str]
+) -> None:
+    wav(tmp_path / "clips" / "cat" / "clip1.wav")
+    wav(tmp_path / "clips" / "dog" / "clip2.wav")
+    table = written(tmp_path / name, *lines)
+    splits = load_audio_dataset(tmp_path / "clips")
+    assert label_names(splits["train"]) == ["cat", "dog"]
+    (told,) = warned(recwarn)
+    start = (
+        f"[AST-W205] {str(tmp_path / 'clips')!r}: has a table of its clips that is not read; to read it, give the table"
+    )
+    assert told.startswith(f"{start} as the source, {str(table)!r}")
+    assert read(told) == {"train": {"clip1.wav": "cat", "clip2.wav": "dog"}}
+    load_audio_dataset(tmp_path / "clips", class_labels=["cat", "dog"])
+    assert [text for text in warned(recwarn)[1:] if "has a table" in text] == []
+
+
+def test_a_table_of_other_files_of_the_same_names_is_left_in_peace(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    for place in ("mine", "metadata_of_others"):
+        wav(tmp_path / place / "cat" / "clip1.wav")
+    written(tmp_path / "metadata_of_others" / "labels.csv", "path,label", "cat/clip1.wav,cat")
+    load_audio_dataset(tmp_path / "mine")
+    assert warned(recwarn) == []
+
+
+def test_files_in_two_folders_are_told_of_both(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        wav(tmp_path / place / "one.wav")
+    fix = refused(written(tmp_path / "x.csv", "path,label", "one.wav,cat"), "E206").fix
+    assert fix.startswith(f"its files are in {str(tmp_path / 'a')!r} and in {str(tmp_path / 'b')!r}: audio_root=")
+
+
+def test_parquet_that_is_not_read_is_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    from datasets import Dataset
+
+    wav(tmp_path / "cat" / "clip1.wav")
+    Dataset.from_dict({"path": ["cat/clip1.wav"], "label": ["cat"], "n": [1]}).to_parquet(tmp_path / "all.parquet")
+    load_audio_dataset(tmp_path)
+    assert [str(tmp_path / "all.parquet") in told for told in warned(recwarn)] == [True]
+
+
+#: what lies beside label folders and is no table of their clips
+OTHERS = {
+    "classes": ("class_labels.csv", ["index,mid,display_name", "0,/m/a,cat", "1,/m/b,dog"]),
+    "of other clips": ("other.csv", ["path,label", "elsewhere.wav,cat"]),
+    "measurements alone": ("features.csv", ["file,loudness", "clip1.wav,-20", "clip2.wav,-21"]),
+    "broken": ("all.json", ['[{"path": "clip1.wav", "label": ']),
+    "numbers": ("counts.csv", ["label,count", "1,1", "2,1"]),
+    "no text": ("all.csv", ["\x00\x01\ufffd"]),
+    "empty": ("all.jsonl", [""]),
+}
+
+
+@pytest.mark.parametrize(("name", "lines"), OTHERS.values(), ids=OTHERS)
+def test_other_files_beside_label_folders_are_left_in_peace(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, name: str, lines: list[str]
+) -> None:
+    for file in ("cat/clip1.wav", "dog/clip2.wav", "cat/1.wav", "dog/2.wav"):
+        wav(tmp_path / file)
+    written(tmp_path / name, *lines)
+    load_audio_dataset(tmp_path)
+    assert warned(recwarn) == []
+
+
+# ---------------------------------------------------------------- files in another folder
+
+
+def test_names_alone_are_found_below_audio_root(tmp_path: Path) -> None:
+    for file in ("a/one.wav", "b/c/two.flac", "three.wav", "b/three.wav"):
+        wav(tmp_path / "audio" / file)
+    table = written(tmp_path / "x.csv", "path,label", "one.wav,cat", "two,dog", "three.wav,owl", "b/three.wav,emu")
+    lists = {"test": written(tmp_path / "test.txt", "two", "a/one.wav")}
+    splits = load_audio_dataset(table, audio_root=tmp_path / "audio", split_lists=lists)
+    found = {
+        split: [str(Path(row["audio"]["path"]).relative_to(tmp_path / "audio")) for row in rows]
+        for split, rows in splits.items()
+    }
+    assert found == {"test": ["a/one.wav", "b/c/two.flac"], "train": ["three.wav", "b/three.wav"]}
+
+
+def test_a_name_of_several_files_is_no_path(tmp_path: Path) -> None:
+    for file in ("a/one.wav", "b/one.wav"):
+        wav(tmp_path / file)
+    table = written(tmp_path / "x.csv", "path,label", "one.wav,cat")
+    problem = refused(table, "E206", audio_root=tmp_path)
+    assert problem.fix == f"2 files below {str(tmp_path)!r} are called so; write their paths relative to it"
+
+
+def test_names_with_folders_are_not_looked_for(tmp_path: Path) -> None:
+    wav(tmp_path / "audio" / "a" / "one.wav")
+    table = written(tmp_path / "x.csv", "path,label", "b/one.wav,cat")
+    refused(table, "E206", audio_root=tmp_path / "audio")
+
+
+@pytest.mark.parametrize("written_as", ["wavs/one.wav", "/data/wavs/one.wav", "C:\\wavs\\one.wav"])
+def test_files_that_no_option_finds_are_named(tmp_path: Path, written_as: str) -> None:
+    wav(tmp_path / "audio" / "one.wav")
+    fix = refused(written(tmp_path / "x.csv", "path,label", f"{written_as},cat"), "E206").fix
+    assert fix == f"files of these names are below {str(tmp_path)!r}: write their paths relative to the table"
+
+
+def test_files_that_are_nowhere(tmp_path: Path) -> None:
+    wav(tmp_path / "meta" / "here.wav")
+    table = written(tmp_path / "meta" / "x.csv", "path,label", "one.wav,cat", "two.wav,dog")
+    assert "relative to" in refused(table, "E206").fix
+    wav(tmp_path / "audio" / "one.wav")  # one of two is not enough
+    assert "audio_root" not in refused(table, "E206").fix
+
+
+# ---------------------------------------------------------------- lists written as text
+
+LISTS = {
+    "['chainsaw']": ["chainsaw"],
+    "['a', 'b']": ["a", "b"],
+    '["a", "child\'s play"]': ["a", "child's play"],
+    "[\"child's play\", 'b']": ["child's play", "b"],
+    "['a' 'b']": ["a", "b"],
+    "('a',)": ["a"],
+    "{'a'}": ["a"],
+    "[1, 2]": ["1", "2"],
+    '["t\\u00f6n"]': ["tön"],
+}
+
+
+def of_label(folder: Path, label: str) -> Path:
+    for name in ("one", "two"):
+        wav(folder / f"{name}.wav")
+    quoted = '"' + label.replace('"', '""') + '"'
+    return written(folder / "x.csv", "path,label", f"one.wav,{quoted}", "two.wav,owl")
+
+
+@pytest.mark.parametrize(("text", "labels"), LISTS.items())
+def test_a_list_written_as_text(tmp_path: Path, text: str, labels: list[str]) -> None:
+    table = of_label(tmp_path, text)
+    problem = refused(table)
+    assert "row 1, column 'label'" in problem.where
+    assert "is a list written as text, and would be one class" in problem.what
+    assert followed(problem.fix)[1] == {"label_separator": ";"}
+    rows = load_audio_dataset(table, label_separator=";")["train"]
+    assert [[label_names(rows)[label] for label in row] for row in rows["labels"]] == [labels, ["owl"]]
+    assert load_audio_dataset(table, label_separator=",")["train"]["labels"] == rows["labels"]
+    assert label_names(load_audio_dataset(table, class_labels=[text, "owl"])["train"]) == [text, "owl"]
+
+
+def test_what_the_message_about_a_list_says_works_in_a_shell(tmp_path: Path) -> None:
+    table = of_label(tmp_path, "['a', 'b']")
+    told = re.search(r"finetune takes (--set [^)]+)\)", refused(table).fix)
+    assert told is not None
+    changes = [word for word in shlex.split(told[1]) if word != "--set"]
+    recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [f"data.source={table}", *changes])
+    assert label_names(read_data(recipe.data)["train"]) == ["a", "b", "owl"]
+
+
+@pytest.mark.parametrize("label", ["[noise]", "(laughter)", "[a, b]", "dog's", "'a'", "a [b]", "{'a': 1}", "3"])
+def test_a_name_that_is_no_list(tmp_path: Path, label: str) -> None:
+    assert label in label_names(load_audio_dataset(of_label(tmp_path, label))["train"])
+
+
+def test_an_empty_list_written_as_text_is_no_label(tmp_path: Path) -> None:
+    refused(of_label(tmp_path, "[]"))
+    assert "has no label" in refused(of_label(tmp_path, "[]"), label_separator=",").what
+
+
+@pytest.mark.parametrize("label", ['{"name": "cat"}', '[["cat"]]', '[{"name": "cat"}]'])
+def test_what_is_no_label_in_lines_of_json(tmp_path: Path, label: str) -> None:
+    wav(tmp_path / "one.wav")
+    table = written(tmp_path / "x.jsonl", f'{{"path": "one.wav", "label": {label}}}')
+    assert "is no label" in refused(table).what
+
+
+@pytest.mark.parametrize(("label", "told"), [("Bark,Dog", True), ("/m/a,/m/b", True), ("Ant, small", False)])
+def test_labels_that_commas_separate(tmp_path: Path, recwarn: pytest.WarningsRecorder, label: str, told: bool) -> None:
+    load_audio_dataset(of_label(tmp_path, label))
+    assert ["W206" in text for text in warned(recwarn)] == [True] * told
