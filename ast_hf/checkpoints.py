@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -73,7 +74,7 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
     if source is None or any(arguments.get(name) for name in _OTHER_FILES):
         return None
     subfolder = arguments.get("subfolder") or ""
-    folder = check_folder(source, subfolder=subfolder, cache_dir=arguments.get("cache_dir"))
+    folder = check_folder(source, subfolder=subfolder, cache_dir=arguments.get("cache_dir"), classifier=False)
     if folder is None:
         where = {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
         config = _cached(source, "config.json", where)
@@ -84,7 +85,7 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
         folder = config.parent
         for shard in _shards(folder):
             _cached(source, shard.name, where)
-        check_folder(folder)
+        check_folder(folder, classifier=False)
     _refuse_ensemble(folder / "config.json", source)
     if _is_quantised(_read_config(folder / "config.json")):
         return None
@@ -160,7 +161,7 @@ def tensor_names(files: list[Path]) -> list[str]:
     return [name for path in files for name in _shapes(path)]
 
 
-def classifier_rows(checkpoint: Checkpoint) -> int | None:
+def _classifier_rows(checkpoint: Checkpoint) -> int | None:
     """Return how many outputs the stored classifier has, read from headers; None where there is none to tell."""
     for path in checkpoint.weights:
         if path.suffix == ".safetensors":
@@ -171,6 +172,33 @@ def classifier_rows(checkpoint: Checkpoint) -> int | None:
         if shape:
             return int(shape[0])
     return None
+
+
+def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Raise E305 when config.json names another number of labels than the file's classifier has.
+
+    Whoever asks `from_pretrained` for another number (`num_labels`, `id2label`, `config`), or to ignore mismatched
+    sizes, gets a new classifier anyway.
+    """
+    stored = _label_count(checkpoint.config)
+    wanted = _label_count(arguments, stored)
+    if arguments.get("config") is not None:
+        wanted = getattr(arguments["config"], "num_labels", wanted)
+    rows = _classifier_rows(checkpoint)
+    if rows in (None, stored) or wanted != stored or arguments.get("ignore_mismatched_sizes"):
+        return
+    what = f"names {stored} labels, but {checkpoint.weights[0].name} holds a classifier of {rows} outputs"
+    fix = f"set id2label to the {rows} names, or ask for a new classifier: from_pretrained(..., num_labels=...)"
+    where = repr(str(checkpoint.weights[0].parent / "config.json"))
+    raise error("E305", where=where, what=what, fix=fix)
+
+
+def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
+    """Return how many labels a configuration's fields name; transformers writes none for its default of two."""
+    for name in ("id2label", "label2id"):
+        if fields.get(name):
+            return len(fields[name])
+    return int(default if fields.get("num_labels") is None else fields["num_labels"])
 
 
 def missing_path(name: str, *, cached: bool) -> tuple[str, str] | None:
@@ -224,7 +252,11 @@ def _missing_checkpoint(name: str, cache_dir: str | PathLike | None) -> tuple[st
 
 
 def check_folder(
-    source: str | PathLike | None, *, subfolder: str = "", cache_dir: str | PathLike | None = None
+    source: str | PathLike | None,
+    *,
+    subfolder: str = "",
+    cache_dir: str | PathLike | None = None,
+    classifier: bool = True,
 ) -> Path | None:
     """Raise E306 or E305 when `source` is a local folder that cannot give a whole model, or ensemble of models.
 
@@ -235,6 +267,8 @@ def check_folder(
         source: a folder, or a name on the Hub.
         subfolder: where in it the files lie.
         cache_dir: of the Hub's files, where it is not the usual one.
+        classifier: whether config.json has to name as many labels as the stored classifier has outputs; False where
+            another classifier may be asked for.
 
     Returns:
         The folder of the files, or None for a name on the Hub.
@@ -263,6 +297,8 @@ def check_folder(
     plain = config.get("model_type", ASTConfig.model_type) == ASTConfig.model_type and not _is_quantised(config)
     if files and plain:
         _compare(config, {name: shape for file in files for name, shape in _shapes(file).items()}, files[0])
+        if classifier:
+            check_label_count(Checkpoint(config, files))
     return folder
 
 

@@ -55,13 +55,15 @@ def describe_checkpoint(source: str) -> list[Line]:
 
 def _shared(config: Any, extractor: ASTFeatureExtractor) -> list[Line]:
     """What goes in and comes out, of one model or an ensemble."""
+    from .published import task_of
+
     labels = [config.id2label[index] for index in range(config.num_labels)]
     shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
     return [
         ("input", f"{extractor.sampling_rate} Hz mono, the first {config.max_length / 100:.2f} s"),
         ("features", f"{config.max_length} frames x {config.num_mel_bins} mel bins, "
                      f"mean {extractor.mean:.4f}, std {extractor.std:.4f}"),
-        ("task", config.problem_type or "not set (scores are softmax)"),
+        ("task", task_of(config) or "not set (scores are softmax)"),
         ("labels", f"{config.num_labels}: {shown}"),
     ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .checkpoints import Checkpoint, classifier_rows, read_weights, tensor_names
+from .checkpoints import Checkpoint, read_weights, tensor_names
 from .configuration_ast import ASTConfig, Geometry
 from .errors import did_you_mean, error
 from .resampling import resize_kernel, resize_positions
@@ -36,33 +36,6 @@ def named_state(state: Mapping[str, torch.Tensor]) -> State:
     if KERNEL in named or not any(name.removeprefix("v.").startswith("blocks.") for name in state):
         return named
     return read_names(state, "state_dict").tensors
-
-
-def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any]) -> None:
-    """Raise E305 when config.json names another number of labels than the file's classifier has.
-
-    Whoever asks `from_pretrained` for another number (`num_labels`, `id2label`, `config`), or to ignore mismatched
-    sizes, gets a new classifier anyway.
-    """
-    stored = _label_count(checkpoint.config)
-    wanted = _label_count(arguments, stored)
-    if arguments.get("config") is not None:
-        wanted = getattr(arguments["config"], "num_labels", wanted)
-    rows = classifier_rows(checkpoint)
-    if rows in (None, stored) or wanted != stored or arguments.get("ignore_mismatched_sizes"):
-        return
-    what = f"names {stored} labels, but {checkpoint.weights[0].name} holds a classifier of {rows} outputs"
-    fix = f"set id2label to the {rows} names, or ask for a new classifier: from_pretrained(..., num_labels=...)"
-    where = repr(str(checkpoint.weights[0].parent / "config.json"))
-    raise error("E305", where=where, what=what, fix=fix)
-
-
-def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
-    """Return how many labels a configuration's fields name; transformers writes none for its default of two."""
-    for name in ("id2label", "label2id"):
-        if fields.get(name):
-            return len(fields[name])
-    return int(default if fields.get("num_labels") is None else fields["num_labels"])
 
 
 @contextmanager

@@ -27,12 +27,12 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from typing_extensions import Unpack
 
-from .checkpoints import HUB_ARGUMENTS, as_open_writes, check_loaded, check_state, find_checkpoint
+from .checkpoints import HUB_ARGUMENTS, as_open_writes, check_label_count, check_loaded, check_state, find_checkpoint
 from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, nearest, warning_text
 from .image_transformers import check_options, initial_state, read_image_transformer
-from .loading import changed_geometry, check_label_count, load_report_hidden, named_state, state_for
+from .loading import changed_geometry, load_report_hidden, named_state, state_for
 from .losses import classification_loss
 from .patchout import Patchout
 from .peft_names import own_arguments, own_config

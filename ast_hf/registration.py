@@ -100,9 +100,10 @@ def _replace_names() -> Callable[[], object]:
     own = {name: getattr(ast_hf, name) for name in REPLACED_NAMES}
     importlib.import_module("transformers.processing_utils")  # executes `transformers` again (5.23): a second module
     package, stock_package = (importlib.import_module(name) for name in ("transformers", STOCK_PACKAGE))
-    copies = [found for found in gc.get_objects() if type(found) is type(package) and found.__name__ == "transformers"]
+    # Whoever imported `transformers` before that holds the first one.
+    first = [found for found in gc.get_objects() if type(found) is type(package) and found.__name__ == "transformers"]
     changed: list[tuple[ModuleType, str, Any]] = []
-    for module in (*copies, stock_package):  # whoever imported `transformers` first holds the first one
+    for module in {id(module): module for module in (package, stock_package, *first)}.values():
         for name in REPLACED_NAMES:
             changed.append((module, name, getattr(module, name)))
             setattr(module, name, own[name])

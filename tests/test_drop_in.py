@@ -45,6 +45,7 @@ from ast_hf import (
     AstInputError,
     ASTModel,
 )
+from ast_hf.checkpoints import check_folder
 from ast_hf.published import class_names
 
 RATE = 16_000
@@ -467,6 +468,12 @@ def test_head_that_the_config_does_not_describe_is_refused(load: Callable, binar
         load(disagreeing)
 
 
+def test_folder_whose_head_and_config_disagree_is_no_checkpoint(disagreeing: Path) -> None:
+    with pytest.raises(AstConfigError, match=r"E305.*names 3 labels.*4 outputs"):
+        check_folder(disagreeing)
+    assert check_folder(disagreeing, classifier=False) == disagreeing
+
+
 def test_another_number_of_labels_is_a_new_head(disagreeing: Path) -> None:
     with pytest.warns(AstHfWarning, match=r"W303.*no classifier for 5 labels"):
         model = ASTForAudioClassification.from_pretrained(disagreeing, num_labels=5)
@@ -817,7 +824,9 @@ print(table.AUDIO_PROCESSOR_MAPPING._extra_content, sorted(table.AUDIO_PROCESSOR
 
 def test_new_head_is_said_in_one_line(tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("transformers")
+    level = logger.level
     logger.addHandler(caplog.handler)  # transformers' logger does not propagate
+    logger.setLevel(logging.WARNING)
     try:
         with pytest.warns(AstHfWarning) as caught:
             ASTForAudioClassification.from_pretrained(tiny_checkpoint, num_labels=7)
@@ -827,6 +836,7 @@ def test_new_head_is_said_in_one_line(tiny_checkpoint: Path, caplog: pytest.LogC
         assert "LOAD REPORT" in caplog.text  # of other models it stays
     finally:
         logger.removeHandler(caplog.handler)
+        logger.setLevel(level)
 
 
 # Names of base classes.

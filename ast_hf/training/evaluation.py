@@ -30,6 +30,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..info import result_versions
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, mean_logits
+from ..published import task_of
 from .catalog import find_data_set
 from .data import is_multi_label, label_names, load_audio_dataset
 from .ensemble_card import write_ensemble_card
@@ -361,7 +362,7 @@ def _problem_type(members: list[Member], split: Dataset) -> str:
     """What the checkpoints say they are, or what the data suggest where one says nothing."""
     several = is_multi_label(split)
     suggested = MULTI_LABEL if several else "single_label_classification"
-    types = {member.config.problem_type or suggested: member.name for member in members}
+    types = {task_of(member.config) or suggested: member.name for member in members}
     if len(types) > 1:
         what = " but ".join(f"{name!r} is {kind!r}" for kind, name in types.items())
         raise error("E303", where="checkpoints", what=what, fix="evaluate them one by one")

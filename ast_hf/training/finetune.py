@@ -372,7 +372,7 @@ def _build_extractor(recipe: Recipe) -> ASTFeatureExtractor:
     if groups_by_length(recipe.training):  # a checkpoint that never heard padding says so, for the pipeline
         sizes["return_attention_mask"] = True
     if recipe.model.base is not None:
-        check_folder(recipe.model.base)
+        check_folder(recipe.model.base, classifier=False)
         extractor = ASTFeatureExtractor.from_pretrained(recipe.model.base, **recipe.model.pinned, **sizes)
         if rate not in (None, extractor.sampling_rate):
             what = f"{rate} Hz, but the base {recipe.model.base!r} hears {extractor.sampling_rate} Hz"

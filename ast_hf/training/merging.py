@@ -125,7 +125,7 @@ def _describe(stored: Stored, base: Base, labels: str | PathLike | None, multi_l
     """The merged model's configuration: the one beside the adapter; or the base's, with the labels of the head."""
     beside = stored.folder / _MODEL_CONFIG
     try:
-        check_folder(base.name)
+        check_folder(base.name, classifier=False)
         config = ASTConfig.from_pretrained(base.name, **base.hub)
     except (OSError, AstConfigError) as problem:
         what = f"has the base {base.name!r}, which cannot be read ({' '.join(str(problem).split())[:160]})"
