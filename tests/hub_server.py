@@ -255,12 +255,13 @@ class Hub:
         commit = self._commit(repo, revision)
         card = commit.files["README.md"].content.decode() if "README.md" in commit.files else ""
         told = dict(re.findall(r"^(pipeline_tag|library_name): (\S+)$", card, re.MULTILINE))
+        licences = re.findall(r"^license: (\S+)$", card, re.MULTILINE)
         return {
             "id": repo.removeprefix("datasets/"),
             "sha": commit.oid,
             "private": self.repositories[repo].private,
             "siblings": [{"rfilename": path} for path in commit.files],
-            "tags": [],
+            "tags": [f"license:{licence}" for licence in licences],
             "downloads": 0,
             "likes": 0,
             "createdAt": _DATE,

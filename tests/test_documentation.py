@@ -12,6 +12,8 @@ from statistics import mean
 import pytest
 from conftest import ROOT
 
+import ast_hf
+
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = [
@@ -62,7 +64,11 @@ def test_code_block_runs(
         request.getfixturevalue("data_hub")
     monkeypatch.chdir(clone)
     monkeypatch.setattr("builtins.print", lambda *_, **__: None)
-    exec(compile(block, "block", "exec"), {"__name__": "__main__"})
+    try:
+        exec(compile(block, "block", "exec"), {"__name__": "__main__"})
+    finally:
+        ast_hf.unregister()  # also names that a block has replaced
+        ast_hf.register()
 
 
 def test_there_are_blocks_to_run() -> None:

@@ -29,6 +29,10 @@ from huggingface_hub import ModelCard
 
 pytestmark = pytest.mark.slow
 
+#: Run the programs on a GPU, where another order of sums gives larger differences (`make test-gpu`).
+ON_GPU = os.environ.get("AST_HF_TEST_GPU") == "1"
+APART = 1e-2 if ON_GPU else 1e-4
+
 PROGRAMS = Path(__file__).parent / "programs"
 START, OTHER_HEAD = "lab/ast-start", "lab/ast-other-head"
 #: The newest that loads beside torch 2.13 for the CPU: later ones ask for CUDA's libraries.
@@ -54,7 +58,7 @@ class Program:
     data: str
     how: str = "import"
     best_epoch: bool = False
-    apart: float = 1e-4
+    apart: float = APART
     stock_stops: str = ""
 
     def arguments(self, model: str, data: str, output: str, repo: str) -> list[str]:
@@ -130,7 +134,7 @@ class Runner:
         kept = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
         hub = {"HF_ENDPOINT": self.hub.url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
         here = {"HF_HOME": str(self.root / f"cache-{cache}"), "PYTHONPATH": str(self.root / "standins")}
-        processor = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        processor = {"OMP_NUM_THREADS": "1"} | ({} if ON_GPU else {"CUDA_VISIBLE_DEVICES": ""})
         return subprocess.run(
             [sys.executable, *arguments],
             capture_output=True,
@@ -240,9 +244,9 @@ def test_it_reaches_its_end(runner: Runner, name: str, way: str) -> None:
 @every_program
 def test_both_begin_with_the_same_scores(runner: Runner, name: str) -> None:
     stock, ours = runs_of(runner, name)
-    assert gap(stock.report["before"], ours.report["before"]) < 1e-4
+    assert gap(stock.report["before"], ours.report["before"]) < APART
     features = [run.report["feature_extractor"][str(run.output)]["output"] for run in (stock, ours)]
-    assert gap(*features) < 1e-4
+    assert gap(*features) < 1e-4  # features are computed on the CPU
 
 
 @every_program
@@ -295,7 +299,7 @@ def test_it_reloads_with_the_scores_that_it_had(
         assert {module.split(".")[0] for module in loaded["modules"]} == {PACKAGES[loader]}
         assert loaded["incomplete"] == {}
         assert loaded["id2label"] == {"0": "chirp", "1": "noise", "2": "tone"}
-        assert gap(loaded["logits"], saved["model"]) < 1e-5
+        assert gap(loaded["logits"], saved["model"]) < APART / 10
         assert gap(loaded["features"], saved["feature_extractor"]) < 1e-4
         assert loaded["pipeline"] == pytest.approx(loaded["scores"], abs=1e-4)
         if "ours" in (way, loader):  # transformers keeps the strings of label2id
@@ -318,7 +322,12 @@ def without_logs(files: dict[str, Any]) -> set[str]:
 
 
 #: Fields of the cards. A card that no Trainer made has none of its own.
-TRAINED = {"base_model": START, "tags": ["generated_from_trainer"], "metrics": ["accuracy"]}
+TRAINED = {
+    "base_model": START,
+    "license": "bsd-3-clause",
+    "tags": ["generated_from_trainer"],
+    "metrics": ["accuracy"],
+}
 CARD: dict[str, dict[str, Any]] = {
     "example_script": {**TRAINED, "tags": ["audio-classification", "generated_from_trainer"]},
     "task_guide": TRAINED,
