@@ -1,11 +1,13 @@
 # make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | test-augment |
-#      test-javascript | test-slow     One environment, .venv, made by the first of them.
+#      test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest | test-gpu | test-slow
+# One environment, .venv, made by the first of them.
 # make demo QUICK=1               a short run          make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards test-augment test-javascript test-slow lint
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards lint test-augment \
+	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-slow
 .DEFAULT_GOAL := test
 
 # The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
@@ -61,6 +63,48 @@ test-augment: $(STAMP)
 test-javascript: $(STAMP)
 	cd tests/javascript && npm ci
 	AST_HF_TEST_JAVASCRIPT=1 $(BIN)/python -m pytest -m "slow or not slow" tests/test_javascript.py
+
+# A minute: transformers' own common tests over its AST and over ours. pip fetches the source distribution of the
+# installed version once; AST_HF_TRANSFORMERS_SDIST may name a folder that has it.
+test-peer: $(STAMP)
+	$(BIN)/python -m pytest -m slow -rs tests/peer
+
+# Two minutes: fine-tuning programs as people write them for transformers' AST, with its classes and with ours, to a Hub on
+# this machine and back; and once more with torchcodec and audiomentations, in an environment of its own (needs ffmpeg).
+test-programs: $(STAMP)
+	$(BIN)/python -m pytest -m slow -rs tests/test_programs.py tests/test_stock_column.py
+
+# A minute: torchao and bitsandbytes, which pip puts into build/quantisation (150 MB).
+test-quantised: $(STAMP)
+	$(BIN)/python -m pytest -m slow -rs tests/test_quantised.py
+
+# What every version has to pass: the tests of what is shared with transformers, and of training.
+FAST := $(addprefix tests/,test_audio.py test_checkpoints.py test_configuration.py test_drop_in.py test_ensemble.py \
+	test_feature_extraction.py test_loading.py test_modeling.py test_peft_names.py test_pipeline.py test_registration.py \
+	test_stock_trainer.py training/test_adapters.py training/test_data.py training/test_metrics.py \
+	training/test_model_card.py training/test_streaming.py training/test_trainer.py)
+PIP := python -m pip install --quiet --disable-pip-version-check
+
+# Four minutes: the oldest versions that pyproject.toml allows, in build/floor.
+test-floor:
+	test -x build/floor/bin/python || $(PYTHON) -m venv build/floor
+	build/floor/bin/$(PIP) -c constraints-floor.txt torch
+	build/floor/bin/$(PIP) -c constraints-floor.txt -e ".[train]" pytest hypothesis markdown-it-py
+	build/floor/bin/python -m pytest $(FAST)
+
+# Four minutes: the newest transformers, in build/newest; nothing where that is the version of constraints.txt.
+test-newest:
+	test -x build/newest/bin/python || $(PYTHON) -m venv build/newest
+	build/newest/bin/$(PIP) -c constraints.txt torch
+	grep -vE "^(transformers|tokenizers|huggingface_hub)==" constraints.txt > build/newest/constraints.txt
+	build/newest/bin/$(PIP) --upgrade -c build/newest/constraints.txt -e ".[train]" pytest hypothesis markdown-it-py
+	if grep -q "^transformers==$$(build/newest/bin/python -c 'import importlib.metadata as m; print(m.version("transformers"))')$$" constraints.txt; \
+	then echo "constraints.txt has the newest transformers"; else build/newest/bin/python -m pytest $(FAST); fi
+
+# Minutes on a GPU, skipped without one: features, scores and training as on a CPU, transformers' own tests, the programs.
+test-gpu: $(STAMP)
+	AST_HF_TEST_GPU=1 $(BIN)/python -m pytest -m "slow or not slow" -rs tests/test_cuda.py tests/training/test_cuda_training.py \
+		tests/test_stock_trainer.py tests/peer tests/test_programs.py -k "not environment"
 
 # Minutes long: the wheel in an empty environment, metrics on input of AudioSet's size, runs that fail in other processes;
 # and test-augment.
