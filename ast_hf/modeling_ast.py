@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -25,7 +25,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
-from typing_extensions import Unpack
 
 from .checkpoints import HUB_ARGUMENTS, as_open_writes, check_label_count, check_loaded, check_state, find_checkpoint
 from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
@@ -38,6 +37,9 @@ from .patchout import Patchout
 from .peft_names import own_arguments, own_config
 from .resampling import check_choices
 from .weight_names import BACKBONE, HEAD, HEAD_BIAS, hub_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: What `forward` takes by name, for "did you mean".
 _FORWARD_ARGUMENTS = ("input_values", "labels", "attention_mask", "output_attentions", "output_hidden_states")
@@ -560,19 +562,20 @@ class ASTForAudioClassification(ASTPreTrainedModel):
 
     def _describe_classifier(self) -> None:
         """Give the config as many labels as the classifier has outputs, with generic names, and warn (W306)."""
-        dense = getattr(self.classifier, "dense", None)
-        if not isinstance(dense, nn.Linear):
+        outputs = getattr(getattr(self.classifier, "dense", None), "out_features", None)
+        if outputs is None:
             text = (
                 f"is a {type(self.classifier).__name__} that no config.json describes; from_pretrained will refuse it"
             )
             warnings.warn(warning_text("W306", where="classifier", what=text), AstHfWarning, stacklevel=3)
-        elif dense.out_features != self.config.num_labels:
+        elif outputs != self.config.num_labels:
             text = (
-                f"has {dense.out_features} outputs, but the config names {self.config.num_labels} labels: "
-                f"LABEL_0 to LABEL_{dense.out_features - 1} are saved; set config.id2label for names"
+                f"has {outputs} outputs, but the config names {self.config.num_labels} labels: "
+                f"LABEL_0 to LABEL_{outputs - 1} are saved; set config.id2label for names"
             )
             warnings.warn(warning_text("W306", where="classifier", what=text), AstHfWarning, stacklevel=3)
-            self.num_labels = self.config.num_labels = dense.out_features
+            self.num_labels = outputs
+            self.config.num_labels = outputs
             for field in FITTED_FIELDS:
                 setattr(self.config, field, None)
 
