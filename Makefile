@@ -20,8 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/ast-hf demo --output outputs/demo$(if $(QUICK),-quick)$(if $(BASE),-base) $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE))
 
+# Two processes of one thread each: importing transformers twice takes less time than waiting for one.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint test
 
