@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .errors import AstHfWarning, error, nearest, warning_text
+from .scalars import plain_whole
 
 if TYPE_CHECKING:
     import torch
@@ -273,7 +274,9 @@ def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> t
 def _read_mapping(
     source: Mapping[str, Any], source_rate: int | None, part: _Part | None
 ) -> tuple[np.ndarray, int, str]:
-    array, content, path = source.get("array", source.get("raw")), source.get("bytes"), source.get("path")
+    array = source.get("array") if source.get("raw") is None else source["raw"]  # "raw" first, as in transformers
+    content = source.get("bytes")
+    path = source.get("path")
     if array is not None:
         return _read_array(array, source.get("sampling_rate", source_rate), str(path or "audio dict"), part)
     if isinstance(content, (bytes, bytearray, memoryview)):
@@ -286,6 +289,7 @@ def _read_mapping(
 
 
 def _read_array(array: Any, rate: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
+    rate = plain_whole(rate)
     if rate is None:
         raise error("E107", where=where, what="has no sampling rate", fix="pass sampling_rate= in Hz with the samples")
     _check_rate(rate, where, code="E107")

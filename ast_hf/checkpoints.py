@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from .configuration_ast import ASTConfig, Geometry
 from .configuration_ensemble import ASTEnsembleConfig, check_members
 from .errors import error, nearest
-from .weight_names import BACKBONE, HEAD_KERNEL, KERNEL, POSITIONS, hub_name
+from .weight_names import BACKBONE, HEAD, HEAD_KERNEL, KERNEL, POSITIONS, hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,6 +49,12 @@ HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "
 _OTHER_FILES = ("gguf_file", "variant", "quantization_config")
 #: How many names of a folder are looked at for the one that may be meant.
 _LOOKED_AT = 10_000
+
+
+#: Tensors of an adapter that may be missing: copies of modules start as the base's own, ranks are counted anew.
+_STARTS_AT_THE_BASE = re.compile(r"\.modules_to_save\.|\.ranknum(\.|$)")
+#: The block of the model that a tensor of an adapter is for.
+_BLOCK_OF = re.compile(r"(?:^base_model\.model\.)?((?:\w+\.)?encoder\.layer\.\d+)\.")
 
 
 class Checkpoint(NamedTuple):
@@ -393,15 +399,19 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
         The classifier tensors that stayed at their random start, or an empty list.
     """
     has_head = hasattr(model, "classifier")
+    package = __name__.split(".")[0]
+    extended = type(model).__module__.split(".")[0] != package  # somebody's subclass, with parts of its own
     mismatched = {entry[0]: entry[1:] for entry in info["mismatched_keys"]}
     fresh = sorted({*info["missing_keys"], *mismatched})
-    lost = [name for name in fresh if not (has_head and name.startswith("classifier."))]
+    lost = [name for name in fresh if not (has_head and name.startswith(HEAD))]
+    if extended:
+        lost = [name for name in lost if name.startswith(BACKBONE)]
     if lost:
         detail = _shape_detail(mismatched.get(lost[0]))
         what = f"{len(lost)} of the model's tensors cannot be filled from it, first {lost[0]}{detail}"
         fix = "check that config.json belongs to these weights"
         raise error("E305", where=source, what=what, fix=fix)
-    extra = sorted(info["unexpected_keys"])
+    extra = sorted(name for name in info["unexpected_keys"] if not extended or name.startswith(BACKBONE))
     if extra:
         what = f"holds {len(extra)} tensors that the model has no place for, first {extra[0]}"
         raise error("E305", where=source, what=what, fix="check that config.json belongs to these weights")
@@ -409,6 +419,27 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
         if _is_plain_float(tensor) and not torch.isfinite(tensor).all():
             raise error("E306", where=source, what=f"{name} holds NaN or infinity", fix="restore the weights file")
     return fresh
+
+
+def check_adapter(model: PreTrainedModel, info: Any, source: str) -> None:
+    """Raise E305 unless every tensor of an adapter found its place in the model, E306 unless all are finite.
+
+    Args:
+        model: with the adapter in it.
+        info: what transformers' `load_adapter` returned; versions that return nothing are not judged.
+        source: the adapter, for the message.
+    """
+    modules = {name for name, _ in model.named_modules()}
+    lost = [name for name in getattr(info, "missing_keys", None) or () if not _STARTS_AT_THE_BASE.search(name)]
+    blocks = {name: _BLOCK_OF.search(name) for name in getattr(info, "unexpected_keys", None) or ()}
+    extra = [name for name, block in blocks.items() if block and block[1] not in modules]
+    if lost or extra:
+        what = f"does not belong to this model: {len(lost)} tensors are missing, {len(extra)} have no place"
+        fix = "load it onto a model of the sizes that it was trained on"
+        raise error("E305", where=source, what=f"{what}, first {min(lost + extra)}", fix=fix)
+    for name, tensor in model.named_parameters():
+        if _is_plain_float(tensor) and not torch.isfinite(tensor).all():
+            raise error("E306", where=source, what=f"{name} holds NaN or infinity", fix="restore the adapter's file")
 
 
 def _is_plain_float(tensor: Any) -> bool:

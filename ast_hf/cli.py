@@ -317,6 +317,8 @@ def _merge(options: argparse.Namespace) -> None:
     )
 
 
+_TRUTH = {"true": True, "false": False}
+
 #: How labelled audio is read, where the usual names do not fit.
 _READING = {
     "config_name": "configuration of a data set on the Hub, where it has several",
@@ -328,16 +330,21 @@ _READING = {
     "label_separator": "what separates several labels of one clip in a table",
     "test_fold": "the fold that is the split test, of data with a column of folds",
     "fold_column": "that column",
+    "clip_boundaries": "whether columns start and end are seconds within the file: true (default) or false",
 }
 
 
 def _reading_options(parser: argparse.ArgumentParser) -> None:
     for name, text in _READING.items():
-        parser.add_argument(f"--{name}", help=text)
+        choices = tuple(_TRUTH) if name == "clip_boundaries" else None
+        parser.add_argument(f"--{name}", help=text, choices=choices)
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in _READING if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in _READING if getattr(options, name) is not None}
+    if "clip_boundaries" in given:
+        given["clip_boundaries"] = _TRUTH[given["clip_boundaries"]]
+    return given
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -392,6 +399,7 @@ def _stats(options: argparse.Namespace) -> None:
     from .console import quiet_transformers
     from .errors import error
     from .training import describe_data, find_data_set, load_audio_dataset
+    from .training.tables import NO_BOUNDARIES
 
     quiet_transformers()
     arguments = {**find_data_set(options.data), **_reading(options)}
@@ -410,7 +418,9 @@ def _stats(options: argparse.Namespace) -> None:
     if report.unreadable:
         first = report.unreadable[0]
         what = f"{len(report.unreadable)} files cannot be read, the first is {first.path!r}: {first.what}"
-        raise error(first.code or "E201", where=f"row {first.row}", what=what, fix="repair or remove them")
+        bounded = any(finding.code == "E208" for finding in report.unreadable)
+        fix = "repair or remove them" + (f"; correct start and end, or {NO_BOUNDARIES}" if bounded else "")
+        raise error(first.code or "E201", where=f"row {first.row}", what=what, fix=fix)
 
 
 def _info_options(parser: argparse.ArgumentParser) -> None:

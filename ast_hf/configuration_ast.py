@@ -239,8 +239,11 @@ class ASTConfig(PreTrainedConfig):
         elif "num_labels" in kwargs and len(known.get("id2label") or ()) != kwargs["num_labels"]:
             known = {key: value for key, value in known.items() if key not in ("id2label", "label2id")}
         for name in kwargs.keys() - own:  # the others are transformers' own (code_revision, ...)
-            if near := nearest(name, FIELD_RULES, cutoff=0.7):
+            if near := nearest(name, FIELD_RULES, cutoff=0.85):
                 raise error("E302", where=f"ASTConfig.{name}", what="is no field", fix=f"did you mean {near!r}?")
+            if near := nearest(name, FIELD_RULES, cutoff=0.7):  # fields of other models, which scripts pass to any
+                text = f"is no field of AST and has no effect; {near!r} is one"
+                warnings.warn(warning_text("W302", where=f"ASTConfig.{name}", what=text), AstHfWarning, stacklevel=3)
         loaded = super().from_dict(known, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         _keep_foreign(config, foreign)
@@ -360,7 +363,7 @@ def _foreign_fields(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in kwargs.items()
-        if name == "model_type" or (name not in fields and nearest(name, fields, cutoff=0.7) is None)
+        if name == "model_type" or (name not in fields and nearest(name, fields, cutoff=0.85) is None)
     }
 
 

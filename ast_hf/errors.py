@@ -115,6 +115,7 @@ WARNINGS: dict[str, str] = {
     "W306": "classifier that the configuration does not describe",
     "W307": "task recognised by the labels",
     "W308": "checkpoint without a feature extractor",
+    "W309": "labels of a task that the configuration does not name",
     "W401": "broken training checkpoint skipped",
     "W402": "nothing to resume from",
     "W403": "training checkpoint that cannot be verified",

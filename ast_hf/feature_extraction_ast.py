@@ -20,7 +20,7 @@ from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
 from .configuration_ast import ASTConfig, Geometry
 from .errors import AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
 from .log_mel import frame_lengths, log_mel, num_frames, num_samples
-from .scalars import plain_scalar
+from .scalars import plain_scalar, plain_whole
 
 #: Above this peak float32's power spectrum may overflow: (400 samples x 2 x 1e12)^2 x a filter's width is near 1e31,
 #: float32 ends at 3e38. Audio in [-1, 1] never comes near; W202 warns from 8 on.
@@ -126,7 +126,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Store a field as a plain Python number where numpy or torch holds it."""
-        super().__setattr__(name, plain_scalar(value) if name in FIELD_RULES else value)
+        super().__setattr__(name, _plain_field(name, value) if name in FIELD_RULES else value)
 
     @classmethod
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
@@ -147,6 +147,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         silently stand in for it changes every score.
         """
         own = set(FIELD_RULES) | _FILE_KEYS
+        if cls is not ASTFeatureExtractor:  # a subclass has fields of its own
+            own |= set(feature_extractor_dict)
         known = {name: value for name, value in feature_extractor_dict.items() if name in own or name[0] == "_"}
         for name in feature_extractor_dict.keys() - known.keys():
             _reject_misspelt(name, f"preprocessor_config.json: {name}")
@@ -222,7 +224,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         _check_unknown(kwargs)
         self.validate()
         self._check_rate(sampling_rate, input_is_spectrogram)
-        limit = self._frame_limit(plain_scalar(max_length))
+        limit = self._frame_limit(plain_whole(max_length))
         _check_arguments(padding, limit, return_tensors, channels, device)
         _check_multiple(pad_to_multiple_of)
         _check_flags(truncation=truncation, return_attention_mask=return_attention_mask, do_normalize=do_normalize)
@@ -242,7 +244,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         padded = self._stack(kept, padding, limit, normalize, pad_to_multiple_of or 1)
         batch = {"input_values": padded}
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
-            self._warn_of_mask()
+            self._warn_of_mask(return_attention_mask)
             batch["attention_mask"] = [
                 (torch.arange(len(row), device=row.device) < len(real)).long()
                 for row, real in zip(padded, kept, strict=True)
@@ -285,7 +287,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         """Pad one example. The base class pads vectors alone, and here an example is `(frames, num_mel_bins)`."""
         name = self.model_input_names[0]
         values = processed_features[name]
-        if values.ndim == 1:
+        if values.ndim != 2:
             return super()._pad(processed_features, *args, **kwargs)
         padded = super()._pad({**processed_features, name: values[:, 0]}, *args, **kwargs)
         missing = len(padded[name]) - len(values)
@@ -307,15 +309,14 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         warnings.warn(warning_text("W210", where="max_length", what=text), AstHfWarning, stacklevel=3)
         return self.max_length
 
-    def _warn_of_mask(self) -> None:
-        """Warn (W213) of a mask that this call asks for, and that a pipeline with this extractor will not use."""
-        if not self.return_attention_mask:
-            text = (
-                "is returned because this call asks for it, and the model will mask padding; transformers' extractor "
-                "ignores that argument. Set return_attention_mask=True on the extractor before it is saved, so that "
-                "the pipeline masks padding as well"
-            )
-            warn_once("W213", where="attention_mask", what=text, stacklevel=3)
+    def _warn_of_mask(self, asked: bool | None) -> None:
+        """Warn once (W213) that the model masks padding, which it does not with transformers' extractor."""
+        reason = "this call asks for it" if asked else "the extractor's own return_attention_mask is set"
+        text = (
+            f"is returned because {reason}, and the model ignores padding; transformers' AST extractor never returns "
+            "it, so scores of short clips differ. Train and classify with the same setting"
+        )
+        warn_once("W213", where="attention_mask", what=text, stacklevel=3)
 
     def _check_rate(self, sampling_rate: Any, spectrogram: bool) -> None:
         where = "sampling_rate"
@@ -328,7 +329,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             what = f"is missing, and {self.sampling_rate} Hz is assumed; pass sampling_rate= to have it checked"
             warn_once("W212", where=where, what=what, stacklevel=3)
             return
-        sampling_rate = plain_scalar(sampling_rate)
+        sampling_rate = plain_whole(sampling_rate)
         if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int):
             what = f"{sampling_rate!r} is a {type(sampling_rate).__name__}"
             raise error("E102", where=where, what=what, fix="pass a whole number of Hz")
@@ -392,7 +393,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         batch = features[0].new_zeros(len(features), length, self.num_mel_bins)
         for row, feature in zip(batch, features, strict=True):
             row[: len(feature)] = feature
-        return batch.sub_(self.mean).div_(2 * self.std) if normalize else batch
+        if not normalize:
+            return batch
+        if type(self).normalize is not ASTFeatureExtractor.normalize:  # a subclass's
+            return self.normalize(batch)
+        return batch.sub_(self.mean).div_(2 * self.std)
 
 
 def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
@@ -419,8 +424,18 @@ def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
     return what, f"save the one that it was trained with, for example {line}, with its mean and std"
 
 
+def _plain_field(name: str, value: Any) -> Any:
+    """Return a field as JSON holds it: plain numbers for those of numpy and torch, False and True for 0 and 1."""
+    if isinstance(value, (np.ndarray, torch.Tensor)) and value.shape == (1,):
+        value = value[0]
+    value = plain_scalar(value)
+    if FIELD_RULES[name] is _BOOLEAN and (value is None or (isinstance(value, int) and value in (0, 1))):
+        return bool(value)
+    return value
+
+
 def _reject_misspelt(name: str, where: str) -> None:
-    if near := nearest(name, FIELD_RULES, cutoff=0.7):
+    if near := nearest(name, FIELD_RULES, cutoff=0.85):
         raise error("E301", where=where, what="is no field", fix=f"did you mean {near!r}?")
 
 
@@ -438,6 +453,10 @@ _CALL_ARGUMENTS = (*FIELD_RULES, "padding", "truncation", "return_tensors", "pad
 def _check_unknown(arguments: dict[str, Any]) -> None:
     """Raise E108 for a misspelt argument; warn (W302) of one of other extractors, which has no effect here."""
     for name in arguments:
+        if name in FIELD_RULES:
+            text = f"is a field of the extractor, not an argument of a call: set it with extractor.{name} = ..."
+            warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=3)
+            continue
         if nearest(name, _CALL_ARGUMENTS, cutoff=0.8) is not None:
             raise _argument_error(name, "is not an argument of this call", did_you_mean(name, _CALL_ARGUMENTS))
         text = "is not an argument of this extractor and has no effect"
@@ -501,10 +520,10 @@ def _split(raw: Any, channels: str | None, *, spectrograms: bool) -> Sequence[An
 def _split_rows(raw: Any, channels: str | None) -> Sequence[Any]:
     """Return the clips of a 2-D array: its rows, unless it is one clip with a channel axis."""
     rows, columns = raw.shape
-    if channels in ("first", "last") or (channels is None and 1 in raw.shape):
-        return [raw]
     if rows == 0:
         raise error("E101", where="batch", what="holds no clips", fix="pass at least one")
+    if channels in ("first", "last") or (channels is None and 1 in raw.shape):
+        return [raw]
     if channels is None and 0 < columns <= MAX_CHANNELS:
         what = f"an array of shape {tuple(raw.shape)} is no batch: its rows are too short to be clips"
         raise error("E106", where="batch", what=what, fix="pass channels='last' for (time, channels)")
@@ -516,6 +535,8 @@ def _split_rows(raw: Any, channels: str | None) -> Sequence[Any]:
 
 def _mono(clip: Any, channels: str | None, where: str) -> Any:
     """Return a clip without its channel axis, which is mixed by the mean where `channels` says which one it is."""
+    while isinstance(clip, (list, tuple)) and len(clip) == 1 and not isinstance(clip[0], (int, float, np.number)):
+        clip = clip[0]  # what datasets make of a clip of shape (1, time)
     if not isinstance(clip, (np.ndarray, torch.Tensor)) or clip.ndim != 2:
         return clip
     if 1 in clip.shape and channels in (None, "batch"):

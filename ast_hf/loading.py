@@ -29,7 +29,7 @@ def named_state(state: Mapping[str, torch.Tensor]) -> State:
     It may have those names, transformers 5's, or the original repository's (timm's), each also with what DataParallel
     or `torch.compile` puts before them. Raises E305 for a name that no rule knows.
     """
-    for wrapper in _WRAPPERS:
+    for wrapper in 2 * _WRAPPERS:  # in either order
         if state and all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): state[name] for name in state}
     named = {hub_name(name).removeprefix(BACKBONE): state[name] for name in state}
@@ -54,13 +54,16 @@ def load_report_hidden() -> Iterator[None]:
         logger.removeFilter(is_wanted)
 
 
-def state_for(checkpoint: Checkpoint | None, source: str | PathLike | None, arguments: dict[str, Any]) -> State | None:
+def state_for(
+    checkpoint: Checkpoint | None, source: str | PathLike | None, arguments: dict[str, Any], model_type: str
+) -> State | None:
     """Return the weights that `from_pretrained(source, **arguments)` has to load instead of the file's.
 
     Args:
         checkpoint: the files of `source`; None for what only transformers can read.
         source: as for `from_pretrained`.
         arguments: its keyword arguments.
+        model_type: that of the class, which a subclass with a configuration of its own may have changed.
 
     Returns:
         Tensors under the names on the Hub, without the prefix of a head model, in the geometry that is asked for; None
@@ -72,7 +75,7 @@ def state_for(checkpoint: Checkpoint | None, source: str | PathLike | None, argu
     if checkpoint is None:
         return None
     kind = checkpoint.config.get("model_type", ASTConfig.model_type)
-    if kind != ASTConfig.model_type:
+    if kind not in (ASTConfig.model_type, model_type):
         what = f"is a {kind!r} checkpoint, not an AST"
         fix = "use from_vit to start from an image transformer"
         raise error("E305", where=repr(str(source)), what=what, fix=fix)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from .errors import error
+from .errors import did_you_mean, error
+
+MULTI_LABEL = "multi_label_classification"
 
 #: Class index that cross-entropy skips (torch's default).
 IGNORED = -100
@@ -17,7 +19,7 @@ def infer_problem_type(problem_type: str | None, num_labels: int, labels: torch.
         return problem_type
     if num_labels == 1:
         return "regression"
-    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+    return MULTI_LABEL if labels.is_floating_point() else "single_label_classification"
 
 
 def classification_loss(
@@ -29,7 +31,7 @@ def classification_loss(
     """Mean loss of a batch.
 
     Args:
-        logits: `(batch, num_labels)`, any float dtype; the loss is computed in float32.
+        logits: `(batch, num_labels)`, any float dtype; the loss is computed in float32, or float64 for float64.
         labels: for `"single_label_classification"` int indices `(batch,)` or probabilities `(batch, num_labels)`
             (cross-entropy either way); for `"multi_label_classification"` 0..1 tags `(batch, num_labels)` (binary
             cross-entropy); for `"regression"` numbers, `(batch,)` or `(batch, num_labels)` (mean squared error).
@@ -43,7 +45,10 @@ def classification_loss(
     """
     kind = infer_problem_type(problem_type, logits.shape[-1], labels)
     labels = labels.to(logits.device)
-    loss = _LOSSES[kind](logits.float(), labels)
+    if kind not in _LOSSES:
+        choices = did_you_mean(kind, [name for name in _LOSSES if "_classification" in name or name == "regression"])
+        raise error("E302", where="config.problem_type", what=f"{kind!r} is not a problem type", fix=choices)
+    loss = _LOSSES[kind](logits if logits.dtype == torch.float64 else logits.float(), labels)
     if num_items_in_batch is None:
         return loss
     counted = (labels != IGNORED).sum()
@@ -54,7 +59,7 @@ def classification_loss(
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if labels.is_floating_point():
         _require_shape(labels, logits.shape, "class probabilities")
-        return F.cross_entropy(logits, labels.float())
+        return F.cross_entropy(logits, labels.to(logits.dtype))
     labels = labels.flatten()
     _require_shape(labels, logits.shape[:1], "class indices")
     if not torch.compiler.is_compiling() and labels.device.type == "cpu":
@@ -64,14 +69,14 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def _binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     _require_shape(labels, logits.shape, "0/1 tags")
-    return F.binary_cross_entropy_with_logits(logits, labels.float())
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
 
 def _mean_squared_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if logits.shape[-1] == 1:
         labels = labels.reshape(-1, 1)
     _require_shape(labels, logits.shape, "target values")
-    return F.mse_loss(logits, labels.float())
+    return F.mse_loss(logits, labels.to(logits.dtype))
 
 
 def _sigmoid_per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

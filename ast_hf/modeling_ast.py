@@ -26,13 +26,21 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .checkpoints import HUB_ARGUMENTS, as_open_writes, check_label_count, check_loaded, check_state, find_checkpoint
+from .checkpoints import (
+    HUB_ARGUMENTS,
+    as_open_writes,
+    check_adapter,
+    check_label_count,
+    check_loaded,
+    check_state,
+    find_checkpoint,
+)
 from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
-from .errors import AstHfWarning, error, nearest, warning_text
+from .errors import AstHfWarning, error, nearest, warn_once, warning_text
 from .image_transformers import check_options, initial_state, read_image_transformer
 from .loading import changed_geometry, load_report_hidden, named_state, state_for
-from .losses import classification_loss
+from .losses import MULTI_LABEL, classification_loss, infer_problem_type
 from .patchout import Patchout
 from .peft_names import own_arguments, own_config
 from .resampling import check_choices
@@ -229,7 +237,7 @@ class ASTPreTrainedModel(PreTrainedModel):
             checkpoint = find_checkpoint(source, kwargs)
             if checkpoint is not None and cls._has_classifier:
                 check_label_count(checkpoint, kwargs)
-            state = state_for(checkpoint, source, kwargs)
+            state = state_for(checkpoint, source, kwargs, cls.config_class.model_type)
         kwargs |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
         with load_report_hidden():  # `check_loaded` judges the same report, and says more of it
             if state is None:
@@ -258,16 +266,27 @@ class ASTPreTrainedModel(PreTrainedModel):
 
     @functools.wraps(PreTrainedModel.load_adapter)
     def load_adapter(self, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.load_adapter`; the adapter may have the module names of transformers 5."""
-        return super().load_adapter(**own_arguments(self, *args, **kwargs))
+        """As `PreTrainedModel.load_adapter`; the adapter may have the module names of transformers 5.
+
+        Raises:
+            AstConfigError: E305 for an adapter of another model, which transformers would leave at its start in part;
+                E306 for one that holds NaN. Load the model again afterwards.
+        """
+        given = own_arguments(self, *args, **kwargs)
+        source = str(given.get("peft_model_id") or "adapter_state_dict")
+        try:
+            with load_report_hidden():
+                info = super().load_adapter(**given)
+        except RuntimeError as problem:  # tensors of other sizes, which only the report names
+            what = "has tensors of other sizes than this model's layers"
+            fix = "load it onto a model of the sizes and labels that it was trained on"
+            raise error("E305", where=source, what=what, fix=fix) from problem
+        check_adapter(self, info, source)
+        return info
 
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
         """As `PreTrainedModel.add_adapter`; the layers may have the names of transformers 5."""
         super().add_adapter(own_config(adapter_config, self), adapter_name)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As `torch.nn.Module.load_state_dict`; tensors may also have the names of transformers 5."""
-        return super().load_state_dict({hub_name(name): state_dict[name] for name in state_dict}, strict, assign)
 
     @classmethod
     def from_vit(
@@ -399,12 +418,19 @@ class ASTModel(ASTPreTrainedModel):
         self.encoder = ASTEncoder(config)
         self.patchout = Patchout()  # a way of training, set by whoever trains; no part of a checkpoint
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.register_load_state_dict_pre_hook(_rename_blocks)
         self.post_init()
 
     @property
     def layers(self) -> nn.ModuleList:
         """The blocks, under the name that they have in transformers 5."""
         return self.encoder.layer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "layers":  # torch stores modules without asking the property
+            self.encoder.layer = value
+        else:
+            super().__setattr__(name, value)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the patch projection."""
@@ -468,6 +494,15 @@ class ASTModel(ASTPreTrainedModel):
             lowest = torch.finfo(embedded.dtype).min
             return torch.where(visible[:, None, None, :], 0.0, lowest).to(embedded.dtype)
         return create_bidirectional_mask(config=self.config, inputs_embeds=embedded, attention_mask=visible)
+
+
+def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Give tensors of a state dict that have the names of transformers 5 their names here, wherever the model stands.
+
+    torch calls this before it loads a module, with a copy of the state dict.
+    """
+    for name in [name for name in state_dict if name.startswith(f"{prefix}layers.")]:
+        state_dict[prefix + hub_name(name.removeprefix(prefix))] = state_dict.pop(name)
 
 
 def _selected(states: list[torch.Tensor], wanted: bool | int | Sequence[int]) -> tuple[torch.Tensor | None, ...] | None:
@@ -543,13 +578,28 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             **{**kwargs, "return_dict": True},
         )
         logits = self.classifier(outputs.pooler_output)
-        kind = self.loss_kind or self.config.problem_type
         return SequenceClassifierOutput(
-            loss=None if labels is None else classification_loss(logits, labels, kind, num_items_in_batch),
+            loss=None if labels is None else self._loss(logits, labels, num_items_in_batch, kwargs),
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, items: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
+        """Return `self.loss_function` of logits and labels where somebody has set or overridden it, else our loss."""
+        overridden = type(self).loss_function is not PreTrainedModel.loss_function
+        if overridden or hasattr(self, "_loss_function"):
+            counted = {} if items is None else {"num_items_in_batch": items}
+            return self.loss_function(labels, logits, self.config, **counted, **kwargs)
+        kind = self.loss_kind or self.config.problem_type
+        inferred = infer_problem_type(kind, logits.shape[-1], labels)
+        if kind is None and inferred == MULTI_LABEL and not torch.compiler.is_compiling():
+            text = (
+                "is not set, and the labels' form asks for one sigmoid a label, where a pipeline would apply softmax; "
+                f"set config.problem_type = {MULTI_LABEL!r} before the model is saved"
+            )
+            warn_once("W309", where="config.problem_type", what=text)
+        return classification_loss(logits, labels, kind, items)
 
     def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
         """Save as the base class does, with the label count and the bias that a replaced classifier really has."""
@@ -562,11 +612,10 @@ class ASTForAudioClassification(ASTPreTrainedModel):
 
     def _describe_classifier(self) -> None:
         """Give the config as many labels as the classifier has outputs, with generic names, and warn (W306)."""
-        outputs = getattr(getattr(self.classifier, "dense", None), "out_features", None)
+        dense = getattr(self.classifier, "dense", self.classifier)
+        outputs = None if dense is self.classifier else getattr(dense, "out_features", None)
         if outputs is None:
-            text = (
-                f"is a {type(self.classifier).__name__} that no config.json describes; from_pretrained will refuse it"
-            )
+            text = f"is a {type(dense).__name__}, which config.json cannot describe: from_pretrained cannot rebuild it"
             warnings.warn(warning_text("W306", where="classifier", what=text), AstHfWarning, stacklevel=3)
         elif outputs != self.config.num_labels:
             text = (

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
 from .audio import load_audio
-from .errors import AstHfError, AstHfWarning, did_you_mean, error, warn_once, warning_text
+from .errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
 from .feature_extraction_ast import ASTFeatureExtractor, missing_extractor
 from .log_mel import num_frames
 from .modeling_ast import ASTPreTrainedModel
@@ -86,6 +86,8 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         model = kwargs.get("model", args[0] if args else None)
+        if not args and not kwargs:  # what copy and pickle make, and fill afterwards
+            return super().__new__(cls)
         if isinstance(model, (ASTPreTrainedModel, ASTEnsembleForAudioClassification)):
             return super().__new__(cls)
         return AudioClassificationPipeline(*args, **kwargs)
@@ -114,9 +116,12 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     def _sanitize_parameters(
         self, top_k: int | None = _NOT_GIVEN, sampling_rate: int | None = None, threshold: Any = None, **kwargs: Any
     ) -> Any:
-        for name in kwargs:
-            if name not in _PARAMETERS:
-                raise error("E108", where=name, what="is no argument here", fix=did_you_mean(name, _PARAMETERS))
+        for name in kwargs.keys() - {*_PARAMETERS}:
+            if nearest(name, _PARAMETERS, cutoff=0.7) is not None:
+                fix = did_you_mean(name, _PARAMETERS)
+                raise error("E108", where=name, what="is not an argument of this pipeline", fix=fix)
+            text = "is not an argument of this pipeline and has no effect"
+            warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=4)
         count = None if top_k is _NOT_GIVEN else plain_scalar(top_k)
         if count is not None and (not isinstance(count, int) or count < 1):
             raise error("E108", where="top_k", what=f"{top_k!r} selects nothing", fix="use 1 or more, or None for all")
@@ -172,7 +177,8 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         if threshold is None:
             return answer
         least = config.thresholds if threshold == FITTED else [threshold] * config.num_labels
-        return [entry for entry in answer if entry["score"] >= least[config.label2id[entry["label"]]]]
+        index = {label: number for number, label in config.id2label.items()}  # label2id may be of earlier labels
+        return [entry for entry in answer if entry["score"] >= least[index[entry["label"]]]]
 
     def _check_threshold(self, threshold: Any) -> None:
         """Raise E108 unless it is a number in [0, 1], or `"fitted"` and the checkpoint has thresholds."""

@@ -52,12 +52,15 @@ def with_label_count(count: int) -> str | None:
 
 
 def task_of(config: Any) -> str | None:
-    """Return a model's problem type: its configuration's, else AudioSet's where its labels are AudioSet's.
+    """Return a model's problem type: its configuration's; else what one output or AudioSet's labels stand for.
 
-    The AudioSet checkpoints on the Hub name none, and their 527 tags are not exclusive. None where neither says it.
+    One output is a regression, as in the loss. The AudioSet checkpoints on the Hub name no type, and their 527 tags are
+    not exclusive. None where nothing says it.
     """
     if config.problem_type is not None:
         return config.problem_type
+    if config.num_labels == 1:
+        return "regression"
     entry = DATA_SETS["audioset"]
     if config.num_labels != entry.labels:
         return None

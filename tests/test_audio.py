@@ -299,7 +299,7 @@ REFUSED = [
     ("rate 500", {"source": CLIP, "source_rate": 500}, "E107", "500 Hz"),
     ("rate 1e6", {"source": {"array": CLIP, "sampling_rate": 1_000_000}}, "E107", "1000000 Hz"),
     ("rate text", {"source": CLIP, "source_rate": "16000"}, "E102", "'16000' is a str"),
-    ("rate float", {"source": CLIP, "source_rate": 16_000.0}, "E102", "16000.0 is a float"),
+    ("rate float", {"source": CLIP, "source_rate": 16_000.5}, "E102", "16000.5 is a float"),
     ("rate bool", {"source": CLIP, "source_rate": True}, "E102", "True is a bool"),
     ("target 0", {"source": WAV, "sampling_rate": 0}, "E107", "0"),
     ("target text", {"source": WAV, "sampling_rate": "16000"}, "E102", "16000"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import logging
+import pickle
 import sys
 import threading
 import warnings
@@ -44,6 +46,7 @@ from ast_hf import (
     AstHfWarning,
     AstInputError,
     ASTModel,
+    ASTPreTrainedModel,
 )
 from ast_hf.checkpoints import check_folder
 from ast_hf.published import class_names
@@ -133,6 +136,11 @@ def test_pad_of_vectors_is_the_base_classes(extractor: ASTFeatureExtractor) -> N
     for name in ("input_values", "attention_mask"):
         np.testing.assert_array_equal(ours[name], theirs[name])
     np.testing.assert_array_equal(ours["input_values"], [[1, 2, 3], [4, 0, 0]])
+
+
+def test_pad_of_features_with_a_batch_axis(extractor: ASTFeatureExtractor) -> None:
+    rows = [dict(extractor(clip, RATE, "pt")) for clip in (CLIP, OTHER)]
+    assert extractor.pad(rows, return_tensors="pt")["input_values"].shape == (2, 1, 64, 32)
 
 
 def test_collator_with_padding(extractor: ASTFeatureExtractor, model: ASTForAudioClassification) -> None:
@@ -380,6 +388,58 @@ def test_counts_of_any_library(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert ASTConfig.from_pretrained(tiny_checkpoint, num_labels=np.int64(4)).num_labels == 4
 
 
+@pytest.mark.parametrize("rate", [16_000.0, np.float64(16_000), np.array(16_000), torch.tensor([16_000])])
+def test_rates_of_any_library(rate: Any, extractor: ASTFeatureExtractor, tiny_checkpoint: Path) -> None:
+    plain = extractor(CLIP, RATE, "np")["input_values"]
+    np.testing.assert_array_equal(extractor(CLIP, rate, "np", max_length=64.0)["input_values"], plain)
+    classify = pipeline("audio-classification", model=str(tiny_checkpoint))
+    answer = classify({"array": CLIP, "sampling_rate": RATE})
+    assert classify({"array": CLIP, "sampling_rate": rate}) == answer
+    assert classify({"raw": CLIP, "array": None, "sampling_rate": rate}) == answer
+    with pytest.raises(AstInputError, match="E102"):
+        extractor(CLIP, 16_000.5)
+
+
+def test_flags_and_statistics_of_one_element(extractor: ASTFeatureExtractor) -> None:
+    extractor.do_normalize = 0
+    extractor.mean = np.array([-3.0])
+    assert (extractor.do_normalize, extractor.mean) == (False, -3.0)
+    assert extractor(CLIP, RATE, "np")["input_values"].min() < -5
+
+
+def test_fields_that_only_resemble_ours(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    content = json.loads((tiny_checkpoint / "preprocessor_config.json").read_text())
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**content, "frame_length": 25, "min_length": 1}))
+    assert ASTFeatureExtractor.from_pretrained(tmp_path).max_length == 64
+    assert ASTConfig(**{**ASTConfig(**TINY).to_dict(), "min_length": 0}).max_length == 64
+    with pytest.warns(AstHfWarning, match=r"W302\] ASTConfig.hidden_dropout: is no field of AST"):
+        config = AutoConfig.from_pretrained(tiny_checkpoint, hidden_dropout=0.1, attention_dropout=0.1, layerdrop=0.1)
+    assert config.hidden_dropout_prob == 0.0
+
+
+def test_field_of_the_extractor_in_a_call_is_warned_of(extractor: ASTFeatureExtractor) -> None:
+    with pytest.warns(AstHfWarning, match=r"W302\] num_mel_bins: is a field of the extractor"):
+        assert extractor(CLIP, RATE, "np", num_mel_bins=64)["input_values"].shape == (1, 64, 32)
+
+
+class OwnExtractor(ASTFeatureExtractor):
+    """A field of its own, and another way to normalise."""
+
+    def __init__(self, shift: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shift = shift
+
+    def normalize(self, input_values: Any) -> Any:
+        return super().normalize(input_values) + self.shift
+
+
+def test_subclass_of_the_extractor(extractor: ASTFeatureExtractor, tmp_path: Path) -> None:
+    OwnExtractor(**SIZES, shift=7.0).save_pretrained(tmp_path)
+    own = OwnExtractor.from_pretrained(tmp_path)
+    plain = extractor(CLIP, RATE, "np")["input_values"]
+    np.testing.assert_allclose(own(CLIP, RATE, "np")["input_values"], plain + 7.0, atol=1e-5)
+
+
 # D7: heads that were replaced.
 
 
@@ -485,6 +545,55 @@ def test_another_number_of_labels_is_a_new_head(disagreeing: Path) -> None:
     assert ASTModel.from_pretrained(disagreeing).config.num_labels == 3
 
 
+class OwnHead(ASTPreTrainedModel):
+    """A head of somebody's own on the base model."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.audio_spectrogram_transformer = ASTModel(config)
+        self.head = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+
+class OwnPart(ASTForAudioClassification):
+    """The classifier, and a part beside it."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.aux = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+
+class OwnConfig(ASTConfig):
+    model_type = "somebodys-ast"
+
+
+class OwnType(ASTForAudioClassification):
+    config_class = OwnConfig
+
+
+@pytest.mark.parametrize("kind", [OwnHead, OwnPart])
+def test_subclasses_with_parts_of_their_own_start_from_a_checkpoint(
+    kind: Any, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(AstHfWarning, match="W303.*start at random"):
+        model = kind.from_pretrained(tiny_checkpoint)
+    stored = ASTModel.from_pretrained(tiny_checkpoint).state_dict()
+    assert all(torch.equal(model.base_model.state_dict()[name], stored[name]) for name in stored)
+    model.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AstHfWarning)
+        again = kind.from_pretrained(tmp_path)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_subclass_with_a_model_type_of_its_own(tmp_path: Path) -> None:
+    model = OwnType(OwnConfig(**TINY, num_labels=3))
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "somebodys-ast"
+    assert torch.equal(OwnType.from_pretrained(tmp_path).classifier.dense.weight, model.classifier.dense.weight)
+
+
 # D8, D15: the pipeline's options, and the task that labels tell.
 
 
@@ -531,6 +640,28 @@ def test_audioset_labels_with_a_problem_type_follow_it(no_warnings: None) -> Non
     assert sum(entry["score"] for entry in classify({"array": CLIP, "sampling_rate": RATE})) == pytest.approx(1.0)
 
 
+def test_one_output_is_a_regression(tmp_path: Path) -> None:
+    model = ASTForAudioClassification(ASTConfig(**TINY, num_labels=1))
+    with torch.no_grad():
+        model.classifier.dense.bias.fill_(4.0)
+    classify = pipeline("audio-classification", model=model, feature_extractor=ASTFeatureExtractor(**SIZES))
+    assert classify({"array": CLIP, "sampling_rate": RATE})[0]["score"] == pytest.approx(4.0, abs=0.5)
+
+
+def test_labels_of_a_task_that_is_not_named(
+    model: ASTForAudioClassification, spectrograms: torch.Tensor, unwarned: None
+) -> None:
+    with pytest.warns(AstHfWarning, match=r"W309\] config.problem_type: is not set"):
+        model(spectrograms, labels=torch.eye(3)[[0, 1, 2, 1, 0]])
+    assert model.config.problem_type is None
+
+
+def test_mask_of_the_extractors_own_is_warned_of(unwarned: None) -> None:
+    extractor = ASTFeatureExtractor(**SIZES, return_attention_mask=True)
+    with pytest.warns(AstHfWarning, match=r"W213\] attention_mask: .*the extractor's own return_attention_mask is set"):
+        assert extractor(CLIP, RATE, "np")["attention_mask"].sum() == 58
+
+
 @pytest.fixture
 def web_server() -> Iterator[tuple[str, dict[str, bytes]]]:
     """A server on this machine, and what it serves by path."""
@@ -565,6 +696,26 @@ def test_pipeline_reads_urls(web_server: tuple[str, dict[str, bytes]], tiny_chec
     assert classify(f"{url}/clip.wav") == classify(str(tmp_path / "clip.wav"))
     with pytest.raises(AstInputError, match=r"E703.*none.wav.*404"):
         classify(f"{url}/none.wav")
+
+
+@pytest.mark.parametrize("copy", [copy.deepcopy, lambda pipe: pickle.loads(pickle.dumps(pipe))], ids=["copy", "pickle"])
+def test_pipelines_are_copied(copy: Callable, tiny_checkpoint: Path) -> None:
+    classify = pipeline("audio-classification", model=str(tiny_checkpoint), top_k=2)
+    clip = {"array": CLIP, "sampling_rate": RATE}
+    assert copy(classify)(clip) == classify(clip)
+
+
+def test_argument_of_other_pipelines_is_warned_of(tiny_checkpoint: Path) -> None:
+    with pytest.warns(AstHfWarning, match=r"W302\] chunk_length_s: is not an argument of this pipeline"):
+        classify = pipeline("audio-classification", model=str(tiny_checkpoint), chunk_length_s=10)
+    with pytest.raises(AstInputError, match=r"E108.*did you mean 'top_k'"):
+        classify({"array": CLIP, "sampling_rate": RATE}, topk=1)
+
+
+def test_threshold_after_labels_were_renamed_in_place(tiny_checkpoint: Path) -> None:
+    classify = pipeline("audio-classification", model=str(tiny_checkpoint))
+    classify.model.config.id2label = {0: "x", 1: "y", 2: "z"}
+    assert {entry["label"] for entry in classify({"array": CLIP, "sampling_rate": RATE}, threshold=0.0)} == {*"xyz"}
 
 
 # D11: configurations and state dicts of transformers.
@@ -686,6 +837,26 @@ def test_load_state_dict_of_transformers(stock_model: Any, spectrograms: torch.T
     assert model.base_model.layers[1] is model.base_model.encoder.layer[1]
 
 
+def test_load_state_dict_of_a_module_that_holds_the_model(stock_model: Any) -> None:
+    ours = nn.ModuleDict({"ast": ASTForAudioClassification(stock_model.config)})
+    theirs = nn.ModuleDict({"ast": stock_model})
+    assert str(ours.load_state_dict(theirs.state_dict())) == "<All keys matched successfully>"
+    assert torch.equal(ours["ast"].classifier.dense.weight, stock_model.classifier.dense.weight)
+
+
+def test_blocks_are_dropped_by_either_name(stock_model: Any, spectrograms: torch.Tensor, tmp_path: Path) -> None:
+    model = ASTForAudioClassification(stock_model.config).eval()
+    model.load_state_dict(stock_model.state_dict())
+    theirs = copy.deepcopy(stock_model)
+    for kind in (model, theirs):
+        kind.base_model.layers = kind.base_model.layers[:1]
+        kind.config.num_hidden_layers = 1
+    with torch.no_grad():
+        assert largest_gap(model(spectrograms).logits, theirs(spectrograms).logits) < 1e-5
+    model.save_pretrained(tmp_path)
+    assert len(ASTModel.from_pretrained(tmp_path).layers) == 1
+
+
 # Calls of `forward` that transformers documents.
 
 
@@ -704,6 +875,36 @@ def test_forward_takes_what_transformers_does(
     assert (len(outputs.attentions), len(outputs.hidden_states)) == (2, 3)
     model.config.return_dict = False
     assert isinstance(model(spectrograms), tuple)
+
+
+def half_loss(labels: torch.Tensor, logits: torch.Tensor, config: Any, **kwargs: Any) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits, labels) / 2
+
+
+def test_loss_function_that_was_set_or_overridden(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    plain = model(spectrograms, labels=labels).loss
+
+    class Halved(ASTForAudioClassification):
+        def loss_function(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return half_loss(*args, **kwargs)
+
+    subclass = Halved(model.config).eval()
+    subclass.load_state_dict(model.state_dict())
+    model.loss_function = half_loss
+    for halved in (model, subclass):
+        assert halved(spectrograms, labels=labels).loss.item() == pytest.approx(plain.item() / 2)
+
+
+def test_problem_type_that_is_none(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
+    model.config.problem_type = "multilabel"
+    with pytest.raises(AstConfigError, match=r"E302.*'multilabel' is not a problem type"):
+        model(spectrograms, labels=torch.tensor([0, 1, 2, 0, 1]))
+
+
+def test_double_precision_stays_double(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
+    outputs = model.double()(spectrograms.double(), labels=torch.tensor([0, 1, 2, 0, 1]))
+    assert (outputs.loss.dtype, outputs.logits.dtype) == (torch.float64, torch.float64)
 
 
 def test_some_hidden_states(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from conftest import TINY, largest_gap, run_fresh
 from hub_server import Hub
 from huggingface_hub import HfApi
 from packaging.version import Version
+from safetensors.torch import load_file, save_file
 from transformers.integrations.peft import MIN_PEFT_VERSION
 
-from ast_hf import ASTFeatureExtractor, ASTForAudioClassification
+from ast_hf import AstConfigError, ASTFeatureExtractor, ASTForAudioClassification
 from ast_hf.peft_names import own_config, own_name, own_state, stock_name
 from ast_hf.training import merge_adapter
 
@@ -131,6 +133,33 @@ def test_an_adapter_of_transformers_5_is_merged(stock: Path, tmp_path: Path, nam
     expected = answers(stock)[name]
     merged = logits(ASTForAudioClassification.from_pretrained(tmp_path / "plain"), stock)
     assert largest_gap(merged, expected) <= 1e-5 * max(1.0, expected.abs().max().item())
+
+
+#: What happened to the weights of an adapter -> what is said of it.
+BROKEN: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {
+    "empty": (lambda state: {}, r"E305.*does not belong to this model: 8 tensors are missing"),
+    "half": (lambda state: dict(list(state.items())[::2]), r"E305.*4 tensors are missing"),
+    "of a deeper model": (
+        lambda state: {**state, **{name.replace("layers.1", "layers.7"): state[name] for name in state}},
+        r"E305.*0 tensors are missing, 4 have no place, first .*encoder\.layer\.7",
+    ),
+    "of a wider model": (
+        lambda state: {name: torch.cat((tensor, tensor)) for name, tensor in state.items()},
+        "E305.*tensors of other sizes",
+    ),
+    "nan": (lambda state: {name: tensor * torch.nan for name, tensor in state.items()}, "E306.*holds NaN"),
+}
+
+
+@pytest.mark.parametrize("change", BROKEN)
+def test_an_adapter_of_another_model_is_refused(change: str, stock: Path, tmp_path: Path) -> None:
+    made, text = BROKEN[change]
+    state = load_file(stock / "query and value" / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_bytes((stock / "query and value" / "adapter_config.json").read_bytes())
+    broken = {name: tensor.clone() for name, tensor in made(state).items()}
+    save_file(broken, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(AstConfigError, match=text):
+        base(stock).load_adapter(str(tmp_path))
 
 
 def test_dora_under_our_names(stock: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from ..checkpoints import check_folder
 from ..configuration_ast import ASTConfig
 from ..conversion import TOLERANCE, new_folder, random_input, read_label_file
-from ..errors import AstConfigError, error
+from ..errors import AstConfigError, AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
 from ..peft_names import own_config, own_state
@@ -172,11 +172,13 @@ def _write(stored: Stored, model: ASTForAudioClassification, base: Base, folder:
     spectrogram = random_input(model.config)
     try:
         adapted = inserted(model, own_config(stored.config, model)).eval()
-    except ValueError as problem:
+        fill(adapted, stored.state, str(stored.folder))
+    except (KeyError, ValueError) as problem:
+        if isinstance(problem, AstHfError):
+            raise
         what = f"does not fit the base ({' '.join(str(problem).split())[:160]})"
         fix = "give the base that it was trained on with --base"
         raise error("E305", where=repr(str(stored.folder)), what=what, fix=fix) from problem
-    fill(adapted, stored.state, str(stored.folder))
     expected = model(spectrogram).logits
     adapted.merge_and_unload().save_pretrained(folder)
     _extractor(stored, base, model.config).save_pretrained(folder)
