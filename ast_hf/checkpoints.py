@@ -421,16 +421,18 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
     return fresh
 
 
-def check_adapter(model: PreTrainedModel, info: Any, source: str) -> None:
+def check_adapter(model: PreTrainedModel, info: Any, source: str, adapter: str) -> None:
     """Raise E305 unless every tensor of an adapter found its place in the model, E306 unless all are finite.
 
     Args:
         model: with the adapter in it.
         info: what transformers' `load_adapter` returned; versions that return nothing are not judged.
         source: the adapter, for the message.
+        adapter: its name in the model, which may hold others.
     """
     modules = {name for name, _ in model.named_modules()}
-    lost = [name for name in getattr(info, "missing_keys", None) or () if not _STARTS_AT_THE_BASE.search(name)]
+    missing = [name for name in getattr(info, "missing_keys", None) or () if f".{adapter}." in f"{name}."]
+    lost = [name for name in missing if not _STARTS_AT_THE_BASE.search(name)]
     blocks = {name: _BLOCK_OF.search(name) for name in getattr(info, "unexpected_keys", None) or ()}
     extra = [name for name, block in blocks.items() if block and block[1] not in modules]
     if lost or extra:

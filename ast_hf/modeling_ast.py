@@ -281,7 +281,7 @@ class ASTPreTrainedModel(PreTrainedModel):
             what = "has tensors of other sizes than this model's layers"
             fix = "load it onto a model of the sizes and labels that it was trained on"
             raise error("E305", where=source, what=what, fix=fix) from problem
-        check_adapter(self, info, source)
+        check_adapter(self, info, source, given.get("adapter_name") or "default")
         return info
 
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
