@@ -338,6 +338,7 @@ def test_bugs_keep_their_traceback(doing: Callable) -> None:
         ("evaluate c d --audio-column wav_file", "audio_column", "wav_file"),
         ("evaluate c d --batch 3", "batch_size", 3),
         ("stats d --num-mel 64", "num_mel_bins", 64),
+        ("stats d --clip-boundaries false", "clip_boundaries", "false"),
         ("finetune r --output o --push-to-hub", "push_to_hub", True),
         ("finetune r --output o --hub-model-id=user/a_b-c", "hub_model_id", "user/a_b-c"),
         ("finetune r --output o --resume-from-checkpoint auto", "resume", "auto"),

@@ -369,13 +369,17 @@ class _Columns:
         rows = range(1, len(self._paths) + 1)
         missing = [row for row, path in zip(rows, self._paths, strict=True) if not self._may_be_read(path)]
         lost = len(missing) == len(rows) if self.reading.check_files else not any(map(self._is_there, self._paths))
-        elsewhere = where_clips_are(self._paths, self.root) if lost else None
+        elsewhere = where_clips_are(self._paths, self.root, self._bounded_rows()) if lost else None
         if elsewhere:
             missing = list(rows)
         if missing:
             where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
             what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} does not exist{such_rows(missing)}"
             raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
+
+    def _bounded_rows(self) -> list[Row]:
+        """Return the rows whose boundaries are read."""
+        return self.table.rows if self.reading.boundaries else []
 
     def _how_to_find(self, row: int, elsewhere: str | None) -> str:
         """Return what to do about a row whose file is not where it says; `elsewhere` is how to read all of them."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import AstHfWarning, error, warning_text
-from .layouts import TABLE_SUFFIXES, ClipTable, how_to_read, tables_of
+from .layouts import TABLE_SUFFIXES, ClipTable, how_to_read, shards_of, tables_of
 from .tables import (
     AUDIO_SUFFIXES,
+    INSIST,
     METADATA_FILES,
     SPLIT_NAMES,
     UNREAD_SUFFIXES,
@@ -24,6 +25,7 @@ from .tables import (
     Row,
     Table,
     check_exists,
+    chosen_sources,
     read_table,
     some,
 )
@@ -31,16 +33,27 @@ from .tables import (
 #: How many folders a message names.
 _FOLDERS = 10
 
-#: Words in the names of folders that are parts of a data set: alone, and with a number or a letter after them.
+#: Words in the names of folders that are splits, of folds (with a number or a letter after them), and beside both.
 _SPLITS = frozenset({*SPLIT_NAMES, "devel", "development", "evaluation", "holdout", "heldout"})
-_FOLDS = frozenset({"fold", "split", "part", "partition", "subset", "set", "cv", "chunk", "shard", "section"})
+_FOLDS = frozenset({"fold", "split"})
+_BESIDE = frozenset({"set", "part", "partition", "subset", "chunk", "shard", "section"})
+#: Other words for splits, and names that are short for one.
+_OTHER_SPLITS = SPLIT_NAMES | {
+    "devel": "validation", "development": "validation", "evaluation": "test", "holdout": "test", "heldout": "test",
+    "trainval": "train", "traindev": "train",
+}  # fmt: skip
+_SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "validation", "te": "test", "ts": "test", "tst": "test"}
 #: Words that say of a folder only that clips lie in it.
 _CONTAINERS = frozenset(
     {"audio", "audios", "wav", "wavs", "flac", "mp3", "ogg", "clip", "clips", "sound", "sounds", "recording"}
     | {"recordings", "data", "dataset", "file", "files", "sample", "samples", "segment", "segments"}
 )
 
+#: How label folders lie in splits, for messages.
+_ARRANGED = "put a folder for each label into folders train and test (train/cat/1.wav)"
+
 _WORD = re.compile(r"[a-z]+|\d+")
+_CAMEL_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
 class _Folder(NamedTuple):
@@ -85,21 +98,57 @@ def _read_label_folders(root: Path, labels: LabelSet | None) -> Table:
     if not folder.clips:
         raise _no_audio(folder)
     splits = {file.relative_to(root).parts[0] for file in folder.clips if _split_of(folder, file)}
+    beside = _beside_splits(folder, splits)
     rows = [_row_of_file(folder, file, splits) for file in folder.clips]
-    names = sorted({row["label"] for row in rows})
-    meant = labels is not None and all(name in labels for name in names)
+    meant = _are_meant(rows, labels)
+    if not meant and beside and labels is not None:
+        rows = next(filter(lambda other: _are_meant(other, labels), _without_splits(folder)), rows)
+        meant = _are_meant(rows, labels)
     if not meant:
-        _check_names(folder, names)
+        if beside:
+            raise _splits_among_others(folder, splits, beside)
+        _check_names(folder, sorted({row["label"] for row in rows}))
     if left_out := _left_out(folder, known=meant):
         warnings.warn(warning_text("W205", where=repr(str(root)), what="; ".join(left_out)), AstHfWarning, 2)
     return Table(rows, str(root), root)
+
+
+def _are_meant(rows: Sequence[Row], labels: LabelSet | None) -> bool:
+    return labels is not None and all(row["label"] in labels for row in rows)
+
+
+def _beside_splits(folder: _Folder, splits: set[str]) -> list[str]:
+    """Return the folders beside splits that are none, or hold no label folders; not those like `_background_noise_`."""
+    tops = {parts[0] for clip in folder.clips if len(parts := clip.relative_to(folder.root).parts) > 1}
+    return sorted(top for top in tops - splits if not top.startswith("_")) if splits else []
+
+
+def _without_splits(folder: _Folder) -> Iterator[list[Row]]:
+    """Yield the rows of folders that are no splits: labelled by all folders above a clip, then by the outermost."""
+    rows = [_row_of_file(folder, file, set()) for file in folder.clips]
+    yield rows
+    yield [{**row, "label": row["label"].partition("/")[0]} for row in rows]
+
+
+def _splits_among_others(folder: _Folder, splits: set[str], beside: Sequence[str]) -> Exception:
+    """Return the E208 for splits of label folders beside folders that are something else."""
+    unlabelled = [name for name in beside if name.lower() in SPLIT_NAMES]
+    others = [name for name in beside if name not in unlabelled]
+    what = f"has label folders in the splits {some(sorted(splits))}, and beside these "
+    found = [f"{some(unlabelled)} without label folders"] if unlabelled else []
+    found += [f"{some(others)}, not named after splits"] if others else []
+    labelled = _labelled_splits(folder)
+    sources = f"to leave others out, give a source for each split, {chosen_sources(labelled)}"
+    fix = sources if labelled else _ARRANGED
+    insist = INSIST.format(f"{some(sorted({*splits, *beside}))} are your classes")
+    return error("E208", where=repr(str(folder.root)), what=what + " and ".join(found), fix=f"{fix}; {insist}")
 
 
 def _look_into(root: Path) -> _Folder:
     folder = _Folder(root, [], Counter(), [])
     for entry in sorted(root.rglob("*")):
         suffix = entry.suffix.lower()
-        if entry.name.startswith("."):
+        if any(part.startswith(".") for part in entry.relative_to(root).parts):
             continue
         if suffix in AUDIO_SUFFIXES and entry.is_file():
             folder.clips.append(entry)
@@ -115,7 +164,9 @@ def _no_audio(folder: _Folder) -> Exception:
     what = [f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv", *_unread(folder)]
     tables = [entry for entry in folder.others if entry.suffix.lower() in TABLE_SUFFIXES and entry.is_file()]
     fix = "give one folder of clips per label"
-    if tables:
+    if shards := shards_of(tables):
+        fix += f", or the tables of each split as the source, {chosen_sources(shards)}"
+    elif tables:
         fix += f", or a table as the source, such as {str(tables[0])!r}"
     return error("E209", where=repr(str(folder.root)), what="; ".join(what), fix=fix)
 
@@ -135,7 +186,7 @@ def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
         splits: the folders of `folder` that hold label folders, rather than clips of one label.
     """
     parts = file.relative_to(folder.root).parts
-    split = _split_of(folder, file)
+    split = _split_of(folder, file) if parts[0] in splits else None
     labels = parts[1:-1] if parts[0] in splits else parts[:-1]
     if not labels:
         what = "lies beside the label folders, so it has no label"
@@ -150,17 +201,56 @@ def _check_names(folder: _Folder, names: Sequence[str]) -> None:
     """Raise E208 for folders that are parts of a data set, or only hold its audio, rather than labels."""
     inner = sorted({name.split("/")[-1] for name in names})
     outer = [sorted(set(level)) for level in zip(*(name.split("/") for name in names), strict=False)]
-    levels = [inner, *(level for level in outer if len(level) > 1)]
+    levels = [inner, *(level for level in outer if len(level) > 1), *_nested_splits(names)]
     parts = next((level for level in levels if _are_parts(level)), None)
-    hint = "; class_labels that list these names say that they are meant"
+    hint = f"; {INSIST.format(f'{some(names)} are your classes')}"
     if parts is not None:
         what = f"has folders {some(parts)}, which are folds or splits of a data set, not labels"
         tables = folder.tables()
-        fix = how_to_read(tables, folder.clips) if tables else _how_to_arrange(folder, names, parts)
+        fix = how_to_read(tables, folder.clips) if tables else _how_to_arrange(folder)
         raise error("E208", where=repr(str(folder.root)), what=what, fix=fix + hint)
     if all(map(_is_container, inner)) and (tables := folder.tables()):
         what = f"has its clips in {some(inner)}, which says nothing of labels; a table names them"
         raise error("E208", where=repr(str(folder.root)), what=what, fix=how_to_read(tables, folder.clips) + hint)
+
+
+def _nested_splits(names: Sequence[str]) -> list[list[str]]:
+    """Return the only folder of each level above all labels, where it is called as a split: `train` of `train/cat`."""
+    above = [set(level) for level in zip(*(name.split("/")[:-1] for name in names), strict=False)]
+    return [list(level) for level in above if len(level) == 1 and min(level).lower() in SPLIT_NAMES]
+
+
+def _labelled_splits(folder: _Folder) -> dict[str, list[Path]]:
+    """Return the folders of each split that hold label folders, the innermost where splits are in splits."""
+    labels: dict[Path, set[str]] = {}
+    for clip in folder.clips:
+        parts = clip.relative_to(folder.root).parts
+        depth = max((number for number, part in enumerate(parts[:-2], start=1) if _spelled_split(part)), default=0)
+        if depth:
+            labels.setdefault(folder.root.joinpath(*parts[:depth]), set()).add(parts[-2])
+    around = {parent for place in labels for parent in place.parents}
+    found: dict[str, list[Path]] = {}
+    for place, names in labels.items():
+        if place not in around and not _are_parts(sorted(names)) and not all(map(_is_container, names)):
+            found.setdefault(str(_spelled_split(place.name)), []).append(place)
+    return dict(sorted(found.items(), key=lambda part: part[0] != "train"))
+
+
+def _spelled_split(name: str) -> str | None:
+    """Return the split that a folder's name begins or ends with, None for another: `trainA`, `test_full`, `te`."""
+    if name.lower() in _SHORT_SPLITS:
+        return _SHORT_SPLITS[name.lower()]
+    words = [word.lower() for word in _CAMEL_WORD.findall(name)]
+    kinds = [word for word in words if word not in _CONTAINERS | _BESIDE and not word.isdecimal() and len(word) > 1]
+    return (_split_of_word(kinds[0]) or _split_of_word(kinds[-1])) if kinds else None
+
+
+def _split_of_word(word: str) -> str | None:
+    """Return the split of a word such as `train` or `trainset`."""
+    if word in _OTHER_SPLITS:
+        return _OTHER_SPLITS[word]
+    begun = [name for name in _OTHER_SPLITS if word.startswith(name) and word[len(name) :] in _CONTAINERS | _BESIDE]
+    return _OTHER_SPLITS[begun[0]] if begun else None
 
 
 def _is_container(name: str) -> bool:
@@ -169,7 +259,13 @@ def _is_container(name: str) -> bool:
 
 
 def _are_parts(names: Sequence[str]) -> bool:
-    """Return whether all names are those of folds or splits, what they begin with in common aside."""
+    """Return whether all names are those of folds or splits, what they begin with in common aside.
+
+    Names that only begin or end with a split's count where there are two splits: `train_full` and `test_full`.
+    """
+    spelled = set(map(_spelled_split, names))
+    if None not in spelled and len(spelled) > 1:
+        return True
     words = [_WORD.findall(name.lower()) for name in names]
     if all(map(_is_part, words)):
         return True
@@ -185,19 +281,22 @@ def _is_part(words: Sequence[str]) -> bool:
     plain = [word for word in words if word not in _CONTAINERS]
     numbers = [word for word in plain if word.isdecimal() or len(word) == 1]
     kinds = [word for word in plain if word not in numbers]
-    if not kinds or not set(kinds) <= _SPLITS | _FOLDS:
+    if not set(kinds) <= _SPLITS | _FOLDS | _BESIDE:
         return False
-    return bool(numbers) or bool(set(kinds) & _SPLITS)
+    return bool(set(kinds) & _SPLITS) or (bool(set(kinds) & _FOLDS) and bool(numbers))
 
 
-def _how_to_arrange(folder: _Folder, names: Sequence[str], parts: Sequence[str]) -> str:
+def _how_to_arrange(folder: _Folder) -> str:
     """Return what to do with folders of folds or splits that no table tells of."""
-    above = {name.rpartition(f"{part}/")[0] for name in names for part in parts if f"{part}/" in name}
-    if len(above) == 1 and all(part.lower() in SPLIT_NAMES for part in parts):
-        return f"give {str(folder.root / above.pop())!r} as the source"
+    splits = _labelled_splits(folder)
+    places = [place for several in splits.values() for place in several]
+    above = {place.parent for place in places} - {folder.root}
+    if len(above) == 1 and all(place.name.lower() in SPLIT_NAMES and place.parent in above for place in places):
+        return f"give {str(above.pop())!r} as the source"
+    if splits:
+        return f"give a source for each split, {chosen_sources(splits)}"
     table = folder.root / METADATA_FILES[0]
-    fix = "put a folder for each label into folders train and test (train/cat/1.wav)"
-    return f"{fix}, or write {str(table)!r} with the columns file_name, label and split or fold"
+    return f"{_ARRANGED}, or write {str(table)!r} with the columns file_name, label and split or fold"
 
 
 def _left_out(folder: _Folder, *, known: bool) -> list[str]:

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import soundfile
 from pyarrow import types
 from pyarrow.parquet import ParquetFile
 
+from ..errors import AstHfError
 from .tables import (
     AUDIO_SUFFIXES,
     BOUNDARIES,
@@ -27,7 +29,9 @@ from .tables import (
     SPLIT_NAMES,
     Row,
     chosen,
+    chosen_sources,
     option,
+    read_table,
     separator_of,
 )
 
@@ -43,8 +47,14 @@ _TABLES, _ROWS, _BYTES = 20, 100, 1 << 22
 #: Entries of folders that are looked at, so that a message never takes long: those beside a folder, those below one.
 _BESIDE, _BELOW = 1_000, 50_000
 
+#: Why boundaries are not to be read.
+_BEHIND = "; its start and end are times in other files"
+
 #: Shorter names without a suffix are likely numbers of something else.
 _SHORTEST = 4
+
+#: How `datasets` names the shards of a split.
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 #: What the only two parts of a data set are called, where none is called train.
 _TWO_PARTS = {"dev": "train", "eval": "test"}
@@ -135,26 +145,53 @@ def how_to_read(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str:
     if root is None:
         source = f"a table such as {str(first.path)!r}"
         return f"give {source} as the source, with the paths of its files, relative to it, in a column path"
+    values = _options(first, root, clips)
     if by_split:
-        mapping = ", ".join(f"{split}: {table.path}" for split, table in by_split.items())
-        return f"give the tables as the source, data.source={{{mapping}}}" + _options(first, root, clips)
-    return f"give the table as the source, {str(first.path)!r}" + _options(first, root, clips)
+        parts = {split: [table.path] for split, table in by_split.items()}
+        return f"give the tables as the source, {chosen_sources(parts, **values)}" + _remarks(first, values)
+    text = f"give the table as the source, {str(first.path)!r}" + (f" with {chosen(**values)}" if values else "")
+    return text + _remarks(first, values)
 
 
-def where_clips_are(names: Sequence[str], folder: Path) -> str | None:
+def shards_of(tables: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return the Parquet files of each split, as `datasets` and the Hub write them; {} for others.
+
+    These are `data/train-00000-of-00002.parquet` and `train/0000.parquet`. Of several configurations, the first counts.
+    """
+    found: dict[Path, dict[str, list[Path]]] = {}
+    for path in sorted(table for table in tables if table.suffix.lower() == ".parquet"):
+        shard = _SHARD.fullmatch(path.stem)
+        home, name = (path.parent, shard[1]) if shard else (path.parent.parent, path.parent.name)
+        if shard or (path.stem.isdecimal() and name.lower() in SPLIT_NAMES):
+            found.setdefault(home, {}).setdefault(SPLIT_NAMES.get(name.lower(), name), []).append(path)
+    first = next(iter(found.values()), {})
+    return dict(sorted(first.items(), key=lambda part: part[0] != "train"))
+
+
+def where_clips_are(names: Sequence[str], folder: Path, rows: Sequence[Row] = ()) -> str | None:
     """Return how to read a table whose clips are not in its own folder; None where they are not near it either.
 
     Args:
         names: the paths that it gives.
         folder: where it lies.
+        rows: what it says beside each path.
     """
-    sample = [name.replace("\\", "/") for name in names[:_ROWS] if name]
+    whole = [name.replace("\\", "/") for name in names if name]
+    sample = whole[:_ROWS]
     for place in (folder, folder.parent if folder.parent != folder else folder.resolve().parent):
         clips = clips_below(place, _BELOW)
-        if roots := roots_of(sample, clips):
+        clip_names = ClipNames(clips)
+        roots = roots_of(sample, clips)
+        if roots and not _is_ambiguous(whole, clip_names):
             told = " and in ".join(repr(str(root)) for root in roots)
-            return f"its files are in {told}: {chosen(audio_root=str(roots[0]))}"
-        if sample and all(map(ClipNames(clips).find, sample)):
+            behind = any(
+                _lies_behind(row, clip_names.find(name)) for row, name in zip(rows[:_ROWS], names, strict=False)
+            )
+            values: dict[str, str | bool] = {"audio_root": str(roots[0])}
+            if behind:
+                values["clip_boundaries"] = False
+            return f"its files are in {told}: {chosen(**values)}" + (_BEHIND if behind else "")
+        if sample and all(map(clip_names.find, sample)):
             return f"files of these names are below {str(place)!r}: write their paths relative to the table"
     return None
 
@@ -173,6 +210,12 @@ def roots_of(names: Sequence[str], clips: Sequence[Path]) -> list[Path]:
     if all(len(parts) == len(files) == 1 for parts, files in found):
         return [Path(os.path.commonpath([file.parent for _, (file,) in found]))]
     return []
+
+
+def _is_ambiguous(names: Sequence[str], clip_names: ClipNames) -> bool:
+    """Return whether a name stands in several rows, and several files have it: rows would share one of these."""
+    counts = Counter(names)
+    return any(count > 1 and len(clip_names.find(name)) > 1 for name, count in counts.items())
 
 
 def _outer_first(paths: Iterable[Path]) -> list[Path]:
@@ -274,22 +317,37 @@ def _common_root(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str | No
     if all((table.path.parent / name).is_file() for table in tables for name in table.names):
         return ""
     roots = roots_of([name for table in tables for name in table.names], clips)
-    return str(roots[0]) if roots else None
+    clip_names = ClipNames(clips)
+    if not roots or any(_is_ambiguous(_all_names(table), clip_names) for table in tables):
+        return None
+    return str(roots[0])
 
 
-def _options(table: ClipTable, root: str, clips: Sequence[Path]) -> str:
+def _all_names(table: ClipTable) -> list[str]:
+    """Return the clips of all rows of a table; those of its first rows where it cannot be read whole."""
+    try:
+        rows = read_table(table.path).rows
+    except AstHfError:
+        rows = table.rows
+    return table._replace(rows=rows).names
+
+
+def _options(table: ClipTable, root: str, clips: Sequence[Path]) -> dict[str, str | bool]:
     """Return the options that a table needs beside being the source."""
-    values = {"audio_root": root} if root else {}
+    values: dict[str, str | bool] = {"audio_root": root} if root else {}
     if table.column != next((name for name in PATH_COLUMNS if name in table.columns), None):
         values["audio_column"] = table.column
-    text = f" with {chosen(**values)}" if values else ""
+    if _other_boundaries(table, clips):
+        values["clip_boundaries"] = False
+    return values
+
+
+def _remarks(table: ClipTable, values: Mapping[str, str | bool]) -> str:
+    """Return what is to be said of a table's options."""
+    text = _BEHIND if "clip_boundaries" in values else ""
     if not table.has_labels:
         others = ", ".join(name for name in table.columns if name != table.column)
         text += f", and the column of its labels (one of {others}) with {option('label_column')}"
-    if _other_boundaries(table, clips):
-        text += (
-            ", and clip_boundaries=False (in a recipe data.clip_boundaries: false): start and end are of other files"
-        )
     return text
 
 

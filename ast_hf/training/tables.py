@@ -59,9 +59,6 @@ _JOINED_LABELS = re.compile(r"[;|]|(?<=\S),(?=[^\s\d])")
 #: Columns that bound a clip within its file, in seconds.
 BOUNDARIES = ("start", "end")
 
-#: What to do where columns of such names are something else, for messages.
-NO_BOUNDARIES = "clip_boundaries=False (in a recipe data.clip_boundaries: false) for columns that mean something else"
-
 #: What `datasets` stores of a clip: the file's bytes or its path. Streams have it in place of `Audio`, which `datasets`
 #: encodes with torchcodec even where nothing is to be decoded.
 STORED = {"bytes": Value("binary"), "path": Value("string")}
@@ -71,9 +68,28 @@ Row = dict[str, Any]
 #: How many examples a message gives.
 _EXAMPLES = 3
 
-#: A quoted label, and a list of such as Python and NumPy write it: with commas, or with spaces alone.
+#: A quoted label, and lists of such and of whole numbers as Python and NumPy write them: with commas, or spaces alone.
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
-_LIST_AS_TEXT = re.compile(rf"[\[({{]\s*(?:(?:{_QUOTED.pattern})(?:\s*,)?\s*)*[\])}}]")
+_TEXT = rf"(?:u?(?:{_QUOTED.pattern})|(?:np|numpy)\.str_\((?:{_QUOTED.pattern})\))"
+_NUMBER = r"(?:-?\d+|(?:np|numpy)\.u?int\d*\(-?\d+\))"
+_LIST_AS_TEXT = re.compile(rf"[\[({{]\s*(?:{_TEXT}(?:\s*,)?\s*)*[\])}}]")
+_LIST_OF_NUMBERS = re.compile(
+    rf"\[\s*{_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*\s*,?\s*\]|[({{]\s*(?:{_NUMBER}\s*,\s*)+(?:{_NUMBER}\s*)?[)}}]"
+)
+_WHOLE_NUMBER = re.compile(r"-?\d+(?![\d(])")
+
+_CONSTANT = r"(?:None|nan|NaN|True|False|-?\d+(?:\.\d*)?)"
+
+#: How texts begin, or are altogether, that a library wrote for a collection. `(unknown)` and `[noise]` are names.
+_COLLECTION = re.compile(
+    r"""[\[({]\s*(?:[bu]?['"\u2018\u201c]|np\.|numpy\.|[\[({])"""  # ['dog', None], [['dog']], {'dog': 1}
+    r"""|(?:set|frozenset|list|tuple|dict|array|tensor|Index|Series)\(.*"""
+    r"""|(?:np|numpy|torch)\.\w+\(.*"""
+    r"""|[\[{].*[,:].*[\]}]\Z"""  # [dog, rain], {dog,rain}
+    rf"""|[\[{{]\s*(?:{_CONSTANT}(?:\s+{_CONSTANT})*\s*)?[\]}}]\Z"""  # [nan], [0. 3.]
+    rf"""|b(?:{_QUOTED.pattern})\Z|(?:{_QUOTED.pattern})\s*,""".replace("\n", ""),  # 'dog', 'rain'
+    re.DOTALL,
+)
 
 _SPACES = re.compile(r"\s{2,}")
 
@@ -171,7 +187,7 @@ class Reading:
         if isinstance(value, list):
             parts = value
         elif self.separator and value is not None:
-            listed = labels_in(str(value))
+            listed = labels_in(str(value).strip())
             parts = str(value).split(self.separator) if listed is None else listed
         else:
             parts = [value]
@@ -191,12 +207,22 @@ class Reading:
             if isinstance(part, (list, dict)):
                 what = f"{textwrap.shorten(repr(part), 60)} is no label"
                 raise error("E208", where=where, what=what, fix="give the name of the class, or a list of names")
+            self._check_text(part, where, listed=isinstance(value, list))
+
+    def _check_text(self, value: Any, where: str, *, listed: bool) -> None:
+        """Raise E208 for the text of a collection, unless a separator lets it be read or it is a class by name."""
         text = str(value).strip()
-        meant = self.separator is not None or (self.labels is not None and text in self.labels)
-        if isinstance(value, str) and not meant and labels_in(text) is not None:
-            what = f"{textwrap.shorten(text, 60)!r} is a list written as text, and would be one class"
+        if not isinstance(value, str) or (self.labels is not None and text in self.labels):
+            return
+        shown, labels = repr(textwrap.shorten(text, 60)), None if listed else labels_in(text)
+        if labels is not None and self.separator is None:
+            what = f"{shown} is a list written as text, and would be one class"
             fix = f"{chosen(label_separator=';')} reads such lists, for clips of several labels"
             raise error("E208", where=where, what=what, fix=f"{fix}; for one label a clip write it without brackets")
+        if labels is None and _COLLECTION.match(text):
+            what = f"{shown} is a collection written as text, and not a plain list of names or whole numbers"
+            fix = "write the name alone, or several as dog;rain with label_separator ';'"
+            raise error("E208", where=where, what=what, fix=f"{fix}; {INSIST.format('this is a class')}")
 
     def split(self, row: Row, paths: set[str], forced: str | None) -> str:
         """The split of a row: by its fold, its file, the lists, its own column; else `"train"`.
@@ -225,9 +251,22 @@ def labels_in(text: str) -> list[str] | None:
     try:
         found = json.loads(text)
     except ValueError:
+        if _LIST_OF_NUMBERS.fullmatch(text):
+            return _without_one_hot([str(int(number)) for number in _WHOLE_NUMBER.findall(text)])
         return [_unquoted(label) for label in _QUOTED.findall(text)] if _LIST_AS_TEXT.fullmatch(text) else None
-    plain = isinstance(found, list) and all(isinstance(label, (str, int, float)) for label in found)
-    return [str(label) for label in found] if plain else None
+    plain = isinstance(found, list) and all(map(_is_plain, found))
+    return _without_one_hot([str(label) for label in found]) if plain else None
+
+
+def _without_one_hot(labels: list[str]) -> list[str] | None:
+    """Return labels, None for a vector of 0 and 1 that marks classes by their places: `[0, 1, 0]`."""
+    return None if set(labels) == {"0", "1"} and len(labels) > 2 else labels
+
+
+def _is_plain(label: Any) -> bool:
+    """Return whether a member of a list is a text or a finite number."""
+    number = isinstance(label, (int, float)) and not isinstance(label, bool)
+    return isinstance(label, str) or (number and math.isfinite(label))
 
 
 def _unquoted(text: str) -> str:
@@ -238,13 +277,50 @@ def _unquoted(text: str) -> str:
         return text[1:-1]
 
 
-def chosen(**values: str) -> str:
+def chosen(**values: str | bool) -> str:
     """Return values of such arguments as they are written in Python and on the command line."""
-    words = {name: shlex.quote(value) for name, value in values.items()}
-    python = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    flags = " ".join(f"--{name} {word}" for name, word in words.items())
-    changes = " ".join(f"--set data.{name}={word}" for name, word in words.items())
-    return f"{python} ({flags}; finetune takes {changes})"
+    return f"{_in_python(values)} ({_as_flags(values)}; finetune takes {_as_changes(values)})"
+
+
+def chosen_sources(parts: Mapping[str, Sequence[Path]], **values: str | bool) -> str:
+    """Return a mapping from splits to files or folders, and other arguments, as `chosen` does."""
+    sources = {split: str(paths[0]) if len(paths) == 1 else list(map(str, paths)) for split, paths in parts.items()}
+    written = ", ".join(
+        f"{_yaml_key(split)}: {json.dumps(value, ensure_ascii=False)}" for split, value in sources.items()
+    )
+    change = f"--set {shlex.quote('data.source={' + written + '}')}"
+    python = f"{sources!r} with {_in_python(values)}" if values else repr(sources)
+    one = "stats and evaluate take one of them at a time" + (f", with {_as_flags(values)}" if values else "")
+    return f"{python} ({one}; finetune takes {' '.join([change, _as_changes(values)]).rstrip()})"
+
+
+def _yaml_key(split: str) -> str:
+    return split if split in SPLIT_NAMES else json.dumps(split, ensure_ascii=False)
+
+
+def _in_python(values: Mapping[str, str | bool]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
+
+
+def _as_flags(values: Mapping[str, str | bool]) -> str:
+    return " ".join(f"--{name} {_shell_word(value)}" for name, value in values.items())
+
+
+def _as_changes(values: Mapping[str, str | bool]) -> str:
+    return " ".join(f"--set data.{name}={_shell_word(value)}" for name, value in values.items())
+
+
+def _shell_word(value: str | bool) -> str:
+    return shlex.quote(str(value).lower() if isinstance(value, bool) else value)
+
+
+#: What to do where columns `start` and `end` are something else, for messages.
+NO_BOUNDARIES = f"{chosen(clip_boundaries=False)} for columns that mean something else"
+
+#: What to do where the names that a message refuses are the classes; `{}` says so.
+INSIST = (
+    "if {}, list all classes in a text file, one a line: --class_labels FILE (finetune: --set data.class_labels=FILE)"
+)
 
 
 def such_rows(numbers: Sequence[int]) -> str:

@@ -60,7 +60,7 @@ FOLDERS = {
         {"train": {"1.wav": "cat", "2.wav": "dog"}, "validation": {"3.wav": "cat"}, "test": {"4.wav": "dog"}},
     ),
     "nested labels": (
-        ["animal/cat/1.wav", "dog/2.wav", "train/animal/cat/3.wav"],
+        ["animal/cat/1.wav", "dog/2.wav", "animal/cat/3.wav"],
         {"train": {"1.wav": "animal/cat", "2.wav": "dog", "3.wav": "animal/cat"}},
     ),
     "a label like a split": (["train/1.wav", "bus/2.wav"], {"train": {"1.wav": "train", "2.wav": "bus"}}),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ast_hf.training import ClipInputs, load_audio_dataset, load_recipe
 from ast_hf.training.data import label_names
 from ast_hf.training.label_folders import _are_parts
 from ast_hf.training.splits import read_data
+from ast_hf.training.tables import _COLLECTION, labels_in
 
 
 def wav(path: Path, samples: int = 8_000) -> None:
@@ -48,11 +50,25 @@ def refused(source: Any, code: str = "E208", **options: Any) -> AstHfError:
 
 def followed(fix: str) -> tuple[Any, dict[str, Any]]:
     """The source and the options that a message names; no source where it is to stay."""
-    several = re.search(r"data\.source=(\{.*?\})", fix)
+    several = "finetune takes --set 'data.source=" in fix
     one = re.search(r"as the source, '([^']+)'|give '([^']+)' as the source", fix)
-    source = yaml.safe_load(several[1]) if several else (one[1] or one[2]) if one else None
-    options: dict[str, Any] = dict(re.findall(r"(\w+)='([^']*)'", fix.partition("(--")[0]))
+    source = yaml.safe_load(pasted(fix)[0].partition("=")[2]) if several else (one[1] or one[2]) if one else None
+    options: dict[str, Any] = dict(re.findall(r"(\w+)='([^']*)'", re.split(r"\((?:--|stats)", fix)[0]))
     return source, options | ({"clip_boundaries": False} if "clip_boundaries=False" in fix else {})
+
+
+def pasted(fix: str) -> list[str]:
+    """The changes of the line that a message gives for finetune, as a shell reads it."""
+    line = re.search(r"finetune takes (--set .*?)\)(?=[;,.]|$| reads| for)", fix)
+    assert line is not None
+    return [word for word in shlex.split(line[1]) if word != "--set"]
+
+
+def read_by_recipe(fix: str, *changes: str) -> dict[str, list[str]]:
+    """split -> names of the labels of its clips, read by a recipe with the changes that a message gives."""
+    recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(fix)])
+    splits = read_data(recipe.data)
+    return {split: [label_names(rows)[label] for label in rows["label"]] for split, rows in splits.items()}
 
 
 def read(fix: str, **more: Any) -> dict[str, dict[str, Any]]:
@@ -185,6 +201,13 @@ def test_a_folder_as_downloaded_is_refused_with_what_reads_it(
     problem = refused("." if relative else root / place)
     assert said in problem.what
     assert read(problem.fix, **more) == expected
+    source = followed(problem.fix)[0]
+    changes = [f"data.source={source}"] * isinstance(source, str) + [f"data.{name}={v!r}" for name, v in more.items()]
+    changes += pasted(problem.fix) if "finetune takes" in problem.fix else []
+    recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", changes)
+    assert {split: len(rows) for split, rows in read_data(recipe.data).items()} == {
+        split: len(rows) for split, rows in expected.items()
+    }
 
 
 def test_labels_that_the_table_does_not_name_are_asked_for(tmp_path: Path) -> None:
@@ -220,18 +243,39 @@ def test_stats_of_a_table_whose_audio_is_beside_it(tmp_path: Path, capsys: pytes
     assert len(read_data(recipe.data)["train"]) == 4
 
 
+def test_times_of_other_files_are_left_out_as_the_message_says(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = urban(tmp_path) / "metadata" / "UrbanSound8K.csv"
+    written(path, *path.read_text().replace("dog_bark", "dog").replace("siren", "cat").splitlines())
+    table = [str(path), "--audio_root", str(tmp_path / "audio"), "--audio_column", "slice_file_name"]
+    evaluate = ["evaluate", str(tiny_checkpoint), *table, "--split", "train", "--output", str(tmp_path / "out")]
+    for command in (["stats", *table], evaluate):
+        assert cli.main(command) == 65
+        told = capsys.readouterr().err
+        flags = re.search(r"E208.*\((--clip_boundaries \w+); ", told)
+        assert flags is not None, told
+        assert cli.main([*command, *flags[1].split()]) == 0
+        changes = [f"data.source={path}", f"data.audio_root={tmp_path / 'audio'}", "data.audio_column=slice_file_name"]
+        assert sorted(read_by_recipe(told, *changes)["train"]) == ["cat"] * 10 + ["dog"] * 10
+        recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(told)])
+        assert "start" not in read_data(recipe.data)["train"].column_names
+    with pytest.raises(SystemExit):
+        cli.main(["stats", *table, "--clip_boundaries", "maybe"])
+
+
 def test_the_column_of_files_is_named(tmp_path: Path) -> None:
     table = urban(tmp_path) / "metadata" / "UrbanSound8K.csv"
     fix = refused(table).fix
     assert followed(fix) == (None, {"audio_column": "slice_file_name"})
     fix = refused(table, "E206", audio_column="slice_file_name").fix
-    assert followed(fix) == (None, {"audio_root": str(tmp_path / "audio")})
+    assert followed(fix) == (None, {"audio_root": str(tmp_path / "audio"), "clip_boundaries": False})
 
 
 def test_boundaries_of_other_files_name_the_option_when_they_are_read(tmp_path: Path) -> None:
     table = urban(tmp_path) / "metadata" / "UrbanSound8K.csv"
     train = load_audio_dataset(table, audio_root=tmp_path / "audio", audio_column="slice_file_name")["train"]
-    with pytest.raises(AstHfError, match=r"E208.*row 1, .*lasts 0\.500 s.*data\.clip_boundaries: false"):
+    with pytest.raises(AstHfError, match=r"E208.*row 1, .*lasts 0\.500 s.*--clip_boundaries false"):
         ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32)).waveform(0)
 
 
@@ -262,15 +306,123 @@ def test_folders_that_are_no_labels(tmp_path: Path, files: list[str], said: str,
     assert {tuple(label_names(rows)) for rows in splits.values()} == {tuple(names)}
 
 
+#: files -> what is said of them, and the labels that are read of each split after doing what the message says
+SPLITS: dict[str, tuple[list[str], str, dict[str, list[str]]]] = {
+    "flat test": (["train/cat/1.wav", "train/dog/2.wav", "test/3.wav"], "'test' without", {"train": ["cat", "dog"]}),
+    "flat validation": (
+        ["train/cat/1.wav", "train/dog/2.wav", "test/cat/3.wav", "validation/4.wav"],
+        "'validation' without",
+        {"train": ["cat", "dog"], "test": ["cat"]},
+    ),
+    "others beside": (["valid/a/1.wav", "invalid/b/2.wav"], "'invalid', not named", {"validation": ["a"]}),
+    "classes": (
+        ["train/s1/1.wav", "train/s2/2.wav", "bus/s1/3.wav", "car/s1/4.wav"],
+        "'bus', 'car', not named",
+        {"train": ["s1", "s2"]},
+    ),
+    "nested": (
+        ["train/train/cat/1.wav", "train/train/dog/2.wav", "test/test/cat/3.wav"],
+        "'test', 'train'",
+        {"train": ["cat", "dog"], "test": ["cat"]},
+    ),
+    "spelled": (
+        ["trainA/cat/1.wav", "trainB/dog/2.wav", "testA/cat/3.wav"],
+        "'testA'",
+        {"train": ["cat", "dog"], "test": ["cat"]},
+    ),
+    "short": (
+        ["tr/cat/1.wav", "va/dog/2.wav", "te/cat/3.wav"],
+        "'te'",
+        {"train": ["cat"], "validation": ["dog"], "test": ["cat"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("folder", ["set", "my set, v1", "a: b # {c}", "quo'te"])
+@pytest.mark.parametrize(("files", "said", "expected"), SPLITS.values(), ids=SPLITS)
+def test_splits_that_are_read_after_the_message(
+    tmp_path: Path, files: list[str], said: str, expected: dict[str, list[str]], folder: str
+) -> None:
+    for file in files:
+        wav(tmp_path / folder / file)
+    problem = refused(tmp_path / folder)
+    assert said in problem.what
+    assert {split: sorted(labels) for split, labels in read_by_recipe(problem.fix).items()} == expected
+    assert "stats and evaluate take one of them at a time" in problem.fix
+
+
+def test_a_nested_folder_of_one_split_is_read_from_there(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        wav(tmp_path / "set" / "train" / "train" / label / f"{label}.wav")
+    problem = refused(tmp_path / "set")
+    assert followed(problem.fix)[0] == str(tmp_path / "set" / "train")
+    assert read(problem.fix) == {"train": {"cat.wav": "cat", "dog.wav": "dog"}}
+
+
+@pytest.mark.parametrize("classes", [["train", "bus"], ["train/s1", "bus/s1"]])
+def test_folders_that_are_classes_after_all(tmp_path: Path, classes: list[str]) -> None:
+    for file in ("train/s1/1.wav", "bus/s1/2.wav"):
+        wav(tmp_path / "set" / file)
+    assert "if 'bus', 'train' are your classes, list all classes in a text file" in refused(tmp_path / "set").fix
+    splits = load_audio_dataset(tmp_path / "set", class_labels=written(tmp_path / "classes.txt", *classes))
+    assert {split: label_names(rows) for split, rows in splits.items()} == {"train": classes}
+    assert sorted(splits["train"]["label"]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["train", "bus", "car"], ["bus", "car", "train"]),
+        (["train/train", "train/bus", "test/train", "test/bus"], ["bus", "train"]),
+        (["train/cat", "test/cat", "_background_noise_"], ["_background_noise_", "cat"]),
+        (["cat", "dog", "dog/.ipynb_checkpoints"], ["cat", "dog"]),
+        (["part a", "part b"], ["part a", "part b"]),
+    ],
+)
+def test_folders_that_are_read_as_they_are(tmp_path: Path, folders: list[str], names: list[str]) -> None:
+    for folder in folders:
+        wav(tmp_path / "set" / folder / "1.wav")
+    assert label_names(load_audio_dataset(tmp_path / "set")["train"]) == names
+
+
+def test_names_that_several_labels_share_get_no_audio_root(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        wav(tmp_path / "audio" / label / "1.wav")
+    table = written(tmp_path / "meta" / "x.csv", "path,label", "1.wav,cat", "1.wav,dog")
+    fix = refused(table, "E206").fix
+    assert ("audio_root" in fix, "write their paths relative to the table" in fix) == (False, True)
+    with pytest.warns(AstHfWarning, match="W205") as record:
+        load_audio_dataset(tmp_path)
+    assert "audio_root" not in str(record[0].message)
+
+
+@pytest.mark.parametrize("place", ["data/{split}-0000{shard}-of-00002", "small/{split}/000{shard}"])
+def test_shards_of_splits_are_named(tmp_path: Path, place: str) -> None:
+    from datasets import Dataset
+
+    for split, label in (("train", "cat"), ("test", "dog")):
+        for shard in (0, 1):
+            wav(tmp_path / "clip.wav")
+            path = tmp_path / "set" / f"{place.format(split=split, shard=shard)}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Dataset.from_dict({"path": [str(tmp_path / "clip.wav")], "label": [label]}).to_parquet(path)
+    fix = refused(tmp_path / "set", "E209").fix
+    assert read_by_recipe(fix) == {"train": ["cat", "cat"], "test": ["dog", "dog"]}
+
+
 def test_splits_in_a_folder_are_read_from_there(tmp_path: Path) -> None:
     for split in ("train", "dev"):
-        wav(tmp_path / "audio" / split / "cat" / f"{split}.wav")
-    assert read(refused(tmp_path).fix) == {"train": {"train.wav": "cat"}, "validation": {"dev.wav": "cat"}}
+        wav(tmp_path / "set" / "audio" / split / "cat" / f"{split}.wav")
+    assert read(refused(tmp_path / "set").fix) == {"train": {"train.wav": "cat"}, "validation": {"dev.wav": "cat"}}
 
 
 PARTS = {
     "train test": True, "Train Validation": True, "training_set test_set": True, "fold1 fold02": True, "split-a": True,
-    "audio_train audio_test": True, "dev_wavs": True, "X.dev X.eval": True, "set 1, set 2": True, "cv1 cv2": True,
+    "fold_1 fold_2": True, "fold 1, fold 2": True,
+    "trainA trainB testA": True, "train_full test_full": True, "tr va te": True, "trainval test": True,
+    "train_clean test_clean": True, "trainwav testwav": True, "train_curated train_noisy test": True,
+    "audio_train audio_test": True, "dev_wavs": True, "X.dev X.eval": True, "set 1, set 2": False, "cv1 cv2": False,
+    "part a, part b": False, "section_1 section_2": False, "test_positive test_negative": False, "tr bus": False,
     "cat dog": False, "train bus": False, "trainer tester": False, "part whole": False, "set": False, "1 2": False,
     "audio": False, "siren 1, siren 2": False, "train horn, train whistle": False, "dev-clean dev-other": False,
     "é à": False, "a b": False,
@@ -469,6 +621,10 @@ LISTS = {
     "('a',)": ["a"],
     "{'a'}": ["a"],
     "[1, 2]": ["1", "2"],
+    "[0 3]": ["0", "3"],
+    " ['dog'] ": ["dog"],
+    "[np.str_('dog'), np.str_('rain')]": ["dog", "rain"],
+    "[np.int64(3), np.int64(12)]": ["3", "12"],
     '["t\\u00f6n"]': ["tön"],
 }
 
@@ -490,7 +646,7 @@ def test_a_list_written_as_text(tmp_path: Path, text: str, labels: list[str]) ->
     rows = load_audio_dataset(table, label_separator=";")["train"]
     assert [[label_names(rows)[label] for label in row] for row in rows["labels"]] == [labels, ["owl"]]
     assert load_audio_dataset(table, label_separator=",")["train"]["labels"] == rows["labels"]
-    assert label_names(load_audio_dataset(table, class_labels=[text, "owl"])["train"]) == [text, "owl"]
+    assert label_names(load_audio_dataset(table, class_labels=[text.strip(), "owl"])["train"]) == [text.strip(), "owl"]
 
 
 def test_what_the_message_about_a_list_says_works_in_a_shell(tmp_path: Path) -> None:
@@ -502,9 +658,38 @@ def test_what_the_message_about_a_list_says_works_in_a_shell(tmp_path: Path) -> 
     assert label_names(read_data(recipe.data)["train"]) == ["a", "b", "owl"]
 
 
-@pytest.mark.parametrize("label", ["[noise]", "(laughter)", "[a, b]", "dog's", "'a'", "a [b]", "{'a': 1}", "3"])
+@pytest.mark.parametrize(
+    "label", ["[noise]", "(laughter)", "(unknown)", "(3)", "dog's", "'a'", "a [b]", "set (drums)", "[unk] x", "3"]
+)
 def test_a_name_that_is_no_list(tmp_path: Path, label: str) -> None:
     assert label in label_names(load_audio_dataset(of_label(tmp_path, label))["train"])
+
+
+COLLECTIONS = [
+    "['dog', None]", "['dog', nan]", "array(['dog'], dtype=object)", "[['dog']]", "{'dog': 1}",
+    "'dog', 'rain'", "set()",
+    "frozenset({'dog'})", "tensor([1., 0.])", "[dog, rain]", "['dog', ...]", "[0. 3.]", "[nan]", "[1 0 0]", "b'dog'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("separator", [None, ";"])
+@pytest.mark.parametrize("label", COLLECTIONS)
+def test_a_collection_that_is_no_list_of_names(tmp_path: Path, label: str, separator: str | None) -> None:
+    table = of_label(tmp_path, label)
+    problem = refused(table, label_separator=separator)
+    assert "row 1, column 'label'" in problem.where
+    assert "is a collection written as text" in problem.what
+    assert "--class_labels FILE (finetune: --set data.class_labels=FILE)" in problem.fix
+    classes = written(tmp_path / "classes.txt", label, "owl")
+    assert label_names(load_audio_dataset(table, class_labels=classes)["train"]) == [label, "owl"]
+
+
+@pytest.mark.parametrize("label", ["[" + "1" * 28 + "x", "[" + "1 " * 2000 + "x", "['" + "a' '" * 2000 + "x"])
+def test_long_labels_take_no_time(label: str) -> None:
+    start = time.monotonic()
+    assert labels_in(label) is None
+    assert (_COLLECTION.match(label) is not None) is label.startswith("['")
+    assert time.monotonic() - start < 1
 
 
 def test_an_empty_list_written_as_text_is_no_label(tmp_path: Path) -> None:

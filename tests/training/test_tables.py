@@ -290,7 +290,7 @@ def test_impossible_boundaries_name_the_row(ramp: Path, cells: str, where: str, 
     with pytest.raises(AstDataError, match=r"E208.*x\.csv row 2") as caught:
         load_audio_dataset(file)
     assert (where in caught.value.where, what in caught.value.what) == (True, True)
-    assert "data.clip_boundaries: false" in caught.value.fix
+    assert "--clip_boundaries false; finetune takes --set data.clip_boundaries=false" in caught.value.fix
     train = load_audio_dataset(file, clip_boundaries=False)["train"]
     assert train.column_names == ["audio", "label"]
 
