@@ -114,7 +114,6 @@ WARNINGS: dict[str, str] = {
     "W305": "label2id that does not mirror id2label",
     "W306": "classifier that the configuration does not describe",
     "W307": "task recognised by the labels",
-    "W308": "checkpoint without a feature extractor",
     "W309": "labels of a task that the configuration does not name",
     "W401": "broken training checkpoint skipped",
     "W402": "nothing to resume from",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers import BatchFeature, FeatureExtractionMixin, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
 from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
@@ -398,6 +398,18 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         if type(self).normalize is not ASTFeatureExtractor.normalize:  # a subclass's
             return self.normalize(batch)
         return batch.sub_(self.mean).div_(2 * self.std)
+
+
+class FeatureExtractionFiles(FeatureExtractionMixin):
+    """What `AutoFeatureExtractor` reads files with: its OSError says how to save an extractor where none was saved."""
+
+    @classmethod
+    def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Return the content of the preprocessor file, and the unused arguments."""
+        folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
+        if reasons := missing_extractor(folder):
+            raise OSError(str(error("E306", where=repr(str(folder)), what=reasons[0], fix=reasons[1])))
+        return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
 
 def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from transformers.pipelines.audio_classification import AudioClassificationPipel
 
 from .audio import load_audio
 from .errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
-from .feature_extraction_ast import ASTFeatureExtractor, missing_extractor
+from .feature_extraction_ast import ASTFeatureExtractor
 from .log_mel import num_frames
 from .modeling_ast import ASTPreTrainedModel
 from .modeling_ensemble import ASTEnsembleForAudioClassification
@@ -45,18 +45,11 @@ class AutoModelThatSaysWhy(AutoModelForAudioClassification):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As `AutoModelForAudioClassification.from_pretrained`; warn (W308) where the folder has no extractor.
-
-        `pipeline` loads the extractor next, and its error does not say how to save one.
-        """
+        """As `AutoModelForAudioClassification.from_pretrained`."""
         try:
-            model = AutoModelForAudioClassification.from_pretrained(*args, **kwargs)
+            return AutoModelForAudioClassification.from_pretrained(*args, **kwargs)
         except AstHfError as reason:
             raise AstHfError(reason.code, reason.where, reason.what, reason.fix) from reason
-        if args and isinstance(args[0], (str, Path)) and (reasons := missing_extractor(args[0])):
-            text = f"{reasons[0]}; {reasons[1]}"
-            warnings.warn(warning_text("W308", where=repr(str(args[0])), what=text), AstHfWarning, stacklevel=2)
-        return model
 
 
 class ASTAudioClassificationPipeline(AudioClassificationPipeline):

@@ -147,7 +147,16 @@ def _change_stock_config(table: Any, own: Any) -> Callable[[], object]:
 
 
 def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
-    return _register_extractor(table, own, "AutoFeatureExtractor", "FEATURE_EXTRACTOR_MAPPING")
+    """Also let its error for a checkpoint in which no extractor was saved say how to save one."""
+    unregister_extractor = _register_extractor(table, own, "AutoFeatureExtractor", "FEATURE_EXTRACTOR_MAPPING")
+    stock = table.FeatureExtractionMixin
+    table.FeatureExtractionMixin = own.FeatureExtractionFiles
+
+    def undo() -> None:
+        table.FeatureExtractionMixin = stock
+        unregister_extractor()
+
+    return undo
 
 
 def _register_extractor(table: Any, own: Any, auto: str, mapping: str) -> Callable[[], object]:
