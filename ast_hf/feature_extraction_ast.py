@@ -18,7 +18,7 @@ from transformers.utils import PaddingStrategy, TensorType
 
 from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
 from .configuration_ast import ASTConfig, Geometry
-from .errors import AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
+from .errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
 from .log_mel import frame_lengths, log_mel, num_frames, num_samples
 from .scalars import plain_scalar, plain_whole
 
@@ -134,9 +134,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
         Raises E306, with the line that saves an extractor, for a checkpoint folder in which none was saved.
         """
-        folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
-        if reasons := missing_extractor(folder):
-            raise error("E306", where=repr(str(folder)), what=reasons[0], fix=reasons[1])
+        if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
+            raise missing
         return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
@@ -406,10 +405,16 @@ class FeatureExtractionFiles(FeatureExtractionMixin):
     @classmethod
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments."""
-        folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
-        if reasons := missing_extractor(folder):
-            raise OSError(str(error("E306", where=repr(str(folder)), what=reasons[0], fix=reasons[1])))
+        if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
+            raise OSError(str(missing)) from missing  # the class that transformers documents
         return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+
+
+def _missing_extractor_error(source: Any, arguments: dict[str, Any]) -> AstHfError | None:
+    """Return the E306 of a folder in which no extractor was saved, for arguments of `from_pretrained`."""
+    folder = Path(source) / (arguments.get("subfolder") or "")
+    reasons = missing_extractor(folder)
+    return error("E306", where=repr(str(folder)), what=reasons[0], fix=reasons[1]) if reasons else None
 
 
 def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:

@@ -28,7 +28,6 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from .errors import AstHfError, error
-from .feature_extraction_ast import missing_extractor
 
 Answer = TypeVar("Answer")
 
@@ -147,6 +146,8 @@ def as_error(problem: BaseException) -> AstHfError | None:
     Returns:
         None for an exception about something else, such as a local file.
     """
+    if isinstance(problem.__cause__, AstHfError):  # ours, in the class that transformers documents
+        return problem.__cause__
     if not isinstance(problem, (OSError, HTTPError)) or getattr(problem, "errno", None) is not None:
         return None
     text = _SENTENCE_END.split(str(problem).strip())[0].rstrip(":.")
@@ -154,19 +155,13 @@ def as_error(problem: BaseException) -> AstHfError | None:
     name = (named[1] or named[2]) if named else None
     told = _of_the_hub(problem)
     if told is None and name is not None:
-        told = _of_a_folder(name) if Path(name).is_dir() else _OFFLINE if is_offline_mode() else _NO_FILE
+        told = _BROKEN_FOLDER if Path(name).is_dir() else _OFFLINE if is_offline_mode() else _NO_FILE
     if told is None:
         return None
     code, what, fix = told
     name = name or next(filter(None, (getattr(cause, "repo_id", None) for cause in _causes(problem))), None)
     what = f"{what} ({textwrap.shorten(text, 200, placeholder=' ...')})"
     return error(code, where=repr(name) if name else "the Hub", what=what, fix=fix)
-
-
-def _of_a_folder(name: str) -> tuple[str, str, str]:
-    """Code, what and fix for a folder that lacks a file."""
-    reasons = missing_extractor(name)
-    return ("E306", *reasons) if reasons else _BROKEN_FOLDER
 
 
 def _of_the_hub(problem: BaseException) -> tuple[str, str, str] | None:

@@ -592,14 +592,14 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             counted = {} if items is None else {"num_items_in_batch": items}
             return self.loss_function(labels, logits, self.config, **counted, **kwargs)
         kind = self.loss_kind or self.config.problem_type
-        inferred = infer_problem_type(kind, logits.shape[-1], labels)
-        if kind is None and inferred == MULTI_LABEL and not torch.compiler.is_compiling():
+        task = infer_problem_type(kind, logits.shape[-1], labels)
+        if kind is None and task == MULTI_LABEL and not torch.compiler.is_compiling():
             text = (
                 "is not set, and the labels' form asks for one sigmoid a label, where a pipeline would apply softmax; "
                 f"set config.problem_type = {MULTI_LABEL!r} before the model is saved"
             )
             warn_once("W309", where="config.problem_type", what=text)
-        return classification_loss(logits, labels, kind, items)
+        return classification_loss(logits, labels, task, items)
 
     def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
         """Save as the base class does, with the label count and the bias that a replaced classifier really has."""

@@ -49,6 +49,7 @@ from ast_hf import (
     ASTPreTrainedModel,
 )
 from ast_hf.checkpoints import check_folder
+from ast_hf.hub_access import as_error
 from ast_hf.published import class_names
 
 RATE = 16_000
@@ -942,8 +943,9 @@ def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path:
         ASTFeatureExtractor.from_pretrained(tmp_path)
     loads = (AutoFeatureExtractor.from_pretrained, lambda folder: pipeline("audio-classification", model=str(folder)))
     for load in loads:
-        with pytest.raises(OSError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\("):
+        with pytest.raises(OSError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\(") as refused:
             load(tmp_path)
+        assert str(as_error(refused.value)) == str(caught.value)
     line = caught.value.fix.split("for example ")[1].split(", with its mean")[0]
     exec(line, {"ASTFeatureExtractor": ASTFeatureExtractor})  # the message's own words
     assert AutoFeatureExtractor.from_pretrained(tmp_path).max_length == 64

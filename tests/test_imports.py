@@ -38,7 +38,7 @@ ALLOWED = {
     "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"}
     | {"modeling_ensemble", "published", "scalars"},
     "published": {"errors"},
-    "hub_access": {"errors", "feature_extraction_ast"},
+    "hub_access": {"errors"},
     "sharing": {"checkpoints", "configuration_ast", "configuration_ensemble", "errors", "feature_extraction_ast"}
     | {"hub_access", "modeling_ast", "modeling_ensemble"},
     "reference": {"configuration_ast", "image_transformers", "modeling_ast", "weight_names"},

@@ -270,6 +270,8 @@ def _read(kind: Any, name: str, **arguments: Any) -> Any:
     except AstHfError:
         raise
     except (OSError, ValueError) as problem:
+        if isinstance(problem.__cause__, AstHfError):
+            raise problem.__cause__ from None
         what = f"cannot be read as an audio classifier ({' '.join(str(problem).split())[:160]})"
         fix = "name a folder with config.json, preprocessor_config.json and weights, or such a model on the Hub"
         raise error("E306", where=f"distillation.teacher: {name!r}", what=what, fix=fix) from problem

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import yaml
 from conftest import ROOT
+from test_tables import contents
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, AstHfWarning, cli
 from ast_hf.training import ClipInputs, load_audio_dataset, load_recipe
@@ -74,16 +75,7 @@ def read_by_recipe(fix: str, *changes: str) -> dict[str, list[str]]:
 def read(fix: str, **more: Any) -> dict[str, dict[str, Any]]:
     """split -> file name -> label or labels, after doing what a message says."""
     source, options = followed(fix)
-    told = {}
-    for split, rows in load_audio_dataset(source, **options, **more).items():
-        names = label_names(rows)
-        told[split] = {
-            Path(row["audio"]["path"]).name: [names[index] for index in row["labels"]]
-            if "labels" in row
-            else names[row["label"]]
-            for row in rows
-        }
-    return told
+    return contents(load_audio_dataset(source, **options, **more))
 
 
 # ---------------------------------------------------------------- as they are downloaded
