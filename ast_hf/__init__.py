@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from .configuration_ensemble import ASTEnsembleConfig
     from .errors import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError, AstRunError
     from .feature_extraction_ast import ASTFeatureExtractor
+    from .hub.publishing import push_folder
+    from .inference.pipeline import ASTAudioClassificationPipeline
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
     from .modeling_ensemble import ASTEnsembleForAudioClassification
-    from .pipeline_ast import ASTAudioClassificationPipeline
-    from .sharing import push_folder
 
 __version__ = "0.1.0"
 
 #: public name -> module that has it; each is imported on first use.
 _MODULES = {
-    "ASTAudioClassificationPipeline": "pipeline_ast",
+    "ASTAudioClassificationPipeline": "inference.pipeline",
     "ASTConfig": "configuration_ast",
     "ASTEnsembleConfig": "configuration_ensemble",
     "ASTEnsembleForAudioClassification": "modeling_ensemble",
@@ -40,7 +40,7 @@ _MODULES = {
     "AstInputError": "errors",
     "AstRunError": "errors",
     "load_audio": "audio",
-    "push_folder": "sharing",
+    "push_folder": "hub.publishing",
 }
 
 __all__ = [

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 0; 65 for bad input, where the message says what to do; 75 when all is done but what the Hub had to do, where
     the message has the command that finishes it; 130 when interrupted.
     """
-    from .console import complain, expected_error
+    from .commands.console import complain, expected_error
 
     options = build_parser().parse_args(arguments)
     try:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    from .console import CommandParser, ShowVersion
+    from .commands.console import CommandParser, ShowVersion
 
     parser = argparse.ArgumentParser(
         prog="ast-hf", description="Adapt, train and run the Audio Spectrogram Transformer (AST)."
@@ -76,7 +76,7 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from .training.demo import run_demo
+    from .commands.demo import run_demo
 
     overrides = [f"data.source={DEMO_DATA}", "data.eval_splits=[test, unseen_instrument]"]
     short = ["training.num_train_epochs=1"] if options.base else list(QUICK)
@@ -119,7 +119,7 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> int:
-    from .console import print_results, quiet_transformers, speaks
+    from .commands.console import print_results, quiet_transformers, speaks
     from .training import finetune, load_recipe
 
     quiet_transformers()
@@ -149,7 +149,7 @@ def _what_is_left(output: str) -> str:
     """What an interrupted run can go on from."""
     from pathlib import Path
 
-    from .training.sealing import checkpoints
+    from .training.checkpoints.sealing import checkpoints
 
     found = [path.name for path in checkpoints(Path(output))]
     return f"the same command with --resume auto goes on from {found[-1]}" if found else "no checkpoint was written yet"
@@ -174,8 +174,8 @@ def _push_options(parser: argparse.ArgumentParser) -> None:
 def _push(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from .console import quiet_transformers
-    from .sharing import check_full_name, dry_run_folder, publication_of, push_folder, write_publication
+    from .commands.console import quiet_transformers
+    from .hub.publishing import check_full_name, dry_run_folder, publication_of, push_folder, write_publication
 
     quiet_transformers()
     if options.dry_run is not None:
@@ -200,7 +200,7 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
-    from .console import print_folds, speaks
+    from .commands.console import print_folds, speaks
     from .errors import error
     from .training import cross_validate
     from .training.folds import NO_PUSH
@@ -223,7 +223,7 @@ def _classify(options: argparse.Namespace) -> None:
     """Print the best labels of each file; a bad file is reported and the others still answered."""
     from tqdm.auto import tqdm
 
-    from .console import quiet_transformers
+    from .commands.console import quiet_transformers
 
     quiet_transformers()
     classifier = _classify_with(options.checkpoint)
@@ -246,9 +246,9 @@ def _classify_with(checkpoint: str) -> Any:
     """The pipeline of a checkpoint; raises E306 for what is none of an audio classifier."""
     from transformers import pipeline
 
-    from .checkpoints import check_folder
     from .errors import error
     from .feature_extraction_ast import missing_extractor
+    from .weights.checkpoints import check_folder
 
     check_folder(checkpoint)
     if reasons := missing_extractor(checkpoint):
@@ -285,8 +285,8 @@ _SIZES = {
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from .console import quiet_transformers
-    from .conversion import Wishes, convert
+    from .commands.console import quiet_transformers
+    from .conversion.convert import Wishes, convert
 
     quiet_transformers()
     names = ("labels", "data_set", "multi_label", "mean", "std", *_SIZES)
@@ -303,7 +303,7 @@ def _merge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    from .console import quiet_transformers
+    from .commands.console import quiet_transformers
     from .training import merge_adapter
 
     quiet_transformers()
@@ -362,7 +362,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .console import quiet_transformers
+    from .commands.console import quiet_transformers
     from .training import evaluate_checkpoints
 
     quiet_transformers()
@@ -396,10 +396,10 @@ def _stats_options(parser: argparse.ArgumentParser) -> None:
 def _stats(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from .console import quiet_transformers
+    from .commands.console import quiet_transformers
+    from .data.tables import NO_BOUNDARIES
     from .errors import error
     from .training import describe_data, find_data_set, load_audio_dataset
-    from .training.tables import NO_BOUNDARIES
 
     quiet_transformers()
     arguments = {**find_data_set(options.data), **_reading(options)}
@@ -428,7 +428,7 @@ def _info_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from .info import describe_checkpoint, describe_environment
+    from .commands.info import describe_checkpoint, describe_environment
 
     lines = describe_checkpoint(options.checkpoint) if options.checkpoint else describe_environment()
     width = max(len(name) for name, _ in lines)

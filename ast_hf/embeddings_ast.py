@@ -13,7 +13,7 @@ from torch import nn
 
 from .configuration_ast import ASTConfig, Geometry
 from .errors import error
-from .resampling import cached_sampling, resize_axis, resize_kernel, resize_positions, sample_axis, take
+from .weights.geometry import cached_sampling, resize_axis, resize_kernel, resize_positions, sample_axis, take
 
 
 def _parameter_like(old: nn.Parameter, values: torch.Tensor) -> nn.Parameter:

@@ -26,7 +26,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .checkpoints import (
+from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
+from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
+from .errors import AstHfWarning, error, nearest, warn_once, warning_text
+from .losses import MULTI_LABEL, classification_loss, infer_problem_type
+from .patchout import Patchout
+from .weights.checkpoints import (
     HUB_ARGUMENTS,
     as_open_writes,
     check_adapter,
@@ -35,16 +40,11 @@ from .checkpoints import (
     check_state,
     find_checkpoint,
 )
-from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
-from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
-from .errors import AstHfWarning, error, nearest, warn_once, warning_text
-from .image_transformers import check_options, initial_state, read_image_transformer
-from .loading import changed_geometry, load_report_hidden, named_state, state_for
-from .losses import MULTI_LABEL, classification_loss, infer_problem_type
-from .patchout import Patchout
-from .peft_names import own_arguments, own_config
-from .resampling import check_choices
-from .weight_names import BACKBONE, HEAD, HEAD_BIAS, hub_name
+from .weights.geometry import check_choices
+from .weights.image_transformers import check_options, initial_state, read_image_transformer
+from .weights.loading import changed_geometry, load_report_hidden, named_state, state_for
+from .weights.names import BACKBONE, HEAD, HEAD_BIAS, hub_name
+from .weights.peft_names import own_arguments, own_config
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -17,13 +17,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
-from .checkpoints import HUB_ARGUMENTS, check_folder, pinned_revision
 from .configuration_ast import FIELD_RULES, ASTConfig
 from .configuration_ensemble import MEMBER, ASTEnsembleConfig
 from .errors import AstHfError, error
 from .feature_extraction_ast import ASTFeatureExtractor
 from .losses import classification_loss
 from .modeling_ast import ASTForAudioClassification, check_input
+from .weights.checkpoints import HUB_ARGUMENTS, check_folder, pinned_revision
 
 #: Fields of the feature extractor that one input cannot have twice. Length, mean and std may differ.
 _SAME = ("sampling_rate", "num_mel_bins", "do_normalize", "return_attention_mask")

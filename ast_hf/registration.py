@@ -230,7 +230,7 @@ _CHANGES = (
     ),
     Change(
         "transformers.pipelines",
-        "ast_hf.pipeline_ast",
+        "ast_hf.inference.pipeline",
         _change_pipeline,
         needs=("ast_hf.modeling_ast", "ast_hf.modeling_ensemble"),
     ),

@@ -23,10 +23,10 @@ from ast_hf import (
     AstHfError,
     ASTModel,
 )
-from ast_hf.checkpoints import near_path
-from ast_hf.training.adapters import Adapter, AdapterOptions
+from ast_hf.adapters.lora import Adapter, AdapterOptions
+from ast_hf.files import write_whole
 from ast_hf.training.averaging import WeightAverage
-from ast_hf.training.whole_files import write_whole
+from ast_hf.weights.checkpoints import near_path
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 BACKBONE = "audio_spectrogram_transformer."

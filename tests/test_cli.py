@@ -114,7 +114,7 @@ def test_wrong_use_says_what_to_do(
 def test_demo_runs_on_other_recordings(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    from ast_hf.training.demo import run_demo
+    from ast_hf.commands.demo import run_demo
 
     recipe = tmp_path / "recipe.yaml"
     training = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "disable_tqdm": True}

@@ -25,10 +25,11 @@ from transformers import (
     pipeline,
 )
 
-from ast_hf import ASTFeatureExtractor, ASTForAudioClassification, AstHfError, ASTModel, conversion
+from ast_hf import ASTFeatureExtractor, ASTForAudioClassification, AstHfError, ASTModel
 from ast_hf.cli import main
-from ast_hf.conversion import Wishes, convert, infer_geometry, read_label_file
-from ast_hf.published import DATA_SETS, class_names, data_set, with_label_count
+from ast_hf.conversion import convert as conversion
+from ast_hf.conversion.convert import Wishes, convert, infer_geometry, read_label_file
+from ast_hf.paper_data_sets import DATA_SETS, class_names, data_set, with_label_count
 
 DATA = Path(__file__).parent / "data"
 State = dict[str, torch.Tensor]

@@ -48,9 +48,9 @@ from ast_hf import (
     ASTModel,
     ASTPreTrainedModel,
 )
-from ast_hf.checkpoints import check_folder
-from ast_hf.hub_access import as_error
-from ast_hf.published import class_names
+from ast_hf.hub.access import as_error
+from ast_hf.paper_data_sets import class_names
+from ast_hf.weights.checkpoints import check_folder
 
 RATE = 16_000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)

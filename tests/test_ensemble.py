@@ -28,8 +28,8 @@ from ast_hf import (
     cli,
     push_folder,
 )
+from ast_hf.evaluation.evaluate import Setting, ensemble_logits
 from ast_hf.modeling_ensemble import mean_logits
-from ast_hf.training.evaluation import Setting, ensemble_logits
 
 LABELS = ["cat", "dog", "owl"]
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from ast_hf import ASTConfig, ASTFeatureExtractor, AstHfError
-from ast_hf.hub_access import as_error, check_account, check_name, failure_of, reach
+from ast_hf.hub.access import as_error, check_account, check_name, failure_of, reach
 
 
 def answered(hub: Hub, status: int, **headers: str) -> BaseException:

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification, AstHfError, AstInputError, ASTModel
-from ast_hf.image_transformers import read_image_transformer
+from ast_hf.weights.image_transformers import read_image_transformer
 
 DATA = Path(__file__).parent / "data"
 State = dict[str, torch.Tensor]

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from transformers.integrations.peft import MIN_PEFT_VERSION
 
 from ast_hf import AstConfigError, ASTFeatureExtractor, ASTForAudioClassification
-from ast_hf.peft_names import own_config, own_name, own_state, stock_name
 from ast_hf.training import merge_adapter
+from ast_hf.weights.peft_names import own_config, own_name, own_state, stock_name
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing")
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
-from ast_hf import ASTConfig, AstInputError, ASTModel, resampling
+from ast_hf import ASTConfig, AstInputError, ASTModel
 from ast_hf.embeddings_ast import FactoredPositions
-from ast_hf.resampling import (
+from ast_hf.weights import geometry as resampling
+from ast_hf.weights.geometry import (
     cached_sampling,
     check_choices,
     resize_axis,

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, cli, push_folder, sharing
-from ast_hf.sharing import check_secrets, cut_paths, cut_paths_in_json, publication_of
+from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, cli, push_folder
+from ast_hf.hub import publishing as sharing
+from ast_hf.hub.publishing import check_secrets, cut_paths, cut_paths_in_json, publication_of
 
 CARD = """\
 ---
@@ -556,8 +557,8 @@ def test_a_data_set_goes_there_and_back(
     import datasets
     import soundfile
 
+    from ast_hf.data.reading import label_names
     from ast_hf.training import load_audio_dataset
-    from ast_hf.training.data import label_names
 
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)

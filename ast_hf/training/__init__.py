@@ -2,26 +2,77 @@
 
 from __future__ import annotations
 
-from .adapters import AdapterOptions
-from .augmentation import Augmentation
-from .baseline import baseline_accuracy
-from .catalog import find_data_set
-from .data import load_audio_dataset
-from .distillation import DistillationOptions, build_distillation
-from .evaluation import Evaluation, evaluate_checkpoints
-from .finetune import Run, finetune, finish, most_frequent_class, prepare
-from .folds import CrossValidation, cross_validate
-from .inputs import ClipInputs
-from .merging import merge_adapter
-from .model_card import write_card
-from .optimization import Optimization
-from .recipe import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions, Recipe, load_recipe
-from .report import Report
-from .sharing_clips import push_audio_dataset
-from .statistics import DataReport, describe_data, measure_statistics
-from .stored_logits import load_logits
-from .streaming import StreamedClipInputs
-from .trainer import ASTTrainer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..adapters.lora import AdapterOptions
+    from ..adapters.merging import merge_adapter
+    from ..data.audit import DataReport, describe_data, measure_statistics
+    from ..data.catalog import find_data_set
+    from ..data.publishing import push_audio_dataset
+    from ..data.reading import load_audio_dataset
+    from ..evaluation.baseline import baseline_accuracy
+    from ..evaluation.evaluate import Evaluation, evaluate_checkpoints
+    from ..evaluation.stored_logits import load_logits
+    from ..inputs.augmentation import Augmentation
+    from ..inputs.clips import ClipInputs
+    from ..inputs.streams import StreamedClipInputs
+    from ..recipe.options import (
+        CardOptions,
+        DataOptions,
+        FeatureOptions,
+        ModelOptions,
+        PatchoutOptions,
+        Recipe,
+        load_recipe,
+    )
+    from ..reports.model_card import write_card
+    from .distillation import DistillationOptions, build_distillation
+    from .finetuning import Run, finetune, finish, most_frequent_class, prepare
+    from .folds import CrossValidation, cross_validate
+    from .optimization import Optimization
+    from .report import Report
+    from .trainer import ASTTrainer
+
+#: public name -> module that has it; each is imported on first use.
+_MODULES = {
+    "ASTTrainer": ".trainer",
+    "AdapterOptions": "..adapters.lora",
+    "Augmentation": "..inputs.augmentation",
+    "CardOptions": "..recipe.options",
+    "ClipInputs": "..inputs.clips",
+    "CrossValidation": ".folds",
+    "DataOptions": "..recipe.options",
+    "DataReport": "..data.audit",
+    "DistillationOptions": ".distillation",
+    "Evaluation": "..evaluation.evaluate",
+    "FeatureOptions": "..recipe.options",
+    "ModelOptions": "..recipe.options",
+    "Optimization": ".optimization",
+    "PatchoutOptions": "..recipe.options",
+    "Recipe": "..recipe.options",
+    "Report": ".report",
+    "Run": ".finetuning",
+    "StreamedClipInputs": "..inputs.streams",
+    "baseline_accuracy": "..evaluation.baseline",
+    "build_distillation": ".distillation",
+    "cross_validate": ".folds",
+    "describe_data": "..data.audit",
+    "evaluate_checkpoints": "..evaluation.evaluate",
+    "find_data_set": "..data.catalog",
+    "finetune": ".finetuning",
+    "finish": ".finetuning",
+    "load_audio_dataset": "..data.reading",
+    "load_logits": "..evaluation.stored_logits",
+    "load_recipe": "..recipe.options",
+    "measure_statistics": "..data.audit",
+    "merge_adapter": "..adapters.merging",
+    "most_frequent_class": ".finetuning",
+    "prepare": ".finetuning",
+    "push_audio_dataset": "..data.publishing",
+    "write_card": "..reports.model_card",
+}
 
 __all__ = [
     "ASTTrainer",
@@ -60,3 +111,15 @@ __all__ = [
     "push_audio_dataset",
     "write_card",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from ..inputs.clips import EpochSampler
+from ..recipe.options import PatchoutOptions
 from .averaging import WeightAverage
-from .inputs import EpochSampler
-from .recipe import PatchoutOptions
-from .sealing import checkpoint_folder
+from .checkpoints.sealing import checkpoint_folder
 
 
 class TellEpoch(TrainerCallback):

@@ -16,12 +16,12 @@ from datasets import Dataset
 from torch.nn import functional as F
 
 from ..audio import resample
-from ..checkpoints import check_folder
+from ..data.reading import is_multi_label, label_names
 from ..errors import AstHfError, error
+from ..evaluation.stored_logits import listed, load_logits, logits_of
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames, num_samples
-from .data import is_multi_label, label_names
-from .stored_logits import listed, load_logits, logits_of
+from ..weights.checkpoints import check_folder
 
 SINGLE_LABEL, MULTI_LABEL = "single_label_classification", "multi_label_classification"
 

@@ -19,17 +19,17 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from ..console import speaks
+from ..commands.console import speaks
+from ..commands.info import result_versions
+from ..data.reading import check_splits, fold_names
 from ..errors import AstHfError, error, refuse
-from ..info import result_versions
-from .continuity import flat
-from .data import check_splits, fold_names
-from .finetune import RESULTS_FILE, finetune
-from .recipe import DataOptions, Recipe, load_recipe
-from .sealing import checkpoints, staging_folder
+from ..files import write_text
+from ..recipe.options import DataOptions, Recipe, load_recipe
+from .checkpoints.continuity import flat
+from .checkpoints.sealing import checkpoints, staging_folder
+from .epoch_metrics import Curve
+from .finetuning import RESULTS_FILE, finetune
 from .splits import read_data, read_splits
-from .watching import Curve
-from .whole_files import write_text
 
 FOLDS_FILE, PICTURE, RECIPE_FILE = "folds.json", "folds.png", "folds.yaml"
 
@@ -406,7 +406,7 @@ def _run(plan: _Plan, finished: dict[str, Any] | None, tell: Callable[[str], Non
 
 def _write(found: CrossValidation) -> None:
     """The picture, then folds.json."""
-    from .curves import draw_folds
+    from ..reports.curves import draw_folds
 
     draw_folds(found, found.folder / PICTURE)
     write_text(found.folder / FOLDS_FILE, json.dumps(found.to_dict(), indent=2) + "\n")

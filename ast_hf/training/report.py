@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..commands.info import result_versions
 from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..info import result_versions
-from .evaluation_pictures import confusion_counts
-from .metrics.all_of import measure
-from .recipe import Recipe
-from .watching import Curve
-from .whole_files import plain_values
+from ..files import plain_values
+from ..metrics.all_of import measure
+from ..recipe.options import Recipe
+from ..reports.pictures import confusion_counts
+from .epoch_metrics import Curve
 
 #: What results tell of the feature extractor; the recipe leaves mean and std out where they were measured.
 _FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std", "return_attention_mask")

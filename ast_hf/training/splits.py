@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 
 from datasets import Dataset, DatasetDict, IterableDataset
 
+from ..data.catalog import find_data_set
+from ..data.reading import check_splits, hold_out, load_audio_dataset, random_fold
 from ..errors import error
-from .catalog import find_data_set
-from .data import check_splits, hold_out, load_audio_dataset, random_fold
-from .recipe import DataOptions, Recipe, check_streaming
+from ..recipe.options import DataOptions, Recipe, check_streaming
 
 Split: TypeAlias = Dataset | IterableDataset
 

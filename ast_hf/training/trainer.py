@@ -22,28 +22,28 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ProgressCallback, TrainerState
 from transformers.trainer_utils import HubStrategy
 
+from ..adapters.lora import ADAPTER_FOLDER, Adapter
 from ..errors import AstHfError, AstHfWarning, error, refuse, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..files import write_json
+from ..hub.publishing import ADAPTER_WEIGHTS, Pushed, finishing_command, open_repository, push_folder
+from ..inputs.clips import ClipInputs, Collator, collate
+from ..inputs.sampling import sampler_for
+from ..inputs.streams import Passes, StreamedClipInputs
+from ..inputs.waveform_transforms import without_folders
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
-from ..sharing import ADAPTER_WEIGHTS, Pushed, finishing_command, open_repository, push_folder
-from .adapters import ADAPTER_FOLDER, Adapter
+from ..recipe.options import PatchoutOptions, groups_by_length
+from ..reports.emissions import EMISSIONS_FILE
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AverageWeights, FindBest, GrowPatchout, TellEpoch
-from .continuity import check_same_run, keep_run
+from .checkpoints.continuity import check_same_run, keep_run
+from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
+from .checkpoints.sealing import STATE_FILE, checkpoint_folder, clear, publish, resume_folder, staging_folder, writing
 from .distillation import Distillation
-from .emissions import EMISSIONS_FILE
-from .hub_checkpoints import CheckpointPushes, HubPlace, download_checkpoint
-from .inputs import ClipInputs, Collator, collate
+from .epoch_metrics import WATCHED_PREFIX, AfterEachEpoch
 from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
-from .recipe import PatchoutOptions, groups_by_length
-from .sampling import sampler_for
-from .sealing import STATE_FILE, checkpoint_folder, clear, publish, resume_folder, staging_folder, writing
-from .streaming import Passes, StreamedClipInputs
-from .watching import WATCHED_PREFIX, AfterEachEpoch
-from .waveform_transforms import without_folders
-from .whole_files import write_json
 
 #: Parameters that weight decay leaves alone beside biases and LayerNorms: they are no weights of a product.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")

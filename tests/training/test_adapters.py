@@ -29,8 +29,8 @@ from ast_hf import (
     cli,
     push_folder,
 )
+from ast_hf.adapters.lora import TARGETS, Adapter, backbone_digest
 from ast_hf.training import AdapterOptions, Recipe, Report, finetune, merge_adapter, prepare
-from ast_hf.training.adapters import TARGETS, Adapter, backbone_digest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*W303", "ignore:.*gradient_checkpointing")
 BLOCK = r"audio_spectrogram_transformer\.encoder\.layer\.[01]\."

@@ -16,8 +16,8 @@ from test_trainer import clips, recipe, trained  # noqa: F401 (fixtures)
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
+from ast_hf.recipe.arguments import build_arguments, check_joined, settled
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
-from ast_hf.training.arguments import build_arguments, check_joined, settled
 from ast_hf.training.optimization import Optimization
 
 REFUSED: dict[str, Any] = {
@@ -114,7 +114,7 @@ def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
     """No accelerator, and a processor that can do so much."""
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     for name in ("is_torch_bf16_gpu_available", "is_torch_xla_available"):
-        monkeypatch.setattr(sys.modules["ast_hf.training.arguments"], name, lambda: False)
+        monkeypatch.setattr(sys.modules["ast_hf.recipe.arguments"], name, lambda: False)
     told = {"architecture": "x86_64", "avx2": True, **capabilities}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
 
@@ -157,7 +157,7 @@ def test_torch_that_does_not_know_the_processor_warns_of_nothing(
 def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
     """A GPU, Apple's, a TPU: what is given to transformers is what the recipe says."""
     processor(monkeypatch, avx512_bf16=True)
-    arguments = sys.modules["ast_hf.training.arguments"]
+    arguments = sys.modules["ast_hf.recipe.arguments"]
     place = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
     monkeypatch.setattr(*place, lambda: True)
     seen: list[dict[str, Any]] = []

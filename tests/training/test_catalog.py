@@ -10,10 +10,10 @@ import pytest
 import soundfile
 
 from ast_hf import AstDataError
-from ast_hf.published import class_names
+from ast_hf.data.catalog import KNOWN_SETS, find_data_set
+from ast_hf.data.reading import label_names
+from ast_hf.paper_data_sets import class_names
 from ast_hf.training import load_audio_dataset
-from ast_hf.training.catalog import KNOWN_SETS, find_data_set
-from ast_hf.training.data import label_names
 
 
 def wav(path: Path) -> None:

@@ -16,7 +16,7 @@ from test_trainer import Stop, clips, recipe  # noqa: F401 (a fixture)
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.training import finetune, prepare
-from ast_hf.training.continuity import RUN_FILE, check_same_run, flat
+from ast_hf.training.checkpoints.continuity import RUN_FILE, check_same_run, flat
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from test_distillation import ast_teacher
 from test_trainer import VARIED, Stop, checkpoint_digest, clips, poison, recipe  # noqa: F401 (a fixture)
 
 from ast_hf import ASTForAudioClassification, AstRunError
+from ast_hf.inputs.clips import EpochSampler
 from ast_hf.training import evaluate_checkpoints, finetune, finish, prepare
-from ast_hf.training.inputs import EpochSampler
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 

@@ -17,8 +17,8 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from packaging.version import Version
 
 from ast_hf import AstConfigError, AstDataError, AstHfError, AstHfWarning, load_audio
+from ast_hf.data.reading import check_splits, hold_out, is_multi_label, label_names, load_audio_dataset
 from ast_hf.training import DataOptions, Recipe
-from ast_hf.training.data import check_splits, hold_out, is_multi_label, label_names, load_audio_dataset
 from ast_hf.training.splits import read_splits
 
 

@@ -38,6 +38,8 @@ from ast_hf import (
     ASTForAudioClassification,
     AstHfError,
 )
+from ast_hf.evaluation.stored_logits import clip_digests, load_logits, store_logits
+from ast_hf.inputs.clips import collate
 from ast_hf.training import (
     Augmentation,
     ClipInputs,
@@ -48,8 +50,6 @@ from ast_hf.training import (
     prepare,
 )
 from ast_hf.training.distillation import MULTI_LABEL, SINGLE_LABEL, StoredView, distillation_loss, teacher_targets
-from ast_hf.training.inputs import collate
-from ast_hf.training.stored_logits import clip_digests, load_logits, store_logits
 
 LABELS = ["noise", "tone"]
 WAV2VEC2: dict[str, Any] = {

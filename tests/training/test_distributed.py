@@ -28,11 +28,11 @@ from test_trainer import VARIED, Stop, checkpoint_digest, digest, poison, recipe
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError
+from ast_hf.inputs.clips import EpochSampler
+from ast_hf.inputs.sampling import BalancedSampler, clip_weights
 from ast_hf.modeling_ast import ASTPreTrainedModel
 from ast_hf.training import finish, prepare
-from ast_hf.training.inputs import EpochSampler
-from ast_hf.training.sampling import BalancedSampler, clip_weights
-from ast_hf.training.sealing import checkpoints, flaw, read_manifest
+from ast_hf.training.checkpoints.sealing import checkpoints, flaw, read_manifest
 
 #: clips of each class; 9 test clips do not divide by 2
 SIZES = {"train": (16, 8), "test": (5, 4)}

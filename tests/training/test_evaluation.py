@@ -33,9 +33,8 @@ from ast_hf import (
     AstInputError,
     cli,
 )
-from ast_hf.sharing import publication_of
-from ast_hf.training import evaluation, load_audio_dataset
-from ast_hf.training.evaluation import (
+from ast_hf.evaluation import evaluate as evaluation
+from ast_hf.evaluation.evaluate import (
     Evaluation,
     average_weights,
     ensemble_logits,
@@ -44,15 +43,17 @@ from ast_hf.training.evaluation import (
     predict_logits,
     true_labels,
 )
-from ast_hf.training.evaluation_pictures import (
+from ast_hf.evaluation.stored_logits import clip_keys, load_logits, store_logits
+from ast_hf.hub.publishing import publication_of
+from ast_hf.metrics.ranking import rank
+from ast_hf.reports.pictures import (
     confusion_counts,
     curve,
     draw_confusion,
     draw_precision_recall,
     most_confused,
 )
-from ast_hf.training.metrics.ranking import rank
-from ast_hf.training.stored_logits import clip_keys, load_logits, store_logits
+from ast_hf.training import load_audio_dataset
 
 LABELS = ["cat", "dog", "owl"]
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
@@ -515,7 +516,7 @@ def test_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         part.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr("ast_hf.training.stored_logits.save_file", full_disk)
+    monkeypatch.setattr("ast_hf.evaluation.stored_logits.save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         store_logits(path, np.zeros((1, 3)), ["a.wav"], LABELS, SINGLE)
     assert load_logits(path).logits.tolist() == [[1.0, 1.0, 1.0]]

@@ -25,11 +25,11 @@ from test_trainer import checkpoint_digest, digest, recipe, sound
 from transformers import TrainerCallback
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
+from ast_hf.data.reading import random_fold
 from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare
-from ast_hf.training.data import random_fold
+from ast_hf.training.epoch_metrics import Curve
 from ast_hf.training.folds import Fold
 from ast_hf.training.splits import read_splits
-from ast_hf.training.watching import Curve
 
 #: Clips of noise and of tones in each fold, so that no two folds are of one size.
 SIZES = {"1": (3, 3), "2": (4, 3), "10": (4, 4)}

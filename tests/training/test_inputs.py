@@ -13,9 +13,9 @@ import torch
 from datasets import Dataset
 
 from ast_hf import AstConfigError, ASTFeatureExtractor, AstHfError
+from ast_hf.inputs.clips import EpochSampler, collate, mix
 from ast_hf.log_mel import _tables, log_mel
 from ast_hf.training import Augmentation, ClipInputs, load_audio_dataset
-from ast_hf.training.inputs import EpochSampler, collate, mix
 
 CLASSES = ["bee", "cat", "dog"]
 EVERYTHING = Augmentation(

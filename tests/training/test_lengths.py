@@ -23,6 +23,8 @@ from torch.utils.data import BatchSampler
 from transformers import TrainingArguments, pipeline
 
 from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification
+from ast_hf.inputs.clips import Collator, read_header
+from ast_hf.inputs.sampling import LengthGroupedSampler
 from ast_hf.training import (
     Augmentation,
     ClipInputs,
@@ -32,8 +34,6 @@ from ast_hf.training import (
     load_audio_dataset,
     prepare,
 )
-from ast_hf.training.inputs import Collator, read_header
-from ast_hf.training.sampling import LengthGroupedSampler
 
 #: seconds of the clips of a class; the model hears 0.64 s. The first is 14 frames, less than one patch of 16.
 SECONDS = (0.155, 0.2, 0.2, 0.25, 0.3, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 1.2)

@@ -14,7 +14,7 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from ast_hf import AstInputError
-from ast_hf.training.metrics import (
+from ast_hf.metrics import (
     MAIN_METRIC,
     accuracy,
     calibration_error,
@@ -25,20 +25,20 @@ from ast_hf.training.metrics import (
     per_class,
     ranking,
 )
-from ast_hf.training.metrics.accuracy import Accuracy
-from ast_hf.training.metrics.all_of import measure
-from ast_hf.training.metrics.calibration import (
+from ast_hf.metrics.accuracy import Accuracy
+from ast_hf.metrics.all_of import measure
+from ast_hf.metrics.calibration import (
     expected_calibration_error,
     fit_temperature,
     log_loss,
     probabilities,
 )
-from ast_hf.training.metrics.calibration_error import CalibrationError
-from ast_hf.training.metrics.d_prime import DPrime
-from ast_hf.training.metrics.mean_average_precision import MeanAveragePrecision
-from ast_hf.training.metrics.mean_roc_auc import MeanRocAuc
-from ast_hf.training.metrics.per_class import PerClass
-from ast_hf.training.metrics.ranking import class_report, rank
+from ast_hf.metrics.calibration_error import CalibrationError
+from ast_hf.metrics.d_prime import DPrime
+from ast_hf.metrics.mean_average_precision import MeanAveragePrecision
+from ast_hf.metrics.mean_roc_auc import MeanRocAuc
+from ast_hf.metrics.per_class import PerClass
+from ast_hf.metrics.ranking import class_report, rank
 
 SCORES = [0.9, 0.8, 0.7, 0.6]
 
@@ -190,7 +190,7 @@ def test_classes_without_positives_or_negatives_are_left_out_and_counted() -> No
 def test_d_prime(auc: float, expected: float) -> None:
     # 0.8413 is the share of a normal distribution below one standard deviation; 2.888 and 2.934 are the d' of the
     # original's ensembles (its README)
-    from ast_hf.training.metrics.ranking import d_prime as of
+    from ast_hf.metrics.ranking import d_prime as of
 
     assert of(auc) == pytest.approx(expected, abs=1e-3)
     assert math.isnan(of(math.nan))

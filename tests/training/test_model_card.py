@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ast_hf import AstHfError, AstHfWarning
+from ast_hf.reports.emissions import read_emissions
+from ast_hf.reports.model_card import eval_results_files, plain
 from ast_hf.training import Recipe, prepare, write_card
-from ast_hf.training.emissions import read_emissions
-from ast_hf.training.model_card import eval_results_files, plain
 
 DATA = ROOT / "tests" / "data"
 CARD = {

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ast_hf.training.sampling import BalancedSampler, clip_weights
+from ast_hf.inputs.sampling import BalancedSampler, clip_weights
 
 
 def test_weights_by_hand() -> None:

@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 
 from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
 from ast_hf.training import finetune, prepare
-from ast_hf.training.sealing import MANIFEST, checkpoints, flaw, newest_sealed, resume_folder, rotate, seal
+from ast_hf.training.checkpoints.sealing import MANIFEST, checkpoints, flaw, newest_sealed, resume_folder, rotate, seal
 
 #: six steps, saved at 2, 4 and 6
 PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_strategy": "no"}

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from ast_hf import AstDataError, ASTFeatureExtractor, load_audio
+from ast_hf.data.audit import DataReport, Moments, clipped_share, describe_data
 from ast_hf.training import ClipInputs, load_audio_dataset, measure_statistics
-from ast_hf.training.statistics import DataReport, Moments, clipped_share, describe_data
 
 RANDOM = np.random.default_rng(5)
 

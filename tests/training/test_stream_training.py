@@ -12,6 +12,7 @@ import pytest
 from test_trainer import VARIED, Stop, checkpoint_digest, clips, digest, poison, recipe  # noqa: F401 (a fixture)
 
 from ast_hf import ASTFeatureExtractor, AstHfError, AstRunError
+from ast_hf.inputs.streams import Passes
 from ast_hf.training import (
     ASTTrainer,
     Augmentation,
@@ -23,7 +24,6 @@ from ast_hf.training import (
     measure_statistics,
     prepare,
 )
-from ast_hf.training.streaming import Passes
 
 STEPS = 8
 STREAM = {"data": {"streaming": True}, "features": {"mean": -5.0, "std": 4.0}, "threads": 1}

@@ -12,10 +12,10 @@ import torch
 from datasets import Dataset, IterableDataset
 
 from ast_hf import ASTFeatureExtractor, AstHfError
+from ast_hf.data.tables import STORED
+from ast_hf.inputs.clips import collate
+from ast_hf.inputs.streams import StreamedClipInputs
 from ast_hf.training import Augmentation, ClipInputs, load_audio_dataset, measure_statistics
-from ast_hf.training.inputs import collate
-from ast_hf.training.streaming import StreamedClipInputs
-from ast_hf.training.tables import STORED
 
 CLASSES = ["bee", "cat", "dog"]
 VARIED = Augmentation(

@@ -26,12 +26,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, ViTConfig,
 from transformers.audio_utils import mel_filter_bank, spectrogram
 
 from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, AstRunError
+from ast_hf.evaluation.baseline import baseline_accuracy
+from ast_hf.files import plain_values
+from ast_hf.inputs.clips import EpochSampler, collate
+from ast_hf.reports.model_card import write_card
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, measure_statistics, prepare
-from ast_hf.training.baseline import baseline_accuracy
-from ast_hf.training.inputs import EpochSampler, collate
-from ast_hf.training.model_card import write_card
-from ast_hf.training.sealing import MANIFEST
-from ast_hf.training.whole_files import plain_values
+from ast_hf.training.checkpoints.sealing import MANIFEST
 
 #: clips of each class by split
 SIZES = {"train": 12, "test": 4}

@@ -23,9 +23,9 @@ import torch
 from conftest import INSTRUMENTS, ROOT
 
 from ast_hf import ASTFeatureExtractor, AstHfError
+from ast_hf.inputs.clips import collate
+from ast_hf.inputs.waveform_transforms import apply_transforms, build_transforms, try_transforms
 from ast_hf.training import Augmentation, ClipInputs, Recipe, load_audio_dataset
-from ast_hf.training.inputs import collate
-from ast_hf.training.waveform_transforms import apply_transforms, build_transforms, try_transforms
 
 real = pytest.mark.skipif(
     importlib.util.find_spec("audiomentations") is None, reason='needs pip install "ast_hf[augment]"'

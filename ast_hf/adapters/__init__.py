@@ -1,0 +1,1 @@
+"""LoRA adapters through peft. Needs the extra `train`."""

@@ -1,0 +1,1 @@
+"""What the `ast-hf` command runs and prints."""

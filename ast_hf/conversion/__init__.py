@@ -1,0 +1,1 @@
+"""Other formats as complete checkpoint folders."""

@@ -1,0 +1,1 @@
+"""Labelled audio from anywhere as splits. Needs the extra `train`."""

@@ -1,0 +1,150 @@
+"""Where do the paper's data sets lie, and how are they read? A recipe names one; here its folder or Hub name is found.
+
+In the folder that the environment variable `AST_HF_DATA` names:
+
+- `ESC-50-master/meta/esc50.csv`, `ESC-50-master/audio/`: as github.com/karolpiczak/ESC-50 unpacks,
+- `speech_commands_v0.02/WORD/*.wav`, `validation_list.txt`, `testing_list.txt`: as Google's archive unpacks,
+- `audioset/*.json`, `audioset/class_labels_indices.csv`: as the original AST repository lists its clips.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import error
+from ..paper_data_sets import class_names
+from .reading import Source
+
+#: The environment variable that names the folder of data sets.
+DATA_VARIABLE = "AST_HF_DATA"
+
+Arguments = dict[str, Any]
+
+
+class KnownSet(NamedTuple):
+    """A data set that recipes can name.
+
+    `local` gives the arguments of `load_audio_dataset` for a folder of data sets, or None when it is not there; `hub`
+    gives those for the Hub, None where no copy of it there can be read; `expected` says what `local` looks for.
+    """
+
+    local: Callable[[Path], Arguments | None]
+    expected: str
+    hub: Callable[[], Arguments] | None
+
+
+def find_data_set(name_or_path: Source) -> Arguments:
+    """Arguments of `load_audio_dataset` for a data set of the paper, or for anything else by its path or Hub name.
+
+    Args:
+        name_or_path: a source of `load_audio_dataset`; or `"audioset-balanced"`, `"audioset-full"`, `"esc50"`,
+            `"speech-commands"`, looked for in the folder that the environment variable `AST_HF_DATA` names, then on the
+            Hub. Any other source is returned as `{"source": name_or_path}`. A folder of one of those names is written
+            `./esc50`.
+
+    Returns:
+        Keyword arguments, to be updated by what the user asks for. ESC-50 comes with `test_fold=1`, Speech Commands
+        with its official validation and test lists; classes are in the order of the published checkpoints.
+
+    Raises:
+        AstDataError: E206 when it is not in that folder and the Hub has no copy that can be read; the message says
+            which files are looked for.
+    """
+    if str(name_or_path) not in KNOWN_SETS:
+        return {"source": name_or_path}
+    known, folder = KNOWN_SETS[str(name_or_path)], os.environ.get(DATA_VARIABLE)
+    if folder and not Path(folder).expanduser().is_dir():
+        fix = f"set {DATA_VARIABLE} to the folder of your data sets"
+        raise error("E206", where=f"{DATA_VARIABLE}={folder!r}", what="is no folder", fix=fix)
+    found = known.local(Path(folder).expanduser()) if folder else None
+    if found is not None:
+        return found
+    if known.hub is not None:
+        return known.hub()
+    what = f"is not in {folder!r}" if folder else f"is not here, since {DATA_VARIABLE} is not set"
+    fix = f"download it, and set {DATA_VARIABLE} to the folder that holds {known.expected}"
+    raise error("E206", where=f"data set {str(name_or_path)!r}", what=what, fix=fix)
+
+
+def _first(folder: Path, *names: str) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def _esc50(folder: Path) -> Arguments | None:
+    root = _first(folder, "ESC-50-master", "ESC-50", "esc50")
+    if root is None or not (root / "meta" / "esc50.csv").is_file() or not (root / "audio").is_dir():
+        return None
+    return {"source": str(root / "meta" / "esc50.csv"), "audio_root": str(root / "audio"), **_esc50_options()}
+
+
+def _esc50_options() -> Arguments:
+    return {"label_column": "category", "class_labels": class_names("esc50"), "test_fold": 1}
+
+
+def _speech_commands(folder: Path) -> Arguments | None:
+    root = _first(folder, "speech_commands_v0.02", "speech_commands_v2")
+    lists = {} if root is None else {"validation": root / "validation_list.txt", "test": root / "testing_list.txt"}
+    if root is None or not all(path.is_file() for path in lists.values()):
+        return None
+    return {
+        "source": str(root),
+        "split_lists": {split: str(path) for split, path in lists.items()},
+        "class_labels": class_names("speech_commands_v2"),
+        "drop_labels": ["_background_noise_"],
+    }
+
+
+def _audioset(*training: str) -> Callable[[Path], Arguments | None]:
+    def local(folder: Path) -> Arguments | None:
+        root = _first(folder, "audioset", "AudioSet") or folder
+        train, labels = _first(root, *training), _first(root, "class_labels_indices.csv")
+        test = _first(root, "eval_data.json")
+        if train is None or test is None or labels is None:
+            return None
+        source = {"train": str(train), "test": str(test)}
+        return {"source": source, "class_labels": str(labels), "label_separator": ","}
+
+    return local
+
+
+def _audioset_on_hub(config: str, **more: Any) -> Callable[[], Arguments]:
+    """agkphysics/AudioSet: Parquet with FLAC inside; `human_labels` are display names, `labels` their identifiers."""
+    return lambda: {
+        "source": "agkphysics/AudioSet",
+        "config_name": config,
+        "label_column": "human_labels",
+        "class_labels": class_names("audioset"),
+        **more,
+    }
+
+
+#: name -> where it is. The Hub's google/speech_commands is a loading script, which `datasets` no longer runs.
+#: AudioSet's full set is 2.4 TB there, so it is streamed. The original trains on lists whose names are these
+#: (`egs/audioset/run.sh`); its balanced list has PSLA's enhanced labels.
+KNOWN_SETS = {
+    "audioset-balanced": KnownSet(
+        _audioset("balanced_train_data_type1_2_mean.json", "balanced_train_data.json"),
+        "audioset/ with balanced_train_data.json, eval_data.json and class_labels_indices.csv",
+        _audioset_on_hub("balanced"),
+    ),
+    "audioset-full": KnownSet(
+        _audioset("whole_train_data.json"),
+        "audioset/ with whole_train_data.json, eval_data.json and class_labels_indices.csv",
+        _audioset_on_hub(
+            "full", merge_splits={"train": ["bal_train", "unbal_train"], "test": ["eval"]}, streaming=True
+        ),
+    ),
+    "esc50": KnownSet(
+        _esc50,
+        "ESC-50-master/ with meta/esc50.csv and audio/",
+        lambda: {"source": "ashraq/esc50", **_esc50_options()},
+    ),
+    "speech-commands": KnownSet(
+        _speech_commands,
+        "speech_commands_v0.02/ with a folder for each word, validation_list.txt and testing_list.txt",
+        None,
+    ),
+}

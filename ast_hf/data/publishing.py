@@ -1,0 +1,85 @@
+"""How do labelled clips get to the Hub? As Parquet with the files inside, so that anybody can train on them by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from datasets import Audio, Dataset, DatasetDict, Value
+
+from ..errors import error
+from ..hub.access import check_account, reach
+from ..hub.publishing import Pushed, check_full_name, check_secrets, cut_paths_in_json, open_repository
+
+
+def push_audio_dataset(
+    splits: DatasetDict,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Pushed:
+    """Publish the splits of `load_audio_dataset` as a data set on the Hub, in place of what is there.
+
+    Every row has its file, byte for byte, and the file's name without its folder; labels keep their classes. Text
+    columns go up too, with absolute local paths cut to their last part. What arrived already is not sent again.
+
+    Args:
+        splits: as `load_audio_dataset` gives them, not streams.
+        repo_id: `user/name` or `organization/name`; made when it does not exist.
+        private: True for a data set that only its owner sees.
+        revision: branch to push to, made from `main` when it does not exist; None for `main`.
+        token: as for `huggingface_hub`; None for the one of `hf auth login` or HF_TOKEN.
+
+    Raises:
+        AstInputError: E102 for streams and anything else that is not such splits.
+        AstConfigError: E702 for a name that cannot be; E705 for a text column or class names with a token or a key in
+            them, and for a public data set that should be private.
+        AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached, also after several attempts.
+
+    Example:
+        >>> push_audio_dataset(load_audio_dataset("my_clips"), "user/clips", private=True)
+        >>> splits = load_audio_dataset("user/clips")
+    """
+    if not isinstance(splits, DatasetDict) or not all("audio" in part.column_names for part in splits.values()):
+        fix = "give what load_audio_dataset returns without streaming"
+        raise error("E102", where="splits", what=f"is a {type(splits).__name__}, no splits of clips", fix=fix)
+    check_full_name(repo_id)
+    for name in splits:
+        if not re.fullmatch(r"\w+(\.\w+)*", str(name)):
+            what, fix = "is no name that the Hub takes", "rename it, with letters, digits, _ and dots"
+            raise error("E102", where=f"split {name!r}", what=what, fix=fix)
+    ready = DatasetDict({name: _ready(part, name) for name, part in splits.items()})
+    check_account(token)
+    again = "call push_audio_dataset again, which sends what is missing"
+    open_repository(repo_id, repo_type="dataset", private=private, revision=revision, token=token, then=again)
+    done: Any = reach(
+        lambda: ready.push_to_hub(repo_id, revision=revision, token=token, commit_message="Upload clips with ast_hf"),
+        where=f"data set {repo_id!r}",
+        then=again,
+    )
+    return Pushed(repo_id, done.commit_url, done.oid)
+
+
+def _ready(part: Dataset, split: str) -> Dataset:
+    """A split as it is published: audio that the Hub's viewer plays, text without local paths."""
+    check_secrets(json.dumps(part.features.to_dict()).encode(), f"split {split!r}, column and class names")
+    for name in [name for name, feature in part.features.items() if _has_text(feature)]:
+        text, count = cut_paths_in_json(json.dumps(list(part[name])))
+        check_secrets(text.encode(), f"split {split!r}, column {name!r}")
+        if count:
+            feature = part.features[name]
+            part = part.remove_columns(name).add_column(name, json.loads(text), feature=feature)
+    return part.cast_column("audio", Audio())
+
+
+def _has_text(feature: Any) -> bool:
+    """Whether a column holds text, in lists and structures too."""
+    if isinstance(feature, Value):
+        return feature.dtype in ("string", "large_string")
+    if isinstance(feature, dict):
+        return any(map(_has_text, feature.values()))
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return inner is not None and _has_text(inner)

@@ -1,0 +1,1 @@
+"""Checkpoints on labelled data. Needs the extra `train`."""

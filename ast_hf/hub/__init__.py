@@ -1,0 +1,1 @@
+"""Requests to the Hub, and publishing a model there."""

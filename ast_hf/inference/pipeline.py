@@ -1,0 +1,222 @@
+"""`pipeline("audio-classification")` for AST: files, bytes, arrays and dicts, any rate, mono or stereo."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.request
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForAudioClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.pipelines.audio_classification import AudioClassificationPipeline
+
+from ..audio import load_audio
+from ..errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..log_mel import num_frames
+from ..modeling_ast import ASTPreTrainedModel
+from ..modeling_ensemble import ASTEnsembleForAudioClassification
+from ..paper_data_sets import task_of
+from ..scalars import plain_scalar
+
+_PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
+_FUNCTIONS = ("softmax", "sigmoid", "none")
+_FUNCTION_OF = {"multi_label_classification": "sigmoid", "regression": "none"}
+#: Stands for a `top_k` that was not given: None asks for all labels.
+_NOT_GIVEN: Any = object()
+#: Seconds to wait for the next bytes of a URL.
+_URL_TIMEOUT = 30.0
+#: The `threshold` that stands for the checkpoint's own.
+FITTED = "fitted"
+#: Fields that the extractor's and the model's files have to agree on.
+_SHARED_FIELDS = ("max_length", "num_mel_bins")
+
+
+class AutoModelThatSaysWhy(AutoModelForAudioClassification):
+    """The Auto class that `pipeline` loads with.
+
+    When a class refuses a checkpoint with a ValueError, `pipeline` drops the reason and tries transformers' own class
+    of that name. A plain AstHfError, with the same code and text, gets through.
+    """
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As `AutoModelForAudioClassification.from_pretrained`."""
+        try:
+            return AutoModelForAudioClassification.from_pretrained(*args, **kwargs)
+        except AstHfError as reason:
+            raise AstHfError(reason.code, reason.where, reason.what, reason.fix) from reason
+
+
+class ASTAudioClassificationPipeline(AudioClassificationPipeline):
+    """Classify audio with an AST checkpoint, or an ensemble of them.
+
+    What stock's pipeline does, and also: files and bytes without ffmpeg, any sampling rate and channel count without
+    torchaudio, `pathlib` paths, what `datasets` stores, and errors that name the file. For a model that is not one of
+    ours, constructing this class gives transformers' own pipeline, unchanged.
+
+    Call it with one input or a list (see `ast_hf.load_audio` for what an input may be; also http and https URLs), and
+    optionally `top_k` (None, the default, for all labels), `function_to_apply` ("softmax", "sigmoid" or "none"),
+    `sampling_rate` (of bare arrays, in Hz; the model's own where it is not given, with one warning a process, W212),
+    `threshold` and `batch_size`. All but `batch_size` may be given at construction, too. It returns a list of
+    `{"score", "label"}` for each input, best first.
+
+    The default function follows the config's `problem_type`. A checkpoint that has none, but AudioSet's labels, as
+    MIT published it, is multi-label (W307, once).
+
+    Logits are divided by the checkpoint's `temperature`, where it has one (Guo et al. 2017, arXiv 1706.04599), before
+    softmax or sigmoid; "none" gives them as they are. With a `threshold`, only labels whose score is at least that are
+    returned, which may be none: a number in [0, 1], or "fitted" for the checkpoint's own, one per label (multi-label
+    models that `ast-hf evaluate --fit-on ... --store` has fitted).
+
+    Raises:
+        AstInputError: E304 when extractor and model do not fit, E108 for unknown arguments, and what reading raises.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        model = kwargs.get("model", args[0] if args else None)
+        if not args and not kwargs:  # what copy and pickle make, and fill afterwards
+            return super().__new__(cls)
+        if isinstance(model, (ASTPreTrainedModel, ASTEnsembleForAudioClassification)):
+            return super().__new__(cls)
+        return AudioClassificationPipeline(*args, **kwargs)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("top_k", None)  # the base class's default is 5 here, and all labels in a call
+        super().__init__(*args, **kwargs)
+        extractor = self.feature_extractor
+        for field in _SHARED_FIELDS:
+            heard, expected = getattr(extractor, field, None), getattr(self.model.config, field)
+            if isinstance(extractor, ASTFeatureExtractor) and heard != expected:
+                source = self.model.name_or_path or "the model"
+                what = f"{heard} in preprocessor_config.json, but {expected} in config.json of {source}"
+                fix = f"make the two files agree, or adapt the model: model.resize_input({field}={heard})"
+                raise error("E304", where=field, what=what, fix=fix)
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Nothing: only our models come here, and transformers' list does not name ensembles."""
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Classify one input or a list of inputs; see the class."""
+        if isinstance(inputs, (list, tuple)) and len(inputs) == 0:
+            raise error("E101", where="inputs", what="is an empty list", fix="pass at least one file or array")
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(
+        self, top_k: int | None = _NOT_GIVEN, sampling_rate: int | None = None, threshold: Any = None, **kwargs: Any
+    ) -> Any:
+        for name in kwargs.keys() - {*_PARAMETERS}:
+            if nearest(name, _PARAMETERS, cutoff=0.7) is not None:
+                fix = did_you_mean(name, _PARAMETERS)
+                raise error("E108", where=name, what="is not an argument of this pipeline", fix=fix)
+            text = "is not an argument of this pipeline and has no effect"
+            warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=4)
+        count = None if top_k is _NOT_GIVEN else plain_scalar(top_k)
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise error("E108", where="top_k", what=f"{top_k!r} selects nothing", fix="use 1 or more, or None for all")
+        function = kwargs.get("function_to_apply")
+        if function is not None and function not in _FUNCTIONS:
+            fix = did_you_mean(function, _FUNCTIONS)
+            raise error("E108", where="function_to_apply", what=f"{function!r} is no choice", fix=fix)
+        postprocess: dict[str, Any] = {}  # only what is given: a call's parameters replace those of construction
+        if top_k is not _NOT_GIVEN:
+            labels = self.model.config.num_labels
+            postprocess["top_k"] = labels if count is None else min(count, labels)
+        if function is not None:
+            postprocess["function_to_apply"] = function
+        if threshold is not None:
+            self._check_threshold(threshold)
+            postprocess["threshold"] = threshold
+        return {} if sampling_rate is None else {"sampling_rate": sampling_rate}, {}, postprocess
+
+    def preprocess(self, inputs: Any, sampling_rate: int | None = None) -> Any:
+        """Return one input as model-ready features."""
+        rate = self.feature_extractor.sampling_rate
+        if sampling_rate is None and isinstance(inputs, (np.ndarray, torch.Tensor)):
+            what = f"is missing, and {rate} Hz is assumed; pass sampling_rate= if the array has another"
+            warn_once("W212", where="sampling_rate", what=what)
+            sampling_rate = rate
+        content = _fetch(inputs) if _is_url(inputs) else inputs
+        waveform = load_audio(content, rate, source_rate=sampling_rate)
+        features = self._extract(waveform, rate, _name(inputs))
+        return features.to(dtype=self.dtype) if self.dtype is not None else features
+
+    def postprocess(
+        self,
+        model_outputs: Any,
+        top_k: int = 5,
+        function_to_apply: str | None = None,
+        threshold: float | str | None = None,
+    ) -> Any:
+        """Scores of one input; by default what the problem type asks for (transformers before 5.19 always softmax)."""
+        config = self.model.config
+        function = function_to_apply or _FUNCTION_OF.get(task_of(config) or "", "softmax")
+        if function_to_apply is None and config.problem_type is None and function == "sigmoid":
+            text = (
+                "names no problem_type, but AudioSet's labels: scores are sigmoids, one for each tag; set "
+                "config.problem_type, or pass function_to_apply, for something else"
+            )
+            warn_once("W307", where=f"config of {self.model.name_or_path or 'the model'}", what=text)
+        if threshold == FITTED and function != "sigmoid":
+            what = f"{function!r} gives scores that the thresholds were not fitted to"
+            raise error("E108", where="function_to_apply", what=what, fix="use 'sigmoid', or give threshold a number")
+        if config.temperature is not None and function != "none":
+            model_outputs = SequenceClassifierOutput(logits=model_outputs.logits / config.temperature)
+        answer = super().postprocess(model_outputs, top_k=top_k, function_to_apply=function)
+        if threshold is None:
+            return answer
+        least = config.thresholds if threshold == FITTED else [threshold] * config.num_labels
+        index = {label: number for number, label in config.id2label.items()}  # label2id may be of earlier labels
+        return [entry for entry in answer if entry["score"] >= least[index[entry["label"]]]]
+
+    def _check_threshold(self, threshold: Any) -> None:
+        """Raise E108 unless it is a number in [0, 1], or `"fitted"` and the checkpoint has thresholds."""
+        config = self.model.config
+        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+        if threshold != FITTED and not (number and 0.0 <= threshold <= 1.0):
+            fix = f"give a number in [0, 1], or {FITTED!r}"
+            raise error("E108", where="threshold", what=f"{threshold!r} is no threshold", fix=fix)
+        if threshold == FITTED and config.problem_type != "multi_label_classification":
+            what = f"{FITTED!r} is for multi-label models, and this one's problem type is {config.problem_type!r}"
+            raise error("E108", where="threshold", what=what, fix="give a number in [0, 1], or top_k=1 for the best")
+        if threshold == FITTED and config.thresholds is None:
+            what = f"is {FITTED!r}, but none are stored in config.json of {self.model.name_or_path or 'the model'}"
+            fix = "fit them with `ast-hf evaluate --fit-on validation --store`, or give a number in [0, 1]"
+            raise error("E108", where="threshold", what=what, fix=fix)
+
+    def _extract(self, waveform: np.ndarray, rate: int, name: str) -> Any:
+        extractor = self.feature_extractor
+        if not isinstance(extractor, ASTFeatureExtractor):
+            return extractor(waveform, sampling_rate=rate, return_tensors="pt")
+        extractor.warn_truncated(num_frames(len(waveform), rate), extractor.max_length, name)
+        try:
+            return extractor(waveform, sampling_rate=rate, return_tensors="pt", truncation=True)
+        except AstHfError as problem:
+            # The extractor knows a position in its batch, which here is always 0; the caller knows the file.
+            raise error(problem.code, where=name, what=problem.what, fix=problem.fix) from None
+
+
+def _is_url(inputs: Any) -> bool:
+    return isinstance(inputs, str) and inputs.startswith(("http://", "https://"))
+
+
+def _fetch(url: str) -> bytes:
+    """Return what a URL holds; raise E703 where the server does not give it."""
+    try:
+        with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as response:
+            return response.read()
+    except (OSError, ValueError, http.client.HTTPException) as problem:
+        what = f"cannot be downloaded ({' '.join(str(problem).split())[:160]})"
+        fix = "check it, or download the file and pass its path"
+        raise error("E703", where=repr(url), what=what, fix=fix) from None
+
+
+def _name(inputs: Any) -> str:
+    if isinstance(inputs, (str, Path)):
+        return repr(str(inputs))
+    path = inputs.get("path") if isinstance(inputs, dict) else None
+    return repr(str(path)) if path else f"audio ({type(inputs).__name__})"

@@ -1,0 +1,1 @@
+"""Clips of a split as model inputs. Needs the extra `train`."""

@@ -1,0 +1,1 @@
+"""Cards and pictures of results. Needs the extra `train`."""

@@ -1,0 +1,1 @@
+"""Training checkpoints: sealed, resumed, sent to the Hub."""

@@ -1,0 +1,127 @@
+"""What a checkpoint's weights need on their way into a model of another geometry, or under another tool's names."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any
+
+import torch
+
+from ..configuration_ast import ASTConfig, Geometry
+from ..errors import did_you_mean, error
+from .checkpoints import Checkpoint, read_weights, tensor_names
+from .geometry import resize_kernel, resize_positions
+from .names import BACKBONE, KERNEL, POSITIONS, hub_name, read_names
+
+State = dict[str, torch.Tensor]
+
+#: What DataParallel and `torch.compile` put before every name of a state dict.
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def named_state(state: Mapping[str, torch.Tensor]) -> State:
+    """Return a state dict under the names on the Hub, without the prefix of a head model.
+
+    It may have those names, transformers 5's, or the original repository's (timm's), each also with what DataParallel
+    or `torch.compile` puts before them. Raises E305 for a name that no rule knows.
+    """
+    for wrapper in 2 * _WRAPPERS:  # in either order
+        if state and all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): state[name] for name in state}
+    named = {hub_name(name).removeprefix(BACKBONE): state[name] for name in state}
+    if KERNEL in named or not any(name.removeprefix("v.").startswith("blocks.") for name in state):
+        return named
+    return read_names(state, "state_dict").tensors
+
+
+@contextmanager
+def load_report_hidden() -> Iterator[None]:
+    """Keep transformers' table of missing and mismatched tensors out of the log of this thread."""
+    thread = threading.get_ident()
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return record.thread != thread or "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
+
+
+def state_for(
+    checkpoint: Checkpoint | None, source: str | PathLike | None, arguments: dict[str, Any], model_type: str
+) -> State | None:
+    """Return the weights that `from_pretrained(source, **arguments)` has to load instead of the file's.
+
+    Args:
+        checkpoint: the files of `source`; None for what only transformers can read.
+        source: as for `from_pretrained`.
+        arguments: its keyword arguments.
+        model_type: that of the class, which a subclass with a configuration of its own may have changed.
+
+    Returns:
+        Tensors under the names on the Hub, without the prefix of a head model, in the geometry that is asked for; None
+        when the file's own will do.
+
+    Raises:
+        AstConfigError: E305 or E306 for a checkpoint that is not whole.
+    """
+    if checkpoint is None:
+        return None
+    kind = checkpoint.config.get("model_type", ASTConfig.model_type)
+    if kind not in (ASTConfig.model_type, model_type):
+        what = f"is a {kind!r} checkpoint, not an AST"
+        fix = "use from_vit to start from an image transformer"
+        raise error("E305", where=repr(str(source)), what=what, fix=fix)
+    old = Geometry.of(checkpoint.config)
+    new = _wanted_geometry(old, arguments)
+    if new == old and all(name == hub_name(name) for name in tensor_names(checkpoint.weights)):
+        return None
+    return _read(checkpoint, old, new)
+
+
+def _wanted_geometry(stored: Geometry, arguments: dict[str, Any]) -> Geometry:
+    config = arguments.get("config")
+    if config is not None:
+        return Geometry.of(ASTConfig.from_pretrained(config) if isinstance(config, (str, PathLike)) else config)
+    return changed_geometry(stored, {name: arguments[name] for name in Geometry._fields if name in arguments})
+
+
+def changed_geometry(old: Geometry, sizes: dict[str, int]) -> Geometry:
+    """`old` with some fields changed; raises E108 for one that does not exist, E302 for what makes no model."""
+    for name in sizes:
+        if name not in Geometry._fields:
+            raise error("E108", where=name, what="is no size of the input", fix=did_you_mean(name, Geometry._fields))
+    new = old._replace(**sizes)
+    ASTConfig(num_attention_heads=1, **new._asdict())
+    return new
+
+
+def _read(checkpoint: Checkpoint, old: Geometry, new: Geometry) -> State:
+    stored = read_weights(checkpoint.weights)
+    state = {hub_name(name).removeprefix(BACKBONE): tensor for name, tensor in stored.items()}
+    if len(state) < len(stored):
+        what = f"holds {len(stored) - len(state)} tensors under two names each"
+        fix = "keep the names of one version of transformers"
+        raise error("E305", where=repr(str(checkpoint.weights[0])), what=what, fix=fix)
+    if POSITIONS in state and state[POSITIONS].shape[1] != old.num_tokens:
+        what = f"makes {old.num_tokens} tokens, but the weights hold {POSITIONS} for {state[POSITIONS].shape[1]}"
+        fix = "set its geometry to what the weights were trained with"
+        raise error("E305", where="config.json", what=what, fix=fix)
+    return resize(state, old, new) if new != old else state
+
+
+def resize(state: State, old: Geometry, new: Geometry) -> State:
+    """The same weights for another geometry: positions by the original's rule, the patch kernel by FlexiViT's."""
+    changed = dict(state)
+    if POSITIONS in state:
+        changed[POSITIONS] = resize_positions(state[POSITIONS], old.grid, new.grid)
+    if KERNEL in state:
+        changed[KERNEL] = resize_kernel(state[KERNEL], new.patch_size)
+    return changed
