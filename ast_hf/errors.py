@@ -1,4 +1,4 @@
-"""Every error and warning of the package: one class tree, one table of codes, one line of text.
+"""Errors and warnings of the package: one class tree, one table of codes, one form of message.
 
 A message names the place, what was seen there, and what to do:
 
@@ -19,24 +19,30 @@ _MESSAGE = re.compile(r"\[AST-(\w+)\] (.*?): (.*)\. Fix: (.*?)\.?\s*$", re.DOTAL
 
 
 class AstHfError(Exception):
-    """Base of all errors raised on purpose by `ast_hf`.
+    """Base class of all errors that `ast_hf` raises on purpose.
 
     Attributes:
         code: one of `CODES`, for example `"E103"`.
         where: file, row, clip index or field the error is about.
         what: what was observed there.
         fix: what the user can do about it.
+        detail: which of the cases in `DETAILS[code]` it is; `""` for a code without cases, and for an error that a
+            data loader's worker has raised, since only its text reaches the main process.
     """
 
-    def __init__(self, code: str, where: str = "", what: str = "", fix: str = "") -> None:
-        if told := _MESSAGE.search(code):  # a data loader's worker rebuilds errors from their text alone
-            code, where, what, fix = told.groups()
-        where, what, fix = (" ".join(text.split()) for text in (where, what, fix))
-        self.code, self.where, self.what, self.fix = code, where, what, fix
-        super().__init__(f"[AST-{code}] {where}: {what}. Fix: {fix if fix.endswith('?') else fix + '.'}")
+    def __init__(self, code: str, where: str = "", what: str = "", fix: str = "", detail: str = "") -> None:
+        if match := _MESSAGE.search(code):  # a data loader's worker rebuilds errors from their text alone
+            code, where, what, fix = match.groups()
+        self.code = code
+        self.where = " ".join(where.split())
+        self.what = " ".join(what.split())
+        self.fix = " ".join(fix.split())
+        self.detail = detail
+        end = "" if self.fix.endswith("?") else "."
+        super().__init__(f"[AST-{code}] {self.where}: {self.what}. Fix: {self.fix}{end}")
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.code, self.where, self.what, self.fix)
+        return type(self), (self.code, self.where, self.what, self.fix, self.detail)
 
 
 class AstInputError(AstHfError, ValueError):
@@ -52,11 +58,11 @@ class AstConfigError(AstHfError, ValueError):
 
 
 class AstRunError(AstHfError, RuntimeError):
-    """A training run that cannot go on without doing harm."""
+    """A training run that cannot continue without harm."""
 
 
 class AstHfWarning(UserWarning):
-    """Something a careful user would want to know; the result is still well defined."""
+    """Something that a careful user wants to know; the result is still well defined."""
 
 
 #: code -> (class, what the code stands for). The numbers are stable: scripts may match on them.
@@ -94,6 +100,29 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E705": (AstConfigError, "folder not fit to be published"),
 }
 
+#: code -> {detail: which case it is}, for codes that cover cases a script may want to tell apart.
+DETAILS: dict[str, dict[str, str]] = {
+    "E306": {
+        "missing": "a file or folder that is needed does not exist",
+        "unreadable": "a file is damaged, or not what its name says",
+        "not_finite": "weights are NaN or infinite",
+        "unsupported": "a kind of checkpoint that this call does not read",
+        "mismatch": "a checkpoint of another run, base or model than the one expected",
+        "exists": "a result that would be overwritten",
+    },
+    "E307": {
+        "unknown": "an option that does not exist",
+        "type": "a value of the wrong type",
+        "range": "a number outside its range",
+        "choice": "a value that is not one of the valid choices",
+        "conflict": "an option that contradicts another one",
+        "missing": "an option that has to be set, or a recipe that does not exist",
+        "unreadable": "a recipe that cannot be parsed",
+        "data": "an option that does not fit the data, the base or the teacher",
+        "environment": "an option that needs what this machine or installation does not have",
+    },
+}
+
 #: code -> what the warning stands for.
 WARNINGS: dict[str, str] = {
     "W201": "clip truncated to the model's length",
@@ -129,25 +158,55 @@ WARNINGS: dict[str, str] = {
 }
 
 
-def error(code: str, *, where: str, what: str, fix: str) -> AstHfError:
-    """Build the error of `code` (see `CODES`), to be raised by the caller."""
-    return CODES[code][0](code, where, what, fix)
+def error(code: str, *, where: str, what: str, fix: str, detail: str = "") -> AstHfError:
+    """Return the error of `code` for the caller to raise.
+
+    Args:
+        code: one of `CODES`.
+        where: file, row, clip index or field.
+        what: what was observed there.
+        fix: what to do about it.
+        detail: one of `DETAILS[code]`; required for the codes in that table.
+    """
+    return CODES[code][0](code, where, what, fix, detail)
+
+
+def not_a_choice(code: str, *, where: str, value: object, choices: Iterable[str]) -> AstHfError:
+    """Return the error for a value that is not one of `choices`; the fix names the nearest one."""
+    fix = did_you_mean(value, choices)
+    return error(code, where=where, what=f"{value!r} is not a valid choice", fix=fix, detail=_detail(code, "choice"))
+
+
+def wrong_type(code: str, *, where: str, value: object, expected: str) -> AstHfError:
+    """Return the error for a value of the wrong type; `expected` names the type with its article, `"a number"`."""
+    what = f"{value!r} is not {expected}"
+    return error(code, where=where, what=what, fix=f"give {expected}", detail=_detail(code, "type"))
+
+
+def unreadable(code: str, *, where: str, problem: object, fix: str, what: str = "cannot be read") -> AstHfError:
+    """Return the error for something that another library cannot read; `problem` is its exception, shortened."""
+    text = f"{what} ({short_reason(problem)})"
+    return error(code, where=where, what=text, fix=fix, detail=_detail(code, "unreadable"))
+
+
+def short_reason(problem: object, limit: int = 120) -> str:
+    """Return the text of another library's exception on one line of at most `limit` characters."""
+    return " ".join(str(problem).split())[:limit]
+
+
+def _detail(code: str, detail: str) -> str:
+    return detail if detail in DETAILS.get(code, {}) else ""
 
 
 def refuse(code: str, cases: Mapping[tuple[str, str, str], object]) -> None:
-    """Raise `code` for the first case that is true.
-
-    Args:
-        code: of `CODES`.
-        cases: `(where, what, fix)` -> whether it is so.
-    """
+    """Raise `code` for the first case that is true."""
     for (where, what, fix), wrong in cases.items():
         if wrong:
             raise error(code, where=where, what=what, fix=fix)
 
 
 def warning_text(code: str, *, where: str, what: str) -> str:
-    """One line for `warnings.warn(..., AstHfWarning)`."""
+    """Return the one-line text for `warnings.warn(..., AstHfWarning)`."""
     assert code in WARNINGS, code
     return " ".join(f"[AST-{code}] {where}: {what}.".split())
 
@@ -156,18 +215,18 @@ _warned: set[str] = set()
 
 
 def warn_once(code: str, *, where: str, what: str, stacklevel: int = 2) -> None:
-    """Warn once per process and code, for what would otherwise be repeated with every clip."""
+    """Warn once per process and code, where a warning would otherwise be repeated for every clip."""
     if code not in _warned:
         _warned.add(code)
         warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=stacklevel + 1)
 
 
 def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The choice that `name` is most likely a misspelling of, if any is near."""
+    """Return the choice that `name` most likely misspells, or None if none is near."""
     return next(iter(difflib.get_close_matches(str(name), sorted(choices), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """`"did you mean 'max_length'?"`, or all the known names when nothing is near."""
+    """Return `"did you mean 'max_length'?"`, or a list of all choices if none is near."""
     near = nearest(name, choices)
     return f"did you mean {near!r}?" if near else f"use one of {textwrap.shorten(', '.join(sorted(choices)), 200)}"
