@@ -119,7 +119,8 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> int:
-    from .commands.console import print_results, quiet_transformers, speaks
+    from .commands.console import print_results, quiet_transformers
+    from .processes import is_main_process
     from .training import finetune, load_recipe
 
     quiet_transformers()
@@ -140,7 +141,7 @@ def _finetune(options: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_what_is_left(options.output)) from None
-    if speaks():
+    if is_main_process():
         print_results(report)
     return EXIT_UNPUBLISHED if report.unpublished else 0
 
@@ -200,8 +201,9 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
-    from .commands.console import print_folds, speaks
+    from .commands.console import print_folds
     from .errors import error
+    from .processes import is_main_process
     from .training import cross_validate
     from .training.folds import NO_PUSH
 
@@ -209,7 +211,7 @@ def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
         what = f"cannot tell which of the {options.folds} models of --folds to publish"
         raise error("E307", where="--push_to_hub, --hub_model_id", what=what, fix=NO_PUSH)
     found = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=print)
-    if speaks():
+    if is_main_process():
         print_folds(found)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import stat
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from .weights.checkpoints import as_open_writes
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -41,3 +42,19 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, list):
         return [plain_values(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_open_writes(*paths: Path) -> None:
+    """Give files the mode that `open` gives a new one beside them; safetensors (0.8) writes for the owner alone."""
+    private = [path for path in paths if os.name == "posix" and not path.stat().st_mode & 0o077]
+    if not private:
+        return
+    probe = private[0].with_name(f".mode-{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):  # some drives have no modes to set, and the files are whole without
+        probe.touch()  # asking for the umask would change it for other threads
+        try:
+            mode = stat.S_IMODE(probe.stat().st_mode)
+        finally:
+            probe.unlink()
+        for path in private:
+            path.chmod(mode)

@@ -29,11 +29,11 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, nearest, warn_once, warning_text
+from .files import as_open_writes
 from .losses import MULTI_LABEL, classification_loss, infer_problem_type
 from .patchout import Patchout
 from .weights.checkpoints import (
     HUB_ARGUMENTS,
-    as_open_writes,
     check_adapter,
     check_label_count,
     check_loaded,

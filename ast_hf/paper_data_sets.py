@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .errors import did_you_mean, error
 
@@ -49,30 +47,3 @@ def class_names(name: str) -> list[str]:
 def with_label_count(count: int) -> str | None:
     """The data set that has so many classes."""
     return next((name for name, entry in DATA_SETS.items() if entry.labels == count), None)
-
-
-def task_of(config: Any) -> str | None:
-    """Return a model's problem type: its configuration's; else what one output or AudioSet's labels stand for.
-
-    One output is a regression, as in the loss. The AudioSet checkpoints on the Hub name no type, and their 527 tags are
-    not exclusive. None where nothing says it.
-    """
-    if config.problem_type is not None:
-        return config.problem_type
-    if config.num_labels == 1:
-        return "regression"
-    entry = DATA_SETS["audioset"]
-    if config.num_labels != entry.labels:
-        return None
-    labels = frozenset(map(_letters, config.id2label.values()))
-    return entry.problem_type if labels == _audioset_letters() else None
-
-
-@cache
-def _audioset_letters() -> frozenset[str]:
-    return frozenset(map(_letters, class_names("audioset")))
-
-
-def _letters(label: str) -> str:
-    """Return a label without case, quotes, spaces and punctuation, in which copies of a list differ."""
-    return re.sub(r"[\W_]+", "", label.lower())

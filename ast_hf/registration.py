@@ -95,9 +95,7 @@ def _under_way(name: str) -> bool:
 
 def _replace_names() -> Callable[[], object]:
     """Put our classes under the names that `transformers` and its AST package offer."""
-    import ast_hf
-
-    own = {name: getattr(ast_hf, name) for name in REPLACED_NAMES}
+    own = _own_classes()
     importlib.import_module("transformers.processing_utils")  # executes `transformers` again (5.23): a second module
     package, stock_package = (importlib.import_module(name) for name in ("transformers", STOCK_PACKAGE))
     # Whoever imported `transformers` before that holds the first one.
@@ -113,6 +111,16 @@ def _replace_names() -> Callable[[], object]:
             setattr(module, name, stock)
 
     return undo
+
+
+def _own_classes() -> dict[str, Any]:
+    """Return our classes under the names of `REPLACED_NAMES`."""
+    from .configuration_ast import ASTConfig
+    from .feature_extraction_ast import ASTFeatureExtractor
+    from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
+
+    classes = (ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel, ASTPreTrainedModel)
+    return {cls.__name__: cls for cls in classes}
 
 
 def _change_configs(table: Any, own: Any) -> Callable[[], object]:

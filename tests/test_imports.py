@@ -6,70 +6,86 @@ import ast
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_fresh
 
 PACKAGE = ROOT / "ast_hf"
 
-#: module -> what it may import of the package at its top level.
-ALLOWED = {
-    "errors": set(),
-    "log_mel": set(),
-    "audio": {"errors", "scalars"},
-    "scalars": set(),
-    "configuration_ast": {"errors", "scalars"},
-    "configuration_ensemble": {"configuration_ast", "errors"},
-    "losses": {"errors"},
-    "weight_names": {"errors"},
-    "resampling": {"configuration_ast", "errors"},
-    "checkpoints": {"configuration_ast", "configuration_ensemble", "errors", "weight_names"},
-    "loading": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
-    "image_transformers": {"checkpoints", "configuration_ast", "errors", "resampling", "weight_names"},
-    "patchout": {"errors"},
-    "embeddings_ast": {"configuration_ast", "errors", "resampling"},
-    "feature_extraction_ast": {"audio", "configuration_ast", "errors", "log_mel", "scalars"},
-    "modeling_ast": {"checkpoints", "configuration_ast", "embeddings_ast", "errors", "image_transformers"}
-    | {"loading", "losses", "patchout", "peft_names", "resampling", "weight_names"},
-    "peft_names": {"weight_names"},
-    "modeling_ensemble": {"checkpoints", "configuration_ast", "configuration_ensemble", "errors"}
-    | {"feature_extraction_ast", "losses", "modeling_ast"},
-    "pipeline_ast": {"audio", "configuration_ast", "errors", "feature_extraction_ast", "log_mel", "modeling_ast"}
-    | {"modeling_ensemble", "published", "scalars"},
-    "published": {"errors"},
-    "hub_access": {"errors"},
-    "sharing": {"checkpoints", "configuration_ast", "configuration_ensemble", "errors", "feature_extraction_ast"}
-    | {"hub_access", "modeling_ast", "modeling_ensemble"},
-    "reference": {"configuration_ast", "image_transformers", "modeling_ast", "weight_names"},
-    "conversion": {"checkpoints", "configuration_ast", "errors", "feature_extraction_ast", "image_transformers"}
-    | {"modeling_ast", "published", "reference", "weight_names"},
-    "registration": set(),
-    "__init__": {"registration"},
-    "console": set(),
-    "info": set(),
-    "cli": {"errors"},
-    "__main__": {"cli"},
+#: Layers from the bottom up: modules of the root, and folders. A module imports from its own layer and from lower ones,
+#: wherever the import is written: at the top, in a function, or for type checking.
+LAYERS = (
+    (
+        *("errors", "scalars", "processes", "files", "versions", "moments", "log_mel", "audio", "paper_data_sets"),
+        *("task", "configuration_ast", "configuration_ensemble", "feature_extraction_ast"),
+    ),
+    ("weights",),
+    ("losses", "patchout", "embeddings_ast", "modeling_ast", "modeling_ensemble"),
+    ("hub",),
+    ("conversion",),
+    ("adapters",),
+    ("inference",),
+    ("registration",),
+    ("data",),
+    ("inputs",),
+    ("metrics",),
+    ("recipe",),
+    ("reports",),
+    ("evaluation",),
+    ("training",),
+    ("commands", "cli", "__main__"),
+)
+LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
 }
 
 
-def imported_names(path: Path) -> set[str]:
-    """Modules of the package that a file imports at its top level, TYPE_CHECKING blocks left out."""
-    return {
-        (node.module or "").split(".")[0]
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ImportFrom) and node.level == 1
-    }
+def layer(module: str) -> int:
+    return LEVELS[module.split(".")[1]]
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in PACKAGE.glob("*.py")))
-def test_imports_point_one_way(module: str) -> None:
-    assert imported_names(PACKAGE / f"{module}.py") <= ALLOWED[module]
+def imported(module: str) -> set[str]:
+    """Return the modules of the package that a module imports anywhere."""
+    path = MODULES[module]
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {
+                f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source for alias in node.names
+            }
+    return {name for name in names if name in MODULES and name != module}
 
 
-def test_nothing_outside_training_imports_training_at_top_level() -> None:
-    for path in PACKAGE.glob("*.py"):
-        assert "training" not in imported_names(path), path
+def test_every_module_has_a_layer() -> None:
+    assert {module.split(".")[1] for module in MODULES if module != "ast_hf"} == LEVELS.keys()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"ast_hf"}))
+def test_imports_point_downwards(module: str) -> None:
+    targets = imported(module)
+    assert "ast_hf" not in targets, "the package's public face is for users"
+    assert not {target for target in targets if layer(target) > layer(module)}
+
+
+def test_no_circles() -> None:
+    """Take away modules that import nothing that is left: a circle never goes."""
+    left = {module: imported(module) for module in MODULES}
+    while free := {module for module, targets in left.items() if not targets & left.keys()}:
+        left = {module: targets for module, targets in left.items() if module not in free}
+    assert not left
+
+
+@pytest.mark.parametrize("module", ["evaluation.evaluate", "data.audit", "inputs.normalization", "inference.pipeline"])
+def test_evaluation_and_data_do_not_import_the_trainer(module: str) -> None:
+    code = f"import sys, ast_hf.{module}; print(any(name.startswith('ast_hf.training') for name in sys.modules))"
+    assert run_fresh(code).split() == ["False"]
 
 
 @pytest.mark.parametrize("folder", ["examples", "benchmarks"])

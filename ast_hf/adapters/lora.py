@@ -18,9 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ..errors import did_you_mean, error
+from ..files import as_open_writes
 from ..hub.publishing import ADAPTER_WEIGHTS
 from ..modeling_ast import ASTForAudioClassification
-from ..weights.checkpoints import as_open_writes
 from ..weights.names import KERNEL, POSITIONS
 
 #: Where the adapter lies inside a run's folder and inside its training checkpoints.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -104,11 +103,6 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: object) 
     from tqdm import tqdm
 
     tqdm.write(f"{category.__name__}: {message}", file=sys.stderr)
-
-
-def speaks() -> bool:
-    """Whether this process prints and writes: of several the first one does. What starts several sets RANK."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def print_results(report: Report) -> None:

@@ -21,15 +21,6 @@ _PACKAGES = ("ast_hf", "torch", "transformers", "datasets", "evaluate", "acceler
 _HARMFUL_WHEN_BROKEN = ("torchaudio", "torchvision", "torchcodec")
 
 
-#: Packages that decide what a run or an evaluation measures.
-_OF_RESULTS = ("ast_hf", "torch", "transformers", "datasets", "soundfile", "numpy")
-
-
-def result_versions() -> dict[str, str]:
-    """Versions of the packages that decide a result, to stand beside it."""
-    return {name: importlib.metadata.version(name) for name in _OF_RESULTS}
-
-
 def describe_checkpoint(source: str) -> list[Line]:
     """Size, input contract and labels of a checkpoint (folder or Hub name), from its configuration files."""
     from ..configuration_ast import ASTConfig
@@ -55,7 +46,7 @@ def describe_checkpoint(source: str) -> list[Line]:
 
 def _shared(config: Any, extractor: ASTFeatureExtractor) -> list[Line]:
     """What goes in and comes out, of one model or an ensemble."""
-    from ..paper_data_sets import task_of
+    from ..task import Task
 
     labels = [config.id2label[index] for index in range(config.num_labels)]
     shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
@@ -63,7 +54,7 @@ def _shared(config: Any, extractor: ASTFeatureExtractor) -> list[Line]:
         ("input", f"{extractor.sampling_rate} Hz mono, the first {config.max_length / 100:.2f} s"),
         ("features", f"{config.max_length} frames x {config.num_mel_bins} mel bins, "
                      f"mean {extractor.mean:.4f}, std {extractor.std:.4f}"),
-        ("task", task_of(config) or "not set (scores are softmax)"),
+        ("task", Task.of_config(config) or "not set (scores are softmax)"),
         ("labels", f"{config.num_labels}: {shown}"),
     ]  # fmt: skip
 

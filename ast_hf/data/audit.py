@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import statistics
 from collections import Counter
@@ -20,9 +19,9 @@ from tqdm.auto import tqdm
 from ..audio import load_audio, resample
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..inputs.clips import ClipInputs, read_header
-from ..inputs.streams import StreamedClipInputs
 from ..log_mel import log_mel, num_frames, num_samples
+from ..moments import Moments
+from .headers import read_header
 from .reading import is_multi_label, label_names
 from .tables import Row
 
@@ -33,73 +32,12 @@ FULL_SCALE = 1.0 - 2.0**-15
 #: A file is listed as clipped from this share of clipped samples on, as silent up to this peak (-80 dB).
 CLIPPED_SHARE, SILENT_PEAK = 1e-3, 1e-4
 
-#: Equal values have a standard deviation of rounding errors: their mean is rounded.
-ROUNDING = 1e-12
 
 #: What is printed of each list, and of clips that are the same; the JSON report has all of them.
 _SHOWN, _SAME_SHOWN = 10, 4
 
 #: How clips may be the same -> how that is printed.
 _KINDS = {"path": "same file", "content": "same audio"}
-
-
-class Moments:
-    """Mean and variance in one pass, merged part by part in float64 (Chan, Golub and LeVeque 1979): sums of squares
-    would lose the variance of values that are far from zero.
-    """
-
-    def __init__(self) -> None:
-        self.count, self.mean, self._squares = 0, 0.0, 0.0
-
-    def add(self, values: np.ndarray) -> None:
-        """Take in numbers of any shape; every one has the same weight."""
-        if not values.size:
-            return
-        values = values.astype(np.float64)
-        mean = float(values.mean())
-        count, shift = self.count + values.size, mean - self.mean
-        self._squares += float(np.square(values - mean).sum()) + shift**2 * self.count * values.size / count
-        self.mean += shift * values.size / count
-        self.count = count
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of the population, 0.0 of nothing."""
-        return math.sqrt(self._squares / self.count) if self.count else 0.0
-
-
-def measure_statistics(
-    inputs: ClipInputs | StreamedClipInputs, *, clips: int | None = None, disable_tqdm: bool = False
-) -> tuple[float, float]:
-    """Mean and standard deviation over all real frames and mel bins of a split; of a stream, this reader's clips.
-
-    Frame-weighted, without augmentation and without padding, in one pass (the original's script leaves all three in).
-    Only the first `max_length` frames of each clip count, as in training.
-
-    Args:
-        inputs: the split.
-        clips: measure its first so many clips, in a stream those that are read first; None for all.
-        disable_tqdm: show no progress bar.
-
-    Raises:
-        AstDataError: E209 when every value is the same, or there is no clip.
-    """
-    moments, extractor = Moments(), inputs.extractor
-    streamed = isinstance(inputs, StreamedClipInputs)
-    waveforms = inputs.waveforms() if streamed else map(inputs.waveform, range(len(inputs)))
-    total = clips if streamed else len(inputs) if clips is None else min(clips, len(inputs))
-    bar = tqdm(total=total, desc="measuring mean and std", unit="clip", leave=False, disable=disable_tqdm)
-    for waveform in itertools.islice(waveforms, clips):
-        values = extractor(
-            waveform, extractor.sampling_rate, padding=False, truncation=True, do_normalize=False
-        )  # with the extractor's warnings of clips that are silent or far too loud
-        moments.add(values["input_values"][0])
-        bar.update()
-    bar.close()
-    if moments.std <= ROUNDING * abs(moments.mean):
-        what = "every log-mel value is the same, the recordings are silent"
-        raise error("E209", where="training split", what=what, fix="check that the files hold sound")
-    return moments.mean, moments.std
 
 
 @dataclass

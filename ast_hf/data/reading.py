@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import datasets
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
@@ -30,6 +30,7 @@ from .tables import (
     LabelSet,
     Reading,
     Row,
+    Source,
     Table,
     boundary,
     check_fold,
@@ -41,9 +42,6 @@ from .tables import (
     such_rows,
     warn_of_labels,
 )
-
-#: A file or folder, a name on the Hub, several files or folders, or those of each split.
-Source: TypeAlias = str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike | Sequence[str | PathLike]]
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from datasets import Audio, ClassLabel, Dataset, Value
 from pyarrow import ArrowInvalid
@@ -617,3 +617,7 @@ def read_table(path: Path) -> Table:
     if not table.rows:
         raise error("E209", where=repr(str(path)), what="has no rows", fix="list at least one clip per class")
     return table
+
+
+#: A file or folder, a name on the Hub, several files or folders, or those of each split.
+Source: TypeAlias = str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike | Sequence[str | PathLike]]

@@ -20,8 +20,8 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
-from ..paper_data_sets import task_of
 from ..scalars import plain_scalar
+from ..task import Task
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
 _FUNCTIONS = ("softmax", "sigmoid", "none")
@@ -154,7 +154,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     ) -> Any:
         """Scores of one input; by default what the problem type asks for (transformers before 5.19 always softmax)."""
         config = self.model.config
-        function = function_to_apply or _FUNCTION_OF.get(task_of(config) or "", "softmax")
+        function = function_to_apply or _FUNCTION_OF.get(Task.of_config(config) or "", "softmax")
         if function_to_apply is None and config.problem_type is None and function == "sigmoid":
             text = (
                 "names no problem_type, but AudioSet's labels: scores are sigmoids, one for each tag; set "

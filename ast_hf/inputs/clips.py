@@ -4,19 +4,17 @@ always gives the same input, whatever was drawn before it: every random choice i
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from datasets import Dataset
 
-from ..audio import MAX_RATE, MIN_RATE, load_audio
+from ..audio import load_audio
+from ..data.headers import read_header
 from ..data.reading import is_multi_label, label_names
 from ..data.tables import NO_BOUNDARIES
 from ..errors import AstHfError, error
@@ -241,29 +239,6 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """A batch: every tensor stacked; what a teacher needs stays a list, as its clips may differ in length."""
     columns = {name: [item[name] for item in items] for name in items[0]}
     return {name: column if name == "teacher" else torch.stack(column) for name, column in columns.items()}
-
-
-class Header(NamedTuple):
-    """What a file says of itself: its rate in Hz, channels and length in seconds."""
-
-    rate: int
-    channels: int
-    seconds: float
-
-
-def read_header(audio: Mapping[str, Any]) -> Header:
-    """The header of a clip's file; `load_audio` says what is wrong with a bad one."""
-    content, path = audio.get("bytes"), Path(str(audio.get("path")))
-    if content is None and not path.is_file():
-        load_audio(audio)
-    try:
-        with io.BytesIO(content) if content is not None else path.open("rb") as file:
-            info = soundfile.info(file)
-    except (OSError, soundfile.LibsndfileError):
-        load_audio(audio)
-        raise
-    rate = min(max(info.samplerate, MIN_RATE), MAX_RATE)  # `load_audio` refuses rates outside of these
-    return Header(rate, info.channels, info.frames / rate)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import re
 import warnings
@@ -17,8 +18,7 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 
 from ..errors import AstHfWarning, did_you_mean, error, refuse, warning_text
 from ..metrics import METRIC_NAMES
-from ..reports.emissions import reporters
-from ..training.optimization import Optimization
+from .optimization import Optimization
 
 #: What of a run goes to the Hub when: the result, each save's model, also what a run goes on from (the last, or all).
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
@@ -230,3 +230,8 @@ def settled(arguments: TrainingArguments, optimization: Optimization) -> dict[st
     told = {name: getattr(arguments, name) for name in _DECIDING if name not in unused}
     told = {name: getattr(value, "value", value) for name, value in told.items()}
     return {name: value for name, value in told.items() if value not in (None, {}, "")}
+
+
+def reporters() -> list[str]:
+    """What a run reports to when its recipe does not say: codecarbon, where it is installed."""
+    return ["codecarbon"] if importlib.util.find_spec("codecarbon") else []

@@ -21,9 +21,9 @@ from ..inputs.augmentation import Augmentation
 from ..inputs.sampling import SAMPLINGS, STRATEGIES
 from ..inputs.waveform_transforms import build_transforms, without_folders
 from ..patchout import Patchout
-from ..training.distillation import DistillationOptions
-from ..training.optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
 from .arguments import check_training, spelled
+from .distillation import DistillationOptions
+from .optimization import FREEZABLE, OPTIMIZERS, WARMUPS, Optimization
 
 #: Which loss a recipe may ask for.
 LOSSES = ("task", "binary_cross_entropy")

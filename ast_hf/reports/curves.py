@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..training.folds import CrossValidation
-    from ..training.report import Report
+    from .fold_results import CrossValidation
+    from .run_results import Report
 
 
 _METHODS = {"model": "AST", "baseline": "logistic regression", "chance": "most frequent class"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,6 @@ from ..errors import AstHfWarning, warning_text
 EMISSIONS_FILE = "emissions.csv"
 #: Where codecarbon says a machine is that it cannot locate (`external/geography.py` of 3.3.2).
 _NOWHERE = (-71.2, 46.8)
-
-
-def reporters() -> list[str]:
-    """What a run reports to when its recipe does not say: codecarbon, where it is installed."""
-    return ["codecarbon"] if importlib.util.find_spec("codecarbon") else []
 
 
 def read_emissions(folder: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from .model_card import listed, one_line, plain
 
 if TYPE_CHECKING:
-    from ..evaluation.evaluate import Evaluation
+    from .evaluation_results import Evaluation
 
 _BODY = """\
 # {name}

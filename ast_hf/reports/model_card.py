@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
-from ..training.report import amount
+from .run_results import amount
 
 #: How a card names what was measured.
 _METHODS = {

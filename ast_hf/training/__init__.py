@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..adapters.lora import AdapterOptions
     from ..adapters.merging import merge_adapter
-    from ..data.audit import DataReport, describe_data, measure_statistics
+    from ..data.audit import DataReport, describe_data
     from ..data.catalog import find_data_set
     from ..data.publishing import push_audio_dataset
     from ..data.reading import load_audio_dataset
     from ..evaluation.baseline import baseline_accuracy
-    from ..evaluation.evaluate import Evaluation, evaluate_checkpoints
+    from ..evaluation.evaluate import evaluate_checkpoints
     from ..evaluation.stored_logits import load_logits
     from ..inputs.augmentation import Augmentation
     from ..inputs.clips import ClipInputs
+    from ..inputs.normalization import measure_statistics
     from ..inputs.streams import StreamedClipInputs
+    from ..recipe.distillation import DistillationOptions
+    from ..recipe.optimization import Optimization
     from ..recipe.options import (
         CardOptions,
         DataOptions,
@@ -27,12 +30,13 @@ if TYPE_CHECKING:
         Recipe,
         load_recipe,
     )
+    from ..reports.evaluation_results import Evaluation
+    from ..reports.fold_results import CrossValidation
     from ..reports.model_card import write_card
-    from .distillation import DistillationOptions, build_distillation
+    from ..reports.run_results import Report
+    from .distillation import build_distillation
     from .finetuning import Run, finetune, finish, most_frequent_class, prepare
-    from .folds import CrossValidation, cross_validate
-    from .optimization import Optimization
-    from .report import Report
+    from .folds import cross_validate
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -42,17 +46,17 @@ _MODULES = {
     "Augmentation": "..inputs.augmentation",
     "CardOptions": "..recipe.options",
     "ClipInputs": "..inputs.clips",
-    "CrossValidation": ".folds",
+    "CrossValidation": "..reports.fold_results",
     "DataOptions": "..recipe.options",
     "DataReport": "..data.audit",
-    "DistillationOptions": ".distillation",
-    "Evaluation": "..evaluation.evaluate",
+    "DistillationOptions": "..recipe.distillation",
+    "Evaluation": "..reports.evaluation_results",
     "FeatureOptions": "..recipe.options",
     "ModelOptions": "..recipe.options",
-    "Optimization": ".optimization",
+    "Optimization": "..recipe.optimization",
     "PatchoutOptions": "..recipe.options",
     "Recipe": "..recipe.options",
-    "Report": ".report",
+    "Report": "..reports.run_results",
     "Run": ".finetuning",
     "StreamedClipInputs": "..inputs.streams",
     "baseline_accuracy": "..evaluation.baseline",
@@ -66,7 +70,7 @@ _MODULES = {
     "load_audio_dataset": "..data.reading",
     "load_logits": "..evaluation.stored_logits",
     "load_recipe": "..recipe.options",
-    "measure_statistics": "..data.audit",
+    "measure_statistics": "..inputs.normalization",
     "merge_adapter": "..adapters.merging",
     "most_frequent_class": ".finetuning",
     "prepare": ".finetuning",

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..weights.checkpoints import as_open_writes
+from ..files import as_open_writes
 
 AVERAGE_FILE = "average.safetensors"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,14 @@ class GrowPatchout(TrainerCallback):
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Grow evenly over the ramp, whole epochs at a time."""
         self.model.base_model.patchout = self.options.in_epoch(math.floor(state.epoch + 1e-9))
+
+
+class AfterEachEpoch(TrainerCallback):
+    """Calls something after each epoch, once the weight average has taken it in."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Call it."""
+        self.call()

@@ -19,7 +19,6 @@ from transformers import TrainingArguments, set_seed
 from ..adapters.lora import ADAPTER_FOLDER, Adapter
 from ..audio import load_audio
 from ..configuration_ast import ASTConfig
-from ..data.audit import measure_statistics
 from ..data.catalog import find_data_set
 from ..data.reading import is_multi_label, label_counts, label_names
 from ..data.tables import is_local
@@ -29,20 +28,21 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import write_json, write_text
 from ..hub.access import check_account, check_name
 from ..inputs.clips import ClipInputs
+from ..inputs.normalization import measure_statistics
 from ..inputs.streams import StreamedClipInputs
 from ..metrics import MAIN_METRIC, metrics_for
 from ..modeling_ast import ASTForAudioClassification
 from ..recipe.arguments import build_arguments, check_best, settled
 from ..recipe.options import ModelOptions, Recipe, groups_by_length
 from ..reports.emissions import read_emissions
+from ..reports.epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
+from ..reports.run_results import Measured, Report, measured
 from ..weights.checkpoints import check_folder
 from .averaging import EpochAverage, WeightAverage
 from .checkpoints.continuity import deciding
 from .checkpoints.sealing import check_resumable
 from .distillation import build_distillation
-from .epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
 from .optimization import freeze
-from .report import Measured, Report, measured
 from .splits import Split, is_streamed, read_splits
 from .trainer import ASTTrainer
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,169 +18,18 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from ..commands.console import speaks
-from ..commands.info import result_versions
 from ..data.reading import check_splits, fold_names
 from ..errors import AstHfError, error, refuse
 from ..files import write_text
+from ..processes import is_main_process
 from ..recipe.options import DataOptions, Recipe, load_recipe
+from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
 from .checkpoints.continuity import flat
 from .checkpoints.sealing import checkpoints, staging_folder
-from .epoch_metrics import Curve
 from .finetuning import RESULTS_FILE, finetune
 from .splits import read_data, read_splits
 
 FOLDS_FILE, PICTURE, RECIPE_FILE = "folds.json", "folds.png", "folds.yaml"
-
-#: The split that a fold is tested on.
-_TEST = "test"
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One fold's run.
-
-    Attributes:
-        name: the fold that was tested on.
-        folder: its run, a checkpoint with card, curves and results.
-        clips: how many were tested on.
-        training_clips: how many were trained on.
-        curve: the main metric on the fold after each epoch.
-        features: how waveforms became features; mean and std are those of the training clips, unless the recipe gives
-            them.
-        baseline: logistic regression's accuracy, None for multi-label data.
-        chance: accuracy of the most frequent class, None for multi-label data.
-        seconds: that training took.
-        metric: the main metric's name.
-    """
-
-    name: str
-    folder: str
-    clips: int
-    training_clips: int
-    curve: Curve
-    features: dict[str, Any]
-    baseline: float | None
-    chance: float | None
-    seconds: float
-    metric: str
-
-    @classmethod
-    def from_results(cls, name: str, folder: str, results: dict[str, Any]) -> Fold:
-        """From what `Report.to_dict` gives."""
-        curve = results["watched"][_TEST]
-        return cls(
-            name=name,
-            folder=folder,
-            clips=results["clips"][_TEST],
-            training_clips=results["training_clips"],
-            curve=Curve(curve["epochs"], curve["values"]),
-            features=results["features"],
-            baseline=results["baseline"].get(_TEST),
-            chance=results["chance"].get(_TEST),
-            seconds=results["seconds"],
-            metric=results["metric"],
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        kept = ("name", "folder", "clips", "training_clips", "features", "baseline", "chance", "seconds")
-        return {**{name: getattr(self, name) for name in kept}, **self.curve.to_dict()}
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number of each fold, in the folds' order; `epoch` is the one after which it was measured, 0 where none was."""
-
-    values: list[float]
-    epoch: int = 0
-
-    @property
-    def mean(self) -> float:
-        """Over the folds, each counting the same."""
-        return statistics.mean(self.values)
-
-    @property
-    def standard_deviation(self) -> float:
-        """Over the folds, of a sample (n - 1)."""
-        return statistics.stdev(self.values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        epoch = {"epoch": self.epoch} if self.epoch else {}
-        return {**epoch, "mean": self.mean, "standard_deviation": self.standard_deviation, "values": self.values}
-
-
-@dataclass(frozen=True)
-class CrossValidation:
-    """What `cross_validate` found.
-
-    Attributes:
-        recipe: what was done in each fold.
-        folder: where the folds and files are.
-        origin: where the folds come from, in words.
-        folds: their runs.
-    """
-
-    recipe: Recipe
-    folder: Path
-    origin: str
-    folds: list[Fold]
-
-    @property
-    def metric(self) -> str:
-        """The main metric's name."""
-        return self.folds[0].metric
-
-    @property
-    def epochs(self) -> list[Spread]:
-        """The metric after each epoch."""
-        by_epoch = zip(*(fold.curve.values for fold in self.folds), strict=True)
-        return [Spread(list(values), epoch) for epoch, values in enumerate(by_epoch, start=1)]
-
-    @property
-    def final(self) -> Spread:
-        """The result: after the last epoch."""
-        return self.epochs[-1]
-
-    @property
-    def best(self) -> Spread:
-        """After the one epoch whose mean over the folds is the highest, the first of several (the original's rule,
-        `egs/esc50/get_esc_result.py`). It was chosen on the clips it is measured on, so it overstates.
-        """
-        return max(self.epochs, key=lambda spread: spread.mean)
-
-    @property
-    def baseline(self) -> Spread | None:
-        """Logistic regression, fitted and tested on the same clips; None for multi-label data."""
-        return _spread([fold.baseline for fold in self.folds])
-
-    @property
-    def chance(self) -> Spread | None:
-        """The training clips' most frequent class; None for multi-label data."""
-        return _spread([fold.chance for fold in self.folds])
-
-    def by_method(self) -> dict[str, Spread]:
-        """`"final"`, `"best"` and, where they were measured, `"baseline"` and `"chance"`."""
-        found = {"final": self.final, "best": self.best, "baseline": self.baseline, "chance": self.chance}
-        return {name: spread for name, spread in found.items() if spread is not None}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for folds.json."""
-        return {
-            "metric": self.metric,
-            "origin": self.origin,
-            **{name: spread.to_dict() for name, spread in self.by_method().items()},
-            "best_is": "chosen on the folds that it is measured on: it overstates; the result is final",
-            "folds": [fold.to_dict() for fold in self.folds],
-            "versions": result_versions(),
-            "recipe": self.recipe.to_dict(),
-        }
-
-
-def _spread(values: list[float | None]) -> Spread | None:
-    known = [value for value in values if value is not None]
-    return Spread(known) if len(known) == len(values) else None
 
 
 @dataclass(frozen=True)
@@ -233,14 +81,14 @@ def cross_validate(
     plans = [_plan(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
     _check_begun(root, recipe)
     done = {plan.name: _finished(plan) for plan in plans}
-    if speaks():
+    if is_main_process():
         root.mkdir(parents=True, exist_ok=True)
         write_text(root / RECIPE_FILE, recipe.to_yaml())
-    tell = tell if speaks() else None
+    tell = tell if is_main_process() else None
     _say(tell, f"{len(plans)} folds: {origin}")
     runs = [_run(plan, done[plan.name], tell) for plan in plans]
     found = CrossValidation(recipe, root, origin, runs)
-    if speaks():
+    if is_main_process():
         _write(found)
     return found
 
@@ -265,7 +113,7 @@ def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> Non
             "data.eval_splits",
             f"is {data.eval_splits}, but each run is tested on its fold",
             "add --set data.eval_splits=null",
-        ): data.eval_splits not in (None, [_TEST]),
+        ): data.eval_splits not in (None, [TEST_SPLIT]),
         ("data.random_folds", f"is {data.random_folds}, but folds is {folds}", "give the same number"): (
             data.random_folds not in (None, folds)
         ),
@@ -349,7 +197,7 @@ def _plan(recipe: Recipe, name: str, folder: Path) -> _Plan:
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
         raise error(problem.code, where=where, what=problem.what, fix=problem.fix) from problem
-    return _Plan(name, folder, own, (len(evaluation[_TEST]), len(train)))
+    return _Plan(name, folder, own, (len(evaluation[TEST_SPLIT]), len(train)))
 
 
 def _check_begun(root: Path, recipe: Recipe) -> None:
@@ -375,7 +223,7 @@ def _finished(plan: _Plan) -> dict[str, Any] | None:
         return None
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
-        recipe, sizes = results["recipe"], (results["clips"][_TEST], results["training_clips"])
+        recipe, sizes = results["recipe"], (results["clips"][TEST_SPLIT], results["training_clips"])
         Fold.from_results(plan.name, plan.folder.name, results)
     except (ValueError, KeyError, TypeError) as problem:
         what = f"is not what a run leaves there ({type(problem).__name__}: {problem})"
@@ -397,7 +245,7 @@ def _run(plan: _Plan, finished: dict[str, Any] | None, tell: Callable[[str], Non
     if finished is None:
         begun = checkpoints(plan.folder) + checkpoints(staging_folder(plan.folder))
         resume = "auto" if begun else None
-        report = finetune(plan.recipe, plan.folder, watch=_TEST, resume_from_checkpoint=resume, overwrite=True)
+        report = finetune(plan.recipe, plan.folder, watch=TEST_SPLIT, resume_from_checkpoint=resume, overwrite=True)
         finished = report.to_dict()
         del report
         gc.collect()  # a Trainer refers to itself, so its model would stay on the GPU beside the next fold's

@@ -33,16 +33,17 @@ from ..inputs.streams import Passes, StreamedClipInputs
 from ..inputs.waveform_transforms import without_folders
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
+from ..recipe.optimization import Optimization
 from ..recipe.options import PatchoutOptions, groups_by_length
 from ..reports.emissions import EMISSIONS_FILE
+from ..reports.epoch_metrics import WATCHED_PREFIX
 from .averaging import AVERAGE_FILE, WeightAverage
-from .callbacks import AverageWeights, FindBest, GrowPatchout, TellEpoch
+from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, TellEpoch
 from .checkpoints.continuity import check_same_run, keep_run
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
 from .checkpoints.sealing import STATE_FILE, checkpoint_folder, clear, publish, resume_folder, staging_folder, writing
 from .distillation import Distillation
-from .epoch_metrics import WATCHED_PREFIX, AfterEachEpoch
-from .optimization import Optimization, milestone_schedule, original_adam, parameter_groups
+from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
 
 #: Parameters that weight decay leaves alone beside biases and LayerNorms: they are no weights of a product.

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 import pickle
 import re
-import stat
-import uuid
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -462,22 +458,6 @@ def check_state(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Te
             raise error("E305", where=source, what=f"{name} does not fit{detail}", fix=fix)
         if not torch.isfinite(state[name]).all():
             raise error("E306", where=source, what=f"{name} holds NaN or infinity", fix="restore the weights file")
-
-
-def as_open_writes(*paths: Path) -> None:
-    """Give files the mode that `open` gives a new one beside them; safetensors (0.8) writes for the owner alone."""
-    private = [path for path in paths if os.name == "posix" and not path.stat().st_mode & 0o077]
-    if not private:
-        return
-    probe = private[0].with_name(f".mode-{uuid.uuid4().hex}")
-    with contextlib.suppress(OSError):  # some drives have no modes to set, and the files are whole without
-        probe.touch()  # asking for the umask would change it for other threads
-        try:
-            mode = stat.S_IMODE(probe.stat().st_mode)
-        finally:
-            probe.unlink()
-        for path in private:
-            path.chmod(mode)
 
 
 def _shape_detail(shapes: tuple[Any, ...] | None) -> str:

@@ -17,8 +17,8 @@ from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.recipe.arguments import build_arguments, check_joined, settled
+from ast_hf.recipe.optimization import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
-from ast_hf.training.optimization import Optimization
 
 REFUSED: dict[str, Any] = {
     "output_dir": "elsewhere",
@@ -242,7 +242,7 @@ def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch:
         arguments._n_gpu = 2
         return arguments
 
-    monkeypatch.setattr(sys.modules["ast_hf.training.finetune"], "build_arguments", two_gpus)
+    monkeypatch.setattr(sys.modules["ast_hf.training.finetuning"], "build_arguments", two_gpus)
     with pytest.warns(AstHfWarning, match=r"W407.*of 2 GPUs.*torchrun --nproc_per_node 2"):
         trainer = prepare(recipe(clips), tmp_path).trainer
     assert (trainer.args.n_gpu, trainer.args.train_batch_size) == (1, 8)

@@ -35,7 +35,6 @@ from ast_hf import (
 )
 from ast_hf.evaluation import evaluate as evaluation
 from ast_hf.evaluation.evaluate import (
-    Evaluation,
     average_weights,
     ensemble_logits,
     evaluate_checkpoints,
@@ -46,6 +45,7 @@ from ast_hf.evaluation.evaluate import (
 from ast_hf.evaluation.stored_logits import clip_keys, load_logits, store_logits
 from ast_hf.hub.publishing import publication_of
 from ast_hf.metrics.ranking import rank
+from ast_hf.reports.evaluation_results import Evaluation
 from ast_hf.reports.pictures import (
     confusion_counts,
     curve,

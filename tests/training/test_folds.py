@@ -26,9 +26,9 @@ from transformers import TrainerCallback
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
 from ast_hf.data.reading import random_fold
+from ast_hf.reports.epoch_metrics import Curve
+from ast_hf.reports.fold_results import Fold
 from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare
-from ast_hf.training.epoch_metrics import Curve
-from ast_hf.training.folds import Fold
 from ast_hf.training.splits import read_splits
 
 #: Clips of noise and of tones in each fold, so that no two folds are of one size.

@@ -11,9 +11,9 @@ import torch
 from conftest import ROOT, TINY
 
 from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification, AstHfError
+from ast_hf.recipe.optimization import Optimization
 from ast_hf.training import Augmentation, FeatureOptions, ModelOptions, Recipe, load_recipe
 from ast_hf.training.optimization import (
-    Optimization,
     depth_of,
     freeze,
     milestone_schedule,

@@ -15,8 +15,8 @@ from test_trainer import Stop, clips, recipe  # noqa: F401 (a fixture)
 
 from ast_hf.commands.console import print_results
 from ast_hf.reports.curves import draw_curves
+from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.training import Report, finish, prepare
-from ast_hf.training.epoch_metrics import Curve
 from ast_hf.training.progress import LossProgress
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from transformers import TrainerCallback, TrainingArguments
 
 #: How the Trainer's log names what the validation split says, and what a split says that is watched beside it.
 VALIDATION_PREFIX, WATCHED_PREFIX = "eval", "test"
@@ -43,14 +40,3 @@ class Curve:
         """Plain values. `best` was chosen on the very clips it is measured on, so it overstates."""
         final, best = ({"epoch": self.epochs[place], "value": self.values[place]} for place in (-1, self.best))
         return {"epochs": self.epochs, "values": self.values, "final": final, "best": best}
-
-
-class AfterEachEpoch(TrainerCallback):
-    """Calls something after each epoch, once the weight average has taken it in."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self.call = call
-
-    def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Call it."""
-        self.call()

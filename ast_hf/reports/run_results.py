@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..commands.info import result_versions
 from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
 from ..metrics.all_of import measure
 from ..recipe.options import Recipe
 from ..reports.pictures import confusion_counts
+from ..versions import result_versions
 from .epoch_metrics import Curve
 
 #: What results tell of the feature extractor; the recipe leaves mean and std out where they were measured.
