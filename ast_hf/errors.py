@@ -13,7 +13,7 @@ import difflib
 import re
 import textwrap
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _MESSAGE = re.compile(r"\[AST-(\w+)\] (.*?): (.*)\. Fix: (.*?)\.?\s*$", re.DOTALL)
 
@@ -219,6 +219,12 @@ def warn_once(code: str, *, where: str, what: str, stacklevel: int = 2) -> None:
     if code not in _warned:
         _warned.add(code)
         warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=stacklevel + 1)
+
+
+def shortlist(names: Sequence[object], limit: int = 5) -> str:
+    """Return the first names for a message, quoted, and how many more there are: `"'a', 'b' and 3 more"`."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(repr, names[:limit])) + more
 
 
 def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -26,6 +26,7 @@ from typing import TypeAlias
 import torch
 
 FRAME_SECONDS, HOP_SECONDS = 0.025, 0.010
+FRAMES_PER_SECOND = 100
 PREEMPHASIS = 0.97
 MIN_FREQUENCY = 20.0
 #: Kaldi floors mel energies at float32's epsilon before the logarithm: ln(1.19e-7) = -15.94.
@@ -42,6 +43,11 @@ def frame_lengths(sampling_rate: int) -> tuple[int, int, int]:
     """Samples of a frame, of the step between frames, and the FFT's length: (400, 160, 512) at 16 kHz."""
     frame = int(sampling_rate * FRAME_SECONDS)
     return frame, int(sampling_rate * HOP_SECONDS), 1 << (frame - 1).bit_length()
+
+
+def frames_to_seconds(frames: int) -> float:
+    """Return the length of `frames` log-mel frames in seconds: they begin 10 ms apart."""
+    return frames / FRAMES_PER_SECOND
 
 
 def num_frames(num_samples: int, sampling_rate: int) -> int:

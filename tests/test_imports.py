@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ast_hf"
 LAYERS = (
     (
         *("errors", "scalars", "processes", "files", "versions", "moments", "log_mel", "audio", "paper_data_sets"),
-        *("task", "configuration_ast", "configuration_ensemble", "feature_extraction_ast"),
+        *("task", "label_order", "configuration_ast", "configuration_ensemble", "feature_extraction_ast"),
     ),
     ("weights",),
     ("losses", "patchout", "embeddings_ast", "modeling_ast", "modeling_ensemble"),
