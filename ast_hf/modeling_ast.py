@@ -29,9 +29,10 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, nearest, warn_once, warning_text
-from .files import as_open_writes
-from .losses import MULTI_LABEL, classification_loss, infer_problem_type
+from .files import apply_default_mode
+from .losses import classification_loss, infer_problem_type
 from .patchout import Patchout
+from .task import Task
 from .weights.checkpoints import (
     HUB_ARGUMENTS,
     check_adapter,
@@ -262,7 +263,7 @@ class ASTPreTrainedModel(PreTrainedModel):
         A classifier that was replaced by one for another number of labels is saved with generic names (W306).
         """
         super().save_pretrained(save_directory, *args, **kwargs)
-        as_open_writes(*Path(save_directory).glob("model*.safetensors"))
+        apply_default_mode(*Path(save_directory).glob("model*.safetensors"))
 
     @functools.wraps(PreTrainedModel.load_adapter)
     def load_adapter(self, *args: Any, **kwargs: Any) -> Any:
@@ -593,10 +594,10 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             return self.loss_function(labels, logits, self.config, **counted, **kwargs)
         kind = self.loss_kind or self.config.problem_type
         task = infer_problem_type(kind, logits.shape[-1], labels)
-        if kind is None and task == MULTI_LABEL and not torch.compiler.is_compiling():
+        if kind is None and task == Task.MULTI_LABEL and not torch.compiler.is_compiling():
             text = (
                 "is not set, and the labels' form asks for one sigmoid a label, where a pipeline would apply softmax; "
-                f"set config.problem_type = {MULTI_LABEL!r} before the model is saved"
+                f"set config.problem_type = {Task.MULTI_LABEL.value!r} before the model is saved"
             )
             warn_once("W309", where="config.problem_type", what=text)
         return classification_loss(logits, labels, task, items)
