@@ -899,7 +899,7 @@ def test_loss_function_that_was_set_or_overridden(model: ASTForAudioClassificati
 
 def test_problem_type_that_is_none(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
     model.config.problem_type = "multilabel"
-    with pytest.raises(AstConfigError, match=r"E302.*'multilabel' is not a problem type"):
+    with pytest.raises(AstConfigError, match=r"E302.*'multilabel' is not a valid choice"):
         model(spectrograms, labels=torch.tensor([0, 1, 2, 0, 1]))
 
 
