@@ -413,7 +413,7 @@ def test_fields_that_only_resemble_ours(tiny_checkpoint: Path, tmp_path: Path) -
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({**content, "frame_length": 25, "min_length": 1}))
     assert ASTFeatureExtractor.from_pretrained(tmp_path).max_length == 64
     assert ASTConfig(**{**ASTConfig(**TINY).to_dict(), "min_length": 0}).max_length == 64
-    with pytest.warns(AstHfWarning, match=r"W302\] ASTConfig.hidden_dropout: is no field of AST"):
+    with pytest.warns(AstHfWarning, match=r"W302\] ASTConfig.hidden_dropout: is not a field of AST"):
         config = AutoConfig.from_pretrained(tiny_checkpoint, hidden_dropout=0.1, attention_dropout=0.1, layerdrop=0.1)
     assert config.hidden_dropout_prob == 0.0
 
