@@ -149,7 +149,7 @@ class ASTConfig(PreTrainedConfig):
             `problem_type`, `dtype`, `attn_implementation`, ...). Anything else is an error (E302).
 
     Raises:
-        AstConfigError: E302 for an invalid field, E303 for an invalid label map; the message has the field, its value
+        AstConfigError: E302 for an invalid field, E303 for an invalid label map; the message names the field, its value
             and the fix.
 
     Example:

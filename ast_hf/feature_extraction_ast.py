@@ -105,7 +105,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             transformers documents, and assume the extractor's rate. Not saved.
 
     Raises:
-        AstConfigError: E301 for invalid values and unknown names; the message has the field.
+        AstConfigError: E301 for invalid values and unknown names; the message names the field.
     """
 
     model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 (read by transformers)
@@ -147,7 +147,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments.
 
-        Raises E306 for a checkpoint folder without a saved extractor; the message has the line that saves one.
+        Raises E306 for a checkpoint folder without a saved extractor; the message names the line that saves one.
         """
         if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
             raise missing
@@ -233,7 +233,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             BatchFeature with `input_values`, float32 `(batch, frames, num_mel_bins)`, roughly in [-1.3, 1.3].
 
         Raises:
-            AstInputError: E101-E108; the message has the clip's index in the batch.
+            AstInputError: E101-E108; the message names the clip's index in the batch.
         """
         _check_unknown(kwargs)
         self.validate()

@@ -46,7 +46,7 @@ def classification_loss(
             for gradient accumulation. The loss is then this batch's sum divided by that number.
 
     Raises:
-        AstDataError: E208 if the labels do not fit the logits; the message has the shapes or the wrong index.
+        AstDataError: E208 if the labels do not fit the logits; the message names the shapes or the wrong index.
         AstConfigError: E302 for an unknown problem type.
     """
     kind = infer_problem_type(problem_type, logits.shape[-1], labels)
