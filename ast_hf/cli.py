@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
     It is 0; 65 for bad input, where the message says what to do; 75 when all is done but what the Hub had to do, where
-    the message names the command that finishes it; 130 when interrupted.
+    the message has the command that finishes it; 130 when interrupted.
     """
     from .commands.console import complain, expected_error
 

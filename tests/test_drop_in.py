@@ -446,7 +446,7 @@ def test_subclass_of_the_extractor(extractor: ASTFeatureExtractor, tmp_path: Pat
 
 def test_head_of_another_size_is_saved_with_generic_names(model: ASTForAudioClassification, tmp_path: Path) -> None:
     model.classifier.dense = nn.Linear(24, 5)
-    with pytest.warns(AstHfWarning, match=r"W306\] classifier: has 5 outputs, but the config names 3 labels"):
+    with pytest.warns(AstHfWarning, match=r"W306\] classifier: has 5 outputs, but the config has 3 labels"):
         model.save_pretrained(tmp_path)
     assert list(json.loads((tmp_path / "config.json").read_text())["id2label"].values()) == [
         "LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3", "LABEL_4",
@@ -577,7 +577,7 @@ class OwnType(ASTForAudioClassification):
 def test_subclasses_with_parts_of_their_own_start_from_a_checkpoint(
     kind: Any, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    with pytest.warns(AstHfWarning, match="W303.*start at random"):
+    with pytest.warns(AstHfWarning, match="W303.*newly initialised"):
         model = kind.from_pretrained(tiny_checkpoint)
     stored = ASTModel.from_pretrained(tiny_checkpoint).state_dict()
     assert all(torch.equal(model.base_model.state_dict()[name], stored[name]) for name in stored)
