@@ -324,7 +324,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     def _warn_of_mask(self, requested: bool | None) -> None:
         """Warn once (W213) that the model ignores padding, unlike with transformers' extractor."""
-        reason = "this call requests it" if requested else "the extractor's return_attention_mask is set"
+        reason = "this call requests it" if requested else "the extractor's own return_attention_mask is set"
         text = (
             f"is returned because {reason}, and the model ignores padding; transformers' AST extractor never returns "
             "it, so scores of short clips differ. Train and classify with the same setting"
