@@ -1,7 +1,7 @@
 """Adapt, train, run and share the Audio Spectrogram Transformer (Gong et al. 2021, arXiv 2104.01778).
 
-Importing this package makes transformers' Auto classes and `pipeline("audio-classification")` use the classes below
-for AST checkpoints; `unregister()` undoes that.
+Importing this package makes transformers' Auto classes and `pipeline("audio-classification")` use the classes
+below for AST checkpoints; `unregister()` undoes that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Audio reading: a path, bytes, an array, a tensor or a dict becomes a mono float32 waveform at a requested rate.
+"""Reading of audio: paths, bytes, arrays, tensors and dicts become a mono float32 waveform at a given rate.
 
-soundfile decodes (WAV, FLAC, OGG Vorbis/Opus, MP3, AIFF, ...), soxr resamples with its HQ setting (133 dB signal to
-noise at 44.1 -> 16 kHz), and channels are averaged. ffmpeg, torchaudio and torchcodec are not used
+soundfile decodes (WAV, FLAC, OGG Vorbis/Opus, MP3, AIFF, ...), soxr resamples with its HQ setting (133 dB
+signal to noise at 44.1 -> 16 kHz), and channels are averaged. ffmpeg, torchaudio and torchcodec are not used
 (docs/decisions/0004-decode-through-soundfile.md).
 """
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 #: Types of the sources that `load_audio` reads.
 AudioSource = str | PathLike | bytes | np.ndarray | Mapping[str, Any] | Any
 
-#: Limits on the values in a header, checked before memory is allocated. 384 kHz and 8 channels are the largest of
-#: ordinary equipment; one hour of 16 kHz mono float32 is 230 MB.
+#: Limits on the values in a header, checked before memory is allocated. 384 kHz and 8 channels are the
+#: largest of ordinary equipment; one hour of 16 kHz mono float32 is 230 MB.
 MIN_RATE = 1_000
 MAX_RATE = 384_000
 MAX_CHANNELS = 8
 MAX_SECONDS = 3_600.0
 
-#: An end up to this many seconds after the end of a file counts as the end of the file: times in tables are rounded.
+#: Seconds that a requested end may be after the end of a file: times in tables are rounded.
 PART_TOLERANCE = 0.1
 
-#: Containers and sample formats that are decoded. libsndfile's other formats are rare, and some of its decoders for
-#: them are unsafe (CVE-2026-37555: IMA-ADPCM).
+#: Containers and sample formats that are decoded. libsndfile's other formats are rare, and some of its
+#: decoders for them are unsafe (CVE-2026-37555: IMA-ADPCM).
 CONTAINERS = frozenset({"WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF"})
 SUBTYPES = frozenset(
     {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS"}
     | {"MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"}
 )
 
-#: container -> text in libsndfile's log for a file that is shorter than its header says. libsndfile decodes it anyway.
-#: Sizes from 0xFFFFFFF0 mean "unknown" in a WAV that was written to a pipe.
+#: container -> text in libsndfile's log for a file that is shorter than its header says. libsndfile decodes
+#: it anyway. Sizes from 0xFFFFFFF0 mean "unknown" in a WAV that was written to a pipe.
 CUT_MARKS = {
     "WAV": re.compile(r"^\s*data : (?!42949672(?:8|9)\d)\d+ \(should be", re.MULTILINE),
     "AIFF": re.compile(r"^\s*SSND : \d+ \(should be", re.MULTILINE),
@@ -85,7 +85,7 @@ class _Part(NamedTuple):
     end: float | None
 
     def samples(self, count: int, rate: int, where: str) -> slice:
-        """Return the samples of this part in a clip of `count` samples; raise E208 if it is not in the clip."""
+        """Return this part as a slice of a clip's `count` samples; raise E208 if it is not in the clip."""
         first = round(self.start * rate)
         stop = count if self.end is None else round(self.end * rate)
         if first >= count or stop > count + PART_TOLERANCE * rate:
@@ -110,15 +110,16 @@ def load_audio(
         source: one of
             - a path (`str` or `Path`) of a file that soundfile reads,
             - the bytes of an audio file,
-            - an array or tensor of samples, shape `(time,)` or unambiguous `(channels, time)` / `(time, channels)`,
-              float in [-1, 1] or int16/int32/uint8 at full scale; its rate is `source_rate`,
-            - a dict with `array` (or `raw`) and `sampling_rate`, or with `bytes` and/or `path` (as in `datasets`),
+            - an array or tensor of samples, shape `(time,)`, or unambiguous `(channels, time)` or `(time,
+              channels)`, float in [-1, 1] or int16/int32/uint8 at full scale, at the rate `source_rate`,
+            - a dict with `array` (or `raw`) and `sampling_rate`, or with `bytes` and/or `path`, as in
+              `datasets`,
             - a decoded `AudioDecoder` of torchcodec.
         sampling_rate: rate of the result in Hz.
         source_rate: rate in Hz of a bare array; files and dicts contain theirs.
-        start: first second to read, None for the beginning. Only the requested part of a file is decoded, and only
-            that part has to be shorter than an hour.
-        end: second to stop at, None for the end. Up to 0.1 s after the end counts as the end, since tables round.
+        start: first second to read, None for the beginning. Only the requested part of a file is decoded, and
+            only that part has to be shorter than an hour.
+        end: second to stop at, None for the end. Since tables round, up to 0.1 s after the end is the end.
 
     Returns:
         float32 array of shape `(time,)`, in [-1, 1] for ordinary files.
@@ -171,7 +172,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _cut_array(samples: np.ndarray, rate: int, where: str, part: _Part | None) -> np.ndarray:
-    """Return a part of decoded samples. They are mixed to mono first: a short part would look like channels."""
+    """Return a part of decoded samples, mixed to mono first: a short part would look like channels."""
     if part is None:
         return samples
     mono = mix_to_mono(samples, where)
@@ -186,7 +187,8 @@ def mix_to_mono(samples: np.ndarray, where: str) -> np.ndarray:
     if samples.ndim == 1:
         return samples
     if samples.ndim != 2 or not (min(samples.shape) <= MAX_CHANNELS < max(samples.shape)):
-        what = f"array of shape {samples.shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
+        shape = f"array of shape {samples.shape}"
+        what = f"{shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
         raise error("E106", where=where, what=what, fix="pass one waveform of shape (time,)")
     return _mean_of_channels(samples if samples.shape[1] <= MAX_CHANNELS else samples.T, where)
 
@@ -197,13 +199,13 @@ def _mean_of_channels(samples: np.ndarray, where: str) -> np.ndarray:
     mono = samples.mean(axis=1, dtype=np.float32)
     power = float(np.square(samples, dtype=np.float64).mean())
     if float(np.square(mono, dtype=np.float64).mean()) < 1e-4 * power:
-        text = "the channels cancel each other, so their mean is almost silent; one may have inverted polarity"
+        text = "the channels cancel each other: their mean is almost silent; one may have inverted polarity"
         warnings.warn(warning_text("W204", where=where, what=text), AstHfWarning, stacklevel=4)
     return mono
 
 
 def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """Resample a mono waveform `(time,)` from one rate in Hz to another; return it unchanged if they are equal."""
+    """Resample a mono waveform `(time,)`, rates in Hz; return it unchanged if the rates are equal."""
     if source_rate == target_rate:
         return waveform
     import soxr
@@ -212,9 +214,10 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
 
 
 def as_waveform(clip: Any, where: str) -> torch.Tensor:
-    """Return one clip as a 1-D float32 tensor on its device, with integers scaled exactly. `clip` is not modified.
+    """Return one clip as a 1-D float32 tensor on its device, with integers scaled exactly.
 
-    Raises E101 (empty), E102 (wrong type) or E106 (not one-dimensional); `where` names the clip in the message.
+    `clip` is not modified. Raises E101 (empty), E102 (wrong type) or E106 (not one-dimensional); `where`
+    names the clip in the message.
     """
     tensor = as_samples(clip, where)
     if tensor.numel() == 0:
@@ -268,7 +271,7 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
         what = f"is a {kind} of {array.dtype}"
         raise error("E102", where=where, what=what, fix="pass float or integer samples")
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # an overflow becomes infinite, which is reported with its position later
+        with np.errstate(over="ignore"):  # an overflow becomes infinite, reported with its position later
             array = array.astype(np.float32)
     native = array.dtype.newbyteorder("=")
     if native.kind != "f" and native.name not in INTEGER_SCALES:
@@ -296,7 +299,8 @@ def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> t
 def _read_mapping(
     source: Mapping[str, Any], source_rate: int | None, part: _Part | None
 ) -> tuple[np.ndarray, int, str]:
-    array = source.get("array") if source.get("raw") is None else source["raw"]  # "raw" first, as in transformers
+    # "raw" has precedence, as in transformers.
+    array = source.get("array") if source.get("raw") is None else source["raw"]
     content = source.get("bytes")
     path = source.get("path")
     if array is not None:
@@ -366,8 +370,8 @@ def _missing_file_error(path: Path, where: str) -> Exception:
 class _Reader:
     """File object for soundfile that records whether the end of the file was reached.
 
-    It has no name, so that soundfile detects the format from the content. FLAC is read in small pieces: a truncated
-    file then reaches its end, a damaged one fails before.
+    It has no name, so that soundfile detects the format from the content. FLAC is read in small pieces: a
+    truncated file then reaches its end, a damaged one fails before.
     """
 
     _FLAC_PIECE = 1024
@@ -451,7 +455,7 @@ _LARGEST_HEADER = 1024
 def _check_complete(sound: Any, decoded: int, expected: int, size: int, where: str) -> None:
     """Raise E202 if a file is truncated.
 
-    libsndfile decodes truncated files without an error. They show in its log, or in the frame count of an MP3.
+    libsndfile decodes truncated files without an error. Its log, or the frame count of an MP3, shows them.
     """
     mark = CUT_MARKS.get(sound.format)
     lost = decoded == sound.frames == 0 and size > _LARGEST_HEADER
@@ -478,9 +482,9 @@ def _decoding_error(message: str, head: bytes, reader: _Reader, file: Any, where
 
 
 def _ends_early(head: bytes, reader: _Reader, file: Any) -> bool:
-    """Return True if decoding failed because the end of the stream is missing, False if the stream is damaged.
+    """Return True if decoding failed because the end of the stream is missing, not because it is damaged.
 
-    The last page of an Ogg has the end-of-stream flag, and the length of a page follows from its table (RFC 3533).
+    The last page of an Ogg has the end-of-stream flag, and a page's table gives its length (RFC 3533).
     """
     if not head.startswith(b"OggS"):
         return reader.reached_end

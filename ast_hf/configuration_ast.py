@@ -42,7 +42,7 @@ def _is_share(value: Any) -> bool:
     return _is_number(value) and 0.0 <= value <= 1.0
 
 
-#: field -> (test, requirement for messages). Names and defaults of the fields are those of the published configs.
+#: field -> (test, requirement for messages). Names and defaults are those of the published configs.
 FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hidden_size": _COUNT,
     "num_hidden_layers": _COUNT,
@@ -92,7 +92,7 @@ class Geometry(NamedTuple):
         return cls(**{name: fields[name] for name in cls._fields if name in fields})
 
     def grid_for(self, frames: int) -> tuple[int, int]:
-        """Return the patches along (frequency, time) of an input of `frames` frames (AST paper, section 2.1)."""
+        """Return the patches along (frequency, time) for `frames` input frames (AST paper, section 2.1)."""
         return (
             (self.num_mel_bins - self.patch_size) // self.frequency_stride + 1,
             (frames - self.patch_size) // self.time_stride + 1,
@@ -114,7 +114,7 @@ class ASTConfig(PreTrainedConfig):
 
     The defaults are those of the AudioSet models
     ([MIT/ast-finetuned-audioset-10-10-0.4593](https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593)):
-    DeiT-base width and depth, 16 x 16 patches every 10 mel bins and every 10 frames of a 10.24 s log-mel spectrogram
+    DeiT-base width and depth, 16 x 16 patches every 10 mel bins and 10 frames of a 10.24 s log-mel spectrogram
     (AST paper, section 2.1). The file format is that of transformers' own AST, in both directions.
 
     Args:
@@ -126,31 +126,32 @@ class ASTConfig(PreTrainedConfig):
         hidden_dropout_prob: dropout after the embeddings, attention and MLP, in [0, 1).
         attention_probs_dropout_prob: dropout on the attention weights, in [0, 1).
         initializer_range: standard deviation of the truncated normal distribution of new weights.
-        layer_norm_eps: epsilon of the LayerNorms. Published configs have 1e-12; weights of the original repository
-            were trained with 1e-6.
-        classifier_layer_norm_eps: epsilon of the LayerNorm in the head, `None` for `layer_norm_eps`. The original
-            used 1e-5 there.
+        layer_norm_eps: epsilon of the LayerNorms. Published configs have 1e-12; weights of the original
+            repository were trained with 1e-6.
+        classifier_layer_norm_eps: epsilon of the LayerNorm in the head, `None` for `layer_norm_eps`. The
+            original used 1e-5 there.
         patch_size: side of the square patches, in mel bins and frames.
         qkv_bias: whether query, key and value have a bias.
         frequency_stride: step between patches along the mel axis, in bins.
         time_stride: step between patches along time, in frames.
         max_length: frames of the input spectrogram; a frame is 10 ms.
         num_mel_bins: mel bins of the input spectrogram.
-        position_cut: positions of a clip shorter than `max_length`: from the "start" (those that it had when it was
-            padded in training) or from the "centre" (as the original initialises a shorter model). Longer clips get
-            stretched positions either way. Other tools ignore it and take clips of `max_length` only.
-        temperature: divisor of the logits before they become scores, above 0; None for 1. `ast-hf evaluate` fits and
-            stores it, and the pipeline applies it; the model's logits do not include it. Other tools ignore it.
-            transformers drops it when it saves the checkpoint again, since text generation has a parameter of that
-            name.
-        thresholds: scores in [0, 1], after the temperature, from which each label counts as present, in the order of
-            `id2label`; None if none were fitted. The pipeline applies them with `threshold="fitted"`.
+        position_cut: positions of a clip shorter than `max_length`: from the "start" (those that it had when
+            it was padded in training) or from the "centre" (as the original initialises a shorter model).
+            Longer clips get stretched positions either way. Other tools ignore it and take clips of
+            `max_length` only.
+        temperature: divisor of the logits before they become scores, above 0; None for 1. `ast-hf evaluate`
+            fits and stores it, and the pipeline applies it; the model's logits do not include it. Other tools
+            ignore it. transformers drops it when it saves the checkpoint again, since text generation has a
+            parameter of that name.
+        thresholds: scores in [0, 1], after the temperature, from which each label counts as present, in the
+            order of `id2label`; None if not fitted. The pipeline applies them with `threshold="fitted"`.
         **kwargs: arguments of every transformers configuration (`num_labels`, `id2label`, `label2id`,
             `problem_type`, `dtype`, `attn_implementation`, ...). Anything else is an error (E302).
 
     Raises:
-        AstConfigError: E302 for an invalid field, E303 for an invalid label map; the message names the field, its value
-            and the fix.
+        AstConfigError: E302 for an invalid field, E303 for an invalid label map; the message names the field,
+            its value and the fix.
 
     Example:
         >>> ASTConfig().patch_grid, ASTConfig().num_tokens
@@ -218,9 +219,10 @@ class ASTConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Build a configuration from the content of its file; unlike the constructor, keep unknown fields.
 
-        If `num_labels` in `kwargs` differs from the number of labels in the file, generic names replace the labels,
-        as in transformers. New labels, also by `id2label`, drop the temperature and the thresholds, which were fitted
-        to the labels in the file. Raises E302 for misspelt keyword arguments, which transformers would ignore.
+        If `num_labels` in `kwargs` differs from the number of labels in the file, generic names replace the
+        labels, as in transformers. New labels, also by `id2label`, drop the temperature and the thresholds,
+        which were fitted to the labels in the file. Raises E302 for misspelt keyword arguments, which
+        transformers would ignore.
         """
         if not isinstance(config_dict, dict):
             what = f"contains a {type(config_dict).__name__}, not an object of fields"
@@ -247,15 +249,16 @@ class ASTConfig(PreTrainedConfig):
     def validate(self) -> None:
         """Raise E302 or E303 if a field is invalid, or two fields contradict each other.
 
-        Runs at construction, when a model is built and when one is saved. It first converts numbers to plain Python
-        numbers, and sets `label2id` to the inverse of `id2label` (W305 if it was not).
+        Runs at construction, when a model is built and when one is saved. It first converts numbers to plain
+        Python numbers, and sets `label2id` to the inverse of `id2label` (W305 if it was not).
         """
         for field in FIELD_RULES:
             setattr(self, field, _plain_field(getattr(self, field)))
         self._align_labels()
         for field, (test, requirement) in FIELD_RULES.items():
             if not test(getattr(self, field)):
-                raise _field_error(field, getattr(self, field), f"has to be {requirement}", f"set {field} to that")
+                what = f"has to be {requirement}"
+                raise _field_error(field, getattr(self, field), what, f"set {field} to that")
         if self.problem_type is not None and self.problem_type not in list(Task):
             choices = [task.value for task in Task]
             where = "ASTConfig.problem_type"
@@ -263,7 +266,8 @@ class ASTConfig(PreTrainedConfig):
         check_label_map(self.id2label, self.label2id)
         if self.thresholds is not None and len(self.thresholds) != len(self.id2label):
             what = f"length {len(self.thresholds)}, but there are {len(self.id2label)} labels"
-            raise error("E302", where="ASTConfig.thresholds", what=what, fix="give one for each label, or None")
+            fix = "give one for each label, or None"
+            raise error("E302", where="ASTConfig.thresholds", what=what, fix=fix)
         self._validate_geometry()
 
     def _align_labels(self) -> None:
@@ -276,8 +280,9 @@ class ASTConfig(PreTrainedConfig):
         previous = self.label2id  # type: ignore[has-type]
         self.label2id = inverse
         if previous is not None and _with_integers(previous) != inverse:
-            text = "does not mirror id2label and is replaced by its inverse"
-            warnings.warn(warning_text("W305", where="ASTConfig.label2id", what=text), AstHfWarning, stacklevel=4)
+            what = "does not mirror id2label and is replaced by its inverse"
+            text = warning_text("W305", where="ASTConfig.label2id", what=what)
+            warnings.warn(text, AstHfWarning, stacklevel=4)
 
     def _validate_geometry(self) -> None:
         """Raise E302 unless heads, patches and strides fit; warn (W301) if patches leave gaps."""
@@ -292,9 +297,10 @@ class ASTConfig(PreTrainedConfig):
                 fix = f"raise {axis} to at least {self.patch_size} or lower patch_size"
                 raise _field_error(axis, length, f"is smaller than patch_size={self.patch_size}", fix)
             if step > length:
-                raise _field_error(stride, step, f"is larger than {axis}={length}", f"use {self.patch_size} or less")
+                fix = f"use {self.patch_size} or less"
+                raise _field_error(stride, step, f"is larger than {axis}={length}", fix)
             if step > self.patch_size:
-                text = f"{step} is larger than patch_size={self.patch_size}: gaps between patches are never seen"
+                text = f"{step} is larger than patch_size={self.patch_size}: patches leave gaps"
                 warnings.warn(warning_text("W301", where=stride, what=text), AstHfWarning, stacklevel=2)
 
     @property
@@ -330,11 +336,11 @@ class ASTConfig(PreTrainedConfig):
 
 def _plain_field(value: Any) -> Any:
     """Return a field's value as stored in JSON: plain numbers, and one number for a pair of equal ones."""
-    if isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], int) and value[0] == value[1] > 1:
+    if not isinstance(value, (list, tuple)):
+        return plain_scalar(value)
+    if len(value) == 2 and isinstance(value[0], int) and value[0] == value[1] > 1:
         return value[0]
-    if isinstance(value, (list, tuple)):
-        return [plain_scalar(entry) for entry in value]
-    return plain_scalar(value)
+    return [plain_scalar(entry) for entry in value]
 
 
 def _field_error(field: str, value: Any, what: str, fix: str) -> Exception:
@@ -344,8 +350,9 @@ def _field_error(field: str, value: Any, what: str, fix: str) -> Exception:
 def _foreign_fields(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the constructor arguments that are fields of other tools.
 
-    Only the content of a file, recognised by its `model_type`, may contain them. Names that look misspelt are left to
-    `_reject_unknown`, as is every unknown name without `model_type`. Raises E302 for another `model_type` than AST's.
+    Only the content of a file, recognised by its `model_type`, may contain them. Names that look misspelt are
+    left to `_reject_unknown`, as is every unknown name without `model_type`. Raises E302 for another
+    `model_type` than AST's.
     """
     if "model_type" not in kwargs:
         return {}
@@ -369,7 +376,7 @@ def _reject_unknown(kwargs: dict[str, Any]) -> None:
 
 
 def _check_misspelt(names: Iterable[str]) -> None:
-    """Raise E302 for misspelt fields among the arguments of `from_dict`; warn (W302) of fields of other models.
+    """Raise E302 for misspelt fields in arguments of `from_dict`; warn (W302) about fields of other models.
 
     Other names are left to transformers (`code_revision`, ...). The warning is for scripts that pass the same
     arguments to any model.
@@ -403,7 +410,9 @@ def _label_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _maps_to_indices(label2id: Any) -> bool:
-    return isinstance(label2id, dict) and all(str(plain_scalar(index)).isdecimal() for index in label2id.values())
+    if not isinstance(label2id, dict):
+        return False
+    return all(str(plain_scalar(index)).isdecimal() for index in label2id.values())
 
 
 def _inverse(label2id: Any) -> dict[Any, Any]:
@@ -431,8 +440,9 @@ def _keep_foreign(config: ASTConfig, foreign: dict[str, Any]) -> None:
     for name, value in foreign.items():
         near = nearest(name, FIELD_RULES, cutoff=0.85)
         if near:
-            text = f"is not a field of the model and has no effect; did you mean {near!r}?"
-            warnings.warn(warning_text("W302", where=f"config.json: {name}", what=text), AstHfWarning, stacklevel=4)
+            what = f"is not a field of the model and has no effect; did you mean {near!r}?"
+            text = warning_text("W302", where=f"config.json: {name}", what=what)
+            warnings.warn(text, AstHfWarning, stacklevel=4)
         # Private names may make transformers load code, and are left to it.
         if name != "model_type" and not name.startswith("_"):
             setattr(config, name, value)
@@ -443,7 +453,7 @@ def _label_error(where: str, what: str, fix: str) -> Exception:
 
 
 def check_label_arguments(id2label: Any, count: Any) -> None:
-    """Raise E302 or E303 for a label count or `id2label` that transformers would silently repair or crash on."""
+    """Raise E302 or E303 for label arguments that transformers would silently repair or crash on."""
     if count is not None and not _is_count(count):
         what = "has to be a whole number of at least 1"
         raise _field_error("num_labels", count, what, "give the number of labels")
@@ -464,7 +474,9 @@ def _replaces_labels(id2label: Any, arguments: dict[str, Any]) -> bool:
     """Return True if keyword arguments change the number or the names of a file's labels."""
     labels = arguments.get("id2label")
     if isinstance(labels, dict) and isinstance(id2label, dict):
-        return {str(key): name for key, name in labels.items()} != {str(key): name for key, name in id2label.items()}
+        new = {str(key): name for key, name in labels.items()}
+        old = {str(key): name for key, name in id2label.items()}
+        return new != old
     return "num_labels" in arguments and len(id2label or ()) != arguments["num_labels"]
 
 
@@ -488,4 +500,5 @@ def check_label_map(id2label: dict[int, str] | None, label2id: dict[str, int] | 
             raise _label_error("id2label", what, "rename one of them")
         inverse[label] = index
     if label2id is not None and {label: int(index) for label, index in label2id.items()} != inverse:
-        raise _label_error("label2id", "does not mirror id2label", "leave label2id out: it follows from id2label")
+        fix = "leave label2id out: it follows from id2label"
+        raise _label_error("label2id", "does not mirror id2label", fix)

@@ -20,7 +20,7 @@ _PROBLEM_TYPES = (Task.SINGLE_LABEL.value, Task.MULTI_LABEL.value)
 
 
 class ASTEnsembleConfig(PreTrainedConfig):
-    """Configuration of `ASTEnsembleForAudioClassification`; `from_members` builds it from the members' configurations.
+    """Configuration of `ASTEnsembleForAudioClassification`, whose `from_members` builds it.
 
     Args:
         members: folders of the members next to config.json, such as `["member-1", "member-2"]`.
@@ -58,7 +58,8 @@ class ASTEnsembleConfig(PreTrainedConfig):
         for name in _SHARED_FIELDS:
             test, requirement = FIELD_RULES[name]
             if not test(getattr(self, name)):
-                raise _field_error(name, getattr(self, name), f"has to be {requirement}", f"set {name} to that")
+                what = f"has to be {requirement}"
+                raise _field_error(name, getattr(self, name), what, f"set {name} to that")
         if self.problem_type is not None and self.problem_type not in _PROBLEM_TYPES:
             choices = did_you_mean(self.problem_type, _PROBLEM_TYPES)
             raise _field_error("problem_type", self.problem_type, "has no probabilities to average", choices)

@@ -1,7 +1,7 @@
-"""Token embeddings: patches of the spectrogram, position embeddings for inputs of any length, and token masks.
+"""Token embeddings: patches, position embeddings for inputs of any length, and token masks.
 
-Shapes in comments: B clips, T frames (or patches along time), M mel bins, F patches along frequency, N tokens (class,
-distillation, patches frequency-major), C hidden size.
+Shapes in comments: B clips, T frames (or patches along time), M mel bins, F patches along frequency, N tokens
+(class, distillation, patches frequency-major), C hidden size.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ class ASTPatchEmbeddings(nn.Module):
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
         image = input_values.transpose(1, 2).unsqueeze(1)  # (B, T, M) -> (B, 1, M, T)
-        image = image.to(self.projection.weight.dtype)  # features are float32, the model may be half precision
+        image = image.to(self.projection.weight.dtype)  # features are float32, weights may be half precision
         return self.projection(image).flatten(2).transpose(1, 2)  # (B, patches, C)
 
 
 class FactoredPositions(nn.Module):
-    """Position embeddings as one vector per row of patches plus one per column (PaSST, arXiv 2110.05069, section 3.1).
+    """Position embeddings as one vector per row of patches plus one per column.
 
-    Only training uses the factors: state dicts and files hold the table of their sums, one vector per patch.
+    From PaSST (arXiv 2110.05069, section 3.1). Only training uses the factors: state dicts and files hold the
+    table of their sums, one vector per patch.
 
     Args:
-        table: position embeddings `(1, 2 + F * T, C)`; the factors start as its means over time and over frequency.
+        table: position embeddings `(1, 2 + F * T, C)`. The factors start as its means over time and
+            frequency.
         grid: patches along (frequency, time), (F, T).
     """
 
@@ -58,7 +60,7 @@ class FactoredPositions(nn.Module):
 
     @torch.no_grad()
     def set_table(self, table: torch.Tensor) -> None:
-        """Set the factors to the least-squares fit of a table: the means over either axis, the overall mean once."""
+        """Set the factors to the least-squares fit of a table: means over each axis, the overall mean once."""
         patches = table[:, 2:].unflatten(1, (self.frequency.shape[1], self.time.shape[2]))
         self.special.copy_(table[:, :2])
         self.frequency.copy_(patches.mean(dim=2, keepdim=True))
@@ -78,7 +80,7 @@ class FactoredPositions(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
     ) -> None:
-        """Load nothing: `ASTEmbeddings` passes the table to `set_table`, and files hold no tensors of this module."""
+        """Report tensors under this name as unexpected: `ASTEmbeddings` loads the table by `set_table`."""
         unexpected.extend(name for name in state_dict if name.startswith(prefix))
 
 
@@ -128,14 +130,15 @@ class ASTEmbeddings(nn.Module):
         if self.factored is None:
             return
         name = f"{prefix}position_embeddings"
-        if name in unexpected:  # not a parameter while the positions are factored, but the factors are set from it
+        if name in unexpected:  # not a parameter of factored positions, but they are set from it
             unexpected.remove(name)
         table = state_dict.get(name)
         shape = self.factored().shape
         if table is None:
             missing.append(name)
         elif table.shape != shape:
-            errors.append(f"size mismatch for {name}: {tuple(table.shape)} in the file, {tuple(shape)} in the model")
+            sizes = f"{tuple(table.shape)} in the file, {tuple(shape)} in the model"
+            errors.append(f"size mismatch for {name}: {sizes}")
         else:
             self.factored.set_table(table)
 
@@ -159,8 +162,8 @@ class ASTEmbeddings(nn.Module):
     def positions_for(self, length: int, counts: torch.Tensor | None = None) -> torch.Tensor:
         """Return the position embeddings of an input of any length.
 
-        A shorter input than the model was built for gets a part of the positions (`position_cut`), a longer one
-        stretched positions. Each clip gets the positions that it would have without padding.
+        A shorter input than the model was built for gets a part of the positions (`position_cut`), a longer
+        one stretched positions. Each clip gets the positions that it would have without padding.
 
         Args:
             length: patches along time.
@@ -186,8 +189,8 @@ class ASTEmbeddings(nn.Module):
 def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, frames: int) -> torch.Tensor:
     """Return a mask over tokens from a 0/1 mask over frames or tokens.
 
-    A patch is visible if all of its frames are real. The first column of patches is always visible, so that no clip
-    is without a patch.
+    A patch is visible if all of its frames are real. The first column of patches is always visible, so that
+    no clip is without a patch.
 
     Args:
         config: the model's.
@@ -203,7 +206,8 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, fram
     """
     rows, columns = config.grid_for(frames)
     tokens = rows * columns + 2
-    shape = tuple(attention_mask.shape) if isinstance(attention_mask, torch.Tensor) else type(attention_mask).__name__
+    is_tensor = isinstance(attention_mask, torch.Tensor)
+    shape = tuple(attention_mask.shape) if is_tensor else type(attention_mask).__name__
     if shape == (batch, frames):
         real = attention_mask.bool().unfold(1, config.patch_size, config.time_stride).all(dim=-1)
         real = torch.cat((real.new_ones(batch, 1), real[:, 1:]), dim=1)

@@ -26,8 +26,8 @@ class AstHfError(Exception):
         where: the file, row, clip index or field with the problem.
         what: the problem.
         fix: what the user can do about it.
-        detail: the case, one of `DETAILS[code]`. `""` for a code without cases, and for an error that a data loader's
-            worker raised, since only its text reaches the main process.
+        detail: the case, one of `DETAILS[code]`. `""` for a code without cases, and for an error that a data
+            loader's worker raised, since only its text reaches the main process.
     """
 
     def __init__(self, code: str, where: str = "", what: str = "", fix: str = "", detail: str = "") -> None:
@@ -174,11 +174,12 @@ def error(code: str, *, where: str, what: str, fix: str, detail: str = "") -> As
 def not_a_choice(code: str, *, where: str, value: object, choices: Iterable[str]) -> AstHfError:
     """Return the error for a value that is not in `choices`; its fix names the nearest choice."""
     fix = did_you_mean(value, choices)
-    return error(code, where=where, what=f"{value!r} is not a valid choice", fix=fix, detail=_detail(code, "choice"))
+    what = f"{value!r} is not a valid choice"
+    return error(code, where=where, what=what, fix=fix, detail=_detail(code, "choice"))
 
 
 def wrong_type(code: str, *, where: str, value: object, expected: str) -> AstHfError:
-    """Return the error for a value of the wrong type; `expected` is the type with its article, `"a number"`."""
+    """Return the error for a value of the wrong type; `expected` is a type with its article, `"a number"`."""
     what = f"{value!r} is not {expected}"
     return error(code, where=where, what=what, fix=f"give {expected}", detail=_detail(code, "type"))
 
@@ -235,4 +236,6 @@ def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """Return `"did you mean 'max_length'?"`, or a list of the choices if none is similar."""
     near = nearest(name, choices)
-    return f"did you mean {near!r}?" if near else f"use one of {textwrap.shorten(', '.join(sorted(choices)), 200)}"
+    if near:
+        return f"did you mean {near!r}?"
+    return f"use one of {textwrap.shorten(', '.join(sorted(choices)), 200)}"

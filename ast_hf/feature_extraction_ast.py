@@ -1,4 +1,4 @@
-"""Feature extraction: waveforms to normalised log-mel `input_values`, for batches of any type on any device."""
+"""Feature extraction: waveforms of any type and device to batches of normalised log-mel `input_values`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from .errors import (
 from .log_mel import frame_lengths, frames_to_seconds, log_mel, num_frames, num_samples
 from .scalars import plain_scalar, plain_whole
 
-#: Highest peak that cannot overflow float32's power spectrum: (400 samples x 2 x 1e12)^2 x a filter's width is near
-#: 1e31, and float32 ends at 3e38.
+#: Highest peak that cannot overflow float32's power spectrum: (400 samples x 2 x 1e12)^2 x a filter's width
+#: is near 1e31, and float32 ends at 3e38.
 MAX_PEAK = 1e12
 #: Peak from which W202 warns; samples should be in [-1, 1].
 LOUD_PEAK = 8.0
@@ -45,15 +45,16 @@ AUDIOSET_STD = 4.5689974
 PADDING_CHOICES = ("max_length", "longest", True, "do_not_pad", False)
 CHANNEL_CHOICES = (None, "batch", "first", "last")
 
-#: A call's `max_length` is taken for a number of samples, as in wav2vec2, if it is at least `SAMPLES_FROM` and more
-#: than `SAMPLES_FACTOR` times the extractor's own. 8,000 frames are 80 s; ten times AudioSet's 10.24 s are 102 s.
+#: A call's `max_length` counts samples, as in wav2vec2, if it is at least `SAMPLES_FROM` and more than
+#: `SAMPLES_FACTOR` times the extractor's own. 8,000 frames are 80 s; ten times AudioSet's length are 102 s.
 SAMPLES_FROM = 8_000
 SAMPLES_FACTOR = 10
 
 
 def _whole(low: int, high: float = math.inf) -> tuple[Any, str]:
     def test(value: Any) -> bool:
-        return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(low <= value <= high)
+        integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        return integer and bool(low <= value <= high)
 
     return test, f"a whole number of at least {low}" + (f" and at most {high:g}" if high < math.inf else "")
 
@@ -86,10 +87,10 @@ _FILE_KEYS = frozenset({"feature_extractor_type", "processor_class", "image_proc
 class ASTFeatureExtractor(SequenceFeatureExtractor):
     """Feature extractor: waveforms to the normalised log-mel spectrograms that an AST takes.
 
-    Kaldi log-mel spectrograms (see `ast_hf.log_mel`) are padded with raw 0.0 or cut to `max_length` frames, and then
-    normalised as `(x - mean) / (2 * std)`. Published weights were trained with this order: a padded frame has the
-    value `-mean / (2 * std)`, +0.467 for AudioSet, not the value of silence (the original's `dataloader.py`). The file
-    format is that of transformers' `ASTFeatureExtractor`, in both directions.
+    Kaldi log-mel spectrograms (see `ast_hf.log_mel`) are padded with raw 0.0 or cut to `max_length` frames,
+    and then normalised as `(x - mean) / (2 * std)`. Published weights were trained with this order: a padded
+    frame has the value `-mean / (2 * std)`, +0.467 for AudioSet, not the value of silence (the original's
+    `dataloader.py`). The file format is that of transformers' `ASTFeatureExtractor`, in both directions.
 
     Args:
         feature_size: always 1; part of the file format.
@@ -101,8 +102,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         mean: mean of the raw log-mel values of the training data.
         std: their standard deviation.
         return_attention_mask: whether calls return `attention_mask` by default.
-        strict: whether calls without `sampling_rate` raise E107. By default they warn once per process (W212), as
-            transformers documents, and assume the extractor's rate. Not saved.
+        strict: whether calls without `sampling_rate` raise E107. By default they warn once per process
+            (W212), as transformers documents, and assume the extractor's rate. Not saved.
 
     Raises:
         AstConfigError: E301 for invalid values and unknown names; the message names the field.
@@ -147,7 +148,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments.
 
-        Raises E306 for a checkpoint folder without a saved extractor; the message names the line that saves one.
+        Raises E306 for a checkpoint folder without a saved extractor; the message shows how to save one.
         """
         if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
             raise missing
@@ -157,8 +158,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Build an extractor from the content of its file, with `kwargs` replacing fields.
 
-        Fields of other tools are dropped. A field that looks misspelt raises E301: its default, used in its place,
-        would change every score.
+        Fields of other tools are dropped. A field that looks misspelt raises E301: its default, used in its
+        place, would change every score.
         """
         names = set(FIELD_RULES) | _FILE_KEYS
         if cls is not ASTFeatureExtractor:  # a subclass may have other fields
@@ -183,7 +184,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             value = getattr(self, field)
             if not test(value):
                 what = f"{value!r} has to be {requirement}"
-                raise error("E301", where=f"ASTFeatureExtractor.{field}", what=what, fix=f"set {field} to that")
+                where = f"ASTFeatureExtractor.{field}"
+                raise error("E301", where=where, what=what, fix=f"set {field} to that")
         _, _, fft_length = frame_lengths(self.sampling_rate)
         if self.num_mel_bins > fft_length // 2:
             what = f"{self.num_mel_bins} filters over {fft_length // 2} frequencies: most would be empty"
@@ -209,24 +211,27 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         """Extract features of one clip or a batch; the result always has a batch dimension.
 
         Args:
-            raw_speech: one clip (1-D array, tensor or list of floats) or several (list of clips of any lengths, or a
-                2-D array `(clips, time)`). Shapes `(1, time)` and `(time, 1)`, as torchaudio and soundfile return mono,
-                are one clip. float16/32/64 in [-1, 1], or int16, int32, uint8 at full scale, which are scaled exactly.
-                The input is not modified.
+            raw_speech: one clip (1-D array, tensor or list of floats) or several (list of clips of any
+                lengths, or a 2-D array `(clips, time)`). Shapes `(1, time)` and `(time, 1)`, as torchaudio
+                and soundfile return mono, are one clip. float16/32/64 in [-1, 1], or int16, int32, uint8 at
+                full scale, which are scaled exactly. The input is not modified.
             sampling_rate: rate of the clips in Hz; has to be the extractor's, which None assumes.
             return_tensors: `"pt"`, `"np"`, or None for a list of arrays.
             padding: `"max_length"` (default), `"longest"`/True, or `"do_not_pad"`/False.
-            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's `max_length`. A value that is
-                at least 8,000 and more than ten times the extractor's must be a number of samples, as for wav2vec2;
-                it is ignored with a warning (W210).
-            truncation: cut clips longer than `max_length` frames. True cuts silently, False does not cut, and None
+            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's `max_length`. A value
+                that is at least 8,000 and more than ten times the extractor's must be a number of samples, as
+                for wav2vec2; it is ignored with a warning (W210).
+            truncation: cut clips longer than `max_length` frames. True cuts silently, False does not cut.
+                None
                 (default) cuts and warns once per extractor with the seconds that are lost (W201).
             return_attention_mask: also return `attention_mask`, int64 `(batch, frames)`, 1 on real frames.
             do_normalize: apply mean and std, or return raw log-mel values.
             pad_to_multiple_of: pad to the next multiple of this number of frames.
-            channels: meaning of a 2-D array: `"batch"` (rows are clips; the default, with a warning, W211, for two
-                rows, which may be stereo), `"first"` (channels, time) or `"last"` (time, channels), which are averaged.
-            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)` instead of waveforms.
+            channels: meaning of a 2-D array: `"batch"` (rows are clips; the default, with a warning, W211,
+                for two rows, which may be stereo), `"first"` (channels, time) or `"last"` (time, channels),
+                which are averaged.
+            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)` instead of
+                waveforms.
             device: where to compute and return `"pt"` features; None for the device of the clips.
 
         Returns:
@@ -280,9 +285,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     ) -> BatchFeature:
         """Pad features that were extracted with `padding=False`, as data collators do.
 
-        Works as `SequenceFeatureExtractor.pad`. Padded frames have the same value as in a call, raw 0.0, normalised if
-        `do_normalize` is set, so that both ways give the same `input_values`. Features with an `attention_mask` keep
-        it.
+        Works as `SequenceFeatureExtractor.pad`. Padded frames have the same value as in a call, raw 0.0,
+        normalised if `do_normalize` is set, so that both ways give the same `input_values`. Features with an
+        `attention_mask` keep it.
         """
         if return_attention_mask is None and _has_key(processed_features, "attention_mask"):
             return_attention_mask = True
@@ -316,8 +321,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         if not counts_samples or max_length <= SAMPLES_FACTOR * self.max_length:
             return max_length
         text = (
-            f"{max_length} is ignored, it looks like a number of samples: here it counts frames of 10 ms, and "
-            f"{self.max_length} frames ({frames_to_seconds(self.max_length):g} s) are used"
+            f"{max_length} is ignored, it looks like a number of samples: here it counts frames of 10 ms, "
+            f"and {self.max_length} frames ({frames_to_seconds(self.max_length):g} s) are used"
         )
         warnings.warn(warning_text("W210", where="max_length", what=text), AstHfWarning, stacklevel=3)
         return self.max_length
@@ -326,13 +331,13 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         """Warn once (W213) that the model ignores padding, unlike with transformers' extractor."""
         reason = "this call requests it" if requested else "the extractor's own return_attention_mask is set"
         text = (
-            f"is returned because {reason}, and the model ignores padding; transformers' AST extractor never returns "
-            "it, so scores of short clips differ. Train and classify with the same setting"
+            f"is returned because {reason}, and the model ignores padding; transformers' AST extractor never "
+            "returns it, so scores of short clips differ. Train and classify with the same setting"
         )
         warn_once("W213", where="attention_mask", what=text, stacklevel=3)
 
     def _check_rate(self, sampling_rate: Any, spectrogram: bool) -> None:
-        """Raise E102 or E107 unless clips have the extractor's rate; a missing one is assumed to be that (W212)."""
+        """Raise E102 or E107 unless clips have the extractor's rate, which None assumes (W212)."""
         where = "sampling_rate"
         if sampling_rate is None:
             if spectrogram:
@@ -340,7 +345,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             fix = f"pass sampling_rate={self.sampling_rate} if the clips have that rate, else resample them"
             if self.strict:
                 raise error("E107", where=where, what="is missing, and samples do not contain it", fix=fix)
-            what = f"is missing, and {self.sampling_rate} Hz is assumed; pass sampling_rate= to have it checked"
+            what = f"is missing, and {self.sampling_rate} Hz is assumed; pass sampling_rate= to check it"
             warn_once("W212", where=where, what=what, stacklevel=3)
             return
         sampling_rate = plain_whole(sampling_rate)
@@ -354,7 +359,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def _extract(
         self, clip: Any, where: str, *, device: Any = None, limit: int | None = None
     ) -> tuple[torch.Tensor, int]:
-        """Return the raw log-mel values of the first `limit` frames of a clip, and the number of all its frames."""
+        """Return raw log-mel values of a clip's first `limit` frames, and the number of all its frames."""
         waveform = as_waveform(clip, where)
         if device is not None:
             waveform = waveform.to(device)
@@ -380,7 +385,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             fix = f"give (frames, {self.num_mel_bins}) raw log-mel values"
             raise error("E106", where=where, what=what, fix=fix)
         if not torch.isfinite(feature).all():
-            raise error("E104", where=where, what="has NaN or infinite values", fix="recompute the spectrogram")
+            what = "has NaN or infinite values"
+            raise error("E104", where=where, what=what, fix="recompute the spectrogram")
         return feature[:limit], len(feature)
 
     def warn_truncated(self, frames: int, limit: int, where: str, note: str = "") -> None:
@@ -398,7 +404,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     ) -> list[torch.Tensor] | torch.Tensor:
         """Pad with raw 0.0, then normalise.
 
-        Returns one tensor `(batch, frames, mel)`, or a list of `(frames, mel)` if the lengths differ without padding.
+        Returns one tensor `(batch, frames, mel)`, or a list of `(frames, mel)` if the lengths differ without
+        padding.
         """
         lengths = [len(feature) for feature in features]
         if padding == "max_length":
@@ -422,7 +429,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
 
 class FeatureExtractionFiles(FeatureExtractionMixin):
-    """File reader of `AutoFeatureExtractor`; its OSError for a missing extractor has the line that saves one."""
+    """File reader of `AutoFeatureExtractor`, whose OSError for a missing extractor shows how to save one."""
 
     @classmethod
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
@@ -433,7 +440,10 @@ class FeatureExtractionFiles(FeatureExtractionMixin):
 
 
 def _missing_extractor_error(source: Any, arguments: dict[str, Any]) -> AstHfError | None:
-    """Return E306 for a checkpoint folder without a saved extractor, else None; arguments of `from_pretrained`."""
+    """Return E306 for a checkpoint folder without a saved extractor, else None.
+
+    Takes the source and the other arguments of `from_pretrained`.
+    """
     folder = Path(source) / (arguments.get("subfolder") or "")
     problem = missing_extractor(folder)
     if problem is None:
@@ -493,14 +503,15 @@ _CALL_ARGUMENTS = (*FIELD_RULES, "padding", "truncation", "return_tensors", "pad
 
 
 def _check_unknown(arguments: dict[str, Any]) -> None:
-    """Raise E108 for a misspelt argument; warn (W302) about arguments without effect, as of other extractors."""
+    """Raise E108 for a misspelt argument; warn (W302) about an argument of other extractors."""
     for name in arguments:
         if name in FIELD_RULES:
-            text = f"is a field of the extractor, not an argument of a call: set it with extractor.{name} = ..."
+            text = f"is a field of the extractor, not an argument of a call: set extractor.{name} = ..."
             warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=3)
             continue
         if nearest(name, _CALL_ARGUMENTS, cutoff=0.8) is not None:
-            raise _argument_error(name, "is not an argument of this call", did_you_mean(name, _CALL_ARGUMENTS))
+            fix = did_you_mean(name, _CALL_ARGUMENTS)
+            raise _argument_error(name, "is not an argument of this call", fix)
         text = "is not an argument of this extractor and has no effect"
         warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=3)
 
@@ -556,8 +567,8 @@ def _split(raw: Any, channels: str | None, *, spectrograms: bool) -> Sequence[An
     if isinstance(raw, (list, tuple)):
         if not raw:
             raise error("E101", where="batch", what="has no clips", fix="pass at least one")
-        scalar = isinstance(raw[0], (int, float, np.number)) and not isinstance(raw[0], bool)
-        clips = [raw] if scalar else raw
+        one_clip = _is_sample(raw[0]) and not isinstance(raw[0], bool)
+        clips = [raw] if one_clip else raw
     elif not isinstance(raw, (np.ndarray, torch.Tensor)) or raw.ndim < 2:
         clips = [raw]  # `as_samples` raises E102 for anything that is not an array
     elif raw.ndim == 2:
@@ -565,7 +576,8 @@ def _split(raw: Any, channels: str | None, *, spectrograms: bool) -> Sequence[An
     elif raw.ndim == 3:
         clips = list(raw)
     else:
-        raise error("E106", where="batch", what=f"has shape {tuple(raw.shape)}", fix="pass a list of 1-D clips")
+        what = f"has shape {tuple(raw.shape)}"
+        raise error("E106", where="batch", what=what, fix="pass a list of 1-D clips")
     if spectrograms:
         return clips
     return [_mix_to_mono(clip, channels, f"clip {index}") for index, clip in enumerate(clips)]
@@ -587,13 +599,18 @@ def _split_rows(raw: Any, channels: str | None) -> Sequence[Any]:
     return list(raw)
 
 
+def _is_sample(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number))
+
+
 def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
     """Return a clip without its channel axis: the mean over it if `channels` says which axis it is.
 
     Raises E106 for two axes without `channels`.
     """
-    while isinstance(clip, (list, tuple)) and len(clip) == 1 and not isinstance(clip[0], (int, float, np.number)):
-        clip = clip[0]  # `datasets` returns a clip of shape (1, time) as a nested list
+    # `datasets` returns a clip of shape (1, time) as a nested list.
+    while isinstance(clip, (list, tuple)) and len(clip) == 1 and not _is_sample(clip[0]):
+        clip = clip[0]
     if not isinstance(clip, (np.ndarray, torch.Tensor)) or clip.ndim != 2:
         return clip
     if 1 in clip.shape and channels in (None, "batch"):
@@ -608,7 +625,7 @@ def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
 
 
 def _check_level(waveform: torch.Tensor, where: str) -> None:
-    """Raise E104 for NaN, infinities and peaks above `MAX_PEAK`; warn about loud (W202) and silent (W203) clips."""
+    """Raise E104 for NaN or a peak above `MAX_PEAK`; warn about loud (W202) and silent (W203) clips."""
     low, high = waveform.aminmax()  # one pass: NaN propagates
     peak = max(-float(low), float(high))
     if not peak <= MAX_PEAK:
@@ -616,7 +633,8 @@ def _check_level(waveform: torch.Tensor, where: str) -> None:
         count = int(invalid.sum())
         first = int(invalid.nonzero()[0])
         what = f"{count} samples are NaN, infinite or above {MAX_PEAK:g}, the first at {first}"
-        raise error("E104", where=where, what=what, fix="repair or drop the clip; samples should be in [-1, 1]")
+        fix = "repair or drop the clip; samples should be in [-1, 1]"
+        raise error("E104", where=where, what=what, fix=fix)
     if peak > LOUD_PEAK:
         text = f"peaks at {peak:g}; samples in [-1, 1] are expected, this looks unscaled"
         warnings.warn(warning_text("W202", where=where, what=text), AstHfWarning, stacklevel=4)

@@ -14,7 +14,7 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Create a file atomically: `write` fills a temporary file next to `path`, which is then renamed to it."""
+    """Create a file atomically: `write` fills a temporary file, which is then renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -17,7 +17,7 @@ def label_differences(labels: Iterable[str], others: Iterable[str]) -> tuple[lis
 def label_columns(labels: Sequence[str], label2id: Mapping[str, int]) -> list[int]:
     """Return the index of each label in another model's `label2id`.
 
-    `logits[:, columns]` then puts that model's logits into the order of `labels`. Both must have the same labels, see
-    `label_differences`; KeyError otherwise.
+    `logits[:, columns]` then puts that model's logits into the order of `labels`. Both must have the same
+    labels, see `label_differences`; KeyError otherwise.
     """
     return [label2id[label] for label in labels]

@@ -1,19 +1,20 @@
 """Kaldi's log-mel spectrogram in torch, the input features of every AST checkpoint.
 
-25 ms frames every 10 ms, mean removed per frame, pre-emphasis 0.97, symmetric Hann window, power spectrum of the next
-power of two, triangular filters on Kaldi's mel scale from 20 Hz to half the sampling rate, natural logarithm floored
-at float32's epsilon (the original's `dataloader.py`: `kaldi.fbank(htk_compat=True, use_energy=False,
-window_type="hanning", dither=0.0)`). A tail shorter than a frame is dropped. Only training uses other edges than 20 Hz
-and half the rate (mel jitter).
+25 ms frames every 10 ms, mean removed per frame, pre-emphasis 0.97, symmetric Hann window, power spectrum of
+the next power of two, triangular filters on Kaldi's mel scale from 20 Hz to half the sampling rate, natural
+logarithm floored at float32's epsilon (the original's `dataloader.py`: `kaldi.fbank(htk_compat=True,
+use_energy=False, window_type="hanning", dither=0.0)`). A tail shorter than a frame is dropped. Only training
+uses other edges than 20 Hz and half the rate (mel jitter).
 
 The optimisations are exact in real arithmetic:
 
-- The first sample of a frame is skipped: it is the only one that Kaldi's pre-emphasis treats specially, and the window
-  is zero there.
+- The first sample of a frame is skipped: it is the only one that Kaldi's pre-emphasis treats specially, and
+  the window is zero there.
 - The means of frames are computed from sums over blocks that neighbouring frames share.
-- A mel filter covers few frequencies. The filters are multiplied in bands, each over the frequencies that it covers.
-- Each clip is computed alone, in blocks of frames. The buffers of a block fit into the processor's cache, those of a
-  batch would not, and a clip's result cannot depend on the other clips.
+- A mel filter covers few frequencies. The filters are multiplied in bands, each over the frequencies that it
+  covers.
+- Each clip is computed alone, in blocks of frames. The buffers of a block fit into the processor's cache,
+  those of a batch would not, and a clip's result cannot depend on the other clips.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _MIN_ROWS = 16
 
 
 def frame_lengths(sampling_rate: int) -> tuple[int, int, int]:
-    """Return the samples of a frame, of the step between frames, and of the FFT: (400, 160, 512) at 16 kHz."""
+    """Return the samples of a frame, of the step between frames and of the FFT, (400, 160, 512) at 16 kHz."""
     frame = int(sampling_rate * FRAME_SECONDS)
     return frame, int(sampling_rate * HOP_SECONDS), 1 << (frame - 1).bit_length()
 
@@ -76,8 +77,8 @@ def mel_filters(
 ) -> torch.Tensor:
     """Return Kaldi's triangular filters, float64, shape `(fft_length // 2 + 1, num_mel_bins)`.
 
-    The triangles are linear and evenly spaced on the mel scale, with a peak of 1. They cover `frequency_range` in Hz,
-    by default 20 Hz to half the sampling rate.
+    The triangles are linear and evenly spaced on the mel scale, with a peak of 1. They cover
+    `frequency_range` in Hz, by default 20 Hz to half the sampling rate.
     """
     _, _, fft_length = frame_lengths(sampling_rate)
     ends = torch.tensor(frequency_range or (MIN_FREQUENCY, sampling_rate / 2), dtype=torch.float64)
@@ -112,7 +113,7 @@ def _tables(
 
 
 class _Scratch(threading.local):
-    """Buffers for one block of frames, reused between calls: allocating them costs more than the arithmetic."""
+    """Buffers for a block of frames, reused between calls: allocating them costs more than the arithmetic."""
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[int, int, torch.device], tuple[torch.Tensor, ...]] = {}
@@ -121,7 +122,7 @@ class _Scratch(threading.local):
         """Return the buffers for `_BLOCK` zero-padded frames, centred frames and power spectra."""
         key = (frame, fft_length, device)
         if key not in self._buffers:
-            with torch.inference_mode(False):  # buffers created in inference mode cannot be written outside of it
+            with torch.inference_mode(False):  # or the buffers could not be written outside of that mode
                 columns = (fft_length, frame, fft_length // 2 + 1)
                 self._buffers[key] = tuple(torch.zeros(_BLOCK, width, device=device) for width in columns)
         return self._buffers[key]
@@ -141,10 +142,11 @@ def log_mel(
         sampling_rate: in Hz.
         num_mel_bins: number of mel filters.
         frequency_range: lower edge of the lowest filter and upper edge of the highest, in Hz, with
-            0 <= low < high <= half the rate. None for 20 Hz to half the rate, as every checkpoint was trained.
+            0 <= low < high <= half the rate. None for 20 Hz to half the rate, as in every checkpoint.
 
     Returns:
-        float32, shape `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7), not normalised.
+        float32, shape `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7), not
+        normalised.
     """
     frame, hop, _ = frame_lengths(sampling_rate)
     frames = waveform.unfold(0, frame, hop)
@@ -168,7 +170,8 @@ def _mel_energies(
     padded, centred, power = _scratch.get(frame, fft_length, mel.device)
     count = len(frames)
     rows = len(mel)  # at least `_MIN_ROWS`
-    # The mean is removed first, as in Kaldi: with a constant offset, differences of quiet samples lose precision.
+    # The mean is removed first, as in Kaldi: with a constant offset, differences of quiet samples lose
+    # precision.
     torch.sub(frames, means, out=centred[:count])
     windowed = padded[:count, 1:frame]
     torch.sub(centred[:count, 1:], centred[:count, :-1], alpha=PREEMPHASIS, out=windowed)

@@ -1,6 +1,6 @@
 """Losses by problem type.
 
-The config is neither read nor changed here, so the labels of one batch cannot decide the loss of the next one.
+The config is neither read nor changed here: the labels of one batch cannot decide the loss of the next.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ IGNORED = -100
 
 
 def infer_problem_type(problem_type: str | None, num_labels: int, labels: torch.Tensor) -> str:
-    """Return the configured problem type, or the one that follows from the number of outputs and the labels' dtype.
+    """Return the configured problem type, or infer it from the number of outputs and the labels' dtype.
 
-    One output is a regression. With more, floating point labels are multi-label tags and integers are class indices.
+    One output is a regression. With more, floats are multi-label tags and integers are class indices.
     """
     if problem_type is not None:
         return problem_type
@@ -36,29 +36,34 @@ def classification_loss(
     """Return the mean loss of a batch.
 
     Args:
-        logits: `(batch, num_labels)`, any float dtype. The loss is computed in float32, or in float64 for float64.
-        labels: for `"single_label_classification"`, int indices `(batch,)` or probabilities `(batch, num_labels)`
-            (cross-entropy); for `"multi_label_classification"`, tags in [0, 1] `(batch, num_labels)` (binary
-            cross-entropy); for `"regression"`, numbers `(batch,)` or `(batch, num_labels)` (mean squared error).
-        problem_type: as in the config, or None for `infer_problem_type`. `"sigmoid_per_class"` takes the labels of
-            `"single_label_classification"` and computes binary cross-entropy.
-        num_items_in_batch: number of labels in all batches of an optimizer step, as counted by transformers' Trainer
-            for gradient accumulation. The loss is then this batch's sum divided by that number.
+        logits: `(batch, num_labels)`, any float dtype. The loss is computed in float32, or in float64 for
+            float64.
+        labels: for `"single_label_classification"`, int indices `(batch,)` or probabilities
+            `(batch, num_labels)` (cross-entropy); for `"multi_label_classification"`, tags in [0, 1]
+            `(batch, num_labels)` (binary cross-entropy); for `"regression"`, numbers `(batch,)` or
+            `(batch, num_labels)` (mean squared error).
+        problem_type: as in the config, or None for `infer_problem_type`. `"sigmoid_per_class"` takes the
+            labels of `"single_label_classification"` and computes binary cross-entropy.
+        num_items_in_batch: number of labels in all batches of an optimizer step, as counted by transformers'
+            Trainer for gradient accumulation. The loss is then this batch's sum divided by that number.
 
     Raises:
-        AstDataError: E208 if the labels do not fit the logits; the message names the shapes or the wrong index.
+        AstDataError: E208 if the labels do not fit the logits; the message names the shapes or the wrong
+            index.
         AstConfigError: E302 for an unknown problem type.
     """
     kind = infer_problem_type(problem_type, logits.shape[-1], labels)
     labels = labels.to(logits.device)
     if kind not in _LOSSES:
-        raise not_a_choice("E302", where="config.problem_type", value=kind, choices=[task.value for task in Task])
+        choices = [task.value for task in Task]
+        raise not_a_choice("E302", where="config.problem_type", value=kind, choices=choices)
     loss = _LOSSES[kind](logits if logits.dtype == torch.float64 else logits.float(), labels)
     if num_items_in_batch is None:
         return loss
     counted = (labels != IGNORED).sum()
-    items = num_items_in_batch.to(loss.device) if isinstance(num_items_in_batch, torch.Tensor) else num_items_in_batch
-    return torch.where(counted > 0, loss * counted, 0.0) / items
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(loss.device)
+    return torch.where(counted > 0, loss * counted, 0.0) / num_items_in_batch
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -122,6 +127,8 @@ def _require_range(labels: torch.Tensor, num_labels: int) -> None:
     if invalid.any():
         row = int(invalid.nonzero()[0])
         what = f"{int(labels[row])} is outside 0..{num_labels - 1}"
-        raise error("E208", where=f"labels[{row}]", what=what, fix="map labels to indices with config.label2id")
+        fix = "map labels to indices with config.label2id"
+        raise error("E208", where=f"labels[{row}]", what=what, fix=fix)
     if (labels == IGNORED).all():
-        raise error("E208", where="labels", what=f"are all {IGNORED} (ignored)", fix="give at least one real label")
+        what = f"are all {IGNORED} (ignored)"
+        raise error("E208", where="labels", what=what, fix="give at least one real label")

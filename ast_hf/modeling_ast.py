@@ -1,8 +1,9 @@
 """Audio Spectrogram Transformer: patches -> transformer blocks -> pooled token -> logits.
 
-Modules have the names of the tensors in checkpoints on the Hub (`audio_spectrogram_transformer.encoder.layer.0.
-attention.attention.query.weight`, ...), so that loading and saving rename nothing. Shapes in comments: B clips,
-T frames, M mel bins, N tokens (class, distillation, patches frequency-major), C hidden size, L labels.
+Modules have the names of the tensors in checkpoints on the Hub, so that loading and saving rename nothing
+(`audio_spectrogram_transformer.encoder.layer.0.attention.attention.query.weight`, ...). Shapes in comments:
+B clips, T frames, M mel bins, N tokens (class, distillation, patches frequency-major), C hidden size, L
+labels.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class ASTEncoder(nn.Module):
     def forward(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
     ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
-        """Return the hidden states, the input first, and the attention weights of each block (None unless eager)."""
+        """Return the hidden states, input first, and each block's attention weights (None unless eager)."""
         states = [hidden]
         attentions = []
         for layer in self.layer:
@@ -183,7 +184,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = ("audio",)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["ASTEmbeddings", "ASTLayer"]  # noqa: RUF012 (read by transformers as a class attribute)
+    _no_split_modules = ["ASTEmbeddings", "ASTLayer"]  # noqa: RUF012 (transformers reads a class attribute)
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -228,16 +229,17 @@ class ASTPreTrainedModel(PreTrainedModel):
         Works as `PreTrainedModel.from_pretrained`, with these differences:
 
         - Every tensor of the backbone must be present, have the right shape and be finite.
-        - Only the classifier may be new: if the checkpoint has none, or if `num_labels`, `id2label` or `config`
-          request another number of labels. A warning (W303) then names the new tensors.
-        - The fields of `Geometry` (`max_length`, `num_mel_bins`, `patch_size`, `frequency_stride`, `time_stride`) may
-          be changed, and the weights are adapted (see `resize_input`).
-        - `state_dict` may have the names of tensors on the Hub, in transformers 5 or in the original repository, and
-          `config` may be transformers' own `ASTConfig`.
+        - Only the classifier may be new: if the checkpoint has none, or if `num_labels`, `id2label` or
+          `config` request another number of labels. A warning (W303) then names the new tensors.
+        - The fields of `Geometry` (`max_length`, `num_mel_bins`, `patch_size`, `frequency_stride`,
+          `time_stride`) may be changed, and the weights are adapted (see `resize_input`).
+        - `state_dict` may have the names of tensors on the Hub, in transformers 5 or in the original
+          repository, and `config` may be transformers' own `ASTConfig`.
 
         Raises:
-            AstConfigError: E305 for missing, unexpected or misshapen tensors, which the message names, and for a
-                classifier that does not match config.json. E306 for damaged files. E302 for an invalid geometry.
+            AstConfigError: E305 for missing, unexpected or misshapen tensors, which the message names, and
+                for a classifier that does not match config.json. E306 for damaged files. E302 for an invalid
+                geometry.
         """
         source = pretrained_model_name_or_path
         return_info = kwargs.pop("output_loading_info", False)
@@ -256,7 +258,8 @@ class ASTPreTrainedModel(PreTrainedModel):
             if state is None:
                 model, info = super().from_pretrained(source, *model_args, **kwargs)
             else:
-                kwargs |= {"config": kwargs.get("config") or source, "state_dict": cls._under_own_names(state)}
+                kwargs["config"] = kwargs.get("config") or source
+                kwargs["state_dict"] = cls._under_own_names(state)
                 model, info = super().from_pretrained(None, *model_args, **kwargs)
         if state is not None and source is not None:
             model.name_or_path = model.config.name_or_path = str(source)
@@ -265,7 +268,8 @@ class ASTPreTrainedModel(PreTrainedModel):
             info["unexpected_keys"] = {name for name in info["unexpected_keys"] if not name.startswith(HEAD)}
         random = check_loaded(model, info, where)
         if random:
-            text = f"has no classifier for {model.config.num_labels} labels; {', '.join(random)} are newly initialised"
+            names = ", ".join(random)
+            text = f"has no classifier for {model.config.num_labels} labels; {names} are newly initialised"
             warnings.warn(warning_text("W303", where=where, what=text), AstHfWarning, 2)
         return (model, info) if return_info else model
 
@@ -279,11 +283,11 @@ class ASTPreTrainedModel(PreTrainedModel):
 
     @functools.wraps(PreTrainedModel.load_adapter)
     def load_adapter(self, *args: Any, **kwargs: Any) -> Any:
-        """Load an adapter as `PreTrainedModel.load_adapter`; its modules may have the names of transformers 5.
+        """Load an adapter as `PreTrainedModel.load_adapter`; modules may have their names in transformers 5.
 
         Raises:
-            AstConfigError: E305 for an adapter of another model, which transformers would load in part; E306 for an
-                adapter with NaN. The model has to be loaded again afterwards.
+            AstConfigError: E305 for an adapter of another model, which transformers would load in part; E306
+                for an adapter with NaN. The model has to be loaded again afterwards.
         """
         arguments = own_arguments(self, *args, **kwargs)
         source = str(arguments.get("peft_model_id") or "adapter_state_dict")
@@ -298,7 +302,7 @@ class ASTPreTrainedModel(PreTrainedModel):
         return info
 
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
-        """Add an adapter as `PreTrainedModel.add_adapter`; its layers may have the names of transformers 5."""
+        """Add an adapter as `PreTrainedModel.add_adapter`; layers may have their names in transformers 5."""
         super().add_adapter(own_config(adapter_config, self), adapter_name)
 
     @classmethod
@@ -319,33 +323,35 @@ class ASTPreTrainedModel(PreTrainedModel):
     ) -> Any:
         """Initialise from an image transformer, as the AST paper does from ImageNet weights (section 2.2).
 
-        Reads DeiT with or without distillation, ViT, DINOv2 without registers and MAE, with the tensor names of
-        transformers or timm, trained on square images of any size. A model without a distillation token gets a copy
-        of its class token and of that token's position. LayerScale is folded exactly into the layers before it.
+        Reads DeiT with or without distillation, ViT, DINOv2 without registers and MAE, with the tensor names
+        of transformers or timm, trained on square images of any size. A model without a distillation token
+        gets a copy of its class token and of that token's position. LayerScale is folded exactly into the
+        layers before it.
 
         Args:
             source: a name on the Hub, a folder, a loaded model, or a state dict.
-            frequency_stride: step between patches, in mel bins. This and the next four are fields of `ASTConfig`.
+            frequency_stride: step between patches, in mel bins. This and the next four are fields of
+                `ASTConfig`.
             time_stride: step between patches, in frames.
             max_length: frames of the input.
             num_mel_bins: mel bins of the input.
             patch_size: side of the patches; the kernel is resampled if the source's patches differ in size.
-            channel_reduction: reduction of the three colour channels of the patch kernel, `"sum"` (the original's code)
-                or `"mean"` (its paper).
+            channel_reduction: reduction of the three colour channels of the patch kernel, `"sum"` (the
+                original's code) or `"mean"` (its paper).
             position_init: `"adapt"`, the original's rule, cuts the centre out of the square grid where the
-                spectrogram's grid is smaller, and stretches bilinearly where it is larger. `"nearest"` takes nearest
-                neighbours instead. `"reinit"` draws new positions (AST paper, table 4).
+                spectrogram's grid is smaller, and stretches bilinearly where it is larger. `"nearest"` takes
+                nearest neighbours instead. `"reinit"` draws new positions (AST paper, table 4).
             kernel_method: `"flexivit"` or `"bicubic"`, see `resize_input`.
             num_attention_heads: needed only for a state dict of an unusual width.
-            **fields: other fields of `ASTConfig`: `num_labels` or `id2label`, `problem_type`, dropouts, ...; and
-                `revision`, `token`, `cache_dir`, `subfolder`, ... as for `from_pretrained`.
+            **fields: other fields of `ASTConfig`: `num_labels` or `id2label`, `problem_type`, dropouts, ...;
+                and `revision`, `token`, `cache_dir`, `subfolder`, ... as for `from_pretrained`.
 
         Returns:
             A model in float32, or in `dtype` if given. Its classifier is random.
 
         Raises:
-            AstConfigError: E305 for architectures that AST cannot represent (register tokens, SwiGLU, relative
-                positions) and for missing tensors, E306 for damaged files, E302 for invalid fields.
+            AstConfigError: E305 for architectures that AST cannot represent (register tokens, SwiGLU,
+                relative positions) and for missing tensors, E306 for damaged files, E302 for invalid fields.
             AstInputError: E102 and E108 for invalid arguments.
         """
         check_options(channel_reduction, position_init, kernel_method)
@@ -367,8 +373,9 @@ class ASTPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return a state dict with the base model's names, classifier included, under the names of this class."""
-        return {name if name.startswith("classifier.") else f"{BACKBONE}{name}": state[name] for name in state}
+        """Return a state dict with the base model's names under the names of this class."""
+        prefixes = {name: "" if name.startswith("classifier.") else BACKBONE for name in state}
+        return {f"{prefixes[name]}{name}": tensor for name, tensor in state.items()}
 
     @torch.no_grad()
     def resize_input(
@@ -381,14 +388,14 @@ class ASTPreTrainedModel(PreTrainedModel):
     ) -> Any:
         """Adapt this model in place to another input size, stride or patch size.
 
-        Position embeddings follow the original's rule: along an axis where the patch grid shrinks, its centre is cut
-        out; where it grows, it is stretched bilinearly. The patch kernel is resampled if `patch_size` changes. Create
-        the optimizer afterwards, since parameters are replaced.
+        Position embeddings follow the original's rule: along an axis where the patch grid shrinks, its centre
+        is cut out; where it grows, it is stretched bilinearly. The patch kernel is resampled if `patch_size`
+        changes. Create the optimizer afterwards, since parameters are replaced.
 
         Args:
-            position_method: `"adapt"`, the rule above; `"nearest"`, the same with nearest neighbours; `"stretch"`,
-                which also shrinks by interpolation, so that positions keep their place in the clip when a stride
-                changes.
+            position_method: `"adapt"`, the rule above; `"nearest"`, the same with nearest neighbours;
+                `"stretch"`, which also shrinks by interpolation, so that positions keep their place in the
+                clip when a stride changes.
             position_cut: part of the time axis that is cut out, `"centre"` or `"start"`.
             kernel_method: `"flexivit"` (pseudo-inverse, arXiv 2212.08013) or `"bicubic"`.
             **sizes: new values for fields of `Geometry`: `max_length`, `num_mel_bins`, `patch_size`,
@@ -411,15 +418,15 @@ class ASTPreTrainedModel(PreTrainedModel):
     def factor_positions(self) -> Any:
         """Train a position for each row and each column of patches instead of one for each patch.
 
-        The new positions start as the least-squares fit to the present ones. `state_dict()` and files contain the
-        table of their sums. Create the optimizer afterwards. Returns the model itself.
+        The new positions start as the least-squares fit to the present ones. `state_dict()` and files contain
+        the table of their sums. Create the optimizer afterwards. Returns the model itself.
         """
         self.base_model.embeddings.factor_positions()
         return self
 
 
 class ASTModel(ASTPreTrainedModel):
-    """AST without a classifier: hidden states of all tokens, and the mean of the special tokens as clip embedding."""
+    """AST without a classifier: hidden states of all tokens, and the mean of the special ones as embedding."""
 
     @classmethod
     def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -463,14 +470,16 @@ class ASTModel(ASTPreTrainedModel):
 
         Args:
             input_values: normalised log-mel spectrograms, `(batch, max_length, num_mel_bins)`.
-            attention_mask: 1 on real frames, `(batch, max_length)`, as the feature extractor returns, or 1 on visible
-                tokens, `(batch, tokens)`. A patch is attended to if all of its frames are real; special tokens always
-                are. None attends to every frame, padding included, as published weights were trained.
-            output_attentions: also return the attention weights (computed by the eager implementation for this call).
-            output_hidden_states: also return the embeddings and every block's output, before the last LayerNorm. An
-                index or several return those states only, with None for the others.
-            **kwargs: arguments that transformers passes to every model; `return_dict=False` returns a tuple. Names
-                that look misspelt give a warning (W302).
+            attention_mask: 1 on real frames, `(batch, max_length)`, as the feature extractor returns, or 1 on
+                visible tokens, `(batch, tokens)`. A patch is attended to if all of its frames are real;
+                special tokens always are. None attends to every frame, padding included, as published weights
+                were trained.
+            output_attentions: also return the attention weights (computed by the eager implementation for
+                this call).
+            output_hidden_states: also return the embeddings and every block's output, before the last
+                LayerNorm. An index or several return those states only, with None for the others.
+            **kwargs: arguments that transformers passes to every model; `return_dict=False` returns a tuple.
+                Names that look misspelt give a warning (W302).
 
         Returns:
             `last_hidden_state` `(batch, tokens, hidden_size)` after the last LayerNorm, `pooler_output`
@@ -576,16 +585,17 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         """Score clips, and compute the loss if `labels` are passed.
 
         Args:
-            input_values: as for `ASTModel`, like `attention_mask`, `output_attentions` and `output_hidden_states`.
+            input_values: as for `ASTModel`, like `attention_mask`, `output_attentions` and
+                `output_hidden_states`.
             labels: class indices `(batch,)`, class probabilities `(batch, num_labels)` (mixup, distillation),
                 0/1 tags `(batch, num_labels)`, or numbers; see `ast_hf.losses` for their losses.
-            num_items_in_batch: number of labels in all batches of an optimizer step, as counted by transformers'
-                Trainer; the loss is then a sum divided by it.
+            num_items_in_batch: number of labels in all batches of an optimizer step, as counted by
+                transformers' Trainer; the loss is then a sum divided by it.
             **kwargs: as for `ASTModel`.
 
         Returns:
-            `logits` `(batch, num_labels)`; `loss`, a scalar, if labels were passed; `hidden_states` and `attentions`
-            if requested.
+            `logits` `(batch, num_labels)`; `loss`, a scalar, if labels were passed; `hidden_states` and
+            `attentions` if requested.
 
         Raises:
             AstInputError: E304 for an input that does not fit the model.
@@ -606,7 +616,13 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, items: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
+    def _loss(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        items: Any,
+        kwargs: Mapping[str, Any],
+    ) -> torch.Tensor:
         """Return the loss: `self.loss_function` if it was set or overridden, else `classification_loss`."""
         overridden = type(self).loss_function is not PreTrainedModel.loss_function
         if overridden or hasattr(self, "_loss_function"):
@@ -616,7 +632,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         task = infer_problem_type(kind, logits.shape[-1], labels)
         if kind is None and task == Task.MULTI_LABEL and not torch.compiler.is_compiling():
             text = (
-                "is not set, and the labels look like tags: the loss uses sigmoid, but a pipeline would use softmax; "
+                "is not set, and the labels look like tags: the loss uses sigmoid, a pipeline softmax; "
                 f"set config.problem_type = {Task.MULTI_LABEL.value!r} before the model is saved"
             )
             warn_once("W309", where="config.problem_type", what=text)
@@ -632,11 +648,12 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
 
     def _describe_classifier(self) -> None:
-        """Set the config's label count to that of the classifier, with generic names, and warn (W306) if it differs."""
+        """Set the config's label count to the classifier's, with generic names and a warning (W306)."""
         dense = getattr(self.classifier, "dense", self.classifier)
         outputs = None if dense is self.classifier else getattr(dense, "out_features", None)
         if outputs is None:
-            text = f"is a {type(dense).__name__}, which config.json cannot describe: from_pretrained cannot rebuild it"
+            kind = type(dense).__name__
+            text = f"is a {kind}, which config.json cannot describe: from_pretrained cannot rebuild it"
             warnings.warn(warning_text("W306", where="classifier", what=text), AstHfWarning, stacklevel=3)
         elif outputs != self.config.num_labels:
             text = (
@@ -653,14 +670,15 @@ class ASTForAudioClassification(ASTPreTrainedModel):
 def _warn_misspelt(arguments: Mapping[str, Any]) -> None:
     """Warn (W302) about misspelt arguments of `forward`; other names may be columns that a Trainer passes."""
     for name in arguments:
-        near = None if name in TransformersKwargs.__annotations__ else nearest(name, _FORWARD_ARGUMENTS, cutoff=0.8)
-        if near:
+        if name in TransformersKwargs.__annotations__:
+            continue
+        if near := nearest(name, _FORWARD_ARGUMENTS, cutoff=0.8):
             text = f"is not an argument of forward and has no effect; did you mean {near!r}?"
             warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=4)
 
 
 def check_input(config: ASTConfig, input_values: Any) -> None:
-    """Raise E304 unless `input_values` is a float `(batch >= 1, frames >= patch_size, num_mel_bins)` tensor."""
+    """Raise E304 unless the input is a float tensor `(batch >= 1, frames >= patch_size, num_mel_bins)`."""
     if not isinstance(input_values, torch.Tensor) or not input_values.is_floating_point():
         kind = input_values.dtype if isinstance(input_values, torch.Tensor) else type(input_values).__name__
         fix = "pass what ASTFeatureExtractor returns with return_tensors='pt'"
@@ -676,6 +694,6 @@ def check_input(config: ASTConfig, input_values: Any) -> None:
     elif len(shape) == 2:
         fix = "add the batch axis: input_values[None]"
     elif len(shape) == 3 and shape[2] == bins:
-        what = f"has shape {shape}, the model takes a batch of at least one patch ({config.patch_size} frames)"
+        what = f"has shape {shape}, the model takes a batch of at least {config.patch_size} frames (one patch)"
         fix = "pad to max_length, the extractor's default"
     raise error("E304", where="input_values", what=what, fix=fix)

@@ -59,8 +59,8 @@ class MemberInput(NamedTuple):
 
     Attributes:
         frames: length of the member's input.
-        scale: factor that, with `shift`, turns member 1's normalisation into this member's. The result is exact, as
-            padding comes before normalisation.
+        scale: factor that, with `shift`, turns member 1's normalisation into this member's. The result is
+            exact, as padding comes before normalisation.
         shift: see `scale`.
         columns: the member's index of each of the ensemble's labels; None if the order is the same.
     """
@@ -109,9 +109,9 @@ class MemberInput(NamedTuple):
 class ASTEnsembleForAudioClassification(PreTrainedModel):
     """Ensemble of `ASTForAudioClassification` models, with the same interface as one of them.
 
-    It is loaded, saved, used in pipelines and as a teacher like a single model. Members may differ in size, strides,
-    input length, normalisation and order of labels. A saved ensemble contains each member as a complete checkpoint,
-    which transformers loads with `subfolder="member-1"`.
+    It is loaded, saved, used in pipelines and as a teacher like a single model. Members may differ in size,
+    strides, input length, normalisation and order of labels. A saved ensemble contains each member as a
+    complete checkpoint, which transformers loads with `subfolder="member-1"`.
 
     Args:
         config: the ensemble's configuration, with the members' names.
@@ -119,8 +119,8 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
         extractors: their feature extractors.
 
     Raises:
-        AstConfigError: E301, E302 or E303 for members that do not fit together; the message names the member and the
-            field.
+        AstConfigError: E301, E302 or E303 for members that do not fit together; the message names the member
+            and the field.
         AstInputError: E304 for a member whose extractor does not fit it.
     """
 
@@ -165,7 +165,8 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             **kwargs: as for `from_pretrained`. `subfolder`, `revision` and the like apply to all checkpoints.
 
         Raises:
-            AstHfError: as the class and `ASTForAudioClassification.from_pretrained`; the message names the member.
+            AstHfError: as the class and `ASTForAudioClassification.from_pretrained`; the message names the
+                member.
         """
         names = [f"{MEMBER}{number}" for number in range(1, len(sources) + 1)]
         pairs = [_load(source, name, kwargs) for name, source in zip(names, sources, strict=True)]
@@ -198,12 +199,12 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             config: an `ASTEnsembleConfig` to use instead of the file.
             subfolder: folder of the ensemble's config.json.
             output_loading_info: also return a dict of missing and unexpected tensors, always empty.
-            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `dtype`, `attn_implementation`, ... as for
-                one model; passed to each member.
+            **kwargs: as for one model (`revision`, `token`, `cache_dir`, `local_files_only`, `dtype`,
+                `attn_implementation`, ...); passed to each member.
 
         Raises:
-            AstHfError: E305 and E306 for incomplete or damaged members, and as the class; the message names the member.
-                E108 for fields of a single model.
+            AstHfError: E305 and E306 for incomplete or damaged members, and as the class; the message names
+                the member. E108 for fields of a single model.
         """
         source = pretrained_model_name_or_path
         ambiguous = sorted(kwargs.keys() & {*_SINGLE_MODEL_ARGUMENTS})
@@ -238,14 +239,16 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
         self.config.architectures = [type(self).__name__]
         self.config.save_pretrained(folder)
         self.feature_extractor.save_pretrained(folder)
-        for name, member, extractor in zip(self.config.members or [], self.members, self.extractors, strict=True):
+        names = self.config.members or []
+        for name, member, extractor in zip(names, self.members, self.extractors, strict=True):
             member.save_pretrained(folder / name, max_shard_size=max_shard_size)
             extractor.save_pretrained(folder / name)
 
     @property
     def feature_extractor(self) -> ASTFeatureExtractor:
         """Feature extractor of the ensemble: the length of its longest member, member 1's mean and std."""
-        return ASTFeatureExtractor.from_dict({**self.extractors[0].to_dict(), "max_length": self.config.max_length})
+        fields = {**self.extractors[0].to_dict(), "max_length": self.config.max_length}
+        return ASTFeatureExtractor.from_dict(fields)
 
     @can_return_tuple
     def forward(
@@ -257,14 +260,14 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
         """Score clips with all members, and compute the loss if `labels` are passed.
 
         Args:
-            input_values: features from the ensemble's extractor, `(batch, max_length, num_mel_bins)`. A member with a
-                shorter input length gets the first frames.
+            input_values: features from the ensemble's extractor, `(batch, max_length, num_mel_bins)`. A
+                member with a shorter input length gets the first frames.
             labels: as for `ASTForAudioClassification`.
             attention_mask: 1 on real frames, `(batch, frames)`, as the extractor returns.
 
         Returns:
-            `logits` `(batch, num_labels)`, always float32: their softmax (sigmoid for multi-label) is the mean of the
-            members' probabilities, each at its own temperature. `loss` if labels were passed.
+            `logits` `(batch, num_labels)`, always float32: their softmax (sigmoid for multi-label) is the
+            mean of the members' probabilities, each at its own temperature. `loss` if labels were passed.
 
         Raises:
             AstInputError: E304 for an input or mask that does not fit.
@@ -273,7 +276,8 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
         check_input(self.config, input_values)
         if attention_mask is not None and attention_mask.shape != input_values.shape[:2]:
             what = f"has shape {tuple(attention_mask.shape)}, but the input {tuple(input_values.shape)}"
-            raise error("E304", where="attention_mask", what=what, fix="give a mask over frames, (batch, frames)")
+            fix = "give a mask over frames, (batch, frames)"
+            raise error("E304", where="attention_mask", what=what, fix=fix)
         parts = [self._logits_of(number, input_values, attention_mask) for number in range(len(self.members))]
         logits = mean_logits(torch.stack(parts), self.config.problem_type)
         loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
@@ -299,7 +303,8 @@ KINDS: dict[str, tuple[Any, Any]] = {
 def classes_for(source: str | PathLike) -> tuple[Any, Any]:
     """Return the configuration and model class for a checkpoint, by its `model_type`.
 
-    `source` is a folder or a name on the Hub. Any other type gets the classes of a single model, which raise the error.
+    `source` is a folder or a name on the Hub. Any other type gets the classes of a single model, which raise
+    the error.
     """
     stored, _ = PreTrainedConfig.get_config_dict(source)
     return KINDS.get(stored.get("model_type", ""), KINDS[ASTConfig.model_type])
@@ -320,7 +325,8 @@ def _load(
         extractor = ASTFeatureExtractor.from_pretrained(source, subfolder=subfolder, **_hub(arguments))
     except AstHfError as problem:
         where = f"{name} ({str(source)!r}): {problem.where}"
-        raise error(problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail) from problem
+        parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
+        raise error(problem.code, where=where, **parts) from problem
     if info["missing_keys"] or info["mismatched_keys"]:
         fix = "use checkpoints that were trained to classify"
         raise error("E305", where=f"{name} ({str(source)!r})", what="has no classifier", fix=fix)
@@ -339,7 +345,8 @@ def check_together(
     names = config.members or []
     if not len(names) == len(members) == len(extractors):
         what = f"has {len(names)} names for {len(members)} models and {len(extractors)} extractors"
-        raise error("E302", where="ASTEnsembleConfig.members", what=what, fix="use from_members or from_pretrained")
+        fix = "use from_members or from_pretrained"
+        raise error("E302", where="ASTEnsembleConfig.members", what=what, fix=fix)
     for name, member, extractor in zip(names, members, extractors, strict=True):
         title = f"{name} ({member.name_or_path})" if member.name_or_path else name
         _check_labels(config, member.config, title, names[0])
@@ -347,8 +354,9 @@ def check_together(
     for field in _SIZES:
         largest = max(getattr(member.config, field) for member in members)
         if getattr(config, field) != largest:
+            where = f"ASTEnsembleConfig.{field}"
             what = f"{getattr(config, field)}, but the largest of the members is {largest}"
-            raise error("E302", where=f"ASTEnsembleConfig.{field}", what=what, fix=f"set {field} to {largest}")
+            raise error("E302", where=where, what=what, fix=f"set {field} to {largest}")
 
 
 def _check_labels(config: ASTEnsembleConfig, member: ASTConfig, name: str, first: str) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 class Moments:
     """Mean and variance in one pass over the data, in float64.
 
-    Batches are merged by the update of Chan, Golub and LeVeque (1979). A sum of squares would lose the variance of
-    values that are far from zero.
+    Batches are merged by the update of Chan, Golub and LeVeque (1979). A sum of squares would lose the
+    variance of values that are far from zero.
     """
 
     def __init__(self) -> None:

@@ -28,9 +28,9 @@ class DataSet(NamedTuple):
     labels: int
 
 
-#: name -> numbers of the original's recipes (`egs/*/run*.sh`). Class names are in `labels/NAME.txt`, in the order of
-#: the original's `*class_labels_indices.csv`. Speech Commands is a single-label task: it was trained with one sigmoid
-#: per word (BCE), and the highest one is the answer.
+#: name -> numbers of the original's recipes (`egs/*/run*.sh`). Class names are in `labels/NAME.txt`, in the
+#: order of the original's `*class_labels_indices.csv`. Speech Commands is a single-label task: it was trained
+#: with one sigmoid per word (BCE), and the highest one is the answer.
 DATA_SETS = {
     "audioset": DataSet("AudioSet", "multi_label_classification", -4.2677393, 4.5689974, 1024, 527),
     "esc50": DataSet("ESC-50", "single_label_classification", -6.6268077, 5.358466, 512, 50),
@@ -48,7 +48,7 @@ def data_set(name: str) -> DataSet:
 
 
 def class_names(name: str) -> list[str]:
-    """Return the class names of a data set, in the order of their indices; raise E108 for an unknown data set."""
+    """Return the class names of a data set in the order of their indices; raise E108 for an unknown one."""
     data_set(name)
     return (resources.files(__package__) / "labels" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 

@@ -1,4 +1,7 @@
-"""Patchout: dropping patches in training, for speed and regularisation (PaSST, arXiv 2110.05069, section 3.2)."""
+"""Patchout: dropping patches in training, for speed and regularisation.
+
+From PaSST (arXiv 2110.05069, section 3.2).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Registration of the package's classes with transformers, the only side effect of `import ast_hf`.
 
-`import ast_hf` takes milliseconds, since it does not import transformers. Each of transformers' tables is changed right
-after its module is first imported, or at once if it already was (docs/decisions/0002-registration.md).
+`import ast_hf` takes milliseconds, since it does not import transformers. Each of transformers' tables is
+changed right after its module is first imported, or at once if it already was
+(docs/decisions/0002-registration.md).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ MODEL_TYPE = "audio-spectrogram-transformer"
 ENSEMBLE_TYPE = "ast-ensemble"
 PIPELINE_TASK = "audio-classification"
 
-#: transformers' package of its own AST classes. Its modelling module is not changed: the stock classes refer to each
-#: other there.
+#: transformers' package of its own AST classes. Its modelling module is not changed: the stock classes refer
+#: to each other there.
 STOCK_PACKAGE = "transformers.models.audio_spectrogram_transformer"
 #: Names that `register(replace_names=True)` replaces in `transformers` and in `STOCK_PACKAGE`.
 REPLACED_NAMES = ("ASTConfig", "ASTFeatureExtractor", "ASTForAudioClassification", "ASTModel", "ASTPreTrainedModel")
@@ -41,7 +42,8 @@ class Change(NamedTuple):
     Attributes:
         table: transformers' module with the table.
         own: module of this package with the classes to register.
-        make: function that makes the change from (table module, own module), and returns a function that undoes it.
+        make: function that makes the change from (table module, own module), and returns a function that
+            undoes it.
         needs: modules that `own` imports from, and that may themselves be importing `table`.
     """
 
@@ -52,21 +54,22 @@ class Change(NamedTuple):
 
 
 def register(*, replace_names: bool = False) -> None:
-    """Make transformers use this package's classes for AST checkpoints. Idempotent; other models are not affected.
+    """Make transformers use this package's classes for AST checkpoints.
 
-    `AutoConfig`, `AutoModel`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and
-    `pipeline("audio-classification")` then return these classes.
+    Idempotent; other models are not affected. `AutoConfig`, `AutoModel`, `AutoModelForAudioClassification`,
+    `AutoFeatureExtractor` and `pipeline("audio-classification")` then return these classes.
 
     Args:
         replace_names: also replace `transformers.ASTForAudioClassification`, `ASTConfig`, `ASTModel`,
-            `ASTPreTrainedModel` and `ASTFeatureExtractor`, for code that imports them by name. Call it before those
-            imports. It imports transformers at once.
+            `ASTPreTrainedModel` and `ASTFeatureExtractor`, for code that imports them by name. Call it before
+            those imports. It imports transformers at once.
     """
     global _enabled, _hooks_placed
     _enabled = True
     if not _hooks_placed:
         _hooks_placed = True  # hooks cannot be removed, so they check `_enabled`
-        for name in sorted({name for change in _CHANGES for name in (change.table, change.own, *change.needs)}):
+        names = {name for change in _CHANGES for name in (change.table, change.own, *change.needs)}
+        for name in sorted(names):
             wrapt.register_post_import_hook(_on_import, name)
     _apply_all()
     if replace_names and STOCK_PACKAGE not in _undo:
@@ -107,14 +110,15 @@ def _is_being_imported(name: str) -> bool:
 
 
 def _replace_names() -> Callable[[], object]:
-    """Set this package's classes as `REPLACED_NAMES` of `transformers` and of its AST package; return the undo."""
+    """Replace `REPLACED_NAMES` in `transformers` and in its AST package; return a function that undoes it."""
     classes = _own_classes()
     # transformers 5.23 executes `transformers` again here, which makes a second module object.
     importlib.import_module("transformers.processing_utils")
     package = importlib.import_module("transformers")
     stock_package = importlib.import_module(STOCK_PACKAGE)
     # Code that imported `transformers` earlier still refers to the first module object.
-    copies = [item for item in gc.get_objects() if type(item) is type(package) and item.__name__ == "transformers"]
+    modules = (item for item in gc.get_objects() if type(item) is type(package))
+    copies = [module for module in modules if module.__name__ == "transformers"]
     originals: list[tuple[ModuleType, str, Any]] = []
     for module in {id(module): module for module in (package, stock_package, *copies)}.values():
         for name in REPLACED_NAMES:
@@ -224,7 +228,7 @@ def _change_pipeline(table: Any, own: Any) -> Callable[[], object]:
     return lambda: entry.update(stock)
 
 
-#: The tables are not public interfaces of transformers; `tests/test_registration.py` tests each in a fresh process.
+#: The tables are not public in transformers; `tests/test_registration.py` tests each in a fresh process.
 _CHANGES = (
     Change(
         "transformers.models.auto.configuration_auto",

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def plain_scalar(value: Any) -> Any:
-    """Return a numpy number, a 0-d array or a 0-d tensor as a Python number, and any other value unchanged."""
+    """Return a numpy number, 0-d array or 0-d tensor as a Python number, and any other value unchanged."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
     torch = sys.modules.get("torch")

@@ -36,8 +36,9 @@ class Task(str, Enum):
     def of_config(cls, config: Any) -> Task | None:
         """Return the task of a model configuration, or None if it cannot be decided.
 
-        Without a `problem_type`, one output means regression, as in the loss. The AudioSet checkpoints on the Hub have
-        no `problem_type` although their 527 tags are not exclusive; they are recognised by their labels.
+        Without a `problem_type`, one output means regression, as in the loss. The AudioSet checkpoints on the
+        Hub have no `problem_type` although their 527 tags are not exclusive; they are recognised by their
+        labels.
         """
         if config.problem_type is not None:
             return next((task for task in cls if task == config.problem_type), None)
@@ -102,5 +103,5 @@ def _audioset_letters() -> frozenset[str]:
 
 
 def _letters(label: str) -> str:
-    """Return a label without case, quotes, spaces and punctuation: copies of the AudioSet list differ in these."""
+    """Return a label without case, spaces and punctuation, in which copies of the AudioSet list differ."""
     return re.sub(r"[\W_]+", "", label.lower())
