@@ -604,7 +604,7 @@ def _is_sample(value: Any) -> bool:
 
 
 def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
-    """Return a clip without its channel axis: the mean over it if `channels` says which axis it is.
+    """Return a clip without its channel axis: the mean over it if `channels` names the axis.
 
     Raises E106 for two axes without `channels`.
     """

@@ -694,6 +694,6 @@ def check_input(config: ASTConfig, input_values: Any) -> None:
     elif len(shape) == 2:
         fix = "add the batch axis: input_values[None]"
     elif len(shape) == 3 and shape[2] == bins:
-        what = f"has shape {shape}, the model takes a batch of at least {config.patch_size} frames (one patch)"
+        what = f"has shape {shape}, the model takes at least one clip of one patch ({config.patch_size} frames)"
         fix = "pad to max_length, the extractor's default"
     raise error("E304", where="input_values", what=what, fix=fix)
