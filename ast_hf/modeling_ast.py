@@ -426,7 +426,7 @@ class ASTPreTrainedModel(PreTrainedModel):
 
 
 class ASTModel(ASTPreTrainedModel):
-    """AST without a classifier: hidden states of all tokens, and the mean of the special ones as embedding."""
+    """AST without a classifier: hidden states of all tokens, and the special tokens' mean as embedding."""
 
     @classmethod
     def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -694,6 +694,7 @@ def check_input(config: ASTConfig, input_values: Any) -> None:
     elif len(shape) == 2:
         fix = "add the batch axis: input_values[None]"
     elif len(shape) == 3 and shape[2] == bins:
-        what = f"has shape {shape}, the model takes at least one clip of one patch ({config.patch_size} frames)"
+        least = f"one patch ({config.patch_size} frames)"
+        what = f"has shape {shape}, the model takes a batch of clips of at least {least}"
         fix = "pad to max_length, the extractor's default"
     raise error("E304", where="input_values", what=what, fix=fix)
