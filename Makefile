@@ -1,12 +1,12 @@
-# make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | test-augment |
-#      test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest | test-gpu | test-slow
+# make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | reference |
+#      test-augment | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest | test-gpu | test-slow
 # One environment, .venv, made by the first of them.
 # make demo QUICK=1               a short run          make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards lint test-augment \
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards reference lint test-augment \
 	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-slow
 .DEFAULT_GOAL := test
 
@@ -55,6 +55,10 @@ bench-learning: $(STAMP)
 # Seconds: model_cards from their results; TAKE=1 takes these from the runs of `make demo` and `make bench-learning` first.
 cards: $(STAMP)
 	$(BIN)/python -m benchmarks.cards $(if $(TAKE),--take)
+
+# Seconds: docs/reference/{api,recipe,cli}.md, from the docstrings, the options of a recipe and the command line.
+reference: $(STAMP)
+	$(BIN)/python docs/reference/generate.py
 
 # A minute: what the extra `augment` is tested with, in an environment of its own.
 test-augment: $(STAMP)
