@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import pkgutil
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -18,6 +20,9 @@ from ast_hf.training import Recipe
 
 REFERENCE = ROOT / "docs" / "reference"
 PAGES = ("api.md", "recipe.md", "cli.md")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: Pages that name files of this repository only; docstrings also name some of other repositories.
+WRITTEN = [path for path in DOCUMENTS if path.name not in PAGES]
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +122,24 @@ def test_docstring_becomes_markdown(generator: ModuleType) -> None:
         "**Returns**",
         "A number above 0.",
     ]
+
+
+def test_index_links_every_page() -> None:
+    folder = ROOT / "docs"
+    links = re.findall(r"\]\(([^)#]+\.md)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    pages = {str(path.relative_to(folder)) for path in folder.rglob("*.md")} - {"README.md"}
+    assert pages <= set(links)
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_named_in_a_page_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    folders = "ast_hf|benchmarks|docs|examples|model_cards|tests"
+    for name in re.findall(rf"(?<![\w/.-])((?:{folders})/[\w./-]*\w)", text):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_names_in_a_page_exist(path: Path) -> None:
+    for name in re.findall(r"(?<![\w/.-])(ast_hf(?:\.\w+)+)", path.read_text(encoding="utf-8")):
+        assert pkgutil.resolve_name(name) is not None
