@@ -1,9 +1,9 @@
-"""How fast are features, against transformers' own extractor?
+"""Speed of feature extraction compared with transformers' own extractor.
 
-Both compute the same (1, 1024, 128) features of the same 10 s clip, one thread for torch and for numpy's BLAS, in one
-process, in turns of a few clips each, as when a data set is read. The ratio of CPU times is taken turn by turn and its
-median reported. The largest difference of their outputs stands beside it, so that the faster one is known to have done
-the work.
+Both compute the same (1, 1024, 128) features of the same 10 s clip in one process, with one thread for torch and for
+numpy's BLAS. They alternate after a few clips each, which limits the effect of other load on the machine. The
+ratio of CPU times is computed for each pair of turns; the median is reported, and the largest difference of the
+outputs, which shows that both did the same work.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-#: Pairs of turns that are timed, after warm-up, and clips in a turn.
+#: Timed pairs of turns, pairs of warm-up before them, and clips in a turn.
 PAIRS, WARM_UP, CLIPS = 21, 2, 8
 
 
 def measure() -> dict[str, float]:
-    """The row: median ratio, its quartiles, and the largest and mean difference of the two outputs."""
+    """Return the median ratio, its quartiles, and the largest and mean difference of the two outputs."""
     from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
 
     from ast_hf import ASTFeatureExtractor
 
     waveform = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
     with warnings.catch_warnings(), threadpool_limits(limits=1):
-        warnings.simplefilter("ignore")  # stock warns of two empty mel filters, which are Kaldi's own
+        warnings.simplefilter("ignore")  # stock warns about two empty mel filters, which Kaldi has as well
         torch.set_num_threads(1)
         stock, own = StockExtractor(), ASTFeatureExtractor()
         run_stock = lambda: stock(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
@@ -41,7 +41,7 @@ def measure() -> dict[str, float]:
 
 
 def interleave(slow: Callable[[], object], fast: Callable[[], object]) -> list[float]:
-    """CPU time of `slow` over that of `fast`, A B A B ..., one ratio a pair; other work counts less so."""
+    """Return one ratio of CPU times, `slow` over `fast`, for each pair of alternating turns."""
     ratios = []
     for _ in range(WARM_UP + PAIRS):
         ratios.append(cpu_seconds(slow) / cpu_seconds(fast))
@@ -49,7 +49,7 @@ def interleave(slow: Callable[[], object], fast: Callable[[], object]) -> list[f
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU time of one turn."""
+    """Return the CPU time of one turn."""
     start = time.process_time()
     for _ in range(CLIPS):
         run()
@@ -57,7 +57,7 @@ def cpu_seconds(run: Callable[[], object]) -> float:
 
 
 def row() -> str:
-    """The row as a line of a Markdown table."""
+    """Return the result as a row of a Markdown table."""
     found = measure()
     return (
         f"| features of a 10 s clip | transformers' ASTFeatureExtractor (numpy path) | {found['ratio']:.1f}x "

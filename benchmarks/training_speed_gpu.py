@@ -1,10 +1,10 @@
-"""The question of `training_speed` on a GPU: AST-base on clips of 10.24 s, one option at a time against bfloat16.
+"""The comparison of `training_speed` on a GPU: AST-base on clips of 10.24 s, one option at a time against bfloat16.
 
     python -m benchmarks.training_speed_gpu
 
-A step's time is the median of ten after six to warm up, from the start of the forward pass to the end of the
-optimizer's step, with the GPU waited for on both sides; reading and features are not in it. Memory is the most that
-torch had allocated on the GPU.
+The time of a step is the median of ten steps after six of warm-up, from the start of the forward pass to the end of
+the optimizer step, synchronised with the GPU at both ends; reading and features are not included. Memory is the peak
+that torch allocated on the GPU.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ RESULTS = Path(__file__).parent / "results" / "training_speed_gpu.json"
 BATCH, STEPS, WARM = 32, 16, 6
 
 BF16 = {"bf16": True}
-#: what is tried -> options of the recipe. The first is what the others are compared with. float32 comes before TF32,
-#: whose flag outlives the run that sets it.
+#: name of a variant -> options of the recipe. The others are compared with the first. float32 comes before TF32, whose
+#: flag stays set after its run.
 VARIANTS: dict[str, dict[str, Any]] = {
     "bf16": {"training": BF16},
     "float32": {"training": {"tf32": False}},
@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Measure one after the other; what is known is stored after each."""
+    """Measure one variant after the other; results are stored after each."""
     import torch
 
     if not torch.cuda.is_available():
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(name: str, folder: Path) -> tuple[float, float]:
-    """Median seconds of a step, and MB of GPU memory."""
+    """Return the median seconds of a step, and the peak of GPU memory in MB."""
     import torch
     from transformers import TrainerCallback
 
@@ -74,18 +74,18 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
             self.taken: list[float] = []
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            """The clips are there."""
+            """Start the clock once the clips are loaded."""
             torch.cuda.synchronize()
             self.start = time.perf_counter()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            """The weights have changed."""
+            """Stop the clock after the optimizer step."""
             torch.cuda.synchronize()
             self.taken.append(time.perf_counter() - self.start)
 
     watch, run = Watch(), prepare(recipe_of(name, folder), folder / "out")
     run.trainer.add_callback(watch)
-    gc.collect()  # a Trainer refers to itself, so that the model before would still be there
+    gc.collect()  # a Trainer refers to itself, so the previous model would stay in memory
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     run.trainer.train()
@@ -93,7 +93,7 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
 
 
 def recipe_of(name: str, folder: Path) -> Any:
-    """The common recipe with one change."""
+    """Return the common recipe with the options of one variant."""
     from ast_hf.training import Recipe
 
     changes = VARIANTS[name]
@@ -109,7 +109,7 @@ def recipe_of(name: str, folder: Path) -> Any:
 
 
 def store(found: dict[str, tuple[float, float]]) -> None:
-    """Write the results; `times` is how often a step fits into the time of the first variant's."""
+    """Write the results; `times` is the speed-up of a step over the first variant."""
     import torch
 
     first, _ = next(iter(found.values()))
@@ -125,10 +125,10 @@ def store(found: dict[str, tuple[float, float]]) -> None:
 _SECTION = """
 ### On a GPU
 
-AST-base (12 layers of 768) on 10.24 s, 1,212 patches, batches of {batch}, on one {gpu}: one option at a time against
-bfloat16 with SDPA and fused AdamW. A step takes {milliseconds:.0f} ms, {clips:.0f} clips/s when nothing waits for
-reading, and {gigabytes:.1f} GB. Speed is the ratio of the time of a step, the median of {steps}. Memory is the most
-that torch had allocated.
+AST-base (12 layers of 768) on 10.24 s, 1,212 patches, batches of {batch}, on one {gpu}: one option at a time, against
+bfloat16 with SDPA and fused AdamW. A step takes {milliseconds:.0f} ms, which is {clips:.0f} clips/s if nothing
+waits for reading, and {gigabytes:.1f} GB. Speed is the ratio of the times of a step, the median of {steps}. Memory
+is the peak that torch allocated.
 
 | option | in a recipe | faster by | memory |
 |---|---|---|---|
@@ -140,7 +140,7 @@ that torch had allocated.
 
 
 def section() -> str:
-    """The stored comparison as a section of RESULTS.md; nothing where there is none."""
+    """Return the stored comparison as a section of RESULTS.md, or an empty string without one."""
     if not RESULTS.exists():
         return ""
     found = json.loads(RESULTS.read_text(encoding="utf-8"))

@@ -1,12 +1,12 @@
-"""Is a start from an image transformer worth anything? ESC-10 from `model.vit` and from random weights, side by side.
+"""Gain of a start from an image transformer: ESC-10 from `model.vit` and from random weights.
 
 Both starts are the same AST-small (the sizes of DINOv2's ViT-S, arXiv 2304.07193) on the same clips, with the same
-augmentation, schedule, batches and epochs; only the learning rate differs, because each start is given its own best:
+augmentation, schedule, batches and epochs. Only the learning rate differs: each start has its own best one.
 
     python -m benchmarks.transfer --data FOLDER --choose    # learning rates: trained on folds 3-5, compared on fold 2
     python -m benchmarks.transfer --data FOLDER             # trained on folds 2-5, evaluated on fold 1
 
-Fold 1 chooses nothing: its clips are not even in the table that the first command reads, and the accuracy that counts
+Nothing is chosen on fold 1: the table that the first command reads does not have its clips, and the reported accuracy
 is that after the last epoch, not the best one. The official folds of ESC-10 keep the clips of a recording together.
 """
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "results"
 CHOICE, RESULTS, PICTURE = FOLDER / "transfer_choice.json", FOLDER / "transfer.json", FOLDER / "transfer.png"
 
-#: stage -> fold of the manifest -> split. A fold that is not named is left out.
+#: stage -> fold of the manifest -> split. Other folds are left out.
 SPLITS = {
     "choice": {"2": "validation", "3": "train", "4": "train", "5": "train"},
     "final": {"1": "test", "2": "train", "3": "train", "4": "train", "5": "train"},
 }
-#: stage -> passes over its training split, unless told otherwise.
+#: stage -> default number of passes over its training split.
 EPOCHS = {"choice": 3, "final": 5}
-#: start -> learning rates that are compared, in the choice of each.
+#: start -> learning rates to choose from.
 LEARNING_RATES = {"vit": (2e-5, 5e-5, 1e-4, 2e-4), "random": (3e-5, 1e-4, 3e-4, 1e-3)}
 LABELS = {"vit": "image transformer", "random": "random weights"}
 
 #: 8 x 32 patches of 128 mel bins and 5.12 s: the clips are 5 s long.
 _GEOMETRY = {"max_length": 512, "frequency_stride": 16, "time_stride": 16}
-#: What follows from the weights in one case and has to be said in the other: ViT-S.
+#: Sizes of ViT-S, which image weights determine and a random start needs.
 _SIZES = {
     "hidden_size": 384,
     "num_hidden_layers": 12,
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__.split("\n")[0])
     manifest = "a folder with manifest.csv: path, label, fold (ESC-10 of ESC-50, karolpiczak/ESC-50)"
     parser.add_argument("--data", type=Path, required=True, help=manifest)
@@ -80,12 +80,12 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
 
 
 def neutral(arguments: list[str]) -> list[str]:
-    """The command line as others can read it: of a path only its last part."""
+    """Return the command line without local folders: paths are cut to their last part."""
     return [Path(part).name if Path(part).is_absolute() or part.startswith("..") else part for part in arguments]
 
 
 def write_table(data: Path, splits: dict[str, str], path: Path, column: str = "fold") -> Path:
-    """Write the clips whose column has one of the named values as a table with a split column, for `data.source`."""
+    """Write the clips whose `column` has a value in `splits` as a table with a split column, for `data.source`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row[column] in splits]
@@ -97,7 +97,7 @@ def write_table(data: Path, splits: dict[str, str], path: Path, column: str = "f
 
 
 def recipe_of(options: argparse.Namespace, start: str, learning_rate: float, seed: int) -> Recipe:
-    """The run of a start; what is not set here is the package's default, as the cosine schedule with warm-up."""
+    """Return the recipe of a start; other options have the package's defaults, such as the cosine schedule."""
     import torch
 
     from ast_hf.training import Recipe
@@ -116,7 +116,7 @@ def recipe_of(options: argparse.Namespace, start: str, learning_rate: float, see
 
 
 def choose(options: argparse.Namespace) -> None:
-    """Compare the learning rates of either start on the validation fold, and store all numbers and the winners."""
+    """Compare the learning rates of both starts on the validation fold, and store all results and the best rates."""
     runs: dict[str, list[dict[str, float]]] = {}
     for start, rates in LEARNING_RATES.items():
         runs[start] = [try_rate(options, start, rate) for rate in rates]
@@ -126,7 +126,7 @@ def choose(options: argparse.Namespace) -> None:
 
 
 def try_rate(options: argparse.Namespace, start: str, learning_rate: float) -> dict[str, float]:
-    """Accuracy and loss on the validation fold after the last epoch with one learning rate, seed 0."""
+    """Return accuracy and loss on the validation fold after the last epoch, for one learning rate and seed 0."""
     from ast_hf.training import finetune
 
     report = finetune(
@@ -138,7 +138,7 @@ def try_rate(options: argparse.Namespace, start: str, learning_rate: float) -> d
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Train both starts with their chosen rates, once a seed, and store and draw what the test fold says."""
+    """Train both starts with their chosen rates, once per seed; store and draw the accuracy on the test fold."""
     if not CHOICE.exists():
         raise SystemExit(f"{CHOICE} is missing: run with --choose first")
     choice = json.loads(CHOICE.read_text(encoding="utf-8"))
@@ -150,13 +150,13 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def run_seeds(options: argparse.Namespace, start: str, learning_rate: float) -> list[tuple[Report, list[float]]]:
-    """Report and accuracy after each epoch, for each seed."""
+    """Return the report and the accuracy after each epoch, for each seed."""
     recipes = [recipe_of(options, start, learning_rate, seed) for seed in options.seeds]
     return [finetune_watched(recipe, options.output / f"{start}-{recipe.training['seed']}") for recipe in recipes]
 
 
 def finetune_watched(recipe: Recipe, folder: Path) -> tuple[Report, list[float]]:
-    """`finetune`, with the accuracy on the test fold after each epoch, which is reported and steers nothing."""
+    """Run `finetune` and report the test accuracy after each epoch, which does not affect training."""
     from ast_hf.training import finetune
 
     report = finetune(recipe, folder, watch="test", overwrite=True)
@@ -166,7 +166,7 @@ def finetune_watched(recipe: Recipe, folder: Path) -> tuple[Report, list[float]]
 
 
 def summary(runs: list[tuple[Report, list[float]]]) -> dict[str, Any]:
-    """One start: what was measured with each seed, and the recipe of the first."""
+    """Return the results of one start for each seed, and the recipe of the first seed."""
     recipe, seeds = runs[0][0].recipe, [str(report.recipe.training["seed"]) for report, _ in runs]
     return {
         "learning_rate": recipe.training["learning_rate"],
@@ -178,7 +178,7 @@ def summary(runs: list[tuple[Report, list[float]]]) -> dict[str, Any]:
 
 
 def shared(report: Report) -> dict[str, Any]:
-    """What is the same in every run: the simple methods, the training split's log-mel statistics, the circumstances."""
+    """Return what all runs share: simple methods, log-mel statistics of the training split, hardware and versions."""
     simple = {"baseline": report.baseline["test"], "chance": report.chance["test"]}
     clips = {"train": report.training_clips, **report.clips}
     measured = {"mean": report.extractor.mean, "std": report.extractor.std}
@@ -186,17 +186,17 @@ def shared(report: Report) -> dict[str, Any]:
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    """Store as JSON."""
+    """Write values as JSON."""
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def by_epoch(start: dict[str, Any]) -> list[tuple[float, ...]]:
-    """The accuracies of all seeds, epoch by epoch."""
+    """Return the accuracies of all seeds, epoch by epoch."""
     return list(zip(*start["accuracy"].values(), strict=True))
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Write a PNG: accuracy on the test fold over epochs, mean and range of the seeds, beside the simple methods."""
+    """Write a PNG: accuracy on the test fold over epochs, mean and range of the seeds, and the simple methods."""
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
     figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
@@ -221,9 +221,9 @@ _SECTION = """
 
 The same AST ({parameters:.1f} M parameters, {patches} patches) from `{vit}` and from random weights, on ESC-10
 (10 classes of [ESC-50](https://github.com/karolpiczak/ESC-50)). Trained on folds 2 to 5 ({clips[train]} clips) for
-{epochs} epochs, tested on fold 1 ({clips[test]} clips) after each; {seeds}. The last epoch counts. Fold 1 chose
-nothing: learning rates were chosen on fold 2, after training on folds 3 to 5. Clips, augmentation, schedule and batches
-are the same on both sides; every setting is in [transfer.json](results/transfer.json).
+{epochs} epochs, tested on fold 1 ({clips[test]} clips) after each; {seeds}. The result is that of the last epoch.
+Nothing was chosen on fold 1: learning rates were chosen on fold 2, after training on folds 3 to 5. Clips, augmentation,
+schedule and batches are the same on both sides; every setting is in [transfer.json](results/transfer.json).
 
 {head}
 {rows}
@@ -236,14 +236,14 @@ Learning rates tried, {choice_epochs} epochs each, with their accuracy on fold 2
 |---|---|
 {tried}
 
-`make bench-transfer DATA=... VIT=... CHOOSE=1`, then without `CHOOSE`; `make bench` shows what they stored. The stored
-run was `{command}`,
+Run `make bench-transfer DATA=... VIT=... CHOOSE=1`, then the same without `CHOOSE`; `make bench` shows the stored
+results. The stored run was `{command}`,
 with torch {versions[torch]} and transformers {versions[transformers]}.
 """
 
 
 def section() -> str:
-    """The stored comparison as a section of RESULTS.md; nothing where there is none."""
+    """Return the stored comparison as a section of RESULTS.md, or an empty string without one."""
     if not RESULTS.exists():
         return ""
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
@@ -268,24 +268,24 @@ def section() -> str:
 
 
 def line(cells: Sequence[str]) -> str:
-    """A line of a Markdown table."""
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def start_row(name: str, start: dict[str, Any]) -> list[str]:
-    """Mean accuracy after each epoch, and each seed's after the last."""
+    """Return the row of a start: mean accuracy after each epoch, and that of each seed after the last."""
     points = by_epoch(start)
     means = [f"{mean(seeds):.3f}" for seeds in points]
     return [LABELS[name], short(start["learning_rate"]), *means, ", ".join(f"{value:.3f}" for value in points[-1])]
 
 
 def tried_rates(runs: list[dict[str, float]]) -> str:
-    """The learning rates of one start beside the accuracy that each reached."""
+    """Return the learning rates of one start with the accuracy of each."""
     return ", ".join(f"{short(run['learning_rate'])}: {run['accuracy']:.3f}" for run in runs)
 
 
 def short(learning_rate: float) -> str:
-    """A learning rate as recipes write it, 1e-4."""
+    """Return a learning rate as recipes write it, such as 1e-4."""
     return f"{learning_rate:.0e}".replace("e-0", "e-")
 
 
