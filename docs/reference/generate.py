@@ -1,7 +1,7 @@
 """Write api.md, recipe.md and cli.md next to this file: `make reference`.
 
-The pages are made from the package itself: public names, docstrings, the fields of `Recipe`, and the command-line
-parser. Nothing on them depends on the machine, the width of the terminal or the version of Python.
+The sources are the public names, their docstrings, the fields of `Recipe`, and the command-line parser. The pages do
+not depend on the machine, the width of the terminal or the version of Python.
 """
 
 from __future__ import annotations
@@ -60,7 +60,12 @@ def docstring_sections(text: str | None) -> dict[str, str]:
             if line and not line.startswith(" "):
                 current = ""
             sections[current].append(line)
-    return {name: inspect.cleandoc("\n" + "\n".join(lines)) for name, lines in sections.items()}
+    return {name: dedent(lines) for name, lines in sections.items()}
+
+
+def dedent(lines: list[str]) -> str:
+    """Return lines without their common indentation, and without blank lines at the ends."""
+    return inspect.cleandoc("\n".join(["", *lines]))
 
 
 def entries(text: str) -> dict[str, str]:
@@ -74,13 +79,11 @@ def entries(text: str) -> dict[str, str]:
             lines.append(start[2])
         else:
             lines.append(line)
-    return {
-        name: f"{first}\n{inspect.cleandoc(chr(10) + chr(10).join(rest))}" for name, (first, *rest) in result.items()
-    }
+    return {name: f"{first}\n{dedent(rest)}" for name, (first, *rest) in result.items()}
 
 
 def reflow(text: str) -> str:
-    """Return prose with one line per paragraph and per list item, and HTML characters outside of code escaped."""
+    """Return prose with one line per paragraph and list item. Outside of code, HTML tags are escaped."""
     blocks: list[str] = []
     joins = False
     for line in text.splitlines():
@@ -146,8 +149,8 @@ def field_default(field: dataclasses.Field[Any], *, call: bool) -> str | None:
 
     Args:
         field: of a dataclass.
-        call: call any factory. Otherwise only classes are called, and `...` stands for what others return, which may
-            differ from day to day.
+        call: call any factory. Otherwise only classes are called, and `...` replaces the values of other factories,
+            which may differ from day to day.
     """
     if field.default is not dataclasses.MISSING:
         return default_value(field.default)
@@ -160,8 +163,8 @@ def field_default(field: dataclasses.Field[Any], *, call: bool) -> str | None:
 def parameters(subject: Callable[..., Any]) -> Iterator[str]:
     """Yield the parameters of a function or class, as they are written in the source.
 
-    Classes of transformers pass many parameters on to their subclasses, not the same in every version. A class that
-    documents `**kwargs` without having them gets only the parameters that it documents.
+    transformers' classes pass many parameters on to their subclasses, and these differ between its versions. So if a
+    class documents `**kwargs` but does not have them, only its documented parameters are yielded.
     """
     documented = entries(docstring_sections(subject.__doc__).get("Args", ""))
     signature = inspect.signature(subject)
@@ -204,12 +207,12 @@ def is_own_dataclass(subject: type) -> bool:
 
 
 def has_constructor(subject: type) -> bool:
-    """Return True if `__init__` or `__new__` of a class is written in Python, so that its parameters are known."""
+    """Return True if `__init__` or `__new__` is written in Python, so that `inspect` finds its parameters."""
     return any(inspect.isfunction(getattr(subject, name)) for name in ("__init__", "__new__"))
 
 
 def signature(name: str, subject: Callable[..., Any]) -> str:
-    """Return a signature as it is written in the source, `""` for a class without a constructor of its own."""
+    """Return a signature as in the source, or `""` for a class without a constructor in Python."""
     returned = ""
     if not inspect.isclass(subject):
         names = list(parameters(subject))
@@ -229,7 +232,7 @@ def signature(name: str, subject: Callable[..., Any]) -> str:
 
 
 def code(text: str) -> str:
-    """Return a block of Python that `tests/test_documentation.py` does not run, unlike those marked `python`."""
+    """Return a block of Python. Marked `py`, because tests run the blocks that are marked `python`."""
     return f"```py\n{text}\n```" if text else ""
 
 
@@ -251,7 +254,7 @@ def public_names(module: ModuleType) -> dict[str, Any]:
 
 
 def members(subject: type, public: set[type]) -> Iterator[tuple[str, Any]]:
-    """Yield the documented public methods and properties of a class; those of public base classes stay with these."""
+    """Yield the documented public methods and properties of a class, except those of its public bases."""
     seen: set[str] = set()
     for base in inspect.getmro(subject):
         if not base.__module__.startswith("ast_hf") or (base is not subject and base in public):
