@@ -72,12 +72,12 @@ def take_all(folder: Path) -> None:
 
 def pages(folder: Path) -> dict[Path, str]:
     """Return the path and text of every generated file."""
-    found = {name: read(folder, name) for name in SOURCES if (folder / "results" / f"{name}.json").is_file()}
+    stored = {name: read(folder, name) for name in SOURCES if (folder / "results" / f"{name}.json").is_file()}
     cards = {
         folder / f"{name}.md": str(write_card(results, SOURCES[name].folder, pictures=f"results/{name}-"))
-        for name, results in found.items()
+        for name, results in stored.items()
     }
-    rows = "\n".join(row(name, results) for name, results in found.items())
+    rows = "\n".join(row(name, results) for name, results in stored.items())
     return {**cards, folder / "README.md": _PAGE.format(metric="accuracy", rows=rows)}
 
 

@@ -31,9 +31,9 @@ def measure() -> dict[str, float]:
     with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore")  # stock warns about two empty mel filters, which Kaldi has as well
         torch.set_num_threads(1)
-        stock, own = StockExtractor(), ASTFeatureExtractor()
+        stock, ours = StockExtractor(), ASTFeatureExtractor()
         run_stock = lambda: stock(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
-        run_own = lambda: own(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
+        run_own = lambda: ours(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
         difference = np.abs(run_stock() - run_own())
         ratios = interleave(run_stock, run_own)
     low, middle, high = statistics.quantiles(ratios, n=4)
@@ -58,8 +58,8 @@ def cpu_seconds(run: Callable[[], object]) -> float:
 
 def row() -> str:
     """Return the result as a row of a Markdown table."""
-    found = measure()
+    measured = measure()
     return (
-        f"| features of a 10 s clip | transformers' ASTFeatureExtractor (numpy path) | {found['ratio']:.1f}x "
-        f"({found['low']:.1f}-{found['high']:.1f}) | max {found['max']:.1e}, mean {found['mean']:.1e} |"
+        f"| features of a 10 s clip | transformers' ASTFeatureExtractor (numpy path) | {measured['ratio']:.1f}x "
+        f"({measured['low']:.1f}-{measured['high']:.1f}) | max {measured['max']:.1e}, mean {measured['mean']:.1e} |"
     )

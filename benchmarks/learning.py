@@ -41,9 +41,9 @@ QUICK_SHARE = 0.1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Choose the learning rates, or compare the systems."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = read_options(given)
-    options.command = f"python -m benchmarks.learning {shlex.join(neutral(given))}"
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = read_options(words)
+    options.command = f"python -m benchmarks.learning {shlex.join(neutral(words))}"
     FOLDER.mkdir(exist_ok=True)
     (choose if options.choose else compare)(options)
 
@@ -75,8 +75,8 @@ def choose(options: argparse.Namespace) -> None:
     ]
     runs: dict[str, dict[str, dict[str, float]]] = {corpus: {system: {} for system in SYSTEMS} for corpus in CORPORA}
     for done in run_all(tasks, options.jobs):
-        found = json.loads(result_of(done).read_text(encoding="utf-8"))
-        runs[done.corpus][done.system][str(done.learning_rate)] = found["points"][-1]["accuracy"]
+        result = json.loads(result_of(done).read_text(encoding="utf-8"))
+        runs[done.corpus][done.system][str(done.learning_rate)] = result["points"][-1]["accuracy"]
     chosen = {
         corpus: {system: best(about, runs[corpus], system) for system in SYSTEMS} for corpus, about in CORPORA.items()
     }
@@ -84,10 +84,10 @@ def choose(options: argparse.Namespace) -> None:
     write(place, {"command": options.command, "chosen": chosen, "runs": runs})
 
 
-def best(about: Corpus, tried: dict[str, dict[str, float]], system: str) -> float:
+def best(about: Corpus, accuracies: dict[str, dict[str, float]], system: str) -> float:
     """Return the most accurate learning rate of a system, or its only one; a variant of (a) gets that of (a)."""
     source = system if system in about.learning_rates else "plain"
-    return max(about.learning_rates[source], key=lambda rate: tried[source].get(str(rate), 0.0))
+    return max(about.learning_rates[source], key=lambda rate: accuracies[source].get(str(rate), 0.0))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -107,11 +107,11 @@ def compare(options: argparse.Namespace) -> None:
     simple = {corpus: [simple_methods(part) for part in firsts if part.corpus == corpus] for corpus in CORPORA}
     place = options.output / "quick.json" if options.quick else RESULTS
     for _ in run_all(tasks, options.jobs):
-        found = {"command": options.command, **stored(tasks), "choice": choice}
+        results = {"command": options.command, **stored(tasks), "choice": choice}
         for corpus, numbers in simple.items():
-            found["sets"][corpus]["simple"] = numbers
-        write(place, found)
-        draw(found, place.with_suffix(".png"))
+            results["sets"][corpus]["simple"] = numbers
+        write(place, results)
+        draw(results, place.with_suffix(".png"))
     print(place)
 
 
@@ -120,10 +120,10 @@ def stored(tasks: list[Task]) -> dict[str, Any]:
     done = [part for part in tasks if is_done(part)]
     sets: dict[str, Any] = {corpus: {"systems": {}} for corpus in CORPORA}
     for part in sorted(done, key=lambda part: list(SYSTEMS).index(part.system)):
-        found = json.loads(result_of(part).read_text(encoding="utf-8"))
+        result = json.loads(result_of(part).read_text(encoding="utf-8"))
         system = sets[part.corpus]["systems"].setdefault(part.system, {"seeds": {}})
-        system |= {"learning_rate": part.learning_rate, "parameters": found["parameters"]}
-        system["seeds"][str(part.seed)] = found["points"]
+        system |= {"learning_rate": part.learning_rate, "parameters": result["parameters"]}
+        system["seeds"][str(part.seed)] = result["points"]
     versions = {name: version(name) for name in ("torch", "transformers")}
     return {"runs": {"planned": len(tasks), "finished": len(done)}, "sets": sets, "versions": versions}
 

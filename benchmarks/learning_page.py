@@ -45,10 +45,10 @@ def curve(system: dict[str, Any]) -> Curve:
     return Curve(*([[point[name] for point in epoch] for epoch in epochs] for name in ("seconds", "accuracy")))
 
 
-def cost_to_reach(accuracy: float, found: Curve) -> float | None:
+def cost_to_reach(accuracy: float, points: Curve) -> float | None:
     """Return the mean CPU seconds until the mean accuracy reaches and keeps `accuracy`; None if it never does."""
     cost = None
-    for seconds, reached in zip(reversed(found.seconds), reversed(found.accuracy), strict=True):
+    for seconds, reached in zip(reversed(points.seconds), reversed(points.accuracy), strict=True):
         if mean(reached) < accuracy - 1e-9:  # tolerance for rounding
             break
         cost = mean(seconds)
@@ -104,25 +104,25 @@ def section() -> str:
     """Return the stored comparison, or an empty string without one."""
     if not RESULTS.exists():
         return ""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    begun = {corpus: values for corpus, values in found["sets"].items() if "plain" in values["systems"]}
-    return _SECTION.format(**found, tables="".join(map(table, begun, begun.values())))
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    comparable = {corpus: values for corpus, values in stored["sets"].items() if "plain" in values["systems"]}
+    return _SECTION.format(**stored, tables="".join(map(table, comparable, comparable.values())))
 
 
-def table(corpus: str, found: dict[str, Any]) -> str:
+def table(corpus: str, results: dict[str, Any]) -> str:
     """Return the table of one data set."""
-    plain = curve(found["systems"]["plain"])
-    rows = [row(NAMES[name], system, plain) for name, system in found["systems"].items()]
-    for name, values in simple(found).items():
+    plain = curve(results["systems"]["plain"])
+    rows = [row(NAMES[name], system, plain) for name, system in results["systems"].items()]
+    for name, values in simple(results).items():
         each = listed(values) if len(set(values)) > 1 else "-"
         rows.append(line([name, "-", "-", f"{mean(values):.3f}{spread(values)}", each, "-", "-"]))
-    return _TABLE.format(title=TITLES[corpus], rows="\n".join(rows), **found["simple"][0]["clips"])
+    return _TABLE.format(title=TITLES[corpus], rows="\n".join(rows), **results["simple"][0]["clips"])
 
 
-def simple(found: dict[str, Any]) -> dict[str, list[float]]:
+def simple(results: dict[str, Any]) -> dict[str, list[float]]:
     """Return the accuracies of the simple methods by their display name, one for each seed."""
-    named = {"logistic regression": "baseline", "most frequent class": "chance"}
-    return {name: [values[kind] for values in found["simple"]] for name, kind in named.items()}
+    keys = {"logistic regression": "baseline", "most frequent class": "chance"}
+    return {name: [values[kind] for values in results["simple"]] for name, kind in keys.items()}
 
 
 def spread(values: list[float]) -> str:
@@ -137,28 +137,28 @@ def listed(values: list[float]) -> str:
 
 def row(name: str, system: dict[str, Any], plain: Curve) -> str:
     """Return the row of one system, with its costs as shares of those of (a)."""
-    found = curve(system)
-    reached = cost_to_reach(mean(plain.final), found)
+    points = curve(system)
+    reached = cost_to_reach(mean(plain.final), points)
     return line(
         [
             f"{name}, learning rate {short(system['learning_rate'])}",
             f"{system['parameters'] / 1e6:.1f} M",
-            str(len(found.accuracy)),
-            f"{mean(found.final):.3f}{spread(found.final)}",
-            listed(found.final),
-            f"{found.cost / plain.cost:.2f}",
+            str(len(points.accuracy)),
+            f"{mean(points.final):.3f}{spread(points.final)}",
+            listed(points.final),
+            f"{points.cost / plain.cost:.2f}",
             "never" if reached is None else f"{reached / plain.cost:.2f}",
         ]
     )
 
 
-def draw(found: dict[str, Any], path: Path = PICTURE) -> None:
+def draw(stored: dict[str, Any], path: Path = PICTURE) -> None:
     """Write a PNG: accuracy over CPU seconds for each data set, mean and range of the seeds, and the simple methods."""
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
     figure = Figure(figsize=(11, 4.8), layout="constrained", dpi=120)
-    panels = figure.subplots(1, len(found["sets"]), sharey=True, squeeze=False)[0]
-    for axes, (corpus, values) in zip(panels, found["sets"].items(), strict=True):
+    panels = figure.subplots(1, len(stored["sets"]), sharey=True, squeeze=False)[0]
+    for axes, (corpus, values) in zip(panels, stored["sets"].items(), strict=True):
         for name, system in values["systems"].items():
             points = curve(system)
             seconds = [mean(epoch) for epoch in points.seconds]

@@ -194,16 +194,16 @@ def plain(task: Task, mel_bins: int | None = 128) -> Started:
     from transformers.models.audio_spectrogram_transformer import ASTForAudioClassification as StockModel
 
     chosen = with_mel_bins(recipe_of(task), mel_bins)
-    own = prepare(chosen, task.folder / "start")
-    own.trainer.model.save_pretrained(task.folder / "start")
-    config = own.trainer.model.config
+    ours = prepare(chosen, task.folder / "start")
+    ours.trainer.model.save_pretrained(task.folder / "start")
+    config = ours.trainer.model.config
     extractor = StockExtractor(max_length=config.max_length, num_mel_bins=config.num_mel_bins)
     arguments = {**chosen.training, "lr_scheduler_type": "linear", "weight_decay": 0.0, **_EVERY_EPOCH}
     trainer = Trainer(
         model=StockModel.from_pretrained(task.folder / "start"),
         args=TrainingArguments(str(task.folder), warmup_steps=0.1, remove_unused_columns=False, **arguments),
-        train_dataset=StockInputs(own.train, extractor),
-        eval_dataset=StockInputs(own.evaluation["test"], extractor),
+        train_dataset=StockInputs(ours.train, extractor),
+        eval_dataset=StockInputs(ours.evaluation["test"], extractor),
         compute_metrics=accuracy,
     )
     return Started(trainer)
@@ -218,10 +218,10 @@ def narrow(task: Task) -> Started:
 _EVERY_EPOCH = {"eval_strategy": "epoch"}
 
 
-def with_mel_bins(own: Recipe, count: int | None) -> Recipe:
+def with_mel_bins(settings: Recipe, count: int | None) -> Recipe:
     """Return the recipe with another number of mel bins; None keeps its own."""
-    config = {**own.model.config, **({} if count is None else {"num_mel_bins": count})}
-    return dataclasses.replace(own, model=dataclasses.replace(own.model, config=config))
+    config = {**settings.model.config, **({} if count is None else {"num_mel_bins": count})}
+    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, config=config))
 
 
 class StockInputs(torch.utils.data.Dataset):
@@ -252,9 +252,9 @@ def patchout(task: Task) -> Started:
     return started(recipe_of(task, patchout=CORPORA[task.corpus].patchout), task)
 
 
-def started(own: Recipe, task: Task) -> Started:
+def started(settings: Recipe, task: Task) -> Started:
     """Prepare a recipe that evaluates the test clips after each epoch."""
-    prepared = prepare(own, task.folder, watch="test", overwrite=True)
+    prepared = prepare(settings, task.folder, watch="test", overwrite=True)
     return Started(prepared.trainer, prepared)
 
 
@@ -285,13 +285,14 @@ def psla(task: Task) -> Started:
 
     Its weights are not averaged, because batch statistics belong to the weights that produced them.
     """
-    own = recipe_of(task)
-    splits = load_audio_dataset(own.data.source)
-    sizes = {name: own.model.config[name] for name in ("max_length", "num_mel_bins") if name in own.model.config}
+    settings = recipe_of(task)
+    splits = load_audio_dataset(settings.data.source)
+    config = settings.model.config
+    sizes = {name: config[name] for name in ("max_length", "num_mel_bins") if name in config}
     extractor = ASTFeatureExtractor(**sizes)
-    train = ClipInputs(splits["train"], extractor, augmentation=own.augmentation, seed=task.seed)
+    train = ClipInputs(splits["train"], extractor, augmentation=settings.augmentation, seed=task.seed)
     extractor.mean, extractor.std = measure_statistics(train)
-    arguments = {**own.training, "lr_scheduler_type": "cosine", "warmup_steps": 0.1, **_EVERY_EPOCH}
+    arguments = {**settings.training, "lr_scheduler_type": "cosine", "warmup_steps": 0.1, **_EVERY_EPOCH}
     trainer = ASTTrainer(
         model=PSLA(train.num_labels),
         args=TrainingArguments(str(task.folder), remove_unused_columns=False, label_names=["labels"], **arguments),
@@ -314,17 +315,17 @@ SYSTEMS: dict[str, Callable[[Task], Started]] = {
 # ---------------------------------------------------------------- shared by all
 
 
-def accuracy(found: Any) -> dict[str, float]:
+def accuracy(prediction: Any) -> dict[str, float]:
     """Return the share of clips whose top label is correct."""
-    return {"accuracy": float(np.mean(found.predictions.argmax(axis=-1) == found.label_ids))}
+    return {"accuracy": float(np.mean(prediction.predictions.argmax(axis=-1) == prediction.label_ids))}
 
 
 def table(task: Task) -> Path:
     """Write the clips of a stage as a table with a split column, for `data.source`, and return its path."""
     corpus = CORPORA[task.corpus]
     splits = corpus.splits[task.stage]
-    own = splits[task.seed % len(splits)]
-    return write_table(Path(task.data) / task.corpus, own, task.folder / "clips.csv", corpus.column)
+    mapping = splits[task.seed % len(splits)]
+    return write_table(Path(task.data) / task.corpus, mapping, task.folder / "clips.csv", corpus.column)
 
 
 def simple_methods(task: Task) -> dict[str, Any]:

@@ -65,28 +65,28 @@ def measure(folder: Path) -> None:
     megabytes = {name: float(own_process("--memory", name)) for name in VARIANTS}
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for number in range(ROUNDS):
-        for name, found in seconds.items():
-            found.append(step_seconds(name, folder))
-            print(f"round {number + 1}: {name} {found[-1]:.2f} s", flush=True)
+        for name, times in seconds.items():
+            times.append(step_seconds(name, folder))
+            print(f"round {number + 1}: {name} {times[-1]:.2f} s", flush=True)
         store(seconds, megabytes)
     print(section())
 
 
 def store(seconds: dict[str, list[float]], megabytes: dict[str, float]) -> None:
     """Write the results; `times` is the speed-up over the plain run in each round."""
-    found = {
+    variants = {
         name: {
             "options": VARIANTS[name],
-            "seconds": taken,
-            "times": [base / own for base, own in zip(seconds["plain"], taken, strict=True)],
+            "seconds": durations,
+            "times": [plain / duration for plain, duration in zip(seconds["plain"], durations, strict=True)],
             "megabytes": megabytes[name],
         }
-        for name, taken in seconds.items()
+        for name, durations in seconds.items()
     }
     values = {"command": "python -m benchmarks.training_speed", "clips": CLIPS, "model": MODEL, **circumstances()}
     values["rounds"] = len(seconds["plain"])
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({**values, "variants": found}, indent=2) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps({**values, "variants": variants}, indent=2) + "\n", encoding="utf-8")
 
 
 def circumstances() -> dict[str, Any]:
@@ -192,11 +192,11 @@ def section() -> str:
     """Return the stored comparison as a section of RESULTS.md, or an empty string without one."""
     if not RESULTS.exists():
         return ""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    model, plain = found["model"], found["variants"]["plain"]["megabytes"]
-    rows = [row(name, part, plain) for name, part in found["variants"].items() if name != "plain"]
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    model, plain = stored["model"], stored["variants"]["plain"]["megabytes"]
+    rows = [row(name, part, plain) for name, part in stored["variants"].items() if name != "plain"]
     shape = {"layers": model["num_hidden_layers"], "width": model["hidden_size"]}
-    return _SECTION.format(**found, **shape, rows="\n".join(rows))
+    return _SECTION.format(**stored, **shape, rows="\n".join(rows))
 
 
 def row(name: str, part: dict[str, Any], plain: float) -> str:

@@ -49,12 +49,12 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         raise SystemExit("torch sees no CUDA device: `python -m benchmarks.training_speed` is for a CPU")
-    found: dict[str, tuple[float, float]] = {}
+    measured: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in VARIANTS:
-            found[name] = measure(name, Path(folder))
-            print(f"{name}: {found[name][0]:.3f} s, {found[name][1]:.0f} MB", flush=True)
-            store(found)
+            measured[name] = measure(name, Path(folder))
+            print(f"{name}: {measured[name][0]:.3f} s, {measured[name][1]:.0f} MB", flush=True)
+            store(measured)
     print(section())
 
 
@@ -71,7 +71,7 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
         start = 0.0
 
         def __init__(self) -> None:
-            self.taken: list[float] = []
+            self.durations: list[float] = []
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             """Start the clock once the clips are loaded."""
@@ -81,7 +81,7 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             """Stop the clock after the optimizer step."""
             torch.cuda.synchronize()
-            self.taken.append(time.perf_counter() - self.start)
+            self.durations.append(time.perf_counter() - self.start)
 
     watch, run = Watch(), prepare(recipe_of(name, folder), folder / "out")
     run.trainer.add_callback(watch)
@@ -89,7 +89,7 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     run.trainer.train()
-    return statistics.median(watch.taken[WARM:]), torch.cuda.max_memory_allocated() / 1e6
+    return statistics.median(watch.durations[WARM:]), torch.cuda.max_memory_allocated() / 1e6
 
 
 def recipe_of(name: str, folder: Path) -> Any:
@@ -108,14 +108,14 @@ def recipe_of(name: str, folder: Path) -> Any:
     return Recipe.from_dict(values, "benchmarks.training_speed_gpu")
 
 
-def store(found: dict[str, tuple[float, float]]) -> None:
+def store(measured: dict[str, tuple[float, float]]) -> None:
     """Write the results; `times` is the speed-up of a step over the first variant."""
     import torch
 
-    first, _ = next(iter(found.values()))
+    first, _ = next(iter(measured.values()))
     variants = {
         name: {"options": VARIANTS[name], "seconds": seconds, "times": [first / seconds], "megabytes": megabytes}
-        for name, (seconds, megabytes) in found.items()
+        for name, (seconds, megabytes) in measured.items()
     }
     values = {"command": "python -m benchmarks.training_speed_gpu", "gpu": torch.cuda.get_device_name()}
     values |= {"batch": BATCH, "steps": STEPS - WARM, **circumstances()}
@@ -143,12 +143,12 @@ def section() -> str:
     """Return the stored comparison as a section of RESULTS.md, or an empty string without one."""
     if not RESULTS.exists():
         return ""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    (_, plain), *others = found["variants"].items()
-    sizes = {"milliseconds": plain["seconds"] * 1e3, "clips": found["batch"] / plain["seconds"]}
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    (_, plain), *others = stored["variants"].items()
+    sizes = {"milliseconds": plain["seconds"] * 1e3, "clips": stored["batch"] / plain["seconds"]}
     sizes["gigabytes"] = plain["megabytes"] / 1e3
     rows = "\n".join(row(name, part, plain["megabytes"]) for name, part in others)
-    return _SECTION.format(**found, **sizes, rows=rows)
+    return _SECTION.format(**stored, **sizes, rows=rows)
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ _TRAINING = {"per_device_train_batch_size": 8, "save_strategy": "no", "disable_t
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the two stages."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = read_options(given)
-    options.command = f"python -m benchmarks.transfer {shlex.join(neutral(given))}"
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = read_options(words)
+    options.command = f"python -m benchmarks.transfer {shlex.join(neutral(words))}"
     stage = "choice" if options.choose else "final"
     options.epochs = options.epochs or EPOCHS[stage]
     options.table = write_table(options.data, SPLITS[stage], options.output / f"{stage}.csv")
@@ -120,7 +120,7 @@ def choose(options: argparse.Namespace) -> None:
     runs: dict[str, list[dict[str, float]]] = {}
     for start, rates in LEARNING_RATES.items():
         runs[start] = [try_rate(options, start, rate) for rate in rates]
-    best = {start: max(tried, key=lambda run: (run["accuracy"], -run["loss"])) for start, tried in runs.items()}
+    best = {start: max(results, key=lambda run: (run["accuracy"], -run["loss"])) for start, results in runs.items()}
     chosen = {start: run["learning_rate"] for start, run in best.items()}
     write(CHOICE, {"command": options.command, "epochs": options.epochs, "chosen": chosen, "runs": runs})
 
@@ -132,9 +132,9 @@ def try_rate(options: argparse.Namespace, start: str, learning_rate: float) -> d
     report = finetune(
         recipe_of(options, start, learning_rate, seed=0), options.output / f"choice-{start}", overwrite=True
     )
-    found = {"learning_rate": learning_rate, **report.results["validation"], "seconds": report.seconds}
-    print(f"{start}: {found}", flush=True)
-    return found
+    result = {"learning_rate": learning_rate, **report.results["validation"], "seconds": report.seconds}
+    print(f"{start}: {result}", flush=True)
+    return result
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -143,9 +143,9 @@ def compare(options: argparse.Namespace) -> None:
         raise SystemExit(f"{CHOICE} is missing: run with --choose first")
     choice = json.loads(CHOICE.read_text(encoding="utf-8"))
     runs = {start: run_seeds(options, start, rate) for start, rate in choice["chosen"].items()}
-    found = {"command": options.command, "epochs": options.epochs, **shared(runs["vit"][0][0])}
-    found["starts"] = {start: summary(parts) for start, parts in runs.items()}
-    write(RESULTS, {**found, "choice": choice})
+    results = {"command": options.command, "epochs": options.epochs, **shared(runs["vit"][0][0])}
+    results["starts"] = {start: summary(parts) for start, parts in runs.items()}
+    write(RESULTS, {**results, "choice": choice})
     draw(json.loads(RESULTS.read_text(encoding="utf-8")), PICTURE)
 
 
@@ -195,21 +195,21 @@ def by_epoch(start: dict[str, Any]) -> list[tuple[float, ...]]:
     return list(zip(*start["accuracy"].values(), strict=True))
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any], path: Path) -> None:
     """Write a PNG: accuracy on the test fold over epochs, mean and range of the seeds, and the simple methods."""
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
     figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
     axes = figure.subplots()
-    epochs = range(1, found["epochs"] + 1)
-    for name, start in found["starts"].items():
+    epochs = range(1, results["epochs"] + 1)
+    for name, start in results["starts"].items():
         points = by_epoch(start)
         axes.plot(epochs, [mean(seeds) for seeds in points], marker="o", label=f"AST from {LABELS[name]}")
         axes.fill_between(epochs, [min(seeds) for seeds in points], [max(seeds) for seeds in points], alpha=0.2)
-    axes.axhline(found["baseline"], color="black", linestyle="--", label="logistic regression")
-    axes.axhline(found["chance"], color="gray", linestyle=":", label="most frequent class")
-    runs = len(next(iter(found["starts"].values()))["accuracy"])
-    title = f"ESC-10, fold 1 ({found['clips']['test']} clips), {runs} seed{'s: mean and range' if runs > 1 else ''}"
+    axes.axhline(results["baseline"], color="black", linestyle="--", label="logistic regression")
+    axes.axhline(results["chance"], color="gray", linestyle=":", label="most frequent class")
+    runs = len(next(iter(results["starts"].values()))["accuracy"])
+    title = f"ESC-10, fold 1 ({results['clips']['test']} clips), {runs} seed{'s: mean and range' if runs > 1 else ''}"
     axes.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02), xticks=epochs, title=title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
@@ -246,16 +246,16 @@ def section() -> str:
     """Return the stored comparison as a section of RESULTS.md, or an empty string without one."""
     if not RESULTS.exists():
         return ""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    starts, choice, epochs = found["starts"], found["choice"], found["epochs"]
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    starts, choice, epochs = stored["starts"], stored["choice"], stored["epochs"]
     seeds = list(starts["vit"]["accuracy"])
     columns = ["start", "learning rate", *(f"epoch {epoch}" for epoch in range(1, epochs + 1)), "each seed, last"]
     blank = ["-"] * epochs
     rows = [start_row(name, start) for name, start in starts.items()]
-    rows += [["logistic regression", "-", *blank[1:], f"{found['baseline']:.3f}", "-"]]
-    rows += [["most frequent class", "-", *blank[1:], f"{found['chance']:.3f}", "-"]]
+    rows += [["logistic regression", "-", *blank[1:], f"{stored['baseline']:.3f}", "-"]]
+    rows += [["most frequent class", "-", *blank[1:], f"{stored['chance']:.3f}", "-"]]
     return _SECTION.format(
-        **found,
+        **stored,
         seeds=f"mean of {len(seeds)} seeds" if len(seeds) > 1 else "one seed",
         parameters=starts["vit"]["parameters"] / 1e6,
         patches=8 * 32,
