@@ -84,7 +84,8 @@ def pages(folder: Path) -> dict[Path, str]:
 def row(name: str, results: dict[str, Any]) -> str:
     """Return one row of the list of cards."""
     files = f"[{name}]({name}.md) | [{name}.json](results/{name}.json)"
-    accuracy, baseline = results["results"]["test"]["accuracy"], results["baseline"]["test"]
+    accuracy = results["results"]["test"]["accuracy"]
+    baseline = results["baseline"]["test"]
     return f"| {files} | `{SOURCES[name].command}` | {accuracy:.3f} | {baseline:.3f} |"
 
 

@@ -17,8 +17,12 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-#: Timed pairs of turns, pairs of warm-up before them, and clips in a turn.
-PAIRS, WARM_UP, CLIPS = 21, 2, 8
+#: Timed pairs of turns.
+PAIRS = 21
+#: Pairs of turns before them, which are not timed.
+WARM_UP = 2
+#: Clips in a turn.
+CLIPS = 8
 
 
 def measure() -> dict[str, float]:
@@ -31,7 +35,8 @@ def measure() -> dict[str, float]:
     with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore")  # stock warns about two empty mel filters, which Kaldi has as well
         torch.set_num_threads(1)
-        stock, ours = StockExtractor(), ASTFeatureExtractor()
+        stock = StockExtractor()
+        ours = ASTFeatureExtractor()
         run_stock = lambda: stock(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
         run_own = lambda: ours(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
         difference = np.abs(run_stock() - run_own())

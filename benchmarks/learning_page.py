@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from .transfer import line, short
 
 FOLDER = Path(__file__).parent / "results"
-RESULTS, PICTURE = FOLDER / "learning.json", FOLDER / "learning.png"
+RESULTS = FOLDER / "learning.json"
+PICTURE = FOLDER / "learning.png"
 
 NAMES = {
     "plain": "(a) plain fine-tuning, stock AST",

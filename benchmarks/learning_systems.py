@@ -155,7 +155,8 @@ class Clock(TrainerCallback):
     """Counts the CPU seconds of training in this process: features, augmentation and optimizer, without evaluation."""
 
     def __init__(self) -> None:
-        self.spent, self.points = 0.0, []
+        self.spent = 0.0
+        self.points: list[dict[str, float]] = []
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Start the clock."""
@@ -164,7 +165,8 @@ class Clock(TrainerCallback):
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """Add the time of a step."""
         now = time.process_time()
-        self.spent, self._since = self.spent + now - self._since, now
+        self.spent += now - self._since
+        self._since = now
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
         """Record the accuracy, and leave out the time of the evaluation."""
@@ -228,7 +230,8 @@ class StockInputs(torch.utils.data.Dataset):
     """Clips as features of the stock extractor; decoded once, like ours."""
 
     def __init__(self, clips: ClipInputs, extractor: Any) -> None:
-        self.clips, self.extractor = clips, extractor
+        self.clips = clips
+        self.extractor = extractor
         self.labels = list(clips.split["label"])
 
     def __len__(self) -> int:

@@ -24,7 +24,8 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 DATA = Path(__file__).parent.parent / "examples" / "data" / "instruments"
 
-CLIPS, ROUNDS = 64, 5
+CLIPS = 64
+ROUNDS = 5
 
 #: 12 x 29 patches of 128 mel bins and 3.04 s, with the paper's stride.
 MODEL = {
@@ -153,7 +154,8 @@ def step_seconds(name: str, folder: Path) -> float:
             """Stop the clock after the optimizer step."""
             self.total += time.process_time() - self.start if state.epoch > 1 else 0.0
 
-    watch, run = Watch(), prepare(recipe_of(name, folder), folder / "out")
+    watch = Watch()
+    run = prepare(recipe_of(name, folder), folder / "out")
     run.trainer.add_callback(watch)
     run.trainer.train()
     return watch.total
@@ -193,7 +195,8 @@ def section() -> str:
     if not RESULTS.exists():
         return ""
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
-    model, plain = stored["model"], stored["variants"]["plain"]["megabytes"]
+    model = stored["model"]
+    plain = stored["variants"]["plain"]["megabytes"]
     rows = [row(name, part, plain) for name, part in stored["variants"].items() if name != "plain"]
     shape = {"layers": model["num_hidden_layers"], "width": model["hidden_size"]}
     return _SECTION.format(**stored, **shape, rows="\n".join(rows))
@@ -206,7 +209,8 @@ def row(name: str, part: dict[str, Any], plain: float) -> str:
         for group, options in part["options"].items()
         for option, value in options.items()
     ]
-    times, share = part["times"], part["megabytes"] / plain
+    times = part["times"]
+    share = part["megabytes"] / plain
     faster = f"{statistics.median(times):.2f}x"
     if len(times) > 1:
         low, _, high = statistics.quantiles(times, n=4)

@@ -21,7 +21,10 @@ from .training_speed import circumstances, row, table
 
 RESULTS = Path(__file__).parent / "results" / "training_speed_gpu.json"
 
-BATCH, STEPS, WARM = 32, 16, 6
+BATCH = 32
+STEPS = 16
+#: Steps that are left out of the median.
+WARM = 6
 
 BF16 = {"bf16": True}
 #: name of a variant -> options of the recipe. The others are compared with the first. float32 comes before TF32, whose
@@ -83,7 +86,8 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
             torch.cuda.synchronize()
             self.durations.append(time.perf_counter() - self.start)
 
-    watch, run = Watch(), prepare(recipe_of(name, folder), folder / "out")
+    watch = Watch()
+    run = prepare(recipe_of(name, folder), folder / "out")
     run.trainer.add_callback(watch)
     gc.collect()  # a Trainer refers to itself, so the previous model would stay in memory
     torch.cuda.empty_cache()

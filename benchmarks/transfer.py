@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from ast_hf.training import Recipe, Report
 
 FOLDER = Path(__file__).parent / "results"
-CHOICE, RESULTS, PICTURE = FOLDER / "transfer_choice.json", FOLDER / "transfer.json", FOLDER / "transfer.png"
+CHOICE = FOLDER / "transfer_choice.json"
+RESULTS = FOLDER / "transfer.json"
+PICTURE = FOLDER / "transfer.png"
 
 #: stage -> fold of the manifest -> split. Other folds are left out.
 SPLITS = {
@@ -167,7 +169,8 @@ def finetune_watched(recipe: Recipe, folder: Path) -> tuple[Report, list[float]]
 
 def summary(runs: list[tuple[Report, list[float]]]) -> dict[str, Any]:
     """Return the results of one start for each seed, and the recipe of the first seed."""
-    recipe, seeds = runs[0][0].recipe, [str(report.recipe.training["seed"]) for report, _ in runs]
+    recipe = runs[0][0].recipe
+    seeds = [str(report.recipe.training["seed"]) for report, _ in runs]
     return {
         "learning_rate": recipe.training["learning_rate"],
         "parameters": runs[0][0].parameters,
@@ -247,7 +250,9 @@ def section() -> str:
     if not RESULTS.exists():
         return ""
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
-    starts, choice, epochs = stored["starts"], stored["choice"], stored["epochs"]
+    starts = stored["starts"]
+    choice = stored["choice"]
+    epochs = stored["epochs"]
     seeds = list(starts["vit"]["accuracy"])
     columns = ["start", "learning rate", *(f"epoch {epoch}" for epoch in range(1, epochs + 1)), "each seed, last"]
     blank = ["-"] * epochs
