@@ -156,7 +156,7 @@ class Clock(TrainerCallback):
 
     def __init__(self) -> None:
         self.spent = 0.0
-        self.points: list[dict[str, float]] = []
+        self.points: list[dict[str, Any]] = []
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Start the clock."""

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from transformers import EfficientNetConfig, EfficientNetModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-#: Sizes of EfficientNet-B0 with one input channel; transformers' defaults are those of B7. Its momentum of 0.99 is
-#: meant as the weight of the past, but torch reads it as the weight of the newest batch; 0.1 is torch's own default.
-BACKBONE = {
+#: Sizes of EfficientNet-B0 with one input channel; transformers' defaults are those of B7, and its momentum 0.99
+#: is meant as a share of the past, but torch takes it as that of the newest batch: 0.1 is torch's own default.
+BACKBONE: dict[str, Any] = {
     "num_channels": 1,
     "width_coefficient": 1.0,
     "depth_coefficient": 1.0,

@@ -29,6 +29,8 @@ WRITTEN = [path for path in DOCUMENTS if path.name not in PAGES]
 def generator() -> ModuleType:
     """Return docs/reference/generate.py as a module."""
     specification = importlib.util.spec_from_file_location("generate_reference", REFERENCE / "generate.py")
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[module.__name__] = module
     specification.loader.exec_module(module)
