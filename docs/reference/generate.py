@@ -23,6 +23,8 @@ from ast_hf.training import Recipe
 
 FOLDER = Path(__file__).resolve().parent
 WIDTH = 100  # of a signature on one line
+#: Kind of a parameter -> what precedes its name.
+STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 NOTE = "<!-- Made by `make reference`; edit the source of this text, not this page. -->"
 
 #: Heading of a docstring section, without its colon -> heading on the page.
@@ -178,8 +180,7 @@ def parameters(subject: Callable[..., Any]) -> Iterator[str]:
             keyword_only = True
             yield "*"
         keyword_only = keyword_only or parameter.kind is inspect.Parameter.VAR_POSITIONAL
-        stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-        text = stars + name
+        text = STARS.get(parameter.kind, "") + name
         if parameter.annotation is not inspect.Parameter.empty:
             text += f": {type_name(parameter.annotation)}"
         if parameter.default is not inspect.Parameter.empty:
@@ -270,7 +271,7 @@ def members(subject: type, public: set[type]) -> Iterator[tuple[str, Any]]:
 def member_entry(name: str, value: Any) -> Iterator[str]:
     """Yield a method or property of a class as Markdown blocks."""
     if isinstance(value, (property, functools.cached_property)):
-        function = value.fget if isinstance(value, property) else value.func
+        function: Any = value.fget if isinstance(value, property) else value.func
         annotation = inspect.signature(function).return_annotation
         typed = "" if annotation is inspect.Signature.empty else f": {type_name(annotation)}"
         yield code(f"{name}{typed}  # property")
@@ -363,7 +364,7 @@ def argument_name(action: argparse.Action) -> str:
     value = str(action.metavar or action.dest.upper())
     if action.choices and not action.metavar:
         value = "|".join(map(str, action.choices))
-    value = {0: "", "?": f"[{value}]", "+": f"{value} ..."}.get(action.nargs, value)  # type: ignore[call-overload]
+    value = {0: "", "?": f"[{value}]", "+": f"{value} ..."}.get(action.nargs, value)
     return f"{action.option_strings[0]} {value}".strip() if action.option_strings else value
 
 
