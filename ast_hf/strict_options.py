@@ -1,7 +1,7 @@
 """Strict option classes: every value is checked when it is assigned, and a bad one raises E307.
 
-An option class is a dataclass under `@strict_options`. The type of a field is its annotation; further checks stand next
-to the field:
+An option class is a dataclass under `@strict_options`, in a module with `from __future__ import annotations`.
+The type of a field is its annotation; further checks are next to the field:
 
     @strict_options("augmentation")
     @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from huggingface_hub.dataclasses import strict, type_validator
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
-from .errors import AstHfError, did_you_mean, error, not_a_choice
+from .errors import AstHfError, did_you_mean, error, not_a_choice, short_reason
 from .scalars import plain_scalar
 
 T = TypeVar("T")
@@ -38,15 +38,15 @@ Check = Callable[[Any], None]
 def strict_options(section: str = "") -> Callable[[type[T]], type[T]]:
     """Return a decorator, to put on top of `@dataclass`, that checks each field whenever it is assigned.
 
-    A path is stored as a string, a tuple as a list, and a number of NumPy or PyTorch as Python's own, since YAML and
-    JSON hold nothing else. A whole number counts as a float.
+    A path is stored as a string, a tuple as a list, and a number of NumPy or PyTorch as Python's own, since
+    YAML and JSON hold nothing else. A whole number counts as a float.
 
     Args:
         section: name of the class in a recipe, for messages; `""` for the recipe itself.
 
     Raises:
-        AstConfigError: from the decorated class, E307 for a value of the wrong type and for one that a validator of the
-            field refuses.
+        AstConfigError: from the decorated class, E307 for a value of the wrong type and for one that a
+            validator of the field refuses.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -54,7 +54,8 @@ def strict_options(section: str = "") -> Callable[[type[T]], type[T]]:
         for field in fields(cls):  # type: ignore[arg-type]  # a dataclass, as `strict` checks
             _add_type_check(field, annotations[field.name])
         strict(cls)
-        cls.validate.__doc__ = None  # type: ignore[attr-defined]  # checks nothing here: no entry in our reference
+        # A method of the library that checks nothing here: without a docstring our reference leaves it out.
+        cls.validate.__doc__ = None  # type: ignore[attr-defined]
         assign = cls.__setattr__
 
         def assign_checked(self: Any, name: str, value: Any) -> None:
@@ -86,7 +87,8 @@ def build_options(cls: type[T], values: Any, where: str, section: str = "") -> T
         place = f"{where}: {section}" if section else where
         what = f"is {values!r}, not a set of options"
         raise error("E307", where=place, what=what, fix="write option: value lines", detail="type")
-    factories: dict[str, Any] = {field.name: field.default_factory for field in fields(cls)}  # type: ignore[arg-type]
+    options = fields(cls)  # type: ignore[arg-type]  # a dataclass, by the decorator
+    factories: dict[str, Any] = {field.name: field.default_factory for field in options}
     arguments = {}
     for name, value in values.items():
         option = f"{section}.{name}" if section else str(name)
@@ -102,11 +104,16 @@ def build_options(cls: type[T], values: Any, where: str, section: str = "") -> T
         raise _with_place(problem, f"{where}: {problem.where}") from None
 
 
-def _with_place(problem: Any, where: str) -> AstHfError:
-    return error(problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail)
+def _with_place(problem: BaseException | None, where: str) -> AstHfError:
+    """Return the error of a validator with its place; E307 for what a validator of another package raised."""
+    if isinstance(problem, AstHfError):
+        return error(problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail)
+    detail = "type" if isinstance(problem, TypeError) else "range"
+    return error("E307", where=where, what=short_reason(problem), fix="change the value", detail=detail)
 
 
-# Validators: each raises E307 without a place, which the assignment adds. None passes: the annotation decides about it.
+# Validators: each raises E307 without a place, which the assignment adds. They accept None: the annotation
+# decides whether it is allowed.
 
 
 def in_range(low: float, high: float) -> Check:
@@ -172,8 +179,8 @@ _NOUNS: dict[Any, tuple[str, str]] = {
 def _add_type_check(field: Field[Any], annotation: Any) -> None:
     """Make the type of a field the first of its validators.
 
-    The library checks annotations itself, but not those that are strings, as they are in modules with
-    `from __future__ import annotations`; and it refuses a whole number where a float is declared.
+    The library checks types too, but not of annotations that are strings, as they are in modules with
+    `from __future__ import annotations`. It would refuse a whole number where a float is declared.
     """
     accepted = _accepted_type(annotation)
     expected = field.metadata.get("expected") or _describe(annotation)
@@ -223,8 +230,8 @@ def _describe(annotation: Any) -> str:
 def _accepted_type(annotation: Any) -> Any:
     """Return the annotation that values are checked against.
 
-    A whole number is accepted where a float is declared, as type checkers of Python do. The contents of a dict are left
-    to the code that reads them, which can name the key.
+    A whole number is accepted where a float is declared, as type checkers of Python do. The contents of a
+    dict are left to the code that reads them, which can name the key.
     """
     if annotation is float:
         return int | float
@@ -242,9 +249,7 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return paths as strings, tuples as lists and numbers of other libraries as Python's, also inside of lists and
-    dicts.
-    """
+    """Return a value as YAML and JSON hold it: paths as strings, tuples as lists, numbers as Python's."""
     if isinstance(value, PathLike):
         return fspath(value)
     if isinstance(value, dict):

@@ -171,6 +171,21 @@ def test_subclasses_are_checked_too() -> None:
         Louder(gain_db=-1.0)
 
 
+def test_validators_of_other_packages() -> None:
+    def odd(value: int) -> None:
+        if value % 2 == 0:
+            raise ValueError(f"{value} is even")
+
+    @strict_options("numbers")
+    @dataclass
+    class Numbers:
+        count: int = validated_field(odd, default=1)
+
+    with pytest.raises(AstConfigError, match=r"E307\] numbers\.count: 2 is even\. Fix: ") as caught:
+        Numbers(count=2)
+    assert caught.value.detail == "range"
+
+
 def test_options_do_not_share_their_defaults() -> None:
     AdapterOptions().targets.append("key")
     assert AdapterOptions().targets == ["query", "value"]

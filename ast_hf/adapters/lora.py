@@ -49,15 +49,16 @@ _NAME = "default"  # peft's, of the only adapter of a model
 class AdapterOptions:
     """Options of LoRA: a product of two thin matrices is added to each layer in `targets`.
 
-    Only these products and the classifier are trained. Query and value are the pair that the paper finds best (section
-    7.1). Its authors train a base-sized encoder with rank 8 and alpha 16 (github.com/microsoft/LoRA,
+    Only these products and the classifier are trained. Query and value are the pair that the paper finds best
+    (section 7.1). Its authors train a base-sized encoder with rank 8 and alpha 16 (github.com/microsoft/LoRA,
     `examples/NLU/roberta_base_mnli.sh`).
 
     Attributes:
         rank: inner size of the products, at most the width of the model; 0 for no adapter.
         alpha: products are multiplied by `alpha / rank`; 0.001..10,000.
         dropout: share of the inputs of a product that training steps leave out, in 0..0.999.
-        targets: layers of every block, out of `query`, `key`, `value`, `attention.output`, `intermediate`, `output`.
+        targets: layers of every block, out of `query`, `key`, `value`, `attention.output`, `intermediate`,
+            `output`.
     """
 
     rank: int = validated_field(not_negative, default=0)

@@ -20,39 +20,44 @@ from .waveform_transforms import Transform, apply_transforms, build_transforms, 
 @strict_options("augmentation")
 @dataclass(kw_only=True)
 class Augmentation:
-    """Random changes of training clips. The defaults change nothing; draws come from the generator that is passed in.
+    """Random changes of training clips. The defaults change nothing.
 
-    Numbers without a range must be 0 or more.
+    Draws come from the generator that is passed in. Numbers without a range must be 0 or more.
 
     Attributes:
-        speed: largest factor of faster or slower playback, 1..4 (1.25: from 0.8 to 1.25, log-uniform). Pitch changes
-            with it.
+        speed: largest factor of faster or slower playback, 1..4 (1.25: from 0.8 to 1.25, log-uniform). Pitch
+            changes with it.
         delay_seconds: longest silence before the clip, in seconds.
         advance_seconds: longest part cut off the start of the clip, in seconds; at most half of the clip.
-        random_crop: take a random part of a clip that is longer than the input of the model, instead of its start.
+        random_crop: take a random part of a clip that is longer than the input of the model, instead of its
+            start.
         gain_db: gain is drawn from [-gain_db, gain_db], in dB.
         audiomentations: transforms of that library, in order, each a mapping of its name to its arguments
-            (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`). They follow speed, delay and crop, on
-            a clip cut to the length of the model. Needs the extra `augment`.
+            (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`). They follow speed, delay
+            and crop, on a clip cut to the length of the model. Needs the extra `augment`.
         mel_low_jitter_hz: the lowest mel filter starts up to this many Hz above 20 Hz.
-        mel_high_jitter_hz: the highest mel filter ends up to this many Hz below half the sampling rate. Both are drawn
-            per clip from 16 values; evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv 2110.05069), whose
-            recipe (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
-        equalizer_db: standard deviation of a smooth random gain over the mel axis, in dB: another microphone or room.
-        time_stretch: largest factor of faster or slower on the spectrogram, 1..4, log-uniform as `speed`. Pitch stays.
+        mel_high_jitter_hz: the highest mel filter ends up to this many Hz below half the sampling rate. Both
+            are drawn per clip from 16 values; evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv
+            2110.05069), whose recipe (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
+        equalizer_db: standard deviation of a smooth random gain over the mel axis, in dB: another microphone
+            or room.
+        time_stretch: largest factor of faster or slower on the spectrogram, 1..4, log-uniform as `speed`.
+            Pitch stays.
         mel_shift: the spectrogram is shifted by at most this many mel bins, up or down; the edge is repeated.
-        mixstyle_probability: share of clips, 0..1, that take over part of another clip's mean and spread in each mel
-            bin (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not of content.
+        mixstyle_probability: share of clips, 0..1, that take over part of another clip's mean and spread in
+            each mel bin (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not
+            of content.
         mixstyle_alpha: that part is drawn from Beta(alpha, alpha); 0.001..1,000.
         frequency_masks: number of SpecAugment masks over mel bins.
         frequency_mask_width: the width of each is uniform in [0, frequency_mask_width), in mel bins.
         time_masks: number of SpecAugment masks over frames.
         time_mask_width: the width of each is uniform in [0, time_mask_width), in frames.
-        noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) per clip; the
-            original's Speech Commands recipe uses 0.1 (its `dataloader.py`, also for the roll).
+        noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) per
+            clip; the original's Speech Commands recipe uses 0.1 (its `dataloader.py`, also for the roll).
         roll_frames: the spectrogram is rolled along time by -roll_frames to roll_frames - 1 frames.
         mixup_probability: share of clips, 0..1, that are mixed with another clip (waveforms and labels).
-        mixup_alpha: the mixing weight is drawn from Beta(alpha, alpha), 0.001..1,000; the paper's recipe uses 10.
+        mixup_alpha: the mixing weight is drawn from Beta(alpha, alpha), 0.001..1,000; the paper's recipe uses
+            10.
         label_smoothing: share of the label spread evenly over all classes, 0..0.999; single-label data only.
     """
 
@@ -92,7 +97,7 @@ class Augmentation:
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
     def check(self, sampling_rate: int, *, multi_label: bool = False) -> None:
-        """Raise E307 for options that cannot work on these clips or change nothing, before the first clip is read.
+        """Raise E307 for options that cannot work on these clips or have no effect, before a clip is read.
 
         Args:
             sampling_rate: of the clips, in Hz.

@@ -23,8 +23,8 @@ from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reas
 from ..metrics import METRIC_NAMES
 from .optimization import Optimization
 
-#: When a run uploads to the Hub: the result at the end; the model at every save; also the latest training checkpoint,
-#: or all of them.
+#: When a run uploads to the Hub: the result at the end; the model at every save; also the latest training
+#: checkpoint, or all of them.
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 #: Our defaults where they differ from transformers'. ClipInputs needs those of `remove_unused_columns` and
@@ -45,7 +45,8 @@ _DEFAULTS = {
 #: The defaults on a stream, whose epochs have no known end.
 _STREAMED_DEFAULTS = {**_DEFAULTS, "logging_strategy": "steps", "save_strategy": "steps"}
 
-#: Arguments that have no effect here or break a promise of this package -> why, and the fix. Refused unless false or 0.
+#: Arguments that have no effect here or break a promise of this package -> why, and the fix. They are refused
+#: unless false or 0.
 _REFUSED = {
     "output_dir": ("is not part of a recipe", "give it when starting the run"),
     "resume_from_checkpoint": ("is not part of a recipe", "start the run with --resume"),
@@ -61,7 +62,10 @@ _REFUSED = {
     "label_smoothing_factor": ("replaces the loss of the model", "set augmentation.label_smoothing"),
     "remove_unused_columns": ("removes columns that the clips need", "leave it out"),
     "prediction_loss_only": ("omits the logits that metrics are computed from", "leave it out"),
-    "batch_eval_metrics": ("measures single batches, and mAP and AUC do not average over batches", "leave it out"),
+    "batch_eval_metrics": (
+        "measures single batches, and mAP and AUC do not average over batches",
+        "leave it out",
+    ),
 }
 
 #: Arguments that request arithmetic in bfloat16.
@@ -78,7 +82,7 @@ _ABOVE_0 = (
 _FROM_0 = ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm")
 
 #: Arguments that the weights depend on, besides the other sections of a recipe.
-_DECIDING = (
+_WEIGHT_ARGUMENTS = (
     "num_train_epochs",
     "max_steps",
     "learning_rate",
@@ -103,7 +107,8 @@ _DECIDING = (
 
 def normalize_strategies(values: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments with the word "no" for strategies where YAML read no as false."""
-    return {name: "no" if value is False and name.endswith("_strategy") else value for name, value in values.items()}
+    off = {name: "no" for name, value in values.items() if value is False and name.endswith("_strategy")}
+    return {**values, **off}
 
 
 def check_training(values: dict[str, Any], where: str) -> None:
@@ -131,9 +136,10 @@ def _check_type(entry: dataclasses.Field[Any], value: Any, where: str) -> None:
     types = set(re.findall(r"\w+", str(entry.type))) - {"class", "None"}
     if value is None and entry.default is None:
         return
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if types == {"bool"} and not isinstance(value, bool):
         raise wrong_type("E307", where=where, value=value, expected="a boolean (true or false)")
-    if types and types <= {"int", "float"} and (isinstance(value, bool) or not isinstance(value, (int, float))):
+    if types and types <= {"int", "float"} and not is_number:
         raise wrong_type("E307", where=where, value=value, expected="a number")
 
 
@@ -150,8 +156,8 @@ def build_arguments(
 ) -> TrainingArguments:
     """Return the arguments of a run.
 
-    Without an accelerator, bfloat16 is computed on the CPU, with a warning (W408) if the processor has no instructions
-    for it.
+    Without an accelerator, bfloat16 is computed on the CPU, with a warning (W408) if the processor has no
+    instructions for it.
 
     Args:
         training: the section of a recipe, after `check_training`.
@@ -160,8 +166,8 @@ def build_arguments(
         **hub: arguments about publishing; they replace those in `training`.
 
     Raises:
-        AstConfigError: E307 for values that transformers refuses; for trackers that are not installed; for float16 on a
-            CPU, which accelerate would silently ignore; and for processes that do not form a group.
+        AstConfigError: E307 for values that transformers refuses, for trackers that are not installed, for
+            float16 on a CPU (accelerate would silently ignore it), and for processes without a group.
     """
     defaults = _STREAMED_DEFAULTS if streamed else _DEFAULTS
     values = {"report_to": reporters(), **defaults, **training, **hub}
@@ -172,7 +178,8 @@ def build_arguments(
     except Exception as problem:  # 150 arguments, alone and combined: no common type of exception
         reason = short_reason(str(problem).splitlines()[0] if str(problem) else "", limit=200)
         what = f"is refused by transformers ({type(problem).__name__}: {reason})"
-        raise error("E307", where="training", what=what, fix="change that argument", detail="choice") from problem
+        fix = "change that argument"
+        raise error("E307", where="training", what=what, fix=fix, detail="choice") from problem
     check_joined(arguments.world_size)
     _check_reporters(arguments)
     if arguments.fp16 and arguments.device.type == "cpu":
@@ -194,12 +201,14 @@ def _warn_of_slow_bfloat16(arguments: TrainingArguments) -> None:
     if not requested or arguments.device.type != "cpu" or arguments.process_index or has_bfloat16():
         return
     what = "this processor has no bfloat16 instructions, so float32 would be faster: 6.5 times for AST-base"
-    warnings.warn(warning_text("W408", where=f"training.{requested[0]}", what=what), AstHfWarning, stacklevel=3)
+    text = warning_text("W408", where=f"training.{requested[0]}", what=what)
+    warnings.warn(text, AstHfWarning, stacklevel=3)
 
 
 def has_bfloat16() -> bool:
-    """Return True if the processor has instructions for products in bfloat16 (AVX-512 BF16, AMX, Arm's), or if torch
-    cannot detect them.
+    """Return True if the processor has bfloat16 instructions (AVX-512 BF16, AMX, Arm's).
+
+    Also if torch cannot detect them.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # new in torch 2.11
     return capabilities is None or any(present for name, present in capabilities().items() if "bf16" in name)
@@ -222,18 +231,19 @@ def check_joined(world_size: int) -> None:
 
 def _check_reporters(arguments: TrainingArguments) -> None:
     """Raise E307 for experiment trackers that do not exist or are not installed."""
+    where = "training.report_to"
     for name in arguments.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
-            raise not_a_choice("E307", where="training.report_to", value=name, choices=INTEGRATION_TO_CALLBACK)
+            raise not_a_choice("E307", where=where, value=name, choices=INTEGRATION_TO_CALLBACK)
         if name not in get_available_reporting_integrations():
             what = f"{name} is not installed"
-            fix = f"pip install {name}"
-            raise error("E307", where="training.report_to", what=what, fix=fix, detail="environment")
+            raise error("E307", where=where, what=what, fix=f"pip install {name}", detail="environment")
 
 
 def check_best(arguments: TrainingArguments, problem_type: str) -> None:
-    """Raise E307 if the best checkpoint is chosen by a metric that is not computed; the Trainer would notice it after
-    the first epoch.
+    """Raise E307 if the best checkpoint is chosen by a metric that is not computed.
+
+    The Trainer would fail after the first epoch.
     """
     metrics = (*METRIC_NAMES[problem_type], "loss")
     chosen = arguments.metric_for_best_model
@@ -254,7 +264,7 @@ def settled(arguments: TrainingArguments, optimization: Optimization) -> dict[st
         unused |= {"lr_scheduler_type", "lr_scheduler_kwargs"}
     if optimization.optimizer == "adam":
         unused |= {"optim", "optim_args"}
-    values = {name: getattr(arguments, name) for name in _DECIDING if name not in unused}
+    values = {name: getattr(arguments, name) for name in _WEIGHT_ARGUMENTS if name not in unused}
     plain = {name: getattr(value, "value", value) for name, value in values.items()}  # enums as their strings
     return {name: value for name, value in plain.items() if value not in (None, {}, "")}
 

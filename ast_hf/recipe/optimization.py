@@ -17,18 +17,19 @@ FREEZABLE = ("nothing", "backbone")
 @strict_options("optimization")
 @dataclass(kw_only=True)
 class Optimization:
-    """Options of optimizer and learning rates that `TrainingArguments` does not have. The defaults change nothing.
+    """Options of optimizer and learning rates that `TrainingArguments` lacks. The defaults change nothing.
 
     Attributes:
-        optimizer: `"training"` uses `training.optim`, by default AdamW; `"adam"` is the optimizer of the original: Adam
-            with weight decay as L2, on every parameter (`traintest.py`, line 53).
+        optimizer: `"training"` uses `training.optim`, by default AdamW; `"adam"` is the optimizer of the
+            original: Adam with weight decay as L2, on every parameter (`traintest.py`, line 53).
         milestones: epochs after which the learning rate is multiplied by `milestone_factor`, instead of
-            `training.lr_scheduler_type`. With milestone 10, the 11th epoch is the first one with the lower rate.
+            `training.lr_scheduler_type`. With milestone 10, the 11th epoch is the first one with the lower
+            rate.
         milestone_factor: above 0, at most 1.
-        warmup: shape of the first `training.warmup_steps`: `"linear"`, or `"staircase"` as in the original: the rate
-            rises every 50 steps, and the first 50 steps change nothing. Only with milestones.
-        layer_decay: learning rate of each block as a share of that of the block above it, in (0, 1]. The classifier has
-            the full rate, the embeddings the lowest one.
+        warmup: shape of the first `training.warmup_steps`: `"linear"`, or `"staircase"` as in the original:
+            the rate rises every 50 steps, and the first 50 steps change nothing. Only with milestones.
+        layer_decay: learning rate of each block as a share of that of the block above it, in (0, 1]. The
+            classifier has the full rate, the embeddings the lowest one.
         frozen: `"nothing"`, or `"backbone"` to train the classifier alone (a linear probe).
     """
 
@@ -41,15 +42,16 @@ class Optimization:
 
     def check(self, where: str) -> None:
         """Raise E307 for options that contradict each other."""
+        place = f"{where}: optimization"
         if self.warmup == "staircase" and not self.milestones:
-            place = f"{where}: optimization.warmup"
             what = "is 'staircase', which needs milestones"
-            raise error("E307", where=place, what=what, fix="give milestones, or use 'linear'", detail="conflict")
+            fix = "give milestones, or use 'linear'"
+            raise error("E307", where=f"{place}.warmup", what=what, fix=fix, detail="conflict")
         if self.layer_decay != 1.0 and self.frozen == "backbone":
-            place = f"{where}: optimization.layer_decay"
             what = "sets the learning rates of layers that optimization.frozen does not train"
-            raise error("E307", where=place, what=what, fix="use one of the two", detail="conflict")
+            fix = "use one of the two"
+            raise error("E307", where=f"{place}.layer_decay", what=what, fix=fix, detail="conflict")
         if self.layer_decay != 1.0 and self.optimizer == "adam":
-            place = f"{where}: optimization.optimizer"
             what = "is 'adam', which has one learning rate for all layers"
-            raise error("E307", where=place, what=what, fix="leave out optimizer or layer_decay", detail="conflict")
+            fix = "leave out optimizer or layer_decay"
+            raise error("E307", where=f"{place}.optimizer", what=what, fix=fix, detail="conflict")

@@ -22,11 +22,13 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
     Args:
         path: the file.
-        overrides: changes such as `"training.learning_rate=1e-4"`; the value is YAML. If they replace `data.source`,
-            the parts of `card` that describe the original clips are left out, with a warning (W304).
+        overrides: changes such as `"training.learning_rate=1e-4"`; the value is YAML. If they replace
+            `data.source`, the parts of `card` that describe the original clips are left out, with a warning
+            (W304).
 
     Raises:
-        AstConfigError: E307 for a file that cannot be read, unknown options, invalid values and contradictions.
+        AstConfigError: E307 for a file that cannot be read, unknown options, invalid values and
+            contradictions.
     """
     path = Path(path)
     original = _read_file(path)
@@ -49,10 +51,12 @@ def _read_file(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as problem:
         what = f"is not UTF-8 ({problem.reason} at byte {problem.start})"
-        raise error("E307", where=where, what=what, fix="save the file as UTF-8", detail="unreadable") from problem
+        fix = "save the file as UTF-8"
+        raise error("E307", where=where, what=what, fix=fix, detail="unreadable") from problem
     values = _read_yaml(text, where) or {}
     if not isinstance(values, dict):
-        raise error("E307", where=where, what="has no options", fix="write option: value lines", detail="unreadable")
+        fix = "write option: value lines"
+        raise error("E307", where=where, what="has no options", fix=fix, detail="unreadable")
     return values
 
 
@@ -61,13 +65,15 @@ def _override(values: dict[str, Any], change: str) -> None:
     where = repr(change)
     name, separator, value = change.partition("=")
     if not separator:
-        raise error("E307", where=where, what="has no value", fix="write it as option=value", detail="unreadable")
+        fix = "write it as option=value"
+        raise error("E307", where=where, what="has no value", fix=fix, detail="unreadable")
     *sections, last = name.strip().split(".")
     target = values
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            raise error("E307", where=where, what=f"{section} has no options", fix="check the name", detail="unknown")
+            what = f"{section} has no options"
+            raise error("E307", where=where, what=what, fix="check the name", detail="unknown")
     target[last] = _read_yaml(value, where)
 
 
@@ -82,7 +88,8 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for number, key in enumerate(keys):
             if key in keys[:number]:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+                problem = f"{key!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return super().construct_mapping(node, deep)
 
 

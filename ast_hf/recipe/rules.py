@@ -64,7 +64,7 @@ def check_streaming(recipe: RecipeOptions, where: str = "recipe") -> None:
 
 
 def groups_by_length(training: dict[str, Any]) -> bool:
-    """Return True if clips of equal length share a batch, so that none is padded to the length of the model."""
+    """Return True if clips of equal length share a batch, without padding to the length of the model."""
     return training.get("train_sampling_strategy") == "group_by_length"
 
 
@@ -86,7 +86,7 @@ def _max_steps(recipe: RecipeOptions) -> int:
 
 
 def _check_averaging(recipe: RecipeOptions, where: str) -> None:
-    """Raise E307 for two weight averages, for epochs that the run does not have, and for the best plain weights."""
+    """Raise E307 for weight averages that contradict each other, the length of the run or its best epoch."""
     epochs = recipe.averaging_epochs
     if recipe.averaging_decay is None and epochs is None:
         return
@@ -102,7 +102,7 @@ def _check_averaging(recipe: RecipeOptions, where: str) -> None:
             what = f"{epochs!r} ends after the run, which has {last_epoch} epochs"
             raise _conflict(where, "averaging_epochs", what, "end with the last epoch")
     if recipe.training.get("load_best_model_at_end"):
-        what = "does not combine with averaging_decay or averaging_epochs: the best checkpoint has plain weights"
+        what = "does not combine with averaging_decay or averaging_epochs: it restores plain weights"
         raise _conflict(where, "training.load_best_model_at_end", what, "use one of the two")
 
 
@@ -133,7 +133,7 @@ def _check_teacher(recipe: RecipeOptions, where: str) -> None:
 
 
 def _check_grouping(recipe: RecipeOptions, where: str) -> None:
-    """Raise E307 for an order of the clips that is not ours, and for options that need clips of one length."""
+    """Raise E307 for unsupported orders of the clips, and for options that need clips of equal length."""
     option = "training.train_sampling_strategy"
     strategy = recipe.training.get("train_sampling_strategy", "random")
     if strategy not in STRATEGIES:
