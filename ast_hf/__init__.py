@@ -1,7 +1,7 @@
 """Adapt, train, run and share the Audio Spectrogram Transformer (Gong et al. 2021, arXiv 2104.01778).
 
-Importing this package makes transformers' Auto classes and `pipeline("audio-classification")` use the classes below
-for AST checkpoints; `unregister()` takes that back.
+Importing this package makes transformers' Auto classes and `pipeline("audio-classification")` use the classes
+below for AST checkpoints; `unregister()` undoes that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-#: public name -> module that has it; each is imported on first use.
+#: public name -> the module that defines it; imported on first use.
 _MODULES = {
     "ASTAudioClassificationPipeline": "inference.pipeline",
     "ASTConfig": "configuration_ast",

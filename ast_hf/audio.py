@@ -1,7 +1,7 @@
-"""One door for audio: a path, bytes, an array, a tensor or a dict in; a mono float32 waveform at a known rate out.
+"""Reading of audio: paths, bytes, arrays, tensors and dicts become a mono float32 waveform at a given rate.
 
-Decoding is soundfile (WAV, FLAC, OGG Vorbis/Opus, MP3, AIFF, ...), resampling is soxr's HQ setting (133 dB signal to
-noise at 44.1 -> 16 kHz), channels are mixed by their mean. No ffmpeg, torchaudio or torchcodec is involved
+soundfile decodes (WAV, FLAC, OGG Vorbis/Opus, MP3, AIFF, ...), soxr resamples with its HQ setting (133 dB
+signal to noise at 44.1 -> 16 kHz), and channels are averaged. ffmpeg, torchaudio and torchcodec are not used
 (docs/decisions/0004-decode-through-soundfile.md).
 """
 
@@ -24,26 +24,29 @@ from .scalars import plain_whole
 if TYPE_CHECKING:
     import torch
 
-#: Everything `load_audio` takes.
+#: Types of the sources that `load_audio` reads.
 AudioSource = str | PathLike | bytes | np.ndarray | Mapping[str, Any] | Any
 
-#: Limits on what a header may claim, checked before any memory is asked for. 384 kHz and 8 channels are the largest of
-#: ordinary equipment; one hour of 16 kHz mono float32 is 230 MB.
-MIN_RATE, MAX_RATE, MAX_CHANNELS, MAX_SECONDS = 1_000, 384_000, 8, 3_600.0
+#: Limits on the values in a header, checked before memory is allocated. 384 kHz and 8 channels are the
+#: largest of ordinary equipment; one hour of 16 kHz mono float32 is 230 MB.
+MIN_RATE = 1_000
+MAX_RATE = 384_000
+MAX_CHANNELS = 8
+MAX_SECONDS = 3_600.0
 
-#: An end so many seconds behind a file's own end is taken for that end: tables of clips are rounded.
+#: Seconds that a requested end may be after the end of a file: times in tables are rounded.
 PART_TOLERANCE = 0.1
 
-#: Containers and sample formats that are decoded; libsndfile's others are rare, and its decoders for some are unsafe
-#: (CVE-2026-37555: IMA-ADPCM).
+#: Containers and sample formats that are decoded. libsndfile's other formats are rare, and some of its
+#: decoders for them are unsafe (CVE-2026-37555: IMA-ADPCM).
 CONTAINERS = frozenset({"WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF"})
 SUBTYPES = frozenset(
     {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS"}
     | {"MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"}
 )
 
-#: What libsndfile's log says of a file that ends before its header does, by container; it decodes them all the same.
-#: Sizes from 0xFFFFFFF0 on mean "unknown" in a WAV that was written to a pipe.
+#: container -> text in libsndfile's log for a file that is shorter than its header says. libsndfile decodes
+#: it anyway. Sizes from 0xFFFFFFF0 mean "unknown" in a WAV that was written to a pipe.
 CUT_MARKS = {
     "WAV": re.compile(r"^\s*data : (?!42949672(?:8|9)\d)\d+ \(should be", re.MULTILINE),
     "AIFF": re.compile(r"^\s*SSND : \d+ \(should be", re.MULTILINE),
@@ -53,13 +56,13 @@ CUT_MARKS = {
 }
 CUT_MARKS["WAVEX"] = CUT_MARKS["WAV"]
 
-#: What libsndfile says of headers that no audio has.
+#: Texts in libsndfile's errors for headers with impossible values.
 IMPOSSIBLE_HEADER = ("SF_INFO struct incomplete", "Channel count is zero", "Too many channels")
 
 #: dtype -> (zero point, full scale): integer samples become float32 in [-1, 1) by an exact power of two.
 INTEGER_SCALES = {"int16": (0, 2.0**15), "int32": (0, 2.0**31), "uint8": (128, 2.0**7)}
 
-#: First bytes of files that people hand over instead of audio -> what they are and what to do.
+#: First bytes of files that users pass by mistake -> (problem, fix).
 NOT_AUDIO = {
     b"version https://git-lfs": ("is a git-lfs pointer, not the file it points to", "run `git lfs pull`"),
     b"<!DOCTYPE": ("is an HTML page", "download the file itself, not the page about it"),
@@ -68,29 +71,29 @@ NOT_AUDIO = {
     b"{": ("looks like JSON text", "give the audio file itself"),
 }
 
-#: Container marks that soundfile has no decoder for -> their names.
+#: Magic numbers of containers that soundfile cannot decode -> their names.
 UNSUPPORTED = {b"ftyp": "MP4/M4A (AAC)", b"\x1aE\xdf\xa3": "WebM/Matroska", b"0&\xb2u": "WMA"}
 
-#: Marks of the containers above: a file that has one and cannot be decoded is broken, not something else.
+#: Magic numbers of `CONTAINERS`: a file with one of these that cannot be decoded is damaged audio.
 AUDIO_MARKS = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"ID3", b"\xff\xfb")
 
 
 class _Part(NamedTuple):
-    """Which seconds of a clip are wanted; an end of None is the clip's own."""
+    """Part of a clip to read, in seconds; an end of None is the clip's end."""
 
     start: float
     end: float | None
 
     def samples(self, count: int, rate: int, where: str) -> slice:
-        """The samples of this part in a clip of `count` samples; E208 when it does not lie in the clip."""
+        """Return this part as a slice of a clip's `count` samples; raise E208 if it is not in the clip."""
         first = round(self.start * rate)
-        last = count if self.end is None else round(self.end * rate)
-        if first >= count or last > count + PART_TOLERANCE * rate:
-            wanted = f"{self.start:g} s to {'its end' if self.end is None else f'{self.end:g} s'}"
-            what = f"lasts {count / rate:.3f} s, {wanted} is not all in it"
-            fix = "correct start and end: seconds from the file's own beginning"
+        stop = count if self.end is None else round(self.end * rate)
+        if first >= count or stop > count + PART_TOLERANCE * rate:
+            end = "its end" if self.end is None else f"{self.end:g} s"
+            what = f"lasts {count / rate:.3f} s, so {self.start:g} s to {end} is not completely in it"
+            fix = "correct start and end, in seconds from the beginning of the file"
             raise error("E208", where=where, what=what, fix=fix)
-        return slice(first, min(last, count))
+        return slice(first, min(stop, count))
 
 
 def load_audio(
@@ -101,66 +104,75 @@ def load_audio(
     start: float | None = None,
     end: float | None = None,
 ) -> np.ndarray:
-    """Read any kind of audio, or a part of it, as a mono waveform at `sampling_rate`.
+    """Read audio from any source, completely or in part, as a mono waveform at `sampling_rate`.
 
     Args:
         source: one of
             - a path (`str` or `Path`) of a file that soundfile reads,
-            - the bytes of such a file,
-            - an array or tensor of samples, shape `(time,)` or unambiguous `(channels, time)` / `(time, channels)`,
-              float in [-1, 1] or int16/int32/uint8 at full scale; its rate is `source_rate`,
-            - a dict with `array` (or `raw`) and `sampling_rate`, or with `bytes` and/or `path` (what `datasets` gives),
+            - the bytes of an audio file,
+            - an array or tensor of samples, shape `(time,)`, or unambiguous `(channels, time)` or `(time,
+              channels)`, float in [-1, 1] or int16/int32/uint8 at full scale, at the rate `source_rate`,
+            - a dict with `array` (or `raw`) and `sampling_rate`, or with `bytes` and/or `path`, as in
+              `datasets`,
             - a decoded `AudioDecoder` of torchcodec.
         sampling_rate: rate of the result in Hz.
-        source_rate: rate in Hz of a bare array; files and dicts know their own.
-        start: first second to read, None for the beginning. Of a file only the part is decoded, and only the part has
-            to be shorter than an hour.
-        end: second to stop at, None for the end; up to 0.1 s behind the end is taken for it, since tables round.
+        source_rate: rate in Hz of a bare array; files and dicts contain theirs.
+        start: first second to read, None for the beginning. Only the requested part of a file is decoded, and
+            only that part has to be shorter than an hour.
+        end: second to stop at, None for the end. Since tables round, up to 0.1 s after the end is the end.
 
     Returns:
         float32 array of shape `(time,)`, in [-1, 1] for ordinary files.
 
     Raises:
         AstDataError: E201-E207, E208 for a part that is not in the audio; the message names the file.
-        AstInputError: E101-E107 for arrays, E108 for a start or end that no audio has, E703 for URLs.
+        AstInputError: E101-E107 for arrays, E108 for an impossible start or end, E703 for URLs.
 
     Example:
         >>> load_audio({"array": np.zeros(44_100), "sampling_rate": 44_100}).shape
         (16000,)
     """
     _check_rate(sampling_rate, "sampling_rate", code="E107")
-    samples, rate, where = _read(source, source_rate, _wanted_part(start, end))
+    samples, rate, where = _read(source, source_rate, _make_part(start, end))
     if samples.size == 0:
         raise error("E101", where=where, what="holds no samples", fix="remove it, or record it again")
     mono = mix_to_mono(samples, where)
     finite = np.isfinite(mono)
     if not finite.all():
-        what = f"{int((~finite).sum())} samples are NaN or infinite, the first at {int(np.flatnonzero(~finite)[0])}"
+        first = int(np.flatnonzero(~finite)[0])
+        what = f"{int((~finite).sum())} samples are NaN or infinite, the first at {first}"
         raise error("E104", where=where, what=what, fix="re-export the file, or drop it")
     resampled = resample(mono, rate, sampling_rate)
     if resampled.size == 0:
-        what = f"is too short: {len(mono)} samples at {rate} Hz are none at {sampling_rate} Hz"
+        what = f"is too short: {len(mono)} samples at {rate} Hz become 0 samples at {sampling_rate} Hz"
         raise error("E101", where=where, what=what, fix="remove it, or record it again")
     return resampled
 
 
-def _wanted_part(start: float | None, end: float | None) -> _Part | None:
-    """None for everything; raises E108 for what is no stretch of time."""
+def _make_part(start: float | None, end: float | None) -> _Part | None:
+    """Return the part from `start` to `end`, or None for the whole clip; raise E108 for impossible times."""
     if start is None and end is None:
         return None
     for name, value in (("start", start), ("end", end)):
-        number = value is None or (isinstance(value, (int, float, np.number)) and not isinstance(value, bool))
-        if not number or (value is not None and not 0 <= value < float("inf")):
-            raise error("E108", where=name, what=f"{value!r} is no time", fix="give seconds, 0 or more")
+        if not _is_time(value):
+            what = f"{value!r} is not a valid time"
+            raise error("E108", where=name, what=what, fix="give seconds, 0 or more")
     part = _Part(float(start or 0.0), None if end is None else float(end))
     if part.end is not None and part.end <= part.start:
         what = f"{end!r} is not after start {start!r}"
-        raise error("E108", where="end", what=what, fix="give seconds, the end after the start")
+        raise error("E108", where="end", what=what, fix="give an end after the start, in seconds")
     return part
 
 
+def _is_time(value: Any) -> bool:
+    if value is None:
+        return True
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return number and bool(0 <= value < float("inf"))
+
+
 def _cut_array(samples: np.ndarray, rate: int, where: str, part: _Part | None) -> np.ndarray:
-    """The wanted part of decoded samples, mixed to mono first, since a few samples look like channels."""
+    """Return a part of decoded samples, mixed to mono first: a short part would look like channels."""
     if part is None:
         return samples
     mono = mix_to_mono(samples, where)
@@ -168,11 +180,15 @@ def _cut_array(samples: np.ndarray, rate: int, where: str, part: _Part | None) -
 
 
 def mix_to_mono(samples: np.ndarray, where: str) -> np.ndarray:
-    """Mean over the channels of `(time,)`, `(time, channels)` or `(channels, time)` samples; warns when they cancel."""
+    """Return the mean over channels, `(time,)`; warn (W204) if the channels cancel each other.
+
+    Takes `(time,)`, `(time, channels)` or `(channels, time)` samples. Raises E106 for any other shape.
+    """
     if samples.ndim == 1:
         return samples
     if samples.ndim != 2 or not (min(samples.shape) <= MAX_CHANNELS < max(samples.shape)):
-        what = f"array of shape {samples.shape} is neither (time,) nor one clip of up to {MAX_CHANNELS} channels"
+        shape = f"array of shape {samples.shape}"
+        what = f"{shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
         raise error("E106", where=where, what=what, fix="pass one waveform of shape (time,)")
     return _mean_of_channels(samples if samples.shape[1] <= MAX_CHANNELS else samples.T, where)
 
@@ -183,13 +199,13 @@ def _mean_of_channels(samples: np.ndarray, where: str) -> np.ndarray:
     mono = samples.mean(axis=1, dtype=np.float32)
     power = float(np.square(samples, dtype=np.float64).mean())
     if float(np.square(mono, dtype=np.float64).mean()) < 1e-4 * power:
-        text = "the channels cancel each other, their mean is almost silent; one may be wired upside down"
+        text = "the channels cancel each other: their mean is almost silent; one may have inverted polarity"
         warnings.warn(warning_text("W204", where=where, what=text), AstHfWarning, stacklevel=4)
     return mono
 
 
 def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """Change the rate of a mono waveform (Hz); the identity when the rates are equal."""
+    """Resample a mono waveform `(time,)`, rates in Hz; return it unchanged if the rates are equal."""
     if source_rate == target_rate:
         return waveform
     import soxr
@@ -198,9 +214,10 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
 
 
 def as_waveform(clip: Any, where: str) -> torch.Tensor:
-    """One clip of samples as a 1-D float32 tensor on its own device, integers scaled exactly, nothing modified.
+    """Return one clip as a 1-D float32 tensor on its device, with integers scaled exactly.
 
-    Raises E101 (empty), E102 (type), E106 (not one-dimensional); `where` names the clip in the message.
+    `clip` is not modified. Raises E101 (empty), E102 (wrong type) or E106 (not one-dimensional); `where`
+    names the clip in the message.
     """
     tensor = as_samples(clip, where)
     if tensor.numel() == 0:
@@ -212,7 +229,10 @@ def as_waveform(clip: Any, where: str) -> torch.Tensor:
 
 
 def as_samples(values: Any, where: str) -> torch.Tensor:
-    """Numbers of any kind and shape as float32, integers scaled exactly; E102 for what is no array of samples."""
+    """Return samples of any type and shape as a float32 tensor, with integers scaled exactly.
+
+    Raises E102 for anything that is not an array of samples.
+    """
     import torch
 
     tensor = values.detach() if isinstance(values, torch.Tensor) else _tensor_of(values, where)
@@ -226,12 +246,15 @@ def as_samples(values: Any, where: str) -> torch.Tensor:
         what = f"{name} samples have no defined full scale"
         raise error("E102", where=where, what=what, fix="pass float in [-1, 1], int16, int32 or uint8")
     zero, scale = INTEGER_SCALES[name]
-    # Through float64: int32 has more bits than float32, and has to be rounded once, after scaling.
+    # In float64: int32 has more bits than float32, so rounding must happen once, after scaling.
     return ((tensor.to(torch.float64) - zero) / scale).to(torch.float32)
 
 
 def _tensor_of(values: Any, where: str) -> torch.Tensor:
-    """Arrays and nested lists as a tensor of their own dtype; a copy, in native byte order and positive strides."""
+    """Return a copy of an array or nested list as a tensor with native byte order and positive strides.
+
+    Floats become float32, integers keep their dtype.
+    """
     import torch
 
     kind = type(values).__name__
@@ -241,13 +264,14 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as problem:
-        raise error("E102", where=where, what=f"is a {kind} of unequal or odd parts", fix=fix) from problem
+        raise error("E102", where=where, what=f"is a ragged or mixed {kind}", fix=fix) from problem
     if isinstance(values, (list, tuple)) and array.dtype == np.int64:
-        array = array.astype(np.float64)  # Python's whole numbers carry no full scale: they are samples as they stand
+        array = array.astype(np.float64)  # Python ints have no full scale, so they are not scaled
     if array.dtype.kind not in "fiu":
-        raise error("E102", where=where, what=f"is a {kind} of {array.dtype}", fix="pass float or integer samples")
+        what = f"is a {kind} of {array.dtype}"
+        raise error("E102", where=where, what=what, fix="pass float or integer samples")
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite, with its position
+        with np.errstate(over="ignore"):  # an overflow becomes infinite, reported with its position later
             array = array.astype(np.float32)
     native = array.dtype.newbyteorder("=")
     if native.kind != "f" and native.name not in INTEGER_SCALES:
@@ -257,7 +281,7 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
 
 
 def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> tuple[np.ndarray, int, str]:
-    """Samples of the wanted part, rate in Hz, and the name of the source for messages."""
+    """Return the samples of the requested part, their rate in Hz, and the source's name for messages."""
     if isinstance(source, (str, PathLike)):
         return _read_file(source, part)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -265,7 +289,8 @@ def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> t
     if isinstance(source, Mapping):
         return _read_mapping(source, source_rate, part)
     if hasattr(source, "get_all_samples"):
-        decoded, where = source.get_all_samples(), "decoded audio"
+        decoded = source.get_all_samples()
+        where = "decoded audio"
         rate = int(decoded.sample_rate)
         return _cut_array(decoded.data.numpy(), rate, where, part), rate, where
     return _read_array(source, source_rate, "audio array", part)
@@ -274,7 +299,8 @@ def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> t
 def _read_mapping(
     source: Mapping[str, Any], source_rate: int | None, part: _Part | None
 ) -> tuple[np.ndarray, int, str]:
-    array = source.get("array") if source.get("raw") is None else source["raw"]  # "raw" first, as in transformers
+    # "raw" has precedence, as in transformers.
+    array = source.get("array") if source.get("raw") is None else source["raw"]
     content = source.get("bytes")
     path = source.get("path")
     if array is not None:
@@ -284,18 +310,21 @@ def _read_mapping(
     if content is None and path is not None:
         return _read_file(path, part)
     fix = 'give {"array": samples, "sampling_rate": hertz}, or "bytes", or "path"'
-    what = f"bytes is a {type(content).__name__}" if content is not None else f"has the keys {sorted(map(str, source))}"
+    keys = sorted(map(str, source))
+    what = f"has the keys {keys}" if content is None else f"bytes is a {type(content).__name__}"
     raise error("E102", where="audio dict", what=what, fix=fix)
 
 
 def _read_array(array: Any, rate: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
     rate = plain_whole(rate)
     if rate is None:
-        raise error("E107", where=where, what="has no sampling rate", fix="pass sampling_rate= in Hz with the samples")
+        fix = "pass sampling_rate= in Hz with the samples"
+        raise error("E107", where=where, what="has no sampling rate", fix=fix)
     _check_rate(rate, where, code="E107")
     samples = as_samples(array, where).cpu().numpy().copy()
     if samples.ndim not in (1, 2):
-        raise error("E106", where=where, what=f"has shape {samples.shape}", fix="pass one waveform of shape (time,)")
+        what = f"has shape {samples.shape}"
+        raise error("E106", where=where, what=what, fix="pass one waveform of shape (time,)")
     return _cut_array(samples, int(rate), where, part), int(rate), where
 
 
@@ -310,7 +339,7 @@ def _check_rate(rate: Any, where: str, code: str) -> None:
 
 def _read_file(source: str | PathLike, part: _Part | None) -> tuple[np.ndarray, int, str]:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(source)):
-        what = "is a URL, and nothing is fetched silently"
+        what = "is a URL, and URLs are not downloaded automatically"
         fix = "download the file first and pass its path or its bytes"
         raise error("E703", where=repr(str(source)), what=what, fix=fix)
     path = Path(source)
@@ -318,7 +347,7 @@ def _read_file(source: str | PathLike, part: _Part | None) -> tuple[np.ndarray, 
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        raise _missing(path, where) from None
+        raise _missing_file_error(path, where) from None
     if not stat.S_ISREG(mode):
         what = "is a directory" if stat.S_ISDIR(mode) else "is not a regular file"
         raise error("E206", where=where, what=what, fix="pass the path of one audio file")
@@ -331,7 +360,7 @@ def _read_file(source: str | PathLike, part: _Part | None) -> tuple[np.ndarray, 
         return _decode(file, where, part)
 
 
-def _missing(path: Path, where: str) -> Exception:
+def _missing_file_error(path: Path, where: str) -> Exception:
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = nearest(path.name, siblings)
     fix = f"did you mean {str(path.parent / near)!r}?" if near else "check the path"
@@ -339,27 +368,33 @@ def _missing(path: Path, where: str) -> Exception:
 
 
 class _Reader:
-    """A file for soundfile: nameless, so that its content decides the format; it notes whether its end was met.
+    """File object for soundfile that records whether the end of the file was reached.
 
-    A FLAC is handed over in small pieces, so that meeting the end tells a cut file from a damaged one.
+    It has no name, so that soundfile detects the format from the content. FLAC is read in small pieces: a
+    truncated file then reaches its end, a damaged one fails before.
     """
 
     _FLAC_PIECE = 1024
 
     def __init__(self, file: Any, head: bytes) -> None:
-        self._file, self.met_end = file, False
+        self._file = file
         self._piece = self._FLAC_PIECE if head.startswith(b"fLaC") else None
-        self.seek, self.tell = file.seek, file.tell
+        self.reached_end = False
+        self.seek = file.seek
+        self.tell = file.tell
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)[: self._piece]
         count = self._file.readinto(view)
-        self.met_end |= count < len(view)
+        self.reached_end |= count < len(view)
         return count
 
 
 def _decode(file: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
-    """Decode an open file, or a part of it, to mono; the header is judged before the samples, their count after."""
+    """Decode an open file or a part of it to mono.
+
+    The header is checked before samples are decoded, the number of samples afterwards.
+    """
     import soundfile
 
     head = file.read(512)
@@ -371,12 +406,13 @@ def _decode(file: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int,
         with soundfile.SoundFile(reader) as sound:
             _check_header(sound, where)
             rate = sound.samplerate
-            wanted = part.samples(sound.frames, rate, where) if part else slice(0, sound.frames)
-            _check_length(wanted.stop - wanted.start, rate, where)
+            span = part.samples(sound.frames, rate, where) if part else slice(0, sound.frames)
+            count = span.stop - span.start
+            _check_length(count, rate, where)
             if part:
-                sound.seek(wanted.start)
-            samples = sound.read(wanted.stop - wanted.start if part else -1, dtype="float32", always_2d=True)
-            _check_complete(sound, len(samples), wanted.stop - wanted.start, size, where)
+                sound.seek(span.start)
+            samples = sound.read(count if part else -1, dtype="float32", always_2d=True)
+            _check_complete(sound, len(samples), count, size, where)
     except soundfile.LibsndfileError as problem:
         raise _decoding_error(str(problem), head, reader, file, where) from problem
     return _mean_of_channels(samples, where), rate, where
@@ -396,12 +432,12 @@ def _refuse_non_audio(head: bytes, where: str) -> None:
 
 def _check_header(sound: Any, where: str) -> None:
     if sound.format not in CONTAINERS or sound.subtype not in SUBTYPES:
-        what = f"is {sound.format_info} with {sound.subtype_info} samples, which is not decoded here"
+        what = f"is {sound.format_info} with {sound.subtype_info} samples, which is not supported"
         raise error("E205", where=where, what=what, fix="convert it to WAV or FLAC")
     _check_rate(sound.samplerate, where, code="E204")
     if sound.channels > MAX_CHANNELS:
         what = f"declares {sound.channels} channels, the limit is {MAX_CHANNELS}"
-        raise error("E204", where=where, what=what, fix="mix it down first")
+        raise error("E204", where=where, what=what, fix="mix the channels down first")
 
 
 def _check_length(samples: int, rate: int, where: str) -> None:
@@ -412,20 +448,24 @@ def _check_length(samples: int, rate: int, where: str) -> None:
         raise error("E207", where=where, what=what, fix=fix)
 
 
-#: A file larger than this that decodes to nothing has lost its samples or their count; headers are smaller.
+#: A larger file that decodes to 0 samples has lost its samples or their count: headers are smaller, in bytes.
 _LARGEST_HEADER = 1024
 
 
-def _check_complete(sound: Any, decoded: int, wanted: int, size: int, where: str) -> None:
-    """Truncated files decode without an error: libsndfile's log tells, or an MP3's count of frames."""
+def _check_complete(sound: Any, decoded: int, expected: int, size: int, where: str) -> None:
+    """Raise E202 if a file is truncated.
+
+    libsndfile decodes truncated files without an error. Its log, or the frame count of an MP3, shows them.
+    """
     mark = CUT_MARKS.get(sound.format)
     lost = decoded == sound.frames == 0 and size > _LARGEST_HEADER
-    if decoded < wanted or lost or (mark is not None and mark.search(sound.extra_info)):
-        raise _cut_off(f"{decoded / sound.samplerate:.3f} s could be decoded, its header declares more", where)
+    if decoded < expected or lost or (mark is not None and mark.search(sound.extra_info)):
+        reason = f"{decoded / sound.samplerate:.3f} s could be decoded, its header declares more"
+        raise _truncation_error(reason, where)
 
 
-def _cut_off(detail: str, where: str) -> Exception:
-    return error("E202", where=where, what=f"is cut off: {detail}", fix="copy or download the file again")
+def _truncation_error(reason: str, where: str) -> Exception:
+    return error("E202", where=where, what=f"is cut off: {reason}", fix="copy or download the file again")
 
 
 def _decoding_error(message: str, head: bytes, reader: _Reader, file: Any, where: str) -> Exception:
@@ -434,19 +474,20 @@ def _decoding_error(message: str, head: bytes, reader: _Reader, file: Any, where
     if any(mark in message for mark in IMPOSSIBLE_HEADER):
         return error("E204", where=where, what=f"has an impossible header ({reason})", fix=fix)
     if not head.startswith(AUDIO_MARKS):
-        return error("E201", where=where, what=f"cannot be decoded, it does not look like audio ({reason})", fix=fix)
+        what = f"cannot be decoded and does not look like audio ({reason})"
+        return error("E201", where=where, what=what, fix=fix)
     if _ends_early(head, reader, file):
-        return _cut_off(f"its stream ends early ({reason})", where)
+        return _truncation_error(f"its stream ends early ({reason})", where)
     return error("E203", where=where, what=f"cannot be decoded ({reason})", fix=fix)
 
 
 def _ends_early(head: bytes, reader: _Reader, file: Any) -> bool:
-    """Whether a stream that failed lacks its end, rather than being damaged before it.
+    """Return True if decoding failed because the end of the stream is missing, not because it is damaged.
 
-    An Ogg's last page carries the flag of the stream's end, and its table says how long it is (RFC 3533).
+    The last page of an Ogg has the end-of-stream flag, and a page's table gives its length (RFC 3533).
     """
     if not head.startswith(b"OggS"):
-        return reader.met_end
+        return reader.reached_end
     file.seek(-min(65_536, file.seek(0, io.SEEK_END)), io.SEEK_END)  # a page is shorter than 64 KiB
     page = b"OggS" + file.read().rpartition(b"OggS")[2]
     if len(page) < 27 or not page[5] & 4:

@@ -1,4 +1,4 @@
-"""What does the config.json of an ensemble say? Its members, and the labels and the input that they share."""
+"""Configuration of an ensemble: its members, and the labels and input size that they share."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .configuration_ast import FIELD_RULES, PROBLEM_TYPES, check_label_arguments, check_label_map
+from .configuration_ast import FIELD_RULES, check_label_arguments, check_label_map
 from .errors import did_you_mean, error
+from .task import Task
 
-#: Members' folders begin so: what is published of a repository is told by names.
+#: Prefix of the members' folders, by which a push selects the files to publish.
 MEMBER = "member-"
-#: Fields that follow the same rules as those of one model.
-_AS_IN_ONE_MODEL = ("max_length", "num_mel_bins", "patch_size", "temperature", "thresholds")
+#: Fields with the same rules as in `ASTConfig`.
+_SHARED_FIELDS = ("max_length", "num_mel_bins", "patch_size", "temperature", "thresholds")
+#: Problem types whose probabilities can be averaged.
+_PROBLEM_TYPES = (Task.SINGLE_LABEL.value, Task.MULTI_LABEL.value)
 
 
 class ASTEnsembleConfig(PreTrainedConfig):
-    """Configuration of `ASTEnsembleForAudioClassification`, which `from_members` makes out of those of its members.
+    """Configuration of `ASTEnsembleForAudioClassification`, whose `from_members` builds it.
 
     Args:
-        members: the folders of the members beside this file, such as `["member-1", "member-2"]`.
+        members: folders of the members next to config.json, such as `["member-1", "member-2"]`.
         max_length: frames of the longest member's input.
         num_mel_bins: mel bins of every member's input.
-        patch_size: the largest side of a member's patches: no input is shorter.
-        temperature: what the ensemble's logits are divided by, as for `ASTConfig`; each member has one of its own too.
-        thresholds: of the ensemble's scores, as for `ASTConfig`.
-        **kwargs: what every transformers configuration takes (`id2label`, `problem_type`, ...).
+        patch_size: largest patch side of the members, the fewest frames that an input may have.
+        temperature: divisor of the ensemble's logits, as in `ASTConfig`. Each member also has its own.
+        thresholds: thresholds of the ensemble's scores, as in `ASTConfig`.
+        **kwargs: arguments of every transformers configuration (`id2label`, `problem_type`, ...).
 
     Raises:
         AstConfigError: E302 for an impossible field, E303 for an impossible label map.
@@ -46,35 +49,39 @@ class ASTEnsembleConfig(PreTrainedConfig):
         if self.id2label is not None and self.label2id is None:  # type: ignore[has-type]
             self.label2id = {label: int(index) for index, label in self.id2label.items()}
         super().__post_init__(**kwargs)
-        if self.members is not None:  # None: what transformers makes to compare other configurations with
+        if self.members is not None:  # transformers builds a default configuration to compare others with
             self.validate()
 
     def validate(self) -> None:
-        """Raise E302 or E303 when a field makes no ensemble. Run at construction and by the model."""
+        """Raise E302 or E303 for an invalid field. Runs at construction and when a model is built."""
         check_members(self.members)
-        for name in _AS_IN_ONE_MODEL:
+        for name in _SHARED_FIELDS:
             test, requirement = FIELD_RULES[name]
             if not test(getattr(self, name)):
-                raise _field_error(name, getattr(self, name), f"has to be {requirement}", f"set {name} to that")
-        if self.problem_type not in PROBLEM_TYPES or self.problem_type == "regression":
-            choices = did_you_mean(self.problem_type, [kind for kind in PROBLEM_TYPES[1:] if kind != "regression"])
+                what = f"has to be {requirement}"
+                raise _field_error(name, getattr(self, name), what, f"set {name} to that")
+        if self.problem_type is not None and self.problem_type not in _PROBLEM_TYPES:
+            choices = did_you_mean(self.problem_type, _PROBLEM_TYPES)
             raise _field_error("problem_type", self.problem_type, "has no probabilities to average", choices)
         check_label_map(self.id2label, self.label2id)
         if self.thresholds is not None and len(self.thresholds) != len(self.id2label):
-            what = f"are {len(self.thresholds)}, but there are {len(self.id2label)} labels"
+            what = f"length {len(self.thresholds)}, but there are {len(self.id2label)} labels"
             fix = "give one for each label, or None"
             raise error("E302", where="ASTEnsembleConfig.thresholds", what=what, fix=fix)
 
 
 def check_members(members: Any) -> list[str]:
-    """The names themselves; E302 unless they are at least one, all different, and folders right beside config.json."""
+    """Return the members' folder names.
+
+    Raises E302 unless they are a list of at least one, all different, and name folders next to config.json.
+    """
     names = members if isinstance(members, list) else []
-    good = [name for name in names if isinstance(name, str) and re.fullmatch(rf"{MEMBER}\w+", name)]
-    if not names or good != names or len({*good}) < len(good):
+    valid = [name for name in names if isinstance(name, str) and re.fullmatch(rf"{MEMBER}\w+", name)]
+    if not names or valid != names or len({*valid}) < len(valid):
         what = f"has to be a list of different folder names like '{MEMBER}1'"
-        fix = "make ensembles with from_members; one model loads with ASTForAudioClassification"
+        fix = "build ensembles with from_members; load a single model with ASTForAudioClassification"
         raise _field_error("members", members, what, fix)
-    return good
+    return valid
 
 
 def _field_error(field: str, value: Any, what: str, fix: str) -> Exception:

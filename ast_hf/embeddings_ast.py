@@ -1,7 +1,7 @@
-"""From frames to tokens: patches, their positions for any length, and which of them are real.
+"""Token embeddings: patches, position embeddings for inputs of any length, and token masks.
 
-Shapes in comments: B clips, T frames (or patches along time), M mel bins, F patches along frequency, N tokens (class,
-distillation, patches frequency-major), C hidden size.
+Shapes in comments: B clips, T frames (or patches along time), M mel bins, F patches along frequency, N tokens
+(class, distillation, patches frequency-major), C hidden size.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ class ASTPatchEmbeddings(nn.Module):
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
         image = input_values.transpose(1, 2).unsqueeze(1)  # (B, T, M) -> (B, 1, M, T)
-        image = image.to(self.projection.weight.dtype)  # features are float32, whatever the model is in
+        image = image.to(self.projection.weight.dtype)  # features are float32, weights may be half precision
         return self.projection(image).flatten(2).transpose(1, 2)  # (B, patches, C)
 
 
 class FactoredPositions(nn.Module):
-    """A position for each row of patches plus one for each column, instead of one for each patch (PaSST,
-    arXiv 2110.05069, section 3.1). A way of training: in files it is the plain table of their sums.
+    """Position embeddings as one vector per row of patches plus one per column.
+
+    From PaSST (arXiv 2110.05069, section 3.1). Only training uses the factors: state dicts and files hold the
+    table of their sums, one vector per patch.
 
     Args:
-        table: `(1, 2 + F * T, C)`; the factors start as its means over time and over frequency.
-        grid: (F, T).
+        table: position embeddings `(1, 2 + F * T, C)`. The factors start as its means over time and
+            frequency.
+        grid: patches along (frequency, time), (F, T).
     """
 
     def __init__(self, table: torch.Tensor, grid: tuple[int, int]) -> None:
@@ -52,12 +55,12 @@ class FactoredPositions(nn.Module):
         self.set_table(table)
 
     def forward(self) -> torch.Tensor:
-        """The plain table."""
+        """Return the table of sums, `(1, 2 + F * T, C)`."""
         return torch.cat((self.special, (self.frequency + self.time).flatten(1, 2)), dim=1)
 
     @torch.no_grad()
     def set_table(self, table: torch.Tensor) -> None:
-        """The sums nearest to a plain table: means over either axis, the overall mean counted once."""
+        """Set the factors to the least-squares fit of a table: means over each axis, the overall mean once."""
         patches = table[:, 2:].unflatten(1, (self.frequency.shape[1], self.time.shape[2]))
         self.special.copy_(table[:, :2])
         self.frequency.copy_(patches.mean(dim=2, keepdim=True))
@@ -65,7 +68,7 @@ class FactoredPositions(nn.Module):
 
     @torch.no_grad()
     def resize(self, grid: tuple[int, int], *, method: str, cut: str) -> None:
-        """Adapt to another grid: axis by axis, as the plain table is."""
+        """Adapt the factors to another patch grid, each axis as `resize_positions` adapts a table."""
         frequency = resize_axis(self.frequency, 1, grid[0], method=method)
         self.frequency = _parameter_like(self.frequency, frequency)
         self.time = _parameter_like(self.time, resize_axis(self.time, 2, grid[1], cut=cut, method=method))
@@ -77,12 +80,12 @@ class FactoredPositions(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
     ) -> None:
-        """Files hold nothing below this module's name: `ASTEmbeddings` is given the table and hands it over."""
+        """Report tensors under this name as unexpected: `ASTEmbeddings` loads the table by `set_table`."""
         unexpected.extend(name for name in state_dict if name.startswith(prefix))
 
 
 class ASTEmbeddings(nn.Module):
-    """Class token, distillation token and patches, plus one learned position for each."""
+    """Class token, distillation token and patches, each with a learned position embedding."""
 
     def __init__(self, config: ASTConfig) -> None:
         super().__init__()
@@ -94,7 +97,12 @@ class ASTEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_values: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
-        """Embed a batch; `counts` `(B,)` are the patches along time that each clip has, where padding is masked."""
+        """Return the embedded tokens of a batch, `(B, N, C)`.
+
+        Args:
+            input_values: `(B, T, M)`.
+            counts: int64 `(B,)`, real patches along time of each clip, for a batch with masked padding.
+        """
         patches = self.patch_embeddings(input_values)
         special = torch.cat((self.cls_token, self.distillation_token), dim=1).expand(patches.shape[0], -1, -1)
         positions = self.positions_for(self.config.grid_for(input_values.shape[1])[1], counts)
@@ -103,7 +111,8 @@ class ASTEmbeddings(nn.Module):
     @torch.no_grad()
     def resize(self, new: Geometry, *, method: str, cut: str, kernel_method: str) -> None:
         """Adapt positions and patch projection to another geometry; see `ASTPreTrainedModel.resize_input`."""
-        old, projection = self.config.geometry, self.patch_embeddings.projection
+        old = self.config.geometry
+        projection = self.patch_embeddings.projection
         if self.factored is not None:
             self.factored.resize(new.grid, method=method, cut=cut)
         else:
@@ -121,23 +130,25 @@ class ASTEmbeddings(nn.Module):
         if self.factored is None:
             return
         name = f"{prefix}position_embeddings"
-        if name in unexpected:  # there is no parameter of that name, but it is what the factors are made of
+        if name in unexpected:  # not a parameter of factored positions, but they are set from it
             unexpected.remove(name)
-        table, wanted = state_dict.get(name), self.factored().shape
+        table = state_dict.get(name)
+        shape = self.factored().shape
         if table is None:
             missing.append(name)
-        elif table.shape != wanted:
-            errors.append(f"size mismatch for {name}: {tuple(table.shape)} in the file, {tuple(wanted)} in the model")
+        elif table.shape != shape:
+            sizes = f"{tuple(table.shape)} in the file, {tuple(shape)} in the model"
+            errors.append(f"size mismatch for {name}: {sizes}")
         else:
             self.factored.set_table(table)
 
     @property
     def factored(self) -> FactoredPositions | None:
-        """The factors of the positions, where they are trained so."""
+        """The factors, or None if the positions are a table."""
         return self.position_embeddings if isinstance(self.position_embeddings, FactoredPositions) else None
 
     def factor_positions(self) -> None:
-        """Hold the positions as factors from now on."""
+        """Replace the table of positions by factors; no-op if it already is."""
         if self.factored is None:
             table = self.position_embeddings
             del self.position_embeddings
@@ -145,15 +156,26 @@ class ASTEmbeddings(nn.Module):
             self.position_embeddings = factored.requires_grad_(table.requires_grad)
 
     def position_table(self) -> torch.Tensor:
-        """The positions of an input of `max_length` frames, `(1, 2 + F * T, C)`."""
+        """Return the position embeddings of an input of `max_length` frames, `(1, 2 + F * T, C)`."""
         return self.position_embeddings if self.factored is None else self.factored()
 
     def positions_for(self, length: int, counts: torch.Tensor | None = None) -> torch.Tensor:
-        """The positions of `length` patches along time: cut where that is fewer than the model was built for
-        (`position_cut`), stretched where it is more. Each clip gets those that it would have without its padding.
+        """Return the position embeddings of an input of any length.
+
+        A shorter input than the model was built for gets a part of the positions (`position_cut`), a longer
+        one stretched positions. Each clip gets the positions that it would have without padding.
+
+        Args:
+            length: patches along time.
+            counts: int64 `(B,)`, real patches along time of each clip; None if no padding is masked.
+
+        Returns:
+            `(1, 2 + F * length, C)`, or `(B, 2 + F * length, C)` where the positions differ between clips.
         """
-        table, grid, cut = self.position_table(), self.config.patch_grid, self.config.position_cut
-        prefix = cut == "start" and length <= grid[1]  # then all clips share the first positions
+        table = self.position_table()
+        grid = self.config.patch_grid
+        cut = self.config.position_cut
+        prefix = cut == "start" and length <= grid[1]  # all clips share the first positions
         if length == grid[1] and (prefix or counts is None):
             return table
         if prefix or counts is None:
@@ -165,13 +187,27 @@ class ASTEmbeddings(nn.Module):
 
 
 def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, frames: int) -> torch.Tensor:
-    """Bool `(batch, tokens)`, True on what may be attended to, from a 0/1 mask over frames or over tokens.
+    """Return a mask over tokens from a 0/1 mask over frames or tokens.
 
-    A patch is real when all of its frames are; the first patch column always is, so that no clip is left without one.
+    A patch is visible if all of its frames are real. The first column of patches is always visible, so that
+    no clip is without a patch.
+
+    Args:
+        config: the model's.
+        attention_mask: `(batch, frames)` or `(batch, tokens)`, 1 on real frames or visible tokens.
+        batch: number of clips.
+        frames: length of the input.
+
+    Returns:
+        Bool `(batch, tokens)`, True on tokens that may be attended to.
+
+    Raises:
+        AstInputError: E304 for any other shape or type.
     """
     rows, columns = config.grid_for(frames)
     tokens = rows * columns + 2
-    shape = tuple(attention_mask.shape) if isinstance(attention_mask, torch.Tensor) else type(attention_mask).__name__
+    is_tensor = isinstance(attention_mask, torch.Tensor)
+    shape = tuple(attention_mask.shape) if is_tensor else type(attention_mask).__name__
     if shape == (batch, frames):
         real = attention_mask.bool().unfold(1, config.patch_size, config.time_stride).all(dim=-1)
         real = torch.cat((real.new_ones(batch, 1), real[:, 1:]), dim=1)
@@ -184,6 +220,11 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, fram
 
 
 def columns_seen(visible: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Int64 `(batch,)`: patches along time up to the last visible one, from a mask over tokens; at least 1."""
-    seen = visible[:, 2:].unflatten(1, grid).any(dim=1)  # (B, T)
-    return (seen * torch.arange(1, grid[1] + 1, device=seen.device)).amax(dim=1).clamp(min=1)
+    """Return the number of patches along time up to the last visible one, int64 `(batch,)`, at least 1.
+
+    Args:
+        visible: bool `(batch, tokens)`, see `token_mask`.
+        grid: patches along (frequency, time).
+    """
+    columns = visible[:, 2:].unflatten(1, grid).any(dim=1)  # (B, T)
+    return (columns * torch.arange(1, grid[1] + 1, device=columns.device)).amax(dim=1).clamp(min=1)

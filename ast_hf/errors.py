@@ -1,6 +1,6 @@
 """Errors and warnings of the package: one class tree, one table of codes, one form of message.
 
-A message names the place, what was seen there, and what to do:
+A message names the place, the problem there, and the fix:
 
     [AST-E103] clip 2: too short, 240 samples. Fix: give at least 400 samples (25 ms at 16000 Hz).
 
@@ -23,11 +23,11 @@ class AstHfError(Exception):
 
     Attributes:
         code: one of `CODES`, for example `"E103"`.
-        where: file, row, clip index or field the error is about.
-        what: what was observed there.
+        where: the file, row, clip index or field with the problem.
+        what: the problem.
         fix: what the user can do about it.
-        detail: which of the cases in `DETAILS[code]` it is; `""` for a code without cases, and for an error that a
-            data loader's worker has raised, since only its text reaches the main process.
+        detail: the case, one of `DETAILS[code]`. `""` for a code without cases, and for an error that a data
+            loader's worker raised, since only its text reaches the main process.
     """
 
     def __init__(self, code: str, where: str = "", what: str = "", fix: str = "", detail: str = "") -> None:
@@ -62,10 +62,10 @@ class AstRunError(AstHfError, RuntimeError):
 
 
 class AstHfWarning(UserWarning):
-    """Something that a careful user wants to know; the result is still well defined."""
+    """A possible mistake; the result is still well defined."""
 
 
-#: code -> (class, what the code stands for). The numbers are stable: scripts may match on them.
+#: code -> (class, meaning). The numbers are stable: scripts may match on them.
 CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E101": (AstInputError, "empty clip"),
     "E102": (AstInputError, "wrong type of input"),
@@ -92,19 +92,19 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E307": (AstConfigError, "recipe field"),
     "E401": (AstRunError, "training checkpoint cannot be written"),
     "E501": (AstRunError, "loss is not finite"),
-    "E601": (AstRunError, "converted weights do not answer as their source"),
+    "E601": (AstRunError, "converted weights do not reproduce their source's logits"),
     "E701": (AstRunError, "not allowed by the Hub"),
     "E702": (AstConfigError, "name that is not on the Hub"),
-    "E703": (AstInputError, "URL that is not read"),
-    "E704": (AstRunError, "the Hub cannot be reached, or does not do it"),
-    "E705": (AstConfigError, "folder not fit to be published"),
+    "E703": (AstInputError, "URL that cannot be read"),
+    "E704": (AstRunError, "the Hub cannot be reached, or failed"),
+    "E705": (AstConfigError, "folder that cannot be published"),
 }
 
-#: code -> {detail: which case it is}, for codes that cover cases a script may want to tell apart.
+#: code -> {detail: meaning}, for codes with cases that a script may want to distinguish.
 DETAILS: dict[str, dict[str, str]] = {
     "E306": {
-        "missing": "a file or folder that is needed does not exist",
-        "unreadable": "a file is damaged, or not what its name says",
+        "missing": "a required file or folder does not exist",
+        "unreadable": "a file is damaged, or of another format than its name",
         "not_finite": "weights are NaN or infinite",
         "unsupported": "a kind of checkpoint that this call does not read",
         "mismatch": "a checkpoint of another run, base or model than the one expected",
@@ -116,21 +116,21 @@ DETAILS: dict[str, dict[str, str]] = {
         "range": "a number outside its range",
         "choice": "a value that is not one of the valid choices",
         "conflict": "an option that contradicts another one",
-        "missing": "an option that has to be set, or a recipe that does not exist",
+        "missing": "a required option, or a recipe that does not exist",
         "unreadable": "a recipe that cannot be parsed",
         "data": "an option that does not fit the data, the base or the teacher",
-        "environment": "an option that needs what this machine or installation does not have",
+        "environment": "an option that needs hardware or packages that are not available",
     },
 }
 
-#: code -> what the warning stands for.
+#: code -> meaning.
 WARNINGS: dict[str, str] = {
     "W201": "clip truncated to the model's length",
     "W202": "louder than audio should be",
     "W203": "silent clip",
     "W204": "channels that cancel each other",
-    "W205": "files or folders that are left out",
-    "W206": "labels that look like several",
+    "W205": "files or folders that are skipped",
+    "W206": "one label that looks like several",
     "W207": "labels that differ only in capitals or spaces",
     "W210": "max_length that counts samples",
     "W211": "two rows that look like stereo",
@@ -139,22 +139,22 @@ WARNINGS: dict[str, str] = {
     "W301": "patches leave gaps",
     "W302": "unknown field kept from a file",
     "W303": "classifier re-initialised",
-    "W304": "what a recipe says of other clips",
+    "W304": "card text of a recipe that describes other clips",
     "W305": "label2id that does not mirror id2label",
-    "W306": "classifier that the configuration does not describe",
+    "W306": "classifier that does not match the configuration",
     "W307": "task recognised by the labels",
-    "W309": "labels of a task that the configuration does not name",
+    "W309": "problem_type not set, inferred from the labels",
     "W401": "broken training checkpoint skipped",
     "W402": "nothing to resume from",
     "W403": "training checkpoint that cannot be verified",
-    "W404": "resumed by another number of processes",
-    "W405": "a newer training checkpoint is here",
+    "W404": "resumed with another number of processes",
+    "W405": "a newer training checkpoint exists",
     "W406": "resumed with other options",
     "W407": "GPUs that are not used",
-    "W408": "bfloat16 that the processor has no instructions for",
+    "W408": "bfloat16 on a processor without instructions for it",
     "W501": "emissions that cannot be read",
     "W502": "a stored calibration that is worse on other clips",
-    "W701": "not published; training goes on",
+    "W701": "not published; training continues",
 }
 
 
@@ -163,28 +163,29 @@ def error(code: str, *, where: str, what: str, fix: str, detail: str = "") -> As
 
     Args:
         code: one of `CODES`.
-        where: file, row, clip index or field.
-        what: what was observed there.
-        fix: what to do about it.
+        where: the file, row, clip index or field with the problem.
+        what: the problem.
+        fix: what the user can do about it.
         detail: one of `DETAILS[code]`; required for the codes in that table.
     """
     return CODES[code][0](code, where, what, fix, detail)
 
 
 def not_a_choice(code: str, *, where: str, value: object, choices: Iterable[str]) -> AstHfError:
-    """Return the error for a value that is not one of `choices`; the fix names the nearest one."""
+    """Return the error for a value that is not in `choices`; its fix names the nearest choice."""
     fix = did_you_mean(value, choices)
-    return error(code, where=where, what=f"{value!r} is not a valid choice", fix=fix, detail=_detail(code, "choice"))
+    what = f"{value!r} is not a valid choice"
+    return error(code, where=where, what=what, fix=fix, detail=_detail(code, "choice"))
 
 
 def wrong_type(code: str, *, where: str, value: object, expected: str) -> AstHfError:
-    """Return the error for a value of the wrong type; `expected` names the type with its article, `"a number"`."""
+    """Return the error for a value of the wrong type; `expected` is a type with its article, `"a number"`."""
     what = f"{value!r} is not {expected}"
     return error(code, where=where, what=what, fix=f"give {expected}", detail=_detail(code, "type"))
 
 
 def unreadable(code: str, *, where: str, problem: object, fix: str, what: str = "cannot be read") -> AstHfError:
-    """Return the error for something that another library cannot read; `problem` is its exception, shortened."""
+    """Return the error for a file that another library cannot read; `problem` is that library's exception."""
     text = f"{what} ({short_reason(problem)})"
     return error(code, where=where, what=text, fix=fix, detail=_detail(code, "unreadable"))
 
@@ -215,24 +216,26 @@ _warned: set[str] = set()
 
 
 def warn_once(code: str, *, where: str, what: str, stacklevel: int = 2) -> None:
-    """Warn once per process and code, where a warning would otherwise be repeated for every clip."""
+    """Warn once per process and code, for warnings that would otherwise be repeated for every clip."""
     if code not in _warned:
         _warned.add(code)
         warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=stacklevel + 1)
 
 
 def shortlist(names: Sequence[object], limit: int = 5) -> str:
-    """Return the first names for a message, quoted, and how many more there are: `"'a', 'b' and 3 more"`."""
+    """Return the first `limit` names, quoted, and the number of the others: `"'a', 'b' and 3 more"`."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(map(repr, names[:limit])) + more
 
 
 def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the choice that `name` most likely misspells, or None if none is near."""
+    """Return the choice that is most similar to `name`, or None if all are below the `cutoff` (0 to 1)."""
     return next(iter(difflib.get_close_matches(str(name), sorted(choices), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """Return `"did you mean 'max_length'?"`, or a list of all choices if none is near."""
+    """Return `"did you mean 'max_length'?"`, or a list of the choices if none is similar."""
     near = nearest(name, choices)
-    return f"did you mean {near!r}?" if near else f"use one of {textwrap.shorten(', '.join(sorted(choices)), 200)}"
+    if near:
+        return f"did you mean {near!r}?"
+    return f"use one of {textwrap.shorten(', '.join(sorted(choices)), 200)}"

@@ -1,4 +1,4 @@
-"""Waveforms in, normalised log-mel `input_values` out: batches of any kind, on any device."""
+"""Feature extraction: waveforms of any type and device to batches of normalised log-mel `input_values`."""
 
 from __future__ import annotations
 
@@ -18,28 +18,43 @@ from transformers.utils import PaddingStrategy, TensorType
 
 from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
 from .configuration_ast import ASTConfig, Geometry
-from .errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
-from .log_mel import frame_lengths, log_mel, num_frames, num_samples
+from .errors import (
+    AstHfError,
+    AstHfWarning,
+    did_you_mean,
+    error,
+    nearest,
+    unreadable,
+    warn_once,
+    warning_text,
+    wrong_type,
+)
+from .log_mel import frame_lengths, frames_to_seconds, log_mel, num_frames, num_samples
 from .scalars import plain_scalar, plain_whole
 
-#: Above this peak float32's power spectrum may overflow: (400 samples x 2 x 1e12)^2 x a filter's width is near 1e31,
-#: float32 ends at 3e38. Audio in [-1, 1] never comes near; W202 warns from 8 on.
-MAX_PEAK, LOUD_PEAK = 1e12, 8.0
+#: Highest peak that cannot overflow float32's power spectrum: (400 samples x 2 x 1e12)^2 x a filter's width
+#: is near 1e31, and float32 ends at 3e38.
+MAX_PEAK = 1e12
+#: Peak from which W202 warns; samples should be in [-1, 1].
+LOUD_PEAK = 8.0
 
 #: Mean and standard deviation of AudioSet's log-mel values (the original's `egs/audioset/run.sh`).
-AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
+AUDIOSET_MEAN = -4.2677393
+AUDIOSET_STD = 4.5689974
 
 PADDING_CHOICES = ("max_length", "longest", True, "do_not_pad", False)
 CHANNEL_CHOICES = (None, "batch", "first", "last")
 
-#: A `max_length` of a call counts samples, as for wav2vec2, where it is at least this long and this many times the
-#: extractor's own. 8,000 frames are 80 s; ten times AudioSet's 10.24 s are 102 s.
-SAMPLES_FROM, SAMPLES_FACTOR = 8_000, 10
+#: A call's `max_length` counts samples, as in wav2vec2, if it is at least `SAMPLES_FROM` and more than
+#: `SAMPLES_FACTOR` times the extractor's own. 8,000 frames are 80 s; ten times AudioSet's length are 102 s.
+SAMPLES_FROM = 8_000
+SAMPLES_FACTOR = 10
 
 
 def _whole(low: int, high: float = math.inf) -> tuple[Any, str]:
     def test(value: Any) -> bool:
-        return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(low <= value <= high)
+        integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        return integer and bool(low <= value <= high)
 
     return test, f"a whole number of at least {low}" + (f" and at most {high:g}" if high < math.inf else "")
 
@@ -50,9 +65,9 @@ def _finite(value: Any) -> bool:
 
 _BOOLEAN = (lambda value: isinstance(value, bool), "True or False")
 
-#: field -> (test, what it has to be).
+#: field -> (test, requirement for messages).
 FIELD_RULES: dict[str, tuple[Any, str]] = {
-    "feature_size": (lambda value: value == 1, "1, the only value published files hold"),
+    "feature_size": (lambda value: value == 1, "1, the only value in published files"),
     "sampling_rate": _whole(MIN_RATE, MAX_RATE),
     "num_mel_bins": _whole(1, 512),
     "max_length": _whole(1),
@@ -65,33 +80,33 @@ FIELD_RULES: dict[str, tuple[Any, str]] = {
     "strict": _BOOLEAN,
 }
 
-#: What files written by transformers may carry beside the fields.
+#: Keys besides the fields in files that transformers writes.
 _FILE_KEYS = frozenset({"feature_extractor_type", "processor_class", "image_processor_type", "auto_map"})
 
 
 class ASTFeatureExtractor(SequenceFeatureExtractor):
-    """Turns waveforms into the normalised log-mel spectrograms that an AST reads.
+    """Feature extractor: waveforms to the normalised log-mel spectrograms that an AST takes.
 
-    Kaldi log-mel (see `ast_hf.log_mel`), padded with raw 0.0 or cut to `max_length` frames, and then normalised as
-    `(x - mean) / (2 * std)`, in this order because published weights were trained so: a padded frame has the value
-    `-mean / (2 * std)`, +0.467 for AudioSet, not the value of silence (the original's `dataloader.py`). Files have the
-    format of transformers' `ASTFeatureExtractor`, in both directions.
+    Kaldi log-mel spectrograms (see `ast_hf.log_mel`) are padded with raw 0.0 or cut to `max_length` frames,
+    and then normalised as `(x - mean) / (2 * std)`. Published weights were trained with this order: a padded
+    frame has the value `-mean / (2 * std)`, +0.467 for AudioSet, not the value of silence (the original's
+    `dataloader.py`). The file format is that of transformers' `ASTFeatureExtractor`, in both directions.
 
     Args:
-        feature_size: always 1; kept for the file format.
+        feature_size: always 1; part of the file format.
         sampling_rate: rate in Hz that waveforms must have. Frames are 25 ms every 10 ms at any rate.
         num_mel_bins: mel filters between 20 Hz and half the sampling rate.
-        max_length: frames of the output when padding to `"max_length"`, and where longer clips are cut.
+        max_length: frames to pad to with padding `"max_length"`, and to cut longer clips to.
         padding_value: always 0.0.
         do_normalize: whether to apply mean and std.
-        mean: mean of the raw log-mel values over the training data.
-        std: standard deviation of the same.
+        mean: mean of the raw log-mel values of the training data.
+        std: their standard deviation.
         return_attention_mask: whether calls return `attention_mask` by default.
-        strict: whether calls without `sampling_rate` are an error (E107). By default they are one warning a process
-            (W212), as transformers documents, and the clips are taken to have the extractor's own rate. Not saved.
+        strict: whether calls without `sampling_rate` raise E107. By default they warn once per process
+            (W212), as transformers documents, and assume the extractor's rate. Not saved.
 
     Raises:
-        AstConfigError: E301, naming the field, for impossible values and unknown names.
+        AstConfigError: E301 for invalid values and unknown names; the message names the field.
     """
 
     model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 (read by transformers)
@@ -112,8 +127,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     ) -> None:
         for name in kwargs:
             if name not in _FILE_KEYS | {"padding_side"} and not name.startswith("_"):
+                where = f"ASTFeatureExtractor.{name}"
                 fix = did_you_mean(name, FIELD_RULES)
-                raise error("E301", where=f"ASTFeatureExtractor.{name}", what="is no field", fix=fix)
+                raise error("E301", where=where, what="is not a recognised field", fix=fix)
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         self.num_mel_bins = num_mel_bins
         self.max_length = max_length
@@ -125,14 +141,14 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         self.validate()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Store a field as a plain Python number where numpy or torch holds it."""
+        """Set an attribute; numpy and torch numbers in fields become plain Python numbers."""
         super().__setattr__(name, _plain_field(name, value) if name in FIELD_RULES else value)
 
     @classmethod
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments.
 
-        Raises E306, with the line that saves an extractor, for a checkpoint folder in which none was saved.
+        Raises E306 for a checkpoint folder without a saved extractor; the message shows how to save one.
         """
         if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
             raise missing
@@ -140,35 +156,36 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read a preprocessor file's content, with `kwargs` replacing its fields.
+        """Build an extractor from the content of its file, with `kwargs` replacing fields.
 
-        Fields of other tools are left out; one that looks misspelt is an error (E301), since the default that would
-        silently stand in for it changes every score.
+        Fields of other tools are dropped. A field that looks misspelt raises E301: its default, used in its
+        place, would change every score.
         """
-        own = set(FIELD_RULES) | _FILE_KEYS
-        if cls is not ASTFeatureExtractor:  # a subclass has fields of its own
-            own |= set(feature_extractor_dict)
-        known = {name: value for name, value in feature_extractor_dict.items() if name in own or name[0] == "_"}
-        for name in feature_extractor_dict.keys() - known.keys():
+        names = set(FIELD_RULES) | _FILE_KEYS
+        if cls is not ASTFeatureExtractor:  # a subclass may have other fields
+            names |= set(feature_extractor_dict)
+        fields = {name: value for name, value in feature_extractor_dict.items() if name in names or name[0] == "_"}
+        for name in feature_extractor_dict.keys() - fields.keys():
             _reject_misspelt(name, f"preprocessor_config.json: {name}")
-        for name in kwargs.keys() - own:  # the others are transformers' own (code_revision, ...)
+        for name in kwargs.keys() - names:  # other names are left to transformers (code_revision, ...)
             _reject_misspelt(name, f"ASTFeatureExtractor.{name}")
-        known |= {name: value for name, value in kwargs.items() if name in FIELD_RULES}
-        loaded = super().from_dict(known, **kwargs)
+        fields |= {name: value for name, value in kwargs.items() if name in FIELD_RULES}
+        loaded = super().from_dict(fields, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded).validate()
         return loaded
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as written to `preprocessor_config.json`."""
+        """Return the fields as stored in `preprocessor_config.json`."""
         return {name: value for name, value in super().to_dict().items() if name != "strict"}
 
     def validate(self) -> None:
-        """Raise E301 naming the first impossible field. Run at construction, loading and before each call."""
+        """Raise E301 for the first invalid field. Runs at construction, at loading and before each call."""
         for field, (test, requirement) in FIELD_RULES.items():
             value = getattr(self, field)
             if not test(value):
                 what = f"{value!r} has to be {requirement}"
-                raise error("E301", where=f"ASTFeatureExtractor.{field}", what=what, fix=f"set {field} to that")
+                where = f"ASTFeatureExtractor.{field}"
+                raise error("E301", where=where, what=what, fix=f"set {field} to that")
         _, _, fft_length = frame_lengths(self.sampling_rate)
         if self.num_mel_bins > fft_length // 2:
             what = f"{self.num_mel_bins} filters over {fft_length // 2} frequencies: most would be empty"
@@ -194,31 +211,34 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         """Extract features of one clip or a batch; the result always has a batch dimension.
 
         Args:
-            raw_speech: one clip (1-D array, tensor or list of floats) or several (list of clips of any lengths, or a
-                2-D array `(clips, time)`). A clip of shape `(1, time)` or `(time, 1)`, as torchaudio and soundfile
-                give mono, is one clip. float16/32/64 in [-1, 1], or int16, int32, uint8 at full scale, which are
-                scaled exactly. Nothing is modified.
-            sampling_rate: rate of the clips in Hz; has to be the extractor's own, which is assumed where it is None.
+            raw_speech: one clip (1-D array, tensor or list of floats) or several (list of clips of any
+                lengths, or a 2-D array `(clips, time)`). Shapes `(1, time)` and `(time, 1)`, as torchaudio
+                and soundfile return mono, are one clip. float16/32/64 in [-1, 1], or int16, int32, uint8 at
+                full scale, which are scaled exactly. The input is not modified.
+            sampling_rate: rate of the clips in Hz; has to be the extractor's, which None assumes.
             return_tensors: `"pt"`, `"np"`, or None for a list of arrays.
             padding: `"max_length"` (default), `"longest"`/True, or `"do_not_pad"`/False.
-            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's own. A value that can only
-                count samples, as for wav2vec2, is ignored with a warning (W210): at least 8,000 and more than ten
-                times the extractor's own.
-            truncation: cut clips longer than `max_length` frames. True cuts silently, False keeps them whole, and None
-                (default) cuts, and warns once per extractor with the seconds that are lost (W201).
+            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's `max_length`. A value
+                that is at least 8,000 and more than ten times the extractor's must be a number of samples, as
+                for wav2vec2; it is ignored with a warning (W210).
+            truncation: cut clips longer than `max_length` frames. True cuts silently, False does not cut.
+                None
+                (default) cuts and warns once per extractor with the seconds that are lost (W201).
             return_attention_mask: also return `attention_mask`, int64 `(batch, frames)`, 1 on real frames.
             do_normalize: apply mean and std, or return raw log-mel values.
-            pad_to_multiple_of: pad to the next multiple of so many frames.
-            channels: how to read a 2-D array: `"batch"` (rows are clips; the default, with a warning, W211, for two
-                rows, which may be stereo), `"first"` (channels, time) or `"last"` (time, channels), mixed by the mean.
-            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)` already.
-            device: where to compute and return `"pt"` features; None for where the clips are.
+            pad_to_multiple_of: pad to the next multiple of this number of frames.
+            channels: meaning of a 2-D array: `"batch"` (rows are clips; the default, with a warning, W211,
+                for two rows, which may be stereo), `"first"` (channels, time) or `"last"` (time, channels),
+                which are averaged.
+            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)` instead of
+                waveforms.
+            device: where to compute and return `"pt"` features; None for the device of the clips.
 
         Returns:
             BatchFeature with `input_values`, float32 `(batch, frames, num_mel_bins)`, roughly in [-1.3, 1.3].
 
         Raises:
-            AstInputError: E101-E108; the message names the clip by its index in the batch.
+            AstInputError: E101-E108; the message names the clip's index in the batch.
         """
         _check_unknown(kwargs)
         self.validate()
@@ -229,29 +249,28 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         _check_flags(truncation=truncation, return_attention_mask=return_attention_mask, do_normalize=do_normalize)
         clips = _split(raw_speech, channels, spectrograms=input_is_spectrogram)
         extract = self._read_spectrogram if input_is_spectrogram else self._extract
-        kept = []
+        cut = limit if truncation is None or truncation else None
+        features = []
         for index, clip in enumerate(clips):
             name = f"clip {index}"
-            feature, whole = extract(
-                clip, name, device=device, limit=limit if truncation is None or truncation else None
-            )
-            if truncation is None and whole > limit and self not in _WARNED_OF_CUTS:
+            feature, frames = extract(clip, name, device=device, limit=cut)
+            if truncation is None and frames > limit and self not in _WARNED_OF_CUTS:
                 _WARNED_OF_CUTS.add(self)
-                self.warn_truncated(whole, limit, name, "; further clips are cut without a warning")
-            kept.append(feature)
+                self.warn_truncated(frames, limit, name, "; further clips are cut without a warning")
+            features.append(feature)
         normalize = self.do_normalize if do_normalize is None else do_normalize
-        padded = self._stack(kept, padding, limit, normalize, pad_to_multiple_of or 1)
+        padded = self._stack(features, padding, limit, normalize, pad_to_multiple_of or 1)
         batch = {"input_values": padded}
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
             self._warn_of_mask(return_attention_mask)
             batch["attention_mask"] = [
-                (torch.arange(len(row), device=row.device) < len(real)).long()
-                for row, real in zip(padded, kept, strict=True)
+                (torch.arange(len(row), device=row.device) < len(feature)).long()
+                for row, feature in zip(padded, features, strict=True)
             ]
         return BatchFeature(_as_requested(batch, return_tensors))
 
     def normalize(self, input_values: Any) -> Any:
-        """Return `(x - mean) / (2 * std)` of raw log-mel values."""
+        """Return raw log-mel values of any shape normalised, `(x - mean) / (2 * std)`."""
         return (input_values - self.mean) / (2 * self.std)
 
     def pad(
@@ -264,11 +283,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return_attention_mask: bool | None = None,
         return_tensors: str | TensorType | None = None,
     ) -> BatchFeature:
-        """Pad features that calls with `padding=False` returned, as data collators do.
+        """Pad features that were extracted with `padding=False`, as data collators do.
 
-        As `SequenceFeatureExtractor.pad`. Padded frames have the value that padding has in a call: raw 0.0,
-        normalised where `do_normalize` is set, so that both ways give the same `input_values`. Features that come
-        with an `attention_mask` keep one.
+        Works as `SequenceFeatureExtractor.pad`. Padded frames have the same value as in a call, raw 0.0,
+        normalised if `do_normalize` is set, so that both ways give the same `input_values`. Features with an
+        `attention_mask` keep it.
         """
         if return_attention_mask is None and _has_key(processed_features, "attention_mask"):
             return_attention_mask = True
@@ -283,7 +302,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         )
 
     def _pad(self, processed_features: Any, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
-        """Pad one example. The base class pads vectors alone, and here an example is `(frames, num_mel_bins)`."""
+        """Pad one example `(frames, num_mel_bins)`; the base class can only pad vectors."""
         name = self.model_input_names[0]
         values = processed_features[name]
         if values.ndim != 2:
@@ -295,89 +314,99 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return padded
 
     def _frame_limit(self, max_length: Any) -> Any:
-        """Return the frames that a call pads and cuts to; a `max_length` that counts samples is ignored (W210)."""
+        """Return the number of frames to pad and cut to; ignore a `max_length` that counts samples (W210)."""
         if max_length is None:
             return self.max_length
         counts_samples = isinstance(max_length, int) and max_length >= SAMPLES_FROM
         if not counts_samples or max_length <= SAMPLES_FACTOR * self.max_length:
             return max_length
         text = (
-            f"{max_length} is ignored, it looks like a number of samples: here it counts frames of 10 ms, and "
-            f"{self.max_length} frames ({self.max_length / 100:g} s) are used"
+            f"{max_length} is ignored, it looks like a number of samples: here it counts frames of 10 ms, "
+            f"and {self.max_length} frames ({frames_to_seconds(self.max_length):g} s) are used"
         )
         warnings.warn(warning_text("W210", where="max_length", what=text), AstHfWarning, stacklevel=3)
         return self.max_length
 
-    def _warn_of_mask(self, asked: bool | None) -> None:
-        """Warn once (W213) that the model masks padding, which it does not with transformers' extractor."""
-        reason = "this call asks for it" if asked else "the extractor's own return_attention_mask is set"
+    def _warn_of_mask(self, requested: bool | None) -> None:
+        """Warn once (W213) that the model ignores padding, unlike with transformers' extractor."""
+        reason = "this call requests it" if requested else "the extractor's own return_attention_mask is set"
         text = (
-            f"is returned because {reason}, and the model ignores padding; transformers' AST extractor never returns "
-            "it, so scores of short clips differ. Train and classify with the same setting"
+            f"is returned because {reason}, and the model ignores padding; transformers' AST extractor never "
+            "returns it, so scores of short clips differ. Train and classify with the same setting"
         )
         warn_once("W213", where="attention_mask", what=text, stacklevel=3)
 
     def _check_rate(self, sampling_rate: Any, spectrogram: bool) -> None:
+        """Raise E102 or E107 unless clips have the extractor's rate, which None assumes (W212)."""
         where = "sampling_rate"
         if sampling_rate is None:
             if spectrogram:
                 return
             fix = f"pass sampling_rate={self.sampling_rate} if the clips have that rate, else resample them"
             if self.strict:
-                raise error("E107", where=where, what="is missing, and samples alone do not tell it", fix=fix)
-            what = f"is missing, and {self.sampling_rate} Hz is assumed; pass sampling_rate= to have it checked"
+                raise error("E107", where=where, what="is missing, and samples do not contain it", fix=fix)
+            what = f"is missing, and {self.sampling_rate} Hz is assumed; pass sampling_rate= to check it"
             warn_once("W212", where=where, what=what, stacklevel=3)
             return
         sampling_rate = plain_whole(sampling_rate)
         if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int):
-            what = f"{sampling_rate!r} is a {type(sampling_rate).__name__}"
-            raise error("E102", where=where, what=what, fix="pass a whole number of Hz")
+            raise wrong_type("E102", where=where, value=sampling_rate, expected="a whole number of Hz")
         if sampling_rate != self.sampling_rate:
-            what = f"{sampling_rate} Hz, but the model hears {self.sampling_rate} Hz"
+            what = f"{sampling_rate} Hz, but the model needs {self.sampling_rate} Hz"
             fix = f"resample with ast_hf.load_audio(clip, {self.sampling_rate}, source_rate={sampling_rate})"
             raise error("E107", where=where, what=what, fix=fix)
 
     def _extract(
         self, clip: Any, where: str, *, device: Any = None, limit: int | None = None
     ) -> tuple[torch.Tensor, int]:
-        """Raw log-mel of the first `limit` frames of one clip, and how many frames the whole clip has."""
+        """Return raw log-mel values of a clip's first `limit` frames, and the number of all its frames."""
         waveform = as_waveform(clip, where)
         if device is not None:
             waveform = waveform.to(device)
         _check_level(waveform, where)
-        whole = num_frames(len(waveform), self.sampling_rate)
-        if whole == 0:
+        frames = num_frames(len(waveform), self.sampling_rate)
+        if frames == 0:
             frame = frame_lengths(self.sampling_rate)[0]
             fix = f"give at least {frame} samples (25 ms at {self.sampling_rate} Hz), or leave the clip out"
             raise error("E103", where=where, what=f"too short, {len(waveform)} samples", fix=fix)
-        if limit is not None and whole > limit:
+        if limit is not None and frames > limit:
             waveform = waveform[: num_samples(limit, self.sampling_rate)]
-        return log_mel(waveform, self.sampling_rate, self.num_mel_bins), whole
+        return log_mel(waveform, self.sampling_rate, self.num_mel_bins), frames
 
     def _read_spectrogram(
         self, clip: Any, where: str, *, device: Any = None, limit: int | None = None
     ) -> tuple[torch.Tensor, int]:
+        """Return the first `limit` frames of a raw log-mel spectrogram, and the number of all its frames."""
         feature = as_samples(clip, where)
         if device is not None:
             feature = feature.to(device)
         if feature.ndim != 2 or feature.shape[1] != self.num_mel_bins or not len(feature):
             what = f"has shape {tuple(feature.shape)}"
-            raise error("E106", where=where, what=what, fix=f"give (frames, {self.num_mel_bins}) raw log-mel values")
+            fix = f"give (frames, {self.num_mel_bins}) raw log-mel values"
+            raise error("E106", where=where, what=what, fix=fix)
         if not torch.isfinite(feature).all():
-            raise error("E104", where=where, what="holds NaN or infinite values", fix="recompute the spectrogram")
+            what = "has NaN or infinite values"
+            raise error("E104", where=where, what=what, fix="recompute the spectrogram")
         return feature[:limit], len(feature)
 
     def warn_truncated(self, frames: int, limit: int, where: str, note: str = "") -> None:
-        """Warn (W201) when a clip of so many frames is cut to `limit`, naming the seconds that are lost."""
+        """Warn (W201), with the seconds that are lost, if a clip of `frames` frames is cut to `limit` frames.
+
+        `where` names the clip, `note` is added to the message.
+        """
         if frames > limit:
             lost = (frames - limit) * frame_lengths(self.sampling_rate)[1] / self.sampling_rate
-            text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are not heard{note}"
+            text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are dropped{note}"
             warnings.warn(warning_text("W201", where=where, what=text), AstHfWarning, stacklevel=3)
 
     def _stack(
         self, features: list[torch.Tensor], padding: bool | str, limit: int, normalize: bool, multiple: int
     ) -> list[torch.Tensor] | torch.Tensor:
-        """Pad with raw 0.0, then normalise; one tensor `(batch, frames, mel)` unless lengths differ."""
+        """Pad with raw 0.0, then normalise.
+
+        Returns one tensor `(batch, frames, mel)`, or a list of `(frames, mel)` if the lengths differ without
+        padding.
+        """
         lengths = [len(feature) for feature in features]
         if padding == "max_length":
             length = max(limit, *lengths)
@@ -394,33 +423,39 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             row[: len(feature)] = feature
         if not normalize:
             return batch
-        if type(self).normalize is not ASTFeatureExtractor.normalize:  # a subclass's
+        if type(self).normalize is not ASTFeatureExtractor.normalize:  # overridden by a subclass
             return self.normalize(batch)
         return batch.sub_(self.mean).div_(2 * self.std)
 
 
 class FeatureExtractionFiles(FeatureExtractionMixin):
-    """What `AutoFeatureExtractor` reads files with: its OSError says how to save an extractor where none was saved."""
+    """File reader of `AutoFeatureExtractor`, whose OSError for a missing extractor shows how to save one."""
 
     @classmethod
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments."""
         if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
-            raise OSError(str(missing)) from missing  # the class that transformers documents
+            raise OSError(str(missing)) from missing  # transformers documents an OSError
         return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
 
 def _missing_extractor_error(source: Any, arguments: dict[str, Any]) -> AstHfError | None:
-    """Return the E306 of a folder in which no extractor was saved, for arguments of `from_pretrained`."""
+    """Return E306 for a checkpoint folder without a saved extractor, else None.
+
+    Takes the source and the other arguments of `from_pretrained`.
+    """
     folder = Path(source) / (arguments.get("subfolder") or "")
-    reasons = missing_extractor(folder)
-    return error("E306", where=repr(str(folder)), what=reasons[0], fix=reasons[1]) if reasons else None
+    problem = missing_extractor(folder)
+    if problem is None:
+        return None
+    what, fix = problem
+    return error("E306", where=repr(str(folder)), what=what, fix=fix, detail="missing")
 
 
 def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
-    """Return what to say of a checkpoint folder in which no feature extractor was saved, and how to save one.
+    """Return the problem and the fix for a checkpoint folder without a saved feature extractor.
 
-    None for a folder that has one, and for what is not the folder of an AST checkpoint.
+    None for a folder with an extractor, and for anything that is not the folder of an AST checkpoint.
     """
     folder = Path(source)
     saved = any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json"))
@@ -428,7 +463,7 @@ def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
         return None
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError:  # refused, with its line, by whoever reads it for the model
+    except ValueError:  # loading the model raises an error that names the line
         return None
     if not isinstance(config, dict) or config.get("model_type", ASTConfig.model_type) != ASTConfig.model_type:
         return None
@@ -438,11 +473,11 @@ def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
         f".save_pretrained({str(folder)!r})"
     )
     what = "has no preprocessor_config.json, since the feature extractor was never saved there"
-    return what, f"save the one that it was trained with, for example {line}, with its mean and std"
+    return what, f"save the extractor that it was trained with, for example {line}, with its mean and std"
 
 
 def _plain_field(name: str, value: Any) -> Any:
-    """Return a field as JSON holds it: plain numbers for those of numpy and torch, False and True for 0 and 1."""
+    """Return a field's value as stored in JSON: plain numbers, and booleans for 0 and 1."""
     if isinstance(value, (np.ndarray, torch.Tensor)) and value.shape == (1,):
         value = value[0]
     value = plain_scalar(value)
@@ -453,107 +488,129 @@ def _plain_field(name: str, value: Any) -> Any:
 
 def _reject_misspelt(name: str, where: str) -> None:
     if near := nearest(name, FIELD_RULES, cutoff=0.85):
-        raise error("E301", where=where, what="is no field", fix=f"did you mean {near!r}?")
+        raise error("E301", where=where, what="is not a recognised field", fix=f"did you mean {near!r}?")
 
 
 def _argument_error(name: str, what: str, fix: str) -> Exception:
     return error("E108", where=name, what=what, fix=fix)
 
 
-#: Extractors that have warned of a cut clip. One warning each: a run cuts the same clips every epoch.
+#: Extractors that have warned about a cut clip. They warn once: a run cuts the same clips every epoch.
 _WARNED_OF_CUTS: weakref.WeakSet[ASTFeatureExtractor] = weakref.WeakSet()
 
-#: Arguments of calls, for "did you mean".
+#: Fields and arguments of calls, for "did you mean".
 _CALL_ARGUMENTS = (*FIELD_RULES, "padding", "truncation", "return_tensors", "pad_to_multiple_of", "device", "channels")
 
 
 def _check_unknown(arguments: dict[str, Any]) -> None:
-    """Raise E108 for a misspelt argument; warn (W302) of one of other extractors, which has no effect here."""
+    """Raise E108 for a misspelt argument; warn (W302) about an argument of other extractors."""
     for name in arguments:
         if name in FIELD_RULES:
-            text = f"is a field of the extractor, not an argument of a call: set it with extractor.{name} = ..."
+            text = f"is a field of the extractor, not an argument of a call: set extractor.{name} = ..."
             warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=3)
             continue
         if nearest(name, _CALL_ARGUMENTS, cutoff=0.8) is not None:
-            raise _argument_error(name, "is not an argument of this call", did_you_mean(name, _CALL_ARGUMENTS))
+            fix = did_you_mean(name, _CALL_ARGUMENTS)
+            raise _argument_error(name, "is not an argument of this call", fix)
         text = "is not an argument of this extractor and has no effect"
         warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=3)
 
 
 def _check_multiple(value: Any) -> None:
-    if value is not None and not (isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1):
-        raise _argument_error("pad_to_multiple_of", f"{value!r} is not a number of frames", "give 1 or more, or None")
+    if value is None:
+        return
+    test, _ = _whole(1)
+    if not test(value):
+        what = f"{value!r} is not a number of frames"
+        raise _argument_error("pad_to_multiple_of", what, "give 1 or more, or None")
 
 
 def _has_key(features: Any, key: str) -> bool:
-    """Return whether features, or the first of a list of them, have an entry of that name."""
-    return key in (features[0] if isinstance(features, (list, tuple)) and features else features)
+    """Return True if features, or the first of a list of features, have an entry `key`."""
+    first = features[0] if isinstance(features, (list, tuple)) and features else features
+    return key in first
 
 
 def _check_flags(**flags: Any) -> None:
     for name, value in flags.items():
         if value is not None and not isinstance(value, (bool, np.bool_)):
-            raise _argument_error(name, f"{value!r} is no choice", "use True, False or None")
+            raise _choice_error(name, value, "use True, False or None")
+
+
+def _choice_error(name: str, value: Any, fix: str) -> Exception:
+    return _argument_error(name, f"{value!r} is not a valid choice", fix)
 
 
 def _check_arguments(padding: Any, limit: Any, return_tensors: Any, channels: Any, device: Any) -> None:
     if padding not in PADDING_CHOICES:
         fix = "use 'max_length', 'longest' or 'do_not_pad'"
-        raise _argument_error("padding", f"{getattr(padding, 'value', padding)!r} is no choice", fix)
+        raise _choice_error("padding", getattr(padding, "value", padding), fix)
     test, requirement = FIELD_RULES["max_length"]
     if not test(limit):
         raise _argument_error("max_length", f"{limit!r} has to be {requirement}", "give a number of frames")
     if return_tensors not in (None, "pt", "np"):
-        raise _argument_error("return_tensors", f"{return_tensors!r} is no choice", "use 'pt', 'np' or None")
+        raise _choice_error("return_tensors", return_tensors, "use 'pt', 'np' or None")
     if channels not in CHANNEL_CHOICES:
-        raise _argument_error("channels", f"{channels!r} is no choice", "use 'batch', 'first' or 'last'")
+        raise _choice_error("channels", channels, "use 'batch', 'first' or 'last'")
     if device is not None:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, TypeError) as problem:
-            what = f"{device!r} cannot be used ({str(problem).splitlines()[0][:120]})"
-            raise _argument_error("device", what, "use 'cpu' or a GPU of this machine") from problem
+            what = f"{device!r} cannot be used"
+            fix = "use 'cpu' or a GPU of this machine"
+            raise unreadable("E108", where="device", problem=problem, fix=fix, what=what) from problem
 
 
 def _split(raw: Any, channels: str | None, *, spectrograms: bool) -> Sequence[Any]:
-    """Return the clips of a call. A list of numbers is one clip, a list of anything else is a list of clips."""
+    """Return the clips of a call. A list of numbers is one clip, any other list is a list of clips."""
     clips: Sequence[Any]
     if isinstance(raw, (list, tuple)):
         if not raw:
-            raise error("E101", where="batch", what="holds no clips", fix="pass at least one")
-        scalar = isinstance(raw[0], (int, float, np.number)) and not isinstance(raw[0], bool)
-        clips = [raw] if scalar else raw
+            raise error("E101", where="batch", what="has no clips", fix="pass at least one")
+        one_clip = _is_sample(raw[0]) and not isinstance(raw[0], bool)
+        clips = [raw] if one_clip else raw
     elif not isinstance(raw, (np.ndarray, torch.Tensor)) or raw.ndim < 2:
-        clips = [raw]  # what is not an array is refused with its type by whatever reads it
+        clips = [raw]  # `as_samples` raises E102 for anything that is not an array
     elif raw.ndim == 2:
         clips = [raw] if spectrograms else _split_rows(raw, channels)
     elif raw.ndim == 3:
         clips = list(raw)
     else:
-        raise error("E106", where="batch", what=f"has shape {tuple(raw.shape)}", fix="pass a list of 1-D clips")
-    return clips if spectrograms else [_mono(clip, channels, f"clip {index}") for index, clip in enumerate(clips)]
+        what = f"has shape {tuple(raw.shape)}"
+        raise error("E106", where="batch", what=what, fix="pass a list of 1-D clips")
+    if spectrograms:
+        return clips
+    return [_mix_to_mono(clip, channels, f"clip {index}") for index, clip in enumerate(clips)]
 
 
 def _split_rows(raw: Any, channels: str | None) -> Sequence[Any]:
     """Return the clips of a 2-D array: its rows, unless it is one clip with a channel axis."""
     rows, columns = raw.shape
     if rows == 0:
-        raise error("E101", where="batch", what="holds no clips", fix="pass at least one")
+        raise error("E101", where="batch", what="has no clips", fix="pass at least one")
     if channels in ("first", "last") or (channels is None and 1 in raw.shape):
         return [raw]
     if channels is None and 0 < columns <= MAX_CHANNELS:
-        what = f"an array of shape {tuple(raw.shape)} is no batch: its rows are too short to be clips"
+        what = f"an array of shape {tuple(raw.shape)} is not a batch: its rows are too short to be clips"
         raise error("E106", where="batch", what=what, fix="pass channels='last' for (time, channels)")
     if channels is None and rows == 2:
-        text = "an array of two rows is read as two clips; pass channels='first' if they are left and right of one"
+        text = "an array of two rows is read as two clips; pass channels='first' if it is one clip in stereo"
         warnings.warn(warning_text("W211", where="batch", what=text), AstHfWarning, stacklevel=4)
     return list(raw)
 
 
-def _mono(clip: Any, channels: str | None, where: str) -> Any:
-    """Return a clip without its channel axis, which is mixed by the mean where `channels` says which one it is."""
-    while isinstance(clip, (list, tuple)) and len(clip) == 1 and not isinstance(clip[0], (int, float, np.number)):
-        clip = clip[0]  # what datasets make of a clip of shape (1, time)
+def _is_sample(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number))
+
+
+def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
+    """Return a clip without its channel axis: the mean over it if `channels` names the axis.
+
+    Raises E106 for two axes without `channels`.
+    """
+    # `datasets` returns a clip of shape (1, time) as a nested list.
+    while isinstance(clip, (list, tuple)) and len(clip) == 1 and not _is_sample(clip[0]):
+        clip = clip[0]
     if not isinstance(clip, (np.ndarray, torch.Tensor)) or clip.ndim != 2:
         return clip
     if 1 in clip.shape and channels in (None, "batch"):
@@ -568,13 +625,16 @@ def _mono(clip: Any, channels: str | None, where: str) -> Any:
 
 
 def _check_level(waveform: torch.Tensor, where: str) -> None:
-    """Refuse NaN, infinities and absurd peaks; warn about loud and silent clips. One pass: max carries NaN along."""
-    low, high = waveform.aminmax()
+    """Raise E104 for NaN or a peak above `MAX_PEAK`; warn about loud (W202) and silent (W203) clips."""
+    low, high = waveform.aminmax()  # one pass: NaN propagates
     peak = max(-float(low), float(high))
     if not peak <= MAX_PEAK:
-        bad = ~(waveform.abs() <= MAX_PEAK)
-        what = f"{int(bad.sum())} samples are NaN, infinite or above {MAX_PEAK:g}, the first at {int(bad.nonzero()[0])}"
-        raise error("E104", where=where, what=what, fix="repair or drop the clip; samples belong in [-1, 1]")
+        invalid = ~(waveform.abs() <= MAX_PEAK)
+        count = int(invalid.sum())
+        first = int(invalid.nonzero()[0])
+        what = f"{count} samples are NaN, infinite or above {MAX_PEAK:g}, the first at {first}"
+        fix = "repair or drop the clip; samples should be in [-1, 1]"
+        raise error("E104", where=where, what=what, fix=fix)
     if peak > LOUD_PEAK:
         text = f"peaks at {peak:g}; samples in [-1, 1] are expected, this looks unscaled"
         warnings.warn(warning_text("W202", where=where, what=text), AstHfWarning, stacklevel=4)
@@ -584,19 +644,20 @@ def _check_level(waveform: torch.Tensor, where: str) -> None:
 
 
 def _as_requested(batch: dict[str, Any], return_tensors: str | None) -> dict[str, Any]:
-    """Torch tensors as they are, or numpy arrays stacked (`"np"`) or one per clip (None)."""
+    """Return a batch as torch tensors (`"pt"`), as numpy arrays (`"np"`), or as lists of arrays (None)."""
     if return_tensors is not None and isinstance(batch["input_values"], list):
-        fix = "pad to 'longest', or leave return_tensors out to get a list"
-        raise _argument_error("padding", "False leaves clips of different lengths, which make no tensor", fix)
-    return {name: _RETURN_KINDS[return_tensors](rows) for name, rows in batch.items()}
+        what = "False leaves clips of different lengths, which cannot be one tensor"
+        raise _argument_error("padding", what, "pad to 'longest', or leave return_tensors out to get a list")
+    return {name: _CONVERTERS[return_tensors](rows) for name, rows in batch.items()}
 
 
-def _tensor(rows: Any) -> torch.Tensor:
+def _to_tensor(rows: Any) -> torch.Tensor:
     return rows if isinstance(rows, torch.Tensor) else torch.stack(rows)
 
 
-_RETURN_KINDS: dict[str | None, Any] = {
-    "pt": _tensor,
-    "np": lambda rows: _tensor(rows).cpu().numpy(),
+#: return_tensors -> conversion of one entry of a batch.
+_CONVERTERS: dict[str | None, Any] = {
+    "pt": _to_tensor,
+    "np": lambda rows: _to_tensor(rows).cpu().numpy(),
     None: lambda rows: [row.cpu().numpy() for row in rows],
 }

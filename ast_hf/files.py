@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing: other processes see a file complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file under another name, then give it its own: nobody ever sees half of it."""
+    """Create a file atomically: `write` fills a temporary file, which is then renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)
-        as_open_writes(part)
+        apply_default_mode(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """The same for a text, in UTF-8."""
+    """Write a text file atomically, in UTF-8."""
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, values: Any) -> None:
-    """The same for plain values; what is not defined or infinite is null."""
+    """Write a JSON file atomically; NaN and infinities become null."""
     write_text(path, json.dumps(plain_values(values), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def plain_values(value: Any) -> Any:
-    """The same with None for numbers that JSON has not: NaN and infinities."""
+    """Return nested dicts and lists with None in place of NaN and infinities, which JSON cannot express."""
     if isinstance(value, dict):
         return {name: plain_values(entry) for name, entry in value.items()}
     if isinstance(value, list):
@@ -44,14 +44,17 @@ def plain_values(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_open_writes(*paths: Path) -> None:
-    """Give files the mode that `open` gives a new one beside them; safetensors (0.8) writes for the owner alone."""
+def apply_default_mode(*paths: Path) -> None:
+    """Make private files as readable as `open` makes new files in their folder.
+
+    safetensors (0.8) creates files that only their owner can read.
+    """
     private = [path for path in paths if os.name == "posix" and not path.stat().st_mode & 0o077]
     if not private:
         return
     probe = private[0].with_name(f".mode-{uuid.uuid4().hex}")
-    with contextlib.suppress(OSError):  # some drives have no modes to set, and the files are whole without
-        probe.touch()  # asking for the umask would change it for other threads
+    with contextlib.suppress(OSError):  # some file systems have no modes, and the files are complete without
+        probe.touch()  # os.umask can only be read by changing it, which would affect other threads
         try:
             mode = stat.S_IMODE(probe.stat().st_mode)
         finally:

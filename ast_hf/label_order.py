@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def label_differences(labels: Iterable[str], others: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the labels that are missing from `others`, and those that only `others` have, each in its own order."""
+    """Return the labels that `others` lacks and the labels that only `others` has, each in its own order."""
     labels = list(labels)
     others = list(others)
     missing = [label for label in labels if label not in others]
@@ -15,8 +15,9 @@ def label_differences(labels: Iterable[str], others: Iterable[str]) -> tuple[lis
 
 
 def label_columns(labels: Sequence[str], label2id: Mapping[str, int]) -> list[int]:
-    """Return the index of each label in another model's `label2id`: `logits[:, columns]` are in the order of `labels`.
+    """Return the index of each label in another model's `label2id`.
 
-    Both must have the same names, see `label_differences`.
+    `logits[:, columns]` then puts that model's logits into the order of `labels`. Both must have the same
+    labels, see `label_differences`; KeyError otherwise.
     """
     return [label2id[label] for label in labels]

@@ -1,19 +1,20 @@
-"""Kaldi's log-mel spectrogram in torch: the front end that every AST checkpoint was trained with.
+"""Kaldi's log-mel spectrogram in torch, the input features of every AST checkpoint.
 
-25 ms frames every 10 ms, mean removed per frame, pre-emphasis 0.97, symmetric Hann window, power spectrum of the next
-power of two, triangular filters on Kaldi's mel scale from 20 Hz to half the sampling rate, natural logarithm floored
-at float32's epsilon (the original's `dataloader.py`: `kaldi.fbank(htk_compat=True, use_energy=False,
-window_type="hanning", dither=0.0)`). Frames are whole: a tail shorter than a frame is not looked at. Other edges than
-20 Hz and half the rate are for training alone (mel jitter).
+25 ms frames every 10 ms, mean removed per frame, pre-emphasis 0.97, symmetric Hann window, power spectrum of
+the next power of two, triangular filters on Kaldi's mel scale from 20 Hz to half the sampling rate, natural
+logarithm floored at float32's epsilon (the original's `dataloader.py`: `kaldi.fbank(htk_compat=True,
+use_energy=False, window_type="hanning", dither=0.0)`). A tail shorter than a frame is dropped. Only training
+uses other edges than 20 Hz and half the rate (mel jitter).
 
-What is done for speed is exact in real arithmetic:
+The optimisations are exact in real arithmetic:
 
-- The window is zero at a frame's first sample, the only one that Kaldi's pre-emphasis treats specially: it is skipped.
-- Means of frames come from sums over blocks that neighbouring frames share.
-- A mel filter covers few frequencies, so the product with the filter matrix is done in bands of filters over just the
-  frequencies that they touch.
-- One clip at a time, in blocks of frames: the buffers of a block stay in the cache, those of a batch do not; and a
-  clip's result cannot depend on its neighbours.
+- The first sample of a frame is skipped: it is the only one that Kaldi's pre-emphasis treats specially, and
+  the window is zero there.
+- The means of frames are computed from sums over blocks that neighbouring frames share.
+- A mel filter covers few frequencies. The filters are multiplied in bands, each over the frequencies that it
+  covers.
+- Each clip is computed alone, in blocks of frames. The buffers of a block fit into the processor's cache,
+  those of a batch would not, and a clip's result cannot depend on the other clips.
 """
 
 from __future__ import annotations
@@ -25,55 +26,59 @@ from typing import TypeAlias
 
 import torch
 
-FRAME_SECONDS, HOP_SECONDS = 0.025, 0.010
+FRAME_SECONDS = 0.025
+HOP_SECONDS = 0.010
 FRAMES_PER_SECOND = 100
 PREEMPHASIS = 0.97
 MIN_FREQUENCY = 20.0
 #: Kaldi floors mel energies at float32's epsilon before the logarithm: ln(1.19e-7) = -15.94.
 LOG_FLOOR = torch.finfo(torch.float32).eps
-#: Filters per matrix product. 32 keeps the touched range of frequencies short and the products large enough.
+#: Filters per matrix product. 32 keeps the range of frequencies short and the products large enough.
 _BAND = 32
-#: Frames that are computed together: their buffers stay in the cache.
+#: Frames that are computed together: their buffers fit into the processor's cache.
 _BLOCK = 512
-#: Rows of the smallest matrix product: with fewer, the last bit depends on how many threads share the work.
+#: Rows of the smallest matrix product. With fewer rows the last bit depends on the number of threads.
 _MIN_ROWS = 16
 
 
 def frame_lengths(sampling_rate: int) -> tuple[int, int, int]:
-    """Samples of a frame, of the step between frames, and the FFT's length: (400, 160, 512) at 16 kHz."""
+    """Return the samples of a frame, of the step between frames and of the FFT, (400, 160, 512) at 16 kHz."""
     frame = int(sampling_rate * FRAME_SECONDS)
     return frame, int(sampling_rate * HOP_SECONDS), 1 << (frame - 1).bit_length()
 
 
 def frames_to_seconds(frames: int) -> float:
-    """Return the length of `frames` log-mel frames in seconds: they begin 10 ms apart."""
+    """Return the duration of `frames` log-mel frames in seconds, 10 ms each."""
     return frames / FRAMES_PER_SECOND
 
 
 def num_frames(num_samples: int, sampling_rate: int) -> int:
-    """Whole frames in so many samples (Kaldi's `snip_edges`): 998 for 10 s at 16 kHz, 0 below 25 ms."""
+    """Return the number of complete frames in `num_samples` samples (Kaldi's `snip_edges`).
+
+    998 for 10 s at 16 kHz, 0 below 25 ms.
+    """
     frame, hop, _ = frame_lengths(sampling_rate)
     return 0 if num_samples < frame else 1 + (num_samples - frame) // hop
 
 
 def num_samples(frames: int, sampling_rate: int) -> int:
-    """Fewest samples that give so many frames."""
+    """Return the smallest number of samples that gives `frames` frames."""
     frame, hop, _ = frame_lengths(sampling_rate)
     return frame + (frames - 1) * hop
 
 
 def hertz_to_mel(frequency: torch.Tensor) -> torch.Tensor:
-    """Kaldi's mel scale, 1127 ln(1 + f / 700)."""
+    """Return frequencies in Hz on Kaldi's mel scale, 1127 ln(1 + f / 700)."""
     return 1127.0 * torch.log1p(frequency / 700.0)
 
 
 def mel_filters(
     sampling_rate: int, num_mel_bins: int, frequency_range: tuple[float, float] | None = None
 ) -> torch.Tensor:
-    """Kaldi's triangular filters, float64, shape `(fft_length // 2 + 1, num_mel_bins)`.
+    """Return Kaldi's triangular filters, float64, shape `(fft_length // 2 + 1, num_mel_bins)`.
 
-    Triangles are evenly spaced and linear on the mel scale over the range (in Hz; None for 20 Hz to half the sampling
-    rate); their peaks are 1.
+    The triangles are linear and evenly spaced on the mel scale, with a peak of 1. They cover
+    `frequency_range` in Hz, by default 20 Hz to half the sampling rate.
     """
     _, _, fft_length = frame_lengths(sampling_rate)
     ends = torch.tensor(frequency_range or (MIN_FREQUENCY, sampling_rate / 2), dtype=torch.float64)
@@ -88,36 +93,36 @@ def mel_filters(
 
 _Tables: TypeAlias = "tuple[torch.Tensor, list[tuple[int, int, torch.Tensor]]]"
 
-#: Filter banks that are kept, 33 kB each for 128 filters at 16 kHz: those of one mel jitter are 256.
-_KEPT = 320
+#: Number of cached filter banks, 33 kB each for 128 filters at 16 kHz. Mel jitter uses 256 of them.
+_CACHE_SIZE = 320
 
 
-@functools.lru_cache(maxsize=_KEPT)
+@functools.lru_cache(maxsize=_CACHE_SIZE)
 def _tables(
     sampling_rate: int, num_mel_bins: int, device: torch.device, frequency_range: tuple[float, float] | None = None
 ) -> _Tables:
-    """The window, and the filters as bands of (first frequency, last frequency, matrix)."""
+    """Return the window, and the filters as bands of (first frequency, end frequency, matrix)."""
     frame, _, _ = frame_lengths(sampling_rate)
     window = torch.hann_window(frame, periodic=False, dtype=torch.float64).to(device, torch.float32)
     bands = []
     for block in mel_filters(sampling_rate, num_mel_bins, frequency_range).split(_BAND, dim=1):
-        touched = torch.nonzero(block.sum(dim=1))
-        first, last = (int(touched[0]), int(touched[-1]) + 1) if len(touched) else (0, 1)
-        bands.append((first, last, block[first:last].to(device, torch.float32).contiguous()))
+        covered = torch.nonzero(block.sum(dim=1))
+        first, end = (int(covered[0]), int(covered[-1]) + 1) if len(covered) else (0, 1)
+        bands.append((first, end, block[first:end].to(device, torch.float32).contiguous()))
     return window, bands
 
 
 class _Scratch(threading.local):
-    """Buffers of one block of frames, kept between calls: fresh memory costs more than the arithmetic done in it."""
+    """Buffers for a block of frames, reused between calls: allocating them costs more than the arithmetic."""
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[int, int, torch.device], tuple[torch.Tensor, ...]] = {}
 
     def get(self, frame: int, fft_length: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """Zero-padded frames, centred frames and power spectra of `_BLOCK` frames."""
+        """Return the buffers for `_BLOCK` zero-padded frames, centred frames and power spectra."""
         key = (frame, fft_length, device)
         if key not in self._buffers:
-            with torch.inference_mode(False):  # buffers made in inference mode could not be written outside of it
+            with torch.inference_mode(False):  # or the buffers could not be written outside of that mode
                 columns = (fft_length, frame, fft_length // 2 + 1)
                 self._buffers[key] = tuple(torch.zeros(_BLOCK, width, device=device) for width in columns)
         return self._buffers[key]
@@ -130,20 +135,22 @@ _scratch = _Scratch()
 def log_mel(
     waveform: torch.Tensor, sampling_rate: int, num_mel_bins: int, frequency_range: tuple[float, float] | None = None
 ) -> torch.Tensor:
-    """Log-mel spectrogram of one clip.
+    """Return the log-mel spectrogram of one clip.
 
     Args:
         waveform: float32, shape `(time,)`, at least one frame long, on any device.
         sampling_rate: in Hz.
         num_mel_bins: number of mel filters.
-        frequency_range: where the lowest filter begins and the highest ends, in Hz, 0 <= low < high <= half the rate.
-            None for 20 Hz to half the rate, what every checkpoint was trained with.
+        frequency_range: lower edge of the lowest filter and upper edge of the highest, in Hz, with
+            0 <= low < high <= half the rate. None for 20 Hz to half the rate, as in every checkpoint.
 
     Returns:
-        float32, shape `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7), not normalised.
+        float32, shape `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7), not
+        normalised.
     """
     frame, hop, _ = frame_lengths(sampling_rate)
-    frames, means = waveform.unfold(0, frame, hop), frame_means(waveform, frame, hop)
+    frames = waveform.unfold(0, frame, hop)
+    means = frame_means(waveform, frame, hop)
     tables = _tables(sampling_rate, num_mel_bins, waveform.device, frequency_range)
     count = len(frames)
     mel = torch.empty(count + _MIN_ROWS, num_mel_bins, dtype=waveform.dtype, device=waveform.device)
@@ -157,12 +164,14 @@ def log_mel(
 def _mel_energies(
     frames: torch.Tensor, means: torch.Tensor, mel: torch.Tensor, sampling_rate: int, tables: _Tables
 ) -> None:
-    """Mel energies of up to `_BLOCK` frames, written into `mel`."""
+    """Write the mel energies of up to `_BLOCK` frames into `mel`."""
     frame, _, fft_length = frame_lengths(sampling_rate)
     window, bands = tables
     padded, centred, power = _scratch.get(frame, fft_length, mel.device)
-    count, rows = len(frames), len(mel)
-    # The mean goes first, as in Kaldi: a constant offset would cost the differences of quiet samples their precision.
+    count = len(frames)
+    rows = len(mel)  # at least `_MIN_ROWS`
+    # The mean is removed first, as in Kaldi: with a constant offset, differences of quiet samples lose
+    # precision.
     torch.sub(frames, means, out=centred[:count])
     windowed = padded[:count, 1:frame]
     torch.sub(centred[:count, 1:], centred[:count, :-1], alpha=PREEMPHASIS, out=windowed)
@@ -175,7 +184,10 @@ def _mel_energies(
 
 
 def frame_means(waveform: torch.Tensor, frame: int, hop: int) -> torch.Tensor:
-    """Mean of each frame, shape `(frames, 1)`, from sums over blocks that frames and steps are multiples of."""
+    """Return the mean of each frame, shape `(frames, 1)`.
+
+    Sums over blocks are shared between overlapping frames; the block length divides both `frame` and `hop`.
+    """
     block = math.gcd(frame, hop)
     sums = waveform[: len(waveform) // block * block].view(-1, block).sum(dim=1)
     return sums.unfold(0, frame // block, hop // block).sum(dim=1, keepdim=True) / frame

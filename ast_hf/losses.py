@@ -1,25 +1,30 @@
-"""Which loss the labels ask for. Nothing here reads or writes a config: one batch never decides for the next."""
+"""Losses by problem type.
+
+The config is neither read nor changed here: the labels of one batch cannot decide the loss of the next.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
-from .errors import did_you_mean, error
-
-MULTI_LABEL = "multi_label_classification"
+from .errors import error, not_a_choice
+from .task import Task
 
 #: Class index that cross-entropy skips (torch's default).
 IGNORED = -100
 
 
 def infer_problem_type(problem_type: str | None, num_labels: int, labels: torch.Tensor) -> str:
-    """The problem type to use: the configured one, else regression for one output, else by the labels' dtype."""
+    """Return the configured problem type, or infer it from the number of outputs and the labels' dtype.
+
+    One output is a regression. With more, floats are multi-label tags and integers are class indices.
+    """
     if problem_type is not None:
         return problem_type
     if num_labels == 1:
-        return "regression"
-    return MULTI_LABEL if labels.is_floating_point() else "single_label_classification"
+        return Task.REGRESSION.value
+    return Task.MULTI_LABEL.value if labels.is_floating_point() else Task.SINGLE_LABEL.value
 
 
 def classification_loss(
@@ -28,32 +33,37 @@ def classification_loss(
     problem_type: str | None,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """Mean loss of a batch.
+    """Return the mean loss of a batch.
 
     Args:
-        logits: `(batch, num_labels)`, any float dtype; the loss is computed in float32, or float64 for float64.
-        labels: for `"single_label_classification"` int indices `(batch,)` or probabilities `(batch, num_labels)`
-            (cross-entropy either way); for `"multi_label_classification"` 0..1 tags `(batch, num_labels)` (binary
-            cross-entropy); for `"regression"` numbers, `(batch,)` or `(batch, num_labels)` (mean squared error).
-        problem_type: the config's, or None to go by `infer_problem_type`; or `"sigmoid_per_class"`, binary
-            cross-entropy for what cross-entropy takes.
-        num_items_in_batch: entries of `labels` that count in all batches of an optimizer step, as transformers'
-            Trainer counts them where it accumulates gradients. The loss is then this batch's share of their mean.
+        logits: `(batch, num_labels)`, any float dtype. The loss is computed in float32, or in float64 for
+            float64.
+        labels: for `"single_label_classification"`, int indices `(batch,)` or probabilities
+            `(batch, num_labels)` (cross-entropy); for `"multi_label_classification"`, tags in [0, 1]
+            `(batch, num_labels)` (binary cross-entropy); for `"regression"`, numbers `(batch,)` or
+            `(batch, num_labels)` (mean squared error).
+        problem_type: as in the config, or None for `infer_problem_type`. `"sigmoid_per_class"` takes the
+            labels of `"single_label_classification"` and computes binary cross-entropy.
+        num_items_in_batch: number of labels in all batches of an optimizer step, as counted by transformers'
+            Trainer for gradient accumulation. The loss is then this batch's sum divided by that number.
 
     Raises:
-        AstDataError: E208 when labels do not fit the logits, naming the shapes or the offending index.
+        AstDataError: E208 if the labels do not fit the logits; the message names the shapes or the wrong
+            index.
+        AstConfigError: E302 for an unknown problem type.
     """
     kind = infer_problem_type(problem_type, logits.shape[-1], labels)
     labels = labels.to(logits.device)
     if kind not in _LOSSES:
-        choices = did_you_mean(kind, [name for name in _LOSSES if "_classification" in name or name == "regression"])
-        raise error("E302", where="config.problem_type", what=f"{kind!r} is not a problem type", fix=choices)
+        choices = [task.value for task in Task]
+        raise not_a_choice("E302", where="config.problem_type", value=kind, choices=choices)
     loss = _LOSSES[kind](logits if logits.dtype == torch.float64 else logits.float(), labels)
     if num_items_in_batch is None:
         return loss
     counted = (labels != IGNORED).sum()
-    items = num_items_in_batch.to(loss.device) if isinstance(num_items_in_batch, torch.Tensor) else num_items_in_batch
-    return torch.where(counted > 0, loss * counted, 0.0) / items
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(loss.device)
+    return torch.where(counted > 0, loss * counted, 0.0) / num_items_in_batch
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -80,7 +90,10 @@ def _mean_squared_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 
 def _sigmoid_per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy for clips of one class, as the original trains Speech Commands (`egs/speechcommands`)."""
+    """Return binary cross-entropy for single-label clips, with class indices as one-hot tags.
+
+    The original trains Speech Commands this way (`egs/speechcommands`).
+    """
     if not labels.is_floating_point():
         labels = labels.flatten()
         _require_shape(labels, logits.shape[:1], "class indices")
@@ -91,26 +104,31 @@ def _sigmoid_per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 
 _LOSSES = {
-    "single_label_classification": _cross_entropy,
-    "multi_label_classification": _binary_cross_entropy,
-    "regression": _mean_squared_error,
-    "sigmoid_per_class": _sigmoid_per_class,  # asked for by a recipe; no problem type
+    Task.SINGLE_LABEL.value: _cross_entropy,
+    Task.MULTI_LABEL.value: _binary_cross_entropy,
+    Task.REGRESSION.value: _mean_squared_error,
+    "sigmoid_per_class": _sigmoid_per_class,  # a recipe's choice, not a problem type
 }
 
 
 def _require_shape(labels: torch.Tensor, shape: tuple[int, ...], meaning: str) -> None:
     if labels.shape != shape:
-        what = f"have shape {tuple(labels.shape)}, {meaning} for these logits have {tuple(shape)}"
-        fix = "set config.problem_type to what the labels are, and give them that shape"
+        what = f"have shape {tuple(labels.shape)}, but {meaning} for these logits have {tuple(shape)}"
+        fix = "set config.problem_type to the task of the labels, and give them that shape"
         raise error("E208", where="labels", what=what, fix=fix)
 
 
 def _require_range(labels: torch.Tensor, num_labels: int) -> None:
-    """A label out of range is a device assert on CUDA and an index error without a row elsewhere: name the row."""
-    bad = (labels != IGNORED) & ((labels < 0) | (labels >= num_labels))
-    if bad.any():
-        row = int(bad.nonzero()[0])
+    """Raise E208 with the row of the first label that is out of range, or if all labels are ignored.
+
+    torch's own error is a device assert on CUDA, and elsewhere an index error without the row.
+    """
+    invalid = (labels != IGNORED) & ((labels < 0) | (labels >= num_labels))
+    if invalid.any():
+        row = int(invalid.nonzero()[0])
         what = f"{int(labels[row])} is outside 0..{num_labels - 1}"
-        raise error("E208", where=f"labels[{row}]", what=what, fix="map labels to indices with config.label2id")
+        fix = "map labels to indices with config.label2id"
+        raise error("E208", where=f"labels[{row}]", what=what, fix=fix)
     if (labels == IGNORED).all():
-        raise error("E208", where="labels", what=f"are all {IGNORED} (ignored)", fix="give at least one real label")
+        what = f"are all {IGNORED} (ignored)"
+        raise error("E208", where="labels", what=what, fix="give at least one real label")

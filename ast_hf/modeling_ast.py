@@ -1,8 +1,9 @@
-"""The Audio Spectrogram Transformer: patches -> transformer blocks -> pooled token -> class scores.
+"""Audio Spectrogram Transformer: patches -> transformer blocks -> pooled token -> logits.
 
-Modules are named exactly as the tensors in checkpoints on the Hub (`audio_spectrogram_transformer.encoder.layer.0.
-attention.attention.query.weight`, ...), so that loading and saving rename nothing. Shapes in comments: B clips,
-T frames, M mel bins, N tokens (class, distillation, patches frequency-major), C hidden size, L labels.
+Modules have the names of the tensors in checkpoints on the Hub, so that loading and saving rename nothing
+(`audio_spectrogram_transformer.encoder.layer.0.attention.attention.query.weight`, ...). Shapes in comments:
+B clips, T frames, M mel bins, N tokens (class, distillation, patches frequency-major), C hidden size, L
+labels.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, nearest, warn_once, warning_text
-from .files import as_open_writes
-from .losses import MULTI_LABEL, classification_loss, infer_problem_type
+from .files import apply_default_mode
+from .losses import classification_loss, infer_problem_type
 from .patchout import Patchout
+from .task import Task
 from .weights.checkpoints import (
     HUB_ARGUMENTS,
     check_adapter,
@@ -49,7 +51,7 @@ from .weights.peft_names import own_arguments, own_config
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-#: What `forward` takes by name, for "did you mean".
+#: Arguments of `forward`, for "did you mean".
 _FORWARD_ARGUMENTS = ("input_values", "labels", "attention_mask", "output_attentions", "output_hidden_states")
 
 
@@ -63,7 +65,13 @@ def eager_attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax attention written out, the one implementation that can also return its weights."""
+    """Return softmax attention and its weights; the only implementation that can return weights.
+
+    `query`, `key` and `value` are `(B, heads, N, C / heads)`. `attention_mask` is added to the scores.
+
+    Returns:
+        Attended values `(B, N, heads, C / heads)` and weights `(B, heads, N, N)`.
+    """
     scores = query @ key.transpose(-1, -2) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -73,7 +81,7 @@ def eager_attention(
 
 
 class ASTSelfAttention(nn.Module):
-    """Multi-head self-attention up to, but without, its output projection."""
+    """Multi-head self-attention without its output projection."""
 
     def __init__(self, config: ASTConfig) -> None:
         super().__init__()
@@ -90,8 +98,8 @@ class ASTSelfAttention(nn.Module):
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key, value = (
-            part(hidden).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
+            projection(hidden).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
         )
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
         dropout = self.dropout if self.training else 0.0
@@ -100,7 +108,7 @@ class ASTSelfAttention(nn.Module):
 
 
 class ASTDense(nn.Module):
-    """A linear layer that checkpoints know by the name `dense`."""
+    """Linear layer under the name `dense`, as in checkpoints."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -148,7 +156,7 @@ class ASTLayer(GradientCheckpointingLayer):
 
 
 class ASTEncoder(nn.Module):
-    """The stack of blocks."""
+    """Stack of transformer blocks."""
 
     def __init__(self, config: ASTConfig) -> None:
         super().__init__()
@@ -157,7 +165,7 @@ class ASTEncoder(nn.Module):
     def forward(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
     ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
-        """Return all hidden states (the input first) and the attention weights of each block."""
+        """Return the hidden states, input first, and each block's attention weights (None unless eager)."""
         states = [hidden]
         attentions = []
         for layer in self.layer:
@@ -168,7 +176,7 @@ class ASTEncoder(nn.Module):
 
 
 class ASTPreTrainedModel(PreTrainedModel):
-    """What both models share: initialisation, strict loading, and what transformers asks about them."""
+    """Base class of the models: initialisation, strict loading and transformers' class attributes."""
 
     config: ASTConfig
     config_class = ASTConfig
@@ -176,23 +184,26 @@ class ASTPreTrainedModel(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = ("audio",)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["ASTEmbeddings", "ASTLayer"]  # noqa: RUF012 (read by transformers as a class attribute)
+    _no_split_modules = ["ASTEmbeddings", "ASTLayer"]  # noqa: RUF012 (transformers reads a class attribute)
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": ASTLayer, "attentions": ASTSelfAttention}  # noqa: RUF012
-    _has_classifier = False  # set by classes whose checkpoints hold one
+    _has_classifier = False  # True in classes whose checkpoints contain a classifier
 
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
-        own = ASTConfig.converted(config)
-        own.validate()  # fields may have been set since the config was built
-        super().__init__(own, *args, **kwargs)
+        ast_config = ASTConfig.converted(config)
+        ast_config.validate()  # fields may have been set after the config was built
+        super().__init__(ast_config, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As timm 0.4.5 starts a ViT: truncated normal for linear layers, tokens, positions; torch's for patches."""
+        """Initialise a module as timm 0.4.5 initialises a ViT.
+
+        Truncated normal for linear layers, tokens and positions; torch's default for the patch projection.
+        """
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=std)
@@ -213,21 +224,25 @@ class ASTPreTrainedModel(PreTrainedModel):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | PathLike | None, *model_args: Any, **kwargs: Any
     ) -> Any:
-        """Load a checkpoint of ours, of transformers, or of the Hub; never a partly random model.
+        """Load a checkpoint from a folder or the Hub; never a partly random backbone.
 
-        As `PreTrainedModel.from_pretrained`, with these differences. Every backbone tensor has to be there, in shape
-        and finite. Only a classifier may be new: when the checkpoint has none, or one for another number of labels
-        than `num_labels`, `id2label` or `config` ask for; one warning (W303) says so. The fields of `Geometry`
-        (`max_length`, `num_mel_bins`, `patch_size`, `frequency_stride`, `time_stride`) may be given anew, and the
-        weights are adapted (see `resize_input`). `state_dict` may have the names on the Hub, those of transformers 5,
-        or those of the original repository, and `config` may be transformers' own `ASTConfig`.
+        Works as `PreTrainedModel.from_pretrained`, with these differences:
+
+        - Every tensor of the backbone must be present, have the right shape and be finite.
+        - Only the classifier may be new: if the checkpoint has none, or if `num_labels`, `id2label` or
+          `config` request another number of labels. A warning (W303) then names the new tensors.
+        - The fields of `Geometry` (`max_length`, `num_mel_bins`, `patch_size`, `frequency_stride`,
+          `time_stride`) may be changed, and the weights are adapted (see `resize_input`).
+        - `state_dict` may have the names of tensors on the Hub, in transformers 5 or in the original
+          repository, and `config` may be transformers' own `ASTConfig`.
 
         Raises:
-            AstConfigError: E305 for missing, unexpected or misshapen tensors (named) and for a classifier that
-                config.json does not describe, E306 for broken files, E302 for an impossible geometry.
+            AstConfigError: E305 for missing, unexpected or misshapen tensors, which the message names, and
+                for a classifier that does not match config.json. E306 for damaged files. E302 for an invalid
+                geometry.
         """
         source = pretrained_model_name_or_path
-        wants_info = kwargs.pop("output_loading_info", False)
+        return_info = kwargs.pop("output_loading_info", False)
         state: dict[str, torch.Tensor] | None
         if isinstance(kwargs.get("config"), PreTrainedConfig):
             kwargs["config"] = ASTConfig.converted(kwargs["config"])
@@ -239,53 +254,55 @@ class ASTPreTrainedModel(PreTrainedModel):
                 check_label_count(checkpoint, kwargs)
             state = state_for(checkpoint, source, kwargs, cls.config_class.model_type)
         kwargs |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-        with load_report_hidden():  # `check_loaded` judges the same report, and says more of it
+        with load_report_hidden():  # `check_loaded` checks the same report, and its errors are more detailed
             if state is None:
                 model, info = super().from_pretrained(source, *model_args, **kwargs)
             else:
-                kwargs |= {"config": kwargs.get("config") or source, "state_dict": cls._under_own_names(state)}
+                kwargs["config"] = kwargs.get("config") or source
+                kwargs["state_dict"] = cls._under_own_names(state)
                 model, info = super().from_pretrained(None, *model_args, **kwargs)
         if state is not None and source is not None:
             model.name_or_path = model.config.name_or_path = str(source)
         where = "state_dict" if source is None else str(source)
-        if not cls._has_classifier:  # a head is no concern of the base model
+        if not cls._has_classifier:  # the base model ignores a classifier
             info["unexpected_keys"] = {name for name in info["unexpected_keys"] if not name.startswith(HEAD)}
-        fresh = check_loaded(model, info, where)
-        if fresh:
-            text = f"has no classifier for {model.config.num_labels} labels; {', '.join(fresh)} start at random"
+        random = check_loaded(model, info, where)
+        if random:
+            names = ", ".join(random)
+            text = f"has no classifier for {model.config.num_labels} labels; {names} are newly initialised"
             warnings.warn(warning_text("W303", where=where, what=text), AstHfWarning, 2)
-        return (model, info) if wants_info else model
+        return (model, info) if return_info else model
 
     def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
-        """As `PreTrainedModel.save_pretrained`; the weights are readable by whoever may read config.json.
+        """Save as `PreTrainedModel.save_pretrained`, with the file mode of config.json for the weights.
 
         A classifier that was replaced by one for another number of labels is saved with generic names (W306).
         """
         super().save_pretrained(save_directory, *args, **kwargs)
-        as_open_writes(*Path(save_directory).glob("model*.safetensors"))
+        apply_default_mode(*Path(save_directory).glob("model*.safetensors"))
 
     @functools.wraps(PreTrainedModel.load_adapter)
     def load_adapter(self, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.load_adapter`; the adapter may have the module names of transformers 5.
+        """Load an adapter as `PreTrainedModel.load_adapter`; modules may have their names in transformers 5.
 
         Raises:
-            AstConfigError: E305 for an adapter of another model, which transformers would leave at its start in part;
-                E306 for one that holds NaN. Load the model again afterwards.
+            AstConfigError: E305 for an adapter of another model, which transformers would load in part; E306
+                for an adapter with NaN. The model has to be loaded again afterwards.
         """
-        given = own_arguments(self, *args, **kwargs)
-        source = str(given.get("peft_model_id") or "adapter_state_dict")
+        arguments = own_arguments(self, *args, **kwargs)
+        source = str(arguments.get("peft_model_id") or "adapter_state_dict")
         try:
             with load_report_hidden():
-                info = super().load_adapter(**given)
-        except RuntimeError as problem:  # tensors of other sizes, which only the report names
+                info = super().load_adapter(**arguments)
+        except RuntimeError as problem:  # tensors of other sizes
             what = "has tensors of other sizes than this model's layers"
-            fix = "load it onto a model of the sizes and labels that it was trained on"
+            fix = "load it into a model with the sizes and labels that it was trained with"
             raise error("E305", where=source, what=what, fix=fix) from problem
-        check_adapter(self, info, source, given.get("adapter_name") or "default")
+        check_adapter(self, info, source, arguments.get("adapter_name") or "default")
         return info
 
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
-        """As `PreTrainedModel.add_adapter`; the layers may have the names of transformers 5."""
+        """Add an adapter as `PreTrainedModel.add_adapter`; layers may have their names in transformers 5."""
         super().add_adapter(own_config(adapter_config, self), adapter_name)
 
     @classmethod
@@ -304,36 +321,38 @@ class ASTPreTrainedModel(PreTrainedModel):
         num_attention_heads: int | None = None,
         **fields: Any,
     ) -> Any:
-        """Start from an image transformer, as the AST paper does from ImageNet weights (section 2.2).
+        """Initialise from an image transformer, as the AST paper does from ImageNet weights (section 2.2).
 
-        DeiT, with or without distillation, ViT, DINOv2 without registers, MAE; under the names of transformers or timm;
-        trained on square images of any size. A model without a distillation token has its class token (and that one's
-        position) copied; LayerScale is folded into the layers before it, exactly.
+        Reads DeiT with or without distillation, ViT, DINOv2 without registers and MAE, with the tensor names
+        of transformers or timm, trained on square images of any size. A model without a distillation token
+        gets a copy of its class token and of that token's position. LayerScale is folded exactly into the
+        layers before it.
 
         Args:
             source: a name on the Hub, a folder, a loaded model, or a state dict.
-            frequency_stride: as the sizes below, a field of `ASTConfig`.
+            frequency_stride: step between patches, in mel bins. This and the next four are fields of
+                `ASTConfig`.
             time_stride: step between patches, in frames.
             max_length: frames of the input.
             num_mel_bins: mel bins of the input.
-            patch_size: side of the patches; the kernel is resampled when the source has another one.
-            channel_reduction: what becomes of the colour channels, `"sum"` (the original's code) or `"mean"` (its
-                paper), a third of it.
+            patch_size: side of the patches; the kernel is resampled if the source's patches differ in size.
+            channel_reduction: reduction of the three colour channels of the patch kernel, `"sum"` (the
+                original's code) or `"mean"` (its paper).
             position_init: `"adapt"`, the original's rule, cuts the centre out of the square grid where the
-                spectrogram's is smaller and stretches bilinearly where it is larger; `"nearest"` takes nearest
-                neighbours instead; `"reinit"` draws new ones (AST paper, table 4).
+                spectrogram's grid is smaller, and stretches bilinearly where it is larger. `"nearest"` takes
+                nearest neighbours instead. `"reinit"` draws new positions (AST paper, table 4).
             kernel_method: `"flexivit"` or `"bicubic"`, see `resize_input`.
-            num_attention_heads: needed only for a bare state dict of an unusual width.
-            **fields: other fields of `ASTConfig`: `num_labels` or `id2label`, `problem_type`, dropouts, ...; and
-                `revision`, `token`, `cache_dir`, `subfolder`, ... as for `from_pretrained`.
+            num_attention_heads: needed only for a state dict of an unusual width.
+            **fields: other fields of `ASTConfig`: `num_labels` or `id2label`, `problem_type`, dropouts, ...;
+                and `revision`, `token`, `cache_dir`, `subfolder`, ... as for `from_pretrained`.
 
         Returns:
-            A model, float32 unless `dtype` says otherwise; a classifier starts at random.
+            A model in float32, or in `dtype` if given. Its classifier is random.
 
         Raises:
-            AstConfigError: E305 for what AST cannot express (register tokens, SwiGLU, relative positions) and for
-                missing tensors, E306 for broken files, E302 for impossible fields.
-            AstInputError: E102 and E108 for arguments.
+            AstConfigError: E305 for architectures that AST cannot represent (register tokens, SwiGLU,
+                relative positions) and for missing tensors, E306 for damaged files, E302 for invalid fields.
+            AstInputError: E102 and E108 for invalid arguments.
         """
         check_options(channel_reduction, position_init, kernel_method)
         hub = {name: fields.pop(name) for name in HUB_ARGUMENTS if name in fields}
@@ -341,7 +360,7 @@ class ASTPreTrainedModel(PreTrainedModel):
         geometry = Geometry(max_length, num_mel_bins, patch_size, frequency_stride, time_stride)
         for name in fields.keys() & vit.fields.keys() - {"layer_norm_eps"}:
             fix = "leave it out: it follows from the weights"
-            raise error("E108", where=name, what="cannot be chosen for given weights", fix=fix)
+            raise error("E108", where=name, what="cannot be chosen for existing weights", fix=fix)
         model = cls(ASTConfig(**{**vit.fields, **geometry._asdict(), **fields}))
         state = initial_state(
             vit, geometry, channel_reduction, position_init, kernel_method, model.config.initializer_range
@@ -354,8 +373,9 @@ class ASTPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A base model's state dict, head included, under the names of this class."""
-        return {name if name.startswith("classifier.") else f"{BACKBONE}{name}": state[name] for name in state}
+        """Return a state dict with the base model's names under the names of this class."""
+        prefixes = {name: "" if name.startswith("classifier.") else BACKBONE for name in state}
+        return {f"{prefixes[name]}{name}": tensor for name, tensor in state.items()}
 
     @torch.no_grad()
     def resize_input(
@@ -366,16 +386,17 @@ class ASTPreTrainedModel(PreTrainedModel):
         kernel_method: str = "flexivit",
         **sizes: int,
     ) -> Any:
-        """Adapt this model, in place, to another input size, stride or patch size.
+        """Adapt this model in place to another input size, stride or patch size.
 
-        Position embeddings follow the original's rule: where the grid of patches gets smaller its centre is cut out,
-        where it gets larger it is stretched bilinearly. The patch kernel is resampled when `patch_size` changes. Make
-        the optimizer afterwards: it has to see the new parameters.
+        Position embeddings follow the original's rule: along an axis where the patch grid shrinks, its centre
+        is cut out; where it grows, it is stretched bilinearly. The patch kernel is resampled if `patch_size`
+        changes. Create the optimizer afterwards, since parameters are replaced.
 
         Args:
-            position_method: `"adapt"`, that rule; `"nearest"`, the same with nearest neighbours; `"stretch"`, which
-                also shrinks by stretching, so that positions keep their place in the clip when a stride changes.
-            position_cut: which part of the time axis a cut keeps, `"centre"` or `"start"`.
+            position_method: `"adapt"`, the rule above; `"nearest"`, the same with nearest neighbours;
+                `"stretch"`, which also shrinks by interpolation, so that positions keep their place in the
+                clip when a stride changes.
+            position_cut: part of the time axis that is cut out, `"centre"` or `"start"`.
             kernel_method: `"flexivit"` (pseudo-inverse, arXiv 2212.08013) or `"bicubic"`.
             **sizes: new values for fields of `Geometry`: `max_length`, `num_mel_bins`, `patch_size`,
                 `frequency_stride`, `time_stride`.
@@ -384,8 +405,8 @@ class ASTPreTrainedModel(PreTrainedModel):
             The model itself.
 
         Raises:
-            AstConfigError: E302 for a size that makes no model.
-            AstInputError: E108 for an argument that does not exist.
+            AstConfigError: E302 for an invalid size.
+            AstInputError: E108 for an unknown argument or choice.
         """
         check_choices(position_method=position_method, position_cut=position_cut, kernel_method=kernel_method)
         new = changed_geometry(self.config.geometry, sizes)
@@ -395,17 +416,17 @@ class ASTPreTrainedModel(PreTrainedModel):
         return self
 
     def factor_positions(self) -> Any:
-        """Train one position for each row and one for each column of patches instead of one for each patch.
+        """Train a position for each row and each column of patches instead of one for each patch.
 
-        Positions start at the nearest sums to the present ones. Files hold the plain table of the sums, and so does
-        `state_dict()`. Make the optimizer afterwards. Returns the model itself.
+        The new positions start as the least-squares fit to the present ones. `state_dict()` and files contain
+        the table of their sums. Create the optimizer afterwards. Returns the model itself.
         """
         self.base_model.embeddings.factor_positions()
         return self
 
 
 class ASTModel(ASTPreTrainedModel):
-    """AST without a head: hidden states of all tokens; the mean of the special tokens as the clip's embedding."""
+    """AST without a classifier: hidden states of all tokens, and the special tokens' mean as embedding."""
 
     @classmethod
     def _under_own_names(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -413,21 +434,21 @@ class ASTModel(ASTPreTrainedModel):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        config = self.config  # ours, also where transformers' own was given
+        config = self.config  # converted if it was transformers' own
         self.embeddings = ASTEmbeddings(config)
         self.encoder = ASTEncoder(config)
-        self.patchout = Patchout()  # a way of training, set by whoever trains; no part of a checkpoint
+        self.patchout = Patchout()  # set by training, not part of a checkpoint
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.register_load_state_dict_pre_hook(_rename_blocks)
         self.post_init()
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The blocks, under the name that they have in transformers 5."""
+        """The transformer blocks, under their name in transformers 5."""
         return self.encoder.layer
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "layers":  # torch stores modules without asking the property
+        if name == "layers":  # torch registers modules without calling a property's setter
             self.encoder.layer = value
         else:
             super().__setattr__(name, value)
@@ -449,14 +470,16 @@ class ASTModel(ASTPreTrainedModel):
 
         Args:
             input_values: normalised log-mel spectrograms, `(batch, max_length, num_mel_bins)`.
-            attention_mask: 1 on what is real: over frames `(batch, max_length)`, as the feature extractor returns, or
-                over tokens `(batch, tokens)`. A patch is seen when all of its frames are real; the special tokens
-                always are. None: every frame is seen, padding too, as published weights were trained.
-            output_attentions: also return the attention weights (computed by the eager implementation for this call).
-            output_hidden_states: also return the embeddings and every block's output, before the last LayerNorm;
-                or the index or indices of those that are wanted, the others are then None.
-            **kwargs: what transformers passes to every model; `return_dict=False` gives a tuple. Names that look
-                misspelt are warned of (W302).
+            attention_mask: 1 on real frames, `(batch, max_length)`, as the feature extractor returns, or 1 on
+                visible tokens, `(batch, tokens)`. A patch is attended to if all of its frames are real;
+                special tokens always are. None attends to every frame, padding included, as published weights
+                were trained.
+            output_attentions: also return the attention weights (computed by the eager implementation for
+                this call).
+            output_hidden_states: also return the embeddings and every block's output, before the last
+                LayerNorm. An index or several return those states only, with None for the others.
+            **kwargs: arguments that transformers passes to every model; `return_dict=False` returns a tuple.
+                Names that look misspelt give a warning (W302).
 
         Returns:
             `last_hidden_state` `(batch, tokens, hidden_size)` after the last LayerNorm, `pooler_output`
@@ -471,33 +494,36 @@ class ASTModel(ASTPreTrainedModel):
         batch, frames = input_values.shape[:2]
         grid = self.config.grid_for(frames)
         visible = None if attention_mask is None else token_mask(self.config, attention_mask, batch, frames)
-        want_attentions = self.config.output_attentions if output_attentions is None else output_attentions
-        want_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        implementation = "eager" if want_attentions else self.config._attn_implementation or "eager"
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        implementation = "eager" if output_attentions else self.config._attn_implementation or "eager"
         embedded = self.embeddings(input_values, None if visible is None else columns_seen(visible, grid))
         if self.training and self.patchout:
-            kept = self.patchout.kept_tokens(grid).to(embedded.device)
-            embedded, visible = embedded[:, kept], None if visible is None else visible[:, kept]
+            tokens = self.patchout.kept_tokens(grid).to(embedded.device)
+            embedded = embedded[:, tokens]
+            visible = None if visible is None else visible[:, tokens]
         mask = None if visible is None else self._attention_mask(visible, embedded, implementation)
         states, attentions = self.encoder(embedded, mask, implementation)
         last = self.layernorm(states[-1])
         return BaseModelOutputWithPooling(
             last_hidden_state=last,
             pooler_output=(last[:, 0] + last[:, 1]) / 2,
-            hidden_states=_selected(states, want_states),
-            attentions=tuple(attentions) if want_attentions else None,
+            hidden_states=_select_states(states, output_hidden_states),
+            attentions=tuple(attentions) if output_attentions else None,
         )
 
     def _attention_mask(self, visible: torch.Tensor, embedded: torch.Tensor, implementation: str) -> Any:
-        """A mask over tokens in the form that the attention implementation takes."""
-        if implementation == "eager":  # additive, and also right when another implementation is configured
+        """Return a bool mask over tokens `(B, N)` in the form that the attention implementation takes."""
+        if implementation == "eager":  # additive; the call may be eager although another one is configured
             lowest = torch.finfo(embedded.dtype).min
             return torch.where(visible[:, None, None, :], 0.0, lowest).to(embedded.dtype)
         return create_bidirectional_mask(config=self.config, inputs_embeds=embedded, attention_mask=visible)
 
 
 def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Give tensors of a state dict that have the names of transformers 5 their names here, wherever the model stands.
+    """Rename tensors of a state dict from their names in transformers 5, at any prefix.
 
     torch calls this before it loads a module, with a copy of the state dict.
     """
@@ -505,20 +531,22 @@ def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, 
         state_dict[prefix + hub_name(name.removeprefix(prefix))] = state_dict.pop(name)
 
 
-def _selected(states: list[torch.Tensor], wanted: bool | int | Sequence[int]) -> tuple[torch.Tensor | None, ...] | None:
-    """Return all hidden states, or those of the wanted indices with None for the others; None where none is wanted.
+def _select_states(
+    states: list[torch.Tensor], selection: bool | int | Sequence[int]
+) -> tuple[torch.Tensor | None, ...] | None:
+    """Return all hidden states for True, None for False, or those at indices with None for the others.
 
     Indices that are out of range select nothing, as in transformers.
     """
-    if isinstance(wanted, bool):
-        return tuple(states) if wanted else None
-    indices = {wanted} if isinstance(wanted, int) else set(wanted)
+    if isinstance(selection, bool):
+        return tuple(states) if selection else None
+    indices = {selection} if isinstance(selection, int) else set(selection)
     count = len(states)
     return tuple(state if {index, index - count} & indices else None for index, state in enumerate(states))
 
 
 class ASTClassificationHead(nn.Module):
-    """LayerNorm and a linear layer."""
+    """Classifier: LayerNorm and a linear layer."""
 
     def __init__(self, config: ASTConfig) -> None:
         super().__init__()
@@ -530,17 +558,17 @@ class ASTClassificationHead(nn.Module):
 
 
 class ASTForAudioClassification(ASTPreTrainedModel):
-    """AST with a classification head: tags (multi-label), one class of many (single-label), or regression."""
+    """AST with a classifier, for single-label or multi-label classification, or regression; see `Task`."""
 
     _has_classifier = True
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        config = self.config  # ours, also where transformers' own was given
+        config = self.config  # converted if it was transformers' own
         self.num_labels = config.num_labels
         self.audio_spectrogram_transformer = ASTModel(config)
         self.classifier = ASTClassificationHead(config)
-        self.loss_kind: str | None = None  # another loss than the problem type's, set by whoever trains
+        self.loss_kind: str | None = None  # set by training to use another loss than the problem type's
         self.post_init()
 
     @can_return_tuple
@@ -554,21 +582,24 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
     ) -> SequenceClassifierOutput:
-        """Score clips, and compute the loss when labels are given.
+        """Score clips, and compute the loss if `labels` are passed.
 
         Args:
-            input_values: as for `ASTModel`, and so are `attention_mask` and the two `output_*` flags.
+            input_values: as for `ASTModel`, like `attention_mask`, `output_attentions` and
+                `output_hidden_states`.
             labels: class indices `(batch,)`, class probabilities `(batch, num_labels)` (mixup, distillation),
-                0/1 tags `(batch, num_labels)`, or numbers; see `ast_hf.losses` for which loss they get.
-            num_items_in_batch: labels in all batches of an optimizer step, as transformers' Trainer counts them; the
-                loss is then a sum divided by it.
+                0/1 tags `(batch, num_labels)`, or numbers; see `ast_hf.losses` for their losses.
+            num_items_in_batch: number of labels in all batches of an optimizer step, as counted by
+                transformers' Trainer; the loss is then a sum divided by it.
             **kwargs: as for `ASTModel`.
 
         Returns:
-            `logits` `(batch, num_labels)`, `loss` (a scalar) with labels, and what was asked for.
+            `logits` `(batch, num_labels)`; `loss`, a scalar, if labels were passed; `hidden_states` and
+            `attentions` if requested.
 
         Raises:
-            AstInputError: E304 for inputs, AstDataError: E208 for labels that do not fit the model.
+            AstInputError: E304 for an input that does not fit the model.
+            AstDataError: E208 for labels that do not fit the model.
         """
         outputs = self.audio_spectrogram_transformer(
             input_values,
@@ -585,42 +616,49 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, items: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
-        """Return `self.loss_function` of logits and labels where somebody has set or overridden it, else our loss."""
+    def _loss(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        items: Any,
+        kwargs: Mapping[str, Any],
+    ) -> torch.Tensor:
+        """Return the loss: `self.loss_function` if it was set or overridden, else `classification_loss`."""
         overridden = type(self).loss_function is not PreTrainedModel.loss_function
         if overridden or hasattr(self, "_loss_function"):
-            counted = {} if items is None else {"num_items_in_batch": items}
-            return self.loss_function(labels, logits, self.config, **counted, **kwargs)
+            item_count = {} if items is None else {"num_items_in_batch": items}
+            return self.loss_function(labels, logits, self.config, **item_count, **kwargs)
         kind = self.loss_kind or self.config.problem_type
         task = infer_problem_type(kind, logits.shape[-1], labels)
-        if kind is None and task == MULTI_LABEL and not torch.compiler.is_compiling():
+        if kind is None and task == Task.MULTI_LABEL and not torch.compiler.is_compiling():
             text = (
-                "is not set, and the labels' form asks for one sigmoid a label, where a pipeline would apply softmax; "
-                f"set config.problem_type = {MULTI_LABEL!r} before the model is saved"
+                "is not set, and the labels look like tags: the loss uses sigmoid, a pipeline softmax; "
+                f"set config.problem_type = {Task.MULTI_LABEL.value!r} before the model is saved"
             )
             warn_once("W309", where="config.problem_type", what=text)
         return classification_loss(logits, labels, task, items)
 
     def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
-        """Save as the base class does, with the label count and the bias that a replaced classifier really has."""
+        """Save as the base class, with the label count and the bias of a classifier that was replaced."""
         self._describe_classifier()
         dense = getattr(self.classifier, "dense", None)
-        if isinstance(dense, nn.Linear) and dense.bias is None:  # other tools expect one
+        if isinstance(dense, nn.Linear) and dense.bias is None:  # other tools require a bias
             state = self.state_dict() if kwargs.get("state_dict") is None else kwargs["state_dict"]
             kwargs["state_dict"] = {**state, HEAD_BIAS: torch.zeros(dense.out_features, dtype=self.dtype)}
         super().save_pretrained(save_directory, *args, **kwargs)
 
     def _describe_classifier(self) -> None:
-        """Give the config as many labels as the classifier has outputs, with generic names, and warn (W306)."""
+        """Set the config's label count to the classifier's, with generic names and a warning (W306)."""
         dense = getattr(self.classifier, "dense", self.classifier)
         outputs = None if dense is self.classifier else getattr(dense, "out_features", None)
         if outputs is None:
-            text = f"is a {type(dense).__name__}, which config.json cannot describe: from_pretrained cannot rebuild it"
+            kind = type(dense).__name__
+            text = f"is a {kind}, which config.json cannot describe: from_pretrained cannot rebuild it"
             warnings.warn(warning_text("W306", where="classifier", what=text), AstHfWarning, stacklevel=3)
         elif outputs != self.config.num_labels:
             text = (
-                f"has {outputs} outputs, but the config names {self.config.num_labels} labels: "
-                f"LABEL_0 to LABEL_{outputs - 1} are saved; set config.id2label for names"
+                f"has {outputs} outputs, but the config has {self.config.num_labels} labels: "
+                f"LABEL_0 to LABEL_{outputs - 1} are saved; set config.id2label to name them"
             )
             warnings.warn(warning_text("W306", where="classifier", what=text), AstHfWarning, stacklevel=3)
             self.num_labels = outputs
@@ -630,30 +668,33 @@ class ASTForAudioClassification(ASTPreTrainedModel):
 
 
 def _warn_misspelt(arguments: Mapping[str, Any]) -> None:
-    """Warn (W302) of arguments of `forward` that look misspelt; a Trainer passes any other column of a data set."""
+    """Warn (W302) about misspelt arguments of `forward`; other names may be columns that a Trainer passes."""
     for name in arguments:
-        near = None if name in TransformersKwargs.__annotations__ else nearest(name, _FORWARD_ARGUMENTS, cutoff=0.8)
-        if near:
+        if name in TransformersKwargs.__annotations__:
+            continue
+        if near := nearest(name, _FORWARD_ARGUMENTS, cutoff=0.8):
             text = f"is not an argument of forward and has no effect; did you mean {near!r}?"
             warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=4)
 
 
 def check_input(config: ASTConfig, input_values: Any) -> None:
-    """Raise E304 unless `input_values` is a float `(batch >= 1, frames >= patch_size, num_mel_bins)` tensor."""
+    """Raise E304 unless the input is a float tensor `(batch >= 1, frames >= patch_size, num_mel_bins)`."""
     if not isinstance(input_values, torch.Tensor) or not input_values.is_floating_point():
         kind = input_values.dtype if isinstance(input_values, torch.Tensor) else type(input_values).__name__
         fix = "pass what ASTFeatureExtractor returns with return_tensors='pt'"
         raise error("E304", where="input_values", what=f"is {kind}, not a float tensor", fix=fix)
-    shape, bins = tuple(input_values.shape), config.num_mel_bins
+    shape = tuple(input_values.shape)
+    bins = config.num_mel_bins
     if len(shape) == 3 and shape[0] > 0 and shape[1] >= config.patch_size and shape[2] == bins:
         return
     what = f"has shape {shape}, the model takes (batch, frames, num_mel_bins={bins})"
-    fix = "extract with the checkpoint's own ASTFeatureExtractor"
+    fix = "extract the features with the checkpoint's ASTFeatureExtractor"
     if shape[1:] == (bins, config.max_length):
         fix = "swap the last two axes: time comes before mel bins"
     elif len(shape) == 2:
         fix = "add the batch axis: input_values[None]"
     elif len(shape) == 3 and shape[2] == bins:
-        what = f"has shape {shape}, the model takes a batch of at least one patch ({config.patch_size} frames)"
+        least = f"one patch ({config.patch_size} frames)"
+        what = f"has shape {shape}, the model takes a batch of clips of at least {least}"
         fix = "pad to max_length, the extractor's default"
     raise error("E304", where="input_values", what=what, fix=fix)

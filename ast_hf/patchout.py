@@ -1,4 +1,7 @@
-"""Patchout: leaving patches out in training, for speed and as a regulariser (PaSST, arXiv 2110.05069, section 3.2)."""
+"""Patchout: dropping patches in training, for speed and regularisation.
+
+From PaSST (arXiv 2110.05069, section 3.2).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from .errors import error
 
 @dataclass(frozen=True)
 class Patchout:
-    """How many patches a training step leaves out, the same for all clips of a batch; the others keep their positions.
+    """Number of patches that a training step drops.
+
+    All clips of a batch drop the same patches. The remaining patches keep their position embeddings.
 
     Attributes:
-        time: columns of the grid of patches (structured).
-        frequency: rows of it (structured).
-        unstructured: single patches, wherever they are, out of those that are left.
+        time: columns of the patch grid to drop (structured).
+        frequency: rows of the patch grid to drop (structured).
+        unstructured: single patches to drop from the remaining ones.
     """
 
     time: int = 0
@@ -27,25 +32,33 @@ class Patchout:
         return bool(self.time or self.frequency or self.unstructured)
 
     def scaled(self, share: float) -> Patchout:
-        """A part of it, for a schedule."""
+        """Return a Patchout with each count multiplied by `share` (0 to 1) and rounded, for a schedule."""
         return Patchout(*(round(share * count) for count in (self.time, self.frequency, self.unstructured)))
 
     def kept_tokens(self, grid: tuple[int, int]) -> torch.Tensor:
-        """Indices of the tokens of one step, sorted: both special tokens, and what is left of the F x T patches.
+        """Draw the tokens of one step: both special tokens and the patches that are not dropped.
 
-        Drawn from torch's generator for the CPU, as dropout is, so that a resumed run draws the same.
+        The draw uses torch's CPU generator, which checkpoints store, so a resumed run draws the same patches.
+
+        Args:
+            grid: patches along (frequency, time).
+
+        Returns:
+            Sorted token indices, int64 `(tokens,)`.
 
         Raises:
-            AstConfigError: E302 when nothing would be left.
+            AstConfigError: E302 if no patch would remain.
         """
-        rows, columns = _kept(grid[0], self.frequency, "frequency"), _kept(grid[1], self.time, "time")
+        rows = _draw_remaining(grid[0], self.frequency, "frequency")
+        columns = _draw_remaining(grid[1], self.time, "time")
         patches = (rows[:, None] * grid[1] + columns).flatten()
-        patches = patches[_kept(len(patches), self.unstructured, "unstructured")]
+        patches = patches[_draw_remaining(len(patches), self.unstructured, "unstructured")]
         return torch.cat((torch.tensor([0, 1]), patches + 2))
 
 
-def _kept(count: int, dropped: int, name: str) -> torch.Tensor:
+def _draw_remaining(count: int, dropped: int, name: str) -> torch.Tensor:
+    """Return the sorted indices that remain of 0..count-1 after dropping `dropped` at random."""
     if dropped >= count:
-        what = f"{dropped} leaves nothing of {count}"
+        what = f"{dropped} drops all {count}"
         raise error("E302", where=f"patchout.{name}", what=what, fix=f"use fewer than {count}")
     return torch.randperm(count)[dropped:].sort().values if dropped else torch.arange(count)

@@ -1,7 +1,8 @@
-"""Makes transformers' Auto classes and pipeline give our AST, and takes it back: the package's only side effect.
+"""Registration of the package's classes with transformers, the only side effect of `import ast_hf`.
 
-`import ast_hf` costs milliseconds: nothing of transformers is imported for it. Each of transformers' tables is changed
-right after its module is first imported, or at once if it already was (docs/decisions/0002-registration.md).
+`import ast_hf` takes milliseconds, since it does not import transformers. Each of transformers' tables is
+changed right after its module is first imported, or at once if it already was
+(docs/decisions/0002-registration.md).
 """
 
 from __future__ import annotations
@@ -15,106 +16,124 @@ from typing import Any, NamedTuple
 
 import wrapt
 
-MODEL_TYPE, ENSEMBLE_TYPE = "audio-spectrogram-transformer", "ast-ensemble"
+MODEL_TYPE = "audio-spectrogram-transformer"
+ENSEMBLE_TYPE = "ast-ensemble"
 PIPELINE_TASK = "audio-classification"
 
-#: Where transformers offers its AST classes by name, and their names there. Its modelling module is left alone: the
-#: stock classes refer to each other there.
+#: transformers' package of its own AST classes. Its modelling module is not changed: the stock classes refer
+#: to each other there.
 STOCK_PACKAGE = "transformers.models.audio_spectrogram_transformer"
+#: Names that `register(replace_names=True)` replaces in `transformers` and in `STOCK_PACKAGE`.
 REPLACED_NAMES = ("ASTConfig", "ASTFeatureExtractor", "ASTForAudioClassification", "ASTModel", "ASTPreTrainedModel")
 
 _enabled = False
 _hooks_placed = False
-_finished: set[str] = set()  # modules whose import hook has run: importlib still calls them unfinished at that moment
-_undo: dict[str, Callable[[], object]] = {}  # transformers' module -> what undoes our change there
-_under_change: set[str] = set()  # transformers' modules that are being changed
+#: Modules whose import hook has run. importlib still marks them as being imported at that moment.
+_finished: set[str] = set()
+#: transformers' module -> function that undoes the change there.
+_undo: dict[str, Callable[[], object]] = {}
+#: transformers' modules that are being changed.
+_in_progress: set[str] = set()
 
 
 class Change(NamedTuple):
-    """One of transformers' tables, and what we put into it."""
+    """Change to one of transformers' tables.
 
-    table: str  # transformers' module
-    own: str  # our module with the classes that go in
-    make: Callable[[Any, Any], Callable[[], object]]  # (table module, own module) -> what undoes it
-    needs: tuple[str, ...] = ()  # modules that `own` imports from, and that may be importing the table themselves
+    Attributes:
+        table: transformers' module with the table.
+        own: module of this package with the classes to register.
+        make: function that makes the change from (table module, own module), and returns a function that
+            undoes it.
+        needs: modules that `own` imports from, and that may themselves be importing `table`.
+    """
+
+    table: str
+    own: str
+    make: Callable[[Any, Any], Callable[[], object]]
+    needs: tuple[str, ...] = ()
 
 
 def register(*, replace_names: bool = False) -> None:
-    """Let transformers give our classes for AST checkpoints. Idempotent; other models are not touched.
+    """Make transformers use this package's classes for AST checkpoints.
 
-    That is what `AutoConfig`, `AutoModel`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and
-    `pipeline("audio-classification")` give.
+    Idempotent; other models are not affected. `AutoConfig`, `AutoModel`, `AutoModelForAudioClassification`,
+    `AutoFeatureExtractor` and `pipeline("audio-classification")` then return these classes.
 
     Args:
-        replace_names: also make `from transformers import ASTForAudioClassification` (and `ASTConfig`, `ASTModel`,
-            `ASTPreTrainedModel`, `ASTFeatureExtractor`) give ours, for code that names them. Call it before that
-            import. Imports transformers at once.
+        replace_names: also replace `transformers.ASTForAudioClassification`, `ASTConfig`, `ASTModel`,
+            `ASTPreTrainedModel` and `ASTFeatureExtractor`, for code that imports them by name. Call it before
+            those imports. It imports transformers at once.
     """
     global _enabled, _hooks_placed
     _enabled = True
     if not _hooks_placed:
-        _hooks_placed = True  # once: hooks cannot be removed, so they look at `_enabled`
-        for name in sorted({name for change in _CHANGES for name in (change.table, change.own, *change.needs)}):
-            wrapt.register_post_import_hook(_imported, name)
+        _hooks_placed = True  # hooks cannot be removed, so they check `_enabled`
+        names = {name for change in _CHANGES for name in (change.table, change.own, *change.needs)}
+        for name in sorted(names):
+            wrapt.register_post_import_hook(_on_import, name)
     _apply_all()
     if replace_names and STOCK_PACKAGE not in _undo:
         _undo[STOCK_PACKAGE] = _replace_names()
 
 
 def unregister() -> None:
-    """Give transformers its own entries and names back. `register()` may be called again."""
+    """Restore transformers' own entries and names. `register()` may be called again."""
     global _enabled
     _enabled = False
     while _undo:
         _undo.popitem()[1]()
 
 
-def _imported(module: ModuleType) -> None:
+def _on_import(module: ModuleType) -> None:
     _finished.add(module.__name__)
     _apply_all()
 
 
 def _apply_all() -> None:
+    """Make every change that is due: its table is imported, and no module that it needs is being imported."""
     for change in _CHANGES:
-        blocked = any(map(_under_way, (change.table, change.own, *change.needs)))
+        blocked = any(map(_is_being_imported, (change.table, change.own, *change.needs)))
         if _enabled and change.table not in _undo and change.table in sys.modules and not blocked:
             own = importlib.import_module(change.own)
-            if change.table not in {*_undo, *_under_change}:  # importing our modules may have come here before us
-                _under_change.add(change.table)
+            if change.table not in {*_undo, *_in_progress}:  # that import may have run this function already
+                _in_progress.add(change.table)
                 try:
                     _undo[change.table] = change.make(sys.modules[change.table], own)
                 finally:
-                    _under_change.discard(change.table)
+                    _in_progress.discard(change.table)
 
 
-def _under_way(name: str) -> bool:
-    """Whether a module is being imported: transformers' tables are often first imported by our own modules."""
+def _is_being_imported(name: str) -> bool:
+    """Return True while a module is being imported; modules of this package often import the tables first."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return name not in _finished and getattr(spec, "_initializing", False)
 
 
 def _replace_names() -> Callable[[], object]:
-    """Put our classes under the names that `transformers` and its AST package offer."""
-    own = _own_classes()
-    importlib.import_module("transformers.processing_utils")  # executes `transformers` again (5.23): a second module
-    package, stock_package = (importlib.import_module(name) for name in ("transformers", STOCK_PACKAGE))
-    # Whoever imported `transformers` before that holds the first one.
-    first = [found for found in gc.get_objects() if type(found) is type(package) and found.__name__ == "transformers"]
-    changed: list[tuple[ModuleType, str, Any]] = []
-    for module in {id(module): module for module in (package, stock_package, *first)}.values():
+    """Replace `REPLACED_NAMES` in `transformers` and in its AST package; return a function that undoes it."""
+    classes = _own_classes()
+    # transformers 5.23 executes `transformers` again here, which makes a second module object.
+    importlib.import_module("transformers.processing_utils")
+    package = importlib.import_module("transformers")
+    stock_package = importlib.import_module(STOCK_PACKAGE)
+    # Code that imported `transformers` earlier still refers to the first module object.
+    modules = (item for item in gc.get_objects() if type(item) is type(package))
+    copies = [module for module in modules if module.__name__ == "transformers"]
+    originals: list[tuple[ModuleType, str, Any]] = []
+    for module in {id(module): module for module in (package, stock_package, *copies)}.values():
         for name in REPLACED_NAMES:
-            changed.append((module, name, getattr(module, name)))
-            setattr(module, name, own[name])
+            originals.append((module, name, getattr(module, name)))
+            setattr(module, name, classes[name])
 
     def undo() -> None:
-        for module, name, stock in changed:
-            setattr(module, name, stock)
+        for module, name, original in originals:
+            setattr(module, name, original)
 
     return undo
 
 
 def _own_classes() -> dict[str, Any]:
-    """Return our classes under the names of `REPLACED_NAMES`."""
+    """Return this package's classes by the names of `REPLACED_NAMES`."""
     from .configuration_ast import ASTConfig
     from .feature_extraction_ast import ASTFeatureExtractor
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
@@ -146,7 +165,10 @@ def _change_models(table: Any, own: Any) -> Callable[[], object]:
 
 
 def _change_stock_config(table: Any, own: Any) -> Callable[[], object]:
-    """Give our models for transformers' own `ASTConfig` too, which they convert; `register` would refuse the pair."""
+    """Map transformers' own `ASTConfig` to this package's models, which convert it.
+
+    The table is set directly, since `register` refuses a model whose `config_class` is another.
+    """
     auto = importlib.import_module("transformers.models.auto.modeling_auto")
     models = {auto.AutoModel: own.ASTModel, auto.AutoModelForAudioClassification: own.ASTForAudioClassification}
     for kind, model in models.items():
@@ -155,7 +177,7 @@ def _change_stock_config(table: Any, own: Any) -> Callable[[], object]:
 
 
 def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
-    """Also let its error for a checkpoint in which no extractor was saved say how to save one."""
+    """Register the extractor, and replace the error for a checkpoint without one by an error with the fix."""
     unregister_extractor = _register_extractor(table, own, "AutoFeatureExtractor", "FEATURE_EXTRACTOR_MAPPING")
     stock = table.FeatureExtractionMixin
     table.FeatureExtractionMixin = own.FeatureExtractionFiles
@@ -168,9 +190,9 @@ def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
 
 
 def _register_extractor(table: Any, own: Any, auto: str, mapping: str) -> Callable[[], object]:
-    """Register our extractor with an Auto class, which looks a class up by its name, stock entries first.
+    """Register the extractor with an Auto class.
 
-    So the stock entry goes out of its table, too.
+    The Auto class looks up names in its stock table first, so the stock entry is removed.
     """
     from .configuration_ast import ASTConfig
     from .configuration_ensemble import ASTEnsembleConfig
@@ -191,19 +213,22 @@ def _register_extractor(table: Any, own: Any, auto: str, mapping: str) -> Callab
 
 
 def _change_audio_processors(table: Any, own: Any) -> Callable[[], object]:
-    """`AutoAudioProcessor`, which `AutoFeatureExtractor` will delegate to (transformers#48113, not released yet)."""
+    """Register the extractor with `AutoAudioProcessor`.
+
+    `AutoFeatureExtractor` will delegate to it (transformers#48113, not released yet).
+    """
     return _register_extractor(table, own, "AutoAudioProcessor", "AUDIO_PROCESSOR_MAPPING")
 
 
 def _change_pipeline(table: Any, own: Any) -> Callable[[], object]:
-    """The task's entry itself: `register_pipeline` would write code references into every saved pipeline."""
+    """Change the task's entry; `register_pipeline` would write code references into every saved pipeline."""
     entry = table.SUPPORTED_TASKS[PIPELINE_TASK]
     stock = dict(entry)
     entry.update(impl=own.ASTAudioClassificationPipeline, pt=(own.AutoModelThatSaysWhy,))
     return lambda: entry.update(stock)
 
 
-#: The tables are not documented interfaces; `tests/test_registration.py` guards each of them in fresh processes.
+#: The tables are not public in transformers; `tests/test_registration.py` tests each in a fresh process.
 _CHANGES = (
     Change(
         "transformers.models.auto.configuration_auto",
@@ -215,7 +240,7 @@ _CHANGES = (
         "transformers.models.auto.modeling_auto",
         "ast_hf.modeling_ast",
         _change_models,
-        # the first is the module that imports the table first, in most programs
+        # in most programs, transformers.modeling_layers is the module that imports the table first
         needs=("transformers.modeling_layers", "ast_hf.modeling_ensemble"),
     ),
     Change(

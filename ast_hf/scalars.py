@@ -1,4 +1,4 @@
-"""Numbers of any library as Python's own, which JSON can hold."""
+"""Conversion of numbers from numpy and torch to Python's own, which JSON can store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def plain_scalar(value: Any) -> Any:
-    """Return a numpy number, a 0-d array or a one-element tensor as the Python number it holds; anything else as is."""
+    """Return a numpy number, 0-d array or 0-d tensor as a Python number, and any other value unchanged."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
     torch = sys.modules.get("torch")
@@ -19,7 +19,10 @@ def plain_scalar(value: Any) -> Any:
 
 
 def plain_whole(value: Any) -> Any:
-    """Return a whole number of any library, also 16000.0 and an array of one element, as a Python int."""
+    """Return a whole number as a Python int, and any other value unchanged.
+
+    16000.0, numpy and torch numbers, and arrays of one element count as whole numbers.
+    """
     if getattr(value, "shape", ()) and value.shape in ((1,), (1, 1)):
         value = value.reshape(())
     value = plain_scalar(value)

@@ -1,4 +1,4 @@
-"""Kinds of classification task: what the labels are, and what follows from it."""
+"""Tasks: single-label, multi-label or regression, with the targets, scores and metric that follow."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Task(str, Enum):
 
     @classmethod
     def of_config(cls, config: Any) -> Task | None:
-        """Return the task of a model configuration, or None if nothing there decides it.
+        """Return the task of a model configuration, or None if it cannot be decided.
 
-        Without a `problem_type`, one output is a regression, as in the loss. The AudioSet checkpoints on the Hub name
-        no type, and their 527 tags are not exclusive: they are recognised by their labels.
+        Without a `problem_type`, one output means regression, as in the loss. The AudioSet checkpoints on the
+        Hub have no `problem_type` although their 527 tags are not exclusive; they are recognised by their
+        labels.
         """
         if config.problem_type is not None:
             return next((task for task in cls if task == config.problem_type), None)
@@ -63,7 +64,7 @@ class Task(str, Enum):
 
     @property
     def main_metric(self) -> str:
-        """Name of the metric that a result is summarised by; KeyError for a regression, which has none."""
+        """Name of the metric that summarises a result; KeyError for a regression, which has none."""
         return _MAIN_METRICS[self]
 
     def scores(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -76,8 +77,8 @@ class Task(str, Enum):
             return scaled
         if self is Task.MULTI_LABEL:
             return np.exp(-np.logaddexp(0.0, -scaled))
-        raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
+        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     def targets(self, rows: Sequence[Sequence[int]], num_labels: int) -> np.ndarray:
         """Return the targets of clips from their lists of label indices.
@@ -102,5 +103,5 @@ def _audioset_letters() -> frozenset[str]:
 
 
 def _letters(label: str) -> str:
-    """Return a label without case, quotes, spaces and punctuation, in which copies of a list differ."""
+    """Return a label without case, spaces and punctuation, in which copies of the AudioSet list differ."""
     return re.sub(r"[\W_]+", "", label.lower())

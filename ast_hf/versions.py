@@ -1,13 +1,13 @@
-"""Versions of the packages that decide a result."""
+"""Versions of the packages that affect a result."""
 
 from __future__ import annotations
 
 import importlib.metadata
 
-#: Packages that decide what a run or an evaluation measures.
-_OF_RESULTS = ("ast_hf", "torch", "transformers", "datasets", "soundfile", "numpy")
+#: Packages that affect the numbers of a run or an evaluation.
+_RESULT_PACKAGES = ("ast_hf", "torch", "transformers", "datasets", "soundfile", "numpy")
 
 
 def result_versions() -> dict[str, str]:
-    """Versions of the packages that decide a result, to stand beside it."""
-    return {name: importlib.metadata.version(name) for name in _OF_RESULTS}
+    """Return the installed versions of the packages that affect a result, to be stored with it."""
+    return {name: importlib.metadata.version(name) for name in _RESULT_PACKAGES}

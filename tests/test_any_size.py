@@ -828,7 +828,7 @@ def test_labels_and_geometry_change_together(load: Any, folder: Path, model: AST
     texts = [str(entry.message) for entry in caught if issubclass(entry.category, AstHfWarning)]
     assert len(texts) == 1
     assert "W303" in texts[0]
-    assert "7 labels; classifier.dense.bias, classifier.dense.weight start at random" in texts[0]
+    assert "7 labels; classifier.dense.bias, classifier.dense.weight are newly initialised" in texts[0]
     assert loaded.classifier.dense.weight.shape == (7, 24)
     assert torch.equal(patches_of(table_of(loaded), (3, 4)), patches_of(table_of(model), (3, 7))[:, 1:5])
     kept = model.state_dict()["classifier.layernorm.weight"]

@@ -410,7 +410,7 @@ def test_lost_seconds_are_named_once_by_an_extractor() -> None:
     with pytest.warns(AstHfWarning) as caught:
         cut = extractor([CLIP, long, long], 16_000, "np", padding=True)["input_values"][:2]
     assert [str(warning.message) for warning in caught] == [
-        "[AST-W201] clip 1: only the first 1024 of 1198 frames are used, 1.74 s are not heard; further clips are cut "
+        "[AST-W201] clip 1: only the first 1024 of 1198 frames are used, 1.74 s are dropped; further clips are cut "
         "without a warning."
     ]
     with warnings.catch_warnings():

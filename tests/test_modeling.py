@@ -174,7 +174,7 @@ def test_head_is_new_on_a_base_checkpoint(tmp_path: Path) -> None:
 
 def test_other_number_of_labels_makes_only_the_last_layer_new(tiny_checkpoint: Path) -> None:
     before = ASTForAudioClassification.from_pretrained(tiny_checkpoint).state_dict()
-    with pytest.warns(AstHfWarning, match=r"W303.*7 labels; classifier\.dense\.bias, classifier\.dense\.weight start"):
+    with pytest.warns(AstHfWarning, match=r"W303.*7 labels; classifier\.dense\.bias, classifier\.dense\.weight are"):
         loaded, info = ASTForAudioClassification.from_pretrained(
             tiny_checkpoint, num_labels=7, output_loading_info=True
         )

@@ -398,7 +398,7 @@ def test_the_same_calls_with_one_import_more(checkpoint: Path, clips: Path) -> N
     assert answers["long"] == pytest.approx(answers["cut"], abs=1e-6)
     (said,) = found["long"]["said"]
     assert "[AST-W201]" in said
-    assert "64 of 164 frames are used, 1.00 s are not heard" in said
+    assert "64 of 164 frames are used, 1.00 s are dropped" in said
     assert "[AST-W202]" in found["unscaled"]["said"][0]
     codes = {"NaN": "E104", "infinity": "E104", "200 samples": "E103", "300 samples": "E103", "no samples": "E101"}
     for name, code in codes.items():

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ..errors import error
-from ..files import as_open_writes
+from ..files import apply_default_mode
 from ..hub.publishing import ADAPTER_WEIGHTS
 from ..modeling_ast import ASTForAudioClassification
 from ..strict_options import each_one_of, in_range, not_negative, strict_options
@@ -124,7 +124,7 @@ class Adapter:
         state = get_peft_model_state_dict(self._adapted, save_embedding_layers=False)
         tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
         save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt", BASE_DIGEST: self.base_digest})
-        as_open_writes(folder / ADAPTER_WEIGHTS)
+        apply_default_mode(folder / ADAPTER_WEIGHTS)
         config = copy.copy(self._config)
         config.inference_mode = True  # as peft writes it: whoever loads the adapter trains it only when asked to
         config.save_pretrained(str(folder))

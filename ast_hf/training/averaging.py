@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..files import as_open_writes
+from ..files import apply_default_mode
 
 AVERAGE_FILE = "average.safetensors"
 
@@ -69,7 +69,7 @@ class WeightAverage:
     def save(self, folder: Path) -> None:
         """Write the average into a training checkpoint."""
         save_file(self._average, folder / AVERAGE_FILE, metadata={"steps": str(self.steps)})
-        as_open_writes(folder / AVERAGE_FILE)
+        apply_default_mode(folder / AVERAGE_FILE)
 
     def load(self, folder: Path, model: nn.Module) -> None:
         """Read what `save` wrote; the tensors land where the model's are."""
