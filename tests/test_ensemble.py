@@ -13,9 +13,8 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY, TOKEN, largest_gap, randomise
-from hub_server import Hub
+from hub_server import Hub, run_python
 from safetensors.torch import load_file, save_file
-from test_push import run_python
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
 from ast_hf import (

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import pytest
 import soundfile
 import yaml
 from conftest import ROOT, TINY, TOKEN
-from hub_server import Hub, HubServer
+from hub_server import Hub, HubServer, run_python
 from huggingface_hub import ModelCard
 
 from ast_hf import cli
@@ -90,21 +88,6 @@ class Push:
     def why(self) -> str:
         """What to read when it failed."""
         return self.process.stderr[-4000:] + "\n".join(self.hub.log)
-
-
-def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """A fresh Python process whose Hub is `hub`, with an empty cache."""
-    online = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
-    address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**online, **address, **env},
-        cwd=cache.parent,
-        check=False,
-    )
 
 
 def write_clips(folder: Path) -> None:

@@ -18,7 +18,6 @@ from conftest import largest_gap, randomise, run_fresh
 from hub_server import Hub
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from test_trainer import VARIED, Stop, clips, digest, optimizer_digest, recipe  # noqa: F401 (clips is a fixture)
 
 from ast_hf import (
     ASTConfig,
@@ -31,6 +30,7 @@ from ast_hf import (
 )
 from ast_hf.adapters.lora import TARGETS, Adapter, backbone_digest
 from ast_hf.training import AdapterOptions, Recipe, Report, finetune, merge_adapter, prepare
+from training.runs import VARIED, Stop, digest, optimizer_digest, recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*W303", "ignore:.*gradient_checkpointing")
 BLOCK = r"audio_spectrogram_transformer\.encoder\.layer\.[01]\."
@@ -46,13 +46,13 @@ def base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def plan(clips: Path, base: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:  # noqa: F811
+def plan(clips: Path, base: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
     values = {"model": {"base": str(base), "config": {}}, "adapter": {"rank": 4}, **STATISTICS, **(options or {})}
     return recipe(clips, values, **{"learning_rate": 1e-2, **training})
 
 
 @pytest.fixture(scope="module")
-def adapted(clips: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:  # noqa: F811
+def adapted(clips: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A finished run of six steps. Read only."""
     return finetune(plan(clips, base), tmp_path_factory.mktemp("adapted"))
 
@@ -99,14 +99,14 @@ def small(**fields: Any) -> ASTConfig:
     return ASTConfig(**sizes, patch_size=16, num_mel_bins=32, max_length=64, num_labels=3, **fields)
 
 
-def test_training_starts_at_the_base(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_training_starts_at_the_base(clips: Path, base: Path, tmp_path: Path) -> None:
     run = prepare(plan(clips, base), tmp_path)
     plain = ASTForAudioClassification.from_pretrained(base)
     pooled = [model.base_model.eval()(spectrograms()).pooler_output for model in (run.trainer.model, plain)]
     assert torch.equal(*pooled)
 
 
-def test_rank_zero_is_no_adapter(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_rank_zero_is_no_adapter(clips: Path, base: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(clips, base, {"adapter": {"rank": 0}}), tmp_path).trainer
     assert trainer.adapter is None
     assert all(parameter.requires_grad and "lora" not in name for name, parameter in trainer.model.named_parameters())
@@ -152,7 +152,7 @@ def test_gradient_checkpointing_reaches_the_adapter() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
 
 
-def test_layer_decay_knows_the_block_of_an_adapter(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_layer_decay_knows_the_block_of_an_adapter(clips: Path, base: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(clips, base, {"optimization": {"layer_decay": 0.5}}), tmp_path).trainer
     rates = {id(p): group["lr"] for group in trainer.create_optimizer().param_groups for p in group["params"]}
     for name, parameter in trainer.model.named_parameters():
@@ -193,7 +193,7 @@ def test_peft_reads_the_adapter(adapted: Report, base: Path) -> None:
     assert largest_gap(after, logits(ASTForAudioClassification.from_pretrained(adapted.folder))) <= 1e-5
 
 
-def test_results_are_those_of_the_merged_folder(adapted: Report, clips: Path) -> None:  # noqa: F811
+def test_results_are_those_of_the_merged_folder(adapted: Report, clips: Path) -> None:
     from transformers import pipeline
 
     classifier = pipeline("audio-classification", model=str(adapted.folder))
@@ -205,7 +205,7 @@ def test_results_are_those_of_the_merged_folder(adapted: Report, clips: Path) ->
 def test_an_adapter_is_pushed_as_one_and_merged_from_the_hub(
     hub: Hub,
     base: Path,
-    clips: Path,  # noqa: F811
+    clips: Path,
     tmp_path: Path,
 ) -> None:
     """Base, merged model and adapter are three repositories; base and adapter give the merged model again."""
@@ -297,7 +297,7 @@ def everything(folder: Path) -> dict[str, Any]:
     return {**weights, "optimizer": optimizer_digest(folder)}
 
 
-def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: Path) -> None:
     busy = plan(clips, base, BUSY, save_strategy="steps", save_steps=2)
     whole = finetune(busy, tmp_path / "whole")
     broken = prepare(busy, tmp_path / "broken").trainer
@@ -313,7 +313,7 @@ def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: P
         assert ended[0] == ended[1] != last[Path(name).name]  # the end holds the average
 
 
-def test_best_adapter_is_really_loaded(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_best_adapter_is_really_loaded(clips: Path, base: Path, tmp_path: Path) -> None:
     """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     options = {"data": {"validation_fraction": 0.25}}
@@ -327,7 +327,7 @@ def test_best_adapter_is_really_loaded(clips: Path, base: Path, tmp_path: Path) 
     assert len({str(value) for value in weights.values()}) == 2
 
 
-def test_resuming_beside_other_weights_is_refused(adapted: Report, clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_resuming_beside_other_weights_is_refused(adapted: Report, clips: Path, base: Path, tmp_path: Path) -> None:
     checkpoint = str(adapted.folder / "checkpoint-6")
     other = tmp_path / "other"
     shutil.copytree(base, other)
@@ -350,7 +350,7 @@ def test_resuming_beside_other_weights_is_refused(adapted: Report, clips: Path, 
         prepare(plan(clips, base), tmp_path / "out").trainer.train(resume_from_checkpoint=str(plain))
 
 
-def test_broken_adapter_is_never_saved(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_broken_adapter_is_never_saved(clips: Path, base: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(clips, base), tmp_path).trainer
     with torch.no_grad():
         next(part for name, part in trainer.model.named_parameters() if "lora_B" in name)[0, 0] = torch.nan
@@ -392,7 +392,7 @@ def test_refused_at_once(sections: dict[str, Any], said: str) -> None:
         Recipe.from_dict({**values, **sections})
 
 
-def test_spread_weights_are_refused(clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_spread_weights_are_refused(clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
     with pytest.raises(AstConfigError, match=r"E307.*adapter\.rank.*FSDP"):
@@ -427,7 +427,7 @@ def test_merge_gives_the_runs_own_checkpoint(
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_merge_of_an_adapter_for_another_size_of_input(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_merge_of_an_adapter_for_another_size_of_input(clips: Path, base: Path, tmp_path: Path) -> None:
     sized = {"model": {"base": str(base), "config": {"max_length": 48, "time_stride": 10}}}
     report = finetune(plan(clips, base, sized, num_train_epochs=1), tmp_path / "run")
     merge_adapter(report.folder / "adapter", tmp_path / "plain", base=str(base))

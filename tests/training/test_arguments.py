@@ -12,13 +12,13 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from test_trainer import clips, recipe, trained  # noqa: F401 (fixtures)
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.recipe.arguments import build_arguments, check_joined, settled
 from ast_hf.recipe.optimization import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
+from training.runs import recipe
 
 REFUSED: dict[str, Any] = {
     "output_dir": "elsewhere",
@@ -95,13 +95,13 @@ def test_what_transformers_does_not_take(given: dict[str, Any], said: str, tmp_p
         build_arguments({"use_cpu": True, **given}, tmp_path)
 
 
-def test_best_checkpoint_by_what_is_not_measured(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_best_checkpoint_by_what_is_not_measured(clips: Path, tmp_path: Path) -> None:
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "acuracy"}
     with pytest.raises(AstConfigError, match=r"E307.*metric_for_best_model: 'acuracy'.*did you mean 'accuracy'"):
         prepare(recipe(clips, {"data": {"validation_fraction": 0.25}}, **best), tmp_path)
 
 
-def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
     report = finetune(recipe(clips, {"data": {"validation_fraction": 0.25}}, **best), tmp_path)
     assert report.results["test"]["accuracy"] >= 0.5
@@ -176,7 +176,7 @@ def test_float32_needs_no_word_about_the_device(monkeypatch: pytest.MonkeyPatch,
     assert build_arguments({}, tmp_path).use_cpu is False
 
 
-def test_a_run_in_bfloat16_where_nobody_named_the_device(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_run_in_bfloat16_where_nobody_named_the_device(clips: Path, tmp_path: Path) -> None:
     """As the shipped small-data.yaml asks for it."""
     plan = recipe(clips, num_train_epochs=1, bf16=True)
     del plan.training["use_cpu"]
@@ -226,7 +226,7 @@ def test_what_a_run_had_in_the_end(given, optimization, changes, tmp_path: Path)
     assert Recipe.from_dict({"training": told, "optimization": optimization}).training == told
 
 
-def test_card_has_settings_that_the_recipe_left_out(trained: Report) -> None:  # noqa: F811
+def test_card_has_settings_that_the_recipe_left_out(trained: Report) -> None:
     text = ModelCard.load(trained.folder / "README.md").text
     told = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["training"]
     assert "lr_scheduler_type" not in trained.recipe.training
@@ -234,7 +234,7 @@ def test_card_has_settings_that_the_recipe_left_out(trained: Report) -> None:  #
     assert told == {**DEFAULTS, **given}
 
 
-def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers would wrap the model in `nn.DataParallel`, for a batch of 2 x 8 and a loss of two numbers."""
 
     def two_gpus(*args: Any, **kwargs: Any) -> TrainingArguments:
@@ -249,7 +249,7 @@ def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch:
     assert trainer.train().global_step == 6
 
 
-def test_results_are_told_to_tensorboard(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_results_are_told_to_tensorboard(clips: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     report = finetune(recipe(clips, report_to="tensorboard"), tmp_path)

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
-from test_trainer import Stop, clips, recipe  # noqa: F401 (a fixture)
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.training import finetune, prepare
 from ast_hf.training.checkpoints.continuity import RUN_FILE, check_same_run, flat
+from training.runs import Stop, recipe
 
 
 @pytest.fixture
-def begun(clips: Path, tmp_path: Path) -> Path:  # noqa: F811
+def begun(clips: Path, tmp_path: Path) -> Path:
     """The folder of a run that was interrupted after its first epoch."""
     trainer = prepare(recipe(clips), tmp_path / "run").trainer
     trainer.add_callback(Stop(epoch=1))
@@ -43,13 +43,13 @@ CHANGED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("options", "training", "said"), CHANGED.values(), ids=CHANGED)
-def test_other_options_are_refused(begun: Path, clips: Path, options, training, said) -> None:  # noqa: F811
+def test_other_options_are_refused(begun: Path, clips: Path, options, training, said) -> None:
     trainer = prepare(recipe(clips, options, **training), begun).trainer
     with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*insist on these with --resume .*/run/chec"):
         trainer.train(resume_from_checkpoint="auto")
 
 
-def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path) -> None:
     """The card tells, after another resumption too."""
     plan = recipe(clips, learning_rate=1e-3)
     trainer = prepare(plan, begun).trainer
@@ -62,7 +62,7 @@ def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path)
     assert r"with other options than it began with: from checkpoint-3 on: training.learning\_rate was 0.002" in text
 
 
-def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
     """Even where it was named: the old outputs would get the new names."""
     shutil.copytree(clips, tmp_path / "other")
     for split in ("train", "test"):
@@ -72,7 +72,7 @@ def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, 
         trainer.train(resume_from_checkpoint=str(begun / "checkpoint-3"))
 
 
-def test_as_many_clips_with_other_answers_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_as_many_clips_with_other_answers_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
     shutil.copytree(clips, tmp_path / "other")
     train = tmp_path / "other" / "train"
     (train / "noise" / "0.wav").rename(train / "tone" / "99.wav")
@@ -81,7 +81,7 @@ def test_as_many_clips_with_other_answers_are_refused(begun: Path, clips: Path, 
         trainer.train(resume_from_checkpoint=True)
 
 
-def test_the_same_run_elsewhere_goes_on(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_same_run_elsewhere_goes_on(begun: Path, clips: Path, tmp_path: Path) -> None:
     """Nor does it matter what decides no weight: names, where clips lie, how often it logs, threads."""
     shutil.copytree(clips, tmp_path / "moved")
     options = {"name": "renamed", "threads": 1, "card": {"license": "mit"}, "data": {"cache": False}}
@@ -92,7 +92,7 @@ def test_the_same_run_elsewhere_goes_on(begun: Path, clips: Path, tmp_path: Path
     assert (trainer.state.global_step, trainer.changes) == (6, [])
 
 
-def test_checkpoint_names_no_place(begun: Path, clips: Path) -> None:  # noqa: F811
+def test_checkpoint_names_no_place(begun: Path, clips: Path) -> None:
     text = (begun / "checkpoint-3" / RUN_FILE).read_text(encoding="utf-8")
     assert str(clips.parent) not in text
     told = json.loads(text)["decided"]

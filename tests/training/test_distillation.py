@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_trainer import Stop, checkpoint_digest, digest, recipe, sound
 from transformers import (
     AutoModelForAudioClassification,
     Wav2Vec2Config,
@@ -32,7 +31,6 @@ from transformers import (
 )
 
 from ast_hf import (
-    ASTConfig,
     ASTEnsembleForAudioClassification,
     ASTFeatureExtractor,
     ASTForAudioClassification,
@@ -50,8 +48,9 @@ from ast_hf.training import (
     prepare,
 )
 from ast_hf.training.distillation import MULTI_LABEL, SINGLE_LABEL, StoredView, distillation_loss, teacher_targets
+from training.runs import Stop, checkpoint_digest, digest, recipe, sound
+from training.teachers import LABELS, ast_teacher, names
 
-LABELS = ["noise", "tone"]
 WAV2VEC2: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -65,19 +64,6 @@ WAV2VEC2: dict[str, Any] = {
     "classifier_proj_size": 8,
     "layerdrop": 0.5,
 }
-
-
-def names(labels: list[str]) -> dict[str, Any]:
-    """What a config says of its labels."""
-    return {"id2label": dict(enumerate(labels)), "label2id": {name: index for index, name in enumerate(labels)}}
-
-
-def ast_teacher(folder: Path, labels: list[str] = LABELS, max_length: int = 64, **fields: Any) -> str:
-    """A wider model with features of its own kind, and answers that differ from clip to clip."""
-    sizes = {**TINY, "hidden_size": 36, "num_mel_bins": 40, "max_length": max_length}
-    randomise(ASTForAudioClassification(ASTConfig(**sizes, **names(labels), **fields))).save_pretrained(folder)
-    ASTFeatureExtractor(num_mel_bins=40, max_length=max_length, mean=-7.0, std=2.0).save_pretrained(folder)
-    return str(folder)
 
 
 def wav2vec2_teacher(folder: Path, labels: list[str] = LABELS) -> str:

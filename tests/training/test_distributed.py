@@ -24,7 +24,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from conftest import ROOT, TINY
 from safetensors.torch import load_file
-from test_trainer import VARIED, Stop, checkpoint_digest, digest, poison, recipe, sound
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError
@@ -33,6 +32,7 @@ from ast_hf.inputs.sampling import BalancedSampler, clip_weights
 from ast_hf.modeling_ast import ASTPreTrainedModel
 from ast_hf.training import finish, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints, flaw, read_manifest
+from training.runs import VARIED, Stop, checkpoint_digest, digest, poison, recipe, sound, torchrun
 
 #: clips of each class; 9 test clips do not divide by 2
 SIZES = {"train": (16, 8), "test": (5, 4)}
@@ -59,22 +59,6 @@ def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> 
     steps = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "logging_steps": 1}
     sizes = {"per_device_train_batch_size": batch, "per_device_eval_batch_size": 2, "num_train_epochs": EPOCHS}
     return recipe(source, {**options, **fixed}, **{**steps, "logging_strategy": "steps", **sizes, **training})
-
-
-def torchrun(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Two processes on this machine."""
-    here = Path(__file__).resolve().parent
-    paths = os.pathsep.join(map(str, (here, here.parent, ROOT)))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=environment,
-        cwd=ROOT,
-        check=False,
-    )
 
 
 # ---------------------------------------------------------------- what runs in each of the two
@@ -234,7 +218,7 @@ def main(task: str, source: str, root: str) -> None:
 def two(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of a session of two processes, and what each told."""
     root = tmp_path_factory.mktemp("two")
-    result = torchrun(__file__, "train", str(sounds), str(root))
+    result = torchrun("-m", __name__, "train", str(sounds), str(root))
     assert result.returncode == 0, result.stderr[-4000:]
     return root, [json.loads((root / f"told-{rank}.json").read_text()) for rank in (0, 1)]
 
@@ -411,7 +395,7 @@ def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
     start = time.monotonic()
-    result = torchrun(__file__, "break", str(sounds), str(tmp_path), timeout=120)
+    result = torchrun("-m", __name__, "break", str(sounds), str(tmp_path), timeout=120)
     assert result.returncode != 0
     sampler = EpochSampler(24, TrainingArguments(str(tmp_path)).seed)
     rows = [key % 24 + 1 for key in sampler][20:24]  # counted from 1; of the third step, the half of the second process
@@ -424,7 +408,7 @@ def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_nothing_to_resume_is_said_by_both(sounds: Path, tmp_path: Path) -> None:
-    result = torchrun(__file__, "nothing", str(sounds), str(tmp_path), timeout=120)
+    result = torchrun("-m", __name__, "nothing", str(sounds), str(tmp_path), timeout=120)
     assert result.returncode != 0
     assert "AST-E306" in result.stderr
     assert np.all([not path.is_dir() for path in tmp_path.glob("empty/*")])

@@ -20,8 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 from safetensors.torch import load_file
-from test_distributed import torchrun
-from test_trainer import checkpoint_digest, digest, recipe, sound
 from transformers import TrainerCallback
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
@@ -30,6 +28,7 @@ from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.reports.fold_results import Fold
 from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare
 from ast_hf.training.splits import read_splits
+from training.runs import checkpoint_digest, digest, recipe, sound, torchrun
 
 #: Clips of noise and of tones in each fold, so that no two folds are of one size.
 SIZES = {"1": (3, 3), "2": (4, 3), "10": (4, 4)}
@@ -358,9 +357,8 @@ def killed_in_the_second_fold(source: str, root: str) -> None:
 def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a killed cross-validation left: fold 1 finished, fold 2 under way, fold 3 not begun. Read only."""
     root = tmp_path_factory.mktemp("killed")
-    here = Path(__file__).resolve().parent
     code = (
-        f"import sys; sys.path[:0] = {[str(here), str(here.parent), str(ROOT)]!r}; import test_folds; "
+        f"import sys; sys.path[:0] = {[str(ROOT / 'tests'), str(ROOT)]!r}; from training import test_folds; "
         f"test_folds.killed_in_the_second_fold({str(table)!r}, {str(root)!r})"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

@@ -17,13 +17,13 @@ from conftest import TINY, TOKEN
 from hub_server import Hub
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
-from test_trainer import VARIED, Stop, checkpoint_digest, digest, recipe, sound
 
 from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AstHfError, AstHfWarning, cli
 from ast_hf.training import Recipe, finetune, prepare
 from ast_hf.training.checkpoints import hub as hub_checkpoints
 from ast_hf.training.checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint, send_checkpoint
 from ast_hf.training.checkpoints.sealing import MANIFEST, flaw, read_manifest, seal
+from training.runs import VARIED, Stop, checkpoint_digest, digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
 PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_strategy": "no"}

@@ -17,7 +17,6 @@ import pytest
 import soundfile
 import yaml
 from conftest import ROOT
-from test_tables import contents
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, AstHfWarning, cli
 from ast_hf.data.label_folders import _are_parts
@@ -25,6 +24,7 @@ from ast_hf.data.reading import label_names
 from ast_hf.data.tables import _COLLECTION, labels_in
 from ast_hf.training import ClipInputs, load_audio_dataset, load_recipe
 from ast_hf.training.splits import read_data
+from training.splits import contents
 
 
 def wav(path: Path, samples: int = 8_000) -> None:

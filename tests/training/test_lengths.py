@@ -18,7 +18,6 @@ from accelerate.data_loader import BatchSamplerShard
 from conftest import TINY, largest_gap, randomise
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_trainer import VARIED, Stop, checkpoint_digest, recipe, sound
 from torch.utils.data import BatchSampler
 from transformers import TrainingArguments, pipeline
 
@@ -35,6 +34,7 @@ from ast_hf.training import (
     load_audio_dataset,
     prepare,
 )
+from training.runs import VARIED, Stop, checkpoint_digest, recipe, sound
 
 #: seconds of the clips of a class; the model hears 0.64 s. The first is 14 frames, less than one patch of 16.
 SECONDS = (0.155, 0.2, 0.2, 0.25, 0.3, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 1.2)

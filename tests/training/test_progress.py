@@ -11,13 +11,13 @@ from typing import Any
 
 import matplotlib.axes
 import pytest
-from test_trainer import Stop, clips, recipe  # noqa: F401 (a fixture)
 
 from ast_hf.commands.console import print_results
 from ast_hf.reports.curves import draw_curves
 from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.training import Report, finish, prepare
 from ast_hf.training.progress import LossProgress
+from training.runs import Stop, recipe
 
 
 class Bar:
@@ -46,7 +46,7 @@ def test_clips_per_second_by_hand(rate: float | None, shown: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str, Any]:  # noqa: F811
+def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str, Any]:
     """A run that watched its test split, what it printed, and its history."""
     import contextlib
     import io
@@ -71,7 +71,7 @@ def test_bars_show_the_time_that_is_left_and_the_rate(watched: tuple) -> None:
     assert re.search(r"evaluating: 100%.* 8/8 \[.*clip/s\]", evaluating[-1])
 
 
-def test_a_resumed_bar_begins_where_the_run_does(clips: Path, tmp_path: Path, capsys: Any) -> None:  # noqa: F811
+def test_a_resumed_bar_begins_where_the_run_does(clips: Path, tmp_path: Path, capsys: Any) -> None:
     plan = recipe(clips, disable_tqdm=False)
     broken = prepare(plan, tmp_path).trainer
     broken.add_callback(Stop(epoch=1))

@@ -24,13 +24,13 @@ import pytest
 import safetensors.torch
 import soundfile
 import torch
-from conftest import run_fresh
-from test_trainer import VARIED, checkpoint_digest, recipe, sound
+from conftest import ROOT, run_fresh
 from transformers import TrainerCallback
 
 from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
 from ast_hf.training import finetune, prepare
 from ast_hf.training.checkpoints.sealing import MANIFEST, checkpoints, flaw, newest_sealed, resume_folder, rotate, seal
+from training.runs import VARIED, checkpoint_digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
 PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_strategy": "no"}
@@ -193,9 +193,8 @@ def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
 
 def kill(few: Path, root: Path, some: list[str] | None) -> dict[str, Any]:
     """What became of the runs of `kill_everywhere`, in a fresh process."""
-    here = Path(__file__).resolve().parent
-    code = f"import test_sealing; test_sealing.kill_everywhere({str(few)!r}, {str(root)!r}, {some!r})"
-    paths = os.pathsep.join([str(here), str(here.parent), str(here.parent.parent)])
+    code = f"from training import test_sealing; test_sealing.kill_everywhere({str(few)!r}, {str(root)!r}, {some!r})"
+    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     run_fresh(code, env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, timeout=900)
     return json.loads((root / "outcome.json").read_text())
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import TOKEN
-from hub_server import Hub
-from test_push import run_python
+from hub_server import Hub, run_python
 
 from ast_hf import AstHfError, cli
 from ast_hf.training import Recipe, load_audio_dataset, push_audio_dataset

@@ -16,6 +16,7 @@ from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, load_audio
 from ast_hf.data.reading import check_splits, hold_out, label_names
 from ast_hf.data.tables import read_class_labels
 from ast_hf.training import ClipInputs, load_audio_dataset
+from training.splits import contents
 
 BARE = {"bytes": Value("binary"), "path": Value("string")}
 
@@ -51,20 +52,6 @@ def folder(tmp_path: Path) -> Path:
 def write(path: Path, content: object) -> Path:
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
-
-
-def contents(splits: dict) -> dict[str, dict]:
-    """split -> file name -> label name, or names."""
-    told: dict[str, dict] = {}
-    for split, rows in splits.items():
-        names = label_names(rows)
-        told[split] = {
-            Path(row["audio"]["path"]).name: [names[index] for index in row["labels"]]
-            if "labels" in row
-            else names[row["label"]]
-            for row in rows
-        }
-    return told
 
 
 # Parquet.
