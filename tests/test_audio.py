@@ -73,7 +73,9 @@ def _deadline() -> Iterator[None]:
         ("AIFF", "PCM_16", 32_000, 1e-4),
     ],
 )
-def test_formats(kind: str, subtype: str, rate: int, tolerance: float, channels: int, tmp_path: Path) -> None:
+def test_audio_formats_decode_to_the_same_samples(
+    kind: str, subtype: str, rate: int, tolerance: float, channels: int, tmp_path: Path
+) -> None:
     path = tmp_path / f"tone.{kind.lower()}"
     left = tone(1000, rate)
     soundfile.write(path, left if channels == 1 else np.stack([left, left / 3], axis=1), rate, subtype, format=kind)
@@ -138,14 +140,14 @@ def test_stereo_file_of_few_frames_is_stereo() -> None:
     np.testing.assert_array_equal(load_audio(encoded(stereo)), np.full(5, 0.375, np.float32))
 
 
-def test_interleaved_array_is_as_fast_as_planar() -> None:
+def test_interleaved_array_is_converted_without_a_loop() -> None:
     start = time.perf_counter()
     assert load_audio(np.zeros((40_000, 2), np.float32), source_rate=16_000).shape == (40_000,)
     assert time.perf_counter() - start < 0.25  # one conversion per sample takes longer
 
 
 @pytest.mark.parametrize("hertz", [1_000, 7_000])
-def test_resampling_keeps_what_fits_and_removes_11_khz(hertz: int) -> None:
+def test_resampling_keeps_tones_below_8_khz_and_removes_11_khz(hertz: int) -> None:
     kept = load_audio(tone(hertz, 44_100), source_rate=44_100)
     removed = load_audio(tone(11_000, 44_100), source_rate=44_100)
     middle = slice(2_000, -2_000)
@@ -161,7 +163,7 @@ def test_length_after_resampling(rate: int, target: int, length: int) -> None:
 
 
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xf0\xff\xff\xff"])
-def test_streamed_wav_of_unknown_length_is_read_whole(size: bytes) -> None:
+def test_streamed_wav_of_unknown_length_is_read_to_its_end(size: bytes) -> None:
     streamed = patched(patched(encoded(CLIP), 4, size), 40, size)
     np.testing.assert_array_equal(load_audio(streamed), CLIP)
 
@@ -175,7 +177,7 @@ def test_wrong_extension_does_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "tail", [b"LIST\x04\x00\x00\x00INFO", b"junk after the data", b"\x00" * 999], ids=["LIST", "junk", "zeros"]
 )
-def test_wav_with_something_behind_its_data_is_complete(tail: bytes) -> None:
+def test_wav_with_bytes_after_its_data_is_complete(tail: bytes) -> None:
     np.testing.assert_array_equal(load_audio(encoded(CLIP) + tail), CLIP)
 
 
@@ -250,7 +252,7 @@ def assert_clear(problem: AstHfError, code: str, name: str, part: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "code", "part"), [row[1:] for row in BROKEN_FILES], ids=[row[0] for row in BROKEN_FILES]
 )
-def test_broken_file(name: str, content: bytes, code: str, part: str, tmp_path: Path) -> None:
+def test_broken_audio_files_are_refused(name: str, content: bytes, code: str, part: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     for source in (path, {"bytes": content, "path": name}):
@@ -271,7 +273,7 @@ PATHS: list[tuple[str, Callable[[Path], Path], str]] = [
 
 
 @pytest.mark.parametrize(("make", "part"), [row[1:] for row in PATHS], ids=[row[0] for row in PATHS])
-def test_path_problem(make: Callable[[Path], Path], part: str, tmp_path: Path) -> None:
+def test_path_problems_are_named(make: Callable[[Path], Path], part: str, tmp_path: Path) -> None:
     (tmp_path / "dog.wav").write_bytes(WAV)
     path = make(tmp_path)
     with pytest.raises(AstDataError) as caught:
@@ -320,7 +322,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "part"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
-def test_refused_source(arguments: dict, code: str, part: str) -> None:
+def test_unreadable_sources_are_refused(arguments: dict, code: str, part: str) -> None:
     with pytest.raises(AstHfError) as caught:
         load_audio(**arguments)
     assert_clear(caught.value, code, "", part)
@@ -381,7 +383,7 @@ def test_part_of_a_recording_of_two_hours() -> None:
     np.testing.assert_array_equal(part, np.round(CLIP[:500] / 2 * 2**15) / 2**15)
 
 
-def test_end_a_little_behind_the_end_is_the_end() -> None:
+def test_end_slightly_past_the_file_is_its_end() -> None:
     assert len(load_audio(CLIP, source_rate=16_000, start=0.25, end=0.599)) == 4_000
     with pytest.raises(AstDataError, match=r"E208.*lasts 0\.500 s"):
         load_audio(CLIP, source_rate=16_000, start=0.25, end=0.602)
@@ -402,14 +404,14 @@ PARTS = {
 
 
 @pytest.mark.parametrize(("part", "code", "said"), PARTS.values(), ids=PARTS)
-def test_impossible_part(part: dict, code: str, said: str) -> None:
+def test_impossible_parts_are_refused(part: dict, code: str, said: str) -> None:
     for source in (encoded(CLIP), {"array": CLIP, "sampling_rate": 16_000}):
         with pytest.raises(AstHfError) as caught:
             load_audio(source, **part)
         assert (caught.value.code, said in str(caught.value)) == (code, True)
 
 
-def test_part_of_a_broken_file_is_refused_as_the_whole_is() -> None:
+def test_part_of_a_broken_file_is_refused() -> None:
     for content, code in ((encoded(CLIP)[:-4_000], "E202"), (b"no audio at all", "E201"), (b"", "E201")):
         with pytest.raises(AstDataError) as caught:
             load_audio(content, start=0.1, end=0.2)

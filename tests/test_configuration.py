@@ -139,7 +139,7 @@ def test_grid_with_different_strides_and_for_other_lengths() -> None:
     assert (config.grid_for(16), config.grid_for(27), config.grid_for(28)) == ((5, 1), (5, 1), (5, 2))
 
 
-def test_defaults_are_stocks() -> None:
+def test_defaults_equal_stock() -> None:
     own, stock = ASTConfig().to_dict(), StockConfig().to_dict()
     assert own.pop("classifier_layer_norm_eps") is None
     assert own.pop("position_cut") == "start"
@@ -147,7 +147,7 @@ def test_defaults_are_stocks() -> None:
     assert own == stock
 
 
-def test_head_eps_follows_the_encoders_unless_set() -> None:
+def test_head_eps_defaults_to_that_of_the_encoder() -> None:
     assert ASTConfig(layer_norm_eps=1e-6).head_eps == 1e-6
     assert ASTConfig(layer_norm_eps=1e-6, classifier_layer_norm_eps=1e-5).head_eps == 1e-5
 
@@ -175,7 +175,7 @@ def test_files_round_trip_between_ours_and_stock(writer: type, reader: type, tmp
     assert type(config) is reader
 
 
-def test_own_field_survives_the_file(tmp_path: Path) -> None:
+def test_classifier_eps_survives_the_file(tmp_path: Path) -> None:
     ASTConfig(**TINY, classifier_layer_norm_eps=1e-5).save_pretrained(tmp_path)
     assert ASTConfig.from_pretrained(tmp_path).classifier_layer_norm_eps == 1e-5
     saved = json.loads((tmp_path / "config.json").read_text())
@@ -203,14 +203,14 @@ def test_temperature_and_thresholds_survive_the_file(tmp_path: Path) -> None:
         ({"num_labels": 2, "temperature": 3.0}, (3.0, None)),
     ],
 )
-def test_what_was_fitted_goes_with_the_labels(arguments: dict[str, Any], expected: tuple, tmp_path: Path) -> None:
+def test_new_labels_drop_temperature_and_thresholds(arguments: dict[str, Any], expected: tuple, tmp_path: Path) -> None:
     ASTConfig(**FITTED).save_pretrained(tmp_path)
     config = ASTConfig.from_pretrained(tmp_path, **arguments)
     assert (config.temperature, config.thresholds) == expected
 
 
 @pytest.mark.slow
-def test_stock_transformers_loads_what_was_fitted(tmp_path: Path) -> None:
+def test_stock_transformers_loads_fitted_temperature_and_thresholds(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = ASTForAudioClassification(ASTConfig(**FITTED)).eval()
     model.save_pretrained(tmp_path)
@@ -233,14 +233,16 @@ def test_stock_transformers_loads_what_was_fitted(tmp_path: Path) -> None:
 
 
 @cases(BAD_FIELDS, BAD_ARGUMENTS)
-def test_constructor_refuses(values: dict[str, Any], code: str, names: list[str]) -> None:
+def test_constructor_refuses_invalid_fields(values: dict[str, Any], code: str, names: list[str]) -> None:
     with pytest.raises(AstConfigError) as caught:
         ASTConfig(**{**TINY, **values})
     assert_explains(caught.value, code, names)
 
 
 @cases(BAD_FIELDS)
-def test_file_is_refused(values: dict[str, Any], code: str, names: list[str], tmp_path: Path) -> None:
+def test_config_files_with_invalid_fields_are_refused(
+    values: dict[str, Any], code: str, names: list[str], tmp_path: Path
+) -> None:
     with pytest.raises(AstConfigError) as caught:
         ASTConfig.from_pretrained(write_config(tmp_path, **values))
     assert caught.value.code == code
@@ -257,7 +259,7 @@ def test_field_set_afterwards_is_refused_when_a_model_is_built(values: dict, cod
     assert_explains(caught.value, code, names)
 
 
-def test_base_model_validates_too() -> None:
+def test_base_model_validates_its_configuration() -> None:
     config = ASTConfig(**TINY)
     config.hidden_size = 25
     with pytest.raises(AstConfigError, match=r"E302.*hidden_size"):
@@ -275,7 +277,7 @@ def test_base_model_validates_too() -> None:
     ],
     ids=["D26-width", "D26-mlp", "D26-layers", "D26-frames", "D26-bins"],
 )
-def test_size_beyond_the_weights_is_refused_before_memory_is_asked_for(
+def test_size_beyond_the_weights_is_refused_before_allocating(
     values: dict[str, int], named: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build(*args: Any, **kwargs: Any) -> None:
@@ -362,6 +364,6 @@ def test_equality_and_copies() -> None:
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", '"text"', "3"], ids=["list", "text", "number"])
-def test_content_that_is_no_object_is_refused(content: str) -> None:
+def test_json_that_is_not_an_object_is_refused(content: str) -> None:
     with pytest.raises(AstConfigError, match=r"E306.*config\.json"):
         ASTConfig.from_dict(json.loads(content))

@@ -202,12 +202,12 @@ def assert_clear(problem: AstHfError, code: str, where: str) -> None:
     assert "\n" not in text
 
 
-def test_every_case_of_group_a_is_in_a_table() -> None:
+def test_every_case_is_in_a_table() -> None:
     assert {row[0] for table in TABLES for row in table} == {f"A{number}" for number in range(1, 37)}
 
 
 @pytest.mark.parametrize(("case", "clips", "same"), ACCEPTED, ids=ids(ACCEPTED))
-def test_accepted(case: str, clips: Any, same: list[np.ndarray]) -> None:
+def test_accepted_inputs_give_equal_features(case: str, clips: Any, same: list[np.ndarray]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(extract(clips), extract(same))
@@ -215,7 +215,7 @@ def test_accepted(case: str, clips: Any, same: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("position", ["alone", "first", "last"])
 @pytest.mark.parametrize(("case", "clip", "code"), REFUSED_CLIPS, ids=ids(REFUSED_CLIPS))
-def test_refused_clip(case: str, clip: Any, code: str, position: str) -> None:
+def test_invalid_clips_are_refused(case: str, clip: Any, code: str, position: str) -> None:
     clips = {"alone": clip, "first": [clip, CLIP], "last": [CLIP, CLIP, clip]}[position]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -226,7 +226,9 @@ def test_refused_clip(case: str, clip: Any, code: str, position: str) -> None:
 
 
 @pytest.mark.parametrize(("case", "clips", "options", "code", "where", "advice"), REFUSED_CALLS, ids=ids(REFUSED_CALLS))
-def test_refused_call(case: str, clips: Any, options: dict, code: str, where: str, advice: str) -> None:
+def test_invalid_call_arguments_are_refused(
+    case: str, clips: Any, options: dict, code: str, where: str, advice: str
+) -> None:
     with pytest.raises(AstInputError) as caught:
         extract(clips, **options)
     assert_clear(caught.value, code, where)
@@ -234,7 +236,7 @@ def test_refused_call(case: str, clips: Any, options: dict, code: str, where: st
 
 
 @pytest.mark.parametrize(("case", "fields", "field", "part"), REFUSED_FIELDS, ids=ids(REFUSED_FIELDS))
-def test_refused_field(case: str, fields: dict, field: str, part: str) -> None:
+def test_invalid_fields_are_refused(case: str, fields: dict, field: str, part: str) -> None:
     with pytest.raises(AstConfigError) as caught:
         ASTFeatureExtractor(**fields)
     assert_clear(caught.value, "E301", f"ASTFeatureExtractor.{field}")
@@ -242,7 +244,7 @@ def test_refused_field(case: str, fields: dict, field: str, part: str) -> None:
 
 
 @pytest.mark.parametrize(("case", "fields", "clip", "options", "shapes", "codes"), OUTCOMES, ids=ids(OUTCOMES))
-def test_outcome(
+def test_shapes_and_warnings_of_unusual_calls(
     case: str, fields: dict, clip: Any, options: dict, shapes: dict, codes: list[str], unwarned: None
 ) -> None:
     extractor = ASTFeatureExtractor(**fields)
@@ -264,7 +266,7 @@ def test_outcome(
         ({"array": CLIP}, "is a dict. Fix: pass samples; `ast_hf.load_audio` reads files and dicts"),
     ],
 )
-def test_messages_say_what_was_seen(clip: Any, text: str) -> None:
+def test_messages_name_the_observed_values(clip: Any, text: str) -> None:
     with pytest.raises(AstInputError) as caught:
         extract([CLIP, clip])
     assert text in str(caught.value)
@@ -339,7 +341,7 @@ def test_samples_are_scaled_exactly(kind: Any, samples: np.ndarray, floats: list
     assert waveform.tolist() == floats
 
 
-def test_python_numbers_are_samples_as_they_stand() -> None:
+def test_python_numbers_are_not_scaled() -> None:
     assert as_waveform([0, 1, -1], "clip 0").tolist() == [0.0, 1.0, -1.0]
 
 
@@ -404,7 +406,7 @@ def test_without_padding_clips_keep_their_lengths(padding: Any) -> None:
     np.testing.assert_array_equal(features[1], extract(OTHER)[0])
 
 
-def test_lost_seconds_are_named_once_by_an_extractor() -> None:
+def test_truncated_seconds_are_warned_of_once_per_extractor() -> None:
     long = np.tile(CLIP, 96)
     extractor = ASTFeatureExtractor()
     with pytest.warns(AstHfWarning) as caught:
@@ -423,7 +425,7 @@ def test_lost_seconds_are_named_once_by_an_extractor() -> None:
 
 
 @pytest.mark.parametrize("no", [False, np.False_])
-def test_no_truncation_means_no_truncation(no: Any) -> None:
+def test_truncation_false_keeps_all_frames(no: Any) -> None:
     assert extract(CLIP, max_length=5, truncation=no).shape == (1, 11, 128)
 
 
@@ -436,7 +438,7 @@ def test_attention_mask_marks_real_frames(return_tensors: str | None) -> None:
     assert "attention_mask" not in EXTRACTOR(CLIP, 16_000, return_attention_mask=False)
 
 
-def test_normalisation_can_be_left_out() -> None:
+def test_do_normalize_false_gives_raw_values() -> None:
     raw, normalised = extract(CLIP, do_normalize=False), extract(CLIP)
     np.testing.assert_allclose((raw + 4.2677393) / 9.1379948, normalised, atol=1e-6)
     np.testing.assert_array_equal(
@@ -512,13 +514,13 @@ def test_spectrogram_of_a_clip_gives_the_features_of_the_clip() -> None:
     ],
     ids=["bins", "empty", "1-D", "NaN", "None", "path", "object"],
 )
-def test_refused_spectrograms(clip: Any, code: str) -> None:
+def test_invalid_spectrograms_are_refused(clip: Any, code: str) -> None:
     with pytest.raises(AstInputError) as caught:
         extract([SPECTROGRAM, clip], input_is_spectrogram=True)
     assert_clear(caught.value, code, "clip 1")
 
 
-def test_missing_rate_is_warned_of_once_and_is_the_extractors_own(unwarned: None) -> None:
+def test_missing_rate_is_warned_of_once_and_defaults_to_that_of_the_extractor(unwarned: None) -> None:
     extractor = ASTFeatureExtractor()
     with pytest.warns(AstHfWarning, match=r"W212\] sampling_rate: is missing, and 16000 Hz is assumed"):
         features = extractor(CLIP, return_tensors="np", padding=True)
@@ -530,7 +532,7 @@ def test_missing_rate_is_warned_of_once_and_is_the_extractors_own(unwarned: None
         extractor(CLIP, sampling_rate=8_000)
 
 
-def test_missing_rate_is_refused_where_it_is_asked_for() -> None:
+def test_strict_extractor_refuses_a_missing_rate() -> None:
     with pytest.raises(AstInputError, match=r"AST-E107\] sampling_rate: is missing.*sampling_rate=16000"):
         ASTFeatureExtractor(strict=True)(CLIP)
 
@@ -540,7 +542,7 @@ def test_missing_rate_is_refused_where_it_is_asked_for() -> None:
 FIELDS = {"num_mel_bins": 64, "max_length": 100, "mean": -5.5, "std": 3.25, "return_attention_mask": True}
 
 
-def test_file_content(tmp_path: Path) -> None:
+def test_saved_file_has_exactly_these_fields(tmp_path: Path) -> None:
     ASTFeatureExtractor(strict=False, **FIELDS).save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["preprocessor_config.json"]
     assert json.loads((tmp_path / "preprocessor_config.json").read_text()) == {
@@ -609,7 +611,7 @@ def test_broken_files_are_refused(field: str, value: Any, tmp_path: Path) -> Non
         ASTFeatureExtractor.from_pretrained(tmp_path)
 
 
-def test_foreign_fields_of_a_file_are_left_out(tmp_path: Path) -> None:
+def test_foreign_fields_of_a_file_are_dropped(tmp_path: Path) -> None:
     content = {**ASTFeatureExtractor().to_dict(), "some_other_tool": {"version": 3}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     assert ASTFeatureExtractor.from_pretrained(tmp_path).to_dict() == ASTFeatureExtractor().to_dict()

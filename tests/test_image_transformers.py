@@ -267,7 +267,9 @@ def golden_fields(case: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("names", ["timm", "hub", "v5"])
 @pytest.mark.parametrize("case", range(len(GOLDEN)))
-def test_start_is_the_originals(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
+def test_initial_weights_match_the_original(
+    case: int, names: str, golden: dict[str, Any], golden_source: State
+) -> None:
     source = under_names(golden_source, names)
     ours = ASTModel.from_vit(source, num_attention_heads=3, **golden_fields(case))
     assert ours.config.patch_grid == GOLDEN[case][4]
@@ -290,7 +292,7 @@ def test_start_is_the_originals(case: int, names: str, golden: dict[str, Any], g
 
 @pytest.mark.parametrize("names", ["timm", "hub", "v5"])
 @pytest.mark.parametrize("case", WITH_LOGITS)
-def test_answers_are_the_originals(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
+def test_hidden_states_match_the_original(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
     source = under_names(golden_source, names)
     fields = {"num_labels": 5, "classifier_layer_norm_eps": 1e-5, "num_attention_heads": 3, **golden_fields(case)}
     ours = ASTForAudioClassification.from_vit(source, **fields)
@@ -370,7 +372,7 @@ def test_other_square_grids_and_patch_sizes(build: Callable, pixels: int, patch:
 
 
 @pytest.mark.parametrize("old", [8, 14, 5])
-def test_larger_patches_answer_to_stretched_pictures(old: int) -> None:
+def test_larger_patches_match_on_stretched_pictures(old: int) -> None:
     """Patches of 16 x 16 that show what the image transformer's smaller ones show give the same tokens."""
     model = vit(image_size=3 * old, patch_size=old)
     ours = ASTModel.from_vit(model, **square(48, 16))
@@ -493,7 +495,7 @@ def test_defaults_are_those_of_the_paper() -> None:
     assert sizes == (24, 2, 48, 3, True)
 
 
-def test_fields_of_the_config_pass() -> None:
+def test_config_fields_are_accepted() -> None:
     fields = {
         "id2label": {0: "cat", 1: "dog", 2: "owl"},
         "problem_type": "multi_label_classification",
@@ -532,7 +534,7 @@ def test_a_model_is_ready_for_use_and_for_training() -> None:
 
 
 @pytest.mark.parametrize(("width", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16), (1536, 24)])
-def test_heads_of_published_widths_are_known(width: int, heads: int) -> None:
+def test_heads_of_published_widths_are_inferred(width: int, heads: int) -> None:
     state = {
         "cls_token": torch.zeros(1, 1, width),
         "pos_embed": torch.zeros(1, 2, width),
@@ -548,7 +550,7 @@ def test_heads_of_published_widths_are_known(width: int, heads: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("build", [deit, dinov2], ids=["deit", "dinov2"])
-def test_weights_of_any_precision_become_single(build: Callable, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_weights_of_any_precision_become_float32(build: Callable, dtype: torch.dtype, tmp_path: Path) -> None:
     model = build().to(dtype)
     model.save_pretrained(tmp_path)
     for source in (model, tmp_path):
@@ -561,7 +563,7 @@ def test_weights_of_any_precision_become_single(build: Callable, dtype: torch.dt
 @pytest.mark.parametrize(
     "build", [vit, deit, dinov2, lambda: timm(layer_scale=True)], ids=["vit", "deit", "dinov2", "timm"]
 )
-def test_the_source_is_left_alone(build: Callable, form: str) -> None:
+def test_the_source_model_is_not_changed(build: Callable, form: str) -> None:
     model = build().train()
     config = model.config.to_dict() if hasattr(model, "config") else None
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -593,7 +595,7 @@ def test_a_subfolder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["v.", "vit.", "deit.", "dinov2.", "backbone.", "base_model.", "model.", "module."])
-def test_prefixes_of_wrappers_are_left_out(prefix: str) -> None:
+def test_prefixes_of_wrappers_are_stripped(prefix: str) -> None:
     state = deit().state_dict()
     wrapped = {prefix + name: tensor for name, tensor in state.items()}
     ours = (ASTModel.from_vit(source, num_attention_heads=3, **square()) for source in (wrapped, state))
@@ -601,7 +603,7 @@ def test_prefixes_of_wrappers_are_left_out(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("build", [vit, deit, dinov2], ids=["vit", "deit", "dinov2"])
-def test_stock_reads_what_from_vit_made(build: Callable, tmp_path: Path) -> None:
+def test_stock_loads_a_model_made_by_from_vit(build: Callable, tmp_path: Path) -> None:
     ours = ASTForAudioClassification.from_vit(build(hidden_act="relu"), **WIDE, num_labels=4)
     randomise(ours.classifier)
     ours.save_pretrained(tmp_path)
@@ -751,13 +753,13 @@ def tiny_ast() -> ASTConfig:
 
 
 @pytest.mark.parametrize(("make", "names"), [row[1:] for row in INEXPRESSIBLE], ids=[row[0] for row in INEXPRESSIBLE])
-def test_what_ast_cannot_express_is_refused(make: Callable[[], Any], names: list[str]) -> None:
+def test_architectures_that_ast_cannot_represent_are_refused(make: Callable[[], Any], names: list[str]) -> None:
     assert_explains(refused(make(), num_attention_heads=3), "E305", *names)
 
 
 @pytest.mark.parametrize("original_format", [True, False])
 @pytest.mark.parametrize("name", ["registers", "swiglu", "beit", "no-class-token", "oblong-images"])
-def test_folders_are_refused_alike(name: str, original_format: bool, tmp_path: Path) -> None:
+def test_unsupported_folders_are_refused(name: str, original_format: bool, tmp_path: Path) -> None:
     make = next(row[1] for row in INEXPRESSIBLE if row[0] == name)
     make().save_pretrained(tmp_path, save_original_format=original_format)
     assert_explains(refused(tmp_path), "E305", str(tmp_path), leave_out=str(tmp_path))
@@ -765,7 +767,7 @@ def test_folders_are_refused_alike(name: str, original_format: bool, tmp_path: P
 
 @pytest.mark.parametrize("form", ["object", "folder"])
 @pytest.mark.parametrize("build", [ASTForAudioClassification, ASTModel, hf.ASTForAudioClassification])
-def test_an_ast_is_no_image_transformer(build: type, form: str, tmp_path: Path) -> None:
+def test_an_ast_is_refused_as_an_image_transformer(build: type, form: str, tmp_path: Path) -> None:
     model = build(tiny_ast() if build is not hf.ASTForAudioClassification else hf.ASTConfig(**tiny_ast().to_dict()))
     model.save_pretrained(tmp_path)
     error = refused(model if form == "object" else tmp_path)
@@ -820,7 +822,7 @@ TIMM_NAMES = {
 }
 
 
-def test_names_of_dinov2_are_all_there() -> None:
+def test_names_of_dinov2_are_complete() -> None:
     assert dinov2().state_dict().keys() == {*DINOV2_NAMES, "embeddings.mask_token"}
 
 
@@ -867,7 +869,7 @@ def test_a_lost_block_is_refused() -> None:
         ("dinov2.embeddings.cls_token", "embeddings.cls_token"),  # the same tensor under two names
     ],
 )
-def test_a_tensor_too_many_is_refused(name: str, named: str) -> None:
+def test_an_extra_tensor_is_refused(name: str, named: str) -> None:
     state = {**dinov2().state_dict(), name: torch.ones(1, 1, 24)}
     assert_explains(refused(state, num_attention_heads=3), "E305", named)
 
@@ -921,7 +923,7 @@ def test_a_misshapen_stack_of_query_key_and_value_is_refused(shape: tuple[int, .
 @pytest.mark.parametrize(
     "name", [*DINOV2_TOP[:3], *(BLOCK + name for name in list(DINOV2_BLOCK)[::3]), "layernorm.bias"]
 )
-def test_numbers_that_are_none_are_refused(name: str, value: float) -> None:
+def test_nan_and_infinite_weights_are_refused(name: str, value: float) -> None:
     state = dinov2().state_dict()
     state[name] = state[name].clone()
     state[name].view(-1)[-1] = value
@@ -929,13 +931,13 @@ def test_numbers_that_are_none_are_refused(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["layer_scale1", "layer_scale2"])
-def test_a_layer_scale_that_is_no_number_is_refused(name: str) -> None:
+def test_a_nan_layer_scale_is_refused(name: str) -> None:
     state = dinov2().state_dict()
     state[f"{BLOCK}{name}.lambda1"] = torch.full((24,), torch.nan)
     assert_explains(refused(state, num_attention_heads=3), "E306", BLOCK, "NaN or infinity")
 
 
-def test_what_ast_has_no_use_for_need_not_be_whole() -> None:
+def test_nan_in_unused_tensors_is_ignored() -> None:
     state = {**dinov2().state_dict(), "embeddings.mask_token": torch.full((1, 24), torch.nan)}
     assert_same_state(
         ASTModel.from_vit(state, num_attention_heads=3, **square()),
@@ -1011,14 +1013,14 @@ def test_misspelt_and_impossible_options_are_refused(options: dict[str, Any], co
         ("qkv_bias", False),
     ],
 )
-def test_what_the_weights_decide_cannot_be_chosen(name: str, value: Any) -> None:
+def test_options_fixed_by_the_weights_are_refused(name: str, value: Any) -> None:
     error = refused(vit(), **{name: value})
     assert_explains(error, "E108", "follows from the weights")
     assert error.where == name
 
 
 @pytest.mark.parametrize("source", [5, None, [1.0], b"vit"], ids=str)
-def test_no_source_at_all(source: Any) -> None:
+def test_a_missing_source_is_refused(source: Any) -> None:
     assert_explains(refused(source), "E102", "source", type(source).__name__)
 
 

@@ -120,7 +120,7 @@ def test_load_audio_needs_neither_transformers_nor_torch_for_files() -> None:
     "command",
     [[], ["demo"], ["finetune"], ["evaluate"], ["classify"], ["push"], ["stats"], ["convert"], ["merge"], ["info"]],
 )
-def test_help_answers_at_once(command: list[str]) -> None:
+def test_help_imports_no_heavy_library(command: list[str]) -> None:
     times = []
     for _ in range(3):
         start = time.perf_counter()

@@ -136,7 +136,7 @@ def test_no_bias_means_no_bias() -> None:
     ],
     ids=["ours-stock", "stock-ours", "ours-ours", "base-stock", "stock-base", "head-base", "stock-head-base"],
 )
-def test_checkpoints_are_exchanged_with_stock(writer: type, reader: type, qkv_bias: bool, tmp_path: Path) -> None:
+def test_checkpoints_load_in_stock_and_back(writer: type, reader: type, qkv_bias: bool, tmp_path: Path) -> None:
     config = writer.config_class(**TINY, num_labels=3, qkv_bias=qkv_bias, layer_norm_eps=1e-6)
     written = randomise(writer(config))
     written.save_pretrained(tmp_path)
@@ -207,7 +207,7 @@ def from_original(state: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("name", ["original_checkpoint", "original_imagenet_start"])
-def test_answers_as_the_original_code(name: str, implementation: str, dtype: torch.dtype) -> None:
+def test_logits_match_the_original_code(name: str, implementation: str, dtype: torch.dtype) -> None:
     with np.load(DATA / f"{name}.npz") as golden:
         sizes = json.loads(str(golden["about"]))
         state = {key.removeprefix("state/"): golden[key] for key in golden if key.startswith("state/")}
@@ -227,7 +227,7 @@ def test_answers_as_the_original_code(name: str, implementation: str, dtype: tor
     assert largest_gap(ours.audio_spectrogram_transformer(inputs.to(dtype)).last_hidden_state, hidden) <= tolerance
 
 
-def test_hidden_states_and_attentions_are_stocks(model: ASTForAudioClassification, tmp_path: Path) -> None:
+def test_hidden_states_and_attentions_match_stock(model: ASTForAudioClassification, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     stock = StockClassifier.from_pretrained(tmp_path, attn_implementation="eager").eval()
     flags = {"output_hidden_states": True, "output_attentions": True}
@@ -276,7 +276,7 @@ def test_attention_implementation_can_be_changed_on_a_model(implementation: str)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_batches_answer_as_single_clips(count: int, model: ASTForAudioClassification) -> None:
+def test_batches_match_single_clips(count: int, model: ASTForAudioClassification) -> None:
     batch = spectrograms(count)
     single = torch.cat([model(clip[None]).logits for clip in batch])
     assert largest_gap(model(batch).logits, single) <= 1e-6
@@ -424,7 +424,7 @@ def test_gradient_of_soft_labels_by_hand(kind: str, gradient: list) -> None:
     torch.testing.assert_close(logits.grad, torch.tensor(gradient), rtol=0, atol=1e-6)
 
 
-def test_one_batch_never_decides_for_the_next() -> None:
+def test_the_problem_type_is_not_inferred_from_the_first_batch() -> None:
     ours = randomise(ASTForAudioClassification(tiny_config()))
     answer = ours(spectrograms(1)).logits[0]
     tags, index = torch.tensor([[0.0, 1.0, 1.0]]), torch.tensor([2])
@@ -465,7 +465,7 @@ def test_masked_frames_have_no_influence(implementation: str) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
-def test_frame_mask_is_the_token_mask_it_stands_for(
+def test_frame_mask_equals_its_token_mask(
     implementation: str, model: ASTForAudioClassification, tmp_path: Path
 ) -> None:
     ours = ASTForAudioClassification(tiny_config(attn_implementation=implementation)).eval()
@@ -544,7 +544,7 @@ def test_mask_is_refused(mask: Any, model: ASTForAudioClassification) -> None:
     assert_explains(caught.value, "E304", ["attention_mask"])
 
 
-def test_d17_misspelt_argument_is_warned_of(model: ASTForAudioClassification) -> None:
+def test_misspelt_argument_of_forward_is_warned_of(model: ASTForAudioClassification) -> None:
     with pytest.warns(AstHfWarning, match=r"W302.*attention_maks.*did you mean 'attention_mask'"):
         model(spectrograms(), attention_maks=frame_mask(40))
 
@@ -594,6 +594,6 @@ def test_features_of_another_extractor_are_refused(
 
 
 @pytest.mark.parametrize("field", ["men", "max_lenght", "sampling_rte"])
-def test_d28_misspelt_extractor_field_is_refused(field: str) -> None:
+def test_misspelt_extractor_field_is_refused(field: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E301.*{field}"):
         ASTFeatureExtractor(**{field: 1})

@@ -96,7 +96,9 @@ def test_scores_are_those_of_extractor_and_model(classify: Any, clip: np.ndarray
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_files(name: str, classify: Any, clip: np.ndarray, tmp_path: Path) -> None:
+def test_audio_files_give_the_scores_of_their_samples(
+    name: str, classify: Any, clip: np.ndarray, tmp_path: Path
+) -> None:
     subtype, tolerance = FORMATS[name]
     soundfile.write(tmp_path / name, clip, RATE, subtype=subtype)
     assert_same(classify(str(tmp_path / name)), classify(clip, sampling_rate=RATE), tolerance)
@@ -157,7 +159,7 @@ def test_lists_generators_and_batches(classify: Any, tone: np.ndarray) -> None:
             assert_same(answer, expected)
 
 
-def test_datasets(classify: Any, clip: np.ndarray, tmp_path: Path) -> None:
+def test_rows_of_datasets_are_accepted(classify: Any, clip: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, clip, RATE, subtype="FLOAT")
     dataset = Dataset.from_dict({"audio": [str(path)] * 3, "n": [0, 1, 2]}).cast_column("audio", Audio(decode=False))
@@ -233,7 +235,7 @@ def test_threshold_leaves_out_lower_scores(classify: Any, clip: np.ndarray) -> N
     assert classify([clip, clip], sampling_rate=RATE, threshold=1.0, batch_size=2) == [[], []]
 
 
-def test_fitted_thresholds_are_each_labels_own(clip: np.ndarray, checkpoint: Path) -> None:
+def test_fitted_thresholds_apply_per_label(clip: np.ndarray, checkpoint: Path) -> None:
     scores = by_hand(checkpoint, clip, lambda logits: torch.sigmoid(logits / 2.0))
     cat, dog, owl = (scores[name] for name in ("cat", "dog", "owl"))
     fitted = {"thresholds": [cat + 1e-4, dog - 1e-4, owl - 1e-4], "temperature": 2.0}

@@ -132,7 +132,7 @@ def test_the_example_pushes_a_whole_model(push: Push) -> None:
         assert push.hub.files(REPO)[name].content == (push.output / name).read_bytes(), name
 
 
-def test_nothing_is_pushed_that_belongs_to_the_training_machine(push: Push) -> None:
+def test_no_optimizer_or_trainer_state_is_pushed(push: Push) -> None:
     names = {name for commit in push.hub.commits(REPO) for name in commit.files}
     private = {"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
     assert not {name for name in names if Path(name).name in private or "checkpoint-" in name}
@@ -198,7 +198,7 @@ def load(push: Push, cache: Path, code: str, *arguments: str) -> Any:
     return json.loads(process.stdout)
 
 
-def test_it_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> None:
+def test_pushed_model_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> None:
     clip = str(push.root / "clips" / "test" / "tone" / "0.wav")
     pushed, local = load(push, tmp_path, WITH_AST_HF, clip)
     assert pushed["packages"] == local["packages"] == ["ast_hf"]
@@ -208,14 +208,14 @@ def test_it_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> None:
     assert pushed["pipeline"] == pytest.approx(pushed["auto"], abs=1e-4)
 
 
-def test_it_loads_by_name_without_ast_hf(push: Push, tmp_path: Path) -> None:
+def test_pushed_model_loads_by_name_without_ast_hf(push: Push, tmp_path: Path) -> None:
     pushed, local, imported = load(push, tmp_path, WITHOUT_AST_HF)
     assert not imported
     assert all(module.startswith("transformers.") for module in pushed["modules"])
     assert pushed["logits"] == pytest.approx(local["logits"], abs=1e-6)
 
 
-def test_the_snippets_of_the_page_run_as_they_stand(push: Push, tmp_path: Path) -> None:
+def test_the_snippets_of_the_card_run(push: Push, tmp_path: Path) -> None:
     """The first with transformers alone, the second with ast_hf; both say the same of a clip."""
     shutil.copy(push.root / "clips" / "test" / "tone" / "0.wav", tmp_path / "clip.wav")
     stock, imported = load(push, tmp_path, SNIPPETS, "0")

@@ -116,7 +116,7 @@ def fresh(folders: dict[str, str], tone: np.ndarray, tmp_path: Path) -> Any:
     return run
 
 
-def test_import_alone_is_light_and_can_be_taken_back_before_transformers(fresh: Any) -> None:
+def test_import_does_not_import_transformers_and_can_be_undone(fresh: Any) -> None:
     seen = fresh("""
 import time
 start = time.perf_counter()

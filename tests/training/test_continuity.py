@@ -43,13 +43,13 @@ CHANGED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("options", "training", "said"), CHANGED.values(), ids=CHANGED)
-def test_other_options_are_refused(begun: Path, clips: Path, options, training, said) -> None:
+def test_resuming_with_other_options_is_refused(begun: Path, clips: Path, options, training, said) -> None:
     trainer = prepare(recipe(clips, options, **training), begun).trainer
     with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*insist on these with --resume .*/run/chec"):
         trainer.train(resume_from_checkpoint="auto")
 
 
-def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path) -> None:
+def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path, tmp_path: Path) -> None:
     """The card tells, after another resumption too."""
     plan = recipe(clips, learning_rate=1e-3)
     trainer = prepare(plan, begun).trainer
@@ -62,7 +62,7 @@ def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path)
     assert r"with other options than it began with: from checkpoint-3 on: training.learning\_rate was 0.002" in text
 
 
-def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_label_names_is_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
     """Even where it was named: the old outputs would get the new names."""
     shutil.copytree(clips, tmp_path / "other")
     for split in ("train", "test"):
@@ -72,7 +72,7 @@ def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, 
         trainer.train(resume_from_checkpoint=str(begun / "checkpoint-3"))
 
 
-def test_as_many_clips_with_other_answers_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
+def test_resuming_with_relabelled_clips_is_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
     shutil.copytree(clips, tmp_path / "other")
     train = tmp_path / "other" / "train"
     (train / "noise" / "0.wav").rename(train / "tone" / "99.wav")
@@ -81,7 +81,7 @@ def test_as_many_clips_with_other_answers_are_refused(begun: Path, clips: Path, 
         trainer.train(resume_from_checkpoint=True)
 
 
-def test_the_same_run_elsewhere_goes_on(begun: Path, clips: Path, tmp_path: Path) -> None:
+def test_the_same_run_resumes_in_another_place(begun: Path, clips: Path, tmp_path: Path) -> None:
     """Nor does it matter what decides no weight: names, where clips lie, how often it logs, threads."""
     shutil.copytree(clips, tmp_path / "moved")
     options = {"name": "renamed", "threads": 1, "card": {"license": "mit"}, "data": {"cache": False}}
@@ -92,21 +92,21 @@ def test_the_same_run_elsewhere_goes_on(begun: Path, clips: Path, tmp_path: Path
     assert (trainer.state.global_step, trainer.changes) == (6, [])
 
 
-def test_checkpoint_names_no_place(begun: Path, clips: Path) -> None:
+def test_checkpoint_stores_no_local_paths(begun: Path, clips: Path) -> None:
     text = (begun / "checkpoint-3" / RUN_FILE).read_text(encoding="utf-8")
     assert str(clips.parent) not in text
     told = json.loads(text)["decided"]
     assert (told["training.seed"], told["training clips"], told["model.config.hidden_size"]) == (42, 24, 24)
 
 
-def test_an_option_that_an_earlier_version_did_not_know_had_its_default(tmp_path: Path) -> None:
+def test_options_missing_from_an_old_checkpoint_count_as_defaults(tmp_path: Path) -> None:
     (tmp_path / RUN_FILE).write_text('{"decided": {"training.seed": 1}, "changes": []}')
     assert check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.0}, named=False) == []
     with pytest.raises(AstConfigError, match=r"augmentation\.noise was 0\.0 and is 0\.1"):
         check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.1}, named=False)
 
 
-def test_checkpoint_that_does_not_tell_is_not_asked(tmp_path: Path) -> None:
+def test_a_checkpoint_without_recorded_options_is_accepted(tmp_path: Path) -> None:
     assert check_same_run(tmp_path, {"a": 1}, named=False) == []
 
 

@@ -42,7 +42,7 @@ def on_gpu(source: Path, options: dict[str, Any] | None = None, **training: Any)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_learns(way: str, clips: Path, tmp_path: Path) -> None:
+def test_training_on_a_gpu_learns(way: str, clips: Path, tmp_path: Path) -> None:
     options, training = WAYS[way]
     report = finetune(on_gpu(clips, options, **training), tmp_path)
     assert report.results["test"]["accuracy"] >= 0.85
@@ -117,7 +117,7 @@ def test_a_teacher_on_the_gpu(clips: Path, tmp_path: Path) -> None:
     assert distillation.targets([run.train[0]["teacher"]]).shape == (1, 2)  # as docs/how-to/distil.md looks at them
 
 
-def test_what_was_trained_reads_without_warning_on_a_cpu(clips: Path, tmp_path: Path) -> None:
+def test_a_trained_model_loads_on_a_cpu_without_warning(clips: Path, tmp_path: Path) -> None:
     finetune(on_gpu(clips, num_train_epochs=1), tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

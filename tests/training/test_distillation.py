@@ -160,9 +160,7 @@ def test_loss_and_gradient_by_hand(kind, teacher, student, options, loss, gradie
 
 
 @given(st.lists(st.floats(-30, 30), min_size=3, max_size=3), st.sampled_from([0.5, 1.0, 4.0]), st.booleans())
-def test_who_answers_as_the_teacher_has_nothing_to_learn(
-    values: list[float], temperature: float, several: bool
-) -> None:
+def test_matching_the_teacher_gives_no_gradient(values: list[float], temperature: float, several: bool) -> None:
     kind = MULTI_LABEL if several else SINGLE_LABEL
     logits = torch.tensor([values], requires_grad=True)
     targets = teacher_targets(logits.detach(), kind, temperature=temperature)
@@ -186,7 +184,7 @@ def heard(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
     return {"waveform": torch.tensor(waveform), "parts": parts}
 
 
-def test_without_augmentation_the_teacher_hears_the_clip(clips: Path) -> None:
+def test_without_augmentation_the_teacher_gets_the_clip(clips: Path) -> None:
     split = load_audio_dataset(clips)["train"]
     for augmentation in (None, Augmentation(), Augmentation(time_stretch=1.5)):  # stretching needs more samples
         inputs = ClipInputs(split, extractor(20), augmentation=augmentation, teacher=heard)
@@ -195,7 +193,7 @@ def test_without_augmentation_the_teacher_hears_the_clip(clips: Path) -> None:
         assert item["teacher"]["parts"] == [(3, 1.0)]
 
 
-def test_teacher_hears_the_same_mix(clips: Path) -> None:
+def test_teacher_gets_the_same_mix(clips: Path) -> None:
     inputs = ClipInputs(
         load_audio_dataset(clips)["train"],
         extractor(),
@@ -216,7 +214,7 @@ def test_teacher_hears_the_same_mix(clips: Path) -> None:
         assert torch.equal(inputs[key]["input_values"], student[key]["input_values"])
 
 
-def test_stored_answers_are_mixed_as_the_labels_are(clips: Path) -> None:
+def test_stored_targets_are_mixed_like_labels(clips: Path) -> None:
     """Stored answers that are the labels stay the labels."""
     split = load_audio_dataset(clips)["train"]
     answers = torch.nn.functional.one_hot(torch.tensor(split["label"]), 2).float()
@@ -229,7 +227,7 @@ def test_stored_answers_are_mixed_as_the_labels_are(clips: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ast turned", "wav2vec2 turned", "whisper", "ensemble turned"])
-def test_teacher_answers_as_alone_in_the_pipeline(clips: Path, teachers: dict[str, str], name: str) -> None:
+def test_teacher_targets_match_its_own_pipeline(clips: Path, teachers: dict[str, str], name: str) -> None:
     """Clips of many lengths in one batch; labels of the teacher in another order than the student's."""
     split = load_audio_dataset(clips)["train"]
     made = taught(split, teacher=teachers[name], temperature=2.0)
@@ -276,7 +274,7 @@ def divergence(trainer: Any, clips: Path, distillation: Any) -> float:
 
 
 @pytest.mark.parametrize("source", ["ast turned", "wav2vec2 turned", "stored"])
-def test_student_comes_to_answer_as_its_teacher(
+def test_student_approaches_its_teacher(
     clips: Path, teachers: dict[str, str], stored: Path, tmp_path: Path, source: str
 ) -> None:
     teacher = {"logits": str(stored)} if source == "stored" else {"teacher": teachers[source]}
@@ -288,7 +286,7 @@ def test_student_comes_to_answer_as_its_teacher(
     assert after < before / 2
 
 
-def test_with_weight_one_labels_teach_nothing(clips: Path, stored: Path, tmp_path: Path) -> None:
+def test_with_weight_one_labels_are_ignored(clips: Path, stored: Path, tmp_path: Path) -> None:
     run = prepare(plan(clips, {"logits": str(stored), "weight": 1.0}), tmp_path)
     batch = collate([run.train[clip] for clip in range(6)])
     gradients = []
@@ -300,7 +298,7 @@ def test_with_weight_one_labels_teach_nothing(clips: Path, stored: Path, tmp_pat
     assert gradients[0].abs().max() > 1e-4
 
 
-def test_weight_zero_is_no_teacher_to_the_bit(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
+def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
     options = {"model": {"config": {**TINY, "hidden_dropout_prob": 0.1}}, "augmentation": {"mixup_probability": 0.5}}
     alone = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "alone").trainer
     start = digest(alone.model.state_dict())
@@ -369,7 +367,7 @@ def test_evaluation_has_no_teacher(clips: Path, teachers: dict[str, str], tmp_pa
     assert run.trainer.evaluate(run.evaluation["test"])["eval_loss"] == pytest.approx(plain, abs=1e-6)
 
 
-def test_several_labels(clips: Path, tmp_path: Path) -> None:
+def test_multi_label_distillation(clips: Path, tmp_path: Path) -> None:
     rows = [
         {"path": str(path), "labels": [path.parent.name] if number % 2 else LABELS}
         for number, path in enumerate(sorted(clips.glob("train/*/*.wav")))
@@ -392,7 +390,7 @@ def test_several_labels(clips: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- refused
 
 
-def test_teachers_that_do_not_fit(clips: Path, tmp_path: Path) -> None:
+def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
     split = load_audio_dataset(clips)["train"]
     short = ast_teacher(tmp_path / "short", max_length=48)
     Wav2Vec2Model(Wav2Vec2Config(**WAV2VEC2)).save_pretrained(tmp_path / "headless")
@@ -434,12 +432,12 @@ def test_teachers_that_do_not_fit(clips: Path, tmp_path: Path) -> None:
         ({"techer": "a"}, {}, r"techer: is no option.*'teacher'"),
     ],
 )
-def test_recipes_that_contradict_themselves(distillation, options, text: str) -> None:
+def test_contradictory_recipes_are_refused(distillation, options, text: str) -> None:
     with pytest.raises(AstHfError, match=f"E307.*{text}"):
         plan(Path("clips"), distillation, options)
 
 
-def test_published_recipe_tells_no_folders(tmp_path: Path) -> None:
+def test_published_recipe_holds_no_local_paths(tmp_path: Path) -> None:
     written = plan(Path("clips"), {"teacher": str(tmp_path / "mine" / "teacher")}).to_dict()
     assert written["distillation"]["teacher"] == "teacher"
 
@@ -511,7 +509,7 @@ def test_digest_is_of_content_and_bounds(clips: Path, tmp_path: Path) -> None:
     assert len({one, two, part, later}) == 4
 
 
-def test_a_teacher_that_answers_nan_stops_the_run(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
+def test_nan_from_the_teacher_stops_the_run(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
     run = prepare(plan(clips, {"teacher": teachers["ast"], "hard": True}), tmp_path)
     run.trainer.distillation.model.register_forward_hook(
         lambda module, inputs, output: type(output)(logits=output.logits * float("nan"))

@@ -233,7 +233,7 @@ def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     return root, {"rows": rows, "results": finish(run).results}
 
 
-def test_there_are_two(two) -> None:
+def test_the_run_has_two_processes(two) -> None:
     root, told = two
     assert [(part["world"], part["rank"], part["device"][:3]) for part in told] == [(2, 0, "cpu"), (2, 1, "cpu")]
     assert {part["mode"] for part in told} == {"ParallelMode.DISTRIBUTED"}
@@ -316,7 +316,7 @@ def test_a_stream_is_evaluated_once_by_two(two, sounds: Path, tmp_path: Path) ->
     assert first["streamed"]["test"]["loss"] == pytest.approx(alone["eval_loss"], rel=1e-4)
 
 
-def test_a_stream_that_two_resume(two) -> None:
+def test_two_processes_resume_a_stream(two) -> None:
     _, (first, second) = two
     assert first["resumed weights"] == first["streamed weights"] == second["streamed weights"]
 
@@ -407,7 +407,7 @@ def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_to_resume_is_said_by_both(sounds: Path, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_ends_both_processes(sounds: Path, tmp_path: Path) -> None:
     result = torchrun("-m", __name__, "nothing", str(sounds), str(tmp_path), timeout=120)
     assert result.returncode != 0
     assert "AST-E306" in result.stderr
@@ -441,14 +441,14 @@ def test_every_config_is_tested() -> None:
     assert {path.stem for path in (ROOT / "examples" / "distributed").glob("*.yaml")} == CONFIGS.keys()
 
 
-def test_slurm_script_is_a_script() -> None:
+def test_slurm_script_has_valid_syntax() -> None:
     script = ROOT / "examples" / "distributed" / "slurm.sh"
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     assert os.access(script, os.X_OK)
 
 
 @pytest.mark.parametrize("options", [{"averaging_decay": 0.9}, {"model": {"factored_positions": True}}], ids=str)
-def test_what_needs_whole_weights_is_refused_when_they_are_spread(
+def test_options_that_need_whole_weights_are_refused_with_sharded_ones(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP

@@ -74,7 +74,7 @@ def items(inputs: ClipInputs, keys: list[int]) -> Iterator[tuple[int, bytes, lis
         yield key, item["input_values"].numpy().tobytes(), item["labels"].tolist()
 
 
-def test_item(three: Dataset) -> None:
+def test_item_has_values_label_and_row(three: Dataset) -> None:
     item = ClipInputs(three, extractor())[1]
     assert (item["input_values"].shape, item["input_values"].dtype) == ((64, 32), torch.float32)
     assert (item["labels"].item(), item["labels"].dtype) == (1, torch.int64)
@@ -87,7 +87,7 @@ def test_padding_comes_before_normalisation(three: Dataset) -> None:
     assert not torch.isclose(values[:23], torch.tensor(4 / 6)).all(dim=1).any()
 
 
-def test_evaluation_is_what_the_extractor_gives_in_every_epoch(three: Dataset) -> None:
+def test_evaluation_inputs_are_those_of_the_extractor_in_every_epoch(three: Dataset) -> None:
     inputs = ClipInputs(three, extractor())
     for clip in range(3):
         samples, rate = soundfile.read(three[clip]["audio"]["path"], dtype="float32")
@@ -189,14 +189,14 @@ def test_data_loader_gives_the_same_items(several: Dataset, workers: int) -> Non
 
 
 @pytest.mark.parametrize("samples", [400, 450, 500, 700])
-def test_a_clip_that_is_long_enough_is_so_in_every_epoch(tmp_path: Path, samples: int) -> None:
+def test_a_long_enough_clip_stays_so_in_every_epoch(tmp_path: Path, samples: int) -> None:
     options = Augmentation(speed=2.0, advance_seconds=0.05, mixup_probability=0.5)
     inputs = ClipInputs(write(tmp_path, CLASSES, [samples] * 3), extractor(), augmentation=options)
     for key in range(60):
         assert inputs[key]["input_values"].isfinite().all()
 
 
-def test_augmentation_leaves_the_cached_waveform_alone(three: Dataset) -> None:
+def test_augmentation_does_not_change_the_cached_waveform(three: Dataset) -> None:
     inputs = ClipInputs(three, extractor(), augmentation=EVERYTHING)
     before = inputs.waveform(0).copy()
     for key in range(0, 30, 3):
@@ -213,7 +213,7 @@ def test_augmentation_leaves_the_cached_waveform_alone(three: Dataset) -> None:
         ([1.0, 2.0], [7.0], 1.0, [1.0, 2.0]),
     ],
 )
-def test_mix_literal(first: list, second: list, share: float, expected: list) -> None:
+def test_mix_by_hand(first: list, second: list, share: float, expected: list) -> None:
     mixed = mix(np.array(first, np.float32), np.array(second, np.float32), share)
     assert mixed.dtype == np.float32
     np.testing.assert_allclose(mixed, expected)
@@ -254,7 +254,7 @@ def test_no_mixup_no_smoothing_hard_labels(three: Dataset) -> None:
     assert inputs[0]["labels"].dtype == torch.int64
 
 
-def test_label_smoothing_literal(three: Dataset) -> None:
+def test_label_smoothing_by_hand(three: Dataset) -> None:
     label = ClipInputs(three, extractor(), augmentation=Augmentation(label_smoothing=0.3))[1]["labels"]
     torch.testing.assert_close(label, torch.tensor([0.1, 0.8, 0.1]))
 

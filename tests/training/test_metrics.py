@@ -91,7 +91,7 @@ def test_equals_sklearn_on_random_data() -> None:
     assert MeanAveragePrecision().compute(prediction_scores=scores, references=tags)["mAP"] == pytest.approx(expected)
 
 
-def test_ranks_only_matter() -> None:
+def test_only_ranks_matter() -> None:
     scores = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     tags = np.eye(3, dtype=np.float32)[np.arange(50) % 3]
     results = [

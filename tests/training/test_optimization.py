@@ -64,7 +64,7 @@ def rate(recipe: Recipe, step: int, per_epoch: int) -> float:
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_learning_rate_by_epoch_is_the_originals(name: str) -> None:
+def test_learning_rate_by_epoch_matches_the_original(name: str) -> None:
     """At the first and the last step of each epoch, those of the warm-up left out."""
     recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
     assert recipe.training["num_train_epochs"] == len(rates)
@@ -75,7 +75,7 @@ def test_learning_rate_by_epoch_is_the_originals(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STAIRS)
-def test_learning_rate_of_the_warm_up_is_the_originals(name: str) -> None:
+def test_learning_rate_of_the_warm_up_matches_the_original(name: str) -> None:
     recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
     climbed = [rate(recipe, step, per_epoch) for step in range(1001)]
     assert climbed == pytest.approx([stair * STAIRS[name] for stair in range(20) for _ in range(50)] + [rates[0]])
@@ -138,14 +138,14 @@ ADAM = {"adam_beta1": 0.95, "adam_beta2": 0.999, "weight_decay": 5e-7, "max_grad
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_settings_are_the_originals(name: str) -> None:
+def test_settings_match_the_original(name: str) -> None:
     recipe, expected = load_recipe(RECIPES / f"{name}.yaml"), {**SETTINGS[name], "averaging_decay": None}
     training = {**expected.pop("training"), **ADAM}
     assert {option: getattr(recipe, option) for option in expected} == expected
     assert {option: recipe.training.get(option) for option in training} == training
 
 
-def test_staircase_warm_up_is_the_originals() -> None:
+def test_staircase_warm_up_matches_the_original() -> None:
     options = Optimization(milestones=[2], warmup="staircase")
     factors = {step: rate_factor(options, step, 700, 1000) for step in (0, 49, 50, 99, 100, 999, 1000, 1399, 1400)}
     assert factors == {0: 0.0, 49: 0.0, 50: 0.05, 99: 0.05, 100: 0.1, 999: 0.95, 1000: 1.0, 1399: 1.0, 1400: 0.5}

@@ -248,7 +248,7 @@ def test_a_save_killed_at_every_point_is_resumed_to_the_bit(few: Path, tmp_path:
 
 
 @pytest.mark.parametrize("size", [50_000, 150_000], ids=["weights", "optimizer"])
-def test_files_that_may_not_grow_leave_the_older_checkpoint(killed: dict[str, Any], size: int) -> None:
+def test_a_file_size_limit_leaves_the_older_checkpoint(killed: dict[str, Any], size: int) -> None:
     ended, said, left, newest = killed[f"limited to {size}"]
     assert (ended, left, newest) == (0, ["checkpoint-2"], "checkpoint-2")
     assert re.search(r"AST-E401.*checkpoint-4.*cannot be written.*MB are free\); checkpoint-2 is whole and stays", said)
@@ -308,7 +308,7 @@ def test_manifest_names_every_file(unbroken: Path) -> None:
 
 
 @pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_any_damaged_file_is_noticed(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+def test_any_damaged_file_is_detected(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
     for name in SEALED:
         root = two(unbroken, tmp_path / name)
         damage(root / "checkpoint-4" / name)
@@ -318,7 +318,7 @@ def test_any_damaged_file_is_noticed(unbroken: Path, tmp_path: Path, damage: Cal
         assert said in reason
 
 
-def test_any_flipped_bit_is_noticed(unbroken: Path, tmp_path: Path) -> None:
+def test_any_flipped_bit_is_detected(unbroken: Path, tmp_path: Path) -> None:
     folder, draw = two(unbroken, tmp_path) / "checkpoint-4", random.Random(0)
     for _ in range(100):
         path = folder / draw.choice(SEALED)
@@ -342,7 +342,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("damage", "said"), BROKEN.values(), ids=BROKEN)
-def test_what_does_not_count(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+def test_invalid_checkpoints_are_skipped(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
     root = two(unbroken, tmp_path)
     damage(root / "checkpoint-4")
     chosen, ((_, reason),) = newest_sealed(root)
@@ -362,7 +362,9 @@ def test_newest_is_the_highest_step_not_the_latest_written(unbroken: Path, tmp_p
 # ---------------------------------------------------------------- resuming from what is left
 
 
-def test_auto_says_what_it_skips_and_ends_at_the_same_weights(few: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
+    few: Path, unbroken: Path, tmp_path: Path
+) -> None:
     root = two(unbroken, tmp_path)
     shutil.copytree(unbroken / "checkpoint-6", root / "checkpoint-6")
     flip(root / "checkpoint-4" / "optimizer.pt")
@@ -384,7 +386,7 @@ def test_auto_says_what_it_skips_and_ends_at_the_same_weights(few: Path, unbroke
 
 
 @pytest.mark.parametrize("wanted", [True, "auto"])
-def test_nothing_whole_to_resume(few: Path, unbroken: Path, tmp_path: Path, wanted: bool | str) -> None:
+def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, wanted: bool | str) -> None:
     """True insists; auto starts afresh and says so."""
     root = two(unbroken, tmp_path)
     shorten(root / "checkpoint-4" / "model.safetensors")
@@ -402,7 +404,7 @@ def test_nothing_whole_to_resume(few: Path, unbroken: Path, tmp_path: Path, want
         assert begin.step == 0
 
 
-def test_auto_with_nothing_there_starts(few: Path, tmp_path: Path) -> None:
+def test_auto_without_checkpoints_starts_afresh(few: Path, tmp_path: Path) -> None:
     with pytest.warns(AstHfWarning, match=r"W402.*starts afresh"):
         report = finetune(plan(few, max_steps=1), tmp_path / "new", resume_from_checkpoint="auto")
     assert report.folder == tmp_path / "new"
@@ -411,7 +413,7 @@ def test_auto_with_nothing_there_starts(few: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", ["finetune", "trainer"])
-def test_a_fresh_start_leaves_the_checkpoints_of_another_run_alone(
+def test_a_fresh_start_does_not_touch_checkpoints_of_another_run(
     few: Path, unbroken: Path, tmp_path: Path, start: str
 ) -> None:
     """Else the newest of both runs would be taken for the one to go on from."""
@@ -432,7 +434,7 @@ def test_named_checkpoint_has_to_verify(few: Path, unbroken: Path, tmp_path: Pat
     assert not list(tmp_path.glob("out/checkpoint-*"))
 
 
-def test_named_checkpoint_of_plain_transformers_is_taken_with_a_warning(
+def test_named_checkpoint_of_plain_transformers_is_accepted_with_a_warning(
     few: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     folder = two(unbroken, tmp_path) / "checkpoint-4"
@@ -446,7 +448,7 @@ def test_named_checkpoint_of_plain_transformers_is_taken_with_a_warning(
         trainer.train(resume_from_checkpoint=str(folder))
 
 
-def test_other_number_of_processes_is_said(unbroken: Path, tmp_path: Path) -> None:
+def test_another_number_of_processes_is_warned_of(unbroken: Path, tmp_path: Path) -> None:
     root = two(unbroken, tmp_path)
     with pytest.warns(AstHfWarning, match=r"W404.*checkpoint-4.*1 processes, and 2 go on"):
         assert resume_folder("auto", root, processes=2) == str(root / "checkpoint-4")
@@ -522,7 +524,7 @@ def test_full_disk_leaves_the_older_checkpoint(few: Path, tmp_path: Path, what: 
     assert newest_sealed(tmp_path) == (tmp_path / "checkpoint-2", [])
 
 
-def test_no_older_checkpoint_is_said_too(few: Path, tmp_path: Path) -> None:
+def test_a_full_disk_without_an_older_checkpoint_is_reported(few: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(few), tmp_path).trainer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.save", full)
@@ -546,7 +548,7 @@ def test_other_errors_in_a_save_are_passed_on(few: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(1, [6]), (2, [4, 6]), (None, [2, 4, 6])], ids=str)
-def test_so_many_stay(few: Path, tmp_path: Path, limit: int | None, steps: list[int]) -> None:
+def test_save_total_limit_is_honoured(few: Path, tmp_path: Path, limit: int | None, steps: list[int]) -> None:
     prepare(plan(few, save_total_limit=limit), tmp_path).trainer.train()
     assert names(tmp_path) == [f"checkpoint-{step}" for step in steps]
     assert [flaw(path) for path in checkpoints(tmp_path)] == [None] * len(steps)
@@ -577,7 +579,7 @@ def test_rotation(tmp_path: Path, steps, newest, limit, best, stay) -> None:
     assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path)] == stay
 
 
-def test_what_was_not_sealed_is_neither_counted_nor_removed(tmp_path: Path) -> None:
+def test_unsealed_folders_are_neither_counted_nor_removed(tmp_path: Path) -> None:
     sealed(tmp_path, 4, 6)
     (tmp_path / "checkpoint-2").mkdir()
     rotate(tmp_path, tmp_path / "checkpoint-6", 2)
@@ -601,7 +603,7 @@ def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Pa
     assert None not in moments
 
 
-def test_best_checkpoint_is_named_by_its_place(few: Path, tmp_path: Path) -> None:
+def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) -> None:
     """Also in the state that a resumed run reads."""
     best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     options = {"data": {"validation_fraction": 0.25}}

@@ -152,12 +152,12 @@ def test_attention_of_a_recipe(clips: Path, tmp_path: Path, usual: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["flash_attention_2", "flush_attention"])
-def test_attention_that_is_not_there_is_refused(clips: Path, tmp_path: Path, name: str) -> None:
+def test_unavailable_attention_is_refused(clips: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E307\] model\.attn_implementation: '{name}'"):
         prepare(recipe(clips, {**FIXED, "model": {"config": TINY, "attn_implementation": name}}), tmp_path)
 
 
-def test_fused_adamw_is_what_a_run_uses(clips: Path, tmp_path: Path, usual: Any) -> None:
+def test_a_run_uses_fused_adamw_by_default(clips: Path, tmp_path: Path, usual: Any) -> None:
     other = train(clips, tmp_path, optim="adamw_torch")
     assert [bool(run.optimizer.optimizer.defaults["fused"]) for run in (usual, other)] == [True, False]
     assert losses(other) == pytest.approx(losses(usual), rel=1e-5)

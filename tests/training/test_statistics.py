@@ -236,7 +236,7 @@ def described(folder: Path, rows: str, **reading: object) -> DataReport:
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["stored", "streamed"])
 @pytest.mark.parametrize(("rows", "expected"), REPEATED.values(), ids=REPEATED)
-def test_clips_that_a_split_has_more_than_once(few: Path, rows: str, expected: list, streaming: bool) -> None:
+def test_clips_repeated_within_a_split(few: Path, rows: str, expected: list, streaming: bool) -> None:
     report = described(few, rows, streaming=streaming)
     repeated = report.splits["train"].repeated
     assert [(one.kind, [row for row, _ in one.clips], one.contradictory) for one in repeated] == expected

@@ -86,7 +86,7 @@ def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeyp
         assert all(np.array_equal(value, other[name]) for name, value in mine.items())
 
 
-def test_a_reader_without_clips_is_told(clips: Path) -> None:
+def test_a_reader_without_clips_is_refused(clips: Path) -> None:
     with pytest.raises(AstHfError, match=r"E209.*fewer workers"):
         take(Passes(stream(clips, rank=30, world_size=31), 5), 1)
 
@@ -234,7 +234,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "training", "option"), REFUSED.values(), ids=REFUSED)
-def test_what_a_stream_cannot_do_is_refused(options: dict, training: dict, option: str) -> None:
+def test_options_unsupported_by_streams_are_refused(options: dict, training: dict, option: str) -> None:
     """Before a clip is looked for: the source does not exist."""
     with pytest.raises(AstHfError, match=rf"E307\] recipe: {re.escape(option)}"):
         plan(Path("no/such/folder"), options, **training)
@@ -245,13 +245,13 @@ def test_milestones_do_not_fit_a_stream() -> None:
         plan(Path("no/such/folder"), {"optimization": {"milestones": [1]}})
 
 
-def test_a_set_that_comes_as_a_stream_by_itself_is_checked_too(tmp_path: Path, monkeypatch: Any) -> None:
+def test_data_sets_that_are_always_streamed_are_checked(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.delenv("AST_HF_DATA", raising=False)
     with pytest.raises(AstHfError, match=r"E307\] 'audioset-full', a stream: training\.max_steps"):
         prepare(recipe(Path("audioset-full"), {"data": {"source": "audioset-full"}}), tmp_path)
 
 
-def test_stored_clips_are_measured_whole(clips: Path, tmp_path: Path) -> None:
+def test_all_stored_clips_are_measured(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E307.*statistics_clips"):
         prepare(recipe(clips, {"features": {"statistics_clips": 5}}), tmp_path)
 

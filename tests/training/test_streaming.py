@@ -165,7 +165,7 @@ def test_statistics_of_a_stream_are_those_of_the_stored_split(clips: Dataset) ->
     assert streamed == pytest.approx(stored, rel=1e-12)
 
 
-def test_place_comes_from_torch_distributed(clips: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_comes_from_torch_distributed(clips: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _place_of(clips) == (0, 1)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 2)

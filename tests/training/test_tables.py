@@ -116,7 +116,7 @@ def test_missing_class_in_parquet_is_named(tmp_path: Path) -> None:
         load_audio_dataset(file, audio_column="sound")
 
 
-def test_what_is_no_parquet(tmp_path: Path) -> None:
+def test_files_that_are_not_parquet_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AstDataError, match=r"E208.*x\.parquet.*git lfs pull"):
         load_audio_dataset(write(tmp_path / "x.parquet", "version https://git-lfs.github.com/spec/v1"))
 
@@ -282,7 +282,7 @@ def test_impossible_boundaries_name_the_row(ramp: Path, cells: str, where: str, 
     assert train.column_names == ["audio", "label"]
 
 
-def test_boundaries_behind_the_end_name_the_row_when_they_are_read(ramp: Path) -> None:
+def test_boundaries_past_the_end_name_the_row_when_read(ramp: Path) -> None:
     train = load_audio_dataset(write(ramp / "x.csv", "path,label,start,end\nlong.wav,a,0,1\nlong.wav,b,1,7\n"))["train"]
     inputs = ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32))
     with pytest.raises(AstHfError, match=r"E208.*row 2, .*long\.wav.*lasts 2\.000 s"):
@@ -295,7 +295,7 @@ FOLDS = "path,label,fold\na.wav,x,1\nb.wav,y,2\nc.wav,x,3\nd.wav,y,1\n"
 
 
 @pytest.mark.parametrize("fold", [1, "1", 1.0])
-def test_fold(folder: Path, fold: object) -> None:
+def test_fold_chooses_the_test_split(folder: Path, fold: object) -> None:
     splits = load_audio_dataset(write(folder / "x.csv", FOLDS), test_fold=fold)
     assert contents(splits) == {"test": {"a.wav": "x", "d.wav": "y"}, "train": {"b.wav": "y", "c.wav": "x"}}
     assert set(load_audio_dataset(folder / "x.csv")) == {"train"}
@@ -308,7 +308,7 @@ def test_fold_of_another_column(folder: Path) -> None:
         load_audio_dataset(file, test_fold=3)
 
 
-def test_fold_that_is_not_there(folder: Path) -> None:
+def test_a_missing_fold_is_refused(folder: Path) -> None:
     with pytest.raises(AstDataError, match=r"E209.*fold 4, the folds are 1, 2, 3"):
         load_audio_dataset(write(folder / "x.csv", FOLDS), test_fold=4)
 
@@ -339,7 +339,7 @@ def test_list_of_files_keeps_the_rows_splits(parts: list[Path]) -> None:
     assert list(contents(splits)["train"]) == ["a.wav", "b.wav", "e.wav"]
 
 
-def test_embedded_audio_beside_files(folder: Path) -> None:
+def test_embedded_audio_next_to_files(folder: Path) -> None:
     table = embedded(folder / "x.parquet", Value("string"), ["dog", "cat"], who=["A", "B"])
     rows = load_audio_dataset(
         [table.rename(folder / "y.parquet"), write(folder / "x.csv", "sound,label\na.wav,owl\n")], audio_column="sound"
@@ -446,7 +446,7 @@ def test_hub_label_outside_the_set(hub: Path, streaming: bool) -> None:
 
 
 @STREAMED
-def test_hub_fold(hub: Path, streaming: bool) -> None:
+def test_fold_of_a_data_set_on_the_hub(hub: Path, streaming: bool) -> None:
     stored(hub, train=[("owl", 1), ("cat", 2), ("cat", 1)])
     splits = load_audio_dataset("user/sounds", label_column="kind", test_fold=2, streaming=streaming)
     assert contents(splits) == {"train": {"train0.wav": "owl", "train2.wav": "cat"}, "test": {"train1.wav": "cat"}}
@@ -475,7 +475,7 @@ def test_hub_configuration_and_merged_splits(hub: Path, streaming: bool) -> None
         load_audio_dataset("user/sounds", config_name="full", merge_splits={"train": ["dev"]}, streaming=streaming)
 
 
-def test_stream_of_labels_that_nobody_has_listed(hub: Path) -> None:
+def test_a_stream_with_unlisted_labels_is_refused(hub: Path) -> None:
     stored(hub, train=[("owl", 1)])
     with pytest.raises(AstDataError, match=r"E208.*'label'.*class_labels="):
         load_audio_dataset("user/sounds", streaming=True)

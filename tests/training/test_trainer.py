@@ -56,7 +56,7 @@ def accuracy(folder: Path, files: list[Path]) -> float:
     return float(np.mean([top(classifier, file) == file.parent.name for file in files]))
 
 
-def test_it_learns(trained: Report, clips: Path) -> None:
+def test_training_learns_to_classify(trained: Report, clips: Path) -> None:
     assert accuracy(trained.folder, sorted(clips.glob("train/*/*.wav"))) >= 0.9
 
 
@@ -73,7 +73,7 @@ def test_reported_accuracy_is_that_of_the_saved_folder(trained: Report, clips: P
     assert stored["results"]["test"]["accuracy"] == accuracy(trained.folder, sorted(clips.glob("test/*/*.wav")))
 
 
-def test_what_the_folder_holds(trained: Report) -> None:
+def test_the_finished_folder_has_every_file(trained: Report) -> None:
     names = {path.name for path in trained.folder.iterdir() if path.is_file()}
     assert names >= {
         "model.safetensors",
@@ -146,7 +146,7 @@ def test_held_out_clips_are_evaluated_but_not_trained_on(clips: Path, tmp_path: 
     assert {row["audio"]["path"] for row in run.trainer.eval_dataset.split} == held
 
 
-def test_held_out_clips_may_be_reported_on_beside_others(clips: Path, tmp_path: Path) -> None:
+def test_held_out_clips_can_be_evaluated_next_to_other_splits(clips: Path, tmp_path: Path) -> None:
     options = {"data": {"validation_fraction": 0.25, "eval_splits": ["test", "validation"]}}
     run = prepare(recipe(clips, options), tmp_path)
     assert {name: len(inputs) for name, inputs in run.evaluation.items()} == {"test": 8, "validation": 6}
@@ -177,7 +177,7 @@ def test_a_class_of_one_group_does_not_vanish_from_training(clips: Path, tmp_pat
         assert set(run.train.split["label"]) == {0, 1}
 
 
-def test_most_frequent_class_of_the_card_is_what_it_would_score(clips: Path, tmp_path: Path) -> None:
+def test_most_frequent_class_on_the_card_is_scored_on_the_test_split(clips: Path, tmp_path: Path) -> None:
     source = table(tmp_path / "clips.csv", clips, "note", ["x"], ["x"], tones=4)
     finetune(recipe(source, num_train_epochs=1), tmp_path / "out")
     text = ModelCard.load(tmp_path / "out" / "README.md").text
@@ -271,7 +271,7 @@ def test_finetune_resumes_from_the_newest_checkpoint(clips: Path, tmp_path: Path
     assert files[0] == files[1]
 
 
-def test_time_that_is_not_known_is_not_told(clips: Path, tmp_path: Path) -> None:
+def test_unknown_training_time_is_left_out(clips: Path, tmp_path: Path) -> None:
     """plain transformers notes no time in its checkpoints."""
     plan = recipe(clips)
     prepare(plan, tmp_path).trainer.train()
@@ -284,7 +284,7 @@ def test_time_that_is_not_known_is_not_told(clips: Path, tmp_path: Path) -> None
     assert "clips per second" not in card
 
 
-def test_a_second_run_forgets_what_the_first_one_told(
+def test_a_second_run_removes_the_outputs_of_the_first(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it breaks off before it has anything to tell itself."""
@@ -309,7 +309,7 @@ def test_a_second_run_forgets_what_the_first_one_told(
     assert not list(output.glob(".eval_results/*.yaml"))
 
 
-def test_a_sample_that_lies_in_the_output_folder_stays_there(clips: Path, tmp_path: Path) -> None:
+def test_a_sample_inside_the_output_folder_is_kept(clips: Path, tmp_path: Path) -> None:
     place = tmp_path / "samples" / "voice.wav"
     place.parent.mkdir()
     soundfile.write(place, sound("tone", 1), 16_000)
@@ -320,7 +320,7 @@ def test_a_sample_that_lies_in_the_output_folder_stays_there(clips: Path, tmp_pa
 
 
 @pytest.mark.parametrize("kept", ["README.md", "model.safetensors", "config.json"])
-def test_a_folder_with_a_model_or_notes_is_not_written_over(clips: Path, tmp_path: Path, kept: str) -> None:
+def test_a_folder_with_a_model_or_notes_is_not_overwritten(clips: Path, tmp_path: Path, kept: str) -> None:
     (tmp_path / kept).write_text("three years of work")
     plan = recipe(clips, save_strategy="no", max_steps=1)
     with pytest.raises(AstConfigError, match=rf"E306.*holds {kept}.*--overwrite"):
@@ -332,13 +332,13 @@ def test_a_folder_with_a_model_or_notes_is_not_written_over(clips: Path, tmp_pat
     assert (tmp_path / "results.json").is_file()
 
 
-def test_results_that_are_none_do_not_end_a_finished_run(clips: Path, tmp_path: Path) -> None:
+def test_an_invalid_results_file_is_replaced(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("my notes")
     finetune(recipe(clips, save_strategy="no", max_steps=1), tmp_path)
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metric"] == "accuracy"
 
 
-def test_a_result_is_no_file_and_not_among_the_clips(clips: Path, tmp_path: Path) -> None:
+def test_the_output_must_be_a_folder_outside_the_clips(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AstConfigError, match=r"E306.*file': is a file"):
         finetune(recipe(clips), tmp_path / "file")
@@ -347,7 +347,7 @@ def test_a_result_is_no_file_and_not_among_the_clips(clips: Path, tmp_path: Path
             finetune(recipe(clips), place)
 
 
-def test_a_sample_that_is_not_there_says_where_paths_begin(clips: Path, tmp_path: Path) -> None:
+def test_a_missing_sample_reports_the_base_of_relative_paths(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E206.*card\.samples: .*paths count from the current directory"):
         finetune(recipe(clips, {"card": {"samples": ["no/such.wav"]}}), tmp_path)
 
@@ -395,7 +395,7 @@ def test_resume_with_averaging_needs_the_average(clips: Path, tmp_path: Path) ->
         run.trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
-def test_best_model_is_really_loaded(clips: Path, tmp_path: Path) -> None:
+def test_best_model_is_loaded_at_the_end(clips: Path, tmp_path: Path) -> None:
     """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
     options = {"data": {"validation_fraction": 0.25}}
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
@@ -465,7 +465,7 @@ def loss_of(model: nn.Module, inputs: Any) -> float:
         return model(batch["input_values"], labels=batch["labels"]).loss.item()
 
 
-def test_average_is_evaluated_and_own_weights_train_on(clips: Path, tmp_path: Path) -> None:
+def test_the_average_is_evaluated_and_training_keeps_its_own_weights(clips: Path, tmp_path: Path) -> None:
     options = {"averaging_decay": 0.9, "data": {"validation_fraction": 0.25}}
     watched = prepare(recipe(clips, options, eval_strategy="epoch"), tmp_path / "watched").trainer
     unwatched = prepare(recipe(clips, options), tmp_path / "unwatched").trainer
@@ -492,7 +492,7 @@ def test_finished_folder_holds_the_average(trained: Report) -> None:
 # ---------------------------------------------------------------- what is prepared
 
 
-def test_weight_decay_is_for_the_weights_of_products(clips: Path, tmp_path: Path) -> None:
+def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path) -> None:
     trainer = prepare(recipe(clips, weight_decay=0.05), tmp_path).trainer
     names = {id(value): name for name, value in trainer.model.named_parameters()}
     groups = {}
@@ -524,7 +524,7 @@ def numpy_log_mel(samples: np.ndarray) -> np.ndarray:
     ).T - 30 * np.log(2)
 
 
-def test_mean_and_std_are_those_of_real_frames(clips: Path, tmp_path: Path) -> None:
+def test_mean_and_std_ignore_padding(clips: Path, tmp_path: Path) -> None:
     files = sorted(clips.glob("train/*/*.wav"))
     varied = {"augmentation": {"gain_db": 20.0, "time_masks": 2, "time_mask_width": 30}}
     run = prepare(recipe(clips, varied), tmp_path)
@@ -572,7 +572,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "training", "said"), REFUSED.values(), ids=REFUSED)
-def test_refused_before_training(clips: Path, tmp_path: Path, options: dict, training: dict, said: str) -> None:
+def test_invalid_runs_are_refused_before_training(
+    clips: Path, tmp_path: Path, options: dict, training: dict, said: str
+) -> None:
     with pytest.raises(AstHfError, match=re.escape(said)):
         prepare(recipe(clips, options, **training), tmp_path).trainer.train()
 
@@ -822,7 +824,7 @@ def test_layer_decay_reaches_the_optimizer(clips: Path, tmp_path: Path) -> None:
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}
 
 
-def test_linear_probe_leaves_the_backbone(clips: Path, tmp_path: Path) -> None:
+def test_linear_probe_does_not_change_the_backbone(clips: Path, tmp_path: Path) -> None:
     options = {"optimization": {"frozen": "backbone"}, "model": {"factored_positions": True}}
     run = prepare(recipe(clips, options), tmp_path)
     before = digest(run.trainer.model.state_dict())
@@ -855,7 +857,7 @@ def test_patchout_grows_and_is_for_training_only(clips: Path, tmp_path: Path) ->
     assert set(tokens) == {23}
 
 
-def test_results_are_told_to_whatever_the_run_reports_to(clips: Path, tmp_path: Path) -> None:
+def test_results_are_logged_to_the_trackers_of_the_run(clips: Path, tmp_path: Path) -> None:
     run = prepare(recipe(clips, num_train_epochs=1), tmp_path)
     run.trainer.train()
     report = finish(run)
