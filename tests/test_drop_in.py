@@ -88,7 +88,7 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
-# D1: `pad`, and the collators and the Trainer that call it.
+# `pad`, and the collators and the Trainer that call it.
 
 
 def features_of(extractor: ASTFeatureExtractor, **options: Any) -> list[dict[str, np.ndarray]]:
@@ -191,7 +191,7 @@ def test_accumulated_gradients_are_those_of_one_batch(
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-# D2, D6, D10: label maps as tutorials write them, and configurations made of their own fields.
+# Label maps as tutorials write them, and configurations made of their own fields.
 
 
 @pytest.mark.parametrize("load", [ASTConfig, AutoConfig], ids=["own", "auto"])
@@ -268,7 +268,7 @@ def test_fields_that_are_unknown_or_of_another_architecture_are_refused(fields: 
         ASTConfig(**fields)
 
 
-# D3, D5, D9: what feature extractors for speech are given.
+# What feature extractors for speech are given.
 
 
 @pytest.mark.parametrize("samples", [16_000, 16_000 * 30, 8_000, np.int64(16_000)])
@@ -362,7 +362,7 @@ print([str(entry.message)[:10] for entry in caught if "AST" in str(entry.message
     assert run_fresh(code).strip() == "['[AST-W212]']"
 
 
-# D4: numbers of numpy and torch.
+# Numbers of numpy and torch.
 
 NUMBERS = [np.float32(-4.5), np.float64(-4.5), np.array(-4.5), torch.tensor(-4.5), torch.tensor(-4.5).double()]
 
@@ -441,7 +441,7 @@ def test_subclass_of_the_extractor(extractor: ASTFeatureExtractor, tmp_path: Pat
     np.testing.assert_allclose(own(CLIP, RATE, "np")["input_values"], plain + 7.0, atol=1e-5)
 
 
-# D7: heads that were replaced.
+# Heads that were replaced.
 
 
 def test_head_of_another_size_is_saved_with_generic_names(model: ASTForAudioClassification, tmp_path: Path) -> None:
@@ -593,7 +593,7 @@ def test_subclass_with_another_model_type(tmp_path: Path) -> None:
     assert torch.equal(OwnType.from_pretrained(tmp_path).classifier.dense.weight, model.classifier.dense.weight)
 
 
-# D8, D15: the pipeline's options, and the task that labels tell.
+# The pipeline's options, and the task that labels tell.
 
 
 def test_top_k_at_construction(tiny_checkpoint: Path) -> None:
@@ -717,7 +717,7 @@ def test_threshold_after_labels_were_renamed_in_place(tiny_checkpoint: Path) -> 
     assert {entry["label"] for entry in classify({"array": CLIP, "sampling_rate": RATE}, threshold=0.0)} == {*"xyz"}
 
 
-# D11: configurations and state dicts of transformers.
+# Configurations and state dicts of transformers.
 
 
 @pytest.mark.parametrize("kind", [ASTForAudioClassification, ASTModel, AutoModel, AutoModelForAudioClassification])
@@ -914,7 +914,7 @@ def test_some_hidden_states(model: ASTForAudioClassification, spectrograms: torc
     assert [state is None for state in model(spectrograms, output_hidden_states=1).hidden_states] == [True, False, True]
 
 
-# D12: exports with any batch size.
+# Exports with any batch size.
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
@@ -932,7 +932,7 @@ def test_export_with_a_dynamic_batch(
             assert largest_gap(exported(**some).logits, model(**some).logits) < 1e-5
 
 
-# D16: a checkpoint whose extractor was never saved.
+# A checkpoint whose extractor was never saved.
 
 
 def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path: Path) -> None:
@@ -950,7 +950,7 @@ def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path:
     assert len(pipeline("audio-classification", model=str(tmp_path))({"array": CLIP, "sampling_rate": RATE})) == 3
 
 
-# D18: names that code imports.
+# Names that code imports.
 
 REPLACED = """
 import ast_hf

@@ -499,20 +499,20 @@ def test_attentions_leave_masked_tokens_out(model: ASTForAudioClassification) ->
 # Refusals
 
 BAD_INPUTS: list[tuple[str, Callable[[], Any], list[str]]] = [
-    ("D15-transposed", lambda: torch.zeros(1, 32, 64), ["(1, 32, 64)", "swap the last two axes"]),
-    ("D15-two-more-bins", lambda: torch.zeros(1, 64, 34), ["(1, 64, 34)", "num_mel_bins=32"]),
-    ("D15-less-than-a-patch", lambda: torch.zeros(1, 15, 32), ["(1, 15, 32)", "16 frames"]),
-    ("D16-no-batch-axis", lambda: torch.zeros(64, 32), ["(64, 32)", "batch axis"]),
-    ("D16-four-axes", lambda: torch.zeros(1, 1, 64, 32), ["(1, 1, 64, 32)"]),
-    ("D16-waveform", lambda: torch.zeros(16_000), ["(16000,)"]),
-    ("D16-scalar", lambda: torch.tensor(1.0), ["()"]),
-    ("D16-empty-batch", lambda: torch.zeros(0, 64, 32), ["(0, 64, 32)", "batch"]),
-    ("D16-int", lambda: torch.zeros(1, 64, 32, dtype=torch.int64), ["torch.int64", "float"]),
-    ("D16-bool", lambda: torch.zeros(1, 64, 32, dtype=torch.bool), ["torch.bool", "float"]),
-    ("D16-complex", lambda: torch.zeros(1, 64, 32, dtype=torch.complex64), ["torch.complex64", "float"]),
-    ("D16-none", lambda: None, ["NoneType"]),
-    ("D16-array", lambda: np.zeros((1, 64, 32), np.float32), ["ndarray", "return_tensors='pt'"]),
-    ("D16-list", lambda: [[0.0] * 32] * 64, ["list"]),
+    ("transposed", lambda: torch.zeros(1, 32, 64), ["(1, 32, 64)", "swap the last two axes"]),
+    ("two-more-bins", lambda: torch.zeros(1, 64, 34), ["(1, 64, 34)", "num_mel_bins=32"]),
+    ("less-than-a-patch", lambda: torch.zeros(1, 15, 32), ["(1, 15, 32)", "16 frames"]),
+    ("no-batch-axis", lambda: torch.zeros(64, 32), ["(64, 32)", "batch axis"]),
+    ("four-axes", lambda: torch.zeros(1, 1, 64, 32), ["(1, 1, 64, 32)"]),
+    ("waveform", lambda: torch.zeros(16_000), ["(16000,)"]),
+    ("scalar", lambda: torch.tensor(1.0), ["()"]),
+    ("empty-batch", lambda: torch.zeros(0, 64, 32), ["(0, 64, 32)", "batch"]),
+    ("int", lambda: torch.zeros(1, 64, 32, dtype=torch.int64), ["torch.int64", "float"]),
+    ("bool", lambda: torch.zeros(1, 64, 32, dtype=torch.bool), ["torch.bool", "float"]),
+    ("complex", lambda: torch.zeros(1, 64, 32, dtype=torch.complex64), ["torch.complex64", "float"]),
+    ("none", lambda: None, ["NoneType"]),
+    ("array", lambda: np.zeros((1, 64, 32), np.float32), ["ndarray", "return_tensors='pt'"]),
+    ("list", lambda: [[0.0] * 32] * 64, ["list"]),
 ]
 
 
@@ -536,7 +536,7 @@ def test_input_is_refused(head: bool, make: Callable, names: list[str], model: A
 @pytest.mark.parametrize(
     "mask",
     [torch.ones(2, 63), torch.ones(1, 64), torch.ones(64), torch.ones(2, 21), torch.ones(2, 1, 23, 23), [[1] * 64] * 2],
-    ids=["D17-frames", "D17-batch", "D17-no-batch", "D17-patches", "D17-four-axes", "D17-list"],
+    ids=["frames", "batch", "no-batch", "patches", "four-axes", "list"],
 )
 def test_mask_is_refused(mask: Any, model: ASTForAudioClassification) -> None:
     with pytest.raises(AstInputError) as caught:
@@ -558,14 +558,14 @@ def test_other_columns_of_a_data_set_are_ignored(
 
 
 BAD_LABELS: list[tuple[str, str | None, torch.Tensor, list[str]]] = [
-    ("D18-all-ignored", None, torch.tensor([-100, -100]), ["-100"]),
-    ("D18-too-high", None, torch.tensor([0, 3]), ["labels[1]", "3", "0..2"]),
-    ("D18-negative", None, torch.tensor([-1, 0]), ["labels[0]", "-1"]),
-    ("D18-too-few", None, torch.tensor([0]), ["(1,)", "(2,)"]),
-    ("D18-float-indices", None, torch.tensor([0.0, 1.0]), ["(2,)", "(2, 3)"]),
-    ("D18-soft-shape", "single_label_classification", torch.ones(2, 2), ["(2, 2)", "(2, 3)"]),
-    ("D18-tags-shape", "multi_label_classification", torch.tensor([0, 1]), ["(2,)", "(2, 3)"]),
-    ("D18-numbers-shape", "regression", torch.ones(2), ["(2,)", "(2, 3)"]),
+    ("all-ignored", None, torch.tensor([-100, -100]), ["-100"]),
+    ("too-high", None, torch.tensor([0, 3]), ["labels[1]", "3", "0..2"]),
+    ("negative", None, torch.tensor([-1, 0]), ["labels[0]", "-1"]),
+    ("too-few", None, torch.tensor([0]), ["(1,)", "(2,)"]),
+    ("float-indices", None, torch.tensor([0.0, 1.0]), ["(2,)", "(2, 3)"]),
+    ("soft-shape", "single_label_classification", torch.ones(2, 2), ["(2, 2)", "(2, 3)"]),
+    ("tags-shape", "multi_label_classification", torch.tensor([0, 1]), ["(2,)", "(2, 3)"]),
+    ("numbers-shape", "regression", torch.ones(2), ["(2,)", "(2, 3)"]),
 ]
 
 
@@ -582,7 +582,7 @@ def test_labels_are_refused(kind: str | None, labels: torch.Tensor, names: list[
         ({"max_length": 8, "num_mel_bins": 32}, ["(1, 8, 32)", "one patch (16 frames)"]),
         ({"max_length": 64, "num_mel_bins": 36}, ["(1, 64, 36)", "num_mel_bins=32"]),
     ],
-    ids=["D27-shorter", "D28-bins"],
+    ids=["shorter", "bins"],
 )
 def test_features_of_another_extractor_are_refused(
     fields: dict[str, int], names: list[str], model: ASTForAudioClassification, tone: np.ndarray
