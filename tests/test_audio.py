@@ -6,7 +6,6 @@ import io
 import os
 import signal
 import struct
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import count_calls
 
 from ast_hf import AstDataError, AstHfError, AstInputError, load_audio
 
@@ -141,9 +141,9 @@ def test_stereo_file_of_few_frames_is_stereo() -> None:
 
 
 def test_interleaved_array_is_converted_without_a_loop() -> None:
-    start = time.perf_counter()
-    assert load_audio(np.zeros((40_000, 2), np.float32), source_rate=16_000).shape == (40_000,)
-    assert time.perf_counter() - start < 0.25  # one conversion per sample takes longer
+    samples = np.zeros((40_000, 2), np.float32)
+    assert load_audio(samples, source_rate=16_000).shape == (40_000,)
+    assert count_calls(lambda: load_audio(samples, source_rate=16_000)) < 1000
 
 
 @pytest.mark.parametrize("hertz", [1_000, 7_000])
