@@ -154,7 +154,8 @@ class Clock(TrainerCallback):
     """CPU seconds of this process while it trains: features, augmentation and optimizer, but no evaluation."""
 
     def __init__(self) -> None:
-        self.spent, self.points = 0.0, []
+        self.spent = 0.0
+        self.points: list[dict[str, Any]] = []
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Start."""

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 #: Sizes of EfficientNet-B0 with one input channel; transformers' defaults are those of B7, and its momentum 0.99
 #: is meant as a share of the past, but torch takes it as that of the newest batch: 0.1 is torch's own default.
-BACKBONE = {
+BACKBONE: dict[str, Any] = {
     "num_channels": 1,
     "width_coefficient": 1.0,
     "depth_coefficient": 1.0,

@@ -36,7 +36,7 @@ UNREACHABLE = re.compile(
 )
 
 #: A model small enough for any test: 2 layers, 24 wide, 3 x 7 patches of a 64-frame, 32-bin spectrogram.
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
     "num_attention_heads": 3,

@@ -165,7 +165,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("writer", [ASTConfig, StockConfig], ids=["ours", "stock"])
 @pytest.mark.parametrize("reader", [ASTConfig, StockConfig], ids=["read-by-ours", "read-by-stock"])
-def test_files_round_trip_between_ours_and_stock(writer: type, reader: type, tmp_path: Path) -> None:
+def test_files_round_trip_between_ours_and_stock(writer: Any, reader: Any, tmp_path: Path) -> None:
     writer(**CHANGED).save_pretrained(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -81,7 +81,7 @@ def random_original(labels: int, patches: int, width: int = 192) -> State:
 def told(*arguments: Any) -> list[str]:
     """Convert, and return what was told."""
     lines: list[str] = []
-    convert(*arguments, tell=lines.append)
+    convert(*arguments, tell=lines.append)  # type: ignore[misc]
     return lines
 
 

@@ -56,7 +56,7 @@ RATE = 16_000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)
 CLIP = NOISE[:9_600]  # 58 frames
 OTHER = NOISE[8_000:14_400]  # 38 frames
-SIZES = {"num_mel_bins": 32, "max_length": 64}
+SIZES: dict[str, Any] = {"num_mel_bins": 32, "max_length": 64}
 NAMES = {0: "cat", 1: "dog", 2: "owl"}
 
 
@@ -392,18 +392,18 @@ def test_counts_from_numpy_and_torch(tiny_checkpoint: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("rate", [16_000.0, np.float64(16_000), np.array(16_000), torch.tensor([16_000])])
 def test_rates_from_numpy_and_torch(rate: Any, extractor: ASTFeatureExtractor, tiny_checkpoint: Path) -> None:
     plain = extractor(CLIP, RATE, "np")["input_values"]
-    np.testing.assert_array_equal(extractor(CLIP, rate, "np", max_length=64.0)["input_values"], plain)
+    np.testing.assert_array_equal(extractor(CLIP, rate, "np", max_length=64.0)["input_values"], plain)  # type: ignore[arg-type]
     classify = pipeline("audio-classification", model=str(tiny_checkpoint))
     answer = classify({"array": CLIP, "sampling_rate": RATE})
     assert classify({"array": CLIP, "sampling_rate": rate}) == answer
     assert classify({"raw": CLIP, "array": None, "sampling_rate": rate}) == answer
     with pytest.raises(AstInputError, match="E102"):
-        extractor(CLIP, 16_000.5)
+        extractor(CLIP, 16_000.5)  # type: ignore[arg-type]
 
 
 def test_flags_and_statistics_of_one_element(extractor: ASTFeatureExtractor) -> None:
-    extractor.do_normalize = 0
-    extractor.mean = np.array([-3.0])
+    extractor.do_normalize = 0  # type: ignore[assignment]
+    extractor.mean = np.array([-3.0])  # type: ignore[assignment]
     assert (extractor.do_normalize, extractor.mean) == (False, -3.0)
     assert extractor(CLIP, RATE, "np")["input_values"].min() < -5
 

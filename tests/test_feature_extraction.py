@@ -346,7 +346,7 @@ def test_fields_are_checked_again_before_each_call() -> None:
         np.float32,
         st.integers(0, 2000),
         elements=st.floats(width=32) | st.floats(-1, 1, width=32),
-        fill=st.sampled_from(np.float32([0.0, 0.5, 1e-30])),
+        fill=st.sampled_from([np.float32(value) for value in (0.0, 0.5, 1e-30)]),
     )
 )
 @example(np.full(400, 1e12, np.float32))
@@ -388,11 +388,11 @@ def test_two_dimensional_array_of_many_clips_is_a_batch() -> None:
 @pytest.mark.parametrize(
     ("samples", "floats"),
     [
-        (np.int16([-32768, -1, 0, 16384, 32767]), [-1.0, -0.000030517578125, 0.0, 0.5, 0.999969482421875]),
-        (np.int32([-(2**31), 0, 2**30, 2**31 - 1]), [-1.0, 0.0, 0.5, 1.0]),
-        (np.int32([16_777_217, 16_777_219]), [0.0078125, 0.0078125018626451492]),
-        (np.uint8([0, 127, 128, 192, 255]), [-1.0, -0.0078125, 0.0, 0.5, 0.9921875]),
-        (np.float64([0.1, -2.5]), [0.10000000149011612, -2.5]),
+        (np.array([-32768, -1, 0, 16384, 32767], np.int16), [-1.0, -0.000030517578125, 0.0, 0.5, 0.999969482421875]),
+        (np.array([-(2**31), 0, 2**30, 2**31 - 1], np.int32), [-1.0, 0.0, 0.5, 1.0]),
+        (np.array([16_777_217, 16_777_219], np.int32), [0.0078125, 0.0078125018626451492]),
+        (np.array([0, 127, 128, 192, 255], np.uint8), [-1.0, -0.0078125, 0.0, 0.5, 0.9921875]),
+        (np.array([0.1, -2.5], np.float64), [0.10000000149011612, -2.5]),
     ],
 )
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
@@ -600,7 +600,13 @@ def test_strict_extractor_refuses_a_missing_rate() -> None:
 
 # Files.
 
-FIELDS = {"num_mel_bins": 64, "max_length": 100, "mean": -5.5, "std": 3.25, "return_attention_mask": True}
+FIELDS: dict[str, Any] = {
+    "num_mel_bins": 64,
+    "max_length": 100,
+    "mean": -5.5,
+    "std": 3.25,
+    "return_attention_mask": True,
+}
 
 
 def test_saved_file_has_exactly_these_fields(tmp_path: Path) -> None:

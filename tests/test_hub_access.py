@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TOKEN
@@ -48,7 +49,9 @@ def test_401_for_a_hidden_repository_is_a_wrong_name(hub: Hub, told: str) -> Non
 def test_retry_after_is_read_as_seconds_and_as_a_date(hub: Hub) -> None:
     assert failure_of(answered(hub, 503, **{"Retry-After": "7"})).wait == 7.0
     at = email.utils.formatdate(time.time() + 60, usegmt=True)
-    assert 50 < failure_of(answered(hub, 429, **{"Retry-After": at})).wait <= 60
+    wait = failure_of(answered(hub, 429, **{"Retry-After": at})).wait
+    assert wait is not None
+    assert 50 < wait <= 60
     assert failure_of(answered(hub, 503, **{"Retry-After": "soon"})).wait is None
 
 
@@ -64,7 +67,9 @@ def test_retry_after_is_read_as_seconds_and_as_a_date(hub: Hub) -> None:
     ],
 )
 def test_exceptions_of_a_connection_map_to_codes(problem: Exception, code: str, passing: bool) -> None:
-    assert failure_of(problem)[0::3] == (code, passing)
+    failure = failure_of(problem)
+    assert failure is not None
+    assert failure[0::3] == (code, passing)
 
 
 @pytest.mark.parametrize("problem", [KeyError("x"), ValueError("x"), FileNotFoundError(errno.ENOENT, "no such file")])
@@ -101,7 +106,7 @@ def test_attempts_and_waits(waits: list[float]) -> None:
 
 
 def test_a_successful_request_ends_the_retries(waits: list[float]) -> None:
-    answers = [TimeoutError("timed out"), "done"]
+    answers: list[Any] = [TimeoutError("timed out"), "done"]
 
     def request() -> str:
         if isinstance(answer := answers.pop(0), Exception):

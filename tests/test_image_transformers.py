@@ -133,7 +133,7 @@ def timm(**options: Any) -> TimmViT:
     return randomise(TimmViT(**options))
 
 
-def square(pixels: int = 32, patch: int = 8) -> dict[str, int]:
+def square(pixels: int = 32, patch: int = 8) -> dict[str, Any]:
     """A spectrogram with the size and patches of an image."""
     strides = {"frequency_stride": patch, "time_stride": patch}
     return {"num_mel_bins": pixels, "max_length": pixels, "patch_size": patch, **strides}
@@ -261,7 +261,7 @@ def golden_source(golden: dict[str, Any]) -> State:
     return {name.removeprefix("timm/"): tensor for name, tensor in golden.items() if name.startswith("timm/")}
 
 
-def golden_fields(case: int) -> dict[str, int]:
+def golden_fields(case: int) -> dict[str, Any]:
     return dict(zip(("frequency_stride", "time_stride", "num_mel_bins", "max_length"), GOLDEN[case][:4], strict=True))
 
 
@@ -323,7 +323,7 @@ def test_golden_geometries_are_those_of_the_file() -> None:
 def test_computes_what_the_image_transformer_computes(name: str, form: str, tmp_path: Path) -> None:
     told = form != "state-dict"  # tensors alone tell neither heads nor epsilon, and their activation is GELU
     model = ARCHITECTURES[name](hidden_act="relu" if told else "gelu")
-    options = {} if told else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
+    options: dict[str, Any] = {} if told else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
     source: Any = model if form == "object" else model.state_dict()
     if form.startswith("folder"):
         model.save_pretrained(tmp_path, save_original_format=form == "folder")
@@ -450,7 +450,13 @@ def test_mean_is_a_third_of_the_sum() -> None:
     assert_same_state(ASTModel.from_vit(model, **square()), summed)  # the default
 
 
-WIDE = {"num_mel_bins": 24, "max_length": 96, "patch_size": 8, "frequency_stride": 8, "time_stride": 8}  # 3 x 12
+WIDE: dict[str, Any] = {
+    "num_mel_bins": 24,
+    "max_length": 96,
+    "patch_size": 8,
+    "frequency_stride": 8,
+    "time_stride": 8,
+}  # 3 x 12
 
 
 def test_nearest_takes_neighbours_where_adapt_blends() -> None:
@@ -471,7 +477,7 @@ def test_nearest_takes_neighbours_where_adapt_blends() -> None:
 def test_reinit_draws_all_positions_anew(std: float) -> None:
     model = deit(num_hidden_layers=1)
     torch.manual_seed(0)
-    options = {"position_init": "reinit", "initializer_range": std}
+    options: dict[str, Any] = {"position_init": "reinit", "initializer_range": std}
     first, second = (ASTModel.from_vit(model, **WIDE, **options) for _ in range(2))
     positions = first.embeddings.position_embeddings
     assert positions.shape == (1, 38, 24)
@@ -496,7 +502,7 @@ def test_defaults_are_those_of_the_paper() -> None:
 
 
 def test_config_fields_are_accepted() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "id2label": {0: "cat", 1: "dog", 2: "owl"},
         "problem_type": "multi_label_classification",
         "hidden_dropout_prob": 0.1,
@@ -641,7 +647,8 @@ TINY_STATE = vit(
 )
 def test_published_geometries(sizes: tuple[int, ...], patches: int) -> None:
     names = ("max_length", "num_mel_bins", "patch_size", "frequency_stride", "time_stride")
-    ours = ASTModel.from_vit(TINY_STATE, num_attention_heads=2, **dict(zip(names, sizes, strict=True)))
+    options: dict[str, Any] = dict(zip(names, sizes, strict=True))
+    ours = ASTModel.from_vit(TINY_STATE, num_attention_heads=2, **options)
     assert ours.config.num_tokens == 2 + patches
     assert ours.embeddings.position_embeddings.shape == (1, 2 + patches, 8)
     with torch.no_grad():
@@ -664,8 +671,8 @@ def geometries(draw: st.DrawFn) -> dict[str, int]:
 @settings(max_examples=50, deadline=None)
 @given(geometries(), st.sampled_from(["adapt", "nearest", "reinit"]), st.sampled_from(["flexivit", "bicubic"]))
 @example({**square(3, 3), "max_length": 7}, "adapt", "flexivit")
-def test_every_geometry_makes_a_model_that_runs(fields: dict[str, int], positions: str, kernel: str) -> None:
-    options = {"position_init": positions, "kernel_method": kernel, "num_attention_heads": 2}
+def test_every_geometry_makes_a_model_that_runs(fields: dict[str, Any], positions: str, kernel: str) -> None:
+    options: dict[str, Any] = {"position_init": positions, "kernel_method": kernel, "num_attention_heads": 2}
     ours = ASTModel.from_vit(TINY_STATE, **fields, **options)
     patch, bins, frames = fields["patch_size"], fields["num_mel_bins"], fields["max_length"]
     rows = len(range(0, bins - patch + 1, fields["frequency_stride"]))

@@ -143,7 +143,7 @@ def longest_functions() -> list[tuple[int, str]]:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
-                lengths.append((node.end_lineno - node.lineno + 1, f"{path.name}:{node.name}"))
+                lengths.append(((node.end_lineno or 0) - node.lineno + 1, f"{path.name}:{node.name}"))
     return sorted(lengths, reverse=True)
 
 

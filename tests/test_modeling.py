@@ -136,7 +136,7 @@ def test_no_bias_means_no_bias() -> None:
     ],
     ids=["ours-stock", "stock-ours", "ours-ours", "base-stock", "stock-base", "head-base", "stock-head-base"],
 )
-def test_checkpoints_load_in_stock_and_back(writer: type, reader: type, qkv_bias: bool, tmp_path: Path) -> None:
+def test_checkpoints_load_in_stock_and_back(writer: Any, reader: Any, qkv_bias: bool, tmp_path: Path) -> None:
     config = writer.config_class(**TINY, num_labels=3, qkv_bias=qkv_bias, layer_norm_eps=1e-6)
     written = randomise(writer(config))
     written.save_pretrained(tmp_path)
@@ -585,7 +585,7 @@ def test_labels_are_refused(kind: str | None, labels: torch.Tensor, names: list[
     ids=["shorter", "bins"],
 )
 def test_features_of_another_extractor_are_refused(
-    fields: dict[str, int], names: list[str], model: ASTForAudioClassification, tone: np.ndarray
+    fields: dict[str, Any], names: list[str], model: ASTForAudioClassification, tone: np.ndarray
 ) -> None:
     features = ASTFeatureExtractor(**fields)(tone, sampling_rate=16_000, truncation=True, return_tensors="pt")
     with pytest.raises(AstInputError) as caught:
@@ -596,4 +596,4 @@ def test_features_of_another_extractor_are_refused(
 @pytest.mark.parametrize("field", ["men", "max_lenght", "sampling_rte"])
 def test_misspelt_extractor_field_is_refused(field: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E301.*{field}"):
-        ASTFeatureExtractor(**{field: 1})
+        ASTFeatureExtractor(**{field: 1})  # type: ignore[arg-type]

@@ -257,7 +257,7 @@ def log() -> Iterator[list[str]]:
     """What transformers logs from the level of warnings on."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_warning()
     logger = logging.getLogger("transformers")
@@ -335,7 +335,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "long": np.concatenate([NOISE[:10_480], np.ones(RATE, np.float32)]),
         "cut": NOISE[:10_480],  # just 64 frames
     }
-    np.savez(folder / "clips.npz", **arrays)
+    np.savez(folder / "clips.npz", **arrays)  # type: ignore[arg-type]
     soundfile.write(folder / "clip.wav", CLIP, RATE, subtype="FLOAT")
     return folder
 
@@ -631,7 +631,12 @@ def test_the_page_lacks_scores_and_usage(tmp_path: Path) -> None:
 
 
 def test_a_push_uploads_the_token(hub: Hub, tmp_path: Path) -> None:
-    push = {"push_to_hub": True, "hub_model_id": "user/run", "hub_token": TOKEN, "hub_strategy": "checkpoint"}
+    push: dict[str, Any] = {
+        "push_to_hub": True,
+        "hub_model_id": "user/run",
+        "hub_token": TOKEN,
+        "hub_strategy": "checkpoint",
+    }
     trainer_for(tmp_path, data=examples(2), save_steps=1, **push).train()
     files = hub.files("user/run")
     holding = {name for name, blob in files.items() if TOKEN.encode() in blob.content}

@@ -77,7 +77,7 @@ def tiny(kind: Any, **fields: Any) -> Any:
 def models() -> dict[str, Any]:
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
     vit = randomise(ViTModel(ViTConfig(**sizes, image_size=64, patch_size=8)))
-    geometry = {"max_length": 64, "num_mel_bins": 32, "frequency_stride": 8, "time_stride": 8}
+    geometry: dict[str, Any] = {"max_length": 64, "num_mel_bins": 32, "frequency_stride": 8, "time_stride": 8}
     larger = {"max_length": 100, "num_mel_bins": 48, "patch_size": 8, "frequency_stride": 4, "time_stride": 6}
     return {
         "head": tiny(ASTForAudioClassification),

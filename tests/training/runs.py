@@ -104,11 +104,11 @@ class Stop(TrainerCallback):
     def __init__(self, *, step: int | None = None, epoch: int | None = None) -> None:
         self.step, self.epoch = step, epoch
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.step:
             control.should_training_stop = True
 
-    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if round(state.epoch) == self.epoch:
             control.should_training_stop = True
 

@@ -73,7 +73,7 @@ def test_unquoted_no_is_accepted_as_a_strategy(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("started", "counted", "refused"), [("4", 1, True), ("4", 4, False), ("1", 1, False)])
 def test_several_processes_without_a_launcher_are_refused(
-    monkeypatch: pytest.MonkeyPatch, started, counted, refused
+    monkeypatch: pytest.MonkeyPatch, started: str, counted: int, refused: bool
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", started)
     with pytest.raises(AstConfigError, match=r"E307.*one of 4.*torchrun") if refused else nullcontext():
@@ -160,8 +160,8 @@ def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_p
     """A GPU, Apple's, a TPU: what is given to transformers is what the recipe says."""
     processor(monkeypatch, avx512_bf16=True)
     arguments = sys.modules["ast_hf.recipe.arguments"]
-    place = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
-    monkeypatch.setattr(*place, lambda: True)
+    module, name = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
+    monkeypatch.setattr(module, name, lambda: True)
     seen: list[dict[str, Any]] = []
 
     def noted(output_dir: str, **given: Any) -> TrainingArguments:
@@ -222,7 +222,9 @@ SETTLED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("given", "optimization", "changes"), SETTLED.values(), ids=SETTLED)
-def test_settled_arguments_are_the_effective_ones(given, optimization, changes, tmp_path: Path) -> None:
+def test_settled_arguments_are_the_effective_ones(
+    given: dict[str, Any], optimization: dict[str, Any], changes: dict[str, Any], tmp_path: Path
+) -> None:
     told = settled(build_arguments({"use_cpu": True, **given}, tmp_path), Optimization(**optimization))
     assert told == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
     assert Recipe.from_dict({"training": told, "optimization": optimization}).training == told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(rows: object) -> dict[str, object]:
+def told(rows: Any) -> dict[str, object]:
     """File name -> label name, or names."""
     names = label_names(rows)
     key = "labels" if "labels" in rows.column_names else "label"

@@ -43,7 +43,9 @@ CHANGED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("options", "training", "said"), CHANGED.values(), ids=CHANGED)
-def test_resuming_with_other_options_is_refused(begun: Path, clips: Path, options, training, said) -> None:
+def test_resuming_with_other_options_is_refused(
+    begun: Path, clips: Path, options: dict[str, Any], training: dict[str, Any], said: str
+) -> None:
     trainer = prepare(recipe(clips, options, **training), begun).trainer
     with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*insist on these with --resume .*/run/chec"):
         trainer.train(resume_from_checkpoint="auto")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -191,7 +192,7 @@ def test_labels_of_several_tables_are_compared(tmp_path: Path, recwarn: pytest.W
 
 SINGLE = {"train": {"a.wav": "cat", "b.wav": "dog"}, "test": {"c.wav": "dog"}}
 MULTI = {"train": {"a.wav": ["cat"], "b.wav": ["cat", "dog"], "c.wav": ["dog"]}}
-TABLES = {
+TABLES: dict[str, tuple[str, dict[str, Any], dict]] = {
     "metadata.csv": ("file_name,label,split\na.wav,cat,train\nb.wav,dog,training\nc.wav,dog,test\n", {}, SINGLE),
     "metadata.jsonl": (
         '{"file_name": "a.wav", "labels": ["cat"]}\n\n'
@@ -351,7 +352,9 @@ HUB = {
 
 
 @pytest.mark.parametrize(("label", "values", "names", "train"), HUB.values(), ids=HUB)
-def test_data_set_on_the_hub(tmp_path: Path, monkeypatch, label, values, names, train) -> None:
+def test_data_set_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: Any, values: Any, names: Any, train: Any
+) -> None:
     stored = parquet(tmp_path, label, values, audio="recording")
     monkeypatch.setattr(datasets, "load_dataset", lambda name: {"user/sounds": stored}[name])
     splits = load_audio_dataset("user/sounds")
@@ -364,7 +367,9 @@ def test_data_set_on_the_hub(tmp_path: Path, monkeypatch, label, values, names, 
 
 
 @pytest.mark.parametrize(("options", "said"), [({}, "speaker"), ({"label_column": "klass"}, "klass")])
-def test_data_set_on_the_hub_without_such_a_column(tmp_path: Path, monkeypatch, options, said) -> None:
+def test_data_set_on_the_hub_without_such_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+) -> None:
     stored = parquet(tmp_path, Value("string"), ["dog", "cat", "cat"]).rename_column("class", "kind")
     monkeypatch.setattr(datasets, "load_dataset", lambda name: stored)
     with pytest.raises(AstDataError, match=r"E208.*user/sounds.*label_column=") as caught:
@@ -372,7 +377,7 @@ def test_data_set_on_the_hub_without_such_a_column(tmp_path: Path, monkeypatch, 
     assert said in str(caught.value)
 
 
-def test_missing_label_on_the_hub_is_an_error(tmp_path: Path, monkeypatch) -> None:
+def test_missing_label_on_the_hub_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = parquet(tmp_path, Value("string"), ["dog", None, "cat"])
     monkeypatch.setattr(datasets, "load_dataset", lambda name: stored)
     with pytest.raises(AstDataError, match="E208"):

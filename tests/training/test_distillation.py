@@ -150,7 +150,9 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize(("kind", "teacher", "student", "options", "loss", "gradient"), BY_HAND.values(), ids=BY_HAND)
-def test_loss_and_gradient_by_hand(kind, teacher, student, options, loss, gradient) -> None:
+def test_loss_and_gradient_by_hand(
+    kind: str, teacher: Any, student: Any, options: dict[str, Any], loss: float, gradient: Any
+) -> None:
     targets = teacher_targets(torch.tensor([teacher, teacher]), kind, **options)
     logits = torch.tensor([student, student], requires_grad=True)
     value = distillation_loss(logits, targets, kind, temperature=options.get("temperature", 1.0))
@@ -432,7 +434,7 @@ def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
         ({"techer": "a"}, {}, r"techer: is no option.*'teacher'"),
     ],
 )
-def test_contradictory_recipes_are_refused(distillation, options, text: str) -> None:
+def test_contradictory_recipes_are_refused(distillation: dict[str, Any], options: dict[str, Any], text: str) -> None:
     with pytest.raises(AstHfError, match=f"E307.*{text}"):
         plan(Path("clips"), distillation, options)
 
@@ -501,7 +503,9 @@ def test_digest_is_of_content_and_bounds(clips: Path, tmp_path: Path) -> None:
 
     files = [clips / "train" / "noise" / name for name in ("0.wav", "1.wav")]
     shutil.copy(files[0], tmp_path / "copy.wav")
-    audio = [{"path": str(path), "bytes": None} for path in (*files, tmp_path / "copy.wav", files[0], files[0])]
+    audio: list[dict[str, Any]] = [
+        {"path": str(path), "bytes": None} for path in (*files, tmp_path / "copy.wav", files[0], files[0])
+    ]
     audio.append({"path": "elsewhere.wav", "bytes": files[0].read_bytes()})
     rows = {"audio": audio, "start": [None, None, None, 0, 0.1, None], "end": [None, None, None, 0.2, 0.2, None]}
     one, two, copy, part, later, embedded = map(bytes, clip_digests(Dataset.from_dict(rows)).numpy())

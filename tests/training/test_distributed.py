@@ -80,7 +80,7 @@ def watch_keys(trainer: Any) -> list[int]:
     """Keys that this process asks its training clips for."""
     seen = []
 
-    class Watched(type(trainer.train_dataset)):
+    class Watched(type(trainer.train_dataset)):  # type: ignore[misc]
         def __getitem__(self, key: int) -> dict[str, Any]:
             seen.append(key)
             return super().__getitem__(key)
@@ -232,7 +232,7 @@ def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     return root, {"rows": rows, "results": finish(run).results}
 
 
-def test_the_run_has_two_processes(two) -> None:
+def test_the_run_has_two_processes(two: Any) -> None:
     root, told = two
     assert [(part["world"], part["rank"], part["device"][:3]) for part in told] == [(2, 0, "cpu"), (2, 1, "cpu")]
     assert {part["mode"] for part in told} == {"ParallelMode.DISTRIBUTED"}
@@ -242,7 +242,7 @@ def test_the_run_has_two_processes(two) -> None:
         assert flaw(folder) is None
 
 
-def test_every_clip_once_an_epoch_on_one_of_the_two(two) -> None:
+def test_every_clip_once_an_epoch_on_one_of_the_two(two: Any) -> None:
     _, told = two
     for epoch in range(EPOCHS):
         seen = [row for part in told for step, *rows in part["rows"] if step // 3 == epoch for row in rows]
@@ -251,7 +251,7 @@ def test_every_clip_once_an_epoch_on_one_of_the_two(two) -> None:
     assert orders[0] != orders[1]
 
 
-def test_a_step_has_the_clips_that_one_process_would_take(two, one) -> None:
+def test_a_step_has_the_clips_that_one_process_would_take(two: Any, one: Any) -> None:
     _, (first, second) = two
     together = [
         [step, *rows, *others] for (step, *rows), (_, *others) in zip(first["rows"], second["rows"], strict=True)
@@ -259,7 +259,7 @@ def test_a_step_has_the_clips_that_one_process_would_take(two, one) -> None:
     assert together == one[1]["rows"]
 
 
-def test_clips_that_do_not_divide(two) -> None:
+def test_clips_that_do_not_divide(two: Any) -> None:
     """26 clips in two times 4: all are seen, and the last step is filled up with the epoch's first ones."""
     for epoch in range(EPOCHS):
         counts = Counter(key for part in two[1] for key in part["ragged"][epoch])
@@ -269,7 +269,7 @@ def test_clips_that_do_not_divide(two) -> None:
         assert counts == Counter(keys) + Counter(keys[:6])
 
 
-def test_balanced_draws_of_one_process_are_dealt_out_to_two(two) -> None:
+def test_balanced_draws_of_one_process_are_dealt_out_to_two(two: Any) -> None:
     for epoch in range(EPOCHS):
         sampler = BalancedSampler(RARE, 7)
         sampler.set_epoch(epoch)
@@ -280,7 +280,7 @@ def test_balanced_draws_of_one_process_are_dealt_out_to_two(two) -> None:
         assert len({key % 24 for key in drawn}) < 24
 
 
-def test_balanced_training_of_two_takes_the_draws_of_one(two, tmp_path: Path) -> None:
+def test_balanced_training_of_two_takes_the_draws_of_one(two: Any, tmp_path: Path) -> None:
     """Each step the next 8 draws, 4 to each process."""
     sampler = BalancedSampler(clip_weights([0] * 16 + [1] * 8), TrainingArguments(str(tmp_path)).seed)
     keys: list[list[int]] = [[], []]
@@ -294,7 +294,7 @@ def test_balanced_training_of_two_takes_the_draws_of_one(two, tmp_path: Path) ->
         assert [row for _, *rows in part["drawn rows"] for row in rows] == [key % 24 for key in own]
 
 
-def test_a_stream_is_dealt_out_to_two_without_repeats(two) -> None:
+def test_a_stream_is_dealt_out_to_two_without_repeats(two: Any) -> None:
     parts = [[row for _, *rows in part["streamed rows"] for row in rows] for part in two[1]]
     assert [len(part) for part in parts] == [20, 20]
     first = sorted(parts[0][:12] + parts[1][:12])
@@ -303,7 +303,7 @@ def test_a_stream_is_dealt_out_to_two_without_repeats(two) -> None:
     assert len({*parts[0][12:], *parts[1][12:]}) == 16
 
 
-def test_a_stream_is_evaluated_once_by_two(two, sounds: Path, tmp_path: Path) -> None:
+def test_a_stream_is_evaluated_once_by_two(two: Any, sounds: Path, tmp_path: Path) -> None:
     """9 clips in batches of 4: the numbers are those that one process gets from the saved folder."""
     root, (first, second) = two
     assert first["streamed clips"] == second["streamed clips"] == [9]
@@ -315,7 +315,7 @@ def test_a_stream_is_evaluated_once_by_two(two, sounds: Path, tmp_path: Path) ->
     assert first["streamed"]["test"]["loss"] == pytest.approx(alone["eval_loss"], rel=1e-4)
 
 
-def test_two_processes_resume_a_stream(two) -> None:
+def test_two_processes_resume_a_stream(two: Any) -> None:
     _, (first, second) = two
     assert first["resumed weights"] == first["streamed weights"] == second["streamed weights"]
 
@@ -325,7 +325,7 @@ def history(root: Path) -> list[float]:
     return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
 
 
-def test_losses_and_weights_are_those_of_one_process(two, one) -> None:
+def test_losses_and_weights_are_those_of_one_process(two: Any, one: Any) -> None:
     """Sums of 4 and 4 clips instead of 8, in float32."""
     assert history(two[0] / "exact") == pytest.approx(history(one[0]), rel=1e-4)
     for name in ("model.safetensors", "average.safetensors"):
@@ -334,7 +334,7 @@ def test_losses_and_weights_are_those_of_one_process(two, one) -> None:
         assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) < 2e-4
 
 
-def test_metrics_are_those_of_one_process(two, one) -> None:
+def test_metrics_are_those_of_one_process(two: Any, one: Any) -> None:
     for told in two[1]:
         assert told["evaluated"] == [9]  # clips; with 2 processes of 2 the last batch is filled up
         assert told["results"]["test"]["accuracy"] == one[1]["results"]["test"]["accuracy"]
@@ -342,7 +342,7 @@ def test_metrics_are_those_of_one_process(two, one) -> None:
     assert two[1][0]["results"] == two[1][1]["results"]
 
 
-def test_both_end_with_the_same_average(two) -> None:
+def test_both_end_with_the_same_average(two: Any) -> None:
     root, told = two
     assert told[0]["averaged"] == told[1]["averaged"]
     saved = digest(load_file(root / "exact" / "model.safetensors"))
@@ -350,7 +350,7 @@ def test_both_end_with_the_same_average(two) -> None:
     assert saved != digest(load_file(root / "exact" / "checkpoint-6" / "model.safetensors"))
 
 
-def test_files_are_written_once_by_the_first(two) -> None:
+def test_files_are_written_once_by_the_first(two: Any) -> None:
     root, (first, second) = two
     finished = {"results.json", "recipe.yaml", "README.md", "curves.png", "training_args.json", "config.json"}
     places = [Path(re.sub(r"\.(\w+\.json)\.\d+\.part$", r"\1", name)) for name in first["writes"]]
@@ -360,7 +360,7 @@ def test_files_are_written_once_by_the_first(two) -> None:
     assert json.loads((root / "exact" / "results.json").read_text())["baseline"]["test"] > 0.5
 
 
-def test_resumed_run_of_two_equals_an_unbroken_one(two) -> None:
+def test_resumed_run_of_two_equals_an_unbroken_one(two: Any) -> None:
     root, told = two
     assert [step for step, *_ in told[0]["resumed rows"]] == [4, 5]
     last = [checkpoint_digest(root / name / "checkpoint-6") for name in ("unbroken", "broken")]

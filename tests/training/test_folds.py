@@ -109,7 +109,7 @@ def folds_of(dataset: Dataset, count: int, **options: Any) -> list[list[int]]:
     return [list(part["test"]["number"]) for part in parts]
 
 
-def rows(labels: list[Any], groups: list[str] | None = None) -> Dataset:
+def rows(labels: list[Any], groups: list[Any] | None = None) -> Dataset:
     several = isinstance(labels[0], list)
     kind = ClassLabel(names=["a", "b", "c"])
     features = {
@@ -374,7 +374,8 @@ def test_a_killed_cross_validation_resumes_to_the_bit(
     shutil.copytree(killed, root)
     assert list(weights(root)) == ["fold-1"]
     assert [path.name for path in (root / "fold-2").glob("checkpoint-*")] == ["checkpoint-2"]
-    before, said = (root / "fold-1" / "results.json").stat().st_mtime_ns, []
+    before = (root / "fold-1" / "results.json").stat().st_mtime_ns
+    said: list[str] = []
     resumed = cross_validate(plan(table), root, folds=3, resume="auto", tell=said.append)
     assert (root / "fold-1" / "results.json").stat().st_mtime_ns == before
     assert [line.endswith("is finished") for line in said] == [False, True, False, False]

@@ -237,7 +237,7 @@ def test_a_base_is_loaded_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -
         norms.append(model.base_model.embeddings.position_embeddings.norm().item())
         commits.append(HfApi(token=TOKEN).upload_folder(folder_path=tmp_path / str(seed), repo_id="user/run").oid)
     for revision, norm in ((commits[0], norms[0]), (None, norms[1])):
-        start = {"base": "user/run", "config": {}, "revision": revision}
+        start: dict[str, Any] = {"base": "user/run", "config": {}, "revision": revision}
         run = prepare(recipe(few, {"model": start, "adapter": {"rank": 2}, "features": {"std": 4.0}}), tmp_path / "out")
         found = run.trainer.model.base_model.embeddings.position_embeddings
         assert found.norm().item() == pytest.approx(norm, rel=1e-6)
@@ -372,7 +372,7 @@ def test_a_recipe_may_name_the_repository(hub: Hub, few: Path, tmp_path: Path) -
 
 
 def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: Hub, few: Path, tmp_path: Path) -> None:
-    options = {"push_to_hub": True, "hub_model_id": "user/run"}
+    options: dict[str, Any] = {"push_to_hub": True, "hub_model_id": "user/run"}
     finetune(recipe(few, OPTIONS, **PLAN, bf16_full_eval=True), tmp_path, **options)
     trained = load_file(tmp_path / "checkpoint-6" / "average.safetensors")
     saved = load_file(tmp_path / "model.safetensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset
     keys = list(range(32))
     plain, never, always = (
         [values for _, values, _ in items(ClipInputs(several, extractor(), augmentation=option), keys)]
-        for option in (None, Augmentation(**options, **{chance: 0.0}), Augmentation(**options, **{chance: 1.0}))
+        for option in (None, Augmentation(**{**options, chance: 0.0}), Augmentation(**{**options, chance: 1.0}))
     )
     assert never == plain
     same = sum(left == right for left, right in zip(always, plain, strict=True))
@@ -275,7 +276,7 @@ def test_smoothing_of_several_labels_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("axis", ["time", "frequency"])
 @pytest.mark.parametrize("width", [0, 1])
 def test_masks_that_hide_nothing_are_refused(three: Dataset, axis: str, width: int) -> None:
-    masks = {f"{axis}_masks": 2, f"{axis}_mask_width": width}
+    masks: dict[str, Any] = {f"{axis}_masks": 2, f"{axis}_mask_width": width}
     with pytest.raises(AstConfigError, match=rf"E307.*{axis}_mask_width"):
         ClipInputs(three, extractor(), augmentation=Augmentation(**masks))
 
@@ -299,7 +300,9 @@ BAD_CLIPS = {
 
 @pytest.mark.parametrize("options", [None, EVERYTHING], ids=["evaluation", "training"])
 @pytest.mark.parametrize(("content", "code"), BAD_CLIPS.values(), ids=BAD_CLIPS)
-def test_errors_name_row_and_file(three: Dataset, tmp_path: Path, content, code: str, options) -> None:
+def test_errors_name_row_and_file(
+    three: Dataset, tmp_path: Path, content: Any, code: str, options: Augmentation | None
+) -> None:
     if isinstance(content, bytes):
         (tmp_path / "1.wav").write_bytes(content)
     else:

@@ -63,8 +63,8 @@ def test_a_card_equals_the_stored_example() -> None:
 
 
 def test_unknown_facts_are_left_out() -> None:
-    unknown = {"emissions": None, "data_sets": [], "base_model": None, "baseline": {}, "chance": {}}
-    recipe = {"card": {}, "model": {}}
+    unknown: dict[str, Any] = {"emissions": None, "data_sets": [], "base_model": None, "baseline": {}, "chance": {}}
+    recipe: dict[str, Any] = {"card": {}, "model": {}}
     pictures = {"curves": "curves.png"}
     card = write_card(results(**unknown, recipe=recipe, training_labels={}, pictures=pictures), "someone/pets-ast")
     assert card.data.to_dict().keys() == {

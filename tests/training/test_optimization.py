@@ -84,11 +84,11 @@ def test_learning_rate_of_the_warm_up_matches_the_original(name: str) -> None:
 DEIT = "facebook/deit-base-distilled-patch16-384"
 AUDIOSET_BEST = "MIT/ast-finetuned-audioset-10-10-0.4593"
 STRIDES = {"frequency_stride": 10, "time_stride": 10}
-MASKS = {"frequency_masks": 1, "time_masks": 1}
-MIXUP = {"mixup_probability": 0.5, "mixup_alpha": 10}
+MASKS: dict[str, Any] = {"frequency_masks": 1, "time_masks": 1}
+MIXUP: dict[str, Any] = {"mixup_probability": 0.5, "mixup_alpha": 10}
 BEST_EPOCH = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
-HALVING = {"optimizer": "adam", "milestone_factor": 0.5, "warmup": "staircase"}
-FALLING = {"optimizer": "adam", "milestone_factor": 0.85, "warmup": "linear"}
+HALVING: dict[str, Any] = {"optimizer": "adam", "milestone_factor": 0.5, "warmup": "staircase"}
+FALLING: dict[str, Any] = {"optimizer": "adam", "milestone_factor": 0.85, "warmup": "linear"}
 AUDIOSET: dict[str, Any] = {
     "features": FeatureOptions(mean=-4.2677393, std=4.5689974),
     "model": ModelOptions(vit=DEIT, config={"max_length": 1024, **STRIDES}),
@@ -233,7 +233,7 @@ def test_linear_probe_trains_the_classifier_alone() -> None:
     assert sum(len(group["params"]) for group in parameter_groups(ours, [], 1e-3, 0.0, 0.9)) == 4
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "both schedules": (
         {"optimization": {"milestones": [1]}, "training": {"lr_scheduler_type": "linear"}},
         r"optimization\.milestones.*lr_scheduler_type",

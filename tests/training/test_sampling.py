@@ -18,7 +18,8 @@ def test_weights_by_hand() -> None:
 
 def test_rare_classes_are_drawn_as_often_as_common_ones() -> None:
     labels = [0] * 900 + [1] * 90 + [2] * 10
-    sampler, drawn = BalancedSampler(clip_weights(labels), seed=0), Counter()
+    sampler = BalancedSampler(clip_weights(labels), seed=0)
+    drawn: Counter[int] = Counter()
     for epoch in range(6):
         sampler.set_epoch(epoch)
         drawn.update(labels[key % 1000] for key in sampler)

@@ -17,6 +17,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ class Watch:
     EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
     def __init__(self, trainer: Any, step: int, at: int | None) -> None:
-        self.trainer, self.step, self.at, self.seen = trainer, step, at, []
+        self.trainer, self.step, self.at = trainer, step, at
+        self.seen: list[str] = []
         sys.addaudithook(self.audit)
         os.fsync = self.around("fsync", os.fsync, lambda handle: Path(f"/proc/self/fd/{handle}").readlink())
         torch.save = self.around("torch.save", torch.save, lambda content, path: path, halves=True)
@@ -112,7 +114,7 @@ class Begin(TrainerCallback):
 
     step = -1
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.step = state.global_step
 
 
@@ -151,7 +153,7 @@ def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
     """From step 3 on no file may become larger than `size` bytes: what a full disk is for those who write."""
 
     class Limit(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs) -> None:
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 3:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
@@ -180,13 +182,13 @@ def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
         if some is not None and name not in some:
             continue
         run = folder / f"killed-{number}"
-        ended = forked(lambda run=run, number=number: watched(trainer, run, number, folder / "unused.json"))
+        ended = forked(partial(watched, trainer, run, number, folder / "unused.json"))
         left = {path.name: flaw(path) for path in checkpoints(run)}
-        again = forked(lambda run=run: resumed(trainer, run, told))
+        again = forked(partial(resumed, trainer, run, told))
         outcome["points"].append([name, ended, left, again, json.loads(told.read_text())])
     for size in (50_000, 150_000):
         run = folder / f"limited-{size}"
-        ended = forked(lambda run=run, size=size: limited(trainer, run, size, told))
+        ended = forked(partial(limited, trainer, run, size, told))
         outcome[f"limited to {size}"] = [ended, told.read_text(), names(run), newest_sealed(run)[0].name]
     (folder / "outcome.json").write_text(json.dumps(outcome))
 
@@ -505,7 +507,7 @@ class Fill(TrainerCallback):
     def __init__(self, patch: pytest.MonkeyPatch, what: str, by: Callable) -> None:
         self.change = lambda: patch.setattr(what, by)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 3:
             self.change()
 
@@ -573,9 +575,11 @@ ROTATIONS = {
 
 
 @pytest.mark.parametrize(("steps", "newest", "limit", "best", "stay"), ROTATIONS.values(), ids=ROTATIONS)
-def test_rotation(tmp_path: Path, steps, newest, limit, best, stay) -> None:
+def test_rotation(
+    tmp_path: Path, steps: list[int], newest: int, limit: int | None, best: int | None, stay: list[int]
+) -> None:
     sealed(tmp_path, *steps)
-    rotate(tmp_path, tmp_path / f"checkpoint-{newest}", limit, best and tmp_path / f"checkpoint-{best}")
+    rotate(tmp_path, tmp_path / f"checkpoint-{newest}", limit, tmp_path / f"checkpoint-{best}" if best else None)
     assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path)] == stay
 
 

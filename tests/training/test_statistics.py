@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,7 +230,7 @@ def few(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def described(folder: Path, rows: str, **reading: object) -> DataReport:
+def described(folder: Path, rows: str, **reading: Any) -> DataReport:
     (folder / "x.csv").write_text("path,label,start,end,split\n" + rows)
     return describe_data(load_audio_dataset(folder / "x.csv", **reading))
 

@@ -105,7 +105,7 @@ def test_every_clip_once_in_a_pass(clips: Path, tmp_path: Path, workers: int) ->
     assert sorted(rows) == sorted([*range(24), *range(24)])
 
 
-RESUMED = {
+RESUMED: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "in the first pass": ({}, {}, 2),
     "in a later pass": ({}, {}, 5),
     "with workers": ({}, {"dataloader_num_workers": 2}, 5),
@@ -118,7 +118,9 @@ RESUMED = {
 
 
 @pytest.mark.parametrize(("options", "training", "step"), RESUMED.values(), ids=RESUMED)
-def test_resumed_run_equals_an_unbroken_one(clips: Path, tmp_path: Path, options, training, step) -> None:
+def test_resumed_run_equals_an_unbroken_one(
+    clips: Path, tmp_path: Path, options: dict[str, Any], training: dict[str, Any], step: int
+) -> None:
     varied = plan(
         clips, {**VARIED, "patchout": {"time": 2}, **options}, save_steps=step, save_total_limit=None, **training
     )
@@ -184,7 +186,7 @@ def test_a_validation_stream_is_watched(clips: Path, tmp_path: Path) -> None:
     for split, part in (("train", "train"), ("test", "validation")):
         lines += [f"{file},{file.parent.name},{part}" for file in sorted(clips.glob(f"{split}/*/*.wav"))]
     (tmp_path / "clips.csv").write_text("\n".join(lines))
-    training = {"eval_strategy": "steps", "eval_steps": 4, "dataloader_num_workers": 1}
+    training: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 4, "dataloader_num_workers": 1}
     report = finetune(plan(tmp_path / "clips.csv", **training), tmp_path / "out")
     assert report.clips == {"validation": 8}
     assert list(report.watched) == ["validation"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def rows(inputs: StreamedClipInputs, workers: int = 0) -> list[int]:
 def test_every_clip_once_over_the_ranks(clips: Dataset, shards: int, world: int) -> None:
     split = stream(clips, shards)
     for augmentation in (None, VARIED):
-        options = {"augmentation": augmentation, "world_size": world, "shuffle_buffer": 5}
+        options: dict[str, Any] = {"augmentation": augmentation, "world_size": world, "shuffle_buffer": 5}
         heard = [
             row for rank in range(world) for row in rows(StreamedClipInputs(split, extractor(), rank=rank, **options))
         ]
@@ -77,7 +78,7 @@ def test_every_clip_once_over_the_ranks(clips: Dataset, shards: int, world: int)
 @pytest.mark.parametrize("shards", [1, 5])
 def test_every_clip_once_over_ranks_and_workers(clips: Dataset, shards: int) -> None:
     split = stream(clips, shards)
-    options = {"augmentation": VARIED, "world_size": 2, "shuffle_buffer": 5}
+    options: dict[str, Any] = {"augmentation": VARIED, "world_size": 2, "shuffle_buffer": 5}
     heard = [rows(StreamedClipInputs(split, extractor(), rank=rank, **options), workers=2) for rank in range(2)]
     assert sorted(heard[0] + heard[1]) == sorted(numbers(shards))
     assert all(heard)
@@ -174,7 +175,7 @@ def test_rank_comes_from_torch_distributed(clips: Dataset, monkeypatch: pytest.M
     assert _place_of(clips, rank=0, world_size=1) == (0, 1)
 
 
-def _place_of(clips: Dataset, **place: int) -> tuple[int, int]:
+def _place_of(clips: Dataset, **place: Any) -> tuple[int, int]:
     inputs = StreamedClipInputs(stream(clips, 3), extractor(), **place)
     return inputs.rank, inputs.world_size
 

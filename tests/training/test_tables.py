@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -172,13 +173,13 @@ TWO = "path,label\na.wav,dog\nb.wav,cat\n"
 
 @pytest.mark.parametrize("kind", ["names", "text", "csv", "csv of names"])
 def test_class_labels_fix_set_and_order(folder: Path, kind: str) -> None:
-    given = {
+    forms: dict[str, Any] = {
         "names": ["dog", "owl", "cat"],
         "text": write(folder / "classes.txt", "dog\n\nowl \ncat\n"),
         "csv": write(folder / "classes.csv", "index,mid,display_name\n0,/m/d,dog\n1,/m/o,owl\n2,/m/c,cat\n"),
         "csv of names": write(folder / "names.csv", "display_name\ndog\nowl\ncat\n"),
-    }[kind]
-    train = load_audio_dataset(write(folder / "x.csv", TWO), class_labels=given)["train"]
+    }
+    train = load_audio_dataset(write(folder / "x.csv", TWO), class_labels=forms[kind])["train"]
     assert (label_names(train), list(train["label"])) == (["dog", "owl", "cat"], [0, 2])
 
 
@@ -295,7 +296,7 @@ FOLDS = "path,label,fold\na.wav,x,1\nb.wav,y,2\nc.wav,x,3\nd.wav,y,1\n"
 
 
 @pytest.mark.parametrize("fold", [1, "1", 1.0])
-def test_fold_chooses_the_test_split(folder: Path, fold: object) -> None:
+def test_fold_chooses_the_test_split(folder: Path, fold: Any) -> None:
     splits = load_audio_dataset(write(folder / "x.csv", FOLDS), test_fold=fold)
     assert contents(splits) == {"test": {"a.wav": "x", "d.wav": "y"}, "train": {"b.wav": "y", "c.wav": "x"}}
     assert set(load_audio_dataset(folder / "x.csv")) == {"train"}
@@ -349,7 +350,7 @@ def test_embedded_audio_next_to_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [[], {}, {"train": []}], ids=str)
-def test_no_source(source: object) -> None:
+def test_no_source(source: Any) -> None:
     with pytest.raises(AstDataError, match=r"E209.*no file"):
         load_audio_dataset(source)
 
@@ -429,7 +430,7 @@ STREAMED = pytest.mark.parametrize("streaming", [False, True], ids=["stored", "s
 @STREAMED
 def test_hub_classes_and_dropped_labels(hub: Path, streaming: bool) -> None:
     stored(hub, train=[("owl", 1), ("_silence_", 1), ("cat", 2)])
-    options = {"label_column": "kind", "drop_labels": ["_silence_"], "streaming": streaming}
+    options: dict[str, Any] = {"label_column": "kind", "drop_labels": ["_silence_"], "streaming": streaming}
     splits = load_audio_dataset("user/sounds", **options)
     assert isinstance(splits, IterableDatasetDict) is streaming
     assert label_names(splits["train"]) == ["owl", "cat"]

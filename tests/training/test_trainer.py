@@ -38,7 +38,9 @@ class FirstStep(TrainerCallback):
 
     seen: dict[str, dict[str, str]] | None = None
 
-    def on_step_begin(self, args, state, control, model=None, optimizer=None, **kwargs) -> None:
+    def on_step_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
+    ) -> None:
         if self.seen is None:
             optimizer = getattr(optimizer, "optimizer", optimizer)
             self.seen = {"weights": digest(model.state_dict()), "optimizer": digest(flat(optimizer.state_dict()))}
@@ -102,7 +104,7 @@ def test_results_file_equals_the_report(trained: Report) -> None:
 
 
 def test_recipe_file_reads_back_equal(trained: Report) -> None:
-    read, source = load_recipe(trained.folder / "recipe.yaml"), Path(trained.recipe.data.source)
+    read, source = load_recipe(trained.folder / "recipe.yaml"), Path(str(trained.recipe.data.source))
     assert read.data.source == source.name  # of an absolute path only the last part is told
     assert replace(read, data=replace(read.data, source=str(source))) == trained.recipe
 
@@ -231,7 +233,9 @@ RESUMED = {
 
 
 @pytest.mark.parametrize(("options", "training", "stop", "step"), RESUMED.values(), ids=RESUMED)
-def test_resumed_run_equals_an_unbroken_one(clips: Path, tmp_path: Path, options, training, stop, step) -> None:
+def test_resumed_run_equals_an_unbroken_one(
+    clips: Path, tmp_path: Path, options: dict[str, Any], training: dict[str, Any], stop: Stop, step: int
+) -> None:
     plan = recipe(clips, {**VARIED, **options}, num_train_epochs=3, save_total_limit=None, **training)
     unbroken = prepare(plan, tmp_path / "unbroken").trainer
     unbroken.train()
@@ -291,7 +295,7 @@ def test_a_second_run_removes_the_outputs_of_the_first(
     voice = tmp_path / "voice.wav"
     soundfile.write(voice, sound("tone", 1), 16_000)
     output = tmp_path / "out"
-    own = {"save_strategy": "no", "max_steps": 1}
+    own: dict[str, Any] = {"save_strategy": "no", "max_steps": 1}
     said = {"card": {"samples": [str(voice)], "data_sets": ["someone/clips"]}}
     finetune(recipe(clips, said, **own), output)
     (output / "samples" / "mine.wav").write_bytes(voice.read_bytes())
@@ -403,7 +407,7 @@ def test_best_model_is_loaded_at_the_end(clips: Path, tmp_path: Path) -> None:
     trainer = prepare(plan, tmp_path).trainer
     trainer.train()
     losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
-    step = max(losses, key=losses.get)
+    step = max(losses, key=lambda number: losses[number])
     assert step < max(losses)
     assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{step}"
     weights = {number: digest(load_file(tmp_path / f"checkpoint-{number}" / "model.safetensors")) for number in losses}
@@ -495,7 +499,7 @@ def test_finished_folder_holds_the_average(trained: Report) -> None:
 def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path) -> None:
     trainer = prepare(recipe(clips, weight_decay=0.05), tmp_path).trainer
     names = {id(value): name for name, value in trainer.model.named_parameters()}
-    groups = {}
+    groups: dict[float, set[str]] = {}
     for group in trainer.create_optimizer().param_groups:
         groups.setdefault(group["weight_decay"], set()).update(names[id(value)] for value in group["params"])
     products = {
@@ -690,9 +694,9 @@ def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             for kind, labels in tags.items():
                 file = str(clips / split / kind / f"{number}.wav")
                 lines.append({"path": file, "labels": labels if number % 2 else labels[:1], "split": split})
-    file = tmp_path_factory.mktemp("tagged") / "clips.jsonl"
-    file.write_text("\n".join(map(json.dumps, lines)))
-    return file
+    jsonl = tmp_path_factory.mktemp("tagged") / "clips.jsonl"
+    jsonl.write_text("\n".join(map(json.dumps, lines)))
+    return jsonl
 
 
 @pytest.fixture(scope="session")

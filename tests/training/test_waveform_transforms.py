@@ -189,7 +189,8 @@ def test_failing_transforms_are_refused_before_training(library: None, six: Any,
 def test_trying_transforms_does_not_change_probabilities(library: None) -> None:
     transforms = build_transforms([{"OneOf": {"transforms": [{"Louder": {"p": 0.2}}], "p": 0.3}}], "here")
     try_transforms(transforms, 16_000, "here")
-    assert (transforms[0].call.p, transforms[0].call.transforms[0].p) == (0.3, 0.2)
+    call: Any = transforms[0].call
+    assert (call.p, call.transforms[0].p) == (0.3, 0.2)
 
 
 def test_probability_0_is_the_identity_and_1_changes(library: None, tone: np.ndarray) -> None:
@@ -241,8 +242,8 @@ def test_global_generators_are_restored(library: None, tone: np.ndarray) -> None
 
 
 def test_an_item_depends_on_its_key_alone(library: None, six: Any) -> None:
-    entries = [{"AddNoise": {"p": 0.5}}, {"OneOf": {"transforms": [{"Louder": {}}, {"Slower": {}}]}}]
-    options = {"mixup_probability": 0.5, "gain_db": 3.0}
+    entries: list[dict] = [{"AddNoise": {"p": 0.5}}, {"OneOf": {"transforms": [{"Louder": {}}, {"Slower": {}}]}}]
+    options: dict[str, Any] = {"mixup_probability": 0.5, "gain_db": 3.0}
     one, other = inputs(six, *entries, **options), inputs(six, *entries, cache=False, **options)
     expected = {key: one[key]["input_values"] for key in range(18)}
     assert len({values.numpy().tobytes() for values in expected.values()}) == 18
