@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 INSTRUMENTS = ROOT / "examples" / "data" / "instruments"
 
-#: What pip says when no package index can be reached; anything else that it says is a failure.
+#: Messages of pip if no package index can be reached; any other is a failure.
 UNREACHABLE = re.compile(
     r"NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Temporary failure in name resolution|"
     r"Name or service not known|Network is unreachable|Connection refused|getaddrinfo failed|\(from versions: none\)"
@@ -50,7 +50,7 @@ TINY: dict[str, Any] = {
 
 
 def pytest_collection_finish() -> None:
-    """Whatever is imported by now stays: accelerate collects garbage at the end of every run, and need not walk it."""
+    """Exempt imported objects from garbage collection, which accelerate runs at the end of every training."""
     gc.collect()
     gc.freeze()
 
@@ -119,7 +119,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def data_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
-    """The same for `datasets`, which has its own copy of the Hub's address, and a cache of its own."""
+    """The same for `datasets`, which has its own copy of the Hub's address and its own cache."""
     import datasets
 
     replaced = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_DATASETS_CACHE": tmp_path / "datasets-cache"}
@@ -130,7 +130,7 @@ def data_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nothing waits; how long it would have."""
+    """Replace `time.sleep`; the seconds of each call."""
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     return waited
@@ -138,7 +138,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is warned of once per process was not yet."""
+    """Forget the warnings that are given once per process."""
     from ast_hf import errors
 
     monkeypatch.setattr(errors, "_warned", set())

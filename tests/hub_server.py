@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".png", ".flac", ".wav", ".parquet")
 _JSON = {"Content-Type": "application/json"}
 _DATE = "2026-01-01T00:00:00.000Z"
-#: What the Hub says to a token that it does not know, or no longer.
+#: Header of the Hub's answer to an unknown or expired token.
 _BAD_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
 
 
@@ -101,7 +101,7 @@ class Request(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Questions that are asked by POST are none."""
+        """A request by POST that only reads is not counted as an upload."""
         return self.method in ("POST", "PUT") and not re.search(r"/(paths-info|validate-yaml)\b", self.path)
 
 
@@ -276,7 +276,7 @@ class Hub:
     # ------------------------------------------------------------ pushing
 
     def validate_yaml(self, request: Request) -> Any:
-        """The Hub refuses a card whose base model is no name on the Hub."""
+        """The Hub refuses a card whose base model is not a name on the Hub."""
         content = json.loads(request.body)["content"]
         if re.search(r"^base_model: [./~]", content, re.MULTILINE):
             fault = {"message": '"base_model" with value "..." is not valid'}
@@ -472,11 +472,11 @@ class HubServer(ThreadingHTTPServer):
         self.hub.url = f"http://127.0.0.1:{self.server_port}"
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without the polite goodbye, which a reset connection does not say."""
+        """Close without a shutdown, as a reset connection does."""
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no news."""
+        """A client that hung up is not reported."""
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

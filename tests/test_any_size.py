@@ -281,7 +281,7 @@ def test_the_configured_length_matches_stock(cut: str, tmp_path: Path) -> None:
     stock = stocks(ours, tmp_path)
     assert largest_gap(answer(ours, noise(2, 64, 32)), answer(stock, noise(2, 64, 32))) <= 1e-5
     padded = noise(2, 64, 32)
-    padded[0, 20:], padded[1, 51:] = 0.467, 0.467  # as published weights were trained: padding is heard
+    padded[0, 20:], padded[1, 51:] = 0.467, 0.467  # padding without a mask, as the published weights were trained
     assert largest_gap(answer(ours, padded), answer(stock, padded)) <= 1e-5
 
 
@@ -371,14 +371,14 @@ def frame_mask(lengths: list[int], frames: int) -> torch.Tensor:
 
 
 def clip_of(length: int, seed: int) -> torch.Tensor:
-    """Noise of `length` frames, completed to one patch by frames that are masked but lie in the first patch."""
+    """Noise of `length` frames, completed to one patch by masked frames inside the first patch."""
     clip = torch.full((max(length, 16), 32), 0.467)
     clip[:length] = noise(length, 32, seed=seed)
     return clip
 
 
 def batch_of(clips: list[torch.Tensor], frames: int, padding: float, seed: int = 0) -> torch.Tensor:
-    """Clips one under the other; what lies beyond them is rough, around `padding`."""
+    """A batch of clips; the frames beyond them are noise around `padding`."""
     batch = padding * (1 + 0.1 * noise(len(clips), frames, 32, seed=seed))
     for row, clip in zip(batch, clips, strict=True):
         row[: len(clip)] = clip

@@ -1,4 +1,4 @@
-"""`load_audio`: every kind of source comes out as the same mono waveform, every broken one is refused by name."""
+"""`load_audio`: every kind of source gives the same mono waveform; broken ones are refused by name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def patched(content: bytes, offset: int, value: bytes) -> bytes:
 
 @pytest.fixture(autouse=True)
 def _deadline() -> Iterator[None]:
-    """What blocks on a FIFO, or asks for terabytes, fails instead of hanging."""
+    """Fail instead of hanging on a FIFO or on a header that claims terabytes."""
 
     def stop(number: int, frame: Any) -> None:
         raise TimeoutError("blocked for 20 s")

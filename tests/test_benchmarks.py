@@ -1,4 +1,4 @@
-"""The benchmark of learning compares like with like, and its page says what was measured."""
+"""The benchmark of learning compares equal settings, and its page matches the measurements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """Twelve noises of two colours, which stand for the commands; four of them are held out."""
+    """Twelve noises of two colours in place of the commands; four of them are held out."""
     root = tmp_path_factory.mktemp("sets")
     folder, random = root / "arabic_commands", np.random.default_rng(0)
     folder.mkdir()

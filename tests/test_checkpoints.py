@@ -67,7 +67,7 @@ def removed(name: str) -> Callable[[Path], None]:
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 98765\n"
 
-#: id -> what is done to a good checkpoint, code, names that the message has to hold.
+#: id -> what is done to a good checkpoint, code, names in the message.
 BROKEN: list[tuple[str, Callable[[Path], None], str, list[str]]] = [
     (
         "module-prefix",

@@ -1,4 +1,4 @@
-"""The commands, in this process: what they print, and what they do with bad input."""
+"""The commands, in this process: their output, and their errors for bad input."""
 
 from __future__ import annotations
 
@@ -234,12 +234,12 @@ def test_names_of_known_and_cached_data_sets_are_accepted(
     (work / "user" / "sound").mkdir()
     (tmp_path / "datasets-cache" / "user___sounds").mkdir(parents=True)
     assert cli.main(["stats", "user/sounds"]) == 65
-    assert "AST-E702" in capsys.readouterr().err  # it was asked for
+    assert "AST-E702" in capsys.readouterr().err  # the Hub was reached
     assert cli.main(["stats", "user/noises"]) == 65
     assert f"'user/noises': {taken('user')}" in capsys.readouterr().err
 
 
-# The Hub, told with a code
+# Errors of the Hub, with their codes
 
 
 def test_hub_errors_from_transformers_get_a_code(

@@ -1,4 +1,4 @@
-"""`ASTConfig`: the patch grid, the file format shared with transformers, and the refusal of what makes no model."""
+"""`ASTConfig`: the patch grid, the file format shared with transformers, and invalid configurations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRIDS = [
     ((16, 16, 10), ((1, 1), 1)),
 ]
 
-#: id -> field values beside TINY (64 frames, 32 bins, 3 heads of 24), code, names that the message has to hold.
+#: id -> field values in addition to TINY (64 frames, 32 bins, 3 heads of 24), code, names in the message.
 BAD_FIELDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("patch-over-bins", {"patch_size": 64, "max_length": 64}, "E302", ["num_mel_bins", "patch_size"]),
     ("frames-under-patch", {"max_length": 8}, "E302", ["max_length", "patch_size", "8"]),

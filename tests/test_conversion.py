@@ -1,4 +1,4 @@
-"""`ast-hf convert`: what the original and timm saved becomes a complete folder, or nothing at all."""
+"""`ast-hf convert`: weights of the original and of timm become a complete folder, or nothing is written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ast_hf.paper_data_sets import DATA_SETS, class_names, data_set, with_label_
 DATA = Path(__file__).parent / "data"
 State = dict[str, torch.Tensor]
 
-#: What the golden checkpoint's tensors do not tell.
+#: What cannot be inferred from the tensors of the golden checkpoint.
 GOLDEN = Wishes(
     max_length=100, num_mel_bins=64, frequency_stride=10, time_stride=12, num_attention_heads=3, mean=-4.0, std=4.5
 )
@@ -79,7 +79,7 @@ def random_original(labels: int, patches: int, width: int = 192) -> State:
 
 
 def told(*arguments: Any) -> list[str]:
-    """Convert, and return what was told."""
+    """Convert, and return the printed lines."""
     lines: list[str] = []
     convert(*arguments, tell=lines.append)  # type: ignore[misc]
     return lines

@@ -1,4 +1,4 @@
-"""The documents run and are true: code blocks execute, named files exist, every module and option is explained."""
+"""Documents: code blocks run, linked files exist, every module and option is explained."""
 
 from __future__ import annotations
 

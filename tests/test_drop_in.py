@@ -1,4 +1,4 @@
-"""What people write for transformers' AST works here: their calls, values and files, one test or more a kind."""
+"""Code written for transformers' AST works here: its calls, values and files, at least one test for each kind."""
 
 from __future__ import annotations
 
@@ -557,7 +557,7 @@ class OwnHead(ASTPreTrainedModel):
 
 
 class OwnPart(ASTForAudioClassification):
-    """The classifier, and a part beside it."""
+    """The classifier, and an extra module."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -593,7 +593,7 @@ def test_subclass_with_another_model_type(tmp_path: Path) -> None:
     assert torch.equal(OwnType.from_pretrained(tmp_path).classifier.dense.weight, model.classifier.dense.weight)
 
 
-# The pipeline's options, and the task that labels tell.
+# The pipeline's options, and the task that follows from labels.
 
 
 def test_top_k_at_construction(tiny_checkpoint: Path) -> None:
@@ -1019,7 +1019,7 @@ print(table.AUDIO_PROCESSOR_MAPPING._extra_content, sorted(table.AUDIO_PROCESSOR
     ]
 
 
-# The load report of transformers says what W303 says.
+# The load report of transformers has the content of W303.
 
 
 def test_new_head_is_reported_in_one_line(tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Several checkpoints as one model: each member answers as it does alone, and the whole as their mean, anywhere."""
+"""Ensembles: each member gives the logits that it gives alone, and the ensemble their mean, in every use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ast_hf.modeling_ensemble import mean_logits
 
 LABELS = ["cat", "dog", "owl"]
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
-#: Seconds: shorter than both members hear, between the two, longer than both.
+#: Seconds: shorter than the inputs of both members, between the two, longer than both.
 CLIPS = (0.2, 0.8, 1.6)
 
 
@@ -84,7 +84,7 @@ def scores(classifier: Any, audio: Any, **options: Any) -> dict[str, float]:
 
 
 def alone(folder: Path, audio: Any) -> dict[str, float]:
-    """What a checkpoint's own pipeline says."""
+    """Return the scores of a checkpoint's own pipeline."""
     return scores(pipeline("audio-classification", model=str(folder)), audio)
 
 

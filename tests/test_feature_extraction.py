@@ -29,7 +29,7 @@ SPECTROGRAM = RNG.normal(-4, 4, (30, 128)).astype(np.float32)
 
 
 def extract(clips: Any, **options: Any) -> Any:
-    """Features as numpy, padded to the longest clip unless told otherwise."""
+    """Features as numpy, padded to the longest clip by default."""
     options = {"sampling_rate": 16_000, "return_tensors": "np", "padding": "longest", **options}
     return EXTRACTOR(clips, **options)["input_values"]
 

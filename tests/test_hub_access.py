@@ -1,4 +1,4 @@
-"""What the Hub's answers, and their absence, mean: another attempt, or a code with something to do."""
+"""Failed requests to the Hub: which are retried, and which code and fix the others get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`from_vit`: an AST that starts from an image transformer computes what that one computes, or says why it cannot."""
+"""`from_vit`: an AST from an image transformer computes the same as its source, or is refused with the reason."""
 
 from __future__ import annotations
 
@@ -745,7 +745,7 @@ INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("not-weights", lambda: {**timm().state_dict(), "epoch": torch.tensor(3)}, ["epoch"]),
     ("oblong-images", lambda: vit(image_size=(32, 64)), ["33 positions", "square"]),
     ("oblong-images-timm", lambda: {**timm().state_dict(), "pos_embed": torch.ones(1, 7, 24)}, ["7 positions"]),
-    # 3 x 5 patches and a class token are 16 positions, which are no 4 x 4 patches without one
+    # 3 x 5 patches and a class token are 16 positions, not 4 x 4 patches without one
     ("oblong-images-of-a-square-number", lambda: vit(image_size=(24, 40)), ["square"]),
     ("oblong-images-distilled", lambda: deit(image_size=(16, 56)), ["square"]),  # 2 x 7 + 2 = 4 x 4
     ("oblong-patches", with_tensor("patch_embed.proj.weight", (24, 3, 8, 4)), ["(24, 3, 8, 4)", "square"]),
@@ -913,7 +913,7 @@ def test_a_misshapen_tensor_is_refused(name: str, shape: tuple[int, ...]) -> Non
     state = {**dinov2().state_dict(), name: torch.ones(shape)}
     error = refused(state, num_attention_heads=3)
     assert_explains(error, "E305")
-    kind = re.search("position|patch", name)  # said in words where the whole model depends on it
+    kind = re.search("position|patch", name)  # named in words, since the whole model depends on it
     names = (name, DINOV2_NAMES[name], kind.group() if kind else name)
     assert any(each in str(error) for each in names), str(error)
 
@@ -956,7 +956,7 @@ def test_nan_in_unused_tensors_is_ignored() -> None:
 
 
 def no_heads() -> nn.Module:
-    """A module that says no more than its tensors."""
+    """A module without a config."""
     model = timm()
     del model.blocks[0].attn.num_heads
     return model

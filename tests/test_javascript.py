@@ -66,7 +66,7 @@ def save(folder: Path, fields: dict[str, Any]) -> None:
 
 
 class Reading:
-    """What transformers.js said of each folder, and the features that it made."""
+    """The report of transformers.js on each folder, and the features that it computed."""
 
     def __init__(self, root: Path, told: dict[str, Any]) -> None:
         self.root, self.told = root, told["models"]

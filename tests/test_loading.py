@@ -1,4 +1,4 @@
-"""Weights in: every naming and file that transformers writes, by folder and by name, loads with no flag."""
+"""Checkpoints of every version and file format of transformers load from a folder and by name, without a flag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cards in model_cards say what their results say, and these are the benchmarks' own."""
+"""The cards in model_cards match their results, and these match the benchmarks."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ HEAD = {
     "classifier.dense.bias": (3,),
 }
 
-#: Names of the original repository (pattern -> ours); query, key and value lie in one tensor there.
+#: Names of the original repository (pattern -> ours); query, key and value are one tensor there.
 ORIGINAL_NAMES = [
     (r"^module\.mlp_head\.0\.", "classifier.layernorm."),
     (r"^module\.mlp_head\.1\.", "classifier.dense."),

@@ -26,13 +26,13 @@ from ast_hf.weights.peft_names import own_config, own_name, own_state, stock_nam
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing")
 
-#: Loading an adapter does not ask for it; adding, choosing and saving one through the model does.
+#: Loading an adapter does not need it; adding, choosing and saving one through the model does.
 needs_the_peft_of_transformers = pytest.mark.skipif(
     Version(peft.__version__) < Version(MIN_PEFT_VERSION),
     reason=f"transformers {transformers.__version__} asks for peft {MIN_PEFT_VERSION}, peft {peft.__version__} is here",
 )
 
-#: what a script on transformers 5 asks peft for: (class of the configuration, its arguments)
+#: adapters that a script on transformers 5 makes: (class of the configuration, its arguments)
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "query and value": ("LoraConfig", {"r": 4, "target_modules": ["q_proj", "v_proj"]}),
     "the other layers and the head": (
@@ -67,7 +67,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "loha": ("LoHaConfig", {"r": 2, "target_modules": ["q_proj", "fc1"], "rank_pattern": {"fc1": 3}}),
 }
 
-#: Run where nothing knows of ast_hf: a random AST, and for each request an adapter on it with its logits.
+#: Run without ast_hf: a random AST, and for each request an adapter on it with its logits.
 MAKE = """
 import json, sys
 from pathlib import Path
@@ -135,7 +135,7 @@ def test_an_adapter_of_transformers_5_is_merged(stock: Path, tmp_path: Path, nam
     assert largest_gap(merged, expected) <= 1e-5 * max(1.0, expected.abs().max().item())
 
 
-#: What happened to the weights of an adapter -> what is said of it.
+#: damage to the weights of an adapter -> part of the message
 BROKEN: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {
     "empty": (lambda state: {}, r"E305.*does not belong to this model: 8 tensors are missing"),
     "half": (lambda state: dict(list(state.items())[::2]), r"E305.*4 tensors are missing"),

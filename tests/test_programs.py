@@ -35,7 +35,7 @@ APART = 1e-2 if ON_GPU else 1e-4
 
 PROGRAMS = Path(__file__).parent / "programs"
 START, OTHER_HEAD = "lab/ast-start", "lab/ast-other-head"
-#: The newest that loads beside torch 2.13 for the CPU: later ones ask for CUDA's libraries.
+#: The newest that loads with torch 2.13 for the CPU: later ones need CUDA's libraries.
 TORCHCODEC = "torchcodec==0.13.0"
 OPTIONS = "--freeze_feature_encoder False --remove_unused_columns False --do_train --do_eval --eval_strategy epoch "
 OPTIONS += "--max_length_seconds 0.5 --learning_rate 1e-3 --num_train_epochs 2 --per_device_train_batch_size 5 "
@@ -74,7 +74,7 @@ PROGRAM = {
         Program("example_script", "lab/sounds"),
         Program("task_guide", "lab/minds14", best_epoch=True),
         Program("audio_course", "lab/gtzan", best_epoch=True),
-        # Its extractor's mean is a numpy.float32 by then, which JSON does not know.
+        # Its extractor's mean is a numpy.float32 by then, which JSON cannot store.
         Program(
             "blog_recipe", "lab/esc50", how="names", best_epoch=True, stock_stops="float32 is not JSON serializable"
         ),
@@ -264,7 +264,7 @@ def test_stock_and_ours_give_the_same_scores_at_every_step(runner: Runner, name:
 
 @every_program
 def test_the_saved_model_is_the_one_that_the_program_selects(runner: Runner, name: str) -> None:
-    """The best epoch, where it asks for that: transformers' own AST gets the best head on the last encoder."""
+    """The best epoch, if the program selects it: transformers' own AST gets the best head on the last encoder."""
     stock, ours = runs_of(runner, name)
     end = ours.report["model"][str(ours.output)]["output"]
     assert gap(end, ours.report["before"]) > 0.1, "it has not learned"
@@ -365,7 +365,7 @@ def test_a_head_for_other_labels_needs_no_flag(runner: Runner) -> None:
 
 
 def test_in_an_environment_with_torchcodec_and_audiomentations(tmp_path: Path) -> None:
-    """torchcodec in place of our decoder, and audiomentations, which asks for a soxr that is older than ours."""
+    """torchcodec in place of our decoder, and audiomentations, which needs an older soxr than ours."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("torchcodec needs FFmpeg's libraries: apt-get install ffmpeg")
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)

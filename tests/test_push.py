@@ -1,4 +1,4 @@
-"""The example trains and pushes to a Hub; what stands there then loads by its name, with ast_hf and without."""
+"""The example trains and pushes to a Hub; the pushed model loads by its name, with ast_hf and without."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ name, folder, clip = sys.argv[1:]
 print(json.dumps([given(name, clip), given(folder, clip)]))
 """
 
-#: What a reader of the page does: its snippets as they stand, beside a clip.wav.
+#: Runs the snippets of the card unchanged, next to a clip.wav.
 SNIPPETS = """
 import json, sys
 from huggingface_hub import ModelCard
@@ -180,7 +180,7 @@ def test_a_push_without_a_name_from_a_local_base_that_fails_at_its_end(
     assert cli.main(["push", "out", "user/out"]) == 0
     card = ModelCard(hub.files("user/out")["README.md"].content.decode())
     assert 'model="user/out"' in card.text
-    # huggingface.co refuses a card whose base_model is no name on the Hub, and with it the whole push.
+    # huggingface.co refuses a card whose base_model is not a name on the Hub, and with it the whole push.
     assert card.data.base_model is None
 
 
@@ -216,7 +216,7 @@ def test_pushed_model_loads_by_name_without_ast_hf(push: Push, tmp_path: Path) -
 
 
 def test_the_snippets_of_the_card_run(push: Push, tmp_path: Path) -> None:
-    """The first with transformers alone, the second with ast_hf; both say the same of a clip."""
+    """The first with transformers alone, the second with ast_hf; both give the same scores."""
     shutil.copy(push.root / "clips" / "test" / "tone" / "0.wav", tmp_path / "clip.wav")
     stock, imported = load(push, tmp_path, SNIPPETS, "0")
     own, ours = load(push, tmp_path, SNIPPETS, "1")

@@ -1,4 +1,4 @@
-"""What `import ast_hf` changes in transformers, and what it leaves alone, each in a process of its own."""
+"""Changes that `import ast_hf` makes in transformers, each tested in a fresh process."""
 
 from __future__ import annotations
 

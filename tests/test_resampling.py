@@ -78,7 +78,7 @@ def assert_is_the_originals(name: str, source: str, case: int, old: tuple[int, i
     assert torch.equal(resized[:, :2], positions[:, :2])
     assert largest_gap(resized, expected) <= (0 if new[0] <= old[0] and new[1] <= old[1] else STRETCHED)
     if new != old and new[0] * new[1] > 1:
-        assert largest_gap(as_grid(expected, new).flip(0, 1), as_grid(expected, new)) > 0.1  # the test can tell
+        assert largest_gap(as_grid(expected, new).flip(0, 1), as_grid(expected, new)) > 0.1  # not symmetric
 
 
 @pytest.mark.parametrize(("case", "grid"), list(enumerate(AUDIOSET_GRIDS)), ids=str)
@@ -419,7 +419,7 @@ def test_the_cache_ignores_the_default_dtype(memory: dict, dtype: torch.dtype) -
 
 
 def answers(kernel: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-    """What a kernel says about patches of its size, `(patches, C)`, in float64."""
+    """Return the output of a kernel on patches of its size, `(patches, C)`, in float64."""
     return torch.einsum("cijk,nijk->nc", kernel.double(), patches.double())
 
 

@@ -1,4 +1,4 @@
-"""What is published of a folder, and how it gets there: in one commit, nothing twice, and told well when it fails."""
+"""Publishing a folder: which files, in one commit, nothing sent twice, and clear errors when it fails."""
 
 from __future__ import annotations
 
@@ -537,7 +537,7 @@ def test_pulling_by_name_revision_and_from_the_cache(
     assert largest_gap(new - old, torch.arange(3.0)[None]) < 1e-5
     assert largest_gap(new, scores(ASTForAudioClassification.from_pretrained(pets), extractor, tone)) == 0.0
 
-    classifier = pipeline(model="user/pets")  # no task: the card says which
+    classifier = pipeline(model="user/pets")  # no task: it is in the card
     answer = {entry["label"]: entry["score"] for entry in classifier({"array": tone, "sampling_rate": 16_000})}
     wanted = new.softmax(-1)[0].tolist()
     assert answer == pytest.approx(dict(zip(("cat", "dog", "owl"), wanted, strict=True)), abs=1e-5)

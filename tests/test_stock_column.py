@@ -182,7 +182,7 @@ ROWS = {
 
 RATE = 16_000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)
-CLIP = NOISE[:9_600]  # 58 frames of the 64 that the tiny model hears
+CLIP = NOISE[:9_600]  # 58 frames of the 64 of the tiny model
 INT16 = np.round(CLIP * 32_767).astype(np.int16)
 SIZES = {"num_mel_bins": 32, "max_length": 64}
 
@@ -341,7 +341,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def classify(checkpoint: Path, clips: Path, *, ours: bool) -> dict[str, Any]:
-    """Return what `pipeline` answers to each input, and says, in a process without ffmpeg and torchaudio."""
+    """Return scores and warnings of `pipeline` for each input, in a process without ffmpeg and torchaudio."""
     code = f"FOLDER, CLIPS = {str(checkpoint)!r}, {str(clips)!r}\n{'import ast_hf' if ours else ''}\n{CLASSIFY}"
     imported, found = json.loads(run_fresh(code, env={"PATH": ""}).rpartition("FOUND")[2])
     assert imported == ours
@@ -609,7 +609,7 @@ def test_grouping_by_length_keeps_the_padding(tmp_path: Path) -> None:
 
 
 def test_the_page_lacks_scores_and_usage(tmp_path: Path) -> None:
-    """Also where the script says all that it can."""
+    """Also if the script passes every argument."""
     scores = {"accuracy": 0.5, "mAP": 0.25, "AUC": 0.75, "d_prime": 1.5}
     options = {
         "processing_class": ASTFeatureExtractor(**SIZES),
@@ -705,7 +705,7 @@ def test_a_loss_of_nan_is_logged_as_zero(tmp_path: Path) -> None:
 
 
 def test_a_method_that_the_audio_script_calls_is_missing() -> None:
-    """`run_audio_classification.py` freezes the feature encoder of its default model, wav2vec2, unless told not to."""
+    """`run_audio_classification.py` freezes the feature encoder of its default model, wav2vec2, by default."""
     from transformers import Wav2Vec2ForSequenceClassification
 
     assert callable(Wav2Vec2ForSequenceClassification.freeze_feature_encoder)

@@ -1,4 +1,4 @@
-"""What we save, two versions of transformers load by themselves: nothing missing, nothing left over, equal answers."""
+"""Two versions of transformers load saved checkpoints without ast_hf: no missing or extra keys, equal logits."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_files_hold_the_names_of_the_hub(folders: Path) -> None:
         prefix = "" if name.endswith("base") else "audio_spectrogram_transformer."
         assert f"{prefix}encoder.layer.1.attention.attention.query.weight" in names
         assert f"{prefix}embeddings.position_embeddings" in names
-        assert len(names) == (39 if name.endswith("base") else 43)  # 2 x 16 in the blocks, 7 beside them, 4 in the head
+        assert len(names) == (39 if name.endswith("base") else 43)  # 2 x 16 in blocks, 7 outside, 4 in the head
         assert [found for found in names if VERSION_5_NAME.search(found)] == []
 
 

@@ -99,7 +99,7 @@ def checkpoint_digest(folder: Path) -> dict[str, dict[str, str]]:
 
 
 class Stop(TrainerCallback):
-    """Ends a run after a step or at the end of an epoch, as if the machine had gone away after the save."""
+    """Ends a run after a step or at the end of an epoch, as if the machine had failed after the save."""
 
     def __init__(self, *, step: int | None = None, epoch: int | None = None) -> None:
         self.step, self.epoch = step, epoch
@@ -127,7 +127,7 @@ def poison(model: nn.Module, step: int, value: float) -> None:
 
 
 def torchrun(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Two processes on this machine."""
+    """Run a script by two processes on this machine."""
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""What the splits of a data set hold, in a form to compare."""
+"""Splits of a data set in a form to compare."""
 
 from __future__ import annotations
 

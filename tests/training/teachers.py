@@ -13,7 +13,7 @@ LABELS = ["noise", "tone"]
 
 
 def names(labels: list[str]) -> dict[str, Any]:
-    """What a config says of its labels."""
+    """Return the label maps of a config."""
     return {"id2label": dict(enumerate(labels)), "label2id": {name: index for index, name in enumerate(labels)}}
 
 

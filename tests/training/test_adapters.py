@@ -1,4 +1,4 @@
-"""LoRA: what is trained, what is left alone; an adapter answers the same beside its base and merged into it."""
+"""LoRA: which parameters are trained; an adapter gives the same logits next to its base and merged into it."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ def test_broken_adapter_is_never_saved(clips: Path, base: Path, tmp_path: Path) 
 # ---------------------------------------------------------------- what is refused
 
 BASE = {"base": "somewhere"}
-#: what is wrong -> (sections of a recipe, what the message has to say)
+#: mistake -> (sections of a recipe, part of the message)
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown layer": ({"adapter": {"rank": 4, "targets": ["query", "valeu"]}}, "did you mean 'value'"),
     "no layer": ({"adapter": {"rank": 4, "targets": []}}, "adapter.targets: is empty"),
@@ -415,7 +415,7 @@ def test_merge_equals_the_checkpoint_of_the_run(
     adapted: Report, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     command = ["merge", str(adapted.folder / "adapter"), str(tmp_path / "plain")]
-    assert cli.main(command) == 65  # the folder of the base is not told
+    assert cli.main(command) == 65  # the adapter does not store the folder of its base
     assert "--base" in capsys.readouterr().err
     assert cli.main([*command, "--base", str(base)]) == 0
     assert "largest difference" in capsys.readouterr().out
@@ -434,7 +434,7 @@ def test_merge_of_an_adapter_for_another_size_of_input(clips: Path, base: Path, 
 
 
 STOCK = {"query": "q_proj", "attention.output.dense": "o_proj", "intermediate.dense": "fc1"}
-#: how peft was asked, on our AST; `STOCK` has the names that transformers 5 gives the same layers.
+#: arguments for peft on our AST; `STOCK` has the names that transformers 5 gives the same layers.
 PLAIN: dict[str, dict[str, Any]] = {
     "list": {"r": 4, "target_modules": ["query", "intermediate.dense"]},
     "patterns": {

@@ -1,4 +1,4 @@
-"""TrainingArguments of a recipe: what does nothing or is not taken is refused, and what a run had is kept."""
+"""TrainingArguments of a recipe: those without effect are refused, and the effective ones are recorded."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_several_processes_without_a_launcher_are_refused(
         check_joined(counted)
 
 
-#: what is given -> what the message says
+#: argument -> part of the message
 NOT_TAKEN = {
     "optim": ({"optim": "adamx"}, "adamx"),
     "eval_strategy": ({"eval_strategy": "epohc"}, "epohc"),
@@ -157,7 +157,7 @@ def test_unknown_processor_features_give_no_warning(
 
 @pytest.mark.parametrize("where", ["accelerator", "is_torch_bf16_gpu_available", "is_torch_xla_available"])
 def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
-    """A GPU, Apple's, a TPU: what is given to transformers is what the recipe says."""
+    """On a GPU, on Apple's, on a TPU, transformers gets the arguments of the recipe unchanged."""
     processor(monkeypatch, avx512_bf16=True)
     arguments = sys.modules["ast_hf.recipe.arguments"]
     module, name = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
@@ -179,7 +179,7 @@ def test_float32_leaves_use_cpu_unset(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_a_run_in_bfloat16_without_use_cpu(clips: Path, tmp_path: Path) -> None:
-    """As the shipped small-data.yaml asks for it."""
+    """As in the shipped small-data.yaml."""
     plan = recipe(clips, num_train_epochs=1, bf16=True)
     del plan.training["use_cpu"]
     run = prepare(plan, tmp_path)
@@ -211,7 +211,7 @@ DEFAULTS = {
     "fp16": False,
     "seed": 42,
 }
-#: what a recipe says -> what is settled otherwise than by default, None for what is left to another section
+#: arguments of a recipe -> differences from the defaults, None for what another section decides
 SETTLED: dict[str, Any] = {
     "nothing": ({}, {}, {}),
     "a rate": ({"learning_rate": 1e-3}, {}, {"learning_rate": 1e-3}),

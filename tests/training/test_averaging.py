@@ -1,4 +1,4 @@
-"""The running average of the weights: its values, its loan to the model, its file."""
+"""The running average of the weights: its values, its use in the model, its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's data sets in miniature: found where they lie, read as the paper reads them."""
+"""The paper's data sets in miniature: found in local folders, read as the paper reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that goes on with other options is refused unless its checkpoint was named; one that goes on as it was is not,
+"""Resuming with other options is refused unless the checkpoint was named; resuming the same run is not,
 wherever its files lie now.
 """
 
@@ -28,7 +28,7 @@ def begun(clips: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-#: what changes in the recipe, what in its `training` -> what the message says
+#: changed sections of the recipe, changed `training`, part of the message
 CHANGED: dict[str, Any] = {
     "rate": ({}, {"learning_rate": 1e-3}, r"training\.learning_rate was 0\.002 and is 0\.001"),
     "default": ({}, {"weight_decay": 0.1}, r"training\.weight_decay was 0\.0 and is 0\.1"),
@@ -52,7 +52,7 @@ def test_resuming_with_other_options_is_refused(
 
 
 def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path, tmp_path: Path) -> None:
-    """The card tells, after another resumption too."""
+    """The card lists the changes, after another resumption too."""
     plan = recipe(clips, learning_rate=1e-3)
     trainer = prepare(plan, begun).trainer
     trainer.add_callback(Stop(epoch=2))
@@ -84,7 +84,7 @@ def test_resuming_with_relabelled_clips_is_refused(begun: Path, clips: Path, tmp
 
 
 def test_the_same_run_resumes_in_another_place(begun: Path, clips: Path, tmp_path: Path) -> None:
-    """Nor does it matter what decides no weight: names, where clips lie, how often it logs, threads."""
+    """Options without influence on the weights may differ: names, paths of clips, logging, threads."""
     shutil.copytree(clips, tmp_path / "moved")
     options = {"name": "renamed", "threads": 1, "card": {"license": "mit"}, "data": {"cache": False}}
     trainer = prepare(recipe(tmp_path / "moved", options, logging_steps=1, logging_strategy="steps"), begun).trainer

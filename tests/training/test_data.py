@@ -1,4 +1,4 @@
-"""Every way in which labelled audio is read, and what is said about data that cannot be trained on."""
+"""Every format of labelled audio, and the errors of data that cannot be trained on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wav(path: Path, samples: int = 800) -> Path:
 
 
 def table(folder: Path, name: str, text: str) -> Path:
-    """A table of `a.wav`, `b.wav`, `c.wav`, which exist beside it."""
+    """A table of `a.wav`, `b.wav`, `c.wav`, which exist next to it."""
     for clip in "abc":
         wav(folder / f"{clip}.wav")
     (folder / name).write_text(text, encoding="utf-8")
@@ -95,7 +95,7 @@ def placed(folder: Path, *files: str) -> Path:
     return folder
 
 
-#: files -> what the warning says of them
+#: files -> text of the warning
 LEFT_OUT = {
     "formats that are not read": (
         ["cat/1.ogg", "cat/2.m4a", "dog/1.ogg", "dog/2.M4A", "dog/3.mp4"],
@@ -384,7 +384,7 @@ def test_missing_label_on_the_hub_is_an_error(tmp_path: Path, monkeypatch: pytes
         load_audio_dataset("user/sounds")
 
 
-#: what is wrong -> (file, its text, code, what the message has to say)
+#: mistake -> (file, its text, code, part of the message)
 BAD_TABLES = {
     "missing files": (
         "x.csv",

@@ -1,4 +1,4 @@
-"""A teacher's part of the loss, what a teacher hears, whose labels it knows, stored answers, and runs that resume."""
+"""Distillation: its loss, the inputs and labels of teachers, stored logits, and resumed runs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ WAV2VEC2: dict[str, Any] = {
 
 
 def wav2vec2_teacher(folder: Path, labels: list[str] = LABELS) -> str:
-    """A model that hears waveforms, at a rate of its own."""
+    """Save a model of waveforms with another sampling rate."""
     model = randomise(Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**WAV2VEC2, **names(labels))))
     with torch.no_grad():
         model.classifier.weight.mul_(10.0)
@@ -140,7 +140,7 @@ LN3 = 1.0986122886681098
 #: kind -> (teacher's logits, student's, options, loss, its gradient); worked out by hand from probabilities of 1/4, 1/2
 #: and 3/4
 BY_HAND = {
-    # the student says 1/4 and 3/4 at temperature 2, the teacher 1/2: KL = ln(4/3) / 2, times 4
+    # the student has 1/4 and 3/4 at temperature 2, the teacher 1/2: KL = ln(4/3) / 2, times 4
     "soft": (SINGLE_LABEL, [0.0, 0.0], [0.0, 2 * LN3], {"temperature": 2.0}, 0.5753641449, [-0.5, 0.5]),
     "temperature 1": (SINGLE_LABEL, [0.0, LN3], [0.0, 0.0], {}, 0.1308120359, [0.25, -0.25]),
     "hard": (SINGLE_LABEL, [0.2, 0.1], [0.0, LN3], {"hard": True}, 1.3862943611, [-0.75, 0.75]),
@@ -179,7 +179,7 @@ def test_weight_divides_the_loss_between_teacher_and_labels(clips: Path, stored:
     assert made.loss(torch.tensor(2.0), logits, given).item() == pytest.approx(0.25 * 2.0 + 0.75 * of_teacher)
 
 
-# ---------------------------------------------------------------- what a teacher hears
+# ---------------------------------------------------------------- inputs of a teacher
 
 
 def heard(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def test_teacher_targets_match_its_own_pipeline(clips: Path, teachers: dict[str,
         scores = {answer["label"]: answer["score"] for answer in classifier({"raw": sample, "sampling_rate": own})}
         logits = torch.tensor([scores[label] for label in LABELS]).log()
         assert largest_gap(target, (logits / 2).softmax(dim=-1)) < 1e-5
-    assert targets.std(dim=0).max() > 1e-4  # it does tell clips apart
+    assert targets.std(dim=0).max() > 1e-4  # it differs between clips
     assert not targets.requires_grad
 
 

@@ -77,7 +77,7 @@ def watch_rows(trainer: Any) -> list[list[int]]:
 
 
 def watch_keys(trainer: Any) -> list[int]:
-    """Keys that this process asks its training clips for."""
+    """Record the keys of the training clips that this process reads."""
     seen = []
 
     class Watched(type(trainer.train_dataset)):  # type: ignore[misc]
@@ -127,7 +127,7 @@ def dealt(sampler: EpochSampler, batch: int) -> list[list[int]]:
 
 
 class AnyKey(torch.utils.data.Dataset):
-    """Whatever key is asked for, it is there."""
+    """A dictionary that has every key."""
 
     def __getitem__(self, key: int) -> int:
         return key
@@ -215,7 +215,7 @@ def main(task: str, source: str, root: str) -> None:
 
 @pytest.fixture(scope="session")
 def two(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder of a session of two processes, and what each told."""
+    """The output folder of two processes, and the report of each."""
     root = tmp_path_factory.mktemp("two")
     result = torchrun("-m", __name__, "train", str(sounds), str(root))
     assert result.returncode == 0, result.stderr[-4000:]

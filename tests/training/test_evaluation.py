@@ -135,7 +135,7 @@ Logits = dict[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def by_hand(made: dict[str, str], clips: Path) -> Callable[[str, str], tuple[np.ndarray, list[str]]]:
-    """(checkpoint, split) -> what the pipeline says of each file, in the order of LABELS, and the files."""
+    """(checkpoint, split) -> scores of the pipeline for each file, in the order of LABELS, and the files."""
 
     def run(name: str, split: str) -> tuple[np.ndarray, list[str]]:
         classify = pipeline("audio-classification", model=made[name])
@@ -282,7 +282,7 @@ def test_weights_without_a_mean_are_refused(other: str, code: str, text: str, ma
 
 
 def test_labels_are_matched_by_name(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
-    """A table that knows two of the labels, for a model that has them elsewhere."""
+    """A table with two of the labels, for a model that has them at other indices."""
     rows = [("owl", "test/owl/0.wav"), ("owl", "test/owl/1.wav"), ("dog", "test/dog/0.wav")]
     table = clips / "few.csv"
     table.write_text("path,label,split\n" + "".join(f"{path},{label},test\n" for label, path in rows))
@@ -434,7 +434,7 @@ def test_label_without_a_clip_gets_the_middle_threshold(made: dict[str, str], ta
     found = evaluate([name], tagged, tmp_path / "out", split="validation", fit_on="test")
     calibration = found.outcomes[name].calibration
     assert ((calibration.thresholds or [])[2], calibration.without_positive) == (0.5, 1)
-    assert ASTConfig.from_pretrained(name).temperature is None  # not stored unless asked for
+    assert ASTConfig.from_pretrained(name).temperature is None  # not stored by default
 
 
 def test_missing_problem_type_follows_the_data(made: dict[str, str], clips: Path, tagged: Path, tmp_path: Path) -> None:
@@ -513,7 +513,7 @@ def test_logits_file_is_written_atomically(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "logits.safetensors"
     store_logits(path, np.ones((1, 3)), ["a.wav"], LABELS, SINGLE)
     before = path.read_bytes()
-    with path.open("rb") as reader:  # whoever reads the old file goes on reading it
+    with path.open("rb") as reader:  # a reader of the old file keeps its content
         store_logits(path, np.zeros((1, 3)), ["a.wav"], LABELS, SINGLE)
         assert reader.read() == before != path.read_bytes()
     path.write_bytes(before)

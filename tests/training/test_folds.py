@@ -279,7 +279,7 @@ def test_watching_does_not_change_training(found: CrossValidation, table: Path, 
 
 
 def test_a_watched_split_does_not_choose_the_best_checkpoint(table: Path, tmp_path: Path) -> None:
-    """The worst validation loss is called the best; the test fold is logged beside it, and is not asked."""
+    """With the highest validation loss as the best: the test fold is logged, and has no influence."""
     options = {"data": {"source": str(table), "test_fold": 10, "validation_fraction": 0.3}, "averaging_decay": None}
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
     run = prepare(plan(table, options, eval_strategy="epoch", num_train_epochs=3, **best), tmp_path, watch="test")

@@ -1,4 +1,4 @@
-"""Runs that publish: sealed checkpoints on the Hub, a run that goes on from there, and a Hub that always fails."""
+"""Runs that publish: sealed checkpoints on the Hub, resuming from them, and a Hub that always fails."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_run_resumes_to_the_bit_on_another_machine_without_private_data(hub: H
     assert checkpoint_digest(there / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
     assert (there / "checkpoint-4").exists()
     assert report.unpublished is None
-    assert hub.count("POST .*/commit/") == 2  # of the first run alone: the second was not asked to push
+    assert hub.count("POST .*/commit/") == 2  # of the first run alone: the second does not push
 
 
 def test_local_paths_are_cut_and_the_manifest_still_holds(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: H
 
 
 def test_the_command_for_later_needs_only_the_user(hub: Hub, few: Path, tmp_path: Path, waits: list[float]) -> None:
-    """Without a name, and with a Hub that never said whose the token is."""
+    """Without a name, and with a Hub that does not return the user of the token."""
     hub.fail(".*", 503, times=10_000)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

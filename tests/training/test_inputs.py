@@ -103,7 +103,7 @@ def test_augmentation_that_is_off_changes_nothing(three: Dataset) -> None:
     assert list(items(plain, [0, 1, 2, 4])) == list(items(off, [0, 1, 2, 4]))
 
 
-#: an option with a probability -> what else it needs to be told
+#: an option with a probability -> other options that it needs
 CHANCES = {
     "mixup_probability": {"mixup_alpha": 5.0},
     "mixstyle_probability": {"mixstyle_alpha": 0.5},
@@ -221,7 +221,7 @@ def test_mix_by_hand(first: list, second: list, share: float, expected: list) ->
 
 
 def test_mixup_mixes_waveforms_as_it_mixes_labels(three: Dataset) -> None:
-    """Every class has one clip, so that the label alone tells what was mixed, and how."""
+    """Every class has one clip, so that the label shows which clips were mixed, and in which shares."""
     inputs = ClipInputs(three, extractor(), augmentation=Augmentation(mixup_probability=1.0))
     shares = []
     for key in range(60):

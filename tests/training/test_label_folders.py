@@ -1,6 +1,6 @@
-"""Data sets as they are downloaded: folders that are no labels, tables beside them, audio in another folder.
+"""Data sets as they are downloaded: folders that are not labels, tables next to them, audio in another folder.
 
-What a message says to do is done, and has to read the data.
+The fix of each message is applied, and has to read the data.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def read_by_recipe(fix: str, *changes: str) -> dict[str, list[str]]:
 
 
 def read(fix: str, **more: Any) -> dict[str, dict[str, Any]]:
-    """split -> file name -> label or labels, after doing what a message says."""
+    """split -> file name -> label or labels, after applying the fix of a message."""
     source, options = followed(fix)
     return contents(load_audio_dataset(source, **options, **more))
 
@@ -141,7 +141,7 @@ def audio_folder(root: Path) -> Path:
 TWO = ("dog_bark", "siren")
 URBAN = {f"1000{fold}-{number}-0-0.wav": TWO[number] for fold in range(1, 11) for number in (0, 1)}
 ESC = {f"{fold}-1000-A-{number}.wav": ("dog", "rain")[number] for fold in (1, 2) for number in (0, 1)}
-#: how a set lies -> what is given of it, options that nobody can guess, what the message says, what is read in the end
+#: layout -> source, options that cannot be inferred, part of the message, splits that are read in the end
 DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, dict[str, Any]]] = {
     "UrbanSound8K": (urban, ".", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
     "its audio": (urban, "audio", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
@@ -275,7 +275,7 @@ def test_boundaries_of_other_files_name_the_option_when_they_are_read(tmp_path: 
 # ---------------------------------------------------------------- folders
 
 
-#: files -> what is said of them, and the beginning of what to do
+#: files -> part of the message, and the beginning of its fix
 NO_LABELS: dict[str, tuple[list[str], str, str]] = {
     "splits": (["train/1.wav", "test/2.wav"], "'test', 'train'", "put a folder for each label"),
     "one split": (["train/1.wav"], "'train'", "put a folder for each label"),
@@ -299,7 +299,7 @@ def test_folds_and_splits_are_refused_as_labels(tmp_path: Path, files: list[str]
     assert {tuple(label_names(rows)) for rows in splits.values()} == {tuple(names)}
 
 
-#: files -> what is said of them, and the labels that are read of each split after doing what the message says
+#: files -> part of the message, and the labels of each split after applying its fix
 SPLITS: dict[str, tuple[list[str], str, dict[str, list[str]]]] = {
     "flat test": (["train/cat/1.wav", "train/dog/2.wav", "test/3.wav"], "'test' without", {"train": ["cat", "dog"]}),
     "flat validation": (
@@ -535,7 +535,7 @@ def test_an_unread_parquet_file_is_warned_of(tmp_path: Path, recwarn: pytest.War
     assert [str(tmp_path / "all.parquet") in told for told in warned(recwarn)] == [True]
 
 
-#: what lies beside label folders and is no table of their clips
+#: files next to label folders that are not a table of their clips
 OTHERS = {
     "classes": ("class_labels.csv", ["index,mid,display_name", "0,/m/a,cat", "1,/m/b,dog"]),
     "of other clips": ("other.csv", ["path,label", "elsewhere.wav,cat"]),

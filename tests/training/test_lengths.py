@@ -36,7 +36,7 @@ from ast_hf.training import (
 )
 from training.runs import VARIED, Stop, checkpoint_digest, recipe, sound
 
-#: seconds of the clips of a class; the model hears 0.64 s. The first is 14 frames, less than one patch of 16.
+#: seconds of the clips of a class; the input of the model is 0.64 s. The first is 14 frames, less than one patch of 16.
 SECONDS = (0.155, 0.2, 0.2, 0.25, 0.3, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 1.2)
 FIXED = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
 GROUPED = {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": 4}

@@ -1,4 +1,4 @@
-"""A model card says what results.json says, all of it, and no name can break it or say anything else."""
+"""Model cards hold everything in results.json, and no name can break their Markdown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PAGE = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"
 
 
 def results(**changes: Any) -> dict[str, Any]:
-    """Of a run that knows everything about itself."""
+    """Results of a run with every field."""
     stored = json.loads((DATA / "card_results.json").read_text(encoding="utf-8"))
     recipe = Recipe.from_dict(copy.deepcopy({**RECIPE, **changes.pop("recipe", {})})).to_dict()
     return {**stored, "recipe": recipe, **changes}
@@ -191,7 +191,7 @@ def test_addresses_are_not_links(text: str) -> None:
     assert not re.search(r"(?<!\\)[$@~]|https?://|www\.", shown)
 
 
-# ---------------------------------------------------------------- what the recipe says of the card
+# ---------------------------------------------------------------- card options of the recipe
 
 
 @pytest.mark.parametrize(

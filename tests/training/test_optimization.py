@@ -1,4 +1,4 @@
-"""Learning rates by epoch, by layer and in warm-up; what is frozen; and that each recipe is what its original ran."""
+"""Learning rates by epoch, by layer and in warm-up; frozen parameters; recipes that equal their originals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model() -> ASTForAudioClassification:
 
 
 #: recipe -> optimizer steps per epoch of the original, and the learning rate of every epoch, to four digits. (That of
-#: speech-commands is of the log; the script that is published beside it would go on from epoch 26 to 4.30e-6.)
+#: speech-commands is of the log; the published script would continue from epoch 26 to 4.30e-6.)
 RATES: dict[str, tuple[int, list[float]]] = {
     "audioset-balanced": (1733, [5e-5] * 10 + [2.5e-5] * 5 + [1.25e-5] * 5 + [6.25e-6] * 5),
     "audioset-full": (162_757, [1e-5, 1e-5, 5e-6, 2.5e-6, 1.25e-6]),
@@ -105,7 +105,7 @@ ESC: dict[str, Any] = {
     "averaging_epochs": None,
     "training": {"per_device_train_batch_size": 48, "warmup_steps": 0},
 }
-#: recipe -> what the original's script or log says.
+#: recipe -> settings in the original's script or log.
 SETTINGS: dict[str, dict[str, Any]] = {
     "audioset-balanced": {
         **AUDIOSET,

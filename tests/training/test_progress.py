@@ -1,4 +1,4 @@
-"""What a run shows while it runs and at its end: time that is left, clips per second, the curves' legend."""
+"""Progress of a run: remaining time, clips per second, and the curves' legend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.runs import Stop, recipe
 
 
 class Bar:
-    """A progress bar that took 2 s for 6 steps from the tenth on, and remembers what is shown beside it."""
+    """A progress bar that took 2 s for 6 steps from the tenth on, and records its postfix."""
 
     def __init__(self, rate: float | None) -> None:
         self.format_dict = {"rate": rate, "n": 16, "initial": 10, "elapsed": 2.0}

@@ -1,4 +1,4 @@
-"""Recipes: what is written is what is read, and what is not an option is an error."""
+"""Recipes: written recipes read back equal, and unknown options are errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: killed at every write of a save, damaged, out of disk, and resumed to the
+"""Atomic checkpoints: killed at every write of a save, damaged, out of disk, and resumed to the
 bit each time.
 """
 
@@ -110,7 +110,7 @@ class Watch:
 
 
 class Begin(TrainerCallback):
-    """The step that a run goes on from."""
+    """Records the step that a run resumes from."""
 
     step = -1
 
@@ -201,7 +201,7 @@ def kill(few: Path, root: Path, some: list[str] | None) -> dict[str, Any]:
     return json.loads((root / "outcome.json").read_text())
 
 
-#: point of the save of step 4 -> the step that a run killed there goes on from.
+#: point of the save of step 4 -> the step that a run killed there resumes from.
 POINTS = {
     "os.mkdir .partial/checkpoint-4": 2,
     "half weights .partial/checkpoint-4/model.safetensors": 2,
@@ -289,7 +289,7 @@ SEALED = [
     "trainer_state.json",
     "training_args.json",
 ]
-#: what was done to a file -> (how, what the reason has to say beside the file's name)
+#: damage to a file -> (how, part of the reason besides the file's name)
 DAMAGES = {
     "cut": (shorten, "bytes, not"),
     "flipped": (flip, "sha256 differs"),
@@ -331,7 +331,7 @@ def test_any_flipped_bit_is_detected(unbroken: Path, tmp_path: Path) -> None:
     assert flaw(folder) is None
 
 
-#: what was done to the newest checkpoint -> (how, what the reason has to say)
+#: damage to the newest checkpoint -> (how, part of the reason)
 BROKEN = {
     "manifest missing": (lambda folder: (folder / MANIFEST).unlink(), r"manifest\.json is missing"),
     "manifest cut": (lambda folder: shorten(folder / MANIFEST), r"manifest\.json is broken"),
@@ -389,7 +389,7 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
 
 @pytest.mark.parametrize("wanted", [True, "auto"])
 def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, wanted: bool | str) -> None:
-    """True insists; auto starts afresh and says so."""
+    """True raises; auto starts afresh with a warning."""
     root = two(unbroken, tmp_path)
     shorten(root / "checkpoint-4" / "model.safetensors")
     (root / "checkpoint-2" / MANIFEST).unlink()
@@ -418,7 +418,7 @@ def test_auto_without_checkpoints_starts_afresh(few: Path, tmp_path: Path) -> No
 def test_a_fresh_start_does_not_touch_checkpoints_of_another_run(
     few: Path, unbroken: Path, tmp_path: Path, start: str
 ) -> None:
-    """Else the newest of both runs would be taken for the one to go on from."""
+    """Otherwise `auto` would resume from the newest checkpoint of either run."""
     root = two(unbroken, tmp_path)
     begin = {"finetune": lambda: finetune(plan(few), root), "trainer": lambda: prepare(plan(few), root).trainer.train()}
     with pytest.raises(AstConfigError, match=r"E306.*checkpoint-2, checkpoint-4 of an earlier run.*--resume auto"):

@@ -1,4 +1,4 @@
-"""Clips pushed to a Hub load by name in another process as they were, whole and streamed; no path or token goes up."""
+"""Clips pushed to a Hub load unchanged by name in another process, stored and streamed; no path or token is sent."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def absolute_table(folder: Path) -> Path:
 
 
 def embedded_table(folder: Path) -> Path:
-    """Parquet of the files' bytes beside the paths that they had here."""
+    """Parquet of the files' bytes and their local paths."""
     paths = sorted(folder.rglob("*.wav"))
     rows = {"audio": [{"bytes": path.read_bytes(), "path": str(path)} for path in paths], "label": ["a", "b"]}
     features = {"audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}

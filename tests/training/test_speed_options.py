@@ -1,4 +1,4 @@
-"""What makes training faster or smaller does so without changing what is learned (docs/how-to/train-faster.md)."""
+"""Options for faster or smaller training do not change the result (docs/how-to/train-faster.md)."""
 
 from __future__ import annotations
 

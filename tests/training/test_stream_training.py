@@ -1,4 +1,4 @@
-"""A recipe on a stream: the clips of every pass, resuming to the bit in any of them, what is refused and reported."""
+"""A recipe on a stream: clips of every pass, resuming to the bit in any of them, refusals and reports."""
 
 from __future__ import annotations
 

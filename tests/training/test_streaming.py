@@ -1,4 +1,4 @@
-"""Streams as model inputs: every clip once over ranks and workers, keyed augmentation, the order of an epoch."""
+"""Streams as model inputs: every clip once over ranks and workers, keyed augmentation, order of an epoch."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_every_clip_once_over_ranks_and_workers(clips: Dataset, shards: int) -> 
 
 
 def test_items_are_those_of_the_stored_split(clips: Dataset) -> None:
-    """The number in the stream stands for the clip's number: with one shard they are the same."""
+    """Augmentation is keyed by the number in the stream, which is the clip's number if there is one shard."""
     stored = ClipInputs(clips, extractor(), seed=3)
     for item in StreamedClipInputs(stream(clips, 1), extractor(), seed=3):
         wanted = stored[int(item["row"])]

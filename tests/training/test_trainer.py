@@ -34,7 +34,7 @@ from training.runs import SIZES, VARIED, Stop, checkpoint_digest, digest, flat, 
 
 
 class FirstStep(TrainerCallback):
-    """What model and optimizer hold right before a run's first step."""
+    """Digests of model and optimizer right before a run's first step."""
 
     seen: dict[str, dict[str, str]] | None = None
 
@@ -105,7 +105,7 @@ def test_results_file_equals_the_report(trained: Report) -> None:
 
 def test_recipe_file_reads_back_equal(trained: Report) -> None:
     read, source = load_recipe(trained.folder / "recipe.yaml"), Path(str(trained.recipe.data.source))
-    assert read.data.source == source.name  # of an absolute path only the last part is told
+    assert read.data.source == source.name  # only the last part of an absolute path is stored
     assert replace(read, data=replace(read.data, source=str(source))) == trained.recipe
 
 
@@ -276,7 +276,7 @@ def test_finetune_resumes_from_the_newest_checkpoint(clips: Path, tmp_path: Path
 
 
 def test_unknown_training_time_is_left_out(clips: Path, tmp_path: Path) -> None:
-    """plain transformers notes no time in its checkpoints."""
+    """Plain transformers stores no time in its checkpoints."""
     plan = recipe(clips)
     prepare(plan, tmp_path).trainer.train()
     (tmp_path / "checkpoint-3" / "effort.json").unlink()
@@ -291,7 +291,7 @@ def test_unknown_training_time_is_left_out(clips: Path, tmp_path: Path) -> None:
 def test_a_second_run_removes_the_outputs_of_the_first(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when it breaks off before it has anything to tell itself."""
+    """Also if it fails before it has results of its own."""
     voice = tmp_path / "voice.wav"
     soundfile.write(voice, sound("tone", 1), 16_000)
     output = tmp_path / "out"
@@ -560,7 +560,7 @@ def test_baseline_separates_what_is_separable(clips: Path, tmp_path: Path) -> No
     assert baseline_accuracy(run.train, run.evaluation) == {"test": 1.0}
 
 
-#: what is wrong -> (sections of the recipe, training arguments, what the message has to say)
+#: mistake -> (sections of the recipe, training arguments, part of the message)
 REFUSED = {
     "no source": ({"data": {"source": ""}}, {}, "data.source"),
     "split misspelt": ({"data": {"eval_splits": ["tset"]}}, {}, "did you mean 'test'"),
@@ -781,7 +781,7 @@ def test_the_recipe_on_the_card_trains_the_model_again(trained: Report, clips: P
 
 
 def test_emissions_of_an_earlier_run_are_not_counted(clips: Path, tmp_path: Path) -> None:
-    """A resumed run goes on with its own."""
+    """A resumed run continues its own file."""
     run = prepare(recipe(clips, save_strategy="steps", save_steps=2), tmp_path)
     run.trainer.add_callback(Stop(step=2))
     (tmp_path / "emissions.csv").write_text("an earlier run")

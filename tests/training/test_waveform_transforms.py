@@ -278,7 +278,7 @@ def test_the_cached_clip_is_spared_and_the_result_cut(library: None, six: Any) -
     np.testing.assert_array_equal(limited, before.repeat(3)[:7000])
 
 
-#: transform -> (row that it breaks, code, what the message has to say)
+#: transform -> (row that it breaks, code, part of the message)
 BROKEN = {
     "Divides": (2, "E104", "Divides: gives NaN or infinite samples"),
     "Refuses": (1, "E307", "Refuses: fails (ValueError: half a second is too short)"),
