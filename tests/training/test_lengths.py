@@ -84,8 +84,8 @@ def test_every_clip_once_in_steps_of_neighbours(lengths: list[int], step: int, s
 
 def test_pools_change_the_batches_between_epochs() -> None:
     """Of 200 steps, four pools: a step spans more than in one sort of all, and far less than without any."""
-    lengths = np.random.default_rng(0).integers(1, 1025, size=1600).tolist()
-    sampler, companies = LengthGroupedSampler(lengths, 8, 0), []
+    lengths = np.random.default_rng(0).integers(1, 1025, size=1600)
+    sampler, companies = LengthGroupedSampler(lengths.tolist(), 8, 0), []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         steps = np.array(list(sampler)).reshape(-1, 8) % 1600
