@@ -141,7 +141,7 @@ def run_all(tasks: list[Task], jobs: int) -> Iterator[Task]:
     """Run the tasks without a result, `jobs` at a time, and yield each task once its result exists."""
     spawn = multiprocessing.get_context("spawn")
     yield from filter(is_done, tasks)
-    with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:  # type: ignore[call-overload]  # new in Python 3.11
         waiting = {pool.submit(run, part): part for part in tasks if not is_done(part)}
         try:
             for count, future in enumerate(as_completed(waiting), start=1):

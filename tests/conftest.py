@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 INSTRUMENTS = ROOT / "examples" / "data" / "instruments"
 
-#: What pip says when no package index can be reached; anything else that it says is a failure.
+#: Messages of pip if no package index can be reached; any other is a failure.
 UNREACHABLE = re.compile(
     r"NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Temporary failure in name resolution|"
     r"Name or service not known|Network is unreachable|Connection refused|getaddrinfo failed|\(from versions: none\)"
 )
 
 #: A model small enough for any test: 2 layers, 24 wide, 3 x 7 patches of a 64-frame, 32-bin spectrogram.
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
@@ -50,7 +50,7 @@ TINY = {
 
 
 def pytest_collection_finish() -> None:
-    """Whatever is imported by now stays: accelerate collects garbage at the end of every run, and need not walk it."""
+    """Exempt imported objects from garbage collection, which accelerate runs at the end of every training."""
     gc.collect()
     gc.freeze()
 
@@ -119,7 +119,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def data_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
-    """The same for `datasets`, which has its own copy of the Hub's address, and a cache of its own."""
+    """The same for `datasets`, which has its own copy of the Hub's address and its own cache."""
     import datasets
 
     replaced = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_DATASETS_CACHE": tmp_path / "datasets-cache"}
@@ -130,7 +130,7 @@ def data_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nothing waits; how long it would have."""
+    """Replace `time.sleep`; the seconds of each call."""
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     return waited
@@ -138,7 +138,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is warned of once per process was not yet."""
+    """Forget the warnings that are given once per process."""
     from ast_hf import errors
 
     monkeypatch.setattr(errors, "_warned", set())
@@ -170,6 +170,22 @@ def largest_gap(left: torch.Tensor, right: torch.Tensor) -> float:
     """The largest difference of two tensors of one shape."""
     assert left.shape == right.shape
     return (left.double() - right.double()).abs().max().item()
+
+
+def count_calls(function: Callable[[], object]) -> int:
+    """Count the calls of Python and C functions that a call makes: its work, the same on a busy machine."""
+    count = 0
+
+    def profile(_: object, event: str, __: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
 
 
 def run_fresh(code: str, *, env: dict[str, str] | None = None, timeout: float = 120) -> str:

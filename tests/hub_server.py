@@ -8,13 +8,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -22,7 +26,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".png", ".flac", ".wav", ".parquet")
 _JSON = {"Content-Type": "application/json"}
 _DATE = "2026-01-01T00:00:00.000Z"
-#: What the Hub says to a token that it does not know, or no longer.
+#: Header of the Hub's answer to an unknown or expired token.
 _BAD_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
 
 
@@ -97,7 +101,7 @@ class Request(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Questions that are asked by POST are none."""
+        """A request by POST that only reads is not counted as an upload."""
         return self.method in ("POST", "PUT") and not re.search(r"/(paths-info|validate-yaml)\b", self.path)
 
 
@@ -272,7 +276,7 @@ class Hub:
     # ------------------------------------------------------------ pushing
 
     def validate_yaml(self, request: Request) -> Any:
-        """The Hub refuses a card whose base model is no name on the Hub."""
+        """The Hub refuses a card whose base model is not a name on the Hub."""
         content = json.loads(request.body)["content"]
         if re.search(r"^base_model: [./~]", content, re.MULTILINE):
             fault = {"message": '"base_model" with value "..." is not valid'}
@@ -468,11 +472,11 @@ class HubServer(ThreadingHTTPServer):
         self.hub.url = f"http://127.0.0.1:{self.server_port}"
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without the polite goodbye, which a reset connection does not say."""
+        """Close without a shutdown, as a reset connection does."""
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no news."""
+        """A client that hung up is not reported."""
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -481,3 +485,18 @@ class HubServer(ThreadingHTTPServer):
     def __exit__(self, *args: Any) -> None:
         self.shutdown()
         self.server_close()
+
+
+def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A fresh Python process whose Hub is `hub`, with an empty cache."""
+    online = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
+    address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**online, **address, **env},
+        cwd=cache.parent,
+        check=False,
+    )

@@ -189,7 +189,7 @@ def test_grid_of_every_size_of_the_larger_models(size: str, stride: int) -> None
     ("size", "stride", "frames", "bins"),
     [("tiny", 12, 128, 64), ("tiny", 14, 98, 128), ("small", 16, 998, 128), ("base", 10, 512, 64)],
 )
-def test_every_size_answers_as_stock(size: str, stride: int, frames: int, bins: int, tmp_path: Path) -> None:
+def test_every_size_matches_stock(size: str, stride: int, frames: int, bins: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     ours = ASTModel(ASTConfig(**sized(size, stride, frames, bins))).eval()
     values = noise(1, frames, bins)
@@ -258,7 +258,7 @@ def test_a_cut_of_an_even_number_of_positions() -> None:
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_any_length_answers_as_a_model_resized_to_it(cut: str) -> None:
+def test_any_length_matches_a_model_resized_to_it(cut: str) -> None:
     ours = classifier(position_cut=cut)
     for frames in (*SHORTER, 64, 71, *LONGER):
         resized = copy.deepcopy(ours).resize_input(max_length=frames, position_cut=cut)
@@ -268,7 +268,7 @@ def test_any_length_answers_as_a_model_resized_to_it(cut: str) -> None:
     assert ours.config.max_length == 64  # nothing was changed by hearing other lengths
 
 
-def test_the_two_cuts_answer_differently() -> None:
+def test_the_two_cuts_give_different_logits() -> None:
     start, centre = classifier(position_cut="start"), classifier(position_cut="centre")
     assert largest_gap(answer(start, noise(1, 40, 32)), answer(centre, noise(1, 40, 32))) > 1e-3
     for frames in (64, 128):
@@ -276,12 +276,12 @@ def test_the_two_cuts_answer_differently() -> None:
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_the_length_it_was_built_for_answers_as_stock(cut: str, tmp_path: Path) -> None:
+def test_the_configured_length_matches_stock(cut: str, tmp_path: Path) -> None:
     ours = classifier(position_cut=cut)
     stock = stocks(ours, tmp_path)
     assert largest_gap(answer(ours, noise(2, 64, 32)), answer(stock, noise(2, 64, 32))) <= 1e-5
     padded = noise(2, 64, 32)
-    padded[0, 20:], padded[1, 51:] = 0.467, 0.467  # as published weights were trained: padding is heard
+    padded[0, 20:], padded[1, 51:] = 0.467, 0.467  # padding without a mask, as the published weights were trained
     assert largest_gap(answer(ours, padded), answer(stock, padded)) <= 1e-5
 
 
@@ -371,14 +371,14 @@ def frame_mask(lengths: list[int], frames: int) -> torch.Tensor:
 
 
 def clip_of(length: int, seed: int) -> torch.Tensor:
-    """Noise of `length` frames, completed to one patch by frames that are masked but lie in the first patch."""
+    """Noise of `length` frames, completed to one patch by masked frames inside the first patch."""
     clip = torch.full((max(length, 16), 32), 0.467)
     clip[:length] = noise(length, 32, seed=seed)
     return clip
 
 
 def batch_of(clips: list[torch.Tensor], frames: int, padding: float, seed: int = 0) -> torch.Tensor:
-    """Clips one under the other; what lies beyond them is rough, around `padding`."""
+    """A batch of clips; the frames beyond them are noise around `padding`."""
     batch = padding * (1 + 0.1 * noise(len(clips), frames, 32, seed=seed))
     for row, clip in zip(batch, clips, strict=True):
         row[: len(clip)] = clip
@@ -406,7 +406,7 @@ def masked_model(implementation: str, cut: str) -> ASTForAudioClassification:
 @example(lengths=[64, 24, 39, 16], beyond=64, padding=50.0)
 @example(lengths=[150, 7, 65], beyond=1, padding=-100.0)
 @example(lengths=[3], beyond=400, padding=0.0)
-def test_a_clip_answers_alike_alone_and_in_any_batch(
+def test_masked_logits_do_not_depend_on_the_batch(
     implementation: str, cut: str, lengths: list[int], beyond: int, padding: float
 ) -> None:
     ours = masked_model(implementation, cut)
@@ -430,7 +430,7 @@ def test_positions_of_masked_clips_are_those_they_have_alone(cut: str) -> None:
         assert largest_gap(patches_of(row[None], (3, 19))[:, :columns], patches_of(alone[None], (3, columns))) == 0
 
 
-def test_it_is_the_mask_that_makes_padding_silent(model: ASTForAudioClassification) -> None:
+def test_without_a_mask_padding_changes_the_logits(model: ASTForAudioClassification) -> None:
     clip = clip_of(40, 0)
     for frames in (64, 100):
         heard = answer(model, batch_of([clip], frames, 50.0))
@@ -443,7 +443,7 @@ def test_it_is_the_mask_that_makes_padding_silent(model: ASTForAudioClassificati
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_recordings_answer_alike_however_they_are_padded(implementation: str, cut: str) -> None:
+def test_masked_recordings_do_not_depend_on_padding(implementation: str, cut: str) -> None:
     ours, extractor = masked_model(implementation, cut), ASTFeatureExtractor(num_mel_bins=32, max_length=64)
     random = np.random.default_rng(0)
     samples = {1_500: 7, 5_600: 33, 8_000: 48, 10_500: 64, 17_777: 109}  # at 16 kHz -> frames
@@ -480,9 +480,7 @@ def test_token_masks_work_at_any_length(implementation: str, cut: str) -> None:
             assert largest_gap(logits[[clip]], answer(ours, values[[clip], :length])) <= 1e-5
 
 
-def test_token_masks_are_stocks_at_the_length_it_was_built_for(
-    model: ASTForAudioClassification, tmp_path: Path
-) -> None:
+def test_token_masks_match_stock_at_the_configured_length(model: ASTForAudioClassification, tmp_path: Path) -> None:
     stock = stocks(model, tmp_path)
     stock.set_attn_implementation("eager")
     tokens = torch.tensor([[1, 1] + 3 * [1, 1, 0, 0, 0, 0, 0], [1, 1] + [1] * 7 + [0] * 14])
@@ -617,7 +615,7 @@ def test_a_cut_is_a_slice_of_the_table(
     assert torch.equal(table_of(ours)[:, :2], audioset_table[:, :2])
 
 
-def test_a_cut_does_not_depend_on_the_way_there(audioset_table: torch.Tensor) -> None:
+def test_a_cut_does_not_depend_on_intermediate_sizes(audioset_table: torch.Tensor) -> None:
     for cut, columns in (("start", slice(0, 9)), ("centre", slice(46, 55))):
         ours = audioset(audioset_table)
         for sizes in ({"max_length": 512}, {"num_mel_bins": 64}, {"max_length": 98}):
@@ -625,7 +623,7 @@ def test_a_cut_does_not_depend_on_the_way_there(audioset_table: torch.Tensor) ->
         assert torch.equal(patches_of(table_of(ours), (5, 9)), patches_of(audioset_table, (12, 101))[4:9, columns])
 
 
-def test_twice_as_many_positions_by_nearest_neighbours_are_each_one_twice(audioset_table: torch.Tensor) -> None:
+def test_nearest_neighbours_repeat_each_position_at_twice_the_length(audioset_table: torch.Tensor) -> None:
     doubled = audioset(audioset_table).resize_input(max_length=2034, position_method="nearest")
     patches, expected = patches_of(table_of(doubled), (12, 202)), patches_of(audioset_table, (12, 101))
     assert torch.equal(patches[:, ::2], expected)
@@ -636,7 +634,7 @@ def test_twice_as_many_positions_by_nearest_neighbours_are_each_one_twice(audios
     ("sizes", "grid"),
     [({"max_length": 3000}, (12, 299)), ({"frequency_stride": 5, "time_stride": 5}, (23, 202))],
 )
-def test_a_stretch_is_torchs_bilinear_one(
+def test_a_stretch_matches_bilinear_interpolation_of_torch(
     sizes: dict[str, int], grid: tuple[int, int], audioset_table: torch.Tensor
 ) -> None:
     ours = audioset(audioset_table).resize_input(**sizes)
@@ -645,7 +643,7 @@ def test_a_stretch_is_torchs_bilinear_one(
     assert largest_gap(patches_of(table_of(ours), grid), expected) <= 1e-4
 
 
-def test_a_larger_patch_kernel_answers_a_stretched_patch_as_the_old_one_the_patch() -> None:
+def test_a_larger_patch_kernel_on_stretched_patches_matches_the_old_kernel() -> None:
     ours = classifier()
     kernel = ours.base_model.state_dict()[KERNEL].clone()
     patches = noise(5, 1, 16, 16)
@@ -655,7 +653,7 @@ def test_a_larger_patch_kernel_answers_a_stretched_patch_as_the_old_one_the_patc
     assert largest_gap(F.conv2d(stretched, ours.base_model.state_dict()[KERNEL]), expected) <= 1e-3
 
 
-def test_a_smaller_patch_kernel_is_the_nearest_one() -> None:
+def test_a_smaller_patch_kernel_is_the_least_squares_solution() -> None:
     """The least squares problem of the FlexiViT paper (section 3.4), solved by another routine."""
     ours = classifier()
     kernel = ours.base_model.state_dict()[KERNEL].double().flatten(1)  # (24, 256)
@@ -803,7 +801,9 @@ def test_from_pretrained_adapts_the_weights(
 
 @pytest.mark.parametrize("kind", [ASTForAudioClassification, ASTModel], ids=["head", "base"])
 @pytest.mark.parametrize("sizes", [CHANGES[0][0], CHANGES[5][0], CHANGES[12][0]], ids=["cut", "patch", "all"])
-def test_an_adapted_model_saved_again_is_stocks(sizes: dict[str, int], kind: Any, folder: Path, tmp_path: Path) -> None:
+def test_an_adapted_model_saved_again_loads_in_stock(
+    sizes: dict[str, int], kind: Any, folder: Path, tmp_path: Path
+) -> None:
     adapted = kind.from_pretrained(folder, **sizes)
     stock = stocks(adapted, tmp_path)
     assert {name: getattr(stock.config, name) for name in sizes} == sizes
@@ -870,7 +870,7 @@ def test_dtype_is_the_same_with_another_geometry(stored: torch.dtype, asked: Any
     assert adapted.config.dtype == plain.config.dtype
 
 
-def test_other_arguments_are_kept_beside_a_geometry(folder: Path) -> None:
+def test_other_arguments_are_kept_with_a_new_geometry(folder: Path) -> None:
     loaded = ASTForAudioClassification.from_pretrained(
         folder, max_length=40, attn_implementation="eager", hidden_dropout_prob=0.25, position_cut="centre"
     )
@@ -1029,7 +1029,7 @@ def test_a_factored_model_is_resized_as_the_plain_one(arguments: dict[str, Any])
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_a_factored_model_hears_any_length(cut: str, tmp_path: Path) -> None:
+def test_a_factored_model_accepts_any_length(cut: str, tmp_path: Path) -> None:
     ours = classifier(position_cut=cut).factor_positions()
     ours.save_pretrained(tmp_path)
     plain = ASTForAudioClassification.from_pretrained(tmp_path)
@@ -1051,7 +1051,7 @@ def test_gradients_of_the_factors(frames: int, share: int, factored: ASTForAudio
     assert largest_gap(gradients["time"].sum(dim=2), torch.full((1, 1, 24), 3.0 * share)) <= 1e-4
 
 
-def test_a_copy_of_a_factored_model_is_its_own(factored: ASTForAudioClassification) -> None:
+def test_a_copy_of_a_factored_model_is_independent(factored: ASTForAudioClassification) -> None:
     twin = copy.deepcopy(factored)
     expected = answer(factored, noise(2, 64, 32))
     assert torch.equal(answer(twin, noise(2, 64, 32)), expected)
@@ -1061,7 +1061,7 @@ def test_a_copy_of_a_factored_model_is_its_own(factored: ASTForAudioClassificati
     assert torch.equal(answer(factored, noise(2, 64, 32)), expected)
 
 
-def test_factoring_twice_is_factoring_once(factored: ASTForAudioClassification) -> None:
+def test_factoring_twice_changes_nothing(factored: ASTForAudioClassification) -> None:
     before = snapshot(factored)
     factored.factor_positions()
     assert_same(factored, before)
@@ -1077,7 +1077,7 @@ def test_factors_keep_the_dtype(dtype: torch.dtype) -> None:
         assert answer(ours, noise(1, 128, 32).to(dtype)).dtype == dtype
 
 
-def test_stock_configs_take_our_field(tmp_path: Path) -> None:
+def test_stock_configs_keep_position_cut(tmp_path: Path) -> None:
     """`position_cut` is ours alone; transformers keeps it as it is."""
     classifier(position_cut="centre").save_pretrained(tmp_path)
     assert StockConfig.from_pretrained(tmp_path).position_cut == "centre"

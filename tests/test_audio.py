@@ -1,4 +1,4 @@
-"""`load_audio`: every kind of source comes out as the same mono waveform, every broken one is refused by name."""
+"""`load_audio`: every kind of source gives the same mono waveform; broken ones are refused by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import os
 import signal
 import struct
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import count_calls
 
 from ast_hf import AstDataError, AstHfError, AstInputError, load_audio
 
@@ -40,7 +40,7 @@ def patched(content: bytes, offset: int, value: bytes) -> bytes:
 
 @pytest.fixture(autouse=True)
 def _deadline() -> Iterator[None]:
-    """What blocks on a FIFO, or asks for terabytes, fails instead of hanging."""
+    """Fail instead of hanging on a FIFO or on a header that claims terabytes."""
 
     def stop(number: int, frame: Any) -> None:
         raise TimeoutError("blocked for 20 s")
@@ -73,7 +73,9 @@ def _deadline() -> Iterator[None]:
         ("AIFF", "PCM_16", 32_000, 1e-4),
     ],
 )
-def test_formats(kind: str, subtype: str, rate: int, tolerance: float, channels: int, tmp_path: Path) -> None:
+def test_audio_formats_decode_to_the_same_samples(
+    kind: str, subtype: str, rate: int, tolerance: float, channels: int, tmp_path: Path
+) -> None:
     path = tmp_path / f"tone.{kind.lower()}"
     left = tone(1000, rate)
     soundfile.write(path, left if channels == 1 else np.stack([left, left / 3], axis=1), rate, subtype, format=kind)
@@ -138,14 +140,14 @@ def test_stereo_file_of_few_frames_is_stereo() -> None:
     np.testing.assert_array_equal(load_audio(encoded(stereo)), np.full(5, 0.375, np.float32))
 
 
-def test_interleaved_array_is_as_fast_as_planar() -> None:
-    start = time.perf_counter()
-    assert load_audio(np.zeros((40_000, 2), np.float32), source_rate=16_000).shape == (40_000,)
-    assert time.perf_counter() - start < 0.25  # one conversion per sample takes longer
+def test_interleaved_array_is_converted_without_a_loop() -> None:
+    samples = np.zeros((40_000, 2), np.float32)
+    assert load_audio(samples, source_rate=16_000).shape == (40_000,)
+    assert count_calls(lambda: load_audio(samples, source_rate=16_000)) < 1000
 
 
 @pytest.mark.parametrize("hertz", [1_000, 7_000])
-def test_resampling_keeps_what_fits_and_removes_11_khz(hertz: int) -> None:
+def test_resampling_keeps_tones_below_8_khz_and_removes_11_khz(hertz: int) -> None:
     kept = load_audio(tone(hertz, 44_100), source_rate=44_100)
     removed = load_audio(tone(11_000, 44_100), source_rate=44_100)
     middle = slice(2_000, -2_000)
@@ -161,7 +163,7 @@ def test_length_after_resampling(rate: int, target: int, length: int) -> None:
 
 
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xf0\xff\xff\xff"])
-def test_streamed_wav_of_unknown_length_is_read_whole(size: bytes) -> None:
+def test_streamed_wav_of_unknown_length_is_read_to_its_end(size: bytes) -> None:
     streamed = patched(patched(encoded(CLIP), 4, size), 40, size)
     np.testing.assert_array_equal(load_audio(streamed), CLIP)
 
@@ -175,7 +177,7 @@ def test_wrong_extension_does_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "tail", [b"LIST\x04\x00\x00\x00INFO", b"junk after the data", b"\x00" * 999], ids=["LIST", "junk", "zeros"]
 )
-def test_wav_with_something_behind_its_data_is_complete(tail: bytes) -> None:
+def test_wav_with_bytes_after_its_data_is_complete(tail: bytes) -> None:
     np.testing.assert_array_equal(load_audio(encoded(CLIP) + tail), CLIP)
 
 
@@ -196,40 +198,40 @@ def cut(kind: str, subtype: str | None = None) -> bytes:
 
 #: id, name, content, code, part of the message
 BROKEN_FILES = [
-    ("B1-empty", "a.wav", b"", "E201", "0 bytes"),
-    ("B1-text", "a.wav", b"hello world\n" * 9, "E201", "cannot be decoded"),
-    ("B1-html", "a.wav", b"<!DOCTYPE html><html>404</html>", "E201", "HTML"),
-    ("B1-html-2", "a.wav", b"\n <html><body>404</body></html>", "E201", "HTML"),
-    ("B1-lfs", "a.wav", LFS, "E201", "git lfs pull"),
-    ("B1-json", "a.wav", b'{"error": "not found"}', "E201", "JSON"),
-    ("B1-zip", "a.wav", b"PK\x03\x04" + b"\0" * 99, "E201", "zip"),
+    ("empty", "a.wav", b"", "E201", "0 bytes"),
+    ("text", "a.wav", b"hello world\n" * 9, "E201", "cannot be decoded"),
+    ("html", "a.wav", b"<!DOCTYPE html><html>404</html>", "E201", "HTML"),
+    ("html-2", "a.wav", b"\n <html><body>404</body></html>", "E201", "HTML"),
+    ("lfs", "a.wav", LFS, "E201", "git lfs pull"),
+    ("json", "a.wav", b'{"error": "not found"}', "E201", "JSON"),
+    ("zip", "a.wav", b"PK\x03\x04" + b"\0" * 99, "E201", "zip"),
     ("B2", "a.wav", cut("WAV"), "E202", "cut off: 0.249 s"),
-    ("B2-one-sample", "a.wav", WAV[:-2], "E202", "cut off"),
-    ("B2-float", "a.wav", cut("WAV", "FLOAT"), "E202", "cut off"),
-    ("B2-riff-size-unknown", "a.wav", patched(WAV, 4, b"\xff" * 4)[:9_000], "E202", "cut off"),
-    ("B2-aiff", "a.aiff", cut("AIFF"), "E202", "cut off"),
-    ("B2-au", "a.au", cut("AU"), "E202", "cut off"),
+    ("one-sample", "a.wav", WAV[:-2], "E202", "cut off"),
+    ("float", "a.wav", cut("WAV", "FLOAT"), "E202", "cut off"),
+    ("riff-size-unknown", "a.wav", patched(WAV, 4, b"\xff" * 4)[:9_000], "E202", "cut off"),
+    ("aiff", "a.aiff", cut("AIFF"), "E202", "cut off"),
+    ("au", "a.au", cut("AU"), "E202", "cut off"),
     ("B3", "a.mp3", cut("MP3"), "E202", "cut off"),
     ("B4", "a.flac", cut("FLAC"), "E202", ""),
-    ("B5-ogg", "a.ogg", cut("OGG"), "E202", ""),
-    ("B5-opus", "a.opus", cut("OGG", "OPUS"), "E202", ""),
-    ("B5-stub-wav", "a.wav", WAV[:20], "E202", "ends early"),
-    ("B5-stub-flac", "a.flac", FLAC[:20], "E202", "ends early"),
+    ("ogg", "a.ogg", cut("OGG"), "E202", ""),
+    ("opus", "a.opus", cut("OGG", "OPUS"), "E202", ""),
+    ("stub-wav", "a.wav", WAV[:20], "E202", "ends early"),
+    ("stub-flac", "a.flac", FLAC[:20], "E202", "ends early"),
     ("B6", "a.flac", patched(FLAC, len(FLAC) // 2, b"\xaa" * 200), "E203", "cannot be decoded"),
     ("B7", "a.wav", patched(WAV, 40, struct.pack("<I", 0)), "E202", ""),
     ("B9-0-Hz", "a.wav", patched(WAV, 24, struct.pack("<I", 0)), "E204", ""),
     ("B9-4-GHz", "a.wav", patched(WAV, 24, struct.pack("<I", 2**32 - 1)), "E204", ""),
     ("B10-1-Hz", "a.wav", patched(WAV, 24, struct.pack("<I", 1)), "E204", "sampling rate 1 Hz"),
     ("B10-2-GHz", "a.wav", patched(WAV, 24, struct.pack("<I", 2**31 - 1)), "E204", "2147483647 Hz"),
-    ("B11-0", "a.wav", patched(WAV, 22, struct.pack("<H", 0)), "E204", ""),
-    ("B11-9", "a.wav", encoded(np.zeros((100, 9))), "E204", "9 channels, the limit is 8"),
-    ("B11-65535", "a.wav", patched(WAV, 22, struct.pack("<H", 65_535)), "E204", ""),
-    ("B13-nan", "a.wav", encoded(WITH_NAN, subtype="FLOAT"), "E104", "1 samples are NaN or infinite, the first at 7"),
-    ("B13-inf", "a.wav", encoded(np.full(8_000, np.inf), subtype="FLOAT"), "E104", "the first at 0"),
+    ("0", "a.wav", patched(WAV, 22, struct.pack("<H", 0)), "E204", ""),
+    ("9", "a.wav", encoded(np.zeros((100, 9))), "E204", "9 channels, the limit is 8"),
+    ("65535", "a.wav", patched(WAV, 22, struct.pack("<H", 65_535)), "E204", ""),
+    ("nan", "a.wav", encoded(WITH_NAN, subtype="FLOAT"), "E104", "1 samples are NaN or infinite, the first at 7"),
+    ("inf", "a.wav", encoded(np.full(8_000, np.inf), subtype="FLOAT"), "E104", "the first at 0"),
     ("B14", "a.wav", encoded(CLIP[:0]), "E101", "no samples"),
-    ("B16-m4a", "a.m4a", b"\0\0\0\x1cftypM4A \0\0\0\0" + b"\0" * 99, "E205", "MP4/M4A"),
-    ("B16-m4a-as-wav", "a.wav", b"\0\0\0\x1cftypM4A \0\0\0\0" + b"\0" * 99, "E205", "MP4/M4A"),
-    ("B16-webm", "a.webm", b"\x1aE\xdf\xa3" + b"\0" * 99, "E205", "WebM"),
+    ("m4a", "a.m4a", b"\0\0\0\x1cftypM4A \0\0\0\0" + b"\0" * 99, "E205", "MP4/M4A"),
+    ("m4a-as-wav", "a.wav", b"\0\0\0\x1cftypM4A \0\0\0\0" + b"\0" * 99, "E205", "MP4/M4A"),
+    ("webm", "a.webm", b"\x1aE\xdf\xa3" + b"\0" * 99, "E205", "WebM"),
     ("B25", "a.flac", HUGE_FLAC, "E207", "the limit is 3,600 s"),
     ("B26", "a.wav", encoded(np.zeros(3_601_000), 1_000, subtype="PCM_U8"), "E207", "3,601.0 s"),
     ("headerless", "a.raw", b"\1\2" * 500, "E201", ""),
@@ -250,7 +252,7 @@ def assert_clear(problem: AstHfError, code: str, name: str, part: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "code", "part"), [row[1:] for row in BROKEN_FILES], ids=[row[0] for row in BROKEN_FILES]
 )
-def test_broken_file(name: str, content: bytes, code: str, part: str, tmp_path: Path) -> None:
+def test_broken_audio_files_are_refused(name: str, content: bytes, code: str, part: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     for source in (path, {"bytes": content, "path": name}):
@@ -261,17 +263,17 @@ def test_broken_file(name: str, content: bytes, code: str, part: str, tmp_path: 
 
 #: id, how the path is made in a folder that holds dog.wav, part of the message
 PATHS: list[tuple[str, Callable[[Path], Path], str]] = [
-    ("B21-directory", lambda folder: folder, "is a directory"),
-    ("B22-missing", lambda folder: folder / "gog.wav", "dog.wav'?"),
-    ("B22-no-folder", lambda folder: folder / "none" / "x.wav", "does not exist"),
-    ("B23-fifo", lambda folder: os.mkfifo(folder / "pipe.wav") or folder / "pipe.wav", "not a regular file"),
-    ("B23-device", lambda folder: Path("/dev/zero"), "not a regular file"),
+    ("directory", lambda folder: folder, "is a directory"),
+    ("missing", lambda folder: folder / "gog.wav", "dog.wav'?"),
+    ("no-folder", lambda folder: folder / "none" / "x.wav", "does not exist"),
+    ("fifo", lambda folder: os.mkfifo(folder / "pipe.wav") or folder / "pipe.wav", "not a regular file"),
+    ("device", lambda folder: Path("/dev/zero"), "not a regular file"),
     ("null-byte", lambda folder: folder / "a\0b.wav", ""),
 ]
 
 
 @pytest.mark.parametrize(("make", "part"), [row[1:] for row in PATHS], ids=[row[0] for row in PATHS])
-def test_path_problem(make: Callable[[Path], Path], part: str, tmp_path: Path) -> None:
+def test_path_problems_are_named(make: Callable[[Path], Path], part: str, tmp_path: Path) -> None:
     (tmp_path / "dog.wav").write_bytes(WAV)
     path = make(tmp_path)
     with pytest.raises(AstDataError) as caught:
@@ -320,7 +322,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "part"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
-def test_refused_source(arguments: dict, code: str, part: str) -> None:
+def test_unreadable_sources_are_refused(arguments: dict, code: str, part: str) -> None:
     with pytest.raises(AstHfError) as caught:
         load_audio(**arguments)
     assert_clear(caught.value, code, "", part)
@@ -381,7 +383,7 @@ def test_part_of_a_recording_of_two_hours() -> None:
     np.testing.assert_array_equal(part, np.round(CLIP[:500] / 2 * 2**15) / 2**15)
 
 
-def test_end_a_little_behind_the_end_is_the_end() -> None:
+def test_end_slightly_past_the_file_is_its_end() -> None:
     assert len(load_audio(CLIP, source_rate=16_000, start=0.25, end=0.599)) == 4_000
     with pytest.raises(AstDataError, match=r"E208.*lasts 0\.500 s"):
         load_audio(CLIP, source_rate=16_000, start=0.25, end=0.602)
@@ -402,14 +404,14 @@ PARTS = {
 
 
 @pytest.mark.parametrize(("part", "code", "said"), PARTS.values(), ids=PARTS)
-def test_impossible_part(part: dict, code: str, said: str) -> None:
+def test_impossible_parts_are_refused(part: dict, code: str, said: str) -> None:
     for source in (encoded(CLIP), {"array": CLIP, "sampling_rate": 16_000}):
         with pytest.raises(AstHfError) as caught:
             load_audio(source, **part)
         assert (caught.value.code, said in str(caught.value)) == (code, True)
 
 
-def test_part_of_a_broken_file_is_refused_as_the_whole_is() -> None:
+def test_part_of_a_broken_file_is_refused() -> None:
     for content, code in ((encoded(CLIP)[:-4_000], "E202"), (b"no audio at all", "E201"), (b"", "E201")):
         with pytest.raises(AstDataError) as caught:
             load_audio(content, start=0.1, end=0.2)

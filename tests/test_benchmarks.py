@@ -1,4 +1,4 @@
-"""The benchmark of learning compares like with like, and its page says what was measured."""
+"""The benchmark of learning compares equal settings, and its page matches the measurements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """Twelve noises of two colours, which stand for the commands; four of them are held out."""
+    """Twelve noises of two colours in place of the commands; four of them are held out."""
     root = tmp_path_factory.mktemp("sets")
     folder, random = root / "arabic_commands", np.random.default_rng(0)
     folder.mkdir()
@@ -46,14 +46,14 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 
 @pytest.mark.parametrize("system", learning_systems.SYSTEMS)
-def test_a_run_leaves_one_point_an_epoch_with_its_cost(task: Task, system: str) -> None:
+def test_a_run_records_accuracy_and_seconds_of_each_epoch(task: Task, system: str) -> None:
     found = learning_systems.run(dataclasses.replace(task, system=system, epochs=2))
     assert [point["epoch"] for point in found["points"]] == [1.0, 2.0]
     assert 0 < found["points"][0]["seconds"] < found["points"][1]["seconds"]
     assert all(point["accuracy"] in (0, 0.25, 0.5, 0.75, 1) for point in found["points"])
 
 
-def test_stock_starts_from_the_weights_that_ours_would_have(task: Task) -> None:
+def test_stock_starts_from_the_same_weights_as_ours(task: Task) -> None:
     stock = learning_systems.plain(task).trainer.model
     assert type(stock).__module__.startswith("transformers.")
     own = ASTForAudioClassification.from_pretrained(task.folder / "start")
@@ -74,7 +74,7 @@ def test_no_test_clip_chooses_anything() -> None:
         assert not reported & chosen_on
 
 
-def test_the_other_sides_get_more_tries_and_no_less_time() -> None:
+def test_the_other_systems_get_more_trials_and_at_least_as_much_time() -> None:
     for corpus in CORPORA.values():
         tries = {system: len(rates) for system, rates in corpus.learning_rates.items()}
         assert min(tries["plain"], tries["psla"]) > max(tries["recipe"], tries["patchout"])
@@ -103,7 +103,7 @@ def test_the_convolutional_network_starts_with_a_signal() -> None:
     assert logits.std(dim=0).min() > 1e-2
 
 
-def test_attention_picks_the_moments_it_wants() -> None:
+def test_attention_pooling_selects_frames() -> None:
     pooling = psla.AttentionPooling(channels=1, num_labels=1)
     with torch.no_grad():
         pooling.attention.weight.fill_(50.0)
@@ -127,7 +127,7 @@ def stored(accuracies: list[list[float]], seconds: list[float]) -> dict:
 PLAIN = stored([[0.2, 0.5, 0.6], [0.4, 0.5, 0.8]], [100.0, 200.0, 300.0])
 
 
-def test_reached_is_where_the_mean_stays() -> None:
+def test_an_accuracy_is_reached_where_the_mean_stays_above_it() -> None:
     own = learning_page.curve(stored([[0.8, 0.6, 0.75], [0.7, 0.7, 0.8]], [30.0, 60.0, 90.0]))
     assert learning_page.cost_to_reach(0.7, own) == 90.0  # 0.75, then 0.65, then 0.775
     assert learning_page.cost_to_reach(0.65, own) == 30.0
@@ -141,7 +141,7 @@ def test_a_row_has_costs_as_shares_of_plain_fine_tuning() -> None:
     )
 
 
-def test_an_interrupted_comparison_says_how_much_it_has(task: Task) -> None:
+def test_an_interrupted_comparison_counts_its_finished_runs(task: Task) -> None:
     planned = [dataclasses.replace(task, seed=seed, epochs=7) for seed in (0, 1)]
     points = [{"epoch": 1.0, "seconds": 2.0, "accuracy": 0.5}]
     learning.result_of(planned[1]).parent.mkdir(parents=True)
@@ -156,7 +156,7 @@ def test_an_interrupted_comparison_says_how_much_it_has(task: Task) -> None:
     }
 
 
-def test_a_run_with_other_weights_is_another_run(task: Task) -> None:
+def test_stored_results_of_other_weights_are_not_reused(task: Task) -> None:
     task = dataclasses.replace(task, seed=5)
     learning.result_of(task).parent.mkdir(parents=True)
     learning.result_of(task).write_text(json.dumps({"task": dataclasses.asdict(task)}))
@@ -173,7 +173,7 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_no_clip_is_in_two_splits_and_choices_are_made_elsewhere() -> None:
+def test_splits_are_disjoint_and_settings_are_chosen_on_other_folds() -> None:
     esc10 = CORPORA["esc10"].splits
     assert esc10["choice"] == [{"2": "test", "3": "train", "4": "train", "5": "train"}]
     tested = [[fold for fold, split in splits.items() if split == "test"] for splits in esc10["final"]]

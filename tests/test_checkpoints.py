@@ -67,48 +67,48 @@ def removed(name: str) -> Callable[[Path], None]:
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 98765\n"
 
-#: id -> what is done to a good checkpoint, code, names that the message has to hold.
+#: id -> what is done to a good checkpoint, code, names in the message.
 BROKEN: list[tuple[str, Callable[[Path], None], str, list[str]]] = [
     (
-        "D19-module-prefix",
+        "module-prefix",
         tensors(lambda t: {f"module.{name}": v for name, v in t.items()}),
         "E305",
         [WEIGHTS, "module."],
     ),
-    ("D19-other-names", tensors(lambda t: {f"net.{name}": v for name, v in t.items()}), "E305", ["tensors"]),
-    ("D19-some-prefixed", tensors(lambda t: {"module.x": t.pop(QUERY), **t}), "E305", [QUERY]),
-    ("D20-fewer-layers", config(num_hidden_layers=1), "E305", ["num_hidden_layers", "1", "2 layers"]),
-    ("D20-more-layers", config(num_hidden_layers=3), "E305", ["num_hidden_layers", "3", "2 layers"]),
-    ("D21-narrow-tensor", tensors(lambda t: t.update({QUERY: torch.ones(24, 12)})), "E305", [QUERY, "(24, 12)"]),
-    ("D21-other-length", config(max_length=128), "E305", [POSITIONS, "23", "47"]),
-    ("D21-other-width", config(hidden_size=48), "E305", ["hidden_size", "48", "24"]),
-    ("D21-other-mlp", config(intermediate_size=96), "E305", ["intermediate_size", "96", "48"]),
-    ("D21-other-patch", config(patch_size=8), "E305", ["patch_size", "8", "16"]),
-    ("D21-other-bias", config(qkv_bias=False), "E305", [".bias"]),
-    ("D22-cut-in-half", content(lambda old: old[: len(old) // 2]), "E306", [WEIGHTS, "bytes"]),
-    ("D22-last-byte-cut", content(lambda old: old[:-1]), "E306", [WEIGHTS]),
-    ("D22-cut-in-header", content(lambda old: old[:100]), "E306", [WEIGHTS]),
-    ("D22-empty", content(lambda old: b""), "E306", [WEIGHTS]),
-    ("D22-padded", content(lambda old: old + bytes(64)), "E306", [WEIGHTS]),
-    ("D22-huge-header", content(lambda old: (2**60).to_bytes(8, "little") + old[8:]), "E306", [WEIGHTS]),
-    ("D22-header-nonsense", content(lambda old: old[:8] + b"\xff" * 200 + old[208:]), "E306", [WEIGHTS]),
-    ("D22-html", content(lambda old: b"<!DOCTYPE html><html>not found</html>"), "E306", [WEIGHTS]),
-    ("D22-lfs-pointer", content(lambda old: LFS), "E306", [WEIGHTS, "git lfs pull"]),
-    ("D22-no-weights", removed(WEIGHTS), "E306", ["no weights", WEIGHTS]),
-    ("D22-no-tensors", tensors(lambda t: {"x": torch.zeros(1)}), "E305", ["tensors"]),
-    ("D23-nan", tensors(lambda t: t[QUERY].__setitem__((3, 3), torch.nan)), "E306", [QUERY, "NaN"]),
-    ("D23-infinity", tensors(lambda t: t[POSITIONS].__setitem__((0, 5, 5), torch.inf)), "E306", [POSITIONS]),
+    ("other-names", tensors(lambda t: {f"net.{name}": v for name, v in t.items()}), "E305", ["tensors"]),
+    ("some-prefixed", tensors(lambda t: {"module.x": t.pop(QUERY), **t}), "E305", [QUERY]),
+    ("fewer-layers", config(num_hidden_layers=1), "E305", ["num_hidden_layers", "1", "2 layers"]),
+    ("more-layers", config(num_hidden_layers=3), "E305", ["num_hidden_layers", "3", "2 layers"]),
+    ("narrow-tensor", tensors(lambda t: t.update({QUERY: torch.ones(24, 12)})), "E305", [QUERY, "(24, 12)"]),
+    ("other-length", config(max_length=128), "E305", [POSITIONS, "23", "47"]),
+    ("other-width", config(hidden_size=48), "E305", ["hidden_size", "48", "24"]),
+    ("other-mlp", config(intermediate_size=96), "E305", ["intermediate_size", "96", "48"]),
+    ("other-patch", config(patch_size=8), "E305", ["patch_size", "8", "16"]),
+    ("other-bias", config(qkv_bias=False), "E305", [".bias"]),
+    ("cut-in-half", content(lambda old: old[: len(old) // 2]), "E306", [WEIGHTS, "bytes"]),
+    ("last-byte-cut", content(lambda old: old[:-1]), "E306", [WEIGHTS]),
+    ("cut-in-header", content(lambda old: old[:100]), "E306", [WEIGHTS]),
+    ("empty", content(lambda old: b""), "E306", [WEIGHTS]),
+    ("padded", content(lambda old: old + bytes(64)), "E306", [WEIGHTS]),
+    ("huge-header", content(lambda old: (2**60).to_bytes(8, "little") + old[8:]), "E306", [WEIGHTS]),
+    ("header-nonsense", content(lambda old: old[:8] + b"\xff" * 200 + old[208:]), "E306", [WEIGHTS]),
+    ("html", content(lambda old: b"<!DOCTYPE html><html>not found</html>"), "E306", [WEIGHTS]),
+    ("lfs-pointer", content(lambda old: LFS), "E306", [WEIGHTS, "git lfs pull"]),
+    ("no-weights", removed(WEIGHTS), "E306", ["no weights", WEIGHTS]),
+    ("no-tensors", tensors(lambda t: {"x": torch.zeros(1)}), "E305", ["tensors"]),
+    ("nan", tensors(lambda t: t[QUERY].__setitem__((3, 3), torch.nan)), "E306", [QUERY, "NaN"]),
+    ("infinity", tensors(lambda t: t[POSITIONS].__setitem__((0, 5, 5), torch.inf)), "E306", [POSITIONS]),
     (
-        "D23-nan-in-head",
+        "nan-in-head",
         tensors(lambda t: t["classifier.dense.bias"].__setitem__(0, torch.nan)),
         "E306",
         ["classifier"],
     ),
-    ("D24-no-config", removed(CONFIG), "E306", [CONFIG]),
-    ("D25-cut-config", content(lambda old: old[:80], CONFIG), "E306", [CONFIG]),
-    ("D25-empty-config", content(lambda old: b"", CONFIG), "E306", [CONFIG]),
-    ("D25-list-config", content(lambda old: b"[1, 2]", CONFIG), "E306", [CONFIG, "list"]),
-    ("D25-binary-config", content(lambda old: b"\xff\xfe" + old, CONFIG), "E306", [CONFIG]),
+    ("no-config", removed(CONFIG), "E306", [CONFIG]),
+    ("cut-config", content(lambda old: old[:80], CONFIG), "E306", [CONFIG]),
+    ("empty-config", content(lambda old: b"", CONFIG), "E306", [CONFIG]),
+    ("list-config", content(lambda old: b"[1, 2]", CONFIG), "E306", [CONFIG, "list"]),
+    ("binary-config", content(lambda old: b"\xff\xfe" + old, CONFIG), "E306", [CONFIG]),
     ("missing-tensor", without(QUERY), "E305", [QUERY]),
     ("missing-layer-0", without("layer.0."), "E305", ["layer"]),
     ("extra-tensor", tensors(lambda t: t.update({BACKBONE + "extra.weight": torch.ones(3)})), "E305", ["extra.weight"]),
@@ -138,7 +138,7 @@ def assert_explains(error: AstHfError, folder: Path, code: str, names: list[str]
     assert "\n" not in message
 
 
-def test_the_unspoilt_copy_loads(folder: Path) -> None:
+def test_an_intact_copy_loads(folder: Path) -> None:
     loaded, info = ASTForAudioClassification.from_pretrained(folder, output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     state = load_file(folder / WEIGHTS)
@@ -153,8 +153,8 @@ def test_broken_checkpoint_is_refused(spoil: Callable, code: str, names: list[st
     assert_explains(caught.value, folder, code, names)
 
 
-@pytest.mark.parametrize("name", ["D19-module-prefix", "D20-more-layers", "D22-cut-in-half", "missing-tensor"])
-def test_base_model_refuses_too(name: str, folder: Path) -> None:
+@pytest.mark.parametrize("name", ["module-prefix", "more-layers", "cut-in-half", "missing-tensor"])
+def test_base_model_refuses_broken_checkpoints(name: str, folder: Path) -> None:
     (spoil, code, _) = next(row[1:] for row in BROKEN if row[0] == name)
     spoil(folder)
     with pytest.raises(AstConfigError) as caught:
@@ -163,8 +163,8 @@ def test_base_model_refuses_too(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("load", [AutoModelForAudioClassification.from_pretrained, None], ids=["auto", "pipeline"])
-@pytest.mark.parametrize("name", ["D20-fewer-layers", "D22-cut-in-half", "missing-tensor", "extra-tensor", "D23-nan"])
-def test_auto_class_and_pipeline_refuse_too(name: str, load: Callable | None, folder: Path) -> None:
+@pytest.mark.parametrize("name", ["fewer-layers", "cut-in-half", "missing-tensor", "extra-tensor", "nan"])
+def test_auto_class_and_pipeline_refuse_broken_checkpoints(name: str, load: Callable | None, folder: Path) -> None:
     (spoil, code, names) = next(row[1:] for row in BROKEN if row[0] == name)
     spoil(folder)
     with pytest.raises(AstConfigError if load else AstHfError) as caught:
@@ -195,7 +195,7 @@ def test_weights_in_several_files(folder: Path) -> None:
     assert (cut.value.code, missing.value.code) == ("E306", "E306")
 
 
-def test_subfolder_is_judged_as_well(folder: Path) -> None:
+def test_broken_subfolders_are_refused(folder: Path) -> None:
     assert ASTForAudioClassification.from_pretrained(folder.parent, subfolder=folder.name).num_labels == 3
     content(lambda old: old[:-1])(folder)
     with pytest.raises(AstConfigError, match="E306"):
@@ -243,7 +243,7 @@ TAKEN = "is taken for a path, since a folder 'outputs' is here, and it holds not
     ],
     ids=["checkpoint", "vit", "ensemble", "member"],
 )
-def test_a_misspelt_folder_is_no_name_on_the_hub(
+def test_a_misspelt_folder_is_not_looked_up_on_the_hub(
     load: Callable, name: str, what: str, fix: str, elsewhere: Path, hub: Hub
 ) -> None:
     with pytest.raises(AstConfigError) as caught:
@@ -259,7 +259,7 @@ def publish(checkpoint: Path) -> None:
     HfApi().upload_folder(folder_path=checkpoint, repo_id="user/pets")
 
 
-def test_a_hub_name_with_a_folder_of_the_user_here(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
+def test_a_hub_name_whose_user_is_a_local_folder(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
     publish(tiny_checkpoint)
     (elsewhere / "user" / "quite-another").mkdir(parents=True)
     ASTForAudioClassification.from_pretrained("user/pets")  # nothing like it is in that folder: the Hub is asked
@@ -272,14 +272,14 @@ def test_a_hub_name_with_a_folder_of_the_user_here(elsewhere: Path, tiny_checkpo
     assert len(hub.log) == asked
 
 
-def test_the_cache_that_is_named_counts(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
+def test_cached_names_are_looked_up_in_the_given_cache_dir(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
     publish(tiny_checkpoint)
     ASTForAudioClassification.from_pretrained("user/pets", cache_dir=elsewhere / "cache")
     (elsewhere / "user" / "pet").mkdir(parents=True)
     assert ASTForAudioClassification.from_pretrained("user/pets", cache_dir=elsewhere / "cache").num_labels == 3
 
 
-def test_names_that_may_be_meant(elsewhere: Path) -> None:
+def test_near_path_suggests_misspelt_paths(elsewhere: Path) -> None:
     (elsewhere / ".hidden").touch()
     assert near_path("outptus/demo") == "outputs/demo"
     assert near_path("outptus/dmo") == "outputs"  # as far as it is known
@@ -303,7 +303,7 @@ def modes(folder: Path) -> set[int]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
-def test_weights_can_be_read_by_whoever_can_read_the_config(tiny_checkpoint: Path, mode: int, tmp_path: Path) -> None:
+def test_weights_have_the_file_mode_of_the_config(tiny_checkpoint: Path, mode: int, tmp_path: Path) -> None:
     model = ASTForAudioClassification.from_pretrained(tiny_checkpoint)
     for name, size in (("whole", "5GB"), ("shards", "20KB")):
         model.save_pretrained(tmp_path / name, max_shard_size=size)
@@ -316,7 +316,9 @@ def test_weights_can_be_read_by_whoever_can_read_the_config(tiny_checkpoint: Pat
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
-def test_so_can_averages_adapters_and_stored_logits(mode: int, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_averages_adapters_and_stored_logits_have_the_default_file_mode(
+    mode: int, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     Adapter(ASTForAudioClassification.from_pretrained(tiny_checkpoint), AdapterOptions(rank=2), "base").save(tmp_path)
     average = WeightAverage(0.9)
     average.update(torch.nn.Linear(2, 2))

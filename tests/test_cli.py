@@ -1,4 +1,4 @@
-"""The commands, in this process: what they print, and what they do with bad input."""
+"""The commands, in this process: their output, and their errors for bad input."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_finetune_trains_by_a_recipe(clips: Path, tmp_path: Path, capsys: pytest
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
-def test_wrong_use_says_what_to_do(
+def test_wrong_arguments_exit_with_a_fix(
     arguments: list[str], code: int, text: str, capsys: pytest.CaptureFixture, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -126,7 +126,7 @@ def test_demo_runs_on_other_recordings(
     assert printed.count("0.wav ->") == 2
 
 
-def test_stats_lists_what_cannot_be_read_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stats_lists_unreadable_clips_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for label in ("low", "high"):
         (tmp_path / "data" / label).mkdir(parents=True)
         samples = 0.3 * np.sin(np.arange(8000) / (9 if label == "low" else 2))
@@ -198,7 +198,7 @@ def taken(folder: str) -> str:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_misspelt_name_is_refused_without_asking_the_hub(
+def test_a_misspelt_path_is_refused_without_a_hub_request(
     arguments: list[str], message: str, work: Path, data_hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(arguments) == 65
@@ -207,7 +207,7 @@ def test_a_misspelt_name_is_refused_without_asking_the_hub(
 
 
 @pytest.mark.parametrize("option", ["base", "vit", "distillation.teacher"])
-def test_so_is_one_in_a_recipe(
+def test_a_misspelt_path_in_a_recipe_is_refused_without_a_hub_request(
     option: str, clips: Path, work: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = work / "recipe.yaml"
@@ -220,7 +220,7 @@ def test_so_is_one_in_a_recipe(
     assert hub.log == []
 
 
-def test_known_and_cached_data_sets(
+def test_names_of_known_and_cached_data_sets_are_accepted(
     work: Path, data_hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ast_hf.training import load_audio_dataset
@@ -234,15 +234,15 @@ def test_known_and_cached_data_sets(
     (work / "user" / "sound").mkdir()
     (tmp_path / "datasets-cache" / "user___sounds").mkdir(parents=True)
     assert cli.main(["stats", "user/sounds"]) == 65
-    assert "AST-E702" in capsys.readouterr().err  # it was asked for
+    assert "AST-E702" in capsys.readouterr().err  # the Hub was reached
     assert cli.main(["stats", "user/noises"]) == 65
     assert f"'user/noises': {taken('user')}" in capsys.readouterr().err
 
 
-# The Hub, told with a code
+# Errors of the Hub, with their codes
 
 
-def test_what_transformers_says_of_the_hub_has_a_code(
+def test_hub_errors_from_transformers_get_a_code(
     tiny_checkpoint: Path, tmp_path: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     HfApi().create_repo("user/empty")
@@ -298,7 +298,7 @@ def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
     ],
     ids=["error", "interrupted", "local"],
 )
-def test_the_last_line_is_not_the_end_of_a_progress_bar(
+def test_an_error_after_a_progress_bar_starts_a_new_line(
     problem: BaseException, code: int, line: str, doing: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def act(_: argparse.Namespace) -> None:
@@ -349,7 +349,7 @@ def test_bugs_keep_their_traceback(doing: Callable) -> None:
         ("info -- --top-k", "checkpoint", "--top-k"),
     ],
 )
-def test_options_are_written_with_either_mark(arguments: str, name: str, value: Any) -> None:
+def test_options_accept_hyphens_and_underscores(arguments: str, name: str, value: Any) -> None:
     assert getattr(cli.build_parser().parse_args(arguments.split()), name) == value
 
 
@@ -366,7 +366,7 @@ def test_options_are_written_with_either_mark(arguments: str, name: str, value: 
         ("merge a b --l-abels x", "ast-hf merge: error: there is no option --l-abels: did you mean '--labels'?"),
     ],
 )
-def test_an_unknown_option_is_told_with_its_commands_usage(
+def test_an_unknown_option_prints_the_usage_of_its_command(
     arguments: str, last: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -377,7 +377,7 @@ def test_an_unknown_option_is_told_with_its_commands_usage(
     assert printed.endswith(f"\n{last}\n")
 
 
-def test_an_ambiguous_beginning_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_ambiguous_option_prefix_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["finetune", "r", "--output", "o", "--re", "auto"])
     assert "ambiguous option: --re could match --resume, --resume_from_checkpoint" in capsys.readouterr().err

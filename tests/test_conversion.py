@@ -1,4 +1,4 @@
-"""`ast-hf convert`: what the original and timm saved becomes a complete folder, or nothing at all."""
+"""`ast-hf convert`: weights of the original and of timm become a complete folder, or nothing is written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ast_hf.paper_data_sets import DATA_SETS, class_names, data_set, with_label_
 DATA = Path(__file__).parent / "data"
 State = dict[str, torch.Tensor]
 
-#: What the golden checkpoint's tensors do not tell.
+#: What cannot be inferred from the tensors of the golden checkpoint.
 GOLDEN = Wishes(
     max_length=100, num_mel_bins=64, frequency_stride=10, time_stride=12, num_attention_heads=3, mean=-4.0, std=4.5
 )
@@ -79,9 +79,9 @@ def random_original(labels: int, patches: int, width: int = 192) -> State:
 
 
 def told(*arguments: Any) -> list[str]:
-    """Convert, and return what was told."""
+    """Convert, and return the printed lines."""
     lines: list[str] = []
-    convert(*arguments, tell=lines.append)
+    convert(*arguments, tell=lines.append)  # type: ignore[misc]
     return lines
 
 
@@ -94,7 +94,7 @@ def saved(state: Any, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", ["data-parallel", "plain", "wrapped", "safetensors"])
-def test_original_checkpoint_answers_as_the_original_code(form: str, tmp_path: Path) -> None:
+def test_converted_checkpoint_matches_the_original_code(form: str, tmp_path: Path) -> None:
     state: Any = original_state()
     if form == "plain":
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -170,14 +170,14 @@ def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, ex
         (600, Wishes(num_mel_bins=64), ["600", "num_mel_bins"]),
     ],
 )
-def test_geometry_that_does_not_fit_is_not_guessed(patches: int, wishes: Wishes, named: list[str]) -> None:
+def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: Wishes, named: list[str]) -> None:
     with pytest.raises(AstHfError) as caught:
         infer_geometry(patches, 16, None, wishes)
     assert caught.value.code == "E108"
     assert [part for part in named if part not in str(caught.value)] == []
 
 
-def test_other_strides_and_lengths_can_be_told() -> None:
+def test_other_strides_and_lengths_can_be_given() -> None:
     wishes = Wishes(max_length=300, num_mel_bins=64, frequency_stride=8, time_stride=20)
     found = infer_geometry(7 * 15, 16, None, wishes)
     assert tuple(found) == (300, 64, 16, 8, 20)
@@ -227,7 +227,7 @@ BAD_STATES: dict[str, tuple[Any, str, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_STATES)
-def test_bad_weights_are_refused_and_nothing_is_left(case: str, tmp_path: Path) -> None:
+def test_bad_weights_are_refused_and_nothing_is_written(case: str, tmp_path: Path) -> None:
     content, code, named = BAD_STATES[case]
     source = saved(content, tmp_path / "model.pth")
     with pytest.raises(AstHfError) as caught:
@@ -239,13 +239,13 @@ def test_bad_weights_are_refused_and_nothing_is_left(case: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"<html>", b"\x80\x04garbage"])
-def test_files_that_are_no_weights_are_refused(content: bytes, tmp_path: Path) -> None:
+def test_files_without_weights_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(AstHfError, match=r"E306.*model\.pth"):
         told(tmp_path / "model.pth", tmp_path / "out", GOLDEN)
 
 
-def test_result_that_differs_is_not_called_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversion_with_different_logits_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = lambda *_: golden("logits")[:1] + 1  # noqa: E731
     monkeypatch.setattr(conversion, "original_logits", wrong)
     with pytest.raises(AstHfError, match=r"E601.*logits differ"):
@@ -253,7 +253,7 @@ def test_result_that_differs_is_not_called_done(tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
-def test_folder_in_use_is_not_touched(tmp_path: Path) -> None:
+def test_conversion_does_not_overwrite_a_folder(tmp_path: Path) -> None:
     source = saved(original_state(), tmp_path / "model.pth")
     (tmp_path / "out").mkdir()
     told(source, tmp_path / "out", GOLDEN)  # an empty folder is fine

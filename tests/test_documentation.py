@@ -1,4 +1,4 @@
-"""The documents run and are true: code blocks execute, named files exist, every module and option is explained."""
+"""Documents: code blocks run, linked files exist, every module and option is explained."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_code_block_runs(
         ast_hf.register()
 
 
-def test_there_are_blocks_to_run() -> None:
+def test_documents_have_code_blocks() -> None:
     assert len(BLOCKS) >= 3
 
 
@@ -97,7 +97,7 @@ def test_readme_names_every_make_target() -> None:
         assert f"make {target}" in readme, target
 
 
-def test_readme_table_of_results_is_that_of_the_bench_page() -> None:
+def test_readme_results_match_the_bench_page() -> None:
     row = next(
         line
         for line in (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8").splitlines()
@@ -107,7 +107,7 @@ def test_readme_table_of_results_is_that_of_the_bench_page() -> None:
     assert f"{ratio}x" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_readme_tells_the_accuracies_of_the_benchmark_of_learning() -> None:
+def test_readme_quotes_the_accuracies_of_bench_learning() -> None:
     (row,) = re.findall(r"^\| `make bench-learning .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     stored = json.loads((ROOT / "benchmarks" / "results" / "learning.json").read_text(encoding="utf-8"))
     for found in stored["sets"].values():
@@ -118,7 +118,7 @@ def test_readme_tells_the_accuracies_of_the_benchmark_of_learning() -> None:
         assert f"{mean(finals):.3f}" in row
 
 
-def test_ci_calls_the_readmes_own_command() -> None:
+def test_ci_runs_the_command_of_the_readme() -> None:
     assert "make check" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^check: lint test$", makefile, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What people write for transformers' AST works here: their calls, values and files, one test or more a kind."""
+"""Code written for transformers' AST works here: its calls, values and files, at least one test for each kind."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ RATE = 16_000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)
 CLIP = NOISE[:9_600]  # 58 frames
 OTHER = NOISE[8_000:14_400]  # 38 frames
-SIZES = {"num_mel_bins": 32, "max_length": 64}
+SIZES: dict[str, Any] = {"num_mel_bins": 32, "max_length": 64}
 NAMES = {0: "cat", 1: "dog", 2: "owl"}
 
 
@@ -88,7 +88,7 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
-# D1: `pad`, and the collators and the Trainer that call it.
+# `pad`, and the collators and the Trainer that call it.
 
 
 def features_of(extractor: ASTFeatureExtractor, **options: Any) -> list[dict[str, np.ndarray]]:
@@ -99,7 +99,7 @@ def features_of(extractor: ASTFeatureExtractor, **options: Any) -> list[dict[str
 
 @pytest.mark.parametrize("padding", ["longest", "max_length", True, PaddingStrategy.LONGEST])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_pad_gives_what_a_call_that_pads_gives(normalize: bool, padding: Any, extractor: ASTFeatureExtractor) -> None:
+def test_pad_equals_padding_in_the_call(normalize: bool, padding: Any, extractor: ASTFeatureExtractor) -> None:
     extractor.do_normalize = normalize
     padded = extractor.pad(features_of(extractor), padding=padding, max_length=64, return_tensors="pt")
     called = extractor([CLIP, OTHER], sampling_rate=RATE, padding=padding, return_tensors="pt")
@@ -130,7 +130,7 @@ def test_pad_truncates(extractor: ASTFeatureExtractor) -> None:
         extractor.pad(rows, padding="max_length")
 
 
-def test_pad_of_vectors_is_the_base_classes(extractor: ASTFeatureExtractor) -> None:
+def test_pad_of_vectors_is_that_of_the_base_class(extractor: ASTFeatureExtractor) -> None:
     vectors = {"input_values": [[1.0, 2.0, 3.0], [4.0]]}
     ours = extractor.pad(dict(vectors), return_tensors="np", return_attention_mask=True)
     theirs = stock.ASTFeatureExtractor(**SIZES).pad(dict(vectors), return_tensors="np", return_attention_mask=True)
@@ -191,7 +191,7 @@ def test_accumulated_gradients_are_those_of_one_batch(
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-# D2, D6, D10: label maps as tutorials write them, and configurations made of their own fields.
+# Label maps as tutorials write them, and configurations made of their own fields.
 
 
 @pytest.mark.parametrize("load", [ASTConfig, AutoConfig], ids=["own", "auto"])
@@ -211,7 +211,7 @@ def test_label_maps_of_texts_for_a_model(tiny_checkpoint: Path) -> None:
     assert model.classifier.dense.out_features == 2
 
 
-def test_one_of_the_two_maps_is_enough(tiny_checkpoint: Path, no_warnings: None) -> None:
+def test_either_label_map_is_enough(tiny_checkpoint: Path, no_warnings: None) -> None:
     assert ASTConfig.from_pretrained(tiny_checkpoint, id2label={"0": "a", "1": "b"}).label2id == {"a": 0, "b": 1}
     assert ASTConfig.from_pretrained(tiny_checkpoint, label2id={"a": "1", "b": "0"}).id2label == {1: "a", 0: "b"}
     assert ASTConfig(label2id={"a": 0, "b": 1}).id2label == {0: "a", 1: "b"}
@@ -245,7 +245,7 @@ def test_id2label_set_in_place_is_saved_and_loaded(
     assert stock.ASTConfig.from_pretrained(tmp_path).id2label == {0: "a", 1: "b", 2: "c"}
 
 
-def test_configuration_of_its_own_fields(no_warnings: None) -> None:
+def test_configuration_is_rebuilt_from_its_fields(no_warnings: None) -> None:
     config = ASTConfig(**TINY, id2label=NAMES, problem_type="multi_label_classification")
     assert ASTConfig(**config.to_dict()).to_dict() == config.to_dict()
     assert config.__class__(**json.loads(config.to_json_string(use_diff=False))).to_dict() == config.to_dict()
@@ -253,7 +253,7 @@ def test_configuration_of_its_own_fields(no_warnings: None) -> None:
     assert ASTConfig(**theirs.to_dict()).geometry == config.geometry
 
 
-def test_configuration_of_its_own_fields_keeps_those_of_a_file(tmp_path: Path) -> None:
+def test_configuration_rebuilt_from_its_fields_keeps_foreign_ones(tmp_path: Path) -> None:
     content = {**TINY, "model_type": "audio-spectrogram-transformer", "recorded_in": "Oslo"}
     config = ASTConfig.from_dict(content)
     assert ASTConfig(**config.to_dict()).recorded_in == "Oslo"
@@ -268,7 +268,7 @@ def test_fields_that_are_unknown_or_of_another_architecture_are_refused(fields: 
         ASTConfig(**fields)
 
 
-# D3, D5, D9: what feature extractors for speech are given.
+# What feature extractors for speech are given.
 
 
 @pytest.mark.parametrize("samples", [16_000, 16_000 * 30, 8_000, np.int64(16_000)])
@@ -362,13 +362,13 @@ print([str(entry.message)[:10] for entry in caught if "AST" in str(entry.message
     assert run_fresh(code).strip() == "['[AST-W212]']"
 
 
-# D4: numbers of numpy and torch.
+# Numbers of numpy and torch.
 
 NUMBERS = [np.float32(-4.5), np.float64(-4.5), np.array(-4.5), torch.tensor(-4.5), torch.tensor(-4.5).double()]
 
 
 @pytest.mark.parametrize("mean", NUMBERS, ids=lambda value: f"{type(value).__name__}-{value.dtype}")
-def test_statistics_of_any_library(mean: Any, extractor: ASTFeatureExtractor, tmp_path: Path) -> None:
+def test_statistics_from_numpy_and_torch(mean: Any, extractor: ASTFeatureExtractor, tmp_path: Path) -> None:
     plain = ASTFeatureExtractor(**SIZES, mean=-4.5, std=2.0)(CLIP, RATE, "np")["input_values"]
     extractor.mean = mean
     extractor.std = torch.tensor(2.0)
@@ -380,7 +380,7 @@ def test_statistics_of_any_library(mean: Any, extractor: ASTFeatureExtractor, tm
     assert ASTFeatureExtractor.from_pretrained(tmp_path, mean=mean).to_dict() == extractor.to_dict()
 
 
-def test_counts_of_any_library(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_counts_from_numpy_and_torch(tiny_checkpoint: Path, tmp_path: Path) -> None:
     config = ASTConfig(**{**TINY, "max_length": np.int64(64), "time_stride": torch.tensor(8)}, num_labels=np.int64(3))
     assert (config.num_labels, config.max_length, type(config.max_length)) == (3, 64, int)
     config.hidden_dropout_prob = np.float32(0.25)
@@ -390,20 +390,20 @@ def test_counts_of_any_library(tiny_checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [16_000.0, np.float64(16_000), np.array(16_000), torch.tensor([16_000])])
-def test_rates_of_any_library(rate: Any, extractor: ASTFeatureExtractor, tiny_checkpoint: Path) -> None:
+def test_rates_from_numpy_and_torch(rate: Any, extractor: ASTFeatureExtractor, tiny_checkpoint: Path) -> None:
     plain = extractor(CLIP, RATE, "np")["input_values"]
-    np.testing.assert_array_equal(extractor(CLIP, rate, "np", max_length=64.0)["input_values"], plain)
+    np.testing.assert_array_equal(extractor(CLIP, rate, "np", max_length=64.0)["input_values"], plain)  # type: ignore[arg-type]
     classify = pipeline("audio-classification", model=str(tiny_checkpoint))
     answer = classify({"array": CLIP, "sampling_rate": RATE})
     assert classify({"array": CLIP, "sampling_rate": rate}) == answer
     assert classify({"raw": CLIP, "array": None, "sampling_rate": rate}) == answer
     with pytest.raises(AstInputError, match="E102"):
-        extractor(CLIP, 16_000.5)
+        extractor(CLIP, 16_000.5)  # type: ignore[arg-type]
 
 
 def test_flags_and_statistics_of_one_element(extractor: ASTFeatureExtractor) -> None:
-    extractor.do_normalize = 0
-    extractor.mean = np.array([-3.0])
+    extractor.do_normalize = 0  # type: ignore[assignment]
+    extractor.mean = np.array([-3.0])  # type: ignore[assignment]
     assert (extractor.do_normalize, extractor.mean) == (False, -3.0)
     assert extractor(CLIP, RATE, "np")["input_values"].min() < -5
 
@@ -441,7 +441,7 @@ def test_subclass_of_the_extractor(extractor: ASTFeatureExtractor, tmp_path: Pat
     np.testing.assert_allclose(own(CLIP, RATE, "np")["input_values"], plain + 7.0, atol=1e-5)
 
 
-# D7: heads that were replaced.
+# Heads that were replaced.
 
 
 def test_head_of_another_size_is_saved_with_generic_names(model: ASTForAudioClassification, tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ def test_head_of_another_size_is_saved_with_generic_names(model: ASTForAudioClas
     assert stock_loaded.config.num_labels == 5
 
 
-def test_head_of_another_size_with_names_of_its_own(
+def test_head_of_another_size_keeps_its_label_names(
     model: ASTForAudioClassification, tmp_path: Path, no_warnings: None
 ) -> None:
     model.classifier.dense = nn.Linear(24, 2)
@@ -529,7 +529,7 @@ def test_head_that_the_config_does_not_describe_is_refused(load: Callable, binar
         load(disagreeing)
 
 
-def test_folder_whose_head_and_config_disagree_is_no_checkpoint(disagreeing: Path) -> None:
+def test_folder_whose_head_and_config_disagree_is_refused(disagreeing: Path) -> None:
     with pytest.raises(AstConfigError, match=r"E305.*names 3 labels.*4 outputs"):
         check_folder(disagreeing)
     assert check_folder(disagreeing, classifier=False) == disagreeing
@@ -557,7 +557,7 @@ class OwnHead(ASTPreTrainedModel):
 
 
 class OwnPart(ASTForAudioClassification):
-    """The classifier, and a part beside it."""
+    """The classifier, and an extra module."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -574,9 +574,7 @@ class OwnType(ASTForAudioClassification):
 
 
 @pytest.mark.parametrize("kind", [OwnHead, OwnPart])
-def test_subclasses_with_parts_of_their_own_start_from_a_checkpoint(
-    kind: Any, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_subclasses_with_extra_modules_load_a_checkpoint(kind: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.warns(AstHfWarning, match="W303.*newly initialised"):
         model = kind.from_pretrained(tiny_checkpoint)
     stored = ASTModel.from_pretrained(tiny_checkpoint).state_dict()
@@ -588,14 +586,14 @@ def test_subclasses_with_parts_of_their_own_start_from_a_checkpoint(
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_subclass_with_a_model_type_of_its_own(tmp_path: Path) -> None:
+def test_subclass_with_another_model_type(tmp_path: Path) -> None:
     model = OwnType(OwnConfig(**TINY, num_labels=3))
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "somebodys-ast"
     assert torch.equal(OwnType.from_pretrained(tmp_path).classifier.dense.weight, model.classifier.dense.weight)
 
 
-# D8, D15: the pipeline's options, and the task that labels tell.
+# The pipeline's options, and the task that follows from labels.
 
 
 def test_top_k_at_construction(tiny_checkpoint: Path) -> None:
@@ -649,7 +647,7 @@ def test_one_output_is_a_regression(tmp_path: Path) -> None:
     assert classify({"array": CLIP, "sampling_rate": RATE})[0]["score"] == pytest.approx(4.0, abs=0.5)
 
 
-def test_labels_of_a_task_that_is_not_named(
+def test_labels_without_a_problem_type_are_warned_of(
     model: ASTForAudioClassification, spectrograms: torch.Tensor, unwarned: None
 ) -> None:
     with pytest.warns(AstHfWarning, match=r"W309\] config.problem_type: is not set"):
@@ -657,7 +655,7 @@ def test_labels_of_a_task_that_is_not_named(
     assert model.config.problem_type is None
 
 
-def test_mask_of_the_extractors_own_is_warned_of(unwarned: None) -> None:
+def test_return_attention_mask_of_the_extractor_is_warned_of(unwarned: None) -> None:
     extractor = ASTFeatureExtractor(**SIZES, return_attention_mask=True)
     with pytest.warns(AstHfWarning, match=r"W213\] attention_mask: .*the extractor's own return_attention_mask is set"):
         assert extractor(CLIP, RATE, "np")["attention_mask"].sum() == 58
@@ -719,7 +717,7 @@ def test_threshold_after_labels_were_renamed_in_place(tiny_checkpoint: Path) -> 
     assert {entry["label"] for entry in classify({"array": CLIP, "sampling_rate": RATE}, threshold=0.0)} == {*"xyz"}
 
 
-# D11: configurations and state dicts of transformers.
+# Configurations and state dicts of transformers.
 
 
 @pytest.mark.parametrize("kind", [ASTForAudioClassification, ASTModel, AutoModel, AutoModelForAudioClassification])
@@ -861,7 +859,7 @@ def test_blocks_are_dropped_by_either_name(stock_model: Any, spectrograms: torch
 # Calls of `forward` that transformers documents.
 
 
-def test_forward_takes_what_transformers_does(
+def test_forward_has_the_signature_of_transformers(
     model: ASTForAudioClassification, spectrograms: torch.Tensor, no_warnings: None
 ) -> None:
     theirs = list(inspect.signature(stock.ASTForAudioClassification.forward).parameters.values())
@@ -897,13 +895,13 @@ def test_loss_function_that_was_set_or_overridden(model: ASTForAudioClassificati
         assert halved(spectrograms, labels=labels).loss.item() == pytest.approx(plain.item() / 2)
 
 
-def test_problem_type_that_is_none(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
+def test_unknown_problem_type_is_refused(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
     model.config.problem_type = "multilabel"
     with pytest.raises(AstConfigError, match=r"E302.*'multilabel' is not a valid choice"):
         model(spectrograms, labels=torch.tensor([0, 1, 2, 0, 1]))
 
 
-def test_double_precision_stays_double(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
+def test_float64_models_return_float64(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
     outputs = model.double()(spectrograms.double(), labels=torch.tensor([0, 1, 2, 0, 1]))
     assert (outputs.loss.dtype, outputs.logits.dtype) == (torch.float64, torch.float64)
 
@@ -916,7 +914,7 @@ def test_some_hidden_states(model: ASTForAudioClassification, spectrograms: torc
     assert [state is None for state in model(spectrograms, output_hidden_states=1).hidden_states] == [True, False, True]
 
 
-# D12: exports with any batch size.
+# Exports with any batch size.
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
@@ -934,7 +932,7 @@ def test_export_with_a_dynamic_batch(
             assert largest_gap(exported(**some).logits, model(**some).logits) < 1e-5
 
 
-# D16: a checkpoint whose extractor was never saved.
+# A checkpoint whose extractor was never saved.
 
 
 def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path: Path) -> None:
@@ -952,7 +950,7 @@ def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path:
     assert len(pipeline("audio-classification", model=str(tmp_path))({"array": CLIP, "sampling_rate": RATE})) == 3
 
 
-# D18: names that code imports.
+# Names that code imports.
 
 REPLACED = """
 import ast_hf
@@ -976,16 +974,16 @@ print(sum(name.startswith("ast_hf.") for name in ours), sum(name.startswith("tra
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["first", "after-transformers"])
-def test_names_are_replaced_and_given_back(before: bool) -> None:
+def test_register_replaces_names_and_unregister_restores_them(before: bool) -> None:
     assert run_fresh(f"BEFORE = {before}\n{REPLACED}").split() == ["6", "5"]
 
 
-def test_names_stay_those_of_transformers_without_being_asked() -> None:
+def test_import_alone_does_not_replace_names_of_transformers() -> None:
     code = "import ast_hf\nfrom transformers import ASTForAudioClassification as kind\nprint(kind.__module__)"
     assert run_fresh(code).startswith("transformers.models.")
 
 
-def test_coming_audio_processors_are_registered() -> None:
+def test_future_audio_processors_are_registered() -> None:
     """`AutoAudioProcessor` is not released yet (transformers#48113); a stand-in has the names of that draft."""
     if hasattr(transformers, "AutoAudioProcessor"):
         pytest.fail("transformers has it now: load a saved folder through it here instead of this stand-in")
@@ -1021,10 +1019,10 @@ print(table.AUDIO_PROCESSOR_MAPPING._extra_content, sorted(table.AUDIO_PROCESSOR
     ]
 
 
-# The load report of transformers says what W303 says.
+# The load report of transformers has the content of W303.
 
 
-def test_new_head_is_said_in_one_line(tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_new_head_is_reported_in_one_line(tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.addHandler(caplog.handler)  # transformers' logger does not propagate

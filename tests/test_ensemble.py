@@ -1,4 +1,4 @@
-"""Several checkpoints as one model: each member answers as it does alone, and the whole as their mean, anywhere."""
+"""Ensembles: each member gives the logits that it gives alone, and the ensemble their mean, in every use."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY, TOKEN, largest_gap, randomise
-from hub_server import Hub
+from hub_server import Hub, run_python
 from safetensors.torch import load_file, save_file
-from test_push import run_python
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
 from ast_hf import (
@@ -33,7 +32,7 @@ from ast_hf.modeling_ensemble import mean_logits
 
 LABELS = ["cat", "dog", "owl"]
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
-#: Seconds: shorter than both members hear, between the two, longer than both.
+#: Seconds: shorter than the inputs of both members, between the two, longer than both.
 CLIPS = (0.2, 0.8, 1.6)
 
 
@@ -85,7 +84,7 @@ def scores(classifier: Any, audio: Any, **options: Any) -> dict[str, float]:
 
 
 def alone(folder: Path, audio: Any) -> dict[str, float]:
-    """What a checkpoint's own pipeline says."""
+    """Return the scores of a checkpoint's own pipeline."""
     return scores(pipeline("audio-classification", model=str(folder)), audio)
 
 
@@ -100,7 +99,9 @@ def mean(parts: list[dict[str, float]]) -> dict[str, float]:
 @pytest.mark.parametrize("masked", [False, True], ids=["padded", "masked"])
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["short first", "long first"])
 @pytest.mark.filterwarnings("ignore:.*W201")
-def test_each_member_hears_what_it_hears_alone(kind: str, masked: bool, order: tuple[int, int], tmp_path: Path) -> None:
+def test_each_member_gets_the_features_that_it_gets_alone(
+    kind: str, masked: bool, order: tuple[int, int], tmp_path: Path
+) -> None:
     folders = [make_pair(tmp_path, kind, return_attention_mask=masked)[index] for index in order]
     ASTEnsembleForAudioClassification.from_members(folders).save_pretrained(tmp_path / "ensemble")
     whole = pipeline("audio-classification", model=str(tmp_path / "ensemble"))
@@ -167,7 +168,7 @@ def test_inputs_that_do_not_fit_are_refused(values: Any, pair: list[Path]) -> No
         )
 
 
-def test_the_pipeline_takes_what_it_takes_of_one_model(saved: Path, tmp_path: Path, caplog: Any) -> None:
+def test_the_pipeline_accepts_what_it_accepts_for_one_model(saved: Path, tmp_path: Path, caplog: Any) -> None:
     classify = pipeline("audio-classification", model=str(saved))
     assert "not supported" not in caplog.text
     audio = clip(0.8)
@@ -185,7 +186,7 @@ def test_the_pipeline_takes_what_it_takes_of_one_model(saved: Path, tmp_path: Pa
         classify(dict(audio), threshold="fitted")
 
 
-def test_what_was_fitted_to_the_whole_is_used(tmp_path: Path) -> None:
+def test_temperature_and_thresholds_of_the_ensemble_are_used(tmp_path: Path) -> None:
     whole = ASTEnsembleForAudioClassification.from_members(make_pair(tmp_path, MULTI))
     whole.save_pretrained(tmp_path / "plain")
     plain = alone(tmp_path / "plain", clip(0.8))
@@ -215,7 +216,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("change", "code", "told"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
-def test_members_that_do_not_belong_together_are_refused(
+def test_incompatible_members_are_refused(
     change: dict[str, Any], code: str, told: str, pair: list[Path], tmp_path: Path
 ) -> None:
     other = make_member(tmp_path / "other", 3, **change)
@@ -226,7 +227,7 @@ def test_members_that_do_not_belong_together_are_refused(
     assert caught.value.where.startswith(f"member-2 ({other})")
 
 
-def test_no_members_and_numbers_are_refused(pair: list[Path], tmp_path: Path) -> None:
+def test_empty_and_regression_ensembles_are_refused(pair: list[Path], tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E302.*members"):
         ASTEnsembleForAudioClassification.from_members([])
     with pytest.raises(AstHfError, match=r"E302.*members"):
@@ -236,7 +237,7 @@ def test_no_members_and_numbers_are_refused(pair: list[Path], tmp_path: Path) ->
         ASTEnsembleForAudioClassification.from_members([numbers])
 
 
-def test_a_task_that_is_not_told_is_that_of_the_others_or_the_one_given(pair: list[Path], tmp_path: Path) -> None:
+def test_missing_problem_type_comes_from_other_members_or_the_argument(pair: list[Path], tmp_path: Path) -> None:
     untold = make_member(tmp_path / "untold", 5, kind=None)
     for sources, given in (([untold, pair[0]], None), ([untold], SINGLE)):
         whole = ASTEnsembleForAudioClassification.from_members(sources, problem_type=given)
@@ -250,7 +251,7 @@ def change_json(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_what_is_saved(saved: Path, pair: list[Path], tmp_path: Path) -> None:
+def test_saved_folder_has_its_members_and_common_files(saved: Path, pair: list[Path], tmp_path: Path) -> None:
     own = {"config.json", "preprocessor_config.json", "model.safetensors"}
     expected = {f"member-{number}/{name}" for number in (1, 2) for name in own}
     files = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
@@ -277,7 +278,7 @@ def test_what_is_saved(saved: Path, pair: list[Path], tmp_path: Path) -> None:
         ASTEnsembleForAudioClassification.from_pretrained(saved).save_pretrained(tmp_path / "x", push_to_hub=True)
 
 
-def test_every_way_to_load_it(saved: Path, pair: list[Path]) -> None:
+def test_every_loader_reads_a_saved_ensemble(saved: Path, pair: list[Path]) -> None:
     values = torch.randn(1, 100, 32, generator=torch.Generator().manual_seed(0))
     expected = ASTEnsembleForAudioClassification.from_members(pair)(values).logits
     shutil.copytree(saved, saved.parent / "nested" / "inner")
@@ -347,7 +348,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 
 @pytest.mark.parametrize(("change", "code", "told"), BROKEN.values(), ids=BROKEN)
 @pytest.mark.filterwarnings("ignore:.*W303")
-def test_a_member_that_is_not_whole_is_named(change: Callable[[Path], Any], code: str, told: str, saved: Path) -> None:
+def test_a_broken_member_is_named(change: Callable[[Path], Any], code: str, told: str, saved: Path) -> None:
     change(saved)
     for load in (
         ASTEnsembleForAudioClassification.from_pretrained,
@@ -359,7 +360,7 @@ def test_a_member_that_is_not_whole_is_named(change: Callable[[Path], Any], code
         assert told in str(caught.value)
 
 
-def test_one_model_and_an_ensemble_are_not_mixed_up(saved: Path, pair: list[Path]) -> None:
+def test_a_single_model_and_an_ensemble_are_not_confused(saved: Path, pair: list[Path]) -> None:
     with pytest.raises(AstHfError, match=r"E306.*ensemble.*subfolder='member-1'"):
         ASTForAudioClassification.from_pretrained(saved)
     with pytest.raises(AstHfError, match=r"E306.*member-2.*holds an ensemble"):
@@ -370,7 +371,7 @@ def test_one_model_and_an_ensemble_are_not_mixed_up(saved: Path, pair: list[Path
         ASTEnsembleForAudioClassification.from_pretrained(saved, max_length=64)
 
 
-def test_commands(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_commands_accept_an_ensemble(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     soundfile.write(tmp_path / "clip.wav", clip(0.8)["array"], 16_000)
     assert cli.main(["classify", str(saved), str(tmp_path / "clip.wav"), "--top_k", "1"]) == 0
     best = max(alone(saved, str(tmp_path / "clip.wav")).items(), key=lambda entry: entry[1])
@@ -418,9 +419,7 @@ UNFIT: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize(("change", "told"), UNFIT.values(), ids=UNFIT)
-def test_what_others_could_not_use_is_not_pushed(
-    change: Callable[[Path], Any], told: str, hub: Hub, saved: Path
-) -> None:
+def test_incomplete_ensembles_are_not_pushed(change: Callable[[Path], Any], told: str, hub: Hub, saved: Path) -> None:
     change(saved)
     with pytest.raises(AstHfError) as caught:
         push_folder(saved, "user/ensemble")
@@ -435,7 +434,7 @@ def test_a_broken_member_is_not_pushed(hub: Hub, saved: Path) -> None:
     assert hub.log == []
 
 
-def test_a_download_that_breaks_off_names_the_member(hub: Hub, saved: Path, waits: list[float]) -> None:
+def test_an_interrupted_download_names_the_member(hub: Hub, saved: Path, waits: list[float]) -> None:
     push_folder(saved, "user/ensemble")
     hub.fail("GET .*/member-2/model.safetensors", kind="truncate", times=1000)
     with pytest.raises(AstHfError, match=r"E704.*member-2"):
@@ -499,7 +498,7 @@ print(json.dumps(told))
 """
 
 
-def test_it_loads_by_name_with_ast_hf_and_only_member_by_member_without(
+def test_without_ast_hf_only_single_members_load_by_name(
     hub: Hub, saved: Path, pair: list[Path], tmp_path: Path
 ) -> None:
     """Two processes with one cache, the second offline."""

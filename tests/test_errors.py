@@ -5,12 +5,15 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from error_calls import Module
 
 import ast_hf
 from ast_hf.errors import (
     CODES,
+    DETAILS,
     WARNINGS,
     AstConfigError,
     AstDataError,
@@ -28,8 +31,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [path for path in (ROOT / "ast_hf").rglob("*.py") if path.name != "errors.py"]
 USED = {code for path in SOURCES for code in re.findall(r'"([EW]\d{3})"', path.read_text(encoding="utf-8"))}
 ALL = CODES.keys() | WARNINGS.keys()
-#: Only training raises these.
-TRAINING = {"E209", "E307", "E501"}
 
 
 def test_every_code_of_the_source_is_in_the_table() -> None:
@@ -38,7 +39,7 @@ def test_every_code_of_the_source_is_in_the_table() -> None:
 
 
 def test_every_code_of_the_table_is_used() -> None:
-    assert ALL - USED <= TRAINING
+    assert set() == ALL - USED
 
 
 @pytest.mark.parametrize("pattern", [r'\berror\(\s*"(\w+)"', r'\bwarning_text\(\s*"(\w+)"'])
@@ -52,6 +53,53 @@ def test_errors_are_errors_and_warnings_are_warnings(pattern: str) -> None:
 def test_page_documents_exactly_the_codes_that_exist() -> None:
     page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\b[EW]\d{3}\b", page)) == ALL
+
+
+@pytest.mark.parametrize("code", DETAILS)
+def test_page_has_the_table_of_details(code: str) -> None:
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    table = page.split(f"| {code} | case |\n|---|---|\n")[1].split("\n\n")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
+    assert len(rows) == len(table.splitlines())
+    assert rows == {detail: f"{text[0].upper()}{text[1:]}." for detail, text in DETAILS[code].items()}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_error_of_a_code_with_details_has_one(path: Path) -> None:
+    calls = list(Module(path).errors())
+    assert [call.place for call in calls if call.details is None] == []
+    assert [call for call in calls if not (call.details or set()) <= call.allowed] == []
+
+
+@pytest.mark.parametrize("code", DETAILS)
+def test_every_detail_is_used(code: str) -> None:
+    calls = [call for path in SOURCES for call in Module(path).errors() if code in call.codes]
+    assert {detail for call in calls for detail in call.details or ()} >= DETAILS[code].keys()
+
+
+@pytest.mark.parametrize(
+    ("source", "details"),
+    [
+        ("error('E306', detail='missing')", {"missing"}),
+        ("error('E306')", None),
+        ("error('E306', detail='missing' if here else 'exists')", {"missing", "exists"}),
+        ("error('E101')", "no call"),
+        ("unreadable('E307', problem=problem)", {"unreadable"}),
+        ("def f():\n    code, detail = 'E306', 'exists'\n    error(code, detail=detail)", {"exists"}),
+        ("def f(x, detail='type'):\n    error('E307', detail=detail)\nf(1, 'range')\nf(1)", {"range", "type"}),
+        ("def f(x):\n    error('E307', detail=x)", None),
+        (
+            "class Rule:\n    detail: str = 'data'\nRule('conflict')\nerror('E307', detail=rule.detail)",
+            {"data", "conflict"},
+        ),
+        ("error('E307', detail=problem.detail)", set()),
+        ("error('E306', detail=names['x'])", None),
+    ],
+)
+def test_details_are_found_in_the_source(source: str, details: Any, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(source)
+    calls = [call.details for call in Module(tmp_path / "module.py").errors()]
+    assert calls == ([] if details == "no call" else [details])
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -1,4 +1,4 @@
-"""What the Hub's answers, and their absence, mean: another attempt, or a code with something to do."""
+"""Failed requests to the Hub: which are retried, and which code and fix the others get."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TOKEN
@@ -32,23 +33,25 @@ def answered(hub: Hub, status: int, **headers: str) -> BaseException:
     [(401, "E701", False), (403, "E701", False), (404, "E702", False), (400, "E704", False), (507, "E704", False)]
     + [(status, "E704", True) for status in (408, 429, 500, 502, 503, 504)],
 )
-def test_statuses(hub: Hub, status: int, code: str, passing: bool) -> None:
+def test_http_statuses_map_to_codes(hub: Hub, status: int, code: str, passing: bool) -> None:
     failure = failure_of(answered(hub, status))
     assert (failure.code, failure.passing) == (code, passing)
 
 
 @pytest.mark.parametrize("told", ["RepoNotFound", "RevisionNotFound"])
-def test_401_of_what_is_hidden_is_not_about_the_token(hub: Hub, told: str) -> None:
+def test_401_for_a_hidden_repository_is_a_wrong_name(hub: Hub, told: str) -> None:
     hub.fail("GET /api/models/user/x", 401, headers={"X-Error-Code": told})
     with pytest.raises(HfHubHTTPError) as caught:
         HfApi().model_info("user/x")
     assert failure_of(caught.value).code == "E702"
 
 
-def test_the_wait_that_is_asked_for_in_both_forms(hub: Hub) -> None:
+def test_retry_after_is_read_as_seconds_and_as_a_date(hub: Hub) -> None:
     assert failure_of(answered(hub, 503, **{"Retry-After": "7"})).wait == 7.0
     at = email.utils.formatdate(time.time() + 60, usegmt=True)
-    assert 50 < failure_of(answered(hub, 429, **{"Retry-After": at})).wait <= 60
+    wait = failure_of(answered(hub, 429, **{"Retry-After": at})).wait
+    assert wait is not None
+    assert 50 < wait <= 60
     assert failure_of(answered(hub, 503, **{"Retry-After": "soon"})).wait is None
 
 
@@ -63,12 +66,14 @@ def test_the_wait_that_is_asked_for_in_both_forms(hub: Hub) -> None:
         (OSError(errno.ENOSPC, "No space left on device"), "E704", False),
     ],
 )
-def test_other_exceptions(problem: Exception, code: str, passing: bool) -> None:
-    assert failure_of(problem)[0::3] == (code, passing)
+def test_exceptions_of_a_connection_map_to_codes(problem: Exception, code: str, passing: bool) -> None:
+    failure = failure_of(problem)
+    assert failure is not None
+    assert failure[0::3] == (code, passing)
 
 
 @pytest.mark.parametrize("problem", [KeyError("x"), ValueError("x"), FileNotFoundError(errno.ENOENT, "no such file")])
-def test_what_is_no_answer_of_the_hub_is_left_alone(problem: Exception) -> None:
+def test_exceptions_that_do_not_concern_the_hub_pass_unchanged(problem: Exception) -> None:
     assert failure_of(problem) is None
 
     def request() -> None:
@@ -79,7 +84,7 @@ def test_what_is_no_answer_of_the_hub_is_left_alone(problem: Exception) -> None:
     assert caught.value is problem
 
 
-def test_the_cause_counts_not_its_wrapping() -> None:
+def test_the_cause_of_a_wrapped_exception_decides() -> None:
     wrapped = RuntimeError("Error while uploading")
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert "disk is full" in failure_of(wrapped).what
@@ -100,8 +105,8 @@ def test_attempts_and_waits(waits: list[float]) -> None:
     assert caught.value.fix.endswith("then run `it` again")
 
 
-def test_an_answer_ends_it(waits: list[float]) -> None:
-    answers = [TimeoutError("timed out"), "done"]
+def test_a_successful_request_ends_the_retries(waits: list[float]) -> None:
+    answers: list[Any] = [TimeoutError("timed out"), "done"]
 
     def request() -> str:
         if isinstance(answer := answers.pop(0), Exception):
@@ -112,7 +117,7 @@ def test_an_answer_ends_it(waits: list[float]) -> None:
     assert waits == [2.0]
 
 
-def test_no_server_makes_us_wait_for_hours(hub: Hub, waits: list[float]) -> None:
+def test_waits_asked_for_by_a_server_are_capped(hub: Hub, waits: list[float]) -> None:
     hub.fail("GET /api/whoami-v2", 503, headers={"Retry-After": "86400"})
     assert reach(lambda: HfApi().whoami()["name"], where="x") == "user"
     assert waits == [300.0]
@@ -124,7 +129,7 @@ def test_impossible_names(name: str) -> None:
         check_name(name)
 
 
-def test_an_account_is_checked_without_asking(
+def test_an_account_is_checked_without_a_request(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from huggingface_hub import constants
@@ -156,7 +161,7 @@ def raised(load: Callable, name: str) -> AstHfError:
 
 
 @pytest.mark.parametrize("load", LOAD.values(), ids=LOAD.keys())
-def test_a_name_that_is_not_there(load: Callable, hub: Hub) -> None:
+def test_a_missing_repository_is_reported(load: Callable, hub: Hub) -> None:
     assert str(raised(load, "user/nothing")) == (
         "[AST-E702] 'user/nothing': is not on the Hub, or the token may not see it (user/nothing is not a local folder "
         "and is not a valid model identifier listed on 'https://huggingface.co/models'). Fix: check the name, or "
@@ -165,7 +170,7 @@ def test_a_name_that_is_not_there(load: Callable, hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("load", LOAD.values(), ids=LOAD.keys())
-def test_a_gated_name(load: Callable, hub: Hub) -> None:
+def test_a_gated_repository_is_reported(load: Callable, hub: Hub) -> None:
     HfApi().create_repo("user/gated")
     hub.fail("(GET|HEAD) /.*user/gated", 403, headers={"X-Error-Code": "GatedRepo"}, times=50)
     told = raised(load, "user/gated")
@@ -174,7 +179,7 @@ def test_a_gated_name(load: Callable, hub: Hub) -> None:
     )  # fmt: skip
 
 
-def test_a_hub_that_is_down(hub: Hub, waits: list[float]) -> None:
+def test_an_unavailable_hub_is_reported(hub: Hub, waits: list[float]) -> None:
     HfApi().create_repo("user/pets")
     hub.fail("(GET|HEAD) /user/pets/resolve", 503, times=500)
     told = raised(LOAD["config"], "user/pets")
@@ -182,7 +187,7 @@ def test_a_hub_that_is_down(hub: Hub, waits: list[float]) -> None:
     assert told.what.startswith("the Hub answered 503 (")
 
 
-def test_a_file_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(hub: Hub, tmp_path: Path) -> None:
     HfApi().create_repo("user/empty")
     told = raised(LOAD["extractor"], "user/empty")
     assert str(told) == (
@@ -203,7 +208,7 @@ def test_offline_and_not_in_the_cache() -> None:
     assert (told.code, told.where, told.fix) == ("E704", "'user/nothing'", "unset it")
 
 
-def test_a_name_that_cannot_be_one() -> None:
+def test_an_impossible_name_is_reported() -> None:
     told = raised(LOAD["config"], "user/na--me")
     assert (told.code, told.where) == ("E702", "the Hub")
     assert "(Cannot have -- or .. in repo_id: 'user/na--me')" in told.what
@@ -230,6 +235,6 @@ def caused(problem: Exception, cause: Exception) -> Exception:
     ],
     ids=repr,
 )
-def test_local_files_and_bugs_are_no_matter_of_the_hub(problem: Exception, told: str | None) -> None:
+def test_local_errors_and_bugs_are_not_hub_errors(problem: Exception, told: str | None) -> None:
     found = as_error(problem)
     assert (found and found.code) == told

@@ -1,4 +1,4 @@
-"""`from_vit`: an AST that starts from an image transformer computes what that one computes, or says why it cannot."""
+"""`from_vit`: an AST from an image transformer computes the same as its source, or is refused with the reason."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def timm(**options: Any) -> TimmViT:
     return randomise(TimmViT(**options))
 
 
-def square(pixels: int = 32, patch: int = 8) -> dict[str, int]:
+def square(pixels: int = 32, patch: int = 8) -> dict[str, Any]:
     """A spectrogram with the size and patches of an image."""
     strides = {"frequency_stride": patch, "time_stride": patch}
     return {"num_mel_bins": pixels, "max_length": pixels, "patch_size": patch, **strides}
@@ -261,13 +261,15 @@ def golden_source(golden: dict[str, Any]) -> State:
     return {name.removeprefix("timm/"): tensor for name, tensor in golden.items() if name.startswith("timm/")}
 
 
-def golden_fields(case: int) -> dict[str, int]:
+def golden_fields(case: int) -> dict[str, Any]:
     return dict(zip(("frequency_stride", "time_stride", "num_mel_bins", "max_length"), GOLDEN[case][:4], strict=True))
 
 
 @pytest.mark.parametrize("names", ["timm", "hub", "v5"])
 @pytest.mark.parametrize("case", range(len(GOLDEN)))
-def test_start_is_the_originals(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
+def test_initial_weights_match_the_original(
+    case: int, names: str, golden: dict[str, Any], golden_source: State
+) -> None:
     source = under_names(golden_source, names)
     ours = ASTModel.from_vit(source, num_attention_heads=3, **golden_fields(case))
     assert ours.config.patch_grid == GOLDEN[case][4]
@@ -290,7 +292,7 @@ def test_start_is_the_originals(case: int, names: str, golden: dict[str, Any], g
 
 @pytest.mark.parametrize("names", ["timm", "hub", "v5"])
 @pytest.mark.parametrize("case", WITH_LOGITS)
-def test_answers_are_the_originals(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
+def test_hidden_states_match_the_original(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
     source = under_names(golden_source, names)
     fields = {"num_labels": 5, "classifier_layer_norm_eps": 1e-5, "num_attention_heads": 3, **golden_fields(case)}
     ours = ASTForAudioClassification.from_vit(source, **fields)
@@ -321,7 +323,7 @@ def test_golden_geometries_are_those_of_the_file() -> None:
 def test_computes_what_the_image_transformer_computes(name: str, form: str, tmp_path: Path) -> None:
     told = form != "state-dict"  # tensors alone tell neither heads nor epsilon, and their activation is GELU
     model = ARCHITECTURES[name](hidden_act="relu" if told else "gelu")
-    options = {} if told else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
+    options: dict[str, Any] = {} if told else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
     source: Any = model if form == "object" else model.state_dict()
     if form.startswith("folder"):
         model.save_pretrained(tmp_path, save_original_format=form == "folder")
@@ -370,7 +372,7 @@ def test_other_square_grids_and_patch_sizes(build: Callable, pixels: int, patch:
 
 
 @pytest.mark.parametrize("old", [8, 14, 5])
-def test_larger_patches_answer_to_stretched_pictures(old: int) -> None:
+def test_larger_patches_match_on_stretched_pictures(old: int) -> None:
     """Patches of 16 x 16 that show what the image transformer's smaller ones show give the same tokens."""
     model = vit(image_size=3 * old, patch_size=old)
     ours = ASTModel.from_vit(model, **square(48, 16))
@@ -448,7 +450,13 @@ def test_mean_is_a_third_of_the_sum() -> None:
     assert_same_state(ASTModel.from_vit(model, **square()), summed)  # the default
 
 
-WIDE = {"num_mel_bins": 24, "max_length": 96, "patch_size": 8, "frequency_stride": 8, "time_stride": 8}  # 3 x 12
+WIDE: dict[str, Any] = {
+    "num_mel_bins": 24,
+    "max_length": 96,
+    "patch_size": 8,
+    "frequency_stride": 8,
+    "time_stride": 8,
+}  # 3 x 12
 
 
 def test_nearest_takes_neighbours_where_adapt_blends() -> None:
@@ -469,7 +477,7 @@ def test_nearest_takes_neighbours_where_adapt_blends() -> None:
 def test_reinit_draws_all_positions_anew(std: float) -> None:
     model = deit(num_hidden_layers=1)
     torch.manual_seed(0)
-    options = {"position_init": "reinit", "initializer_range": std}
+    options: dict[str, Any] = {"position_init": "reinit", "initializer_range": std}
     first, second = (ASTModel.from_vit(model, **WIDE, **options) for _ in range(2))
     positions = first.embeddings.position_embeddings
     assert positions.shape == (1, 38, 24)
@@ -493,8 +501,8 @@ def test_defaults_are_those_of_the_paper() -> None:
     assert sizes == (24, 2, 48, 3, True)
 
 
-def test_fields_of_the_config_pass() -> None:
-    fields = {
+def test_config_fields_are_accepted() -> None:
+    fields: dict[str, Any] = {
         "id2label": {0: "cat", 1: "dog", 2: "owl"},
         "problem_type": "multi_label_classification",
         "hidden_dropout_prob": 0.1,
@@ -532,7 +540,7 @@ def test_a_model_is_ready_for_use_and_for_training() -> None:
 
 
 @pytest.mark.parametrize(("width", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16), (1536, 24)])
-def test_heads_of_published_widths_are_known(width: int, heads: int) -> None:
+def test_heads_of_published_widths_are_inferred(width: int, heads: int) -> None:
     state = {
         "cls_token": torch.zeros(1, 1, width),
         "pos_embed": torch.zeros(1, 2, width),
@@ -548,7 +556,7 @@ def test_heads_of_published_widths_are_known(width: int, heads: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("build", [deit, dinov2], ids=["deit", "dinov2"])
-def test_weights_of_any_precision_become_single(build: Callable, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_weights_of_any_precision_become_float32(build: Callable, dtype: torch.dtype, tmp_path: Path) -> None:
     model = build().to(dtype)
     model.save_pretrained(tmp_path)
     for source in (model, tmp_path):
@@ -561,7 +569,7 @@ def test_weights_of_any_precision_become_single(build: Callable, dtype: torch.dt
 @pytest.mark.parametrize(
     "build", [vit, deit, dinov2, lambda: timm(layer_scale=True)], ids=["vit", "deit", "dinov2", "timm"]
 )
-def test_the_source_is_left_alone(build: Callable, form: str) -> None:
+def test_the_source_model_is_not_changed(build: Callable, form: str) -> None:
     model = build().train()
     config = model.config.to_dict() if hasattr(model, "config") else None
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -593,7 +601,7 @@ def test_a_subfolder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["v.", "vit.", "deit.", "dinov2.", "backbone.", "base_model.", "model.", "module."])
-def test_prefixes_of_wrappers_are_left_out(prefix: str) -> None:
+def test_prefixes_of_wrappers_are_stripped(prefix: str) -> None:
     state = deit().state_dict()
     wrapped = {prefix + name: tensor for name, tensor in state.items()}
     ours = (ASTModel.from_vit(source, num_attention_heads=3, **square()) for source in (wrapped, state))
@@ -601,7 +609,7 @@ def test_prefixes_of_wrappers_are_left_out(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("build", [vit, deit, dinov2], ids=["vit", "deit", "dinov2"])
-def test_stock_reads_what_from_vit_made(build: Callable, tmp_path: Path) -> None:
+def test_stock_loads_a_model_made_by_from_vit(build: Callable, tmp_path: Path) -> None:
     ours = ASTForAudioClassification.from_vit(build(hidden_act="relu"), **WIDE, num_labels=4)
     randomise(ours.classifier)
     ours.save_pretrained(tmp_path)
@@ -639,7 +647,8 @@ TINY_STATE = vit(
 )
 def test_published_geometries(sizes: tuple[int, ...], patches: int) -> None:
     names = ("max_length", "num_mel_bins", "patch_size", "frequency_stride", "time_stride")
-    ours = ASTModel.from_vit(TINY_STATE, num_attention_heads=2, **dict(zip(names, sizes, strict=True)))
+    options: dict[str, Any] = dict(zip(names, sizes, strict=True))
+    ours = ASTModel.from_vit(TINY_STATE, num_attention_heads=2, **options)
     assert ours.config.num_tokens == 2 + patches
     assert ours.embeddings.position_embeddings.shape == (1, 2 + patches, 8)
     with torch.no_grad():
@@ -662,8 +671,8 @@ def geometries(draw: st.DrawFn) -> dict[str, int]:
 @settings(max_examples=50, deadline=None)
 @given(geometries(), st.sampled_from(["adapt", "nearest", "reinit"]), st.sampled_from(["flexivit", "bicubic"]))
 @example({**square(3, 3), "max_length": 7}, "adapt", "flexivit")
-def test_every_geometry_makes_a_model_that_runs(fields: dict[str, int], positions: str, kernel: str) -> None:
-    options = {"position_init": positions, "kernel_method": kernel, "num_attention_heads": 2}
+def test_every_geometry_makes_a_model_that_runs(fields: dict[str, Any], positions: str, kernel: str) -> None:
+    options: dict[str, Any] = {"position_init": positions, "kernel_method": kernel, "num_attention_heads": 2}
     ours = ASTModel.from_vit(TINY_STATE, **fields, **options)
     patch, bins, frames = fields["patch_size"], fields["num_mel_bins"], fields["max_length"]
     rows = len(range(0, bins - patch + 1, fields["frequency_stride"]))
@@ -736,7 +745,7 @@ INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("not-weights", lambda: {**timm().state_dict(), "epoch": torch.tensor(3)}, ["epoch"]),
     ("oblong-images", lambda: vit(image_size=(32, 64)), ["33 positions", "square"]),
     ("oblong-images-timm", lambda: {**timm().state_dict(), "pos_embed": torch.ones(1, 7, 24)}, ["7 positions"]),
-    # 3 x 5 patches and a class token are 16 positions, which are no 4 x 4 patches without one
+    # 3 x 5 patches and a class token are 16 positions, not 4 x 4 patches without one
     ("oblong-images-of-a-square-number", lambda: vit(image_size=(24, 40)), ["square"]),
     ("oblong-images-distilled", lambda: deit(image_size=(16, 56)), ["square"]),  # 2 x 7 + 2 = 4 x 4
     ("oblong-patches", with_tensor("patch_embed.proj.weight", (24, 3, 8, 4)), ["(24, 3, 8, 4)", "square"]),
@@ -751,13 +760,13 @@ def tiny_ast() -> ASTConfig:
 
 
 @pytest.mark.parametrize(("make", "names"), [row[1:] for row in INEXPRESSIBLE], ids=[row[0] for row in INEXPRESSIBLE])
-def test_what_ast_cannot_express_is_refused(make: Callable[[], Any], names: list[str]) -> None:
+def test_architectures_that_ast_cannot_represent_are_refused(make: Callable[[], Any], names: list[str]) -> None:
     assert_explains(refused(make(), num_attention_heads=3), "E305", *names)
 
 
 @pytest.mark.parametrize("original_format", [True, False])
 @pytest.mark.parametrize("name", ["registers", "swiglu", "beit", "no-class-token", "oblong-images"])
-def test_folders_are_refused_alike(name: str, original_format: bool, tmp_path: Path) -> None:
+def test_unsupported_folders_are_refused(name: str, original_format: bool, tmp_path: Path) -> None:
     make = next(row[1] for row in INEXPRESSIBLE if row[0] == name)
     make().save_pretrained(tmp_path, save_original_format=original_format)
     assert_explains(refused(tmp_path), "E305", str(tmp_path), leave_out=str(tmp_path))
@@ -765,7 +774,7 @@ def test_folders_are_refused_alike(name: str, original_format: bool, tmp_path: P
 
 @pytest.mark.parametrize("form", ["object", "folder"])
 @pytest.mark.parametrize("build", [ASTForAudioClassification, ASTModel, hf.ASTForAudioClassification])
-def test_an_ast_is_no_image_transformer(build: type, form: str, tmp_path: Path) -> None:
+def test_an_ast_is_refused_as_an_image_transformer(build: type, form: str, tmp_path: Path) -> None:
     model = build(tiny_ast() if build is not hf.ASTForAudioClassification else hf.ASTConfig(**tiny_ast().to_dict()))
     model.save_pretrained(tmp_path)
     error = refused(model if form == "object" else tmp_path)
@@ -820,7 +829,7 @@ TIMM_NAMES = {
 }
 
 
-def test_names_of_dinov2_are_all_there() -> None:
+def test_names_of_dinov2_are_complete() -> None:
     assert dinov2().state_dict().keys() == {*DINOV2_NAMES, "embeddings.mask_token"}
 
 
@@ -867,7 +876,7 @@ def test_a_lost_block_is_refused() -> None:
         ("dinov2.embeddings.cls_token", "embeddings.cls_token"),  # the same tensor under two names
     ],
 )
-def test_a_tensor_too_many_is_refused(name: str, named: str) -> None:
+def test_an_extra_tensor_is_refused(name: str, named: str) -> None:
     state = {**dinov2().state_dict(), name: torch.ones(1, 1, 24)}
     assert_explains(refused(state, num_attention_heads=3), "E305", named)
 
@@ -904,7 +913,7 @@ def test_a_misshapen_tensor_is_refused(name: str, shape: tuple[int, ...]) -> Non
     state = {**dinov2().state_dict(), name: torch.ones(shape)}
     error = refused(state, num_attention_heads=3)
     assert_explains(error, "E305")
-    kind = re.search("position|patch", name)  # said in words where the whole model depends on it
+    kind = re.search("position|patch", name)  # named in words, since the whole model depends on it
     names = (name, DINOV2_NAMES[name], kind.group() if kind else name)
     assert any(each in str(error) for each in names), str(error)
 
@@ -921,7 +930,7 @@ def test_a_misshapen_stack_of_query_key_and_value_is_refused(shape: tuple[int, .
 @pytest.mark.parametrize(
     "name", [*DINOV2_TOP[:3], *(BLOCK + name for name in list(DINOV2_BLOCK)[::3]), "layernorm.bias"]
 )
-def test_numbers_that_are_none_are_refused(name: str, value: float) -> None:
+def test_nan_and_infinite_weights_are_refused(name: str, value: float) -> None:
     state = dinov2().state_dict()
     state[name] = state[name].clone()
     state[name].view(-1)[-1] = value
@@ -929,13 +938,13 @@ def test_numbers_that_are_none_are_refused(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["layer_scale1", "layer_scale2"])
-def test_a_layer_scale_that_is_no_number_is_refused(name: str) -> None:
+def test_a_nan_layer_scale_is_refused(name: str) -> None:
     state = dinov2().state_dict()
     state[f"{BLOCK}{name}.lambda1"] = torch.full((24,), torch.nan)
     assert_explains(refused(state, num_attention_heads=3), "E306", BLOCK, "NaN or infinity")
 
 
-def test_what_ast_has_no_use_for_need_not_be_whole() -> None:
+def test_nan_in_unused_tensors_is_ignored() -> None:
     state = {**dinov2().state_dict(), "embeddings.mask_token": torch.full((1, 24), torch.nan)}
     assert_same_state(
         ASTModel.from_vit(state, num_attention_heads=3, **square()),
@@ -947,7 +956,7 @@ def test_what_ast_has_no_use_for_need_not_be_whole() -> None:
 
 
 def no_heads() -> nn.Module:
-    """A module that says no more than its tensors."""
+    """A module without a config."""
     model = timm()
     del model.blocks[0].attn.num_heads
     return model
@@ -1011,14 +1020,14 @@ def test_misspelt_and_impossible_options_are_refused(options: dict[str, Any], co
         ("qkv_bias", False),
     ],
 )
-def test_what_the_weights_decide_cannot_be_chosen(name: str, value: Any) -> None:
+def test_options_fixed_by_the_weights_are_refused(name: str, value: Any) -> None:
     error = refused(vit(), **{name: value})
     assert_explains(error, "E108", "follows from the weights")
     assert error.where == name
 
 
 @pytest.mark.parametrize("source", [5, None, [1.0], b"vit"], ids=str)
-def test_no_source_at_all(source: Any) -> None:
+def test_a_missing_source_is_refused(source: Any) -> None:
     assert_explains(refused(source), "E102", "source", type(source).__name__)
 
 

@@ -66,7 +66,7 @@ def save(folder: Path, fields: dict[str, Any]) -> None:
 
 
 class Reading:
-    """What transformers.js said of each folder, and the features that it made."""
+    """The report of transformers.js on each folder, and the features that it computed."""
 
     def __init__(self, root: Path, told: dict[str, Any]) -> None:
         self.root, self.told = root, told["models"]
@@ -107,13 +107,13 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
     return read(tmp_path_factory.mktemp("javascript"), [*EXTRACTORS], recordings | SIGNALS)
 
 
-def test_the_version_is_the_one_that_is_named(reading: Reading) -> None:
+def test_the_installed_version_is_that_of_package_json(reading: Reading) -> None:
     named = json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"]
     assert reading.version == named["@huggingface/transformers"]
 
 
 @pytest.mark.parametrize("folder", EXTRACTORS)
-def test_it_reads_what_we_save(reading: Reading, folder: str) -> None:
+def test_transformers_js_reads_saved_folders(reading: Reading, folder: str) -> None:
     told, fields = reading.told[folder], EXTRACTORS[folder]
     assert told["config"] == {
         "model_type": "audio-spectrogram-transformer",
@@ -126,12 +126,12 @@ def test_it_reads_what_we_save(reading: Reading, folder: str) -> None:
 
 @pytest.mark.parametrize("sound", SIGNALS)
 @pytest.mark.parametrize("folder", ["published", "short", "small", "tiny"])
-def test_it_makes_our_features_of_signals(reading: Reading, folder: str, sound: str) -> None:
+def test_transformers_js_computes_our_features_of_signals(reading: Reading, folder: str, sound: str) -> None:
     assert reading.gap(folder, sound) <= 1e-3
 
 
 @pytest.mark.parametrize("folder", ["published", "short", "small", "tiny"])
-def test_it_makes_our_features_of_recordings(reading: Reading, folder: str) -> None:
+def test_transformers_js_computes_our_features_of_recordings(reading: Reading, folder: str) -> None:
     gaps = {name: reading.gap(folder, name) for name in SOME}
     assert {name: gap for name, gap in gaps.items() if gap > 1e-3} == {}
     assert np.median([*gaps.values()]) < 1e-4
@@ -152,14 +152,14 @@ def test_all_recordings_of_the_demo(tmp_path: Path) -> None:
     assert max(gaps.values()) < 2e-3
 
 
-def test_other_rates_and_masks_are_not_made(reading: Reading) -> None:
+def test_other_rates_and_masks_are_not_supported(reading: Reading) -> None:
     """Its frames are 400 samples every 160 at any rate: 48 of 8,000 samples, of which 8 kHz makes 98."""
     padded = np.abs(reading.features("other_rate", "half a second")[0] - 0.4670327).max(axis=1) < 1e-5
     assert padded.tolist() == [False] * 48 + [True] * 80
     assert reading.told["other_rate"]["outputs"] == ["input_values"]
 
 
-def test_padding_and_cutting_are_ours(reading: Reading) -> None:
+def test_padding_and_truncation_match_ours(reading: Reading) -> None:
     short, long = reading.features("published", "half a second"), reading.features("published", "noise")
     assert np.abs(short[0, 48:] - 0.4670327).max() < 1e-5  # -mean / (2 * std) of AudioSet, not silence
     assert np.array_equal(long[0, :128], reading.features("short", "noise")[0, :128])

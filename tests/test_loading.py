@@ -1,4 +1,4 @@
-"""Weights in: every naming and file that transformers writes, by folder and by name, loads with no flag."""
+"""Checkpoints of every version and file format of transformers load from a folder and by name, without a flag."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_the_files_are_what_this_is_about(kind: tuple[str, str, str], checkpoints: dict) -> None:
+def test_checkpoint_fixtures_have_the_intended_names_and_files(kind: tuple[str, str, str], checkpoints: dict) -> None:
     folder, _, names = checkpoints[kind]
     assert names_in(folder) == names
     files = {path.name for path in folder.iterdir()} - {"config.json"}
@@ -200,7 +200,9 @@ def test_our_own_checkpoints_load(file: str, kind: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", FORMATS)
 @pytest.mark.parametrize("reader", OURS, ids=["head", "base"])
-def test_names_of_version_5_become_those_of_the_hub(reader: Any, file: str, checkpoints: dict, tmp_path: Path) -> None:
+def test_names_of_version_5_are_saved_as_those_of_the_hub(
+    reader: Any, file: str, checkpoints: dict, tmp_path: Path
+) -> None:
     folder, stock, _ = checkpoints["head", "v5", file]
     loaded = reader.from_pretrained(folder)
     prefix, head = (BACKBONE, HEAD_NAMES) if reader is ASTForAudioClassification else ("", set())
@@ -461,7 +463,7 @@ def expected_of(folder: Path, **arguments: Any) -> dict[str, Any]:
         ("from-the-cache", ("head", "hub", "safetensors"), [3, 4]),
     ],
 )
-def test_by_name(call: str, source: Any, grid: list[int], by_name: dict, checkpoints: dict) -> None:
+def test_checkpoints_load_by_name(call: str, source: Any, grid: list[int], by_name: dict, checkpoints: dict) -> None:
     answer, (kind, name, arguments) = by_name["answers"][call], CALLS[call]
     assert "error" not in answer, answer
     kept = {key: value for key, value in arguments.items() if key.endswith(("length", "bins", "size", "stride"))}
@@ -475,7 +477,7 @@ def test_by_name(call: str, source: Any, grid: list[int], by_name: dict, checkpo
     assert answer["answer"] == pytest.approx(expected["hidden" if base else "answer"], abs=1e-5)
 
 
-def test_the_revisions_differ(by_name: dict) -> None:
+def test_revisions_give_different_scores(by_name: dict) -> None:
     answers = by_name["answers"]
     assert answers["first"]["answer"] != pytest.approx(answers["plain"]["answer"], abs=1e-2)
     assert answers["first-adapted"]["answer"] != pytest.approx(answers["adapted"]["answer"], abs=1e-2)
@@ -492,7 +494,7 @@ def test_the_revisions_differ(by_name: dict) -> None:
         ("vit", "AstConfigError", ["E305", "user/vit", "'vit'", "from_vit"]),
     ],
 )
-def test_by_name_refused(call: str, error: str, names: list[str], by_name: dict) -> None:
+def test_broken_checkpoints_are_refused_by_name(call: str, error: str, names: list[str], by_name: dict) -> None:
     answer = by_name["answers"][call]
     assert answer.get("error") == error, answer
     assert [name for name in names if name not in answer["message"]] == [], answer["message"]

@@ -138,24 +138,24 @@ def test_count_of_whole_frames(samples: int, rate: int, frames: int) -> None:
 
 
 @pytest.mark.parametrize(("frames", "samples"), [(1, 400), (2, 560), (998, 159_920), (1024, 164_080)])
-def test_fewest_samples_for_so_many_frames(frames: int, samples: int) -> None:
+def test_num_samples_is_the_fewest_for_a_number_of_frames(frames: int, samples: int) -> None:
     assert num_samples(frames, 16_000) == samples
     assert log_mel(torch.zeros(samples), 16_000, 4).shape == (frames, 4)
 
 
-def test_filters_are_kaldis() -> None:
+def test_filters_match_kaldi() -> None:
     filters = mel_filters(16_000, 128)
     assert filters.shape == (257, 128)
     np.testing.assert_allclose(filters[:256].T, kaldi_filters(16_000, 128, 512), atol=1e-12)
 
 
 @pytest.mark.parametrize("ends", [(30.0, 7000.0), (20.0, 4000.0), (0.0, 8000.0)])
-def test_filters_over_another_range_are_kaldis(ends: tuple[float, float]) -> None:
+def test_filters_over_another_range_match_kaldi(ends: tuple[float, float]) -> None:
     filters = mel_filters(16_000, 64, ends)
     np.testing.assert_allclose(filters[:256].T, kaldi_filters(16_000, 64, 512, ends), atol=1e-12)
 
 
-def test_the_usual_range_is_the_same_to_the_bit() -> None:
+def test_the_default_range_changes_no_bit() -> None:
     waveform = torch.from_numpy(SIGNALS["noise"]).float()
     assert torch.equal(log_mel(waveform, 16_000, 128, (20.0, 8000.0)), log_mel(waveform, 16_000, 128))
 

@@ -1,4 +1,4 @@
-"""The cards in model_cards say what their results say, and these are the benchmarks' own."""
+"""The cards in model_cards match their results, and these match the benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks import cards, learning_page
 NAMES = sorted(path.stem for path in (cards.FOLDER / "results").glob("*.json"))
 
 
-def test_every_page_is_what_its_results_make() -> None:
+def test_every_card_is_generated_from_its_results() -> None:
     made = cards.pages(cards.FOLDER)
     assert {path.name for path in made} == {path.name for path in cards.FOLDER.glob("*.md")}
     assert {path.stem for path in made} == {"README", *NAMES}
@@ -22,7 +22,7 @@ def test_every_page_is_what_its_results_make() -> None:
         assert path.read_text(encoding="utf-8") == text, f"{path} is not of its results: run make cards"
 
 
-def test_a_card_that_disagrees_is_seen(tmp_path: Path) -> None:
+def test_changed_results_change_the_card(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     for name in NAMES:
         results = cards.read(cards.FOLDER, name)
@@ -33,7 +33,7 @@ def test_a_card_that_disagrees_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_are_there(name: str) -> None:
+def test_pictures_of_cards_exist(name: str) -> None:
     text = (cards.FOLDER / f"{name}.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
     assert len(shown) == 2
@@ -42,7 +42,7 @@ def test_pictures_are_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "instruments"])
-def test_cards_and_the_benchmark_of_learning_tell_of_the_same_run(name: str) -> None:
+def test_cards_match_the_runs_of_bench_learning(name: str) -> None:
     stored = json.loads(learning_page.RESULTS.read_text(encoding="utf-8"))["sets"][name.replace("-", "_")]
     results = cards.read(cards.FOLDER, name)
     assert results["results"]["test"]["accuracy"] == stored["systems"]["recipe"]["seeds"]["0"][-1]["accuracy"]
@@ -51,6 +51,6 @@ def test_cards_and_the_benchmark_of_learning_tell_of_the_same_run(name: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_path_of_a_machine_is_told(name: str) -> None:
+def test_results_hold_no_local_paths(name: str) -> None:
     text = (cards.FOLDER / "results" / f"{name}.json").read_text(encoding="utf-8")
     assert not re.findall(r'"/[^"]*"|/home/|/root/|/tmp/', text)

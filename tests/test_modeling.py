@@ -70,7 +70,7 @@ HEAD = {
     "classifier.dense.bias": (3,),
 }
 
-#: Names of the original repository (pattern -> ours); query, key and value lie in one tensor there.
+#: Names of the original repository (pattern -> ours); query, key and value are one tensor there.
 ORIGINAL_NAMES = [
     (r"^module\.mlp_head\.0\.", "classifier.layernorm."),
     (r"^module\.mlp_head\.1\.", "classifier.dense."),
@@ -136,7 +136,7 @@ def test_no_bias_means_no_bias() -> None:
     ],
     ids=["ours-stock", "stock-ours", "ours-ours", "base-stock", "stock-base", "head-base", "stock-head-base"],
 )
-def test_checkpoints_are_exchanged_with_stock(writer: type, reader: type, qkv_bias: bool, tmp_path: Path) -> None:
+def test_checkpoints_load_in_stock_and_back(writer: Any, reader: Any, qkv_bias: bool, tmp_path: Path) -> None:
     config = writer.config_class(**TINY, num_labels=3, qkv_bias=qkv_bias, layer_norm_eps=1e-6)
     written = randomise(writer(config))
     written.save_pretrained(tmp_path)
@@ -207,7 +207,7 @@ def from_original(state: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("name", ["original_checkpoint", "original_imagenet_start"])
-def test_answers_as_the_original_code(name: str, implementation: str, dtype: torch.dtype) -> None:
+def test_logits_match_the_original_code(name: str, implementation: str, dtype: torch.dtype) -> None:
     with np.load(DATA / f"{name}.npz") as golden:
         sizes = json.loads(str(golden["about"]))
         state = {key.removeprefix("state/"): golden[key] for key in golden if key.startswith("state/")}
@@ -227,7 +227,7 @@ def test_answers_as_the_original_code(name: str, implementation: str, dtype: tor
     assert largest_gap(ours.audio_spectrogram_transformer(inputs.to(dtype)).last_hidden_state, hidden) <= tolerance
 
 
-def test_hidden_states_and_attentions_are_stocks(model: ASTForAudioClassification, tmp_path: Path) -> None:
+def test_hidden_states_and_attentions_match_stock(model: ASTForAudioClassification, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     stock = StockClassifier.from_pretrained(tmp_path, attn_implementation="eager").eval()
     flags = {"output_hidden_states": True, "output_attentions": True}
@@ -276,7 +276,7 @@ def test_attention_implementation_can_be_changed_on_a_model(implementation: str)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_batches_answer_as_single_clips(count: int, model: ASTForAudioClassification) -> None:
+def test_batches_match_single_clips(count: int, model: ASTForAudioClassification) -> None:
     batch = spectrograms(count)
     single = torch.cat([model(clip[None]).logits for clip in batch])
     assert largest_gap(model(batch).logits, single) <= 1e-6
@@ -424,7 +424,7 @@ def test_gradient_of_soft_labels_by_hand(kind: str, gradient: list) -> None:
     torch.testing.assert_close(logits.grad, torch.tensor(gradient), rtol=0, atol=1e-6)
 
 
-def test_one_batch_never_decides_for_the_next() -> None:
+def test_the_problem_type_is_not_inferred_from_the_first_batch() -> None:
     ours = randomise(ASTForAudioClassification(tiny_config()))
     answer = ours(spectrograms(1)).logits[0]
     tags, index = torch.tensor([[0.0, 1.0, 1.0]]), torch.tensor([2])
@@ -465,7 +465,7 @@ def test_masked_frames_have_no_influence(implementation: str) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
-def test_frame_mask_is_the_token_mask_it_stands_for(
+def test_frame_mask_equals_its_token_mask(
     implementation: str, model: ASTForAudioClassification, tmp_path: Path
 ) -> None:
     ours = ASTForAudioClassification(tiny_config(attn_implementation=implementation)).eval()
@@ -499,20 +499,20 @@ def test_attentions_leave_masked_tokens_out(model: ASTForAudioClassification) ->
 # Refusals
 
 BAD_INPUTS: list[tuple[str, Callable[[], Any], list[str]]] = [
-    ("D15-transposed", lambda: torch.zeros(1, 32, 64), ["(1, 32, 64)", "swap the last two axes"]),
-    ("D15-two-more-bins", lambda: torch.zeros(1, 64, 34), ["(1, 64, 34)", "num_mel_bins=32"]),
-    ("D15-less-than-a-patch", lambda: torch.zeros(1, 15, 32), ["(1, 15, 32)", "16 frames"]),
-    ("D16-no-batch-axis", lambda: torch.zeros(64, 32), ["(64, 32)", "batch axis"]),
-    ("D16-four-axes", lambda: torch.zeros(1, 1, 64, 32), ["(1, 1, 64, 32)"]),
-    ("D16-waveform", lambda: torch.zeros(16_000), ["(16000,)"]),
-    ("D16-scalar", lambda: torch.tensor(1.0), ["()"]),
-    ("D16-empty-batch", lambda: torch.zeros(0, 64, 32), ["(0, 64, 32)", "batch"]),
-    ("D16-int", lambda: torch.zeros(1, 64, 32, dtype=torch.int64), ["torch.int64", "float"]),
-    ("D16-bool", lambda: torch.zeros(1, 64, 32, dtype=torch.bool), ["torch.bool", "float"]),
-    ("D16-complex", lambda: torch.zeros(1, 64, 32, dtype=torch.complex64), ["torch.complex64", "float"]),
-    ("D16-none", lambda: None, ["NoneType"]),
-    ("D16-array", lambda: np.zeros((1, 64, 32), np.float32), ["ndarray", "return_tensors='pt'"]),
-    ("D16-list", lambda: [[0.0] * 32] * 64, ["list"]),
+    ("transposed", lambda: torch.zeros(1, 32, 64), ["(1, 32, 64)", "swap the last two axes"]),
+    ("two-more-bins", lambda: torch.zeros(1, 64, 34), ["(1, 64, 34)", "num_mel_bins=32"]),
+    ("less-than-a-patch", lambda: torch.zeros(1, 15, 32), ["(1, 15, 32)", "16 frames"]),
+    ("no-batch-axis", lambda: torch.zeros(64, 32), ["(64, 32)", "batch axis"]),
+    ("four-axes", lambda: torch.zeros(1, 1, 64, 32), ["(1, 1, 64, 32)"]),
+    ("waveform", lambda: torch.zeros(16_000), ["(16000,)"]),
+    ("scalar", lambda: torch.tensor(1.0), ["()"]),
+    ("empty-batch", lambda: torch.zeros(0, 64, 32), ["(0, 64, 32)", "batch"]),
+    ("int", lambda: torch.zeros(1, 64, 32, dtype=torch.int64), ["torch.int64", "float"]),
+    ("bool", lambda: torch.zeros(1, 64, 32, dtype=torch.bool), ["torch.bool", "float"]),
+    ("complex", lambda: torch.zeros(1, 64, 32, dtype=torch.complex64), ["torch.complex64", "float"]),
+    ("none", lambda: None, ["NoneType"]),
+    ("array", lambda: np.zeros((1, 64, 32), np.float32), ["ndarray", "return_tensors='pt'"]),
+    ("list", lambda: [[0.0] * 32] * 64, ["list"]),
 ]
 
 
@@ -536,7 +536,7 @@ def test_input_is_refused(head: bool, make: Callable, names: list[str], model: A
 @pytest.mark.parametrize(
     "mask",
     [torch.ones(2, 63), torch.ones(1, 64), torch.ones(64), torch.ones(2, 21), torch.ones(2, 1, 23, 23), [[1] * 64] * 2],
-    ids=["D17-frames", "D17-batch", "D17-no-batch", "D17-patches", "D17-four-axes", "D17-list"],
+    ids=["frames", "batch", "no-batch", "patches", "four-axes", "list"],
 )
 def test_mask_is_refused(mask: Any, model: ASTForAudioClassification) -> None:
     with pytest.raises(AstInputError) as caught:
@@ -544,7 +544,7 @@ def test_mask_is_refused(mask: Any, model: ASTForAudioClassification) -> None:
     assert_explains(caught.value, "E304", ["attention_mask"])
 
 
-def test_d17_misspelt_argument_is_warned_of(model: ASTForAudioClassification) -> None:
+def test_misspelt_argument_of_forward_is_warned_of(model: ASTForAudioClassification) -> None:
     with pytest.warns(AstHfWarning, match=r"W302.*attention_maks.*did you mean 'attention_mask'"):
         model(spectrograms(), attention_maks=frame_mask(40))
 
@@ -558,14 +558,14 @@ def test_other_columns_of_a_data_set_are_ignored(
 
 
 BAD_LABELS: list[tuple[str, str | None, torch.Tensor, list[str]]] = [
-    ("D18-all-ignored", None, torch.tensor([-100, -100]), ["-100"]),
-    ("D18-too-high", None, torch.tensor([0, 3]), ["labels[1]", "3", "0..2"]),
-    ("D18-negative", None, torch.tensor([-1, 0]), ["labels[0]", "-1"]),
-    ("D18-too-few", None, torch.tensor([0]), ["(1,)", "(2,)"]),
-    ("D18-float-indices", None, torch.tensor([0.0, 1.0]), ["(2,)", "(2, 3)"]),
-    ("D18-soft-shape", "single_label_classification", torch.ones(2, 2), ["(2, 2)", "(2, 3)"]),
-    ("D18-tags-shape", "multi_label_classification", torch.tensor([0, 1]), ["(2,)", "(2, 3)"]),
-    ("D18-numbers-shape", "regression", torch.ones(2), ["(2,)", "(2, 3)"]),
+    ("all-ignored", None, torch.tensor([-100, -100]), ["-100"]),
+    ("too-high", None, torch.tensor([0, 3]), ["labels[1]", "3", "0..2"]),
+    ("negative", None, torch.tensor([-1, 0]), ["labels[0]", "-1"]),
+    ("too-few", None, torch.tensor([0]), ["(1,)", "(2,)"]),
+    ("float-indices", None, torch.tensor([0.0, 1.0]), ["(2,)", "(2, 3)"]),
+    ("soft-shape", "single_label_classification", torch.ones(2, 2), ["(2, 2)", "(2, 3)"]),
+    ("tags-shape", "multi_label_classification", torch.tensor([0, 1]), ["(2,)", "(2, 3)"]),
+    ("numbers-shape", "regression", torch.ones(2), ["(2,)", "(2, 3)"]),
 ]
 
 
@@ -582,10 +582,10 @@ def test_labels_are_refused(kind: str | None, labels: torch.Tensor, names: list[
         ({"max_length": 8, "num_mel_bins": 32}, ["(1, 8, 32)", "one patch (16 frames)"]),
         ({"max_length": 64, "num_mel_bins": 36}, ["(1, 64, 36)", "num_mel_bins=32"]),
     ],
-    ids=["D27-shorter", "D28-bins"],
+    ids=["shorter", "bins"],
 )
 def test_features_of_another_extractor_are_refused(
-    fields: dict[str, int], names: list[str], model: ASTForAudioClassification, tone: np.ndarray
+    fields: dict[str, Any], names: list[str], model: ASTForAudioClassification, tone: np.ndarray
 ) -> None:
     features = ASTFeatureExtractor(**fields)(tone, sampling_rate=16_000, truncation=True, return_tensors="pt")
     with pytest.raises(AstInputError) as caught:
@@ -594,6 +594,6 @@ def test_features_of_another_extractor_are_refused(
 
 
 @pytest.mark.parametrize("field", ["men", "max_lenght", "sampling_rte"])
-def test_d28_misspelt_extractor_field_is_refused(field: str) -> None:
+def test_misspelt_extractor_field_is_refused(field: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E301.*{field}"):
-        ASTFeatureExtractor(**{field: 1})
+        ASTFeatureExtractor(**{field: 1})  # type: ignore[arg-type]

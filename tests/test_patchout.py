@@ -28,7 +28,7 @@ def seen(model: ASTForAudioClassification, **arguments: torch.Tensor) -> int:
     return model(clips(), output_hidden_states=True, **arguments).hidden_states[0].shape[1]
 
 
-def test_structured_leaves_whole_rows_and_columns_out() -> None:
+def test_structured_patchout_drops_rows_and_columns() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
         kept = Patchout(time=3, frequency=1).kept_tokens(GRID)
@@ -38,7 +38,7 @@ def test_structured_leaves_whole_rows_and_columns_out() -> None:
         assert (len(rows.unique()), len(columns.unique()), len(kept)) == (2, 4, 2 + 2 * 4)
 
 
-def test_unstructured_leaves_single_patches_out() -> None:
+def test_unstructured_patchout_drops_single_patches() -> None:
     counts = torch.zeros(23)
     for seed in range(400):
         torch.manual_seed(seed)
@@ -49,7 +49,7 @@ def test_unstructured_leaves_single_patches_out() -> None:
     assert (counts[2:] / 400 - 15 / 21).abs().max() < 0.1
 
 
-def test_nothing_is_identity_and_evaluation_keeps_all(model: ASTForAudioClassification) -> None:
+def test_zero_patchout_and_evaluation_keep_all_patches(model: ASTForAudioClassification) -> None:
     assert torch.equal(Patchout().kept_tokens(GRID), torch.arange(23))
     expected = model.eval()(clips()).logits
     model.base_model.patchout = Patchout(time=4, frequency=1, unstructured=2)
@@ -69,7 +69,7 @@ def test_kept_patches_keep_their_positions(model: ASTForAudioClassification) -> 
     assert torch.equal(part, whole[:, kept])
 
 
-def test_masks_go_along(model: ASTForAudioClassification) -> None:
+def test_masks_drop_the_same_patches(model: ASTForAudioClassification) -> None:
     model.base_model.patchout = Patchout(unstructured=10)
     mask = (torch.arange(64) < 40).long().repeat(2, 1)
     loud = clips()
@@ -80,7 +80,7 @@ def test_masks_go_along(model: ASTForAudioClassification) -> None:
     assert (model(loud, attention_mask=mask).logits - expected).abs().max() <= 1e-6
 
 
-def test_checkpoints_do_not_know_of_it(model: ASTForAudioClassification) -> None:
+def test_checkpoints_do_not_store_patchout(model: ASTForAudioClassification) -> None:
     names, config = set(model.state_dict()), model.config.to_dict()
     model.base_model.patchout = Patchout(time=3)
     assert set(model.state_dict()) == names
@@ -92,13 +92,13 @@ def test_checkpoints_do_not_know_of_it(model: ASTForAudioClassification) -> None
     ("patchout", "name"),
     [(Patchout(time=7), "time"), (Patchout(frequency=3), "frequency"), (Patchout(2, 1, 10), "unstructured")],
 )
-def test_leaving_nothing_is_refused(patchout: Patchout, name: str, model: ASTForAudioClassification) -> None:
+def test_dropping_every_patch_is_refused(patchout: Patchout, name: str, model: ASTForAudioClassification) -> None:
     model.base_model.patchout = patchout
     with pytest.raises(AstConfigError, match=rf"E302.*patchout\.{name}"):
         model.train()(clips())
 
 
-def test_scaled() -> None:
+def test_scaled_multiplies_each_count() -> None:
     assert Patchout(40, 4, 10).scaled(0.5) == Patchout(20, 2, 5)
     assert not Patchout(40, 4).scaled(0.0)
     assert Patchout(40, 4).scaled(1.0) == Patchout(40, 4)

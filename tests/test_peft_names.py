@@ -26,13 +26,13 @@ from ast_hf.weights.peft_names import own_config, own_name, own_state, stock_nam
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing")
 
-#: Loading an adapter does not ask for it; adding, choosing and saving one through the model does.
+#: Loading an adapter does not need it; adding, choosing and saving one through the model does.
 needs_the_peft_of_transformers = pytest.mark.skipif(
     Version(peft.__version__) < Version(MIN_PEFT_VERSION),
     reason=f"transformers {transformers.__version__} asks for peft {MIN_PEFT_VERSION}, peft {peft.__version__} is here",
 )
 
-#: what a script on transformers 5 asks peft for: (class of the configuration, its arguments)
+#: adapters that a script on transformers 5 makes: (class of the configuration, its arguments)
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "query and value": ("LoraConfig", {"r": 4, "target_modules": ["q_proj", "v_proj"]}),
     "the other layers and the head": (
@@ -67,7 +67,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "loha": ("LoHaConfig", {"r": 2, "target_modules": ["q_proj", "fc1"], "rank_pattern": {"fc1": 3}}),
 }
 
-#: Run where nothing knows of ast_hf: a random AST, and for each request an adapter on it with its logits.
+#: Run without ast_hf: a random AST, and for each request an adapter on it with its logits.
 MAKE = """
 import json, sys
 from pathlib import Path
@@ -118,7 +118,7 @@ def base(stock: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_an_adapter_of_transformers_5_answers_here_as_there(stock: Path, name: str) -> None:
+def test_an_adapter_of_transformers_5_gives_the_same_logits(stock: Path, name: str) -> None:
     model = base(stock)
     info = model.load_adapter(str(stock / name))
     assert (info.missing_keys, info.unexpected_keys) == (set(), set())
@@ -135,7 +135,7 @@ def test_an_adapter_of_transformers_5_is_merged(stock: Path, tmp_path: Path, nam
     assert largest_gap(merged, expected) <= 1e-5 * max(1.0, expected.abs().max().item())
 
 
-#: What happened to the weights of an adapter -> what is said of it.
+#: damage to the weights of an adapter -> part of the message
 BROKEN: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {
     "empty": (lambda state: {}, r"E305.*does not belong to this model: 8 tensors are missing"),
     "half": (lambda state: dict(list(state.items())[::2]), r"E305.*4 tensors are missing"),
@@ -176,7 +176,7 @@ def test_dora_under_our_names(stock: Path, tmp_path: Path) -> None:
 
 
 @needs_the_peft_of_transformers
-def test_adapters_come_and_go(stock: Path) -> None:
+def test_adapters_can_be_added_and_deleted(stock: Path) -> None:
     first, second = "query and value", "pattern"
     model = base(stock)
     model.load_adapter(str(stock / first), "first")
@@ -192,7 +192,7 @@ def test_adapters_come_and_go(stock: Path) -> None:
     assert model.active_adapters() == ["first"]
 
 
-def test_configuration_and_weights_may_be_given(stock: Path) -> None:
+def test_load_adapter_accepts_a_configuration_and_weights(stock: Path) -> None:
     folder = str(stock / "query and value")
     config, state = peft.PeftConfig.from_pretrained(folder), peft.utils.load_peft_weights(folder, device="cpu")
     asked = set(config.target_modules)
@@ -203,7 +203,7 @@ def test_configuration_and_weights_may_be_given(stock: Path) -> None:
 
 
 @needs_the_peft_of_transformers
-def test_in_a_fresh_process_and_back_under_our_names(stock: Path, tmp_path: Path) -> None:
+def test_adapters_load_in_a_fresh_process_and_are_saved_under_our_names(stock: Path, tmp_path: Path) -> None:
     """What is saved again has our names: peft reads it on our model by itself."""
     run_fresh(
         "import ast_hf, torch\n"
@@ -222,7 +222,7 @@ def test_in_a_fresh_process_and_back_under_our_names(stock: Path, tmp_path: Path
 @pytest.mark.parametrize(
     "through", [pytest.param("add_adapter", marks=needs_the_peft_of_transformers), "get_peft_model"]
 )
-def test_a_new_adapter_may_be_asked_for_by_the_names_of_transformers_5(stock: Path, through: str) -> None:
+def test_new_adapters_accept_module_names_of_transformers_5(stock: Path, through: str) -> None:
     model = base(stock)
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
     if through == "add_adapter":
@@ -247,7 +247,7 @@ def test_a_new_adapter_may_be_asked_for_by_the_names_of_transformers_5(stock: Pa
     ],
     ids=str,
 )
-def test_a_configuration_under_our_names_is_left_alone(stock: Path, given: dict[str, Any]) -> None:
+def test_a_configuration_under_our_names_is_not_changed(stock: Path, given: dict[str, Any]) -> None:
     config = peft.LoraConfig(**given)
     assert own_config(config, base(stock)) is config
 
@@ -284,7 +284,7 @@ def test_an_adapter_on_the_hub(hub: Hub, stock: Path, place: str | None) -> None
     assert torch.allclose(logits(model, stock), answers(stock)["query and value"], atol=1e-5)
 
 
-def test_an_adapter_that_is_not_there(stock: Path, tmp_path: Path) -> None:
+def test_a_missing_adapter_is_reported(stock: Path, tmp_path: Path) -> None:
     with pytest.raises((ValueError, OSError), match=r"adapter_config\.json"):
         base(stock).load_adapter(str(tmp_path))
 
@@ -302,11 +302,11 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("theirs", "ours"), NAMES.items())
-def test_names(theirs: str, ours: str) -> None:
+def test_module_names_are_translated(theirs: str, ours: str) -> None:
     assert (own_name(theirs), own_name(ours), stock_name(ours)) == (ours, ours, theirs)
 
 
-def test_names_of_tensors() -> None:
+def test_tensor_names_are_translated() -> None:
     head = "base_model.model.audio_spectrogram_transformer."
     tensor = torch.zeros(1)
     state = {

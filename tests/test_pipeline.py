@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -96,7 +96,9 @@ def test_scores_are_those_of_extractor_and_model(classify: Any, clip: np.ndarray
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_files(name: str, classify: Any, clip: np.ndarray, tmp_path: Path) -> None:
+def test_audio_files_give_the_scores_of_their_samples(
+    name: str, classify: Any, clip: np.ndarray, tmp_path: Path
+) -> None:
     subtype, tolerance = FORMATS[name]
     soundfile.write(tmp_path / name, clip, RATE, subtype=subtype)
     assert_same(classify(str(tmp_path / name)), classify(clip, sampling_rate=RATE), tolerance)
@@ -132,9 +134,9 @@ def test_every_kind_of_input_gives_the_same_scores(classify: Any, clip: np.ndarr
         "channels": {"array": np.stack([clip, clip]), "sampling_rate": RATE},
     }
     for kind, source in kinds.items():
-        kept = dict(source) if isinstance(source, dict) else source
+        keys = list(source) if isinstance(source, dict) else None
         assert_same(classify(source), expected)
-        assert not isinstance(source, dict) or source.keys() == kept.keys(), kind
+        assert keys is None or list(cast(dict, source)) == keys, kind
 
 
 def test_lists_generators_and_batches(classify: Any, tone: np.ndarray) -> None:
@@ -157,7 +159,7 @@ def test_lists_generators_and_batches(classify: Any, tone: np.ndarray) -> None:
             assert_same(answer, expected)
 
 
-def test_datasets(classify: Any, clip: np.ndarray, tmp_path: Path) -> None:
+def test_rows_of_datasets_are_accepted(classify: Any, clip: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, clip, RATE, subtype="FLOAT")
     dataset = Dataset.from_dict({"audio": [str(path)] * 3, "n": [0, 1, 2]}).cast_column("audio", Audio(decode=False))
@@ -233,10 +235,10 @@ def test_threshold_leaves_out_lower_scores(classify: Any, clip: np.ndarray) -> N
     assert classify([clip, clip], sampling_rate=RATE, threshold=1.0, batch_size=2) == [[], []]
 
 
-def test_fitted_thresholds_are_each_labels_own(clip: np.ndarray, checkpoint: Path) -> None:
+def test_fitted_thresholds_apply_per_label(clip: np.ndarray, checkpoint: Path) -> None:
     scores = by_hand(checkpoint, clip, lambda logits: torch.sigmoid(logits / 2.0))
     cat, dog, owl = (scores[name] for name in ("cat", "dog", "owl"))
-    fitted = {"thresholds": [cat + 1e-4, dog - 1e-4, owl - 1e-4], "temperature": 2.0}
+    fitted: dict[str, Any] = {"thresholds": [cat + 1e-4, dog - 1e-4, owl - 1e-4], "temperature": 2.0}
     answer = adjusted(checkpoint, **fitted)(clip, sampling_rate=RATE, threshold="fitted")
     assert by_label(answer) == pytest.approx({"dog": dog, "owl": owl}, abs=1e-6)
     assert len(adjusted(checkpoint, **fitted)(clip, sampling_rate=RATE)) == 3

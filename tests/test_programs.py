@@ -35,7 +35,7 @@ APART = 1e-2 if ON_GPU else 1e-4
 
 PROGRAMS = Path(__file__).parent / "programs"
 START, OTHER_HEAD = "lab/ast-start", "lab/ast-other-head"
-#: The newest that loads beside torch 2.13 for the CPU: later ones ask for CUDA's libraries.
+#: The newest that loads with torch 2.13 for the CPU: later ones need CUDA's libraries.
 TORCHCODEC = "torchcodec==0.13.0"
 OPTIONS = "--freeze_feature_encoder False --remove_unused_columns False --do_train --do_eval --eval_strategy epoch "
 OPTIONS += "--max_length_seconds 0.5 --learning_rate 1e-3 --num_train_epochs 2 --per_device_train_batch_size 5 "
@@ -74,7 +74,7 @@ PROGRAM = {
         Program("example_script", "lab/sounds"),
         Program("task_guide", "lab/minds14", best_epoch=True),
         Program("audio_course", "lab/gtzan", best_epoch=True),
-        # Its extractor's mean is a numpy.float32 by then, which JSON does not know.
+        # Its extractor's mean is a numpy.float32 by then, which JSON cannot store.
         Program(
             "blog_recipe", "lab/esc50", how="names", best_epoch=True, stock_stops="float32 is not JSON serializable"
         ),
@@ -223,13 +223,13 @@ either_way = pytest.mark.parametrize("way", WAYS)
 
 
 @every_program
-def test_no_program_mentions_us(name: str) -> None:
+def test_no_program_mentions_ast_hf(name: str) -> None:
     assert "ast_hf" not in (PROGRAMS / f"{name}.py").read_text()
 
 
 @either_way
 @every_program
-def test_it_reaches_its_end(runner: Runner, name: str, way: str) -> None:
+def test_programs_run_to_their_end(runner: Runner, name: str, way: str) -> None:
     run = runner.start(name, way).result()
     if way == "stock" and PROGRAM[name].stock_stops:
         assert run.process.stderr.rstrip().endswith(PROGRAM[name].stock_stops), run.log
@@ -242,7 +242,7 @@ def test_it_reaches_its_end(runner: Runner, name: str, way: str) -> None:
 
 
 @every_program
-def test_both_begin_with_the_same_scores(runner: Runner, name: str) -> None:
+def test_stock_and_ours_start_with_the_same_scores(runner: Runner, name: str) -> None:
     stock, ours = runs_of(runner, name)
     assert gap(stock.report["before"], ours.report["before"]) < APART
     features = [run.report["feature_extractor"][str(run.output)]["output"] for run in (stock, ours)]
@@ -250,7 +250,7 @@ def test_both_begin_with_the_same_scores(runner: Runner, name: str) -> None:
 
 
 @every_program
-def test_both_give_the_same_scores_at_every_step(runner: Runner, name: str) -> None:
+def test_stock_and_ours_give_the_same_scores_at_every_step(runner: Runner, name: str) -> None:
     """Until the model is saved: in every forward pass, and in every checkpoint of an epoch."""
     stock, ours = runs_of(runner, name)
     count = ours.report["model"][str(ours.output)]["steps"]
@@ -263,8 +263,8 @@ def test_both_give_the_same_scores_at_every_step(runner: Runner, name: str) -> N
 
 
 @every_program
-def test_the_end_is_what_the_program_asks_for(runner: Runner, name: str) -> None:
-    """The best epoch, where it asks for that: transformers' own AST gets the best head on the last encoder."""
+def test_the_saved_model_is_the_one_that_the_program_selects(runner: Runner, name: str) -> None:
+    """The best epoch, if the program selects it: transformers' own AST gets the best head on the last encoder."""
     stock, ours = runs_of(runner, name)
     end = ours.report["model"][str(ours.output)]["output"]
     assert gap(end, ours.report["before"]) > 0.1, "it has not learned"
@@ -285,7 +285,7 @@ def runs_of(runner: Runner, name: str) -> list[Run]:
 @pytest.mark.parametrize("loader", WAYS)
 @either_way
 @every_program
-def test_it_reloads_with_the_scores_that_it_had(
+def test_saved_models_reload_with_the_same_scores(
     runner: Runner, reloaded: dict[str, Any], name: str, way: str, loader: str
 ) -> None:
     """From its folder and from the Hub, in processes with ast_hf and without."""
@@ -307,7 +307,7 @@ def test_it_reloads_with_the_scores_that_it_had(
 
 
 @every_program
-def test_the_push_has_what_transformers_pushes(runner: Runner, name: str) -> None:
+def test_pushed_files_are_those_of_transformers(runner: Runner, name: str) -> None:
     stock, ours = runs_of(runner, name)
     theirs, pushed = (runner.hub.files(run.repo) for run in (stock, ours))
     assert {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"} <= pushed.keys()
@@ -364,8 +364,8 @@ def test_a_head_for_other_labels_needs_no_flag(runner: Runner) -> None:
     assert "ignore_mismatched_sizes" in stock.result().process.stderr
 
 
-def test_in_an_environment_with_what_the_originals_need(tmp_path: Path) -> None:
-    """torchcodec in place of our decoder, and audiomentations, which asks for a soxr that is older than ours."""
+def test_in_an_environment_with_torchcodec_and_audiomentations(tmp_path: Path) -> None:
+    """torchcodec in place of our decoder, and audiomentations, which needs an older soxr than ours."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("torchcodec needs FFmpeg's libraries: apt-get install ffmpeg")
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)

@@ -1,12 +1,10 @@
-"""The example trains and pushes to a Hub; what stands there then loads by its name, with ast_hf and without."""
+"""The example trains and pushes to a Hub; the pushed model loads by its name, with ast_hf and without."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import pytest
 import soundfile
 import yaml
 from conftest import ROOT, TINY, TOKEN
-from hub_server import Hub, HubServer
+from hub_server import Hub, HubServer, run_python
 from huggingface_hub import ModelCard
 
 from ast_hf import cli
@@ -47,7 +45,7 @@ name, folder, clip = sys.argv[1:]
 print(json.dumps([given(name, clip), given(folder, clip)]))
 """
 
-#: What a reader of the page does: its snippets as they stand, beside a clip.wav.
+#: Runs the snippets of the card unchanged, next to a clip.wav.
 SNIPPETS = """
 import json, sys
 from huggingface_hub import ModelCard
@@ -92,21 +90,6 @@ class Push:
         return self.process.stderr[-4000:] + "\n".join(self.hub.log)
 
 
-def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """A fresh Python process whose Hub is `hub`, with an empty cache."""
-    online = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
-    address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**online, **address, **env},
-        cwd=cache.parent,
-        check=False,
-    )
-
-
 def write_clips(folder: Path) -> None:
     """Label folders of tones and noise, 0.6 s each: four of a kind to train on, three to test on."""
     random = np.random.default_rng(0)
@@ -149,7 +132,7 @@ def test_the_example_pushes_a_whole_model(push: Push) -> None:
         assert push.hub.files(REPO)[name].content == (push.output / name).read_bytes(), name
 
 
-def test_nothing_is_pushed_that_belongs_to_the_training_machine(push: Push) -> None:
+def test_no_optimizer_or_trainer_state_is_pushed(push: Push) -> None:
     names = {name for commit in push.hub.commits(REPO) for name in commit.files}
     private = {"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
     assert not {name for name in names if Path(name).name in private or "checkpoint-" in name}
@@ -197,7 +180,7 @@ def test_a_push_without_a_name_from_a_local_base_that_fails_at_its_end(
     assert cli.main(["push", "out", "user/out"]) == 0
     card = ModelCard(hub.files("user/out")["README.md"].content.decode())
     assert 'model="user/out"' in card.text
-    # huggingface.co refuses a card whose base_model is no name on the Hub, and with it the whole push.
+    # huggingface.co refuses a card whose base_model is not a name on the Hub, and with it the whole push.
     assert card.data.base_model is None
 
 
@@ -215,7 +198,7 @@ def load(push: Push, cache: Path, code: str, *arguments: str) -> Any:
     return json.loads(process.stdout)
 
 
-def test_it_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> None:
+def test_pushed_model_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> None:
     clip = str(push.root / "clips" / "test" / "tone" / "0.wav")
     pushed, local = load(push, tmp_path, WITH_AST_HF, clip)
     assert pushed["packages"] == local["packages"] == ["ast_hf"]
@@ -225,15 +208,15 @@ def test_it_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> None:
     assert pushed["pipeline"] == pytest.approx(pushed["auto"], abs=1e-4)
 
 
-def test_it_loads_by_name_without_ast_hf(push: Push, tmp_path: Path) -> None:
+def test_pushed_model_loads_by_name_without_ast_hf(push: Push, tmp_path: Path) -> None:
     pushed, local, imported = load(push, tmp_path, WITHOUT_AST_HF)
     assert not imported
     assert all(module.startswith("transformers.") for module in pushed["modules"])
     assert pushed["logits"] == pytest.approx(local["logits"], abs=1e-6)
 
 
-def test_the_snippets_of_the_page_run_as_they_stand(push: Push, tmp_path: Path) -> None:
-    """The first with transformers alone, the second with ast_hf; both say the same of a clip."""
+def test_the_snippets_of_the_card_run(push: Push, tmp_path: Path) -> None:
+    """The first with transformers alone, the second with ast_hf; both give the same scores."""
     shutil.copy(push.root / "clips" / "test" / "tone" / "0.wav", tmp_path / "clip.wav")
     stock, imported = load(push, tmp_path, SNIPPETS, "0")
     own, ours = load(push, tmp_path, SNIPPETS, "1")

@@ -1,4 +1,4 @@
-"""Quantised models, made, saved and loaded as transformers does: by torchao and bitsandbytes, beside stock AST.
+"""Quantised models, made, saved and loaded as transformers does: by torchao and bitsandbytes, compared with stock AST.
 
 The libraries lie in a folder of their own, since transformers and peft import them wherever they are installed.
 """

@@ -78,16 +78,16 @@ def assert_is_the_originals(name: str, source: str, case: int, old: tuple[int, i
     assert torch.equal(resized[:, :2], positions[:, :2])
     assert largest_gap(resized, expected) <= (0 if new[0] <= old[0] and new[1] <= old[1] else STRETCHED)
     if new != old and new[0] * new[1] > 1:
-        assert largest_gap(as_grid(expected, new).flip(0, 1), as_grid(expected, new)) > 0.1  # the test can tell
+        assert largest_gap(as_grid(expected, new).flip(0, 1), as_grid(expected, new)) > 0.1  # not symmetric
 
 
 @pytest.mark.parametrize(("case", "grid"), list(enumerate(AUDIOSET_GRIDS)), ids=str)
-def test_other_inputs_of_the_audioset_model_are_the_originals(case: int, grid: tuple[int, int]) -> None:
+def test_positions_of_the_audioset_model_at_other_sizes_match_the_original(case: int, grid: tuple[int, int]) -> None:
     assert_is_the_originals("audioset_resize", "source/position_embeddings", case, (12, 101), grid)
 
 
 @pytest.mark.parametrize(("case", "grid"), list(enumerate(IMAGENET_GRIDS)), ids=str)
-def test_spectrogram_grids_from_a_square_one_are_the_originals(case: int, grid: tuple[int, int]) -> None:
+def test_spectrogram_grids_from_a_square_one_match_the_original(case: int, grid: tuple[int, int]) -> None:
     assert_is_the_originals("deit_init_384", "timm/pos_embed", case, (24, 24), grid)
 
 
@@ -118,7 +118,7 @@ BY_HAND = [
     ("size", "count", "options", "expected"), [row[1:] for row in BY_HAND], ids=[row[0] for row in BY_HAND]
 )
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
-def test_where_new_positions_lie(size: int, count: int, options: dict, expected: list[float], dim: int) -> None:
+def test_coordinates_of_new_positions(size: int, count: int, options: dict, expected: list[float], dim: int) -> None:
     shape = [1, 1, 1, 1]
     shape[dim] = size
     resized = resize_axis(torch.arange(float(size)).view(shape), dim, count, **options)
@@ -130,7 +130,7 @@ def test_where_new_positions_lie(size: int, count: int, options: dict, expected:
     ("size", "count", "start"),
     [(101, 50, 25), (101, 12, 44), (101, 9, 46), (24, 12, 6), (24, 23, 1), (24, 9, 8), (12, 5, 4), (12, 11, 1)],
 )
-def test_the_centre_that_is_kept_is_the_originals(size: int, count: int, start: int) -> None:
+def test_the_centre_cut_matches_the_original(size: int, count: int, start: int) -> None:
     positions = uniform(1, size, 3)
     assert torch.equal(resize_axis(positions, 1, count), positions[:, start : start + count])
 
@@ -210,7 +210,7 @@ def test_an_unchanged_grid_changes_nothing(grid: tuple[int, int], method: str, c
 
 @properties
 @given(size=SIZES, counts=st.tuples(SIZES, SIZES), method=st.sampled_from(["adapt", "nearest"]), seed=SEEDS)
-def test_a_cut_is_a_literal_slice(size: int, counts: tuple[int, int], method: str, seed: int) -> None:
+def test_a_cut_is_a_slice(size: int, counts: tuple[int, int], method: str, seed: int) -> None:
     small, large = sorted(counts)
     assume(large <= size)
     axis = uniform(1, 2, size, seed=seed)
@@ -277,7 +277,7 @@ def test_sums_of_factors_may_be_resized_before_or_after(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("method", ["adapt", "nearest", "stretch"])
-def test_half_precision_tables_are_resized_in_single(method: str, dtype: torch.dtype) -> None:
+def test_half_precision_tables_are_resized_in_float32(method: str, dtype: torch.dtype) -> None:
     positions = table((5, 9)).to(dtype)
     resized = resize_axis(resize_axis(positions[:, 2:].unflatten(1, (5, 9)), 2, 14, method=method), 1, 3, method=method)
     assert resized.dtype == dtype
@@ -286,7 +286,7 @@ def test_half_precision_tables_are_resized_in_single(method: str, dtype: torch.d
     assert torch.equal(resize_positions(positions, (5, 9), (3, 14), method=method)[:, 2:], resized.flatten(1, 2))
 
 
-def test_double_tables_stay_double() -> None:
+def test_float64_tables_stay_float64() -> None:
     positions = table((5, 9), dtype=torch.float64)
     resized = resize_positions(positions, (5, 9), (8, 20))
     assert resized.dtype == torch.float64
@@ -321,7 +321,7 @@ def test_clips_of_many_lengths_are_sampled_as_single_ones(size: int, counts: lis
         assert torch.equal(alone, resize_axis(patches, 2, count, cut=cut, method=method))
 
 
-def test_weights_say_how_far_between_two_positions() -> None:
+def test_weights_interpolate_between_two_positions() -> None:
     low, high, weight = sample_axis(2, torch.tensor([4, 2, 1]), 4)
     assert (low[0].tolist(), high[0].tolist(), weight[0].tolist()) == (
         [0, 0, 0, 1],
@@ -342,7 +342,7 @@ def test_half_precision_patches_are_sampled_in_their_own_type(clips: int) -> Non
 
 
 @pytest.mark.parametrize("clips", [1, 2])
-def test_gradients_go_to_the_positions_that_were_taken(clips: int) -> None:
+def test_gradients_reach_the_sampled_positions(clips: int) -> None:
     patches = torch.zeros(1, 1, 4, 1, requires_grad=True)
     take(patches, sample_axis(4, torch.tensor([2] * clips), 2), dim=2).sum().backward()
     assert (patches.grad.flatten() / clips).tolist() == [0, 1, 1, 0]  # 4 // 2 - 2 // 2 = 1
@@ -363,7 +363,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> dict:
 
 @pytest.mark.parametrize("cut", ["centre", "start"])
 @pytest.mark.parametrize(("size", "count"), [(101, 50), (50, 101), (7, 7), (1, 5), (5, 1)])
-def test_a_remembered_sampling_is_the_computed_one(memory: dict, size: int, count: int, cut: str) -> None:
+def test_a_cached_sampling_equals_the_computed_one(memory: dict, size: int, count: int, cut: str) -> None:
     other = "start" if cut == "centre" else "centre"
     cached_sampling(size, count, other, CPU)
     cached_sampling(size + 1, count, cut, CPU)
@@ -376,7 +376,7 @@ def test_a_remembered_sampling_is_the_computed_one(memory: dict, size: int, coun
         assert torch.equal(part, wanted)
 
 
-def test_what_inference_mode_remembered_serves_training(memory: dict) -> None:
+def test_samplings_cached_in_inference_mode_work_in_training(memory: dict) -> None:
     patches = uniform(1, 3, 7, 2).requires_grad_()
     with torch.inference_mode():
         expected = take(patches, cached_sampling(7, 10, "start", CPU), dim=2).clone()
@@ -389,21 +389,21 @@ def test_what_inference_mode_remembered_serves_training(memory: dict) -> None:
     assert patches.grad.min() > 0
 
 
-def test_the_memory_stays_small(memory: dict) -> None:
+def test_the_cache_is_bounded(memory: dict) -> None:
     for count in range(1, 600):
         cached_sampling(5, count, "start", CPU)
         assert len(memory) <= 256
     assert torch.equal(cached_sampling(5, 3, "start", CPU).low, torch.tensor([[0, 1, 2]]))
 
 
-def test_tensors_of_a_tracer_are_not_remembered(memory: dict) -> None:
+def test_fake_tensors_are_not_cached(memory: dict) -> None:
     with FakeTensorMode():
         cached_sampling(7, 10, "centre", CPU)
     assert type(cached_sampling(7, 10, "centre", CPU).weight) is torch.Tensor
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_the_default_dtype_of_the_moment_is_not_remembered(memory: dict, dtype: torch.dtype) -> None:
+def test_the_cache_ignores_the_default_dtype(memory: dict, dtype: torch.dtype) -> None:
     expected = sample_axis(7, torch.tensor([10]), 10).weight
     torch.set_default_dtype(dtype)
     try:
@@ -419,7 +419,7 @@ def test_the_default_dtype_of_the_moment_is_not_remembered(memory: dict, dtype: 
 
 
 def answers(kernel: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-    """What a kernel says about patches of its size, `(patches, C)`, in float64."""
+    """Return the output of a kernel on patches of its size, `(patches, C)`, in float64."""
     return torch.einsum("cijk,nijk->nc", kernel.double(), patches.double())
 
 
@@ -429,7 +429,7 @@ def stretched(patches: torch.Tensor, size: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("old", "new"), [(16, 32), (8, 16), (14, 16), (16, 17), (5, 13), (1, 4), (16, 24)])
-def test_a_larger_kernel_answers_to_stretched_patches_as_before(old: int, new: int, channels: int) -> None:
+def test_a_larger_kernel_on_stretched_patches_matches_the_old_one(old: int, new: int, channels: int) -> None:
     kernel, patches = uniform(4, channels, old, old), uniform(20, channels, old, old, seed=1, dtype=torch.float64)
     resized = resize_kernel(kernel, new)
     assert resized.shape == (4, channels, new, new)
@@ -519,7 +519,7 @@ def test_an_unknown_choice_is_refused(refuse: str, name: str, value: str, fix: s
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-def test_choices_that_exist_are_taken() -> None:
+def test_valid_choices_are_accepted() -> None:
     for method in ("adapt", "nearest", "stretch"):
         for cut in ("start", "centre"):
             for kernel in ("flexivit", "bicubic"):

@@ -1,4 +1,4 @@
-"""What is published of a folder, and how it gets there: in one commit, nothing twice, and told well when it fails."""
+"""Publishing a folder: which files, in one commit, nothing sent twice, and clear errors when it fails."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_samples_are_offered_on_the_page(hub: Hub, pets: Path) -> None:
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "audio-classification")
 
 
-def test_samples_that_a_card_chooses_stay(pets: Path) -> None:
+def test_widgets_of_the_card_are_kept(pets: Path) -> None:
     chosen = CARD.replace("pipeline_tag", "widget:\n- src: https://example.org/owl.wav\npipeline_tag")
     (pets / "README.md").write_text(chosen)
     content = publication_of(pets, "user/pets").files["README.md"]
@@ -110,7 +110,7 @@ def test_samples_that_a_card_chooses_stay(pets: Path) -> None:
     assert content.decode() == chosen.replace("outputs/pets", "user/pets")
 
 
-def test_a_push_publishes_what_belongs_there_and_nothing_else(hub: Hub, pets: Path) -> None:
+def test_a_push_sends_exactly_the_published_files(hub: Hub, pets: Path) -> None:
     before = contents(pets)
     done = push_folder(pets, "user/pets")
     files = {name: blob.content for name, blob in hub.files("user/pets").items()}
@@ -124,19 +124,19 @@ def test_a_push_publishes_what_belongs_there_and_nothing_else(hub: Hub, pets: Pa
     assert contents(pets) == before
 
 
-def test_the_card_names_the_repository_and_other_models_stay(hub: Hub, pets: Path) -> None:
+def test_the_card_names_the_repository_and_keeps_names_of_other_models(hub: Hub, pets: Path) -> None:
     shutil.rmtree(pets / "samples")
     push_folder(pets, "lab/animals")
     card = hub.files("lab/animals")["README.md"].content.decode()
     assert card == CARD.replace("outputs/pets", "lab/animals")
 
 
-def test_requirements_of_ones_own_are_kept(pets: Path) -> None:
+def test_existing_requirements_are_kept(pets: Path) -> None:
     (pets / "requirements.txt").write_text("torch\n")
     assert publication_of(pets, "user/pets").files["requirements.txt"] == pets / "requirements.txt"
 
 
-def test_no_versions_are_made_up(pets: Path) -> None:
+def test_no_requirements_are_written_without_recorded_versions(pets: Path) -> None:
     (pets / "results.json").unlink()
     assert "requirements.txt" not in publication_of(pets, "user/pets").files
 
@@ -186,7 +186,7 @@ def card(head: str) -> Callable[[Path], None]:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_folder_that_others_could_not_use_is_refused_before_anything_is_sent(
+def test_incomplete_folders_are_refused_before_anything_is_sent(
     hub: Hub, pets: Path, change: Callable[[Path], None], code: str, told: str
 ) -> None:
     change(pets)
@@ -234,7 +234,7 @@ def test_a_secret_is_never_sent_and_not_repeated(
     assert hub.log == []
 
 
-def test_secrets_in_what_stays_at_home_do_no_harm(hub: Hub, pets: Path) -> None:
+def test_secrets_in_unpublished_files_are_ignored(hub: Hub, pets: Path) -> None:
     (pets / ".env").write_text(f"HF_TOKEN={TOKEN}")
     push_folder(pets, "user/pets")
     assert not any(TOKEN.encode() in content for _, content in hub.uploads())
@@ -269,7 +269,7 @@ def test_local_paths_are_cut(text: str, clean: str) -> None:
         '{"a": "data/clips", "time": "12:30", "ratio": "a: b"}',
     ],
 )
-def test_what_is_no_local_path_stays(text: str) -> None:
+def test_text_that_is_not_a_local_path_is_unchanged(text: str) -> None:
     assert cut_paths(text) == (text, 0)
     assert cut_paths_in_json(json.dumps([text])) == (json.dumps([text]), 0)
 
@@ -334,7 +334,7 @@ def test_a_dry_run_of_the_current_folder(pets: Path, monkeypatch: pytest.MonkeyP
 # ---------------------------------------------------------------- how
 
 
-def test_what_is_there_is_not_sent_again(hub: Hub, pets: Path) -> None:
+def test_unchanged_files_are_not_sent_again(hub: Hub, pets: Path) -> None:
     push_folder(pets, "user/pets")
     sent, commits = hub.uploaded_bytes, hub.count("POST .*/commit/main 200")
     assert sent == sum((pets / name).stat().st_size for name in ("model.safetensors", "curves.png", "samples/cat.wav"))
@@ -365,7 +365,9 @@ def test_what_is_there_is_not_sent_again(hub: Hub, pets: Path) -> None:
     ],
     ids=str,
 )
-def test_what_passes_is_waited_for(hub: Hub, pets: Path, waits: list[float], pattern: str, how: dict[str, Any]) -> None:
+def test_transient_failures_are_retried(
+    hub: Hub, pets: Path, waits: list[float], pattern: str, how: dict[str, Any]
+) -> None:
     hub.fail(pattern, **how)
     push_folder(pets, "user/pets")
     assert waits
@@ -375,7 +377,9 @@ def test_what_passes_is_waited_for(hub: Hub, pets: Path, waits: list[float], pat
 
 @pytest.mark.parametrize("pattern", ["POST /api/repos/create", "POST .*/commit/main"])
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_server_says_how_long_to_wait(hub: Hub, pets: Path, waits: list[float], pattern: str, status: int) -> None:
+def test_retry_after_of_the_server_is_honoured(
+    hub: Hub, pets: Path, waits: list[float], pattern: str, status: int
+) -> None:
     hub.fail(pattern, status, headers={"Retry-After": "7"})
     push_folder(pets, "user/pets")
     assert waits == [7.0]
@@ -408,7 +412,7 @@ def test_an_interrupted_push_is_finished_by_the_command_that_it_names(
         (403, {}, "write access"),
     ],
 )
-def test_no_second_try_without_permission(
+def test_permission_errors_are_not_retried(
     hub: Hub, pets: Path, waits: list[float], pattern: str, status: int, headers: dict[str, str], told: str
 ) -> None:
     hub.fail(pattern, status, headers=headers, times=1000)
@@ -419,34 +423,34 @@ def test_no_second_try_without_permission(
     assert waits == []
 
 
-def test_a_token_that_the_hub_does_not_know(hub: Hub, pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_token_is_reported(hub: Hub, pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
     with pytest.raises(AstHfError, match=r"E701.*does not accept the token"):
         push_folder(pets, "user/pets")
     push_folder(pets, "user/pets", token=TOKEN)
 
 
-def test_a_token_that_may_only_read(hub: Hub, pets: Path) -> None:
+def test_a_read_only_token_is_reported(hub: Hub, pets: Path) -> None:
     hub.roles[TOKEN] = "read"
     with pytest.raises(AstHfError, match=r"E701.*may not write"):
         push_folder(pets, "user/pets")
 
 
-def test_the_hub_has_no_room(hub: Hub, pets: Path, waits: list[float]) -> None:
+def test_a_full_hub_is_not_retried(hub: Hub, pets: Path, waits: list[float]) -> None:
     hub.fail(WEIGHTS, 507, times=1000)
     with pytest.raises(AstHfError, match=r"E704.*no room left"):
         push_folder(pets, "user/pets")
     assert waits == []
 
 
-def test_a_card_that_the_hub_refuses_stops_it_before_the_weights(hub: Hub, pets: Path) -> None:
+def test_a_card_refused_by_the_hub_stops_the_push_before_the_weights(hub: Hub, pets: Path) -> None:
     (pets / "README.md").write_text(CARD.replace("pipeline_tag", "base_model: ./local\npipeline_tag"))
     with pytest.raises(AstConfigError, match=r"E705.*base_model"):
         push_folder(pets, "user/pets")
     assert hub.uploaded_bytes == 0
 
 
-def test_a_file_that_the_repository_ignores_is_missed(hub: Hub, pets: Path) -> None:
+def test_a_file_ignored_by_the_repository_is_an_error(hub: Hub, pets: Path) -> None:
     from huggingface_hub import HfApi
 
     HfApi().create_repo("user/pets")
@@ -468,7 +472,7 @@ def test_a_private_repository(hub: Hub, pets: Path, monkeypatch: pytest.MonkeyPa
         ASTForAudioClassification.from_pretrained("lab/pets")
 
 
-def test_private_is_not_quietly_public(hub: Hub, pets: Path) -> None:
+def test_a_private_push_to_a_public_repository_is_refused(hub: Hub, pets: Path) -> None:
     push_folder(pets, "user/pets")
     sent = len(hub.commits("user/pets"))
     with pytest.raises(AstConfigError, match=r"E705.*public"):
@@ -499,7 +503,9 @@ def test_a_pull_request_to_somebody_elses_repository(hub: Hub, pets: Path, capsy
         ("user/pets", {"create_pr": True, "private": True}, "E108"),
     ],
 )
-def test_wrong_use(hub: Hub, pets: Path, repo_id: str, options: dict[str, Any], code: str) -> None:
+def test_impossible_push_arguments_are_refused(
+    hub: Hub, pets: Path, repo_id: str, options: dict[str, Any], code: str
+) -> None:
     with pytest.raises(AstHfError, match=code):
         push_folder(pets, repo_id, **options)
     assert hub.log == []
@@ -531,7 +537,7 @@ def test_pulling_by_name_revision_and_from_the_cache(
     assert largest_gap(new - old, torch.arange(3.0)[None]) < 1e-5
     assert largest_gap(new, scores(ASTForAudioClassification.from_pretrained(pets), extractor, tone)) == 0.0
 
-    classifier = pipeline(model="user/pets")  # no task: the card says which
+    classifier = pipeline(model="user/pets")  # no task: it is in the card
     answer = {entry["label"]: entry["score"] for entry in classifier({"array": tone, "sampling_rate": 16_000})}
     wanted = new.softmax(-1)[0].tolist()
     assert answer == pytest.approx(dict(zip(("cat", "dog", "owl"), wanted, strict=True)), abs=1e-5)
@@ -542,7 +548,7 @@ def test_pulling_by_name_revision_and_from_the_cache(
     assert len(hub.log) == asked
 
 
-def test_a_download_that_breaks_off_is_no_partly_random_model(hub: Hub, pets: Path, waits: list[float]) -> None:
+def test_an_interrupted_download_raises(hub: Hub, pets: Path, waits: list[float]) -> None:
     push_folder(pets, "user/pets")
     hub.fail("GET .*/model.safetensors", kind="truncate", times=1000)
     with pytest.raises(AstHfError, match=r"E704.*user/pets.*model.safetensors"):
@@ -551,7 +557,7 @@ def test_a_download_that_breaks_off_is_no_partly_random_model(hub: Hub, pets: Pa
     ASTForAudioClassification.from_pretrained("user/pets")
 
 
-def test_a_data_set_goes_there_and_back(
+def test_a_data_set_is_pushed_and_loaded_back(
     hub: Hub, tone: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
@@ -591,7 +597,7 @@ def test_a_text_that_cannot_be_read_is_named(hub: Hub, pets: Path, name: str, co
 
 @pytest.mark.parametrize("around", ["", "x ", '"', "\x00"])
 @pytest.mark.parametrize("kind", ["hf_", "api_org_"])
-def test_a_token_is_found_at_the_start_of_a_word_only(kind: str, around: str) -> None:
+def test_a_token_is_detected_only_at_the_start_of_a_word(kind: str, around: str) -> None:
     token = kind + "a1B2" * 8
     with pytest.raises(AstConfigError, match="E705"):
         check_secrets((around + token).encode(), "file")

@@ -57,29 +57,33 @@ ROWS = {
     "files, bytes, other rates, stereo in `pipeline`": Row(
         ("test_pipeline_needs_other_programs_for_files_and_rates", "test_pipeline_refuses_a_stereo_array"),
         (
-            "test_pipeline.py::test_files",
+            "test_pipeline.py::test_audio_files_give_the_scores_of_their_samples",
             "test_pipeline.py::test_other_rates",
             "test_pipeline.py::test_every_kind_of_input_gives_the_same_scores",
             SAME_CALLS,
         ),
     ),
     "clips longer than the model hears": Row(
-        ("test_long_clips_are_cut_without_a_word",),
-        ("test_feature_extraction.py::test_lost_seconds_are_named_once_by_an_extractor", SAME_CALLS),
+        ("test_long_clips_are_cut_without_a_warning",),
+        ("test_feature_extraction.py::test_truncated_seconds_are_warned_of_once_per_extractor", SAME_CALLS),
     ),
     "NaN or infinity in a clip": Row(
         ("test_scores_of_broken_samples_are_nan",),
-        ("test_feature_extraction.py::test_refused_clip", SAME_CALLS),
+        ("test_feature_extraction.py::test_invalid_clips_are_refused", SAME_CALLS),
     ),
     "clips under 25 ms": Row(
         ("test_short_clips_are_an_error_or_padding",),
-        ("test_feature_extraction.py::test_refused_clip", "test_pipeline.py::test_bad_call_is_refused", SAME_CALLS),
+        (
+            "test_feature_extraction.py::test_invalid_clips_are_refused",
+            "test_pipeline.py::test_bad_call_is_refused",
+            SAME_CALLS,
+        ),
     ),
     "int16 samples": Row(
         ("test_int16_is_read_as_floats",),
         (
             "test_feature_extraction.py::test_samples_are_scaled_exactly",
-            "test_feature_extraction.py::test_outcome",
+            "test_feature_extraction.py::test_shapes_and_warnings_of_unusual_calls",
             SAME_CALLS,
         ),
     ),
@@ -88,7 +92,7 @@ ROWS = {
         (
             "test_feature_extraction.py::test_length_of_a_batch",
             "test_feature_extraction.py::test_attention_mask_marks_real_frames",
-            "test_feature_extraction.py::test_refused_call",
+            "test_feature_extraction.py::test_invalid_call_arguments_are_refused",
             "test_drop_in.py::test_max_length_in_samples_is_ignored",
         ),
     ),
@@ -105,18 +109,18 @@ ROWS = {
     ),
     "an image transformer as the start": Row(
         ("test_image_transformers_are_an_error_or_blocks_alone",),
-        ("test_image_transformers.py::test_start_is_the_originals",),
+        ("test_image_transformers.py::test_initial_weights_match_the_original",),
     ),
     "clips of another length, or of mixed lengths with a mask": Row(
         ("test_other_lengths_are_an_error", "test_masks_are_not_made", "test_masks_are_not_understood"),
         (
-            "test_any_size.py::test_any_length_answers_as_a_model_resized_to_it",
-            "test_any_size.py::test_a_clip_answers_alike_alone_and_in_any_batch",
+            "test_any_size.py::test_any_length_matches_a_model_resized_to_it",
+            "test_any_size.py::test_masked_logits_do_not_depend_on_the_batch",
         ),
     ),
     "another number of labels": Row(
         ("test_other_labels_need_a_flag",),
-        ("test_drop_in.py::test_new_head_is_said_in_one_line",),
+        ("test_drop_in.py::test_new_head_is_reported_in_one_line",),
     ),
     "soft labels (mixup, distillation) with cross-entropy": Row(
         ("test_soft_labels_are_an_error",),
@@ -124,7 +128,7 @@ ROWS = {
     ),
     "`problem_type`": Row(
         ("test_the_first_batch_sets_the_problem_type",),
-        ("test_modeling.py::test_one_batch_never_decides_for_the_next",),
+        ("test_modeling.py::test_the_problem_type_is_not_inferred_from_the_first_batch",),
     ),
     "resuming training": Row(
         ("test_most_weights_are_not_restored", "test_two_processes_resume_at_the_right_clips"),
@@ -135,7 +139,7 @@ ROWS = {
         ),
     ),
     "`train_sampling_strategy: group_by_length`": Row(
-        ("test_grouping_by_length_leaves_the_padding",),
+        ("test_grouping_by_length_keeps_the_padding",),
         (
             "training/test_lengths.py::test_batches_are_as_long_as_their_longest_clip",
             "training/test_lengths.py::test_batches_of_a_run",
@@ -145,14 +149,13 @@ ROWS = {
         ("test_the_page_lacks_scores_and_usage",),
         (
             "training/test_trainer.py::test_card_holds_the_results",
-            "test_push.py::test_the_snippets_of_the_page_run_as_they_stand",
+            "test_push.py::test_the_snippets_of_the_card_run",
         ),
     ),
     "a push of checkpoints while training": Row(
         ("test_a_push_uploads_the_token",),
         (
-            "training/test_hub_checkpoints.py::"
-            "test_a_run_goes_on_to_the_bit_on_another_machine_and_nothing_private_travels",
+            "training/test_hub_checkpoints.py::test_a_run_resumes_to_the_bit_on_another_machine_without_private_data",
             "training/test_hub_checkpoints.py::test_a_run_survives_a_hub_that_fails_all_the_time",
         ),
     ),
@@ -160,7 +163,7 @@ ROWS = {
         ("test_a_checkpoint_without_its_last_file_cannot_be_resumed", "test_a_killed_save_cannot_be_resumed"),
         (
             "training/test_sealing.py::test_a_save_killed_at_any_point_is_resumed_to_the_bit",
-            "training/test_sealing.py::test_auto_says_what_it_skips_and_ends_at_the_same_weights",
+            "training/test_sealing.py::test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights",
         ),
     ),
     "a loss of NaN": Row(
@@ -168,18 +171,18 @@ ROWS = {
         ("training/test_trainer.py::test_broken_loss_stops_the_run",),
     ),
     "training script": Row(
-        ("test_what_the_script_calls_is_not_there",),
+        ("test_a_method_that_the_audio_script_calls_is_missing",),
         ("test_cli.py::test_finetune_trains_by_a_recipe",),
     ),
     "features of a 10 s clip, one thread (`make bench`)": Row(
         ("test_features_take_three_times_as_long",),
-        ("test_documentation.py::test_readme_table_of_results_is_that_of_the_bench_page",),
+        ("test_documentation.py::test_readme_results_match_the_bench_page",),
     ),
 }
 
 RATE = 16_000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)
-CLIP = NOISE[:9_600]  # 58 frames of the 64 that the tiny model hears
+CLIP = NOISE[:9_600]  # 58 frames of the 64 of the tiny model
 INT16 = np.round(CLIP * 32_767).astype(np.int16)
 SIZES = {"num_mel_bins": 32, "max_length": 64}
 
@@ -198,7 +201,7 @@ def readme_rows() -> list[str]:
 #: Tests of this file that are about no left cell.
 OF_NO_LEFT_CELL = {
     "test_every_row_of_the_readme_has_its_tests",
-    "test_every_test_that_a_row_names_is_there",
+    "test_every_test_named_in_a_row_exists",
     "test_the_same_calls_with_one_import_more",
 }
 
@@ -208,7 +211,7 @@ def test_every_row_of_the_readme_has_its_tests() -> None:
     assert all(row.left and row.right for row in ROWS.values())
 
 
-def test_every_test_that_a_row_names_is_there() -> None:
+def test_every_test_named_in_a_row_exists() -> None:
     here = {name for name, value in globals().items() if name.startswith("test_") and inspect.isfunction(value)}
     named = [name for row in ROWS.values() for name in row.left]
     assert len(named) == len(set(named))
@@ -254,7 +257,7 @@ def log() -> Iterator[list[str]]:
     """What transformers logs from the level of warnings on."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_warning()
     logger = logging.getLogger("transformers")
@@ -332,13 +335,13 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "long": np.concatenate([NOISE[:10_480], np.ones(RATE, np.float32)]),
         "cut": NOISE[:10_480],  # just 64 frames
     }
-    np.savez(folder / "clips.npz", **arrays)
+    np.savez(folder / "clips.npz", **arrays)  # type: ignore[arg-type]
     soundfile.write(folder / "clip.wav", CLIP, RATE, subtype="FLOAT")
     return folder
 
 
 def classify(checkpoint: Path, clips: Path, *, ours: bool) -> dict[str, Any]:
-    """Return what `pipeline` answers to each input, and says, in a process without ffmpeg and torchaudio."""
+    """Return scores and warnings of `pipeline` for each input, in a process without ffmpeg and torchaudio."""
     code = f"FOLDER, CLIPS = {str(checkpoint)!r}, {str(clips)!r}\n{'import ast_hf' if ours else ''}\n{CLASSIFY}"
     imported, found = json.loads(run_fresh(code, env={"PATH": ""}).rpartition("FOUND")[2])
     assert imported == ours
@@ -361,7 +364,7 @@ def test_pipeline_refuses_a_stereo_array(classified: dict[str, Any]) -> None:
     assert classified["stereo"]["answer"].startswith("ValueError: We expect a single channel")
 
 
-def test_long_clips_are_cut_without_a_word(classified: dict[str, Any]) -> None:
+def test_long_clips_are_cut_without_a_warning(classified: dict[str, Any]) -> None:
     assert classified["long"]["answer"] == pytest.approx(classified["cut"]["answer"], abs=1e-6)
     assert classified["long"]["said"] == []
 
@@ -591,7 +594,7 @@ def test_most_weights_are_not_restored(
     assert [message for message in log if "missing keys" in message]
 
 
-def test_grouping_by_length_leaves_the_padding(tmp_path: Path) -> None:
+def test_grouping_by_length_keeps_the_padding(tmp_path: Path) -> None:
     extractor = ASTFeatureExtractor(**SIZES)
     clips = [NOISE[:length] for length in (1_000, 9_000, 2_000, 8_000, 3_000, 7_000, 4_000, 6_000)]
     data = [{"input_values": extract(clip), "labels": index % 3} for index, clip in enumerate(clips)]
@@ -606,7 +609,7 @@ def test_grouping_by_length_leaves_the_padding(tmp_path: Path) -> None:
 
 
 def test_the_page_lacks_scores_and_usage(tmp_path: Path) -> None:
-    """Also where the script says all that it can."""
+    """Also if the script passes every argument."""
     scores = {"accuracy": 0.5, "mAP": 0.25, "AUC": 0.75, "d_prime": 1.5}
     options = {
         "processing_class": ASTFeatureExtractor(**SIZES),
@@ -628,7 +631,12 @@ def test_the_page_lacks_scores_and_usage(tmp_path: Path) -> None:
 
 
 def test_a_push_uploads_the_token(hub: Hub, tmp_path: Path) -> None:
-    push = {"push_to_hub": True, "hub_model_id": "user/run", "hub_token": TOKEN, "hub_strategy": "checkpoint"}
+    push: dict[str, Any] = {
+        "push_to_hub": True,
+        "hub_model_id": "user/run",
+        "hub_token": TOKEN,
+        "hub_strategy": "checkpoint",
+    }
     trainer_for(tmp_path, data=examples(2), save_steps=1, **push).train()
     files = hub.files("user/run")
     holding = {name for name, blob in files.items() if TOKEN.encode() in blob.content}
@@ -696,8 +704,8 @@ def test_a_loss_of_nan_is_logged_as_zero(tmp_path: Path) -> None:
     assert all(parameter.isnan().any() for parameter in run.model.parameters())
 
 
-def test_what_the_script_calls_is_not_there() -> None:
-    """`run_audio_classification.py` freezes the feature encoder of its default model, wav2vec2, unless told not to."""
+def test_a_method_that_the_audio_script_calls_is_missing() -> None:
+    """`run_audio_classification.py` freezes the feature encoder of its default model, wav2vec2, by default."""
     from transformers import Wav2Vec2ForSequenceClassification
 
     assert callable(Wav2Vec2ForSequenceClassification.freeze_feature_encoder)

@@ -18,7 +18,7 @@ from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogra
 
 from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-SIZES = {"num_mel_bins": 32, "max_length": 64}
+SIZES: dict[str, Any] = {"num_mel_bins": 32, "max_length": 64}
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_trainer_collates_by_the_extractor(own: ASTFeatureExtractor, tmp_path: P
     model = ASTForAudioClassification(config)
     arguments = TrainingArguments(str(tmp_path), max_steps=1, per_device_train_batch_size=2, report_to="none")
     data = examples(40, 64, labels=1)
-    trainer = Trainer(model, arguments, train_dataset=data, processing_class=own)  # type: ignore[arg-type]
+    trainer = Trainer(model, arguments, train_dataset=data, processing_class=own)
     assert isinstance(trainer.data_collator, DataCollatorWithPadding)
     assert trainer.train().global_step == 1
 

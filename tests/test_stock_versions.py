@@ -1,4 +1,4 @@
-"""What we save, two versions of transformers load by themselves: nothing missing, nothing left over, equal answers."""
+"""Two versions of transformers load saved checkpoints without ast_hf: no missing or extra keys, equal logits."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def tiny(kind: Any, **fields: Any) -> Any:
 def models() -> dict[str, Any]:
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
     vit = randomise(ViTModel(ViTConfig(**sizes, image_size=64, patch_size=8)))
-    geometry = {"max_length": 64, "num_mel_bins": 32, "frequency_stride": 8, "time_stride": 8}
+    geometry: dict[str, Any] = {"max_length": 64, "num_mel_bins": 32, "frequency_stride": 8, "time_stride": 8}
     larger = {"max_length": 100, "num_mel_bins": 48, "patch_size": 8, "frequency_stride": 4, "time_stride": 6}
     return {
         "head": tiny(ASTForAudioClassification),
@@ -133,7 +133,7 @@ def test_files_hold_the_names_of_the_hub(folders: Path) -> None:
         prefix = "" if name.endswith("base") else "audio_spectrogram_transformer."
         assert f"{prefix}encoder.layer.1.attention.attention.query.weight" in names
         assert f"{prefix}embeddings.position_embeddings" in names
-        assert len(names) == (39 if name.endswith("base") else 43)  # 2 x 16 in the blocks, 7 beside them, 4 in the head
+        assert len(names) == (39 if name.endswith("base") else 43)  # 2 x 16 in blocks, 7 outside, 4 in the head
         assert [found for found in names if VERSION_5_NAME.search(found)] == []
 
 

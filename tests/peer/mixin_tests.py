@@ -61,7 +61,7 @@ class ModelTest(ModelTesterMixin, pipeline_mixin.PipelineTesterMixin, unittest.T
     all_model_classes = (package.ASTModel, package.ASTForAudioClassification)
     pipeline_model_mapping = {"audio-classification": package.ASTForAudioClassification}  # noqa: RUF012
     test_resize_embeddings = False  # there is no vocabulary
-    test_can_init_all_missing_weights_before_2023 = True  # by the file's copyright, which is no reason here
+    test_can_init_all_missing_weights_before_2023 = True  # about the copyright year of the file
 
     def setUp(self) -> None:
         self.model_tester = TinyModels()

@@ -86,7 +86,7 @@ def make_tiny_models(folder: Path) -> Path:
         id2label={0: "hum", 1: "click", 2: "hiss", 3: "ring"},
     )
     model = stock.ASTForAudioClassification(config)
-    model.classifier.dense.weight.data.mul_(30)  # scores that float16 can tell apart
+    model.classifier.dense.weight.data.mul_(30)  # scores that differ in float16
     checkpoint = folder / config.model_type / "ASTForAudioClassification"
     model.save_pretrained(checkpoint)
     stock.ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(checkpoint)

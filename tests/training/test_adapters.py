@@ -1,4 +1,4 @@
-"""LoRA: what is trained, what is left alone; an adapter answers the same beside its base and merged into it."""
+"""LoRA: which parameters are trained; an adapter gives the same logits next to its base and merged into it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from conftest import largest_gap, randomise, run_fresh
 from hub_server import Hub
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from test_trainer import VARIED, Stop, clips, digest, optimizer_digest, recipe  # noqa: F401 (clips is a fixture)
 
 from ast_hf import (
     ASTConfig,
@@ -31,6 +30,7 @@ from ast_hf import (
 )
 from ast_hf.adapters.lora import TARGETS, Adapter, backbone_digest
 from ast_hf.training import AdapterOptions, Recipe, Report, finetune, merge_adapter, prepare
+from training.runs import VARIED, Stop, digest, optimizer_digest, recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*W303", "ignore:.*gradient_checkpointing")
 BLOCK = r"audio_spectrogram_transformer\.encoder\.layer\.[01]\."
@@ -46,13 +46,13 @@ def base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def plan(clips: Path, base: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:  # noqa: F811
+def plan(clips: Path, base: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
     values = {"model": {"base": str(base), "config": {}}, "adapter": {"rank": 4}, **STATISTICS, **(options or {})}
     return recipe(clips, values, **{"learning_rate": 1e-2, **training})
 
 
 @pytest.fixture(scope="module")
-def adapted(clips: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:  # noqa: F811
+def adapted(clips: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A finished run of six steps. Read only."""
     return finetune(plan(clips, base), tmp_path_factory.mktemp("adapted"))
 
@@ -69,7 +69,7 @@ def logits(model: Any) -> torch.Tensor:
 # ---------------------------------------------------------------- what is trained
 
 
-def test_only_products_of_the_rank_and_the_classifier_change(adapted: Report, base: Path) -> None:
+def test_only_low_rank_updates_and_the_classifier_change(adapted: Report, base: Path) -> None:
     before, after = load_file(base / "model.safetensors"), load_file(adapted.folder / "model.safetensors")
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -99,14 +99,14 @@ def small(**fields: Any) -> ASTConfig:
     return ASTConfig(**sizes, patch_size=16, num_mel_bins=32, max_length=64, num_labels=3, **fields)
 
 
-def test_training_starts_at_the_base(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_training_starts_at_the_base(clips: Path, base: Path, tmp_path: Path) -> None:
     run = prepare(plan(clips, base), tmp_path)
     plain = ASTForAudioClassification.from_pretrained(base)
     pooled = [model.base_model.eval()(spectrograms()).pooler_output for model in (run.trainer.model, plain)]
     assert torch.equal(*pooled)
 
 
-def test_rank_zero_is_no_adapter(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_rank_zero_trains_no_adapter(clips: Path, base: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(clips, base, {"adapter": {"rank": 0}}), tmp_path).trainer
     assert trainer.adapter is None
     assert all(parameter.requires_grad and "lora" not in name for name, parameter in trainer.model.named_parameters())
@@ -152,7 +152,7 @@ def test_gradient_checkpointing_reaches_the_adapter() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
 
 
-def test_layer_decay_knows_the_block_of_an_adapter(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_layer_decay_applies_to_adapters(clips: Path, base: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(clips, base, {"optimization": {"layer_decay": 0.5}}), tmp_path).trainer
     rates = {id(p): group["lr"] for group in trainer.create_optimizer().param_groups for p in group["params"]}
     for name, parameter in trainer.model.named_parameters():
@@ -193,7 +193,7 @@ def test_peft_reads_the_adapter(adapted: Report, base: Path) -> None:
     assert largest_gap(after, logits(ASTForAudioClassification.from_pretrained(adapted.folder))) <= 1e-5
 
 
-def test_results_are_those_of_the_merged_folder(adapted: Report, clips: Path) -> None:  # noqa: F811
+def test_results_are_those_of_the_merged_folder(adapted: Report, clips: Path) -> None:
     from transformers import pipeline
 
     classifier = pipeline("audio-classification", model=str(adapted.folder))
@@ -202,10 +202,10 @@ def test_results_are_those_of_the_merged_folder(adapted: Report, clips: Path) ->
     assert adapted.results["test"]["accuracy"] == right / len(files)
 
 
-def test_an_adapter_is_pushed_as_one_and_merged_from_the_hub(
+def test_a_pushed_adapter_is_merged_from_the_hub(
     hub: Hub,
     base: Path,
-    clips: Path,  # noqa: F811
+    clips: Path,
     tmp_path: Path,
 ) -> None:
     """Base, merged model and adapter are three repositories; base and adapter give the merged model again."""
@@ -237,9 +237,7 @@ def test_an_adapter_is_pushed_as_one_and_merged_from_the_hub(
 
 
 @pytest.mark.parametrize("change", ["base", "card", "weights"])
-def test_an_adapter_that_nobody_else_could_use_is_not_pushed(
-    hub: Hub, adapted: Report, tmp_path: Path, change: str
-) -> None:
+def test_incomplete_adapters_are_not_pushed(hub: Hub, adapted: Report, tmp_path: Path, change: str) -> None:
     folder = shutil.copytree(adapted.folder / "adapter", tmp_path / "adapter")
     settings = json.loads((folder / "adapter_config.json").read_text())
     if change != "base":  # which is a folder of this machine
@@ -256,7 +254,7 @@ def test_an_adapter_that_nobody_else_could_use_is_not_pushed(
     assert hub.log == []
 
 
-def test_private_folders_are_not_told(adapted: Report, base: Path) -> None:
+def test_adapter_files_hold_no_local_paths(adapted: Report, base: Path) -> None:
     config = json.loads((adapted.folder / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "./private"
     for path in adapted.folder.rglob("*"):
@@ -272,7 +270,7 @@ def test_training_checkpoint_is_plain_and_has_the_adapter(adapted: Report, base:
     assert "adapter/adapter_model.safetensors" in names
 
 
-def test_adapter_alone_is_no_checkpoint(adapted: Report, capsys: pytest.CaptureFixture) -> None:
+def test_adapter_alone_is_refused_as_a_checkpoint(adapted: Report, capsys: pytest.CaptureFixture) -> None:
     folder = adapted.folder / "adapter"
     with pytest.raises(AstConfigError, match=r"E306.*adapter, not a whole model.*ast-hf merge"):
         ASTForAudioClassification.from_pretrained(folder)
@@ -297,7 +295,7 @@ def everything(folder: Path) -> dict[str, Any]:
     return {**weights, "optimizer": optimizer_digest(folder)}
 
 
-def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: Path) -> None:
     busy = plan(clips, base, BUSY, save_strategy="steps", save_steps=2)
     whole = finetune(busy, tmp_path / "whole")
     broken = prepare(busy, tmp_path / "broken").trainer
@@ -313,7 +311,7 @@ def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: P
         assert ended[0] == ended[1] != last[Path(name).name]  # the end holds the average
 
 
-def test_best_adapter_is_really_loaded(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_best_adapter_is_loaded_at_the_end(clips: Path, base: Path, tmp_path: Path) -> None:
     """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     options = {"data": {"validation_fraction": 0.25}}
@@ -327,7 +325,7 @@ def test_best_adapter_is_really_loaded(clips: Path, base: Path, tmp_path: Path) 
     assert len({str(value) for value in weights.values()}) == 2
 
 
-def test_resuming_beside_other_weights_is_refused(adapted: Report, clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_resuming_with_another_base_is_refused(adapted: Report, clips: Path, base: Path, tmp_path: Path) -> None:
     checkpoint = str(adapted.folder / "checkpoint-6")
     other = tmp_path / "other"
     shutil.copytree(base, other)
@@ -350,7 +348,7 @@ def test_resuming_beside_other_weights_is_refused(adapted: Report, clips: Path, 
         prepare(plan(clips, base), tmp_path / "out").trainer.train(resume_from_checkpoint=str(plain))
 
 
-def test_broken_adapter_is_never_saved(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_broken_adapter_is_never_saved(clips: Path, base: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(clips, base), tmp_path).trainer
     with torch.no_grad():
         next(part for name, part in trainer.model.named_parameters() if "lora_B" in name)[0, 0] = torch.nan
@@ -363,7 +361,7 @@ def test_broken_adapter_is_never_saved(clips: Path, base: Path, tmp_path: Path) 
 # ---------------------------------------------------------------- what is refused
 
 BASE = {"base": "somewhere"}
-#: what is wrong -> (sections of a recipe, what the message has to say)
+#: mistake -> (sections of a recipe, part of the message)
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown layer": ({"adapter": {"rank": 4, "targets": ["query", "valeu"]}}, "did you mean 'value'"),
     "no layer": ({"adapter": {"rank": 4, "targets": []}}, "adapter.targets: is empty"),
@@ -385,14 +383,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("sections", "said"), REFUSED.values(), ids=REFUSED)
-def test_refused_at_once(sections: dict[str, Any], said: str) -> None:
+def test_invalid_adapter_recipes_are_refused(sections: dict[str, Any], said: str) -> None:
     values = {"model": BASE, "adapter": {"rank": 4}}
     Recipe.from_dict(values)
     with pytest.raises(AstConfigError, match=rf"E307.*{re.escape(said)}"):
         Recipe.from_dict({**values, **sections})
 
 
-def test_spread_weights_are_refused(clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_sharded_weights_are_refused(clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
     with pytest.raises(AstConfigError, match=r"E307.*adapter\.rank.*FSDP"):
@@ -413,11 +411,11 @@ def test_same_recipe_with_and_without_adapter_reads_back() -> None:
 # ---------------------------------------------------------------- merging
 
 
-def test_merge_gives_the_runs_own_checkpoint(
+def test_merge_equals_the_checkpoint_of_the_run(
     adapted: Report, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     command = ["merge", str(adapted.folder / "adapter"), str(tmp_path / "plain")]
-    assert cli.main(command) == 65  # the folder of the base is not told
+    assert cli.main(command) == 65  # the adapter does not store the folder of its base
     assert "--base" in capsys.readouterr().err
     assert cli.main([*command, "--base", str(base)]) == 0
     assert "largest difference" in capsys.readouterr().out
@@ -427,7 +425,7 @@ def test_merge_gives_the_runs_own_checkpoint(
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_merge_of_an_adapter_for_another_size_of_input(clips: Path, base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_merge_of_an_adapter_for_another_size_of_input(clips: Path, base: Path, tmp_path: Path) -> None:
     sized = {"model": {"base": str(base), "config": {"max_length": 48, "time_stride": 10}}}
     report = finetune(plan(clips, base, sized, num_train_epochs=1), tmp_path / "run")
     merge_adapter(report.folder / "adapter", tmp_path / "plain", base=str(base))
@@ -436,7 +434,7 @@ def test_merge_of_an_adapter_for_another_size_of_input(clips: Path, base: Path, 
 
 
 STOCK = {"query": "q_proj", "attention.output.dense": "o_proj", "intermediate.dense": "fc1"}
-#: how peft was asked, on our AST; `STOCK` has the names that transformers 5 gives the same layers.
+#: arguments for peft on our AST; `STOCK` has the names that transformers 5 gives the same layers.
 PLAIN: dict[str, dict[str, Any]] = {
     "list": {"r": 4, "target_modules": ["query", "intermediate.dense"]},
     "patterns": {
@@ -478,7 +476,7 @@ def of_plain_peft(base: Path, folder: Path, asked: dict[str, Any], *, stock: boo
 
 @pytest.mark.parametrize("stock", [False, True], ids=["our names", "names of transformers 5"])
 @pytest.mark.parametrize("asked", PLAIN.values(), ids=PLAIN)
-def test_merge_of_what_plain_peft_made(base: Path, tmp_path: Path, asked: dict[str, Any], stock: bool) -> None:
+def test_merge_of_an_adapter_from_plain_peft(base: Path, tmp_path: Path, asked: dict[str, Any], stock: bool) -> None:
     expected = of_plain_peft(base, tmp_path / "adapter", asked, stock=stock)
     merge_adapter(tmp_path / "adapter", tmp_path / "plain")  # peft has stored where the base is
     model, info = ASTForAudioClassification.from_pretrained(tmp_path / "plain", output_loading_info=True)
@@ -491,7 +489,7 @@ def test_merge_of_what_plain_peft_made(base: Path, tmp_path: Path, asked: dict[s
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "plain").max_length == 64
 
 
-def test_labels_that_the_adapter_does_not_tell_have_to_be_given(base: Path, tmp_path: Path) -> None:
+def test_labels_missing_from_the_adapter_have_to_be_given(base: Path, tmp_path: Path) -> None:
     fields = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}, "num_labels": 2}
     expected = of_plain_peft(base, tmp_path / "adapter", PLAIN["list"], stock=False, **fields)
     with pytest.raises(AstConfigError, match=r"E303.*2 outputs.*--labels"):
@@ -507,7 +505,7 @@ def test_labels_that_the_adapter_does_not_tell_have_to_be_given(base: Path, tmp_
         assert largest_gap(logits(model), expected) <= 1e-4
 
 
-def test_half_precision_base_is_merged_in_single(base: Path, tmp_path: Path) -> None:
+def test_half_precision_base_is_merged_in_float32(base: Path, tmp_path: Path) -> None:
     half = tmp_path / "half"
     ASTForAudioClassification.from_pretrained(base).to(torch.bfloat16).save_pretrained(half)
     ASTFeatureExtractor.from_pretrained(base).save_pretrained(half)
@@ -547,7 +545,7 @@ def test_broken_adapters_are_refused(adapted: Report, base: Path, tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {"adapter"}
 
 
-def test_merge_beside_other_weights_is_refused(adapted: Report, base: Path, tmp_path: Path) -> None:
+def test_merge_with_another_base_is_refused(adapted: Report, base: Path, tmp_path: Path) -> None:
     with pytest.raises(AstConfigError, match=r"E306.*other weights"):
         merge_adapter(adapted.folder / "adapter", tmp_path / "plain", base=str(adapted.folder))
     with pytest.raises(AstConfigError, match=r"E306.*whole checkpoint already.*adapter"):
@@ -558,7 +556,7 @@ def test_merge_beside_other_weights_is_refused(adapted: Report, base: Path, tmp_
         merge_adapter(tmp_path / "nowhere", tmp_path / "plain")
 
 
-def test_digest_is_of_the_backbone_whatever_its_input(base: Path) -> None:
+def test_digest_ignores_the_input_size(base: Path) -> None:
     known = backbone_digest(ASTForAudioClassification.from_pretrained(base))
     sized = ASTForAudioClassification.from_pretrained(base, max_length=48, patch_size=8)
     assert backbone_digest(sized) == known

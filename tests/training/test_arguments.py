@@ -1,4 +1,4 @@
-"""TrainingArguments of a recipe: what does nothing or is not taken is refused, and what a run had is kept."""
+"""TrainingArguments of a recipe: those without effect are refused, and the effective ones are recorded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from test_trainer import clips, recipe, trained  # noqa: F401 (fixtures)
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.recipe.arguments import build_arguments, check_joined, settled
 from ast_hf.recipe.optimization import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
+from training.runs import recipe
 
 REFUSED: dict[str, Any] = {
     "output_dir": "elsewhere",
@@ -34,7 +34,7 @@ REFUSED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSED.items())
-def test_what_would_do_nothing_or_harm_is_refused(name: str, value: Any) -> None:
+def test_arguments_without_effect_or_with_harm_are_refused(name: str, value: Any) -> None:
     with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*Fix: "):
         Recipe.from_dict({"training": {name: value}})
 
@@ -52,18 +52,18 @@ def test_what_would_do_nothing_or_harm_is_refused(name: str, value: Any) -> None
         ("learning_rate", -1, "is -1"),
     ],
 )
-def test_values_of_another_kind(name: str, value: Any, said: str) -> None:
+def test_values_of_the_wrong_type_or_range_are_refused(name: str, value: Any, said: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*{said}"):
         Recipe.from_dict({"training": {name: value}})
 
 
 @pytest.mark.parametrize("name", [name for name, value in REFUSED.items() if value is True])
-def test_saying_no_to_it_is_allowed(name: str) -> None:
+def test_false_is_accepted_for_refused_flags(name: str) -> None:
     assert Recipe.from_dict({"training": {name: False}}).training == {name: False}
 
 
 @pytest.mark.parametrize("name", ["save_strategy", "eval_strategy", "logging_strategy"])
-def test_no_is_a_strategy(name: str, tmp_path: Path) -> None:
+def test_unquoted_no_is_accepted_as_a_strategy(name: str, tmp_path: Path) -> None:
     """YAML reads it as false."""
     (tmp_path / "recipe.yaml").write_text(f"training:\n  {name}: no\n")
     recipe = load_recipe(tmp_path / "recipe.yaml")
@@ -72,13 +72,15 @@ def test_no_is_a_strategy(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("started", "counted", "refused"), [("4", 1, True), ("4", 4, False), ("1", 1, False)])
-def test_processes_that_know_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch, started, counted, refused) -> None:
+def test_several_processes_without_a_launcher_are_refused(
+    monkeypatch: pytest.MonkeyPatch, started: str, counted: int, refused: bool
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", started)
     with pytest.raises(AstConfigError, match=r"E307.*one of 4.*torchrun") if refused else nullcontext():
         check_joined(counted)
 
 
-#: what is given -> what the message says
+#: argument -> part of the message
 NOT_TAKEN = {
     "optim": ({"optim": "adamx"}, "adamx"),
     "eval_strategy": ({"eval_strategy": "epohc"}, "epohc"),
@@ -90,18 +92,18 @@ NOT_TAKEN = {
 
 
 @pytest.mark.parametrize(("given", "said"), NOT_TAKEN.values(), ids=NOT_TAKEN)
-def test_what_transformers_does_not_take(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_arguments_that_transformers_refuses_are_refused(given: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(AstConfigError, match=rf"E307.*training.*{said}"):
         build_arguments({"use_cpu": True, **given}, tmp_path)
 
 
-def test_best_checkpoint_by_what_is_not_measured(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_best_checkpoint_by_an_unknown_metric_is_refused(clips: Path, tmp_path: Path) -> None:
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "acuracy"}
     with pytest.raises(AstConfigError, match=r"E307.*metric_for_best_model: 'acuracy'.*did you mean 'accuracy'"):
         prepare(recipe(clips, {"data": {"validation_fraction": 0.25}}, **best), tmp_path)
 
 
-def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
     report = finetune(recipe(clips, {"data": {"validation_fraction": 0.25}}, **best), tmp_path)
     assert report.results["test"]["accuracy"] >= 0.5
@@ -121,7 +123,7 @@ def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
 
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
 @pytest.mark.parametrize("instructions", [{"avx512_bf16": True}, {"amx_bf16": True}, {"bf16": True}], ids=str)
-def test_bfloat16_on_a_processor_that_has_it(
+def test_bfloat16_on_a_processor_with_its_instructions(
     monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, instructions: dict
 ) -> None:
     processor(monkeypatch, **instructions)
@@ -132,7 +134,7 @@ def test_bfloat16_on_a_processor_that_has_it(
 
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
 @pytest.mark.parametrize("given", [{}, {"use_cpu": True}], ids=["no accelerator", "asked for"])
-def test_bfloat16_on_a_processor_that_has_it_not(
+def test_bfloat16_on_a_processor_without_its_instructions(
     monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, given: dict
 ) -> None:
     processor(monkeypatch, avx512_bf16=False, amx_bf16=False)
@@ -144,7 +146,7 @@ def test_bfloat16_on_a_processor_that_has_it_not(
     ]
 
 
-def test_torch_that_does_not_know_the_processor_warns_of_nothing(
+def test_unknown_processor_features_give_no_warning(
     monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path
 ) -> None:
     processor(monkeypatch)
@@ -155,11 +157,11 @@ def test_torch_that_does_not_know_the_processor_warns_of_nothing(
 
 @pytest.mark.parametrize("where", ["accelerator", "is_torch_bf16_gpu_available", "is_torch_xla_available"])
 def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
-    """A GPU, Apple's, a TPU: what is given to transformers is what the recipe says."""
+    """On a GPU, on Apple's, on a TPU, transformers gets the arguments of the recipe unchanged."""
     processor(monkeypatch, avx512_bf16=True)
     arguments = sys.modules["ast_hf.recipe.arguments"]
-    place = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
-    monkeypatch.setattr(*place, lambda: True)
+    module, name = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
+    monkeypatch.setattr(module, name, lambda: True)
     seen: list[dict[str, Any]] = []
 
     def noted(output_dir: str, **given: Any) -> TrainingArguments:
@@ -171,13 +173,13 @@ def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert ["use_cpu" in given for given in seen] == [False]
 
 
-def test_float32_needs_no_word_about_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_float32_leaves_use_cpu_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     processor(monkeypatch)
     assert build_arguments({}, tmp_path).use_cpu is False
 
 
-def test_a_run_in_bfloat16_where_nobody_named_the_device(clips: Path, tmp_path: Path) -> None:  # noqa: F811
-    """As the shipped small-data.yaml asks for it."""
+def test_a_run_in_bfloat16_without_use_cpu(clips: Path, tmp_path: Path) -> None:
+    """As in the shipped small-data.yaml."""
     plan = recipe(clips, num_train_epochs=1, bf16=True)
     del plan.training["use_cpu"]
     run = prepare(plan, tmp_path)
@@ -209,7 +211,7 @@ DEFAULTS = {
     "fp16": False,
     "seed": 42,
 }
-#: what a recipe says -> what is settled otherwise than by default, None for what is left to another section
+#: arguments of a recipe -> differences from the defaults, None for what another section decides
 SETTLED: dict[str, Any] = {
     "nothing": ({}, {}, {}),
     "a rate": ({"learning_rate": 1e-3}, {}, {"learning_rate": 1e-3}),
@@ -220,13 +222,15 @@ SETTLED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("given", "optimization", "changes"), SETTLED.values(), ids=SETTLED)
-def test_what_a_run_had_in_the_end(given, optimization, changes, tmp_path: Path) -> None:
+def test_settled_arguments_are_the_effective_ones(
+    given: dict[str, Any], optimization: dict[str, Any], changes: dict[str, Any], tmp_path: Path
+) -> None:
     told = settled(build_arguments({"use_cpu": True, **given}, tmp_path), Optimization(**optimization))
     assert told == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
     assert Recipe.from_dict({"training": told, "optimization": optimization}).training == told
 
 
-def test_card_has_settings_that_the_recipe_left_out(trained: Report) -> None:  # noqa: F811
+def test_card_has_the_defaults_of_unset_arguments(trained: Report) -> None:
     text = ModelCard.load(trained.folder / "README.md").text
     told = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["training"]
     assert "lr_scheduler_type" not in trained.recipe.training
@@ -234,7 +238,7 @@ def test_card_has_settings_that_the_recipe_left_out(trained: Report) -> None:  #
     assert told == {**DEFAULTS, **given}
 
 
-def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers would wrap the model in `nn.DataParallel`, for a batch of 2 x 8 and a loss of two numbers."""
 
     def two_gpus(*args: Any, **kwargs: Any) -> TrainingArguments:
@@ -249,7 +253,7 @@ def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch:
     assert trainer.train().global_step == 6
 
 
-def test_results_are_told_to_tensorboard(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_results_are_logged_to_tensorboard(clips: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     report = finetune(recipe(clips, report_to="tensorboard"), tmp_path)

@@ -101,7 +101,7 @@ def test_speed_is_log_uniform_on_both_sides(tone: np.ndarray) -> None:
     ("samples", "expected"),
     [(2, [0, 0, 1, 2, 3, 4, 5]), (0, [1, 2, 3, 4, 5]), (-1, [2, 3, 4, 5]), (-2, [3, 4, 5]), (-4, [3, 4, 5])],
 )
-def test_shift_literal(samples: int, expected: list[float]) -> None:
+def test_shift_by_hand(samples: int, expected: list[float]) -> None:
     shifted = shift(np.array([1, 2, 3, 4, 5], np.float32), samples)
     assert shifted.dtype == np.float32
     assert shifted.tolist() == expected
@@ -148,7 +148,7 @@ def test_random_crop_takes_every_start() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_never_longer_than_the_model_hears(tone: np.ndarray, seed: int) -> None:
+def test_never_longer_than_the_model_input(tone: np.ndarray, seed: int) -> None:
     varied = Augmentation(speed=3.0, delay_seconds=2.0, advance_seconds=0.5, random_crop=bool(seed % 2), gain_db=3.0)
     assert 0 < len(varied.vary_waveform(tone, RATE, 5000, generator(seed))) <= 5000
 
@@ -168,7 +168,7 @@ def runs(lines: list[int]) -> int:
 
 
 @pytest.mark.parametrize(("axis", "name", "size"), [(0, "time", 64), (1, "frequency", 32)])
-def test_one_mask(axis: int, name: str, size: int) -> None:
+def test_one_mask_is_one_run_of_lines(axis: int, name: str, size: int) -> None:
     random, options = generator(), {f"{name}_masks": 1, f"{name}_mask_width": 5}
     masks = [masked(options, axis, random) for _ in range(800)]
     assert {len(lines) for lines in masks} == {0, 1, 2, 3, 4}
@@ -251,7 +251,7 @@ def test_noise_is_uniform_up_to_its_level(raw: torch.Tensor) -> None:
     assert min(levels) < 0.01 < 0.09 < max(levels)
 
 
-def test_roll_goes_around_the_whole_spectrogram(raw: torch.Tensor) -> None:
+def test_roll_wraps_around_the_whole_spectrogram(raw: torch.Tensor) -> None:
     shifts = set()
     for seed in range(400):
         rolled = Augmentation(roll_frames=10).disturb(raw, generator(seed))
@@ -260,7 +260,7 @@ def test_roll_goes_around_the_whole_spectrogram(raw: torch.Tensor) -> None:
     assert shifts == set(range(-10, 10))
 
 
-def test_disturbing_is_off_unless_asked_for(raw: torch.Tensor) -> None:
+def test_disturb_is_off_by_default(raw: torch.Tensor) -> None:
     random = generator()
     assert torch.equal(Augmentation().disturb(raw, random), raw)
     assert random.random() == generator().random()  # nothing was drawn
@@ -291,13 +291,13 @@ def test_mel_jitter_of_one_end(options: dict, lows: tuple, highs: tuple) -> None
         assert (min(values), max(values)) == pytest.approx(bounds)
 
 
-def test_mel_jitter_is_off_unless_asked_for() -> None:
+def test_mel_jitter_is_off_by_default() -> None:
     random = generator()
     assert Augmentation().mel_range(RATE, random) is None
     assert random.random() == generator().random()  # nothing was drawn
 
 
-def test_mel_jitter_leaves_half_of_the_frequencies() -> None:
+def test_mel_jitter_keeps_at_least_half_of_the_frequencies() -> None:
     Augmentation(mel_high_jitter_hz=3980.0).check(16_000)
     with pytest.raises(AstConfigError, match=r"E307.*mel jitter.*2980 Hz of the 8000 Hz"):
         Augmentation(mel_high_jitter_hz=5000.0).check(16_000)

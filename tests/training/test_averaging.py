@@ -1,4 +1,4 @@
-"""The running average of the weights: its values, its loan to the model, its file."""
+"""The running average of the weights: its values, its use in the model, its file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def averaged(decay: float, values: list[float]) -> tuple[WeightAverage, nn.Linea
         (0.1, [6.0, 10.0, -4.0], -2.64),
     ],
 )
-def test_update_literal(decay: float, values: list[float], expected: float) -> None:
+def test_update_by_hand(decay: float, values: list[float], expected: float) -> None:
     average, layer = averaged(decay, values)
     assert average.steps == len(values)
     average.copy_to(layer)
@@ -51,7 +51,7 @@ def test_decay_rules_in_the_long_run() -> None:
     assert layer.weight.item() == pytest.approx(4.0)
 
 
-def test_update_copies_and_leaves_the_model_alone() -> None:
+def test_update_does_not_change_the_model() -> None:
     average, layer = averaged(0.99, [6.0])
     with torch.no_grad():
         layer.weight.fill_(100.0)
@@ -60,7 +60,7 @@ def test_update_copies_and_leaves_the_model_alone() -> None:
         assert layer.weight.item() == 6.0
 
 
-def test_applied_gives_own_weights_back_even_after_an_error() -> None:
+def test_applied_restores_the_weights_after_an_error() -> None:
     average, layer = averaged(0.99, [6.0, 10.0])
     with average.applied(layer):
         assert layer.weight.item() == pytest.approx(9.0)
@@ -72,7 +72,7 @@ def test_applied_gives_own_weights_back_even_after_an_error() -> None:
         assert layer.weight.item() == pytest.approx(9.0)
 
 
-def test_frozen_weights_are_left_alone() -> None:
+def test_frozen_weights_are_not_averaged() -> None:
     layer = model(6.0)
     layer.bias.requires_grad_(False)
     average = WeightAverage(0.99)
@@ -84,7 +84,7 @@ def test_frozen_weights_are_left_alone() -> None:
     assert (layer.weight.item(), layer.bias.item()) == (6.0, 1.0)
 
 
-def test_save_and_load_go_on_as_if_nothing_happened(tmp_path: Path) -> None:
+def test_a_saved_average_continues_as_an_unbroken_one(tmp_path: Path) -> None:
     average, layer = averaged(0.99, [6.0, 10.0])
     average.save(tmp_path)
     resumed = WeightAverage(0.99)
@@ -100,7 +100,7 @@ def test_save_and_load_go_on_as_if_nothing_happened(tmp_path: Path) -> None:
     assert results[0][0] == pytest.approx(0.0, abs=1e-5)
 
 
-def test_mean_over_epochs_literal() -> None:
+def test_mean_over_epochs_by_hand() -> None:
     average, layer = EpochAverage(2, 4), model(0.0)
     for epoch, value in enumerate([100.0, 1.0, 2.0, 6.0, 200.0], start=1):
         layer.load_state_dict(model(value).state_dict())
@@ -111,7 +111,7 @@ def test_mean_over_epochs_literal() -> None:
     assert (layer.weight.item(), layer.bias.item()) == (pytest.approx(3.0), pytest.approx(-3.0))
 
 
-def test_mean_over_epochs_goes_on_after_a_stop(tmp_path: Path) -> None:
+def test_mean_over_epochs_resumes_after_a_stop(tmp_path: Path) -> None:
     unbroken, broken = EpochAverage(1, 3), EpochAverage(1, 3)
     for epoch, value in ((1, 3.0), (2, 5.0)):
         unbroken.after_epoch(model(value), epoch)
@@ -128,7 +128,7 @@ def test_mean_over_epochs_goes_on_after_a_stop(tmp_path: Path) -> None:
     assert results[0] == results[1] == pytest.approx(6.0)
 
 
-def test_before_the_first_epoch_that_counts_there_is_no_average(tmp_path: Path) -> None:
+def test_there_is_no_average_before_the_first_averaged_epoch(tmp_path: Path) -> None:
     average, layer = EpochAverage(3, 5), model(7.0)
     average.after_epoch(layer, 1)
     average.save(tmp_path)

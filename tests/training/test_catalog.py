@@ -1,9 +1,10 @@
-"""The paper's data sets in miniature: found where they lie, read as the paper reads them."""
+"""The paper's data sets in miniature: found in local folders, read as the paper reads them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(rows: object) -> dict[str, object]:
+def told(rows: Any) -> dict[str, object]:
     """File name -> label name, or names."""
     names = label_names(rows)
     key = "labels" if "labels" in rows.column_names else "label"
@@ -99,7 +100,9 @@ def test_audioset(root: Path, name: str, listed: str, place: str) -> None:
 
 
 @pytest.mark.parametrize("missing", [None, ""])
-def test_on_the_hub_when_it_is_not_here(root: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None) -> None:
+def test_data_sets_without_a_local_copy_come_from_the_hub(
+    root: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
     if missing is None:
         monkeypatch.delenv("AST_HF_DATA")
     (root / "ESC-50-master" / "meta").mkdir(parents=True)  # no clips: an unpacking that was interrupted
@@ -112,7 +115,9 @@ def test_on_the_hub_when_it_is_not_here(root: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", [name for name, known in KNOWN_SETS.items() if known.hub is None])
-def test_neither_here_nor_on_the_hub(root: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_data_sets_neither_local_nor_on_the_hub_are_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     with pytest.raises(AstDataError, match=r"E206.*is not in .*testing_list\.txt"):
         find_data_set(name)
     monkeypatch.delenv("AST_HF_DATA")
@@ -124,7 +129,7 @@ def test_neither_here_nor_on_the_hub(root: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("source", ["user/sounds", "clips.csv", "./esc50", Path("esc50.csv")])
-def test_other_sources_are_returned_as_they_are(source: str | Path) -> None:
+def test_other_sources_are_returned_unchanged(source: str | Path) -> None:
     assert find_data_set(source) == {"source": source}
 
 

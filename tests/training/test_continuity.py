@@ -1,4 +1,4 @@
-"""A run that goes on with other options is refused unless its checkpoint was named; one that goes on as it was is not,
+"""Resuming with other options is refused unless the checkpoint was named; resuming the same run is not,
 wherever its files lie now.
 """
 
@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
-from test_trainer import Stop, clips, recipe  # noqa: F401 (a fixture)
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.training import finetune, prepare
 from ast_hf.training.checkpoints.continuity import RUN_FILE, check_same_run, flat
+from training.runs import Stop, recipe
 
 
 @pytest.fixture
-def begun(clips: Path, tmp_path: Path) -> Path:  # noqa: F811
+def begun(clips: Path, tmp_path: Path) -> Path:
     """The folder of a run that was interrupted after its first epoch."""
     trainer = prepare(recipe(clips), tmp_path / "run").trainer
     trainer.add_callback(Stop(epoch=1))
@@ -28,7 +28,7 @@ def begun(clips: Path, tmp_path: Path) -> Path:  # noqa: F811
     return tmp_path / "run"
 
 
-#: what changes in the recipe, what in its `training` -> what the message says
+#: changed sections of the recipe, changed `training`, part of the message
 CHANGED: dict[str, Any] = {
     "rate": ({}, {"learning_rate": 1e-3}, r"training\.learning_rate was 0\.002 and is 0\.001"),
     "default": ({}, {"weight_decay": 0.1}, r"training\.weight_decay was 0\.0 and is 0\.1"),
@@ -43,14 +43,16 @@ CHANGED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("options", "training", "said"), CHANGED.values(), ids=CHANGED)
-def test_other_options_are_refused(begun: Path, clips: Path, options, training, said) -> None:  # noqa: F811
+def test_resuming_with_other_options_is_refused(
+    begun: Path, clips: Path, options: dict[str, Any], training: dict[str, Any], said: str
+) -> None:
     trainer = prepare(recipe(clips, options, **training), begun).trainer
     with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*insist on these with --resume .*/run/chec"):
         trainer.train(resume_from_checkpoint="auto")
 
 
-def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
-    """The card tells, after another resumption too."""
+def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path, tmp_path: Path) -> None:
+    """The card lists the changes, after another resumption too."""
     plan = recipe(clips, learning_rate=1e-3)
     trainer = prepare(plan, begun).trainer
     trainer.add_callback(Stop(epoch=2))
@@ -62,7 +64,7 @@ def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path)
     assert r"with other options than it began with: from checkpoint-3 on: training.learning\_rate was 0.002" in text
 
 
-def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_resuming_with_other_label_names_is_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
     """Even where it was named: the old outputs would get the new names."""
     shutil.copytree(clips, tmp_path / "other")
     for split in ("train", "test"):
@@ -72,7 +74,7 @@ def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, 
         trainer.train(resume_from_checkpoint=str(begun / "checkpoint-3"))
 
 
-def test_as_many_clips_with_other_answers_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_resuming_with_relabelled_clips_is_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
     shutil.copytree(clips, tmp_path / "other")
     train = tmp_path / "other" / "train"
     (train / "noise" / "0.wav").rename(train / "tone" / "99.wav")
@@ -81,8 +83,8 @@ def test_as_many_clips_with_other_answers_are_refused(begun: Path, clips: Path, 
         trainer.train(resume_from_checkpoint=True)
 
 
-def test_the_same_run_elsewhere_goes_on(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
-    """Nor does it matter what decides no weight: names, where clips lie, how often it logs, threads."""
+def test_the_same_run_resumes_in_another_place(begun: Path, clips: Path, tmp_path: Path) -> None:
+    """Options without influence on the weights may differ: names, paths of clips, logging, threads."""
     shutil.copytree(clips, tmp_path / "moved")
     options = {"name": "renamed", "threads": 1, "card": {"license": "mit"}, "data": {"cache": False}}
     trainer = prepare(recipe(tmp_path / "moved", options, logging_steps=1, logging_strategy="steps"), begun).trainer
@@ -92,21 +94,21 @@ def test_the_same_run_elsewhere_goes_on(begun: Path, clips: Path, tmp_path: Path
     assert (trainer.state.global_step, trainer.changes) == (6, [])
 
 
-def test_checkpoint_names_no_place(begun: Path, clips: Path) -> None:  # noqa: F811
+def test_checkpoint_stores_no_local_paths(begun: Path, clips: Path) -> None:
     text = (begun / "checkpoint-3" / RUN_FILE).read_text(encoding="utf-8")
     assert str(clips.parent) not in text
     told = json.loads(text)["decided"]
     assert (told["training.seed"], told["training clips"], told["model.config.hidden_size"]) == (42, 24, 24)
 
 
-def test_an_option_that_an_earlier_version_did_not_know_had_its_default(tmp_path: Path) -> None:
+def test_options_missing_from_an_old_checkpoint_count_as_defaults(tmp_path: Path) -> None:
     (tmp_path / RUN_FILE).write_text('{"decided": {"training.seed": 1}, "changes": []}')
     assert check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.0}, named=False) == []
     with pytest.raises(AstConfigError, match=r"augmentation\.noise was 0\.0 and is 0\.1"):
         check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.1}, named=False)
 
 
-def test_checkpoint_that_does_not_tell_is_not_asked(tmp_path: Path) -> None:
+def test_a_checkpoint_without_recorded_options_is_accepted(tmp_path: Path) -> None:
     assert check_same_run(tmp_path, {"a": 1}, named=False) == []
 
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from conftest import TINY, largest_gap
 from safetensors.torch import load_file
-from test_distillation import ast_teacher
-from test_trainer import VARIED, Stop, checkpoint_digest, clips, poison, recipe  # noqa: F401 (a fixture)
 
 from ast_hf import ASTForAudioClassification, AstRunError
 from ast_hf.inputs.clips import EpochSampler
 from ast_hf.training import evaluate_checkpoints, finetune, finish, prepare
+from training.runs import VARIED, Stop, checkpoint_digest, poison, recipe
+from training.teachers import ast_teacher
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
@@ -42,7 +42,7 @@ def on_gpu(source: Path, options: dict[str, Any] | None = None, **training: Any)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_learns(way: str, clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_training_on_a_gpu_learns(way: str, clips: Path, tmp_path: Path) -> None:
     options, training = WAYS[way]
     report = finetune(on_gpu(clips, options, **training), tmp_path)
     assert report.results["test"]["accuracy"] >= 0.85
@@ -61,7 +61,7 @@ def test_learns(way: str, clips: Path, tmp_path: Path) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("precision", [{}, {"bf16": True}, {"fp16": True}], ids=["float32", "bf16", "fp16"])
 @pytest.mark.parametrize("stop", [Stop(epoch=1), Stop(step=4)], ids=["epoch", "mid-epoch"])
-def test_resumes_to_the_same_weights(clips: Path, tmp_path: Path, stop: Any, precision: dict[str, bool]) -> None:  # noqa: F811
+def test_resumes_to_the_same_weights(clips: Path, tmp_path: Path, stop: Any, precision: dict[str, bool]) -> None:
     """To the bit with `full_determinism`, without which a GPU's sums come in any order."""
     steps = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
     plan = on_gpu(clips, VARIED, **steps, full_determinism=True, num_train_epochs=3, **precision)
@@ -82,7 +82,7 @@ def test_resumes_to_the_same_weights(clips: Path, tmp_path: Path, stop: Any, pre
     assert ends[0] == ends[1]
 
 
-def test_loss_of_nan_stops_and_names_the_clips(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_loss_of_nan_stops_and_names_the_clips(clips: Path, tmp_path: Path) -> None:
     run = prepare(on_gpu(clips, seed=7), tmp_path)
     poison(run.trainer.model, 5, float("nan"))
     sampler = EpochSampler(24, 7)
@@ -94,7 +94,7 @@ def test_loss_of_nan_stops_and_names_the_clips(clips: Path, tmp_path: Path) -> N
     assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
 
 
-def test_an_adapter(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_adapter(clips: Path, tmp_path: Path) -> None:
     base = ast_teacher(tmp_path / "base", ["noise", "tone"])
     options = {"model": {"base": base, "config": {}}, "adapter": {"rank": 4}}
     run = prepare(on_gpu(clips, options, bf16=True, logging_strategy="epoch"), tmp_path / "out")
@@ -106,7 +106,7 @@ def test_an_adapter(clips: Path, tmp_path: Path) -> None:  # noqa: F811
     assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(load_file(Path(base) / "model.safetensors"))
 
 
-def test_a_teacher_on_the_gpu(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_teacher_on_the_gpu(clips: Path, tmp_path: Path) -> None:
     teacher = ast_teacher(tmp_path / "teacher", ["noise", "tone"])
     run = prepare(on_gpu(clips, {"distillation": {"teacher": teacher}}, max_steps=3), tmp_path / "out")
     run.trainer.train()
@@ -117,7 +117,7 @@ def test_a_teacher_on_the_gpu(clips: Path, tmp_path: Path) -> None:  # noqa: F81
     assert distillation.targets([run.train[0]["teacher"]]).shape == (1, 2)  # as docs/how-to/distil.md looks at them
 
 
-def test_what_was_trained_reads_without_warning_on_a_cpu(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_trained_model_loads_on_a_cpu_without_warning(clips: Path, tmp_path: Path) -> None:
     finetune(on_gpu(clips, num_train_epochs=1), tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

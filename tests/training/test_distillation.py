@@ -1,4 +1,4 @@
-"""A teacher's part of the loss, what a teacher hears, whose labels it knows, stored answers, and runs that resume."""
+"""Distillation: its loss, the inputs and labels of teachers, stored logits, and resumed runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_trainer import Stop, checkpoint_digest, digest, recipe, sound
 from transformers import (
     AutoModelForAudioClassification,
     Wav2Vec2Config,
@@ -32,7 +31,6 @@ from transformers import (
 )
 
 from ast_hf import (
-    ASTConfig,
     ASTEnsembleForAudioClassification,
     ASTFeatureExtractor,
     ASTForAudioClassification,
@@ -50,8 +48,9 @@ from ast_hf.training import (
     prepare,
 )
 from ast_hf.training.distillation import MULTI_LABEL, SINGLE_LABEL, StoredView, distillation_loss, teacher_targets
+from training.runs import Stop, checkpoint_digest, digest, recipe, sound
+from training.teachers import LABELS, ast_teacher, names
 
-LABELS = ["noise", "tone"]
 WAV2VEC2: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -67,21 +66,8 @@ WAV2VEC2: dict[str, Any] = {
 }
 
 
-def names(labels: list[str]) -> dict[str, Any]:
-    """What a config says of its labels."""
-    return {"id2label": dict(enumerate(labels)), "label2id": {name: index for index, name in enumerate(labels)}}
-
-
-def ast_teacher(folder: Path, labels: list[str] = LABELS, max_length: int = 64, **fields: Any) -> str:
-    """A wider model with features of its own kind, and answers that differ from clip to clip."""
-    sizes = {**TINY, "hidden_size": 36, "num_mel_bins": 40, "max_length": max_length}
-    randomise(ASTForAudioClassification(ASTConfig(**sizes, **names(labels), **fields))).save_pretrained(folder)
-    ASTFeatureExtractor(num_mel_bins=40, max_length=max_length, mean=-7.0, std=2.0).save_pretrained(folder)
-    return str(folder)
-
-
 def wav2vec2_teacher(folder: Path, labels: list[str] = LABELS) -> str:
-    """A model that hears waveforms, at a rate of its own."""
+    """Save a model of waveforms with another sampling rate."""
     model = randomise(Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**WAV2VEC2, **names(labels))))
     with torch.no_grad():
         model.classifier.weight.mul_(10.0)
@@ -154,7 +140,7 @@ LN3 = 1.0986122886681098
 #: kind -> (teacher's logits, student's, options, loss, its gradient); worked out by hand from probabilities of 1/4, 1/2
 #: and 3/4
 BY_HAND = {
-    # the student says 1/4 and 3/4 at temperature 2, the teacher 1/2: KL = ln(4/3) / 2, times 4
+    # the student has 1/4 and 3/4 at temperature 2, the teacher 1/2: KL = ln(4/3) / 2, times 4
     "soft": (SINGLE_LABEL, [0.0, 0.0], [0.0, 2 * LN3], {"temperature": 2.0}, 0.5753641449, [-0.5, 0.5]),
     "temperature 1": (SINGLE_LABEL, [0.0, LN3], [0.0, 0.0], {}, 0.1308120359, [0.25, -0.25]),
     "hard": (SINGLE_LABEL, [0.2, 0.1], [0.0, LN3], {"hard": True}, 1.3862943611, [-0.75, 0.75]),
@@ -164,7 +150,9 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize(("kind", "teacher", "student", "options", "loss", "gradient"), BY_HAND.values(), ids=BY_HAND)
-def test_loss_and_gradient_by_hand(kind, teacher, student, options, loss, gradient) -> None:
+def test_loss_and_gradient_by_hand(
+    kind: str, teacher: Any, student: Any, options: dict[str, Any], loss: float, gradient: Any
+) -> None:
     targets = teacher_targets(torch.tensor([teacher, teacher]), kind, **options)
     logits = torch.tensor([student, student], requires_grad=True)
     value = distillation_loss(logits, targets, kind, temperature=options.get("temperature", 1.0))
@@ -174,9 +162,7 @@ def test_loss_and_gradient_by_hand(kind, teacher, student, options, loss, gradie
 
 
 @given(st.lists(st.floats(-30, 30), min_size=3, max_size=3), st.sampled_from([0.5, 1.0, 4.0]), st.booleans())
-def test_who_answers_as_the_teacher_has_nothing_to_learn(
-    values: list[float], temperature: float, several: bool
-) -> None:
+def test_matching_the_teacher_gives_no_gradient(values: list[float], temperature: float, several: bool) -> None:
     kind = MULTI_LABEL if several else SINGLE_LABEL
     logits = torch.tensor([values], requires_grad=True)
     targets = teacher_targets(logits.detach(), kind, temperature=temperature)
@@ -193,14 +179,14 @@ def test_weight_divides_the_loss_between_teacher_and_labels(clips: Path, stored:
     assert made.loss(torch.tensor(2.0), logits, given).item() == pytest.approx(0.25 * 2.0 + 0.75 * of_teacher)
 
 
-# ---------------------------------------------------------------- what a teacher hears
+# ---------------------------------------------------------------- inputs of a teacher
 
 
 def heard(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
     return {"waveform": torch.tensor(waveform), "parts": parts}
 
 
-def test_without_augmentation_the_teacher_hears_the_clip(clips: Path) -> None:
+def test_without_augmentation_the_teacher_gets_the_clip(clips: Path) -> None:
     split = load_audio_dataset(clips)["train"]
     for augmentation in (None, Augmentation(), Augmentation(time_stretch=1.5)):  # stretching needs more samples
         inputs = ClipInputs(split, extractor(20), augmentation=augmentation, teacher=heard)
@@ -209,7 +195,7 @@ def test_without_augmentation_the_teacher_hears_the_clip(clips: Path) -> None:
         assert item["teacher"]["parts"] == [(3, 1.0)]
 
 
-def test_teacher_hears_the_same_mix(clips: Path) -> None:
+def test_teacher_gets_the_same_mix(clips: Path) -> None:
     inputs = ClipInputs(
         load_audio_dataset(clips)["train"],
         extractor(),
@@ -230,7 +216,7 @@ def test_teacher_hears_the_same_mix(clips: Path) -> None:
         assert torch.equal(inputs[key]["input_values"], student[key]["input_values"])
 
 
-def test_stored_answers_are_mixed_as_the_labels_are(clips: Path) -> None:
+def test_stored_targets_are_mixed_like_labels(clips: Path) -> None:
     """Stored answers that are the labels stay the labels."""
     split = load_audio_dataset(clips)["train"]
     answers = torch.nn.functional.one_hot(torch.tensor(split["label"]), 2).float()
@@ -243,7 +229,7 @@ def test_stored_answers_are_mixed_as_the_labels_are(clips: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ast turned", "wav2vec2 turned", "whisper", "ensemble turned"])
-def test_teacher_answers_as_alone_in_the_pipeline(clips: Path, teachers: dict[str, str], name: str) -> None:
+def test_teacher_targets_match_its_own_pipeline(clips: Path, teachers: dict[str, str], name: str) -> None:
     """Clips of many lengths in one batch; labels of the teacher in another order than the student's."""
     split = load_audio_dataset(clips)["train"]
     made = taught(split, teacher=teachers[name], temperature=2.0)
@@ -257,7 +243,7 @@ def test_teacher_answers_as_alone_in_the_pipeline(clips: Path, teachers: dict[st
         scores = {answer["label"]: answer["score"] for answer in classifier({"raw": sample, "sampling_rate": own})}
         logits = torch.tensor([scores[label] for label in LABELS]).log()
         assert largest_gap(target, (logits / 2).softmax(dim=-1)) < 1e-5
-    assert targets.std(dim=0).max() > 1e-4  # it does tell clips apart
+    assert targets.std(dim=0).max() > 1e-4  # it differs between clips
     assert not targets.requires_grad
 
 
@@ -290,7 +276,7 @@ def divergence(trainer: Any, clips: Path, distillation: Any) -> float:
 
 
 @pytest.mark.parametrize("source", ["ast turned", "wav2vec2 turned", "stored"])
-def test_student_comes_to_answer_as_its_teacher(
+def test_student_approaches_its_teacher(
     clips: Path, teachers: dict[str, str], stored: Path, tmp_path: Path, source: str
 ) -> None:
     teacher = {"logits": str(stored)} if source == "stored" else {"teacher": teachers[source]}
@@ -302,7 +288,7 @@ def test_student_comes_to_answer_as_its_teacher(
     assert after < before / 2
 
 
-def test_with_weight_one_labels_teach_nothing(clips: Path, stored: Path, tmp_path: Path) -> None:
+def test_with_weight_one_labels_are_ignored(clips: Path, stored: Path, tmp_path: Path) -> None:
     run = prepare(plan(clips, {"logits": str(stored), "weight": 1.0}), tmp_path)
     batch = collate([run.train[clip] for clip in range(6)])
     gradients = []
@@ -314,7 +300,7 @@ def test_with_weight_one_labels_teach_nothing(clips: Path, stored: Path, tmp_pat
     assert gradients[0].abs().max() > 1e-4
 
 
-def test_weight_zero_is_no_teacher_to_the_bit(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
+def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
     options = {"model": {"config": {**TINY, "hidden_dropout_prob": 0.1}}, "augmentation": {"mixup_probability": 0.5}}
     alone = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "alone").trainer
     start = digest(alone.model.state_dict())
@@ -383,7 +369,7 @@ def test_evaluation_has_no_teacher(clips: Path, teachers: dict[str, str], tmp_pa
     assert run.trainer.evaluate(run.evaluation["test"])["eval_loss"] == pytest.approx(plain, abs=1e-6)
 
 
-def test_several_labels(clips: Path, tmp_path: Path) -> None:
+def test_multi_label_distillation(clips: Path, tmp_path: Path) -> None:
     rows = [
         {"path": str(path), "labels": [path.parent.name] if number % 2 else LABELS}
         for number, path in enumerate(sorted(clips.glob("train/*/*.wav")))
@@ -406,7 +392,7 @@ def test_several_labels(clips: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- refused
 
 
-def test_teachers_that_do_not_fit(clips: Path, tmp_path: Path) -> None:
+def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
     split = load_audio_dataset(clips)["train"]
     short = ast_teacher(tmp_path / "short", max_length=48)
     Wav2Vec2Model(Wav2Vec2Config(**WAV2VEC2)).save_pretrained(tmp_path / "headless")
@@ -448,12 +434,12 @@ def test_teachers_that_do_not_fit(clips: Path, tmp_path: Path) -> None:
         ({"techer": "a"}, {}, r"techer: is not a recognised option.*'teacher'"),
     ],
 )
-def test_recipes_that_contradict_themselves(distillation, options, text: str) -> None:
+def test_contradictory_recipes_are_refused(distillation: dict[str, Any], options: dict[str, Any], text: str) -> None:
     with pytest.raises(AstHfError, match=f"E307.*{text}"):
         plan(Path("clips"), distillation, options)
 
 
-def test_published_recipe_tells_no_folders(tmp_path: Path) -> None:
+def test_published_recipe_holds_no_local_paths(tmp_path: Path) -> None:
     written = plan(Path("clips"), {"teacher": str(tmp_path / "mine" / "teacher")}).to_dict()
     assert written["distillation"]["teacher"] == "teacher"
 
@@ -517,7 +503,9 @@ def test_digest_is_of_content_and_bounds(clips: Path, tmp_path: Path) -> None:
 
     files = [clips / "train" / "noise" / name for name in ("0.wav", "1.wav")]
     shutil.copy(files[0], tmp_path / "copy.wav")
-    audio = [{"path": str(path), "bytes": None} for path in (*files, tmp_path / "copy.wav", files[0], files[0])]
+    audio: list[dict[str, Any]] = [
+        {"path": str(path), "bytes": None} for path in (*files, tmp_path / "copy.wav", files[0], files[0])
+    ]
     audio.append({"path": "elsewhere.wav", "bytes": files[0].read_bytes()})
     rows = {"audio": audio, "start": [None, None, None, 0, 0.1, None], "end": [None, None, None, 0.2, 0.2, None]}
     one, two, copy, part, later, embedded = map(bytes, clip_digests(Dataset.from_dict(rows)).numpy())
@@ -525,7 +513,7 @@ def test_digest_is_of_content_and_bounds(clips: Path, tmp_path: Path) -> None:
     assert len({one, two, part, later}) == 4
 
 
-def test_a_teacher_that_answers_nan_stops_the_run(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
+def test_nan_from_the_teacher_stops_the_run(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
     run = prepare(plan(clips, {"teacher": teachers["ast"], "hard": True}), tmp_path)
     run.trainer.distillation.model.register_forward_hook(
         lambda module, inputs, output: type(output)(logits=output.logits * float("nan"))

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +23,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from conftest import ROOT, TINY
 from safetensors.torch import load_file
-from test_trainer import VARIED, Stop, checkpoint_digest, digest, poison, recipe, sound
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError
@@ -33,6 +31,7 @@ from ast_hf.inputs.sampling import BalancedSampler, clip_weights
 from ast_hf.modeling_ast import ASTPreTrainedModel
 from ast_hf.training import finish, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints, flaw, read_manifest
+from training.runs import VARIED, Stop, checkpoint_digest, digest, poison, recipe, sound, torchrun
 
 #: clips of each class; 9 test clips do not divide by 2
 SIZES = {"train": (16, 8), "test": (5, 4)}
@@ -61,22 +60,6 @@ def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> 
     return recipe(source, {**options, **fixed}, **{**steps, "logging_strategy": "steps", **sizes, **training})
 
 
-def torchrun(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Two processes on this machine."""
-    here = Path(__file__).resolve().parent
-    paths = os.pathsep.join(map(str, (here, here.parent, ROOT)))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=environment,
-        cwd=ROOT,
-        check=False,
-    )
-
-
 # ---------------------------------------------------------------- what runs in each of the two
 
 
@@ -94,10 +77,10 @@ def watch_rows(trainer: Any) -> list[list[int]]:
 
 
 def watch_keys(trainer: Any) -> list[int]:
-    """Keys that this process asks its training clips for."""
+    """Record the keys of the training clips that this process reads."""
     seen = []
 
-    class Watched(type(trainer.train_dataset)):
+    class Watched(type(trainer.train_dataset)):  # type: ignore[misc]
         def __getitem__(self, key: int) -> dict[str, Any]:
             seen.append(key)
             return super().__getitem__(key)
@@ -144,7 +127,7 @@ def dealt(sampler: EpochSampler, batch: int) -> list[list[int]]:
 
 
 class AnyKey(torch.utils.data.Dataset):
-    """Whatever key is asked for, it is there."""
+    """A dictionary that has every key."""
 
     def __getitem__(self, key: int) -> int:
         return key
@@ -232,9 +215,9 @@ def main(task: str, source: str, root: str) -> None:
 
 @pytest.fixture(scope="session")
 def two(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder of a session of two processes, and what each told."""
+    """The output folder of two processes, and the report of each."""
     root = tmp_path_factory.mktemp("two")
-    result = torchrun(__file__, "train", str(sounds), str(root))
+    result = torchrun("-m", __name__, "train", str(sounds), str(root))
     assert result.returncode == 0, result.stderr[-4000:]
     return root, [json.loads((root / f"told-{rank}.json").read_text()) for rank in (0, 1)]
 
@@ -249,7 +232,7 @@ def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     return root, {"rows": rows, "results": finish(run).results}
 
 
-def test_there_are_two(two) -> None:
+def test_the_run_has_two_processes(two: Any) -> None:
     root, told = two
     assert [(part["world"], part["rank"], part["device"][:3]) for part in told] == [(2, 0, "cpu"), (2, 1, "cpu")]
     assert {part["mode"] for part in told} == {"ParallelMode.DISTRIBUTED"}
@@ -259,7 +242,7 @@ def test_there_are_two(two) -> None:
         assert flaw(folder) is None
 
 
-def test_every_clip_once_an_epoch_on_one_of_the_two(two) -> None:
+def test_every_clip_once_an_epoch_on_one_of_the_two(two: Any) -> None:
     _, told = two
     for epoch in range(EPOCHS):
         seen = [row for part in told for step, *rows in part["rows"] if step // 3 == epoch for row in rows]
@@ -268,7 +251,7 @@ def test_every_clip_once_an_epoch_on_one_of_the_two(two) -> None:
     assert orders[0] != orders[1]
 
 
-def test_a_step_has_the_clips_that_one_process_would_take(two, one) -> None:
+def test_a_step_has_the_clips_that_one_process_would_take(two: Any, one: Any) -> None:
     _, (first, second) = two
     together = [
         [step, *rows, *others] for (step, *rows), (_, *others) in zip(first["rows"], second["rows"], strict=True)
@@ -276,7 +259,7 @@ def test_a_step_has_the_clips_that_one_process_would_take(two, one) -> None:
     assert together == one[1]["rows"]
 
 
-def test_clips_that_do_not_divide(two) -> None:
+def test_clips_that_do_not_divide(two: Any) -> None:
     """26 clips in two times 4: all are seen, and the last step is filled up with the epoch's first ones."""
     for epoch in range(EPOCHS):
         counts = Counter(key for part in two[1] for key in part["ragged"][epoch])
@@ -286,7 +269,7 @@ def test_clips_that_do_not_divide(two) -> None:
         assert counts == Counter(keys) + Counter(keys[:6])
 
 
-def test_balanced_draws_of_one_process_are_dealt_out_to_two(two) -> None:
+def test_balanced_draws_of_one_process_are_dealt_out_to_two(two: Any) -> None:
     for epoch in range(EPOCHS):
         sampler = BalancedSampler(RARE, 7)
         sampler.set_epoch(epoch)
@@ -297,7 +280,7 @@ def test_balanced_draws_of_one_process_are_dealt_out_to_two(two) -> None:
         assert len({key % 24 for key in drawn}) < 24
 
 
-def test_balanced_training_of_two_takes_the_draws_of_one(two, tmp_path: Path) -> None:
+def test_balanced_training_of_two_takes_the_draws_of_one(two: Any, tmp_path: Path) -> None:
     """Each step the next 8 draws, 4 to each process."""
     sampler = BalancedSampler(clip_weights([0] * 16 + [1] * 8), TrainingArguments(str(tmp_path)).seed)
     keys: list[list[int]] = [[], []]
@@ -311,7 +294,7 @@ def test_balanced_training_of_two_takes_the_draws_of_one(two, tmp_path: Path) ->
         assert [row for _, *rows in part["drawn rows"] for row in rows] == [key % 24 for key in own]
 
 
-def test_a_stream_is_dealt_out_to_two_without_repeats(two) -> None:
+def test_a_stream_is_dealt_out_to_two_without_repeats(two: Any) -> None:
     parts = [[row for _, *rows in part["streamed rows"] for row in rows] for part in two[1]]
     assert [len(part) for part in parts] == [20, 20]
     first = sorted(parts[0][:12] + parts[1][:12])
@@ -320,7 +303,7 @@ def test_a_stream_is_dealt_out_to_two_without_repeats(two) -> None:
     assert len({*parts[0][12:], *parts[1][12:]}) == 16
 
 
-def test_a_stream_is_evaluated_once_by_two(two, sounds: Path, tmp_path: Path) -> None:
+def test_a_stream_is_evaluated_once_by_two(two: Any, sounds: Path, tmp_path: Path) -> None:
     """9 clips in batches of 4: the numbers are those that one process gets from the saved folder."""
     root, (first, second) = two
     assert first["streamed clips"] == second["streamed clips"] == [9]
@@ -332,7 +315,7 @@ def test_a_stream_is_evaluated_once_by_two(two, sounds: Path, tmp_path: Path) ->
     assert first["streamed"]["test"]["loss"] == pytest.approx(alone["eval_loss"], rel=1e-4)
 
 
-def test_a_stream_that_two_resume(two) -> None:
+def test_two_processes_resume_a_stream(two: Any) -> None:
     _, (first, second) = two
     assert first["resumed weights"] == first["streamed weights"] == second["streamed weights"]
 
@@ -342,7 +325,7 @@ def history(root: Path) -> list[float]:
     return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
 
 
-def test_losses_and_weights_are_those_of_one_process(two, one) -> None:
+def test_losses_and_weights_are_those_of_one_process(two: Any, one: Any) -> None:
     """Sums of 4 and 4 clips instead of 8, in float32."""
     assert history(two[0] / "exact") == pytest.approx(history(one[0]), rel=1e-4)
     for name in ("model.safetensors", "average.safetensors"):
@@ -351,7 +334,7 @@ def test_losses_and_weights_are_those_of_one_process(two, one) -> None:
         assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) < 2e-4
 
 
-def test_metrics_are_those_of_one_process(two, one) -> None:
+def test_metrics_are_those_of_one_process(two: Any, one: Any) -> None:
     for told in two[1]:
         assert told["evaluated"] == [9]  # clips; with 2 processes of 2 the last batch is filled up
         assert told["results"]["test"]["accuracy"] == one[1]["results"]["test"]["accuracy"]
@@ -359,7 +342,7 @@ def test_metrics_are_those_of_one_process(two, one) -> None:
     assert two[1][0]["results"] == two[1][1]["results"]
 
 
-def test_both_end_with_the_same_average(two) -> None:
+def test_both_end_with_the_same_average(two: Any) -> None:
     root, told = two
     assert told[0]["averaged"] == told[1]["averaged"]
     saved = digest(load_file(root / "exact" / "model.safetensors"))
@@ -367,7 +350,7 @@ def test_both_end_with_the_same_average(two) -> None:
     assert saved != digest(load_file(root / "exact" / "checkpoint-6" / "model.safetensors"))
 
 
-def test_files_are_written_once_by_the_first(two) -> None:
+def test_files_are_written_once_by_the_first(two: Any) -> None:
     root, (first, second) = two
     finished = {"results.json", "recipe.yaml", "README.md", "curves.png", "training_args.json", "config.json"}
     places = [Path(re.sub(r"\.(\w+\.json)\.\d+\.part$", r"\1", name)) for name in first["writes"]]
@@ -377,7 +360,7 @@ def test_files_are_written_once_by_the_first(two) -> None:
     assert json.loads((root / "exact" / "results.json").read_text())["baseline"]["test"] > 0.5
 
 
-def test_resumed_run_of_two_equals_an_unbroken_one(two) -> None:
+def test_resumed_run_of_two_equals_an_unbroken_one(two: Any) -> None:
     root, told = two
     assert [step for step, *_ in told[0]["resumed rows"]] == [4, 5]
     last = [checkpoint_digest(root / name / "checkpoint-6") for name in ("unbroken", "broken")]
@@ -410,21 +393,20 @@ def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
-    start = time.monotonic()
-    result = torchrun(__file__, "break", str(sounds), str(tmp_path), timeout=120)
+    # Shorter than the half hour after which a process gives up waiting for the others.
+    result = torchrun("-m", __name__, "break", str(sounds), str(tmp_path), timeout=600)
     assert result.returncode != 0
     sampler = EpochSampler(24, TrainingArguments(str(tmp_path)).seed)
     rows = [key % 24 + 1 for key in sampler][20:24]  # counted from 1; of the third step, the half of the second process
     assert re.search(rf"AST-E501\] step 3: loss is nan on the clips {re.escape(str(rows))}", result.stderr)
     assert [folder.name for folder in checkpoints(tmp_path / "poisoned")] == ["checkpoint-2"]
     assert flaw(tmp_path / "poisoned" / "checkpoint-2") is None
-    assert time.monotonic() - start < 100
     assert not list(tmp_path.glob("told-*"))
 
 
 @pytest.mark.slow
-def test_nothing_to_resume_is_said_by_both(sounds: Path, tmp_path: Path) -> None:
-    result = torchrun(__file__, "nothing", str(sounds), str(tmp_path), timeout=120)
+def test_a_missing_checkpoint_ends_both_processes(sounds: Path, tmp_path: Path) -> None:
+    result = torchrun("-m", __name__, "nothing", str(sounds), str(tmp_path), timeout=600)
     assert result.returncode != 0
     assert "AST-E306" in result.stderr
     assert np.all([not path.is_dir() for path in tmp_path.glob("empty/*")])
@@ -457,14 +439,14 @@ def test_every_config_is_tested() -> None:
     assert {path.stem for path in (ROOT / "examples" / "distributed").glob("*.yaml")} == CONFIGS.keys()
 
 
-def test_slurm_script_is_a_script() -> None:
+def test_slurm_script_has_valid_syntax() -> None:
     script = ROOT / "examples" / "distributed" / "slurm.sh"
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     assert os.access(script, os.X_OK)
 
 
 @pytest.mark.parametrize("options", [{"averaging_decay": 0.9}, {"model": {"factored_positions": True}}], ids=str)
-def test_what_needs_whole_weights_is_refused_when_they_are_spread(
+def test_options_that_need_whole_weights_are_refused_with_sharded_ones(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP

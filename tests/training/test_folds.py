@@ -20,8 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 from safetensors.torch import load_file
-from test_distributed import torchrun
-from test_trainer import checkpoint_digest, digest, recipe, sound
 from transformers import TrainerCallback
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
@@ -30,6 +28,7 @@ from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.reports.fold_results import Fold
 from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare
 from ast_hf.training.splits import read_splits
+from training.runs import checkpoint_digest, digest, recipe, sound, torchrun
 
 #: Clips of noise and of tones in each fold, so that no two folds are of one size.
 SIZES = {"1": (3, 3), "2": (4, 3), "10": (4, 4)}
@@ -110,7 +109,7 @@ def folds_of(dataset: Dataset, count: int, **options: Any) -> list[list[int]]:
     return [list(part["test"]["number"]) for part in parts]
 
 
-def rows(labels: list[Any], groups: list[str] | None = None) -> Dataset:
+def rows(labels: list[Any], groups: list[Any] | None = None) -> Dataset:
     several = isinstance(labels[0], list)
     kind = ClassLabel(names=["a", "b", "c"])
     features = {
@@ -159,7 +158,7 @@ def test_random_folds_depend_on_the_seed() -> None:
         (rows([0, 1, 2]), {}, "cannot make 3"),
     ],
 )
-def test_folds_that_cannot_be_drawn(data: Dataset, asked: dict[str, Any], said: str) -> None:
+def test_impossible_random_folds_are_refused(data: Dataset, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(AstDataError, match=said):
         random_fold(data, **{"test_fold": 1, "count": 3, "group_column": None, "seed": 0, **asked})
 
@@ -221,12 +220,12 @@ def test_final_and_best_epoch_by_hand() -> None:
     assert (found.baseline.mean, found.baseline.standard_deviation) == (0.5, 0.0)
 
 
-def test_of_equally_good_epochs_the_first_is_the_best() -> None:
+def test_equally_good_epochs_choose_the_first() -> None:
     assert by_hand([0.2, 0.8, 0.8], [0.2, 0.8, 0.8]).best.epoch == 2
     assert Curve([1.0, 2.0, 3.0], [0.2, 0.8, 0.8]).best == 1
 
 
-def test_without_a_baseline_none_is_told() -> None:
+def test_without_a_baseline_none_is_reported() -> None:
     assert list(by_hand([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], baseline=None).to_dict())[:4] == [
         "metric",
         "origin",
@@ -235,7 +234,7 @@ def test_without_a_baseline_none_is_told() -> None:
     ]
 
 
-def test_final_is_what_each_saved_model_scores(found: CrossValidation) -> None:
+def test_final_values_match_the_saved_models(found: CrossValidation) -> None:
     for fold, final in zip(found.folds, found.final.values, strict=True):
         results = stored(found.folder, fold.folder)
         assert results["results"]["test"]["accuracy"] == final == fold.curve.values[-1]
@@ -244,7 +243,7 @@ def test_final_is_what_each_saved_model_scores(found: CrossValidation) -> None:
     assert (len(found.baseline.values), len(found.chance.values)) == (3, 3)
 
 
-def test_files_tell_the_same(found: CrossValidation) -> None:
+def test_files_match_the_returned_result(found: CrossValidation) -> None:
     told = json.loads((found.folder / "folds.json").read_text())
     assert told == found.to_dict()
     assert told["final"] == {
@@ -279,8 +278,8 @@ def test_watching_does_not_change_training(found: CrossValidation, table: Path, 
     assert alone.watched == {}
 
 
-def test_a_watched_split_is_beside_validation_and_steers_nothing(table: Path, tmp_path: Path) -> None:
-    """The worst validation loss is called the best; the test fold is logged beside it, and is not asked."""
+def test_a_watched_split_does_not_choose_the_best_checkpoint(table: Path, tmp_path: Path) -> None:
+    """With the highest validation loss as the best: the test fold is logged, and has no influence."""
     options = {"data": {"source": str(table), "test_fold": 10, "validation_fraction": 0.3}, "averaging_decay": None}
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
     run = prepare(plan(table, options, eval_strategy="epoch", num_train_epochs=3, **best), tmp_path, watch="test")
@@ -319,7 +318,7 @@ def test_evaluating_does_not_change_training(table: Path, tmp_path: Path) -> Non
     }
 
 
-def test_only_what_is_evaluated_is_watched(table: Path, tmp_path: Path) -> None:
+def test_only_evaluated_splits_can_be_watched(table: Path, tmp_path: Path) -> None:
     options = {"data": {"source": str(table), "test_fold": 1}}
     with pytest.raises(AstDataError, match=r"E209.*split 'tset'.*did you mean 'test'"):
         prepare(plan(table, options), tmp_path, watch="tset")
@@ -358,9 +357,8 @@ def killed_in_the_second_fold(source: str, root: str) -> None:
 def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a killed cross-validation left: fold 1 finished, fold 2 under way, fold 3 not begun. Read only."""
     root = tmp_path_factory.mktemp("killed")
-    here = Path(__file__).resolve().parent
     code = (
-        f"import sys; sys.path[:0] = {[str(here), str(here.parent), str(ROOT)]!r}; import test_folds; "
+        f"import sys; sys.path[:0] = {[str(ROOT / 'tests'), str(ROOT)]!r}; from training import test_folds; "
         f"test_folds.killed_in_the_second_fold({str(table)!r}, {str(root)!r})"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
@@ -369,14 +367,15 @@ def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_killed_cross_validation_goes_on_to_the_bit(
+def test_a_killed_cross_validation_resumes_to_the_bit(
     found: CrossValidation, killed: Path, table: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "copy"
     shutil.copytree(killed, root)
     assert list(weights(root)) == ["fold-1"]
     assert [path.name for path in (root / "fold-2").glob("checkpoint-*")] == ["checkpoint-2"]
-    before, said = (root / "fold-1" / "results.json").stat().st_mtime_ns, []
+    before = (root / "fold-1" / "results.json").stat().st_mtime_ns
+    said: list[str] = []
     resumed = cross_validate(plan(table), root, folds=3, resume="auto", tell=said.append)
     assert (root / "fold-1" / "results.json").stat().st_mtime_ns == before
     assert [line.endswith("is finished") for line in said] == [False, True, False, False]
@@ -385,9 +384,7 @@ def test_a_killed_cross_validation_goes_on_to_the_bit(
     assert [fold.curve for fold in resumed.folds] == [fold.curve for fold in found.folds]
 
 
-def test_what_a_killed_cross_validation_left_is_not_mixed_with_another(
-    killed: Path, table: Path, tmp_path: Path
-) -> None:
+def test_folds_of_another_cross_validation_are_refused(killed: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E306.*holds fold-1 of an earlier run.*--resume auto"):
         cross_validate(plan(table), killed, folds=3)
     with pytest.raises(AstHfError, match=r"E307.*training\.learning_rate.*began with 0\.002, and now it is 0\.1"):
@@ -402,7 +399,7 @@ def test_what_a_killed_cross_validation_left_is_not_mixed_with_another(
     assert list(weights(killed)) == ["fold-1"]
 
 
-def test_a_folder_of_a_plain_run_is_left_alone(table: Path, tmp_path: Path) -> None:
+def test_a_folder_of_a_plain_run_is_refused(table: Path, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     for resume in (None, "auto"):
         with pytest.raises(AstHfError, match=r"E306.*holds results\.json of an earlier run"):
@@ -411,7 +408,7 @@ def test_a_folder_of_a_plain_run_is_left_alone(table: Path, tmp_path: Path) -> N
         cross_validate(plan(table), tmp_path / "new", folds=3, resume=True)
 
 
-def test_results_that_are_none_are_refused(table: Path, tmp_path: Path) -> None:
+def test_broken_results_of_a_fold_are_refused(table: Path, tmp_path: Path) -> None:
     (tmp_path / "fold-1").mkdir()
     (tmp_path / "fold-1" / "results.json").write_text('{"recipe": {}}')
     with pytest.raises(AstHfError, match=r"E306.*fold-1/results\.json.*KeyError"):
@@ -419,7 +416,7 @@ def test_results_that_are_none_are_refused(table: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_does(table: Path, tmp_path: Path) -> None:
+def test_two_processes_match_one(table: Path, tmp_path: Path) -> None:
     """The same clips a step, no dropout: the same numbers, and every file written once."""
     options = {"model": {"config": TINY}, "data": {"source": str(table)}}
     one = cross_validate(plan(table, options, num_train_epochs=1, save_strategy="no"), tmp_path / "one", folds=3)
@@ -457,7 +454,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("folds", "data", "training", "said"), REFUSED.values(), ids=REFUSED)
-def test_refused_before_anything_is_written(
+def test_invalid_folds_are_refused_before_anything_is_written(
     table: Path, tmp_path: Path, folds: int, data: dict, training: dict, said: str
 ) -> None:
     options = {"data": {"source": str(table), **data}}
@@ -482,7 +479,7 @@ def test_a_clip_without_a_fold_is_named(table: Path, tmp_path: Path) -> None:
         cross_validate(plan(broken), tmp_path, folds=3)
 
 
-def test_a_column_that_seems_to_be_meant_is_asked_for(table: Path, tmp_path: Path) -> None:
+def test_a_likely_fold_column_is_suggested(table: Path, tmp_path: Path) -> None:
     other = table.parent / "other.csv"
     other.write_text(table.read_text().replace(",fold,", ",cv_fold,", 1))
     with pytest.raises(AstDataError, match=r"E208.*no column 'fold'.*fold_column=cv_fold.*random_folds"):

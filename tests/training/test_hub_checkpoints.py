@@ -1,4 +1,4 @@
-"""Runs that publish: sealed checkpoints on the Hub, a run that goes on from there, and a Hub that always fails."""
+"""Runs that publish: sealed checkpoints on the Hub, resuming from them, and a Hub that always fails."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from conftest import TINY, TOKEN
 from hub_server import Hub
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
-from test_trainer import VARIED, Stop, checkpoint_digest, digest, recipe, sound
 
 from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AstHfError, AstHfWarning, cli
 from ast_hf.training import Recipe, finetune, prepare
 from ast_hf.training.checkpoints import hub as hub_checkpoints
 from ast_hf.training.checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint, send_checkpoint
 from ast_hf.training.checkpoints.sealing import MANIFEST, flaw, read_manifest, seal
+from training.runs import VARIED, Stop, checkpoint_digest, digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
 PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_strategy": "no"}
@@ -67,9 +67,7 @@ def run_until(few: Path, root: Path, step: int | None, **training: Any) -> None:
 # ---------------------------------------------------------------- from one machine to another
 
 
-def test_a_run_goes_on_to_the_bit_on_another_machine_and_nothing_private_travels(
-    hub: Hub, few: Path, tmp_path: Path
-) -> None:
+def test_a_run_resumes_to_the_bit_on_another_machine_without_private_data(hub: Hub, few: Path, tmp_path: Path) -> None:
     here, there, unbroken = (tmp_path / name for name in ("here", "there", "unbroken"))
     run_until(few, here, 4, hub_strategy="checkpoint", hub_token=TOKEN)
     for name, content in hub.uploads():
@@ -86,7 +84,7 @@ def test_a_run_goes_on_to_the_bit_on_another_machine_and_nothing_private_travels
     assert checkpoint_digest(there / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
     assert (there / "checkpoint-4").exists()
     assert report.unpublished is None
-    assert hub.count("POST .*/commit/") == 2  # of the first run alone: the second was not asked to push
+    assert hub.count("POST .*/commit/") == 2  # of the first run alone: the second does not push
 
 
 def test_local_paths_are_cut_and_the_manifest_still_holds(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
@@ -118,7 +116,9 @@ def test_strategies(hub: Hub, few: Path, tmp_path: Path, strategy: str, folders:
         assert download_checkpoint(tmp_path / "there", HubPlace("user/run")).name == "checkpoint-4"
 
 
-def test_what_the_last_checkpoint_no_longer_has_is_removed_there(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
+def test_files_missing_from_the_last_checkpoint_are_deleted_on_the_hub(
+    hub: Hub, checkpoint: Path, tmp_path: Path
+) -> None:
     _create(hub)
     two = shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
     shutil.copy(two / "rng_state.pth", two / "rng_state_1.pth")
@@ -164,7 +164,7 @@ def test_a_broken_manifest_is_refused(pushed: Hub, tmp_path: Path) -> None:
         download_checkpoint(tmp_path, HubPlace("user/run"))
 
 
-def test_a_repository_without_checkpoints_and_one_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
+def test_a_missing_repository_and_one_without_checkpoints_are_refused(hub: Hub, tmp_path: Path) -> None:
     _create(hub)
     with pytest.raises(AstHfError, match=r"E306.*last-checkpoint"):
         download_checkpoint(tmp_path, HubPlace("user/run"))
@@ -172,7 +172,7 @@ def test_a_repository_without_checkpoints_and_one_that_is_not_there(hub: Hub, tm
         download_checkpoint(tmp_path, HubPlace("user/other"))
 
 
-def test_a_download_that_breaks_off_goes_on(pushed: Hub, tmp_path: Path, waits: list[float]) -> None:
+def test_an_interrupted_download_is_continued(pushed: Hub, tmp_path: Path, waits: list[float]) -> None:
     pushed.fail("GET .*/optimizer.pt", kind="truncate", times=2)
     pushed.fail("GET .*/rng_state.pth", 503, times=2)
     assert flaw(download_checkpoint(tmp_path, HubPlace("user/run"))) is None
@@ -187,14 +187,14 @@ def test_the_same_checkpoint_is_not_downloaded_twice(pushed: Hub, tmp_path: Path
     assert pushed.count("GET .*/resolve/.*/optimizer.pt") == asked
 
 
-def test_a_newer_one_on_this_machine_is_told(pushed: Hub, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_newer_local_checkpoint_is_warned_of(pushed: Hub, checkpoint: Path, tmp_path: Path) -> None:
     newer = shutil.copytree(checkpoint, tmp_path / "checkpoint-4")
     seal(newer, step=4)
     with pytest.warns(AstHfWarning, match=r"W405.*checkpoint-4"):
         assert download_checkpoint(tmp_path, HubPlace("user/run")).name == "checkpoint-2"
 
 
-def test_the_best_checkpoint_comes_too_or_the_run_is_refused(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_downloaded_or_the_run_is_refused(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
     _create(hub)
     newest = shutil.copytree(checkpoint, tmp_path / "here" / "checkpoint-4")
     state = json.loads((newest / "trainer_state.json").read_text())
@@ -220,12 +220,12 @@ def test_a_best_checkpoint_that_moved_is_found(few: Path, tmp_path: Path) -> Non
     assert Path(again.trainer.state.best_model_checkpoint).parent == tmp_path / "b"
 
 
-def test_hub_needs_a_name(few: Path, tmp_path: Path) -> None:
+def test_resuming_from_the_hub_needs_a_name(few: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E307.*hub_model_id"):
         finetune(recipe(few), tmp_path, resume_from_checkpoint="hub")
 
 
-def test_a_start_is_taken_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -> None:
+def test_a_base_is_loaded_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -> None:
     """And an adapter names it, for `ast-hf merge`."""
     _create(hub)
     commits, norms = [], []
@@ -237,7 +237,7 @@ def test_a_start_is_taken_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -
         norms.append(model.base_model.embeddings.position_embeddings.norm().item())
         commits.append(HfApi(token=TOKEN).upload_folder(folder_path=tmp_path / str(seed), repo_id="user/run").oid)
     for revision, norm in ((commits[0], norms[0]), (None, norms[1])):
-        start = {"base": "user/run", "config": {}, "revision": revision}
+        start: dict[str, Any] = {"base": "user/run", "config": {}, "revision": revision}
         run = prepare(recipe(few, {"model": start, "adapter": {"rank": 2}, "features": {"std": 4.0}}), tmp_path / "out")
         found = run.trainer.model.base_model.embeddings.position_embeddings
         assert found.norm().item() == pytest.approx(norm, rel=1e-6)
@@ -247,7 +247,7 @@ def test_a_start_is_taken_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("model", [{"revision": "v2"}, {"revision": "v2", "base": "HERE"}])
-def test_a_revision_of_what_is_not_on_the_hub_is_refused(tmp_path: Path, model: dict[str, str]) -> None:
+def test_a_revision_without_a_hub_name_is_refused(tmp_path: Path, model: dict[str, str]) -> None:
     named = {name: str(tmp_path) if value == "HERE" else value for name, value in model.items()}
     with pytest.raises(AstHfError, match=r"E307.*model\.revision.*not on the Hub"):
         Recipe.from_dict({"model": named})
@@ -289,7 +289,7 @@ def test_a_run_survives_a_hub_that_fails_all_the_time(
     assert 'model="user/run"' in hub.files("user/run")["README.md"].content.decode()
 
 
-def test_a_failure_is_told_once_and_again_after_a_success(
+def test_a_push_failure_is_warned_of_once_until_a_success(
     hub: Hub, checkpoint: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     warnings.simplefilter("always")
@@ -303,7 +303,7 @@ def test_a_failure_is_told_once_and_again_after_a_success(
         assert sum("W701" in str(warning.message) for warning in recwarn) == told
 
 
-def test_what_may_pass_is_tried_again(hub: Hub, checkpoint: Path, waits: list[float]) -> None:
+def test_transient_push_failures_are_retried(hub: Hub, checkpoint: Path, waits: list[float]) -> None:
     hub.fail("POST .*/commit/.*", 503, times=2)
     hub.fail("POST .*/create", kind="reset", times=1)
     pushes = CheckpointPushes(HubPlace("user/run"), "checkpoint")
@@ -316,7 +316,7 @@ def test_what_may_pass_is_tried_again(hub: Hub, checkpoint: Path, waits: list[fl
 
 
 @pytest.mark.parametrize(("every", "sent"), [(False, [2, 6]), (True, [2, 4, 6])])
-def test_checkpoints_that_come_while_one_is_sent(
+def test_checkpoints_saved_during_a_push_are_sent(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool, sent: list[int]
 ) -> None:
     """Also, what is sent is what was pushed, although it was removed meanwhile."""
@@ -355,7 +355,7 @@ def test_a_full_disk_does_not_stop_training(
     assert hub.log == []
 
 
-def test_what_is_wrong_from_the_start_is_said_before_data_are_read(hub: Hub, tmp_path: Path) -> None:
+def test_invalid_hub_options_are_refused_before_data_are_read(hub: Hub, tmp_path: Path) -> None:
     for name, code in (("my run", "E702"), ("user/run", "E701")):
         if code == "E701":
             os.environ.pop("HF_TOKEN")  # the fixture puts it back
@@ -372,7 +372,7 @@ def test_a_recipe_may_name_the_repository(hub: Hub, few: Path, tmp_path: Path) -
 
 
 def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: Hub, few: Path, tmp_path: Path) -> None:
-    options = {"push_to_hub": True, "hub_model_id": "user/run"}
+    options: dict[str, Any] = {"push_to_hub": True, "hub_model_id": "user/run"}
     finetune(recipe(few, OPTIONS, **PLAN, bf16_full_eval=True), tmp_path, **options)
     trained = load_file(tmp_path / "checkpoint-6" / "average.safetensors")
     saved = load_file(tmp_path / "model.safetensors")
@@ -382,7 +382,7 @@ def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: H
 
 
 def test_the_command_for_later_needs_only_the_user(hub: Hub, few: Path, tmp_path: Path, waits: list[float]) -> None:
-    """Without a name, and with a Hub that never said whose the token is."""
+    """Without a name, and with a Hub that does not return the user of the token."""
     hub.fail(".*", 503, times=10_000)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

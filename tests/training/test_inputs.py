@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def items(inputs: ClipInputs, keys: list[int]) -> Iterator[tuple[int, bytes, lis
         yield key, item["input_values"].numpy().tobytes(), item["labels"].tolist()
 
 
-def test_item(three: Dataset) -> None:
+def test_item_has_values_label_and_row(three: Dataset) -> None:
     item = ClipInputs(three, extractor())[1]
     assert (item["input_values"].shape, item["input_values"].dtype) == ((64, 32), torch.float32)
     assert (item["labels"].item(), item["labels"].dtype) == (1, torch.int64)
@@ -87,7 +88,7 @@ def test_padding_comes_before_normalisation(three: Dataset) -> None:
     assert not torch.isclose(values[:23], torch.tensor(4 / 6)).all(dim=1).any()
 
 
-def test_evaluation_is_what_the_extractor_gives_in_every_epoch(three: Dataset) -> None:
+def test_evaluation_inputs_are_those_of_the_extractor_in_every_epoch(three: Dataset) -> None:
     inputs = ClipInputs(three, extractor())
     for clip in range(3):
         samples, rate = soundfile.read(three[clip]["audio"]["path"], dtype="float32")
@@ -102,7 +103,7 @@ def test_augmentation_that_is_off_changes_nothing(three: Dataset) -> None:
     assert list(items(plain, [0, 1, 2, 4])) == list(items(off, [0, 1, 2, 4]))
 
 
-#: an option with a probability -> what else it needs to be told
+#: an option with a probability -> other options that it needs
 CHANCES = {
     "mixup_probability": {"mixup_alpha": 5.0},
     "mixstyle_probability": {"mixstyle_alpha": 0.5},
@@ -114,7 +115,7 @@ def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset
     keys = list(range(32))
     plain, never, always = (
         [values for _, values, _ in items(ClipInputs(several, extractor(), augmentation=option), keys)]
-        for option in (None, Augmentation(**options, **{chance: 0.0}), Augmentation(**options, **{chance: 1.0}))
+        for option in (None, Augmentation(**{**options, chance: 0.0}), Augmentation(**{**options, chance: 1.0}))
     )
     assert never == plain
     same = sum(left == right for left, right in zip(always, plain, strict=True))
@@ -189,14 +190,14 @@ def test_data_loader_gives_the_same_items(several: Dataset, workers: int) -> Non
 
 
 @pytest.mark.parametrize("samples", [400, 450, 500, 700])
-def test_a_clip_that_is_long_enough_is_so_in_every_epoch(tmp_path: Path, samples: int) -> None:
+def test_a_long_enough_clip_stays_so_in_every_epoch(tmp_path: Path, samples: int) -> None:
     options = Augmentation(speed=2.0, advance_seconds=0.05, mixup_probability=0.5)
     inputs = ClipInputs(write(tmp_path, CLASSES, [samples] * 3), extractor(), augmentation=options)
     for key in range(60):
         assert inputs[key]["input_values"].isfinite().all()
 
 
-def test_augmentation_leaves_the_cached_waveform_alone(three: Dataset) -> None:
+def test_augmentation_does_not_change_the_cached_waveform(three: Dataset) -> None:
     inputs = ClipInputs(three, extractor(), augmentation=EVERYTHING)
     before = inputs.waveform(0).copy()
     for key in range(0, 30, 3):
@@ -213,14 +214,14 @@ def test_augmentation_leaves_the_cached_waveform_alone(three: Dataset) -> None:
         ([1.0, 2.0], [7.0], 1.0, [1.0, 2.0]),
     ],
 )
-def test_mix_literal(first: list, second: list, share: float, expected: list) -> None:
+def test_mix_by_hand(first: list, second: list, share: float, expected: list) -> None:
     mixed = mix(np.array(first, np.float32), np.array(second, np.float32), share)
     assert mixed.dtype == np.float32
     np.testing.assert_allclose(mixed, expected)
 
 
 def test_mixup_mixes_waveforms_as_it_mixes_labels(three: Dataset) -> None:
-    """Every class has one clip, so that the label alone tells what was mixed, and how."""
+    """Every class has one clip, so that the label shows which clips were mixed, and in which shares."""
     inputs = ClipInputs(three, extractor(), augmentation=Augmentation(mixup_probability=1.0))
     shares = []
     for key in range(60):
@@ -254,7 +255,7 @@ def test_no_mixup_no_smoothing_hard_labels(three: Dataset) -> None:
     assert inputs[0]["labels"].dtype == torch.int64
 
 
-def test_label_smoothing_literal(three: Dataset) -> None:
+def test_label_smoothing_by_hand(three: Dataset) -> None:
     label = ClipInputs(three, extractor(), augmentation=Augmentation(label_smoothing=0.3))[1]["labels"]
     torch.testing.assert_close(label, torch.tensor([0.1, 0.8, 0.1]))
 
@@ -275,7 +276,7 @@ def test_smoothing_of_several_labels_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("axis", ["time", "frequency"])
 @pytest.mark.parametrize("width", [0, 1])
 def test_masks_that_hide_nothing_are_refused(three: Dataset, axis: str, width: int) -> None:
-    masks = {f"{axis}_masks": 2, f"{axis}_mask_width": width}
+    masks: dict[str, Any] = {f"{axis}_masks": 2, f"{axis}_mask_width": width}
     with pytest.raises(AstConfigError, match=rf"E307.*{axis}_mask_width"):
         ClipInputs(three, extractor(), augmentation=Augmentation(**masks))
 
@@ -299,7 +300,9 @@ BAD_CLIPS = {
 
 @pytest.mark.parametrize("options", [None, EVERYTHING], ids=["evaluation", "training"])
 @pytest.mark.parametrize(("content", "code"), BAD_CLIPS.values(), ids=BAD_CLIPS)
-def test_errors_name_row_and_file(three: Dataset, tmp_path: Path, content, code: str, options) -> None:
+def test_errors_name_row_and_file(
+    three: Dataset, tmp_path: Path, content: Any, code: str, options: Augmentation | None
+) -> None:
     if isinstance(content, bytes):
         (tmp_path / "1.wav").write_bytes(content)
     else:

@@ -18,7 +18,6 @@ from accelerate.data_loader import BatchSamplerShard
 from conftest import TINY, largest_gap, randomise
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_trainer import VARIED, Stop, checkpoint_digest, recipe, sound
 from torch.utils.data import BatchSampler
 from transformers import TrainingArguments, pipeline
 
@@ -35,8 +34,9 @@ from ast_hf.training import (
     load_audio_dataset,
     prepare,
 )
+from training.runs import VARIED, Stop, checkpoint_digest, recipe, sound
 
-#: seconds of the clips of a class; the model hears 0.64 s. The first is 14 frames, less than one patch of 16.
+#: seconds of the clips of a class; the input of the model is 0.64 s. The first is 14 frames, less than one patch of 16.
 SECONDS = (0.155, 0.2, 0.2, 0.25, 0.3, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 1.2)
 FIXED = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
 GROUPED = {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": 4}
@@ -82,10 +82,10 @@ def test_every_clip_once_in_steps_of_neighbours(lengths: list[int], step: int, s
     assert (np.diff(steps, axis=1) >= 0).all()
 
 
-def test_pools_keep_company_changing() -> None:
+def test_pools_change_the_batches_between_epochs() -> None:
     """Of 200 steps, four pools: a step spans more than in one sort of all, and far less than without any."""
     lengths = np.random.default_rng(0).integers(1, 1025, size=1600)
-    sampler, companies = LengthGroupedSampler(lengths, 8, 0), []
+    sampler, companies = LengthGroupedSampler(lengths.tolist(), 8, 0), []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         steps = np.array(list(sampler)).reshape(-1, 8) % 1600
@@ -140,7 +140,7 @@ def test_batches_are_as_long_as_their_longest_clip(mixed: Path) -> None:
     assert collate([padded[0], padded[1]])["input_values"].shape == (2, 64, 32)
 
 
-def test_logits_do_not_depend_on_company(mixed: Path) -> None:
+def test_logits_do_not_depend_on_the_rest_of_the_batch(mixed: Path) -> None:
     split = load_audio_dataset(mixed)["train"]
     inputs, collate = ClipInputs(split, extractor(return_attention_mask=True)), Collator(extractor(), 16)
     model = randomise(ASTForAudioClassification(ASTConfig(**TINY, num_labels=2)))
@@ -201,14 +201,14 @@ def test_batches_of_a_run(grouped: tuple) -> None:
     assert [frames for frames, _ in grouped[1][:6]] != [18, 23, 28, 48, 64, 64]
 
 
-def test_checkpoint_says_that_it_never_heard_padding(grouped: tuple) -> None:
+def test_checkpoint_records_that_it_was_trained_without_padding(grouped: tuple) -> None:
     folder = grouped[0].folder
     assert json.loads((folder / "preprocessor_config.json").read_text())["return_attention_mask"] is True
     assert "padding" in (folder / "README.md").read_text()
     assert "attention_mask" not in (folder / "config.json").read_text()
 
 
-def test_pipeline_and_evaluation_hear_what_training_did(grouped: tuple, mixed: Path, tmp_path: Path) -> None:
+def test_pipeline_and_evaluation_use_inputs_without_padding(grouped: tuple, mixed: Path, tmp_path: Path) -> None:
     """Each clip alone, in the pipeline's padded input, and in the batches of an evaluation."""
     report = grouped[0]
     model = ASTForAudioClassification.from_pretrained(report.folder)
@@ -249,7 +249,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "training", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_go_with_it(options: dict, training: dict, said: str) -> None:
+def test_options_incompatible_with_grouping_are_refused(options: dict, training: dict, said: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E307.*train_sampling_strategy: .*{said}"):
         recipe(Path("nowhere"), {**FIXED, **options}, **training)
 
@@ -274,7 +274,7 @@ def test_masked_streams_of_several_processes_are_refused(
         prepare(plan, tmp_path / "out")
 
 
-def test_rows_of_patches_may_be_left_out(mixed: Path, tmp_path: Path) -> None:
+def test_frequency_patchout_works_with_grouping(mixed: Path, tmp_path: Path) -> None:
     plan = recipe(mixed, {**FIXED, "patchout": {"frequency": 1}}, **GROUPED, max_steps=2)
     trainer = prepare(plan, tmp_path).trainer
     trainer.train()

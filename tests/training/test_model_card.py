@@ -1,4 +1,4 @@
-"""A model card says what results.json says, all of it, and no name can break it or say anything else."""
+"""Model cards hold everything in results.json, and no name can break their Markdown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PAGE = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"
 
 
 def results(**changes: Any) -> dict[str, Any]:
-    """Of a run that knows everything about itself."""
+    """Results of a run with every field."""
     stored = json.loads((DATA / "card_results.json").read_text(encoding="utf-8"))
     recipe = Recipe.from_dict(copy.deepcopy({**RECIPE, **changes.pop("recipe", {})})).to_dict()
     return {**stored, "recipe": recipe, **changes}
@@ -57,14 +57,14 @@ def body(card: ModelCard) -> str:
 # ---------------------------------------------------------------- all of it
 
 
-def test_a_whole_card() -> None:
+def test_a_card_equals_the_stored_example() -> None:
     text = str(write_card(results(), "someone/pets-ast"))
     assert text == (DATA / "card.md").read_text(encoding="utf-8")
 
 
-def test_what_is_not_known_is_left_out() -> None:
-    unknown = {"emissions": None, "data_sets": [], "base_model": None, "baseline": {}, "chance": {}}
-    recipe = {"card": {}, "model": {}}
+def test_unknown_facts_are_left_out() -> None:
+    unknown: dict[str, Any] = {"emissions": None, "data_sets": [], "base_model": None, "baseline": {}, "chance": {}}
+    recipe: dict[str, Any] = {"card": {}, "model": {}}
     pictures = {"curves": "curves.png"}
     card = write_card(results(**unknown, recipe=recipe, training_labels={}, pictures=pictures), "someone/pets-ast")
     assert card.data.to_dict().keys() == {
@@ -83,7 +83,7 @@ def test_nothing_was_evaluated() -> None:
     assert "model-index" not in card.data.to_dict()
 
 
-def test_of_many_labels_the_worst_and_the_best_are_shown() -> None:
+def test_with_many_labels_the_worst_and_the_best_are_shown() -> None:
     rows = [{"label": f"l{number}", "clips": 1, "AP": number / 120, "AUC": 0.5} for number in range(120)]
     rows[7]["AP"] = None  # has no clip
     many = {"labels": [row["label"] for row in rows], "training_labels": {row["label"]: 3 for row in rows}}
@@ -149,7 +149,7 @@ def tags(page: str) -> list[str]:
     return re.findall(r"</?[a-z][^>]*>|<!--", page)
 
 
-def test_the_page_can_be_broken_at_all() -> None:
+def test_an_unescaped_name_breaks_the_page() -> None:
     """Without `plain`, the test below would see it."""
     assert tags(PAGE.render("| a |\n|---|\n| " + HOSTILE[2] + " |")) != tags(PAGE.render("| a |\n|---|\n| cat |"))
 
@@ -164,7 +164,7 @@ def test_the_page_can_be_broken_at_all() -> None:
 @example("=\n=")
 @example("1. x")
 @example("+ x")
-def test_no_name_breaks_a_card_or_says_anything_else(name: str) -> None:
+def test_hostile_names_do_not_change_a_card(name: str) -> None:
     card, usual = (write_card(hostile_results(text), "someone/pets-ast") for text in (name, "cat"))
     assert tags(body(card)) == tags(body(usual))
     assert card.data.to_dict().keys() == usual.data.to_dict().keys()
@@ -185,13 +185,13 @@ def _seen(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_an_address_is_no_link(text: str) -> None:
+def test_addresses_are_not_links(text: str) -> None:
     """GitHub and the Hub make links of bare addresses, names of users and signs of formulas."""
     shown = plain(text)
     assert not re.search(r"(?<!\\)[$@~]|https?://|www\.", shown)
 
 
-# ---------------------------------------------------------------- what the recipe says of the card
+# ---------------------------------------------------------------- card options of the recipe
 
 
 @pytest.mark.parametrize(
@@ -205,13 +205,13 @@ def test_an_address_is_no_link(text: str) -> None:
         ("samples", ["a/cat.wav", "b/cat.wav"], "samples"),
     ],
 )
-def test_what_the_hub_would_refuse_is_refused_before_training(option: str, value: Any, told: str) -> None:
+def test_card_options_invalid_on_the_hub_are_refused_before_training(option: str, value: Any, told: str) -> None:
     with pytest.raises(AstHfError, match="E307") as caught:
         Recipe.from_dict({"card": {option: value}})
     assert f"card.{told}" in str(caught.value)
 
 
-def test_a_sample_that_is_no_audio_is_seen_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_sample_that_is_not_audio_is_refused_before_data_are_read(tmp_path: Path) -> None:
     (tmp_path / "cat.wav").write_bytes(b"no audio")
     recipe = Recipe.from_dict({"data": {"source": "nowhere"}, "card": {"samples": [str(tmp_path / "cat.wav")]}})
     with pytest.raises(AstHfError, match=r"E20.*cat\.wav"):
@@ -256,7 +256,7 @@ def test_emissions(
     assert "kWh" in card.text
 
 
-def test_no_emissions_are_made_up(tmp_path: Path) -> None:
+def test_missing_emissions_are_none(tmp_path: Path) -> None:
     assert read_emissions(tmp_path) is None
     (tmp_path / "emissions.csv").write_text(HEAD + "\n")
     assert read_emissions(tmp_path) is None
@@ -269,7 +269,7 @@ def test_emissions_that_cannot_be_read_do_not_end_a_run(tmp_path: Path, lines: l
         assert read_emissions(tmp_path) is None
 
 
-def test_of_many_labels_those_with_clips_are_shown() -> None:
+def test_with_many_labels_those_with_clips_are_shown() -> None:
     rows = [{"label": f"l{number}", "clips": number % 2, "AP": 0.5 if number % 2 else None} for number in range(60)]
     many = {"labels": [row["label"] for row in rows], "training_labels": {row["label"]: 3 for row in rows}}
     card = write_card(results(classes={"test": rows, "unseen": rows}, **many), "someone/tags")
@@ -277,6 +277,6 @@ def test_of_many_labels_those_with_clips_are_shown() -> None:
     assert "worst" not in card.text
 
 
-def test_a_duration_that_is_not_known_is_not_told() -> None:
+def test_an_unknown_duration_is_left_out() -> None:
     card = write_card(results(seconds=0.0, clips_per_second=0.0), "someone/pets-ast")
     assert "clips per second" not in card.text

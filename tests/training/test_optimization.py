@@ -1,4 +1,4 @@
-"""Learning rates by epoch, by layer and in warm-up; what is frozen; and that each recipe is what its original ran."""
+"""Learning rates by epoch, by layer and in warm-up; frozen parameters; recipes that equal their originals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model() -> ASTForAudioClassification:
 
 
 #: recipe -> optimizer steps per epoch of the original, and the learning rate of every epoch, to four digits. (That of
-#: speech-commands is of the log; the script that is published beside it would go on from epoch 26 to 4.30e-6.)
+#: speech-commands is of the log; the published script would continue from epoch 26 to 4.30e-6.)
 RATES: dict[str, tuple[int, list[float]]] = {
     "audioset-balanced": (1733, [5e-5] * 10 + [2.5e-5] * 5 + [1.25e-5] * 5 + [6.25e-6] * 5),
     "audioset-full": (162_757, [1e-5, 1e-5, 5e-6, 2.5e-6, 1.25e-6]),
@@ -64,7 +64,7 @@ def rate(recipe: Recipe, step: int, per_epoch: int) -> float:
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_learning_rate_by_epoch_is_the_originals(name: str) -> None:
+def test_learning_rate_by_epoch_matches_the_original(name: str) -> None:
     """At the first and the last step of each epoch, those of the warm-up left out."""
     recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
     assert recipe.training["num_train_epochs"] == len(rates)
@@ -75,7 +75,7 @@ def test_learning_rate_by_epoch_is_the_originals(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STAIRS)
-def test_learning_rate_of_the_warm_up_is_the_originals(name: str) -> None:
+def test_learning_rate_of_the_warm_up_matches_the_original(name: str) -> None:
     recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
     climbed = [rate(recipe, step, per_epoch) for step in range(1001)]
     assert climbed == pytest.approx([stair * STAIRS[name] for stair in range(20) for _ in range(50)] + [rates[0]])
@@ -84,11 +84,11 @@ def test_learning_rate_of_the_warm_up_is_the_originals(name: str) -> None:
 DEIT = "facebook/deit-base-distilled-patch16-384"
 AUDIOSET_BEST = "MIT/ast-finetuned-audioset-10-10-0.4593"
 STRIDES = {"frequency_stride": 10, "time_stride": 10}
-MASKS = {"frequency_masks": 1, "time_masks": 1}
-MIXUP = {"mixup_probability": 0.5, "mixup_alpha": 10}
+MASKS: dict[str, Any] = {"frequency_masks": 1, "time_masks": 1}
+MIXUP: dict[str, Any] = {"mixup_probability": 0.5, "mixup_alpha": 10}
 BEST_EPOCH = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
-HALVING = {"optimizer": "adam", "milestone_factor": 0.5, "warmup": "staircase"}
-FALLING = {"optimizer": "adam", "milestone_factor": 0.85, "warmup": "linear"}
+HALVING: dict[str, Any] = {"optimizer": "adam", "milestone_factor": 0.5, "warmup": "staircase"}
+FALLING: dict[str, Any] = {"optimizer": "adam", "milestone_factor": 0.85, "warmup": "linear"}
 AUDIOSET: dict[str, Any] = {
     "features": FeatureOptions(mean=-4.2677393, std=4.5689974),
     "model": ModelOptions(vit=DEIT, config={"max_length": 1024, **STRIDES}),
@@ -105,7 +105,7 @@ ESC: dict[str, Any] = {
     "averaging_epochs": None,
     "training": {"per_device_train_batch_size": 48, "warmup_steps": 0},
 }
-#: recipe -> what the original's script or log says.
+#: recipe -> settings in the original's script or log.
 SETTINGS: dict[str, dict[str, Any]] = {
     "audioset-balanced": {
         **AUDIOSET,
@@ -138,14 +138,14 @@ ADAM = {"adam_beta1": 0.95, "adam_beta2": 0.999, "weight_decay": 5e-7, "max_grad
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_settings_are_the_originals(name: str) -> None:
+def test_settings_match_the_original(name: str) -> None:
     recipe, expected = load_recipe(RECIPES / f"{name}.yaml"), {**SETTINGS[name], "averaging_decay": None}
     training = {**expected.pop("training"), **ADAM}
     assert {option: getattr(recipe, option) for option in expected} == expected
     assert {option: recipe.training.get(option) for option in training} == training
 
 
-def test_staircase_warm_up_is_the_originals() -> None:
+def test_staircase_warm_up_matches_the_original() -> None:
     options = Optimization(milestones=[2], warmup="staircase")
     factors = {step: rate_factor(options, step, 700, 1000) for step in (0, 49, 50, 99, 100, 999, 1000, 1399, 1400)}
     assert factors == {0: 0.0, 49: 0.0, 50: 0.05, 99: 0.05, 100: 0.1, 999: 0.95, 1000: 1.0, 1399: 1.0, 1400: 0.5}
@@ -233,7 +233,7 @@ def test_linear_probe_trains_the_classifier_alone() -> None:
     assert sum(len(group["params"]) for group in parameter_groups(ours, [], 1e-3, 0.0, 0.9)) == 4
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "both schedules": (
         {"optimization": {"milestones": [1]}, "training": {"lr_scheduler_type": "linear"}},
         r"optimization\.milestones.*lr_scheduler_type",

@@ -1,4 +1,4 @@
-"""What a run shows while it runs and at its end: time that is left, clips per second, the curves' legend."""
+"""Progress of a run: remaining time, clips per second, and the curves' legend."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 import matplotlib.axes
 import pytest
-from test_trainer import Stop, clips, recipe  # noqa: F401 (a fixture)
 
 from ast_hf.commands.console import print_results
 from ast_hf.reports.curves import draw_curves
 from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.training import Report, finish, prepare
 from ast_hf.training.progress import LossProgress
+from training.runs import Stop, recipe
 
 
 class Bar:
-    """A progress bar that took 2 s for 6 steps from the tenth on, and remembers what is shown beside it."""
+    """A progress bar that took 2 s for 6 steps from the tenth on, and records its postfix."""
 
     def __init__(self, rate: float | None) -> None:
         self.format_dict = {"rate": rate, "n": 16, "initial": 10, "elapsed": 2.0}
@@ -46,7 +46,7 @@ def test_clips_per_second_by_hand(rate: float | None, shown: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str, Any]:  # noqa: F811
+def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str, Any]:
     """A run that watched its test split, what it printed, and its history."""
     import contextlib
     import io
@@ -62,7 +62,7 @@ def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Repo
         return finish(run), told.getvalue(), history
 
 
-def test_bars_show_the_time_that_is_left_and_the_rate(watched: tuple) -> None:
+def test_bars_show_the_remaining_time_and_the_rate(watched: tuple) -> None:
     lines = watched[1].split("\r")
     training = [line for line in lines if line.startswith("training:")]
     assert re.search(r"training: 100%.* 9/9 \[\d\d:\d\d<00:00, .*(step/s|s/step), .*clips/s=[\d.e+]+", training[-1])
@@ -71,7 +71,7 @@ def test_bars_show_the_time_that_is_left_and_the_rate(watched: tuple) -> None:
     assert re.search(r"evaluating: 100%.* 8/8 \[.*clip/s\]", evaluating[-1])
 
 
-def test_a_resumed_bar_begins_where_the_run_does(clips: Path, tmp_path: Path, capsys: Any) -> None:  # noqa: F811
+def test_a_resumed_bar_starts_at_the_resumed_step(clips: Path, tmp_path: Path, capsys: Any) -> None:
     plan = recipe(clips, disable_tqdm=False)
     broken = prepare(plan, tmp_path).trainer
     broken.add_callback(Stop(epoch=1))
@@ -82,7 +82,7 @@ def test_a_resumed_bar_begins_where_the_run_does(clips: Path, tmp_path: Path, ca
     assert " 3/6 " in first
 
 
-def test_results_hold_rate_and_what_was_watched(watched: tuple) -> None:
+def test_results_hold_the_rate_and_watched_splits(watched: tuple) -> None:
     report, _, history = watched
     stored = json.loads((report.folder / "results.json").read_text())
     values = [entry["eval_accuracy"] for entry in history if "eval_accuracy" in entry]
@@ -111,7 +111,7 @@ def test_summary(watched: tuple, capsys: pytest.CaptureFixture) -> None:
         ({"epochs": None}, ["training loss", "test loss"], 1),
     ],
 )
-def test_curves_name_what_was_watched(
+def test_curves_have_a_legend_of_watched_splits(
     watched: tuple, tmp_path: Path, monkeypatch: Any, changes: dict, legend: list[str], first: float
 ) -> None:
     drawn, plot = [], matplotlib.axes.Axes.plot

@@ -1,4 +1,4 @@
-"""Recipes: what is written is what is read, and what is not an option is an error."""
+"""Recipes: written recipes read back equal, and unknown options are errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_round_trip(tmp_path: Path, recipe: Recipe) -> None:
     assert Recipe.from_dict(recipe.to_dict()) == recipe
 
 
-def test_no_path_of_the_machine_is_told() -> None:
+def test_written_recipes_hold_no_local_paths() -> None:
     data = {"source": "/scratch/me/clips", "class_labels": "/scratch/me/labels.csv"}
     training = {"deepspeed": "/scratch/me/zero.json", "accelerator_config": {"file": "/scratch/me/a.json"}}
     told = Recipe.from_dict({"data": data, "training": training}).to_dict()
@@ -41,19 +41,19 @@ def test_no_path_of_the_machine_is_told() -> None:
     assert "scratch" not in str(told)
 
 
-def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
+def test_missing_options_have_their_defaults(tmp_path: Path) -> None:
     recipe = read(tmp_path, "name: mine\naugmentation:\n  speed: 1.5\n")
     assert recipe == Recipe(name="mine", augmentation=Augmentation(speed=1.5))
     assert read(tmp_path, "") == Recipe()
 
 
 @pytest.mark.parametrize("written", ["1e-4", "1E-4", "1.0e-4", "+1e-4", "0.0001", ".1e-3"])
-def test_numbers_as_people_write_them(tmp_path: Path, written: str) -> None:
+def test_numbers_in_exponent_notation_are_numbers(tmp_path: Path, written: str) -> None:
     assert read(tmp_path, f"training:\n  learning_rate: {written}\n").training == {"learning_rate": 1e-4}
     assert read(tmp_path, "", f"training.learning_rate={written}").training == {"learning_rate": 1e-4}
 
 
-def test_words_with_an_e_stay_words(tmp_path: Path) -> None:
+def test_words_that_resemble_exponents_stay_text(tmp_path: Path) -> None:
     assert read(tmp_path, "name: e-4\ndata:\n  source: 1e4x\n") == Recipe(name="e-4", data=DataOptions(source="1e4x"))
 
 
@@ -74,7 +74,7 @@ card: {license: mit, description: Bees., samples: [bee.wav], base_model: a/b}
 
 
 @pytest.mark.parametrize("source", ["wasps", "[bees, wasps]", "elsewhere/wasps"])
-def test_what_is_said_of_other_clips_is_left_out(tmp_path: Path, source: str) -> None:
+def test_card_facts_of_other_clips_are_dropped(tmp_path: Path, source: str) -> None:
     with pytest.warns(AstHfWarning, match=r"W304.*recipe\.yaml: card.*left out: license, samples\.") as caught:
         recipe = read(tmp_path, CARD, f"data.source={source}", "card.description=Wasps.")
     assert recipe.card == CardOptions(description="Wasps.", base_model="a/b")
@@ -82,7 +82,7 @@ def test_what_is_said_of_other_clips_is_left_out(tmp_path: Path, source: str) ->
 
 
 @pytest.mark.parametrize("changes", [[], ["data.source=bees"], ["data.source=/moved/to/bees"], ["name=x"]])
-def test_what_is_said_of_the_same_clips_stays(tmp_path: Path, changes: list[str]) -> None:
+def test_card_facts_of_the_same_clips_are_kept(tmp_path: Path, changes: list[str]) -> None:
     recipe = read(tmp_path, CARD, *changes)
     assert recipe.card == CardOptions(license="mit", description="Bees.", samples=["bee.wav"], base_model="a/b")
 
@@ -145,7 +145,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
-def test_refused(tmp_path: Path, text: str, said: list[str]) -> None:
+def test_invalid_recipes_are_refused(tmp_path: Path, text: str, said: list[str]) -> None:
     with pytest.raises(AstConfigError) as caught:
         read(tmp_path, text)
     assert caught.value.code == "E307"
@@ -163,7 +163,7 @@ def test_refused(tmp_path: Path, text: str, said: list[str]) -> None:
         ("data.eval_splits=[a", "not YAML|eval_splits"),
     ],
 )
-def test_refused_override(tmp_path: Path, override: str, said: str) -> None:
+def test_invalid_overrides_are_refused(tmp_path: Path, override: str, said: str) -> None:
     with pytest.raises(AstConfigError, match=said) as caught:
         read(tmp_path, "name: x", override)
     assert caught.value.code == "E307"
@@ -193,13 +193,13 @@ RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
-def test_our_own_recipes_load(path: Path) -> None:
+def test_shipped_recipes_load(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name
     assert recipe.training["num_train_epochs"] > 0
 
 
-def test_there_are_recipes() -> None:
+def test_shipped_recipes_exist() -> None:
     assert RECIPES
 
 

@@ -16,9 +16,10 @@ def test_weights_by_hand() -> None:
     assert clip_weights([[0], [0, 1], [1, 2]]).tolist() == pytest.approx([497.512, 995.025, 1487.612], abs=1e-3)
 
 
-def test_rare_classes_come_as_often_as_common_ones() -> None:
+def test_rare_classes_are_drawn_as_often_as_common_ones() -> None:
     labels = [0] * 900 + [1] * 90 + [2] * 10
-    sampler, drawn = BalancedSampler(clip_weights(labels), seed=0), Counter()
+    sampler = BalancedSampler(clip_weights(labels), seed=0)
+    drawn: Counter[int] = Counter()
     for epoch in range(6):
         sampler.set_epoch(epoch)
         drawn.update(labels[key % 1000] for key in sampler)
@@ -27,7 +28,7 @@ def test_rare_classes_come_as_often_as_common_ones() -> None:
         assert count == pytest.approx(2000, abs=150)
 
 
-def test_keys_are_the_same_whenever_an_epoch_is_drawn() -> None:
+def test_keys_of_an_epoch_are_reproducible() -> None:
     first, second = (BalancedSampler(clip_weights([0, 0, 1, 2]), seed=3) for _ in range(2))
     first.set_epoch(5)
     second.set_epoch(2)

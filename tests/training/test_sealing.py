@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: killed at every write of a save, damaged, out of disk, and resumed to the
+"""Atomic checkpoints: killed at every write of a save, damaged, out of disk, and resumed to the
 bit each time.
 """
 
@@ -17,6 +17,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,13 @@ import pytest
 import safetensors.torch
 import soundfile
 import torch
-from conftest import run_fresh
-from test_trainer import VARIED, checkpoint_digest, recipe, sound
+from conftest import ROOT, run_fresh
 from transformers import TrainerCallback
 
 from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
 from ast_hf.training import finetune, prepare
 from ast_hf.training.checkpoints.sealing import MANIFEST, checkpoints, flaw, newest_sealed, resume_folder, rotate, seal
+from training.runs import VARIED, checkpoint_digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
 PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_strategy": "no"}
@@ -72,7 +73,8 @@ class Watch:
     EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
     def __init__(self, trainer: Any, step: int, at: int | None) -> None:
-        self.trainer, self.step, self.at, self.seen = trainer, step, at, []
+        self.trainer, self.step, self.at = trainer, step, at
+        self.seen: list[str] = []
         sys.addaudithook(self.audit)
         os.fsync = self.around("fsync", os.fsync, lambda handle: Path(f"/proc/self/fd/{handle}").readlink())
         torch.save = self.around("torch.save", torch.save, lambda content, path: path, halves=True)
@@ -108,11 +110,11 @@ class Watch:
 
 
 class Begin(TrainerCallback):
-    """The step that a run goes on from."""
+    """Records the step that a run resumes from."""
 
     step = -1
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.step = state.global_step
 
 
@@ -151,7 +153,7 @@ def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
     """From step 3 on no file may become larger than `size` bytes: what a full disk is for those who write."""
 
     class Limit(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs) -> None:
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 3:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
@@ -180,27 +182,26 @@ def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
         if some is not None and name not in some:
             continue
         run = folder / f"killed-{number}"
-        ended = forked(lambda run=run, number=number: watched(trainer, run, number, folder / "unused.json"))
+        ended = forked(partial(watched, trainer, run, number, folder / "unused.json"))
         left = {path.name: flaw(path) for path in checkpoints(run)}
-        again = forked(lambda run=run: resumed(trainer, run, told))
+        again = forked(partial(resumed, trainer, run, told))
         outcome["points"].append([name, ended, left, again, json.loads(told.read_text())])
     for size in (50_000, 150_000):
         run = folder / f"limited-{size}"
-        ended = forked(lambda run=run, size=size: limited(trainer, run, size, told))
+        ended = forked(partial(limited, trainer, run, size, told))
         outcome[f"limited to {size}"] = [ended, told.read_text(), names(run), newest_sealed(run)[0].name]
     (folder / "outcome.json").write_text(json.dumps(outcome))
 
 
 def kill(few: Path, root: Path, some: list[str] | None) -> dict[str, Any]:
     """What became of the runs of `kill_everywhere`, in a fresh process."""
-    here = Path(__file__).resolve().parent
-    code = f"import test_sealing; test_sealing.kill_everywhere({str(few)!r}, {str(root)!r}, {some!r})"
-    paths = os.pathsep.join([str(here), str(here.parent), str(here.parent.parent)])
+    code = f"from training import test_sealing; test_sealing.kill_everywhere({str(few)!r}, {str(root)!r}, {some!r})"
+    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     run_fresh(code, env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, timeout=900)
     return json.loads((root / "outcome.json").read_text())
 
 
-#: point of the save of step 4 -> the step that a run killed there goes on from.
+#: point of the save of step 4 -> the step that a run killed there resumes from.
 POINTS = {
     "os.mkdir .partial/checkpoint-4": 2,
     "half weights .partial/checkpoint-4/model.safetensors": 2,
@@ -249,7 +250,7 @@ def test_a_save_killed_at_every_point_is_resumed_to_the_bit(few: Path, tmp_path:
 
 
 @pytest.mark.parametrize("size", [50_000, 150_000], ids=["weights", "optimizer"])
-def test_files_that_may_not_grow_leave_the_older_checkpoint(killed: dict[str, Any], size: int) -> None:
+def test_a_file_size_limit_leaves_the_older_checkpoint(killed: dict[str, Any], size: int) -> None:
     ended, said, left, newest = killed[f"limited to {size}"]
     assert (ended, left, newest) == (0, ["checkpoint-2"], "checkpoint-2")
     assert re.search(r"AST-E401.*checkpoint-4.*cannot be written.*MB are free\); checkpoint-2 is whole and stays", said)
@@ -288,7 +289,7 @@ SEALED = [
     "trainer_state.json",
     "training_args.json",
 ]
-#: what was done to a file -> (how, what the reason has to say beside the file's name)
+#: damage to a file -> (how, part of the reason besides the file's name)
 DAMAGES = {
     "cut": (shorten, "bytes, not"),
     "flipped": (flip, "sha256 differs"),
@@ -309,7 +310,7 @@ def test_manifest_names_every_file(unbroken: Path) -> None:
 
 
 @pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_any_damaged_file_is_noticed(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+def test_any_damaged_file_is_detected(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
     for name in SEALED:
         root = two(unbroken, tmp_path / name)
         damage(root / "checkpoint-4" / name)
@@ -319,7 +320,7 @@ def test_any_damaged_file_is_noticed(unbroken: Path, tmp_path: Path, damage: Cal
         assert said in reason
 
 
-def test_any_flipped_bit_is_noticed(unbroken: Path, tmp_path: Path) -> None:
+def test_any_flipped_bit_is_detected(unbroken: Path, tmp_path: Path) -> None:
     folder, draw = two(unbroken, tmp_path) / "checkpoint-4", random.Random(0)
     for _ in range(100):
         path = folder / draw.choice(SEALED)
@@ -330,7 +331,7 @@ def test_any_flipped_bit_is_noticed(unbroken: Path, tmp_path: Path) -> None:
     assert flaw(folder) is None
 
 
-#: what was done to the newest checkpoint -> (how, what the reason has to say)
+#: damage to the newest checkpoint -> (how, part of the reason)
 BROKEN = {
     "manifest missing": (lambda folder: (folder / MANIFEST).unlink(), r"manifest\.json is missing"),
     "manifest cut": (lambda folder: shorten(folder / MANIFEST), r"manifest\.json is broken"),
@@ -343,7 +344,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("damage", "said"), BROKEN.values(), ids=BROKEN)
-def test_what_does_not_count(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+def test_invalid_checkpoints_are_skipped(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
     root = two(unbroken, tmp_path)
     damage(root / "checkpoint-4")
     chosen, ((_, reason),) = newest_sealed(root)
@@ -363,7 +364,9 @@ def test_newest_is_the_highest_step_not_the_latest_written(unbroken: Path, tmp_p
 # ---------------------------------------------------------------- resuming from what is left
 
 
-def test_auto_says_what_it_skips_and_ends_at_the_same_weights(few: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
+    few: Path, unbroken: Path, tmp_path: Path
+) -> None:
     root = two(unbroken, tmp_path)
     shutil.copytree(unbroken / "checkpoint-6", root / "checkpoint-6")
     flip(root / "checkpoint-4" / "optimizer.pt")
@@ -385,8 +388,8 @@ def test_auto_says_what_it_skips_and_ends_at_the_same_weights(few: Path, unbroke
 
 
 @pytest.mark.parametrize("wanted", [True, "auto"])
-def test_nothing_whole_to_resume(few: Path, unbroken: Path, tmp_path: Path, wanted: bool | str) -> None:
-    """True insists; auto starts afresh and says so."""
+def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, wanted: bool | str) -> None:
+    """True raises; auto starts afresh with a warning."""
     root = two(unbroken, tmp_path)
     shorten(root / "checkpoint-4" / "model.safetensors")
     (root / "checkpoint-2" / MANIFEST).unlink()
@@ -403,7 +406,7 @@ def test_nothing_whole_to_resume(few: Path, unbroken: Path, tmp_path: Path, want
         assert begin.step == 0
 
 
-def test_auto_with_nothing_there_starts(few: Path, tmp_path: Path) -> None:
+def test_auto_without_checkpoints_starts_afresh(few: Path, tmp_path: Path) -> None:
     with pytest.warns(AstHfWarning, match=r"W402.*starts afresh"):
         report = finetune(plan(few, max_steps=1), tmp_path / "new", resume_from_checkpoint="auto")
     assert report.folder == tmp_path / "new"
@@ -412,10 +415,10 @@ def test_auto_with_nothing_there_starts(few: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", ["finetune", "trainer"])
-def test_a_fresh_start_leaves_the_checkpoints_of_another_run_alone(
+def test_a_fresh_start_does_not_touch_checkpoints_of_another_run(
     few: Path, unbroken: Path, tmp_path: Path, start: str
 ) -> None:
-    """Else the newest of both runs would be taken for the one to go on from."""
+    """Otherwise `auto` would resume from the newest checkpoint of either run."""
     root = two(unbroken, tmp_path)
     begin = {"finetune": lambda: finetune(plan(few), root), "trainer": lambda: prepare(plan(few), root).trainer.train()}
     with pytest.raises(AstConfigError, match=r"E306.*checkpoint-2, checkpoint-4 of an earlier run.*--resume auto"):
@@ -433,7 +436,7 @@ def test_named_checkpoint_has_to_verify(few: Path, unbroken: Path, tmp_path: Pat
     assert not list(tmp_path.glob("out/checkpoint-*"))
 
 
-def test_named_checkpoint_of_plain_transformers_is_taken_with_a_warning(
+def test_named_checkpoint_of_plain_transformers_is_accepted_with_a_warning(
     few: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     folder = two(unbroken, tmp_path) / "checkpoint-4"
@@ -447,7 +450,7 @@ def test_named_checkpoint_of_plain_transformers_is_taken_with_a_warning(
         trainer.train(resume_from_checkpoint=str(folder))
 
 
-def test_other_number_of_processes_is_said(unbroken: Path, tmp_path: Path) -> None:
+def test_another_number_of_processes_is_warned_of(unbroken: Path, tmp_path: Path) -> None:
     root = two(unbroken, tmp_path)
     with pytest.warns(AstHfWarning, match=r"W404.*checkpoint-4.*1 processes, and 2 go on"):
         assert resume_folder("auto", root, processes=2) == str(root / "checkpoint-4")
@@ -504,7 +507,7 @@ class Fill(TrainerCallback):
     def __init__(self, patch: pytest.MonkeyPatch, what: str, by: Callable) -> None:
         self.change = lambda: patch.setattr(what, by)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 3:
             self.change()
 
@@ -523,7 +526,7 @@ def test_full_disk_leaves_the_older_checkpoint(few: Path, tmp_path: Path, what: 
     assert newest_sealed(tmp_path) == (tmp_path / "checkpoint-2", [])
 
 
-def test_no_older_checkpoint_is_said_too(few: Path, tmp_path: Path) -> None:
+def test_a_full_disk_without_an_older_checkpoint_is_reported(few: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(few), tmp_path).trainer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.save", full)
@@ -547,7 +550,7 @@ def test_other_errors_in_a_save_are_passed_on(few: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(1, [6]), (2, [4, 6]), (None, [2, 4, 6])], ids=str)
-def test_so_many_stay(few: Path, tmp_path: Path, limit: int | None, steps: list[int]) -> None:
+def test_save_total_limit_is_honoured(few: Path, tmp_path: Path, limit: int | None, steps: list[int]) -> None:
     prepare(plan(few, save_total_limit=limit), tmp_path).trainer.train()
     assert names(tmp_path) == [f"checkpoint-{step}" for step in steps]
     assert [flaw(path) for path in checkpoints(tmp_path)] == [None] * len(steps)
@@ -572,13 +575,15 @@ ROTATIONS = {
 
 
 @pytest.mark.parametrize(("steps", "newest", "limit", "best", "stay"), ROTATIONS.values(), ids=ROTATIONS)
-def test_rotation(tmp_path: Path, steps, newest, limit, best, stay) -> None:
+def test_rotation(
+    tmp_path: Path, steps: list[int], newest: int, limit: int | None, best: int | None, stay: list[int]
+) -> None:
     sealed(tmp_path, *steps)
-    rotate(tmp_path, tmp_path / f"checkpoint-{newest}", limit, best and tmp_path / f"checkpoint-{best}")
+    rotate(tmp_path, tmp_path / f"checkpoint-{newest}", limit, tmp_path / f"checkpoint-{best}" if best else None)
     assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path)] == stay
 
 
-def test_what_was_not_sealed_is_neither_counted_nor_removed(tmp_path: Path) -> None:
+def test_unsealed_folders_are_neither_counted_nor_removed(tmp_path: Path) -> None:
     sealed(tmp_path, 4, 6)
     (tmp_path / "checkpoint-2").mkdir()
     rotate(tmp_path, tmp_path / "checkpoint-6", 2)
@@ -602,7 +607,7 @@ def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Pa
     assert None not in moments
 
 
-def test_best_checkpoint_is_named_by_its_place(few: Path, tmp_path: Path) -> None:
+def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) -> None:
     """Also in the state that a resumed run reads."""
     best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     options = {"data": {"validation_fraction": 0.25}}

@@ -1,4 +1,4 @@
-"""Clips pushed to a Hub load by name in another process as they were, whole and streamed; no path or token goes up."""
+"""Clips pushed to a Hub load unchanged by name in another process, stored and streamed; no path or token is sent."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import TOKEN
-from hub_server import Hub
-from test_push import run_python
+from hub_server import Hub, run_python
 
 from ast_hf import AstHfError, cli
 from ast_hf.training import Recipe, load_audio_dataset, push_audio_dataset
@@ -79,7 +78,7 @@ def absolute_table(folder: Path) -> Path:
 
 
 def embedded_table(folder: Path) -> Path:
-    """Parquet of the files' bytes beside the paths that they had here."""
+    """Parquet of the files' bytes and their local paths."""
     paths = sorted(folder.rglob("*.wav"))
     rows = {"audio": [{"bytes": path.read_bytes(), "path": str(path)} for path in paths], "label": ["a", "b"]}
     features = {"audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
@@ -88,7 +87,7 @@ def embedded_table(folder: Path) -> Path:
     return folder.parent / "embedded.parquet"
 
 
-def test_clips_load_by_name_as_they_were(data_hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_pushed_clips_load_unchanged_by_name(data_hub: Hub, folder: Path, tmp_path: Path) -> None:
     sources = {
         "user/folders": load_audio_dataset(folder),
         "user/table": load_audio_dataset(absolute_table(folder), label_separator=";"),
@@ -126,14 +125,14 @@ def test_clips_load_by_name_as_they_were(data_hub: Hub, folder: Path, tmp_path: 
         assert "hf auth login" in loaded[name]
 
 
-def test_the_hub_is_told_that_it_is_playable_audio(data_hub: Hub, folder: Path) -> None:
+def test_the_card_declares_a_playable_audio_column(data_hub: Hub, folder: Path) -> None:
     push_audio_dataset(load_audio_dataset(folder), "user/clips")
     card = data_hub.files("datasets/user/clips")["README.md"].content.decode()
     assert "- name: audio\n    dtype: audio\n" in card
     assert "'0': cat" in card
 
 
-def test_one_commit_has_every_split_and_takes_the_place_of_the_last(data_hub: Hub, folder: Path) -> None:
+def test_each_push_is_one_commit_that_replaces_the_last(data_hub: Hub, folder: Path) -> None:
     splits = load_audio_dataset(folder)
     push_audio_dataset(splits, "user/clips")
     push_audio_dataset(datasets.DatasetDict(train=splits["test"]), "user/clips")
@@ -176,7 +175,7 @@ def test_a_push_goes_to_a_branch(data_hub: Hub, folder: Path) -> None:
     ],
     ids=["create", "batch", "upload breaks off", "commit", "commit breaks off"],
 )
-def test_a_push_that_breaks_off_is_tried_again(
+def test_an_interrupted_push_is_retried(
     data_hub: Hub, folder: Path, waits: list[float], request_: str, how: dict
 ) -> None:
     data_hub.fail(request_, **how)
@@ -186,9 +185,7 @@ def test_a_push_that_breaks_off_is_tried_again(
     assert len(data_hub.files("datasets/user/clips")) == 3
 
 
-def test_a_push_that_fails_says_what_finishes_it_and_loses_nothing(
-    data_hub: Hub, folder: Path, waits: list[float]
-) -> None:
+def test_a_failed_push_names_the_command_that_finishes_it(data_hub: Hub, folder: Path, waits: list[float]) -> None:
     splits = load_audio_dataset(folder)
     push_audio_dataset(datasets.DatasetDict(train=splits["test"]), "user/clips")
     before = data_hub.files("datasets/user/clips")
@@ -205,7 +202,7 @@ def test_a_push_that_fails_says_what_finishes_it_and_loses_nothing(
     assert data_hub.uploaded_bytes == sent
 
 
-def test_what_the_hub_does_not_allow(
+def test_pushes_that_the_hub_does_not_allow(
     data_hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
     splits = load_audio_dataset(folder)
@@ -244,7 +241,7 @@ def test_streams_and_single_splits_are_refused(folder: Path) -> None:
             push_audio_dataset(wrong, "user/clips")
 
 
-def test_split_names_that_the_hub_does_not_take(data_hub: Hub, folder: Path) -> None:
+def test_split_names_invalid_on_the_hub_are_refused(data_hub: Hub, folder: Path) -> None:
     splits = load_audio_dataset(folder)
     splits["unseen-speaker"] = splits["train"]
     with pytest.raises(AstHfError, match=r"E102.*'unseen-speaker'"):

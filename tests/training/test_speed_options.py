@@ -1,4 +1,4 @@
-"""What makes training faster or smaller does so without changing what is learned (docs/how-to/train-faster.md)."""
+"""Options for faster or smaller training do not change the result (docs/how-to/train-faster.md)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import TINY, largest_gap, randomise
 from safetensors.torch import load_file
-from test_trainer import clips, recipe  # noqa: F401 (a fixture)
 from torch import nn
 
 from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification
 from ast_hf.patchout import Patchout
 from ast_hf.training import finetune, prepare
+from training.runs import recipe
 
 FIXED = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
 
@@ -33,7 +33,7 @@ def losses(trainer: Any) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def usual(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
+def usual(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The trainer of a run without any of the options."""
     return train(clips, tmp_path_factory.mktemp("usual"))
 
@@ -45,7 +45,7 @@ def plain(usual: Any) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
+def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The trainer of a run that takes all clips in each step."""
     return train(clips, tmp_path_factory.mktemp("whole"), per_device_train_batch_size=24)
 
@@ -78,13 +78,13 @@ def test_checkpointed_gradients_are_the_same(reentrant: bool) -> None:
     assert max(largest_gap(kept[name], recomputed[name]) for name in kept) < 1e-6
 
 
-def test_gradient_checkpointing_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:  # noqa: F811
+def test_gradient_checkpointing_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:
     trainer = train(clips, tmp_path, gradient_checkpointing=True)
     assert trainer.model.is_gradient_checkpointing
     assert losses(trainer) == pytest.approx(plain, abs=1e-6)
 
 
-def test_gradient_checkpointing_of_a_frozen_start(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_gradient_checkpointing_of_a_frozen_start(clips: Path, tmp_path: Path) -> None:
     trainer = train(clips, tmp_path, {"optimization": {"frozen": "backbone"}}, gradient_checkpointing=True)
     expected = train(clips, tmp_path, {"optimization": {"frozen": "backbone"}})
     assert losses(trainer) == pytest.approx(losses(expected), abs=1e-6)
@@ -97,7 +97,7 @@ def test_gradient_checkpointing_of_a_frozen_start(clips: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(("batch", "batches"), [(8, 3), (5, 5)])
 def test_accumulated_batches_equal_the_big_one(
-    clips: Path,  # noqa: F811
+    clips: Path,
     tmp_path: Path,
     whole: Any,
     batch: int,
@@ -114,7 +114,7 @@ def test_accumulated_batches_equal_the_big_one(
 # ---------------------------------------------------------------- precision
 
 
-def test_bf16_computes_in_bfloat16(clips: Path, tmp_path: Path, plain: list[float]) -> None:  # noqa: F811
+def test_bf16_computes_in_bfloat16(clips: Path, tmp_path: Path, plain: list[float]) -> None:
     """The weights stay in float32."""
     kinds: set[torch.dtype] = set()
     plan = recipe(clips, FIXED, max_steps=3, logging_strategy="steps", logging_steps=1, bf16=True)
@@ -128,14 +128,14 @@ def test_bf16_computes_in_bfloat16(clips: Path, tmp_path: Path, plain: list[floa
     assert {value.dtype for value in trainer.model.state_dict().values()} == {torch.float32}
 
 
-def test_evaluating_in_bfloat16_saves_float32(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_evaluating_in_bfloat16_saves_float32(clips: Path, tmp_path: Path) -> None:
     finetune(recipe(clips, FIXED, max_steps=1, bf16_full_eval=True), tmp_path)
     saved, trained = (load_file(tmp_path / place / "model.safetensors") for place in ("", "checkpoint-1"))
     assert all(torch.equal(value, trained[name]) for name, value in saved.items())
     assert {value.dtype for value in saved.values()} == {torch.float32}
 
 
-def test_fp16_on_a_cpu_is_refused(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_fp16_on_a_cpu_is_refused(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(AstConfigError, match=r"E307\] training\.fp16.*bf16"):
         prepare(recipe(clips, FIXED, fp16=True), tmp_path)
 
@@ -143,7 +143,7 @@ def test_fp16_on_a_cpu_is_refused(clips: Path, tmp_path: Path) -> None:  # noqa:
 # ---------------------------------------------------------------- attention, optimizer, compiler
 
 
-def test_attention_of_a_recipe(clips: Path, tmp_path: Path, usual: Any) -> None:  # noqa: F811
+def test_attention_of_a_recipe(clips: Path, tmp_path: Path, usual: Any) -> None:
     trainer = train(clips, tmp_path, {"model": {"config": TINY, "attn_implementation": "eager"}})
     assert [run.model.config._attn_implementation for run in (usual, trainer)] == ["sdpa", "eager"]
     assert losses(trainer) == pytest.approx(losses(usual), rel=1e-5)
@@ -152,19 +152,19 @@ def test_attention_of_a_recipe(clips: Path, tmp_path: Path, usual: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["flash_attention_2", "flush_attention"])
-def test_attention_that_is_not_there_is_refused(clips: Path, tmp_path: Path, name: str) -> None:  # noqa: F811
+def test_unavailable_attention_is_refused(clips: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E307\] model\.attn_implementation: '{name}'"):
         prepare(recipe(clips, {**FIXED, "model": {"config": TINY, "attn_implementation": name}}), tmp_path)
 
 
-def test_fused_adamw_is_what_a_run_uses(clips: Path, tmp_path: Path, usual: Any) -> None:  # noqa: F811
+def test_a_run_uses_fused_adamw_by_default(clips: Path, tmp_path: Path, usual: Any) -> None:
     other = train(clips, tmp_path, optim="adamw_torch")
     assert [bool(run.optimizer.optimizer.defaults["fused"]) for run in (usual, other)] == [True, False]
     assert losses(other) == pytest.approx(losses(usual), rel=1e-5)
 
 
 @pytest.mark.slow
-def test_torch_compile_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:  # noqa: F811
+def test_torch_compile_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:
     """Half a minute of C++ on an idle machine. What is saved is the plain model."""
     fixed = {"max_steps": 3, "logging_strategy": "steps", "logging_steps": 1}
     report = finetune(recipe(clips, FIXED, torch_compile=True, **fixed), tmp_path)

@@ -1,9 +1,10 @@
-"""What a data set is said to hold: computed again here by other means, on clips made for it."""
+"""Reports on data sets, against the same numbers computed by other means on synthetic clips."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_equal_values_have_no_spread(tmp_path: Path) -> None:
 
 
 def test_measured_statistics_weigh_frames_and_leave_padding_out(tmp_path: Path) -> None:
-    """One clip of 10 frames, one of 300 of which the model hears 64; mean and std over the 74 frames."""
+    """One clip of 10 frames, one of 300 of which the model gets 64; mean and std over the 74 frames."""
     clips = [RANDOM.uniform(-0.5, 0.5, 400 + 9 * 160), RANDOM.uniform(-0.01, 0.01, 400 + 299 * 160)]
     for name, samples in zip("ab", clips, strict=True):
         soundfile.write(tmp_path / f"{name}.wav", samples, 16_000, subtype="FLOAT")
@@ -90,7 +91,7 @@ def noise(seed: int, count: int, channels: int = 1) -> np.ndarray:
 
 @pytest.fixture
 def messy(tmp_path: Path) -> Path:
-    """Clips of all kinds, in `train` unless said otherwise."""
+    """Clips of all kinds, in `train` by default."""
     loud = np.clip(noise(2, 16_000) * 4, -1, 1)
     soundfile.write(tmp_path / "mono.wav", noise(0, 16_000), 16_000)
     soundfile.write(tmp_path / "stereo.flac", noise(1, 88_200, 2), 44_100)
@@ -197,7 +198,7 @@ def test_parts_of_one_file_are_duplicates_where_they_overlap(tmp_path: Path, row
     assert [split.repeated for split in report.splits.values()] == [[]] * len(report.splits)
 
 
-#: rows of path, label, start, end, split -> what is told of `train`
+#: rows of path, label, start, end, split -> duplicates that are reported for `train`
 REPEATED = {
     "the same file": ("a.wav,x,,,train\nb.wav,x,,,train\na.wav,x,,,train\n", [("path", [1, 3], False)]),
     "the same stretch": ("a.wav,x,0.1,0.5,train\na.wav,x,0.1,0.5,train\n", [("path", [1, 2], False)]),
@@ -229,14 +230,14 @@ def few(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def described(folder: Path, rows: str, **reading: object) -> DataReport:
+def described(folder: Path, rows: str, **reading: Any) -> DataReport:
     (folder / "x.csv").write_text("path,label,start,end,split\n" + rows)
     return describe_data(load_audio_dataset(folder / "x.csv", **reading))
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["stored", "streamed"])
 @pytest.mark.parametrize(("rows", "expected"), REPEATED.values(), ids=REPEATED)
-def test_clips_that_a_split_has_more_than_once(few: Path, rows: str, expected: list, streaming: bool) -> None:
+def test_clips_repeated_within_a_split(few: Path, rows: str, expected: list, streaming: bool) -> None:
     report = described(few, rows, streaming=streaming)
     repeated = report.splits["train"].repeated
     assert [(one.kind, [row for row, _ in one.clips], one.contradictory) for one in repeated] == expected
@@ -245,7 +246,7 @@ def test_clips_that_a_split_has_more_than_once(few: Path, rows: str, expected: l
 
 
 def test_repeated_clips_of_several_labels(few: Path) -> None:
-    """The order of a clip's labels says nothing."""
+    """The order of a clip's labels does not matter."""
     rows = "a.wav,x;y,,,train\nb.wav,x,,,train\na.wav,y;x,,,train\nb.wav,x;y,,,train\n"
     repeated = described(few, rows, label_separator=";").splits["train"].repeated
     assert [(one.labels, one.contradictory) for one in repeated] == [
@@ -294,7 +295,7 @@ def test_other_training_split(messy: Path) -> None:
 
 
 def test_embedded_audio_is_described(messy: Path) -> None:
-    """Bytes have no path of their own: only their content tells that they are the same."""
+    """Embedded audio has no path: it is recognised by its content."""
     import datasets
     from datasets import ClassLabel, Dataset, Features, Value
 

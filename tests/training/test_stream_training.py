@@ -1,4 +1,4 @@
-"""A recipe on a stream: the clips of every pass, resuming to the bit in any of them, what is refused and reported."""
+"""A recipe on a stream: clips of every pass, resuming to the bit in any of them, refusals and reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_trainer import VARIED, Stop, checkpoint_digest, clips, digest, poison, recipe  # noqa: F401 (a fixture)
 
 from ast_hf import ASTFeatureExtractor, AstHfError, AstRunError
 from ast_hf.inputs.streams import Passes
@@ -24,6 +23,7 @@ from ast_hf.training import (
     measure_statistics,
     prepare,
 )
+from training.runs import VARIED, Stop, checkpoint_digest, digest, poison, recipe
 
 STEPS = 8
 STREAM = {"data": {"streaming": True}, "features": {"mean": -5.0, "std": 4.0}, "threads": 1}
@@ -64,7 +64,7 @@ def take(passes: Passes, count: int) -> list[dict[str, Any]]:
     return [next(items) for _ in range(count)]
 
 
-def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:  # noqa: F811
+def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:
     items, single = take(Passes(stream(clips, seed=3), 5), 60), stream(clips, seed=3)
     for epoch in range(2):
         single.set_epoch(epoch)
@@ -76,7 +76,7 @@ def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:  # noqa: F811
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(24))
 
 
-def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, decoded, waveform = take(Passes(stream(clips), 5), 40), [], ClipInputs.waveform
     monkeypatch.setattr(ClipInputs, "waveform", lambda inputs, clip: decoded.append(clip) or waveform(inputs, clip))
     skipping = take(Passes(stream(clips), 5, skipped=6), 40)
@@ -86,7 +86,7 @@ def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeyp
         assert all(np.array_equal(value, other[name]) for name, value in mine.items())
 
 
-def test_a_reader_without_clips_is_told(clips: Path) -> None:  # noqa: F811
+def test_a_reader_without_clips_is_refused(clips: Path) -> None:
     with pytest.raises(AstHfError, match=r"E209.*fewer workers"):
         take(Passes(stream(clips, rank=30, world_size=31), 5), 1)
 
@@ -95,7 +95,7 @@ def test_a_reader_without_clips_is_told(clips: Path) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_clip_once_in_a_pass(clips: Path, tmp_path: Path, workers: int) -> None:  # noqa: F811
+def test_every_clip_once_in_a_pass(clips: Path, tmp_path: Path, workers: int) -> None:
     trainer = prepare(plan(clips, dataloader_num_workers=workers, max_steps=6), tmp_path).trainer
     rows = watch_rows(trainer)
     trainer.train()
@@ -105,7 +105,7 @@ def test_every_clip_once_in_a_pass(clips: Path, tmp_path: Path, workers: int) ->
     assert sorted(rows) == sorted([*range(24), *range(24)])
 
 
-RESUMED = {
+RESUMED: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "in the first pass": ({}, {}, 2),
     "in a later pass": ({}, {}, 5),
     "with workers": ({}, {"dataloader_num_workers": 2}, 5),
@@ -118,7 +118,9 @@ RESUMED = {
 
 
 @pytest.mark.parametrize(("options", "training", "step"), RESUMED.values(), ids=RESUMED)
-def test_resumed_run_equals_an_unbroken_one(clips: Path, tmp_path: Path, options, training, step) -> None:  # noqa: F811
+def test_resumed_run_equals_an_unbroken_one(
+    clips: Path, tmp_path: Path, options: dict[str, Any], training: dict[str, Any], step: int
+) -> None:
     varied = plan(
         clips, {**VARIED, "patchout": {"time": 2}, **options}, save_steps=step, save_total_limit=None, **training
     )
@@ -144,7 +146,7 @@ def test_resumed_run_equals_an_unbroken_one(clips: Path, tmp_path: Path, options
     assert logs[0] == logs[1]
 
 
-def test_a_broken_loss_names_the_clips(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_broken_loss_names_the_clips(clips: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(clips), tmp_path).trainer
     rows = watch_rows(trainer)
     poison(trainer.model, 2, float("nan"))
@@ -156,7 +158,7 @@ def test_a_broken_loss_names_the_clips(clips: Path, tmp_path: Path) -> None:  # 
 # ---------------------------------------------------------------- what a run reports
 
 
-def test_report_of_a_stream_is_that_of_stored_clips(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_report_of_a_stream_is_that_of_stored_clips(clips: Path, tmp_path: Path) -> None:
     """Evaluation keeps the order and loses no clip: the same weights get the same numbers from both."""
     report = finetune(plan(clips, eval_strategy="no"), tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -179,12 +181,12 @@ def report_model(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
 
-def test_a_validation_stream_is_watched(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_validation_stream_is_watched(clips: Path, tmp_path: Path) -> None:
     lines = ["path,label,split"]
     for split, part in (("train", "train"), ("test", "validation")):
         lines += [f"{file},{file.parent.name},{part}" for file in sorted(clips.glob(f"{split}/*/*.wav"))]
     (tmp_path / "clips.csv").write_text("\n".join(lines))
-    training = {"eval_strategy": "steps", "eval_steps": 4, "dataloader_num_workers": 1}
+    training: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 4, "dataloader_num_workers": 1}
     report = finetune(plan(tmp_path / "clips.csv", **training), tmp_path / "out")
     assert report.clips == {"validation": 8}
     assert list(report.watched) == ["validation"]
@@ -195,7 +197,7 @@ def test_a_validation_stream_is_watched(clips: Path, tmp_path: Path) -> None:  #
 # ---------------------------------------------------------------- mean and standard deviation
 
 
-def test_statistics_of_some_clips(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_statistics_of_some_clips(clips: Path, tmp_path: Path) -> None:
     """Those that the first pass reads first: the same in each process, whatever its part is."""
     unmeasured = {"features": {"statistics_clips": 7}}
     measured = prepare(plan(clips, unmeasured), tmp_path).trainer.processing_class
@@ -210,7 +212,7 @@ def test_statistics_of_some_clips(clips: Path, tmp_path: Path) -> None:  # noqa:
     assert measured.mean != pytest.approx(everything[0], rel=1e-5)
 
 
-def test_the_bar_of_the_statistics_can_be_turned_off(clips: Path, tmp_path: Path, capsys: Any) -> None:  # noqa: F811
+def test_the_bar_of_the_statistics_can_be_turned_off(clips: Path, tmp_path: Path, capsys: Any) -> None:
     for quiet in (True, False):
         prepare(recipe(clips, disable_tqdm=quiet), tmp_path)
         assert ("measuring mean and std" in capsys.readouterr().err) is not quiet
@@ -234,7 +236,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "training", "option"), REFUSED.values(), ids=REFUSED)
-def test_what_a_stream_cannot_do_is_refused(options: dict, training: dict, option: str) -> None:
+def test_options_unsupported_by_streams_are_refused(options: dict, training: dict, option: str) -> None:
     """Before a clip is looked for: the source does not exist."""
     with pytest.raises(AstHfError, match=rf"E307\] recipe: {re.escape(option)}"):
         plan(Path("no/such/folder"), options, **training)
@@ -245,18 +247,18 @@ def test_milestones_do_not_fit_a_stream() -> None:
         plan(Path("no/such/folder"), {"optimization": {"milestones": [1]}})
 
 
-def test_a_set_that_comes_as_a_stream_by_itself_is_checked_too(tmp_path: Path, monkeypatch: Any) -> None:
+def test_data_sets_that_are_always_streamed_are_checked(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.delenv("AST_HF_DATA", raising=False)
     with pytest.raises(AstHfError, match=r"E307\] 'audioset-full', a stream: training\.max_steps"):
         prepare(recipe(Path("audioset-full"), {"data": {"source": "audioset-full"}}), tmp_path)
 
 
-def test_stored_clips_are_measured_whole(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_all_stored_clips_are_measured(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E307.*statistics_clips"):
         prepare(recipe(clips, {"features": {"statistics_clips": 5}}), tmp_path)
 
 
-def test_streams_of_another_place_are_refused(clips: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_streams_of_another_place_are_refused(clips: Path, tmp_path: Path) -> None:
     run = prepare(plan(clips), tmp_path)
     part = stream(clips, rank=1, world_size=2)
     given = {"model": run.trainer.model, "args": run.trainer.args, "processing_class": run.trainer.processing_class}

@@ -1,9 +1,10 @@
-"""Streams as model inputs: every clip once over ranks and workers, keyed augmentation, the order of an epoch."""
+"""Streams as model inputs: every clip once over ranks and workers, keyed augmentation, order of an epoch."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def rows(inputs: StreamedClipInputs, workers: int = 0) -> list[int]:
 def test_every_clip_once_over_the_ranks(clips: Dataset, shards: int, world: int) -> None:
     split = stream(clips, shards)
     for augmentation in (None, VARIED):
-        options = {"augmentation": augmentation, "world_size": world, "shuffle_buffer": 5}
+        options: dict[str, Any] = {"augmentation": augmentation, "world_size": world, "shuffle_buffer": 5}
         heard = [
             row for rank in range(world) for row in rows(StreamedClipInputs(split, extractor(), rank=rank, **options))
         ]
@@ -77,14 +78,14 @@ def test_every_clip_once_over_the_ranks(clips: Dataset, shards: int, world: int)
 @pytest.mark.parametrize("shards", [1, 5])
 def test_every_clip_once_over_ranks_and_workers(clips: Dataset, shards: int) -> None:
     split = stream(clips, shards)
-    options = {"augmentation": VARIED, "world_size": 2, "shuffle_buffer": 5}
+    options: dict[str, Any] = {"augmentation": VARIED, "world_size": 2, "shuffle_buffer": 5}
     heard = [rows(StreamedClipInputs(split, extractor(), rank=rank, **options), workers=2) for rank in range(2)]
     assert sorted(heard[0] + heard[1]) == sorted(numbers(shards))
     assert all(heard)
 
 
 def test_items_are_those_of_the_stored_split(clips: Dataset) -> None:
-    """The number in the stream stands for the clip's number: with one shard they are the same."""
+    """Augmentation is keyed by the number in the stream, which is the clip's number if there is one shard."""
     stored = ClipInputs(clips, extractor(), seed=3)
     for item in StreamedClipInputs(stream(clips, 1), extractor(), seed=3):
         wanted = stored[int(item["row"])]
@@ -165,7 +166,7 @@ def test_statistics_of_a_stream_are_those_of_the_stored_split(clips: Dataset) ->
     assert streamed == pytest.approx(stored, rel=1e-12)
 
 
-def test_place_comes_from_torch_distributed(clips: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_comes_from_torch_distributed(clips: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _place_of(clips) == (0, 1)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 2)
@@ -174,7 +175,7 @@ def test_place_comes_from_torch_distributed(clips: Dataset, monkeypatch: pytest.
     assert _place_of(clips, rank=0, world_size=1) == (0, 1)
 
 
-def _place_of(clips: Dataset, **place: int) -> tuple[int, int]:
+def _place_of(clips: Dataset, **place: Any) -> tuple[int, int]:
     inputs = StreamedClipInputs(stream(clips, 3), extractor(), **place)
     return inputs.rank, inputs.world_size
 

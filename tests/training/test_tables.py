@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -16,6 +17,7 @@ from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, load_audio
 from ast_hf.data.reading import check_splits, hold_out, label_names
 from ast_hf.data.tables import read_class_labels
 from ast_hf.training import ClipInputs, load_audio_dataset
+from training.splits import contents
 
 BARE = {"bytes": Value("binary"), "path": Value("string")}
 
@@ -51,20 +53,6 @@ def folder(tmp_path: Path) -> Path:
 def write(path: Path, content: object) -> Path:
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
-
-
-def contents(splits: dict) -> dict[str, dict]:
-    """split -> file name -> label name, or names."""
-    told: dict[str, dict] = {}
-    for split, rows in splits.items():
-        names = label_names(rows)
-        told[split] = {
-            Path(row["audio"]["path"]).name: [names[index] for index in row["labels"]]
-            if "labels" in row
-            else names[row["label"]]
-            for row in rows
-        }
-    return told
 
 
 # Parquet.
@@ -129,7 +117,7 @@ def test_missing_class_in_parquet_is_named(tmp_path: Path) -> None:
         load_audio_dataset(file, audio_column="sound")
 
 
-def test_what_is_no_parquet(tmp_path: Path) -> None:
+def test_files_that_are_not_parquet_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AstDataError, match=r"E208.*x\.parquet.*git lfs pull"):
         load_audio_dataset(write(tmp_path / "x.parquet", "version https://git-lfs.github.com/spec/v1"))
 
@@ -185,13 +173,13 @@ TWO = "path,label\na.wav,dog\nb.wav,cat\n"
 
 @pytest.mark.parametrize("kind", ["names", "text", "csv", "csv of names"])
 def test_class_labels_fix_set_and_order(folder: Path, kind: str) -> None:
-    given = {
+    forms: dict[str, Any] = {
         "names": ["dog", "owl", "cat"],
         "text": write(folder / "classes.txt", "dog\n\nowl \ncat\n"),
         "csv": write(folder / "classes.csv", "index,mid,display_name\n0,/m/d,dog\n1,/m/o,owl\n2,/m/c,cat\n"),
         "csv of names": write(folder / "names.csv", "display_name\ndog\nowl\ncat\n"),
-    }[kind]
-    train = load_audio_dataset(write(folder / "x.csv", TWO), class_labels=given)["train"]
+    }
+    train = load_audio_dataset(write(folder / "x.csv", TWO), class_labels=forms[kind])["train"]
     assert (label_names(train), list(train["label"])) == (["dog", "owl", "cat"], [0, 2])
 
 
@@ -295,7 +283,7 @@ def test_impossible_boundaries_name_the_row(ramp: Path, cells: str, where: str, 
     assert train.column_names == ["audio", "label"]
 
 
-def test_boundaries_behind_the_end_name_the_row_when_they_are_read(ramp: Path) -> None:
+def test_boundaries_past_the_end_name_the_row_when_read(ramp: Path) -> None:
     train = load_audio_dataset(write(ramp / "x.csv", "path,label,start,end\nlong.wav,a,0,1\nlong.wav,b,1,7\n"))["train"]
     inputs = ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32))
     with pytest.raises(AstHfError, match=r"E208.*row 2, .*long\.wav.*lasts 2\.000 s"):
@@ -308,7 +296,7 @@ FOLDS = "path,label,fold\na.wav,x,1\nb.wav,y,2\nc.wav,x,3\nd.wav,y,1\n"
 
 
 @pytest.mark.parametrize("fold", [1, "1", 1.0])
-def test_fold(folder: Path, fold: object) -> None:
+def test_fold_chooses_the_test_split(folder: Path, fold: Any) -> None:
     splits = load_audio_dataset(write(folder / "x.csv", FOLDS), test_fold=fold)
     assert contents(splits) == {"test": {"a.wav": "x", "d.wav": "y"}, "train": {"b.wav": "y", "c.wav": "x"}}
     assert set(load_audio_dataset(folder / "x.csv")) == {"train"}
@@ -321,7 +309,7 @@ def test_fold_of_another_column(folder: Path) -> None:
         load_audio_dataset(file, test_fold=3)
 
 
-def test_fold_that_is_not_there(folder: Path) -> None:
+def test_a_missing_fold_is_refused(folder: Path) -> None:
     with pytest.raises(AstDataError, match=r"E209.*fold 4, the folds are 1, 2, 3"):
         load_audio_dataset(write(folder / "x.csv", FOLDS), test_fold=4)
 
@@ -352,7 +340,7 @@ def test_list_of_files_keeps_the_rows_splits(parts: list[Path]) -> None:
     assert list(contents(splits)["train"]) == ["a.wav", "b.wav", "e.wav"]
 
 
-def test_embedded_audio_beside_files(folder: Path) -> None:
+def test_embedded_audio_next_to_files(folder: Path) -> None:
     table = embedded(folder / "x.parquet", Value("string"), ["dog", "cat"], who=["A", "B"])
     rows = load_audio_dataset(
         [table.rename(folder / "y.parquet"), write(folder / "x.csv", "sound,label\na.wav,owl\n")], audio_column="sound"
@@ -362,7 +350,7 @@ def test_embedded_audio_beside_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [[], {}, {"train": []}], ids=str)
-def test_no_source(source: object) -> None:
+def test_no_source(source: Any) -> None:
     with pytest.raises(AstDataError, match=r"E209.*no file"):
         load_audio_dataset(source)
 
@@ -442,7 +430,7 @@ STREAMED = pytest.mark.parametrize("streaming", [False, True], ids=["stored", "s
 @STREAMED
 def test_hub_classes_and_dropped_labels(hub: Path, streaming: bool) -> None:
     stored(hub, train=[("owl", 1), ("_silence_", 1), ("cat", 2)])
-    options = {"label_column": "kind", "drop_labels": ["_silence_"], "streaming": streaming}
+    options: dict[str, Any] = {"label_column": "kind", "drop_labels": ["_silence_"], "streaming": streaming}
     splits = load_audio_dataset("user/sounds", **options)
     assert isinstance(splits, IterableDatasetDict) is streaming
     assert label_names(splits["train"]) == ["owl", "cat"]
@@ -459,7 +447,7 @@ def test_hub_label_outside_the_set(hub: Path, streaming: bool) -> None:
 
 
 @STREAMED
-def test_hub_fold(hub: Path, streaming: bool) -> None:
+def test_fold_of_a_data_set_on_the_hub(hub: Path, streaming: bool) -> None:
     stored(hub, train=[("owl", 1), ("cat", 2), ("cat", 1)])
     splits = load_audio_dataset("user/sounds", label_column="kind", test_fold=2, streaming=streaming)
     assert contents(splits) == {"train": {"train0.wav": "owl", "train2.wav": "cat"}, "test": {"train1.wav": "cat"}}
@@ -488,7 +476,7 @@ def test_hub_configuration_and_merged_splits(hub: Path, streaming: bool) -> None
         load_audio_dataset("user/sounds", config_name="full", merge_splits={"train": ["dev"]}, streaming=streaming)
 
 
-def test_stream_of_labels_that_nobody_has_listed(hub: Path) -> None:
+def test_a_stream_with_unlisted_labels_is_refused(hub: Path) -> None:
     stored(hub, train=[("owl", 1)])
     with pytest.raises(AstDataError, match=r"E208.*'label'.*class_labels="):
         load_audio_dataset("user/sounds", streaming=True)

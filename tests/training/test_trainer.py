@@ -4,7 +4,6 @@ in the folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import TINY
 from huggingface_hub import ModelCard
 from matplotlib.image import imread
 from safetensors.torch import load_file
@@ -30,118 +28,25 @@ from ast_hf.evaluation.baseline import baseline_accuracy
 from ast_hf.files import plain_values
 from ast_hf.inputs.clips import EpochSampler, collate
 from ast_hf.reports.model_card import write_card
-from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, measure_statistics, prepare
+from ast_hf.training import Report, finetune, finish, load_recipe, measure_statistics, prepare
 from ast_hf.training.checkpoints.sealing import MANIFEST
-
-#: clips of each class by split
-SIZES = {"train": 12, "test": 4}
-
-
-def sound(kind: str, number: int) -> np.ndarray:
-    """0.3 to 0.6 s of white noise or of a tone."""
-    random = np.random.default_rng([number, len(kind)])
-    time = np.arange(4800 + 400 * (number % 12)) / 16_000
-    noise = random.standard_normal(len(time))
-    if kind == "noise":
-        return 0.1 * noise
-    return 0.3 * np.sin(2 * np.pi * random.uniform(300, 3000) * time) + 0.001 * noise
-
-
-@pytest.fixture(scope="session")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones. Read only."""
-    root = tmp_path_factory.mktemp("clips")
-    for split, count in SIZES.items():
-        for kind in ("noise", "tone"):
-            (root / split / kind).mkdir(parents=True)
-            for number in range(count):
-                offset = 100 * (split == "test")
-                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number + offset), 16_000)
-    return root
-
-
-def recipe(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    """Two epochs of three steps by default; `training` are TrainingArguments, `options` the recipe's other sections."""
-    values: dict[str, Any] = {
-        "name": "tones",
-        "data": {"source": str(source)},
-        "model": {"config": TINY},
-        "training": {
-            "num_train_epochs": 2,
-            "per_device_train_batch_size": 8,
-            "learning_rate": 2e-3,
-            "disable_tqdm": True,
-            "use_cpu": True,
-            **training,
-        },
-    }
-    for section, change in (options or {}).items():
-        values[section] = {**values[section], **change} if isinstance(values.get(section), dict) else change
-    return Recipe.from_dict(values)
-
-
-def digest(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
-    """name -> sha256 of a tensor's bytes."""
-    return {
-        name: hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-        for name, value in tensors.items()
-    }
-
-
-def flat(state: Any, name: str = "") -> dict[str, torch.Tensor]:
-    """Every number and tensor of nested dicts and lists, by its path."""
-    if isinstance(state, dict):
-        return {key: value for part in state for key, value in flat(state[part], f"{name}/{part}").items()}
-    if isinstance(state, (list, tuple)):
-        return flat(dict(enumerate(state)), name)
-    return {} if state is None or isinstance(state, str) else {name: torch.as_tensor(state)}
-
-
-def optimizer_digest(folder: Path) -> dict[str, str]:
-    return digest(flat(torch.load(folder / "optimizer.pt", weights_only=True)))
-
-
-def checkpoint_digest(folder: Path) -> dict[str, dict[str, str]]:
-    """Own weights, optimizer state and average of a training checkpoint."""
-    state = {"weights": digest(load_file(folder / "model.safetensors")), "optimizer": optimizer_digest(folder)}
-    if (folder / "average.safetensors").exists():
-        state["average"] = digest(load_file(folder / "average.safetensors"))
-    return state
-
-
-class Stop(TrainerCallback):
-    """Ends a run after a step or at the end of an epoch, as if the machine had gone away after the save."""
-
-    def __init__(self, *, step: int | None = None, epoch: int | None = None) -> None:
-        self.step, self.epoch = step, epoch
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        if state.global_step == self.step:
-            control.should_training_stop = True
-
-    def on_epoch_end(self, args, state, control, **kwargs) -> None:
-        if round(state.epoch) == self.epoch:
-            control.should_training_stop = True
+from training.runs import SIZES, VARIED, Stop, checkpoint_digest, digest, flat, poison, recipe, sound
 
 
 class FirstStep(TrainerCallback):
-    """What model and optimizer hold right before a run's first step."""
+    """Digests of model and optimizer right before a run's first step."""
 
     seen: dict[str, dict[str, str]] | None = None
 
-    def on_step_begin(self, args, state, control, model=None, optimizer=None, **kwargs) -> None:
+    def on_step_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
+    ) -> None:
         if self.seen is None:
             optimizer = getattr(optimizer, "optimizer", optimizer)
             self.seen = {"weights": digest(model.state_dict()), "optimizer": digest(flat(optimizer.state_dict()))}
 
 
 # ---------------------------------------------------------------- one run and its folder
-
-
-@pytest.fixture(scope="session")
-def trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A finished run. Read only."""
-    return finetune(recipe(clips, {"averaging_decay": 0.9}, num_train_epochs=12), tmp_path_factory.mktemp("trained"))
 
 
 def top(classifier: Any, file: Path) -> str:
@@ -153,7 +58,7 @@ def accuracy(folder: Path, files: list[Path]) -> float:
     return float(np.mean([top(classifier, file) == file.parent.name for file in files]))
 
 
-def test_it_learns(trained: Report, clips: Path) -> None:
+def test_training_learns_to_classify(trained: Report, clips: Path) -> None:
     assert accuracy(trained.folder, sorted(clips.glob("train/*/*.wav"))) >= 0.9
 
 
@@ -170,7 +75,7 @@ def test_reported_accuracy_is_that_of_the_saved_folder(trained: Report, clips: P
     assert stored["results"]["test"]["accuracy"] == accuracy(trained.folder, sorted(clips.glob("test/*/*.wav")))
 
 
-def test_what_the_folder_holds(trained: Report) -> None:
+def test_the_finished_folder_has_every_file(trained: Report) -> None:
     names = {path.name for path in trained.folder.iterdir() if path.is_file()}
     assert names >= {
         "model.safetensors",
@@ -199,8 +104,8 @@ def test_results_file_equals_the_report(trained: Report) -> None:
 
 
 def test_recipe_file_reads_back_equal(trained: Report) -> None:
-    read, source = load_recipe(trained.folder / "recipe.yaml"), Path(trained.recipe.data.source)
-    assert read.data.source == source.name  # of an absolute path only the last part is told
+    read, source = load_recipe(trained.folder / "recipe.yaml"), Path(str(trained.recipe.data.source))
+    assert read.data.source == source.name  # only the last part of an absolute path is stored
     assert replace(read, data=replace(read.data, source=str(source))) == trained.recipe
 
 
@@ -243,7 +148,7 @@ def test_held_out_clips_are_evaluated_but_not_trained_on(clips: Path, tmp_path: 
     assert {row["audio"]["path"] for row in run.trainer.eval_dataset.split} == held
 
 
-def test_held_out_clips_may_be_reported_on_beside_others(clips: Path, tmp_path: Path) -> None:
+def test_held_out_clips_can_be_evaluated_next_to_other_splits(clips: Path, tmp_path: Path) -> None:
     options = {"data": {"validation_fraction": 0.25, "eval_splits": ["test", "validation"]}}
     run = prepare(recipe(clips, options), tmp_path)
     assert {name: len(inputs) for name, inputs in run.evaluation.items()} == {"test": 8, "validation": 6}
@@ -274,7 +179,7 @@ def test_a_class_of_one_group_does_not_vanish_from_training(clips: Path, tmp_pat
         assert set(run.train.split["label"]) == {0, 1}
 
 
-def test_most_frequent_class_of_the_card_is_what_it_would_score(clips: Path, tmp_path: Path) -> None:
+def test_most_frequent_class_on_the_card_is_scored_on_the_test_split(clips: Path, tmp_path: Path) -> None:
     source = table(tmp_path / "clips.csv", clips, "note", ["x"], ["x"], tones=4)
     finetune(recipe(source, num_train_epochs=1), tmp_path / "out")
     text = ModelCard.load(tmp_path / "out" / "README.md").text
@@ -292,22 +197,6 @@ def test_a_split_may_have_any_name(clips: Path, tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- resuming
 
-VARIED = {
-    "averaging_decay": 0.9,
-    "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
-    "augmentation": {
-        "speed": 1.3,
-        "time_stretch": 1.3,
-        "mel_shift": 2,
-        "mixstyle_probability": 0.5,
-        "mixup_probability": 0.5,
-        "frequency_masks": 1,
-        "frequency_mask_width": 6,
-        "time_masks": 1,
-        "time_mask_width": 10,
-        "label_smoothing": 0.1,
-    },
-}
 BY_STEP = {"save_strategy": "steps", "save_steps": 4}
 #: what differs -> (options of the recipe, training arguments, where it stops, the checkpoint it leaves)
 RESUMED = {
@@ -344,7 +233,9 @@ RESUMED = {
 
 
 @pytest.mark.parametrize(("options", "training", "stop", "step"), RESUMED.values(), ids=RESUMED)
-def test_resumed_run_equals_an_unbroken_one(clips: Path, tmp_path: Path, options, training, stop, step) -> None:
+def test_resumed_run_equals_an_unbroken_one(
+    clips: Path, tmp_path: Path, options: dict[str, Any], training: dict[str, Any], stop: Stop, step: int
+) -> None:
     plan = recipe(clips, {**VARIED, **options}, num_train_epochs=3, save_total_limit=None, **training)
     unbroken = prepare(plan, tmp_path / "unbroken").trainer
     unbroken.train()
@@ -384,8 +275,8 @@ def test_finetune_resumes_from_the_newest_checkpoint(clips: Path, tmp_path: Path
     assert files[0] == files[1]
 
 
-def test_time_that_is_not_known_is_not_told(clips: Path, tmp_path: Path) -> None:
-    """plain transformers notes no time in its checkpoints."""
+def test_unknown_training_time_is_left_out(clips: Path, tmp_path: Path) -> None:
+    """Plain transformers stores no time in its checkpoints."""
     plan = recipe(clips)
     prepare(plan, tmp_path).trainer.train()
     (tmp_path / "checkpoint-3" / "effort.json").unlink()
@@ -397,14 +288,14 @@ def test_time_that_is_not_known_is_not_told(clips: Path, tmp_path: Path) -> None
     assert "clips per second" not in card
 
 
-def test_a_second_run_forgets_what_the_first_one_told(
+def test_a_second_run_removes_the_outputs_of_the_first(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when it breaks off before it has anything to tell itself."""
+    """Also if it fails before it has results of its own."""
     voice = tmp_path / "voice.wav"
     soundfile.write(voice, sound("tone", 1), 16_000)
     output = tmp_path / "out"
-    own = {"save_strategy": "no", "max_steps": 1}
+    own: dict[str, Any] = {"save_strategy": "no", "max_steps": 1}
     said = {"card": {"samples": [str(voice)], "data_sets": ["someone/clips"]}}
     finetune(recipe(clips, said, **own), output)
     (output / "samples" / "mine.wav").write_bytes(voice.read_bytes())
@@ -422,7 +313,7 @@ def test_a_second_run_forgets_what_the_first_one_told(
     assert not list(output.glob(".eval_results/*.yaml"))
 
 
-def test_a_sample_that_lies_in_the_output_folder_stays_there(clips: Path, tmp_path: Path) -> None:
+def test_a_sample_inside_the_output_folder_is_kept(clips: Path, tmp_path: Path) -> None:
     place = tmp_path / "samples" / "voice.wav"
     place.parent.mkdir()
     soundfile.write(place, sound("tone", 1), 16_000)
@@ -433,7 +324,7 @@ def test_a_sample_that_lies_in_the_output_folder_stays_there(clips: Path, tmp_pa
 
 
 @pytest.mark.parametrize("kept", ["README.md", "model.safetensors", "config.json"])
-def test_a_folder_with_a_model_or_notes_is_not_written_over(clips: Path, tmp_path: Path, kept: str) -> None:
+def test_a_folder_with_a_model_or_notes_is_not_overwritten(clips: Path, tmp_path: Path, kept: str) -> None:
     (tmp_path / kept).write_text("three years of work")
     plan = recipe(clips, save_strategy="no", max_steps=1)
     with pytest.raises(AstConfigError, match=rf"E306.*holds {kept}.*--overwrite"):
@@ -445,13 +336,13 @@ def test_a_folder_with_a_model_or_notes_is_not_written_over(clips: Path, tmp_pat
     assert (tmp_path / "results.json").is_file()
 
 
-def test_results_that_are_none_do_not_end_a_finished_run(clips: Path, tmp_path: Path) -> None:
+def test_an_invalid_results_file_is_replaced(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("my notes")
     finetune(recipe(clips, save_strategy="no", max_steps=1), tmp_path)
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metric"] == "accuracy"
 
 
-def test_a_result_is_no_file_and_not_among_the_clips(clips: Path, tmp_path: Path) -> None:
+def test_the_output_must_be_a_folder_outside_the_clips(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AstConfigError, match=r"E306.*file': is a file"):
         finetune(recipe(clips), tmp_path / "file")
@@ -460,7 +351,7 @@ def test_a_result_is_no_file_and_not_among_the_clips(clips: Path, tmp_path: Path
             finetune(recipe(clips), place)
 
 
-def test_a_sample_that_is_not_there_says_where_paths_begin(clips: Path, tmp_path: Path) -> None:
+def test_a_missing_sample_reports_the_base_of_relative_paths(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E206.*card\.samples: .*paths count from the current directory"):
         finetune(recipe(clips, {"card": {"samples": ["no/such.wav"]}}), tmp_path)
 
@@ -508,7 +399,7 @@ def test_resume_with_averaging_needs_the_average(clips: Path, tmp_path: Path) ->
         run.trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
-def test_best_model_is_really_loaded(clips: Path, tmp_path: Path) -> None:
+def test_best_model_is_loaded_at_the_end(clips: Path, tmp_path: Path) -> None:
     """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
     options = {"data": {"validation_fraction": 0.25}}
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
@@ -516,7 +407,7 @@ def test_best_model_is_really_loaded(clips: Path, tmp_path: Path) -> None:
     trainer = prepare(plan, tmp_path).trainer
     trainer.train()
     losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
-    step = max(losses, key=losses.get)
+    step = max(losses, key=lambda number: losses[number])
     assert step < max(losses)
     assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{step}"
     weights = {number: digest(load_file(tmp_path / f"checkpoint-{number}" / "model.safetensors")) for number in losses}
@@ -524,19 +415,6 @@ def test_best_model_is_really_loaded(clips: Path, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- a loss that is not finite
-
-
-def poison(model: nn.Module, step: int, value: float) -> None:
-    """Make the loss of a training step (counted from 1) `value`."""
-    calls = []
-
-    def spoil(module: nn.Module, inputs: Any, output: Any) -> Any:
-        calls.append(module.training)
-        if module.training and sum(calls) == step:
-            output.loss = output.loss * 0 + value
-        return output
-
-    model.register_forward_hook(spoil)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -591,7 +469,7 @@ def loss_of(model: nn.Module, inputs: Any) -> float:
         return model(batch["input_values"], labels=batch["labels"]).loss.item()
 
 
-def test_average_is_evaluated_and_own_weights_train_on(clips: Path, tmp_path: Path) -> None:
+def test_the_average_is_evaluated_and_training_keeps_its_own_weights(clips: Path, tmp_path: Path) -> None:
     options = {"averaging_decay": 0.9, "data": {"validation_fraction": 0.25}}
     watched = prepare(recipe(clips, options, eval_strategy="epoch"), tmp_path / "watched").trainer
     unwatched = prepare(recipe(clips, options), tmp_path / "unwatched").trainer
@@ -618,10 +496,10 @@ def test_finished_folder_holds_the_average(trained: Report) -> None:
 # ---------------------------------------------------------------- what is prepared
 
 
-def test_weight_decay_is_for_the_weights_of_products(clips: Path, tmp_path: Path) -> None:
+def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path) -> None:
     trainer = prepare(recipe(clips, weight_decay=0.05), tmp_path).trainer
     names = {id(value): name for name, value in trainer.model.named_parameters()}
-    groups = {}
+    groups: dict[float, set[str]] = {}
     for group in trainer.create_optimizer().param_groups:
         groups.setdefault(group["weight_decay"], set()).update(names[id(value)] for value in group["params"])
     products = {
@@ -650,7 +528,7 @@ def numpy_log_mel(samples: np.ndarray) -> np.ndarray:
     ).T - 30 * np.log(2)
 
 
-def test_mean_and_std_are_those_of_real_frames(clips: Path, tmp_path: Path) -> None:
+def test_mean_and_std_ignore_padding(clips: Path, tmp_path: Path) -> None:
     files = sorted(clips.glob("train/*/*.wav"))
     varied = {"augmentation": {"gain_db": 20.0, "time_masks": 2, "time_mask_width": 30}}
     run = prepare(recipe(clips, varied), tmp_path)
@@ -682,7 +560,7 @@ def test_baseline_separates_what_is_separable(clips: Path, tmp_path: Path) -> No
     assert baseline_accuracy(run.train, run.evaluation) == {"test": 1.0}
 
 
-#: what is wrong -> (sections of the recipe, training arguments, what the message has to say)
+#: mistake -> (sections of the recipe, training arguments, part of the message)
 REFUSED = {
     "no source": ({"data": {"source": ""}}, {}, "data.source"),
     "split misspelt": ({"data": {"eval_splits": ["tset"]}}, {}, "did you mean 'test'"),
@@ -698,7 +576,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "training", "said"), REFUSED.values(), ids=REFUSED)
-def test_refused_before_training(clips: Path, tmp_path: Path, options: dict, training: dict, said: str) -> None:
+def test_invalid_runs_are_refused_before_training(
+    clips: Path, tmp_path: Path, options: dict, training: dict, said: str
+) -> None:
     with pytest.raises(AstHfError, match=re.escape(said)):
         prepare(recipe(clips, options, **training), tmp_path).trainer.train()
 
@@ -814,9 +694,9 @@ def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             for kind, labels in tags.items():
                 file = str(clips / split / kind / f"{number}.wav")
                 lines.append({"path": file, "labels": labels if number % 2 else labels[:1], "split": split})
-    file = tmp_path_factory.mktemp("tagged") / "clips.jsonl"
-    file.write_text("\n".join(map(json.dumps, lines)))
-    return file
+    jsonl = tmp_path_factory.mktemp("tagged") / "clips.jsonl"
+    jsonl.write_text("\n".join(map(json.dumps, lines)))
+    return jsonl
 
 
 @pytest.fixture(scope="session")
@@ -901,7 +781,7 @@ def test_the_recipe_on_the_card_trains_the_model_again(trained: Report, clips: P
 
 
 def test_emissions_of_an_earlier_run_are_not_counted(clips: Path, tmp_path: Path) -> None:
-    """A resumed run goes on with its own."""
+    """A resumed run continues its own file."""
     run = prepare(recipe(clips, save_strategy="steps", save_steps=2), tmp_path)
     run.trainer.add_callback(Stop(step=2))
     (tmp_path / "emissions.csv").write_text("an earlier run")
@@ -948,7 +828,7 @@ def test_layer_decay_reaches_the_optimizer(clips: Path, tmp_path: Path) -> None:
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}
 
 
-def test_linear_probe_leaves_the_backbone(clips: Path, tmp_path: Path) -> None:
+def test_linear_probe_does_not_change_the_backbone(clips: Path, tmp_path: Path) -> None:
     options = {"optimization": {"frozen": "backbone"}, "model": {"factored_positions": True}}
     run = prepare(recipe(clips, options), tmp_path)
     before = digest(run.trainer.model.state_dict())
@@ -981,7 +861,7 @@ def test_patchout_grows_and_is_for_training_only(clips: Path, tmp_path: Path) ->
     assert set(tokens) == {23}
 
 
-def test_results_are_told_to_whatever_the_run_reports_to(clips: Path, tmp_path: Path) -> None:
+def test_results_are_logged_to_the_trackers_of_the_run(clips: Path, tmp_path: Path) -> None:
     run = prepare(recipe(clips, num_train_epochs=1), tmp_path)
     run.trainer.train()
     report = finish(run)

@@ -1,5 +1,5 @@
 """Transforms of audiomentations: built strictly, keyed, checked. A small stand-in for the library is used everywhere;
-the tests marked `real` want the library itself, which `test_in_an_environment_of_its_own` installs.
+the tests marked `real` want the library itself, which `test_in_an_environment_with_audiomentations` installs.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("entries", "said"), REFUSED.values(), ids=REFUSED)
-def test_refused_with_the_recipe(library: None, entries: list, said: list[str]) -> None:
+def test_invalid_transforms_are_refused_with_the_recipe(library: None, entries: list, said: list[str]) -> None:
     with pytest.raises(AstHfError) as caught:
         Recipe.from_dict({"augmentation": {"audiomentations": entries}}, "mine.yaml")
     assert caught.value.code == "E307"
@@ -181,15 +181,16 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["own draws", "own draws inside", "nan", "fails"],
 )
-def test_what_would_fail_in_training_fails_before_it(library: None, six: Any, entry: dict, said: str) -> None:
+def test_failing_transforms_are_refused_before_training(library: None, six: Any, entry: dict, said: str) -> None:
     with pytest.raises(AstHfError, match=f"E307.*augmentation.audiomentations: {said}"):
         inputs(six, entry)
 
 
-def test_trying_leaves_probabilities_alone(library: None) -> None:
+def test_trying_transforms_does_not_change_probabilities(library: None) -> None:
     transforms = build_transforms([{"OneOf": {"transforms": [{"Louder": {"p": 0.2}}], "p": 0.3}}], "here")
     try_transforms(transforms, 16_000, "here")
-    assert (transforms[0].call.p, transforms[0].call.transforms[0].p) == (0.3, 0.2)
+    call: Any = transforms[0].call
+    assert (call.p, call.transforms[0].p) == (0.3, 0.2)
 
 
 def test_probability_0_is_the_identity_and_1_changes(library: None, tone: np.ndarray) -> None:
@@ -221,7 +222,7 @@ def test_probability_of_a_share(library: None, tone: np.ndarray) -> None:
     assert np.mean(changed) == pytest.approx(0.5, abs=0.08)  # the library's own default
 
 
-def test_global_generators_are_left_as_they_were(library: None, tone: np.ndarray) -> None:
+def test_global_generators_are_restored(library: None, tone: np.ndarray) -> None:
     def upcoming() -> tuple:
         return python_random.random(), np.random.standard_normal()  # every other normal draw is kept for later
 
@@ -241,8 +242,8 @@ def test_global_generators_are_left_as_they_were(library: None, tone: np.ndarray
 
 
 def test_an_item_depends_on_its_key_alone(library: None, six: Any) -> None:
-    entries = [{"AddNoise": {"p": 0.5}}, {"OneOf": {"transforms": [{"Louder": {}}, {"Slower": {}}]}}]
-    options = {"mixup_probability": 0.5, "gain_db": 3.0}
+    entries: list[dict] = [{"AddNoise": {"p": 0.5}}, {"OneOf": {"transforms": [{"Louder": {}}, {"Slower": {}}]}}]
+    options: dict[str, Any] = {"mixup_probability": 0.5, "gain_db": 3.0}
     one, other = inputs(six, *entries, **options), inputs(six, *entries, cache=False, **options)
     expected = {key: one[key]["input_values"] for key in range(18)}
     assert len({values.numpy().tobytes() for values in expected.values()}) == 18
@@ -277,7 +278,7 @@ def test_the_cached_clip_is_spared_and_the_result_cut(library: None, six: Any) -
     np.testing.assert_array_equal(limited, before.repeat(3)[:7000])
 
 
-#: transform -> (row that it breaks, code, what the message has to say)
+#: transform -> (row that it breaks, code, part of the message)
 BROKEN = {
     "Divides": (2, "E104", "Divides: gives NaN or infinite samples"),
     "Refuses": (1, "E307", "Refuses: fails (ValueError: half a second is too short)"),
@@ -298,14 +299,14 @@ def test_a_broken_result_names_clip_and_transform(
     assert caught.value.code == code
 
 
-def test_a_broken_result_is_told_through_a_worker(library: None, six: Any) -> None:
+def test_a_broken_result_is_reported_through_a_worker(library: None, six: Any) -> None:
     varying = inputs(six, {"Refuses": {"p": 1.0}})
     loader = torch.utils.data.DataLoader(varying, batch_size=6, collate_fn=collate, num_workers=1)
     with pytest.raises(AstHfError, match=r"E307.*row 2, .*1\.wav', Refuses: fails"):
         next(iter(loader))
 
 
-def test_recipe_reads_back_equal_and_tells_no_folders(library: None, tmp_path: Path) -> None:
+def test_recipe_reads_back_equal_and_holds_no_local_paths(library: None, tmp_path: Path) -> None:
     inside = [{"Background": {"sounds_path": str(tmp_path)}}, {"Louder": None}]
     entries = [{"AddNoise": {"level": 0.5, "p": 0.1}}, {"OneOf": {"transforms": inside}}]
     recipe = Recipe.from_dict({"augmentation": {"audiomentations": entries}})
@@ -346,7 +347,7 @@ def test_library_is_keyed_throughout(tone: np.ndarray) -> None:
 
 
 @real
-def test_library_adds_the_noise_that_was_asked_for(tone: np.ndarray) -> None:
+def test_library_adds_noise_at_the_requested_level(tone: np.ndarray) -> None:
     noise = varied([{"AddGaussianSNR": {"min_snr_db": 20, "max_snr_db": 20, "p": 1.0}}], tone) - tone
     assert 20 * np.log10(np.std(tone) / np.std(noise)) == pytest.approx(20.0, abs=0.2)
 
@@ -376,7 +377,7 @@ def test_library_is_checked_strictly(name: str) -> None:
 
 
 @real
-def test_library_without_a_further_package_is_told_before_training() -> None:
+def test_library_missing_an_optional_package_is_reported_before_training() -> None:
     if importlib.util.find_spec("pyroomacoustics") is not None:
         pytest.skip("pyroomacoustics is installed")
     with pytest.raises(AstHfError, match=r"E307.*RoomSimulator.*pyroomacoustics.*pip install"):
@@ -394,7 +395,7 @@ def test_library_travels_to_spawned_workers(six: Any) -> None:
 
 
 @pytest.mark.slow
-def test_in_an_environment_of_its_own(tmp_path: Path) -> None:
+def test_in_an_environment_with_audiomentations(tmp_path: Path) -> None:
     """audiomentations needs a soxr below 1, which is older than ours: it gets an environment of its own, on top."""
     tomllib = pytest.importorskip("tomllib")
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["augment"]

@@ -1,0 +1,30 @@
+"""Fixtures shared by the tests of training: clips of noise and tones, and a finished run on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from ast_hf.training import Report, finetune
+from training.runs import SIZES, recipe, sound
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label folders of noise and tones. Read only."""
+    root = tmp_path_factory.mktemp("clips")
+    for split, count in SIZES.items():
+        for kind in ("noise", "tone"):
+            (root / split / kind).mkdir(parents=True)
+            for number in range(count):
+                offset = 100 * (split == "test")
+                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number + offset), 16_000)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A finished run. Read only."""
+    return finetune(recipe(clips, {"averaging_decay": 0.9}, num_train_epochs=12), tmp_path_factory.mktemp("trained"))

@@ -1,0 +1,21 @@
+"""Splits of a data set in a form to compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ast_hf.data.reading import label_names
+
+
+def contents(splits: dict) -> dict[str, dict]:
+    """split -> file name -> label name, or names."""
+    told: dict[str, dict] = {}
+    for split, rows in splits.items():
+        names = label_names(rows)
+        told[split] = {
+            Path(row["audio"]["path"]).name: [names[index] for index in row["labels"]]
+            if "labels" in row
+            else names[row["label"]]
+            for row in rows
+        }
+    return told
