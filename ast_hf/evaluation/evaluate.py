@@ -30,15 +30,13 @@ from ..errors import AstHfWarning, did_you_mean, error, refuse, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values, write_json, write_text
 from ..inputs.clips import ClipInputs, Collator
-from ..metrics.all_of import measure, tags_of
 from ..metrics.calibration import (
-    MULTI_LABEL,
     expected_calibration_error,
     fit_temperature,
     log_loss,
-    probabilities,
 )
 from ..metrics.ranking import COLUMNS, class_report
+from ..metrics.summary import all_metrics, as_tags
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, mean_logits
 from ..reports.ensemble_card import write_ensemble_card
@@ -46,6 +44,8 @@ from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outc
 from ..task import Task
 from ..weights.checkpoints import check_folder
 from .stored_logits import check_name, clip_digests, clip_keys, listed, store_logits
+
+MULTI_LABEL = Task.MULTI_LABEL.value
 
 #: Name of the mean of the checkpoints' weights among the outcomes.
 AVERAGE = "average"
@@ -139,7 +139,7 @@ def evaluate_checkpoints(
     evaluation = Evaluation(folder, str(source), split, problem_type, labels, clips, names, outcomes)
     if save_logits is not None:
         _save_logits(save_logits, logits[evaluation.main][split], splits[split], evaluation)
-    scores = probabilities(logits[evaluation.main][split], problem_type, settings[evaluation.main].temperature)
+    scores = Task(problem_type).scores(logits[evaluation.main][split], settings[evaluation.main].temperature)
     _write(evaluation, scores, truth[split])
     for member in members if store else ():
         _store(member, outcomes[member.name].calibration, problem_type, split)
@@ -434,7 +434,7 @@ def _finish_ensemble(
     """What was fitted, and the card with the metrics that the ensemble in `folder` then has."""
     fitted = evaluation.outcomes[ENSEMBLE].calibration if store else None
     store_calibration(folder, fitted, evaluation.problem_type, range(len(evaluation.labels)))
-    metrics, _ = measure(logits, truth, evaluation.problem_type, fitted.temperature if fitted else 1.0)
+    metrics, _ = all_metrics(logits, truth, Task(evaluation.problem_type), fitted.temperature if fitted else 1.0)
     write_text(folder / "README.md", str(write_ensemble_card(evaluation, metrics, folder)))
 
 
@@ -451,7 +451,7 @@ def _outcome(
     fit_on: str | None,
 ) -> Outcome:
     """A model's results on `split`, from its logits and the truth of each split."""
-    metrics, classes = measure(logits[split], truth[split], problem_type, setting.temperature)
+    metrics, classes = all_metrics(logits[split], truth[split], Task(problem_type), setting.temperature)
     if fit_on is None:
         return Outcome(metrics, classes)
     fitted, missing = fit(logits[fit_on], truth[fit_on], problem_type, start=setting.temperature)
@@ -471,7 +471,7 @@ def fit(logits: np.ndarray, truth: np.ndarray, problem_type: str, *, start: floa
     temperature = fit_temperature(logits, truth, start=start)
     if problem_type != MULTI_LABEL:
         return Setting(temperature), int(np.sum(np.bincount(truth, minlength=logits.shape[1]) == 0))
-    scores = probabilities(logits, problem_type, temperature)
+    scores = Task(problem_type).scores(logits, temperature)
     best, lowest = class_report(scores, truth)["threshold"], scores.min(axis=0)
     best = np.where(
         best <= lowest, lowest / 2, best
@@ -481,7 +481,7 @@ def fit(logits: np.ndarray, truth: np.ndarray, problem_type: str, *, start: floa
 
 def _quality(logits: np.ndarray, truth: np.ndarray, problem_type: str, setting: Setting) -> dict[str, float]:
     """What a temperature and thresholds change."""
-    scores = probabilities(logits, problem_type, setting.temperature)
+    scores = Task(problem_type).scores(logits, setting.temperature)
     values = {"ECE": expected_calibration_error(scores, truth), "NLL": log_loss(logits, truth, setting.temperature)}
     if truth.ndim == 1:
         return values
@@ -548,7 +548,9 @@ def _write(evaluation: Evaluation, scores: np.ndarray, truth: np.ndarray) -> Non
         table.writeheader()
         table.writerows(rows)
     write_json(folder / "per_class.json", rows)
-    draw_precision_recall(scores, tags_of(truth, len(labels)), labels, folder / "precision_recall.png")
+    draw_precision_recall(
+        scores, as_tags(truth, len(labels), Task(evaluation.problem_type)), labels, folder / "precision_recall.png"
+    )
     if truth.ndim == 1:
         draw_confusion(scores.argmax(axis=1), truth, labels, folder / "confusion.png")
     write_json(folder / "results.json", evaluation.to_dict())

@@ -4,8 +4,10 @@ import datasets
 import evaluate
 import numpy as np
 
+from ast_hf.metrics import modules
 
-class Accuracy(evaluate.Metric):
+
+class Accuracy(modules.InMemoryMetric):
     """Share of clips whose best class is the right one, in [0, 1]."""
 
     def _info(self) -> evaluate.MetricInfo:

@@ -13,9 +13,10 @@ import numpy as np
 from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
-from ..metrics.all_of import measure
+from ..metrics.summary import all_metrics
 from ..recipe.options import Recipe
 from ..reports.pictures import confusion_counts
+from ..task import Task
 from ..versions import result_versions
 from .epoch_metrics import Curve
 
@@ -43,7 +44,7 @@ class Measured(NamedTuple):
     """One split: `metrics` by name, a row of `classes` for each label, and what the pictures are drawn from.
 
     Attributes:
-        metrics: loss, the task's own and all of `metrics.all_of.measure`; NaN where one is not defined.
+        metrics: loss, the task's own and all of `metrics.summary.all_metrics`; NaN where one is not defined.
         classes: `label`, `clips` and the columns of its kind of task, see `class_rows`.
         answers: index of the best label of each clip, `(clips,)`.
         truth: indices `(clips,)`, or tags `(clips, labels)`.
@@ -59,7 +60,7 @@ def measured(output: Any, config: ASTConfig) -> Measured:
     """What a Trainer's `PredictionOutput` with the prefix `eval` says of a model with that configuration."""
     logits, truth = np.asarray(output.predictions), np.asarray(output.label_ids)
     truth = truth.astype(bool) if truth.ndim == 2 else truth
-    metrics, ranked = measure(logits, truth, str(config.problem_type))
+    metrics, ranked = all_metrics(logits, truth, Task(config.problem_type))
     labels = [config.id2label[index] for index in range(config.num_labels)]
     answers = logits.argmax(axis=1)
     own = {"loss": float(output.metrics["eval_loss"])}
