@@ -146,7 +146,7 @@ def _metrics_table(results: dict[str, Any]) -> str:
         [METRICS[name].title, *(_number(values.get(name)) for values in splits.values()), METRICS[name].meaning]
         for name in evaluated_metrics(results)
     ]
-    return plain_table(["this model", *splits, "what it is"], rows)
+    return plain_table(["metric", *splits, "meaning"], rows)
 
 
 def _shown_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,10 +22,10 @@ class Metric(NamedTuple):
 
 #: Key in results -> metric, in the order of tables.
 METRICS = {
-    "accuracy": Metric("accuracy", "share of clips whose best label is theirs", True),
+    "accuracy": Metric("accuracy", "share of clips whose best-scored label is correct", True),
     "mAP": Metric("mAP", "mean average precision of the labels, each against the rest", True),
     "mAUC": Metric("mAUC", "mean area under the ROC curve of the labels, each against the rest", True),
-    "d_prime": Metric("d-prime", "separation that belongs to mAUC, in standard deviations", True),
+    "d_prime": Metric("d-prime", "class separation that corresponds to mAUC, in standard deviations", True),
     "ECE": Metric("ECE", "expected calibration error, 15 bins", False),
     "NLL": Metric("NLL", "negative log likelihood, in nats", False),
 }

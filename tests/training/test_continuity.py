@@ -59,7 +59,7 @@ def test_other_options_are_insisted_on(begun: Path, clips: Path, tmp_path: Path)
     report = finetune(plan, begun, resume_from_checkpoint="auto")
     assert report.changes == ["from checkpoint-3 on: training.learning_rate was 0.002 and is 0.001"]
     text = ModelCard.load(begun / "README.md").text
-    assert r"with other options than it began with: from checkpoint-3 on: training.learning\_rate was 0.002" in text
+    assert r"resumed with other options than before: from checkpoint-3 on: training.learning\_rate was 0.002" in text
 
 
 def test_the_same_clips_with_other_labels_are_refused(begun: Path, clips: Path, tmp_path: Path) -> None:  # noqa: F811
