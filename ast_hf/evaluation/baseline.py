@@ -1,4 +1,4 @@
-"""Baseline that a trained AST must beat: logistic regression on mean and standard deviation of log-mel bands."""
+"""Baseline that a trained AST must beat: logistic regression on mean and spread of log-mel bands."""
 
 from __future__ import annotations
 
@@ -32,12 +32,16 @@ def baseline_accuracy(train: ClipInputs, evaluation: dict[str, ClipInputs]) -> d
         return {}
     model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000))
     model.fit(_features(train), train.split["label"])
-    return {name: float(model.score(_features(inputs), inputs.split["label"])) for name, inputs in evaluation.items()}
+    accuracies = {}
+    for name, inputs in evaluation.items():
+        accuracies[name] = float(model.score(_features(inputs), inputs.split["label"]))
+    return accuracies
 
 
 def _features(inputs: ClipInputs) -> np.ndarray:
     """Return the features of all clips, `(clips, 2 * BANDS)`."""
-    return np.stack([_summary(inputs.waveform(clip), inputs.extractor.sampling_rate) for clip in range(len(inputs))])
+    rate = inputs.extractor.sampling_rate
+    return np.stack([_summary(inputs.waveform(clip), rate) for clip in range(len(inputs))])
 
 
 def _summary(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Calibration of a model: the temperature and thresholds fitted on one split, their effect, and their storage."""
+"""Calibration of a model: temperature and thresholds fitted on one split, their effect and storage."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def fit(logits: np.ndarray, targets: np.ndarray, task: Task, *, start: float = 1
     # a threshold that takes all clips moves halfway to 0, so that rounding cannot leave one out
     thresholds = np.where(thresholds <= lowest, lowest / 2, thresholds)
     undefined = np.isnan(thresholds)
-    return Setting(temperature, np.where(undefined, DEFAULT_THRESHOLD, thresholds).tolist()), int(undefined.sum())
+    thresholds = np.where(undefined, DEFAULT_THRESHOLD, thresholds)
+    return Setting(temperature, thresholds.tolist()), int(undefined.sum())
 
 
 def _quality(logits: np.ndarray, targets: np.ndarray, task: Task, setting: Setting) -> dict[str, float]:
@@ -114,7 +115,8 @@ def store_calibration(folder: str | Path, calibration: Calibration, task: Task, 
     Args:
         folder: the checkpoint.
         calibration: temperature and thresholds to write.
-        task: written as `problem_type` if the configuration has none, since scores and thresholds depend on it.
+        task: written as `problem_type` if the configuration has none, since scores and thresholds depend on
+            it.
         columns: for each threshold, the label's index in this checkpoint.
     """
     path = Path(folder) / "config.json"

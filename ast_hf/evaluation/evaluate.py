@@ -1,6 +1,6 @@
-"""Evaluation of checkpoints on labelled data: metrics of each one, of their ensemble and of their mean weights.
+"""Evaluation of checkpoints on labelled data: metrics of each, of their ensemble and their mean weights.
 
-    evaluation = evaluate_checkpoints(["outputs/demo"], "clips", split="test", output_dir="outputs/evaluation")
+    evaluation = evaluate_checkpoints(["outputs/demo"], "clips", output_dir="outputs/evaluation")
     print(evaluation.table())
 
 Clips are never augmented here, and are cut or padded as in the pipeline.
@@ -50,10 +50,10 @@ def evaluate_checkpoints(
 ) -> Evaluation:
     """Evaluate checkpoints, and their ensemble if there are several.
 
-    The ensemble is the paper's (section 3.1): the mean of the models' sigmoid outputs, for single-label the mean of
-    softmax. Its members may differ in size, strides and input length, but not in their labels. Labels of the data are
-    matched by name. A stored temperature is applied, as in the pipeline. The data decide the task of checkpoints
-    without a `problem_type`.
+    The ensemble is the paper's (section 3.1): the mean of the models' sigmoid outputs, for single-label the
+    mean of softmax. Its members may differ in size, strides and input length, but not in their labels. Labels
+    of the data are matched by name. A stored temperature is applied, as in the pipeline. The data decide the
+    task of checkpoints without a `problem_type`.
 
     Args:
         checkpoints: folders or names on the Hub.
@@ -64,9 +64,11 @@ def evaluate_checkpoints(
         average: also evaluate the mean of the checkpoints' weights, and save it as the checkpoint
             `output_dir/average`. Meaningful for checkpoints of one run.
         ensemble: also save the ensemble, of the checkpoints as they were evaluated, in `output_dir/ensemble`.
-        fit_on: another split, on which to fit a temperature and, for multi-label, each label's threshold of best F1.
+        fit_on: another split, on which to fit a temperature and, for multi-label, each label's threshold of
+            best F1.
         store: write these into the checkpoints' `config.json`, and those of `average` and `ensemble`.
-        save_logits: file for the logits of the evaluated split (the ensemble's, if there is one), see `load_logits`.
+        save_logits: file for the logits of the evaluated split (the ensemble's, if there is one), see
+            `load_logits`.
         batch_size: clips at a time.
         workers: processes that decode.
         device: where the models run; if None, a GPU if there is one.
@@ -75,8 +77,8 @@ def evaluate_checkpoints(
     Raises:
         AstInputError: E108 for arguments that contradict each other, and for data that come as a stream.
         AstDataError: E208 for labels that the model does not have, E209 for splits, and what reading raises.
-        AstConfigError: E303 for checkpoints of different labels, E305 and E301 for weights that cannot be averaged and
-            for members that cannot share one input, E306 for broken checkpoints.
+        AstConfigError: E303 for checkpoints of different labels, E305 and E301 for weights that cannot be
+            averaged and for members that cannot share one input, E306 for broken checkpoints.
     """
     names = [str(name) for name in checkpoints]
     request = Request(names, Path(output_dir), split, average, ensemble, fit_on, store, save_logits)
@@ -105,7 +107,7 @@ def evaluate_checkpoints(
 
 
 def _save_models(request: Request, task: Task) -> list[Member]:
-    """Save the mean of the weights and the ensemble if requested; return the former, which is evaluated too."""
+    """Save the mean of the weights and the ensemble if requested; return the former, to be evaluated."""
     added = []
     if request.average_folder is not None:
         added.append(save_average(request.checkpoints, request.average_folder, AVERAGE))
@@ -118,12 +120,14 @@ def _save_models(request: Request, task: Task) -> list[Member]:
 def _predict(
     members: list[Member], names: list[str], predictor: Predictor, task: Task
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Setting]]:
-    """Return logits by model and split, and the calibration of each model; several `names` add their ensemble."""
+    """Return logits by model and split, and each model's calibration; several `names` add their ensemble."""
     logits = {member.name: predictor.logits(member) for member in members}
     settings = {member.name: Setting.of_config(member.config) for member in members}
     if len(names) > 1:
         by_split = {part: {name: logits[name][part] for name in names} for part in predictor.splits}
-        logits[ENSEMBLE] = {part: ensemble_logits(values, task, settings) for part, values in by_split.items()}
+        logits[ENSEMBLE] = {
+            part: ensemble_logits(member_logits, task, settings) for part, member_logits in by_split.items()
+        }
         settings[ENSEMBLE] = Setting()
     return logits, settings
 
@@ -154,8 +158,9 @@ def _warn_if_worse(name: str, calibration: Calibration, split: str) -> None:
     if not after["NLL"] > before["NLL"]:
         return
     what = (
-        f"on {split} NLL goes from {before['NLL']:.3f} to {after['NLL']:.3f}, ECE from {before['ECE']:.3f} to "
-        f"{after['ECE']:.3f}: clips of {calibration.fitted_on} are not like those"
+        f"on {split} NLL goes from {before['NLL']:.3f} to {after['NLL']:.3f}, "
+        f"ECE from {before['ECE']:.3f} to {after['ECE']:.3f}: "
+        f"clips of {calibration.fitted_on} are not like those"
     )
     warnings.warn(warning_text("W502", where=repr(name), what=what), AstHfWarning, stacklevel=4)
 
@@ -163,7 +168,7 @@ def _warn_if_worse(name: str, calibration: Calibration, split: str) -> None:
 def _finish_ensemble(
     evaluation: Evaluation, folder: Path, logits: np.ndarray, targets: np.ndarray, task: Task, *, store: bool
 ) -> None:
-    """Store the ensemble's calibration in its folder, and write its card with the metrics that it then has."""
+    """Store the ensemble's calibration in its folder, and write its card with the metrics after that."""
     temperature = 1.0
     calibration = evaluation.outcomes[ENSEMBLE].calibration
     if store and calibration is not None:

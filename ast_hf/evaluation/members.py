@@ -15,7 +15,7 @@ from ..weights.checkpoints import check_folder
 
 
 class Member(NamedTuple):
-    """A checkpoint with its configuration and extractor; `logits[:, columns]` are in the common order of labels."""
+    """A checkpoint's configuration and extractor; `logits[:, columns]` are in the common order of labels."""
 
     name: str
     folder: str
@@ -28,7 +28,8 @@ def load_members(names: list[str]) -> list[Member]:
     """Load the configurations of checkpoints; the common order of labels is the first one's.
 
     Raises:
-        AstConfigError: E303 for checkpoints of different labels, E302 for a regression, E306 for a broken checkpoint.
+        AstConfigError: E303 for checkpoints of different labels, E302 for a regression, E306 for a broken
+            checkpoint.
     """
     members = [load_member(name) for name in names]
     labels = labels_of(members[0].config)

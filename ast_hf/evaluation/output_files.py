@@ -32,7 +32,8 @@ def write_evaluation(evaluation: Evaluation, scores: np.ndarray, targets: np.nda
     labels = evaluation.labels
     folder.mkdir(parents=True, exist_ok=True)
     _write_class_tables(evaluation)
-    draw_precision_recall(scores, as_tags(targets, len(labels), task), labels, folder / "precision_recall.png")
+    tags = as_tags(targets, len(labels), task)
+    draw_precision_recall(scores, tags, labels, folder / "precision_recall.png")
     if task is not Task.MULTI_LABEL:
         draw_confusion(scores.argmax(axis=1), targets, labels, folder / "confusion.png")
     write_json(folder / "results.json", evaluation.to_dict())
@@ -45,7 +46,7 @@ def write_logits(path: str | Path, logits: np.ndarray, split: Dataset, evaluatio
 
 
 def _write_class_tables(evaluation: Evaluation) -> None:
-    """Write per_class.csv and per_class.json: one row for each model and label; undefined values are empty or null."""
+    """Write per_class.csv and per_class.json: a row for each model and label; undefined is empty or null."""
     rows: list[dict[str, Any]] = []
     for model, outcome in evaluation.outcomes.items():
         for index, label in enumerate(evaluation.labels):

@@ -15,7 +15,7 @@ AVERAGE = "average"
 
 @dataclass(frozen=True)
 class Request:
-    """Models, splits and output files of an evaluation; the fields are arguments of `evaluate_checkpoints`."""
+    """Models, splits and output files of an evaluation, as arguments of `evaluate_checkpoints`."""
 
     checkpoints: list[str]
     output_dir: Path
@@ -43,7 +43,7 @@ class Request:
 
 
 def check_request(request: Request) -> None:
-    """Raise E108 for arguments that contradict each other, and for output that would overwrite a checkpoint."""
+    """Raise E108 for arguments that contradict each other, and for output over a checkpoint."""
     _check_names(request.checkpoints)
     _check_options(request)
     if request.save_logits is not None:
@@ -67,7 +67,7 @@ def _check_options(request: Request) -> None:
             fix = "name two or more, or leave it out"
             raise error("E108", where=option, what="needs several checkpoints", fix=fix)
     if request.fit_on == request.split:
-        what = f"{request.fit_on!r} is the evaluated split: results on the clips of a fit do not hold for other clips"
+        what = f"{request.fit_on!r} is the evaluated split: results on clips of the fit are too good"
         raise error("E108", where="fit_on", what=what, fix="fit on a validation split")
     if not request.store:
         return

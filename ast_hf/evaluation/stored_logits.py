@@ -23,7 +23,7 @@ _DIGEST_BYTES = 16
 
 
 def clip_keys(split: Dataset) -> list[str]:
-    """Return a name for each clip: its path, `#start-end` in seconds for a part of a file, `row N` without a path."""
+    """Return a name for each clip: its path, with `#start-end` in seconds for a part, or `row N`."""
     starts, ends = _bounds(split)
     keys = []
     for number, (audio, start, end) in enumerate(zip(split["audio"], starts, ends, strict=True)):
@@ -37,7 +37,8 @@ def clip_keys(split: Dataset) -> list[str]:
 def clip_digests(split: Dataset) -> torch.Tensor:
     """Return what identifies each clip wherever its file is: BLAKE2b of the file's bytes and the bounds.
 
-    Reads every file once. The same recording in another file (converted, copied with other tags) is another clip.
+    Reads every file once. The same recording in another file (converted, copied with other tags) is another
+    clip.
 
     Returns:
         uint8, `(clips, 16)`.
@@ -88,9 +89,9 @@ def store_logits(
 ) -> None:
     """Write logits `(clips, labels)` as a safetensors file, complete or not at all.
 
-    The file has the float32 tensor `logits`, and the clips' names as the bytes of a JSON list in the tensor `clips`
-    (millions of names do not fit a safetensors header). Label names and problem type are in its metadata. With
-    `clip_digests` as the tensor `digests`, clips are recognised under other names.
+    The file has the float32 tensor `logits`, and the clips' names as the bytes of a JSON list in the tensor
+    `clips` (millions of names do not fit a safetensors header). Label names and problem type are in its
+    metadata. With `clip_digests` as the tensor `digests`, clips are recognised under other names.
 
     Raises:
         AstInputError: E108 for a file name that does not end in `.safetensors`.
@@ -121,11 +122,13 @@ def load_logits(
 
     Args:
         path: the file.
-        labels: names that the columns must have; the columns are returned in this order. The file's own if None.
+        labels: names that the columns must have; the columns are returned in this order. The file's own if
+            None.
         clips: names of clips (`clip_keys`); the rows are returned in this order. The file's own if None.
 
     Raises:
-        AstDataError: E208 for labels or clips that the file does not have, and for labels that only the file has.
+        AstDataError: E208 for labels or clips that the file does not have, and for labels that only the file
+            has.
         AstConfigError: E306 for a broken file.
     """
     stored = _read_file(Path(path))
@@ -162,7 +165,7 @@ def _read_file(path: Path) -> StoredLogits:
 
 
 def logits_of(stored: StoredLogits, split: Dataset, where: str) -> torch.Tensor:
-    """Return the logits of a split's clips, `(clips, labels)`, matched by file content: files may have been moved.
+    """Return the logits of a split's clips, `(clips, labels)`, matched by content: files may have moved.
 
     Args:
         stored: as `load_logits` returns it.
@@ -179,14 +182,15 @@ def logits_of(stored: StoredLogits, split: Dataset, where: str) -> torch.Tensor:
     rows = [position.get(bytes(digest), -1) for digest in clip_digests(split).numpy()]
     missing = [name for name, row in zip(clip_keys(split), rows, strict=True) if row < 0]
     if missing:
-        what = f"has logits for {len(rows) - len(missing)} of {len(rows)} clips, none for {shortlist(missing)}"
+        count = len(rows) - len(missing)
+        what = f"has logits for {count} of {len(rows)} clips, none for {shortlist(missing)}"
         fix = "make it of all training clips: `ast-hf evaluate ... --split train --save-logits`"
         raise error("E208", where=where, what=what, fix=fix)
     return stored.logits[rows]
 
 
 def _positions(names: list[str], stored_names: list[str], kind: str, where: str) -> list[int]:
-    """Return the first position of each name among those of a file; raise E208 for names that it does not have."""
+    """Return the first position of each name among those of a file; raise E208 for missing names."""
     position: dict[str, int] = {}
     for number, name in enumerate(stored_names):
         position.setdefault(name, number)

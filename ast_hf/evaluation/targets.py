@@ -51,7 +51,8 @@ def common_task(members: list[Member], split: Dataset) -> Task:
     (task,) = names
     if task_of_data is Task.MULTI_LABEL and task is not Task.MULTI_LABEL:
         what = f"have several labels, but {members[0].name!r} chooses one"
-        raise error("E208", where="clips", what=what, fix="use a multi-label checkpoint, or a column of single labels")
+        fix = "use a multi-label checkpoint, or a column of single labels"
+        raise error("E208", where="clips", what=what, fix=fix)
     return task
 
 

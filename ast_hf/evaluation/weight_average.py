@@ -23,8 +23,8 @@ def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
     """Return the model whose weights are the mean of the checkpoints', on the CPU, without calibration.
 
     Raises:
-        AstConfigError: E305 for another architecture, E303 for other labels or another order of them, E301 for
-            other features.
+        AstConfigError: E305 for another architecture, E303 for other labels or another order of them, E301
+            for other features.
     """
     first, *others = (load_member(name) for name in checkpoints)
     for member in (first, *others):
@@ -65,11 +65,13 @@ def _check_same(first: Member, other: Member) -> None:
             fix = "average checkpoints of one run, or leave the average out: an ensemble takes any"
             raise error("E305", where=f"{other.name!r}: {field}", what=what, fix=fix)
     if labels_of(other.config) != labels_of(first.config):
+        where = f"{other.name!r}: id2label"
         what = f"differs from {first.name!r} in labels or their order: their weights cannot be averaged"
-        raise error("E303", where=f"{other.name!r}: id2label", what=what, fix="average checkpoints of one run")
+        raise error("E303", where=where, what=what, fix="average checkpoints of one run")
     for field in _FEATURE_FIELDS:
         value = getattr(other.extractor, field)
         expected = getattr(first.extractor, field)
         if value != expected:
+            where = f"{other.name!r}: {field}"
             what = f"{value!r}, but {expected!r} in {first.name!r}: their weights expect other features"
-            raise error("E301", where=f"{other.name!r}: {field}", what=what, fix="average checkpoints of one run")
+            raise error("E301", where=where, what=what, fix="average checkpoints of one run")

@@ -1,6 +1,7 @@
 """Metrics as local `evaluate` modules, the functions they are made of, and the choice between them by task.
 
-The Trainer and `ast-hf evaluate` compute through the modules (`summary.py`), without network and without files.
+The Trainer and `ast-hf evaluate` compute through the modules (`summary.py`), without network and without
+files.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def metrics_for(problem_type: str) -> Callable[[Any], dict[str, float]]:
 
     Single-label: accuracy and ECE. Multi-label: mAP, mAUC, d_prime, and the number of classes in the means.
     """
-    from .summary import multi_label_metrics, single_label_metrics  # imports `evaluate`, which recipes do without
+    # imports `evaluate`, which the reading of recipes does not need
+    from .summary import multi_label_metrics, single_label_metrics
 
     return multi_label_metrics if Task(problem_type) is Task.MULTI_LABEL else single_label_metrics

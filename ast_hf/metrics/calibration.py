@@ -18,17 +18,20 @@ TOLERANCE = 1e-4
 
 
 def expected_calibration_error(scores: np.ndarray, references: np.ndarray, bins: int = BINS) -> float:
-    """Return the gap between confidence and the share of right answers (Guo et al. 2017, arXiv 1706.04599, eq. 3).
+    """Return the gap between confidence and the share of right answers.
 
-    Answers are sorted by confidence into `bins` intervals of equal width, open below and closed above (0 belongs to the
-    first). The error is the mean over answers of |share of right answers - mean confidence| in their interval.
+    Equation 3 of Guo et al. 2017 (arXiv 1706.04599).
+
+    Answers are sorted by confidence into `bins` intervals of equal width, open below and closed above (0
+    belongs to the first). The error is the mean over answers of |share of right answers - mean confidence| in
+    their interval.
 
     Args:
         scores: probabilities in [0, 1], `(clips, classes)`.
-        references: class indices `(clips,)`, where a clip's answer is its best class and the confidence is that
-            class's score. Or tags `(clips, classes)` of 0 and 1, where each pair of clip and class is an answer and the
-            score is the confidence that it is 1. Most pairs of a large vocabulary are easy negatives, so the error of
-            tags is smaller by nature.
+        references: class indices `(clips,)`, where a clip's answer is its best class and the confidence is
+            that class's score. Or tags `(clips, classes)` of 0 and 1, where each pair of clip and class is an
+            answer and the score is the confidence that it is 1. Most pairs of a large vocabulary are easy
+            negatives, so the error of tags is smaller by nature.
         bins: number of intervals.
 
     Returns:
@@ -42,7 +45,7 @@ def expected_calibration_error(scores: np.ndarray, references: np.ndarray, bins:
         raise error("E108", where="bins", what=f"{bins} is not a number of intervals", fix=f"use {BINS}")
     if not ((confidence >= 0.0) & (confidence <= 1.0)).all():
         what = "are not probabilities in [0, 1]"
-        raise error("E108", where="prediction_scores", what=what, fix="apply softmax or sigmoid to logits first")
+        raise error("E108", where="prediction_scores", what=what, fix="apply softmax or sigmoid first")
     interval = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
     gaps = np.bincount(interval, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
@@ -64,8 +67,8 @@ def log_loss(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) ->
 
     Args:
         logits: `(clips, classes)`, divided by the temperature first.
-        truth: class indices `(clips,)`, for softmax; or tags `(clips, classes)`, for sigmoid, where the mean is over
-            all pairs of clip and class.
+        truth: class indices `(clips,)`, for softmax; or tags `(clips, classes)`, for sigmoid, where the mean
+            is over all pairs of clip and class.
         temperature: positive number.
     """
     scaled = np.asarray(logits, dtype=np.float64) / temperature
@@ -77,10 +80,11 @@ def log_loss(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) ->
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, *, start: float = 1.0) -> float:
-    """Return the temperature of the lowest `log_loss`, between 0.05 and 20; never a worse one than 1 or `start`.
+    """Return the temperature of the lowest `log_loss`, between 0.05 and 20, never worse than 1 or `start`.
 
-    Temperature scaling of Guo et al. 2017 (section 4.2): one number, which cannot change the best label. The loss is
-    convex in 1/T, so it falls and then rises in log T, where a golden-section search finds its minimum.
+    Temperature scaling of Guo et al. 2017 (section 4.2): one number, which cannot change the best label. The
+    loss is convex in 1/T, so it falls and then rises in log T, where a golden-section search finds its
+    minimum.
 
     Args:
         logits: `(clips, classes)`, as the model returns them.

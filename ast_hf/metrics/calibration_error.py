@@ -7,7 +7,7 @@ from ast_hf.metrics.calibration import BINS, expected_calibration_error
 
 
 class CalibrationError(modules.ScoresMetric):
-    """Mean gap between confidence and the share of right answers, in [0, 1]; see `expected_calibration_error`."""
+    """`expected_calibration_error` of scores: gap between confidence and share of right answers, in [0, 1]."""
 
     inputs_text = (
         "prediction_scores: probabilities, (clips, classes). references: class indices, (clips,), where a clip's "

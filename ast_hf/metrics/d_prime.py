@@ -7,10 +7,12 @@ from ast_hf.metrics.ranking import d_prime, mean_over_classes
 
 
 class DPrime(modules.RankingMetric):
-    """sqrt(2) * Phi^-1 of the mean over classes of the ROC AUC; classes without a positive or a negative are left out.
+    """sqrt(2) * Phi^-1 of the mean over classes of the ROC AUC.
 
-    0 for guessing, infinite if every class is ranked without an error. `d_prime_classes` is the number of classes in
-    the mean. Scores may be logits: only their order counts.
+    Classes without a positive or a negative are left out.
+
+    0 for guessing, infinite if every class is ranked without an error. `d_prime_classes` is the number of
+    classes in the mean. Scores may be logits: only their order counts.
     """
 
     @staticmethod

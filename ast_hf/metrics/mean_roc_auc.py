@@ -7,7 +7,9 @@ from ast_hf.metrics.ranking import mean_over_classes
 
 
 class MeanRocAuc(modules.RankingMetric):
-    """Unweighted mean over classes of the ROC AUC, in [0, 1]; classes without a positive or a negative are left out.
+    """Unweighted mean over classes of the ROC AUC, in [0, 1].
+
+    Classes without a positive or a negative are left out.
 
     `mAUC_classes` is the number of classes in the mean. Scores may be logits: only their order counts.
     """

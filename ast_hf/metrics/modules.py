@@ -1,7 +1,8 @@
 """Base classes of the local `evaluate` modules over rows of scores, which reach `evaluate` as bytes.
 
-`evaluate` stores its inputs in Arrow tables. A row of numbers becomes a list there, and a Python list on the way back,
-which takes longer than any metric (13 s for 20,000 clips of 527 classes); bytes take a fraction of a second.
+`evaluate` stores its inputs in Arrow tables. A row of numbers becomes a list there, and a Python list on the
+way back, which takes longer than any metric (13 s for 20,000 clips of 527 classes); bytes take a fraction of
+a second.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 from ..errors import error
 from .ranking import class_report
 
-#: Types in which rows are stored: float64 holds any score of a model exactly, float32 any class index up to 2^24.
+#: Types in which rows are stored: float64 holds any score of a model exactly, float32 any class index up to
+#: 2^24.
 _DTYPES = {"prediction_scores": np.float64, "references": np.float32}
 
 
@@ -38,7 +40,8 @@ class ScoresMetric(InMemoryMetric):
     inputs_text = "prediction_scores: scores, (clips, classes). references: 0/1 tags, (clips, classes)."
     citation_text = ""
 
-    #: (scores `(clips, classes)`, references `(clips, numbers)`, both of `_DTYPES`, **options) -> `{name: value}`.
+    #: (scores `(clips, classes)`, references `(clips, numbers)`, both of `_DTYPES`, **options) -> `{name:
+    #: value}`.
     measure: Callable[..., dict[str, Any]]
 
     def add_batch(self, *, prediction_scores: Any = None, references: Any = None, **others: Any) -> None:

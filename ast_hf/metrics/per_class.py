@@ -11,9 +11,10 @@ from ast_hf.metrics.ranking import class_report
 class PerClass(modules.ScoresMetric):
     """Lists with one entry per class, and the numbers of classes that have no positive or no negative.
 
-    `positives` (clips), `AP`, `AUC`, and the `threshold` of the best F1 with its `F1`, `precision` and `recall` if all
-    clips of at least that score count as positive. NaN for a class without a positive, for AUC also without a negative.
-    The threshold is in the unit of the scores; as it is chosen on the same clips, its F1 is optimistic.
+    `positives` (clips), `AP`, `AUC`, and the `threshold` of the best F1 with its `F1`, `precision` and
+    `recall` if all clips of at least that score count as positive. NaN for a class without a positive, for
+    AUC also without a negative. The threshold is in the unit of the scores; as it is chosen on the same
+    clips, its F1 is optimistic.
     """
 
     def measure(self, scores: np.ndarray, references: np.ndarray) -> dict[str, Any]:

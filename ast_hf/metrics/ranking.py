@@ -15,7 +15,7 @@ COLUMNS = ("positives", "AP", "AUC", "threshold", "F1", "precision", "recall")
 
 
 class Ranking(NamedTuple):
-    """Clips of one class by falling score. Clips of equal score share an entry, so ties favour neither side."""
+    """Clips of one class by falling score. Clips of equal score share an entry, so ties favour no side."""
 
     scores: np.ndarray  # (distinct scores,), falling
     hits: np.ndarray  # positives with at least that score
@@ -31,7 +31,7 @@ def rank(scores: np.ndarray, tags: np.ndarray) -> Ranking:
 
 
 def average_precision(ranking: Ranking) -> float:
-    """Return the sum over distinct scores of precision times the gain in recall, in [0, 1]; NaN without a positive.
+    """Return the sum over distinct scores of precision times gain in recall, in [0, 1]; NaN without positive.
 
     The step-wise sum of scikit-learn's `average_precision_score`, without interpolation.
     """
@@ -57,10 +57,11 @@ def roc_auc(ranking: Ranking) -> float:
 
 
 def best_threshold(ranking: Ranking) -> tuple[float, float, float, float]:
-    """Return the threshold of the best F1, and F1, precision and recall if clips of at least that score are taken.
+    """Return the threshold of the best F1, and F1, precision and recall of clips of at least that score.
 
-    The threshold is halfway between the last score taken and the first one left out, so that rounding does not decide
-    (the last score itself if all are taken). Of equal F1 the highest threshold wins. All NaN without a positive.
+    The threshold is halfway between the last score taken and the first one left out, so that rounding does
+    not decide (the last score itself if all are taken). Of equal F1 the highest threshold wins. All NaN
+    without a positive.
     """
     positives = ranking.hits[-1]
     if not positives:
@@ -80,8 +81,8 @@ def class_report(scores: np.ndarray, tags: np.ndarray) -> dict[str, np.ndarray]:
         tags: 0 or 1, `(clips, classes)`.
 
     Returns:
-        Arrays `(classes,)` under the names of `COLUMNS`; NaN where a class has no positive, for AUC also where it has
-        no negative. The threshold is in the unit of the scores.
+        Arrays `(classes,)` under the names of `COLUMNS`; NaN where a class has no positive, for AUC also
+        where it has no negative. The threshold is in the unit of the scores.
 
     Raises:
         AstInputError: E106 for shapes, E104 for scores that are not finite, E108 for tags other than 0 and 1.
@@ -101,14 +102,16 @@ def _check_arrays(scores: np.ndarray, tags: np.ndarray) -> tuple[np.ndarray, np.
     tags = np.asarray(tags)
     if scores.ndim != 2 or scores.shape != tags.shape or not len(scores):
         what = f"are {scores.shape} and {tags.shape}"
-        raise error("E106", where="scores and tags", what=what, fix="give both as (clips, classes), one clip at least")
+        fix = "give both as (clips, classes), one clip at least"
+        raise error("E106", where="scores and tags", what=what, fix=fix)
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
-        what = f"is {scores[row, column]}"
-        raise error("E104", where=f"score of clip {row}, class {column}", what=what, fix="evaluate in float32")
+        where = f"score of clip {row}, class {column}"
+        raise error("E104", where=where, what=f"is {scores[row, column]}", fix="evaluate in float32")
     marked = tags.astype(bool)
     if not np.array_equal(marked, tags):
-        raise error("E108", where="tags", what="have values other than 0 and 1", fix="give the clips' true labels")
+        what = "have values other than 0 and 1"
+        raise error("E108", where="tags", what=what, fix="give the clips' true labels")
     return scores, marked
 
 

@@ -35,7 +35,8 @@ def all_metrics(
         temperature: what logits are divided by before softmax or sigmoid.
 
     Returns:
-        Metrics by name (`NLL` is in nats, see `log_loss`), and arrays `(labels,)` as `class_report` returns them.
+        Metrics by name (`NLL` is in nats, see `log_loss`), and arrays `(labels,)` as `class_report` returns
+        them.
     """
     scores = task.scores(logits, temperature)
     metrics = {} if task is Task.MULTI_LABEL else _accuracy(scores, targets)

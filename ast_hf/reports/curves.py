@@ -61,7 +61,8 @@ def _draw_results(axes: Axes, report: Report) -> None:
         bars = axes.bar(positions, [values[split] for split in splits], width, label=METHOD_TITLES[method])
         axes.bar_label(bars, fmt="%.3f")
     centre = width * (len(methods) - 1) / 2
-    axes.set_xticks([place + centre for place in range(len(splits))], [without_formulas(split) for split in splits])
+    names = [without_formulas(split) for split in splits]
+    axes.set_xticks([place + centre for place in range(len(splits))], names)
     axes.set(ylim=(0, 1.08), ylabel=report.metric, title="Result")
     axes.legend()
 

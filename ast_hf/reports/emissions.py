@@ -11,15 +11,16 @@ from ..errors import AstHfWarning, warning_text
 
 #: codecarbon's file in a run's folder: a line for each part of the run that was finished.
 EMISSIONS_FILE = "emissions.csv"
-#: Longitude and latitude that codecarbon (3.3.2, `external/geography.py`) reports for a machine that it cannot locate.
+#: Longitude and latitude that codecarbon (3.3.2, `external/geography.py`) reports for a machine that it
+#: cannot locate.
 _UNLOCATED = (-71.2, 46.8)
 
 
 def read_emissions(folder: Path) -> dict[str, Any] | None:
     """Return energy and emissions of a run, summed over its resumed parts; None if nothing was measured.
 
-    Emissions follow from the country's electricity. Without a connection codecarbon counts as if the machine were in
-    Quebec; then only the energy is returned. Warns (W501) about a file that cannot be read.
+    Emissions follow from the country's electricity. Without a connection codecarbon counts as if the machine
+    were in Quebec; then only the energy is returned. Warns (W501) about a file that cannot be read.
 
     Returns:
         `energy_kwh`, `co2_grams` and `country` (both None if unknown), `hardware`, `source`.

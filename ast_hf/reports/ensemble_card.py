@@ -1,4 +1,4 @@
-"""Model card (README.md) of an ensemble that an evaluation saved; its text is in `templates/ensemble_card.md`."""
+"""Model card (README.md) of an ensemble; its text is in `templates/ensemble_card.md`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def _short_name(name: str) -> str:
 
 def _shown_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Return the metrics that are finite, without the numbers of classes."""
-    return {name: value for name, value in metrics.items() if not name.endswith("_classes") and math.isfinite(value)}
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {name: value for name, value in finite.items() if not name.endswith("_classes")}
 
 
 def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[EvalResult]:

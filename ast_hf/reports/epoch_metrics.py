@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-#: Prefix of the validation split in the Trainer's log, and of a split that is evaluated in addition while training.
+#: Prefix of the validation split in the Trainer's log, and of a split that is evaluated in addition while
+#: training.
 VALIDATION_PREFIX = "eval"
 WATCHED_PREFIX = "test"
 

@@ -26,8 +26,8 @@ class Calibration:
         temperature: divisor of the logits.
         thresholds: lowest score at which each label counts as present; multi-label only.
         without_positive: number of labels without a clip in that split, whose threshold is 0.5.
-        before: `{split: {"ECE", "NLL"}}` with the checkpoint's own calibration; for multi-label also the classes' mean
-            `"F1"`.
+        before: `{split: {"ECE", "NLL"}}` with the checkpoint's own calibration; for multi-label also the
+            classes' mean `"F1"`.
         after: the same with the fitted one.
     """
 
@@ -41,7 +41,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of one model: `metrics` by name, `classes` as `class_report` returns them, and its calibration."""
+    """Results of one model: `metrics` by name, `classes` as in `class_report`, and its calibration."""
 
     metrics: dict[str, float]
     classes: dict[str, np.ndarray]
@@ -80,28 +80,31 @@ class Evaluation:
         return ENSEMBLE if ENSEMBLE in self.outcomes else self.checkpoints[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for results.json; undefined (no class had a positive) and infinite numbers are None."""
+        """Return plain values for results.json; numbers that are undefined or infinite are None."""
         names = ("source", "split", "problem_type", "clips", "checkpoints", "versions")
-        calibrations = {name: outcome.calibration for name, outcome in self.outcomes.items() if outcome.calibration}
+        calibrations = {
+            model: asdict(outcome.calibration) for model, outcome in self.outcomes.items() if outcome.calibration
+        }
         return plain_values(
             {
                 **{name: getattr(self, name) for name in names},
                 "main_metric": Task(self.problem_type).main_metric,
                 "metrics": {name: outcome.metrics for name, outcome in self.outcomes.items()},
                 "calibration_error_bins": BINS,
-                "calibration": {name: asdict(calibration) for name, calibration in calibrations.items()},
+                "calibration": calibrations,
                 "labels": self.labels,
             }
         )
 
     def table(self) -> str:
         """Return the metrics, a line for each model, and below them the effect of calibration."""
-        shown = [name for name in self.outcomes[self.main].metrics if not name.endswith("_classes")]
+        columns = [name for name in self.outcomes[self.main].metrics if not name.endswith("_classes")]
         first = max(map(len, (*self.outcomes, "model")))
-        lines = [f"{'model':{first}}  " + "  ".join(f"{name:>8}" for name in shown)]
+        lines = [f"{'model':{first}}  " + "  ".join(f"{name:>8}" for name in columns)]
         for model, outcome in self.outcomes.items():
-            lines.append(f"{model:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in shown))
-        lines += ["", f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}"]
+            lines.append(f"{model:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in columns))
+        lines.append("")
+        lines.append(f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}")
         for model, outcome in self.outcomes.items():
             lines += _calibration_lines(model, outcome.calibration)
         return "\n".join(lines)
@@ -113,5 +116,6 @@ def _calibration_lines(model: str, calibration: Calibration | None) -> list[str]
     lines = [f"{model}: temperature {calibration.temperature:.4g}, fitted on {calibration.fitted_on}"]
     for split, before in calibration.before.items():
         after = calibration.after[split]
-        lines.append(f"  {split}: " + ", ".join(f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before))
+        changes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before]
+        lines.append(f"  {split}: {', '.join(changes)}")
     return lines

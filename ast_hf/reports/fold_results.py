@@ -25,8 +25,8 @@ class Fold:
         clips: number of test clips.
         training_clips: number of training clips.
         curve: the main metric on the fold after each epoch.
-        features: fields of the feature extractor; mean and std are those of the training clips, unless the recipe sets
-            them.
+        features: fields of the feature extractor; mean and std are those of the training clips, unless the
+            recipe sets them.
         baseline: accuracy of logistic regression; None for multi-label data.
         chance: accuracy of the most frequent class; None for multi-label data.
         seconds: wall time of the training.
@@ -69,7 +69,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Spread:
-    """Value of each fold, in the folds' order. `epoch` is when it was measured, 0 for methods without epochs."""
+    """Value of each fold, in the folds' order. `epoch` is when it was measured, else 0."""
 
     values: list[float]
     epoch: int = 0
@@ -126,8 +126,8 @@ class CrossValidation:
     def best(self) -> Spread:
         """Metric after the epoch of the highest mean over the folds, the first of equal ones.
 
-        This is the original's rule (`egs/esc50/get_esc_result.py`). As the epoch is chosen on the clips that it is
-        measured on, it is optimistic.
+        This is the original's rule (`egs/esc50/get_esc_result.py`). As the epoch is chosen on the clips that
+        it is measured on, it is optimistic.
         """
         return max(self.epochs, key=lambda spread: spread.mean)
 

@@ -1,4 +1,4 @@
-"""Markdown of the model cards: text from users without a meaning of its own, tables, lists, and the templates."""
+"""Markdown of the model cards: templates, escaped text of users, tables and lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 #: Most labels that are listed by name.
 _MAX_LABELS = 50
 
-#: Characters with a meaning in Markdown, HTML or on the Hub's pages: links, code, emphasis, tables, formulas, entities,
+#: Characters with a meaning in Markdown, HTML or on the Hub's pages: links, code, emphasis, tables, formulas,
+#: entities,
 #: user names.
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&@])")
 #: Characters that make a list, a rule or a headline of a line that begins with them.
@@ -29,7 +30,8 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u
 def render_card(template: str, data: ModelCardData, values: Mapping[str, Any]) -> ModelCard:
     """Fill in a template of the folder `templates`.
 
-    Values are inserted as they are, never interpreted as a template: escape what comes from users with `plain`.
+    Values are inserted as they are, never interpreted as a template: escape what comes from users with
+    `plain`.
 
     Args:
         template: file name of the template.
@@ -59,7 +61,7 @@ def inline_code(text: object) -> str:
 
 
 def fence_for(text: str) -> str:
-    """Return a code fence with more backticks than the text has in a row, so that the text cannot close its block."""
+    """Return a code fence that the text cannot close: more backticks than it has in a row."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     return "`" * max(3, longest + 1)
 

@@ -1,7 +1,7 @@
 """Model card (README.md) of a run's checkpoint, made of its results.json alone, so that both say the same.
 
-The text is in `templates/model_card.md`, its values are in `model_card_values.py`; the metadata for the Hub is here.
-Unknown values are left out.
+The text is in `templates/model_card.md`, its values are in `model_card_values.py`; the metadata for the Hub
+is here. Unknown values are left out.
 """
 
 from __future__ import annotations

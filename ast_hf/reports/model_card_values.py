@@ -67,7 +67,8 @@ def source_names(source: Any) -> list[str]:
 
 def evaluated_metrics(results: dict[str, Any]) -> list[str]:
     """Return the metrics that have a number in some split."""
-    return [name for name in METRICS if any(values.get(name) is not None for values in results["results"].values())]
+    splits = results["results"].values()
+    return [name for name in METRICS if any(values.get(name) is not None for values in splits)]
 
 
 def _optional_text(text: str | None) -> str:
@@ -142,10 +143,10 @@ def _results_table(results: dict[str, Any]) -> str:
 def _metrics_table(results: dict[str, Any]) -> str:
     """Return all metrics of the model, and what they mean."""
     splits = results["results"]
-    rows = [
-        [METRICS[name].title, *(_number(values.get(name)) for values in splits.values()), METRICS[name].meaning]
-        for name in evaluated_metrics(results)
-    ]
+    rows = []
+    for name in evaluated_metrics(results):
+        numbers = [_number(values.get(name)) for values in splits.values()]
+        rows.append([METRICS[name].title, *numbers, METRICS[name].meaning])
     return plain_table(["metric", *splits, "meaning"], rows)
 
 
@@ -199,7 +200,8 @@ def _training_values(results: dict[str, Any]) -> dict[str, Any]:
 
 def _duration(seconds: float) -> str:
     """Return a duration in the largest unit of which it has one."""
-    return next(f"{seconds / unit:.1f} {name}" for name, unit in _UNITS.items() if seconds >= unit or unit == 1)
+    name, unit = next(entry for entry in _UNITS.items() if seconds >= entry[1] or entry[1] == 1)
+    return f"{seconds / unit:.1f} {name}"
 
 
 def _emission_values(emissions: dict[str, Any] | None) -> dict[str, Any]:

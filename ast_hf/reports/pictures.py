@@ -30,7 +30,8 @@ def confusion_counts(answers: np.ndarray, truth: np.ndarray, count: int) -> np.n
 def draw_confusion(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str], path: Path) -> None:
     """Write a PNG of the confusion matrix; each row is divided by its clips, so that the diagonal is recall.
 
-    Classes that occur neither as truth nor as answer are left out. Of more than 50, those with most mistakes are shown.
+    Classes that occur neither as truth nor as answer are left out. Of more than 50, those with most mistakes
+    are shown.
 
     Args:
         answers: class indices, `(clips,)`.
@@ -62,7 +63,7 @@ def draw_confusion(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]
 
 
 def most_confused(counts: np.ndarray) -> list[int]:
-    """Return the classes that occur in a matrix of counts: the 50 with most mistakes if they are more, by index."""
+    """Return the classes that occur in a matrix of counts, at most the 50 with most mistakes, by index."""
     mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
     occurring = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
     worst = occurring[np.argsort(-mistakes[occurring], kind="stable")][:MOST_CLASSES]
@@ -110,7 +111,7 @@ def _draw_curve(axes: Axes, scores: np.ndarray, tags: np.ndarray, **style: Any) 
 
 
 def curve(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
-    """Return recall and precision, both `(points,)`, where recall rises, from recall 0 on; empty without a positive.
+    """Return recall and precision, both `(points,)`, wherever recall rises; empty without a positive.
 
     Of more than 500 points, 500 evenly spaced ones.
     """

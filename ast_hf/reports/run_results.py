@@ -21,7 +21,15 @@ from ..versions import result_versions
 from .epoch_metrics import Curve
 
 #: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
-_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std", "return_attention_mask")
+_FEATURES = (
+    "sampling_rate",
+    "num_mel_bins",
+    "max_length",
+    "do_normalize",
+    "mean",
+    "std",
+    "return_attention_mask",
+)
 #: Fields of the model configuration in results.json.
 _SIZES = (
     "hidden_size",
@@ -89,8 +97,8 @@ def class_rows(
 ) -> list[dict[str, Any]]:
     """Return a row for each label: its clips, AP and AUC (one against the rest).
 
-    Single-label rows also have precision, recall and F1 of the best label. Those of several labels need a threshold,
-    which must not be chosen on the same clips.
+    Single-label rows also have precision, recall and F1 of the best label. Those of several labels need a
+    threshold, which must not be chosen on the same clips.
 
     Args:
         labels: names, by index.
@@ -112,7 +120,9 @@ def class_rows(
     columns["AP"] = ranked["AP"]
     columns["AUC"] = ranked["AUC"]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [{"label": label, **dict(zip(columns, row, strict=True))} for label, row in zip(labels, rows, strict=True)]
+    return [
+        {"label": label, **dict(zip(columns, values, strict=True))} for label, values in zip(labels, rows, strict=True)
+    ]
 
 
 @dataclass
@@ -127,7 +137,8 @@ class Report:
         training_clips: clips of the training split; for a stream, clips trained on, in all passes.
         training_labels: clips of the training split by label; empty for a stream, which is not counted.
         epochs: passes over the training split; None for a stream.
-        seconds: wall time of the training with its evaluations and checkpoints, before a resumption too; 0 if unknown.
+        seconds: wall time of the training with its evaluations and checkpoints, before a resumption too; 0 if
+            unknown.
         clips_per_second: clips trained on per second of it.
         pictures: `"curves"` and, for single labels, `"confusion"` -> file in `folder`.
         emissions: of the training, as `read_emissions` returns them; None if they were not measured.
