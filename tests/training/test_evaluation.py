@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY
 from huggingface_hub import ModelCard
+from jinja2 import Environment, meta
 from matplotlib.image import imread
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -42,6 +43,7 @@ from ast_hf.evaluation.targets import true_labels
 from ast_hf.evaluation.weight_average import average_weights
 from ast_hf.hub.publishing import publication_of
 from ast_hf.metrics.ranking import rank
+from ast_hf.reports.ensemble_card import ensemble_card_values
 from ast_hf.reports.evaluation_results import Evaluation
 from ast_hf.reports.pictures import (
     confusion_counts,
@@ -669,6 +671,16 @@ def test_the_card_of_an_ensemble(made: dict[str, str], clips: Path, tmp_path: Pa
     assert b'model="user/voices"' in publication.files["README.md"]
     assert b'"user/voices", subfolder="member-1"' in publication.files["README.md"]
     assert publication.left_out == []
+
+
+def test_template_of_an_ensemble_uses_exactly_the_values_that_it_is_given(
+    made: dict[str, str], clips: Path, tmp_path: Path
+) -> None:
+    found = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
+    values = ensemble_card_values(found, found.outcomes["ensemble"].metrics, tmp_path / "out" / "ensemble")
+    text = (ROOT / "ast_hf" / "reports" / "templates" / "ensemble_card.md").read_text(encoding="utf-8")
+    variables = meta.find_undeclared_variables(Environment(autoescape=False).parse(text))
+    assert variables == {"card_data", *values}
 
 
 def test_names_in_the_card_of_an_ensemble_are_plain(clips: Path, tmp_path: Path) -> None:
