@@ -14,7 +14,7 @@ from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
 from ..metrics.summary import all_metrics
-from ..recipe.options import Recipe
+from ..recipe.recipe import Recipe
 from ..reports.pictures import confusion_counts
 from ..task import Task
 from ..versions import result_versions

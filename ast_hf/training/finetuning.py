@@ -33,7 +33,9 @@ from ..inputs.streams import StreamedClipInputs
 from ..metrics import MAIN_METRIC, metrics_for
 from ..modeling_ast import ASTForAudioClassification
 from ..recipe.arguments import build_arguments, check_best, settled
-from ..recipe.options import ModelOptions, Recipe, groups_by_length
+from ..recipe.options import ModelOptions
+from ..recipe.recipe import Recipe
+from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
 from ..reports.epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
 from ..reports.run_results import Report, SplitResults

@@ -15,7 +15,7 @@ from ...data.reading import is_multi_label, label_names
 from ...errors import AstHfWarning, error, warning_text
 from ...files import write_json
 from ...recipe.arguments import settled
-from ...recipe.options import LOCAL_PATHS, Recipe
+from ...recipe.recipe import LOCAL_PATHS, Recipe
 from ..splits import Split
 
 #: In a training checkpoint: every option that decides the weights, by its name, and what was changed on the way.
