@@ -27,7 +27,8 @@ from ast_hf import (
     cli,
     push_folder,
 )
-from ast_hf.evaluation.evaluate import Setting, ensemble_logits
+from ast_hf.evaluation.calibration import Setting
+from ast_hf.evaluation.prediction import ensemble_logits
 from ast_hf.modeling_ensemble import mean_logits
 
 LABELS = ["cat", "dog", "owl"]

@@ -159,7 +159,7 @@ def test_the_card_on_the_hub_is_ours(push: Push) -> None:
     known = {name: value for name, value in results["results"]["test"].items() if name in told}
     assert told == {name: round(value, 4) for name, value in known.items()}
     assert {"accuracy", "mAP", "mAUC"} <= told.keys()
-    assert f"![Which labels are taken for which]({results['pictures']['confusion']})" in card.text
+    assert f"![Confusion matrix]({results['pictures']['confusion']})" in card.text
     assert results["pictures"]["confusion"] in push.hub.files(REPO)
 
 

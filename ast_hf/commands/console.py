@@ -12,13 +12,7 @@ if TYPE_CHECKING:
     from ..training import CrossValidation, Report
 
 
-_METHODS = {
-    "model": "AST",
-    "baseline": "logistic regression baseline",
-    "chance": "always the most frequent class",
-}
-
-
+#: Epochs of a curve that are printed.
 _EPOCHS = ("final", "best")
 
 
@@ -106,42 +100,54 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: object) 
 
 
 def print_results(report: Report) -> None:
-    """The model's and the baseline's result on each split, side by side."""
-    names = list(report.results)
-    rows = [(_METHODS[method], values) for method, values in report.by_method().items()]
-    first = max(len(name) for name, _ in rows)
-    if names:
-        print(f"\n{report.metric:{first}}  " + "  ".join(f"{name:>{max(len(name), 6)}}" for name in names))
-    for label, values in rows if names else ():
-        print(f"{label:{first}}  " + "  ".join(f"{values[name]:>{max(len(name), 6)}.3f}" for name in names))
+    """Print the results of a run next to those of the simple methods, and where its files are."""
+    splits = list(report.results)
+    if splits:
+        _print_table(report, splits)
     clips = ", ".join(f"{count} {name}" for name, count in report.clips.items()) or "nothing"
-    took = f", in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s" if report.seconds else ""
-    print(f"\nTrained on {report.amount}{took}.")
+    speed = f", in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s" if report.seconds else ""
+    print(f"\nTrained on {report.amount}{speed}.")
     print(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
     for name, curve in report.watched.items():
-        told = curve.to_dict()
-        numbers = ", ".join(
-            f"{told[part]['value']:.3f} at the {part} epoch ({told[part]['epoch']:g})" for part in _EPOCHS
-        )
-        print(f"{report.metric} on {name} while training: {numbers}, which was chosen on those clips.")
-    none = "" if report.clips else " (hold clips out with data.validation_fraction, or cross-validate with --folds 5)"
-    print(f"Evaluated on {clips}{none}.")
+        values = curve.to_dict()
+        epochs = [f"{values[key]['value']:.3f} at the {key} epoch ({values[key]['epoch']:g})" for key in _EPOCHS]
+        print(f"{report.metric} on {name} while training: {', '.join(epochs)}, which was chosen on those clips.")
+    hint = "" if report.clips else " (hold clips out with data.validation_fraction, or cross-validate with --folds 5)"
+    print(f"Evaluated on {clips}{hint}.")
     print(f"Curves: {report.folder / report.picture}. Checkpoint, results.json and model card: {report.folder}.")
     if report.published:
         print(f"Published: {report.published}")
 
 
-def print_folds(found: CrossValidation) -> None:
-    """The final epoch, the best one and the simple methods: each fold, mean and standard deviation."""
-    names = {**_METHODS, **{name: f"AST, {name} epoch ({getattr(found, name).epoch})" for name in _EPOCHS}}
-    notes = {"best": "  chosen on these folds: overstates"}
-    head = [f"{fold.name:>6}" for fold in found.folds]
-    first = max(len(names[method]) for method in found.by_method())
-    print(f"\n{found.metric + ' on test fold':{first}}  {'  '.join(head)}    mean +- standard deviation")
-    for method, spread in found.by_method().items():
+def _print_table(report: Report, splits: list[str]) -> None:
+    """Print the main metric: methods as rows, splits as columns."""
+    from ..reports.titles import METHOD_TITLES
+
+    methods = report.by_method()
+    first = max(len(METHOD_TITLES[method]) for method in methods)
+    widths = {split: max(len(split), 6) for split in splits}
+    print(f"\n{report.metric:{first}}  " + "  ".join(f"{split:>{widths[split]}}" for split in splits))
+    for method, values in methods.items():
+        numbers = "  ".join(f"{values[split]:>{widths[split]}.3f}" for split in splits)
+        print(f"{METHOD_TITLES[method]:{first}}  {numbers}")
+
+
+def print_folds(result: CrossValidation) -> None:
+    """Print the final epoch, the best one and the simple methods: each fold, mean and standard deviation."""
+    from ..reports.titles import METHOD_TITLES
+
+    epoch_titles = {name: f"AST, {name} epoch ({getattr(result, name).epoch})" for name in _EPOCHS}
+    titles = {**METHOD_TITLES, **epoch_titles}
+    notes = {"best": "  chosen on these folds: optimistic"}
+    head = [f"{fold.name:>6}" for fold in result.folds]
+    methods = result.by_method()
+    first = max(len(titles[method]) for method in methods)
+    print(f"\n{result.metric + ' on test fold':{first}}  {'  '.join(head)}    mean +- standard deviation")
+    for method, spread in methods.items():
         values = "  ".join(f"{value:>{len(title)}.3f}" for value, title in zip(spread.values, head, strict=True))
         numbers = f"{spread.mean:.3f} +- {spread.standard_deviation:.3f}"
-        print(f"{names[method]:{first}}  {values}   {numbers}{notes.get(method, '')}")
-    minutes = sum(fold.seconds for fold in found.folds) / 60
-    print(f"\nFolds: {found.origin}. {sum(fold.clips for fold in found.folds)} clips; trained for {minutes:.1f} min.")
-    print(f"A checkpoint for each fold, folds.png and folds.json: {found.folder}")
+        print(f"{titles[method]:{first}}  {values}   {numbers}{notes.get(method, '')}")
+    minutes = sum(fold.seconds for fold in result.folds) / 60
+    clips = sum(fold.clips for fold in result.folds)
+    print(f"\nFolds: {result.origin}. {clips} clips; trained for {minutes:.1f} min.")
+    print(f"A checkpoint for each fold, folds.png and folds.json: {result.folder}")

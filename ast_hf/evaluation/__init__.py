@@ -1,1 +1,1 @@
-"""Checkpoints on labelled data. Needs the extra `train`."""
+"""Evaluation of checkpoints on labelled data. Needs the extra `train`."""

@@ -1,41 +1,31 @@
-"""Metrics as plain functions and as local `evaluate` modules, and the choice between them by the kind of task."""
+"""Metrics as local `evaluate` modules, the functions they are made of, and the choice between them by task.
+
+The Trainer and `ast-hf evaluate` compute through the modules (`summary.py`), without network and without
+files.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from .calibration import expected_calibration_error, probabilities
-from .ranking import class_report, summarise
+from ..task import Task
 
 #: problem type -> name of its main metric.
-MAIN_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "mAP"}
-#: problem type -> what `metrics_for` gives, the names of numbers.
+MAIN_METRIC = {task.value: task.main_metric for task in (Task.SINGLE_LABEL, Task.MULTI_LABEL)}
+#: problem type -> names of the numbers that `metrics_for` computes.
 METRIC_NAMES = {
-    "single_label_classification": ("accuracy", "ECE"),
-    "multi_label_classification": ("mAP", "mAP_classes", "mAUC", "mAUC_classes", "d_prime"),
+    Task.SINGLE_LABEL.value: ("accuracy", "ECE"),
+    Task.MULTI_LABEL.value: ("mAP", "mAP_classes", "mAUC", "mAUC_classes", "d_prime"),
 }
 
 
 def metrics_for(problem_type: str) -> Callable[[Any], dict[str, float]]:
-    """The Trainer's `compute_metrics` for a problem type: logits and labels in, `{name: value}` out.
+    """Return the Trainer's `compute_metrics` for a problem type: from logits and labels to `{name: value}`.
 
     Single-label: accuracy and ECE. Multi-label: mAP, mAUC, d_prime, and the number of classes in the means.
     """
-    return _METRICS[problem_type]
+    # imports `evaluate`, which the reading of recipes does not need
+    from .summary import multi_label_metrics, single_label_metrics
 
-
-def _single_label(prediction: Any) -> dict[str, float]:
-    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-    scores = probabilities(logits, "single_label_classification")
-    accuracy = float(np.mean(logits.argmax(axis=-1) == labels))
-    return {"accuracy": accuracy, "ECE": expected_calibration_error(scores, labels)}
-
-
-def _multi_label(prediction: Any) -> dict[str, float]:
-    return summarise(class_report(prediction.predictions, prediction.label_ids))
-
-
-_METRICS = {"single_label_classification": _single_label, "multi_label_classification": _multi_label}
+    return multi_label_metrics if Task(problem_type) is Task.MULTI_LABEL else single_label_metrics

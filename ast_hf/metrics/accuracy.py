@@ -1,11 +1,13 @@
-"""Accuracy as a local `evaluate` module: works offline, by class or through `evaluate.load(path of this file)`."""
+"""Accuracy as a local `evaluate` module: works offline, by class or by `evaluate.load(path of this file)`."""
 
 import datasets
 import evaluate
 import numpy as np
 
+from ast_hf.metrics import modules
 
-class Accuracy(evaluate.Metric):
+
+class Accuracy(modules.InMemoryMetric):
     """Share of clips whose best class is the right one, in [0, 1]."""
 
     def _info(self) -> evaluate.MetricInfo:

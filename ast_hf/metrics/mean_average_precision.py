@@ -2,16 +2,20 @@
 
 import numpy as np
 
-from ast_hf.metrics import packed
-from ast_hf.metrics.ranking import class_report, mean_over_classes
+from ast_hf.metrics import modules
+from ast_hf.metrics.ranking import mean_over_classes
 
 
-class MeanAveragePrecision(packed.PackedMetric):
-    """Unweighted mean over classes of the average precision, in [0, 1]; classes without a positive are left out.
+class MeanAveragePrecision(modules.RankingMetric):
+    """Unweighted mean over classes of the average precision, in [0, 1].
 
-    `mAP_classes` is the number of classes that the mean is over. Scores may be logits: only their order counts.
+    Classes without a positive are left out.
+
+    `mAP_classes` is the number of classes in the mean. Scores may be logits: only their order counts.
     """
 
-    def measure(self, scores: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        value, classes = mean_over_classes(class_report(scores, references)["AP"])
-        return {"mAP": value, "mAP_classes": classes}
+    @staticmethod
+    def summarize(report: dict[str, np.ndarray]) -> dict[str, float]:
+        """Return mAP and its number of classes from a `class_report`."""
+        mean, classes = mean_over_classes(report["AP"])
+        return {"mAP": mean, "mAP_classes": classes}

@@ -1,24 +1,29 @@
-"""The result of each class by itself as a local `evaluate` module."""
+"""Results of each class as a local `evaluate` module."""
 
 from typing import Any
 
 import numpy as np
 
-from ast_hf.metrics import packed
+from ast_hf.metrics import modules
 from ast_hf.metrics.ranking import class_report
 
 
-class PerClass(packed.PackedMetric):
-    """Lists with an entry for each class, and how many classes have no positive or no negative.
+class PerClass(modules.ScoresMetric):
+    """Lists with one entry per class, and the numbers of classes that have no positive or no negative.
 
-    `positives` (clips), `AP`, `AUC`, and the `threshold` of the best F1 with its `F1`, `precision` and `recall` when
-    all clips of at least that score are taken. NaN where a class has no positive, for AUC also where no negative. The
-    threshold is in the unit of the scores; chosen on the clips it is reported for, its F1 flatters.
+    `positives` (clips), `AP`, `AUC`, and the `threshold` of the best F1 with its `F1`, `precision` and
+    `recall` if all clips of at least that score count as positive. NaN for a class without a positive, for
+    AUC also without a negative. The threshold is in the unit of the scores; as it is chosen on the same
+    clips, its F1 is optimistic.
     """
 
     def measure(self, scores: np.ndarray, references: np.ndarray) -> dict[str, Any]:
+        """Return the lists of `class_report`, `without_positive` and `without_negative`."""
         report = class_report(scores, references)
         positives = report.pop("positives").astype(int)
-        counts = {"without_positive": int(np.sum(positives == 0))}
-        counts["without_negative"] = int(np.sum(positives == len(scores)))
-        return {"positives": positives.tolist(), **{name: values.tolist() for name, values in report.items()}, **counts}
+        return {
+            "positives": positives.tolist(),
+            **{name: values.tolist() for name, values in report.items()},
+            "without_positive": int(np.sum(positives == 0)),
+            "without_negative": int(np.sum(positives == len(scores))),
+        }

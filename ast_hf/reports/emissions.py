@@ -1,4 +1,4 @@
-"""What did training emit? Read from the file that codecarbon leaves, when it is installed."""
+"""Emissions of a training, read from the file that codecarbon writes if it is installed."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from typing import Any
 
 from ..errors import AstHfWarning, warning_text
 
-#: codecarbon's file in a run's folder: a line for each part of the run that came to its end.
+#: codecarbon's file in a run's folder: a line for each part of the run that was finished.
 EMISSIONS_FILE = "emissions.csv"
-#: Where codecarbon says a machine is that it cannot locate (`external/geography.py` of 3.3.2).
-_NOWHERE = (-71.2, 46.8)
+#: Longitude and latitude that codecarbon (3.3.2, `external/geography.py`) reports for a machine that it
+#: cannot locate.
+_UNLOCATED = (-71.2, 46.8)
 
 
 def read_emissions(folder: Path) -> dict[str, Any] | None:
-    """Energy and emissions of a run, summed over the parts that a resumed one has; None where nothing was measured.
+    """Return energy and emissions of a run, summed over its resumed parts; None if nothing was measured.
 
-    Emissions follow from the country's electricity. Without a connection codecarbon counts as if the machine were in
-    Quebec; then there is the energy alone.
+    Emissions follow from the country's electricity. Without a connection codecarbon counts as if the machine
+    were in Quebec; then only the energy is returned. Warns (W501) about a file that cannot be read.
 
     Returns:
-        `energy_kwh`, `co2_grams` and `country` (both None where it is not known), `hardware`, `source`.
+        `energy_kwh`, `co2_grams` and `country` (both None if unknown), `hardware`, `source`.
     """
-    if not (folder / EMISSIONS_FILE).is_file():
+    path = folder / EMISSIONS_FILE
+    if not path.is_file():
         return None
-    with (folder / EMISSIONS_FILE).open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     try:
-        return _told(rows) if rows else None
+        return _sum_rows(rows) if rows else None
     except (KeyError, TypeError, ValueError):  # a line that was cut, or columns of another version
-        what = "cannot be read, so that the card has no emissions"
-        warnings.warn(
-            warning_text("W501", where=repr(str(folder / EMISSIONS_FILE)), what=what), AstHfWarning, stacklevel=2
-        )
+        what = "cannot be read, so the card has no emissions"
+        warnings.warn(warning_text("W501", where=repr(str(path)), what=what), AstHfWarning, stacklevel=2)
         return None
 
 
-def _told(rows: list[dict[str, str]]) -> dict[str, Any]:
+def _sum_rows(rows: list[dict[str, str]]) -> dict[str, Any]:
     last = rows[-1]
-    located = all((float(row["longitude"] or 0), float(row["latitude"] or 0)) != _NOWHERE for row in rows)
+    places = [(float(row["longitude"] or 0), float(row["latitude"] or 0)) for row in rows]
+    located = _UNLOCATED not in places
     return {
         "energy_kwh": sum(float(row["energy_consumed"]) for row in rows),
         "co2_grams": 1000 * sum(float(row["emissions"]) for row in rows) if located else None,

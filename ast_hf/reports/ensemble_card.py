@@ -1,159 +1,115 @@
-"""An evaluation's own numbers as the model card (README.md) of the ensemble that it saved."""
+"""Model card (README.md) of an ensemble; its text is in `templates/ensemble_card.md`."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
-from .model_card import listed, one_line, plain
+from ..log_mel import frames_to_seconds
+from ..task import Task
+from .markdown import inline_code, label_list, one_line, plain, render_card, table, version_list
 
 if TYPE_CHECKING:
     from .evaluation_results import Evaluation
 
-_BODY = """\
-# {name}
-
-An ensemble of {count} [Audio Spectrogram Transformers](https://arxiv.org/abs/2104.01778) for {task}: the mean of \
-their probabilities (section 3.1 of the paper), made with `ast_hf`.
-
-## Use
-
-The whole needs `ast_hf`; transformers alone does not know ensembles.
-
-```python
-import ast_hf
-from transformers import pipeline
-
-classifier = pipeline("audio-classification", model="{model_id}")
-print(classifier("clip.wav"))
-```
-
-Each member is a plain AST checkpoint, which transformers loads by itself:
-
-```python
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
-
-model = AutoModelForAudioClassification.from_pretrained("{model_id}", subfolder="{first}")
-extractor = AutoFeatureExtractor.from_pretrained("{model_id}", subfolder="{first}")
-```
-
-## Input
-
-Mono audio at {rate:,} Hz; the first {seconds:.2f} s ({frames} frames of 10 ms, {bins} mel bins) are heard, by members \
-that take less only as much as they take.
-
-## Results
-
-On {clips:,} clips of the split {split} of {source}:
-
-{results}
-
-## Members
-
-{members}
-
-## Labels
-
-{labels}
-
-## Versions
-
-{versions}
-"""
-
 
 def write_ensemble_card(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> ModelCard:
-    """The card of the ensemble in `folder`, whose metrics on the evaluated split are `metrics`."""
-    members = evaluation.checkpoints
-    published = [name for name in members if not Path(name).exists()]  # the Hub takes names of the Hub only
-    data = ModelCardData(
+    """Return the card of the ensemble in `folder`, whose metrics on the evaluated split are `metrics`."""
+    # the Hub accepts only names on the Hub
+    published = [name for name in evaluation.checkpoints if not Path(name).exists()]
+    metadata = ModelCardData(
         library_name="ast_hf",
         pipeline_tag="audio-classification",
         base_model=published or None,
         tags=["audio-spectrogram-transformer", "ast_hf", "ensemble"],
-        metrics=list(_shown(metrics)),
-        model_name=one_line(_short(str(folder))),
+        metrics=list(_shown_metrics(metrics)),
+        model_name=one_line(_short_name(str(folder))),
         eval_results=_eval_results(evaluation, metrics),
     )
-    body = _body(evaluation, metrics, folder)
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=False)
+    return render_card("ensemble_card.md", metadata, ensemble_card_values(evaluation, metrics, folder))
 
 
-def _short(name: str) -> str:
-    """The last part of a local path, and the whole of another name."""
+def ensemble_card_values(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> dict[str, Any]:
+    """Return everything that the template needs; text from users is escaped."""
+    config = ASTEnsembleConfig.from_pretrained(folder)
+    extractor = ASTFeatureExtractor.from_pretrained(folder)
+    names = config.members or []
+    sources = dict(zip(names, evaluation.checkpoints, strict=True))
+    member_metrics = {name: evaluation.outcomes[source].metrics for name, source in sources.items()}
+    return {
+        "name": plain(_short_name(str(folder))),
+        "count": len(names),
+        "task": "tagging" if config.problem_type == Task.MULTI_LABEL else "classification",
+        "model_id": str(folder),
+        "first_member": names[0],
+        "rate": f"{extractor.sampling_rate:,}",
+        "seconds": f"{frames_to_seconds(config.max_length):.2f}",
+        "frames": config.max_length,
+        "bins": config.num_mel_bins,
+        "clips": f"{evaluation.clips:,}",
+        "split": plain(evaluation.split),
+        "source": plain(_short_name(evaluation.source)),
+        "results_table": _results_table({"**ensemble**": metrics, **member_metrics}),
+        "members_table": _members_table(folder, sources),
+        "labels": label_list([config.id2label[index] for index in range(config.num_labels)]),
+        "versions": version_list(evaluation.versions),
+    }
+
+
+def _short_name(name: str) -> str:
+    """Return the last part of a local path, and any other name unchanged."""
     return Path(name).resolve().name if Path(name).exists() else name
 
 
-def _shown(metrics: dict[str, float]) -> dict[str, float]:
-    """Without the numbers of classes, and without what is not defined."""
-    return {name: value for name, value in metrics.items() if not name.endswith("_classes") and math.isfinite(value)}
+def _shown_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics that are finite, without the numbers of classes."""
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {name: value for name, value in finite.items() if not name.endswith("_classes")}
 
 
 def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[EvalResult]:
-    """The model-index entries, one per metric."""
+    """Return the entries of the model index, one per metric."""
     source = evaluation.source
     return [
         EvalResult(
             task_type="audio-classification",
             dataset_type="audiofolder" if Path(source).exists() else source,
-            dataset_name=one_line(_short(source)),
+            dataset_name=one_line(_short_name(source)),
             dataset_split=evaluation.split,
             metric_type=name,
             metric_value=round(value, 4),
         )
-        for name, value in _shown(metrics).items()
+        for name, value in _shown_metrics(metrics).items()
     ]
 
 
-def _body(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> str:
-    config, extractor = ASTEnsembleConfig.from_pretrained(folder), ASTFeatureExtractor.from_pretrained(folder)
-    names = config.members or []
-    measured = dict(zip(names, (evaluation.outcomes[name].metrics for name in evaluation.checkpoints), strict=True))
-    return _BODY.format(
-        name=plain(_short(str(folder))),
-        count=len(names),
-        task="tagging" if config.problem_type == "multi_label_classification" else "classification",
-        model_id=folder,
-        first=names[0],
-        rate=extractor.sampling_rate,
-        seconds=config.max_length / 100,
-        frames=config.max_length,
-        bins=config.num_mel_bins,
-        clips=evaluation.clips,
-        split=plain(evaluation.split),
-        source=plain(_short(evaluation.source)),
-        results=_results_table({"**ensemble**": metrics, **measured}),
-        members=_members_table(folder, dict(zip(names, evaluation.checkpoints, strict=True))),
-        labels=listed(plain(config.id2label[index]) for index in range(config.num_labels)),
-        versions=", ".join(f"{name} {version}" for name, version in evaluation.versions.items()) + ".",
-    )
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _results_table(metrics: dict[str, dict[str, float]]) -> str:
-    """Models as rows, metrics as columns."""
-    shown = list(_shown(next(iter(metrics.values()))))
-    rows = [[name, *(f"{values[metric]:.4f}" for metric in shown)] for name, values in metrics.items()]
-    return _table(["model", *shown], rows)
+    """Return models as rows, metrics as columns."""
+    columns = list(_shown_metrics(next(iter(metrics.values()))))
+    rows = [[name, *(f"{values[column]:.4f}" for column in columns)] for name, values in metrics.items()]
+    return table(["model", *columns], rows)
 
 
 def _members_table(folder: Path, sources: dict[str, str]) -> str:
-    """What each member was made of, its size, and what it hears."""
+    """Return the origin, size, input length and temperature of each member."""
     rows = []
     for name, source in sources.items():
-        own = ASTConfig.from_pretrained(folder, subfolder=name)
-        stride, seconds = f"{own.frequency_stride} x {own.time_stride}", f"{own.max_length / 100:.2f}"
-        temperature = f"{own.temperature or 1.0:.4g}"
-        sizes = [str(own.num_hidden_layers), str(own.hidden_size), stride, seconds, temperature]
-        rows.append([f"`{name}`", plain(_short(source)), *sizes])
-    return _table(["member", "checkpoint", "layers", "width", "stride", "seconds", "temperature"], rows)
+        config = ASTConfig.from_pretrained(folder, subfolder=name)
+        rows.append(
+            [
+                inline_code(name),
+                plain(_short_name(source)),
+                str(config.num_hidden_layers),
+                str(config.hidden_size),
+                f"{config.frequency_stride} x {config.time_stride}",
+                f"{frames_to_seconds(config.max_length):.2f}",
+                f"{config.temperature or 1.0:.4g}",
+            ]
+        )
+    return table(["member", "checkpoint", "layers", "width", "stride", "seconds", "temperature"], rows)

@@ -1,21 +1,23 @@
-"""What a split said after each epoch of a run: its curve, the final epoch's number, and the best one's."""
+"""Main metric of one split after each epoch of a run: the curve, its final and its best value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-#: How the Trainer's log names what the validation split says, and what a split says that is watched beside it.
-VALIDATION_PREFIX, WATCHED_PREFIX = "eval", "test"
+#: Prefix of the validation split in the Trainer's log, and of a split that is evaluated in addition while
+#: training.
+VALIDATION_PREFIX = "eval"
+WATCHED_PREFIX = "test"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The main metric of a split over a run.
+    """Main metric of a split over a run.
 
     Attributes:
         epochs: when it was evaluated, in epochs from 0.
-        values: what was found, higher is better.
+        values: the metric, higher is better.
     """
 
     epochs: list[float]
@@ -23,20 +25,26 @@ class Curve:
 
     @classmethod
     def from_log(cls, history: list[dict[str, Any]], prefix: str, metric: str) -> Curve | None:
-        """From the Trainer's `state.log_history`; None where nothing was watched."""
-        found = [
-            (round(entry["epoch"], 6), entry[f"{prefix}_{metric}"])
-            for entry in history
-            if f"{prefix}_{metric}" in entry
-        ]
-        return cls([epoch for epoch, _ in found], [value for _, value in found]) if found else None
+        """Return the curve in the Trainer's `state.log_history`, or None if the split was never evaluated."""
+        key = f"{prefix}_{metric}"
+        entries = [entry for entry in history if key in entry]
+        if not entries:
+            return None
+        return cls([round(entry["epoch"], 6) for entry in entries], [entry[key] for entry in entries])
 
     @property
     def best(self) -> int:
-        """Which evaluation was the best, the first of several that are."""
+        """Index of the best evaluation, the first of several equal ones."""
         return max(range(len(self.values)), key=self.values.__getitem__)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values. `best` was chosen on the very clips it is measured on, so it overstates."""
-        final, best = ({"epoch": self.epochs[place], "value": self.values[place]} for place in (-1, self.best))
-        return {"epochs": self.epochs, "values": self.values, "final": final, "best": best}
+        """Return plain values. `best` was chosen on the clips that it is measured on, so it is optimistic."""
+        return {
+            "epochs": self.epochs,
+            "values": self.values,
+            "final": self._evaluation(-1),
+            "best": self._evaluation(self.best),
+        }
+
+    def _evaluation(self, index: int) -> dict[str, float]:
+        return {"epoch": self.epochs[index], "value": self.values[index]}

@@ -1,4 +1,4 @@
-"""Results of an evaluation: metrics of each model, and what was fitted."""
+"""Results of an evaluation: metrics and calibration of each model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..files import plain_values
-from ..metrics import MAIN_METRIC
 from ..metrics.calibration import BINS
+from ..task import Task
 from ..versions import result_versions
 
 #: Name of the ensemble among the outcomes.
@@ -19,15 +19,16 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted for one model.
+    """Temperature and thresholds fitted for one model, and their effect.
 
     Attributes:
         fitted_on: the split.
-        temperature: what logits are to be divided by.
-        thresholds: the score from which on each label counts as present; multi-label only.
-        without_positive: labels that had no clip in that split, and got the threshold 0.5.
-        before: `{split: {"ECE", "NLL"}}`, and the mean `"F1"` of the classes for multi-label, as the checkpoint was.
-        after: the same with what was fitted.
+        temperature: divisor of the logits.
+        thresholds: lowest score at which each label counts as present; multi-label only.
+        without_positive: number of labels without a clip in that split, whose threshold is 0.5.
+        before: `{split: {"ECE", "NLL"}}` with the checkpoint's own calibration; for multi-label also the
+            classes' mean `"F1"`.
+        after: the same with the fitted one.
     """
 
     fitted_on: str
@@ -40,7 +41,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One model's results: `metrics` by name, `classes` as `class_report` gives them, and what was fitted."""
+    """Results of one model: `metrics` by name, `classes` as in `class_report`, and its calibration."""
 
     metrics: dict[str, float]
     classes: dict[str, np.ndarray]
@@ -49,18 +50,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate_checkpoints` found.
+    """Result of `evaluate_checkpoints`.
 
     Attributes:
         folder: where the files are.
         source: the data set.
-        split: its part that was evaluated.
-        problem_type: how the models' logits were read.
+        split: the evaluated part of it.
+        problem_type: the models' task.
         labels: names, in the order of all per-class results: the first checkpoint's `id2label`.
-        clips: how many were evaluated.
-        checkpoints: as they were given.
-        outcomes: by checkpoint, and under `"ensemble"` and `"average"` where those were made.
-        versions: of the packages that matter.
+        clips: number of evaluated clips.
+        checkpoints: as the caller named them.
+        outcomes: by checkpoint, and under `"ensemble"` and `"average"` if those were evaluated.
+        versions: of the packages that affect results.
     """
 
     folder: Path
@@ -75,42 +76,46 @@ class Evaluation:
 
     @property
     def main(self) -> str:
-        """The name of the outcome that the pictures show: the ensemble's, or the only checkpoint's."""
+        """Name of the outcome in the pictures: the ensemble's, or the only checkpoint's."""
         return ENSEMBLE if ENSEMBLE in self.outcomes else self.checkpoints[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for results.json; what is not defined (no class had a positive) or infinite is None."""
+        """Return plain values for results.json; numbers that are undefined or infinite are None."""
         names = ("source", "split", "problem_type", "clips", "checkpoints", "versions")
-        fitted = {name: outcome.calibration for name, outcome in self.outcomes.items() if outcome.calibration}
+        calibrations = {
+            model: asdict(outcome.calibration) for model, outcome in self.outcomes.items() if outcome.calibration
+        }
         return plain_values(
             {
                 **{name: getattr(self, name) for name in names},
-                "main_metric": MAIN_METRIC[self.problem_type],
+                "main_metric": Task(self.problem_type).main_metric,
                 "metrics": {name: outcome.metrics for name, outcome in self.outcomes.items()},
                 "calibration_error_bins": BINS,
-                "calibration": {name: asdict(calibration) for name, calibration in fitted.items()},
+                "calibration": calibrations,
                 "labels": self.labels,
             }
         )
 
     def table(self) -> str:
-        """The metrics, a line for each model, and below them what fitting changed."""
-        shown = [name for name in self.outcomes[self.main].metrics if not name.endswith("_classes")]
+        """Return the metrics, a line for each model, and below them the effect of calibration."""
+        columns = [name for name in self.outcomes[self.main].metrics if not name.endswith("_classes")]
         first = max(map(len, (*self.outcomes, "model")))
-        lines = [f"{'model':{first}}  " + "  ".join(f"{name:>8}" for name in shown)]
+        lines = [f"{'model':{first}}  " + "  ".join(f"{name:>8}" for name in columns)]
         for model, outcome in self.outcomes.items():
-            lines.append(f"{model:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in shown))
-        lines += ["", f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}"]
+            lines.append(f"{model:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in columns))
+        lines.append("")
+        lines.append(f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}")
         for model, outcome in self.outcomes.items():
-            lines += _told(model, outcome.calibration)
+            lines += _calibration_lines(model, outcome.calibration)
         return "\n".join(lines)
 
 
-def _told(model: str, calibration: Calibration | None) -> list[str]:
+def _calibration_lines(model: str, calibration: Calibration | None) -> list[str]:
     if calibration is None:
         return []
     lines = [f"{model}: temperature {calibration.temperature:.4g}, fitted on {calibration.fitted_on}"]
     for split, before in calibration.before.items():
         after = calibration.after[split]
-        lines.append(f"  {split}: " + ", ".join(f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before))
+        changes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before]
+        lines.append(f"  {split}: {', '.join(changes)}")
     return lines

@@ -1,4 +1,4 @@
-"""Results of a cross-validation: each fold, mean and spread."""
+"""Results of a cross-validation: each fold, mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Fold:
     """One fold's run.
 
     Attributes:
-        name: the fold that was tested on.
-        folder: its run, a checkpoint with card, curves and results.
-        clips: how many were tested on.
-        training_clips: how many were trained on.
+        name: name of the test fold.
+        folder: folder of the run, a checkpoint with card, curves and results.
+        clips: number of test clips.
+        training_clips: number of training clips.
         curve: the main metric on the fold after each epoch.
-        features: how waveforms became features; mean and std are those of the training clips, unless the recipe gives
-            them.
-        baseline: logistic regression's accuracy, None for multi-label data.
-        chance: accuracy of the most frequent class, None for multi-label data.
-        seconds: that training took.
-        metric: the main metric's name.
+        features: fields of the feature extractor; mean and std are those of the training clips, unless the
+            recipe sets them.
+        baseline: accuracy of logistic regression; None for multi-label data.
+        chance: accuracy of the most frequent class; None for multi-label data.
+        seconds: wall time of the training.
+        metric: name of the main metric.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Fold:
 
     @classmethod
     def from_results(cls, name: str, folder: str, results: dict[str, Any]) -> Fold:
-        """From what `Report.to_dict` gives."""
+        """Return the fold of a run from the content of its results.json."""
         curve = results["watched"][TEST_SPLIT]
         return cls(
             name=name,
@@ -62,42 +62,42 @@ class Fold:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        kept = ("name", "folder", "clips", "training_clips", "features", "baseline", "chance", "seconds")
-        return {**{name: getattr(self, name) for name in kept}, **self.curve.to_dict()}
+        """Return plain values."""
+        names = ("name", "folder", "clips", "training_clips", "features", "baseline", "chance", "seconds")
+        return {**{name: getattr(self, name) for name in names}, **self.curve.to_dict()}
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number of each fold, in the folds' order; `epoch` is the one after which it was measured, 0 where none was."""
+    """Value of each fold, in the folds' order. `epoch` is when it was measured, else 0."""
 
     values: list[float]
     epoch: int = 0
 
     @property
     def mean(self) -> float:
-        """Over the folds, each counting the same."""
+        """Mean over the folds, each with the same weight."""
         return statistics.mean(self.values)
 
     @property
     def standard_deviation(self) -> float:
-        """Over the folds, of a sample (n - 1)."""
+        """Sample standard deviation over the folds (n - 1)."""
         return statistics.stdev(self.values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         epoch = {"epoch": self.epoch} if self.epoch else {}
         return {**epoch, "mean": self.mean, "standard_deviation": self.standard_deviation, "values": self.values}
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What `cross_validate` found.
+    """Result of `cross_validate`.
 
     Attributes:
-        recipe: what was done in each fold.
+        recipe: that of every fold.
         folder: where the folds and files are.
-        origin: where the folds come from, in words.
+        origin: source of the folds, in words.
         folds: their runs.
     """
 
@@ -108,44 +108,46 @@ class CrossValidation:
 
     @property
     def metric(self) -> str:
-        """The main metric's name."""
+        """Name of the main metric."""
         return self.folds[0].metric
 
     @property
     def epochs(self) -> list[Spread]:
-        """The metric after each epoch."""
+        """Metric after each epoch."""
         by_epoch = zip(*(fold.curve.values for fold in self.folds), strict=True)
         return [Spread(list(values), epoch) for epoch, values in enumerate(by_epoch, start=1)]
 
     @property
     def final(self) -> Spread:
-        """The result: after the last epoch."""
+        """Metric after the last epoch, which is the result."""
         return self.epochs[-1]
 
     @property
     def best(self) -> Spread:
-        """After the one epoch whose mean over the folds is the highest, the first of several (the original's rule,
-        `egs/esc50/get_esc_result.py`). It was chosen on the clips it is measured on, so it overstates.
+        """Metric after the epoch of the highest mean over the folds, the first of equal ones.
+
+        This is the original's rule (`egs/esc50/get_esc_result.py`). As the epoch is chosen on the clips that
+        it is measured on, it is optimistic.
         """
         return max(self.epochs, key=lambda spread: spread.mean)
 
     @property
     def baseline(self) -> Spread | None:
-        """Logistic regression, fitted and tested on the same clips; None for multi-label data."""
+        """Accuracy of logistic regression, fitted and tested on the same clips; None for multi-label data."""
         return _spread([fold.baseline for fold in self.folds])
 
     @property
     def chance(self) -> Spread | None:
-        """The training clips' most frequent class; None for multi-label data."""
+        """Accuracy of the training clips' most frequent class; None for multi-label data."""
         return _spread([fold.chance for fold in self.folds])
 
     def by_method(self) -> dict[str, Spread]:
-        """`"final"`, `"best"` and, where they were measured, `"baseline"` and `"chance"`."""
-        found = {"final": self.final, "best": self.best, "baseline": self.baseline, "chance": self.chance}
-        return {name: spread for name, spread in found.items() if spread is not None}
+        """Return `"final"`, `"best"` and, if they were measured, `"baseline"` and `"chance"`."""
+        spreads = {"final": self.final, "best": self.best, "baseline": self.baseline, "chance": self.chance}
+        return {name: spread for name, spread in spreads.items() if spread is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for folds.json."""
+        """Return plain values for folds.json."""
         return {
             "metric": self.metric,
             "origin": self.origin,
@@ -158,5 +160,6 @@ class CrossValidation:
 
 
 def _spread(values: list[float | None]) -> Spread | None:
-    known = [value for value in values if value is not None]
-    return Spread(known) if len(known) == len(values) else None
+    """Return the spread of values, or None if a fold has none."""
+    measured = [value for value in values if value is not None]
+    return Spread(measured) if len(measured) == len(values) else None

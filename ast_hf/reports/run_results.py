@@ -1,4 +1,4 @@
-"""What did a run measure? Everything that its card, its pictures and results.json tell."""
+"""Results of a run, from which its card, its pictures and results.json are made."""
 
 from __future__ import annotations
 
@@ -13,19 +13,42 @@ import numpy as np
 from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
-from ..metrics.all_of import measure
+from ..metrics.summary import all_metrics
 from ..recipe.recipe import Recipe
 from ..reports.pictures import confusion_counts
+from ..task import Task
 from ..versions import result_versions
 from .epoch_metrics import Curve
 
-#: What results tell of the feature extractor; the recipe leaves mean and std out where they were measured.
-_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std", "return_attention_mask")
-#: What they tell of the model's size.
-_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "frequency_stride", "time_stride")
-#: What they tell as the report has it.
-_PLAIN = ("metric", "results", "classes", "baseline", "chance", "clips", "training_clips", "training_labels")
-_MORE = (
+#: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
+_FEATURES = (
+    "sampling_rate",
+    "num_mel_bins",
+    "max_length",
+    "do_normalize",
+    "mean",
+    "std",
+    "return_attention_mask",
+)
+#: Fields of the model configuration in results.json.
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "patch_size",
+    "frequency_stride",
+    "time_stride",
+)
+#: Attributes of the report that results.json holds as they are.
+_ATTRIBUTES = (
+    "metric",
+    "results",
+    "classes",
+    "baseline",
+    "chance",
+    "clips",
+    "training_clips",
+    "training_labels",
     "parameters",
     "trained_parameters",
     "epochs",
@@ -39,12 +62,12 @@ _MORE = (
 )
 
 
-class Measured(NamedTuple):
-    """One split: `metrics` by name, a row of `classes` for each label, and what the pictures are drawn from.
+class SplitResults(NamedTuple):
+    """Results on one split.
 
     Attributes:
-        metrics: loss, the task's own and all of `metrics.all_of.measure`; NaN where one is not defined.
-        classes: `label`, `clips` and the columns of its kind of task, see `class_rows`.
+        metrics: the loss and those of `all_metrics`, by name; NaN if undefined.
+        classes: a row for each label, see `class_rows`.
         answers: index of the best label of each clip, `(clips,)`.
         truth: indices `(clips,)`, or tags `(clips, labels)`.
     """
@@ -54,64 +77,77 @@ class Measured(NamedTuple):
     answers: np.ndarray
     truth: np.ndarray
 
-
-def measured(output: Any, config: ASTConfig) -> Measured:
-    """What a Trainer's `PredictionOutput` with the prefix `eval` says of a model with that configuration."""
-    logits, truth = np.asarray(output.predictions), np.asarray(output.label_ids)
-    truth = truth.astype(bool) if truth.ndim == 2 else truth
-    metrics, ranked = measure(logits, truth, str(config.problem_type))
-    labels = [config.id2label[index] for index in range(config.num_labels)]
-    answers = logits.argmax(axis=1)
-    own = {"loss": float(output.metrics["eval_loss"])}
-    return Measured({**metrics, **own}, class_rows(labels, ranked, answers, truth), answers, truth)
+    @classmethod
+    def from_output(cls, output: Any, config: ASTConfig) -> SplitResults:
+        """Compute the results from a Trainer's `PredictionOutput` with the prefix `eval`."""
+        task = Task(config.problem_type)
+        logits = np.asarray(output.predictions)
+        truth = np.asarray(output.label_ids)
+        if task is Task.MULTI_LABEL:
+            truth = truth.astype(bool)
+        metrics, ranked = all_metrics(logits, truth, task)
+        metrics["loss"] = float(output.metrics["eval_loss"])
+        labels = [config.id2label[index] for index in range(config.num_labels)]
+        answers = logits.argmax(axis=1)
+        return cls(metrics, class_rows(labels, ranked, answers, truth, task), answers, truth)
 
 
 def class_rows(
-    labels: Sequence[str], ranked: dict[str, np.ndarray], answers: np.ndarray, truth: np.ndarray
+    labels: Sequence[str], ranked: dict[str, np.ndarray], answers: np.ndarray, truth: np.ndarray, task: Task
 ) -> list[dict[str, Any]]:
-    """A row for each label: its clips, AP and AUC (one against the rest); and where the best label is the answer,
-    precision, recall and F1. With several labels these take a threshold, which the clips at hand must not choose.
+    """Return a row for each label: its clips, AP and AUC (one against the rest).
+
+    Single-label rows also have precision, recall and F1 of the best label. Those of several labels need a
+    threshold, which must not be chosen on the same clips.
 
     Args:
         labels: names, by index.
         ranked: `class_report` of the scores.
         answers: best label of each clip, `(clips,)`.
         truth: indices `(clips,)`, or tags `(clips, labels)`.
+        task: single-label or multi-label.
     """
     columns: dict[str, np.ndarray] = {"clips": ranked["positives"].astype(int)}
-    if truth.ndim == 1:
+    if task is not Task.MULTI_LABEL:
         counts = confusion_counts(answers, truth, len(labels))
-        right, given, true = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
-        with np.errstate(invalid="ignore"):  # a label that was never given, or has no clip: NaN
-            columns |= {"precision": right / given, "recall": right / true, "F1": 2 * right / (given + true)}
-    columns |= {name: ranked[name] for name in ("AP", "AUC")}
+        right = np.diag(counts)
+        answered = counts.sum(axis=0)
+        true = counts.sum(axis=1)
+        with np.errstate(invalid="ignore"):  # NaN for a label that was never the answer, or has no clip
+            columns["precision"] = right / answered
+            columns["recall"] = right / true
+            columns["F1"] = 2 * right / (answered + true)
+    columns["AP"] = ranked["AP"]
+    columns["AUC"] = ranked["AUC"]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [{"label": label, **dict(zip(columns, row, strict=True))} for label, row in zip(labels, rows, strict=True)]
+    return [
+        {"label": label, **dict(zip(columns, values, strict=True))} for label, values in zip(labels, rows, strict=True)
+    ]
 
 
 @dataclass
 class Report:
-    """What a finished run measured. `results` and `baseline` are by split; `metric` names the main metric.
+    """Results of a finished run. `results` and `baseline` are by split; `metric` names the main metric.
 
     Attributes:
-        settings: what decided the weights of `recipe.training`, also where the recipe said nothing.
+        settings: every option of `recipe.training` that affects the weights, defaults too.
         results: all metrics by split and name.
         classes: rows of `class_rows` by split.
         clips: evaluated, by split.
-        training_clips: clips of the training split; of a stream, how many were trained on, those of later passes too.
-        training_labels: clips of the training split by label; nothing for a stream, which is not counted.
+        training_clips: clips of the training split; for a stream, clips trained on, in all passes.
+        training_labels: clips of the training split by label; empty for a stream, which is not counted.
         epochs: passes over the training split; None for a stream.
-        seconds: wall time of the training, with the evaluations and checkpoints in it, before a resumption too; 0 where
-            that is not known.
-        clips_per_second: clips trained on in each of them.
+        seconds: wall time of the training with its evaluations and checkpoints, before a resumption too; 0 if
+            unknown.
+        clips_per_second: clips trained on per second of it.
         pictures: `"curves"` and, for single labels, `"confusion"` -> file in `folder`.
-        emissions: what codecarbon measured while training, as `read_emissions` gives it; None where it did not.
-        data_sets: names on the Hub of what was trained on, as far as they are known.
-        base_model: name on the Hub of what was started from; None for a random start, or where it is not known.
+        emissions: of the training, as `read_emissions` returns them; None if they were not measured.
+        data_sets: names on the Hub of the training data, as far as they are known.
+        base_model: name on the Hub of the initial weights; None for random ones, or if unknown.
         date: of the measurement, in UTC, as YYYY-MM-DD.
         watched: curves of the splits that were evaluated while training, by name.
-        changes: with which other options the run went on after an interruption, in words.
-        published: page of what was pushed.
+        changes: options that differed when the run was resumed, in words.
+        published: page of the pushed model.
         unpublished: the command that finishes a push that failed.
     """
 
@@ -151,22 +187,22 @@ class Report:
         return self.pictures["curves"]
 
     def by_method(self) -> dict[str, dict[str, float]]:
-        """Main metric on each split for the `"model"` and for the simple methods that were measured beside it."""
+        """Return the main metric by split of the `"model"` and of the simple methods that were measured."""
         model = {name: values[self.metric] for name, values in self.results.items()}
         methods = {"model": model, "baseline": self.baseline, "chance": self.chance}
         return {method: values for method, values in methods.items() if values or method == "model"}
 
     @property
     def amount(self) -> str:
-        """What was trained on, in words."""
+        """Clips and epochs of the training, in words."""
         return amount(self.training_clips, self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for results.json and the card; what is not defined or infinite is None."""
+        """Return plain values for results.json and the card; undefined and infinite numbers are None."""
         config = self.config
         return plain_values(
             {
-                **{name: getattr(self, name) for name in (*_PLAIN, *_MORE)},
+                **{name: getattr(self, name) for name in _ATTRIBUTES},
                 "problem_type": config.problem_type,
                 "labels": [config.id2label[index] for index in range(config.num_labels)],
                 "features": {name: getattr(self.extractor, name) for name in _FEATURES},
@@ -183,5 +219,5 @@ class Report:
 
 
 def amount(clips: int, epochs: float | None) -> str:
-    """Clips and epochs of a training, in words."""
+    """Return the clips and epochs of a training in words."""
     return f"{clips} clips of a stream" if epochs is None else f"{clips} clips, {epochs:g} epochs"

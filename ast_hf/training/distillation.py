@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from ..audio import resample
 from ..data.reading import is_multi_label, label_names
-from ..errors import AstHfError, error
-from ..evaluation.stored_logits import listed, load_logits, logits_of
+from ..errors import AstHfError, error, shortlist
+from ..evaluation.stored_logits import load_logits, logits_of
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames, num_samples
 from ..recipe.distillation import DistillationOptions
@@ -259,7 +259,7 @@ def _load(name: str) -> Any:
     fresh = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
     lost = sorted(key for key in fresh if key.rpartition(".")[2] not in _FOR_TRAINING)
     if lost:
-        what = f"has no {listed(lost)}, which would be random"
+        what = f"has no {shortlist(lost)}, which would be random"
         fix = "name a checkpoint that was trained to classify audio"
         raise error("E305", where=f"distillation.teacher: {name!r}", what=what, fix=fix)
     return model.eval().requires_grad_(False)
@@ -275,7 +275,7 @@ def _columns(labels: list[str], id2label: dict[int, str], name: str) -> list[int
     """Where each of the student's labels stands among the teacher's; raises E307 unless both have the same names."""
     own = {label: index for index, label in id2label.items()}
     missing, surplus = [label for label in labels if label not in own], [label for label in own if label not in labels]
-    parts = [f"{text} {listed(names)}" for text, names in (("lacks", missing), ("also has", surplus)) if names]
+    parts = [f"{text} {shortlist(names)}" for text, names in (("lacks", missing), ("also has", surplus)) if names]
     if parts:
         fix = "use a teacher trained on these labels, or give its config.json (id2label) the names that the data have"
         raise error("E307", where=f"distillation.teacher: {name!r}", what=" and ".join(parts), fix=fix)

@@ -38,7 +38,7 @@ from ..recipe.recipe import Recipe
 from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
 from ..reports.epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
-from ..reports.run_results import Measured, Report, measured
+from ..reports.run_results import Report, SplitResults
 from ..weights.checkpoints import check_folder
 from .averaging import EpochAverage, WeightAverage
 from .checkpoints.continuity import deciding
@@ -205,7 +205,7 @@ def finish(run: Run) -> Report:
     trainer.save_model(str(folder), _internal_call=True)  # before `bf16_full_eval` takes the weights' last bits
     trainer.finished = True
     found = {
-        name: measured(trainer.predict(inputs, metric_key_prefix="eval"), config)
+        name: SplitResults.from_output(trainer.predict(inputs, metric_key_prefix="eval"), config)
         for name, inputs in run.evaluation.items()
     }
     metric = MAIN_METRIC[config.problem_type]
@@ -246,7 +246,7 @@ def finish(run: Run) -> Report:
 
 
 def _write(
-    run: Run, report: Report, found: dict[str, Measured], history: list[dict[str, Any]], base: str | None
+    run: Run, report: Report, found: dict[str, SplitResults], history: list[dict[str, Any]], base: str | None
 ) -> None:
     """Everything beside the weights; results.json is the last file, so a folder that has it is complete. `base` is that
     of the run's adapter, if it has one.

@@ -141,7 +141,7 @@ def test_number_of_trained_parameters(adapted: Report, targets: list[str]) -> No
     if len(targets) == 2:
         assert adapted.trained_parameters == expected == 866
         assert json.loads((adapted.folder / "results.json").read_text())["trained_parameters"] == 866
-        assert "a LoRA adapter of rank 4 and the classifier trained 866 (" in (adapted.folder / "README.md").read_text()
+        assert "of which 866 were trained: a LoRA adapter of rank 4 (" in (adapted.folder / "README.md").read_text()
 
 
 def test_gradient_checkpointing_reaches_the_adapter() -> None:

@@ -61,7 +61,7 @@ def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path,
     report = finetune(plan, begun, resume_from_checkpoint="auto")
     assert report.changes == ["from checkpoint-3 on: training.learning_rate was 0.002 and is 0.001"]
     text = ModelCard.load(begun / "README.md").text
-    assert r"with other options than it began with: from checkpoint-3 on: training.learning\_rate was 0.002" in text
+    assert r"resumed with other options than before: from checkpoint-3 on: training.learning\_rate was 0.002" in text
 
 
 def test_resuming_with_other_label_names_is_refused(begun: Path, clips: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY
 from huggingface_hub import ModelCard
+from jinja2 import Environment, meta
 from matplotlib.image import imread
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -33,18 +34,16 @@ from ast_hf import (
     AstInputError,
     cli,
 )
-from ast_hf.evaluation import evaluate as evaluation
-from ast_hf.evaluation.evaluate import (
-    average_weights,
-    ensemble_logits,
-    evaluate_checkpoints,
-    mean_f1,
-    predict_logits,
-    true_labels,
-)
+from ast_hf.evaluation import prediction
+from ast_hf.evaluation.calibration import mean_f1
+from ast_hf.evaluation.evaluate import evaluate_checkpoints
+from ast_hf.evaluation.prediction import ensemble_logits, predict_logits
 from ast_hf.evaluation.stored_logits import clip_keys, load_logits, store_logits
+from ast_hf.evaluation.targets import true_labels
+from ast_hf.evaluation.weight_average import average_weights
 from ast_hf.hub.publishing import publication_of
 from ast_hf.metrics.ranking import rank
+from ast_hf.reports.ensemble_card import ensemble_card_values
 from ast_hf.reports.evaluation_results import Evaluation
 from ast_hf.reports.pictures import (
     confusion_counts,
@@ -53,6 +52,7 @@ from ast_hf.reports.pictures import (
     draw_precision_recall,
     most_confused,
 )
+from ast_hf.task import Task
 from ast_hf.training import load_audio_dataset
 
 LABELS = ["cat", "dog", "owl"]
@@ -287,8 +287,8 @@ def test_labels_are_matched_by_name(made: dict[str, str], clips: Path, tmp_path:
     table = clips / "few.csv"
     table.write_text("path,label,split\n" + "".join(f"{path},{label},test\n" for label, path in rows))
     split = load_audio_dataset(table)["test"]
-    assert true_labels(split, ["bat", "owl", "cat", "dog"], SINGLE).tolist() == [1, 1, 3]
-    tags = true_labels(split, ["bat", "owl", "cat", "dog"], MULTI)
+    assert true_labels(split, ["bat", "owl", "cat", "dog"], Task.SINGLE_LABEL).tolist() == [1, 1, 3]
+    tags = true_labels(split, ["bat", "owl", "cat", "dog"], Task.MULTI_LABEL)
     assert tags.tolist() == [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
     found = evaluate([made["turned"]], table, tmp_path)
     assert found.labels == ["owl", "cat", "dog"]
@@ -306,7 +306,7 @@ def test_single_labels_for_a_tagger_are_tags(
 
 
 def test_labels_missing_from_the_model_are_refused(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(AstHfError, match=r"E208.*does not know 'owl'") as caught:
+    with pytest.raises(AstHfError, match=r"E208.*does not have 'owl'") as caught:
         evaluate([made["other"]], clips, tmp_path)
     assert "split 'test'" in str(caught.value)
     assert not (tmp_path / "results.json").exists()
@@ -532,12 +532,12 @@ def test_logits_file_is_written_atomically(tmp_path: Path, monkeypatch: pytest.M
 def test_progress_bar_counts_clips(made: dict[str, str], clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bars = []
 
-    class Kept(evaluation.tqdm):
+    class Kept(prediction.tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             bars.append(self)
 
-    monkeypatch.setattr(evaluation, "tqdm", Kept)
+    monkeypatch.setattr(prediction, "tqdm", Kept)
     model, extractor = (kind.from_pretrained(made["one"]) for kind in (ASTForAudioClassification, ASTFeatureExtractor))
     predict_logits(model, load_audio_dataset(clips)["test"], extractor, batch_size=5, text="one on test")
     assert [(bar.n, bar.total, bar.unit, bar.desc) for bar in bars] == [(12, 12, "clip", "one on test")]
@@ -680,6 +680,16 @@ def test_the_card_of_an_ensemble(made: dict[str, str], clips: Path, tmp_path: Pa
     assert b'model="user/voices"' in page
     assert b'"user/voices", subfolder="member-1"' in page
     assert publication.left_out == []
+
+
+def test_template_of_an_ensemble_uses_exactly_the_values_that_it_is_given(
+    made: dict[str, str], clips: Path, tmp_path: Path
+) -> None:
+    found = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
+    values = ensemble_card_values(found, found.outcomes["ensemble"].metrics, tmp_path / "out" / "ensemble")
+    text = (ROOT / "ast_hf" / "reports" / "templates" / "ensemble_card.md").read_text(encoding="utf-8")
+    variables = meta.find_undeclared_variables(Environment(autoescape=False).parse(text))
+    assert variables == {"card_data", *values}
 
 
 def test_names_in_the_card_of_an_ensemble_are_plain(clips: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -27,12 +28,10 @@ from ast_hf.metrics import (
     ranking,
 )
 from ast_hf.metrics.accuracy import Accuracy
-from ast_hf.metrics.all_of import measure
 from ast_hf.metrics.calibration import (
     expected_calibration_error,
     fit_temperature,
     log_loss,
-    probabilities,
 )
 from ast_hf.metrics.calibration_error import CalibrationError
 from ast_hf.metrics.d_prime import DPrime
@@ -40,6 +39,8 @@ from ast_hf.metrics.mean_average_precision import MeanAveragePrecision
 from ast_hf.metrics.mean_roc_auc import MeanRocAuc
 from ast_hf.metrics.per_class import PerClass
 from ast_hf.metrics.ranking import class_report, rank
+from ast_hf.metrics.summary import all_metrics
+from ast_hf.task import Task
 
 SCORES = [0.9, 0.8, 0.7, 0.6]
 
@@ -280,7 +281,7 @@ def test_bins_are_closed_above() -> None:
 def test_temperature_undoes_a_scale(scale: float, expected: float, problem_type: str) -> None:
     random = np.random.default_rng(0)
     logits = 1.5 * random.standard_normal((6000, 4))
-    scores = probabilities(logits, problem_type)
+    scores = Task(problem_type).scores(logits)
     if problem_type == "multi_label_classification":
         truth = random.random(scores.shape) < scores
     else:
@@ -291,7 +292,7 @@ def test_temperature_undoes_a_scale(scale: float, expected: float, problem_type:
     for other in (0.98 * found, 1.02 * found):
         assert log_loss(scale * logits, truth, other) > log_loss(scale * logits, truth, found)
     before, after = (
-        expected_calibration_error(probabilities(scale * logits, problem_type, value), truth) for value in (1.0, found)
+        expected_calibration_error(Task(problem_type).scores(scale * logits, value), truth) for value in (1.0, found)
     )
     assert after < 0.02
     assert after < before or scale == 1.0
@@ -309,8 +310,8 @@ def test_probabilities_and_log_loss_are_torchs() -> None:
     indices, tags = torch.tensor([0, 2]), torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
     scaled = logits / 2
     single, multi = "single_label_classification", "multi_label_classification"
-    assert probabilities(logits.numpy(), single, 2.0) == pytest.approx(scaled.softmax(-1).numpy(), abs=1e-15)
-    assert probabilities(logits.numpy(), multi, 2.0) == pytest.approx(scaled.sigmoid().numpy(), abs=1e-15)
+    assert Task(single).scores(logits.numpy(), 2.0) == pytest.approx(scaled.softmax(-1).numpy(), abs=1e-15)
+    assert Task(multi).scores(logits.numpy(), 2.0) == pytest.approx(scaled.sigmoid().numpy(), abs=1e-15)
     cross_entropy = torch.nn.functional.cross_entropy(scaled, indices)
     assert log_loss(logits.numpy(), indices.numpy(), 2.0) == pytest.approx(float(cross_entropy))
     binary = torch.nn.functional.binary_cross_entropy_with_logits(scaled, tags)
@@ -372,11 +373,11 @@ def test_audioset_sized_input_takes_seconds() -> None:
     tags = random.random((20_000, 527)) < 0.01
     logits = (random.standard_normal(tags.shape) + 3 * tags - 4).astype(np.float32)
     start = time.process_time()
-    measure(logits, tags, "multi_label_classification")
+    all_metrics(logits, tags, Task.MULTI_LABEL)
     at_once = time.process_time() - start
     start = time.process_time()
     for metric in (MeanAveragePrecision(), MeanRocAuc(), DPrime(), PerClass(), CalibrationError()):
-        scores = probabilities(logits, "multi_label_classification") if isinstance(metric, CalibrationError) else logits
+        scores = Task.MULTI_LABEL.scores(logits) if isinstance(metric, CalibrationError) else logits
         for rows in np.split(np.arange(20_000), 200):
             metric.add_batch(prediction_scores=scores[rows], references=tags[rows])
         metric.compute()
@@ -392,8 +393,33 @@ def test_metrics_of_an_evaluation_share_one_ranking(monkeypatch: pytest.MonkeyPa
     tags = random.random((50, 7)) < 0.5
     logits = random.standard_normal(tags.shape)
     monkeypatch.setattr(ranking, "rank", lambda *given: calls.append(given) or rank(*given))
-    values, classes = measure(logits, tags, "multi_label_classification")
+    values, classes = all_metrics(logits, tags, Task.MULTI_LABEL)
     assert {"mAP", "mAUC", "d_prime", "ECE"} <= set(values)
     assert len(classes["AP"]) == len(calls) == 7
     metrics_for("multi_label_classification")(SimpleNamespace(predictions=logits, label_ids=tags.astype(float)))
     assert len(calls) == 14
+
+
+@pytest.mark.parametrize("task", [Task.SINGLE_LABEL, Task.MULTI_LABEL], ids=lambda task: task.display_name)
+def test_metrics_are_computed_in_memory(task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No folder, file or lock appears in the cache of `evaluate`, which may not be writable."""
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", str(tmp_path / "cache"))
+    logits = np.random.default_rng(0).standard_normal((5, 3))
+    targets = task.targets([[0], [1], [2], [0], [1]], 3)
+    all_metrics(logits, targets, task)
+    metrics_for(task)(SimpleNamespace(predictions=logits, label_ids=targets))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", [Task.SINGLE_LABEL, Task.MULTI_LABEL], ids=lambda task: task.display_name)
+def test_float64_scores_reach_the_modules_exactly(task: Task) -> None:
+    """Two scores that float32 cannot tell apart are no tie."""
+    logits = np.array([[0.0, 1.0], [0.0, 1.0 + 1e-12]])
+    metrics, classes = all_metrics(logits, task.targets([[0], [1]], 2), task)
+    assert classes["AUC"].tolist()[1] == 1.0
+    assert metrics["ECE"] == expected_calibration_error(task.scores(logits), task.targets([[0], [1]], 2))
+
+
+def test_single_class_of_a_single_label_task_is_calibrated() -> None:
+    metrics, _ = all_metrics(np.zeros((4, 1)), np.zeros(4, dtype=int), Task.SINGLE_LABEL)
+    assert (metrics["accuracy"], metrics["ECE"]) == (1.0, 0.0)

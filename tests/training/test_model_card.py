@@ -15,11 +15,14 @@ from conftest import ROOT
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment, meta
 from markdown_it import MarkdownIt
 
 from ast_hf import AstHfError, AstHfWarning
 from ast_hf.reports.emissions import read_emissions
-from ast_hf.reports.model_card import eval_results_files, plain
+from ast_hf.reports.markdown import plain
+from ast_hf.reports.model_card import eval_results_files
+from ast_hf.reports.model_card_values import card_values
 from ast_hf.training import Recipe, prepare, write_card
 
 DATA = ROOT / "tests" / "data"
@@ -280,3 +283,21 @@ def test_with_many_labels_those_with_clips_are_shown() -> None:
 def test_an_unknown_duration_is_left_out() -> None:
     card = write_card(results(seconds=0.0, clips_per_second=0.0), "someone/pets-ast")
     assert "clips per second" not in card.text
+
+
+# ---------------------------------------------------------------- templates
+
+
+def test_template_uses_exactly_the_values_that_it_is_given() -> None:
+    """Jinja renders a misspelled variable as nothing."""
+    text = (ROOT / "ast_hf" / "reports" / "templates" / "model_card.md").read_text(encoding="utf-8")
+    variables = meta.find_undeclared_variables(Environment(autoescape=False).parse(text))
+    assert variables == {"card_data", *card_values(results(), "someone/pets-ast")}
+
+
+@pytest.mark.parametrize("text", ["{{ 7 * 7 }}", "{% raw %}", "{# note #}", "{{ name", "%} }}"])
+def test_text_of_users_is_no_template(text: str) -> None:
+    usual = write_card(hostile_results("cat"), "someone/pets-ast")
+    card = write_card(hostile_results(text), "someone/pets-ast")
+    assert tags(body(card)) == tags(body(usual))
+    assert plain(text) in card.text

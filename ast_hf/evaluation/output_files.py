@@ -1,0 +1,60 @@
+"""Files of an evaluation: results, table by class, pictures, logits."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..files import plain_values, write_json
+from ..metrics.ranking import COLUMNS
+from ..metrics.summary import as_tags
+from ..reports.evaluation_results import Evaluation
+from ..task import Task
+from .stored_logits import clip_digests, clip_keys, store_logits
+
+
+def write_evaluation(evaluation: Evaluation, scores: np.ndarray, targets: np.ndarray, task: Task) -> None:
+    """Write tables and pictures into the evaluation's folder, and results.json last.
+
+    Args:
+        evaluation: the results.
+        scores: those of `evaluation.main` on the evaluated split, `(clips, labels)`.
+        targets: of the same split, as `true_labels` returns them.
+        task: the models'.
+    """
+    from ..reports.pictures import draw_confusion, draw_precision_recall
+
+    folder = evaluation.folder
+    labels = evaluation.labels
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_class_tables(evaluation)
+    tags = as_tags(targets, len(labels), task)
+    draw_precision_recall(scores, tags, labels, folder / "precision_recall.png")
+    if task is not Task.MULTI_LABEL:
+        draw_confusion(scores.argmax(axis=1), targets, labels, folder / "confusion.png")
+    write_json(folder / "results.json", evaluation.to_dict())
+
+
+def write_logits(path: str | Path, logits: np.ndarray, split: Dataset, evaluation: Evaluation) -> None:
+    """Write the logits of `evaluation.main` on the evaluated split, see `load_logits`."""
+    digests = clip_digests(split)
+    store_logits(path, logits, clip_keys(split), evaluation.labels, evaluation.problem_type, digests)
+
+
+def _write_class_tables(evaluation: Evaluation) -> None:
+    """Write per_class.csv and per_class.json: a row for each model and label; undefined is empty or null."""
+    rows: list[dict[str, Any]] = []
+    for model, outcome in evaluation.outcomes.items():
+        for index, label in enumerate(evaluation.labels):
+            positives = int(outcome.classes["positives"][index])
+            values = {name: plain_values(float(outcome.classes[name][index])) for name in COLUMNS[1:]}
+            rows.append({"model": model, "index": index, "label": label, "positives": positives, **values})
+    with (evaluation.folder / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    write_json(evaluation.folder / "per_class.json", rows)

@@ -1,0 +1,104 @@
+"""Logits of models on splits, and of the mean of several models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from ..errors import error
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..inputs.clips import ClipInputs, Collator
+from ..modeling_ast import ASTForAudioClassification
+from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, mean_logits
+from .calibration import Setting
+from .members import Member
+from .stored_logits import clip_keys
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Splits to run models on, and how: batch size, processes that decode, device."""
+
+    splits: dict[str, Dataset]
+    batch_size: int
+    workers: int
+    device: torch.device
+
+    def logits(self, member: Member) -> dict[str, np.ndarray]:
+        """Return a checkpoint's logits on each split, `(clips, labels)`, in the common order of labels."""
+        _, model_class = classes_for(member.folder)
+        model = model_class.from_pretrained(member.folder).to(self.device)
+        logits = {}
+        for name, split in self.splits.items():
+            text = f"{member.name} on {name}"
+            own_order = predict_logits(
+                model, split, member.extractor, batch_size=self.batch_size, workers=self.workers, text=text
+            )
+            logits[name] = own_order[:, member.columns]
+        return logits
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: ASTForAudioClassification | ASTEnsembleForAudioClassification,
+    split: Dataset,
+    extractor: ASTFeatureExtractor,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    text: str = "evaluating",
+) -> np.ndarray:
+    """Return a model's logits on a split, computed on the model's device without augmentation.
+
+    Args:
+        model: in any mode; it is left in the same mode.
+        split: one split of `load_audio_dataset`.
+        extractor: the model's.
+        batch_size: clips at a time.
+        workers: processes that decode.
+        text: shown by the progress bar.
+
+    Returns:
+        float32, `(clips, labels)`.
+
+    Raises:
+        AstInputError: E104 for logits that are not finite, naming the clip.
+    """
+    inputs = ClipInputs(split, extractor, cache=False)
+    collate = Collator(extractor, model.config.patch_size)
+    loader = torch.utils.data.DataLoader(inputs, batch_size, collate_fn=collate, num_workers=workers)
+    was_training = model.training
+    parts = []
+    model.eval()
+    with tqdm(total=len(split), desc=text, unit="clip", leave=False) as bar:
+        for batch in loader:
+            values = batch["input_values"].to(model.device, model.dtype)
+            mask = {name: batch[name].to(model.device) for name in ("attention_mask",) if name in batch}
+            parts.append(model(input_values=values, **mask).logits.float().cpu())
+            bar.update(len(values))
+    model.train(was_training)
+    logits = torch.cat(parts).numpy()
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(broken):
+        where = f"{len(broken)} clips, first {clip_keys(split)[broken[0]]!r}"
+        raise error("E104", where=where, what="logits are NaN or infinite", fix="load the model in float32")
+    return logits
+
+
+def ensemble_logits(
+    logits: dict[str, np.ndarray], problem_type: str, settings: dict[str, Setting] | None = None
+) -> np.ndarray:
+    """Return logits whose scores are the mean of the models' scores: float64, `(clips, labels)`.
+
+    Args:
+        logits: of each model, `(clips, labels)`, labels in the same order.
+        problem_type: a `Task`: scores are the sigmoid of logits for multi-label, else the softmax.
+        settings: the models' temperatures; 1 for those without one.
+    """
+    temperatures = {name: (settings or {}).get(name, Setting()).temperature for name in logits}
+    parts = [np.asarray(values, dtype=np.float64) / temperatures[name] for name, values in logits.items()]
+    return mean_logits(torch.from_numpy(np.stack(parts)), problem_type).numpy()

@@ -1,0 +1,85 @@
+"""Splits of a data set as targets of a model: the task, and the true labels in the model's numbering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from ..data.catalog import find_data_set
+from ..data.reading import label_names, load_audio_dataset
+from ..errors import did_you_mean, error, shortlist
+from ..task import Task
+from .members import Member
+
+
+def read_splits(source: str | Path, names: list[str], reading: dict[str, Any]) -> dict[str, Dataset]:
+    """Read splits of a data set, with the arguments `reading` of `load_audio_dataset`.
+
+    Raises:
+        AstInputError: E108 for data that come as a stream.
+        AstDataError: E209 for a split that is missing or empty, and what reading raises.
+    """
+    splits = load_audio_dataset(**{**find_data_set(source), **reading})
+    if not isinstance(splits, DatasetDict):
+        what = f"{source!r} comes as a stream, whose clips cannot be counted before they are read"
+        raise error("E108", where="source", what=what, fix="download it and name its folder in AST_HF_DATA")
+    for name in names:
+        if name not in splits:
+            what = f"has no split {name!r}"
+            raise error("E209", where=repr(str(source)), what=what, fix=did_you_mean(name, splits))
+        if not len(splits[name]):
+            raise error("E209", where=f"split {name!r}", what="has no clips", fix="choose another split")
+    return {name: splits[name] for name in names}
+
+
+def common_task(members: list[Member], split: Dataset) -> Task:
+    """Return the task of all members; the split decides where a configuration does not name one.
+
+    Raises:
+        AstConfigError: E303 for members of different tasks.
+        AstDataError: E208 for clips of several labels and single-label members.
+    """
+    task_of_data = Task.of_split(split)
+    names = {Task.of_config(member.config) or task_of_data: member.name for member in members}
+    if len(names) > 1:
+        what = " but ".join(f"{name!r} is {task.value!r}" for task, name in names.items())
+        raise error("E303", where="checkpoints", what=what, fix="evaluate them one by one")
+    (task,) = names
+    if task_of_data is Task.MULTI_LABEL and task is not Task.MULTI_LABEL:
+        what = f"have several labels, but {members[0].name!r} chooses one"
+        fix = "use a multi-label checkpoint, or a column of single labels"
+        raise error("E208", where="clips", what=what, fix=fix)
+    return task
+
+
+def true_labels(split: Dataset, labels: Sequence[str], task: Task, name: str = "data") -> np.ndarray:
+    """Return the targets of a split's clips in a model's numbering.
+
+    Args:
+        split: one split of `load_audio_dataset`.
+        labels: the model's label names, by index.
+        task: the model's.
+        name: name of the split in errors.
+
+    Returns:
+        As `Task.targets`: indices `(clips,)`, int64; for multi-label, tags `(clips, labels)`, bool.
+
+    Raises:
+        AstDataError: E208 naming the labels of clips that the model does not have.
+    """
+    task_of_data = Task.of_split(split)
+    rows = split[task_of_data.label_column]
+    if task_of_data is not Task.MULTI_LABEL:
+        rows = [[index] for index in rows]
+    names = label_names(split)
+    position = {label: index for index, label in enumerate(labels)}
+    used = sorted({index for row in rows for index in row})
+    unknown = [names[index] for index in used if names[index] not in position]
+    if unknown:
+        what = f"the model does not have {shortlist(unknown)}"
+        raise error("E208", where=f"split {name!r}", what=what, fix=did_you_mean(unknown[0], labels))
+    return task.targets([[position[names[index]] for index in row] for row in rows], len(labels))

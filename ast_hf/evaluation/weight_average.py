@@ -1,0 +1,77 @@
+"""Mean of the weights of several checkpoints, as one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..configuration_ast import FIELD_RULES
+from ..configuration_ensemble import ASTEnsembleConfig
+from ..errors import error
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..modeling_ast import ASTForAudioClassification
+from .members import Member, labels_of, load_member
+
+#: Fields in which two checkpoints may differ and still have a meaningful mean.
+_NOT_ARCHITECTURE = frozenset(
+    {"attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range", "temperature", "thresholds"}
+)
+_FEATURE_FIELDS = ("sampling_rate", "do_normalize", "mean", "std")
+
+
+def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
+    """Return the model whose weights are the mean of the checkpoints', on the CPU, without calibration.
+
+    Raises:
+        AstConfigError: E305 for another architecture, E303 for other labels or another order of them, E301
+            for other features.
+    """
+    first, *others = (load_member(name) for name in checkpoints)
+    for member in (first, *others):
+        if isinstance(member.config, ASTEnsembleConfig):
+            what = "is an ensemble: its weights cannot be averaged"
+            fix = "leave the average out, or name single models"
+            raise error("E305", where=repr(member.name), what=what, fix=fix)
+    for other in others:
+        _check_same(first, other)
+    model = ASTForAudioClassification.from_pretrained(first.folder)
+    state = model.state_dict()
+    totals = {name: value.double() for name, value in state.items() if value.is_floating_point()}
+    for other in others:
+        summand = ASTForAudioClassification.from_pretrained(other.folder).state_dict()
+        for name, total in totals.items():
+            total += summand[name]
+    means = {name: total / len(checkpoints) for name, total in totals.items()}
+    model.load_state_dict({**state, **means})
+    model.config.temperature = None
+    model.config.thresholds = None
+    return model
+
+
+def save_average(checkpoints: Sequence[str], folder: Path, name: str) -> Member:
+    """Save the mean of the checkpoints' weights with the first one's extractor, and return it as a member."""
+    average_weights(checkpoints).save_pretrained(folder)
+    ASTFeatureExtractor.from_pretrained(checkpoints[0]).save_pretrained(folder)
+    return load_member(str(folder), name)
+
+
+def _check_same(first: Member, other: Member) -> None:
+    """Raise E305, E303 or E301 unless the mean of two checkpoints' weights is a model of the same kind."""
+    for field in FIELD_RULES:
+        value = getattr(other.config, field)
+        expected = getattr(first.config, field)
+        if field not in _NOT_ARCHITECTURE and value != expected:
+            what = f"{value!r}, but {expected!r} in {first.name!r}: their weights cannot be averaged"
+            fix = "average checkpoints of one run, or leave the average out: an ensemble takes any"
+            raise error("E305", where=f"{other.name!r}: {field}", what=what, fix=fix)
+    if labels_of(other.config) != labels_of(first.config):
+        where = f"{other.name!r}: id2label"
+        what = f"differs from {first.name!r} in labels or their order: their weights cannot be averaged"
+        raise error("E303", where=where, what=what, fix="average checkpoints of one run")
+    for field in _FEATURE_FIELDS:
+        value = getattr(other.extractor, field)
+        expected = getattr(first.extractor, field)
+        if value != expected:
+            where = f"{other.name!r}: {field}"
+            what = f"{value!r}, but {expected!r} in {first.name!r}: their weights expect other features"
+            raise error("E301", where=where, what=what, fix="average checkpoints of one run")

@@ -1,0 +1,89 @@
+"""Markdown of the model cards: templates, escaped text of users, tables and lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+#: Folder of the cards' Jinja templates.
+_TEMPLATES = Path(__file__).parent / "templates"
+
+#: Most labels that are listed by name.
+_MAX_LABELS = 50
+
+#: Characters with a meaning in Markdown, HTML or on the Hub's pages: links, code, emphasis, tables, formulas,
+#: entities,
+#: user names.
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&@])")
+#: Characters that make a list, a rule or a headline of a line that begins with them.
+_BLOCK_START = re.compile(r"^((?:\d+(?=[.)](?:\s|$)))?)([-+=.)])")
+#: Parts of an address that make it a link without any markup.
+_BARE_LINK = re.compile(r"(?i)\b(https?|ftp)(:)(?=//)|\b(www)(\.)")
+#: Invisible characters: control characters, and those that change the direction of text.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def render_card(template: str, data: ModelCardData, values: Mapping[str, Any]) -> ModelCard:
+    """Fill in a template of the folder `templates`.
+
+    Values are inserted as they are, never interpreted as a template: escape what comes from users with
+    `plain`.
+
+    Args:
+        template: file name of the template.
+        data: the card's metadata.
+        values: by name in the template.
+    """
+    text = (_TEMPLATES / template).read_text(encoding="utf-8")
+    text += "\n"  # Jinja removes the last line break
+    return ModelCard.from_template(data, template_str=text, **values)
+
+
+def one_line(text: object) -> str:
+    """Return text as one line of visible characters."""
+    return _INVISIBLE.sub("", " ".join(str(text).split()))
+
+
+def plain(text: object) -> str:
+    """Return text as one line without meaning to Markdown or HTML."""
+    escaped = _BLOCK_START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", one_line(text)))
+    return _BARE_LINK.sub(lambda match: "\\".join(part for part in match.groups() if part), escaped)
+
+
+def inline_code(text: object) -> str:
+    """Return text as inline code."""
+    line = one_line(text).replace("`", "'")
+    return f"`{line}`"
+
+
+def fence_for(text: str) -> str:
+    """Return a code fence that the text cannot close: more backticks than it has in a row."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of cells that are Markdown already."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, *rows]]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of cells of plain text."""
+    return table([plain(cell) for cell in head], [[plain(cell) for cell in row] for row in rows])
+
+
+def label_list(labels: Sequence[str]) -> str:
+    """Return names of labels as a sentence; the first 50 if there are more."""
+    names = ", ".join(map(plain, labels[:_MAX_LABELS]))
+    more = f" and {len(labels) - _MAX_LABELS} more, in config.json" if len(labels) > _MAX_LABELS else ""
+    return f"{names}{more}."
+
+
+def version_list(versions: Mapping[str, str]) -> str:
+    """Return packages and their versions as a sentence."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) + "."

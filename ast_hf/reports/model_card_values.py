@@ -1,0 +1,222 @@
+"""Values of the template `model_card.md`, from the content of a run's results.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ..log_mel import frames_to_seconds
+from ..task import Task
+from .markdown import fence_for, inline_code, label_list, plain, plain_table, version_list
+from .run_results import amount
+from .titles import METHOD_TITLES, METRICS
+
+#: Most rows of the table of classes; of more classes, the worst and the best are shown.
+_MAX_ROWS = 50
+
+#: Units of a duration, in seconds.
+_UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
+
+
+def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -> dict[str, Any]:
+    """Return everything that the template needs; text from users is escaped.
+
+    Args:
+        results: the content of a run's results.json.
+        model_id: the folder or Hub name that snippets load.
+        pictures: prefix of the pictures' names.
+    """
+    recipe = results["recipe"]
+    return {
+        "model_id": model_id,
+        "adapter_base": "",
+        "name": plain(recipe["name"]),
+        "description": _optional_text(recipe["card"]["description"]),
+        "limits": _optional_text(recipe["card"]["limits"]),
+        "multi_label": results["problem_type"] == Task.MULTI_LABEL,
+        "task": "tagging" if results["problem_type"] == Task.MULTI_LABEL else "classification",
+        "num_labels": len(results["labels"]),
+        "labels": label_list(results["labels"]),
+        "versions": version_list(results["versions"]),
+        "ast_hf_version": results["versions"]["ast_hf"],
+        **_start_values(results),
+        **_input_values(results["features"]),
+        **_result_values(results, pictures),
+        **_data_values(results),
+        **_training_values(results),
+        **_emission_values(results["emissions"]),
+        **_recipe_values(results),
+    }
+
+
+def start_of(results: dict[str, Any]) -> str:
+    """Return where the weights came from, `"base"`, `"vit"` or `"random"`, as `ModelOptions.start`."""
+    model = results["recipe"]["model"]
+    return next((name for name in ("base", "vit") if model[name] is not None), "random")
+
+
+def source_names(source: Any) -> list[str]:
+    """Return the folders, tables or the name in a recipe's `data.source`."""
+    if isinstance(source, dict):
+        return source_names(list(source.values()))
+    if isinstance(source, list):
+        return [name for part in source for name in source_names(part)]
+    return [str(source)]
+
+
+def evaluated_metrics(results: dict[str, Any]) -> list[str]:
+    """Return the metrics that have a number in some split."""
+    splits = results["results"].values()
+    return [name for name in METRICS if any(values.get(name) is not None for values in splits)]
+
+
+def _optional_text(text: str | None) -> str:
+    return plain(text) if text else ""
+
+
+def _start_values(results: dict[str, Any]) -> dict[str, Any]:
+    start = start_of(results)
+    if start == "random":
+        return {"start": "from random weights", "start_option": ""}
+    name = inline_code(results["base_model"] or results["recipe"]["model"][start])
+    # recipes store only the last part of a local path, so the command names the option
+    option = "" if results["base_model"] else f"--{start} {start.upper()} "
+    return {
+        "start": f"from {name}" if start == "base" else f"from the image transformer {name}",
+        "start_option": option,
+    }
+
+
+def _input_values(features: dict[str, Any]) -> dict[str, Any]:
+    normalised = features["do_normalize"]
+    return {
+        "rate": f"{features['sampling_rate']:,}",
+        "frames": features["max_length"],
+        "seconds": f"{frames_to_seconds(features['max_length']):.2f}",
+        "bins": features["num_mel_bins"],
+        "offset": f"{-features['mean']:+.4f}" if normalised else "",
+        "std": f"{features['std']:.4f}" if normalised else "",
+        "attention_mask": features["return_attention_mask"],
+    }
+
+
+def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
+    """Return tables and pictures; those of classes are of the first split."""
+    splits = list(results["results"])
+    if not splits:
+        return {"splits": []}
+    all_classes = results["classes"][splits[0]]
+    with_clips = sum(row["AP"] is not None for row in all_classes)
+    rows = _shown_classes(all_classes)
+    shown_labels = "all"
+    if len(rows) < len(all_classes):
+        shown_labels = "with clips" if len(rows) == with_clips else "extremes"
+    pictures_of_run = {name: pictures + file for name, file in results["pictures"].items()}
+    return {
+        "splits": [plain(name) for name in splits],
+        "clips": ", ".join(f"{count} in {plain(name)}" for name, count in results["clips"].items()),
+        "results_table": _results_table(results),
+        "metrics_table": _metrics_table(results),
+        "classes_table": _classes_table(rows, results["training_labels"]),
+        "shown_labels": shown_labels,
+        "shown_count": len(rows),
+        "curves": pictures_of_run.get("curves"),
+        "confusion": pictures_of_run.get("confusion"),
+    }
+
+
+def _results_table(results: dict[str, Any]) -> str:
+    """Return the main metric: splits as columns, methods as rows."""
+    metric = results["metric"]
+    values = {
+        "model": {name: split[metric] for name, split in results["results"].items()},
+        "baseline": results["baseline"],
+        "chance": results["chance"],
+    }
+    rows = [
+        [title, *map(_number, values[method].values())] for method, title in METHOD_TITLES.items() if values[method]
+    ]
+    return plain_table([METRICS[metric].title, *results["results"]], rows)
+
+
+def _metrics_table(results: dict[str, Any]) -> str:
+    """Return all metrics of the model, and what they mean."""
+    splits = results["results"]
+    rows = []
+    for name in evaluated_metrics(results):
+        numbers = [_number(values.get(name)) for values in splits.values()]
+        rows.append([METRICS[name].title, *numbers, METRICS[name].meaning])
+    return plain_table(["metric", *splits, "meaning"], rows)
+
+
+def _shown_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return all rows; if they are too many, those with clips, and of these the worst and the best by AP."""
+    if len(rows) <= _MAX_ROWS:
+        return rows
+    ranked = sorted((row for row in rows if row["AP"] is not None), key=lambda row: row["AP"])
+    return ranked if len(ranked) <= _MAX_ROWS else ranked[: _MAX_ROWS // 2] + ranked[-_MAX_ROWS // 2 :]
+
+
+def _classes_table(rows: list[dict[str, Any]], training_labels: dict[str, int]) -> str:
+    """Return one row for each class: its training clips if they were counted, and its results."""
+    columns = [name for name in rows[0] if name != "label"]
+    cells = []
+    for row in rows:
+        trained = [str(training_labels[row["label"]])] if training_labels else []
+        values = [str(row[name]) if name == "clips" else _number(row[name]) for name in columns]
+        cells.append([row["label"], *trained, *values])
+    return plain_table(["label", *(["trained on"] if training_labels else []), *columns], cells)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _data_values(results: dict[str, Any]) -> dict[str, Any]:
+    links = [f"[{plain(name)}](https://huggingface.co/datasets/{name})" for name in results["data_sets"]]
+    counts = list(results["training_labels"].values())
+    return {
+        "origin": ", ".join(links or map(inline_code, source_names(results["recipe"]["data"]["source"]))),
+        "training_clips": results["training_clips"],
+        "held_out": ", ".join(f"{count} clips in {plain(name)}" for name, count in results["clips"].items()),
+        "label_counts": [min(counts), max(counts)] if counts else None,
+    }
+
+
+def _training_values(results: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "amount": amount(results["training_clips"], results["epochs"]),
+        "duration": _duration(results["seconds"]) if results["seconds"] else "",
+        "clips_per_second": f"{results['clips_per_second']:.3g}",
+        "hardware": plain(results["hardware"]),
+        "parameters": f"{results['parameters']:,}",
+        "trained_parameters": f"{results['trained_parameters']:,}",
+        "adapter_rank": results["recipe"]["adapter"]["rank"],
+        "model": results["model"],
+        "changes": " ".join(f"{plain(change)}." for change in results["changes"]),
+    }
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in the largest unit of which it has one."""
+    name, unit = next(entry for entry in _UNITS.items() if seconds >= entry[1] or entry[1] == 1)
+    return f"{seconds / unit:.1f} {name}"
+
+
+def _emission_values(emissions: dict[str, Any] | None) -> dict[str, Any]:
+    if emissions is None:
+        return {"energy": ""}
+    return {
+        "energy": f"{emissions['energy_kwh']:.3g}",
+        "co2_grams": "" if emissions["co2_grams"] is None else f"{emissions['co2_grams']:.3g}",
+        "country": plain(emissions["country"]) if emissions["country"] else "",
+        "energy_source": plain(emissions["source"]),
+    }
+
+
+def _recipe_values(results: dict[str, Any]) -> dict[str, Any]:
+    recipe = results["recipe"]
+    complete = {**recipe, "training": {**results["settings"], **recipe["training"]}}
+    text = yaml.safe_dump(complete, sort_keys=False, allow_unicode=True)
+    return {"recipe": text, "fence": fence_for(text)}
