@@ -250,7 +250,7 @@ def _classify_with(checkpoint: str) -> Any:
 
     from .errors import error
     from .feature_extraction_ast import missing_extractor
-    from .weights.checkpoints import check_folder
+    from .weights.integrity import check_folder
 
     check_folder(checkpoint)
     if reasons := missing_extractor(checkpoint):

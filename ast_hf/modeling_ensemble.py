@@ -23,7 +23,8 @@ from .errors import AstHfError, error
 from .feature_extraction_ast import ASTFeatureExtractor
 from .losses import classification_loss
 from .modeling_ast import ASTForAudioClassification, check_input
-from .weights.checkpoints import HUB_ARGUMENTS, check_folder, pinned_revision
+from .weights.checkpoints import HUB_ARGUMENTS, pinned_revision
+from .weights.integrity import check_folder
 
 #: Fields of the feature extractor that one input cannot have twice. Length, mean and std may differ.
 _SAME = ("sampling_rate", "num_mel_bins", "do_normalize", "return_attention_mask")

@@ -26,7 +26,7 @@ from ast_hf import (
 from ast_hf.adapters.lora import Adapter, AdapterOptions
 from ast_hf.files import write_whole
 from ast_hf.training.averaging import WeightAverage
-from ast_hf.weights.checkpoints import near_path
+from ast_hf.weights.paths import near_path
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 BACKBONE = "audio_spectrogram_transformer."

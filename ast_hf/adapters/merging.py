@@ -17,7 +17,7 @@ from ..errors import AstConfigError, AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.publishing import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from ..modeling_ast import ASTForAudioClassification
-from ..weights.checkpoints import check_folder
+from ..weights.integrity import check_folder
 from ..weights.peft_names import own_config, own_state
 from .lora import ADAPTER_FOLDER, backbone_digest, check_base, fill, inserted
 

@@ -26,7 +26,7 @@ def describe_checkpoint(source: str) -> list[Line]:
     from ..configuration_ast import ASTConfig
     from ..feature_extraction_ast import ASTFeatureExtractor
     from ..modeling_ensemble import classes_for
-    from ..weights.checkpoints import check_folder
+    from ..weights.integrity import check_folder
 
     check_folder(source)
     kind, _ = classes_for(source)

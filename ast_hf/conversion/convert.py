@@ -22,9 +22,10 @@ from ..errors import error
 from ..feature_extraction_ast import AUDIOSET_MEAN, AUDIOSET_STD, ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
 from ..paper_data_sets import DATA_SETS, class_names, data_set, with_label_count
-from ..weights.checkpoints import check_state, read_tensors
 from ..weights.image_transformers import heads_of_width, read_image_transformer
+from ..weights.integrity import check_state
 from ..weights.names import BACKBONE, CLASS_TOKEN, KERNEL, POSITIONS, Named, read_names
+from ..weights.reading import read_tensors
 from .reference import image_hidden_states, original_logits
 
 State = dict[str, torch.Tensor]

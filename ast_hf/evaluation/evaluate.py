@@ -44,7 +44,7 @@ from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, 
 from ..reports.ensemble_card import write_ensemble_card
 from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outcome
 from ..task import Task
-from ..weights.checkpoints import check_folder
+from ..weights.integrity import check_folder
 from .stored_logits import check_name, clip_digests, clip_keys, listed, store_logits
 
 #: Name of the mean of the checkpoints' weights among the outcomes.

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from ..errors import error
 from ..files import write_whole
-from ..weights.checkpoints import read_tensors
+from ..weights.reading import read_tensors
 
 
 def clip_keys(split: Dataset) -> list[str]:

@@ -23,7 +23,8 @@ from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
-from ..weights.checkpoints import WEIGHTS_FILES, check_folder, read_tensors
+from ..weights.integrity import check_folder
+from ..weights.reading import WEIGHTS_FILES, read_tensors
 from .access import check_account, check_name, reach
 
 #: peft's names for what an adapter is, and for its weights.

@@ -16,9 +16,10 @@ from torch import nn
 
 from ..configuration_ast import ASTConfig, Geometry
 from ..errors import did_you_mean, error
-from .checkpoints import find_checkpoint, read_weights
+from .checkpoints import find_checkpoint
 from .geometry import check_choices, resize_kernel, resize_positions
 from .names import CLASS_TOKEN, DISTILLATION_TOKEN, KERNEL, POSITIONS, Named, read_names
+from .reading import read_weights
 
 #: What three colour channels become: the original's code sums them (`ast_models.py`, line 86), its paper averages.
 CHANNEL_REDUCTIONS = {"sum": torch.sum, "mean": torch.mean}

@@ -13,9 +13,9 @@ import torch
 
 from ..configuration_ast import ASTConfig, Geometry
 from ..errors import did_you_mean, error
-from .checkpoints import Checkpoint, read_weights, tensor_names
 from .geometry import resize_kernel, resize_positions
 from .names import BACKBONE, KERNEL, POSITIONS, hub_name, read_names
+from .reading import Checkpoint, read_weights, tensor_names
 
 State = dict[str, torch.Tensor]
 
