@@ -24,7 +24,7 @@ from ..modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedMod
 from ..paper_data_sets import DATA_SETS, class_names, data_set, with_label_count
 from ..weights.image_transformers import heads_of_width, read_image_transformer
 from ..weights.integrity import check_state
-from ..weights.names import BACKBONE, CLASS_TOKEN, KERNEL, POSITIONS, Named, read_names
+from ..weights.names import BACKBONE, CLASS_TOKEN, KERNEL, POSITIONS, RenamedState, rename_state
 from ..weights.reading import read_tensors
 from .reference import image_hidden_states, original_logits
 
@@ -143,7 +143,7 @@ def read_state_dict(path: Path) -> State:
 
 def _convert_original(state: State, source: str, folder: Path, wishes: Wishes) -> Iterator[str]:
     """A checkpoint of the original repository, head included."""
-    named = read_names(state, source)
+    named = rename_state(state, source)
     yield from _mapping_lines(named)
     config, extractor = _describe(named.tensors, source, wishes)
     yield from _summary_lines(config, extractor)
@@ -161,7 +161,7 @@ def _convert_original(state: State, source: str, folder: Path, wishes: Wishes) -
 def _convert_image_transformer(source: Any, folder: Path, wishes: Wishes) -> Iterator[str]:
     """An image transformer as an AST without a head."""
     vit = read_image_transformer(source, wishes.num_attention_heads)
-    yield from _mapping_lines(vit.named)
+    yield from _mapping_lines(vit.renamed)
     entry = data_set(wishes.data_set) if wishes.data_set else None
     sizes = {"max_length": entry.max_length} if entry else {}
     labels = _id2label(_label_names(wishes, None)) if wishes.labels or entry else {}
@@ -303,7 +303,7 @@ def _compared(answer: torch.Tensor, expected: torch.Tensor, what: str) -> str:
     return f"checked    {what} against the source's own arithmetic: largest difference {difference:.1e}"
 
 
-def _mapping_lines(named: Named) -> Iterator[str]:
+def _mapping_lines(named: RenamedState) -> Iterator[str]:
     """Each kind of tensor once, with its old and new name; block numbers are written N."""
     seen: dict[tuple[str, str], int] = {}
     for theirs, ours in named.renamed.items():

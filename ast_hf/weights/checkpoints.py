@@ -15,7 +15,15 @@ from .integrity import check_folder
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
 
 #: Arguments of `from_pretrained` that say where files are.
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+HUB_ARGUMENTS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "revision",
+    "subfolder",
+    "token",
+)
 #: Arguments that choose other weights files than the default ones; transformers reads these.
 _OTHER_FILES = ("gguf_file", "variant", "quantization_config")
 
@@ -50,7 +58,7 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
 
 
 def _download(source: str | PathLike, hub: dict[str, Any]) -> Path | None:
-    """Return the checked folder in the cache with config.json and weights, or None if the Hub does not have them."""
+    """Return the checked folder in the cache, or None if the Hub does not have config.json and weights."""
     config = _cached_file(source, "config.json", hub)
     if config is None:
         return None
@@ -88,7 +96,7 @@ def _hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cached_file(source: str | PathLike, name: str, hub: dict[str, Any]) -> Path | None:
-    """Return the cached copy of a file on the Hub, or None if there is none; raise E704 for a failed download."""
+    """Return the cached copy of a file on the Hub, or None; raise E704 for a failed download."""
     from transformers.utils import cached_file
 
     try:

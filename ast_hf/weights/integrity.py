@@ -1,4 +1,4 @@
-"""Checks of a checkpoint: its folder before the model is built, and the model after its weights were loaded."""
+"""Checks of a checkpoint: its folder before the model is built, and the model after loading."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from ..configuration_ensemble import ASTEnsembleConfig, check_members
 from ..errors import AstHfError, error
 from .names import BACKBONE, HEAD, HEAD_KERNEL, KERNEL, POSITIONS, hub_name
 from .paths import missing_checkpoint
-from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, read_tensors, tensor_shapes, weights_files
+from .reading import (
+    WEIGHTS_FILES,
+    Checkpoint,
+    is_quantized,
+    read_config,
+    read_tensors,
+    tensor_shapes,
+    weights_files,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,8 +35,8 @@ _SIZES = {
     "encoder.layer.0.intermediate.dense.weight": (0, "intermediate_size"),
     KERNEL: (2, "patch_size"),
 }
-#: Tensors that an adapter's file may omit: copies of modules start from the base's own, and AdaLoRA counts its ranks
-#: again.
+#: Tensors that an adapter's file may omit: copies of modules start from the base's own, and AdaLoRA counts
+#: its ranks again.
 _OPTIONAL_IN_ADAPTERS = re.compile(r"\.modules_to_save\.|\.ranknum(\.|$)")
 #: Block of the model that a tensor of an adapter belongs to.
 _BLOCK_OF = re.compile(r"(?:^base_model\.model\.)?((?:\w+\.)?encoder\.layer\.\d+)\.")
@@ -43,15 +51,15 @@ def check_folder(
 ) -> Path | None:
     """Raise E306 or E305 if `source` is a local folder without a complete model, or ensemble of models.
 
-    Only headers are read: a config that claims another size than the file holds is refused before memory is allocated
-    for it. A name that can only be a local path is refused before any request to the Hub.
+    Only headers are read: a config that claims another size than the file holds is refused before memory is
+    allocated for it. A name that can only be a local path is refused before any request to the Hub.
 
     Args:
         source: a folder, or a name on the Hub.
         subfolder: folder of the files within it.
         cache_dir: of the Hub's files, None for the default.
-        classifier: True if config.json has to name as many labels as the stored classifier has outputs; False if
-            another classifier may be requested.
+        classifier: True if config.json has to name as many labels as the stored classifier has outputs; False
+            if another classifier may be requested.
 
     Returns:
         The folder of the files, or None for a name on the Hub.
@@ -82,11 +90,12 @@ def check_folder(
 
 
 def _check_files(config: dict[str, Any], files: list[Path], classifier: bool) -> None:
-    """Raise E305 if config.json contradicts the weights' headers; other architectures and formats are not checked."""
+    """Raise E305 if config.json contradicts the weights' headers; other architectures are not checked."""
     is_ast = config.get("model_type", ASTConfig.model_type) == ASTConfig.model_type
     if not files or not is_ast or is_quantized(config):
         return
-    _check_sizes(config, {name: shape for file in files for name, shape in tensor_shapes(file).items()}, files[0])
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    _check_sizes(config, shapes, files[0])
     if classifier:
         check_label_count(Checkpoint(config, files))
 
@@ -94,8 +103,8 @@ def _check_files(config: dict[str, Any], files: list[Path], classifier: bool) ->
 def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Raise E305 if config.json names another number of labels than the stored classifier has outputs.
 
-    A call of `from_pretrained` that requests another number (`num_labels`, `id2label`, `config`), or that ignores
-    mismatched sizes, gets a new classifier anyway.
+    A call of `from_pretrained` that requests another number (`num_labels`, `id2label`, `config`), or that
+    ignores mismatched sizes, gets a new classifier anyway.
     """
     stored = _label_count(checkpoint.config)
     requested = _label_count(arguments, stored)
@@ -105,13 +114,14 @@ def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = Map
     if rows in (None, stored) or requested != stored or arguments.get("ignore_mismatched_sizes"):
         return
     what = f"names {stored} labels, but {checkpoint.weights[0].name} holds a classifier of {rows} outputs"
-    fix = f"set id2label to the {rows} names, or ask for a new classifier: from_pretrained(..., num_labels=...)"
+    new = "from_pretrained(..., num_labels=...)"
+    fix = f"set id2label to the {rows} names, or ask for a new classifier: {new}"
     where = repr(str(checkpoint.weights[0].parent / "config.json"))
     raise error("E305", where=where, what=what, fix=fix)
 
 
 def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
-    """Return how many labels a configuration's fields name; transformers writes none for its default of two."""
+    """Return the number of labels in configuration fields; transformers omits its default of two."""
     for name in ("id2label", "label2id"):
         if fields.get(name):
             return len(fields[name])
@@ -135,7 +145,8 @@ def _check_sizes(config: dict[str, Any], shapes: dict[str, list[int]], path: Pat
     """Raise E305 if a size in config.json differs from the tensors' shapes."""
     if shapes and all(name.startswith("module.") for name in shapes):
         what = "has names of the original repository (module.v...)"
-        raise error("E305", where=repr(str(path)), what=what, fix="run `ast-hf convert` on the .pth file it came from")
+        fix = "run `ast-hf convert` on the .pth file it came from"
+        raise error("E305", where=repr(str(path)), what=what, fix=fix)
     config_path = repr(str(path.parent / "config.json"))
     by_name = {hub_name(name).removeprefix(BACKBONE): shape for name, shape in shapes.items()}
     for name, (axis, field) in _SIZES.items():
@@ -153,7 +164,8 @@ def _check_sizes(config: dict[str, Any], shapes: dict[str, list[int]], path: Pat
     tokens = Geometry.of(config).num_tokens
     if positions is not None and positions[1] != tokens:
         fields = ", ".join(Geometry._fields)
-        what = f"{fields} make {tokens} tokens, but {path.name} holds {BACKBONE}{POSITIONS} for {positions[1]}"
+        stored = f"{path.name} holds {BACKBONE}{POSITIONS} for {positions[1]}"
+        what = f"{fields} make {tokens} tokens, but {stored}"
         fix = "restore them, and give other sizes to from_pretrained"
         raise error("E305", where=config_path, what=what, fix=fix)
 
@@ -216,7 +228,7 @@ def check_adapter(model: PreTrainedModel, info: Any, source: str, adapter: str) 
 
 
 def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], source: str) -> None:
-    """Raise E305 unless `state` has the names and shapes of `expected`, E306 unless all its tensors are finite."""
+    """Raise E305 unless `state` has the names and shapes of `expected`, E306 unless all is finite."""
     for name in [*expected, *state]:
         if name not in state or name not in expected:
             what = f"{'has no' if name not in state else 'has a tensor too many,'} {name}"
@@ -230,7 +242,7 @@ def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.
 
 
 def _is_finite(tensor: Any) -> bool:
-    """Return False for NaN or infinity; tensors without plain floats (torchao's classes, meta, integers) pass."""
+    """Return False for NaN or infinity; tensors of other kinds (torchao's classes, meta, integers) pass."""
     is_plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
     if not is_plain or tensor.device.type == "meta" or not tensor.is_floating_point():
         return True

@@ -15,10 +15,10 @@ _MAX_ENTRIES = 10_000
 
 
 def missing_path(name: str, *, cached: bool) -> tuple[str, str] | None:
-    """Return the problem and the fix if a name can only be a missing local path, without a request to the Hub.
+    """Return the problem and the fix if a name can only be a missing local path; makes no request to the Hub.
 
-    Names on the Hub are `user/name`. If a local folder `user` has an entry with a similar name, a path is meant, unless
-    that name was ever downloaded.
+    Names on the Hub are `user/name`. If a local folder `user` has an entry with a similar name, a path is
+    meant, unless that name was ever downloaded.
 
     Args:
         name: a name that does not exist as a local path.
@@ -52,7 +52,7 @@ def _path_fix(near: str | None, otherwise: str) -> str:
 
 
 def near_path(name: str) -> str | None:
-    """Return the existing path that a missing one most likely misspells: its first missing part is replaced."""
+    """Return the existing path that a missing one most likely means; its first missing part is replaced."""
     path = Path(name)
     try:
         folder = next(parent for parent in path.parents if parent.is_dir())

@@ -90,7 +90,7 @@ def read_weights(files: list[Path]) -> dict[str, torch.Tensor]:
 
 
 def read_tensors(path: Path) -> Any:
-    """Return the contents of a `.safetensors` file, or of a pickle of tensors. No code in the file is executed.
+    """Return the contents of a `.safetensors` file, or of a pickle of tensors; no code in it is executed.
 
     Raises:
         AstConfigError: E306 for a file that is missing, truncated, of another format, or would run code.
@@ -121,7 +121,8 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """Return name -> shape of every tensor of a safetensors file, from the header alone.
 
     Raises:
-        AstConfigError: E306 for a git-lfs pointer, and if the sizes in the header do not add up to the file's.
+        AstConfigError: E306 for a git-lfs pointer, and if the sizes in the header do not add up to the
+            file's.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
