@@ -288,11 +288,11 @@ _SIZES = {
 
 def _convert(options: argparse.Namespace) -> None:
     from .commands.console import quiet_transformers
-    from .conversion.convert import Wishes, convert
+    from .conversion.convert import ConversionOptions, convert
 
     quiet_transformers()
     names = ("labels", "data_set", "multi_label", "mean", "std", *_SIZES)
-    wishes = Wishes(**{name: getattr(options, name) for name in names})
+    wishes = ConversionOptions(**{name: getattr(options, name) for name in names})
     convert(options.source, options.destination, wishes, tell=print)
 
 
