@@ -575,7 +575,7 @@ def test_a_data_set_goes_there_and_back(
 def test_an_adapter_with_the_short_name_of_its_base_still_names_the_base(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "MIT/ast"}', encoding="utf-8")
     card = 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "outputs/ast")\n'
-    named = sharing._named(card, tmp_path, "alice/ast")
+    named = sharing._with_repository(card, tmp_path, "alice/ast")
     assert named == 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "alice/ast")\n'
 
 

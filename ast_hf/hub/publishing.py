@@ -1,5 +1,7 @@
-"""What of a folder is published on the Hub, and how does it get there? It is checked and cleaned before anything is
-sent, goes up in one commit, and what is there already is not sent again.
+"""Publishing a model's folder on the Hub.
+
+Files are checked and cleaned before anything is sent. They are sent in one commit; files that the repository
+has already are not sent again.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from huggingface_hub.utils import yaml_dump
 
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import MEMBER, ASTEnsembleConfig
-from ..errors import error
+from ..errors import error, short_reason, unreadable
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
@@ -27,10 +29,11 @@ from ..weights.integrity import check_folder
 from ..weights.reading import WEIGHTS_FILES, read_tensors
 from .access import check_account, check_name, reach
 
-#: peft's names for what an adapter is, and for its weights.
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+#: peft's files of an adapter: its configuration and its weights.
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-#: Everything that is ever published of a model's folder, path by path; whatever else lies there stays at home.
+#: Patterns of all files that may be published of a model's folder, path by path; other files are never sent.
 PUBLISHED = (
     "config.json",
     "preprocessor_config.json",
@@ -62,11 +65,12 @@ _NEEDED = {
     "README.md": "write the model card, or let ast_hf train the model, which does",
 }
 _TEXTS = (".json", ".yaml", ".md", ".txt")
-#: Where the versions of a run stand, and the file that they become.
-_RESULTS, _REQUIREMENTS = "results.json", "requirements.txt"
+#: File with the versions of a run, and the file that they are published in.
+_RESULTS = "results.json"
+_REQUIREMENTS = "requirements.txt"
 
-#: What must never leave the machine: the forms of tokens of the Hub, GitHub and AWS, and PEM. Each begins with its
-#: letters, not with \b: a search for those is forty times as fast, and holds everything else in the process up.
+#: Patterns of secrets: tokens of the Hub, GitHub and AWS, and private keys in PEM. Each begins with its
+#: letters instead of \b, which makes the search forty times as fast; no other thread runs meanwhile.
 _SECRETS = {
     "a Hugging Face token": re.compile(rb"hf_(?<!\whf_)[A-Za-z0-9]{20,}"),
     "a Hugging Face organisation's token": re.compile(rb"api_org_(?<!\wapi_org_)[A-Za-z0-9]{20,}"),
@@ -76,8 +80,8 @@ _SECRETS = {
     "a private key": re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 }
 
-#: Folders that hold a user's files wherever they are; others count when they exist here. AudioSet's identifiers, such
-#: as /m/09x0r, are no paths.
+#: Top folders of users' files on any machine; others count as local if they exist here. AudioSet's
+#: identifiers, for example /m/09x0r, are not paths.
 _HOMES = ("home", "Users", "root", "mnt", "media", "Volumes")
 _SYSTEM = ("bin", "dev", "etc", "lib", "proc", "sbin", "sys", "usr")
 #: An absolute path, on Windows too: all of a quoted string, the rest of a YAML line, or up to a blank.
@@ -89,17 +93,17 @@ _PATHS = re.compile(
     re.MULTILINE,
 )
 
-#: In a card, whose snippets name the folder that the model lay in when the card was written.
+#: Model's name in the snippets of a card, which is its folder at the time of writing.
 _MODEL_NAME = re.compile(r"""(model=|from_pretrained\((?:base, )?|ast-hf merge )(["'])([^"'\n]+)\2""")
 
 
 class Publication(NamedTuple):
-    """What is published of a folder.
+    """Files of a folder that are published.
 
     Attributes:
-        files: path in the repository -> the local file, or the content that goes there instead.
-        cleaned: files with local paths -> how many of them were cut down to their last part.
-        left_out: what else lies in the folder.
+        files: path in the repository -> the local file, or the content to publish instead.
+        cleaned: files with local paths -> number of paths that were cut to their last part.
+        left_out: other files and folders, which are not published.
     """
 
     files: dict[str, Path | bytes]
@@ -107,7 +111,7 @@ class Publication(NamedTuple):
     left_out: list[str]
 
     def lines(self) -> list[str]:
-        """The files with their sizes in bytes, and what was done to them, to be shown."""
+        """Return a description for the user: files with sizes in bytes, and the changes in them."""
         sizes = {path: f"{_size(content):,}" for path, content in self.files.items()}
         width = max(map(len, sizes.values()))
         shown = [f"{size:>{width}}  {path}" for path, size in sizes.items()]
@@ -116,130 +120,150 @@ class Publication(NamedTuple):
 
 
 class Pushed(NamedTuple):
-    """A finished push: the repository's full name, the page and hash of the commit, or page of the pull request."""
+    """Result of a push.
+
+    Attributes:
+        repo_id: the repository's full name.
+        url: page of the commit, or of the pull request.
+        commit: hash of the commit.
+    """
 
     repo_id: str
     url: str
     commit: str
 
 
-# ---------------------------------------------------------------- what is published
+# ---------------------------------------------------------------- selecting and checking files
 
 
 def publication_of(folder: str | Path, repo_id: str) -> Publication:
-    """What of a model's folder goes to the Hub, once it is known to be whole, to load and to hold no secret.
+    """Check a model's folder, and return the files to publish.
 
     Args:
-        folder: as `save_pretrained` of model and feature extractor left it, with a README.md.
-        repo_id: `user/name`, which the card's snippets name.
+        folder: as written by `save_pretrained` of model and feature extractor, with a README.md.
+        repo_id: `user/name`, for the snippets of the card.
 
     Raises:
-        AstConfigError: E306 and E305 for weights that do not load, E705 for a folder that is not complete, and for
+        AstConfigError: E306 and E305 for weights that do not load, E705 for an incomplete folder, and for
             files that hold a token or a key.
     """
     folder = Path(folder)
     check_publishable(folder)
-    inside = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    chosen = {path.relative_to(folder).as_posix(): path for path in inside if _is_published(path.relative_to(folder))}
+    everything = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    published = [path for path in everything if _is_published(path.relative_to(folder))]
+    by_name = {path.relative_to(folder).as_posix(): path for path in published}
     files: dict[str, Path | bytes] = {}
     cleaned: dict[str, int] = {}
-    samples = [name for name in chosen if name.startswith("samples/")]
-    for name, path in chosen.items():
-        files[name], count = _ready(path, folder, repo_id, samples)
-        cleaned |= {name: count} if count else {}
-    files |= _requirements(folder) if _REQUIREMENTS not in files else {}
+    samples = [name for name in by_name if name.startswith("samples/")]
+    for name, path in by_name.items():
+        files[name], count = _clean(path, folder, repo_id, samples)
+        if count:
+            cleaned[name] = count
+    if _REQUIREMENTS not in files:
+        files |= _requirements(folder)
     for name, content in files.items():
         check_secrets(content, name)
-    others = {path.relative_to(folder).parts for path in inside if path not in chosen.values()}
+    others = {path.relative_to(folder).parts for path in everything if path not in published}
     left_out = sorted({parts[0] + ("/" if len(parts) > 1 else "") for parts in others})
     return Publication(files, cleaned, left_out)
 
 
 def _is_published(path: Path) -> bool:
-    """Whether a path matches `PUBLISHED`, folder by folder."""
-    wanted = (pattern.split("/") for pattern in PUBLISHED)
-    return any(len(parts) == len(path.parts) and all(map(fnmatchcase, path.parts, parts)) for parts in wanted)
+    """Return True if a path matches a pattern of `PUBLISHED`, folder by folder."""
+    patterns = (pattern.split("/") for pattern in PUBLISHED)
+    same_depth = (parts for parts in patterns if len(parts) == len(path.parts))
+    return any(all(map(fnmatchcase, path.parts, parts)) for parts in same_depth)
 
 
 def check_publishable(folder: Path) -> None:
-    """Raise E705, or what loading raises, unless a folder holds a model, ensemble or adapter that others can use."""
-    if (folder / ADAPTER_CONFIG).is_file():
-        kind, needed = "adapter", {**_NEEDED, ADAPTER_WEIGHTS: "save the adapter there"}
+    """Raise E705, or the error of loading, unless others can use the folder's model, ensemble or adapter."""
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    needed = dict(_NEEDED)
+    if is_adapter:
+        needed[ADAPTER_WEIGHTS] = "save the adapter there"
     else:
         check_folder(folder.resolve())
-        kind, needed = "", _NEEDED
     for name, fix in needed.items():
         if not (folder / name).is_file():
             raise error("E705", where=repr(str(folder)), what=f"has no {name}", fix=fix)
-    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    library, check = _KINDS.get(kind or stored.get("model_type"), _KINDS[ASTConfig.model_type])
+    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = _ADAPTER if is_adapter else fields.get("model_type")
+    library, check = _KINDS.get(kind, _KINDS[ASTConfig.model_type])
     _check_card(folder / "README.md", library)
     check(folder)
 
 
 def _check_model(folder: Path) -> None:
     _check_weights(folder)
-    config, extractor = ASTConfig.from_pretrained(folder), ASTFeatureExtractor.from_pretrained(folder)
+    config = ASTConfig.from_pretrained(folder)
+    extractor = ASTFeatureExtractor.from_pretrained(folder)
     _check_config(config, folder / "config.json")
     for name in ("num_mel_bins", "max_length"):
         if getattr(config, name) != getattr(extractor, name):
             what = f"{name} is {getattr(extractor, name)}, but {getattr(config, name)} in config.json"
-            where = str(folder / "preprocessor_config.json")
-            raise error("E705", where=repr(where), what=what, fix="save the extractor that the model was trained with")
+            where = repr(str(folder / "preprocessor_config.json"))
+            fix = "save the extractor that the model was trained with"
+            raise error("E705", where=where, what=what, fix=fix)
     ASTForAudioClassification.from_pretrained(folder)
 
 
 def _check_adapter(folder: Path) -> None:
-    """An adapter alone, as peft reads it, beside the base that it names."""
+    """Raise E705 for an adapter that others cannot load, since its base is not on the Hub."""
     read_tensors(folder / ADAPTER_WEIGHTS)
     _check_config(ASTConfig.from_pretrained(folder), folder / "config.json")
     base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(base)) or Path(str(base)).exists():
-        what = f"is {base!r}, which is no model on the Hub: nobody else could use the adapter"
+        what = f"is {base!r}, which is not a model on the Hub: nobody else could use the adapter"
         fix = "push the base, and write its name there; or push the merged model, the folder above"
-        raise error("E705", where=f"{str(folder / ADAPTER_CONFIG)!r}: base_model_name_or_path", what=what, fix=fix)
+        where = f"{str(folder / ADAPTER_CONFIG)!r}: base_model_name_or_path"
+        raise error("E705", where=where, what=what, fix=fix)
 
 
 def _check_ensemble(folder: Path) -> None:
-    """Every member loads, config and extractor are theirs, and nothing else would be taken for a part."""
-    config, extractor = ASTEnsembleConfig.from_pretrained(folder), ASTFeatureExtractor.from_pretrained(folder)
+    """Raise E705 unless every member loads, config and extractor match them, and there are no other parts."""
+    config = ASTEnsembleConfig.from_pretrained(folder)
+    extractor = ASTFeatureExtractor.from_pretrained(folder)
     _check_config(config, folder / "config.json")
-    known = {*(config.members or [])}
-    strange = sorted(path.name for path in folder.glob(f"{MEMBER}*") if path.is_dir() and path.name not in known)
-    strange += [name for name in WEIGHTS_FILES[:2] if (folder / name).exists()]
-    if strange:
-        what = f"holds {strange[0]!r}, which is no part of the ensemble"
-        raise error("E705", where=repr(str(folder)), what=what, fix="remove it, or save the ensemble to a new folder")
-    for name in known:
+    members = {*(config.members or [])}
+    folders = {path.name for path in folder.glob(f"{MEMBER}*") if path.is_dir()}
+    extra = sorted(folders - members) + [name for name in WEIGHTS_FILES[:2] if (folder / name).exists()]
+    if extra:
+        what = f"holds {extra[0]!r}, which is not part of the ensemble"
+        fix = "remove it, or save the ensemble to a new folder"
+        raise error("E705", where=repr(str(folder)), what=what, fix=fix)
+    for name in members:
         _check_weights(folder / name)
-    wanted = ASTEnsembleForAudioClassification.from_pretrained(folder).feature_extractor.to_dict()
+    expected = ASTEnsembleForAudioClassification.from_pretrained(folder).feature_extractor.to_dict()
     for name, value in extractor.to_dict().items():
-        if value != wanted[name]:
+        if value != expected[name]:
             where = f"{str(folder / 'preprocessor_config.json')!r}: {name}"
-            fix = "save the ensemble again"
-            raise error("E705", where=where, what=f"{value!r}, but the members ask for {wanted[name]!r}", fix=fix)
+            what = f"{value!r}, but the members need {expected[name]!r}"
+            raise error("E705", where=where, what=what, fix="save the ensemble again")
 
 
 def _check_weights(folder: Path) -> None:
     if not any((folder / name).is_file() for name in WEIGHTS_FILES[:2]):
+        what = f"has no {WEIGHTS_FILES[0]} with its weights"
         fix = "load it with from_pretrained and save it again with save_pretrained"
-        raise error("E705", where=repr(str(folder)), what=f"has its weights in no {WEIGHTS_FILES[0]}", fix=fix)
+        raise error("E705", where=repr(str(folder)), what=what, fix=fix)
 
 
-#: "adapter", or model_type -> the library that a card names, since it loads the whole, and what has to hold. Another
-#: kind is checked as one model, which says what is wrong with it.
+_ADAPTER = "adapter"
+#: "adapter", or model_type -> the library that loads the folder, for the card, and a check of the folder. A
+#: folder of another kind is checked as one model, which reports the problem.
 _KINDS: dict[str | None, tuple[str, Callable[[Path], None]]] = {
-    "adapter": ("peft", _check_adapter),
+    _ADAPTER: ("peft", _check_adapter),
     ASTConfig.model_type: ("transformers", _check_model),
     ASTEnsembleConfig.model_type: ("ast_hf", _check_ensemble),
 }
 
 
 def _check_config(config: ASTConfig | ASTEnsembleConfig, path: Path) -> None:
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    if stored.get("problem_type") is None:
-        what, fix = "does not say whether clips have one label or several", "set problem_type"
-        raise error("E705", where=f"{str(path)!r}: problem_type", what=what, fix=fix)
+    """Raise E705 unless config.json names the task and every label."""
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    if fields.get("problem_type") is None:
+        what = "does not say whether clips have one label or several"
+        raise error("E705", where=f"{str(path)!r}: problem_type", what=what, fix="set problem_type")
     unnamed = [name for name in config.id2label.values() if re.fullmatch(r"LABEL_\d+", str(name))]
     if unnamed:
         what = f"has no names for {len(unnamed)} of {config.num_labels} labels, first {unnamed[0]}"
@@ -247,56 +271,63 @@ def _check_config(config: ASTConfig | ASTEnsembleConfig, path: Path) -> None:
 
 
 def _check_card(path: Path, library: str) -> None:
-    """Raise E705 unless the head of a card tells the Hub, and `pipeline`, what the model is for and what loads it."""
+    """Raise E705 unless the metadata of a card name the library and the pipeline, which the Hub needs."""
     try:
-        head = ModelCard(path.read_text(encoding="utf-8")).data
-    except Exception as problem:  # yaml and huggingface_hub have several
-        what = f"has a head that cannot be read ({' '.join(str(problem).split())[:120]})"
-        raise error("E705", where=repr(str(path)), what=what, fix="correct the lines between the two ---") from problem
-    for name, wanted in {"library_name": library, "pipeline_tag": "audio-classification"}.items():
-        if head.get(name) != wanted:
-            what = f"says {name}: {head.get(name)}" if head.get(name) else f"names no {name}"
-            fix = f"write {name}: {wanted} between two lines of --- at its start"
+        metadata = ModelCard(path.read_text(encoding="utf-8")).data
+    except Exception as problem:  # yaml and huggingface_hub raise several classes
+        what = "has metadata that cannot be read"
+        fix = "correct the lines between the two ---"
+        raise unreadable("E705", where=repr(str(path)), what=what, problem=problem, fix=fix) from problem
+    for name, expected in {"library_name": library, "pipeline_tag": "audio-classification"}.items():
+        if metadata.get(name) != expected:
+            what = f"says {name}: {metadata.get(name)}" if metadata.get(name) else f"names no {name}"
+            fix = f"write {name}: {expected} between two lines of --- at its start"
             raise error("E705", where=repr(str(path)), what=what, fix=fix)
 
 
-def _ready(path: Path, folder: Path, repo_id: str, samples: list[str]) -> tuple[Path | bytes, int]:
-    """A file as it is published, and the number of local paths in it that were cut."""
+# ---------------------------------------------------------------- cleaning files
+
+
+def _clean(path: Path, folder: Path, repo_id: str, samples: list[str]) -> tuple[Path | bytes, int]:
+    """Return a file in its published form, and the number of local paths in it that were cut."""
     if path.suffix not in _TEXTS:
         return path, 0
-    text = _text(path)
-    named = _with_samples(_named(text, folder, repo_id), repo_id, samples) if path.suffix == ".md" else text
-    clean, count = (cut_paths_in_json if path.suffix == ".json" else cut_paths)(named)
+    text = _read_text(path)
+    published = text
+    if path.suffix == ".md":
+        published = _with_samples(_with_repository(text, folder, repo_id), repo_id, samples)
+    clean, count = cut_paths_in_json(published) if path.suffix == ".json" else cut_paths(published)
     return (path, 0) if clean == text else (clean.encode(), count)
 
 
-def _text(path: Path) -> str:
-    """A text file that is to be published; E705 when it is not UTF-8, or no JSON where its name says so."""
+def _read_text(path: Path) -> str:
+    """Return the contents of a text file; raise E705 unless it is UTF-8, and JSON if its name says so."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             json.loads(text)
     except ValueError as problem:  # of the encoding, or of JSON
-        what = f"cannot be read ({' '.join(str(problem).split())[:120]})"
-        raise error("E705", where=repr(str(path)), what=what, fix="save it as UTF-8, or restore it") from problem
+        fix = "save it as UTF-8, or restore it"
+        raise unreadable("E705", where=repr(str(path)), problem=problem, fix=fix) from problem
     return text
 
 
-def _named(text: str, folder: Path, repo_id: str) -> str:
-    """A card whose snippets load the repository instead of the folder, whatever that was called when it was written."""
-    names, adapter = {folder.resolve().name, repo_id.split("/")[-1]}, folder / ADAPTER_CONFIG
-    base = json.loads(_text(adapter)).get("base_model_name_or_path") if adapter.is_file() else None
+def _with_repository(text: str, folder: Path, repo_id: str) -> str:
+    """Return a card whose snippets load the repository instead of the folder, also of a renamed folder."""
+    names = {folder.resolve().name, repo_id.split("/")[-1]}
+    adapter = folder / ADAPTER_CONFIG
+    base = json.loads(_read_text(adapter)).get("base_model_name_or_path") if adapter.is_file() else None
 
-    def rename(found: re.Match[str]) -> str:
-        before, quote, name = found.groups()
-        is_it = name != base and (Path(name).is_absolute() or Path(name).name in names)
-        return f"{before}{quote}{repo_id}{quote}" if is_it else found[0]
+    def rename(match: re.Match[str]) -> str:
+        before, quote, name = match.groups()
+        is_this_model = name != base and (Path(name).is_absolute() or Path(name).name in names)
+        return f"{before}{quote}{repo_id}{quote}" if is_this_model else match[0]
 
     return _MODEL_NAME.sub(rename, text)
 
 
 def _with_samples(text: str, repo_id: str, samples: list[str]) -> str:
-    """A card whose page offers the samples to try the model with, unless its head chooses others."""
+    """Return a card whose page offers the samples to try, unless its metadata choose others."""
     if not samples or not text.startswith("---\n") or ModelCard(text).data.get("widget"):
         return text
     place = f"https://huggingface.co/{repo_id}/resolve/main/"
@@ -305,20 +336,20 @@ def _with_samples(text: str, repo_id: str, samples: list[str]) -> str:
 
 
 def cut_paths(text: str) -> tuple[str, int]:
-    """Text in which of each absolute local path only the last part is left, and the number of those paths."""
+    """Return the text with each absolute local path cut to its last part, and the number of those paths."""
     count = 0
 
-    def cut(found: re.Match[str]) -> str:
+    def cut(match: re.Match[str]) -> str:
         nonlocal count
-        name = _last_part(found[0])
+        name = _last_part(match[0])
         count += name is not None
-        return found[0] if name is None else name
+        return match[0] if name is None else name
 
     return _PATHS.sub(cut, text), count
 
 
 def cut_paths_in_json(text: str) -> tuple[str, int]:
-    """The same for JSON, value by value; text without such paths stays as it is."""
+    """Return the same for JSON, cut value by value; text without local paths is returned unchanged."""
     count = 0
 
     def clean(value: Any) -> Any:
@@ -329,26 +360,26 @@ def cut_paths_in_json(text: str) -> tuple[str, int]:
             return [clean(part) for part in value]
         if not isinstance(value, str):
             return value
-        whole = _last_part(value) if re.match(_ABSOLUTE, value) else None
-        short, cuts = cut_paths(value) if whole is None else (whole, 1)
+        name = _last_part(value) if re.match(_ABSOLUTE, value) else None  # a path as a whole may hold blanks
+        short, cuts = cut_paths(value) if name is None else (name, 1)
         count += cuts
         return short
 
-    clean_values = clean(json.loads(text))
-    return (json.dumps(clean_values, indent=2, ensure_ascii=False) + "\n", count) if count else (text, 0)
+    values = clean(json.loads(text))
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n", count) if count else (text, 0)
 
 
 def _last_part(path: str) -> str | None:
-    """Of a local path its last part; None for what is none: a class name, a system's folder, a single name."""
+    """Return the last part of a local path; None for a class name, a system's folder or a single name."""
     parts = [part for part in re.split(r"[\\/]+", path.removeprefix("file://")) if part]
     if not parts or (parts[0] not in _HOMES and len(parts) == 1):
         return None
-    local = parts[0].endswith(":") or parts[0] in _HOMES or Path("/", parts[0]).is_dir()
-    return parts[-1] if local and parts[0] not in _SYSTEM else None
+    is_local = parts[0].endswith(":") or parts[0] in _HOMES or Path("/", parts[0]).is_dir()
+    return parts[-1] if is_local and parts[0] not in _SYSTEM else None
 
 
 def _requirements(folder: Path) -> dict[str, Path | bytes]:
-    """The versions that a run noted with its results, as requirements.txt; nothing when it noted none."""
+    """Return requirements.txt with the versions in a run's results.json; empty if there are none."""
     path = folder / _RESULTS
     versions = json.loads(path.read_text(encoding="utf-8")).get("versions") if path.is_file() else None
     if not versions:
@@ -358,20 +389,20 @@ def _requirements(folder: Path) -> dict[str, Path | bytes]:
 
 
 def check_secrets(content: Path | bytes, name: str) -> None:
-    """Raise E705 when a file holds a token or a key, the one that is in use included. Which one is not repeated."""
+    """Raise E705 if a file holds a token or a key, also this machine's; the message does not repeat it."""
     kinds = dict(_SECRETS)
     if token := get_token():
         kinds["the token of this machine"] = re.compile(re.escape(token.encode()))
-    found = next((kind for kind, pattern in kinds.items() if _holds(content, pattern)), None)
-    if found is not None:
-        fix = "remove it, and revoke it if the file was ever shared; nothing was sent"
-        raise error("E705", where=repr(name), what=f"holds {found}", fix=fix)
+    for kind, pattern in kinds.items():
+        if _contains(content, pattern):
+            fix = "remove it, and revoke it if the file was ever shared; nothing was sent"
+            raise error("E705", where=repr(name), what=f"holds {kind}", fix=fix)
 
 
-def _holds(content: Path | bytes, pattern: re.Pattern[bytes]) -> bool:
+def _contains(content: Path | bytes, pattern: re.Pattern[bytes]) -> bool:
     if isinstance(content, bytes):
         return pattern.search(content) is not None
-    if content.stat().st_size == 0:  # which cannot be mapped
+    if content.stat().st_size == 0:  # an empty file cannot be mapped
         return False
     with content.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return pattern.search(mapped) is not None
@@ -386,44 +417,55 @@ def _bytes(content: Path | bytes) -> bytes:
 
 
 def dry_run_folder(source: Path) -> Path:
-    """Where a dry run writes when it is not told: beside the model's folder, over what an earlier one left there."""
+    """Return the default folder of a dry run, next to the model's; an earlier one is replaced."""
     place = source if source.name else source.resolve()
     return place.with_name(f"{place.name}-to-push")
 
 
 def write_publication(publication: Publication, folder: Path, source: Path) -> None:
-    """Write exactly what would be published into a folder.
+    """Write exactly the published files into a folder.
+
+    Args:
+        publication: the files.
+        folder: to write into.
+        source: the model's folder.
 
     Raises:
-        AstInputError: E108 for a folder that is, holds or lies in `source`, or that holds anything else, or the same
-            names with other contents, unless it is `dry_run_folder`.
+        AstInputError: E108 for a folder that is, contains or is inside `source`; that holds other files; or
+            that holds the same names with other contents and is not `dry_run_folder`.
     """
-    place, origin = folder.resolve(), source.resolve()
-    where, fix = repr(str(folder)), "name a folder that is empty or does not exist"
-    if place == origin or place in origin.parents or origin in place.parents:
-        raise error("E108", where=where, what="is not apart from the model's own folder", fix=fix)
-    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if folder.is_file() or here - publication.files.keys():
-        what = f"holds {sorted(here - publication.files.keys())[0]!r}" if here else "is a file"
-        raise error("E108", where=where, what=what, fix=fix)
-    ours = folder.name == dry_run_folder(source).name
-    other = [name for name in sorted(here) if _bytes(publication.files[name]) != (folder / name).read_bytes()]
-    if other and not ours:
-        what = f"holds another {other[0]}, which would be lost"
+    target = folder.resolve()
+    origin = source.resolve()
+    where = repr(str(folder))
+    fix = "name a folder that is empty or does not exist"
+    if target == origin or target in origin.parents or origin in target.parents:
+        raise error("E108", where=where, what="is not separate from the model's own folder", fix=fix)
+    existing = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    if folder.is_file():
+        raise error("E108", where=where, what="is a file", fix=fix)
+    if extra := existing - publication.files.keys():
+        raise error("E108", where=where, what=f"holds {min(extra)!r}", fix=fix)
+
+    def differs(name: str) -> bool:
+        return _bytes(publication.files[name]) != (folder / name).read_bytes()
+
+    differing = [name for name in sorted(existing) if differs(name)]
+    if differing and folder.name != dry_run_folder(source).name:
+        what = f"holds another {differing[0]}, which would be lost"
         raise error("E108", where=where, what=what, fix=fix)
     for name, content in publication.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(_bytes(content))
 
 
-# ---------------------------------------------------------------- how it gets there
+# ---------------------------------------------------------------- sending files
 
 
 def check_full_name(repo_id: str) -> None:
-    """Raise E702 unless `repo_id` can be the name of a repository, and says whose it is."""
+    """Raise E702 unless `repo_id` can be the name of a repository, with its user."""
     check_name(repo_id)
     if "/" not in repo_id:
-        raise error("E702", where=repr(repo_id), what="does not say whose it is", fix=f"give user/{repo_id}")
+        raise error("E702", where=repr(repo_id), what="does not name its user", fix=f"give user/{repo_id}")
 
 
 def push_folder(
@@ -437,38 +479,39 @@ def push_folder(
     token: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Pushed:
-    """Publish a model's folder on the Hub in one commit. What is there already is not sent again.
+    """Publish a model's folder on the Hub in one commit. Files that are there already are not sent again.
 
     Args:
-        folder: a whole model with its feature extractor and README.md, see `publication_of`.
-        repo_id: `user/name` or `organization/name`; made when it does not exist.
+        folder: a complete model with its feature extractor and README.md, see `publication_of`.
+        repo_id: `user/name` or `organization/name`; created if it does not exist.
         private: True for a repository that only its owner sees.
-        revision: branch to push to, made from `main` when it does not exist; None for `main`.
-        create_pr: open a pull request instead, in a repository that exists.
+        revision: branch to push to, created from `main` if it does not exist; None for `main`.
+        create_pr: open a pull request instead, in an existing repository.
         commit_message: first line of the commit.
         token: as for `huggingface_hub`; None for the one of `hf auth login` or HF_TOKEN.
-        tell: gets a line of text for each file.
+        tell: is called with a line of text for each file.
 
     Raises:
-        AstConfigError: E305, E306 and E705 as `publication_of`, before anything is sent; E702 for a name that cannot
-            be, or is not there; E705 for a card that the Hub refuses, and for a public repository that should be
-            private.
+        AstConfigError: E305, E306 and E705 as `publication_of`, before anything is sent; E702 for an invalid
+            name, or one that does not exist; E705 for a card that the Hub refuses, and for a public
+            repository that should be private.
         AstInputError: E108 for a pull request to a branch, or one that should be private.
-        AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached. The message has the command that
+        AstRunError: E701 and E704 if the Hub refuses, or cannot be reached. The message has the command that
             finishes the push.
     """
     check_full_name(repo_id)
     if create_pr and revision is not None:
-        raise error("E108", where="create_pr", what="opens a request to main", fix="leave revision out, or create_pr")
+        fix = "leave revision out, or create_pr"
+        raise error("E108", where="create_pr", what="opens a request to main", fix=fix)
     if create_pr and private:
-        what = "cannot be had for a pull request, which is as public as its repository"
+        what = "does not apply to a pull request, which is as public as its repository"
         raise error("E108", where="private", what=what, fix="leave it out, or create_pr")
     publication = publication_of(folder, repo_id)
     if tell is not None:
         tell("\n".join(publication.lines()))
     check_account(token)
     command = finishing_command(folder, repo_id, private=private, revision=revision, create_pr=create_pr)
-    again = f"run `{command}`, which sends what is missing"
+    again = f"run `{command}`, which sends the missing files"
     if not create_pr:
         open_repository(repo_id, private=private, revision=revision, token=token, then=again)
     return send(
@@ -490,9 +533,15 @@ def finishing_command(
     revision: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """The command that pushes a folder; on one that was pushed in part, it sends what is missing."""
-    options = [*(["--private"] if private else []), *(["--revision", revision] if revision else [])]
-    return shlex.join(["ast-hf", "push", str(folder), repo_id, *options, *(["--create-pr"] if create_pr else [])])
+    """Return the command that pushes a folder; after an interrupted push it sends the missing files."""
+    command = ["ast-hf", "push", str(folder), repo_id]
+    if private:
+        command.append("--private")
+    if revision:
+        command += ["--revision", revision]
+    if create_pr:
+        command.append("--create-pr")
+    return shlex.join(command)
 
 
 def open_repository(
@@ -504,23 +553,24 @@ def open_repository(
     token: str | None = None,
     then: str = "",
 ) -> str:
-    """Make a repository and a branch where they do not exist, and return the repository's full name.
+    """Create a repository and a branch unless they exist, and return the repository's full name.
 
     Raises:
         AstHfError: as `push_folder`.
     """
     api = HfApi(token=token)
 
-    def make() -> str:
+    def create() -> str:
         return api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
 
     def is_private() -> bool:
         return bool(api.repo_info(name, repo_type=repo_type).private)
 
-    name = reach(make, where=repr(repo_id), then=then)
+    name = reach(create, where=repr(repo_id), then=then)
     if private and not reach(is_private, where=repr(name), then=then):
         what = "is public already, and should be private; nothing was sent"
-        raise error("E705", where=repr(name), what=what, fix="make it private in its settings, or push without private")
+        fix = "make it private in its settings, or push without private"
+        raise error("E705", where=repr(name), what=what, fix=fix)
     if revision is not None and not revision.startswith("refs/"):
         reach(
             lambda: api.create_branch(name, branch=revision, repo_type=repo_type, exist_ok=True),
@@ -541,7 +591,7 @@ def send(
     token: str | None = None,
     then: str = "",
 ) -> Pushed:
-    """Commit files to a repository, all of them or none. Those that are there already are not sent again.
+    """Commit files to a repository, all of them or none. Files that it has already are not sent again.
 
     Args:
         files: path in the repository -> local file or content.
@@ -549,9 +599,9 @@ def send(
         message: first line of the commit.
         delete: paths to remove in the same commit.
         revision: as for `push_folder`.
-        create_pr: the same.
-        token: the same.
-        then: as for `hub_access.reach`.
+        create_pr: as for `push_folder`.
+        token: as for `push_folder`.
+        then: as for `access.reach`.
 
     Raises:
         AstHfError: as `push_folder`.
@@ -559,7 +609,7 @@ def send(
     api = HfApi(token=token)
 
     def commit() -> Any:
-        """Operations are made anew each time, since the client changes them."""
+        """Make one attempt, with new operations: the client changes them."""
         operations: list[Any] = [
             *(CommitOperationDelete(path, is_folder=False) for path in delete),
             *(CommitOperationAdd(path, content) for path, content in files.items()),
@@ -571,16 +621,17 @@ def send(
         except ValueError as problem:
             if "metadata" not in str(problem):
                 raise
-            what = f"is refused by the Hub: {' '.join(str(problem).split())[:200]}"
-            raise error("E705", where="README.md", what=what, fix="correct the lines between the two ---") from problem
+            what = f"is refused by the Hub: {short_reason(problem, limit=200)}"
+            fix = "correct the lines between the two ---"
+            raise error("E705", where="README.md", what=what, fix=fix) from problem
 
     done = reach(commit, where=repr(repo_id), then=then)
-    there = reach(
+    present = reach(
         lambda: {entry.path for entry in api.get_paths_info(repo_id, list(files), revision=done.oid)},
         where=repr(repo_id),
         then=then,
     )
-    if missing := sorted(files.keys() - there):
+    if missing := sorted(files.keys() - present):
         what = f"did not take {', '.join(missing)}, as its .gitignore says"
         raise error("E704", where=repr(repo_id), what=what, fix=f"change .gitignore there, then {then}")
     return Pushed(repo_id, done.pr_url or done.commit_url, done.oid)
