@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import error, not_a_choice, short_reason
 from ..files import as_open_writes
-from ..hub.publishing import ADAPTER_WEIGHTS
 from ..modeling_ast import ASTForAudioClassification
 from ..weights.names import KERNEL, POSITIONS
+from ..weights.reading import ADAPTER_WEIGHTS
 
 #: Folder of the adapter inside a run's folder and inside its training checkpoints.
 ADAPTER_FOLDER = "adapter"

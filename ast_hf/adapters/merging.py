@@ -15,11 +15,11 @@ from ..configuration_ast import ASTConfig
 from ..conversion.convert import TOLERANCE, new_folder, random_input, read_label_file
 from ..errors import AstConfigError, AstHfError, error, short_reason, unreadable
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..hub.publishing import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from ..modeling_ast import ASTForAudioClassification
 from ..task import Task
 from ..weights.integrity import check_folder
 from ..weights.peft_names import own_config, own_state
+from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from .lora import ADAPTER_FOLDER, backbone_digest, check_base, insert_adapter, load_adapter_state
 
 _MODEL_CONFIG = "config.json"

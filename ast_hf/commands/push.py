@@ -46,7 +46,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _write_dry_run(options: argparse.Namespace) -> None:
-    from ..hub.publishing import check_full_name, dry_run_folder, publication_of, write_publication
+    from ..hub.publication import dry_run_folder, publication_of, write_publication
+    from ..hub.publishing import check_full_name
 
     folder = Path(options.folder)
     check_full_name(options.repo_id)

@@ -1,4 +1,4 @@
-"""An image transformer (DeiT, ViT, DINOv2, MAE) as the start of an AST: `ASTModel.from_vit`.
+"""Image transformers (DeiT, ViT, DINOv2, MAE) as the start of an AST: `ASTModel.from_vit`.
 
 As in section 2.2 of the AST paper, blocks and norms are copied, the colour channels of the patch kernel
 become one, and the square grid of positions becomes that of a spectrogram.

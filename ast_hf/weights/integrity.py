@@ -17,6 +17,7 @@ from ..errors import AstHfError, error
 from .names import BACKBONE, HEAD, HEAD_KERNEL, KERNEL, POSITIONS, hub_name
 from .paths import missing_checkpoint
 from .reading import (
+    ADAPTER_CONFIG,
     WEIGHTS_FILES,
     Checkpoint,
     is_quantized,
@@ -72,7 +73,7 @@ def check_folder(
         return None
     folder = Path(source) / subfolder
     has_weights = any((folder / name).exists() for name in WEIGHTS_FILES)
-    if not has_weights and (folder / "adapter_config.json").exists():
+    if not has_weights and (folder / ADAPTER_CONFIG).exists():
         what = "holds an adapter, not a whole model"
         fix = f"make a checkpoint of it and its base: ast-hf merge {folder} DESTINATION"
         raise error("E306", where=repr(str(folder)), what=what, fix=fix, detail="unsupported")

@@ -21,6 +21,10 @@ WEIGHTS_FILES = (
     "pytorch_model.bin.index.json",  # read by transformers alone
 )
 
+#: peft's files of an adapter: its configuration and its weights.
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
 _GIT_LFS_POINTER = b"version https://git-lfs"
 
 

@@ -43,7 +43,7 @@ from ast_hf.evaluation.evaluate import (
     true_labels,
 )
 from ast_hf.evaluation.stored_logits import clip_keys, load_logits, store_logits
-from ast_hf.hub.publishing import publication_of
+from ast_hf.hub.publication import publication_of
 from ast_hf.metrics.ranking import rank
 from ast_hf.reports.evaluation_results import Evaluation
 from ast_hf.reports.pictures import (
