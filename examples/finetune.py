@@ -17,7 +17,11 @@ from ast_hf.training import ClipInputs, finish, load_recipe, prepare
 def read_options() -> argparse.Namespace:
     """Parse the command line; all other options are in the recipe, and `--set` changes any of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="examples/recipes/finetune.yaml", help="YAML file (default: %(default)s)")
+    parser.add_argument(
+        "--recipe",
+        default="examples/recipes/finetune.yaml",
+        help="YAML file (default: %(default)s)",
+    )
     parser.add_argument("--output_dir", required=True, help="folder of the result")
     add_run_options(parser)
     return parser.parse_args()
@@ -31,12 +35,14 @@ def main() -> int:
     publishing = {"push_to_hub": options.push_to_hub, "hub_model_id": options.hub_model_id}
     run = prepare(recipe, options.output_dir, overwrite=options.overwrite, **publishing)
     if run.trainer.is_world_process_zero():  # one of several processes prints
-        clips = f"{len(run.train)} training clips" if isinstance(run.train, ClipInputs) else "a stream of clips"
+        is_split = isinstance(run.train, ClipInputs)
+        clips = f"{len(run.train)} training clips" if is_split else "a stream of clips"
         print(f"{clips}, {run.trainer.model.num_parameters():,} parameters")
 
     run.trainer.train(resume_from_checkpoint=options.resume)
 
-    report = finish(run)  # evaluates, and writes weights, extractor, card, curves.png, results.json, recipe.yaml
+    # Evaluates, and writes weights, extractor, card, curves.png, results.json and recipe.yaml.
+    report = finish(run)
     if run.trainer.is_world_process_zero():
         for split, values in report.results.items():
             baseline = report.baseline.get(split)

@@ -36,12 +36,16 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         metavar="auto|hub|CHECKPOINT",
-        help="resume from the newest intact checkpoint; auto: or start if there is none; hub: from the newest "
-        "one that a run sent to the Hub; or from the given one",
+        help="resume from the newest intact checkpoint; auto: or start if there is none; "
+        "hub: from the newest one that a run sent to the Hub; or from the given one",
     )
     parser.add_argument("--push_to_hub", action="store_true", help="publish the result on the Hub")
     parser.add_argument("--hub_model_id", help="its name there, user/name")
-    parser.add_argument("--overwrite", action="store_true", help="replace the finished model in the output folder")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the finished model in the output folder",
+    )
 
 
 def recipe_overrides(options: argparse.Namespace) -> list[str]:
@@ -60,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--folds",
         type=int,
         metavar="N",
-        help="cross-validation: train once for each of N folds (of data.fold_column, or random), test on that fold",
+        help="cross-validation: train once for each of N folds (of data.fold_column, or random), and test on that fold",
     )
 
 

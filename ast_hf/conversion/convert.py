@@ -142,7 +142,7 @@ def read_state_dict(path: Path) -> State:
     for name in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
-    is_state = isinstance(content, dict) and all(isinstance(value, torch.Tensor) for value in content.values())
+    is_state = isinstance(content, dict) and all(torch.is_tensor(value) for value in content.values())
     if not is_state:
         what = "is not a state dict"
         fix = "save model.state_dict() alone"
@@ -290,7 +290,7 @@ def _id2label(names: list[str] | None, count: int | None = None) -> dict[str, An
 
 
 def read_label_file(path: Path) -> list[str]:
-    """Return class names by index from text, CSV (`index,mid,display_name`) or JSON (list, or names by index).
+    """Return class names by index from text, CSV (`index,mid,display_name`), or JSON (list or index -> name).
 
     Raises:
         AstConfigError: E303 for a file that is missing or cannot be read.
@@ -316,7 +316,12 @@ def read_label_file(path: Path) -> list[str]:
 
 
 def _extractor(config: ASTConfig, mean: float, std: float) -> ASTFeatureExtractor:
-    return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=mean, std=std)
+    return ASTFeatureExtractor(
+        num_mel_bins=config.num_mel_bins,
+        max_length=config.max_length,
+        mean=mean,
+        std=std,
+    )
 
 
 def _save(model: ASTPreTrainedModel, extractor: ASTFeatureExtractor, folder: Path) -> None:

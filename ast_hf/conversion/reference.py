@@ -59,8 +59,10 @@ def timm_hidden_states(
         Float64 `(B, N, C)`.
     """
     weights = _weights(state, "cls_token")
-    patches = F.conv2d(image.double(), weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride)
-    special = [weights[name].expand(len(image), -1, -1) for name in ("cls_token", "dist_token") if name in weights]
+    kernel = weights["patch_embed.proj.weight"]
+    patches = F.conv2d(image.double(), kernel, weights["patch_embed.proj.bias"], stride)
+    special_names = [name for name in ("cls_token", "dist_token") if name in weights]
+    special = [weights[name].expand(len(image), -1, -1) for name in special_names]
     patches = patches.flatten(2).transpose(1, 2)
     positions = weights["pos_embed"]
     if positions.shape[1] == patches.shape[1]:  # DeiT III adds positions to the patches alone
@@ -126,7 +128,7 @@ def image_hidden_states(source: Any, vit: ImageTransformer, heads: int | None) -
 
 
 def _image_model_states(source: Any, image: torch.Tensor, vit: ImageTransformer, patch: int) -> torch.Tensor:
-    """Return hidden states of the source, by transformers' class for a folder, by timm's arithmetic for tensors."""
+    """Return hidden states of the source: transformers' class for a folder, timm's arithmetic for tensors."""
     if any(name.endswith(".attn.qkv.weight") for name in vit.state):
         return timm_hidden_states(vit.state, image, vit.fields["num_attention_heads"], (patch, patch))
     from transformers import AutoModel

@@ -165,7 +165,7 @@ def as_error(problem: BaseException) -> AstHfError | None:
     """Return our error for a library's exception about a missing model or the Hub.
 
     Returns:
-        E701, E702 or E704, E306 for a folder; None for an exception about something else, such as a local file.
+        E701, E702 or E704, E306 for a folder; None for an exception about something else, e.g. a local file.
     """
     if isinstance(problem.__cause__, AstHfError):  # ours, wrapped in the class that transformers documents
         return problem.__cause__

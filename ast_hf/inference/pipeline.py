@@ -105,8 +105,8 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             of_extractor = getattr(extractor, field)
             of_model = getattr(self.model.config, field)
             if of_extractor != of_model:
-                source = self.model.name_or_path or "the model"
-                what = f"{of_extractor} in preprocessor_config.json, but {of_model} in config.json of {source}"
+                expected = f"{of_model} in config.json of {self.model.name_or_path or 'the model'}"
+                what = f"{of_extractor} in preprocessor_config.json, but {expected}"
                 change = f"model.resize_input({field}={of_extractor})"
                 fix = f"make the two files agree, or adapt the model: {change}"
                 raise error("E304", where=field, what=what, fix=fix)

@@ -117,7 +117,8 @@ def resize_axis(
     patches: torch.Tensor, dim: int, count: int, *, cut: str = "centre", method: str = "adapt"
 ) -> torch.Tensor:
     """Return a tensor with `count` positions along one axis; computed in float32 or better."""
-    sampling = sample_axis(patches.shape[dim], torch.tensor([count], device=patches.device), count, cut, method)
+    counts = torch.tensor([count], device=patches.device)
+    sampling = sample_axis(patches.shape[dim], counts, count, cut, method)
     wide = patches if patches.dtype == torch.float64 else patches.float()
     return take(wide, sampling, dim).to(patches.dtype)
 
@@ -155,7 +156,8 @@ def resize_kernel(weight: torch.Tensor, size: int, method: str = "flexivit") -> 
     if weight.shape[-1] == size and weight.shape[-2] == size:
         return weight
     if method == "bicubic":
-        stretched = nn.functional.interpolate(weight.float(), (size, size), mode="bicubic", align_corners=False)
+        image = weight.float()
+        stretched = nn.functional.interpolate(image, (size, size), mode="bicubic", align_corners=False)
         return stretched.to(weight.dtype)
     rows, columns = (_pseudo_inverse(old, size).to(weight.device) for old in weight.shape[-2:])
     return (rows @ weight.double() @ columns.T).to(weight.dtype)

@@ -105,7 +105,8 @@ def read_tensors(path: Path) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise error("E306", where=where, what="does not exist", fix="check the path", detail="missing") from None
+        what = "does not exist"
+        raise error("E306", where=where, what=what, fix="check the path", detail="missing") from None
     except pickle.UnpicklingError as problem:
         what = "holds more than tensors, and reading it would run its code"
         fix = "save only its state dict again: torch.save(model.state_dict(), ...)"
@@ -132,7 +133,8 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     with path.open("rb") as file:
         if file.read(len(_GIT_LFS_POINTER)) == _GIT_LFS_POINTER:
             what = "is a git-lfs pointer, not the weights"
-            raise error("E306", where=repr(str(path)), what=what, fix="run `git lfs pull`", detail="unreadable")
+            fix = "run `git lfs pull`"
+            raise error("E306", where=repr(str(path)), what=what, fix=fix, detail="unreadable")
     try:
         with safe_open(path, framework="pt") as tensors:
             return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
