@@ -61,8 +61,8 @@ def merge_adapter(
         destination: folder to create; an existing one must be empty.
         base: folder or Hub name of the base; None for the one that the adapter names.
         labels: file of class names, for an adapter without a config.json: text, CSV or JSON.
-        multi_label: True if clips may have several labels, for an adapter without a config.json; None for the
-            base's own task, or one label per clip.
+        multi_label: True if clips may have several labels, False for one; None for the task in config.json,
+            or one label per clip if `labels` is used.
         tell: is called with each step as a line of text.
 
     Raises:
