@@ -34,16 +34,10 @@ from .files import apply_default_mode
 from .losses import classification_loss, infer_problem_type
 from .patchout import Patchout
 from .task import Task
-from .weights.checkpoints import (
-    HUB_ARGUMENTS,
-    check_adapter,
-    check_label_count,
-    check_loaded,
-    check_state,
-    find_checkpoint,
-)
+from .weights.checkpoints import HUB_ARGUMENTS, find_checkpoint
 from .weights.geometry import check_choices
 from .weights.image_transformers import check_options, initial_state, read_image_transformer
+from .weights.integrity import check_adapter, check_label_count, check_loaded, check_state
 from .weights.loading import changed_geometry, load_report_hidden, named_state, state_for
 from .weights.names import BACKBONE, HEAD, HEAD_BIAS, hub_name
 from .weights.peft_names import own_arguments, own_config

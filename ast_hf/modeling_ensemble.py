@@ -25,7 +25,8 @@ from .label_order import label_columns, label_differences
 from .losses import classification_loss
 from .modeling_ast import ASTForAudioClassification, check_input
 from .task import Task
-from .weights.checkpoints import HUB_ARGUMENTS, check_folder, pinned_revision
+from .weights.checkpoints import HUB_ARGUMENTS, pinned_revision
+from .weights.integrity import check_folder
 
 #: Fields of the feature extractor that must be equal for all members; length, mean and std may differ.
 _SHARED_FIELDS = ("sampling_rate", "num_mel_bins", "do_normalize", "return_attention_mask")

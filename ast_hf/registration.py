@@ -224,7 +224,7 @@ def _change_pipeline(table: Any, own: Any) -> Callable[[], object]:
     """Change the task's entry; `register_pipeline` would write code references into every saved pipeline."""
     entry = table.SUPPORTED_TASKS[PIPELINE_TASK]
     stock = dict(entry)
-    entry.update(impl=own.ASTAudioClassificationPipeline, pt=(own.AutoModelThatSaysWhy,))
+    entry.update(impl=own.ASTAudioClassificationPipeline, pt=(own.AutoModelWithReason,))
     return lambda: entry.update(stock)
 
 

@@ -26,7 +26,7 @@ from ast_hf import (
 from ast_hf.adapters.lora import Adapter, AdapterOptions
 from ast_hf.files import write_whole
 from ast_hf.training.averaging import WeightAverage
-from ast_hf.weights.checkpoints import near_path
+from ast_hf.weights.paths import near_path
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 BACKBONE = "audio_spectrogram_transformer."
@@ -326,3 +326,25 @@ def test_averages_adapters_and_stored_logits_have_the_default_file_mode(
     write_whole(tmp_path / "logits.safetensors", lambda part: save_file({"logits": torch.ones(2)}, part))
     assert modes(tmp_path) == {mode}
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (removed(WEIGHTS), "missing"),
+        (removed(CONFIG), "missing"),
+        (content(lambda old: old[:100]), "unreadable"),
+        (content(lambda old: LFS), "unreadable"),
+        (content(lambda old: b"[1, 2]", CONFIG), "unreadable"),
+        (tensors(lambda t: t[QUERY].__setitem__((3, 3), torch.nan)), "not_finite"),
+        (config(model_type="ast-ensemble", members=["member-1"]), "missing"),
+    ],
+    ids=["no weights", "no config", "truncated", "git-lfs", "config is a list", "NaN", "no member"],
+)
+def test_detail_of_e306(change: Callable[[Path], None], detail: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "broken"))
+    change(folder)
+    with pytest.raises(AstHfError) as caught:
+        ASTForAudioClassification.from_pretrained(folder)
+    reason = caught.value.__cause__ if isinstance(caught.value.__cause__, AstHfError) else caught.value
+    assert (reason.code, reason.detail) == ("E306", detail)

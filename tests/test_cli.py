@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import TINY
+from conftest import ROOT, TINY, run_fresh
 from hub_server import Hub
 from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 
 import ast_hf
 from ast_hf import cli
+from ast_hf.commands import finetune, info
 from ast_hf.errors import error
 
 
@@ -155,6 +156,63 @@ def test_evaluate_writes_and_prints(tiny_checkpoint: Path, tmp_path: Path, capsy
     assert "'test'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "no JSON", '{"recipe": null}'], ids=["no recipe", "a list", "not JSON", "no name"]
+)
+def test_demo_refuses_to_overwrite_the_results_of_something_else(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ast_hf.commands.demo import run_demo
+
+    monkeypatch.chdir(ROOT)
+    results = tmp_path / "results.json"
+    results.write_text(content)
+    assert cli.main(["demo", "--quick", "--output", str(tmp_path)]) == 65
+    assert f"[AST-E306] {str(results)!r}: is not from a run of ast_hf" in capsys.readouterr().err
+    with pytest.raises(ast_hf.AstHfError) as caught:
+        run_demo("examples/recipes/instruments.yaml", [], str(tmp_path))
+    assert caught.value.detail == "exists"
+    assert results.read_text() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("command", ["stats", "evaluate", "classify", "info"])
+def test_commands_other_than_training_do_not_import_the_trainer(
+    command: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    for label in ("cat", "owl"):
+        (tmp_path / "data" / "test" / label).mkdir(parents=True)
+        soundfile.write(tmp_path / "data" / "test" / label / "1.wav", 0.3 * np.sin(np.arange(8000) / 5), 16_000)
+    data = str(tmp_path / "data")
+    arguments = {
+        "stats": ["stats", data, "--split", "test"],
+        "evaluate": ["evaluate", str(tiny_checkpoint), data, "--output", str(tmp_path / "out")],
+        "classify": ["classify", str(tiny_checkpoint), f"{data}/test/cat/1.wav"],
+        "info": ["info", str(tiny_checkpoint)],
+    }
+    printed = run_fresh(
+        "import sys\n"
+        "from ast_hf import cli\n"
+        f"code = cli.main({arguments[command]!r})\n"
+        "training = [name for name in sys.modules if name.startswith('ast_hf.training')]\n"
+        "print(code, 'ast_hf.training.trainer' in sys.modules, training)"
+    )
+    assert printed.splitlines()[-1] == "0 False []"
+
+
+def test_scripts_take_the_options_of_finetune() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output_dir")
+    finetune.add_run_options(parser)
+    arguments = ["--output_dir", "o", "--data", "my clips", "--vit", "a/b", "--set", "training.fp16=true", "--resume"]
+    options = parser.parse_args(arguments)
+    assert (options.output_dir, options.resume, options.overwrite) == ("o", True, False)
+    changes = ['data.source="my clips"', 'model.vit="a/b"', "training.fp16=true"]
+    assert finetune.recipe_overrides(options) == changes
+    command = cli.build_parser().parse_args(["finetune", "r.yaml", "--output", *arguments[1:]])
+    assert finetune.recipe_overrides(command) == changes
+
+
 # Names of what is not here
 
 
@@ -280,7 +338,7 @@ def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
     """Makes `ast-hf info` do something else."""
 
     def replace(act: Callable[[argparse.Namespace], Any]) -> None:
-        monkeypatch.setitem(cli._COMMANDS, "info", (cli._info_options, act, "does something else"))
+        monkeypatch.setitem(cli._COMMANDS, "info", (info.add_options, act, "does something else"))
 
     return replace
 

@@ -28,14 +28,14 @@ from transformers import (
 from ast_hf import ASTFeatureExtractor, ASTForAudioClassification, AstHfError, ASTModel
 from ast_hf.cli import main
 from ast_hf.conversion import convert as conversion
-from ast_hf.conversion.convert import Wishes, convert, infer_geometry, read_label_file
+from ast_hf.conversion.convert import ConversionOptions, convert, infer_geometry, read_label_file
 from ast_hf.paper_data_sets import DATA_SETS, class_names, data_set, with_label_count
 
 DATA = Path(__file__).parent / "data"
 State = dict[str, torch.Tensor]
 
 #: What cannot be inferred from the tensors of the golden checkpoint.
-GOLDEN = Wishes(
+GOLDEN = ConversionOptions(
     max_length=100, num_mel_bins=64, frequency_stride=10, time_stride=12, num_attention_heads=3, mean=-4.0, std=4.5
 )
 
@@ -156,7 +156,7 @@ PUBLISHED = [
 @pytest.mark.parametrize(("patches", "name", "expected"), PUBLISHED)
 def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, expected: tuple[int, int]) -> None:
     for entry in (DATA_SETS[name], None):
-        found = infer_geometry(patches, 16, entry, Wishes())
+        found = infer_geometry(patches, 16, entry, ConversionOptions())
         assert (found.max_length, found.frequency_stride, found.time_stride) == (*expected, expected[1])
         assert (found.num_mel_bins, found.patch_size) == (128, 16)
 
@@ -164,13 +164,13 @@ def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, ex
 @pytest.mark.parametrize(
     ("patches", "wishes", "named"),
     [
-        (1213, Wishes(), ["1213 patches", "no published geometry", "--max_length"]),
-        (1212, Wishes(max_length=512), ["1212", "max_length"]),
-        (1212, Wishes(frequency_stride=16), ["1212"]),
-        (600, Wishes(num_mel_bins=64), ["600", "num_mel_bins"]),
+        (1213, ConversionOptions(), ["1213 patches", "no published geometry", "--max_length"]),
+        (1212, ConversionOptions(max_length=512), ["1212", "max_length"]),
+        (1212, ConversionOptions(frequency_stride=16), ["1212"]),
+        (600, ConversionOptions(num_mel_bins=64), ["600", "num_mel_bins"]),
     ],
 )
-def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: Wishes, named: list[str]) -> None:
+def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: ConversionOptions, named: list[str]) -> None:
     with pytest.raises(AstHfError) as caught:
         infer_geometry(patches, 16, None, wishes)
     assert caught.value.code == "E108"
@@ -178,7 +178,7 @@ def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: Wishes, nam
 
 
 def test_other_strides_and_lengths_can_be_given() -> None:
-    wishes = Wishes(max_length=300, num_mel_bins=64, frequency_stride=8, time_stride=20)
+    wishes = ConversionOptions(max_length=300, num_mel_bins=64, frequency_stride=8, time_stride=20)
     found = infer_geometry(7 * 15, 16, None, wishes)
     assert tuple(found) == (300, 64, 16, 8, 20)
 
@@ -215,8 +215,8 @@ def spoilt(**changes: Any) -> State:
 
 
 BAD_STATES: dict[str, tuple[Any, str, list[str]]] = {
-    "no tensors": ({"a": 1}, "E306", ["no state dict"]),
-    "a list": ([torch.ones(1)], "E306", ["no state dict"]),
+    "no tensors": ({"a": 1}, "E306", ["not a state dict"]),
+    "a list": ([torch.ones(1)], "E306", ["not a state dict"]),
     "missing": (spoilt(blocks__1__attn__proj__weight=None), "E305", ["encoder.layer.1.attention.output.dense.weight"]),
     "misshapen": (spoilt(norm1__weight=torch.ones(11)), "E305", ["layernorm_before.weight", "(11,)", "(12,)"]),
     "not finite": (spoilt(v__norm__bias=torch.full((12,), torch.nan)), "E306", ["layernorm.bias", "NaN"]),
@@ -268,7 +268,7 @@ def test_conversion_does_not_overwrite_a_folder(tmp_path: Path) -> None:
 
 def test_statistics_are_never_guessed(tmp_path: Path) -> None:
     source = saved(original_state(), tmp_path / "model.pth")
-    wishes = Wishes(**{**vars(GOLDEN), "mean": None})
+    wishes = ConversionOptions(**{**vars(GOLDEN), "mean": None})
     with pytest.raises(AstHfError, match=r"E108.*mean, std.*5 labels.*--data_set"):
         told(source, tmp_path / "out", wishes)
 
@@ -285,7 +285,7 @@ def test_statistics_are_never_guessed(tmp_path: Path) -> None:
 def test_label_files(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert read_label_file(tmp_path / name) == ["cat", "dog, small", "owl", "wolf", "seal"]
-    wishes = Wishes(**{**vars(GOLDEN), "labels": str(tmp_path / name), "multi_label": True})
+    wishes = ConversionOptions(**{**vars(GOLDEN), "labels": str(tmp_path / name), "multi_label": True})
     told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
     config = ASTForAudioClassification.from_pretrained(tmp_path / "out").config
     assert config.id2label[1] == "dog, small"
@@ -303,7 +303,7 @@ def test_label_files(name: str, text: str, tmp_path: Path) -> None:
 )
 def test_bad_label_files(name: str, text: str, named: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    wishes = Wishes(**{**vars(GOLDEN), "labels": str(tmp_path / name)})
+    wishes = ConversionOptions(**{**vars(GOLDEN), "labels": str(tmp_path / name)})
     with pytest.raises(AstHfError, match=rf"E303.*{named}"):
         told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
     with pytest.raises(AstHfError, match=r"E303.*does not exist"):
@@ -347,7 +347,7 @@ def test_image_transformer_folders(kind: str, tmp_path: Path) -> None:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path / "source")
-    lines = told(tmp_path / "source", tmp_path / "out", Wishes(max_length=64, num_mel_bins=32))
+    lines = told(tmp_path / "source", tmp_path / "out", ConversionOptions(max_length=64, num_mel_bins=32))
     assert "hidden states of an image" in lines[-2]
     loaded = ASTModel.from_pretrained(tmp_path / "out")
     expected = ASTModel.from_vit(tmp_path / "source", max_length=64, num_mel_bins=32)
@@ -374,7 +374,7 @@ def test_timm_weights(form: str, tmp_path: Path) -> None:
         source.mkdir()
         (source / "config.json").write_text(json.dumps({"architecture": "deit_tiny_distilled_patch16_224"}))
         save_file(timm_state(), source / "model.safetensors")
-    lines = told(source, tmp_path / "out", Wishes(data_set="speech_commands_v2"))
+    lines = told(source, tmp_path / "out", ConversionOptions(data_set="speech_commands_v2"))
     config = ASTModel.from_pretrained(tmp_path / "out").config
     assert (config.max_length, config.layer_norm_eps, config.id2label[0]) == (128, 1e-6, "backward")
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "out").mean == -6.845978

@@ -50,7 +50,7 @@ from ast_hf import (
 )
 from ast_hf.hub.access import as_error
 from ast_hf.paper_data_sets import class_names
-from ast_hf.weights.checkpoints import check_folder
+from ast_hf.weights.integrity import check_folder
 
 RATE = 16_000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)

@@ -35,7 +35,7 @@ def answered(hub: Hub, status: int, **headers: str) -> BaseException:
 )
 def test_http_statuses_map_to_codes(hub: Hub, status: int, code: str, passing: bool) -> None:
     failure = failure_of(answered(hub, status))
-    assert (failure.code, failure.passing) == (code, passing)
+    assert (failure.code, failure.transient) == (code, passing)
 
 
 @pytest.mark.parametrize("told", ["RepoNotFound", "RevisionNotFound"])
@@ -191,7 +191,7 @@ def test_a_missing_file_is_reported(hub: Hub, tmp_path: Path) -> None:
     HfApi().create_repo("user/empty")
     told = raised(LOAD["extractor"], "user/empty")
     assert str(told) == (
-        "[AST-E702] 'user/empty': does not hold what is looked for, or cannot be reached "
+        "[AST-E702] 'user/empty': does not hold the requested file, or cannot be reached "
         "(Can't load feature extractor for 'user/empty'). Fix: name a whole checkpoint."
     )
     told = raised(LOAD["extractor"], str(tmp_path))

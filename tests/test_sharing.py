@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
 from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, cli, push_folder
-from ast_hf.hub import publishing as sharing
-from ast_hf.hub.publishing import check_secrets, cut_paths, cut_paths_in_json, publication_of
+from ast_hf.hub import publication
+from ast_hf.hub.cleaning import check_secrets, cut_paths, cut_paths_in_json
+from ast_hf.hub.publication import publication_of
 
 CARD = """\
 ---
@@ -581,7 +582,7 @@ def test_a_data_set_is_pushed_and_loaded_back(
 def test_an_adapter_with_the_short_name_of_its_base_still_names_the_base(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "MIT/ast"}', encoding="utf-8")
     card = 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "outputs/ast")\n'
-    named = sharing._named(card, tmp_path, "alice/ast")
+    named = publication._with_repository(card, tmp_path, "alice/ast")
     assert named == 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "alice/ast")\n'
 
 

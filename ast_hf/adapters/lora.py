@@ -1,7 +1,8 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) through peft: which layers get one, and how it is kept apart in files.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) through peft: options, insertion into a model, and files.
 
-The adapter goes into the model, not around it: what is trained, evaluated and saved stays an AST. Files hold both the
-plain model with the adapter added to its weights, and the adapter alone as peft reads it.
+The adapter is inserted into the model instead of wrapping it, so the model that is trained, evaluated and
+saved is still an AST. Two kinds of files are written: the plain model with the adapter merged into its
+weights, and the adapter alone as peft reads it.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from huggingface_hub.dataclasses import validated_field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ..errors import error
+from ..errors import error, short_reason
 from ..files import apply_default_mode
-from ..hub.publishing import ADAPTER_WEIGHTS
 from ..modeling_ast import ASTForAudioClassification
 from ..strict_options import each_one_of, in_range, not_negative, strict_options
 from ..weights.names import KERNEL, POSITIONS
+from ..weights.reading import ADAPTER_WEIGHTS
 
-#: Where the adapter lies inside a run's folder and inside its training checkpoints.
+#: Folder of the adapter inside a run's folder and inside its training checkpoints.
 ADAPTER_FOLDER = "adapter"
-#: What we note in the header of an adapter's weights beside them.
+#: Key of the base's digest in the metadata of an adapter's weights.
 BASE_DIGEST = "base_sha256"
 
 #: Layers of a block that can have an adapter -> their names in checkpoints.
@@ -39,9 +40,10 @@ TARGETS = {
     "intermediate": "intermediate.dense",
     "output": "output.dense",
 }
-#: Trained as a whole and stored with the adapter, since it belongs to the labels.
+#: Module that is trained in full and stored with the adapter, since it depends on the labels.
 _HEAD = "classifier"
-_NAME = "default"  # peft's, of the only adapter of a model
+#: peft's name of the only adapter of a model.
+_NAME = "default"
 
 
 @strict_options("adapter")
@@ -82,25 +84,34 @@ class Adapter:
     """A LoRA adapter inside a model.
 
     Args:
-        model: gets the adapter, in place, at its start without effect; the rest, the classifier aside, is frozen.
+        model: gets the adapter, in place, which initially has no effect; all but the classifier is frozen.
         options: with a rank above 0.
-        base: name or folder of the checkpoint that the model came from, for the adapter's files. Of an absolute path
-            only the last part is told, as `./name`, which is no name on the Hub.
+        base: name or folder of the checkpoint that the model came from, for the adapter's files. An absolute
+            path is stored as `./` and its last part, which is not a name on the Hub.
         revision: of the base on the Hub, None for `main`.
+
+    Attributes:
+        base: as stored in the adapter's files.
+        base_digest: SHA-256 of the base's backbone, see `backbone_digest`.
 
     Raises:
         AstConfigError: E307 for a rank above the model's width.
     """
 
     def __init__(
-        self, model: ASTForAudioClassification, options: AdapterOptions, base: str, revision: str | None = None
+        self,
+        model: ASTForAudioClassification,
+        options: AdapterOptions,
+        base: str,
+        revision: str | None = None,
     ) -> None:
         from peft import LoraConfig
 
         width = model.config.hidden_size
         if options.rank > width:
             what = f"{options.rank} is more than the rank of any weight of a model {width} wide"
-            raise error("E307", where="adapter.rank", what=what, fix=f"give at most {width}, such as 8")
+            fix = f"give at most {width}, such as 8"
+            raise error("E307", where="adapter.rank", what=what, fix=fix, detail="data")
         self.base_digest = backbone_digest(model)
         layers = "|".join(TARGETS[name] for name in options.targets).replace(".", r"\.")
         config = LoraConfig(
@@ -110,13 +121,18 @@ class Adapter:
             target_modules=rf".*encoder\.layer\.\d+\.(?:{layers})",
             modules_to_save=[_HEAD],
         )
-        self._model, self._adapted, self._config = model, inserted(model, config), config
+        self._model = model
+        self._adapted = insert_adapter(model, config)
+        self._config = config
         self.base = f"./{Path(base).name}" if Path(base).is_absolute() else base
-        config.base_model_name_or_path, config.revision = self.base, revision
+        config.base_model_name_or_path = self.base
+        config.revision = revision
 
     def save(self, folder: Path, extractor: Any = None) -> None:
-        """Write what peft reads (configuration and weights, the classifier among them), and what `ast-hf merge` needs:
-        the model's configuration, which has the labels, and the feature extractor's.
+        """Write the adapter's folder.
+
+        peft reads the adapter's configuration and its weights, which include the classifier. `ast-hf merge`
+        also needs the model's configuration, which has the labels, and the feature extractor's.
         """
         from peft import get_peft_model_state_dict
 
@@ -126,20 +142,20 @@ class Adapter:
         save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt", BASE_DIGEST: self.base_digest})
         apply_default_mode(folder / ADAPTER_WEIGHTS)
         config = copy.copy(self._config)
-        config.inference_mode = True  # as peft writes it: whoever loads the adapter trains it only when asked to
+        config.inference_mode = True  # as peft writes it: a loaded adapter is trained on request only
         config.save_pretrained(str(folder))
         self._model.config.save_pretrained(folder)
         if extractor is not None:
             extractor.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote; raises E306 when it was trained on another base."""
+        """Load the weights that `save` wrote; raise E306 if they were trained on another base."""
         check_base(folder / ADAPTER_WEIGHTS, self.base_digest, "start from the base that the run began with")
-        fill(self._adapted, load_file(folder / ADAPTER_WEIGHTS), str(folder))
+        load_adapter_state(self._adapted, load_file(folder / ADAPTER_WEIGHTS), str(folder))
 
     @torch.no_grad()
     def plain_state(self) -> dict[str, torch.Tensor]:
-        """State dict of the plain model: the products added to the weights that they stand beside. The model stays."""
+        """Return the state dict of the plain model, with the products added; the model is unchanged."""
         from peft.tuners.lora import LoraLayer
 
         products = {
@@ -156,41 +172,51 @@ class Adapter:
         return {**state, **sums}
 
     def merge(self) -> None:
-        """Make the model a plain one, in place, with the weights of `plain_state`."""
+        """Turn the model into a plain one, in place, with the weights of `plain_state`."""
         self._adapted.merge_and_unload()
 
 
-def inserted(model: ASTForAudioClassification, config: Any) -> Any:
-    """The model inside peft's; the adapter goes into the model itself."""
+def insert_adapter(model: ASTForAudioClassification, config: Any) -> Any:
+    """Insert an adapter into the model, in place, and return peft's wrapper around it."""
     from peft import get_peft_model
 
-    config.base_model_name_or_path = None  # peft sets it, and warns when it was another
-    with warnings.catch_warnings():  # peft asks for a property that transformers renamed
+    config.base_model_name_or_path = None  # peft sets it, and warns if it was another
+    with warnings.catch_warnings():  # peft reads a property that transformers renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return get_peft_model(model, config)
 
 
-def fill(adapted: Any, state: dict[str, torch.Tensor], where: str) -> None:
-    """Give an adapter its weights; raises E305 unless they are just what it takes."""
+def load_adapter_state(adapted: Any, state: dict[str, torch.Tensor], where: str) -> None:
+    """Load an adapter's weights; raise E305 unless names and shapes are exactly those of the adapter.
+
+    Args:
+        adapted: what `insert_adapter` returned.
+        state: the weights, as peft stores them.
+        where: folder of the adapter, for messages.
+    """
     from peft import set_peft_model_state_dict
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
     fix = "check that adapter_config.json and the base belong to these weights"
     try:
         result: Any = set_peft_model_state_dict(adapted, state)
-    except RuntimeError as problem:  # torch's, for shapes that do not fit
-        what = f"does not fit the base ({' '.join(str(problem).split())[-160:]})"
+    except RuntimeError as problem:  # torch's, for wrong shapes; the end of its text names them
+        what = f"does not fit the base ({short_reason(problem, limit=10_000)[-160:]})"
         raise error("E305", where=repr(where), what=what, fix=fix) from problem
     parts = (PEFT_TYPE_TO_PREFIX_MAPPING[adapted.peft_config[_NAME].peft_type], f".modules_to_save.{_NAME}.")
     missing = [name for name in result.missing_keys if any(part in name for part in parts)]
-    for names, what in ((missing, "lacks"), (result.unexpected_keys, "holds, and the model has no place for,")):
-        if names:
-            raise error("E305", where=repr(where), what=f"{what} {len(names)} tensors, first {names[0]}", fix=fix)
+    if missing:
+        what = f"lacks {len(missing)} tensors, first {missing[0]}"
+        raise error("E305", where=repr(where), what=what, fix=fix)
+    if extra := result.unexpected_keys:
+        what = f"holds {len(extra)} tensors that the model has no place for, first {extra[0]}"
+        raise error("E305", where=repr(where), what=what, fix=fix)
 
 
 def backbone_digest(model: ASTForAudioClassification) -> str:
-    """SHA-256 of a model's backbone in float32, hexadecimal; patch kernel and positions are left out, since these alone
-    change with the size of the input.
+    """Return the SHA-256 of a model's backbone in float32, hexadecimal.
+
+    Patch kernel and positions are left out, since only these change with the size of the input.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.base_model.state_dict().items()):
@@ -201,10 +227,19 @@ def backbone_digest(model: ASTForAudioClassification) -> str:
 
 
 def check_base(weights: Path, digest: str, fix: str) -> bool:
-    """Raise E306 when an adapter's weights name another base; returns whether they name one at all."""
+    """Raise E306 if an adapter's weights were trained on another base.
+
+    Args:
+        weights: file of the adapter's weights.
+        digest: of the base, see `backbone_digest`.
+        fix: for the message.
+
+    Returns:
+        True if the file has the digest of a base; False if there is nothing to compare.
+    """
     with safe_open(weights, framework="pt") as stored:
         trained_on = (stored.metadata() or {}).get(BASE_DIGEST)
     if trained_on not in (None, digest):
-        what = "was trained beside other weights than those of this base"
-        raise error("E306", where=repr(str(weights.parent)), what=what, fix=fix)
+        what = "was trained on other weights than those of this base"
+        raise error("E306", where=repr(str(weights.parent)), what=what, fix=fix, detail="mismatch")
     return trained_on is not None

@@ -1,4 +1,4 @@
-"""`ast-hf merge`: an adapter and its base as one plain checkpoint, also for adapters that plain peft made."""
+"""Merging of an adapter and its base into one plain checkpoint, also for adapters that plain peft wrote."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ import torch
 
 from ..configuration_ast import ASTConfig
 from ..conversion.convert import TOLERANCE, new_folder, random_input, read_label_file
-from ..errors import AstConfigError, AstHfError, error
+from ..errors import AstConfigError, AstHfError, error, short_reason, unreadable
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..hub.publishing import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from ..modeling_ast import ASTForAudioClassification
-from ..weights.checkpoints import check_folder
+from ..task import Task
+from ..weights.integrity import check_folder
 from ..weights.peft_names import own_config, own_state
-from .lora import ADAPTER_FOLDER, backbone_digest, check_base, fill, inserted
+from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from .lora import ADAPTER_FOLDER, backbone_digest, check_base, insert_adapter, load_adapter_state
 
-_MODEL_CONFIG, _EXTRACTOR = "config.json", "preprocessor_config.json"
-#: What peft writes before the names of a model's own tensors.
+_MODEL_CONFIG = "config.json"
+_EXTRACTOR = "preprocessor_config.json"
+#: Prefix that peft adds to the names of a model's tensors.
 _PREFIX = "base_model.model."
 _HEAD = f"{_PREFIX}classifier.dense.weight"
 
 
-class Stored(NamedTuple):
-    """An adapter as it lies in its folder."""
+class StoredAdapter(NamedTuple):
+    """Folder, configuration and weights of a stored adapter."""
 
     folder: Path
     config: Any  # a `peft.PeftConfig`
     state: dict[str, torch.Tensor]
 
 
-class Base(NamedTuple):
-    """Where an adapter's base is."""
+class BaseReference(NamedTuple):
+    """Name or folder of an adapter's base, and where to look for it on the Hub."""
 
     name: str
     hub: dict[str, Any]  # arguments of `from_pretrained`
@@ -54,144 +56,165 @@ def merge_adapter(
     """Add an adapter to the weights of its base and write the sum as a plain checkpoint, extractor included.
 
     Args:
-        adapter: folder or Hub name of what a run or peft wrote, with the module names of `ast_hf` (and transformers 4)
-            or of transformers 5, and any method of peft that can be merged.
-        destination: folder to make; must not hold anything yet.
-        base: folder or Hub name of the base; the one that the adapter names when None.
-        labels: file of class names, where the adapter's folder has no config.json: text, CSV or JSON.
-        multi_label: the same for what the labels are for; None for the base's own, or one label a clip.
-        tell: is given each step as a line of text.
+        adapter: folder or Hub name of an adapter of a run or of peft, with the module names of `ast_hf` (and
+            transformers 4) or of transformers 5, of any method of peft that can be merged.
+        destination: folder to create; an existing one must be empty.
+        base: folder or Hub name of the base; None for the one that the adapter names.
+        labels: file of class names, for an adapter without a config.json: text, CSV or JSON.
+        multi_label: True if clips may have several labels, False for one; None for the task in config.json,
+            or one label per clip if `labels` is used.
+        tell: is called with each step as a line of text.
 
     Raises:
-        AstConfigError: E306 for an adapter that is not there, or was trained beside other weights than the base's; E305
-            for one that does not fit or cannot be merged; E303 for labels that are missing or too many.
-        AstRunError: E601 when the result does not answer as base and adapter.
+        AstConfigError: E306 for an adapter that is missing, or was trained on other weights than the base's;
+            E305 for one that does not fit or cannot be merged; E303 for missing or surplus labels.
+        AstRunError: E601 if the outputs of the result differ from those of base and adapter.
     """
     with new_folder(Path(destination)) as partial:
-        stored = read_adapter(adapter)
-        source = _base_of(stored) if base is None else Base(base, {})
-        model, known = _base_model(stored, source, _describe(stored, source, labels, multi_label))
-        tell(f"base       {source.name}" + ("" if known else " (the adapter has no digest to know it by)"))
+        stored_adapter = read_adapter(adapter)
+        source = _base_of(stored_adapter) if base is None else BaseReference(base, {})
+        config = _merged_config(stored_adapter, source, labels, multi_label)
+        model, is_verified = _base_model(stored_adapter, source, config)
+        note = "" if is_verified else " (the adapter has no digest to verify it by)"
+        tell(f"base       {source.name}{note}")
         names = textwrap.shorten(", ".join(model.config.id2label.values()), 60, placeholder=" ...")
         tell(f"labels     {model.config.num_labels} ({names}); {model.config.problem_type or 'no task set'}")
-        gap = _write(stored, model, source, partial)
+        gap = _write(stored_adapter, model, source, partial)
     tell(f"checked    logits of base and adapter against the checkpoint's: largest difference {gap:.1e}")
     tell(f"wrote      {destination}")
 
 
-def read_adapter(source: str | PathLike) -> Stored:
-    """An adapter's configuration, and its weights under the names of `ast_hf`; raises E306 and E305."""
+def read_adapter(source: str | PathLike) -> StoredAdapter:
+    """Return an adapter's configuration, and its weights under the names of `ast_hf`.
+
+    Raises:
+        AstConfigError: E306 for a folder without an adapter, and for damaged files; E305 for an adapter that
+            does not change weights (prompt learning).
+    """
     from peft import PeftConfig
     from peft.utils import load_peft_weights
 
-    folder = Path(source) if Path(source).is_dir() else _downloaded(str(source))
+    folder = Path(source) if Path(source).is_dir() else _download(str(source))
+    where = repr(str(source))
+    if (folder / ADAPTER_FOLDER / ADAPTER_CONFIG).is_file() and not (folder / ADAPTER_CONFIG).is_file():
+        fix = f"its adapter alone is in {folder / ADAPTER_FOLDER}"
+        raise error("E306", where=where, what="is a whole checkpoint already", fix=fix, detail="unsupported")
     if not (folder / ADAPTER_CONFIG).is_file():
-        what, fix = f"holds no adapter ({ADAPTER_CONFIG})", "give the folder that peft or a run wrote"
-        if (folder / ADAPTER_FOLDER / ADAPTER_CONFIG).is_file():
-            what, fix = "is a whole checkpoint already", f"its adapter alone is in {folder / ADAPTER_FOLDER}"
-        raise error("E306", where=repr(str(source)), what=what, fix=fix)
+        what = f"holds no adapter ({ADAPTER_CONFIG})"
+        fix = "give the folder that peft or a run wrote"
+        raise error("E306", where=where, what=what, fix=fix, detail="missing")
     try:
         config = PeftConfig.from_pretrained(str(folder))
         state = load_peft_weights(str(folder), device="cpu")
-    except Exception as problem:  # peft, json, safetensors and torch have their own for each way of being broken
-        what = f"cannot be read ({' '.join(str(problem).split())[:160]})"
-        raise error("E306", where=repr(str(source)), what=what, fix="copy or download it again") from problem
+    except Exception as problem:  # peft, json, safetensors and torch raise many classes
+        raise unreadable("E306", where=where, problem=problem, fix="copy or download it again") from problem
     if config.is_prompt_learning:
-        what = f"is a {config.peft_type.value} adapter, which is no change of weights"
-        raise error("E305", where=repr(str(source)), what=what, fix="use it through peft")
-    return Stored(folder, config, own_state(state))
+        what = f"is a {config.peft_type.value} adapter, which does not change weights"
+        raise error("E305", where=where, what=what, fix="use it through peft")
+    return StoredAdapter(folder, config, own_state(state))
 
 
-def _downloaded(name: str) -> Path:
+def _download(name: str) -> Path:
+    """Return the folder in the cache of an adapter on the Hub; raise E306 if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        wanted = ["adapter_*", _MODEL_CONFIG, _EXTRACTOR]
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=["adapter_*", _MODEL_CONFIG, _EXTRACTOR]))
     except (OSError, HFValidationError) as problem:
-        what = f"is no folder, and no adapter on the Hub ({' '.join(str(problem).split())[:120]})"
-        raise error("E306", where=repr(name), what=what, fix="check the path") from problem
+        what = f"is neither a folder nor an adapter on the Hub ({short_reason(problem)})"
+        raise error("E306", where=repr(name), what=what, fix="check the path", detail="missing") from problem
 
 
-def _base_of(stored: Stored) -> Base:
-    name, revision = stored.config.base_model_name_or_path, stored.config.revision
+def _base_of(adapter: StoredAdapter) -> BaseReference:
+    name = adapter.config.base_model_name_or_path
+    revision = adapter.config.revision
     if not name:
-        raise error("E306", where=repr(str(stored.folder)), what="names no base", fix="give it with --base")
-    return Base(name, {"revision": revision} if revision else {})
+        where = repr(str(adapter.folder))
+        raise error("E306", where=where, what="names no base", fix="give it with --base", detail="missing")
+    return BaseReference(name, {"revision": revision} if revision else {})
 
 
-def _describe(stored: Stored, base: Base, labels: str | PathLike | None, multi_label: bool | None) -> ASTConfig:
-    """The merged model's configuration: the one beside the adapter; or the base's, with the labels of the head."""
-    beside = stored.folder / _MODEL_CONFIG
+def _merged_config(
+    adapter: StoredAdapter, base: BaseReference, labels: str | PathLike | None, multi_label: bool | None
+) -> ASTConfig:
+    """Return the merged model's configuration: the adapter's, else the base's with the adapter's labels."""
+    where = repr(str(adapter.folder))
+    own_config_file = adapter.folder / _MODEL_CONFIG
     try:
         check_folder(base.name, classifier=False)
         config = ASTConfig.from_pretrained(base.name, **base.hub)
     except (OSError, AstConfigError) as problem:
-        what = f"has the base {base.name!r}, which cannot be read ({' '.join(str(problem).split())[:160]})"
-        raise error("E306", where=repr(str(stored.folder)), what=what, fix="give the base with --base") from problem
-    if beside.is_file():
-        config = ASTConfig.from_pretrained(stored.folder)
-    outputs = len(stored.state[_HEAD]) if _HEAD in stored.state else config.num_labels
+        what = f"has the base {base.name!r}, which cannot be read"
+        fix = "give the base with --base"
+        raise unreadable("E306", where=where, what=what, problem=problem, fix=fix) from problem
+    if own_config_file.is_file():
+        config = ASTConfig.from_pretrained(adapter.folder)
+    outputs = len(adapter.state[_HEAD]) if _HEAD in adapter.state else config.num_labels
     names = read_label_file(Path(labels)) if labels is not None else None
     if names is None and outputs == config.num_labels:
         names = [config.id2label[index] for index in range(outputs)]
     if names is None or len(names) != outputs:
-        what = f"has {outputs} outputs; there are names for {config.num_labels if names is None else len(names)}"
-        raise error("E303", where=repr(str(stored.folder)), what=what, fix="give a file of the names with --labels")
-    kind = config.problem_type
-    if multi_label is not None or (labels is not None and not beside.is_file()):
-        kind = "multi_label_classification" if multi_label else "single_label_classification"
-    config.id2label, config.label2id = dict(enumerate(names)), {name: index for index, name in enumerate(names)}
-    config.problem_type = kind
+        count = config.num_labels if names is None else len(names)
+        what = f"has {outputs} outputs; there are names for {count}"
+        raise error("E303", where=where, what=what, fix="give a file of the names with --labels")
+    if multi_label is not None or (labels is not None and not own_config_file.is_file()):
+        config.problem_type = (Task.MULTI_LABEL if multi_label else Task.SINGLE_LABEL).value
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
     return config
 
 
-def _base_model(stored: Stored, base: Base, config: ASTConfig) -> tuple[ASTForAudioClassification, bool]:
-    """The base in float32, with the labels and the size of input of `config`; and whether it is known to be it."""
-    with warnings.catch_warnings():  # W303: the adapter brings its classifier
+def _base_model(
+    adapter: StoredAdapter, base: BaseReference, config: ASTConfig
+) -> tuple[ASTForAudioClassification, bool]:
+    """Return the base in float32, configured by `config`, and True if its digest was verified."""
+    with warnings.catch_warnings():  # W303: the adapter has its own classifier
         warnings.filterwarnings("ignore", r"\[AST-W303\]")
         model, info = ASTForAudioClassification.from_pretrained(
             base.name, config=config, dtype=torch.float32, output_loading_info=True, **base.hub
         )
     fresh = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-    lost = sorted(name for name in fresh if _PREFIX + name not in stored.state)
-    if lost:
+    missing = sorted(name for name in fresh if _PREFIX + name not in adapter.state)
+    if missing:
         what = f"is neither in the base {base.name!r} nor in the adapter"
         fix = "give the base that the adapter was trained on with --base"
-        raise error("E305", where=lost[0], what=what, fix=fix)
-    weights = stored.folder / ADAPTER_WEIGHTS
-    if not weights.is_file():  # a pickle of earlier versions of peft, which tells nothing
+        raise error("E305", where=missing[0], what=what, fix=fix)
+    weights = adapter.folder / ADAPTER_WEIGHTS
+    if not weights.is_file():  # earlier versions of peft wrote a pickle, which has no metadata
         return model, False
-    return model, check_base(weights, backbone_digest(model), "give the base that it was trained on with --base")
+    fix = "give the base that it was trained on with --base"
+    return model, check_base(weights, backbone_digest(model), fix)
 
 
 @torch.no_grad()
-def _write(stored: Stored, model: ASTForAudioClassification, base: Base, folder: Path) -> float:
-    """Merge and save; returns the largest difference of logits before and after, raises E601 if rounding is not why."""
+def _write(adapter: StoredAdapter, model: ASTForAudioClassification, base: BaseReference, folder: Path) -> float:
+    """Merge and save; return the largest difference of logits, E601 if rounding does not explain it."""
     spectrogram = random_input(model.config)
     try:
-        adapted = inserted(model, own_config(stored.config, model)).eval()
-        fill(adapted, stored.state, str(stored.folder))
+        adapted = insert_adapter(model, own_config(adapter.config, model)).eval()
+        load_adapter_state(adapted, adapter.state, str(adapter.folder))
     except (KeyError, ValueError) as problem:
         if isinstance(problem, AstHfError):
             raise
-        what = f"does not fit the base ({' '.join(str(problem).split())[:160]})"
+        what = "does not fit the base"
         fix = "give the base that it was trained on with --base"
-        raise error("E305", where=repr(str(stored.folder)), what=what, fix=fix) from problem
+        where = repr(str(adapter.folder))
+        raise unreadable("E305", where=where, what=what, problem=problem, fix=fix) from problem
     expected = model(spectrogram).logits
     adapted.merge_and_unload().save_pretrained(folder)
-    _extractor(stored, base, model.config).save_pretrained(folder)
-    answer = ASTForAudioClassification.from_pretrained(folder)(spectrogram).logits
-    gap, largest = (answer - expected).abs().max().item(), max(1.0, expected.abs().max().item())
-    if not gap <= TOLERANCE * largest:
-        what = f"logits differ from those of base and adapter by {gap:.1e} (largest value {largest:.1e})"
+    _extractor(adapter, base, model.config).save_pretrained(folder)
+    logits = ASTForAudioClassification.from_pretrained(folder)(spectrogram).logits
+    gap = (logits - expected).abs().max().item()
+    scale = max(1.0, expected.abs().max().item())
+    if not gap <= TOLERANCE * scale:
+        what = f"logits differ from those of base and adapter by {gap:.1e} (largest value {scale:.1e})"
         raise error("E601", where="check", what=what, fix="nothing was written; report the adapter")
     return gap
 
 
-def _extractor(stored: Stored, base: Base, config: ASTConfig) -> ASTFeatureExtractor:
-    if (stored.folder / _EXTRACTOR).is_file():
-        return ASTFeatureExtractor.from_pretrained(stored.folder)
+def _extractor(adapter: StoredAdapter, base: BaseReference, config: ASTConfig) -> ASTFeatureExtractor:
+    if (adapter.folder / _EXTRACTOR).is_file():
+        return ASTFeatureExtractor.from_pretrained(adapter.folder)
     sizes = {"max_length": config.max_length, "num_mel_bins": config.num_mel_bins}
     return ASTFeatureExtractor.from_pretrained(base.name, **sizes, **base.hub)

@@ -1,1 +1,1 @@
-"""What the `ast-hf` command runs and prints."""
+"""Commands of `ast-hf`: a module each, and their shared parts."""

@@ -1,4 +1,4 @@
-"""What commands take and print: options in any spelling, results as a table, less noise from libraries."""
+"""Parts that commands share: exit codes, option parser, messages, tables of results."""
 
 from __future__ import annotations
 
@@ -16,47 +16,60 @@ if TYPE_CHECKING:
 _EPOCHS = ("final", "best")
 
 
+#: Exit codes of sysexits.h: bad data (EX_DATAERR); try again later (EX_TEMPFAIL).
+EXIT_DATA = 65
+EXIT_UNPUBLISHED = 75
+#: A shell's exit code for Ctrl-C. 1 is a bug.
+EXIT_INTERRUPTED = 130
+
+
 class CommandParser(argparse.ArgumentParser):
-    """A command's options, `--top_k` and `--top-k` alike. What it does not know ends with its own usage."""
+    """Parser of a command: `--top_k` equals `--top-k`, and an unknown option is reported with the usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.spellings: dict[str, str] = {}  # with hyphens -> as registered
         super().__init__(*args, **kwargs)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """As `ArgumentParser.add_argument`."""
+        """Register an option as `ArgumentParser.add_argument`, under either spelling."""
         self.spellings |= {name.replace("_", "-"): name for name in names if name.startswith("--")}
         return super().add_argument(*names, **settings)
 
     def parse_known_args(  # type: ignore[override]  # two overloads that differ in the namespace's type
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
-        """As `ArgumentParser.parse_known_args`, but nothing may be left over."""
+        """Parse as `ArgumentParser.parse_known_args`, but exit with the usage for any unknown argument."""
         from ..errors import did_you_mean
 
-        given = list(sys.argv[1:] if args is None else args)
-        end = given.index("--") if "--" in given else len(given)
-        found, left = super().parse_known_args([*map(self._as_registered, given[:end]), *given[end:]], namespace)
-        unknown = next((word.partition("=")[0] for word in left if word.startswith("-") and word != "--"), None)
-        if unknown is not None:
-            self.error(f"there is no option {unknown}: {did_you_mean(unknown, self.spellings.values())}")
-        if left:
-            self.error(f"too many arguments: {' '.join(left)}")
-        return found, left
+        words = list(sys.argv[1:] if args is None else args)
+        end = words.index("--") if "--" in words else len(words)
+        words = [*map(self._as_registered, words[:end]), *words[end:]]
+        values, rest = super().parse_known_args(words, namespace)
+        for word in rest:
+            if word.startswith("-") and word != "--":
+                unknown = word.partition("=")[0]
+                advice = did_you_mean(unknown, self.spellings.values())
+                self.error(f"there is no option {unknown}: {advice}")
+        if rest:
+            self.error(f"too many arguments: {' '.join(rest)}")
+        return values, rest
 
     def _as_registered(self, word: str) -> str:
-        """An option, or the only one that begins so, as it was registered; its value after `=` and any other argument
-        as they are.
+        """Return a word with an option, or its unique beginning, in the registered spelling.
+
+        A value after `=`, and any other word, is unchanged.
         """
         name, equals, value = word.partition("=")
-        wanted = name.replace("_", "-")
-        begun = [own for plain, own in self.spellings.items() if name.startswith("--") and plain.startswith(wanted)]
-        own = self.spellings.get(wanted, begun[0] if len(begun) == 1 else name)
-        return own + equals + value
+        if not name.startswith("--"):
+            return word
+        hyphened = name.replace("_", "-")
+        matches = [option for spelling, option in self.spellings.items() if spelling.startswith(hyphened)]
+        option = self.spellings.get(hyphened, matches[0] if len(matches) == 1 else name)
+        return option + equals + value
 
 
 class ShowVersion(argparse.Action):
-    """`--version`, looked up only when it is asked for."""
+    """Action of `--version`; the version is looked up only if the option is used."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import version
@@ -66,15 +79,15 @@ class ShowVersion(argparse.Action):
 
 
 def complain(problem: object) -> None:
-    """A line on standard error, below progress bars rather than at the end of one that has stopped."""
+    """Print a line on standard error, below progress bars instead of at the end of one."""
     bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
-    for bar in sorted(bars, key=lambda bar: -abs(bar.pos)):  # the upper ones last: each moves to its own line
+    for bar in sorted(bars, key=lambda bar: -abs(bar.pos)):  # bottom up: closing moves the cursor
         bar.close()
     print(" ".join(str(problem).split()), file=sys.stderr)
 
 
 def expected_error(problem: Exception) -> Exception | None:
-    """What to tell of an exception that is no bug of ours; None for one that may be."""
+    """Return the exception to report to the user; None for one that may be a bug of ours."""
     from ..errors import AstHfError
     from ..hub.access import as_error
 
@@ -84,7 +97,7 @@ def expected_error(problem: Exception) -> Exception | None:
 
 
 def quiet_transformers() -> None:
-    """No bars for loading and saving weights, no load reports: what matters is raised or warned about by us."""
+    """Switch off transformers' progress bars and load reports; `ast_hf` reports problems itself."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -93,7 +106,7 @@ def quiet_transformers() -> None:
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    """A warning as one line, without the place in our code that raised it."""
+    """Print a warning as one line, without the line of code that raised it."""
     from tqdm import tqdm
 
     tqdm.write(f"{category.__name__}: {message}", file=sys.stderr)

@@ -1,26 +1,34 @@
-"""The demo: a recipe on the repository's recordings, then the finished folder in a fresh process."""
+"""`ast-hf demo`: train on the repository's recordings, then use the finished folder in a fresh process."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..data.reading import load_audio_dataset
 from ..errors import error
-from ..recipe.reading import load_recipe
-from ..recipe.recipe import Recipe
-from ..training.finetuning import RESULTS_FILE, finetune
 from .console import print_results, quiet_transformers
 
-#: What the fresh process runs: nothing but what a user of the checkpoint would write.
+if TYPE_CHECKING:
+    from ..training import Recipe
+
+DEMO_DATA = "examples/data/instruments"
+DEMO_RECIPE = "examples/recipes/instruments.yaml"
+BASE_RECIPE = "examples/recipes/finetune.yaml"
+#: Overrides of `--quick`: enough to see every step work, not enough for a meaningful accuracy.
+QUICK = ("training.num_train_epochs=35",)
+QUICK_WITH_BASE = ("training.num_train_epochs=1",)
+
+#: Code of the fresh process: exactly what a user of the checkpoint writes.
 _CLASSIFY = """
 import sys, warnings
 from transformers.utils import logging
 logging.disable_progress_bar()
 import ast_hf
-warnings.simplefilter("ignore", ast_hf.AstHfWarning)  # that clips are longer than what is heard is said above
+warnings.simplefilter("ignore", ast_hf.AstHfWarning)  # that clips are cut, as printed above
 from transformers import pipeline
 folder, *files = sys.argv[1:]
 classifier = pipeline("audio-classification", model=folder)
@@ -30,29 +38,79 @@ for file in files:
 """
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "--output",
+        default="outputs/demo",
+        help="folder of the result (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--base",
+        help="checkpoint to start from (folder or Hub name) instead of random weights",
+    )
+    parser.add_argument("--quick", action="store_true", help="a smoke run: the accuracy is not meaningful")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the demo with the recipe and the overrides that the options mean."""
+    overrides = [f"data.source={DEMO_DATA}", "data.eval_splits=[test, unseen_instrument]"]
+    if options.quick:
+        overrides += QUICK_WITH_BASE if options.base else QUICK
+    if options.base:
+        overrides.append(f"model.base={options.base}")
+    run_demo(BASE_RECIPE if options.base else DEMO_RECIPE, overrides, options.output)
+
+
 def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
-    """Train, evaluate and save by a recipe, print the results, and classify three held-out files in a new process."""
+    """Train and evaluate by a recipe, print the results, and classify three files in a new process.
+
+    Raises:
+        AstDataError: E206 outside a clone of the repository.
+        AstConfigError: E306 if `output` has the results of something else.
+    """
     if not Path(recipe_path).exists():
+        what = "is not here, nor are the demo's recordings"
         fix = "run it in the folder of a clone of the repository"
-        raise error("E206", where=repr(recipe_path), what="is not here, nor are the demo's recordings", fix=fix)
+        raise error("E206", where=repr(recipe_path), what=what, fix=fix)
+    from ..log_mel import frames_to_seconds
+    from ..training import finetune, load_recipe
+
     quiet_transformers()
     recipe = load_recipe(recipe_path, overrides)
-    report = finetune(recipe, output, overwrite=_is_of(recipe, Path(output)))
+    report = finetune(recipe, output, overwrite=_has_results_of(recipe, Path(output)))
     print_results(report)
-    seconds = report.config.max_length / 100
-    print(f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):")
+    seconds = frames_to_seconds(report.config.max_length)
+    heading = f"Three held-out files in a fresh process, by their first {seconds} s"
+    print(f"\n{heading} (names begin with the truth):")
     sys.stdout.flush()
     subprocess.run([sys.executable, "-c", _CLASSIFY, output, *held_out_files(recipe, count=3)], check=True)
 
 
-def _is_of(recipe: Recipe, folder: Path) -> bool:
-    """Whether a folder holds what an earlier demo left, which may be replaced."""
+def _has_results_of(recipe: Recipe, folder: Path) -> bool:
+    """Return True if a folder has the results of an earlier demo, which may be replaced.
+
+    Raises:
+        AstConfigError: E306 for a results.json that no run wrote.
+    """
+    from ..training.finetuning import RESULTS_FILE
+
     results = folder / RESULTS_FILE
-    return results.is_file() and json.loads(results.read_text(encoding="utf-8"))["recipe"]["name"] == recipe.name
+    if not results.is_file():
+        return False
+    try:
+        name = json.loads(results.read_text(encoding="utf-8"))["recipe"]["name"]
+    except (ValueError, LookupError, TypeError) as problem:
+        what = "is not from a run of ast_hf, and would be overwritten"
+        fix = "give another folder with --output, or move the file away"
+        raise error("E306", where=repr(str(results)), what=what, fix=fix, detail="exists") from problem
+    return name == recipe.name
 
 
 def held_out_files(recipe: Recipe, count: int) -> list[str]:
-    """Paths of the first clip of each of the first `count` classes in the last evaluation split."""
+    """Return the first clip of each of the first `count` classes in the last evaluation split."""
+    from ..data.reading import load_audio_dataset
+
     options = recipe.data
     split = load_audio_dataset(options.source)[(options.eval_splits or ["test"])[-1]]
     first = {label: number for number, label in reversed(list(enumerate(split["label"])))}

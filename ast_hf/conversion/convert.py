@@ -1,6 +1,7 @@
-"""`ast-hf convert`: weights of the original repository, timm or an image transformer as a complete checkpoint folder.
+"""Conversion of weights of the original repository, timm or an image transformer into a checkpoint folder.
 
-What is written is loaded again and compared with the source's own arithmetic before the folder gets its name.
+The written checkpoint is loaded again and compared with the source's own arithmetic before the folder gets
+its name.
 """
 
 from __future__ import annotations
@@ -18,45 +19,48 @@ from typing import Any
 import torch
 
 from ..configuration_ast import ASTConfig, Geometry
-from ..errors import error
+from ..errors import error, unreadable
 from ..feature_extraction_ast import AUDIOSET_MEAN, AUDIOSET_STD, ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
 from ..paper_data_sets import DATA_SETS, class_names, data_set, with_label_count
-from ..weights.checkpoints import check_state, read_tensors
+from ..task import Task
 from ..weights.image_transformers import heads_of_width, read_image_transformer
-from ..weights.names import BACKBONE, CLASS_TOKEN, KERNEL, POSITIONS, Named, read_names
+from ..weights.integrity import check_state
+from ..weights.names import BACKBONE, CLASS_TOKEN, KERNEL, POSITIONS, RenamedState, rename_state
+from ..weights.reading import read_tensors
 from .reference import image_hidden_states, original_logits
 
 State = dict[str, torch.Tensor]
 
 #: LayerNorm epsilons of the original repository: timm's in the encoder, torch's in its `mlp_head`.
-ENCODER_EPS, HEAD_EPS = 1e-6, 1e-5
-#: Largest difference that rounding explains between float32 and float64, as a share of the largest value.
+ENCODER_EPS = 1e-6
+HEAD_EPS = 1e-5
+#: Largest difference that rounding explains between float32 and float64, relative to the largest value.
 TOLERANCE = 1e-4
 
 _FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
-#: Where training scripts put the state dict inside a file.
+#: Keys under which training scripts store the state dict in a file.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher")
-#: Strides of the published models, each the same along frequency and time; tried when none are given.
+#: Strides of the published models, equal along frequency and time; the candidates if none are given.
 _STRIDES = (10, 12, 14, 16)
 
 
 @dataclass(kw_only=True)
-class Wishes:
-    """What the user says about a conversion; None is inferred from the weights or is an error.
+class ConversionOptions:
+    """User settings for a conversion. A field left as None is inferred from the weights, or E108.
 
     Attributes:
-        labels: file of class names: text (one a line), the original's CSV (`display_name`), or JSON (a list, or names
-            by index).
+        labels: file of class names: text (one a line), the original's CSV (`display_name`), or JSON (a list,
+            or names by index).
         data_set: a key of `DATA_SETS`, for names, statistics, clip length and task.
-        multi_label: clips may have several labels.
+        multi_label: True if clips may have several labels.
         mean: of the raw log-mel values of the training data.
-        std: the same.
+        std: standard deviation of the same values.
         max_length: frames of the input.
         num_mel_bins: mel bins of the input.
-        frequency_stride: step between patches along frequency.
-        time_stride: step between patches along time.
-        num_attention_heads: heads, where the width does not tell.
+        frequency_stride: step between patches along frequency, in mel bins.
+        time_stride: step between patches along time, in frames.
+        num_attention_heads: heads, for a width that no published model has.
     """
 
     labels: str | None = None
@@ -71,7 +75,7 @@ class Wishes:
     num_attention_heads: int | None = None
 
     def sizes(self) -> dict[str, int]:
-        """The sizes of the input that are given."""
+        """Return the sizes of the input that are set."""
         names = ("max_length", "num_mel_bins", "frequency_stride", "time_stride")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -79,31 +83,33 @@ class Wishes:
 def convert(
     source: str | Path,
     destination: str | Path,
-    wishes: Wishes | None = None,
+    options: ConversionOptions | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Convert weights into a checkpoint folder.
 
     Args:
-        source: a file of the original repository or timm (`.pth`, `.safetensors`, ...), or the folder or Hub name of an
-            image transformer.
-        destination: folder to make; must not hold anything yet.
-        wishes: what the weights do not tell.
-        tell: is given each step as a line of text.
+        source: a file of the original repository or timm (`.pth`, `.safetensors`, ...), or the folder or Hub
+            name of an image transformer.
+        destination: folder to create; an existing one must be empty.
+        options: settings that cannot be read from the weights.
+        tell: is called with each step as a line of text.
 
     Raises:
-        AstConfigError: E305 or E306 for weights that are not whole, not known, or would run code; E303 for labels.
-        AstInputError: E108 for what cannot be inferred.
-        AstRunError: E601 when the result does not answer as the source.
+        AstConfigError: E305 or E306 for weights that are incomplete, unknown, or would run code; E303 for
+            labels.
+        AstInputError: E108 for a setting that cannot be inferred.
+        AstRunError: E601 if the outputs of the result differ from the source's.
     """
-    wishes, source = wishes or Wishes(), str(source)
+    options = options or ConversionOptions()
+    source = str(source)
     with new_folder(Path(destination)) as partial:
         is_file = Path(source).suffix in _FILES and not Path(source).is_dir()
         state = read_state_dict(Path(source)) if is_file else None
         if state is not None and any("mlp_head." in name for name in state):
-            lines = _convert_original(state, source, partial, wishes)
+            lines = _convert_original(state, source, partial, options)
         else:
-            lines = _convert_image_transformer(source if state is None else state, partial, wishes)
+            lines = _convert_image_transformer(source if state is None else state, partial, options)
         for line in lines:
             tell(line)
     tell(f"wrote      {destination}")
@@ -111,13 +117,14 @@ def convert(
 
 @contextmanager
 def new_folder(destination: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `destination` at the end and is removed when anything goes wrong.
+    """Yield a folder to write into; it becomes `destination` at the end, and is removed after an exception.
 
     Raises:
-        AstConfigError: E306 when `destination` holds anything.
+        AstConfigError: E306 if `destination` is not empty.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise error("E306", where=repr(str(destination)), what="is not empty", fix="give a new folder")
+        where = repr(str(destination))
+        raise error("E306", where=where, what="is not empty", fix="give a new folder", detail="exists")
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -130,123 +137,150 @@ def new_folder(destination: Path) -> Iterator[Path]:
 
 
 def read_state_dict(path: Path) -> State:
-    """The state dict in a file, from inside a training script's checkpoint too; raises E306 for anything else."""
+    """Return the state dict in a file, also of a training script's checkpoint; raise E306 for other files."""
     content = read_tensors(path)
     for name in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise error("E306", where=repr(str(path)), what="is no state dict", fix="save model.state_dict() alone")
+    is_state = isinstance(content, dict) and all(torch.is_tensor(value) for value in content.values())
+    if not is_state:
+        what = "is not a state dict"
+        fix = "save model.state_dict() alone"
+        raise error("E306", where=repr(str(path)), what=what, fix=fix, detail="unsupported")
     return content
 
 
-def _convert_original(state: State, source: str, folder: Path, wishes: Wishes) -> Iterator[str]:
-    """A checkpoint of the original repository, head included."""
-    named = read_names(state, source)
-    yield from _mapping_lines(named)
-    config, extractor = _describe(named.tensors, source, wishes)
+def _convert_original(state: State, source: str, folder: Path, options: ConversionOptions) -> Iterator[str]:
+    """Convert a checkpoint of the original repository, with its classifier; yields lines of the report."""
+    renamed = rename_state(state, source)
+    yield from _mapping_lines(renamed)
+    config, extractor = _infer_configuration(renamed.tensors, source, options)
     yield from _summary_lines(config, extractor)
     model = ASTForAudioClassification(config)
-    wanted = {name.removeprefix(BACKBONE): part for name, part in model.state_dict().items()}
-    tensors = {name: tensor.float() for name, tensor in named.tensors.items()}
-    check_state(tensors, wanted, source)
+    expected_state = {name.removeprefix(BACKBONE): tensor for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.float() for name, tensor in renamed.tensors.items()}
+    check_state(tensors, expected_state, source)
     model.load_state_dict(ASTForAudioClassification._under_own_names(tensors))
     _save(model, extractor, folder)
     spectrogram = random_input(config)
     expected = original_logits(state, spectrogram, config)
-    yield _compared(ASTForAudioClassification.from_pretrained(folder)(spectrogram).logits, expected, "logits")
+    logits = ASTForAudioClassification.from_pretrained(folder)(spectrogram).logits
+    yield _check_outputs(logits, expected, "logits")
 
 
-def _convert_image_transformer(source: Any, folder: Path, wishes: Wishes) -> Iterator[str]:
-    """An image transformer as an AST without a head."""
-    vit = read_image_transformer(source, wishes.num_attention_heads)
-    yield from _mapping_lines(vit.named)
-    entry = data_set(wishes.data_set) if wishes.data_set else None
+def _convert_image_transformer(source: Any, folder: Path, options: ConversionOptions) -> Iterator[str]:
+    """Convert an image transformer into an AST without a classifier; yields lines of the report."""
+    vit = read_image_transformer(source, options.num_attention_heads)
+    yield from _mapping_lines(vit.renamed)
+    entry = data_set(options.data_set) if options.data_set else None
     sizes = {"max_length": entry.max_length} if entry else {}
-    labels = _id2label(_label_names(wishes, None)) if wishes.labels or entry else {}
-    heads, fields = wishes.num_attention_heads, {**sizes, **wishes.sizes(), **labels}
+    labels = _id2label(_label_names(options, None)) if options.labels or entry else {}
+    heads = options.num_attention_heads
+    fields = {**sizes, **options.sizes(), **labels}
     model = ASTModel.from_vit(source, num_attention_heads=heads, **fields)
     mean, std = (entry.mean, entry.std) if entry else (AUDIOSET_MEAN, AUDIOSET_STD)
-    mean, std = (mean if wishes.mean is None else wishes.mean), (std if wishes.std is None else wishes.std)
+    mean = mean if options.mean is None else options.mean
+    std = std if options.std is None else options.std
     extractor = _extractor(model.config, mean, std)
     yield from _summary_lines(model.config, extractor)
-    if wishes.mean is None and entry is None:
+    if options.mean is None and entry is None:
         yield "statistics are AudioSet's until you train: fine-tuning measures its own"
     _save(model, extractor, folder)
-    answer, expected = image_hidden_states(source, vit, heads)
-    yield _compared(answer, expected, "hidden states of an image")
+    hidden_states, expected = image_hidden_states(source, vit, heads)
+    yield _check_outputs(hidden_states, expected, "hidden states of an image")
 
 
-def _describe(tensors: State, source: str, wishes: Wishes) -> tuple[ASTConfig, ASTFeatureExtractor]:
-    """Configuration of model and extractor, from the tensors and what the user says."""
+def _infer_configuration(
+    tensors: State, source: str, options: ConversionOptions
+) -> tuple[ASTConfig, ASTFeatureExtractor]:
+    """Return the configuration of the model, and the feature extractor, from the tensors and the options."""
     for needed in (CLASS_TOKEN, POSITIONS, KERNEL, "classifier.dense.weight"):
         if needed not in tensors:
             fix = "check that the file is a whole AST checkpoint"
             raise error("E305", where=source, what=f"holds nothing that becomes {needed}", fix=fix)
-    count, width = len(tensors["classifier.dense.weight"]), tensors[CLASS_TOKEN].shape[-1]
-    known = wishes.data_set or with_label_count(count)
-    entry = data_set(known) if known else None
-    geometry = infer_geometry(tensors[POSITIONS].shape[1] - 2, tensors[KERNEL].shape[-1], entry, wishes)
-    mean, std = wishes.mean, wishes.std
+    count = len(tensors["classifier.dense.weight"])
+    width = tensors[CLASS_TOKEN].shape[-1]
+    data_set_name = options.data_set or with_label_count(count)
+    entry = data_set(data_set_name) if data_set_name else None
+    geometry = infer_geometry(tensors[POSITIONS].shape[1] - 2, tensors[KERNEL].shape[-1], entry, options)
+    mean = options.mean
+    std = options.std
     if entry:
-        mean, std = entry.mean if mean is None else mean, entry.std if std is None else std
+        mean = entry.mean if mean is None else mean
+        std = entry.std if std is None else std
     if mean is None or std is None:
-        what = f"are not known for {count} labels, and inputs normalised otherwise than in training give wrong scores"
+        reason = "inputs normalised otherwise than in training give wrong scores"
+        what = f"are not known for {count} labels, and {reason}"
         raise error("E108", where="mean, std", what=what, fix="give --mean and --std, or --data_set")
     layers = [int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")]
     config = ASTConfig(
         hidden_size=width,
         num_hidden_layers=1 + max(layers, default=0),
-        num_attention_heads=wishes.num_attention_heads or heads_of_width(width),
+        num_attention_heads=options.num_attention_heads or heads_of_width(width),
         intermediate_size=len(tensors["encoder.layer.0.intermediate.dense.weight"]),
         qkv_bias="encoder.layer.0.attention.attention.query.bias" in tensors,
         layer_norm_eps=ENCODER_EPS,
         classifier_layer_norm_eps=HEAD_EPS,
-        problem_type=_problem_type(wishes, entry.problem_type if entry else None),
-        **_id2label(_label_names(wishes, known), count),
+        problem_type=_problem_type(options, entry.problem_type if entry else None),
+        **_id2label(_label_names(options, data_set_name), count),
         **geometry._asdict(),
     )
     return config, _extractor(config, mean, std)
 
 
-def infer_geometry(patches: int, patch_size: int, entry: Any, wishes: Wishes) -> Geometry:
-    """The one published geometry that has so many patches and agrees with what the user says.
+def infer_geometry(patches: int, patch_size: int, entry: Any, options: ConversionOptions) -> Geometry:
+    """Return the only published geometry that has so many patches and agrees with the options.
+
+    Args:
+        patches: number of patches, special tokens not counted.
+        patch_size: edge of a patch, in mel bins and frames.
+        entry: the data set in `DATA_SETS`, or None.
+        options: settings of the user.
 
     Raises:
-        AstInputError: E108 when there is none, or more than one: tensors alone do not tell strides and length.
+        AstInputError: E108 if there is none, or more than one: tensors hold neither strides nor length.
     """
-    bins, given = wishes.num_mel_bins or 128, wishes.sizes()
-    lengths = [wishes.max_length] if wishes.max_length else [entry.max_length] if entry else _published_lengths()
-    strides = [(wishes.frequency_stride or step, wishes.time_stride or step) for step in _STRIDES]
+    bins = options.num_mel_bins or 128
+    lengths = _candidate_lengths(options, entry)
+    strides = [(options.frequency_stride or step, options.time_stride or step) for step in _STRIDES]
     candidates = {Geometry(length, bins, patch_size, *pair) for length in lengths for pair in strides}
     fitting = [option for option in sorted(candidates) if option.num_tokens == patches + 2]
     if len(fitting) == 1:
         return fitting[0]
-    found = "; ".join(f"{g.max_length} frames with strides {g.frequency_stride}, {g.time_stride}" for g in fitting)
-    what = f"{patches} patches fit {found or 'no published geometry'} (given: {given or 'nothing'})"
+    matches = "; ".join(
+        f"{geometry.max_length} frames with strides {geometry.frequency_stride}, {geometry.time_stride}"
+        for geometry in fitting
+    )
+    sizes = options.sizes() or "nothing"
+    what = f"{patches} patches fit {matches or 'no published geometry'} (given: {sizes})"
     fix = "give --max_length, --frequency_stride and --time_stride (and --num_mel_bins unless 128)"
     raise error("E108", where="geometry", what=what, fix=fix)
 
 
-def _published_lengths() -> list[int]:
-    return sorted({entry.max_length for entry in DATA_SETS.values()})
+def _candidate_lengths(options: ConversionOptions, entry: Any) -> list[int]:
+    """Return the input lengths to try, in frames: the given one, the data set's, or all published ones."""
+    if options.max_length:
+        return [options.max_length]
+    if entry:
+        return [entry.max_length]
+    return sorted({published.max_length for published in DATA_SETS.values()})
 
 
-def _problem_type(wishes: Wishes, known: str | None) -> str:
-    if wishes.multi_label is None and known:
-        return known
-    return "multi_label_classification" if wishes.multi_label else "single_label_classification"
+def _problem_type(options: ConversionOptions, published: str | None) -> str:
+    if options.multi_label is None and published:
+        return published
+    return (Task.MULTI_LABEL if options.multi_label else Task.SINGLE_LABEL).value
 
 
-def _label_names(wishes: Wishes, known: str | None) -> list[str] | None:
-    if wishes.labels:
-        return read_label_file(Path(wishes.labels))
-    name = wishes.data_set or known
+def _label_names(options: ConversionOptions, data_set_name: str | None) -> list[str] | None:
+    if options.labels:
+        return read_label_file(Path(options.labels))
+    name = options.data_set or data_set_name
     return class_names(name) if name else None
 
 
 def _id2label(names: list[str] | None, count: int | None = None) -> dict[str, Any]:
-    """Label fields of a configuration; raises E303 when there are not as many names as outputs."""
+    """Return the label fields of a configuration; raise E303 unless there is one name for each output."""
     if names is None:
         return {"num_labels": count}
     if count is not None and len(names) != count:
@@ -256,7 +290,11 @@ def _id2label(names: list[str] | None, count: int | None = None) -> dict[str, An
 
 
 def read_label_file(path: Path) -> list[str]:
-    """Class names by index, from text, CSV (`index,mid,display_name`) or JSON (a list, or names by index)."""
+    """Return class names by index from text, CSV (`index,mid,display_name`), or JSON (list or index -> name).
+
+    Raises:
+        AstConfigError: E303 for a file that is missing or cannot be read.
+    """
     where = repr(str(path))
     if not path.is_file():
         raise error("E303", where=where, what="does not exist", fix="check the path of the label file")
@@ -264,7 +302,8 @@ def read_label_file(path: Path) -> list[str]:
     try:
         if path.suffix == ".json":
             content = json.loads(text)
-            names = content if isinstance(content, list) else [content[str(index)] for index in range(len(content))]
+            is_list = isinstance(content, list)
+            names = content if is_list else [content[str(index)] for index in range(len(content))]
         elif path.suffix == ".csv":
             rows = sorted(csv.DictReader(text.splitlines()), key=lambda row: int(row["index"]))
             names = [row["display_name"] for row in rows]
@@ -272,12 +311,17 @@ def read_label_file(path: Path) -> list[str]:
             names = [line.strip() for line in text.splitlines() if line.strip()]
     except (ValueError, KeyError, TypeError) as problem:
         fix = "use one name a line (.txt), index,mid,display_name (.csv), or a list (.json)"
-        raise error("E303", where=where, what=f"cannot be read ({problem!r})", fix=fix) from problem
+        raise unreadable("E303", where=where, problem=repr(problem), fix=fix) from problem
     return names
 
 
 def _extractor(config: ASTConfig, mean: float, std: float) -> ASTFeatureExtractor:
-    return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=mean, std=std)
+    return ASTFeatureExtractor(
+        num_mel_bins=config.num_mel_bins,
+        max_length=config.max_length,
+        mean=mean,
+        std=std,
+    )
 
 
 def _save(model: ASTPreTrainedModel, extractor: ASTFeatureExtractor, folder: Path) -> None:
@@ -286,32 +330,33 @@ def _save(model: ASTPreTrainedModel, extractor: ASTFeatureExtractor, folder: Pat
 
 
 def random_input(config: ASTConfig) -> torch.Tensor:
-    """One spectrogram with the spread of normalised log-mel values."""
+    """Return random log-mel values `(1, max_length, num_mel_bins)` with the spread of normalised ones."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, config.max_length, config.num_mel_bins, generator=generator) / 2
 
 
-def _compared(answer: torch.Tensor, expected: torch.Tensor, what: str) -> str:
-    """A line that says how near the result is; raises E601 where rounding does not explain the difference."""
-    difference = (answer.detach().double() - expected.double()).abs().max().item()
+def _check_outputs(outputs: torch.Tensor, expected: torch.Tensor, name: str) -> str:
+    """Return a line with the largest difference; raise E601 if rounding does not explain it."""
+    difference = (outputs.detach().double() - expected.double()).abs().max().item()
     scale = max(1.0, expected.abs().max().item())
     if not difference <= TOLERANCE * scale:
-        problem = f"{what} differ from the source's own by {difference:.1e} (largest value {scale:.1e})"
+        what = f"{name} differ from the source's own by {difference:.1e} (largest value {scale:.1e})"
         fix = "nothing was written; check --num_attention_heads and the sizes, or report the file"
-        raise error("E601", where="check", what=problem, fix=fix)
-    return f"checked    {what} against the source's own arithmetic: largest difference {difference:.1e}"
+        raise error("E601", where="check", what=what, fix=fix)
+    return f"checked    {name} against the source's own arithmetic: largest difference {difference:.1e}"
 
 
-def _mapping_lines(named: Named) -> Iterator[str]:
-    """Each kind of tensor once, with its old and new name; block numbers are written N."""
-    seen: dict[tuple[str, str], int] = {}
-    for theirs, ours in named.renamed.items():
+def _mapping_lines(state: RenamedState) -> Iterator[str]:
+    """Yield each kind of tensor once, with its old and new name; block numbers are written N."""
+    counts: dict[tuple[str, str], int] = {}
+    for theirs, ours in state.renamed.items():
         pair = (_without_number(theirs), _without_number(ours).replace("qkv", "{query,key,value}"))
-        seen[pair] = seen.get(pair, 0) + 1
-    width = max((len(theirs) for theirs, _ in seen), default=0)
-    for (theirs, ours), count in seen.items():
-        yield f"mapped     {theirs:{width}} -> {ours}{f'  ({count} blocks)' if count > 1 else ''}"
-    for name in named.dropped:
+        counts[pair] = counts.get(pair, 0) + 1
+    width = max((len(theirs) for theirs, _ in counts), default=0)
+    for (theirs, ours), count in counts.items():
+        blocks = f"  ({count} blocks)" if count > 1 else ""
+        yield f"mapped     {theirs:{width}} -> {ours}{blocks}"
+    for name in state.dropped:
         yield f"left out   {name}"
 
 
@@ -322,10 +367,12 @@ def _without_number(name: str) -> str:
 def _summary_lines(config: ASTConfig, extractor: ASTFeatureExtractor) -> Iterator[str]:
     frequency, time = config.patch_grid
     yield (
-        f"model      {config.num_hidden_layers} layers, {config.hidden_size} wide, {config.num_attention_heads} heads; "
-        f"{config.num_labels} labels ({config.id2label[0]}, ...); {config.problem_type or 'no task set'}"
+        f"model      {config.num_hidden_layers} layers, {config.hidden_size} wide, "
+        f"{config.num_attention_heads} heads; {config.num_labels} labels ({config.id2label[0]}, ...); "
+        f"{config.problem_type or 'no task set'}"
     )
     yield (
-        f"input      {config.max_length} frames x {config.num_mel_bins} mel bins, strides {config.frequency_stride} x "
-        f"{config.time_stride}: {frequency} x {time} patches; mean {extractor.mean:.4f}, std {extractor.std:.4f}"
+        f"input      {config.max_length} frames x {config.num_mel_bins} mel bins, strides "
+        f"{config.frequency_stride} x {config.time_stride}: {frequency} x {time} patches; "
+        f"mean {extractor.mean:.4f}, std {extractor.std:.4f}"
     )

@@ -1,6 +1,7 @@
-"""The arithmetic of the weights' own authors, written out in float64: what a conversion is compared with.
+"""Reference outputs for a conversion: the arithmetic of the weights' own authors, in float64.
 
-Nothing here uses our model or our names. Shapes: B clips, N tokens, C width, H heads.
+`timm_hidden_states` and `original_logits` use neither our model nor our names. Shapes: B clips, N tokens, C
+width, H heads.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from ..modeling_ast import ASTModel
 from ..weights.image_transformers import ImageTransformer
 from ..weights.names import KERNEL
 
-#: LayerNorm epsilons of timm 0.4.5's ViT and of torch's default, which the original's `mlp_head` has.
-_EPS, _HEAD_EPS = 1e-6, 1e-5
-
+#: LayerNorm epsilon of timm 0.4.5's ViT, and torch's default, which the original's `mlp_head` has.
+_EPS = 1e-6
+_HEAD_EPS = 1e-5
 
 #: Tensors by name.
 Weights = dict[str, torch.Tensor]
 
 
 def _weights(state: Mapping[str, torch.Tensor], anchor: str) -> Weights:
-    """Float64 tensors by timm's names, without what stands before the one called `anchor`."""
+    """Return float64 tensors by timm's names; the prefix of the tensor named `anchor` is removed from all."""
     prefix = next(name for name in state if name.endswith(anchor)).removesuffix(anchor)
     return {name.removeprefix(prefix): tensor.double() for name, tensor in state.items()}
 
@@ -39,18 +40,31 @@ def _norm(weights: Weights, name: str, x: torch.Tensor, eps: float = _EPS) -> to
 
 
 def _scaled(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
-    """LayerScale, where there is any."""
+    """Multiply by LayerScale if the model has it."""
     return x * weights[name] if name in weights else x
 
 
 def timm_hidden_states(
     state: Mapping[str, torch.Tensor], image: torch.Tensor, heads: int, stride: tuple[int, int]
 ) -> torch.Tensor:
-    """Tokens after the last norm, `(B, N, C)` float64, of a timm ViT on an image `(B, channels, height, width)`."""
+    """Return the tokens of a timm ViT after the last norm.
+
+    Args:
+        state: of the ViT.
+        image: `(B, channels, height, width)`.
+        heads: of its attention.
+        stride: step between patches along height and width, in pixels.
+
+    Returns:
+        Float64 `(B, N, C)`.
+    """
     weights = _weights(state, "cls_token")
-    patches = F.conv2d(image.double(), weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride)
-    special = [weights[name].expand(len(image), -1, -1) for name in ("cls_token", "dist_token") if name in weights]
-    patches, positions = patches.flatten(2).transpose(1, 2), weights["pos_embed"]
+    kernel = weights["patch_embed.proj.weight"]
+    patches = F.conv2d(image.double(), kernel, weights["patch_embed.proj.bias"], stride)
+    special_names = [name for name in ("cls_token", "dist_token") if name in weights]
+    special = [weights[name].expand(len(image), -1, -1) for name in special_names]
+    patches = patches.flatten(2).transpose(1, 2)
+    positions = weights["pos_embed"]
     if positions.shape[1] == patches.shape[1]:  # DeiT III adds positions to the patches alone
         x = torch.cat((*special, patches + positions), dim=1)
     else:
@@ -73,7 +87,16 @@ def _block(weights: Weights, block: str, x: torch.Tensor, heads: int) -> torch.T
 
 
 def original_logits(state: Mapping[str, torch.Tensor], spectrogram: torch.Tensor, config: ASTConfig) -> torch.Tensor:
-    """Logits `(B, labels)` float64 of the original repository's model (`ast_models.py`) on `(B, frames, mel)`."""
+    """Return the logits of the original repository's model (`ast_models.py`).
+
+    Args:
+        state: of that model.
+        spectrogram: `(B, frames, mel)`.
+        config: for strides and heads.
+
+    Returns:
+        Float64 `(B, labels)`.
+    """
     image = spectrogram.unsqueeze(1).transpose(2, 3)
     stride = (config.frequency_stride, config.time_stride)
     tokens = timm_hidden_states(state, image, config.num_attention_heads, stride)
@@ -84,27 +107,28 @@ def original_logits(state: Mapping[str, torch.Tensor], spectrogram: torch.Tensor
 
 @torch.no_grad()
 def image_hidden_states(source: Any, vit: ImageTransformer, heads: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states of a grey image, by an AST of the image's size and by the source's own arithmetic.
+    """Return the hidden states of a grey image by an AST of its size, and by the source's own arithmetic.
 
-    On a grey image the sum over the colour channels of the kernel is what the image model computes; where that has no
-    distillation token, ours is masked out. Patch rows are mel bins, columns are frames.
+    On a grey image, the kernel summed over its colour channels computes the same as the image model's. If the
+    source has no distillation token, ours is masked out. Patch rows are mel bins, columns are frames.
     """
     patch = vit.tensors[KERNEL].shape[-1]
     size = vit.grid * patch
     grey = torch.randn(1, size, size, generator=torch.Generator().manual_seed(0)) / 2
     sizes = dict.fromkeys(("max_length", "num_mel_bins"), size)
     steps = dict.fromkeys(("patch_size", "frequency_stride", "time_stride"), patch)
-    own = ASTModel.from_vit(source, num_attention_heads=heads, **sizes, **steps)
+    model = ASTModel.from_vit(source, num_attention_heads=heads, **sizes, **steps)
     visible = torch.ones(1, 2 + vit.grid**2)
     visible[0, 1] = float(vit.distilled)
-    answer = own(grey, attention_mask=visible).last_hidden_state
+    hidden_states = model(grey, attention_mask=visible).last_hidden_state
+    if not vit.distilled:
+        hidden_states = hidden_states[:, [0, *range(2, hidden_states.shape[1])]]
     image = grey.transpose(1, 2)[:, None].expand(-1, 3, -1, -1)
-    expected = _image_model_states(source, image, vit, patch)
-    return answer if vit.distilled else answer[:, [0, *range(2, answer.shape[1])]], expected
+    return hidden_states, _image_model_states(source, image, vit, patch)
 
 
 def _image_model_states(source: Any, image: torch.Tensor, vit: ImageTransformer, patch: int) -> torch.Tensor:
-    """Hidden states by the source itself: transformers' class for its folders, timm's arithmetic for bare tensors."""
+    """Return hidden states of the source: transformers' class for a folder, timm's arithmetic for tensors."""
     if any(name.endswith(".attn.qkv.weight") for name in vit.state):
         return timm_hidden_states(vit.state, image, vit.fields["num_attention_heads"], (patch, patch))
     from transformers import AutoModel
@@ -112,5 +136,5 @@ def _image_model_states(source: Any, image: torch.Tensor, vit: ImageTransformer,
     model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
     if model.config.model_type != "vit_mae":
         return model(image).last_hidden_state
-    model.config.mask_ratio = 0.0  # MAE drops and shuffles patches by this noise, smallest first
+    model.config.mask_ratio = 0.0  # MAE drops and shuffles patches in the order of the noise below
     return model(image, noise=torch.arange(vit.grid**2).float()[None]).last_hidden_state

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from ..errors import did_you_mean, error, nearest
 from ..hub.access import reach
-from ..weights.checkpoints import missing_path
+from ..weights.paths import missing_path
 from .tables import (
     BOUNDARIES,
     LABEL_COLUMNS,

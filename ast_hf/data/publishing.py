@@ -10,7 +10,8 @@ from datasets import Audio, Dataset, DatasetDict, Value
 
 from ..errors import error
 from ..hub.access import check_account, reach
-from ..hub.publishing import Pushed, check_full_name, check_secrets, cut_paths_in_json, open_repository
+from ..hub.cleaning import check_secrets, cut_paths_in_json
+from ..hub.publishing import Pushed, check_full_name, open_repository
 
 
 def push_audio_dataset(

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from ..errors import error, shortlist
 from ..files import write_whole
-from ..weights.checkpoints import read_tensors
+from ..weights.reading import read_tensors
 
 #: Length of a clip's digest: two clips share one with a chance of 2^-128.
 _DIGEST_BYTES = 16

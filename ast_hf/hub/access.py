@@ -1,4 +1,4 @@
-"""How does a request to the Hub fail well? It is made again where that can help, and told with what to do elsewhere."""
+"""Hub requests: retry transient failures, and turn the rest into actionable errors."""
 
 from __future__ import annotations
 
@@ -27,75 +27,91 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from ..errors import AstHfError, error
+from ..errors import AstHfError, error, short_reason, unreadable
 
 Answer = TypeVar("Answer")
 
-#: How often a request is made before it counts as failed. Most requests of `huggingface_hub` are repeated within each
-#: (its `http_backoff`: up to 5 times, 23 s); creating a repository, checking a card and committing are not.
+#: Attempts of a request. `huggingface_hub` repeats most requests within each (its `http_backoff`: up to 5
+#: times, 23 s), but not those that create a repository, check a card or commit.
 ATTEMPTS = 3
-#: Seconds before the second attempt, four times as many before each later one; and the most that a server may ask for.
-FIRST_WAIT, LONGEST_WAIT = 2.0, 300.0
+#: Seconds before the second attempt; four times as many before each later one.
+FIRST_WAIT = 2.0
+#: Longest wait in seconds, whatever the server requests.
+LONGEST_WAIT = 300.0
 
-#: Answers that another attempt may not get (RFC 9110, section 15; 429: RFC 6585).
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
-#: status -> code, what it means, what to do.
-_ANSWERS = {
-    401: ("E701", "the Hub does not accept the token, or there is none", _LOG_IN),
-    403: ("E701", "the token may not write there", "use a token with write access and a name of yours: " + _LOG_IN),
-    404: ("E702", "is not on the Hub, or the token may not see it", "check the name, or " + _LOG_IN),
-    507: ("E704", "the Hub has no room left for it", "make room there"),
-}
-#: The same for what reading a checkpoint meets.
-_GATED = ("E702", "is gated, and the token has no access", "ask for access on its page, then " + _LOG_IN)
-_NO_NAME = ("E702", "was asked for what cannot be a name there", "give user/name")
-_OFFLINE = ("E704", "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy", "unset it")
-_UNREACHED = ("E704", "cannot be reached, and the cache has no copy", "check the connection")
-_NO_FILE = ("E702", "does not hold what is looked for, or cannot be reached", "name a whole checkpoint")
-_BROKEN_FOLDER = ("E306", "does not hold what is looked for", "copy the whole checkpoint folder again")
-
-#: Exceptions that are about the Hub, whatever libraries make of them.
-_OF_THE_HUB = (HTTPError, HFValidationError, LocalEntryNotFoundError, LocalTokenNotFoundError, OfflineModeIsEnabled)
-#: How transformers names what it does not find, in exceptions without a cause.
-_NAMED = re.compile(r"^(\S+) (?:does not appear to have|is not a local folder)|^Can't load .*? '([^']+)'")
-
-_SENTENCE_END = re.compile(r"\n|(?<=[\w'])\. ")
+#: Statuses of transient failures (RFC 9110, section 15; 429: RFC 6585).
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Failure(NamedTuple):
-    """Why a request failed.
+    """Cause of a failed request.
 
     Attributes:
         code: of `errors.CODES`.
-        what: in words.
+        what: description for the message.
         fix: what the user can do.
-        passing: whether another attempt may succeed.
-        wait: seconds that the server asks to wait, None when it says nothing.
+        transient: True if another attempt may succeed.
+        wait: seconds to wait as requested by the server, None without a request.
     """
 
     code: str
     what: str
     fix: str
-    passing: bool = False
+    transient: bool = False
     wait: float | None = None
 
 
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+#: Status -> failure.
+_BY_STATUS = {
+    401: Failure("E701", "the Hub does not accept the token, or there is none", _LOG_IN),
+    403: Failure(
+        "E701",
+        "the token may not write there",
+        f"use a token with write access and a name of yours: {_LOG_IN}",
+    ),
+    404: Failure("E702", "is not on the Hub, or the token may not see it", f"check the name, or {_LOG_IN}"),
+    507: Failure("E704", "the Hub has no room left for it", "make room there"),
+}
+_GATED = Failure("E702", "is gated, and the token has no access", f"ask for access on its page, then {_LOG_IN}")
+_INVALID_NAME = Failure("E702", "was asked for a name that cannot exist there", "give user/name")
+_OFFLINE = Failure(
+    "E704",
+    "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy",
+    "unset it",
+)
+_UNREACHED = Failure("E704", "cannot be reached, and the cache has no copy", "check the connection")
+_NO_FILE = Failure("E702", "does not hold the requested file, or cannot be reached", "name a whole checkpoint")
+_BROKEN_FOLDER = Failure("E306", "does not hold the requested file", "copy the whole checkpoint folder again")
+
+#: Exceptions of the Hub's client; other libraries wrap them in their own.
+_CLIENT_ERRORS = (
+    HTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
+#: Messages of transformers for a missing model, which have no cause; the groups are its name.
+_MISSING = re.compile(r"^(\S+) (?:does not appear to have|is not a local folder)|^Can't load .*? '([^']+)'")
+
+_SENTENCE_END = re.compile(r"\n|(?<=[\w'])\. ")
+
+
 def reach(request: Callable[[], Answer], *, where: str, then: str = "", attempts: int = ATTEMPTS) -> Answer:
-    """Make a request to the Hub, again where that can help: a broken connection, 408, 429 and 5xx.
+    """Make a request to the Hub; repeat it after a broken connection, 408, 429 and 5xx.
 
     Args:
-        request: makes it, from the start each time.
-        where: what it is about, for the message.
-        then: what to do once the cause is mended, such as the command that goes on.
-        attempts: how often it is made at most.
+        request: makes the request, from the start each time.
+        where: subject of the message.
+        then: what to do after the fix, for example the command that resumes.
+        attempts: maximum number of attempts.
 
     Raises:
-        AstRunError: E701 when the token is missing, not accepted or may not write; E704 when the Hub cannot be reached
-            or does not do it.
-        AstConfigError: E702 for a name that is not there.
+        AstRunError: E701 if the token is missing, not accepted or may not write; E704 if the Hub cannot be
+            reached or refuses.
+        AstConfigError: E702 for a name that does not exist.
     """
     for number in itertools.count(1):
         try:
@@ -106,10 +122,13 @@ def reach(request: Callable[[], Answer], *, where: str, then: str = "", attempts
             failure = failure_of(problem)
             if failure is None:
                 raise
-            if not failure.passing or number >= attempts:
+            if not failure.transient or number >= attempts:
                 fix = f"{failure.fix}, then {then}" if then else failure.fix
                 raise error(failure.code, where=where, what=failure.what, fix=fix) from problem
-            time.sleep(FIRST_WAIT * 4 ** (number - 1) if failure.wait is None else min(failure.wait, LONGEST_WAIT))
+            if failure.wait is None:
+                time.sleep(FIRST_WAIT * 4 ** (number - 1))
+            else:
+                time.sleep(min(failure.wait, LONGEST_WAIT))
     raise AssertionError("unreachable")
 
 
@@ -118,14 +137,13 @@ def check_name(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as problem:
-        what = f"cannot be a name on the Hub ({' '.join(str(problem).split())[:120]})"
-        raise error(
-            "E702", where=repr(repo_id), what=what, fix="give user/name, of letters, digits, dots, - and _"
-        ) from None
+        what = "cannot be a name on the Hub"
+        fix = "give user/name, of letters, digits, dots, - and _"
+        raise unreadable("E702", where=repr(repo_id), what=what, problem=problem, fix=fix) from None
 
 
 def check_account(token: str | None) -> None:
-    """Raise E701 without a token, and E704 when the Hub is forbidden: both are known without asking it."""
+    """Raise E701 without a token, and E704 in offline mode; makes no request."""
     if is_offline_mode():
         raise error("E704", where="the Hub", what="HF_HUB_OFFLINE forbids to reach it", fix="unset it")
     if not (token or get_token()):
@@ -133,91 +151,108 @@ def check_account(token: str | None) -> None:
 
 
 def failure_of(problem: BaseException) -> Failure | None:
-    """What an exception of the client says about the Hub; None when it is about something else."""
-    told = next((failure for cause in _causes(problem) if (failure := _judge(cause)) is not None), None)
-    if told is None and type(problem) is RuntimeError:  # of hf_xet, whose errors have no class of their own
-        return Failure("E704", _line(problem), "check the connection", passing=True)
-    return told
+    """Return the failure that an exception of the Hub's client means; None for any other exception."""
+    for cause in _causes(problem):
+        failure = _classify(cause)
+        if failure is not None:
+            return failure
+    if type(problem) is RuntimeError:  # of hf_xet, whose errors have no class of their own
+        return Failure("E704", _line(problem), "check the connection", transient=True)
+    return None
 
 
 def as_error(problem: BaseException) -> AstHfError | None:
-    """What a library raises when it does not find a model, or the Hub: E702, E704, E701; E306 for a folder.
+    """Return our error for a library's exception about a missing model or the Hub.
 
     Returns:
-        None for an exception about something else, such as a local file.
+        E701, E702 or E704, E306 for a folder; None for an exception about something else, e.g. a local file.
     """
-    if isinstance(problem.__cause__, AstHfError):  # ours, in the class that transformers documents
+    if isinstance(problem.__cause__, AstHfError):  # ours, wrapped in the class that transformers documents
         return problem.__cause__
     if not isinstance(problem, (OSError, HTTPError)) or getattr(problem, "errno", None) is not None:
         return None
     text = _SENTENCE_END.split(str(problem).strip())[0].rstrip(":.")
-    named = _NAMED.match(text)
-    name = (named[1] or named[2]) if named else None
-    told = _of_the_hub(problem)
-    if told is None and name is not None:
-        told = _BROKEN_FOLDER if Path(name).is_dir() else _OFFLINE if is_offline_mode() else _NO_FILE
-    if told is None:
+    match = _MISSING.match(text)
+    name = (match[1] or match[2]) if match else None
+    failure = _client_failure(problem)
+    if failure is None and name is not None:
+        failure = _missing_files(name)
+    if failure is None:
         return None
-    code, what, fix = told
     name = name or next(filter(None, (getattr(cause, "repo_id", None) for cause in _causes(problem))), None)
-    what = f"{what} ({textwrap.shorten(text, 200, placeholder=' ...')})"
-    return error(code, where=repr(name) if name else "the Hub", what=what, fix=fix)
+    what = f"{failure.what} ({textwrap.shorten(text, 200, placeholder=' ...')})"
+    detail = "missing" if failure is _BROKEN_FOLDER else ""
+    where = repr(name) if name else "the Hub"
+    return error(failure.code, where=where, what=what, fix=failure.fix, detail=detail)
 
 
-def _of_the_hub(problem: BaseException) -> tuple[str, str, str] | None:
-    """Code, what and fix of what the Hub's client says, where it is the cause."""
-    causes = [cause for cause in _causes(problem) if isinstance(cause, _OF_THE_HUB)]
+def _missing_files(name: str) -> Failure:
+    """Return the failure for a folder or Hub name without the files that transformers needs."""
+    if Path(name).is_dir():
+        return _BROKEN_FOLDER
+    return _OFFLINE if is_offline_mode() else _NO_FILE
+
+
+def _client_failure(problem: BaseException) -> Failure | None:
+    """Return the failure if an exception of the Hub's client is the cause, else None."""
+    causes = [cause for cause in _causes(problem) if isinstance(cause, _CLIENT_ERRORS)]
     if not causes:
         return None
-    answer = next((cause for cause in causes if isinstance(cause, HfHubHTTPError)), None)
-    if answer is not None:
-        return _GATED if isinstance(answer, GatedRepoError) else _judge_answer(answer)[:3]
+    response_error = next((cause for cause in causes if isinstance(cause, HfHubHTTPError)), None)
+    if response_error is not None:
+        return _GATED if isinstance(response_error, GatedRepoError) else _classify_response(response_error)
     if isinstance(causes[0], LocalTokenNotFoundError):
-        return _ANSWERS[401]
+        return _BY_STATUS[401]
     if isinstance(causes[0], HFValidationError):
-        return _NO_NAME
+        return _INVALID_NAME
     return _OFFLINE if is_offline_mode() else _UNREACHED
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """The exception and those that it came from; the client wraps some."""
-    seen: BaseException | None = problem
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    """Yield an exception and its chain of causes; the client wraps some."""
+    cause: BaseException | None = problem
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
-def _judge(problem: BaseException) -> Failure | None:
+def _classify(problem: BaseException) -> Failure | None:
+    """Return the failure that one exception means, without its causes; None if it is not about the Hub."""
     if isinstance(problem, OfflineModeIsEnabled):
         return Failure("E704", "HF_HUB_OFFLINE forbids to reach the Hub", "unset it")
     if isinstance(problem, LocalTokenNotFoundError):
-        return Failure(*_ANSWERS[401])
+        return _BY_STATUS[401]
     if isinstance(problem, HfHubHTTPError):
-        return _judge_answer(problem)
-    if isinstance(problem, OSError) and problem.errno in _FULL:
+        return _classify_response(problem)
+    if isinstance(problem, OSError) and problem.errno in _DISK_FULL:
         return Failure("E704", f"the disk is full ({problem.strerror})", "make room")
     if isinstance(problem, (HTTPError, json.JSONDecodeError, ConnectionError, TimeoutError)):
-        return Failure("E704", f"cannot be reached ({_line(problem)})", "check the connection", passing=True)
+        what = f"cannot be reached ({_line(problem)})"
+        return Failure("E704", what, "check the connection", transient=True)
     if isinstance(problem, OSError) and problem.errno is None and problem.__cause__ is None:
-        return Failure("E704", _line(problem), "check the connection", passing=True)  # a download of the wrong size
+        # The client raises a bare OSError for a download of the wrong size.
+        return Failure("E704", _line(problem), "check the connection", transient=True)
     return None
 
 
-def _judge_answer(problem: HfHubHTTPError) -> Failure:
-    status, headers = problem.response.status_code, problem.response.headers
-    if status in _PASSING:
+def _classify_response(problem: HfHubHTTPError) -> Failure:
+    """Return the failure that the status of a response means."""
+    status = problem.response.status_code
+    headers = problem.response.headers
+    if status in _TRANSIENT:
         what = f"the Hub answered {status}" + (", too many requests" if status == 429 else "")
-        return Failure("E704", what, "wait", passing=True, wait=_retry_after(headers.get("Retry-After", "")))
-    rejected = "Invalid credentials" in headers.get("X-Error-Message", "")
-    if isinstance(problem, (RepositoryNotFoundError, RevisionNotFoundError)) and not rejected:
-        return Failure(*_ANSWERS[404])  # of what a token may not see, the Hub says 401
-    if status in _ANSWERS:
-        return Failure(*_ANSWERS[status])
+        wait = _retry_after(headers.get("Retry-After", ""))
+        return Failure("E704", what, "wait", transient=True, wait=wait)
+    is_rejected = "Invalid credentials" in headers.get("X-Error-Message", "")
+    if isinstance(problem, (RepositoryNotFoundError, RevisionNotFoundError)) and not is_rejected:
+        return _BY_STATUS[404]  # the Hub answers 401 for a repository that the token may not see
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
     return Failure("E704", f"the Hub refused it, {_line(problem)}", "correct that")
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds from now, from the two forms of the header (RFC 9110, section 10.2.3)."""
+    """Return the seconds from now that either form of the header means (RFC 9110, section 10.2.3)."""
     if value.strip().isdigit():
         return float(value)
     try:
@@ -227,4 +262,4 @@ def _retry_after(value: str) -> float | None:
 
 
 def _line(problem: BaseException) -> str:
-    return " ".join(f"{type(problem).__name__}: {problem}".split())[:160]
+    return short_reason(f"{type(problem).__name__}: {problem}", limit=160)

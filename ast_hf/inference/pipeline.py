@@ -15,7 +15,17 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
 from ..audio import load_audio
-from ..errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warn_once, warning_text
+from ..errors import (
+    AstHfError,
+    AstHfWarning,
+    did_you_mean,
+    error,
+    nearest,
+    not_a_choice,
+    unreadable,
+    warn_once,
+    warning_text,
+)
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from ..modeling_ast import ASTPreTrainedModel
@@ -25,22 +35,23 @@ from ..task import Task
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
 _FUNCTIONS = ("softmax", "sigmoid", "none")
-_FUNCTION_OF = {"multi_label_classification": "sigmoid", "regression": "none"}
-#: Stands for a `top_k` that was not given: None asks for all labels.
+_FUNCTION_OF = {Task.SINGLE_LABEL: "softmax", Task.MULTI_LABEL: "sigmoid", Task.REGRESSION: "none"}
+#: Default of `top_k`; None means all labels.
 _NOT_GIVEN: Any = object()
-#: Seconds to wait for the next bytes of a URL.
+#: Longest wait for the next bytes of a URL, in seconds.
 _URL_TIMEOUT = 30.0
-#: The `threshold` that stands for the checkpoint's own.
+#: Value of `threshold` that means the checkpoint's own thresholds.
 FITTED = "fitted"
-#: Fields that the extractor's and the model's files have to agree on.
+#: Fields that must be equal in the extractor's and the model's files.
 _SHARED_FIELDS = ("max_length", "num_mel_bins")
 
 
-class AutoModelThatSaysWhy(AutoModelForAudioClassification):
-    """The Auto class that `pipeline` loads with.
+class AutoModelWithReason(AutoModelForAudioClassification):
+    """Auto class for `pipeline` that keeps the reason of a failure.
 
-    When a class refuses a checkpoint with a ValueError, `pipeline` drops the reason and tries transformers' own class
-    of that name. A plain AstHfError, with the same code and text, gets through.
+    If a class refuses a checkpoint with a ValueError, `pipeline` drops the reason and tries transformers' own
+    class of that name. A plain AstHfError with the same code and text, which is not a ValueError, reaches the
+    caller.
     """
 
     @classmethod
@@ -49,37 +60,38 @@ class AutoModelThatSaysWhy(AutoModelForAudioClassification):
         try:
             return AutoModelForAudioClassification.from_pretrained(*args, **kwargs)
         except AstHfError as reason:
-            raise AstHfError(reason.code, reason.where, reason.what, reason.fix) from reason
+            raise AstHfError(reason.code, reason.where, reason.what, reason.fix, reason.detail) from reason
 
 
 class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     """Classify audio with an AST checkpoint, or an ensemble of them.
 
-    What stock's pipeline does, and also: files and bytes without ffmpeg, any sampling rate and channel count without
-    torchaudio, `pathlib` paths, what `datasets` stores, and errors that name the file. For a model that is not one of
-    ours, constructing this class gives transformers' own pipeline, unchanged.
+    Extends transformers' pipeline: files and bytes without ffmpeg, any sampling rate and channel count
+    without torchaudio, `pathlib` paths, the audio columns of `datasets`, and errors that name the file. For a
+    model that is not from `ast_hf`, the constructor returns transformers' own pipeline, unchanged.
 
-    Call it with one input or a list (see `ast_hf.load_audio` for what an input may be; also http and https URLs), and
-    optionally `top_k` (None, the default, for all labels), `function_to_apply` ("softmax", "sigmoid" or "none"),
-    `sampling_rate` (of bare arrays, in Hz; the model's own where it is not given, with one warning a process, W212),
-    `threshold` and `batch_size`. All but `batch_size` may be given at construction, too. It returns a list of
-    `{"score", "label"}` for each input, best first.
+    Call it with one input or a list: whatever `ast_hf.load_audio` reads, and http and https URLs. Optional
+    arguments are `top_k` (None, the default, for all labels), `function_to_apply` ("softmax", "sigmoid" or
+    "none"), `sampling_rate` (of bare arrays, in Hz; by default the model's own, with one warning per process,
+    W212), `threshold` and `batch_size`. All but `batch_size` may also be given to the constructor. It returns
+    a list of `{"score", "label"}` for each input, best first.
 
-    The default function follows the config's `problem_type`. A checkpoint that has none, but AudioSet's labels, as
-    MIT published it, is multi-label (W307, once).
+    The default function follows the config's `problem_type`. A checkpoint without one but with AudioSet's
+    labels, as MIT published it, is multi-label (W307, once).
 
-    Logits are divided by the checkpoint's `temperature`, where it has one (Guo et al. 2017, arXiv 1706.04599), before
-    softmax or sigmoid; "none" gives them as they are. With a `threshold`, only labels whose score is at least that are
-    returned, which may be none: a number in [0, 1], or "fitted" for the checkpoint's own, one per label (multi-label
-    models that `ast-hf evaluate --fit-on ... --store` has fitted).
+    Logits are divided by the checkpoint's `temperature`, if it has one (Guo et al. 2017, arXiv 1706.04599),
+    before softmax or sigmoid; "none" returns the logits unchanged. With a `threshold`, only labels that score
+    at least as much are returned, possibly none. It is a number in [0, 1], or "fitted" for the checkpoint's
+    own thresholds, one per label (multi-label models that `ast-hf evaluate --fit-on ... --store` has fitted).
 
     Raises:
-        AstInputError: E304 when extractor and model do not fit, E108 for unknown arguments, and what reading raises.
+        AstInputError: E304 if extractor and model do not fit, E108 for unknown arguments, and the errors of
+            `load_audio`.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         model = kwargs.get("model", args[0] if args else None)
-        if not args and not kwargs:  # what copy and pickle make, and fill afterwards
+        if not args and not kwargs:  # copy and pickle create an empty object first
             return super().__new__(cls)
         if isinstance(model, (ASTPreTrainedModel, ASTEnsembleForAudioClassification)):
             return super().__new__(cls)
@@ -89,25 +101,32 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         kwargs.setdefault("top_k", None)  # the base class's default is 5 here, and all labels in a call
         super().__init__(*args, **kwargs)
         extractor = self.feature_extractor
-        for field in _SHARED_FIELDS:
-            heard, expected = getattr(extractor, field, None), getattr(self.model.config, field)
-            if isinstance(extractor, ASTFeatureExtractor) and heard != expected:
-                source = self.model.name_or_path or "the model"
-                what = f"{heard} in preprocessor_config.json, but {expected} in config.json of {source}"
-                fix = f"make the two files agree, or adapt the model: model.resize_input({field}={heard})"
+        for field in _SHARED_FIELDS if isinstance(extractor, ASTFeatureExtractor) else ():
+            of_extractor = getattr(extractor, field)
+            of_model = getattr(self.model.config, field)
+            if of_extractor != of_model:
+                expected = f"{of_model} in config.json of {self.model.name_or_path or 'the model'}"
+                what = f"{of_extractor} in preprocessor_config.json, but {expected}"
+                change = f"model.resize_input({field}={of_extractor})"
+                fix = f"make the two files agree, or adapt the model: {change}"
                 raise error("E304", where=field, what=what, fix=fix)
 
     def check_model_type(self, supported_models: Any) -> None:
-        """Nothing: only our models come here, and transformers' list does not name ensembles."""
+        """Do nothing: `__new__` has checked the model, and transformers' list does not name ensembles."""
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Classify one input or a list of inputs; see the class."""
         if isinstance(inputs, (list, tuple)) and len(inputs) == 0:
-            raise error("E101", where="inputs", what="is an empty list", fix="pass at least one file or array")
+            fix = "pass at least one file or array"
+            raise error("E101", where="inputs", what="is an empty list", fix=fix)
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
-        self, top_k: int | None = _NOT_GIVEN, sampling_rate: int | None = None, threshold: Any = None, **kwargs: Any
+        self,
+        top_k: int | None = _NOT_GIVEN,
+        sampling_rate: int | None = None,
+        threshold: Any = None,
+        **kwargs: Any,
     ) -> Any:
         for name in kwargs.keys() - {*_PARAMETERS}:
             if nearest(name, _PARAMETERS, cutoff=0.7) is not None:
@@ -117,12 +136,12 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=4)
         count = None if top_k is _NOT_GIVEN else plain_scalar(top_k)
         if count is not None and (not isinstance(count, int) or count < 1):
-            raise error("E108", where="top_k", what=f"{top_k!r} selects nothing", fix="use 1 or more, or None for all")
+            fix = "use 1 or more, or None for all"
+            raise error("E108", where="top_k", what=f"{top_k!r} selects nothing", fix=fix)
         function = kwargs.get("function_to_apply")
         if function is not None and function not in _FUNCTIONS:
-            fix = did_you_mean(function, _FUNCTIONS)
-            raise error("E108", where="function_to_apply", what=f"{function!r} is no choice", fix=fix)
-        postprocess: dict[str, Any] = {}  # only what is given: a call's parameters replace those of construction
+            raise not_a_choice("E108", where="function_to_apply", value=function, choices=_FUNCTIONS)
+        postprocess: dict[str, Any] = {}  # given arguments only: those of a call replace the constructor's
         if top_k is not _NOT_GIVEN:
             labels = self.model.config.num_labels
             postprocess["top_k"] = labels if count is None else min(count, labels)
@@ -134,7 +153,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         return {} if sampling_rate is None else {"sampling_rate": sampling_rate}, {}, postprocess
 
     def preprocess(self, inputs: Any, sampling_rate: int | None = None) -> Any:
-        """Return one input as model-ready features."""
+        """Return the features of one input, ready for the model."""
         rate = self.feature_extractor.sampling_rate
         if sampling_rate is None and isinstance(inputs, (np.ndarray, torch.Tensor)):
             what = f"is missing, and {rate} Hz is assumed; pass sampling_rate= if the array has another"
@@ -152,9 +171,13 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         function_to_apply: str | None = None,
         threshold: float | str | None = None,
     ) -> Any:
-        """Scores of one input; by default what the problem type asks for (transformers before 5.19 always softmax)."""
+        """Return the scores of one input, best first; by default by the function of the problem type.
+
+        transformers before 5.19 always applies softmax.
+        """
         config = self.model.config
-        function = function_to_apply or _FUNCTION_OF.get(Task.of_config(config) or "", "softmax")
+        task = Task.of_config(config) or Task.SINGLE_LABEL
+        function = function_to_apply or _FUNCTION_OF[task]
         if function_to_apply is None and config.problem_type is None and function == "sigmoid":
             text = (
                 "names no problem_type, but AudioSet's labels: scores are sigmoids, one for each tag; set "
@@ -163,28 +186,33 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             warn_once("W307", where=f"config of {self.model.name_or_path or 'the model'}", what=text)
         if threshold == FITTED and function != "sigmoid":
             what = f"{function!r} gives scores that the thresholds were not fitted to"
-            raise error("E108", where="function_to_apply", what=what, fix="use 'sigmoid', or give threshold a number")
+            fix = "use 'sigmoid', or give threshold a number"
+            raise error("E108", where="function_to_apply", what=what, fix=fix)
         if config.temperature is not None and function != "none":
             model_outputs = SequenceClassifierOutput(logits=model_outputs.logits / config.temperature)
-        answer = super().postprocess(model_outputs, top_k=top_k, function_to_apply=function)
+        scores = super().postprocess(model_outputs, top_k=top_k, function_to_apply=function)
         if threshold is None:
-            return answer
+            return scores
         least = config.thresholds if threshold == FITTED else [threshold] * config.num_labels
-        index = {label: number for number, label in config.id2label.items()}  # label2id may be of earlier labels
-        return [entry for entry in answer if entry["score"] >= least[index[entry["label"]]]]
+        # label2id may hold earlier labels
+        index = {label: number for number, label in config.id2label.items()}
+        return [entry for entry in scores if entry["score"] >= least[index[entry["label"]]]]
 
     def _check_threshold(self, threshold: Any) -> None:
         """Raise E108 unless it is a number in [0, 1], or `"fitted"` and the checkpoint has thresholds."""
         config = self.model.config
-        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-        if threshold != FITTED and not (number and 0.0 <= threshold <= 1.0):
+        is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+        if threshold != FITTED and not (is_number and 0.0 <= threshold <= 1.0):
             fix = f"give a number in [0, 1], or {FITTED!r}"
-            raise error("E108", where="threshold", what=f"{threshold!r} is no threshold", fix=fix)
-        if threshold == FITTED and config.problem_type != "multi_label_classification":
-            what = f"{FITTED!r} is for multi-label models, and this one's problem type is {config.problem_type!r}"
-            raise error("E108", where="threshold", what=what, fix="give a number in [0, 1], or top_k=1 for the best")
+            raise error("E108", where="threshold", what=f"{threshold!r} is not a threshold", fix=fix)
+        if threshold == FITTED and config.problem_type != Task.MULTI_LABEL:
+            problem_type = repr(config.problem_type)
+            what = f"{FITTED!r} is for multi-label models, and this one's problem type is {problem_type}"
+            fix = "give a number in [0, 1], or top_k=1 for the best"
+            raise error("E108", where="threshold", what=what, fix=fix)
         if threshold == FITTED and config.thresholds is None:
-            what = f"is {FITTED!r}, but none are stored in config.json of {self.model.name_or_path or 'the model'}"
+            source = self.model.name_or_path or "the model"
+            what = f"is {FITTED!r}, but none are stored in config.json of {source}"
             fix = "fit them with `ast-hf evaluate --fit-on validation --store`, or give a number in [0, 1]"
             raise error("E108", where="threshold", what=what, fix=fix)
 
@@ -196,8 +224,9 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         try:
             return extractor(waveform, sampling_rate=rate, return_tensors="pt", truncation=True)
         except AstHfError as problem:
-            # The extractor knows a position in its batch, which here is always 0; the caller knows the file.
-            raise error(problem.code, where=name, what=problem.what, fix=problem.fix) from None
+            # The extractor names a position in its batch, which is always 0 here; the file's name says more.
+            code = problem.code
+            raise error(code, where=name, what=problem.what, fix=problem.fix, detail=problem.detail) from None
 
 
 def _is_url(inputs: Any) -> bool:
@@ -205,14 +234,14 @@ def _is_url(inputs: Any) -> bool:
 
 
 def _fetch(url: str) -> bytes:
-    """Return what a URL holds; raise E703 where the server does not give it."""
+    """Download a URL; raise E703 if that fails."""
     try:
         with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as response:
             return response.read()
     except (OSError, ValueError, http.client.HTTPException) as problem:
-        what = f"cannot be downloaded ({' '.join(str(problem).split())[:160]})"
+        what = "cannot be downloaded"
         fix = "check it, or download the file and pass its path"
-        raise error("E703", where=repr(url), what=what, fix=fix) from None
+        raise unreadable("E703", where=repr(url), what=what, problem=problem, fix=fix) from None
 
 
 def _name(inputs: Any) -> str:

@@ -21,7 +21,7 @@ from ..evaluation.stored_logits import load_logits, logits_of
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames, num_samples
 from ..recipe.distillation import DistillationOptions
-from ..weights.checkpoints import check_folder
+from ..weights.integrity import check_folder
 
 SINGLE_LABEL, MULTI_LABEL = "single_label_classification", "multi_label_classification"
 

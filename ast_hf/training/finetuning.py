@@ -39,7 +39,7 @@ from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
 from ..reports.epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX, Curve
 from ..reports.run_results import Report, SplitResults
-from ..weights.checkpoints import check_folder
+from ..weights.integrity import check_folder
 from .averaging import EpochAverage, WeightAverage
 from .checkpoints.continuity import deciding
 from .checkpoints.sealing import check_resumable

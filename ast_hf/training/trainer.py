@@ -26,7 +26,7 @@ from ..adapters.lora import ADAPTER_FOLDER, Adapter
 from ..errors import AstHfError, AstHfWarning, error, refuse, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import write_json
-from ..hub.publishing import ADAPTER_WEIGHTS, Pushed, finishing_command, open_repository, push_folder
+from ..hub.publishing import Pushed, finishing_command, open_repository, push_folder
 from ..inputs.clips import ClipInputs, Collator, collate
 from ..inputs.sampling import sampler_for
 from ..inputs.streams import Passes, StreamedClipInputs
@@ -38,6 +38,7 @@ from ..recipe.options import PatchoutOptions
 from ..recipe.rules import groups_by_length
 from ..reports.emissions import EMISSIONS_FILE
 from ..reports.epoch_metrics import WATCHED_PREFIX
+from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, TellEpoch
 from .checkpoints.continuity import check_same_run, keep_run

@@ -1,1 +1,1 @@
-"""Names, files and geometry of weights."""
+"""Names, files, checks and geometry of weights."""

@@ -1,4 +1,4 @@
-"""What a checkpoint's weights need on their way into a model of another geometry, or under another tool's names."""
+"""State dicts for `from_pretrained`: names translated to the Hub's, weights adapted to another geometry."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ import torch
 
 from ..configuration_ast import ASTConfig, Geometry
 from ..errors import did_you_mean, error
-from .checkpoints import Checkpoint, read_weights, tensor_names
 from .geometry import resize_kernel, resize_positions
-from .names import BACKBONE, KERNEL, POSITIONS, hub_name, read_names
+from .names import BACKBONE, KERNEL, POSITIONS, hub_name, rename_state
+from .reading import Checkpoint, read_weights, tensor_names
 
 State = dict[str, torch.Tensor]
 
-#: What DataParallel and `torch.compile` put before every name of a state dict.
+#: Prefixes that DataParallel and `torch.compile` add to every name of a state dict.
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
 def named_state(state: Mapping[str, torch.Tensor]) -> State:
     """Return a state dict under the names on the Hub, without the prefix of a head model.
 
-    It may have those names, transformers 5's, or the original repository's (timm's), each also with what DataParallel
-    or `torch.compile` puts before them. Raises E305 for a name that no rule knows.
+    Args:
+        state: tensors under the names on the Hub, of transformers 5, or of the original repository (timm);
+            each with or without the prefixes of DataParallel and `torch.compile`.
+
+    Raises:
+        AstConfigError: E305 for a name without a translation.
     """
     for wrapper in 2 * _WRAPPERS:  # in either order
         if state and all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): state[name] for name in state}
-    named = {hub_name(name).removeprefix(BACKBONE): state[name] for name in state}
-    if KERNEL in named or not any(name.removeprefix("v.").startswith("blocks.") for name in state):
-        return named
-    return read_names(state, "state_dict").tensors
+    translated = {hub_name(name).removeprefix(BACKBONE): state[name] for name in state}
+    is_timm = any(name.removeprefix("v.").startswith("blocks.") for name in state)
+    if KERNEL in translated or not is_timm:
+        return translated
+    return rename_state(state, "state_dict").tensors
 
 
 @contextmanager
@@ -43,15 +48,15 @@ def load_report_hidden() -> Iterator[None]:
     """Keep transformers' table of missing and mismatched tensors out of the log of this thread."""
     thread = threading.get_ident()
 
-    def is_wanted(record: logging.LogRecord) -> bool:
+    def is_visible(record: logging.LogRecord) -> bool:
         return record.thread != thread or "LOAD REPORT" not in record.getMessage()
 
     logger = logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(is_wanted)
+    logger.addFilter(is_visible)
     try:
         yield
     finally:
-        logger.removeFilter(is_wanted)
+        logger.removeFilter(is_visible)
 
 
 def state_for(
@@ -60,46 +65,54 @@ def state_for(
     """Return the weights that `from_pretrained(source, **arguments)` has to load instead of the file's.
 
     Args:
-        checkpoint: the files of `source`; None for what only transformers can read.
+        checkpoint: the files of `source`; None if only transformers can read them.
         source: as for `from_pretrained`.
         arguments: its keyword arguments.
         model_type: that of the class, which a subclass with a configuration of its own may have changed.
 
     Returns:
-        Tensors under the names on the Hub, without the prefix of a head model, in the geometry that is asked for; None
-        when the file's own will do.
+        Tensors under the names on the Hub, without the prefix of a head model, in the requested geometry;
+        None if the file can be loaded as it is.
 
     Raises:
-        AstConfigError: E305 or E306 for a checkpoint that is not whole.
+        AstConfigError: E305 or E306 for an incomplete checkpoint, and for another architecture.
     """
     if checkpoint is None:
         return None
-    kind = checkpoint.config.get("model_type", ASTConfig.model_type)
-    if kind not in (ASTConfig.model_type, model_type):
-        what = f"is a {kind!r} checkpoint, not an AST"
+    stored_type = checkpoint.config.get("model_type", ASTConfig.model_type)
+    if stored_type not in (ASTConfig.model_type, model_type):
+        what = f"is a {stored_type!r} checkpoint, not an AST"
         fix = "use from_vit to start from an image transformer"
         raise error("E305", where=repr(str(source)), what=what, fix=fix)
     old = Geometry.of(checkpoint.config)
-    new = _wanted_geometry(old, arguments)
+    new = _requested_geometry(old, arguments)
     if new == old and all(name == hub_name(name) for name in tensor_names(checkpoint.weights)):
         return None
     return _read(checkpoint, old, new)
 
 
-def _wanted_geometry(stored: Geometry, arguments: dict[str, Any]) -> Geometry:
+def _requested_geometry(stored: Geometry, arguments: dict[str, Any]) -> Geometry:
     config = arguments.get("config")
     if config is not None:
-        return Geometry.of(ASTConfig.from_pretrained(config) if isinstance(config, (str, PathLike)) else config)
+        if isinstance(config, (str, PathLike)):
+            config = ASTConfig.from_pretrained(config)
+        return Geometry.of(config)
     return changed_geometry(stored, {name: arguments[name] for name in Geometry._fields if name in arguments})
 
 
 def changed_geometry(old: Geometry, sizes: dict[str, int]) -> Geometry:
-    """`old` with some fields changed; raises E108 for one that does not exist, E302 for what makes no model."""
+    """Return `old` with some fields changed.
+
+    Raises:
+        AstInputError: E108 for a field that does not exist.
+        AstConfigError: E302 for sizes that no model can have.
+    """
     for name in sizes:
         if name not in Geometry._fields:
-            raise error("E108", where=name, what="is no size of the input", fix=did_you_mean(name, Geometry._fields))
+            fix = did_you_mean(name, Geometry._fields)
+            raise error("E108", where=name, what="is not a size of the input", fix=fix)
     new = old._replace(**sizes)
-    ASTConfig(num_attention_heads=1, **new._asdict())
+    ASTConfig(num_attention_heads=1, **new._asdict())  # which checks them
     return new
 
 
@@ -111,14 +124,15 @@ def _read(checkpoint: Checkpoint, old: Geometry, new: Geometry) -> State:
         fix = "keep the names of one version of transformers"
         raise error("E305", where=repr(str(checkpoint.weights[0])), what=what, fix=fix)
     if POSITIONS in state and state[POSITIONS].shape[1] != old.num_tokens:
-        what = f"makes {old.num_tokens} tokens, but the weights hold {POSITIONS} for {state[POSITIONS].shape[1]}"
+        stored = state[POSITIONS].shape[1]
+        what = f"makes {old.num_tokens} tokens, but the weights hold {POSITIONS} for {stored}"
         fix = "set its geometry to what the weights were trained with"
         raise error("E305", where="config.json", what=what, fix=fix)
     return resize(state, old, new) if new != old else state
 
 
 def resize(state: State, old: Geometry, new: Geometry) -> State:
-    """The same weights for another geometry: positions by the original's rule, the patch kernel by FlexiViT's."""
+    """Return weights for another geometry: positions by the original's rule, the kernel by FlexiViT's."""
     changed = dict(state)
     if POSITIONS in state:
         changed[POSITIONS] = resize_positions(state[POSITIONS], old.grid, new.grid)

@@ -1,7 +1,8 @@
-"""The names that AST and image transformers give the same tensors, brought to those of AST checkpoints on the Hub.
+"""Tensor names of AST and image transformers, translated to those of AST on the Hub ("our names").
 
-One table reads them all: AST and ViT/DeiT/MAE as on the Hub and as in transformers 5, DINOv2, timm, and the original
-repository's `.pth` files (a DataParallel of timm's). Our names are without the prefix `audio_spectrogram_transformer.`
+One table covers AST and ViT/DeiT/MAE as on the Hub and as in transformers 5, DINOv2, timm, and the original
+repository's `.pth` files (a DataParallel of timm's). Our names omit the prefix
+`audio_spectrogram_transformer.`
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ BACKBONE = "audio_spectrogram_transformer."
 POSITIONS = "embeddings.position_embeddings"
 KERNEL = "embeddings.patch_embeddings.projection.weight"
 HEAD = "classifier."
-HEAD_KERNEL, HEAD_BIAS = "classifier.dense.weight", "classifier.dense.bias"
-CLASS_TOKEN, DISTILLATION_TOKEN = "embeddings.cls_token", "embeddings.distillation_token"
+HEAD_KERNEL = "classifier.dense.weight"
+HEAD_BIAS = "classifier.dense.bias"
+CLASS_TOKEN = "embeddings.cls_token"
+DISTILLATION_TOKEN = "embeddings.distillation_token"
 
-#: What stands before a model's own names: DataParallel, and the attribute that holds the transformer.
+#: Prefixes of a model's own names: DataParallel's, and the attribute that holds the transformer.
 _PREFIX = re.compile(
     r"(?:module\.)?(?:(?:v|vit|deit|dinov2|backbone|base_model|model|audio_spectrogram_transformer)\.)?"
 )
 _SUFFIX = re.compile(r"\.(weight|bias)$")
 _BLOCK = re.compile(r"(?:encoder\.layer|layers|blocks)\.(\d+)\.(.+)")
 
-#: Modules and parameters outside the blocks: theirs -> ours.
+#: Modules and parameters outside the blocks: their name -> ours.
 _TOP = {
     "cls_token": CLASS_TOKEN,
     "dist_token": DISTILLATION_TOKEN,
@@ -38,11 +41,11 @@ _TOP = {
     "mlp_head.0": "classifier.layernorm",
     "mlp_head.1": "classifier.dense",
 }
-#: Modules inside a block: theirs -> ours.
+#: Modules inside a block: their name -> ours.
 _IN_BLOCK = {
     "norm1": "layernorm_before",
     "norm2": "layernorm_after",
-    "attn.qkv": "attention.attention.qkv",  # split into three by `read_names`
+    "attn.qkv": "attention.attention.qkv",  # split into three by `rename_state`
     "attn.proj": "attention.output.dense",
     "attention.q_proj": "attention.attention.query",
     "attention.k_proj": "attention.attention.key",
@@ -58,12 +61,14 @@ _IN_BLOCK = {
 _OURS_TOP = {*_TOP.values()}
 _OURS_IN_BLOCK = {*_IN_BLOCK.values()}
 
-#: What has no place in AST and does not shape a hidden state: heads for images, the pooler, MAE's decoder.
+#: Modules without a counterpart in AST that do not affect hidden states: image heads, the pooler, MAE's
+#: decoder.
 _DROPPED = re.compile(
-    r"head|head_dist|classifier|cls_classifier|distillation_classifier|pooler\..+|(?:embeddings\.)?mask_token|decoder\..+"
+    r"head|head_dist|classifier|cls_classifier|distillation_classifier|pooler\..+"
+    r"|(?:embeddings\.)?mask_token|decoder\..+"
 )
-#: What shapes hidden states in a way that AST cannot: pattern -> what it is.
-_REFUSED = {
+#: Modules that AST cannot represent: pattern -> description.
+_UNSUPPORTED = {
     r".*(register_tokens|reg_token)": "register tokens",
     r".*mlp\.(weights_in|weights_out|gate_proj|up_proj|down_proj|w12|w3)": "a SwiGLU MLP",
     r".*(q_norm|k_norm)": "normalised queries and keys",
@@ -73,36 +78,37 @@ _REFUSED = {
 }
 
 
-class Named(NamedTuple):
-    """A state dict in our names."""
+class RenamedState(NamedTuple):
+    """A state dict under our names."""
 
     tensors: dict[str, torch.Tensor]
-    renamed: dict[str, str]  # theirs -> ours, in the order of the file
-    dropped: list[str]  # theirs
+    renamed: dict[str, str]  # their name -> ours, in the order of the file
+    dropped: list[str]  # their names
 
 
 def our_name(name: str, source: str) -> str | None:
-    """Our name of one tensor, None for one that AST has no use for.
+    """Return our name of one tensor, or None for one that AST does not need.
 
     Raises:
-        AstConfigError: E305 for a tensor that no rule knows, and for architectures that AST cannot express.
+        AstConfigError: E305 for a name without a translation, and for architectures that AST cannot
+            represent.
     """
     bare = name[_prefix_length(name) :]
     suffix = _SUFFIX.search(bare)
     module, end = (bare[: suffix.start()], suffix.group()) if suffix else (bare, "")
     block = _BLOCK.fullmatch(module)
     inner = block.group(2) if block else module
-    found = (_IN_BLOCK if block else _TOP).get(inner, inner)
-    if found in (_OURS_IN_BLOCK if block else _OURS_TOP):
-        return (f"encoder.layer.{block.group(1)}.{found}" if block else found) + end
+    ours = (_IN_BLOCK if block else _TOP).get(inner, inner)
+    if ours in (_OURS_IN_BLOCK if block else _OURS_TOP):
+        return (f"encoder.layer.{block.group(1)}.{ours}" if block else ours) + end
     if _DROPPED.fullmatch(module):
         return None
-    for pattern, what in _REFUSED.items():
+    for pattern, description in _UNSUPPORTED.items():
         if re.fullmatch(pattern, module):
-            what = f"has {what} ({name}), which AST has no place for"
+            what = f"has {description} ({name}), which AST cannot represent"
             raise error("E305", where=source, what=what, fix="take a plain ViT, DeiT, DINOv2 or MAE encoder")
     fix = "give an AST checkpoint, or a ViT, DeiT, DINOv2 or MAE encoder"
-    raise error("E305", where=source, what=f"holds the tensor {name}, which no rule knows", fix=fix)
+    raise error("E305", where=source, what=f"holds the unknown tensor {name}", fix=fix)
 
 
 def _prefix_length(name: str) -> int:
@@ -111,8 +117,9 @@ def _prefix_length(name: str) -> int:
 
 
 def hub_name(name: str) -> str:
-    """The name on the Hub of an AST tensor that transformers 5 calls otherwise (`layers.0.attention.q_proj.weight`);
-    any other name as it is.
+    """Return the Hub's name of an AST tensor that has transformers 5's (`layers.0.attention.q_proj.weight`).
+
+    Any other name is returned unchanged.
     """
     backbone = BACKBONE if name.startswith(BACKBONE) else ""
     block = re.fullmatch(r"layers\.(\d+)\.(.+)(\.weight|\.bias)", name.removeprefix(backbone))
@@ -122,8 +129,8 @@ def hub_name(name: str) -> str:
     return f"{backbone}encoder.layer.{number}.{_IN_BLOCK.get(inner, inner)}{end}"
 
 
-def read_names(state: Mapping[str, torch.Tensor], source: str) -> Named:
-    """A state dict with every name brought to ours, and timm's query, key and value taken apart.
+def rename_state(state: Mapping[str, torch.Tensor], source: str) -> RenamedState:
+    """Return a state dict under our names, with timm's joint query, key and value split into three.
 
     Raises:
         AstConfigError: E305, as `our_name`.
@@ -137,18 +144,18 @@ def read_names(state: Mapping[str, torch.Tensor], source: str) -> Named:
             dropped.append(name)
             continue
         renamed[name] = ours
-        parts = {ours: tensor} if ".qkv." not in ours else _split(ours, tensor, f"{source}: {name}")
-        if twice := tensors.keys() & parts.keys():
-            what = f"holds more than one tensor that becomes {min(twice)}, the second is {name}"
+        parts = _split_qkv(ours, tensor, f"{source}: {name}") if ".qkv." in ours else {ours: tensor}
+        if repeated := tensors.keys() & parts.keys():
+            what = f"holds more than one tensor that becomes {min(repeated)}, the second is {name}"
             raise error("E305", where=source, what=what, fix="give the state dict of one model")
         tensors |= parts
-    return Named(tensors, renamed, dropped)
+    return RenamedState(tensors, renamed, dropped)
 
 
-def _split(name: str, tensor: torch.Tensor, source: str) -> dict[str, torch.Tensor]:
-    """Query, key and value lie on top of each other in timm's `qkv`, in this order."""
+def _split_qkv(name: str, tensor: torch.Tensor, source: str) -> dict[str, torch.Tensor]:
+    """Split timm's `qkv`, in which query, key and value are stacked in this order."""
     if not tensor.ndim or len(tensor) % 3:
-        what = f"shape {tuple(tensor.shape)} is not that of query, key and value on top of each other"
+        what = f"shape {tuple(tensor.shape)} is not that of stacked query, key and value"
         raise error("E305", where=source, what=what, fix="check that the weights are whole")
     parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
     return {name.replace(".qkv.", f".{part}."): third.contiguous() for part, third in parts}

@@ -331,11 +331,11 @@ def test_resuming_with_another_base_is_refused(adapted: Report, clips: Path, bas
     shutil.copytree(base, other)
     randomise(ASTForAudioClassification.from_pretrained(base), seed=2).save_pretrained(other)
     cases = {
-        "beside other weights": plan(clips, other),
+        "on other weights": plan(clips, other),
         "the recipe has none": plan(clips, base, {"adapter": {"rank": 0}}),
         "does not fit": plan(clips, base, {"adapter": {"rank": 3}}),
         "lacks 4 tensors": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query", "value", "key"]}}),
-        "no place for, 4 tensors": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query"]}}),
+        "4 tensors that the model has no place for": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query"]}}),
     }
     for said, changed in cases.items():
         with pytest.raises(AstConfigError, match=rf"E30[56].*{said}"):
@@ -552,7 +552,7 @@ def test_merge_with_another_base_is_refused(adapted: Report, base: Path, tmp_pat
         merge_adapter(adapted.folder, tmp_path / "plain")
     with pytest.raises(AstConfigError, match=r"E306.*holds no adapter"):
         merge_adapter(base, tmp_path / "plain")
-    with pytest.raises(AstConfigError, match=r"E306.*is no folder"):
+    with pytest.raises(AstConfigError, match=r"E306.*is neither a folder"):
         merge_adapter(tmp_path / "nowhere", tmp_path / "plain")
 
 

@@ -20,7 +20,8 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...hub.access import check_name, reach
-from ...hub.publishing import check_secrets, cut_paths_in_json, open_repository, send
+from ...hub.cleaning import check_secrets, cut_paths_in_json
+from ...hub.publishing import open_repository, send
 from .sealing import (
     MANIFEST,
     STATE_FILE,

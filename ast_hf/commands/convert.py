@@ -1,0 +1,49 @@
+"""`ast-hf convert`: make a checkpoint from original, timm or image transformer weights."""
+
+from __future__ import annotations
+
+import argparse
+
+from .console import quiet_transformers
+
+_SIZES = {
+    "max_length": "frames of the input",
+    "num_mel_bins": "mel bins of the input",
+    "frequency_stride": "step between patches along frequency",
+    "time_stride": "step between patches along time",
+    "num_attention_heads": "heads, if the width does not determine them",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "source",
+        help="a .pth of the original repository or timm; or folder or Hub name of a ViT",
+    )
+    parser.add_argument("destination", help="folder to create")
+    parser.add_argument("--labels", help="file of class names: text, CSV (index,mid,display_name) or JSON")
+    parser.add_argument(
+        "--data_set",
+        help="audioset, esc50 or speech_commands_v2: names, statistics, length, task",
+    )
+    parser.add_argument(
+        "--multi_label",
+        action="store_true",
+        default=None,
+        help="clips may have several labels",
+    )
+    parser.add_argument("--mean", type=float, help="mean of the training data's raw log-mel values")
+    parser.add_argument("--std", type=float, help="their standard deviation")
+    for name, text in _SIZES.items():
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=text)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Convert the weights, and print each step."""
+    from ..conversion.convert import ConversionOptions, convert
+
+    quiet_transformers()
+    names = ("labels", "data_set", "multi_label", "mean", "std", *_SIZES)
+    settings = ConversionOptions(**{name: getattr(options, name) for name in names})
+    convert(options.source, options.destination, settings, tell=print)

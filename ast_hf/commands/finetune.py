@@ -1,0 +1,120 @@
+"""`ast-hf finetune`: train by a recipe on labelled audio.
+
+`add_run_options` and `recipe_overrides` are for scripts that take the same options, see examples/finetune.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import error
+from ..processes import is_main_process
+from .console import EXIT_UNPUBLISHED, print_folds, print_results, quiet_transformers
+
+if TYPE_CHECKING:
+    from ..training import Recipe
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of any training run by a recipe: data, start, changes, resuming and publishing."""
+    parser.add_argument("--data", help="folder, table, data set by name (esc50) or Hub name (data.source)")
+    parser.add_argument("--base", help="AST checkpoint to start from, folder or Hub name (model.base)")
+    parser.add_argument("--vit", help="image transformer to start from instead (model.vit)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="change any option of the recipe, e.g. training.learning_rate=1e-4; may be repeated",
+    )
+    parser.add_argument(
+        "--resume",
+        "--resume_from_checkpoint",
+        nargs="?",
+        const=True,
+        metavar="auto|hub|CHECKPOINT",
+        help="resume from the newest intact checkpoint; auto: or start if there is none; "
+        "hub: from the newest one that a run sent to the Hub; or from the given one",
+    )
+    parser.add_argument("--push_to_hub", action="store_true", help="publish the result on the Hub")
+    parser.add_argument("--hub_model_id", help="its name there, user/name")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the finished model in the output folder",
+    )
+
+
+def recipe_overrides(options: argparse.Namespace) -> list[str]:
+    """Return the changes of a recipe that `--data`, `--base`, `--vit` and `--set` mean, as `OPTION=VALUE`."""
+    values = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
+    changes = [f"{option}={json.dumps(value)}" for option, value in values.items() if value]
+    return [*changes, *options.set]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("recipe", help="YAML file, see examples/recipes")
+    parser.add_argument("--output", required=True, help="folder of the result")
+    add_run_options(parser)
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="cross-validation: train once for each of N folds (of data.fold_column, or random), and test on that fold",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, evaluate and print the results.
+
+    Returns:
+        The exit code: `EXIT_UNPUBLISHED` if only the push failed.
+    """
+    from ..training import finetune, load_recipe
+
+    quiet_transformers()
+    recipe = load_recipe(options.recipe, recipe_overrides(options))
+    if options.folds is not None:
+        _cross_validate(options, recipe)
+        return 0
+    try:
+        report = finetune(
+            recipe,
+            options.output,
+            resume_from_checkpoint=options.resume,
+            push_to_hub=options.push_to_hub,
+            hub_model_id=options.hub_model_id,
+            overwrite=options.overwrite,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_resume(options.output)) from None
+    if is_main_process():
+        print_results(report)
+    return EXIT_UNPUBLISHED if report.unpublished else 0
+
+
+def _how_to_resume(output: str) -> str:
+    """Return the advice after an interruption: how to resume, and from which checkpoint."""
+    from ..training.checkpoints.sealing import checkpoints
+
+    names = [path.name for path in checkpoints(Path(output))]
+    if not names:
+        return "no checkpoint was written yet"
+    return f"the same command with --resume auto resumes from {names[-1]}"
+
+
+def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
+    from ..training import cross_validate
+    from ..training.folds import NO_PUSH
+
+    if options.push_to_hub or options.hub_model_id:
+        where = "--push_to_hub, --hub_model_id"
+        what = f"cannot choose one of the {options.folds} models of --folds to publish"
+        raise error("E307", where=where, what=what, fix=NO_PUSH, detail="conflict")
+    result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=print)
+    if is_main_process():
+        print_folds(result)

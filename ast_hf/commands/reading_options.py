@@ -1,0 +1,38 @@
+"""Options for reading labelled audio, shared by `ast-hf evaluate` and `ast-hf stats`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+_BOOLEANS = {"true": True, "false": False}
+
+#: Argument of `load_audio_dataset` -> help.
+_READING = {
+    "config_name": "configuration of a data set on the Hub, if it has several",
+    "audio_root": "folder that a table's paths are relative to",
+    "class_labels": "file of the classes in their order: CSV (index,mid,display_name) or text",
+    "audio_column": "column of the paths or the audio",
+    "label_column": "column of the labels",
+    "split_column": "column that names each row's split",
+    "label_separator": "separator between the labels of one clip in a table",
+    "test_fold": "fold to use as the test split, of data with a column of folds",
+    "fold_column": "that column",
+    "clip_boundaries": "whether columns start and end are seconds within the file: true (default) or false",
+}
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a parser."""
+    for name, text in _READING.items():
+        choices = tuple(_BOOLEANS) if name == "clip_boundaries" else None
+        parser.add_argument(f"--{name}", help=text, choices=choices)
+
+
+def reading_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `load_audio_dataset` that the command line sets."""
+    values = {name: getattr(options, name) for name in _READING}
+    arguments = {name: value for name, value in values.items() if value is not None}
+    if "clip_boundaries" in arguments:
+        arguments["clip_boundaries"] = _BOOLEANS[arguments["clip_boundaries"]]
+    return arguments

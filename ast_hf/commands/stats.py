@@ -1,0 +1,62 @@
+"""`ast-hf stats`: summarise a data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..errors import error
+from .console import quiet_transformers
+from .reading_options import add_reading_options, reading_arguments
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("data", help="folder, table, data set by name (esc50) or Hub name of labelled audio")
+    parser.add_argument(
+        "--split",
+        default="train",
+        help="split to measure mean and std on (default: %(default)s)",
+    )
+    parser.add_argument("--sampling_rate", type=int, default=16_000, help="in Hz (default: %(default)s)")
+    parser.add_argument("--num_mel_bins", type=int, default=128, help="default: %(default)s")
+    parser.add_argument("--max_length", type=int, default=1024, help="frames per clip (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    parser.add_argument(
+        "--streaming",
+        action="store_true",
+        help="read a data set on the Hub without storing it",
+    )
+    add_reading_options(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the report on a data set; raise an error for files that cannot be read."""
+    from ..data.audit import describe_data
+    from ..data.catalog import find_data_set
+    from ..data.reading import load_audio_dataset
+    from ..data.tables import NO_BOUNDARIES
+
+    quiet_transformers()
+    arguments = {**find_data_set(options.data), **reading_arguments(options)}
+    if options.streaming:
+        arguments["streaming"] = True
+    report = describe_data(
+        load_audio_dataset(**arguments, check_files=False),
+        options.sampling_rate,
+        train_split=options.split,
+        num_mel_bins=options.num_mel_bins,
+        max_length=options.max_length,
+    )
+    if options.json:
+        Path(options.json).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    for line in report.lines():
+        print(line)
+    if report.unreadable:
+        first = report.unreadable[0]
+        what = f"{len(report.unreadable)} files cannot be read, the first is {first.path!r}: {first.what}"
+        fix = "repair or remove them"
+        if any(finding.code == "E208" for finding in report.unreadable):
+            fix += f"; correct start and end, or {NO_BOUNDARIES}"
+        raise error(first.code or "E201", where=f"row {first.row}", what=what, fix=fix)
