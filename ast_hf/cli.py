@@ -399,7 +399,7 @@ def _stats(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from .commands.console import quiet_transformers
-    from .data.tables import NO_BOUNDARIES
+    from .data.option_spelling import NO_BOUNDARIES
     from .errors import error
     from .training import describe_data, find_data_set, load_audio_dataset
 

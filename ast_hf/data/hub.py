@@ -15,19 +15,12 @@ from huggingface_hub import constants
 from ..errors import did_you_mean, error, nearest
 from ..hub.access import reach
 from ..weights.checkpoints import missing_path
-from .tables import (
-    BOUNDARIES,
-    LABEL_COLUMNS,
-    STORED,
-    LabelSet,
-    Reading,
-    Row,
-    check_fold,
-    class_feature,
-    fold_name,
-    no_fold_column,
-    option,
-)
+from .conventions import BOUNDARIES, LABEL_COLUMNS, Row
+from .features import STORED, class_feature
+from .folds import fold_name
+from .labels import LabelSet
+from .option_spelling import option
+from .reading_options import Reading, check_fold, no_fold_column
 
 
 @dataclass(frozen=True)

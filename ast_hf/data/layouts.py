@@ -21,19 +21,9 @@ from pyarrow import types
 from pyarrow.parquet import ParquetFile
 
 from ..errors import AstHfError
-from .tables import (
-    AUDIO_SUFFIXES,
-    BOUNDARIES,
-    LABEL_COLUMNS,
-    PATH_COLUMNS,
-    SPLIT_NAMES,
-    Row,
-    chosen,
-    chosen_sources,
-    option,
-    read_table,
-    separator_of,
-)
+from .conventions import AUDIO_SUFFIXES, BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, SPLIT_NAMES, Row
+from .option_spelling import chosen, chosen_sources, option
+from .tables import read_table, separator_of
 
 #: Files that may be tables of clips.
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".json", ".parquet"})

@@ -25,11 +25,13 @@ from tqdm.auto import tqdm
 from ..configuration_ast import FIELD_RULES, ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..data.catalog import find_data_set
-from ..data.reading import is_multi_label, label_names, load_audio_dataset
+from ..data.reading import is_multi_label, load_audio_dataset
+from ..data.splits import label_names
 from ..errors import AstHfWarning, did_you_mean, error, refuse, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values, write_json, write_text
-from ..inputs.clips import ClipInputs, Collator
+from ..inputs.clips import ClipInputs
+from ..inputs.collation import Collator
 from ..metrics.all_of import measure, tags_of
 from ..metrics.calibration import (
     MULTI_LABEL,

@@ -231,3 +231,18 @@ def _mask(size: int, width: float, random: np.random.Generator) -> tuple[int, in
     length = int(random.uniform(0, width)) if width else 0
     start = int(random.integers(size - min(length, size) + 1))
     return start, start + length
+
+
+def at_least(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """The waveform, followed by silence where it became shorter than one frame."""
+    return np.pad(waveform, (0, max(0, samples - len(waveform))))
+
+
+def mix(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """`share * first + (1 - share) * second`, the shorter one followed by silence (the original's `dataloader.py`
+    cuts the second clip to the first's length; here nothing that the labels name is cut off).
+    """
+    mixed = np.zeros(max(len(first), len(second)), np.float32)
+    mixed[: len(first)] = share * first
+    mixed[: len(second)] += (1 - share) * second
+    return mixed

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from datasets import Dataset
 
 from ..audio import load_audio
 from ..data.headers import read_header
-from ..data.reading import is_multi_label, label_names
-from ..data.tables import NO_BOUNDARIES
+from ..data.option_spelling import NO_BOUNDARIES
+from ..data.splits import is_multi_label, label_names
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
-from .augmentation import Augmentation, mix_style
+from .augmentation import Augmentation, at_least, mix, mix_style
+from .randomness import keyed_random
 
 
 class ClipInputs(torch.utils.data.Dataset):
@@ -192,79 +192,3 @@ class ClipInputs(torch.utils.data.Dataset):
         vector = torch.zeros(self.num_labels)
         vector[self._labels[clip]] = 1.0
         return vector
-
-
-def at_least(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """The waveform, followed by silence where it became shorter than one frame."""
-    return np.pad(waveform, (0, max(0, samples - len(waveform))))
-
-
-def mix(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
-    """`share * first + (1 - share) * second`, the shorter one followed by silence (the original's `dataloader.py`
-    cuts the second clip to the first's length; here nothing that the labels name is cut off).
-    """
-    mixed = np.zeros(max(len(first), len(second)), np.float32)
-    mixed[: len(first)] = share * first
-    mixed[: len(second)] += (1 - share) * second
-    return mixed
-
-
-def keyed_random(seed: int, epoch: int, clip: int) -> np.random.Generator:
-    """A generator that depends on nothing but its key, so that a resumed run draws what an unbroken one would."""
-    return np.random.Generator(np.random.Philox(key=[seed, (epoch << 32) | clip]))
-
-
-class EpochSampler(torch.utils.data.Sampler):
-    """Every clip once per epoch, in an order keyed by (seed, epoch); yields keys for `ClipInputs`."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        return iter((self.epoch * self.length + self.random().permutation(self.length)).tolist())
-
-    def random(self) -> np.random.Generator:
-        """What an epoch's order is drawn from."""
-        return keyed_random(self.seed, self.epoch, 2**32 - 1)
-
-
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: every tensor stacked; what a teacher needs stays a list, as its clips may differ in length."""
-    columns = {name: [item[name] for item in items] for name in items[0]}
-    return {name: column if name == "teacher" else torch.stack(column) for name, column in columns.items()}
-
-
-@dataclass(frozen=True)
-class Collator:
-    """A batch of clips of any lengths: as long as the longest of them, and at least one patch.
-
-    Attributes:
-        extractor: padding is raw 0.0 before it normalises.
-        patch_size: frames of a patch.
-    """
-
-    extractor: ASTFeatureExtractor
-    patch_size: int
-
-    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Every field stacked; `attention_mask` is 0 on padding."""
-        if "attention_mask" not in items[0]:
-            return collate(items)
-        frames = max(self.patch_size, *(len(item["attention_mask"]) for item in items))
-        padding = self.extractor.normalize(0.0) if self.extractor.do_normalize else 0.0
-        fill = {"input_values": padding, "attention_mask": 0}
-        return collate([{name: _filled(item[name], frames, fill.get(name)) for name in item} for item in items])
-
-
-def _filled(field: torch.Tensor, frames: int, value: float | None) -> torch.Tensor:
-    """A field made `frames` long; None for those that have no frames."""
-    if value is None or len(field) == frames:
-        return field
-    return torch.cat((field, field.new_full((frames - len(field), *field.shape[1:]), value)))

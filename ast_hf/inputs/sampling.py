@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
-from ..data.reading import is_multi_label
-from .clips import ClipInputs, EpochSampler
+from ..data.splits import is_multi_label
+from .clips import ClipInputs
+from .randomness import keyed_random
 
 #: In a clip's weight, per label: this over the number of clips with it (the original's `gen_weight_file.py`).
 _CLASS_WEIGHT, _LEAST_COUNT = 1000.0, 0.01
@@ -21,6 +23,27 @@ STRATEGIES = ("random", "group_by_length")
 
 #: A clip drawn again in an epoch gets the key of an epoch so much later, which no run reaches: its own augmentation.
 _AGAIN, _MOST_AGAIN = 2**20, 2**12
+
+
+class EpochSampler(torch.utils.data.Sampler):
+    """Every clip once per epoch, in an order keyed by (seed, epoch); yields keys for `ClipInputs`."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.epoch * self.length + self.random().permutation(self.length)).tolist())
+
+    def random(self) -> np.random.Generator:
+        """What an epoch's order is drawn from."""
+        return keyed_random(self.seed, self.epoch, 2**32 - 1)
 
 
 class LengthGroupedSampler(EpochSampler):

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from datasets import Dataset, Features, IterableDataset
 
-from ..data.reading import is_multi_label
-from ..data.tables import Row
+from ..data.conventions import Row
+from ..data.splits import is_multi_label
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from .augmentation import Augmentation
-from .clips import ClipInputs, keyed_random
+from .clips import ClipInputs
+from .randomness import keyed_random
 
 #: Clip numbers are keys of 32 bits (`keyed_random`); no clip has the last two, which an epoch's order is drawn with.
 _MOST_CLIPS = 2**32 - 2

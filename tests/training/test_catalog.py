@@ -11,7 +11,7 @@ import soundfile
 
 from ast_hf import AstDataError
 from ast_hf.data.catalog import KNOWN_SETS, find_data_set
-from ast_hf.data.reading import label_names
+from ast_hf.data.splits import label_names
 from ast_hf.paper_data_sets import class_names
 from ast_hf.training import load_audio_dataset
 

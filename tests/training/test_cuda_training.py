@@ -17,7 +17,7 @@ from test_distillation import ast_teacher
 from test_trainer import VARIED, Stop, checkpoint_digest, clips, poison, recipe  # noqa: F401 (a fixture)
 
 from ast_hf import ASTForAudioClassification, AstRunError
-from ast_hf.inputs.clips import EpochSampler
+from ast_hf.inputs.sampling import EpochSampler
 from ast_hf.training import evaluate_checkpoints, finetune, finish, prepare
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")

@@ -17,7 +17,9 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from packaging.version import Version
 
 from ast_hf import AstConfigError, AstDataError, AstHfError, AstHfWarning, load_audio
-from ast_hf.data.reading import check_splits, hold_out, is_multi_label, label_names, load_audio_dataset
+from ast_hf.data.holding_out import hold_out
+from ast_hf.data.reading import is_multi_label, load_audio_dataset
+from ast_hf.data.splits import check_splits, label_names
 from ast_hf.training import DataOptions, Recipe
 from ast_hf.training.splits import read_splits
 

@@ -39,7 +39,7 @@ from ast_hf import (
     AstHfError,
 )
 from ast_hf.evaluation.stored_logits import clip_digests, load_logits, store_logits
-from ast_hf.inputs.clips import collate
+from ast_hf.inputs.collation import collate
 from ast_hf.training import (
     Augmentation,
     ClipInputs,

@@ -25,7 +25,7 @@ from test_trainer import checkpoint_digest, digest, recipe, sound
 from transformers import TrainerCallback
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
-from ast_hf.data.reading import random_fold
+from ast_hf.data.holding_out import random_fold
 from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.reports.fold_results import Fold
 from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare

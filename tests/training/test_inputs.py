@@ -13,7 +13,9 @@ import torch
 from datasets import Dataset
 
 from ast_hf import AstConfigError, ASTFeatureExtractor, AstHfError
-from ast_hf.inputs.clips import EpochSampler, collate, mix
+from ast_hf.inputs.augmentation import mix
+from ast_hf.inputs.collation import collate
+from ast_hf.inputs.sampling import EpochSampler
 from ast_hf.log_mel import _tables, log_mel
 from ast_hf.training import Augmentation, ClipInputs, load_audio_dataset
 

@@ -20,9 +20,9 @@ from conftest import ROOT
 from test_tables import contents
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, AstHfWarning, cli
-from ast_hf.data.label_folders import _are_parts
-from ast_hf.data.reading import label_names
-from ast_hf.data.tables import _COLLECTION, labels_in
+from ast_hf.data.folder_names import _are_parts
+from ast_hf.data.label_cells import _COLLECTION, labels_in
+from ast_hf.data.splits import label_names
 from ast_hf.training import ClipInputs, load_audio_dataset, load_recipe
 from ast_hf.training.splits import read_data
 
