@@ -8,19 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
-from ..errors import AstHfWarning, did_you_mean, error, warning_text
+from ..errors import AstHfWarning, did_you_mean, error, shortlist, warning_text
 from .option_spelling import option
-from .tables import _read_csv, _read_text, check_exists, some
+from .tables import check_exists, read_csv, read_lines
 
-#: What several labels of one clip are often separated by; a comma with a space is part of many names.
+#: Marks that often separate several labels of one clip; a comma with a space is part of many names.
 _JOINED_LABELS = re.compile(r"[;|]|(?<=\S),(?=[^\s\d])")
-
 
 _SPACES = re.compile(r"\s{2,}")
 
+#: How many names a warning lists.
+_EXAMPLES = 3
+
 
 class LabelSet:
-    """Class names in their order, and what else the data may call them.
+    """Class names in their order, and other names that the data may use for them.
 
     Args:
         names: class names by index.
@@ -36,7 +38,7 @@ class LabelSet:
         return label in self._index
 
     def index(self, label: str, where: str) -> int:
-        """Index of a name or alias; raises E208 naming `where` for another."""
+        """Return the class index of a name or alias; raise E208 with this `where` for any other label."""
         if label not in self._index:
             what = f"{label!r} is none of the {len(self.names)} class labels"
             raise error("E208", where=where, what=what, fix=did_you_mean(label, self.names))
@@ -44,24 +46,23 @@ class LabelSet:
 
 
 def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
-    """Class names in their order.
+    """Return the class names in their order.
 
     Args:
-        source: a CSV file of `index,mid,display_name` (what the original repository calls `*class_labels_indices.csv`;
-            `index` and `mid` may be missing), a text file of one name a line, or the names themselves.
+        source: a CSV file of `index,mid,display_name` (the original repository's `*class_labels_indices.csv`; `index`
+            and `mid` may be missing), a text file with one name per line, or the names themselves.
 
     Raises:
-        AstDataError: E206 for a missing file, E208 for one that is no list of classes (naming the row).
+        AstDataError: E206 for a missing file, E208 for a file that is not a list of classes (naming the row), E209 for
+            one that is empty.
     """
     if not isinstance(source, (str, PathLike)):
-        return LabelSet(_without_repeats(list(source), "class_labels"))
+        return LabelSet(_check_names(list(source), "class_labels"))
     path = Path(source)
     check_exists(path)
     if path.suffix.lower() != ".csv":
-        return LabelSet(
-            _without_repeats([line.strip() for line in _read_text(path).splitlines() if line.strip()], path)
-        )
-    rows = _read_csv(path).rows
+        return LabelSet(_check_names(read_lines(path), path))
+    rows = read_csv(path).rows
     for number, row in enumerate(rows, start=1):
         if not (row.get("display_name") or "").strip():
             what = f"has no display_name; its columns are {', '.join(row)}"
@@ -69,11 +70,12 @@ def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
         if row.get("index", str(number - 1)) != str(number - 1):
             what = f"has index {row['index']!r}, it is class {number - 1}"
             raise error("E208", where=f"{path} row {number}", what=what, fix="number the classes 0, 1, 2, ... in order")
-    names = _without_repeats([row["display_name"].strip() for row in rows], path)
+    names = _check_names([row["display_name"].strip() for row in rows], path)
     return LabelSet(names, {row["mid"]: name for row, name in zip(rows, names, strict=True) if row.get("mid")})
 
 
-def _without_repeats(names: list[str], where: object) -> list[str]:
+def _check_names(names: list[str], where: object) -> list[str]:
+    """Return the class names; raise E209 if there are none, E208 for a name that is listed twice."""
     if not names:
         raise error("E209", where=f"{where}", what="names no class", fix="list at least two class names")
     for number, name in enumerate(names, start=1):
@@ -84,26 +86,35 @@ def _without_repeats(names: list[str], where: object) -> list[str]:
 
 
 def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None:
-    """Warn of class names that were likely meant otherwise: W206 for several in one, W207 for one in two spellings.
+    """Warn about suspicious class names: several labels in one (W206), or one label spelled two ways (W207).
 
     Args:
-        names: the classes that the data have, where nobody has listed them.
-        where: their source.
-        separable: whether `label_separator` would divide them, and was not given.
+        names: the classes found in data for which no list of classes was given.
+        where: the source of the data, for the message.
+        separable: True if a `label_separator` would divide the names, and none was given.
     """
-    names, spellings = sorted(names), dict[str, list[str]]()
+    names = sorted(names)
     joined = [name for name in names if _JOINED_LABELS.search(name)] if separable else []
     if joined:
-        what = f"{some(joined)}: each is one class; where it is several labels, name what separates them with "
-        warnings.warn(warning_text("W206", where=where, what=what + option("label_separator")), AstHfWarning, 2)
-    for name in names:
-        spellings.setdefault("".join(name.split()).casefold(), []).append(name)
-    alike = [" and ".join(map(_visible, group)) for group in spellings.values() if len(group) > 1]
-    if alike:
-        what = f"{some(alike, str)} differ only in capitals or spaces, and are classes of their own; write them alike"
+        what = f"{shortlist(joined, _EXAMPLES)}: each is one class; if it holds several labels, name their separator "
+        what += f"with {option('label_separator')}"
+        warnings.warn(warning_text("W206", where=where, what=what), AstHfWarning, 2)
+    groups = list(_similar_names(names))
+    if groups:
+        pairs = ", ".join(" and ".join(map(_quote_spaces, group)) for group in groups[:_EXAMPLES])
+        more = f" and {len(groups) - _EXAMPLES} more" if len(groups) > _EXAMPLES else ""
+        what = f"{pairs}{more} differ only in capitals or spaces, and are separate classes; write them alike"
         warnings.warn(warning_text("W207", where=where, what=what), AstHfWarning, 2)
 
 
-def _visible(name: str) -> str:
-    """A name in quotes in which spaces can be told from a single one: a message has no two in a row."""
+def _similar_names(names: Iterable[str]) -> Iterable[list[str]]:
+    """Return the groups of names that differ only in capitals or spaces."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault("".join(name.split()).casefold(), []).append(name)
+    return (group for group in spellings.values() if len(group) > 1)
+
+
+def _quote_spaces(name: str) -> str:
+    """Return a quoted name in which repeated spaces are visible: messages collapse them to one."""
     return repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name))

@@ -1,4 +1,4 @@
-"""How do labelled clips get to the Hub? As Parquet with the files inside, so that anybody can train on them by name."""
+"""Publishing labelled clips on the Hub, as Parquet with the files inside, so that others train on them by name."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ def push_audio_dataset(
     revision: str | None = None,
     token: str | None = None,
 ) -> Pushed:
-    """Publish the splits of `load_audio_dataset` as a data set on the Hub, in place of what is there.
+    """Publish the splits of `load_audio_dataset` as a data set on the Hub, replacing its contents.
 
     Every row has its file, byte for byte, and the file's name without its folder; labels keep their classes. Text
-    columns go up too, with absolute local paths cut to their last part. What arrived already is not sent again.
+    columns are uploaded too, with absolute local paths cut to their last part. Files that the Hub has are not sent
+    again.
 
     Args:
-        splits: as `load_audio_dataset` gives them, not streams.
-        repo_id: `user/name` or `organization/name`; made when it does not exist.
+        splits: splits of `load_audio_dataset`, not streams.
+        repo_id: `user/name` or `organization/name`; created if it does not exist.
         private: True for a data set that only its owner sees.
-        revision: branch to push to, made from `main` when it does not exist; None for `main`.
-        token: as for `huggingface_hub`; None for the one of `hf auth login` or HF_TOKEN.
+        revision: branch to push to, created from `main` if it does not exist; None for `main`.
+        token: as for `huggingface_hub`; None for the token of `hf auth login` or HF_TOKEN.
 
     Raises:
-        AstInputError: E102 for streams and anything else that is not such splits.
-        AstConfigError: E702 for a name that cannot be; E705 for a text column or class names with a token or a key in
+        AstInputError: E102 for streams and anything else that is not splits of clips.
+        AstConfigError: E702 for an impossible name; E705 for a text column or class names with a token or a key in
             them, and for a public data set that should be private.
-        AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached, also after several attempts.
+        AstRunError: E701 and E704 if the Hub refuses or cannot be reached, also after several attempts.
 
     Example:
         >>> push_audio_dataset(load_audio_dataset("my_clips"), "user/clips", private=True)
         >>> splits = load_audio_dataset("user/clips")
     """
     if not isinstance(splits, DatasetDict) or not all("audio" in part.column_names for part in splits.values()):
-        fix = "give what load_audio_dataset returns without streaming"
-        raise error("E102", where="splits", what=f"is a {type(splits).__name__}, no splits of clips", fix=fix)
+        what = f"is a {type(splits).__name__}, not splits of clips"
+        raise error("E102", where="splits", what=what, fix="give what load_audio_dataset returns without streaming")
     check_full_name(repo_id)
     for name in splits:
         if not re.fullmatch(r"\w+(\.\w+)*", str(name)):
-            what, fix = "is no name that the Hub takes", "rename it, with letters, digits, _ and dots"
-            raise error("E102", where=f"split {name!r}", what=what, fix=fix)
+            fix = "rename it, with letters, digits, _ and dots"
+            raise error("E102", where=f"split {name!r}", what="is not a name that the Hub accepts", fix=fix)
     ready = DatasetDict({name: _ready(part, name) for name, part in splits.items()})
     check_account(token)
     again = "call push_audio_dataset again, which sends what is missing"
@@ -64,7 +65,7 @@ def push_audio_dataset(
 
 
 def _ready(part: Dataset, split: str) -> Dataset:
-    """A split as it is published: audio that the Hub's viewer plays, text without local paths."""
+    """Return a split as it is published: audio that the Hub's viewer plays, text without local paths."""
     check_secrets(json.dumps(part.features.to_dict()).encode(), f"split {split!r}, column and class names")
     for name in [name for name, feature in part.features.items() if _has_text(feature)]:
         text, count = cut_paths_in_json(json.dumps(list(part[name])))
@@ -76,7 +77,7 @@ def _ready(part: Dataset, split: str) -> Dataset:
 
 
 def _has_text(feature: Any) -> bool:
-    """Whether a column holds text, in lists and structures too."""
+    """Return True if a column holds text, also in lists and structs."""
     if isinstance(feature, Value):
         return feature.dtype in ("string", "large_string")
     if isinstance(feature, dict):

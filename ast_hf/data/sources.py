@@ -1,4 +1,4 @@
-"""Sources of `load_audio_dataset`: files, folders and names on the Hub."""
+"""Sources of `load_audio_dataset`: files, folders, lists and mappings of them, and names on the Hub."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ from typing import TypeAlias
 
 from ..errors import error
 from .conventions import METADATA_FILES
-from .label_folders import _read_label_folders
+from .label_folders import read_label_folders
 from .labels import LabelSet
-from .tables import _READERS, Table, check_exists, read_table
+from .tables import Table, check_exists, has_table_suffix, read_table
 
 #: A file or folder, a name on the Hub, several files or folders, or those of each split.
 Source: TypeAlias = str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike | Sequence[str | PathLike]]
 
 
 def is_local(source: str) -> bool:
-    """Whether a source is, or should be, a file or folder here rather than a name on the Hub."""
+    """Return True for a source that is, or should be, a local file or folder; False for a name on the Hub."""
     path = Path(source)
-    return path.exists() or path.suffix.lower() in _READERS or source.startswith((".", "/", "~"))
+    return path.exists() or has_table_suffix(path) or source.startswith((".", "/", "~"))
 
 
-def _parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
-    """(split, file or folder) of every part of a source; the split is None where the rows decide."""
+def source_parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
+    """Return (split, file or folder) of every part of a source; the split is None where the rows decide.
+
+    Raises:
+        AstDataError: E209 for a source that names no file.
+    """
     parts: list[tuple[str | None, str | PathLike]]
     if isinstance(source, Mapping):
-        parts = [(split, part) for split, files in source.items() for _, part in _parts(files)]
+        parts = [(split, part) for split, files in source.items() for _, part in source_parts(files)]
     elif isinstance(source, (str, PathLike)):
         parts = [(None, source)]
     else:
@@ -42,14 +46,14 @@ def read_source(source: str | PathLike, labels: LabelSet | None = None) -> Table
 
     Args:
         source: the file or folder.
-        labels: the classes, where they are given: folders of their names are label folders.
+        labels: the classes, if the caller lists them: folders with these names are label folders.
 
     Raises:
-        AstDataError: E206 for what does not exist, E208 and E209 for what holds no labelled clips.
+        AstDataError: E206 for a path that does not exist, E208 and E209 for one without labelled clips.
     """
     path = Path(source).expanduser()
     check_exists(path)
     if not path.is_dir():
         return read_table(path)
     metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
-    return read_table(metadata) if metadata else _read_label_folders(path, labels)
+    return read_table(metadata) if metadata else read_label_folders(path, labels)

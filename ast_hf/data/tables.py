@@ -1,7 +1,7 @@
-"""Which rows does a file or folder of labelled audio hold? CSV, TSV, JSON, JSONL, Parquet, label folders; label lists.
+"""Tables: files of labelled audio (CSV, TSV, JSON, JSONL, Parquet) as rows, with the place of each row for messages.
 
-A row is a dict of what the file says about one clip. What the rows mean is decided in `data.py`. A `.csv` file whose
-head line has no comma is separated by what that has in its place: `;`, tabs or `|`.
+A row is a dict of the cells of one clip; `table_clips.py` decides what they mean. The cells of a `.csv` file are
+separated by commas, or, if its head line has none, by the mark that the head line has instead: `;`, tabs or `|`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -21,15 +21,11 @@ from pyarrow.parquet import ParquetFile
 
 from ..errors import error
 from .conventions import AUDIO_SUFFIXES, PATH_COLUMNS, UNREAD_SUFFIXES, Row
-from .features import _is_stored_audio, class_feature
+from .features import class_feature, is_stored_audio
 from .option_spelling import chosen, option
 
-#: What may separate the cells of a `.csv` file whose head line has no comma; Excel writes `;` in most of Europe.
+#: Separators of the cells of a `.csv` file whose head line has no comma; Excel writes `;` in most of Europe.
 SEPARATORS = (";", "\t", "|")
-
-
-#: How many examples a message gives.
-_EXAMPLES = 3
 
 
 @dataclass
@@ -37,11 +33,11 @@ class Table:
     """The rows of one file or folder.
 
     Attributes:
-        rows: what each row says; embedded audio is left out, its name stands in its place.
+        rows: the cells of each row; embedded audio is replaced by its file name.
         where: the file, for messages.
-        root: paths in the rows are relative to it.
+        root: the folder that paths in the rows are relative to.
         embedded: column -> that column alone, as stored, for audio whose bytes are in the table.
-        names: column -> class names in the file's own order, for columns that the file says are classes.
+        names: column -> class names in the file's own order, for columns that the file declares as classes.
     """
 
     rows: list[Row]
@@ -50,51 +46,67 @@ class Table:
     embedded: dict[str, Dataset] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
 
-    def column(self, wanted: str | None, usual: tuple[str, ...], argument: str) -> str:
-        """The column of that name, or the first of the usual ones; raises E208 when there is none.
+    def column(self, requested: str | None, defaults: tuple[str, ...], argument: str) -> str:
+        """Return the name of a column; raise E208 if the table does not have it.
 
         Args:
-            wanted: what `argument` of `load_audio_dataset` is.
-            usual: the names to look for when it is None.
-            argument: its name, for the message.
+            requested: value of `argument`, None to take the first of `defaults` that the table has.
+            defaults: names by which such a column is found.
+            argument: argument of `load_audio_dataset` that names the column, for the message.
         """
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        for name in (wanted,) if wanted else usual:
-            if name in names:
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        for name in (requested,) if requested else defaults:
+            if name in columns:
                 return name
-        what = f"has the columns {', '.join(names)}, none is {repr(wanted) if wanted else 'one of ' + ', '.join(usual)}"
-        likely = self._column_of_files(names) if usual is PATH_COLUMNS else None
-        fix = f"name the column with {chosen(**{argument: likely}) if likely else option(argument)}"
-        raise error("E208", where=repr(self.where), what=what, fix=fix)
+        expected = repr(requested) if requested else "one of " + ", ".join(defaults)
+        likely = self._column_of_files(columns) if defaults is PATH_COLUMNS else None
+        spelled = chosen(**{argument: likely}) if likely else option(argument)
+        what = f"has the columns {', '.join(columns)}, none is {expected}"
+        raise error("E208", where=repr(self.where), what=what, fix=f"name the column with {spelled}")
 
-    def _column_of_files(self, names: Sequence[str]) -> str | None:
+    def _column_of_files(self, columns: Sequence[str]) -> str | None:
         """Return the first column that names an audio file in the first row."""
-        cells = ((name, str(self.rows[0].get(name) or "")) for name in names)
+        cells = ((name, str(self.rows[0].get(name) or "")) for name in columns)
         return next((name for name, cell in cells if Path(cell).suffix.lower() in AUDIO_SUFFIXES), None)
 
     def sounds(self, column: str) -> Dataset | None:
-        """The embedded audio of a column, as the column `audio`; None where rows name files."""
+        """Return the embedded audio of a column, as the column `audio`; None if its rows name files."""
         if column not in self.embedded:
             return None
         return self.embedded[column] if column == "audio" else self.embedded[column].rename_column(column, "audio")
 
 
-def some(names: Sequence[str], written: Callable[[str], str] = repr, *, shown: int = _EXAMPLES) -> str:
-    """The first names, and how many there are more."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(map(written, names[:shown])) + more
+def read_table(path: Path) -> Table:
+    """Return the rows of a file; raise E208 for a file that is not a table, and E209 for one without rows."""
+    if not has_table_suffix(path):
+        fix = "give a folder, or a file ending in " + ", ".join(_READERS)
+        raise error("E208", where=repr(str(path)), what="is not a table of labels", fix=fix)
+    table = _READERS[path.suffix.lower()](path)
+    if not table.rows:
+        raise error("E209", where=repr(str(path)), what="has no rows", fix="list at least one clip per class")
+    return table
+
+
+def has_table_suffix(path: Path) -> bool:
+    """Return True for the suffixes that `read_table` reads."""
+    return path.suffix.lower() in _READERS
 
 
 def read_split_list(path: str | PathLike) -> set[str]:
-    """The paths that a text file lists, one a line, as Speech Commands' `validation_list.txt` does."""
+    """Return the paths that a text file lists, one a line, as Speech Commands' `validation_list.txt` does."""
     check_exists(Path(path))
-    return set(_lines(Path(path)))
+    return set(read_lines(Path(path)))
 
 
 def check_exists(path: Path) -> None:
-    """Raise E206 for a path that is not there."""
+    """Raise E206 for a path that does not exist."""
     if not path.exists():
         raise error("E206", where=repr(str(path)), what="does not exist", fix="check the path")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, stripped, without empty ones."""
+    return [line.strip() for line in _read_text(path).splitlines() if line.strip()]
 
 
 def _read_text(path: Path) -> str:
@@ -105,20 +117,18 @@ def _read_text(path: Path) -> str:
         raise error("E208", where=repr(str(path)), what=what, fix="save the table as UTF-8") from problem
 
 
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in _read_text(path).splitlines() if line.strip()]
-
-
 def _table(path: Path, rows: list[Row], **more: Any) -> Table:
     return Table(rows, str(path), path.parent, **more)
 
 
-def _read_csv(path: Path) -> Table:
-    """Lines under a head line; spaces after a separator and lines without any value are skipped."""
+def read_csv(path: Path) -> Table:
+    """Return the rows under a head line; spaces after a separator and empty rows are skipped."""
     lines = [line for line in _read_text(path).splitlines() if line.strip()] or [""]
     separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(lines[0])
     reader = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
-    reader.fieldnames = _checked_head([name.strip() for name in reader.fieldnames or ()], path)
+    columns = [name.strip() for name in reader.fieldnames or ()]
+    _check_columns(columns, path)
+    reader.fieldnames = columns
     rows = [row for row in reader if any(map(_has_value, row.values()))]
     for number, row in enumerate(rows, start=1):
         if None in row:
@@ -132,53 +142,55 @@ def _has_value(cell: str | list[str] | None) -> bool:
 
 
 def separator_of(head: str) -> str:
-    """What separates the cells of a `.csv` file: the comma, or what its head line has in its place."""
-    found = [mark for mark in SEPARATORS if mark in head]
-    return found[0] if len(found) == 1 and "," not in head else ","
+    """Return the separator of a `.csv` file: the comma, or the only other mark if its head line has no comma."""
+    marks = [mark for mark in SEPARATORS if mark in head]
+    return marks[0] if len(marks) == 1 and "," not in head else ","
 
 
-def _checked_head(names: list[str], path: Path) -> list[str]:
-    """The names of a table's columns; raises E208 when a clip stands in their place, or a name stands there twice."""
-    for name in names:
+def _check_columns(columns: list[str], path: Path) -> None:
+    """Raise E208 if the first line names a clip instead of the columns, or a column twice."""
+    for name in columns:
         if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES:
             what = f"has no head line: its first line names the file {name!r}"
             raise error("E208", where=repr(str(path)), what=what, fix="name the columns above it, such as path,label")
-    twice = [name for name, count in Counter(names).items() if name and count > 1]
-    if twice:
+    repeated = [name for name, count in Counter(columns).items() if name and count > 1]
+    if repeated:
         fix = "give each column a name of its own"
-        raise error("E208", where=repr(str(path)), what=f"names the column {twice[0]!r} more than once", fix=fix)
-    return names
+        raise error("E208", where=repr(str(path)), what=f"names the column {repeated[0]!r} more than once", fix=fix)
 
 
 def _read_jsonl(path: Path) -> Table:
-    lines = [(number, line) for number, line in enumerate(_read_text(path).splitlines(), start=1) if line.strip()]
-    places = [f"{path} line {number}" for number, _ in lines]
-    rows = [_parsed(line, place) for place, (_, line) in zip(places, lines, strict=True)]
-    return _table(path, [_object(row, place) for place, row in zip(places, rows, strict=True)])
+    lines = enumerate(_read_text(path).splitlines(), start=1)
+    rows = [(f"{path} line {number}", line) for number, line in lines if line.strip()]
+    contents = [(place, _parse_json(line, place)) for place, line in rows]
+    return _table(path, [_check_object(content, place) for place, content in contents])
 
 
 def _read_json(path: Path) -> Table:
-    """A list of rows, or the original repository's `{"data": [{"wav": path, "labels": "/m/a,/m/b"}]}`."""
-    content = _parsed(_read_text(path), str(path))
+    """Return the rows of a JSON list, or of a list of the original repository.
+
+    That is `{"data": [{"wav": path, "labels": "/m/a,/m/b"}]}`.
+    """
+    content = _parse_json(_read_text(path), str(path))
     original = isinstance(content, dict) and isinstance(content.get("data"), list)
     rows = content["data"] if original else content
     if not isinstance(rows, list):
         what = f"is a {type(content).__name__}, not a list of rows"
         fix = 'write [{"path": ..., "label": ...}, ...] or {"data": [{"wav": ..., "labels": ...}, ...]}'
         raise error("E208", where=repr(str(path)), what=what, fix=fix)
-    rows = [_object(row, f"{path} row {number}") for number, row in enumerate(rows, start=1)]
+    rows = [_check_object(row, f"{path} row {number}") for number, row in enumerate(rows, start=1)]
     return _table(path, [_split_identifiers(row) for row in rows] if original else rows)
 
 
 def _split_identifiers(row: Row) -> Row:
-    """The original's comma-separated identifiers as a list, where there are several."""
+    """Return a row of the original's lists, several comma-separated identifiers as a list."""
     labels = row.get("labels")
     if not isinstance(labels, str) or "," not in labels:
         return row
     return {**row, "labels": [part.strip() for part in labels.split(",") if part.strip()]}
 
 
-def _parsed(text: str, where: str) -> Any:
+def _parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as problem:
@@ -186,64 +198,62 @@ def _parsed(text: str, where: str) -> Any:
         raise error("E208", where=where, what=what, fix="write one object per row, names in quotes") from problem
 
 
-def _object(row: Any, where: str) -> Row:
+def _check_object(row: Any, where: str) -> Row:
+    """Return a row; raise E208 for JSON that is not an object."""
     if not isinstance(row, dict):
-        raise error(
-            "E208", where=where, what=f"is a {type(row).__name__}, not an object", fix="write one object per row"
-        )
+        what = f"is a {type(row).__name__}, not an object"
+        raise error("E208", where=where, what=what, fix="write one object per row")
     return row
 
 
 def _read_parquet(path: Path) -> Table:
-    """Rows of a Parquet file; embedded audio stays in the file's memory map."""
+    """Return the rows of a Parquet file; embedded audio stays in the file's memory map."""
     try:
         ParquetFile(path).close()
     except ArrowInvalid as problem:
         fix = "copy it again; a git-lfs pointer needs `git lfs pull`"
-        raise error("E208", where=repr(str(path)), what=f"is no Parquet file ({problem})", fix=fix) from problem
+        raise error("E208", where=repr(str(path)), what=f"is not a Parquet file ({problem})", fix=fix) from problem
     stored = Dataset.from_parquet(str(path))
-    sounding = [name for name, feature in stored.features.items() if _is_stored_audio(feature)]
-    names = {name: kind.names for name, feature in stored.features.items() if (kind := class_feature(feature))}
-    rows = [{name: _named(row[name], names.get(name)) for name in row} for row in stored.remove_columns(sounding)]
+    audio_columns = [name for name, feature in stored.features.items() if is_stored_audio(feature)]
+    classes = ((name, class_feature(feature)) for name, feature in stored.features.items())
+    names = {name: feature.names for name, feature in classes if feature}
+    cells = stored.remove_columns(audio_columns)
+    rows = [{name: _class_name(row[name], names.get(name)) for name in row} for row in cells]
     rows = rows or [{} for _ in range(len(stored))]  # without its audio, a table may have no columns
     embedded = {}
-    for name in sounding:
-        chunks = stored.data.column(name).chunks  # not copied: the bytes of a large table do not fit into memory
-        for row, file in zip(rows, (file for chunk in chunks for file in chunk.field("path").to_pylist()), strict=True):
+    for name in audio_columns:
+        for row, file in zip(rows, _stored_field(stored, name, "path"), strict=True):
             row[name] = file
-        if _has_bytes([valid for chunk in chunks for valid in chunk.field("bytes").is_valid().to_pylist()], name, path):
+        if _embeds_audio(stored, name, path):
             embedded[name] = stored.select_columns([name]).cast_column(name, Audio(decode=False))
     return _table(path, rows, embedded=embedded, names=names)
 
 
-def _has_bytes(valid: list[bool], name: str, path: Path) -> bool:
-    """Whether all rows embed audio, rather than none; raises E208 naming the first row that does not as the others."""
+def _stored_field(stored: Dataset, column: str, field_name: str) -> Iterator[Any]:
+    """Yield a field of all rows of an audio column, without copying the audio of a large table into memory."""
+    for chunk in stored.data.column(column).chunks:
+        yield from chunk.field(field_name).to_pylist()
+
+
+def _embeds_audio(stored: Dataset, column: str, path: Path) -> bool:
+    """Return True if all rows embed audio, False if none does; raise E208 for the first row that lacks it otherwise."""
+    chunks = stored.data.column(column).chunks
+    valid = [row for chunk in chunks for row in chunk.field("bytes").is_valid().to_pylist()]
     if any(valid) and not all(valid):
-        where = f"{path} row {valid.index(False) + 1}, column {name!r}"
+        where = f"{path} row {valid.index(False) + 1}, column {column!r}"
         raise error("E208", where=where, what="embeds no audio, other rows do", fix="embed all files or none")
     return any(valid)
 
 
-def _named(value: Any, names: list[str] | None) -> Any:
-    """Class indices as names; a missing class (None or -1, as `datasets` writes it) as None."""
+def _class_name(cell: Any, names: list[str] | None) -> Any:
+    """Return a cell with class indices as names; a missing class (None, or -1 as `datasets` writes it) as None."""
     if names is None:
-        return value
-    if isinstance(value, list):
-        return [names[index] for index in value]
-    return None if value is None or value < 0 else names[value]
+        return cell
+    if isinstance(cell, list):
+        return [names[index] for index in cell]
+    return None if cell is None or cell < 0 else names[cell]
 
 
 _READERS: dict[str, Callable[[Path], Table]] = {
-    ".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet
+    ".csv": read_csv, ".tsv": read_csv, ".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet
 }  # fmt: skip
-
-
-def read_table(path: Path) -> Table:
-    """Return the rows of a file; raises E208 for what is no table, and E209 for one without a row."""
-    if path.suffix.lower() not in _READERS:
-        fix = "give a folder, or a file ending in " + ", ".join(_READERS)
-        raise error("E208", where=repr(str(path)), what="is no table of labels", fix=fix)
-    table = _READERS[path.suffix.lower()](path)
-    if not table.rows:
-        raise error("E209", where=repr(str(path)), what="has no rows", fix="list at least one clip per class")
-    return table

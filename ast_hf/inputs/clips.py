@@ -15,7 +15,8 @@ from datasets import Dataset
 from ..audio import load_audio
 from ..data.headers import read_header
 from ..data.option_spelling import NO_BOUNDARIES
-from ..data.splits import is_multi_label, label_names
+from ..data.reading import is_multi_label
+from ..data.splits import label_names
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples

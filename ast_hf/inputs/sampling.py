@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from ..data.splits import is_multi_label
+from ..data.reading import is_multi_label
 from .clips import ClipInputs
 from .randomness import keyed_random
 

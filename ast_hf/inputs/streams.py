@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset, Features, IterableDataset
 
 from ..data.conventions import Row
-from ..data.splits import is_multi_label
+from ..data.reading import is_multi_label
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from .augmentation import Augmentation

@@ -119,7 +119,7 @@ def test_neither_here_nor_on_the_hub(root: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(AstDataError, match=r"E206.*AST_HF_DATA is not set"):
         find_data_set(name)
     monkeypatch.setenv("AST_HF_DATA", str(root / "none"))
-    with pytest.raises(AstDataError, match=r"E206.*is no folder"):
+    with pytest.raises(AstDataError, match=r"E206.*is not a folder"):
         find_data_set(name)
 
 
