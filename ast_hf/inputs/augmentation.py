@@ -1,4 +1,4 @@
-"""How a training clip varies: on the waveform first, on the log-mel spectrogram after. Off unless asked for."""
+"""Augmentation: random changes of training clips, first of the waveform, then of the log-mel spectrogram."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import error, refuse
+from ..errors import AstHfError, error
 from ..log_mel import MIN_FREQUENCY
+from ..task import Task
 from .waveform_transforms import Transform, apply_transforms, build_transforms, try_transforms
 
 
 @dataclass(kw_only=True)
 class Augmentation:
-    """Random changes of a training clip. Every default is "off"; draws come from the generator that is passed in.
+    """Options of random changes of a training clip, all off by default.
+
+    Random draws come from the generator that is passed to the methods.
 
     Attributes:
-        speed: largest factor of faster or slower playback (1.25: from 0.8 to 1.25, log-uniform); pitch moves along.
-        delay_seconds: up to so much silence before the clip.
-        advance_seconds: up to so much cut off the clip's start, at most half of it.
+        speed: maximum factor of faster or slower playback (1.25: from 0.8 to 1.25, log-uniform); changes the pitch.
+        delay_seconds: maximum silence before the clip.
+        advance_seconds: maximum length cut off the clip's start, at most half of the clip.
         random_crop: take a random stretch of a clip that is longer than the model's input, instead of its start.
         gain_db: gain drawn from [-gain_db, gain_db].
         audiomentations: transforms of the library of that name, in order, each a mapping of its name to its arguments
-            (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`); they get what speed, delay and crop
-            left, cut to the model's length. Needs the extra `augment`.
-        mel_low_jitter_hz: the lowest mel filter begins up to so many Hz above 20 Hz, and
-        mel_high_jitter_hz: the highest one ends up to so many Hz below half the sampling rate, both drawn for each clip
-            from 16 values. Evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv 2110.05069), whose recipe
-            (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
-        equalizer_db: standard deviation of a smooth random gain over the mel axis, as another microphone or room.
-        time_stretch: largest factor of faster or slower, log-uniform as `speed`, on the spectrogram: pitch stays.
-        mel_shift: the spectrogram moves up or down by up to so many mel bins; the edge is repeated.
+            (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`). They are applied after speed, delay
+            and crop, to at most the model's length. Needs the extra `augment`.
+        mel_low_jitter_hz: maximum shift of the start of the lowest mel filter above 20 Hz, in Hz.
+        mel_high_jitter_hz: maximum shift of the end of the highest mel filter below half the sampling rate, in Hz. Both
+            shifts are drawn for each clip from 16 values. Evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv
+            2110.05069), whose recipe (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
+        equalizer_db: standard deviation of a smooth random gain over the mel axis, as of another microphone or room.
+        time_stretch: maximum factor of faster or slower, log-uniform as `speed`, on the spectrogram: keeps the pitch.
+        mel_shift: maximum shift of the spectrogram up or down, in mel bins; the edge is repeated.
         mixstyle_probability: share of clips that take on, in part, another clip's mean and spread in each mel bin
             (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not of content.
         mixstyle_alpha: the part is drawn from Beta(alpha, alpha).
@@ -44,9 +47,9 @@ class Augmentation:
         time_mask_width: each mask's width is uniform in [0, this), in frames.
         noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) for each clip;
             the original's Speech Commands recipe uses 0.1 (its `dataloader.py`, as for the roll).
-        roll_frames: the spectrogram is rolled around along time by -roll_frames to roll_frames - 1 frames.
+        roll_frames: the spectrogram is rolled along time by -roll_frames to roll_frames - 1 frames.
         mixup_probability: share of clips that are mixed with another clip (waveforms and labels).
-        mixup_alpha: the mix is drawn from Beta(alpha, alpha); the paper's recipe uses 10.
+        mixup_alpha: the share of each in the mix is drawn from Beta(alpha, alpha); the paper's recipe uses 10.
         label_smoothing: share of the label spread evenly over all classes; single-label data only.
     """
 
@@ -75,38 +78,44 @@ class Augmentation:
 
     @property
     def softens_labels(self) -> bool:
-        """Whether labels become probabilities."""
+        """True if labels become probabilities."""
         return self.mixup_probability > 0 or self.label_smoothing > 0
 
     @functools.cached_property
     def transforms(self) -> list[Transform]:
-        """What `audiomentations` names. Raises E307 for unknown names and arguments, or without the package."""
+        """The transforms of `audiomentations`; raises E307 for unknown names and arguments, or without the package."""
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
-    def check(self, sampling_rate: int, *, multi_label: bool = False) -> None:
-        """Raise E307 for what cannot work on clips of a sampling rate (Hz) or of several labels, or changes nothing,
-        before the first one is read.
+    def check(self, sampling_rate: int, task: Task = Task.SINGLE_LABEL) -> None:
+        """Raise E307, before a clip is read, for options that cannot work on the clips or change nothing.
+
+        Args:
+            sampling_rate: sampling rate of the clips in Hz.
+            task: kind of classification of the clips.
         """
-        smooths, masks = self.label_smoothing > 0 and multi_label, "masks without a width hide nothing"
-        cases = {
-            ("label_smoothing", "is for clips of one label, and these may have several", "leave it out"): smooths,
-            ("frequency_mask_width", masks, "give it, in mel bins"): (
-                self.frequency_masks > 0 and self.frequency_mask_width < 2
-            ),
-            ("time_mask_width", masks, "give it, in frames"): self.time_masks > 0 and self.time_mask_width < 2,
-        }
-        refuse("E307", {(f"augmentation.{option}", what, fix): wrong for (option, what, fix), wrong in cases.items()})
+        if self.label_smoothing > 0 and task is Task.MULTI_LABEL:
+            what = "is for clips of one label, and these may have several"
+            raise error("E307", where="augmentation.label_smoothing", what=what, fix="leave it out", detail="data")
+        if self.frequency_masks > 0 and self.frequency_mask_width < 2:
+            raise _no_mask_width("frequency_mask_width", "mel bins")
+        if self.time_masks > 0 and self.time_mask_width < 2:
+            raise _no_mask_width("time_mask_width", "frames")
         try_transforms(self.transforms, sampling_rate, "augmentation.audiomentations")
-        left = sampling_rate / 2 - self.mel_high_jitter_hz - (MIN_FREQUENCY + self.mel_low_jitter_hz)
-        if left < sampling_rate / 4:
-            what = f"can leave {left:g} Hz of the {sampling_rate / 2:g} Hz that the clips have"
+        self._check_mel_jitter(sampling_rate)
+
+    def _check_mel_jitter(self, sampling_rate: int) -> None:
+        """Raise E307 if the mel filters can end up with less than half of the clips' bandwidth."""
+        bandwidth = sampling_rate / 2
+        least = bandwidth - self.mel_high_jitter_hz - (MIN_FREQUENCY + self.mel_low_jitter_hz)
+        if least < bandwidth / 2:
+            what = f"can leave {least:g} Hz of the {bandwidth:g} Hz that the clips have"
             fix = "lower mel_low_jitter_hz or mel_high_jitter_hz, so that half of it stays"
-            raise error("E307", where="augmentation: mel jitter", what=what, fix=fix)
+            raise error("E307", where="augmentation: mel jitter", what=what, fix=fix, detail="data")
 
     def vary_waveform(
         self, waveform: np.ndarray, sampling_rate: int, limit: int, random: np.random.Generator
     ) -> np.ndarray:
-        """Changed copy of float32 samples `(time,)` at `sampling_rate` Hz, at most `limit` samples long."""
+        """Return a changed copy of float32 samples `(time,)` at `sampling_rate` Hz, at most `limit` samples long."""
         if self.speed != 1.0:
             waveform = change_speed(waveform, sampling_rate, self.speed ** random.uniform(-1.0, 1.0))
         if self.delay_seconds or self.advance_seconds:
@@ -123,14 +132,14 @@ class Augmentation:
         return waveform
 
     def mel_range(self, sampling_rate: int, random: np.random.Generator) -> tuple[float, float] | None:
-        """Where a clip's lowest mel filter begins and its highest ends, in Hz; None for where they always do."""
+        """Return the lower and upper edge of the mel filters for a clip in Hz, None for the usual ones."""
         if not (self.mel_low_jitter_hz or self.mel_high_jitter_hz):
             return None
         low, high = (random.integers(_JITTER_STEPS, size=2) / (_JITTER_STEPS - 1)).tolist()
         return MIN_FREQUENCY + low * self.mel_low_jitter_hz, sampling_rate / 2 - high * self.mel_high_jitter_hz
 
     def vary_spectrogram(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Changed copy of the real frames of a clip, raw log-mel `(frames, mel)`; stretching changes their number."""
+        """Return a changed copy of raw log-mel `(frames, mel)` without padding; stretching changes its length."""
         if self.equalizer_db:
             raw = raw + smooth_gain(raw.shape[1], self.equalizer_db, random)
         if self.time_stretch != 1.0:
@@ -140,22 +149,22 @@ class Augmentation:
         return raw.clone()
 
     def mask(self, raw: torch.Tensor, random: np.random.Generator, share: float = 1.0) -> torch.Tensor:
-        """SpecAugment on a padded spectrogram, raw log-mel `(time, mel)`, in place.
+        """Apply SpecAugment to a padded spectrogram, raw log-mel `(time, mel)`, in place, and return it.
 
-        Masks are raw 0.0 and fall on padding too, before normalisation, as in the original's `dataloader.py`. Of a clip
-        that is not padded, which is only a `share` of the model's length, masks take no more than that share of their
-        width in time: they would hide short clips whole (as in arXiv 1912.05533, section 2.2).
+        Masks are raw 0.0 before normalisation, and may cover padding, as in the original's `dataloader.py`. For a clip
+        that is not padded and so has only a `share` of the model's length, time masks are narrower by the same share:
+        otherwise they would cover all of a short clip (as in arXiv 1912.05533, section 2.2).
         """
         for _ in range(self.frequency_masks):
-            first, last = _mask(raw.shape[1], self.frequency_mask_width, random)
-            raw[:, first:last] = 0.0
+            start, end = _mask(raw.shape[1], self.frequency_mask_width, random)
+            raw[:, start:end] = 0.0
         for _ in range(self.time_masks):
-            first, last = _mask(raw.shape[0], self.time_mask_width * share, random)
-            raw[first:last] = 0.0
+            start, end = _mask(raw.shape[0], self.time_mask_width * share, random)
+            raw[start:end] = 0.0
         return raw
 
     def disturb(self, values: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Noise and roll on normalised log-mel `(time, mel)`, padding included."""
+        """Return normalised log-mel `(time, mel)` with noise and roll, padding included."""
         if self.noise:
             level = random.random() * self.noise
             values = values + level * torch.from_numpy(random.random(tuple(values.shape), dtype=np.float32))
@@ -164,19 +173,24 @@ class Augmentation:
         return values
 
 
-#: Values of each end of the mel filters: few enough for all filter banks to be kept (`log_mel` keeps 320).
+def _no_mask_width(option: str, unit: str) -> AstHfError:
+    what = "masks without a width hide nothing"
+    return error("E307", where=f"augmentation.{option}", what=what, fix=f"give it, in {unit}", detail="missing")
+
+
+#: Number of values of each edge of the mel filters: few enough to cache all filter banks (`log_mel` caches 320).
 _JITTER_STEPS = 16
 
 
 def change_speed(waveform: np.ndarray, sampling_rate: int, factor: float) -> np.ndarray:
-    """Play a waveform `factor` times as fast; its pitch rises by the same factor."""
+    """Return a waveform played `factor` times as fast; its pitch rises by the same factor."""
     import soxr
 
     return soxr.resample(waveform, sampling_rate * factor, sampling_rate, quality="MQ")
 
 
 def shift(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """Delay by silence (positive), or cut off the start (negative, at most half of the clip)."""
+    """Return a waveform delayed by silence (positive), or with its start cut off (negative, at most half of it)."""
     if samples >= 0:
         return np.concatenate((np.zeros(samples, waveform.dtype), waveform))
     return waveform[min(-samples, len(waveform) // 2) :]
@@ -187,14 +201,14 @@ _EQUALIZER_POINTS = 6
 
 
 def smooth_gain(num_mel_bins: int, spread_db: float, random: np.random.Generator) -> torch.Tensor:
-    """Gain per mel bin in log-mel units (natural logarithm of energy), `(num_mel_bins,)`."""
+    """Return a random gain per mel bin in log-mel units (natural logarithm of energy), `(num_mel_bins,)`."""
     points = random.standard_normal(_EQUALIZER_POINTS) * spread_db * math.log(10) / 10
     positions = np.linspace(0, _EQUALIZER_POINTS - 1, num_mel_bins)
     return torch.from_numpy(np.interp(positions, range(_EQUALIZER_POINTS), points).astype(np.float32))
 
 
 def stretch(raw: torch.Tensor, factor: float) -> torch.Tensor:
-    """Play a spectrogram `(frames, mel)` `factor` times as fast, frames interpolated linearly."""
+    """Return a spectrogram `(frames, mel)` played `factor` times as fast, frames interpolated linearly."""
     positions = torch.arange(max(1, int(len(raw) / factor))) * factor
     before = positions.long().clamp(max=len(raw) - 1)
     after = (before + 1).clamp(max=len(raw) - 1)
@@ -202,47 +216,51 @@ def stretch(raw: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def shift_bins(raw: torch.Tensor, bins: int) -> torch.Tensor:
-    """Move a spectrogram `(frames, mel)` up by so many mel bins (down when negative), repeating the edge."""
+    """Return a spectrogram `(frames, mel)` moved up by `bins` mel bins (down if negative), the edge repeated."""
     source = (torch.arange(raw.shape[1]) - bins).clamp(0, raw.shape[1] - 1)
     return raw[:, source]
 
 
 def mix_style(raw: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
-    """Give each mel bin of `raw` a mean and spread between its own (`share`) and those of `other`.
+    """Return `raw` with the mean and spread of each mel bin between its own (`share`) and those of `other`.
 
-    Both are real frames of raw log-mel, `(frames, mel)`, of any two lengths.
+    Both are raw log-mel `(frames, mel)` without padding, of any two lengths.
     """
     mean, spread = _style(raw)
     other_mean, other_spread = _style(other)
-    mixed_mean, mixed_spread = share * mean + (1 - share) * other_mean, share * spread + (1 - share) * other_spread
+    mixed_mean = share * mean + (1 - share) * other_mean
+    mixed_spread = share * spread + (1 - share) * other_spread
     return (raw - mean) / spread * mixed_spread + mixed_mean
 
 
-#: Added to the variance of a mel bin: a bin at the log floor has none.
+#: Added to the variance of a mel bin, which is 0 for a bin at the log floor.
 _LEAST_VARIANCE = 1e-2
 
 
 def _style(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of each mel bin."""
     variance, mean = torch.var_mean(raw, dim=0, correction=0)
     return mean, (variance + _LEAST_VARIANCE).sqrt()
 
 
 def _mask(size: int, width: float, random: np.random.Generator) -> tuple[int, int]:
+    """Return start and end of a random mask, narrower than `width`, over `size` positions."""
     length = int(random.uniform(0, width)) if width else 0
     start = int(random.integers(size - min(length, size) + 1))
     return start, start + length
 
 
-def at_least(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """The waveform, followed by silence where it became shorter than one frame."""
-    return np.pad(waveform, (0, max(0, samples - len(waveform))))
+def mix_waveforms(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """Return `share * first + (1 - share) * second`, the shorter one followed by silence.
 
-
-def mix(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
-    """`share * first + (1 - share) * second`, the shorter one followed by silence (the original's `dataloader.py`
-    cuts the second clip to the first's length; here nothing that the labels name is cut off).
+    The original's `dataloader.py` cuts the second clip to the first's length; here no sound that is labelled is lost.
     """
     mixed = np.zeros(max(len(first), len(second)), np.float32)
     mixed[: len(first)] = share * first
     mixed[: len(second)] += (1 - share) * second
     return mixed
+
+
+def pad_waveform(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """Return a waveform, followed by silence if it is shorter than `samples`."""
+    return np.pad(waveform, (0, max(0, samples - len(waveform))))

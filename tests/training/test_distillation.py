@@ -226,7 +226,7 @@ def test_teacher_hears_the_same_mix(clips: Path) -> None:
         waveform = inputs[key]["teacher"]["waveform"].numpy()
         assert waveform == pytest.approx(mixed[: len(waveform)], abs=1e-6)
         assert not mixed[len(waveform) :].any()
-        assert torch.equal(inputs[key]["input_values"], inputs._values(inputs._frames(waveform)))
+        assert torch.equal(inputs[key]["input_values"], inputs.processor.input_values(waveform))
         assert torch.equal(inputs[key]["input_values"], student[key]["input_values"])
 
 
