@@ -25,8 +25,9 @@ from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition
 from .headers import read_header
 from .splits import label_names
 
-#: A sample is at full scale from one step of 16 bits below the largest value on. It counts as clipped if a sample next
-#: to it is at the same end of the scale, since the peak of a normalised clip touches full scale and leaves it.
+#: A sample is at full scale from one step of 16 bits below the largest value on. It counts as clipped if a
+#: sample next to it is at the same end of the scale, since the peak of a normalised clip touches full scale
+#: and leaves it.
 FULL_SCALE = 1.0 - 2.0**-15
 
 #: Share of clipped samples from which a file is listed as clipped.
@@ -70,10 +71,11 @@ class SplitReport:
         seconds: length of the readable clips: `min`, `median`, `max`, `total`.
         rates: sampling rate in Hz, as text -> number of files.
         channels: number of channels, as text -> number of files.
-        clipped: files with a share of at least `CLIPPED_SHARE` clipped samples (see `FULL_SCALE`), after mixing to
-            mono.
+        clipped: files with a share of at least `CLIPPED_SHARE` clipped samples (see `FULL_SCALE`), after
+            mixing to mono.
         silent: files that never exceed `SILENT_PEAK`.
-        unreadable: files that training would stop at, with the reason; clips that are too short are among them.
+        unreadable: files that training would stop at, with the reason; clips that are too short are among
+            them.
         repeated: clips that occur more than once. Different stretches of one file are different clips.
     """
 
@@ -129,8 +131,7 @@ class DataReport:
             yield from _split_lines(name, split)
         for kind, title in _KINDS.items():
             duplicates = [duplicate for duplicate in self.duplicates if duplicate.kind == kind]
-            rows = ["  =  ".join(f"{split} row {row} {path}" for split, row, path in each.clips) for each in duplicates]
-            yield from _titled_list(f"{title} in several splits", rows)
+            yield from _titled_list(f"{title} in several splits", list(map(_duplicate_line, duplicates)))
 
 
 def describe_data(
@@ -144,8 +145,8 @@ def describe_data(
     """Read every clip once, and report what matters before training.
 
     Args:
-        splits: splits of `load_audio_dataset`, stored or streamed; with `check_files=False` there, missing files are
-            listed in the report.
+        splits: splits of `load_audio_dataset`, stored or streamed; with `check_files=False` there, missing
+            files are listed in the report.
         sampling_rate: sampling rate of the model in Hz.
         train_split: split on which mean and std are measured, as by `measure_statistics`.
         num_mel_bins: mel bands of the model's input.
@@ -160,7 +161,11 @@ def describe_data(
     if train_split not in splits:
         what = f"there is no split {train_split!r}, there are {', '.join(splits)}"
         raise error("E209", where="train_split", what=what, fix="name one of them")
-    extractor = ASTFeatureExtractor(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins, max_length=max_length)
+    extractor = ASTFeatureExtractor(
+        sampling_rate=sampling_rate,
+        num_mel_bins=num_mel_bins,
+        max_length=max_length,
+    )
     moments = Moments()
     finder = DuplicateFinder()
     reports = {}
@@ -171,7 +176,16 @@ def describe_data(
         reports[name].repeated = repetitions
     mean = moments.mean if moments.count else None
     std = moments.std if moments.count else None
-    return DataReport(mean, std, train_split, sampling_rate, num_mel_bins, max_length, reports, finder.duplicates())
+    return DataReport(
+        mean=mean,
+        std=std,
+        train_split=train_split,
+        sampling_rate=sampling_rate,
+        num_mel_bins=num_mel_bins,
+        max_length=max_length,
+        splits=reports,
+        duplicates=finder.duplicates(),
+    )
 
 
 def _model_frames(waveform: np.ndarray, extractor: ASTFeatureExtractor) -> np.ndarray:
@@ -255,7 +269,7 @@ class _SplitAudit:
 
 
 def clipped_share(samples: np.ndarray) -> float:
-    """Return the share of samples `(time,)` at full scale (see `FULL_SCALE`) next to another one at the same end."""
+    """Return the share of samples `(time,)` at `FULL_SCALE` next to another one at the same end."""
     count = 0
     for at_end in (samples >= FULL_SCALE, samples <= -FULL_SCALE):
         neighbours = np.zeros_like(at_end)
@@ -265,14 +279,19 @@ def clipped_share(samples: np.ndarray) -> float:
     return count / len(samples)
 
 
+def _duplicate_line(duplicate: Duplicate) -> str:
+    return "  =  ".join(f"{split} row {row} {path}" for split, row, path in duplicate.clips)
+
+
 def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     yield f"\n{name}: {split.clips} clips"
     if split.seconds:
         lengths = ", ".join(f"{measure} {seconds:.2f} s" for measure, seconds in split.seconds.items())
         yield f"  length    {lengths}"
         yield "  rates     " + ", ".join(f"{count} x {rate} Hz" for rate, count in split.rates.items())
-        yield "  channels  " + ", ".join(f"{count} x {channels}" for channels, count in split.channels.items())
-    labels = [f"{count:7d}  {label}" for label, count in sorted(split.labels.items(), key=lambda item: -item[1])]
+        yield "  channels  " + ", ".join(f"{count} x {number}" for number, count in split.channels.items())
+    counts = sorted(split.labels.items(), key=lambda item: -item[1])
+    labels = [f"{count:7d}  {label}" for label, count in counts]
     yield from _titled_list("labels", labels, limit=2 * _MAX_ENTRIES)
     findings = {"clipped": split.clipped, "silent": split.silent, "unreadable": split.unreadable}
     for title, entries in findings.items():

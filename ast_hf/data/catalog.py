@@ -28,8 +28,8 @@ class KnownSet(NamedTuple):
     """A data set that recipes can name.
 
     Attributes:
-        local: takes a folder of data sets, and returns the arguments of `load_audio_dataset`, or None if the data set
-            is not in it.
+        local: takes a folder of data sets, and returns the arguments of `load_audio_dataset`, or None if the
+            data set is not in it.
         expected: the files that `local` looks for, for messages.
         hub: returns the arguments for the Hub; None if the Hub has no readable copy.
     """
@@ -43,18 +43,19 @@ def find_data_set(name_or_path: Source) -> Arguments:
     """Return the arguments of `load_audio_dataset` for a data set of the paper, or for any other source.
 
     Args:
-        name_or_path: a source of `load_audio_dataset`; or `"audioset-balanced"`, `"audioset-full"`, `"esc50"`,
-            `"speech-commands"`, which are looked up in the folder that the environment variable `AST_HF_DATA` names,
-            then on the Hub. Any other source is returned as `{"source": name_or_path}`. Write `./esc50` for a folder
-            with one of these names.
+        name_or_path: a source of `load_audio_dataset`; or `"audioset-balanced"`, `"audioset-full"`,
+            `"esc50"`, `"speech-commands"`, which are looked up in the folder that the environment variable
+            `AST_HF_DATA` names, then on the Hub. Any other source is returned as `{"source": name_or_path}`.
+            Write `./esc50` for a folder with one of these names.
 
     Returns:
-        Keyword arguments, which options of the user override. ESC-50 comes with `test_fold=1`, Speech Commands with its
-        official validation and test lists; classes are in the order of the published checkpoints.
+        Keyword arguments, which options of the user override. ESC-50 comes with `test_fold=1`, Speech
+        Commands with its official validation and test lists; classes are in the order of the published
+        checkpoints.
 
     Raises:
-        AstDataError: E206 if it is not in that folder and the Hub has no readable copy; the message names the expected
-            files.
+        AstDataError: E206 if it is not in that folder and the Hub has no readable copy; the message names the
+            expected files.
     """
     if str(name_or_path) not in KNOWN_SETS:
         return {"source": name_or_path}
@@ -90,8 +91,10 @@ def _esc50_options() -> Arguments:
 
 def _speech_commands(folder: Path) -> Arguments | None:
     root = _first(folder, "speech_commands_v0.02", "speech_commands_v2")
-    lists = {} if root is None else {"validation": root / "validation_list.txt", "test": root / "testing_list.txt"}
-    if root is None or not all(path.is_file() for path in lists.values()):
+    if root is None:
+        return None
+    lists = {"validation": root / "validation_list.txt", "test": root / "testing_list.txt"}
+    if not all(path.is_file() for path in lists.values()):
         return None
     return {
         "source": str(root),
@@ -116,7 +119,7 @@ def _audioset(*training: str) -> Callable[[Path], Arguments | None]:
 
 
 def _audioset_on_hub(config: str, **more: Any) -> Callable[[], Arguments]:
-    """Return the arguments for agkphysics/AudioSet: Parquet with FLAC inside, display names in `human_labels`."""
+    """Return the arguments for agkphysics/AudioSet: Parquet with FLAC, display names in `human_labels`."""
     return lambda: {
         "source": "agkphysics/AudioSet",
         "config_name": config,
@@ -126,9 +129,9 @@ def _audioset_on_hub(config: str, **more: Any) -> Callable[[], Arguments]:
     }
 
 
-#: name -> data set. The Hub's google/speech_commands is a loading script, which `datasets` no longer runs. AudioSet's
-#: full set on the Hub is 2.4 TB, so it is streamed. The file names of AudioSet's lists are those of the original
-#: (`egs/audioset/run.sh`), whose balanced list has PSLA's enhanced labels.
+#: name -> data set. The Hub's google/speech_commands is a loading script, which `datasets` no longer runs.
+#: AudioSet's full set on the Hub is 2.4 TB, so it is streamed. The file names of AudioSet's lists are those
+#: of the original (`egs/audioset/run.sh`), whose balanced list has PSLA's enhanced labels.
 KNOWN_SETS = {
     "audioset-balanced": KnownSet(
         _audioset("balanced_train_data_type1_2_mean.json", "balanced_train_data.json"),

@@ -1,7 +1,7 @@
-"""Where the clips that a table names are: files below a folder by name, and the folders that paths are relative to.
+"""Places of the clips that a table names: files below a folder by name, and the roots of relative paths.
 
-For data sets as they are downloaded, with tables and audio in folders of their own. The results go into messages, as
-options that read the data; nothing found here is read without being asked for.
+For data sets as they are downloaded, with tables and audio in folders of their own. The results go into
+messages, as options that read the data; nothing found here is read without being asked for.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ClipNames:
         return self._by_name.get(PurePosixPath(path).name, [])
 
     def matches(self, path: str, folder: Path) -> bool:
-        """Return True if a path relative to `folder` leads to one of the files, or only has the name of one."""
+        """Return True if a path from `folder` leads to one of the files, or only has the name of one."""
         place = folder / path
         files = self.find(path)
         return bool(files) and (not place.is_file() or any(map(place.samefile, files)))
@@ -59,7 +59,7 @@ class ClipNames:
         return files[0].relative_to(folder).as_posix() if len(files) == 1 else None
 
     def is_ambiguous(self, names: Sequence[str]) -> bool:
-        """Return True if several rows have a name that several files have: these rows would share one file."""
+        """Return True if several rows have a name that several files have: they would share one file."""
         counts = Counter(names)
         return any(count > 1 and len(self.find(name)) > 1 for name, count in counts.items())
 
@@ -89,7 +89,8 @@ def where_clips_are(names: Sequence[str], folder: Path, rows: Sequence[Row] = ()
         roots = roots_of(sample, clips)
         if roots and not clip_names.is_ambiguous(paths):
             pairs = zip(rows[:FIRST_ROWS], names, strict=False)
-            return _how_to_read(roots, foreign=any(is_beyond_end(row, clip_names.find(name)) for row, name in pairs))
+            foreign = any(is_beyond_end(row, clip_names.find(name)) for row, name in pairs)
+            return _how_to_read(roots, foreign=foreign)
         if sample and all(map(clip_names.find, sample)):
             return f"files of these names are below {str(place)!r}: write their paths relative to the table"
     return None

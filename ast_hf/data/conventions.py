@@ -6,15 +6,16 @@ from typing import Any
 
 #: Suffixes that count as audio in label folders: the formats that soundfile decodes.
 AUDIO_SUFFIXES = frozenset(
-    {".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".mp2", ".aif", ".aiff", ".aifc"}
-    | {".au", ".caf"}
+    {".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".mp2", ".aif", ".aiff"}
+    | {".aifc", ".au", ".caf"}
 )
 
 #: Suffixes of sound that soundfile does not decode: label folders warn that these files are left out.
 UNREAD_SUFFIXES = frozenset(
-    {".m4a", ".m4b", ".m4r", ".aac", ".alac", ".ac3", ".eac3", ".dts", ".wma", ".amr", ".awb", ".ape", ".wv", ".tta"}
-    | {".tak", ".mpc", ".shn", ".dsf", ".dff", ".spx", ".ra", ".mka", ".weba"}
-    | {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg", ".3gp", ".3g2"}
+    {".m4a", ".m4b", ".m4r", ".aac", ".alac", ".ac3", ".eac3", ".dts", ".wma", ".amr", ".awb", ".ape"}
+    | {".wv", ".tta", ".tak", ".mpc", ".shn", ".dsf", ".dff", ".spx", ".ra", ".mka", ".weba"}
+    | {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg"}
+    | {".3gp", ".3g2"}
 )
 
 #: Names of columns, in the order they are looked for; `wav` is the original AST repository's.

@@ -54,7 +54,10 @@ class ClipPlace(NamedTuple):
 
 
 class DuplicateFinder:
-    """Finds clips that are the same stretch of a file, or the same audio. Silent clips are not compared by audio."""
+    """Finds clips that are the same stretch of a file, or the same audio.
+
+    Silent clips are not compared by audio.
+    """
 
     def __init__(self) -> None:
         self._by_path: dict[str, list[tuple[float, float, ClipPlace]]] = {}
@@ -77,23 +80,32 @@ class DuplicateFinder:
             end = math.inf if row.get("end") is None else row["end"]
             self._by_path.setdefault(str(Path(clip.path).resolve()), []).append((start, end, clip))
         if samples is not None:
-            digest = hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16, salt=str(rate).encode())
-            self._by_content.setdefault(digest.digest(), []).append(clip)
+            content = np.ascontiguousarray(samples).tobytes()
+            digest = hashlib.blake2b(content, digest_size=16, salt=str(rate).encode()).digest()
+            self._by_content.setdefault(digest, []).append(clip)
 
     def duplicates(self) -> list[Duplicate]:
-        """Return duplicates across splits. Clips that share a file are not reported again as identical audio."""
+        """Return duplicates across splits.
+
+        Clips that share a file are not reported again as identical audio.
+        """
         paths = [group for stretches in self._by_path.values() for group in _overlapping(stretches)]
         reported = {tuple(sorted(group)) for group in paths}
         contents = [group for group in self._by_content.values() if tuple(sorted(group)) not in reported]
         groups = [("path", group) for group in paths]
         groups += [("content", group) for group in contents if _in_several_splits(group)]
-        return [Duplicate(kind, [(clip.split, clip.row, clip.path) for clip in group]) for kind, group in groups]
+        return [Duplicate(kind, [clip[:3] for clip in group]) for kind, group in groups]
 
     def repetitions(self) -> dict[str, list[Repetition]]:
-        """Return split -> repetitions within it. Clips that share a file are not reported again as identical audio."""
-        paths = list(_within_splits(group for stretches in self._by_path.values() for group in _equal(stretches)))
+        """Return split -> repetitions within it.
+
+        Clips that share a file are not reported again as identical audio.
+        """
+        by_stretch = (group for stretches in self._by_path.values() for group in _equal(stretches))
+        paths = list(_within_splits(by_stretch))
         reported = {tuple(group) for group in paths}
-        contents = [group for group in _within_splits(self._by_content.values()) if tuple(group) not in reported]
+        by_content = _within_splits(self._by_content.values())
+        contents = [group for group in by_content if tuple(group) not in reported]
         repetitions: dict[str, list[Repetition]] = {}
         for kind, groups in (("path", paths), ("content", contents)):
             for group in groups:
@@ -129,7 +141,10 @@ def _in_several_splits(clips: list[ClipPlace]) -> bool:
 
 
 def _overlapping(stretches: list[tuple[float, float, ClipPlace]]) -> Iterator[list[ClipPlace]]:
-    """Yield groups of stretches of one file that overlap and are in several splits; touching is not overlapping."""
+    """Yield groups of stretches of one file that overlap and are in several splits.
+
+    Stretches that only touch do not overlap.
+    """
     group: list[ClipPlace] = []
     group_end = -math.inf
     for start, end, clip in sorted(stretches, key=lambda stretch: stretch[:2]):

@@ -9,8 +9,8 @@ from datasets import Audio, ClassLabel, Value
 
 from ..task import Task
 
-#: Struct in which `datasets` stores a clip: the bytes of its file, or its path. Streams have this in place of `Audio`,
-#: which `datasets` encodes with torchcodec even where nothing is decoded.
+#: Struct in which `datasets` stores a clip: the bytes of its file, or its path. Streams have this in place of
+#: `Audio`, which `datasets` encodes with torchcodec even where nothing is decoded.
 STORED = {"bytes": Value("binary"), "path": Value("string")}
 
 

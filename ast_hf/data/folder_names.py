@@ -7,15 +7,16 @@ from collections.abc import Sequence
 
 from .conventions import SPLIT_NAMES
 
-#: Words in the names of split folders, of fold folders (with a number or letter after them), and next to both.
+#: Words in the names of split folders, of fold folders (with a number or letter after them), and next to
+#: both.
 _SPLITS = frozenset({*SPLIT_NAMES, "devel", "development", "evaluation", "holdout", "heldout"})
 _FOLDS = frozenset({"fold", "split"})
 _EXTRA_WORDS = frozenset({"set", "part", "partition", "subset", "chunk", "shard", "section"})
 
 #: Words for splits beyond `SPLIT_NAMES`, and short names.
 _OTHER_SPLITS = SPLIT_NAMES | {
-    "devel": "validation", "development": "validation", "evaluation": "test", "holdout": "test", "heldout": "test",
-    "trainval": "train", "traindev": "train",
+    "devel": "validation", "development": "validation", "evaluation": "test",
+    "holdout": "test", "heldout": "test", "trainval": "train", "traindev": "train",
 }  # fmt: skip
 _SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "validation", "te": "test", "ts": "test", "tst": "test"}
 

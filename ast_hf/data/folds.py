@@ -11,7 +11,7 @@ from .option_spelling import option
 
 
 def fold_name(value: Any) -> str:
-    """Return the name of a fold: 1, `"1"` and 1.0 (how pandas writes a column with gaps) are the same fold."""
+    """Return the name of a fold, the same for 1, `"1"` and 1.0 (as pandas writes a column with gaps)."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -15,8 +15,8 @@ from .splits import label_counts, label_names
 def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, seed: int) -> DatasetDict:
     """Split clips into `train` and `validation`; clips of one group (speaker, recording) stay together.
 
-    Single-label data are stratified. Without a group column rows are split, which overstates accuracy where clips of
-    one source resemble each other.
+    Single-label data are stratified. Without a group column rows are split, which overstates accuracy where
+    clips of one source resemble each other.
 
     Args:
         dataset: the clips, not a stream.
@@ -25,12 +25,13 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
         seed: seed of the random choice.
 
     Raises:
-        AstDataError: E209 for a stream, a class with a single clip, or too few clips or groups; E208 for an unknown
-            group column or a row without a group.
+        AstDataError: E209 for a stream, a class with a single clip, or too few clips or groups; E208 for an
+            unknown group column or a row without a group.
     """
     if not isinstance(dataset, Dataset):
         what = "cannot hold out clips of a stream"
-        raise error("E209", where="validation_fraction", what=what, fix="give a validation split, or do not stream")
+        fix = "give a validation split, or do not stream"
+        raise error("E209", where="validation_fraction", what=what, fix=fix)
     classes = _strata(dataset)
     groups = _groups(dataset, group_column)
     if classes is not None:
@@ -60,19 +61,22 @@ def _check_two_clips_per_class(dataset: Dataset) -> None:
 
 
 def _holdout_splitter(fraction: float, classes: Any, groups: list[Any] | None, seed: int) -> Any:
-    from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedGroupKFold, StratifiedShuffleSplit
+    from sklearn import model_selection
 
     if classes is not None and groups is not None:
         folds = min(round(1 / fraction), len(set(groups)))
-        return StratifiedGroupKFold(n_splits=max(2, folds), shuffle=True, random_state=seed)
+        return model_selection.StratifiedGroupKFold(n_splits=max(2, folds), shuffle=True, random_state=seed)
     if groups is not None:
-        return GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-    kind = StratifiedShuffleSplit if classes else ShuffleSplit
+        return model_selection.GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
+    kind = model_selection.StratifiedShuffleSplit if classes else model_selection.ShuffleSplit
     return kind(n_splits=1, test_size=fraction, random_state=seed)
 
 
 def fold_names(splits: DatasetDict, column: str) -> list[str]:
-    """Return the folds that a column names, numbers in ascending order; raise E208 for a clip without a fold."""
+    """Return the folds that a column names, numbers in ascending order.
+
+    Raises E208 for a clip without a fold.
+    """
     names: set[str] = set()
     for split, part in splits.items():
         for row, value in enumerate(part[column], start=1):
@@ -140,7 +144,10 @@ def _fold_splitter(count: int, classes: Any, groups: list[Any] | None, seed: int
 
 
 def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
-    """Return the group of each clip, None without a column; raise E208 for an unknown column or a gap in it."""
+    """Return the group of each clip, None without a column.
+
+    Raises E208 for an unknown column or a gap in it.
+    """
     if column is None:
         return None
     if column not in dataset.column_names:
@@ -149,5 +156,6 @@ def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
     groups = list(dataset[column])
     if None in groups:
         where = f"row {groups.index(None) + 1}, column {column!r}"
-        raise error("E208", where=where, what="has no value", fix="give it one, its own where it belongs to no group")
+        fix = "give it one, its own where it belongs to no group"
+        raise error("E208", where=where, what="has no value", fix=fix)
     return groups

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+)
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 
@@ -68,7 +77,11 @@ class _HubColumns:
 
 
 def read_hub(
-    name: str, config: list[str], merge: Mapping[str, Sequence[str]] | None, streaming: bool, options: ReadingOptions
+    name: str,
+    config: list[str],
+    merge: Mapping[str, Sequence[str]] | None,
+    streaming: bool,
+    options: ReadingOptions,
 ) -> DatasetDict | IterableDatasetDict:
     """Return the splits of a data set on the Hub, in the form of `load_audio_dataset`.
 
@@ -80,8 +93,8 @@ def read_hub(
         options: options of `load_audio_dataset`.
 
     Raises:
-        AstDataError: E206 for a missing path, E208 for columns and labels (naming split and row), E209 for missing
-            splits and folds.
+        AstDataError: E206 for a missing path, E208 for columns and labels (naming split and row), E209 for
+            missing splits and folds.
         AstConfigError: E702 for a data set that does not exist, or not for this token.
         AstRunError: E701 and E704 if the Hub refuses or cannot be reached.
     """
@@ -90,16 +103,17 @@ def read_hub(
     for part in (part for parts in (merge or {}).values() for part in parts if part not in splits):
         raise error("E209", where=f"split {part!r}", what="does not exist", fix=did_you_mean(part, splits))
     if merge:
-        splits = type(splits)(
-            {split: datasets.concatenate_datasets([splits[part] for part in parts]) for split, parts in merge.items()}
-        )
+        merged = type(splits)()
+        for split, parts in merge.items():
+            merged[split] = datasets.concatenate_datasets([splits[part] for part in parts])
+        splits = merged
     columns = _find_columns(name, next(iter(splits.values())).features, options)
     encode = _encode_streams if streaming else _encode_stored
     return encode(splits, columns)
 
 
 def _check_not_a_path(name: str) -> None:
-    """Raise E206, without a request to the Hub, for a name that can only be the path of a missing file or folder."""
+    """Raise E206, without a request to the Hub, for a name that can only be a path, of a missing file."""
     missing = None if "://" in name else missing_path(name, cached=_is_cached(name))
     if missing is None:
         return
@@ -124,7 +138,8 @@ def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | Iterab
     try:
         return datasets.load_dataset(name, *config, **({"streaming": True} if streaming else {}))
     except DatasetNotFoundError as problem:
-        fix = "check the name, of a folder too; for a private one log in with `hf auth login`, or set HF_TOKEN"
+        fix = "check the name, of a folder too; for a private data set "
+        fix += "log in with `hf auth login`, or set HF_TOKEN"
         raise error("E702", where=repr(name), what=str(problem).rstrip("."), fix=fix) from None
     except ConnectionError as problem:
         if not datasets.config.HF_HUB_OFFLINE:
@@ -135,7 +150,8 @@ def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | Iterab
         what = short_reason(problem, 300)
         if "config" not in what.lower():
             raise
-        raise error("E209", where=f"data set {name!r}", what=what, fix="name one with config_name") from problem
+        fix = "name one with config_name"
+        raise error("E209", where=f"data set {name!r}", what=what, fix=fix) from problem
 
 
 def _find_columns(name: str, features: Features | None, options: ReadingOptions) -> _HubColumns:
@@ -175,9 +191,8 @@ def _encode_stored(splits: DatasetDict, columns: _HubColumns) -> DatasetDict:
         classes = labels.all_classes(
             columns.class_order, (name for split_rows in rows.values() for row in split_rows for name in row)
         )
-        renamed = DatasetDict(
-            {split: _with_labels(part, split, rows[split], classes, columns) for split, part in renamed.items()}
-        )
+        for split, part in renamed.items():
+            renamed[split] = _with_labels(part, split, rows[split], classes, columns)
     return renamed if options.fold is None else _by_fold(renamed, options)
 
 
@@ -199,7 +214,13 @@ def _place(split: str, number: int, column: str) -> str:
     return f"split {split!r} row {number + 1}, column {column!r}"
 
 
-def _with_labels(part: Dataset, split: str, rows: list[list[str]], classes: LabelSet, columns: _HubColumns) -> Dataset:
+def _with_labels(
+    part: Dataset,
+    split: str,
+    rows: list[list[str]],
+    classes: LabelSet,
+    columns: _HubColumns,
+) -> Dataset:
     """Return a split with its labels as indices, without the clips whose labels were all dropped."""
     indices = [
         list(dict.fromkeys(classes.index(name, _place(split, number, columns.label)) for name in names))
@@ -264,15 +285,23 @@ def _encode_streams(splits: IterableDatasetDict, columns: _HubColumns) -> Iterab
     classes = columns.options.labels.known_classes(columns.class_order)
     if classes is None:
         what = "are plain text or numbers, and the classes of a stream are not known before its end"
-        raise error("E208", where=f"column {columns.label!r}", what=what, fix="give class_labels=, or read it whole")
+        fix = "give class_labels=, or read it whole"
+        raise error("E208", where=f"column {columns.label!r}", what=what, fix=fix)
     streams = {split: _encode_stream(part, split, columns, classes) for split, part in splits.items()}
     if columns.options.fold is None:
-        return IterableDatasetDict({split: part.filter(_RowFilter(columns, None)) for split, part in streams.items()})
+        labelled = _RowFilter(columns, None)
+        return IterableDatasetDict({split: part.filter(labelled) for split, part in streams.items()})
     clips = datasets.concatenate_datasets(list(streams.values()))
-    return IterableDatasetDict({split: clips.filter(_RowFilter(columns, split)) for split in ("train", "test")})
+    filters = {split: _RowFilter(columns, split) for split in ("train", "test")}
+    return IterableDatasetDict({split: clips.filter(row_filter) for split, row_filter in filters.items()})
 
 
-def _encode_stream(part: IterableDataset, split: str, columns: _HubColumns, classes: LabelSet) -> IterableDataset:
+def _encode_stream(
+    part: IterableDataset,
+    split: str,
+    columns: _HubColumns,
+    classes: LabelSet,
+) -> IterableDataset:
     removed = {columns.audio, columns.label, *columns.discarded}
     others = {name: feature for name, feature in part.features.items() if name not in removed}
     features = Features({"audio": STORED, columns.task.label_column: columns.feature(classes), **others})

@@ -15,20 +15,22 @@ from ..errors import error
 from .labels import LabelSet
 from .option_spelling import chosen, unless_classes
 
-#: A quoted label, and lists of quoted labels and of integers as Python and NumPy print them: separated by commas, or by
-#: spaces alone.
+#: A quoted label, and lists of quoted labels and of integers as Python and NumPy print them: separated by
+#: commas, or by spaces alone.
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _TEXT = rf"(?:u?(?:{_QUOTED.pattern})|(?:np|numpy)\.str_\((?:{_QUOTED.pattern})\))"
 _NUMBER = r"(?:-?\d+|(?:np|numpy)\.u?int\d*\(-?\d+\))"
 _LIST_AS_TEXT = re.compile(rf"[\[({{]\s*(?:{_TEXT}(?:\s*,)?\s*)*[\])}}]")
 _LIST_OF_NUMBERS = re.compile(
-    rf"\[\s*{_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*\s*,?\s*\]|[({{]\s*(?:{_NUMBER}\s*,\s*)+(?:{_NUMBER}\s*)?[)}}]"
+    rf"\[\s*{_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*\s*,?\s*\]"
+    rf"|[({{]\s*(?:{_NUMBER}\s*,\s*)+(?:{_NUMBER}\s*)?[)}}]"
 )
 _WHOLE_NUMBER = re.compile(r"-?\d+(?![\d(])")
 
 _CONSTANT = r"(?:None|nan|NaN|True|False|-?\d+(?:\.\d*)?)"
 
-#: Texts that a library wrote for a collection, by their beginning or as a whole. `(unknown)` and `[noise]` are names.
+#: Texts that a library wrote for a collection, by their beginning or as a whole. `(unknown)` and `[noise]`
+#: are names.
 _COLLECTION = re.compile(
     r"""[\[({]\s*(?:[bu]?['"\u2018\u201c]|np\.|numpy\.|[\[({])"""  # ['dog', None], [['dog']], {'dog': 1}
     r"""|(?:set|frozenset|list|tuple|dict|array|tensor|Index|Series)\(.*"""
@@ -55,7 +57,10 @@ class LabelReader:
     dropped: frozenset[str]
 
     def split(self, cell: Any) -> list[str]:
-        """Return the labels of a cell without checks. With a separator, a list written as text is read as a list."""
+        """Return the labels of a cell without checks.
+
+        With a separator, a list written as text is read as a list.
+        """
         parts = [cell]
         if isinstance(cell, list):
             parts = cell
@@ -77,10 +82,10 @@ class LabelReader:
         return [label for label in dict.fromkeys(labels) if label not in self.dropped]
 
     def known_classes(self, order: Sequence[str] | None) -> LabelSet | None:
-        """Return the classes that are known before any label is read: those listed by the caller, or the data's own.
+        """Return the classes that are known before any label is read: the caller's, or the data's own.
 
         Args:
-            order: class names in the data's own order, None if the data does not say.
+            order: class names in the data's own order, None if the data have none.
         """
         if self.classes is not None:
             return self.classes
@@ -96,12 +101,13 @@ class LabelReader:
         for part in cell if isinstance(cell, list) else [cell]:
             if isinstance(part, (list, dict)):
                 what = f"{textwrap.shorten(repr(part), 60)} is not a label"
-                raise error("E208", where=where, what=what, fix="give the name of the class, or a list of names")
+                fix = "give the name of the class, or a list of names"
+                raise error("E208", where=where, what=what, fix=fix)
             if isinstance(part, str):
                 self._check_text(part.strip(), where, listed=isinstance(cell, list))
 
     def _check_text(self, text: str, where: str, *, listed: bool) -> None:
-        """Raise E208 for a collection written as text, unless a separator lets it be read or it is a listed class."""
+        """Raise E208 for a collection written as text, unless a separator or a listed class allows it."""
         if self.classes is not None and text in self.classes:
             return
         excerpt = repr(textwrap.shorten(text, 60))
@@ -109,15 +115,19 @@ class LabelReader:
         if labels is not None and self.separator is None:
             what = f"{excerpt} is a list written as text, and would be one class"
             fix = f"{chosen(label_separator=';')} reads such lists, for clips of several labels"
-            raise error("E208", where=where, what=what, fix=f"{fix}; for one label a clip write it without brackets")
+            fix = f"{fix}; for one label a clip write it without brackets"
+            raise error("E208", where=where, what=what, fix=fix)
         if labels is None and _COLLECTION.match(text):
-            what = f"{excerpt} is a collection written as text, and not a plain list of names or whole numbers"
+            what = f"{excerpt} is a collection written as text, and not a plain list of names or integers"
             fix = "write the name alone, or several as dog;rain with label_separator ';'"
             raise error("E208", where=where, what=what, fix=f"{fix}; {unless_classes('this is a class')}")
 
 
 def parse_label_list(text: str) -> list[str] | None:
-    """Return the labels of a list that a library wrote as text, such as `"['dog', 'bark']"`; None for other texts."""
+    """Return the labels of a list that a library wrote as text, such as `"['dog', 'bark']"`.
+
+    Returns None for other texts.
+    """
     if not text.startswith(("[", "(", "{")):
         return None
     try:

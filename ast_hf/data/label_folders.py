@@ -1,6 +1,7 @@
-"""Label folders: folders of clips that are named after their labels, with or without folders of splits above them.
+"""Label folders: folders of clips named after their labels, with or without folders of splits above them.
 
-Folders of folds or splits are refused as labels, and messages name the tables that come with label folders unread.
+Folders of folds or splits are refused as labels, and messages name the tables that come with label folders
+unread.
 """
 
 from __future__ import annotations
@@ -54,15 +55,16 @@ class _Folder(NamedTuple):
 def read_label_folders(root: Path, labels: LabelSet | None) -> Table:
     """Return the rows of `label/clip` or `split/label/clip`; split folders are recognised by their names.
 
-    Warns (W205) about what is left out: sound in formats that are not read, folders without a clip, and a table of the
-    clips.
+    Warns (W205) about what is left out: sound in formats that are not read, folders without a clip, and a
+    table of the clips.
 
     Args:
         root: the folder.
         labels: the classes, if the caller lists them: folders with these names are label folders.
 
     Raises:
-        AstDataError: E208 for clips without a label and for folders that are not labels, E209 without any clip.
+        AstDataError: E208 for clips without a label and for folders that are not labels, E209 without any
+            clip.
     """
     folder = _scan(root)
     if not folder.clips:
@@ -127,7 +129,8 @@ def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
         if tables := folder.tables():
             fix += f", or {how_to_read(tables, folder.clips)}"
         raise error("E208", where=repr(str(file)), what=what, fix=fix)
-    return {"file_name": str(file.relative_to(folder.root)), "label": "/".join(labels), "split": split or "train"}
+    name = str(file.relative_to(folder.root))
+    return {"file_name": name, "label": "/".join(labels), "split": split or "train"}
 
 
 def _siblings_of_splits(folder: _Folder, splits: set[str]) -> list[str]:
@@ -137,7 +140,7 @@ def _siblings_of_splits(folder: _Folder, splits: set[str]) -> list[str]:
 
 
 def _rows_without_splits(folder: _Folder) -> Iterator[list[Row]]:
-    """Yield rows that take no folder for a split: labelled by all folders above a clip, then by the outermost one."""
+    """Yield rows without splits: labelled by all folders above a clip, then by the outermost."""
     rows = [_row_of_file(folder, file, set()) for file in folder.clips]
     yield rows
     yield [{**row, "label": row["label"].partition("/")[0]} for row in rows]
@@ -181,7 +184,8 @@ def _check_labels(folder: _Folder, names: Sequence[str]) -> None:
     candidates = [innermost, *(level for level in levels if len(level) > 1), *_single_splits(names)]
     parts = next((level for level in candidates if are_splits_or_folds(level)), None)
     if parts is not None:
-        what = f"has folders {shortlist(parts, _EXAMPLES)}, which are folds or splits of a data set, not labels"
+        folders = shortlist(parts, _EXAMPLES)
+        what = f"has folders {folders}, which are folds or splits of a data set, not labels"
         tables = folder.tables()
         fix = how_to_read(tables, folder.clips) if tables else _how_to_arrange(folder)
         raise error("E208", where=repr(str(folder.root)), what=what, fix=f"{fix}; {_unless_classes(names)}")
@@ -193,7 +197,7 @@ def _check_labels(folder: _Folder, names: Sequence[str]) -> None:
 
 
 def _single_splits(names: Sequence[str]) -> list[list[str]]:
-    """Return the levels above all labels that have one folder, if it is named after a split: `train` of `train/cat`."""
+    """Return the levels with a single folder, if that is named after a split: `train` of `train/cat`."""
     above = [set(level) for level in zip(*(name.split("/")[:-1] for name in names), strict=False)]
     return [list(level) for level in above if len(level) == 1 and min(level).lower() in SPLIT_NAMES]
 
@@ -203,13 +207,16 @@ def _labelled_splits(folder: _Folder) -> dict[str, list[Path]]:
     labels: dict[Path, set[str]] = {}
     for clip in folder.clips:
         parts = clip.relative_to(folder.root).parts
-        depth = max((number for number, part in enumerate(parts[:-2], start=1) if split_of_name(part)), default=0)
+        depths = (number for number, part in enumerate(parts[:-2], start=1) if split_of_name(part))
+        depth = max(depths, default=0)
         if depth:
             labels.setdefault(folder.root.joinpath(*parts[:depth]), set()).add(parts[-2])
     outer = {parent for place in labels for parent in place.parents}
     places: dict[str, list[Path]] = {}
     for place, names in labels.items():
-        if place not in outer and not are_splits_or_folds(sorted(names)) and not all(map(is_container, names)):
+        if place in outer or are_splits_or_folds(sorted(names)):
+            continue
+        if not all(map(is_container, names)):
             places.setdefault(str(split_of_name(place.name)), []).append(place)
     return dict(sorted(places.items(), key=lambda part: part[0] != "train"))
 
@@ -219,7 +226,8 @@ def _how_to_arrange(folder: _Folder) -> str:
     splits = _labelled_splits(folder)
     places = [place for split_places in splits.values() for place in split_places]
     parents = {place.parent for place in places} - {folder.root}
-    if len(parents) == 1 and all(place.name.lower() in SPLIT_NAMES and place.parent in parents for place in places):
+    siblings = len(parents) == 1 and all(place.parent in parents for place in places)
+    if siblings and all(place.name.lower() in SPLIT_NAMES for place in places):
         return f"give {str(parents.pop())!r} as the source"
     if splits:
         return f"give a source for each split, {chosen_sources(splits)}"
@@ -247,6 +255,7 @@ def _unread(folder: _Folder) -> list[str]:
 
 def _without_clips(folder: _Folder) -> list[str]:
     """Return the folders without a clip in or below them, but not the folders within those."""
-    filled = {parent for place in {clip.parent for clip in folder.clips} for parent in (place, *place.parents)}
-    empty = [entry for entry in folder.others if entry not in filled and entry.parent in filled and entry.is_dir()]
-    return [entry.relative_to(folder.root).as_posix() for entry in empty]
+    places = {clip.parent for clip in folder.clips}
+    filled = {parent for place in places for parent in (place, *place.parents)}
+    empty = (entry for entry in folder.others if entry not in filled and entry.parent in filled)
+    return [entry.relative_to(folder.root).as_posix() for entry in empty if entry.is_dir()]

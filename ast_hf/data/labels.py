@@ -49,12 +49,12 @@ def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
     """Return the class names in their order.
 
     Args:
-        source: a CSV file of `index,mid,display_name` (the original repository's `*class_labels_indices.csv`; `index`
-            and `mid` may be missing), a text file with one name per line, or the names themselves.
+        source: a CSV file of `index,mid,display_name` (the original repository's `*class_labels_indices.csv`;
+            `index` and `mid` may be missing), a text file with one name per line, or the names themselves.
 
     Raises:
-        AstDataError: E206 for a missing file, E208 for a file that is not a list of classes (naming the row), E209 for
-            one that is empty.
+        AstDataError: E206 for a missing file, E208 for a file that is not a list of classes (naming the row),
+            E209 for one that is empty.
     """
     if not isinstance(source, (str, PathLike)):
         return LabelSet(_check_names(list(source), "class_labels"))
@@ -69,9 +69,11 @@ def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
             raise error("E208", where=f"{path} row {number}", what=what, fix="use index,mid,display_name")
         if row.get("index", str(number - 1)) != str(number - 1):
             what = f"has index {row['index']!r}, it is class {number - 1}"
-            raise error("E208", where=f"{path} row {number}", what=what, fix="number the classes 0, 1, 2, ... in order")
+            fix = "number the classes 0, 1, 2, ... in order"
+            raise error("E208", where=f"{path} row {number}", what=what, fix=fix)
     names = _check_names([row["display_name"].strip() for row in rows], path)
-    return LabelSet(names, {row["mid"]: name for row, name in zip(rows, names, strict=True) if row.get("mid")})
+    aliases = {row["mid"]: name for row, name in zip(rows, names, strict=True) if row.get("mid")}
+    return LabelSet(names, aliases)
 
 
 def _check_names(names: list[str], where: object) -> list[str]:
@@ -96,8 +98,8 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None
     names = sorted(names)
     joined = [name for name in names if _JOINED_LABELS.search(name)] if separable else []
     if joined:
-        what = f"{shortlist(joined, _EXAMPLES)}: each is one class; if it holds several labels, name their separator "
-        what += f"with {option('label_separator')}"
+        what = f"{shortlist(joined, _EXAMPLES)}: each is one class; if it holds several labels, "
+        what += f"name their separator with {option('label_separator')}"
         warnings.warn(warning_text("W206", where=where, what=what), AstHfWarning, 2)
     groups = list(_similar_names(names))
     if groups:

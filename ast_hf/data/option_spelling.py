@@ -22,7 +22,8 @@ def chosen(**values: str | bool) -> str:
 
 def chosen_sources(parts: Mapping[str, Sequence[Path]], **values: str | bool) -> str:
     """Return a source that maps splits to files or folders, and other arguments, spelled as by `chosen`."""
-    sources = {split: str(paths[0]) if len(paths) == 1 else list(map(str, paths)) for split, paths in parts.items()}
+    files = {split: list(map(str, paths)) for split, paths in parts.items()}
+    sources = {split: names[0] if len(names) == 1 else names for split, names in files.items()}
     python = repr(sources)
     single = "stats and evaluate take one of them at a time"
     changes = f"--set {shlex.quote(f'data.source={_as_yaml(sources)}')}"
@@ -34,7 +35,7 @@ def chosen_sources(parts: Mapping[str, Sequence[Path]], **values: str | bool) ->
 
 
 def unless_classes(condition: str) -> str:
-    """Return the way out for names that a message refuses as labels; `condition` says that they are the classes."""
+    """Return the fix for names that are refused as labels; `condition` states that they are classes."""
     command = "--class_labels FILE (finetune: --set data.class_labels=FILE)"
     return f"if {condition}, list all classes in a text file, one a line: {command}"
 

@@ -1,4 +1,4 @@
-"""Publishing labelled clips on the Hub, as Parquet with the files inside, so that others train on them by name."""
+"""Publishing labelled clips on the Hub, as Parquet with the audio files inside."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ..errors import error
 from ..hub.access import check_account, reach
 from ..hub.publishing import Pushed, check_full_name, check_secrets, cut_paths_in_json, open_repository
 
+_COMMIT_MESSAGE = "Upload clips with ast_hf"
+
 
 def push_audio_dataset(
     splits: DatasetDict,
@@ -23,9 +25,9 @@ def push_audio_dataset(
 ) -> Pushed:
     """Publish the splits of `load_audio_dataset` as a data set on the Hub, replacing its contents.
 
-    Every row has its file, byte for byte, and the file's name without its folder; labels keep their classes. Text
-    columns are uploaded too, with absolute local paths cut to their last part. Files that the Hub has are not sent
-    again.
+    Every row has its file, byte for byte, and the file's name without its folder; labels keep their classes.
+    Text columns are uploaded too, with absolute local paths cut to their last part. Files that the Hub has
+    are not sent again.
 
     Args:
         splits: splits of `load_audio_dataset`, not streams.
@@ -36,17 +38,18 @@ def push_audio_dataset(
 
     Raises:
         AstInputError: E102 for streams and anything else that is not splits of clips.
-        AstConfigError: E702 for an impossible name; E705 for a text column or class names with a token or a key in
-            them, and for a public data set that should be private.
+        AstConfigError: E702 for an impossible name; E705 for a text column or class names with a token or a
+            key in them, and for a public data set that should be private.
         AstRunError: E701 and E704 if the Hub refuses or cannot be reached, also after several attempts.
 
     Example:
         >>> push_audio_dataset(load_audio_dataset("my_clips"), "user/clips", private=True)
         >>> splits = load_audio_dataset("user/clips")
     """
-    if not isinstance(splits, DatasetDict) or not all("audio" in part.column_names for part in splits.values()):
+    if not _are_clips(splits):
         what = f"is a {type(splits).__name__}, not splits of clips"
-        raise error("E102", where="splits", what=what, fix="give what load_audio_dataset returns without streaming")
+        fix = "give what load_audio_dataset returns without streaming"
+        raise error("E102", where="splits", what=what, fix=fix)
     check_full_name(repo_id)
     for name in splits:
         if not re.fullmatch(r"\w+(\.\w+)*", str(name)):
@@ -57,11 +60,16 @@ def push_audio_dataset(
     again = "call push_audio_dataset again, which sends what is missing"
     open_repository(repo_id, repo_type="dataset", private=private, revision=revision, token=token, then=again)
     done: Any = reach(
-        lambda: ready.push_to_hub(repo_id, revision=revision, token=token, commit_message="Upload clips with ast_hf"),
+        lambda: ready.push_to_hub(repo_id, revision=revision, token=token, commit_message=_COMMIT_MESSAGE),
         where=f"data set {repo_id!r}",
         then=again,
     )
     return Pushed(repo_id, done.commit_url, done.oid)
+
+
+def _are_clips(splits: Any) -> bool:
+    """Return True for stored splits with audio."""
+    return isinstance(splits, DatasetDict) and all("audio" in part.column_names for part in splits.values())
 
 
 def _ready(part: Dataset, split: str) -> Dataset:

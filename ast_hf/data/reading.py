@@ -1,8 +1,8 @@
 """Labelled audio from any source as a `DatasetDict` of one form: label folders, tables, data sets on the Hub.
 
-Every split has the columns `audio` (path or bytes, not decoded: `ast_hf.load_audio` does that, so no torchcodec is
-needed) and `label` (a `ClassLabel`) or, for multi-label data, `labels` (a list of them). Columns `start` and `end`, in
-seconds, bound the clip within its file. Other columns are kept.
+Every split has the columns `audio` (path or bytes, not decoded: `ast_hf.load_audio` does that, so no
+torchcodec is needed) and `label` (a `ClassLabel`) or, for multi-label data, `labels` (a list of them).
+Columns `start` and `end`, in seconds, bound the clip within its file. Other columns are kept.
 """
 
 from __future__ import annotations
@@ -55,42 +55,42 @@ def load_audio_dataset(
     """Read labelled audio.
 
     Args:
-        source: one of
-            - a folder of label folders (`cat/1.wav`), with or without split folders above them (`train/cat/1.wav`),
-            - a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label, optional split column),
-            - a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST repository's JSON,
-            - a Parquet file of paths, or of embedded audio as `datasets` writes it,
-            - a list of those, or a mapping from splits to one or more of those,
-            - the name of a data set on the Hub with an audio column.
+        source: one of - a folder of label folders (`cat/1.wav`), with or without split folders above them
+            (`train/cat/1.wav`), - a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label,
+            optional split column), - a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST
+            repository's JSON, - a Parquet file of paths, or of embedded audio as `datasets` writes it, - a
+            list of those, or a mapping from splits to one or more of those, - the name of a data set on the
+            Hub with an audio column.
         audio_column: column of the paths or the audio; None to find it by its usual names.
         label_column: column of the labels; None to find it by its usual names.
         split_column: column that names each row's split; without it all rows are `"train"`.
-        label_separator: separator of the labels of one clip in multi-label tables (`"dog;bark"`); cells that are lists
-            need none.
-        class_labels: the classes in their order: a CSV of `index,mid,display_name` (rows may use either name), a text
-            file with one name per line, or the names. None for the data's own order, or else sorted.
+        label_separator: separator of a clip's labels in multi-label tables (`"dog;bark"`); lists need none.
+        class_labels: the classes in their order: a CSV of `index,mid,display_name` (rows may use either
+            name), a text file with one name per line, or the names. None for the data's order, or sorted.
         drop_labels: labels to leave out, together with the clips that have no other label.
-        test_fold: the fold that becomes the split `"test"`; all others are `"train"`. None to split otherwise.
+        test_fold: the fold that becomes the split `"test"`, the others `"train"`; None to split otherwise.
         fold_column: column of the folds.
         split_lists: split -> text file of the paths in it, one a line; other clips keep their split.
-        audio_root: folder that paths are relative to, or that names alone are below; None for the table's own.
-            Backslashes are read as slashes if only that names an existing file.
+        audio_root: folder that paths are relative to, or that names alone are below; None for the table's
+            own. Backslashes are read as slashes if only that names an existing file.
         clip_boundaries: read columns `start` and `end` as seconds within the file; False drops such columns.
-        check_files: raise for missing files now, not when they are read. Without it, raise only if all are elsewhere.
+        check_files: raise for missing files now, not when they are read. Without it, raise only if all are
+            elsewhere.
         config_name: configuration of a data set on the Hub.
         merge_splits: split -> the splits on the Hub that it is made of; None for the Hub's own splits.
-        streaming: return streams (`IterableDatasetDict`, audio as bytes and path) instead of downloading everything.
+        streaming: return streams (`IterableDatasetDict`, audio as bytes and path), and download nothing.
 
     Returns:
-        DatasetDict in the form described by the module; label names are the same in all splits. Warns about what label
-        folders leave out (W205), and in local files about labels that look like several (W206) or like another (W207).
+        DatasetDict in the form described by the module; label names are the same in all splits. Warns about
+        what label folders leave out (W205), and in local files about labels that look like several (W206) or
+        like another (W207).
 
     Raises:
-        AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and boundaries,
-            E209 for empty splits and classes.
-        AstInputError: E108 for arguments about local files with a data set on the Hub, or the other way round.
-        AstHfError: E701, E702 and E704 for names that the Hub does not have, or not for this token, and for a Hub that
-            cannot be reached.
+        AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and
+            boundaries, E209 for empty splits and classes.
+        AstInputError: E108 for arguments about local files with a data set on the Hub, or vice versa.
+        AstHfError: E701, E702 and E704 for names that the Hub does not have, or not for this token, and for a
+            Hub that cannot be reached.
     """
     classes = None if class_labels is None else read_class_labels(class_labels)
     options = ReadingOptions(
@@ -126,15 +126,17 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     clips = [clip for part in parts for clip in part.clips() if clip.labels]
     if not clips:
         fix = "leave out fewer labels"
-        raise error("E209", where=tables[0][1].where, what="has no clip of another label than drop_labels", fix=fix)
+        what = "has no clip of another label than drop_labels"
+        raise error("E209", where=tables[0][1].where, what=what, fix=fix)
     if options.fold is not None:
         options.fold.check_not_empty(row[options.fold.column] for _, table in tables for row in table.rows)
     multi_label = options.labels.separator is not None or any(part.holds_lists for part in parts)
     task = Task.MULTI_LABEL if multi_label else Task.SINGLE_LABEL
+    names = {label for clip in clips for label in clip.labels}
     if options.labels.classes is None:
         where = repr(tables[0][1].where) + (f" and {len(tables) - 1} more" if len(tables) > 1 else "")
-        warn_of_labels({label for clip in clips for label in clip.labels}, where, separable=not multi_label)
-    classes = options.labels.all_classes(_common_order(parts), (label for clip in clips for label in clip.labels))
+        warn_of_labels(names, where, separable=not multi_label)
+    classes = options.labels.all_classes(_common_order(parts), names)
     others = list(dict.fromkeys(name for clip in clips for name in clip.others))
     by_split: dict[str, list[Clip]] = {}
     for clip in clips:
@@ -157,7 +159,7 @@ def _encode(clips: list[Clip], classes: LabelSet, task: Task, others: list[str])
 
 def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list[str]) -> Dataset:
     """Return the clips of one table and one split, with the columns `others` next to audio and labels."""
-    indices = [list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels)) for clip in clips]
+    indices = [_indices(clip, classes) for clip in clips]
     cells: dict[str, list[Any]] = {
         task.label_column: indices if task is Task.MULTI_LABEL else [index for (index,) in indices]
     }
@@ -172,7 +174,17 @@ def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list
     return Dataset.from_dict(cells, features=features).cast_column("audio", Audio(decode=False))
 
 
-def _with_sounds(sounds: Dataset, rows: list[int], cells: dict[str, list[Any]], features: Features) -> Dataset:
+def _indices(clip: Clip, classes: LabelSet) -> list[int]:
+    """Return the distinct class indices of a clip; raise E208 for a label that is not a class."""
+    return list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels))
+
+
+def _with_sounds(
+    sounds: Dataset,
+    rows: list[int],
+    cells: dict[str, list[Any]],
+    features: Features,
+) -> Dataset:
     """Return rows of embedded audio with their cells.
 
     Audio is not copied: the cells are spread over all rows of the table, from which `rows` are then selected.
@@ -192,12 +204,11 @@ def _spread(values: list[Any], rows: list[int], length: int) -> list[Any]:
 
 def _as_streams(splits: DatasetDict) -> IterableDatasetDict:
     """Return splits of local files as streams."""
-    return IterableDatasetDict(
-        {
-            name: part.to_iterable_dataset(num_shards=min(len(part), LOCAL_SHARDS)).cast_column("audio", STORED)
-            for name, part in splits.items()
-        }
-    )
+    streams = {}
+    for name, part in splits.items():
+        stream = part.to_iterable_dataset(num_shards=min(len(part), LOCAL_SHARDS))
+        streams[name] = stream.cast_column("audio", STORED)
+    return IterableDatasetDict(streams)
 
 
 def is_multi_label(split: Any) -> bool:

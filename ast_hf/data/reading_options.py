@@ -41,6 +41,7 @@ class ReadingOptions:
         """
         if self.fold is not None:
             return self.fold.split(row)
-        listed = next((split for split, names in self.split_lists.items() if not names.isdisjoint(paths)), None)
+        lists = self.split_lists.items()
+        listed = next((split for split, names in lists if not names.isdisjoint(paths)), None)
         name = str(source_split or listed or row.get(self.split_column) or "train").strip()
         return SPLIT_NAMES.get(name.lower(), name)

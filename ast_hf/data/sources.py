@@ -14,7 +14,8 @@ from .labels import LabelSet
 from .tables import Table, check_exists, has_table_suffix, read_table
 
 #: A file or folder, a name on the Hub, several files or folders, or those of each split.
-Source: TypeAlias = str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike | Sequence[str | PathLike]]
+_Files: TypeAlias = str | PathLike | Sequence[str | PathLike]
+Source: TypeAlias = _Files | Mapping[str, _Files]
 
 
 def is_local(source: str) -> bool:

@@ -30,10 +30,11 @@ def label_counts(split: Dataset) -> Counter[int]:
 
 
 def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluation: Iterable[str]) -> None:
-    """Raise E209 if a split is missing or empty, or the training split lacks clips of a class or a second class."""
+    """Raise E209 if a split is missing or empty, or the training split lacks clips of a class."""
     for name in (train, *evaluation):
         if name not in splits:
-            raise error("E209", where=f"split {name!r}", what="does not exist", fix=did_you_mean(name, splits))
+            fix = did_you_mean(name, splits)
+            raise error("E209", where=f"split {name!r}", what="does not exist", fix=fix)
         if isinstance(splits[name], Dataset) and not len(splits[name]):
             raise error("E209", where=f"split {name!r}", what="has no clips", fix="add clips or leave it out")
     names = label_names(splits[train])

@@ -107,7 +107,7 @@ class TableClips:
                 raise fold.missing_column(f"{self.table.where} row {number}", row)
 
     def _check_files(self) -> None:
-        """Raise E206 for missing files; without `check_files` only if all of them are in another folder nearby."""
+        """Raise E206 for missing files; without `check_files` only if all are in another folder nearby."""
         rows = range(1, len(self._paths) + 1)
         if self.options.check_files:
             missing = [row for row, path in zip(rows, self._paths, strict=True) if not self._exists(path)]
@@ -125,10 +125,14 @@ class TableClips:
             raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
 
     def _how_to_find(self, row: int, elsewhere: str | None) -> str:
-        """Return the fix for the missing file of a row; `elsewhere` is the fix that finds the files of all rows."""
+        """Return the fix for the missing file of a row.
+
+        `elsewhere` is the fix that finds the files of all rows.
+        """
         matches = self._clip_names.find(self._paths[row - 1]) if self._clip_names else []
         if len(matches) > 1:
-            return f"{len(matches)} files below {str(self.root)!r} have this name; write their paths relative to it"
+            fix = "write their paths relative to it"
+            return f"{len(matches)} files below {str(self.root)!r} have this name; {fix}"
         return elsewhere or f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
 
     def _exists(self, path: str) -> bool:
@@ -137,8 +141,8 @@ class TableClips:
     def _path(self, row: Row) -> str:
         """Return the path of a row, relative to the root.
 
-        Backslashes become slashes if only that names an existing file; a name alone becomes the path of the only file
-        of that name below `audio_root`.
+        Backslashes become slashes if only that names an existing file; a name alone becomes the path of the
+        only file of that name below `audio_root`.
         """
         path = str(row.get(self.audio) or "")
         if self.sounds is not None or not path:
@@ -159,7 +163,10 @@ def _count_rows(numbers: Sequence[int]) -> str:
 
 
 def _boundaries(row: Row, where: str) -> Row:
-    """Return `start` and `end` in seconds; raise E208 naming the row if they do not bound a stretch of time."""
+    """Return `start` and `end` in seconds.
+
+    Raises E208 naming the row if they do not bound a stretch of time.
+    """
     start, end = (_boundary(row, name, where) for name in BOUNDARIES)
     if end is not None and end <= (start or 0.0):
         what = f"ends at {end:g} s, which is not after its start at {start or 0.0:g} s"
@@ -169,7 +176,10 @@ def _boundaries(row: Row, where: str) -> Row:
 
 
 def _boundary(row: Row, name: str, where: str) -> float | None:
-    """Return `start` or `end` of a row in seconds, None for an empty cell; raise E208 for anything but a time >= 0."""
+    """Return `start` or `end` of a row in seconds, None for an empty cell.
+
+    Raises E208 for anything but a time >= 0.
+    """
     cell = row.get(name)
     if cell is None or cell == "" or cell != cell:  # pandas writes NaN for a missing number
         return None

@@ -1,7 +1,7 @@
 """Tables that name the clips of a folder, and the options that read them.
 
-For data sets as they are downloaded, with tables and audio in folders of their own. The results go into messages, as
-options that read the data; nothing found here is read without being asked for.
+For data sets as they are downloaded, with tables and audio in folders of their own. The results go into
+messages, as options that read the data; nothing found here is read without being asked for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".json", ".parquet"})
 #: Folders next to one of clips that may hold tables.
 _TABLE_FOLDERS = re.compile(r"meta|label|annot|truth|csv|table|split|fold|list|info|doc|setup", re.IGNORECASE)
 
-#: Limits, so that a message never takes long: files looked at as tables, bytes read of each, entries of a folder.
+#: Limits, so that a message never takes long: files looked at as tables, bytes read of each, entries of a
+#: folder.
 _MAX_TABLES = 20
 _MAX_BYTES = 1 << 22
 _MAX_ENTRIES = 1_000
@@ -82,12 +83,13 @@ def tables_of(clips: Sequence[Path], root: Path, inside: Iterable[Path]) -> list
     clip_names = ClipNames(clips)
     inner = sorted(inside, key=lambda path: (len(path.parts), path))
     files = (path for path in (*inner, *_files_near(root)) if path.suffix.lower() in TABLE_SUFFIXES)
-    tables = [table for path in itertools.islice(files, _MAX_TABLES) if (table := _clip_table(path, clip_names))]
+    candidates = (_clip_table(path, clip_names) for path in itertools.islice(files, _MAX_TABLES))
+    tables = [table for table in candidates if table is not None]
     return sorted(tables, key=lambda table: (not table.has_labels, -len(table.names), len(str(table.path))))
 
 
 def how_to_read(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str:
-    """Return the source that replaces a folder: the table of its clips, or one for each split, and the options."""
+    """Return the source that replaces a folder: its table, or one for each split, with options."""
     by_split = _by_split(tables)
     first, *others = by_split.values() or tables[:1]
     root = _common_root([first, *others], clips)
@@ -98,14 +100,15 @@ def how_to_read(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str:
     if by_split:
         parts = {split: [table.path] for split, table in by_split.items()}
         return f"give the tables as the source, {chosen_sources(parts, **values)}" + _remarks(first, values)
-    text = f"give the table as the source, {str(first.path)!r}" + (f" with {chosen(**values)}" if values else "")
-    return text + _remarks(first, values)
+    options = f" with {chosen(**values)}" if values else ""
+    return f"give the table as the source, {str(first.path)!r}{options}{_remarks(first, values)}"
 
 
 def shards_of(tables: Iterable[Path]) -> dict[str, list[Path]]:
     """Return the Parquet files of each split, as `datasets` and the Hub write them; {} for others.
 
-    These are `data/train-00000-of-00002.parquet` and `train/0000.parquet`. Of several configurations, the first counts.
+    These are `data/train-00000-of-00002.parquet` and `train/0000.parquet`. Of several configurations, the
+    first counts.
     """
     by_folder: dict[Path, dict[str, list[Path]]] = {}
     for path in sorted(table for table in tables if table.suffix.lower() == ".parquet"):
@@ -141,7 +144,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _clip_table(path: Path, clip_names: ClipNames) -> ClipTable | None:
-    """Return a file as a table of clips, None if it is not a table or names clips in less than half of its rows."""
+    """Return a file as a table of clips, None if it names clips in less than half of its rows, if at all."""
     rows = _first_rows(path)
     columns = list(dict.fromkeys(str(name) for row in rows for name in row))
     for column in sorted(columns, key=lambda name: name not in PATH_COLUMNS):
@@ -220,7 +223,7 @@ def _by_split(tables: Sequence[ClipTable]) -> dict[str, ClipTable]:
 
 
 def _common_root(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str | None:
-    """Return the folder that the paths of all tables are relative to, `""` for each table's own, None for none."""
+    """Return the root of the paths of all tables, `""` for each one's own folder, None if they differ."""
     if all((table.path.parent / name).is_file() for table in tables for name in table.names):
         return ""
     roots = roots_of([name for table in tables for name in table.names], clips)

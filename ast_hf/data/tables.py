@@ -1,7 +1,8 @@
-"""Tables: files of labelled audio (CSV, TSV, JSON, JSONL, Parquet) as rows, with the place of each row for messages.
+"""Tables: files of labelled audio (CSV, TSV, JSON, JSONL, Parquet) as rows.
 
-A row is a dict of the cells of one clip; `table_clips.py` decides what they mean. The cells of a `.csv` file are
-separated by commas, or, if its head line has none, by the mark that the head line has instead: `;`, tabs or `|`.
+A row is a dict of the cells of one clip; `table_clips.py` decides what they mean. The cells of a `.csv` file
+are separated by commas, or, if its head line has none, by the mark that the head line has instead: `;`, tabs
+or `|`.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Table:
         """Return the embedded audio of a column, as the column `audio`; None if its rows name files."""
         if column not in self.embedded:
             return None
-        return self.embedded[column] if column == "audio" else self.embedded[column].rename_column(column, "audio")
+        sounds = self.embedded[column]
+        return sounds if column == "audio" else sounds.rename_column(column, "audio")
 
 
 def read_table(path: Path) -> Table:
@@ -133,7 +135,8 @@ def read_csv(path: Path) -> Table:
     for number, row in enumerate(rows, start=1):
         if None in row:
             what = f"has {len(row[None])} fields more than the head line"
-            raise error("E208", where=f"{path} row {number}", what=what, fix="quote fields that hold the separator")
+            fix = "quote fields that hold the separator"
+            raise error("E208", where=f"{path} row {number}", what=what, fix=fix)
     return _table(path, rows)
 
 
@@ -142,7 +145,7 @@ def _has_value(cell: str | list[str] | None) -> bool:
 
 
 def separator_of(head: str) -> str:
-    """Return the separator of a `.csv` file: the comma, or the only other mark if its head line has no comma."""
+    """Return the separator of a `.csv` file: a comma, or the only mark in a head line without commas."""
     marks = [mark for mark in SEPARATORS if mark in head]
     return marks[0] if len(marks) == 1 and "," not in head else ","
 
@@ -152,11 +155,13 @@ def _check_columns(columns: list[str], path: Path) -> None:
     for name in columns:
         if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES:
             what = f"has no head line: its first line names the file {name!r}"
-            raise error("E208", where=repr(str(path)), what=what, fix="name the columns above it, such as path,label")
+            fix = "name the columns above it, such as path,label"
+            raise error("E208", where=repr(str(path)), what=what, fix=fix)
     repeated = [name for name, count in Counter(columns).items() if name and count > 1]
     if repeated:
         fix = "give each column a name of its own"
-        raise error("E208", where=repr(str(path)), what=f"names the column {repeated[0]!r} more than once", fix=fix)
+        what = f"names the column {repeated[0]!r} more than once"
+        raise error("E208", where=repr(str(path)), what=what, fix=fix)
 
 
 def _read_jsonl(path: Path) -> Table:
@@ -195,7 +200,8 @@ def _parse_json(text: str, where: str) -> Any:
         return json.loads(text)
     except ValueError as problem:
         what = f"is not JSON ({problem})"
-        raise error("E208", where=where, what=what, fix="write one object per row, names in quotes") from problem
+        fix = "write one object per row, names in quotes"
+        raise error("E208", where=where, what=what, fix=fix) from problem
 
 
 def _check_object(row: Any, where: str) -> Row:
@@ -212,7 +218,8 @@ def _read_parquet(path: Path) -> Table:
         ParquetFile(path).close()
     except ArrowInvalid as problem:
         fix = "copy it again; a git-lfs pointer needs `git lfs pull`"
-        raise error("E208", where=repr(str(path)), what=f"is not a Parquet file ({problem})", fix=fix) from problem
+        what = f"is not a Parquet file ({problem})"
+        raise error("E208", where=repr(str(path)), what=what, fix=fix) from problem
     stored = Dataset.from_parquet(str(path))
     audio_columns = [name for name, feature in stored.features.items() if is_stored_audio(feature)]
     classes = ((name, class_feature(feature)) for name, feature in stored.features.items())
@@ -230,13 +237,16 @@ def _read_parquet(path: Path) -> Table:
 
 
 def _stored_field(stored: Dataset, column: str, field_name: str) -> Iterator[Any]:
-    """Yield a field of all rows of an audio column, without copying the audio of a large table into memory."""
+    """Yield a field of all rows of an audio column, without copying the audio into memory."""
     for chunk in stored.data.column(column).chunks:
         yield from chunk.field(field_name).to_pylist()
 
 
 def _embeds_audio(stored: Dataset, column: str, path: Path) -> bool:
-    """Return True if all rows embed audio, False if none does; raise E208 for the first row that lacks it otherwise."""
+    """Return True if all rows embed audio, False if none does.
+
+    Raises E208 for the first row without audio if others have it.
+    """
     chunks = stored.data.column(column).chunks
     valid = [row for chunk in chunks for row in chunk.field("bytes").is_valid().to_pylist()]
     if any(valid) and not all(valid):
@@ -246,7 +256,10 @@ def _embeds_audio(stored: Dataset, column: str, path: Path) -> bool:
 
 
 def _class_name(cell: Any, names: list[str] | None) -> Any:
-    """Return a cell with class indices as names; a missing class (None, or -1 as `datasets` writes it) as None."""
+    """Return a cell with class indices as names.
+
+    A missing class (None, or -1 as `datasets` writes it) is None.
+    """
     if names is None:
         return cell
     if isinstance(cell, list):

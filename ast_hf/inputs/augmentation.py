@@ -23,33 +23,40 @@ class Augmentation:
     Random draws come from the generator that is passed to the methods.
 
     Attributes:
-        speed: maximum factor of faster or slower playback (1.25: from 0.8 to 1.25, log-uniform); changes the pitch.
+        speed: maximum factor of faster or slower playback (1.25: from 0.8 to 1.25, log-uniform); changes the
+            pitch.
         delay_seconds: maximum silence before the clip.
         advance_seconds: maximum length cut off the clip's start, at most half of the clip.
-        random_crop: take a random stretch of a clip that is longer than the model's input, instead of its start.
+        random_crop: take a random stretch of a clip that is longer than the model's input, instead of its
+            start.
         gain_db: gain drawn from [-gain_db, gain_db].
-        audiomentations: transforms of the library of that name, in order, each a mapping of its name to its arguments
-            (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`). They are applied after speed, delay
-            and crop, to at most the model's length. Needs the extra `augment`.
+        audiomentations: transforms of the library of that name, in order, each a mapping of its name to its
+            arguments (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`). They are applied
+            after speed, delay and crop, to at most the model's length. Needs the extra `augment`.
         mel_low_jitter_hz: maximum shift of the start of the lowest mel filter above 20 Hz, in Hz.
-        mel_high_jitter_hz: maximum shift of the end of the highest mel filter below half the sampling rate, in Hz. Both
-            shifts are drawn for each clip from 16 values. Evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv
-            2110.05069), whose recipe (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
-        equalizer_db: standard deviation of a smooth random gain over the mel axis, as of another microphone or room.
-        time_stretch: maximum factor of faster or slower, log-uniform as `speed`, on the spectrogram: keeps the pitch.
+        mel_high_jitter_hz: maximum shift of the end of the highest mel filter below half the sampling rate,
+            in Hz. Both shifts are drawn for each clip from 16 values. Evaluation keeps 20 Hz and half the
+            rate. As in PaSST (arXiv 2110.05069), whose recipe (`ex_audioset.py`) has 10 and 2,000 Hz at 32
+            kHz.
+        equalizer_db: standard deviation of a smooth random gain over the mel axis, as of another microphone
+            or room.
+        time_stretch: maximum factor of faster or slower, log-uniform as `speed`, on the spectrogram: keeps
+            the pitch.
         mel_shift: maximum shift of the spectrogram up or down, in mel bins; the edge is repeated.
-        mixstyle_probability: share of clips that take on, in part, another clip's mean and spread in each mel bin
-            (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not of content.
+        mixstyle_probability: share of clips that take on, in part, another clip's mean and spread in each mel
+            bin (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not of
+            content.
         mixstyle_alpha: the part is drawn from Beta(alpha, alpha).
         frequency_masks: number of SpecAugment masks over mel bins.
         frequency_mask_width: each mask's width is uniform in [0, this), in mel bins.
         time_masks: number of masks over frames.
         time_mask_width: each mask's width is uniform in [0, this), in frames.
-        noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) for each clip;
-            the original's Speech Commands recipe uses 0.1 (its `dataloader.py`, as for the roll).
+        noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) for
+            each clip; the original's Speech Commands recipe uses 0.1 (its `dataloader.py`, as for the roll).
         roll_frames: the spectrogram is rolled along time by -roll_frames to roll_frames - 1 frames.
         mixup_probability: share of clips that are mixed with another clip (waveforms and labels).
-        mixup_alpha: the share of each in the mix is drawn from Beta(alpha, alpha); the paper's recipe uses 10.
+        mixup_alpha: the share of each in the mix is drawn from Beta(alpha, alpha); the paper's recipe uses
+            10.
         label_smoothing: share of the label spread evenly over all classes; single-label data only.
     """
 
@@ -83,7 +90,10 @@ class Augmentation:
 
     @functools.cached_property
     def transforms(self) -> list[Transform]:
-        """The transforms of `audiomentations`; raises E307 for unknown names and arguments, or without the package."""
+        """The transforms of `audiomentations`.
+
+        Raises E307 for unknown names and arguments, or without the package.
+        """
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
     def check(self, sampling_rate: int, task: Task = Task.SINGLE_LABEL) -> None:
@@ -95,7 +105,8 @@ class Augmentation:
         """
         if self.label_smoothing > 0 and task is Task.MULTI_LABEL:
             what = "is for clips of one label, and these may have several"
-            raise error("E307", where="augmentation.label_smoothing", what=what, fix="leave it out", detail="data")
+            fix = "leave it out"
+            raise error("E307", where="augmentation.label_smoothing", what=what, fix=fix, detail="data")
         if self.frequency_masks > 0 and self.frequency_mask_width < 2:
             raise _no_mask_width("frequency_mask_width", "mel bins")
         if self.time_masks > 0 and self.time_mask_width < 2:
@@ -115,7 +126,7 @@ class Augmentation:
     def vary_waveform(
         self, waveform: np.ndarray, sampling_rate: int, limit: int, random: np.random.Generator
     ) -> np.ndarray:
-        """Return a changed copy of float32 samples `(time,)` at `sampling_rate` Hz, at most `limit` samples long."""
+        """Return a changed copy of samples `(time,)`, float32 at `sampling_rate` Hz, at most `limit`."""
         if self.speed != 1.0:
             waveform = change_speed(waveform, sampling_rate, self.speed ** random.uniform(-1.0, 1.0))
         if self.delay_seconds or self.advance_seconds:
@@ -136,10 +147,15 @@ class Augmentation:
         if not (self.mel_low_jitter_hz or self.mel_high_jitter_hz):
             return None
         low, high = (random.integers(_JITTER_STEPS, size=2) / (_JITTER_STEPS - 1)).tolist()
-        return MIN_FREQUENCY + low * self.mel_low_jitter_hz, sampling_rate / 2 - high * self.mel_high_jitter_hz
+        lower_edge = MIN_FREQUENCY + low * self.mel_low_jitter_hz
+        upper_edge = sampling_rate / 2 - high * self.mel_high_jitter_hz
+        return lower_edge, upper_edge
 
     def vary_spectrogram(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Return a changed copy of raw log-mel `(frames, mel)` without padding; stretching changes its length."""
+        """Return a changed copy of raw log-mel `(frames, mel)` without padding.
+
+        Stretching changes its length.
+        """
         if self.equalizer_db:
             raw = raw + smooth_gain(raw.shape[1], self.equalizer_db, random)
         if self.time_stretch != 1.0:
@@ -151,9 +167,10 @@ class Augmentation:
     def mask(self, raw: torch.Tensor, random: np.random.Generator, share: float = 1.0) -> torch.Tensor:
         """Apply SpecAugment to a padded spectrogram, raw log-mel `(time, mel)`, in place, and return it.
 
-        Masks are raw 0.0 before normalisation, and may cover padding, as in the original's `dataloader.py`. For a clip
-        that is not padded and so has only a `share` of the model's length, time masks are narrower by the same share:
-        otherwise they would cover all of a short clip (as in arXiv 1912.05533, section 2.2).
+        Masks are raw 0.0 before normalisation, and may cover padding, as in the original's `dataloader.py`.
+        For a clip that is not padded and so has only a `share` of the model's length, time masks are narrower
+        by the same share: otherwise they would cover all of a short clip (as in arXiv 1912.05533, section
+        2.2).
         """
         for _ in range(self.frequency_masks):
             start, end = _mask(raw.shape[1], self.frequency_mask_width, random)
@@ -175,10 +192,12 @@ class Augmentation:
 
 def _no_mask_width(option: str, unit: str) -> AstHfError:
     what = "masks without a width hide nothing"
-    return error("E307", where=f"augmentation.{option}", what=what, fix=f"give it, in {unit}", detail="missing")
+    fix = f"give it, in {unit}"
+    return error("E307", where=f"augmentation.{option}", what=what, fix=fix, detail="missing")
 
 
-#: Number of values of each edge of the mel filters: few enough to cache all filter banks (`log_mel` caches 320).
+#: Number of values of each edge of the mel filters: few enough to cache all filter banks (`log_mel` caches
+#: 320).
 _JITTER_STEPS = 16
 
 
@@ -190,7 +209,7 @@ def change_speed(waveform: np.ndarray, sampling_rate: int, factor: float) -> np.
 
 
 def shift(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """Return a waveform delayed by silence (positive), or with its start cut off (negative, at most half of it)."""
+    """Return a waveform delayed by silence (positive), or with its start cut off (negative, at most half)."""
     if samples >= 0:
         return np.concatenate((np.zeros(samples, waveform.dtype), waveform))
     return waveform[min(-samples, len(waveform) // 2) :]
@@ -216,7 +235,7 @@ def stretch(raw: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def shift_bins(raw: torch.Tensor, bins: int) -> torch.Tensor:
-    """Return a spectrogram `(frames, mel)` moved up by `bins` mel bins (down if negative), the edge repeated."""
+    """Return a spectrogram `(frames, mel)` moved up by `bins` (down if negative), with the edge repeated."""
     source = (torch.arange(raw.shape[1]) - bins).clamp(0, raw.shape[1] - 1)
     return raw[:, source]
 
@@ -253,7 +272,8 @@ def _mask(size: int, width: float, random: np.random.Generator) -> tuple[int, in
 def mix_waveforms(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     """Return `share * first + (1 - share) * second`, the shorter one followed by silence.
 
-    The original's `dataloader.py` cuts the second clip to the first's length; here no sound that is labelled is lost.
+    The original's `dataloader.py` cuts the second clip to the first's length; here no sound that is labelled
+    is lost.
     """
     mixed = np.zeros(max(len(first), len(second)), np.float32)
     mixed[: len(first)] = share * first

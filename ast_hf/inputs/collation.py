@@ -11,7 +11,10 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a batch with every tensor stacked; `teacher` stays a list, as a teacher's clips may differ in length."""
+    """Return a batch with every tensor stacked.
+
+    `teacher` stays a list, as a teacher's clips may differ in length.
+    """
     columns = {name: [item[name] for item in items] for name in items[0]}
     return {name: column if name == "teacher" else torch.stack(column) for name, column in columns.items()}
 
@@ -35,7 +38,8 @@ class Collator:
         frames = max(self.patch_size, *(len(item["attention_mask"]) for item in items))
         silence = self.extractor.normalize(0.0) if self.extractor.do_normalize else 0.0
         padding = {"input_values": silence, "attention_mask": 0}
-        return collate([{name: _pad(item[name], frames, padding.get(name)) for name in item} for item in items])
+        padded = [{name: _pad(item[name], frames, padding.get(name)) for name in item} for item in items]
+        return collate(padded)
 
 
 def _pad(field: torch.Tensor, frames: int, value: float | None) -> torch.Tensor:

@@ -20,10 +20,11 @@ ROUNDING = 1e-12
 def measure_statistics(
     inputs: ClipInputs | StreamedClipInputs, *, clips: int | None = None, disable_tqdm: bool = False
 ) -> tuple[float, float]:
-    """Return mean and standard deviation over all frames and mel bins of a split; of a stream, this reader's clips.
+    """Return mean and standard deviation over all frames and mel bins of a split.
 
-    Frame-weighted, without augmentation and without padding, in one pass (the original's script leaves all three in).
-    Only the first `max_length` frames of each clip count, as in training.
+    Of a stream, this reader's clips are measured. The mean is frame-weighted, without augmentation and
+    without padding, in one pass (the original's script leaves all three in). Only the first `max_length` frames
+    of each clip count, as in training.
 
     Args:
         inputs: the split.
@@ -50,8 +51,11 @@ def measure_statistics(
     return moments.mean, moments.std
 
 
-def _waveforms(inputs: ClipInputs | StreamedClipInputs, clips: int | None) -> tuple[Iterator[np.ndarray], int | None]:
-    """Return the decoded clips, and how many are measured (None if a stream does not end before)."""
+def _waveforms(
+    inputs: ClipInputs | StreamedClipInputs,
+    clips: int | None,
+) -> tuple[Iterator[np.ndarray], int | None]:
+    """Return the decoded clips, and the number of clips to measure, None if it is not known."""
     if isinstance(inputs, StreamedClipInputs):
         return inputs.waveforms(), clips
     total = len(inputs) if clips is None else min(clips, len(inputs))

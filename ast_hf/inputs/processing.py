@@ -1,7 +1,7 @@
 """Processing of one clip into a model input: decode, augment, extract, mask, normalise, mix labels.
 
-The same clip in the same epoch always gives the same input, whatever was drawn before it: every random choice is keyed
-by (seed, epoch, clip).
+The same clip in the same epoch always gives the same input, whatever was drawn before it: every random choice
+is keyed by (seed, epoch, clip).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ClipSource(Protocol):
 
 
 class _Example(NamedTuple):
-    """A processed clip: its input and label, the samples they were made of, and (clip, share) of what is mixed in."""
+    """A processed clip: its input and label, the samples they are made of, and (clip, share) of the mix."""
 
     values: torch.Tensor
     label: torch.Tensor
@@ -123,7 +123,8 @@ class ClipProcessor:
         return _Example(self.input_values(waveform), self._label(clip), waveform, [(clip, 1.0)])
 
     def _augmented(self, epoch: int, clip: int, augmentation: Augmentation) -> _Example:
-        # The order of the draws is part of the result: a run that is resumed by a newer version has to repeat them.
+        # The order of the draws is part of the result: a run that is resumed by a newer version has to repeat
+        # them.
         random = keyed_random(self.seed, epoch, clip)
         parts = [(clip, 1.0)]
         waveform = self._varied_waveform(clip, augmentation, random)
@@ -135,7 +136,8 @@ class ClipProcessor:
             label = share * label + (1 - share) * self._multi_hot(partner)
             parts = [(clip, share), (partner, 1 - share)]
         if augmentation.label_smoothing:
-            label = label * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / self.num_labels
+            smoothing = augmentation.label_smoothing
+            label = label * (1 - smoothing) + smoothing / self.num_labels
         frames = self._varied_frames(waveform, augmentation, random)
         if random.random() < augmentation.mixstyle_probability:
             other = self._varied_waveform(self.source.draw(random), augmentation, random)
@@ -146,8 +148,13 @@ class ClipProcessor:
         values = augmentation.disturb(self._normalized(masked), random)
         return _Example(values, label, waveform, parts)
 
-    def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
-        """Return a clip's changed samples: one frame at least, and no more than can end up in the model's input."""
+    def _varied_waveform(
+        self,
+        clip: int,
+        augmentation: Augmentation,
+        random: np.random.Generator,
+    ) -> np.ndarray:
+        """Return a clip's changed samples: at least one frame, at most what can be in the model's input."""
         rate = self.extractor.sampling_rate
         limit = num_samples(math.ceil(self.extractor.max_length * augmentation.time_stretch), rate)
         waveform = self.source.waveform(clip)
@@ -155,8 +162,9 @@ class ClipProcessor:
             varied = augmentation.vary_waveform(waveform, rate, limit, random)
         except AstHfError as problem:
             where = f"{self.source.describe(clip)}, {problem.where}"
+            fix = problem.fix
             detail = problem.detail
-            raise error(problem.code, where=where, what=problem.what, fix=problem.fix, detail=detail) from problem
+            raise error(problem.code, where=where, what=problem.what, fix=fix, detail=detail) from problem
         return pad_waveform(varied, num_samples(1, rate))
 
     def _varied_frames(
@@ -165,16 +173,24 @@ class ClipProcessor:
         frames = self._log_mel(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
         return augmentation.vary_spectrogram(frames, random)[: self.extractor.max_length]
 
-    def _log_mel(self, waveform: np.ndarray, frequency_range: tuple[float, float] | None = None) -> torch.Tensor:
+    def _log_mel(
+        self,
+        waveform: np.ndarray,
+        frequency_range: tuple[float, float] | None = None,
+    ) -> torch.Tensor:
         """Return raw log-mel of all whole frames of a waveform, `(frames, mel)`."""
-        extractor = self.extractor
-        return log_mel(torch.from_numpy(waveform), extractor.sampling_rate, extractor.num_mel_bins, frequency_range)
+        rate = self.extractor.sampling_rate
+        num_mel_bins = self.extractor.num_mel_bins
+        return log_mel(torch.from_numpy(waveform), rate, num_mel_bins, frequency_range)
 
     def _normalized(self, raw: torch.Tensor) -> torch.Tensor:
         return self.extractor.normalize(raw) if self.extractor.do_normalize else raw
 
     def _fitted(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return raw log-mel cut, or padded with 0.0, to the model's length; inputs that keep their length are cut."""
+        """Return raw log-mel cut, or padded with 0.0, to the model's length.
+
+        Inputs that keep their length are cut.
+        """
         if self._keeps_length:
             return frames[: self.extractor.max_length]
         fitted = frames.new_zeros(self.extractor.max_length, self.extractor.num_mel_bins)
@@ -182,7 +198,9 @@ class ClipProcessor:
         return fitted
 
     def _label(self, clip: int) -> torch.Tensor:
-        return self._multi_hot(clip) if self.task is Task.MULTI_LABEL else torch.tensor(self.source.label(clip))
+        if self.task is Task.MULTI_LABEL:
+            return self._multi_hot(clip)
+        return torch.tensor(self.source.label(clip))
 
     def _multi_hot(self, clip: int) -> torch.Tensor:
         """Return a float vector `(num_labels,)` with 1.0 at the labels of a clip."""
@@ -192,7 +210,9 @@ class ClipProcessor:
 
 
 def decode_clip(clip: int, row: Row, sampling_rate: int) -> np.ndarray:
-    """Return decoded samples of a row, float32 `(time,)`; `start` and `end` (seconds) bound the clip within its file.
+    """Return decoded samples of a row, float32 `(time,)`.
+
+    Cells `start` and `end`, in seconds, bound the clip within its file.
 
     Args:
         clip: its number, for messages.
@@ -200,7 +220,8 @@ def decode_clip(clip: int, row: Row, sampling_rate: int) -> np.ndarray:
         sampling_rate: rate of the samples in Hz.
 
     Raises:
-        AstHfError: any error of `load_audio`, and E103 for a clip shorter than a frame; they name the row and file.
+        AstHfError: any error of `load_audio`, and E103 for a clip shorter than a frame; they name the row and
+            file.
     """
     try:
         waveform = load_audio(row["audio"], sampling_rate, start=row.get("start"), end=row.get("end"))

@@ -1,4 +1,4 @@
-"""Samplers: the order in which clips are drawn, and how often, keyed by (seed, epoch) so that a run can resume it."""
+"""Samplers: the order in which clips are drawn, and how often, keyed by (seed, epoch) to be resumable."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..data.splits import label_lists
 from .clips import ClipInputs
 from .randomness import ORDER_KEY, keyed_random
 
-#: A label adds this, divided by the number of clips with it, to a clip's weight (the original's `gen_weight_file.py`,
-#: which adds the second number to the count).
+#: A label adds this, divided by the number of clips with it, to a clip's weight (the original's
+#: `gen_weight_file.py`, which adds the second number to the count).
 _CLASS_WEIGHT = 1000.0
 _COUNT_OFFSET = 0.01
 
@@ -23,8 +23,8 @@ SAMPLINGS = ("shuffled", "balanced")
 #: Values of `TrainingArguments.train_sampling_strategy` that are supported: "random" leaves it to `sampling`.
 STRATEGIES = ("random", "group_by_length")
 
-#: A clip that is drawn again in an epoch has the key of an epoch this much later, which no run reaches, and so an
-#: augmentation of its own.
+#: A clip that is drawn again in an epoch has the key of an epoch this much later, which no run reaches, and
+#: so an augmentation of its own.
 _REPEAT_OFFSET = 2**20
 _MAX_REPEATS = 2**12
 
@@ -58,14 +58,15 @@ class EpochSampler(torch.utils.data.Sampler):
 
 
 class LengthGroupedSampler(EpochSampler):
-    """Every clip once per epoch, in steps of clips of nearly equal length, so that batches have little padding.
+    """Every clip once per epoch, in steps of nearly equal lengths, so that batches have little padding.
 
-    The epoch's random order is cut into pools of `POOL` steps, each pool is sorted by length and cut into steps, and
-    the steps come in random order. The clips left over, fewer than a step, come last.
+    The epoch's random order is cut into pools of `POOL` steps, each pool is sorted by length and cut into
+    steps, and the steps come in random order. The clips left over, fewer than a step, come last.
 
     Args:
         lengths: frames of each clip.
-        step: clips that all batches of all processes take in a step, so that these are of nearly equal length too.
+        step: clips that all batches of all processes take in a step, so that these are of nearly equal length
+            too.
         seed: seed of the order.
     """
 
@@ -112,7 +113,10 @@ class BalancedSampler(EpochSampler):
 
 
 def sampler_for(sampling: str, inputs: ClipInputs, seed: int, step: int | None = None) -> EpochSampler:
-    """Return the sampler of one of `SAMPLINGS`; with a `step`, one that groups clips of nearly equal length."""
+    """Return the sampler of one of `SAMPLINGS`.
+
+    With a `step`, it groups clips of nearly equal length.
+    """
     if step is not None:
         return LengthGroupedSampler([inputs.frames(clip) for clip in range(len(inputs))], step, seed)
     if sampling == "shuffled":

@@ -1,11 +1,13 @@
-"""Streamed splits as model inputs: every clip once per epoch over all ranks and workers, augmented by its number.
+"""Streamed splits as model inputs, with every clip once per epoch over all ranks and workers.
 
-A data set on the Hub that does not fit on the disk is read while it is trained on. Its shards (files) are divided among
-ranks and workers, or its clips if there are fewer shards than readers, so that no clip is read for two of them.
+A data set on the Hub that does not fit on the disk is read while it is trained on. Its shards (files) are
+divided among ranks and workers, or its clips if there are fewer shards than readers, so that no clip is read
+for two of them.
 
-Shuffling and dividing are not left to `datasets`: its `state_dict` loses the clips in a shuffle buffer, its way of
-shuffling differs between versions, and its readers count clips from 0 each. Here, the order and the number of a clip
-depend on nothing but the stream and (seed, epoch), so that a resumed run repeats an unbroken one to the bit.
+Shuffling and dividing are not left to `datasets`: its `state_dict` loses the clips in a shuffle buffer, its
+way of shuffling differs between versions, and its readers count clips from 0 each. Here, the order and the
+number of a clip depend on nothing but the stream and (seed, epoch), so that a resumed run repeats an unbroken
+one to the bit.
 """
 
 from __future__ import annotations
@@ -35,19 +37,20 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
     Args:
         split: one split of `load_audio_dataset(..., streaming=True)`.
         extractor: turns waveforms into features; its `max_length` is the input length.
-        augmentation: random changes of training clips; None for evaluation, which never augments and keeps the order.
+        augmentation: random changes of training clips; None for evaluation, which never augments and keeps
+            the order.
         seed: first part of the key of every random choice.
-        shuffle_buffer: undecoded clips that wait to be drawn at random; 1 for the stream's own order. Shards are
-            shuffled too. Without augmentation nothing is shuffled.
+        shuffle_buffer: undecoded clips that wait to be drawn at random; 1 for the stream's own order. Shards
+            are shuffled too. Without augmentation nothing is shuffled.
         rank: number of this process; None for that of torch.distributed (0 if it is not initialised).
         world_size: number of processes that share the stream; None for that of torch.distributed. Pass
-            `rank=0, world_size=1` if something else distributes the batches, as accelerate does for the data loaders
-            that it prepares.
+            `rank=0, world_size=1` if something else distributes the batches, as accelerate does for the data
+            loaders that it prepares.
 
     An item is a dict of `input_values` `(frames, num_mel_bins)`, `labels` and `row`: the clip's number,
-    `position in its shard * number of shards + shard`, which is the same for any number of readers. Its augmentation is
-    keyed by (seed, epoch, number). Mixup and MixStyle mix it with clips that were read shortly before, so these, and
-    only these, depend on the number of readers.
+    `position in its shard * number of shards + shard`, which is the same for any number of readers. Its
+    augmentation is keyed by (seed, epoch, number). Mixup and MixStyle mix it with clips that were read
+    shortly before, so these, and only these, depend on the number of readers.
 
     Raises:
         AstInputError: E102 for a split that is not a stream, E108 for an impossible buffer or rank.
@@ -74,9 +77,11 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         super().__init__()
         if not isinstance(split, IterableDataset):
             what = f"is a {type(split).__name__}"
-            raise error("E102", where="split", what=what, fix="load_audio_dataset(..., streaming=True) gives streams")
+            fix = "load_audio_dataset(..., streaming=True) gives streams"
+            raise error("E102", where="split", what=what, fix=fix)
         if shuffle_buffer < 1:
-            raise error("E108", where="shuffle_buffer", what=f"{shuffle_buffer} holds no clip", fix="give 1 or more")
+            fix = "give 1 or more"
+            raise error("E108", where="shuffle_buffer", what=f"{shuffle_buffer} holds no clip", fix=fix)
         if augmentation is not None:
             augmentation.check(extractor.sampling_rate, Task.of_split(split))
         self.split = split
@@ -100,13 +105,19 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         Call that function before the next clip is drawn, or not at all.
         """
         clips = RecentClips(self.split, self.extractor.sampling_rate)
-        processor = ClipProcessor(clips, self.split, self.extractor, augmentation=self.augmentation, seed=self.seed)
+        processor = ClipProcessor(
+            clips,
+            self.split,
+            self.extractor,
+            augmentation=self.augmentation,
+            seed=self.seed,
+        )
         for number, row in self._shuffled(self.rows()):
             clips.add(number, row)
             yield number, partial(processor.item, self.epoch, number)
 
     def waveforms(self) -> Iterator[np.ndarray]:
-        """Yield decoded samples of this reader's clips at the extractor's rate, float32 `(time,)`, not augmented."""
+        """Yield decoded samples of this reader's clips at the extractor's rate, float32 `(time,)`."""
         return (decode_clip(number, row, self.extractor.sampling_rate) for number, row in self.rows())
 
     def rows(self) -> Iterator[tuple[int, Row]]:
@@ -129,7 +140,8 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
     def _shard(self, shard: int) -> Iterator[tuple[int, Row]]:
         """Yield number and row of the clips of a shard."""
         shards = self.split.num_shards
-        # `iter` with a batch size: an IterableDataset's own iterator divides the shards among workers a second time.
+        # `iter` with a batch size: an IterableDataset's own iterator divides the shards among workers a
+        # second time.
         batches = self.split.shard(num_shards=shards, index=shard).iter(batch_size=1)
         for position, batch in enumerate(batches):
             yield position * shards + shard, {name: cells[0] for name, cells in batch.items()}
@@ -193,14 +205,14 @@ class RecentClips:
 class Passes(torch.utils.data.IterableDataset):
     """A stream, pass after pass without an end, for a Trainer that counts steps.
 
-    No process runs out of clips before another; a batch may hold the last clips of one pass and the first ones of the
-    next.
+    No process runs out of clips before another; a batch may hold the last clips of one pass and the first
+    ones of the next.
 
     Args:
         inputs: the stream; pass n has the order and the augmentation of epoch n.
         batch_size: clips in a batch of this process.
-        skipped: batches that a resumed run has already trained on. Their clips are read, but not decoded, and their
-            items have nothing but `row`.
+        skipped: batches that a resumed run has already trained on. Their clips are read, but not decoded, and
+            their items have nothing but `row`.
 
     Raises:
         AstDataError: E209 if there is no clip for one of the readers.
@@ -214,7 +226,8 @@ class Passes(torch.utils.data.IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         workers, worker_id = _worker()
-        skipped = self.batch_size * len(range(worker_id, self.skipped, workers))  # workers take turns, batch by batch
+        # Workers take turns, batch by batch.
+        skipped = self.batch_size * len(range(worker_id, self.skipped, workers))
         for place, (number, make_item) in enumerate(self._clips()):
             yield {"row": torch.tensor(number)} if place < skipped else make_item()
 
@@ -231,7 +244,7 @@ class Passes(torch.utils.data.IterableDataset):
 
 
 def _worker() -> tuple[int, int]:
-    """Return the number of workers of the data loader, and the number of this one; (1, 0) outside of workers."""
+    """Return how many workers the data loader has and which one this is, (1, 0) outside of workers."""
     worker = torch.utils.data.get_worker_info()
     return (1, 0) if worker is None else (worker.num_workers, worker.id)
 
@@ -244,7 +257,10 @@ def _pop_random(buffer: list[Any], random: np.random.Generator) -> Any:
 
 
 def _resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return rank and world size, by default torch.distributed's; raise E108 for a rank outside of the world."""
+    """Return rank and world size, by default torch.distributed's.
+
+    Raises E108 for a rank outside of the world.
+    """
     if (rank is None) != (world_size is None):
         raise error("E108", where="rank", what="goes with world_size", fix="give both or neither")
     if rank is None or world_size is None:

@@ -1,7 +1,8 @@
-"""Transforms of the library audiomentations, by name: checked strictly, tried before training, with keyed draws.
+"""Transforms of the library audiomentations by name, checked before training, with keyed draws.
 
-The library draws from Python's and NumPy's global generators. For each clip they are seeded from the clip's own
-generator and restored afterwards, so that a clip changes in the same way in any process and after any other draws.
+The library draws from Python's and NumPy's global generators. For each clip they are seeded from the clip's
+own generator and restored afterwards, so that a clip changes in the same way in any process and after any
+other draws.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ class Transform(NamedTuple):
 
 
 def build_transforms(entries: list[Any], where: str) -> list[Transform]:
-    """Return transforms of audiomentations from mappings of a name to arguments, also inside `OneOf` and the like.
+    """Return the transforms of entries that map a name to arguments, also inside `OneOf` and the like.
 
     Args:
         entries: `[{"Reverse": {"p": 0.5}}, ...]`; None stands for no arguments.
         where: the option with these entries, for messages.
 
     Raises:
-        AstConfigError: E307 for an unknown name, for an argument that is unknown, missing or impossible, and if the
-            package is not installed.
+        AstConfigError: E307 for an unknown name, for an argument that is unknown, missing or impossible, and
+            if the package is not installed.
     """
     if not entries:
         return []
@@ -86,7 +87,10 @@ def _build(entry: Any, classes: dict[str, type], where: str) -> Transform:
 
 
 def _check_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]:
-    """Return the arguments of a transform, lists as the tuples that the library requires; raise E307 for wrong ones."""
+    """Return the arguments of a transform, lists as the tuples that the library requires.
+
+    Raises E307 for arguments that are unknown, missing or of the wrong type.
+    """
     if not isinstance(arguments, dict):
         what = f"{arguments!r} is not a mapping of arguments"
         raise error("E307", where=where, what=what, fix="write them as {argument: value}", detail="type")
@@ -104,7 +108,8 @@ def _check_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]:
             raise error("E307", where=f"{where}.{name}", what=what, fix=fix, detail="type")
         if name not in arguments:
             value = "a file or folder of sounds" if name.endswith("_path") else "it"
-            raise error("E307", where=where, what=f"needs {name}", fix=f"give {value} as {name}", detail="missing")
+            fix = f"give {value} as {name}"
+            raise error("E307", where=where, what=f"needs {name}", fix=fix, detail="missing")
         if name.endswith("_path"):
             _check_paths(arguments[name], f"{where}.{name}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
@@ -114,30 +119,36 @@ def _check_paths(value: Any, where: str) -> None:
     for path in value if isinstance(value, list) else [value]:
         if not isinstance(path, str) or not Path(path).exists():
             what = f"{path!r} does not exist"
-            raise error("E307", where=where, what=what, fix="give a file or folder of sounds", detail="environment")
+            fix = "give a file or folder of sounds"
+            raise error("E307", where=where, what=what, fix=fix, detail="environment")
 
 
 def try_transforms(transforms: list[Transform], sampling_rate: int, where: str) -> None:
     """Run each transform, and each one inside it, on a second of noise with probability 1.
 
     Raises:
-        AstConfigError: E307 for a transform that fails, or that gives different results for the same state of the
-            global generators, since its draws cannot be keyed.
+        AstConfigError: E307 for a transform that fails, or that gives different results for the same state of
+            the global generators, since its draws cannot be keyed.
     """
     noise = np.random.default_rng(0).standard_normal(sampling_rate) * _TRIAL_LEVEL
     for transform in transforms:
         for part in _parts(transform.call):
-            name = type(part).__name__
-            with _always_applied(part):
-                try:
-                    first, again = (_run(Transform(name, part), noise.astype(np.float32), sampling_rate) for _ in "ab")
-                except AstHfError as problem:
-                    place = f"{where}: {name}"
-                    detail = problem.detail or "data"
-                    raise error("E307", where=place, what=problem.what, fix=problem.fix, detail=detail) from problem
-            if not np.array_equal(first, again):
-                what = "gives another result each time from the same seed: a run could not be repeated or resumed"
-                raise error("E307", where=f"{where}: {name}", what=what, fix="leave it out", detail="conflict")
+            _try_transform(part, noise.astype(np.float32), sampling_rate, f"{where}: {type(part).__name__}")
+
+
+def _try_transform(part: Any, noise: np.ndarray, sampling_rate: int, where: str) -> None:
+    """Raise E307 if a transform fails on noise, or gives two results for the same seed."""
+    transform = Transform(type(part).__name__, part)
+    with _always_applied(part):
+        try:
+            first = _run(transform, noise, sampling_rate)
+            second = _run(transform, noise, sampling_rate)
+        except AstHfError as problem:
+            detail = problem.detail or "data"
+            raise error("E307", where=where, what=problem.what, fix=problem.fix, detail=detail) from problem
+    if not np.array_equal(first, second):
+        what = "gives another result each time from the same seed: a run could not be repeated"
+        raise error("E307", where=where, what=what, fix="leave it out", detail="conflict")
 
 
 def _parts(transform: Any) -> Iterator[Any]:
@@ -164,8 +175,8 @@ def apply_transforms(
     """Return a changed copy of float32 samples `(time,)` at `sampling_rate` Hz; draws are keyed by `random`.
 
     Raises:
-        AstHfError: E307, naming the transform, if it fails; E104 if it returns NaN or infinity, E106 if it returns
-            anything but samples `(time,)`.
+        AstHfError: E307, naming the transform, if it fails; E104 if it returns NaN or infinity, E106 if it
+            returns anything but samples `(time,)`.
     """
     waveform = waveform.copy()
     for transform in transforms:
@@ -229,6 +240,9 @@ def without_folders(entries: Any) -> Any:
 
 
 def _describe(problem: Exception) -> str:
-    """Return another library's exception as text; for an assertion without a message, the asserted expression."""
+    """Return another library's exception as text.
+
+    For an assertion without a message, that is the asserted expression.
+    """
     asserted = traceback.extract_tb(problem.__traceback__)[-1].line
     return f"{type(problem).__name__}: {str(problem) or asserted}"
