@@ -20,7 +20,7 @@ from datasets import Audio, Dataset
 from pyarrow import ArrowInvalid
 from pyarrow.parquet import ParquetFile
 
-from ..errors import error
+from ..errors import error, unreadable
 from .conventions import AUDIO_SUFFIXES, PATH_COLUMNS, UNREAD_SUFFIXES, Row
 from .features import class_feature, is_stored_audio
 from .option_spelling import chosen, option
@@ -199,9 +199,8 @@ def _parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as problem:
-        what = f"is not JSON ({problem})"
         fix = "write one object per row, names in quotes"
-        raise error("E208", where=where, what=what, fix=fix) from problem
+        raise unreadable("E208", where=where, problem=problem, fix=fix, what="is not JSON") from problem
 
 
 def _check_object(row: Any, where: str) -> Row:
@@ -218,8 +217,8 @@ def _read_parquet(path: Path) -> Table:
         ParquetFile(path).close()
     except ArrowInvalid as problem:
         fix = "copy it again; a git-lfs pointer needs `git lfs pull`"
-        what = f"is not a Parquet file ({problem})"
-        raise error("E208", where=repr(str(path)), what=what, fix=fix) from problem
+        where = repr(str(path))
+        raise unreadable("E208", where=where, problem=problem, fix=fix, what="is not a Parquet file") from problem
     stored = Dataset.from_parquet(str(path))
     audio_columns = [name for name, feature in stored.features.items() if is_stored_audio(feature)]
     classes = ((name, class_feature(feature)) for name, feature in stored.features.items())

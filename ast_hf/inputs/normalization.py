@@ -23,8 +23,8 @@ def measure_statistics(
     """Return mean and standard deviation over all frames and mel bins of a split.
 
     Of a stream, this reader's clips are measured. The mean is frame-weighted, without augmentation and
-    without padding, in one pass (the original's script leaves all three in). Only the first `max_length` frames
-    of each clip count, as in training.
+    without padding, in one pass (the original's script leaves all three in). Only the first `max_length`
+    frames of each clip count, as in training.
 
     Args:
         inputs: the split.
