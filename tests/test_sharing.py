@@ -564,7 +564,7 @@ def test_a_data_set_is_pushed_and_loaded_back(
     import datasets
     import soundfile
 
-    from ast_hf.data.reading import label_names
+    from ast_hf.data.splits import label_names
     from ast_hf.training import load_audio_dataset
 
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)

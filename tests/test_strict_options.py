@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
 @pytest.mark.parametrize(("option", "value", "detail", "message"), REFUSED.values(), ids=REFUSED)
 def test_invalid_value(option: str, value: Any, detail: str, message: str) -> None:
     oven = Oven()
-    ways = {
+    ways: dict[str, list[Callable[[], object]]] = {
         f"oven.{option}": [
             lambda: Oven(**{option: value}),
             lambda: setattr(oven, option, value),

@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> None:
     """Print the report on a data set; raise an error for files that cannot be read."""
     from ..data.audit import describe_data
     from ..data.catalog import find_data_set
+    from ..data.option_spelling import NO_BOUNDARIES
     from ..data.reading import load_audio_dataset
-    from ..data.tables import NO_BOUNDARIES
 
     quiet_transformers()
     arguments = {**find_data_set(options.data), **reading_arguments(options)}

@@ -1,15 +1,13 @@
-"""What is in a data set? Mean and standard deviation of its log-mel values, labels, lengths, and clips to look at."""
+"""Report on a data set: mean and std of its log-mel values, labels, lengths, damaged and repeated clips."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,29 +19,40 @@ from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
 from ..moments import Moments
+from ..task import Task
+from .conventions import Row
+from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition
 from .headers import read_header
-from .reading import is_multi_label, label_names
-from .tables import Row
+from .splits import label_names
 
-#: A sample is at full scale from one step of 16 bits below the largest value on. It counts as clipped when a sample
-#: beside it is at the same end of the scale, since the peak of a normalised clip touches full scale and leaves it.
+#: A sample is at full scale from one step of 16 bits below the largest value on. It counts as clipped if a
+#: sample next to it is at the same end of the scale, since the peak of a normalised clip touches full scale
+#: and leaves it.
 FULL_SCALE = 1.0 - 2.0**-15
 
-#: A file is listed as clipped from this share of clipped samples on, as silent up to this peak (-80 dB).
-CLIPPED_SHARE, SILENT_PEAK = 1e-3, 1e-4
+#: Share of clipped samples from which a file is listed as clipped.
+CLIPPED_SHARE = 1e-3
 
+#: Peak up to which a file is listed as silent (-80 dB).
+SILENT_PEAK = 1e-4
 
-#: What is printed of each list, and of clips that are the same; the JSON report has all of them.
-_SHOWN, _SAME_SHOWN = 10, 4
+#: Entries printed of each list, and clips printed of each repetition; the JSON report has all of them.
+_MAX_ENTRIES = 10
+_MAX_CLIPS = 4
 
-#: How clips may be the same -> how that is printed.
+#: Kind of duplicate -> how it is printed.
 _KINDS = {"path": "same file", "content": "same audio"}
 
 
 @dataclass
 class Finding:
-    """A clip to look at: its row in its split, counted from 1, its file (or the name of embedded audio), and what it is
-    about.
+    """A clip that needs attention.
+
+    Attributes:
+        row: its row in its split, from 1.
+        path: its file, or the name of its embedded audio.
+        what: what was observed.
+        code: code of the error, `""` if it can be read.
     """
 
     row: int
@@ -53,37 +62,21 @@ class Finding:
 
 
 @dataclass
-class Repetition:
-    """Clips of one split that are the same.
-
-    Attributes:
-        kind: `"path"` (the same stretch of one file) or `"content"` (the same decoded samples).
-        clips: (row, file) of each, rows counted from 1.
-        labels: label names of each.
-        contradictory: whether these differ.
-    """
-
-    kind: str
-    clips: list[tuple[int, str]]
-    labels: list[list[str]]
-    contradictory: bool
-
-
-@dataclass
 class SplitReport:
-    """What is in one split.
+    """Contents of one split.
 
     Attributes:
-        clips: how many rows there are.
-        labels: label -> clips that have it, in the order of the classes.
+        clips: number of rows.
+        labels: label -> number of its clips, in the order of the classes.
         seconds: length of the readable clips: `min`, `median`, `max`, `total`.
-        rates: sampling rate in Hz, as text -> files.
-        channels: number of channels, as text -> files.
-        clipped: files with a share of at least `CLIPPED_SHARE` clipped samples (see `FULL_SCALE`), after mixing to
-            mono.
+        rates: sampling rate in Hz, as text -> number of files.
+        channels: number of channels, as text -> number of files.
+        clipped: files with a share of at least `CLIPPED_SHARE` clipped samples (see `FULL_SCALE`), after
+            mixing to mono.
         silent: files that never exceed `SILENT_PEAK`.
-        unreadable: files that training would stop at, with the reason; too short ones are among them.
-        repeated: clips that are there more than once. Other stretches of one file are other clips.
+        unreadable: files that training would stop at, with the reason; clips that are too short are among
+            them.
+        repeated: clips that occur more than once. Different stretches of one file are different clips.
     """
 
     clips: int = 0
@@ -98,26 +91,18 @@ class SplitReport:
 
 
 @dataclass
-class Duplicate:
-    """Clips of several splits that are the same: `"path"` (the same stretch of one file) or `"content"` (the same
-    decoded samples). `clips` are (split, row, file), rows counted from 1.
-    """
-
-    kind: str
-    clips: list[tuple[str, int, str]]
-
-
-@dataclass
 class DataReport:
-    """What `describe_data` found.
+    """Results of `describe_data`.
 
     Attributes:
-        mean: of the training split's raw log-mel values; None when nothing of it could be read.
+        mean: mean of the training split's raw log-mel values; None if none of its clips can be read.
         std: their standard deviation.
-        train_split: the split they are measured on.
-        sampling_rate: in Hz; `num_mel_bins` and `max_length` (frames) as for the feature extractor.
-        splits: split -> what is in it.
-        duplicates: the same clip in several splits, which makes results on them look better than they are.
+        train_split: the split on which mean and std are measured.
+        sampling_rate: sampling rate of the model in Hz.
+        num_mel_bins: mel bands of the model's input.
+        max_length: frames of the model's input.
+        splits: split -> its contents.
+        duplicates: clips that are in several splits, which makes results on them look better than they are.
     """
 
     mean: float | None
@@ -135,19 +120,18 @@ class DataReport:
         return [finding for split in self.splits.values() for finding in split.unreadable]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """The report as text; long lists are cut, and say so."""
+        """Yield the report as lines of text; long lists are cut, with the number of entries left out."""
         if self.mean is not None:
             yield f"mean {self.mean:.7g}  std {self.std:.7g}  of raw log-mel values ({self.train_split})"
         for name, split in self.splits.items():
             yield from _split_lines(name, split)
-        for kind, same in _KINDS.items():
-            found = [duplicate for duplicate in self.duplicates if duplicate.kind == kind]
-            rows = ["  =  ".join(f"{split} row {row} {path}" for split, row, path in entry.clips) for entry in found]
-            yield from _listed(f"{same} in several splits", rows)
+        for kind, title in _KINDS.items():
+            duplicates = [duplicate for duplicate in self.duplicates if duplicate.kind == kind]
+            yield from _titled_list(f"{title} in several splits", list(map(_duplicate_line, duplicates)))
 
 
 def describe_data(
@@ -158,46 +142,60 @@ def describe_data(
     num_mel_bins: int = 128,
     max_length: int = 1024,
 ) -> DataReport:
-    """Read every clip once, and tell what a training run should know.
+    """Read every clip once, and report what matters before training.
 
     Args:
-        splits: of `load_audio_dataset`, stored or streamed; `check_files=False` there leaves missing files to be
-            listed here.
-        sampling_rate: rate in Hz that the model hears.
-        train_split: split that mean and standard deviation are measured on, as `measure_statistics` does.
+        splits: splits of `load_audio_dataset`, stored or streamed; with `check_files=False` there, missing
+            files are listed in the report.
+        sampling_rate: sampling rate of the model in Hz.
+        train_split: split on which mean and std are measured, as by `measure_statistics`.
         num_mel_bins: mel bands of the model's input.
         max_length: frames of the model's input.
 
     Returns:
-        The report. Files that cannot be read are in it, and are no error.
+        The report. Files that cannot be read are listed in it, and do not raise an error.
 
     Raises:
-        AstDataError: E209 when there is no such training split.
+        AstDataError: E209 if the training split does not exist.
     """
     if train_split not in splits:
         what = f"there is no split {train_split!r}, there are {', '.join(splits)}"
         raise error("E209", where="train_split", what=what, fix="name one of them")
-    extractor = ASTFeatureExtractor(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins, max_length=max_length)
-    moments, same = Moments(), _Sameness()
-    described = {}
+    extractor = ASTFeatureExtractor(
+        sampling_rate=sampling_rate,
+        num_mel_bins=num_mel_bins,
+        max_length=max_length,
+    )
+    moments = Moments()
+    finder = DuplicateFinder()
+    reports = {}
     for name, split in splits.items():
-        reading = _SplitReading(name, split, extractor, moments if name == train_split else None, same)
-        rows = tqdm(split, desc=f"reading {name}", unit="clip", leave=False)
-        described[name] = reading.report(rows)
-    for name, repetitions in same.repetitions().items():
-        described[name].repeated = repetitions
-    mean, std = (moments.mean, moments.std) if moments.count else (None, None)
-    return DataReport(mean, std, train_split, sampling_rate, num_mel_bins, max_length, described, same.duplicates())
+        audit = _SplitAudit(name, split, extractor, moments if name == train_split else None, finder)
+        reports[name] = audit.run(tqdm(split, desc=f"reading {name}", unit="clip", leave=False))
+    for name, repetitions in finder.repetitions().items():
+        reports[name].repeated = repetitions
+    mean = moments.mean if moments.count else None
+    std = moments.std if moments.count else None
+    return DataReport(
+        mean=mean,
+        std=std,
+        train_split=train_split,
+        sampling_rate=sampling_rate,
+        num_mel_bins=num_mel_bins,
+        max_length=max_length,
+        splits=reports,
+        duplicates=finder.duplicates(),
+    )
 
 
-def _heard_frames(waveform: np.ndarray, extractor: ASTFeatureExtractor) -> np.ndarray:
-    """Raw log-mel of the real frames of a clip that the model hears, `(frames, mel)`."""
-    heard = waveform[: num_samples(extractor.max_length, extractor.sampling_rate)]
-    return log_mel(torch.from_numpy(heard), extractor.sampling_rate, extractor.num_mel_bins).numpy()
+def _model_frames(waveform: np.ndarray, extractor: ASTFeatureExtractor) -> np.ndarray:
+    """Return raw log-mel `(frames, mel)` of the part of a clip that the model sees, without padding."""
+    seen = waveform[: num_samples(extractor.max_length, extractor.sampling_rate)]
+    return log_mel(torch.from_numpy(seen), extractor.sampling_rate, extractor.num_mel_bins).numpy()
 
 
-class _SplitReading:
-    """One pass over a split."""
+class _SplitAudit:
+    """One pass over a split, which fills its report."""
 
     def __init__(
         self,
@@ -205,189 +203,121 @@ class _SplitReading:
         split: Dataset | IterableDataset,
         extractor: ASTFeatureExtractor,
         moments: Moments | None,
-        same: _Sameness,
+        finder: DuplicateFinder,
     ) -> None:
-        self.name, self.extractor, self.moments, self.same = name, extractor, moments, same
-        self.names, self.several = label_names(split), is_multi_label(split)
-        self.result, self.labels, self.seconds = SplitReport(), Counter[int](), list[float]()
-        self.rates, self.channels = Counter[str](), Counter[str]()
+        self.name = name
+        self.extractor = extractor
+        self.moments = moments
+        self.finder = finder
+        self.class_names = label_names(split)
+        self.task = Task.of_split(split)
+        self.report = SplitReport()
+        self.labels = Counter[int]()
+        self.seconds: list[float] = []
+        self.rates = Counter[str]()
+        self.channels = Counter[str]()
 
-    def report(self, rows: Iterable[Row]) -> SplitReport:
-        """Read all rows."""
+    def run(self, rows: Iterable[Row]) -> SplitReport:
+        """Read all rows, and return the report."""
         for number, row in enumerate(rows, start=1):
-            self.result.clips += 1
+            self.report.clips += 1
             self.labels.update(self._indices(row))
             path = row["audio"].get("path") or "embedded audio"
             try:
                 self._read(number, row, path)
             except AstHfError as problem:
-                self.result.unreadable.append(Finding(number, path, problem.what, problem.code))
-        self.result.labels = {name: self.labels[index] for index, name in enumerate(self.names)}
-        self.result.rates, self.result.channels = dict(self.rates.most_common()), dict(self.channels.most_common())
+                self.report.unreadable.append(Finding(number, path, problem.what, problem.code))
+        self.report.labels = {name: self.labels[index] for index, name in enumerate(self.class_names)}
+        self.report.rates = dict(self.rates.most_common())
+        self.report.channels = dict(self.channels.most_common())
         if self.seconds:
-            measures: dict[str, Callable[[list[float]], float]]
-            measures = {"min": min, "median": statistics.median, "max": max, "total": math.fsum}
-            self.result.seconds = {name: float(measure(self.seconds)) for name, measure in measures.items()}
-        return self.result
+            self.report.seconds = {
+                "min": float(min(self.seconds)),
+                "median": float(statistics.median(self.seconds)),
+                "max": float(max(self.seconds)),
+                "total": math.fsum(self.seconds),
+            }
+        return self.report
 
     def _indices(self, row: Row) -> list[int]:
-        return row["labels"] if self.several else [row["label"]]
+        labels = row[self.task.label_column]
+        return labels if self.task is Task.MULTI_LABEL else [labels]
 
     def _read(self, number: int, row: Row, path: str) -> None:
-        rate, channels, _ = read_header(row["audio"])
-        part = {"start": row.get("start"), "end": row.get("end")}
-        samples = load_audio(row["audio"], rate, **part)
+        """Add a clip to the counts; raise the error of one that cannot be read or is too short."""
+        header = read_header(row["audio"])
+        rate = header.rate
+        samples = load_audio(row["audio"], rate, start=row.get("start"), end=row.get("end"))
         waveform = resample(samples, rate, self.extractor.sampling_rate)
         if not num_frames(len(waveform), self.extractor.sampling_rate):
             what = f"too short, {len(samples) / rate:.3f} s"
             raise error("E103", where="clip", what=what, fix="remove it, or record at least 25 ms")
         self.seconds.append(len(samples) / rate)
         self.rates[str(rate)] += 1
-        self.channels[str(channels)] += 1
-        peak, share = float(np.abs(samples).max()), clipped_share(samples)
+        self.channels[str(header.channels)] += 1
+        peak = float(np.abs(samples).max())
+        share = clipped_share(samples)
         if peak <= SILENT_PEAK:
-            self.result.silent.append(Finding(number, path, f"peak {peak:.2g}"))
+            self.report.silent.append(Finding(number, path, f"peak {peak:.2g}"))
         if share >= CLIPPED_SHARE:
-            self.result.clipped.append(Finding(number, path, f"{share:.1%} of the samples"))
+            self.report.clipped.append(Finding(number, path, f"{share:.1%} of the samples"))
         if self.moments is not None:
-            self.moments.add(_heard_frames(waveform, self.extractor))
-        clip = _Heard(self.name, number, path, tuple(sorted(self.names[index] for index in self._indices(row))))
-        self.same.add(clip, row, samples if peak > SILENT_PEAK else None, rate)
+            self.moments.add(_model_frames(waveform, self.extractor))
+        labels = tuple(sorted(self.class_names[index] for index in self._indices(row)))
+        place = ClipPlace(self.name, number, path, labels)
+        self.finder.add(place, row, samples if peak > SILENT_PEAK else None, rate)
 
 
 def clipped_share(samples: np.ndarray) -> float:
-    """Share of the samples `(time,)` that are at full scale (see `FULL_SCALE`) beside another at the same end."""
-    share = 0
+    """Return the share of samples `(time,)` at `FULL_SCALE` next to another one at the same end."""
+    count = 0
     for at_end in (samples >= FULL_SCALE, samples <= -FULL_SCALE):
-        beside = np.zeros_like(at_end)
-        beside[1:] |= at_end[:-1]
-        beside[:-1] |= at_end[1:]
-        share += int((at_end & beside).sum())
-    return share / len(samples)
+        neighbours = np.zeros_like(at_end)
+        neighbours[1:] |= at_end[:-1]
+        neighbours[:-1] |= at_end[1:]
+        count += int((at_end & neighbours).sum())
+    return count / len(samples)
 
 
-class _Heard(NamedTuple):
-    """A clip that was read."""
-
-    split: str
-    row: int
-    path: str
-    labels: tuple[str, ...]
-
-
-class _Sameness:
-    """Which clips are the same stretch of a file, or the same audio? Silence is not compared."""
-
-    def __init__(self) -> None:
-        self._by_path: dict[str, list[tuple[float, float, _Heard]]] = {}
-        self._by_content: dict[bytes, list[_Heard]] = {}
-        self._labels: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-    def add(self, clip: _Heard, row: Row, samples: np.ndarray | None, rate: int) -> None:
-        """A clip, its row, and its samples unless it is silent."""
-        # Equal labels are kept once: there may be millions of clips.
-        clip = clip._replace(labels=self._labels.setdefault(clip.labels, clip.labels))
-        if row["audio"].get("bytes") is None:
-            start, end = row.get("start") or 0.0, row.get("end")
-            stretch = (start, math.inf if end is None else end, clip)
-            self._by_path.setdefault(str(Path(clip.path).resolve()), []).append(stretch)
-        if samples is not None:
-            digest = hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16, salt=str(rate).encode())
-            self._by_content.setdefault(digest.digest(), []).append(clip)
-
-    def duplicates(self) -> list[Duplicate]:
-        """Those in several splits, the same file first; what is the same file is not told again as the same audio."""
-        paths = [same for stretches in self._by_path.values() for same in _overlapping(stretches)]
-        told = {tuple(sorted(same)) for same in paths}
-        contents = [clips for clips in self._by_content.values() if tuple(sorted(clips)) not in told]
-        found = [("path", same) for same in paths]
-        found += [("content", clips) for clips in contents if _several_splits(clips)]
-        return [Duplicate(kind, [(clip.split, clip.row, clip.path) for clip in clips]) for kind, clips in found]
-
-    def repetitions(self) -> dict[str, list[Repetition]]:
-        """Split -> those within it, the same file first; what is the same file is not told again either."""
-        paths = list(_within_splits(same for stretches in self._by_path.values() for same in _equal(stretches)))
-        told = {tuple(same) for same in paths}
-        contents = [same for same in _within_splits(self._by_content.values()) if tuple(same) not in told]
-        found: dict[str, list[Repetition]] = {}
-        for kind, clips in [("path", same) for same in paths] + [("content", same) for same in contents]:
-            found.setdefault(clips[0].split, []).append(_repetition(kind, clips))
-        return found
-
-
-def _repetition(kind: str, clips: list[_Heard]) -> Repetition:
-    labels = [list(clip.labels) for clip in clips]
-    return Repetition(kind, [(clip.row, clip.path) for clip in clips], labels, any(one != labels[0] for one in labels))
-
-
-def _within_splits(groups: Iterable[list[_Heard]]) -> Iterator[list[_Heard]]:
-    """Of each group the clips that have a split in common, where there are several."""
-    for group in groups:
-        by_split: dict[str, list[_Heard]] = {}
-        for clip in group:
-            by_split.setdefault(clip.split, []).append(clip)
-        yield from (clips for clips in by_split.values() if len(clips) > 1)
-
-
-def _equal(stretches: list[tuple[float, float, _Heard]]) -> Iterable[list[_Heard]]:
-    """Groups of stretches of one file that begin and end together."""
-    by_bounds: dict[tuple[float, float], list[_Heard]] = {}
-    for start, end, clip in stretches:
-        by_bounds.setdefault((start, end), []).append(clip)
-    return by_bounds.values()
-
-
-def _several_splits(clips: list[_Heard]) -> bool:
-    return len({clip.split for clip in clips}) > 1
-
-
-def _overlapping(stretches: list[tuple[float, float, _Heard]]) -> Iterator[list[_Heard]]:
-    """Groups of stretches of one file that overlap and are in several splits; stretches that only touch do not."""
-    group: list[_Heard] = []
-    reached = -math.inf
-    for start, end, clip in sorted(stretches, key=lambda stretch: stretch[:2]):
-        if start >= reached:
-            if _several_splits(group):
-                yield group
-            group = []
-        group.append(clip)
-        reached = max(reached, end)
-    if _several_splits(group):
-        yield group
+def _duplicate_line(duplicate: Duplicate) -> str:
+    return "  =  ".join(f"{split} row {row} {path}" for split, row, path in duplicate.clips)
 
 
 def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     yield f"\n{name}: {split.clips} clips"
     if split.seconds:
-        shown = ", ".join(f"{measure} {seconds:.2f} s" for measure, seconds in split.seconds.items())
-        yield f"  length    {shown}"
+        lengths = ", ".join(f"{measure} {seconds:.2f} s" for measure, seconds in split.seconds.items())
+        yield f"  length    {lengths}"
         yield "  rates     " + ", ".join(f"{count} x {rate} Hz" for rate, count in split.rates.items())
-        yield "  channels  " + ", ".join(f"{count} x {channels}" for channels, count in split.channels.items())
-    labels = [f"{count:7d}  {label}" for label, count in sorted(split.labels.items(), key=lambda item: -item[1])]
-    yield from _listed("labels", labels, shown=2 * _SHOWN)
-    for title in ("clipped", "silent", "unreadable"):
-        findings = getattr(split, title)
-        yield from _listed(title, [f"row {found.row} {found.path}: {found.what}" for found in findings])
+        yield "  channels  " + ", ".join(f"{count} x {number}" for number, count in split.channels.items())
+    counts = sorted(split.labels.items(), key=lambda item: -item[1])
+    labels = [f"{count:7d}  {label}" for label, count in counts]
+    yield from _titled_list("labels", labels, limit=2 * _MAX_ENTRIES)
+    findings = {"clipped": split.clipped, "silent": split.silent, "unreadable": split.unreadable}
+    for title, entries in findings.items():
+        yield from _titled_list(title, [f"row {entry.row} {entry.path}: {entry.what}" for entry in entries])
     for kind, same in _KINDS.items():
-        found = sorted((one for one in split.repeated if one.kind == kind), key=lambda one: not one.contradictory)
-        wrong = sum(one.contradictory for one in found)
-        told = f", {wrong} of them with labels that contradict each other" if wrong else ""
-        yield from _listed(f"{same} several times{told}", [_repetition_line(one) for one in found])
+        repeated = [repetition for repetition in split.repeated if repetition.kind == kind]
+        repeated.sort(key=lambda repetition: not repetition.contradictory)
+        wrong = sum(repetition.contradictory for repetition in repeated)
+        remark = f", {wrong} of them with labels that contradict each other" if wrong else ""
+        yield from _titled_list(f"{same} several times{remark}", list(map(_repetition_line, repeated)))
 
 
-def _repetition_line(same: Repetition) -> str:
-    """Its first clips, with their labels where these differ."""
-    clips = [f"row {row} {path}" for row, path in same.clips]
-    if same.contradictory:
-        clips = [f"{clip} ({', '.join(labels)})" for clip, labels in zip(clips, same.labels, strict=True)]
-    more = f"  and {len(clips) - _SAME_SHOWN} more" if len(clips) > _SAME_SHOWN else ""
-    return "  =  ".join(clips[:_SAME_SHOWN]) + more
+def _repetition_line(repetition: Repetition) -> str:
+    """Return its first clips, with their labels if these differ."""
+    clips = [f"row {row} {path}" for row, path in repetition.clips]
+    if repetition.contradictory:
+        pairs = zip(clips, repetition.labels, strict=True)
+        clips = [f"{clip} ({', '.join(labels)})" for clip, labels in pairs]
+    more = f"  and {len(clips) - _MAX_CLIPS} more" if len(clips) > _MAX_CLIPS else ""
+    return "  =  ".join(clips[:_MAX_CLIPS]) + more
 
 
-def _listed(title: str, rows: list[str], shown: int = _SHOWN) -> Iterator[str]:
-    """A list under its title and length, or nothing for an empty one."""
+def _titled_list(title: str, rows: list[str], limit: int = _MAX_ENTRIES) -> Iterator[str]:
+    """Yield a list under its title and length, nothing for an empty list."""
     if rows:
         yield f"  {title} ({len(rows)})"
-        yield from (f"    {row}" for row in rows[:shown])
-    if len(rows) > shown:
-        yield f"    ... and {len(rows) - shown} more"
+        yield from (f"    {row}" for row in rows[:limit])
+    if len(rows) > limit:
+        yield f"    ... and {len(rows) - limit} more"

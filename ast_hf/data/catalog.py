@@ -1,4 +1,4 @@
-"""Where do the paper's data sets lie, and how are they read? A recipe names one; here its folder or Hub name is found.
+"""The paper's data sets: their folders and Hub names, and the options that read them.
 
 In the folder that the environment variable `AST_HF_DATA` names:
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..errors import error
 from ..paper_data_sets import class_names
-from .tables import Source
+from .sources import Source
 
 #: The environment variable that names the folder of data sets.
 DATA_VARIABLE = "AST_HF_DATA"
@@ -27,8 +27,11 @@ Arguments = dict[str, Any]
 class KnownSet(NamedTuple):
     """A data set that recipes can name.
 
-    `local` gives the arguments of `load_audio_dataset` for a folder of data sets, or None when it is not there; `hub`
-    gives those for the Hub, None where no copy of it there can be read; `expected` says what `local` looks for.
+    Attributes:
+        local: takes a folder of data sets, and returns the arguments of `load_audio_dataset`, or None if the
+            data set is not in it.
+        expected: the files that `local` looks for, for messages.
+        hub: returns the arguments for the Hub; None if the Hub has no readable copy.
     """
 
     local: Callable[[Path], Arguments | None]
@@ -37,35 +40,37 @@ class KnownSet(NamedTuple):
 
 
 def find_data_set(name_or_path: Source) -> Arguments:
-    """Arguments of `load_audio_dataset` for a data set of the paper, or for anything else by its path or Hub name.
+    """Return the arguments of `load_audio_dataset` for a data set of the paper, or for any other source.
 
     Args:
-        name_or_path: a source of `load_audio_dataset`; or `"audioset-balanced"`, `"audioset-full"`, `"esc50"`,
-            `"speech-commands"`, looked for in the folder that the environment variable `AST_HF_DATA` names, then on the
-            Hub. Any other source is returned as `{"source": name_or_path}`. A folder of one of those names is written
-            `./esc50`.
+        name_or_path: a source of `load_audio_dataset`; or `"audioset-balanced"`, `"audioset-full"`,
+            `"esc50"`, `"speech-commands"`, which are looked up in the folder that the environment variable
+            `AST_HF_DATA` names, then on the Hub. Any other source is returned as `{"source": name_or_path}`.
+            Write `./esc50` for a folder with one of these names.
 
     Returns:
-        Keyword arguments, to be updated by what the user asks for. ESC-50 comes with `test_fold=1`, Speech Commands
-        with its official validation and test lists; classes are in the order of the published checkpoints.
+        Keyword arguments, which options of the user override. ESC-50 comes with `test_fold=1`, Speech
+        Commands with its official validation and test lists; classes are in the order of the published
+        checkpoints.
 
     Raises:
-        AstDataError: E206 when it is not in that folder and the Hub has no copy that can be read; the message says
-            which files are looked for.
+        AstDataError: E206 if it is not in that folder and the Hub has no readable copy; the message names the
+            expected files.
     """
     if str(name_or_path) not in KNOWN_SETS:
         return {"source": name_or_path}
-    known, folder = KNOWN_SETS[str(name_or_path)], os.environ.get(DATA_VARIABLE)
+    known_set = KNOWN_SETS[str(name_or_path)]
+    folder = os.environ.get(DATA_VARIABLE)
     if folder and not Path(folder).expanduser().is_dir():
         fix = f"set {DATA_VARIABLE} to the folder of your data sets"
-        raise error("E206", where=f"{DATA_VARIABLE}={folder!r}", what="is no folder", fix=fix)
-    found = known.local(Path(folder).expanduser()) if folder else None
-    if found is not None:
-        return found
-    if known.hub is not None:
-        return known.hub()
+        raise error("E206", where=f"{DATA_VARIABLE}={folder!r}", what="is not a folder", fix=fix)
+    arguments = known_set.local(Path(folder).expanduser()) if folder else None
+    if arguments is not None:
+        return arguments
+    if known_set.hub is not None:
+        return known_set.hub()
     what = f"is not in {folder!r}" if folder else f"is not here, since {DATA_VARIABLE} is not set"
-    fix = f"download it, and set {DATA_VARIABLE} to the folder that holds {known.expected}"
+    fix = f"download it, and set {DATA_VARIABLE} to the folder that holds {known_set.expected}"
     raise error("E206", where=f"data set {str(name_or_path)!r}", what=what, fix=fix)
 
 
@@ -86,8 +91,10 @@ def _esc50_options() -> Arguments:
 
 def _speech_commands(folder: Path) -> Arguments | None:
     root = _first(folder, "speech_commands_v0.02", "speech_commands_v2")
-    lists = {} if root is None else {"validation": root / "validation_list.txt", "test": root / "testing_list.txt"}
-    if root is None or not all(path.is_file() for path in lists.values()):
+    if root is None:
+        return None
+    lists = {"validation": root / "validation_list.txt", "test": root / "testing_list.txt"}
+    if not all(path.is_file() for path in lists.values()):
         return None
     return {
         "source": str(root),
@@ -100,8 +107,9 @@ def _speech_commands(folder: Path) -> Arguments | None:
 def _audioset(*training: str) -> Callable[[Path], Arguments | None]:
     def local(folder: Path) -> Arguments | None:
         root = _first(folder, "audioset", "AudioSet") or folder
-        train, labels = _first(root, *training), _first(root, "class_labels_indices.csv")
+        train = _first(root, *training)
         test = _first(root, "eval_data.json")
+        labels = _first(root, "class_labels_indices.csv")
         if train is None or test is None or labels is None:
             return None
         source = {"train": str(train), "test": str(test)}
@@ -111,7 +119,7 @@ def _audioset(*training: str) -> Callable[[Path], Arguments | None]:
 
 
 def _audioset_on_hub(config: str, **more: Any) -> Callable[[], Arguments]:
-    """agkphysics/AudioSet: Parquet with FLAC inside; `human_labels` are display names, `labels` their identifiers."""
+    """Return the arguments for agkphysics/AudioSet: Parquet with FLAC, display names in `human_labels`."""
     return lambda: {
         "source": "agkphysics/AudioSet",
         "config_name": config,
@@ -121,9 +129,9 @@ def _audioset_on_hub(config: str, **more: Any) -> Callable[[], Arguments]:
     }
 
 
-#: name -> where it is. The Hub's google/speech_commands is a loading script, which `datasets` no longer runs.
-#: AudioSet's full set is 2.4 TB there, so it is streamed. The original trains on lists whose names are these
-#: (`egs/audioset/run.sh`); its balanced list has PSLA's enhanced labels.
+#: name -> data set. The Hub's google/speech_commands is a loading script, which `datasets` no longer runs.
+#: AudioSet's full set on the Hub is 2.4 TB, so it is streamed. The file names of AudioSet's lists are those
+#: of the original (`egs/audioset/run.sh`), whose balanced list has PSLA's enhanced labels.
 KNOWN_SETS = {
     "audioset-balanced": KnownSet(
         _audioset("balanced_train_data_type1_2_mean.json", "balanced_train_data.json"),

@@ -13,7 +13,7 @@ from ..audio import MAX_RATE, MIN_RATE, load_audio
 
 
 class Header(NamedTuple):
-    """What a file says of itself: its rate in Hz, channels and length in seconds."""
+    """Sampling rate in Hz, number of channels and length in seconds of a file."""
 
     rate: int
     channels: int
@@ -21,8 +21,9 @@ class Header(NamedTuple):
 
 
 def read_header(audio: Mapping[str, Any]) -> Header:
-    """The header of a clip's file; `load_audio` says what is wrong with a bad one."""
-    content, path = audio.get("bytes"), Path(str(audio.get("path")))
+    """Return the header of a clip's file; raise the error of `load_audio` for a file that cannot be read."""
+    content = audio.get("bytes")
+    path = Path(str(audio.get("path")))
     if content is None and not path.is_file():
         load_audio(audio)
     try:
@@ -31,5 +32,5 @@ def read_header(audio: Mapping[str, Any]) -> Header:
     except (OSError, soundfile.LibsndfileError):
         load_audio(audio)
         raise
-    rate = min(max(info.samplerate, MIN_RATE), MAX_RATE)  # `load_audio` refuses rates outside of these
+    rate = min(max(info.samplerate, MIN_RATE), MAX_RATE)  # `load_audio` refuses rates outside this range
     return Header(rate, info.channels, info.frames / rate)

@@ -1,4 +1,4 @@
-"""How does a data set on the Hub become labelled splits? Downloaded or streamed; its audio is not decoded."""
+"""Data sets on the Hub as labelled splits, downloaded or streamed; their audio is not decoded."""
 
 from __future__ import annotations
 
@@ -8,115 +8,128 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+)
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 
-from ..errors import did_you_mean, error, nearest
+from ..errors import did_you_mean, error, nearest, short_reason
 from ..hub.access import reach
+from ..task import Task
 from ..weights.paths import missing_path
-from .tables import (
-    BOUNDARIES,
-    LABEL_COLUMNS,
-    STORED,
-    LabelSet,
-    Reading,
-    Row,
-    check_fold,
-    class_feature,
-    fold_name,
-    no_fold_column,
-    option,
-)
+from .catalog import KNOWN_SETS
+from .conventions import BOUNDARIES, LABEL_COLUMNS, Row
+from .features import STORED, class_feature, label_feature
+from .labels import LabelSet
+from .option_spelling import option
+from .reading_options import ReadingOptions
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Which columns of a data set are the audio and the labels, and how its labels are written."""
+class _HubColumns:
+    """The audio and label columns of a data set on the Hub, and how its labels are stored.
+
+    Attributes:
+        audio: name of the audio column.
+        label: name of the label column.
+        classes: feature of the label column if it holds class indices, None if it holds text or numbers.
+        task: kind of classification.
+        options: options of `load_audio_dataset`.
+    """
 
     audio: str
     label: str
-    kind: ClassLabel | None
-    several: bool
-    reading: Reading
-
-    @property
-    def target(self) -> str:
-        return "labels" if self.several else "label"
+    classes: ClassLabel | None
+    task: Task
+    options: ReadingOptions
 
     @property
     def discarded(self) -> list[str]:
-        """Columns in the way: of the names that ours will have, or boundaries that mean something else."""
+        """Columns to remove: those with the names of ours, and boundaries that are not to be read."""
         ours = {"audio", "label", "labels"} - {self.audio, self.label}
-        return [*ours, *(() if self.reading.boundaries else BOUNDARIES)]
+        return [*ours, *(() if self.options.clip_boundaries else BOUNDARIES)]
 
-    def labels(self, value: Any, where: str) -> list[str]:
-        """The labels of a cell by name."""
-        if value is None or (self.kind and value == -1):
+    @property
+    def class_order(self) -> list[str] | None:
+        """Class names in the data set's order, None if it declares no classes."""
+        return list(self.classes.names) if self.classes else None
+
+    def read_labels(self, cell: Any, where: str) -> list[str]:
+        """Return the labels of a cell by name; raise E208 for a cell without a label."""
+        if cell is None or (self.classes and cell == -1):
             raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
-        if self.kind is None:
-            return self.reading.label_list(value, where)
-        numbers = value if isinstance(value, list) else [value]
-        return self.reading.label_list([self.kind.names[number] for number in numbers], where)
+        if self.classes is None:
+            return self.options.labels.read(cell, where)
+        indices = cell if isinstance(cell, list) else [cell]
+        return self.options.labels.read([self.classes.names[index] for index in indices], where)
 
-    def own_names(self) -> list[str] | None:
-        """Class names in the data set's order, where it has one."""
-        return [name for name in self.kind.names if name not in self.reading.dropped] if self.kind else None
-
-    def feature(self, labels: LabelSet) -> Any:
-        kind = ClassLabel(names=labels.names)
-        return [kind] if self.several else kind
+    def feature(self, classes: LabelSet) -> Any:
+        """Return the feature of our label column."""
+        return label_feature(classes.names, self.task)
 
 
 def read_hub(
-    name: str, config: list[str], merge: Mapping[str, Sequence[str]] | None, streaming: bool, reading: Reading
+    name: str,
+    config: list[str],
+    merge: Mapping[str, Sequence[str]] | None,
+    streaming: bool,
+    options: ReadingOptions,
 ) -> DatasetDict | IterableDatasetDict:
-    """Splits of a data set on the Hub in the shape of `load_audio_dataset`.
+    """Return the splits of a data set on the Hub, in the form of `load_audio_dataset`.
 
     Args:
-        name: of the data set.
-        config: its configuration, where it has several.
-        merge: split -> its splits that it is made of; None for its own.
-        streaming: whether it is read while it is used, instead of downloaded.
-        reading: what was asked for.
+        name: name of the data set.
+        config: its configuration, empty for the default.
+        merge: split -> the data set's splits that it is made of; None for the data set's own splits.
+        streaming: read the data set while it is used, instead of downloading it.
+        options: options of `load_audio_dataset`.
 
     Raises:
-        AstDataError: E206 for a path that is not there, E208 for columns and labels (naming split and row), E209 for
-            splits and folds that are not there.
-        AstConfigError: E702 for a data set that is not there, or not for this token.
-        AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached.
+        AstDataError: E206 for a missing path, E208 for columns and labels (naming split and row), E209 for
+            missing splits and folds.
+        AstConfigError: E702 for a data set that does not exist, or not for this token.
+        AstRunError: E701 and E704 if the Hub refuses or cannot be reached.
     """
-    _check_no_path(name)
+    _check_not_a_path(name)
     splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
     for part in (part for parts in (merge or {}).values() for part in parts if part not in splits):
         raise error("E209", where=f"split {part!r}", what="does not exist", fix=did_you_mean(part, splits))
     if merge:
-        splits = type(splits)(
-            {split: datasets.concatenate_datasets([splits[part] for part in parts]) for split, parts in merge.items()}
-        )
-    columns = _find_columns(name, next(iter(splits.values())).features, reading)
-    read = _encode_streams if streaming else _encode_stored
-    return read(splits, columns)
+        merged = type(splits)()
+        for split, parts in merge.items():
+            merged[split] = datasets.concatenate_datasets([splits[part] for part in parts])
+        splits = merged
+    columns = _find_columns(name, next(iter(splits.values())).features, options)
+    encode = _encode_streams if streaming else _encode_stored
+    return encode(splits, columns)
 
 
-def _check_no_path(name: str) -> None:
-    """Raise E206, without asking the Hub, for what can only be a path of something that is not here."""
-    from .catalog import KNOWN_SETS  # which reads by `data`, and that by this module
-
-    told = None if "://" in name else missing_path(name, cached=_is_cached(name))
-    if told is None:
+def _check_not_a_path(name: str) -> None:
+    """Raise E206, without a request to the Hub, for a name that can only be a path, of a missing file."""
+    missing = None if "://" in name else missing_path(name, cached=_is_cached(name))
+    if missing is None:
         return
-    what, fix = told
-    known = nearest(name, KNOWN_SETS)
+    what, fix = missing
+    near = nearest(name, KNOWN_SETS)
     if name in KNOWN_SETS:
         fix = f"read it by load_audio_dataset(**find_data_set({name!r}))"
+    elif near and not fix.endswith("?"):
+        fix = f"did you mean {near!r}?"
     elif not fix.endswith("?"):
-        fix = f"did you mean {known!r}?" if known else f"{fix}, or one of {', '.join(KNOWN_SETS)}"
+        fix = f"{fix}, or one of {', '.join(KNOWN_SETS)}"
     raise error("E206", where=repr(name), what=what, fix=fix)
 
 
 def _is_cached(name: str) -> bool:
-    """Whether a data set of the Hub is here already: its files, or what `datasets` made of them."""
+    """Return True if the cache has the files of a data set, or the tables that `datasets` made of them."""
     files = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
     return files.is_dir() or Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
 
@@ -125,142 +138,174 @@ def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | Iterab
     try:
         return datasets.load_dataset(name, *config, **({"streaming": True} if streaming else {}))
     except DatasetNotFoundError as problem:
-        fix = "check the name, of a folder too; for a private one log in with `hf auth login`, or set HF_TOKEN"
+        fix = "check the name, of a folder too; for a private data set "
+        fix += "log in with `hf auth login`, or set HF_TOKEN"
         raise error("E702", where=repr(name), what=str(problem).rstrip("."), fix=fix) from None
     except ConnectionError as problem:
         if not datasets.config.HF_HUB_OFFLINE:
             raise
         what = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub"
         raise error("E704", where=f"data set {name!r}", what=what, fix="unset it") from problem
-    except ValueError as problem:  # no configuration was named, or one that does not exist
-        what = " ".join(str(problem).split())[:300]
+    except ValueError as problem:  # a configuration is needed, or the one named does not exist
+        what = short_reason(problem, 300)
         if "config" not in what.lower():
             raise
-        raise error("E209", where=f"data set {name!r}", what=what, fix="name one with config_name") from problem
+        fix = "name one with config_name"
+        raise error("E209", where=f"data set {name!r}", what=what, fix=fix) from problem
 
 
-def _find_columns(name: str, features: Features | None, reading: Reading) -> _Columns:
+def _find_columns(name: str, features: Features | None, options: ReadingOptions) -> _HubColumns:
+    """Return the columns of audio and labels; raise E208 if one is missing or unknown before reading."""
     where = f"data set {name!r}"
     if features is None:
-        what = "does not say which columns it has before it is read"
+        what = "does not declare its columns before it is read"
         raise error("E208", where=where, what=what, fix="read it without streaming")
-    sounding = [column for column, feature in features.items() if isinstance(feature, Audio)]
-    audio = reading.audio_column or (sounding[0] if sounding else None)
-    label = reading.label_column or next((column for column in LABEL_COLUMNS if column in features), None)
-    for column, found, argument in (("audio", audio, "audio_column"), ("label", label, "label_column")):
-        if found not in features:
-            named = f" {found!r}" if found else ""
-            what = f"has no {column} column{named}; its columns are {', '.join(features)}"
-            raise error("E208", where=where, what=what, fix=f"name it with {option(argument)}")
-    if reading.test_fold is not None and reading.fold_column not in features:
-        raise no_fold_column(where, features, reading)
-    assert audio is not None
-    assert label is not None
-    several = not isinstance(features[label], (ClassLabel, Value)) or reading.separator is not None
-    return _Columns(audio, label, class_feature(features[label]), several, reading)
+    audio_columns = (column for column, feature in features.items() if isinstance(feature, Audio))
+    audio = options.audio_column or next(audio_columns, None)
+    label = options.label_column or next((column for column in LABEL_COLUMNS if column in features), None)
+    if audio is None or audio not in features:
+        raise _missing_column(where, "audio", audio, features)
+    if label is None or label not in features:
+        raise _missing_column(where, "label", label, features)
+    if options.fold is not None and options.fold.column not in features:
+        raise options.fold.missing_column(where, features)
+    has_lists = not isinstance(features[label], (ClassLabel, Value))
+    task = Task.MULTI_LABEL if has_lists or options.labels.separator is not None else Task.SINGLE_LABEL
+    return _HubColumns(audio, label, class_feature(features[label]), task, options)
 
 
-def _encode_stored(splits: DatasetDict, columns: _Columns) -> DatasetDict:
-    """Downloaded splits in our shape. Only the labels are rewritten: the audio stays where it is."""
-    reading = columns.reading
-    renamed = DatasetDict({split: _renamed(part, columns) for split, part in splits.items()})
-    if columns.kind is None or reading.labels or reading.dropped or reading.separator:
-        read = {split: _read_labels(part, split, columns) for split, part in renamed.items()}
-        own = columns.own_names() or sorted({name for rows in read.values() for row in rows for name in row})
-        labels = reading.labels or LabelSet(own)
-        renamed = DatasetDict(
-            {split: _with_labels(part, split, read[split], labels, columns) for split, part in renamed.items()}
+def _missing_column(where: str, kind: str, name: str | None, features: Features) -> Exception:
+    """Return the E208 for a data set without an audio or label column."""
+    column = f"{kind} column {name!r}" if name else f"{kind} column"
+    what = f"has no {column}; its columns are {', '.join(features)}"
+    return error("E208", where=where, what=what, fix=f"name it with {option(f'{kind}_column')}")
+
+
+def _encode_stored(splits: DatasetDict, columns: _HubColumns) -> DatasetDict:
+    """Return downloaded splits in our form. Only the labels are rewritten: the audio stays where it is."""
+    options = columns.options
+    renamed = DatasetDict({split: _rename_columns(part, columns) for split, part in splits.items()})
+    labels = options.labels
+    if columns.classes is None or labels.classes or labels.dropped or labels.separator:
+        rows = {split: _read_labels(part, split, columns) for split, part in renamed.items()}
+        classes = labels.all_classes(
+            columns.class_order, (name for split_rows in rows.values() for row in split_rows for name in row)
         )
-    return renamed if reading.test_fold is None else _by_fold(renamed, reading)
+        for split, part in renamed.items():
+            renamed[split] = _with_labels(part, split, rows[split], classes, columns)
+    return renamed if options.fold is None else _by_fold(renamed, options)
 
 
-def _renamed(part: Dataset, columns: _Columns) -> Dataset:
+def _rename_columns(part: Dataset, columns: _HubColumns) -> Dataset:
     part = part.cast_column(columns.audio, Audio(decode=False))
     part = part.remove_columns([name for name in columns.discarded if name in part.column_names])
-    for old, new in ((columns.audio, "audio"), (columns.label, columns.target)):
+    for old, new in ((columns.audio, "audio"), (columns.label, columns.task.label_column)):
         part = part if old == new else part.rename_column(old, new)
     return part
 
 
-def _read_labels(part: Dataset, split: str, columns: _Columns) -> list[list[str]]:
-    values = enumerate(part[columns.target])
-    return [columns.labels(value, _place(split, number, columns.label)) for number, value in values]
+def _read_labels(part: Dataset, split: str, columns: _HubColumns) -> list[list[str]]:
+    cells = enumerate(part[columns.task.label_column])
+    return [columns.read_labels(cell, _place(split, number, columns.label)) for number, cell in cells]
 
 
 def _place(split: str, number: int, column: str) -> str:
+    """Return the place of a cell for messages; `number` counts from 0, the message from 1."""
     return f"split {split!r} row {number + 1}, column {column!r}"
 
 
-def _with_labels(part: Dataset, split: str, read: list[list[str]], labels: LabelSet, columns: _Columns) -> Dataset:
-    """A split with its labels as indices, without the clips whose labels were all dropped."""
+def _with_labels(
+    part: Dataset,
+    split: str,
+    rows: list[list[str]],
+    classes: LabelSet,
+    columns: _HubColumns,
+) -> Dataset:
+    """Return a split with its labels as indices, without the clips whose labels were all dropped."""
     indices = [
-        list(dict.fromkeys(labels.index(name, _place(split, number, columns.label)) for name in names))
-        for number, names in enumerate(read)
+        list(dict.fromkeys(classes.index(name, _place(split, number, columns.label)) for name in names))
+        for number, names in enumerate(rows)
     ]
-    cells: list[Any] = indices if columns.several else [row[0] if row else None for row in indices]
-    encoded = part.remove_columns(columns.target).add_column(columns.target, cells, feature=columns.feature(labels))
-    kept = [number for number, row in enumerate(indices) if row]
-    return encoded if len(kept) == len(indices) else encoded.select(kept)
+    column = columns.task.label_column
+    cells: list[Any] = indices
+    if columns.task is Task.SINGLE_LABEL:
+        cells = [row[0] if row else None for row in indices]
+    encoded = part.remove_columns(column).add_column(column, cells, feature=columns.feature(classes))
+    labelled = [number for number, row in enumerate(indices) if row]
+    return encoded if len(labelled) == len(indices) else encoded.select(labelled)
 
 
-def _by_fold(splits: DatasetDict, reading: Reading) -> DatasetDict:
+def _by_fold(splits: DatasetDict, options: ReadingOptions) -> DatasetDict:
+    """Return all clips as the test fold and the others."""
+    fold = options.fold
+    assert fold is not None
     clips = datasets.concatenate_datasets(list(splits.values()))
-    folds = [fold_name(fold) for fold in clips[reading.fold_column]]
-    check_fold(folds, reading)
-    chosen: dict[str, list[int]] = {"train": [], "test": []}
-    for number, fold in enumerate(folds):
-        chosen["test" if fold == reading.test_fold else "train"].append(number)
-    return DatasetDict({split: clips.select(numbers) for split, numbers in chosen.items()})
+    folds = list(clips[fold.column])
+    fold.check_not_empty(folds)
+    numbers: dict[str, list[int]] = {"train": [], "test": []}
+    for number, value in enumerate(folds):
+        numbers[fold.split({fold.column: value})].append(number)
+    return DatasetDict({split: clips.select(rows) for split, rows in numbers.items()})
 
 
 @dataclass(frozen=True)
-class _StreamRow:
-    """A row of a stream -> a row in our shape; its labels are None where all of them were dropped."""
+class _RowEncoder:
+    """Turns rows of a stream into our form; the label is None if all labels of a row were dropped."""
 
     split: str
-    columns: _Columns
-    label_set: LabelSet
+    columns: _HubColumns
+    classes: LabelSet
 
     def __call__(self, row: Row, number: int) -> Row:
-        where = _place(self.split, number, self.columns.label)
-        indices = [self.label_set.index(name, where) for name in self.columns.labels(row[self.columns.label], where)]
-        cell = (indices if self.columns.several else indices[0]) if indices else None
-        return {"audio": row[self.columns.audio], self.columns.target: cell}
+        columns = self.columns
+        where = _place(self.split, number, columns.label)
+        indices = [self.classes.index(name, where) for name in columns.read_labels(row[columns.label], where)]
+        cell: Any = indices or None
+        if indices and columns.task is Task.SINGLE_LABEL:
+            cell = indices[0]
+        return {"audio": row[columns.audio], columns.task.label_column: cell}
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """Whether a row of a stream has a label, and is in the fold or in another."""
+class _RowFilter:
+    """Selects the rows of a stream that have a label and are in a split; None for rows of any split."""
 
-    columns: _Columns
-    in_fold: bool | None
+    columns: _HubColumns
+    split: str | None
 
     def __call__(self, row: Row) -> bool:
-        reading = self.columns.reading
-        fold = self.in_fold is None or (fold_name(row[reading.fold_column]) == reading.test_fold) is self.in_fold
-        return fold and row[self.columns.target] is not None
+        fold = self.columns.options.fold
+        if fold is not None and self.split is not None and fold.split(row) != self.split:
+            return False
+        return row[self.columns.task.label_column] is not None
 
 
-def _encode_streams(splits: IterableDatasetDict, columns: _Columns) -> IterableDatasetDict:
-    """Streams in our shape. Nothing is read yet, so the classes have to be known."""
-    names = columns.own_names()
-    labels = columns.reading.labels or (LabelSet(names) if names else None)
-    if labels is None:
-        what = "are plain text or numbers, and a stream does not tell which there are before its end"
-        raise error("E208", where=f"column {columns.label!r}", what=what, fix="give class_labels=, or read it whole")
-    streams = {split: _encode_stream(part, split, columns, labels) for split, part in splits.items()}
-    if columns.reading.test_fold is not None:
-        clips = datasets.concatenate_datasets(list(streams.values()))
-        return IterableDatasetDict(
-            {split: clips.filter(_Kept(columns, split == "test")) for split in ("train", "test")}
-        )
-    return IterableDatasetDict({split: part.filter(_Kept(columns, None)) for split, part in streams.items()})
+def _encode_streams(splits: IterableDatasetDict, columns: _HubColumns) -> IterableDatasetDict:
+    """Return streams in our form; raise E208 if the classes are not known before the streams are read."""
+    classes = columns.options.labels.known_classes(columns.class_order)
+    if classes is None:
+        what = "are plain text or numbers, and the classes of a stream are not known before its end"
+        fix = "give class_labels=, or read it whole"
+        raise error("E208", where=f"column {columns.label!r}", what=what, fix=fix)
+    streams = {split: _encode_stream(part, split, columns, classes) for split, part in splits.items()}
+    if columns.options.fold is None:
+        labelled = _RowFilter(columns, None)
+        return IterableDatasetDict({split: part.filter(labelled) for split, part in streams.items()})
+    clips = datasets.concatenate_datasets(list(streams.values()))
+    filters = {split: _RowFilter(columns, split) for split in ("train", "test")}
+    return IterableDatasetDict({split: clips.filter(row_filter) for split, row_filter in filters.items()})
 
 
-def _encode_stream(part: IterableDataset, split: str, columns: _Columns, labels: LabelSet) -> IterableDataset:
-    gone = {columns.audio, columns.label, *columns.discarded}
-    kept = {name: feature for name, feature in part.features.items() if name not in gone}
-    features = Features({"audio": STORED, columns.target: columns.feature(labels), **kept})
+def _encode_stream(
+    part: IterableDataset,
+    split: str,
+    columns: _HubColumns,
+    classes: LabelSet,
+) -> IterableDataset:
+    removed = {columns.audio, columns.label, *columns.discarded}
+    others = {name: feature for name, feature in part.features.items() if name not in removed}
+    features = Features({"audio": STORED, columns.task.label_column: columns.feature(classes), **others})
     stored = part.cast_column(columns.audio, STORED)
-    removed = [name for name in part.features if name not in features]
-    return stored.map(_StreamRow(split, columns, labels), with_indices=True, remove_columns=removed, features=features)
+    surplus = [name for name in part.features if name not in features]
+    encoder = _RowEncoder(split, columns, classes)
+    return stored.map(encoder, with_indices=True, remove_columns=surplus, features=features)

@@ -1,150 +1,92 @@
-"""Which rows does a source hold: a table, a folder with a metadata file, or a folder of label folders?
+"""Label folders: folders of clips named after their labels, with or without folders of splits above them.
 
-Folders that are folds or splits are refused as labels, and tables that lie unread beside label folders are named.
+Folders of folds or splits are refused as labels, and messages name the tables that come with label folders
+unread.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import AstHfWarning, error, warning_text
-from .layouts import TABLE_SUFFIXES, ClipTable, how_to_read, shards_of, tables_of
-from .tables import (
-    AUDIO_SUFFIXES,
-    INSIST,
-    METADATA_FILES,
-    SPLIT_NAMES,
-    UNREAD_SUFFIXES,
-    LabelSet,
-    Row,
-    Table,
-    check_exists,
-    chosen_sources,
-    read_table,
-    some,
-)
+from ..errors import AstHfWarning, error, shortlist, warning_text
+from .conventions import AUDIO_SUFFIXES, METADATA_FILES, SPLIT_NAMES, UNREAD_SUFFIXES, Row
+from .folder_names import are_splits_or_folds, is_container, split_of_name
+from .labels import LabelSet
+from .option_spelling import chosen_sources, unless_classes
+from .table_search import TABLE_SUFFIXES, ClipTable, how_to_read, shards_of, tables_of
+from .tables import Table
 
-#: How many folders a message names.
-_FOLDERS = 10
+#: How many names a message lists, and how many folders without a clip.
+_EXAMPLES = 3
+_EMPTY_FOLDERS = 10
 
-#: Words in the names of folders that are splits, of folds (with a number or a letter after them), and beside both.
-_SPLITS = frozenset({*SPLIT_NAMES, "devel", "development", "evaluation", "holdout", "heldout"})
-_FOLDS = frozenset({"fold", "split"})
-_BESIDE = frozenset({"set", "part", "partition", "subset", "chunk", "shard", "section"})
-#: Other words for splits, and names that are short for one.
-_OTHER_SPLITS = SPLIT_NAMES | {
-    "devel": "validation", "development": "validation", "evaluation": "test", "holdout": "test", "heldout": "test",
-    "trainval": "train", "traindev": "train",
-}  # fmt: skip
-_SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "validation", "te": "test", "ts": "test", "tst": "test"}
-#: Words that say of a folder only that clips lie in it.
-_CONTAINERS = frozenset(
-    {"audio", "audios", "wav", "wavs", "flac", "mp3", "ogg", "clip", "clips", "sound", "sounds", "recording"}
-    | {"recordings", "data", "dataset", "file", "files", "sample", "samples", "segment", "segments"}
-)
-
-#: How label folders lie in splits, for messages.
-_ARRANGED = "put a folder for each label into folders train and test (train/cat/1.wav)"
-
-_WORD = re.compile(r"[a-z]+|\d+")
-_CAMEL_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+#: Arrangement of label folders in splits, for messages.
+_ARRANGEMENT = "put a folder for each label into folders train and test (train/cat/1.wav)"
 
 
 class _Folder(NamedTuple):
-    """What lies in and below a folder."""
+    """Contents of a folder and of the folders below it.
+
+    Attributes:
+        root: the folder.
+        clips: audio files.
+        unread: suffix -> number of sound files that are not read.
+        others: all other files and folders.
+    """
 
     root: Path
     clips: list[Path]
-    unread: Counter[str]  # suffixes of sound that is not read
+    unread: Counter[str]
     others: list[Path]
 
+    def table_files(self) -> list[Path]:
+        """Return the files in it that may be tables."""
+        return [entry for entry in self.others if entry.suffix.lower() in TABLE_SUFFIXES and entry.is_file()]
+
     def tables(self) -> list[ClipTable]:
-        """The tables that name clips of it, in it or beside it."""
-        inside = [entry for entry in self.others if entry.suffix.lower() in TABLE_SUFFIXES and entry.is_file()]
-        return tables_of(self.clips, self.root, inside)
+        """Return the tables that name its clips, in it or next to it."""
+        return tables_of(self.clips, self.root, self.table_files())
 
 
-def read_source(source: str | PathLike, labels: LabelSet | None = None) -> Table:
-    """Return the rows of a table, of a folder with a metadata file, or of a folder of label folders.
+def read_label_folders(root: Path, labels: LabelSet | None) -> Table:
+    """Return the rows of `label/clip` or `split/label/clip`; split folders are recognised by their names.
+
+    Warns (W205) about what is left out: sound in formats that are not read, folders without a clip, and a
+    table of the clips.
 
     Args:
-        source: the file or folder.
-        labels: the classes, where they are given: folders of their names are label folders.
+        root: the folder.
+        labels: the classes, if the caller lists them: folders with these names are label folders.
 
     Raises:
-        AstDataError: E206 for what does not exist, E208 and E209 for what holds no labelled clips.
+        AstDataError: E208 for clips without a label and for folders that are not labels, E209 without any
+            clip.
     """
-    path = Path(source).expanduser()
-    check_exists(path)
-    if not path.is_dir():
-        return read_table(path)
-    metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
-    return read_table(metadata) if metadata else _read_label_folders(path, labels)
-
-
-def _read_label_folders(root: Path, labels: LabelSet | None) -> Table:
-    """Return the rows of `label/clip` or `split/label/clip`; the split folders are known by their names.
-
-    Warns (W205) of what is left out: sound in formats that are not read, folders without a clip, and a table of the
-    clips.
-    """
-    folder = _look_into(root)
+    folder = _scan(root)
     if not folder.clips:
         raise _no_audio(folder)
-    splits = {file.relative_to(root).parts[0] for file in folder.clips if _split_of(folder, file)}
-    beside = _beside_splits(folder, splits)
+    splits = {file.relative_to(root).parts[0] for file in folder.clips if _split_of_file(folder, file)}
+    siblings = _siblings_of_splits(folder, splits)
     rows = [_row_of_file(folder, file, splits) for file in folder.clips]
-    meant = _are_meant(rows, labels)
-    if not meant and beside and labels is not None:
-        rows = next(filter(lambda other: _are_meant(other, labels), _without_splits(folder)), rows)
-        meant = _are_meant(rows, labels)
-    if not meant:
-        if beside:
-            raise _splits_among_others(folder, splits, beside)
-        _check_names(folder, sorted({row["label"] for row in rows}))
-    if left_out := _left_out(folder, known=meant):
-        warnings.warn(warning_text("W205", where=repr(str(root)), what="; ".join(left_out)), AstHfWarning, 2)
+    are_classes = _are_classes(rows, labels)
+    if not are_classes and siblings and labels is not None:
+        rows = next(filter(lambda other: _are_classes(other, labels), _rows_without_splits(folder)), rows)
+        are_classes = _are_classes(rows, labels)
+    if not are_classes:
+        if siblings:
+            raise _mixed_folders(folder, splits, siblings)
+        _check_labels(folder, sorted({row["label"] for row in rows}))
+    if omissions := _omissions(folder, labels_given=are_classes):
+        warnings.warn(warning_text("W205", where=repr(str(root)), what="; ".join(omissions)), AstHfWarning, 2)
     return Table(rows, str(root), root)
 
 
-def _are_meant(rows: Sequence[Row], labels: LabelSet | None) -> bool:
-    return labels is not None and all(row["label"] in labels for row in rows)
-
-
-def _beside_splits(folder: _Folder, splits: set[str]) -> list[str]:
-    """Return the folders beside splits that are none, or hold no label folders; not those like `_background_noise_`."""
-    tops = {parts[0] for clip in folder.clips if len(parts := clip.relative_to(folder.root).parts) > 1}
-    return sorted(top for top in tops - splits if not top.startswith("_")) if splits else []
-
-
-def _without_splits(folder: _Folder) -> Iterator[list[Row]]:
-    """Yield the rows of folders that are no splits: labelled by all folders above a clip, then by the outermost."""
-    rows = [_row_of_file(folder, file, set()) for file in folder.clips]
-    yield rows
-    yield [{**row, "label": row["label"].partition("/")[0]} for row in rows]
-
-
-def _splits_among_others(folder: _Folder, splits: set[str], beside: Sequence[str]) -> Exception:
-    """Return the E208 for splits of label folders beside folders that are something else."""
-    unlabelled = [name for name in beside if name.lower() in SPLIT_NAMES]
-    others = [name for name in beside if name not in unlabelled]
-    what = f"has label folders in the splits {some(sorted(splits))}, and beside these "
-    found = [f"{some(unlabelled)} without label folders"] if unlabelled else []
-    found += [f"{some(others)}, not named after splits"] if others else []
-    labelled = _labelled_splits(folder)
-    sources = f"to leave others out, give a source for each split, {chosen_sources(labelled)}"
-    fix = sources if labelled else _ARRANGED
-    insist = INSIST.format(f"{some(sorted({*splits, *beside}))} are your classes")
-    return error("E208", where=repr(str(folder.root)), what=what + " and ".join(found), fix=f"{fix}; {insist}")
-
-
-def _look_into(root: Path) -> _Folder:
+def _scan(root: Path) -> _Folder:
+    """Return the contents of a folder, without hidden files and folders."""
     folder = _Folder(root, [], Counter(), [])
     for entry in sorted(root.rglob("*")):
         suffix = entry.suffix.lower()
@@ -159,10 +101,74 @@ def _look_into(root: Path) -> _Folder:
     return folder
 
 
+def _are_classes(rows: Sequence[Row], labels: LabelSet | None) -> bool:
+    """Return True if the caller lists classes, and all labels are among them."""
+    return labels is not None and all(row["label"] in labels for row in rows)
+
+
+def _split_of_file(folder: _Folder, file: Path) -> str | None:
+    """Return the split of a clip by the outermost of its folders, None if that does not name one."""
+    parts = file.relative_to(folder.root).parts
+    return SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
+
+
+def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
+    """Return the row of a clip by the folders above it; raise E208 for a clip that is not in a label folder.
+
+    Args:
+        folder: the whole folder.
+        file: the clip.
+        splits: the folders of `folder` that hold label folders, rather than clips of one label.
+    """
+    parts = file.relative_to(folder.root).parts
+    split = _split_of_file(folder, file) if parts[0] in splits else None
+    labels = parts[1:-1] if parts[0] in splits else parts[:-1]
+    if not labels:
+        what = "is next to the label folders and not in one, so it has no label"
+        fix = "move it into a folder named after its label"
+        if tables := folder.tables():
+            fix += f", or {how_to_read(tables, folder.clips)}"
+        raise error("E208", where=repr(str(file)), what=what, fix=fix)
+    name = str(file.relative_to(folder.root))
+    return {"file_name": name, "label": "/".join(labels), "split": split or "train"}
+
+
+def _siblings_of_splits(folder: _Folder, splits: set[str]) -> list[str]:
+    """Return the folders next to splits that are not splits of label folders, except those like `_noise_`."""
+    outermost = {parts[0] for clip in folder.clips if len(parts := clip.relative_to(folder.root).parts) > 1}
+    return sorted(name for name in outermost - splits if not name.startswith("_")) if splits else []
+
+
+def _rows_without_splits(folder: _Folder) -> Iterator[list[Row]]:
+    """Yield rows without splits: labelled by all folders above a clip, then by the outermost."""
+    rows = [_row_of_file(folder, file, set()) for file in folder.clips]
+    yield rows
+    yield [{**row, "label": row["label"].partition("/")[0]} for row in rows]
+
+
+def _mixed_folders(folder: _Folder, splits: set[str], siblings: Sequence[str]) -> Exception:
+    """Return the E208 for splits of label folders next to folders that are something else."""
+    unlabelled = [name for name in siblings if name.lower() in SPLIT_NAMES]
+    others = [name for name in siblings if name not in unlabelled]
+    kinds = [f"{shortlist(unlabelled, _EXAMPLES)} without label folders"] if unlabelled else []
+    kinds += [f"{shortlist(others, _EXAMPLES)}, not named after splits"] if others else []
+    what = f"has label folders in the splits {shortlist(sorted(splits), _EXAMPLES)}, and next to these "
+    sources = _labelled_splits(folder)
+    fix = _ARRANGEMENT
+    if sources:
+        fix = f"to leave others out, give a source for each split, {chosen_sources(sources)}"
+    fix += f"; {_unless_classes(sorted({*splits, *siblings}))}"
+    return error("E208", where=repr(str(folder.root)), what=what + " and ".join(kinds), fix=fix)
+
+
+def _unless_classes(names: Sequence[str]) -> str:
+    return unless_classes(f"{shortlist(names, _EXAMPLES)} are your classes")
+
+
 def _no_audio(folder: _Folder) -> Exception:
-    """Return the E209 for a folder without a clip, which may be the one of the tables."""
+    """Return the E209 for a folder without a clip, which may be the folder of the tables."""
     what = [f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv", *_unread(folder)]
-    tables = [entry for entry in folder.others if entry.suffix.lower() in TABLE_SUFFIXES and entry.is_file()]
+    tables = folder.table_files()
     fix = "give one folder of clips per label"
     if shards := shards_of(tables):
         fix += f", or the tables of each split as the source, {chosen_sources(shards)}"
@@ -171,153 +177,85 @@ def _no_audio(folder: _Folder) -> Exception:
     return error("E209", where=repr(str(folder.root)), what="; ".join(what), fix=fix)
 
 
-def _split_of(folder: _Folder, file: Path) -> str | None:
-    """Return the split that a clip is in by the outermost of its folders."""
-    parts = file.relative_to(folder.root).parts
-    return SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
-
-
-def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
-    """Return what the folders above a clip say of it; raises E208 for one that lies in none.
-
-    Args:
-        folder: the whole.
-        file: the clip.
-        splits: the folders of `folder` that hold label folders, rather than clips of one label.
-    """
-    parts = file.relative_to(folder.root).parts
-    split = _split_of(folder, file) if parts[0] in splits else None
-    labels = parts[1:-1] if parts[0] in splits else parts[:-1]
-    if not labels:
-        what = "lies beside the label folders, so it has no label"
-        fix = "move it into a folder named after its label"
-        if tables := folder.tables():
-            fix += f", or {how_to_read(tables, folder.clips)}"
-        raise error("E208", where=repr(str(file)), what=what, fix=fix)
-    return {"file_name": str(file.relative_to(folder.root)), "label": "/".join(labels), "split": split or "train"}
-
-
-def _check_names(folder: _Folder, names: Sequence[str]) -> None:
-    """Raise E208 for folders that are parts of a data set, or only hold its audio, rather than labels."""
-    inner = sorted({name.split("/")[-1] for name in names})
-    outer = [sorted(set(level)) for level in zip(*(name.split("/") for name in names), strict=False)]
-    levels = [inner, *(level for level in outer if len(level) > 1), *_nested_splits(names)]
-    parts = next((level for level in levels if _are_parts(level)), None)
-    hint = f"; {INSIST.format(f'{some(names)} are your classes')}"
+def _check_labels(folder: _Folder, names: Sequence[str]) -> None:
+    """Raise E208 if folders are parts of a data set, or only hold its audio, rather than being labels."""
+    innermost = sorted({name.split("/")[-1] for name in names})
+    levels = [sorted(set(level)) for level in zip(*(name.split("/") for name in names), strict=False)]
+    candidates = [innermost, *(level for level in levels if len(level) > 1), *_single_splits(names)]
+    parts = next((level for level in candidates if are_splits_or_folds(level)), None)
     if parts is not None:
-        what = f"has folders {some(parts)}, which are folds or splits of a data set, not labels"
+        folders = shortlist(parts, _EXAMPLES)
+        what = f"has folders {folders}, which are folds or splits of a data set, not labels"
         tables = folder.tables()
         fix = how_to_read(tables, folder.clips) if tables else _how_to_arrange(folder)
-        raise error("E208", where=repr(str(folder.root)), what=what, fix=fix + hint)
-    if all(map(_is_container, inner)) and (tables := folder.tables()):
-        what = f"has its clips in {some(inner)}, which says nothing of labels; a table names them"
-        raise error("E208", where=repr(str(folder.root)), what=what, fix=how_to_read(tables, folder.clips) + hint)
+        raise error("E208", where=repr(str(folder.root)), what=what, fix=f"{fix}; {_unless_classes(names)}")
+    if all(map(is_container, innermost)) and (tables := folder.tables()):
+        folders = shortlist(innermost, _EXAMPLES)
+        what = f"has its clips in {folders}, which does not name labels; a table names them"
+        fix = f"{how_to_read(tables, folder.clips)}; {_unless_classes(names)}"
+        raise error("E208", where=repr(str(folder.root)), what=what, fix=fix)
 
 
-def _nested_splits(names: Sequence[str]) -> list[list[str]]:
-    """Return the only folder of each level above all labels, where it is called as a split: `train` of `train/cat`."""
+def _single_splits(names: Sequence[str]) -> list[list[str]]:
+    """Return the levels with a single folder, if that is named after a split: `train` of `train/cat`."""
     above = [set(level) for level in zip(*(name.split("/")[:-1] for name in names), strict=False)]
     return [list(level) for level in above if len(level) == 1 and min(level).lower() in SPLIT_NAMES]
 
 
 def _labelled_splits(folder: _Folder) -> dict[str, list[Path]]:
-    """Return the folders of each split that hold label folders, the innermost where splits are in splits."""
+    """Return split -> folders that hold its label folders; of splits within splits, the innermost."""
     labels: dict[Path, set[str]] = {}
     for clip in folder.clips:
         parts = clip.relative_to(folder.root).parts
-        depth = max((number for number, part in enumerate(parts[:-2], start=1) if _spelled_split(part)), default=0)
+        depths = (number for number, part in enumerate(parts[:-2], start=1) if split_of_name(part))
+        depth = max(depths, default=0)
         if depth:
             labels.setdefault(folder.root.joinpath(*parts[:depth]), set()).add(parts[-2])
-    around = {parent for place in labels for parent in place.parents}
-    found: dict[str, list[Path]] = {}
+    outer = {parent for place in labels for parent in place.parents}
+    places: dict[str, list[Path]] = {}
     for place, names in labels.items():
-        if place not in around and not _are_parts(sorted(names)) and not all(map(_is_container, names)):
-            found.setdefault(str(_spelled_split(place.name)), []).append(place)
-    return dict(sorted(found.items(), key=lambda part: part[0] != "train"))
-
-
-def _spelled_split(name: str) -> str | None:
-    """Return the split that a folder's name begins or ends with, None for another: `trainA`, `test_full`, `te`."""
-    if name.lower() in _SHORT_SPLITS:
-        return _SHORT_SPLITS[name.lower()]
-    words = [word.lower() for word in _CAMEL_WORD.findall(name)]
-    kinds = [word for word in words if word not in _CONTAINERS | _BESIDE and not word.isdecimal() and len(word) > 1]
-    return (_split_of_word(kinds[0]) or _split_of_word(kinds[-1])) if kinds else None
-
-
-def _split_of_word(word: str) -> str | None:
-    """Return the split of a word such as `train` or `trainset`."""
-    if word in _OTHER_SPLITS:
-        return _OTHER_SPLITS[word]
-    begun = [name for name in _OTHER_SPLITS if word.startswith(name) and word[len(name) :] in _CONTAINERS | _BESIDE]
-    return _OTHER_SPLITS[begun[0]] if begun else None
-
-
-def _is_container(name: str) -> bool:
-    words = set(_WORD.findall(name.lower()))
-    return bool(words) and words <= _CONTAINERS
-
-
-def _are_parts(names: Sequence[str]) -> bool:
-    """Return whether all names are those of folds or splits, what they begin with in common aside.
-
-    Names that only begin or end with a split's count where there are two splits: `train_full` and `test_full`.
-    """
-    spelled = set(map(_spelled_split, names))
-    if None not in spelled and len(spelled) > 1:
-        return True
-    words = [_WORD.findall(name.lower()) for name in names]
-    if all(map(_is_part, words)):
-        return True
-    while len(words) > 1 and all(len(each) > 1 for each in words) and len({each[0] for each in words}) == 1:
-        words = [each[1:] for each in words]
-        if all(map(_is_part, words)):
-            return True
-    return False
-
-
-def _is_part(words: Sequence[str]) -> bool:
-    """Return whether words make the name of a fold or split: `train`, `fold 3`, `test audio`, `dev a`."""
-    plain = [word for word in words if word not in _CONTAINERS]
-    numbers = [word for word in plain if word.isdecimal() or len(word) == 1]
-    kinds = [word for word in plain if word not in numbers]
-    if not set(kinds) <= _SPLITS | _FOLDS | _BESIDE:
-        return False
-    return bool(set(kinds) & _SPLITS) or (bool(set(kinds) & _FOLDS) and bool(numbers))
+        if place in outer or are_splits_or_folds(sorted(names)):
+            continue
+        if not all(map(is_container, names)):
+            places.setdefault(str(split_of_name(place.name)), []).append(place)
+    return dict(sorted(places.items(), key=lambda part: part[0] != "train"))
 
 
 def _how_to_arrange(folder: _Folder) -> str:
-    """Return what to do with folders of folds or splits that no table tells of."""
+    """Return the fix for folders of folds or splits without a table."""
     splits = _labelled_splits(folder)
-    places = [place for several in splits.values() for place in several]
-    above = {place.parent for place in places} - {folder.root}
-    if len(above) == 1 and all(place.name.lower() in SPLIT_NAMES and place.parent in above for place in places):
-        return f"give {str(above.pop())!r} as the source"
+    places = [place for split_places in splits.values() for place in split_places]
+    parents = {place.parent for place in places} - {folder.root}
+    siblings = len(parents) == 1 and all(place.parent in parents for place in places)
+    if siblings and all(place.name.lower() in SPLIT_NAMES for place in places):
+        return f"give {str(parents.pop())!r} as the source"
     if splits:
         return f"give a source for each split, {chosen_sources(splits)}"
     table = folder.root / METADATA_FILES[0]
-    return f"{_ARRANGED}, or write {str(table)!r} with the columns file_name, label and split or fold"
+    return f"{_ARRANGEMENT}, or write {str(table)!r} with the columns file_name, label and split or fold"
 
 
-def _left_out(folder: _Folder, *, known: bool) -> list[str]:
-    """Return what is said of a folder's contents that are not read; a table only where the labels are not given."""
-    said = _unread(folder)
-    tables = [] if known else [table for table in folder.tables() if table.has_labels]
-    homes = {table.path.parent for table in tables}
-    if empty := [name for name in _without_clips(folder) if folder.root / name not in homes]:
-        said.append(f"has folders without a clip ({some(empty, shown=_FOLDERS)})")
+def _omissions(folder: _Folder, *, labels_given: bool) -> list[str]:
+    """Return what the warning lists as not read; a table only if the caller does not list the labels."""
+    omissions = _unread(folder)
+    tables = [] if labels_given else [table for table in folder.tables() if table.has_labels]
+    table_folders = {table.path.parent for table in tables}
+    if empty := [name for name in _without_clips(folder) if folder.root / name not in table_folders]:
+        omissions.append(f"has folders without a clip ({shortlist(empty, _EMPTY_FOLDERS)})")
     if tables:
-        said.append(f"has a table of its clips that is not read; to read it, {how_to_read(tables, folder.clips)}")
-    return said
+        reading = how_to_read(tables, folder.clips)
+        omissions.append(f"has a table of its clips that is not read; to read it, {reading}")
+    return omissions
 
 
 def _unread(folder: _Folder) -> list[str]:
-    counted = ", ".join(f"{count} {suffix}" for suffix, count in folder.unread.most_common())
-    return [f"has files that are not read ({counted}), convert them to WAV or FLAC"] if counted else []
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in folder.unread.most_common())
+    return [f"has files that are not read ({counts}), convert them to WAV or FLAC"] if counts else []
 
 
 def _without_clips(folder: _Folder) -> list[str]:
-    """Return the folders that no clip lies in or below; those within them are not named too."""
-    holding = {parent for place in {clip.parent for clip in folder.clips} for parent in (place, *place.parents)}
-    empty = [entry for entry in folder.others if entry not in holding and entry.parent in holding and entry.is_dir()]
-    return [entry.relative_to(folder.root).as_posix() for entry in empty]
+    """Return the folders without a clip in or below them, but not the folders within those."""
+    places = {clip.parent for clip in folder.clips}
+    filled = {parent for place in places for parent in (place, *place.parents)}
+    empty = (entry for entry in folder.others if entry not in filled and entry.parent in filled)
+    return [entry.relative_to(folder.root).as_posix() for entry in empty if entry.is_dir()]

@@ -1,4 +1,4 @@
-"""How do labelled clips get to the Hub? As Parquet with the files inside, so that anybody can train on them by name."""
+"""Publishing labelled clips on the Hub, as Parquet with the audio files inside."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ..hub.access import check_account, reach
 from ..hub.cleaning import check_secrets, cut_paths_in_json
 from ..hub.publishing import Pushed, check_full_name, open_repository
 
+_COMMIT_MESSAGE = "Upload clips with ast_hf"
+
 
 def push_audio_dataset(
     splits: DatasetDict,
@@ -22,50 +24,57 @@ def push_audio_dataset(
     revision: str | None = None,
     token: str | None = None,
 ) -> Pushed:
-    """Publish the splits of `load_audio_dataset` as a data set on the Hub, in place of what is there.
+    """Publish the splits of `load_audio_dataset` as a data set on the Hub, replacing its contents.
 
-    Every row has its file, byte for byte, and the file's name without its folder; labels keep their classes. Text
-    columns go up too, with absolute local paths cut to their last part. What arrived already is not sent again.
+    Every row has its file, byte for byte, and the file's name without its folder; labels keep their classes.
+    Text columns are uploaded too, with absolute local paths cut to their last part. Files that the Hub has
+    are not sent again.
 
     Args:
-        splits: as `load_audio_dataset` gives them, not streams.
-        repo_id: `user/name` or `organization/name`; made when it does not exist.
+        splits: splits of `load_audio_dataset`, not streams.
+        repo_id: `user/name` or `organization/name`; created if it does not exist.
         private: True for a data set that only its owner sees.
-        revision: branch to push to, made from `main` when it does not exist; None for `main`.
-        token: as for `huggingface_hub`; None for the one of `hf auth login` or HF_TOKEN.
+        revision: branch to push to, created from `main` if it does not exist; None for `main`.
+        token: as for `huggingface_hub`; None for the token of `hf auth login` or HF_TOKEN.
 
     Raises:
-        AstInputError: E102 for streams and anything else that is not such splits.
-        AstConfigError: E702 for a name that cannot be; E705 for a text column or class names with a token or a key in
-            them, and for a public data set that should be private.
-        AstRunError: E701 and E704 when the Hub does not let us, or cannot be reached, also after several attempts.
+        AstInputError: E102 for streams and anything else that is not splits of clips.
+        AstConfigError: E702 for an impossible name; E705 for a text column or class names with a token or a
+            key in them, and for a public data set that should be private.
+        AstRunError: E701 and E704 if the Hub refuses or cannot be reached, also after several attempts.
 
     Example:
         >>> push_audio_dataset(load_audio_dataset("my_clips"), "user/clips", private=True)
         >>> splits = load_audio_dataset("user/clips")
     """
-    if not isinstance(splits, DatasetDict) or not all("audio" in part.column_names for part in splits.values()):
+    if not _are_clips(splits):
+        what = f"is a {type(splits).__name__}, not splits of clips"
         fix = "give what load_audio_dataset returns without streaming"
-        raise error("E102", where="splits", what=f"is a {type(splits).__name__}, no splits of clips", fix=fix)
+        raise error("E102", where="splits", what=what, fix=fix)
     check_full_name(repo_id)
     for name in splits:
         if not re.fullmatch(r"\w+(\.\w+)*", str(name)):
-            what, fix = "is no name that the Hub takes", "rename it, with letters, digits, _ and dots"
-            raise error("E102", where=f"split {name!r}", what=what, fix=fix)
+            fix = "rename it, with letters, digits, _ and dots"
+            raise error("E102", where=f"split {name!r}", what="is not a name that the Hub accepts", fix=fix)
     ready = DatasetDict({name: _ready(part, name) for name, part in splits.items()})
     check_account(token)
     again = "call push_audio_dataset again, which sends what is missing"
     open_repository(repo_id, repo_type="dataset", private=private, revision=revision, token=token, then=again)
     done: Any = reach(
-        lambda: ready.push_to_hub(repo_id, revision=revision, token=token, commit_message="Upload clips with ast_hf"),
+        lambda: ready.push_to_hub(repo_id, revision=revision, token=token, commit_message=_COMMIT_MESSAGE),
         where=f"data set {repo_id!r}",
         then=again,
     )
     return Pushed(repo_id, done.commit_url, done.oid)
 
 
+def _are_clips(splits: Any) -> bool:
+    """Return True for stored splits with audio."""
+    return isinstance(splits, DatasetDict) and all("audio" in part.column_names for part in splits.values())
+
+
 def _ready(part: Dataset, split: str) -> Dataset:
-    """A split as it is published: audio that the Hub's viewer plays, text without local paths."""
+    """Return a split as it is published: audio that the Hub's viewer plays, text without local paths."""
     check_secrets(json.dumps(part.features.to_dict()).encode(), f"split {split!r}, column and class names")
     for name in [name for name, feature in part.features.items() if _has_text(feature)]:
         text, count = cut_paths_in_json(json.dumps(list(part[name])))
@@ -77,7 +86,7 @@ def _ready(part: Dataset, split: str) -> Dataset:
 
 
 def _has_text(feature: Any) -> bool:
-    """Whether a column holds text, in lists and structures too."""
+    """Return True if a column holds text, also in lists and structs."""
     if isinstance(feature, Value):
         return feature.dtype in ("string", "large_string")
     if isinstance(feature, dict):

@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..inputs.clips import ClipInputs, Collator
+from ..inputs.clips import ClipInputs
+from ..inputs.collation import Collator
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, mean_logits
 from .calibration import Setting

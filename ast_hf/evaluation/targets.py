@@ -10,7 +10,8 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from ..data.catalog import find_data_set
-from ..data.reading import label_names, load_audio_dataset
+from ..data.reading import load_audio_dataset
+from ..data.splits import label_names
 from ..errors import did_you_mean, error, shortlist
 from ..task import Task
 from .members import Member

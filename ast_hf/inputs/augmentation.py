@@ -1,4 +1,4 @@
-"""How a training clip varies: on the waveform first, on the log-mel spectrogram after. Off unless asked for."""
+"""Augmentation: random changes of training clips, first of the waveform, then of the log-mel spectrogram."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from huggingface_hub.dataclasses import validated_field
 from ..errors import AstHfError, error
 from ..log_mel import MIN_FREQUENCY
 from ..strict_options import in_range, not_negative, strict_options
+from ..task import Task
 from .waveform_transforms import Transform, apply_transforms, build_transforms, try_transforms
 
 
@@ -88,22 +89,25 @@ class Augmentation:
 
     @property
     def softens_labels(self) -> bool:
-        """Whether labels become probabilities."""
+        """True if labels become probabilities."""
         return self.mixup_probability > 0 or self.label_smoothing > 0
 
     @functools.cached_property
     def transforms(self) -> list[Transform]:
-        """What `audiomentations` names. Raises E307 for unknown names and arguments, or without the package."""
+        """The transforms of `audiomentations`.
+
+        Raises E307 for unknown names and arguments, or without the package.
+        """
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
-    def check(self, sampling_rate: int, *, multi_label: bool = False) -> None:
+    def check(self, sampling_rate: int, task: Task = Task.SINGLE_LABEL) -> None:
         """Raise E307 for options that cannot work on these clips or have no effect, before a clip is read.
 
         Args:
             sampling_rate: of the clips, in Hz.
-            multi_label: True if a clip may have several labels.
+            task: of the clips.
         """
-        if self.label_smoothing > 0 and multi_label:
+        if self.label_smoothing > 0 and task is Task.MULTI_LABEL:
             place = "augmentation.label_smoothing"
             what = "is for clips of one label, and these may have several"
             raise error("E307", where=place, what=what, fix="leave it out", detail="data")
@@ -121,7 +125,7 @@ class Augmentation:
     def vary_waveform(
         self, waveform: np.ndarray, sampling_rate: int, limit: int, random: np.random.Generator
     ) -> np.ndarray:
-        """Changed copy of float32 samples `(time,)` at `sampling_rate` Hz, at most `limit` samples long."""
+        """Return a changed copy of samples `(time,)`, float32 at `sampling_rate` Hz, at most `limit`."""
         if self.speed != 1.0:
             waveform = change_speed(waveform, sampling_rate, self.speed ** random.uniform(-1.0, 1.0))
         if self.delay_seconds or self.advance_seconds:
@@ -138,14 +142,19 @@ class Augmentation:
         return waveform
 
     def mel_range(self, sampling_rate: int, random: np.random.Generator) -> tuple[float, float] | None:
-        """Where a clip's lowest mel filter begins and its highest ends, in Hz; None for where they always do."""
+        """Return the lower and upper edge of the mel filters for a clip in Hz, None for the usual ones."""
         if not (self.mel_low_jitter_hz or self.mel_high_jitter_hz):
             return None
         low, high = (random.integers(_JITTER_STEPS, size=2) / (_JITTER_STEPS - 1)).tolist()
-        return MIN_FREQUENCY + low * self.mel_low_jitter_hz, sampling_rate / 2 - high * self.mel_high_jitter_hz
+        lower_edge = MIN_FREQUENCY + low * self.mel_low_jitter_hz
+        upper_edge = sampling_rate / 2 - high * self.mel_high_jitter_hz
+        return lower_edge, upper_edge
 
     def vary_spectrogram(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Changed copy of the real frames of a clip, raw log-mel `(frames, mel)`; stretching changes their number."""
+        """Return a changed copy of raw log-mel `(frames, mel)` without padding.
+
+        Stretching changes its length.
+        """
         if self.equalizer_db:
             raw = raw + smooth_gain(raw.shape[1], self.equalizer_db, random)
         if self.time_stretch != 1.0:
@@ -155,22 +164,23 @@ class Augmentation:
         return raw.clone()
 
     def mask(self, raw: torch.Tensor, random: np.random.Generator, share: float = 1.0) -> torch.Tensor:
-        """SpecAugment on a padded spectrogram, raw log-mel `(time, mel)`, in place.
+        """Apply SpecAugment to a padded spectrogram, raw log-mel `(time, mel)`, in place, and return it.
 
-        Masks are raw 0.0 and fall on padding too, before normalisation, as in the original's `dataloader.py`. Of a clip
-        that is not padded, which is only a `share` of the model's length, masks take no more than that share of their
-        width in time: they would hide short clips whole (as in arXiv 1912.05533, section 2.2).
+        Masks are raw 0.0 before normalisation, and may cover padding, as in the original's `dataloader.py`.
+        For a clip that is not padded and so has only a `share` of the model's length, time masks are narrower
+        by the same share: otherwise they would cover all of a short clip (as in arXiv 1912.05533, section
+        2.2).
         """
         for _ in range(self.frequency_masks):
-            first, last = _mask(raw.shape[1], self.frequency_mask_width, random)
-            raw[:, first:last] = 0.0
+            start, end = _mask(raw.shape[1], self.frequency_mask_width, random)
+            raw[:, start:end] = 0.0
         for _ in range(self.time_masks):
-            first, last = _mask(raw.shape[0], self.time_mask_width * share, random)
-            raw[first:last] = 0.0
+            start, end = _mask(raw.shape[0], self.time_mask_width * share, random)
+            raw[start:end] = 0.0
         return raw
 
     def disturb(self, values: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Noise and roll on normalised log-mel `(time, mel)`, padding included."""
+        """Return normalised log-mel `(time, mel)` with noise and roll, padding included."""
         if self.noise:
             level = random.random() * self.noise
             values = values + level * torch.from_numpy(random.random(tuple(values.shape), dtype=np.float32))
@@ -184,19 +194,20 @@ def _narrow_masks(option: str, width: int, unit: str) -> AstHfError:
     return error("E307", where=f"augmentation.{option}", what=what, fix=f"give 2 or more {unit}", detail="range")
 
 
-#: Values of each end of the mel filters: few enough for all filter banks to be kept (`log_mel` keeps 320).
+#: Number of values of each edge of the mel filters: few enough to cache all filter banks (`log_mel` caches
+#: 320).
 _JITTER_STEPS = 16
 
 
 def change_speed(waveform: np.ndarray, sampling_rate: int, factor: float) -> np.ndarray:
-    """Play a waveform `factor` times as fast; its pitch rises by the same factor."""
+    """Return a waveform played `factor` times as fast; its pitch rises by the same factor."""
     import soxr
 
     return soxr.resample(waveform, sampling_rate * factor, sampling_rate, quality="MQ")
 
 
 def shift(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """Delay by silence (positive), or cut off the start (negative, at most half of the clip)."""
+    """Return a waveform delayed by silence (positive), or with its start cut off (negative, at most half)."""
     if samples >= 0:
         return np.concatenate((np.zeros(samples, waveform.dtype), waveform))
     return waveform[min(-samples, len(waveform) // 2) :]
@@ -207,14 +218,14 @@ _EQUALIZER_POINTS = 6
 
 
 def smooth_gain(num_mel_bins: int, spread_db: float, random: np.random.Generator) -> torch.Tensor:
-    """Gain per mel bin in log-mel units (natural logarithm of energy), `(num_mel_bins,)`."""
+    """Return a random gain per mel bin in log-mel units (natural logarithm of energy), `(num_mel_bins,)`."""
     points = random.standard_normal(_EQUALIZER_POINTS) * spread_db * math.log(10) / 10
     positions = np.linspace(0, _EQUALIZER_POINTS - 1, num_mel_bins)
     return torch.from_numpy(np.interp(positions, range(_EQUALIZER_POINTS), points).astype(np.float32))
 
 
 def stretch(raw: torch.Tensor, factor: float) -> torch.Tensor:
-    """Play a spectrogram `(frames, mel)` `factor` times as fast, frames interpolated linearly."""
+    """Return a spectrogram `(frames, mel)` played `factor` times as fast, frames interpolated linearly."""
     positions = torch.arange(max(1, int(len(raw) / factor))) * factor
     before = positions.long().clamp(max=len(raw) - 1)
     after = (before + 1).clamp(max=len(raw) - 1)
@@ -222,32 +233,52 @@ def stretch(raw: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def shift_bins(raw: torch.Tensor, bins: int) -> torch.Tensor:
-    """Move a spectrogram `(frames, mel)` up by so many mel bins (down when negative), repeating the edge."""
+    """Return a spectrogram `(frames, mel)` moved up by `bins` (down if negative), with the edge repeated."""
     source = (torch.arange(raw.shape[1]) - bins).clamp(0, raw.shape[1] - 1)
     return raw[:, source]
 
 
 def mix_style(raw: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
-    """Give each mel bin of `raw` a mean and spread between its own (`share`) and those of `other`.
+    """Return `raw` with the mean and spread of each mel bin between its own (`share`) and those of `other`.
 
-    Both are real frames of raw log-mel, `(frames, mel)`, of any two lengths.
+    Both are raw log-mel `(frames, mel)` without padding, of any two lengths.
     """
     mean, spread = _style(raw)
     other_mean, other_spread = _style(other)
-    mixed_mean, mixed_spread = share * mean + (1 - share) * other_mean, share * spread + (1 - share) * other_spread
+    mixed_mean = share * mean + (1 - share) * other_mean
+    mixed_spread = share * spread + (1 - share) * other_spread
     return (raw - mean) / spread * mixed_spread + mixed_mean
 
 
-#: Added to the variance of a mel bin: a bin at the log floor has none.
+#: Added to the variance of a mel bin, which is 0 for a bin at the log floor.
 _LEAST_VARIANCE = 1e-2
 
 
 def _style(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of each mel bin."""
     variance, mean = torch.var_mean(raw, dim=0, correction=0)
     return mean, (variance + _LEAST_VARIANCE).sqrt()
 
 
 def _mask(size: int, width: float, random: np.random.Generator) -> tuple[int, int]:
+    """Return start and end of a random mask, narrower than `width`, over `size` positions."""
     length = int(random.uniform(0, width)) if width else 0
     start = int(random.integers(size - min(length, size) + 1))
     return start, start + length
+
+
+def mix_waveforms(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """Return `share * first + (1 - share) * second`, the shorter one followed by silence.
+
+    The original's `dataloader.py` cuts the second clip to the first's length; here no sound that is labelled
+    is lost.
+    """
+    mixed = np.zeros(max(len(first), len(second)), np.float32)
+    mixed[: len(first)] = share * first
+    mixed[: len(second)] += (1 - share) * second
+    return mixed
+
+
+def pad_waveform(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """Return a waveform, followed by silence if it is shorter than `samples`."""
+    return np.pad(waveform, (0, max(0, samples - len(waveform))))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import error
@@ -11,35 +13,35 @@ from ..moments import Moments
 from .clips import ClipInputs
 from .streams import StreamedClipInputs
 
-#: Equal values have a standard deviation of rounding errors: their mean is rounded.
+#: Relative standard deviation up to which all values count as equal: rounding of their mean leaves that much.
 ROUNDING = 1e-12
 
 
 def measure_statistics(
     inputs: ClipInputs | StreamedClipInputs, *, clips: int | None = None, disable_tqdm: bool = False
 ) -> tuple[float, float]:
-    """Mean and standard deviation over all real frames and mel bins of a split; of a stream, this reader's clips.
+    """Return mean and standard deviation over all frames and mel bins of a split.
 
-    Frame-weighted, without augmentation and without padding, in one pass (the original's script leaves all three in).
-    Only the first `max_length` frames of each clip count, as in training.
+    Of a stream, this reader's clips are measured. The mean is frame-weighted, without augmentation and
+    without padding, in one pass (the original's script leaves all three in). Only the first `max_length`
+    frames of each clip count, as in training.
 
     Args:
         inputs: the split.
-        clips: measure its first so many clips, in a stream those that are read first; None for all.
+        clips: number of clips to measure, those that are first in the split or read first; None for all.
         disable_tqdm: show no progress bar.
 
     Raises:
-        AstDataError: E209 when every value is the same, or there is no clip.
+        AstDataError: E209 if every value is the same, or there is no clip.
     """
-    moments, extractor = Moments(), inputs.extractor
-    streamed = isinstance(inputs, StreamedClipInputs)
-    waveforms = inputs.waveforms() if streamed else map(inputs.waveform, range(len(inputs)))
-    total = clips if streamed else len(inputs) if clips is None else min(clips, len(inputs))
+    moments = Moments()
+    extractor = inputs.extractor
+    waveforms, total = _waveforms(inputs, clips)
     bar = tqdm(total=total, desc="measuring mean and std", unit="clip", leave=False, disable=disable_tqdm)
     for waveform in itertools.islice(waveforms, clips):
         values = extractor(
             waveform, extractor.sampling_rate, padding=False, truncation=True, do_normalize=False
-        )  # with the extractor's warnings of clips that are silent or far too loud
+        )  # the extractor warns about clips that are silent or far too loud
         moments.add(values["input_values"][0])
         bar.update()
     bar.close()
@@ -47,3 +49,14 @@ def measure_statistics(
         what = "every log-mel value is the same, the recordings are silent"
         raise error("E209", where="training split", what=what, fix="check that the files hold sound")
     return moments.mean, moments.std
+
+
+def _waveforms(
+    inputs: ClipInputs | StreamedClipInputs,
+    clips: int | None,
+) -> tuple[Iterator[np.ndarray], int | None]:
+    """Return the decoded clips, and the number of clips to measure, None if it is not known."""
+    if isinstance(inputs, StreamedClipInputs):
+        return inputs.waveforms(), clips
+    total = len(inputs) if clips is None else min(clips, len(inputs))
+    return map(inputs.waveform, range(len(inputs))), total

@@ -1,4 +1,4 @@
-"""In which order clips are drawn, and how often: keyed by (seed, epoch), so that a resumed run goes on with it."""
+"""Samplers: the order in which clips are drawn, and how often, keyed by (seed, epoch) to be resumable."""
 
 from __future__ import annotations
 
@@ -6,40 +6,76 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
-from ..data.reading import is_multi_label
-from .clips import ClipInputs, EpochSampler
+from ..data.splits import label_lists
+from .clips import ClipInputs
+from .randomness import ORDER_KEY, keyed_random
 
-#: In a clip's weight, per label: this over the number of clips with it (the original's `gen_weight_file.py`).
-_CLASS_WEIGHT, _LEAST_COUNT = 1000.0, 0.01
+#: A label adds this, divided by the number of clips with it, to a clip's weight (the original's
+#: `gen_weight_file.py`, which adds the second number to the count).
+_CLASS_WEIGHT = 1000.0
+_COUNT_OFFSET = 0.01
 
+#: Valid values of the recipe's `sampling`.
 SAMPLINGS = ("shuffled", "balanced")
 
-#: What `TrainingArguments.train_sampling_strategy` may be here: "random" leaves it to `sampling`.
+#: Values of `TrainingArguments.train_sampling_strategy` that are supported: "random" leaves it to `sampling`.
 STRATEGIES = ("random", "group_by_length")
 
+#: A clip that is drawn again in an epoch has the key of an epoch this much later, which no run reaches, and
+#: so an augmentation of its own.
+_REPEAT_OFFSET = 2**20
+_MAX_REPEATS = 2**12
 
-#: A clip drawn again in an epoch gets the key of an epoch so much later, which no run reaches: its own augmentation.
-_AGAIN, _MOST_AGAIN = 2**20, 2**12
+
+class EpochSampler(torch.utils.data.Sampler):
+    """Every clip once per epoch, in an order keyed by (seed, epoch); yields keys for `ClipInputs`.
+
+    Args:
+        length: number of clips.
+        seed: seed of the order.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; the Trainer calls this at the start of each one."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.epoch * self.length + self.random().permutation(self.length)).tolist())
+
+    def random(self) -> np.random.Generator:
+        """Return the generator of the epoch's order."""
+        return keyed_random(self.seed, self.epoch, ORDER_KEY)
 
 
 class LengthGroupedSampler(EpochSampler):
-    """Every clip once per epoch, in steps of clips of nearly equal length: little of a batch is padding.
+    """Every clip once per epoch, in steps of nearly equal lengths, so that batches have little padding.
 
-    The epoch's random order is cut into pools of `POOL` steps, each pool is sorted by length and cut into steps, and
-    the steps come in random order. What is left over, less than a step, comes last.
+    The epoch's random order is cut into pools of `POOL` steps, each pool is sorted by length and cut into
+    steps, and the steps come in random order. The clips left over, fewer than a step, come last.
 
     Args:
         lengths: frames of each clip.
-        step: clips that all batches of all processes take in a step, so that these are of nearly equal length too.
-        seed: as for `EpochSampler`.
+        step: clips that all batches of all processes take in a step, so that these are of nearly equal length
+            too.
+        seed: seed of the order.
     """
 
     POOL = 50
 
     def __init__(self, lengths: Sequence[int], step: int, seed: int) -> None:
         super().__init__(len(lengths), seed)
-        self.lengths, self.step = np.asarray(lengths), step
+        self.lengths = np.asarray(lengths)
+        self.step = step
 
     def __iter__(self) -> Iterator[int]:
         random = self.random()
@@ -55,8 +91,13 @@ class LengthGroupedSampler(EpochSampler):
 
 
 class BalancedSampler(EpochSampler):
-    """As many clips per epoch as there are, drawn with replacement by `clip_weights`: rare classes come as often as
-    common ones. A clip that is drawn again is augmented differently.
+    """As many clips per epoch as there are, drawn with replacement by `clip_weights`.
+
+    Rare classes are drawn as often as common ones. A clip that is drawn again is augmented differently.
+
+    Args:
+        weights: weight of each clip, `(clips,)`.
+        seed: seed of the draws.
     """
 
     def __init__(self, weights: np.ndarray, seed: int) -> None:
@@ -65,31 +106,33 @@ class BalancedSampler(EpochSampler):
 
     def __iter__(self) -> Iterator[int]:
         clips = self.random().choice(self.length, size=self.length, p=self.shares)
-        drawn: Counter[int] = Counter()
+        draws: Counter[int] = Counter()
         for clip in clips.tolist():
-            yield (self.epoch + _AGAIN * (drawn[clip] % _MOST_AGAIN)) * self.length + clip
-            drawn[clip] += 1
+            yield (self.epoch + _REPEAT_OFFSET * (draws[clip] % _MAX_REPEATS)) * self.length + clip
+            draws[clip] += 1
 
 
 def sampler_for(sampling: str, inputs: ClipInputs, seed: int, step: int | None = None) -> EpochSampler:
-    """The sampler that one of `SAMPLINGS` stands for; with a `step`, clips of nearly equal length share one."""
+    """Return the sampler of one of `SAMPLINGS`.
+
+    With a `step`, it groups clips of nearly equal length.
+    """
     if step is not None:
         return LengthGroupedSampler([inputs.frames(clip) for clip in range(len(inputs))], step, seed)
     if sampling == "shuffled":
         return EpochSampler(len(inputs), seed)
-    column = "labels" if is_multi_label(inputs.split) else "label"
-    return BalancedSampler(clip_weights(inputs.split[column]), seed)
+    return BalancedSampler(clip_weights(label_lists(inputs.split)), seed)
 
 
 def clip_weights(labels: Sequence[int] | Sequence[Sequence[int]]) -> np.ndarray:
-    """How likely each clip is drawn: the sum over its labels of 1000 / (clips with the label + 0.01).
+    """Return how likely each clip is drawn: the sum over its labels of 1000 / (clips with the label + 0.01).
 
     Args:
         labels: class index, or indices, of each clip.
 
     Returns:
-        float64 `(clips,)`.
+        Weights, float64 `(clips,)`.
     """
-    several = [entry if isinstance(entry, (list, tuple, np.ndarray)) else [entry] for entry in labels]
-    counts = Counter(label for entry in several for label in entry)
-    return np.array([sum(_CLASS_WEIGHT / (counts[label] + _LEAST_COUNT) for label in entry) for entry in several])
+    rows = [entry if isinstance(entry, (list, tuple, np.ndarray)) else [entry] for entry in labels]
+    counts = Counter(label for row in rows for label in row)
+    return np.array([sum(_CLASS_WEIGHT / (counts[label] + _COUNT_OFFSET) for label in row) for row in rows])

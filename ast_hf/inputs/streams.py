@@ -1,51 +1,60 @@
-"""A stream of clips -> model inputs: every clip once per epoch over all ranks and workers, augmented by its number.
+"""Streamed splits as model inputs, with every clip once per epoch over all ranks and workers.
 
-A data set on the Hub that does not fit on the disk is read while it is trained on. Its shards (files) are dealt out to
-ranks and workers, or its clips where there are fewer shards than readers; nobody reads a clip that another one has.
+A data set on the Hub that does not fit on the disk is read while it is trained on. Its shards (files) are
+divided among ranks and workers, or its clips if there are fewer shards than readers, so that no clip is read
+for two of them.
+
+Shuffling and dividing are not left to `datasets`: its `state_dict` loses the clips in a shuffle buffer, its
+way of shuffling differs between versions, and its readers count clips from 0 each. Here, the order and the
+number of a clip depend on nothing but the stream and (seed, epoch), so that a resumed run repeats an unbroken
+one to the bit.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, IterableDataset
+from datasets import IterableDataset
 
-from ..data.reading import is_multi_label
-from ..data.tables import Row
+from ..data.conventions import Row
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..task import Task
 from .augmentation import Augmentation
-from .clips import ClipInputs, keyed_random
-
-#: Clip numbers are keys of 32 bits (`keyed_random`); no clip has the last two, which an epoch's order is drawn with.
-_MOST_CLIPS = 2**32 - 2
-_ORDER_OF_CLIPS, _ORDER_OF_SHARDS = 2**32 - 2, 2**32 - 1
+from .processing import ClipProcessor, decode_clip, describe_clip
+from .randomness import BUFFER_KEY, MAX_CLIPS, ORDER_KEY, keyed_random
 
 
 class StreamedClipInputs(torch.utils.data.IterableDataset):
-    """A streamed split as model inputs, as `ClipInputs` gives them.
+    """A streamed split as model inputs, with the items of `ClipInputs`.
 
     Args:
         split: one split of `load_audio_dataset(..., streaming=True)`.
         extractor: turns waveforms into features; its `max_length` is the input length.
-        augmentation: how training clips vary; None for evaluation, which never augments and keeps the order.
+        augmentation: random changes of training clips; None for evaluation, which never augments and keeps
+            the order.
         seed: first part of the key of every random choice.
-        shuffle_buffer: clips that wait to be drawn from at random, undecoded; 1 for the stream's own order. Shards are
-            shuffled whole. With `augmentation` of None nothing is shuffled.
-        rank: this process's number, None to ask torch.distributed (0 where it is not initialised).
-        world_size: how many processes share the stream, None to ask torch.distributed. Pass `rank=0, world_size=1`
-            where something else deals out the batches, as accelerate does for the data loaders that it prepares.
+        shuffle_buffer: undecoded clips that wait to be drawn at random; 1 for the stream's own order. Shards
+            are shuffled too. Without augmentation nothing is shuffled.
+        rank: number of this process; None for that of torch.distributed (0 if it is not initialised).
+        world_size: number of processes that share the stream; None for that of torch.distributed. Pass
+            `rank=0, world_size=1` if something else distributes the batches, as accelerate does for the data
+            loaders that it prepares.
 
     An item is a dict of `input_values` `(frames, num_mel_bins)`, `labels` and `row`: the clip's number,
-    `position in its shard * number of shards + shard`, which is the same however many readers there are. Its
-    augmentation is keyed by (seed, epoch, number). What mixup and MixStyle mix it with are clips that were read shortly
-    before, so these, and only these, depend on the number of readers.
+    `position in its shard * number of shards + shard`, which is the same for any number of readers. Its
+    augmentation is keyed by (seed, epoch, number). Mixup and MixStyle mix it with clips that were read
+    shortly before, so these, and only these, depend on the number of readers.
+
+    Raises:
+        AstInputError: E102 for a split that is not a stream, E108 for an impossible buffer or rank.
+        AstConfigError: E307 for augmentation that cannot work on these clips.
 
     Example:
         >>> splits = load_audio_dataset("agkphysics/AudioSet", config_name="balanced", streaming=True, ...)
@@ -68,103 +77,159 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         super().__init__()
         if not isinstance(split, IterableDataset):
             what = f"is a {type(split).__name__}"
-            raise error("E102", where="split", what=what, fix="load_audio_dataset(..., streaming=True) gives streams")
+            fix = "load_audio_dataset(..., streaming=True) gives streams"
+            raise error("E102", where="split", what=what, fix=fix)
         if shuffle_buffer < 1:
-            raise error("E108", where="shuffle_buffer", what=f"{shuffle_buffer} holds no clip", fix="give 1 or more")
+            fix = "give 1 or more"
+            raise error("E108", where="shuffle_buffer", what=f"{shuffle_buffer} holds no clip", fix=fix)
         if augmentation is not None:
-            augmentation.check(extractor.sampling_rate, multi_label=is_multi_label(split))
-        self.split, self.extractor, self.augmentation, self.seed = split, extractor, augmentation, seed
-        self.shuffle_buffer, self.epoch = 1 if augmentation is None else shuffle_buffer, 0
-        self.rank, self.world_size = _place(rank, world_size)
+            augmentation.check(extractor.sampling_rate, Task.of_split(split))
+        self.split = split
+        self.extractor = extractor
+        self.augmentation = augmentation
+        self.seed = seed
+        self.shuffle_buffer = 1 if augmentation is None else shuffle_buffer
+        self.epoch = 0
+        self.rank, self.world_size = _resolve_rank(rank, world_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next pass."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (make() for _, make in self.drawn())
+        return (make_item() for _, make_item in self.drawn())
 
     def drawn(self) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
-        """Number of each clip in the order of this pass, and what makes its item: it has to be called before the next
-        clip is drawn, or not at all.
+        """Yield the number of each clip in the order of this pass, and a function that returns its item.
+
+        Call that function before the next clip is drawn, or not at all.
         """
-        window, inputs = self._window()
+        clips = RecentClips(self.split, self.extractor.sampling_rate)
+        processor = ClipProcessor(
+            clips,
+            self.split,
+            self.extractor,
+            augmentation=self.augmentation,
+            seed=self.seed,
+        )
         for number, row in self._shuffled(self.rows()):
-            window.add(number, row)
-            yield number, partial(inputs.__getitem__, self.epoch * len(window) + number)
+            clips.add(number, row)
+            yield number, partial(processor.item, self.epoch, number)
 
     def waveforms(self) -> Iterator[np.ndarray]:
-        """Decoded samples of this reader's clips at the extractor's rate, float32 `(time,)`, nothing augmented."""
-        window, inputs = self._window()
-        for number, row in self.rows():
-            window.add(number, row)
-            yield inputs.waveform(number)
+        """Yield decoded samples of this reader's clips at the extractor's rate, float32 `(time,)`."""
+        return (decode_clip(number, row, self.extractor.sampling_rate) for number, row in self.rows())
 
     def rows(self) -> Iterator[tuple[int, Row]]:
-        """Number and row of this reader's clips, undecoded, shard by shard."""
+        """Yield number and row of this reader's clips, undecoded, shard by shard."""
         workers, worker_id = _worker()
-        readers, reader = self.world_size * workers, self.rank * workers + worker_id
+        readers = self.world_size * workers
+        reader = self.rank * workers + worker_id
         shards = self.split.num_shards
         order = list(range(shards))
         if self._shuffles:
-            order = keyed_random(self.seed, self.epoch, _ORDER_OF_SHARDS).permutation(shards).tolist()
-        by_shard = shards >= readers
-        clips = (clip for shard in (order[reader::readers] if by_shard else order) for clip in self._shard(shard))
-        return clips if by_shard else (clip for place, clip in enumerate(clips) if place % readers == reader)
-
-    def _window(self) -> tuple[_Window, ClipInputs]:
-        """The clips read last, and what makes inputs of them."""
-        window = _Window(cast(Features, self.split.features))
-        split = cast(Dataset, window)
-        return window, ClipInputs(split, self.extractor, augmentation=self.augmentation, seed=self.seed, cache=False)
+            order = keyed_random(self.seed, self.epoch, ORDER_KEY).permutation(shards).tolist()
+        if shards >= readers:
+            return itertools.chain.from_iterable(map(self._shard, order[reader::readers]))
+        return itertools.islice(itertools.chain.from_iterable(map(self._shard, order)), reader, None, readers)
 
     @property
     def _shuffles(self) -> bool:
         return self.shuffle_buffer > 1
 
     def _shard(self, shard: int) -> Iterator[tuple[int, Row]]:
+        """Yield number and row of the clips of a shard."""
         shards = self.split.num_shards
-        # `iter` with a batch size: an IterableDataset's own iterator deals out shards to workers a second time.
+        # `iter` with a batch size: an IterableDataset's own iterator divides the shards among workers a
+        # second time.
         batches = self.split.shard(num_shards=shards, index=shard).iter(batch_size=1)
         for position, batch in enumerate(batches):
             yield position * shards + shard, {name: cells[0] for name, cells in batch.items()}
 
     def _shuffled(self, clips: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+        """Yield clips in random order, each out of the buffer of those that were read."""
         if not self._shuffles:
             yield from clips
             return
-        random, waiting = keyed_random(self.seed, self.epoch, _ORDER_OF_CLIPS), []
+        random = keyed_random(self.seed, self.epoch, BUFFER_KEY)
+        buffer: list[tuple[int, Row]] = []
         for clip in clips:
-            waiting.append(clip)
-            if len(waiting) == self.shuffle_buffer:
-                yield _taken(waiting, random)
-        while waiting:
-            yield _taken(waiting, random)
+            buffer.append(clip)
+            if len(buffer) == self.shuffle_buffer:
+                yield _pop_random(buffer, random)
+        while buffer:
+            yield _pop_random(buffer, random)
+
+
+class RecentClips:
+    """The clips that were read last from a stream, undecoded: a source of clips to process and to mix with.
+
+    Args:
+        split: the stream.
+        sampling_rate: rate in Hz of the waveforms.
+    """
+
+    #: Number of clips that are kept to mix others with.
+    SIZE = 64
+
+    def __init__(self, split: IterableDataset, sampling_rate: int) -> None:
+        self.sampling_rate = sampling_rate
+        self._label_column = Task.of_split(split).label_column
+        self._rows: OrderedDict[int, Row] = OrderedDict()
+
+    def add(self, clip: int, row: Row) -> None:
+        """Add the newest clip, and forget the oldest one if there are too many."""
+        self._rows[clip] = row
+        if len(self._rows) > self.SIZE:
+            self._rows.popitem(last=False)
+
+    def waveform(self, clip: int) -> np.ndarray:
+        """Return decoded samples of a clip, float32 `(time,)`; errors name the row and file."""
+        return decode_clip(clip, self._rows[clip], self.sampling_rate)
+
+    def label(self, clip: int) -> int | Sequence[int]:
+        """Return the class index of a clip, or the indices of multi-label data."""
+        return self._rows[clip][self._label_column]
+
+    def describe(self, clip: int) -> str:
+        """Return a clip's row, counted from 1, and file for messages."""
+        return describe_clip(clip, self._rows[clip])
+
+    def draw(self, random: np.random.Generator) -> int:
+        """Return the number of a random clip, to mix another one with."""
+        # From a range that is always the same, so that later draws do not depend on how many clips there are.
+        position = int(random.integers(MAX_CLIPS)) % len(self._rows)
+        return next(itertools.islice(self._rows, position, None))
 
 
 class Passes(torch.utils.data.IterableDataset):
-    """A stream, pass after pass without an end, for a Trainer that counts steps. No process runs out of clips before
-    another; a batch may hold the last clips of one pass and the first ones of the next.
+    """A stream, pass after pass without an end, for a Trainer that counts steps.
+
+    No process runs out of clips before another; a batch may hold the last clips of one pass and the first
+    ones of the next.
 
     Args:
-        inputs: what is passed over; pass n has the order and the augmentation of epoch n.
+        inputs: the stream; pass n has the order and the augmentation of epoch n.
         batch_size: clips in a batch of this process.
-        skipped: batches that a resumed run throws away before it goes on. Their clips are read, but not decoded, and
-            are items of `row` alone.
+        skipped: batches that a resumed run has already trained on. Their clips are read, but not decoded, and
+            their items have nothing but `row`.
 
     Raises:
-        AstDataError: E209 when there is no clip for one of the readers.
+        AstDataError: E209 if there is no clip for one of the readers.
     """
 
     def __init__(self, inputs: StreamedClipInputs, batch_size: int, skipped: int = 0) -> None:
         super().__init__()
-        self.inputs, self.batch_size, self.skipped = inputs, batch_size, skipped
+        self.inputs = inputs
+        self.batch_size = batch_size
+        self.skipped = skipped
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         workers, worker_id = _worker()
-        skipped = self.batch_size * len(range(worker_id, self.skipped, workers))  # workers take turns, batch by batch
-        for place, (number, make) in enumerate(self._clips()):
-            yield {"row": torch.tensor(number)} if place < skipped else make()
+        # Workers take turns, batch by batch.
+        skipped = self.batch_size * len(range(worker_id, self.skipped, workers))
+        for place, (number, make_item) in enumerate(self._clips()):
+            yield {"row": torch.tensor(number)} if place < skipped else make_item()
 
     def _clips(self) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
         for epoch in itertools.count():
@@ -172,27 +237,30 @@ class Passes(torch.utils.data.IterableDataset):
             clips = self.inputs.drawn()
             first = next(clips, None)
             if first is None:
-                what, fix = "has fewer clips than there are readers (processes times workers)", "use fewer workers"
-                raise error("E209", where="stream", what=what, fix=fix)
+                what = "has fewer clips than there are readers (processes times workers)"
+                raise error("E209", where="stream", what=what, fix="use fewer workers")
             yield first
             yield from clips
 
 
 def _worker() -> tuple[int, int]:
-    """How many workers a data loader has here, and which of them this is."""
+    """Return how many workers the data loader has and which one this is, (1, 0) outside of workers."""
     worker = torch.utils.data.get_worker_info()
     return (1, 0) if worker is None else (worker.num_workers, worker.id)
 
 
-def _taken(waiting: list[Any], random: np.random.Generator) -> Any:
-    """A random element, removed; the last one takes its place."""
-    chosen = int(random.integers(len(waiting)))
-    waiting[chosen], waiting[-1] = waiting[-1], waiting[chosen]
-    return waiting.pop()
+def _pop_random(buffer: list[Any], random: np.random.Generator) -> Any:
+    """Remove and return a random element; the last one takes its place."""
+    position = int(random.integers(len(buffer)))
+    buffer[position], buffer[-1] = buffer[-1], buffer[position]
+    return buffer.pop()
 
 
-def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and world size as given, or torch.distributed's; raises E108 for a rank that is not in the world."""
+def _resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Return rank and world size, by default torch.distributed's.
+
+    Raises E108 for a rank outside of the world.
+    """
     if (rank is None) != (world_size is None):
         raise error("E108", where="rank", what="goes with world_size", fix="give both or neither")
     if rank is None or world_size is None:
@@ -202,42 +270,3 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
         what = f"{rank} is not in 0..{world_size - 1}"
         raise error("E108", where="rank", what=what, fix="count processes from 0 to world_size - 1")
     return rank, world_size
-
-
-class _Window:
-    """What a stream has just given, in the place of a split: as many clips as there are keys, of which those that are
-    asked for by a number that is not here are one of the clips read last.
-    """
-
-    #: Clips that another can be mixed with; they wait undecoded.
-    PARTNERS = 64
-
-    def __init__(self, features: Features) -> None:
-        self.features, self.column_names = features, list(features)
-        self._rows: deque[Row] = deque(maxlen=self.PARTNERS)
-        self._number = -1
-
-    def __len__(self) -> int:
-        return _MOST_CLIPS
-
-    def __getitem__(self, key: int | str) -> Any:
-        if isinstance(key, str):
-            return _Column(self, key)
-        return self._rows[-1] if key == self._number else self._rows[key % len(self._rows)]
-
-    def add(self, number: int, row: Row) -> None:
-        """The newest clip."""
-        self._rows.append(row)
-        self._number = number
-
-
-class _Column:
-    """One column of a window, by clip number; it has no end, so it is not iterated."""
-
-    __iter__ = None
-
-    def __init__(self, window: _Window, name: str) -> None:
-        self._window, self._name = window, name
-
-    def __getitem__(self, clip: int) -> Any:
-        return self._window[clip][self._name]

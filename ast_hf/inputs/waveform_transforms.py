@@ -1,7 +1,8 @@
-"""Transforms of the library audiomentations, by name: built strictly, tried before training, drawn by key.
+"""Transforms of the library audiomentations by name, checked before training, with keyed draws.
 
-The library draws from Python's and NumPy's global generators. They are seeded from the clip's own generator around each
-clip and left as they were found, so that a clip varies the same whatever was drawn before it, in any process.
+The library draws from Python's and NumPy's global generators. For each clip they are seeded from the clip's
+own generator and restored afterwards, so that a clip changes in the same way in any process and after any
+other draws.
 """
 
 from __future__ import annotations
@@ -18,83 +19,97 @@ import numpy as np
 
 from ..errors import AstHfError, did_you_mean, error
 
-#: The noise that transforms are tried on: a second of it, with this standard deviation.
+#: Standard deviation of the noise that transforms are tried on, a second of it.
 _TRIAL_LEVEL = 0.1
 
-#: What brings the packages that some transforms need beside audiomentations.
+#: Installs the packages that some transforms need besides audiomentations.
 _INSTALL_FURTHER = 'pip install "audiomentations[extras]"'
 
 
 class Transform(NamedTuple):
-    """A way to change samples."""
+    """A change of waveforms.
+
+    Attributes:
+        name: its name in audiomentations.
+        call: takes float32 samples `(time,)` and their sampling rate in Hz, returns changed samples.
+    """
 
     name: str
-    call: Callable[[np.ndarray, int], np.ndarray]  # (float32 samples `(time,)`, sampling rate in Hz) -> the same
+    call: Callable[[np.ndarray, int], np.ndarray]
 
 
 def build_transforms(entries: list[Any], where: str) -> list[Transform]:
-    """Transforms of audiomentations from mappings of a name to arguments, those inside `OneOf` and the like as well.
+    """Return the transforms of entries that map a name to arguments, also inside `OneOf` and the like.
 
     Args:
-        entries: `[{"Reverse": {"p": 0.5}}, ...]`; None for arguments means none.
-        where: the option that the entries come from, for messages.
+        entries: `[{"Reverse": {"p": 0.5}}, ...]`; None stands for no arguments.
+        where: the option with these entries, for messages.
 
     Raises:
-        AstConfigError: E307 for an unknown name or argument, for one that is missing or impossible, and where the
-            package is not installed.
+        AstConfigError: E307 for an unknown name, for an argument that is unknown, missing or impossible, and
+            if the package is not installed.
     """
     if not entries:
         return []
     try:
         import audiomentations
     except ImportError as problem:
+        what = f"needs audiomentations ({problem})"
         fix = 'pip install "ast_hf[augment]"'
-        raise error("E307", where=where, what=f"needs audiomentations ({problem})", fix=fix) from problem
-    known = {name: kind for name, kind in vars(audiomentations).items() if inspect.isclass(kind)}
-    return [_build(entry, known, where) for entry in entries]
+        raise error("E307", where=where, what=what, fix=fix, detail="environment") from problem
+    classes = {name: kind for name, kind in vars(audiomentations).items() if inspect.isclass(kind)}
+    return [_build(entry, classes, where) for entry in entries]
 
 
-def _build(entry: Any, known: dict[str, type], where: str) -> Transform:
+def _build(entry: Any, classes: dict[str, type], where: str) -> Transform:
+    """Return the transform of one entry; `classes` are those of audiomentations by name."""
     if not isinstance(entry, dict) or len(entry) != 1:
         fix = "write each as its name and its arguments, such as {AddGaussianSNR: {p: 0.5}}"
-        raise error("E307", where=where, what=f"{entry!r} is no transform", fix=fix)
+        raise error("E307", where=where, what=f"{entry!r} is not a transform", fix=fix, detail="type")
     ((name, arguments),) = entry.items()
-    if name not in known:
-        what = f"{name!r} is no transform of audiomentations"
-        raise error("E307", where=where, what=what, fix=did_you_mean(name, known))
+    if name not in classes:
+        what = f"{name!r} is not a transform of audiomentations"
+        raise error("E307", where=where, what=what, fix=did_you_mean(name, classes), detail="choice")
     place = f"{where}: {name}"
-    values = _checked_arguments({} if arguments is None else arguments, known[name], place)
+    values = _check_arguments({} if arguments is None else arguments, classes[name], place)
     if "transforms" in values:
         parts = values["transforms"]
         if not isinstance(parts, tuple) or not parts:
-            raise error("E307", where=place, what="has no list of transforms", fix="give transforms: [{Name: {}}, ...]")
-        values["transforms"] = [_build(part, known, place).call for part in parts]
+            fix = "give transforms: [{Name: {}}, ...]"
+            raise error("E307", where=place, what="has no list of transforms", fix=fix, detail="type")
+        values["transforms"] = [_build(part, classes, place).call for part in parts]
     try:
-        return Transform(name, known[name](**values))
-    except Exception as problem:  # whatever its constructor objects to
+        return Transform(name, classes[name](**values))
+    except Exception as problem:  # constructors raise errors of any kind
+        what = f"cannot be created ({_describe(problem)})"
         fix = "see its page in audiomentations' documentation"
-        raise error("E307", where=place, what=f"cannot be made ({_said(problem)})", fix=fix) from problem
+        raise error("E307", where=place, what=what, fix=fix, detail="range") from problem
 
 
-def _checked_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]:
-    """Arguments that a transform has, and all that it needs; lists as tuples, which the library asks for."""
+def _check_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]:
+    """Return the arguments of a transform, lists as the tuples that the library requires.
+
+    Raises E307 for arguments that are unknown, missing or of the wrong type.
+    """
     if not isinstance(arguments, dict):
-        fix = "write them as {argument: value}"
-        raise error("E307", where=where, what=f"{arguments!r} is no set of arguments", fix=fix)
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        what = f"{arguments!r} is not a mapping of arguments"
+        raise error("E307", where=where, what=what, fix="write them as {argument: value}", detail="type")
+    keyword_kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     signature = inspect.signature(kind).parameters
-    parameters = {name: parameter for name, parameter in signature.items() if parameter.kind in named}
-    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-    for name in [*arguments, *needed]:
+    parameters = {name: parameter for name, parameter in signature.items() if parameter.kind in keyword_kinds}
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    for name in [*arguments, *required]:
         if name not in parameters:
             fix = did_you_mean(name, parameters) if parameters else "leave it out"
-            raise error("E307", where=f"{where}.{name}", what="is no argument", fix=fix)
+            raise error("E307", where=f"{where}.{name}", what="is not an argument", fix=fix, detail="unknown")
         if "Callable" in str(parameters[name].annotation):
             fix = "leave it out, or vary clips in a subclass of Augmentation"
-            raise error("E307", where=f"{where}.{name}", what="takes a function, which has no name here", fix=fix)
+            what = "takes a function, which cannot be named here"
+            raise error("E307", where=f"{where}.{name}", what=what, fix=fix, detail="type")
         if name not in arguments:
-            asked = "a file or folder of sounds" if name.endswith("_path") else "it"
-            raise error("E307", where=where, what=f"needs {name}", fix=f"give {asked} as {name}")
+            value = "a file or folder of sounds" if name.endswith("_path") else "it"
+            fix = f"give {value} as {name}"
+            raise error("E307", where=where, what=f"needs {name}", fix=fix, detail="missing")
         if name.endswith("_path"):
             _check_paths(arguments[name], f"{where}.{name}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
@@ -103,58 +118,65 @@ def _checked_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]
 def _check_paths(value: Any, where: str) -> None:
     for path in value if isinstance(value, list) else [value]:
         if not isinstance(path, str) or not Path(path).exists():
+            what = f"{path!r} does not exist"
             fix = "give a file or folder of sounds"
-            raise error("E307", where=where, what=f"{path!r} does not exist", fix=fix)
+            raise error("E307", where=where, what=what, fix=fix, detail="environment")
 
 
 def try_transforms(transforms: list[Transform], sampling_rate: int, where: str) -> None:
     """Run each transform, and each one inside it, on a second of noise with probability 1.
 
     Raises:
-        AstConfigError: E307 for one that fails, or that does not repeat itself from the same global generators: its
-            draws could not be keyed.
+        AstConfigError: E307 for a transform that fails, or that gives different results for the same state of
+            the global generators, since its draws cannot be keyed.
     """
     noise = np.random.default_rng(0).standard_normal(sampling_rate) * _TRIAL_LEVEL
     for transform in transforms:
         for part in _parts(transform.call):
-            name = type(part).__name__
-            with _surely(part):
-                try:
-                    first, again = (_run(Transform(name, part), noise.astype(np.float32), sampling_rate) for _ in "ab")
-                except AstHfError as problem:
-                    place = f"{where}: {name}"
-                    raise error("E307", where=place, what=problem.what, fix=problem.fix) from problem
-            if not np.array_equal(first, again):
-                what = "gives another result each time from the same seed: a run could not be repeated or resumed"
-                raise error("E307", where=f"{where}: {name}", what=what, fix="leave it out")
+            _try_transform(part, noise.astype(np.float32), sampling_rate, f"{where}: {type(part).__name__}")
+
+
+def _try_transform(part: Any, noise: np.ndarray, sampling_rate: int, where: str) -> None:
+    """Raise E307 if a transform fails on noise, or gives two results for the same seed."""
+    transform = Transform(type(part).__name__, part)
+    with _always_applied(part):
+        try:
+            first = _run(transform, noise, sampling_rate)
+            second = _run(transform, noise, sampling_rate)
+        except AstHfError as problem:
+            detail = problem.detail or "data"
+            raise error("E307", where=where, what=problem.what, fix=problem.fix, detail=detail) from problem
+    if not np.array_equal(first, second):
+        what = "gives another result each time from the same seed: a run could not be repeated"
+        raise error("E307", where=where, what=what, fix="leave it out", detail="conflict")
 
 
 def _parts(transform: Any) -> Iterator[Any]:
-    """What a composition is made of, and itself."""
+    """Yield the transforms inside a composition, then the composition itself."""
     for part in getattr(transform, "transforms", ()):
         yield from _parts(part)
     yield transform
 
 
 @contextmanager
-def _surely(transform: Any) -> Iterator[None]:
-    """Probability 1 for a while."""
-    usual = transform.p
+def _always_applied(transform: Any) -> Iterator[None]:
+    """Set the probability of a transform to 1 for a while."""
+    probability = transform.p
     transform.p = 1.0
     try:
         yield
     finally:
-        transform.p = usual
+        transform.p = probability
 
 
 def apply_transforms(
     transforms: list[Transform], waveform: np.ndarray, sampling_rate: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Changed copy of float32 samples `(time,)` at `sampling_rate` Hz, of any length; draws are keyed by `random`.
+    """Return a changed copy of float32 samples `(time,)` at `sampling_rate` Hz; draws are keyed by `random`.
 
     Raises:
-        AstHfError: E307, naming the transform, when it fails; E104 when it gives NaN or infinity, E106 when it gives
-            anything else than samples `(time,)`.
+        AstHfError: E307, naming the transform, if it fails; E104 if it returns NaN or infinity, E106 if it
+            returns anything but samples `(time,)`.
     """
     waveform = waveform.copy()
     for transform in transforms:
@@ -166,34 +188,50 @@ def _run(transform: Transform, waveform: np.ndarray, sampling_rate: int, *, seed
     with seeded_globals(seed):
         try:
             varied = transform.call(waveform, sampling_rate)
-        except Exception as problem:  # whatever it objects to in this clip
-            install = f"{_INSTALL_FURTHER}, or leave it out"
-            fix = install if isinstance(problem, ImportError) else "change its arguments or leave it out"
-            raise error("E307", where=transform.name, what=f"fails ({_said(problem)})", fix=fix) from problem
-    if not isinstance(varied, np.ndarray) or varied.ndim != 1 or not len(varied):
-        what = f"gives {f'an array of shape {varied.shape}' if isinstance(varied, np.ndarray) else type(varied)}"
-        raise error("E106", where=transform.name, what=what, fix="use transforms that keep a clip mono and not empty")
+        except Exception as problem:  # transforms raise errors of any kind
+            raise _failed(transform, problem) from problem
+    if not isinstance(varied, np.ndarray):
+        raise _not_a_clip(transform, str(type(varied)))
+    if varied.ndim != 1 or not len(varied):
+        raise _not_a_clip(transform, f"an array of shape {varied.shape}")
     if not np.isfinite(varied).all():
         fix = "change its arguments or leave it out"
         raise error("E104", where=transform.name, what="gives NaN or infinite samples", fix=fix)
     return varied.astype(np.float32, copy=False)
 
 
+def _failed(transform: Transform, problem: Exception) -> AstHfError:
+    """Return the E307 for a transform that raises an error of its own."""
+    what = f"fails ({_describe(problem)})"
+    if isinstance(problem, ImportError):
+        fix = f"{_INSTALL_FURTHER}, or leave it out"
+        return error("E307", where=transform.name, what=what, fix=fix, detail="environment")
+    fix = "change its arguments or leave it out"
+    return error("E307", where=transform.name, what=what, fix=fix, detail="data")
+
+
+def _not_a_clip(transform: Transform, result: str) -> AstHfError:
+    """Return the E106 for a transform that returns something else than samples."""
+    fix = "use transforms that keep a clip mono and not empty"
+    return error("E106", where=transform.name, what=f"gives {result}", fix=fix)
+
+
 @contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
-    """Python's and NumPy's global generators start from `seed`, and are afterwards as they were."""
-    python, numpy = python_random.getstate(), np.random.get_state(legacy=False)
+    """Seed Python's and NumPy's global generators for a while, and restore them afterwards."""
+    python_state = python_random.getstate()
+    numpy_state = np.random.get_state(legacy=False)
     python_random.seed(seed)
     np.random.seed(seed)
     try:
         yield
     finally:
-        python_random.setstate(python)
-        np.random.set_state(numpy)
+        python_random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def without_folders(entries: Any) -> Any:
-    """Entries as they may be published: of absolute paths only the last part."""
+    """Return entries as they may be published, absolute paths cut to their last part."""
     if isinstance(entries, dict):
         return {name: without_folders(value) for name, value in entries.items()}
     if isinstance(entries, list):
@@ -201,7 +239,10 @@ def without_folders(entries: Any) -> Any:
     return Path(entries).name if isinstance(entries, str) and Path(entries).is_absolute() else entries
 
 
-def _said(problem: Exception) -> str:
-    """An exception of another library in one line; of an assertion that says nothing, what it asserts."""
+def _describe(problem: Exception) -> str:
+    """Return another library's exception as text.
+
+    For an assertion without a message, that is the asserted expression.
+    """
     asserted = traceback.extract_tb(problem.__traceback__)[-1].line
     return f"{type(problem).__name__}: {str(problem) or asserted}"

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
-from ..inputs.clips import EpochSampler
+from ..inputs.sampling import EpochSampler
 from ..recipe.options import PatchoutOptions
 from .averaging import WeightAverage
 from .checkpoints.sealing import checkpoint_folder

@@ -15,7 +15,8 @@ from datasets import Dataset
 from torch.nn import functional as F
 
 from ..audio import resample
-from ..data.reading import is_multi_label, label_names
+from ..data.reading import is_multi_label
+from ..data.splits import label_names
 from ..errors import AstHfError, error, shortlist
 from ..evaluation.stored_logits import load_logits, logits_of
 from ..feature_extraction_ast import ASTFeatureExtractor

@@ -20,8 +20,9 @@ from ..adapters.lora import ADAPTER_FOLDER, Adapter
 from ..audio import load_audio
 from ..configuration_ast import ASTConfig
 from ..data.catalog import find_data_set
-from ..data.reading import is_multi_label, label_counts, label_names
-from ..data.tables import is_local
+from ..data.reading import is_multi_label
+from ..data.sources import is_local
+from ..data.splits import label_counts, label_names
 from ..errors import AstHfError, did_you_mean, error
 from ..evaluation.baseline import baseline_accuracy
 from ..feature_extraction_ast import ASTFeatureExtractor

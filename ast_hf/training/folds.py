@@ -18,7 +18,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from ..data.reading import check_splits, fold_names
+from ..data.holding_out import fold_names
+from ..data.splits import check_splits
 from ..errors import AstHfError, error, refuse
 from ..files import write_text
 from ..processes import is_main_process

@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 from datasets import Dataset, DatasetDict, IterableDataset
 
 from ..data.catalog import find_data_set
-from ..data.reading import check_splits, hold_out, load_audio_dataset, random_fold
+from ..data.holding_out import hold_out, random_fold
+from ..data.reading import load_audio_dataset
+from ..data.splits import check_splits
 from ..errors import error
 from ..recipe.options import DataOptions
 from ..recipe.recipe import Recipe

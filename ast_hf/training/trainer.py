@@ -27,7 +27,8 @@ from ..errors import AstHfError, AstHfWarning, error, refuse, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import write_json
 from ..hub.publishing import Pushed, finishing_command, open_repository, push_folder
-from ..inputs.clips import ClipInputs, Collator, collate
+from ..inputs.clips import ClipInputs
+from ..inputs.collation import Collator, collate
 from ..inputs.sampling import sampler_for
 from ..inputs.streams import Passes, StreamedClipInputs
 from ..inputs.waveform_transforms import without_folders

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ast_hf.data.reading import label_names
+from ast_hf.data.splits import label_names
 
 
 def contents(splits: dict) -> dict[str, dict]:

@@ -12,7 +12,7 @@ import soundfile
 
 from ast_hf import AstDataError
 from ast_hf.data.catalog import KNOWN_SETS, find_data_set
-from ast_hf.data.reading import label_names
+from ast_hf.data.splits import label_names
 from ast_hf.paper_data_sets import class_names
 from ast_hf.training import load_audio_dataset
 
@@ -124,7 +124,7 @@ def test_data_sets_neither_local_nor_on_the_hub_are_refused(
     with pytest.raises(AstDataError, match=r"E206.*AST_HF_DATA is not set"):
         find_data_set(name)
     monkeypatch.setenv("AST_HF_DATA", str(root / "none"))
-    with pytest.raises(AstDataError, match=r"E206.*is no folder"):
+    with pytest.raises(AstDataError, match=r"E206.*is not a folder"):
         find_data_set(name)
 
 

@@ -15,7 +15,7 @@ from conftest import TINY, largest_gap
 from safetensors.torch import load_file
 
 from ast_hf import ASTForAudioClassification, AstRunError
-from ast_hf.inputs.clips import EpochSampler
+from ast_hf.inputs.sampling import EpochSampler
 from ast_hf.training import evaluate_checkpoints, finetune, finish, prepare
 from training.runs import VARIED, Stop, checkpoint_digest, poison, recipe
 from training.teachers import ast_teacher

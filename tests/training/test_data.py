@@ -17,7 +17,10 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from packaging.version import Version
 
 from ast_hf import AstConfigError, AstDataError, AstHfError, AstHfWarning, load_audio
-from ast_hf.data.reading import check_splits, hold_out, is_multi_label, label_names, load_audio_dataset
+from ast_hf.data.holding_out import hold_out
+from ast_hf.data.reading import load_audio_dataset
+from ast_hf.data.splits import check_splits, label_names
+from ast_hf.task import Task
 from ast_hf.training import DataOptions, Recipe
 from ast_hf.training.splits import read_splits
 
@@ -41,7 +44,7 @@ def contents(splits: DatasetDict) -> dict[str, dict[str, str | list[str]]]:
     return {
         split: {
             Path(row["audio"]["path"]).name: [label_names(rows)[label] for label in row["labels"]]
-            if is_multi_label(rows)
+            if Task.of_split(rows) is Task.MULTI_LABEL
             else label_names(rows)[row["label"]]
             for row in rows
         }
@@ -185,8 +188,8 @@ def test_labels_of_several_tables_are_compared(tmp_path: Path, recwarn: pytest.W
     files = [table(tmp_path, "x.csv", "path,label\na.wav,cat\n"), table(tmp_path, "y.csv", "path,label\nb.wav,Cat\n")]
     load_audio_dataset(files)
     assert warned(recwarn) == [
-        f"[AST-W207] {str(files[0])!r} and 1 more: 'Cat' and 'cat' differ only in capitals or spaces, and are classes "
-        "of their own; write them alike."
+        f"[AST-W207] {str(files[0])!r} and 1 more: 'Cat' and 'cat' differ only in capitals or spaces, and are separate "
+        "classes; write them alike."
     ]
 
 
@@ -396,7 +399,7 @@ BAD_TABLES = {
         "x.csv",
         "path,label\na.wav,cat\nb.wav,\nc.wav,cat\na.wav, \nb.wav,\nc.wav,\n",
         "E208",
-        ["row 2, column 'label'", "has no label (4 such rows: 2, 4, 5, ...)"],
+        ["row 2, column 'label'", "has no label (4 such rows: 2, 4, 5 and 1 more)"],
     ),
     "no label": ("x.csv", "path,label\na.wav,cat\nb.wav,\n", "E208", ["row 2", "'label'", "no label"]),
     "blank label": ("x.csv", "path,label\na.wav,cat\nb.wav,  \n", "E208", ["row 2", "'label'"]),

@@ -37,7 +37,7 @@ from ast_hf import (
     AstHfError,
 )
 from ast_hf.evaluation.stored_logits import clip_digests, load_logits, store_logits
-from ast_hf.inputs.clips import collate
+from ast_hf.inputs.collation import collate
 from ast_hf.training import (
     Augmentation,
     ClipInputs,
@@ -212,7 +212,7 @@ def test_teacher_gets_the_same_mix(clips: Path) -> None:
         waveform = inputs[key]["teacher"]["waveform"].numpy()
         assert waveform == pytest.approx(mixed[: len(waveform)], abs=1e-6)
         assert not mixed[len(waveform) :].any()
-        assert torch.equal(inputs[key]["input_values"], inputs._values(inputs._frames(waveform)))
+        assert torch.equal(inputs[key]["input_values"], inputs.processor.input_values(waveform))
         assert torch.equal(inputs[key]["input_values"], student[key]["input_values"])
 
 

@@ -26,8 +26,7 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError
-from ast_hf.inputs.clips import EpochSampler
-from ast_hf.inputs.sampling import BalancedSampler, clip_weights
+from ast_hf.inputs.sampling import BalancedSampler, EpochSampler, clip_weights
 from ast_hf.modeling_ast import ASTPreTrainedModel
 from ast_hf.training import finish, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints, flaw, read_manifest

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
-from ast_hf.data.reading import random_fold
+from ast_hf.data.holding_out import random_fold
 from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.reports.fold_results import Fold
 from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare
@@ -154,7 +154,7 @@ def test_random_folds_depend_on_the_seed() -> None:
         (rows([0, 1, 2] * 3), {"group_column": "group"}, r"1 values of 'group' do not make 3"),
         (rows([0, 1, 2] * 3), {"group_column": "grup"}, r"no column 'grup'.*'group'"),
         (rows([0, 1, 2] * 3, ["a", None, "b"] * 3), {"group_column": "group"}, r"row 2, column 'group'"),
-        (rows([0, 1, 2] * 3), {"test_fold": 4}, "4 is no fold"),
+        (rows([0, 1, 2] * 3), {"test_fold": 4}, "4 is not a fold"),
         (rows([0, 1, 2]), {}, "cannot make 3"),
     ],
 )

@@ -14,7 +14,9 @@ import torch
 from datasets import Dataset
 
 from ast_hf import AstConfigError, ASTFeatureExtractor, AstHfError
-from ast_hf.inputs.clips import EpochSampler, collate, mix
+from ast_hf.inputs.augmentation import mix_waveforms
+from ast_hf.inputs.collation import collate
+from ast_hf.inputs.sampling import EpochSampler
 from ast_hf.log_mel import _tables, log_mel
 from ast_hf.training import Augmentation, ClipInputs, load_audio_dataset
 
@@ -215,7 +217,7 @@ def test_augmentation_does_not_change_the_cached_waveform(three: Dataset) -> Non
     ],
 )
 def test_mix_by_hand(first: list, second: list, share: float, expected: list) -> None:
-    mixed = mix(np.array(first, np.float32), np.array(second, np.float32), share)
+    mixed = mix_waveforms(np.array(first, np.float32), np.array(second, np.float32), share)
     assert mixed.dtype == np.float32
     np.testing.assert_allclose(mixed, expected)
 
@@ -233,7 +235,7 @@ def test_mixup_mixes_waveforms_as_it_mixes_labels(three: Dataset) -> None:
             continue
         (partner,) = [index for index in range(3) if index != clip and label[index] > 0]
         share = label[clip].item()
-        mixed = mix(inputs.waveform(clip), inputs.waveform(partner), share)
+        mixed = mix_waveforms(inputs.waveform(clip), inputs.waveform(partner), share)
         expected = extractor()(mixed, 16_000, return_tensors="pt", truncation=True)["input_values"][0]
         torch.testing.assert_close(item["input_values"], expected, rtol=0, atol=1e-3)
         shares.append(share)

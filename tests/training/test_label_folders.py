@@ -20,9 +20,9 @@ import yaml
 from conftest import ROOT
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, AstHfWarning, cli
-from ast_hf.data.label_folders import _are_parts
-from ast_hf.data.reading import label_names
-from ast_hf.data.tables import _COLLECTION, labels_in
+from ast_hf.data.folder_names import are_splits_or_folds
+from ast_hf.data.label_cells import _COLLECTION, parse_label_list
+from ast_hf.data.splits import label_names
 from ast_hf.training import ClipInputs, load_audio_dataset, load_recipe
 from ast_hf.training.splits import read_data
 from training.splits import contents
@@ -145,7 +145,7 @@ ESC = {f"{fold}-1000-A-{number}.wav": ("dog", "rain")[number] for fold in (1, 2)
 DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, dict[str, Any]]] = {
     "UrbanSound8K": (urban, ".", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
     "its audio": (urban, "audio", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
-    "ESC-50": (esc50, ".", {}, "has its clips in 'audio', which says nothing of labels", {"train": ESC}),
+    "ESC-50": (esc50, ".", {}, "has its clips in 'audio', which does not name labels", {"train": ESC}),
     "FSD50K": (
         fsd50k,
         ".",
@@ -216,7 +216,7 @@ def test_a_table_next_to_its_audio_folder(
     root = esc50(tmp_path / "ESC-50-master")
     monkeypatch.chdir(root if "/" in given else root / "meta")
     problem = refused(given, "E206", check_files=check)
-    assert "'1-1000-A-0.wav' does not exist (4 such rows: 1, 2, 3, ...)" in problem.what
+    assert "'1-1000-A-0.wav' does not exist (4 such rows: 1, 2, 3 and 1 more)" in problem.what
     options = followed(problem.fix)[1]
     splits = load_audio_dataset(given, **options, check_files=check, test_fold=1)
     assert {split: len(rows) for split, rows in splits.items()} == {"test": 2, "train": 2}
@@ -424,14 +424,14 @@ PARTS = {
 
 @pytest.mark.parametrize(("names", "parts"), PARTS.items())
 def test_names_of_folds_and_splits(names: str, parts: bool) -> None:
-    assert _are_parts(names.split(", ") if ", " in names else names.split()) is parts
+    assert are_splits_or_folds(names.split(", ") if ", " in names else names.split()) is parts
 
 
 def test_a_clip_outside_the_label_folders_of_a_split(tmp_path: Path) -> None:
     for file in ("train/cat/1.wav", "train/dog/1.wav", "train/2.wav", "test/cat/1.wav"):
         wav(tmp_path / file)
     problem = refused(tmp_path)
-    assert (problem.where, "beside the label folders" in problem.what) == (
+    assert (problem.where, "next to the label folders" in problem.what) == (
         repr(str(tmp_path / "train" / "2.wav")),
         True,
     )
@@ -579,7 +579,7 @@ def test_an_ambiguous_file_name_is_refused(tmp_path: Path) -> None:
         wav(tmp_path / file)
     table = written(tmp_path / "x.csv", "path,label", "one.wav,cat")
     problem = refused(table, "E206", audio_root=tmp_path)
-    assert problem.fix == f"2 files below {str(tmp_path)!r} are called so; write their paths relative to it"
+    assert problem.fix == f"2 files below {str(tmp_path)!r} have this name; write their paths relative to it"
 
 
 def test_names_with_folders_are_not_searched_for(tmp_path: Path) -> None:
@@ -703,7 +703,7 @@ def processor_time_limit(seconds: float) -> Iterator[None]:
 def test_long_labels_do_not_backtrack(label: str) -> None:
     """Linear time takes hundredths of a second; trying every way to split the text would take hours."""
     with processor_time_limit(30):
-        assert labels_in(label) is None
+        assert parse_label_list(label) is None
         assert (_COLLECTION.match(label) is not None) is label.startswith("['")
 
 
@@ -716,7 +716,7 @@ def test_an_empty_list_written_as_text_is_refused(tmp_path: Path) -> None:
 def test_invalid_labels_in_lines_of_json_are_refused(tmp_path: Path, label: str) -> None:
     wav(tmp_path / "one.wav")
     table = written(tmp_path / "x.jsonl", f'{{"path": "one.wav", "label": {label}}}')
-    assert "is no label" in refused(table).what
+    assert "is not a label" in refused(table).what
 
 
 @pytest.mark.parametrize(("label", "told"), [("Bark,Dog", True), ("/m/a,/m/b", True), ("Ant, small", False)])

@@ -23,7 +23,7 @@ from transformers import TrainingArguments, pipeline
 
 from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification
 from ast_hf.data.headers import read_header
-from ast_hf.inputs.clips import Collator
+from ast_hf.inputs.collation import Collator
 from ast_hf.inputs.sampling import LengthGroupedSampler
 from ast_hf.training import (
     Augmentation,

@@ -23,7 +23,7 @@ READ = """
 import hashlib, json, sys
 from ast_hf import AstHfError, load_audio
 from ast_hf.training import load_audio_dataset
-from ast_hf.data.reading import label_names
+from ast_hf.data.splits import label_names
 
 def rows(part):
     samples = [load_audio(row["audio"], start=row.get("start"), end=row.get("end")) for row in part]

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from ast_hf import ASTFeatureExtractor, AstHfError, AstRunError
-from ast_hf.inputs.streams import Passes
+from ast_hf.inputs.streams import Passes, RecentClips
 from ast_hf.training import (
     ASTTrainer,
     Augmentation,
-    ClipInputs,
     Recipe,
     StreamedClipInputs,
     finetune,
@@ -77,8 +76,8 @@ def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:
 
 
 def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, decoded, waveform = take(Passes(stream(clips), 5), 40), [], ClipInputs.waveform
-    monkeypatch.setattr(ClipInputs, "waveform", lambda inputs, clip: decoded.append(clip) or waveform(inputs, clip))
+    whole, decoded, waveform = take(Passes(stream(clips), 5), 40), [], RecentClips.waveform
+    monkeypatch.setattr(RecentClips, "waveform", lambda source, clip: decoded.append(clip) or waveform(source, clip))
     skipping = take(Passes(stream(clips), 5, skipped=6), 40)
     assert len(decoded) == 10
     assert [list(item) for item in skipping[:30]] == [["row"]] * 30

@@ -14,8 +14,9 @@ import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDatasetDict, Value
 
 from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, load_audio
-from ast_hf.data.reading import check_splits, hold_out, label_names
-from ast_hf.data.tables import read_class_labels
+from ast_hf.data.holding_out import hold_out
+from ast_hf.data.labels import read_class_labels
+from ast_hf.data.splits import check_splits, label_names
 from ast_hf.training import ClipInputs, load_audio_dataset
 from training.splits import contents
 

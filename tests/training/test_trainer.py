@@ -26,7 +26,8 @@ from transformers.audio_utils import mel_filter_bank, spectrogram
 from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, AstRunError
 from ast_hf.evaluation.baseline import baseline_accuracy
 from ast_hf.files import plain_values
-from ast_hf.inputs.clips import EpochSampler, collate
+from ast_hf.inputs.collation import collate
+from ast_hf.inputs.sampling import EpochSampler
 from ast_hf.reports.model_card import write_card
 from ast_hf.training import Report, finetune, finish, load_recipe, measure_statistics, prepare
 from ast_hf.training.checkpoints.sealing import MANIFEST

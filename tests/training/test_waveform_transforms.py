@@ -23,7 +23,7 @@ import torch
 from conftest import INSTRUMENTS, ROOT
 
 from ast_hf import ASTFeatureExtractor, AstHfError
-from ast_hf.inputs.clips import collate
+from ast_hf.inputs.collation import collate
 from ast_hf.inputs.waveform_transforms import apply_transforms, build_transforms, try_transforms
 from ast_hf.training import Augmentation, ClipInputs, Recipe, load_audio_dataset
 

@@ -11,7 +11,8 @@ from typing import Any
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from ...data.reading import is_multi_label, label_names
+from ...data.reading import is_multi_label
+from ...data.splits import label_names
 from ...errors import AstHfWarning, error, warning_text
 from ...files import write_json
 from ...recipe.arguments import settled

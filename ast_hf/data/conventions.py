@@ -1,0 +1,35 @@
+"""Names that data sets use by convention: suffixes of audio files, columns, metadata files and splits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Suffixes that count as audio in label folders: the formats that soundfile decodes.
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".mp2", ".aif", ".aiff"}
+    | {".aifc", ".au", ".caf"}
+)
+
+#: Suffixes of sound that soundfile does not decode: label folders warn that these files are left out.
+UNREAD_SUFFIXES = frozenset(
+    {".m4a", ".m4b", ".m4r", ".aac", ".alac", ".ac3", ".eac3", ".dts", ".wma", ".amr", ".awb", ".ape"}
+    | {".wv", ".tta", ".tak", ".mpc", ".shn", ".dsf", ".dff", ".spx", ".ra", ".mka", ".weba"}
+    | {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg"}
+    | {".3gp", ".3g2"}
+)
+
+#: Names of columns, in the order they are looked for; `wav` is the original AST repository's.
+PATH_COLUMNS = ("file_name", "path", "audio", "file", "filename", "wav")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "manifest.csv")
+
+#: Folder and split names, lower case -> split.
+SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"} | {
+    "val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"
+}  # fmt: skip
+
+#: Columns that bound a clip within its file, in seconds.
+BOUNDARIES = ("start", "end")
+
+#: One clip of a table or of a split: column -> cell.
+Row = dict[str, Any]

@@ -1,0 +1,161 @@
+"""Clips that are held out of training: a validation split, or one of several folds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+
+from ..errors import did_you_mean, error
+from ..task import Task
+from .folds import fold_name
+from .splits import label_counts, label_names
+
+
+def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, seed: int) -> DatasetDict:
+    """Split clips into `train` and `validation`; clips of one group (speaker, recording) stay together.
+
+    Single-label data are stratified. Without a group column rows are split, which overstates accuracy where
+    clips of one source resemble each other.
+
+    Args:
+        dataset: the clips, not a stream.
+        fraction: share of the clips in `validation`, in (0, 1).
+        group_column: column whose values stay together, None to split row by row.
+        seed: seed of the random choice.
+
+    Raises:
+        AstDataError: E209 for a stream, a class with a single clip, or too few clips or groups; E208 for an
+            unknown group column or a row without a group.
+    """
+    if not isinstance(dataset, Dataset):
+        what = "cannot hold out clips of a stream"
+        fix = "give a validation split, or do not stream"
+        raise error("E209", where="validation_fraction", what=what, fix=fix)
+    classes = _strata(dataset)
+    groups = _groups(dataset, group_column)
+    if classes is not None:
+        _check_two_clips_per_class(dataset)
+    splitter = _holdout_splitter(fraction, classes, groups, seed)
+    try:
+        train, validation = next(splitter.split(range(len(dataset)), classes, groups))
+    except ValueError as problem:
+        what = f"cannot hold out {fraction}: {problem}"
+        fix = "add clips or groups, hold out another share, or give a validation split of your own"
+        raise error("E209", where="validation_fraction", what=what, fix=fix) from None
+    return DatasetDict(train=dataset.select(train), validation=dataset.select(validation))
+
+
+def _strata(dataset: Dataset) -> Any:
+    """Return the class index of each clip, None for multi-label data, which are not stratified."""
+    task = Task.of_split(dataset)
+    return dataset[task.label_column] if task is Task.SINGLE_LABEL else None
+
+
+def _check_two_clips_per_class(dataset: Dataset) -> None:
+    """Raise E209 for a class that cannot be in both parts."""
+    for index, count in label_counts(dataset).items():
+        if count < 2:
+            what = f"{label_names(dataset)[index]!r} has a single clip, which cannot be on both sides"
+            raise error("E209", where="validation_fraction", what=what, fix="add clips, or drop the class")
+
+
+def _holdout_splitter(fraction: float, classes: Any, groups: list[Any] | None, seed: int) -> Any:
+    from sklearn import model_selection
+
+    if classes is not None and groups is not None:
+        folds = min(round(1 / fraction), len(set(groups)))
+        return model_selection.StratifiedGroupKFold(n_splits=max(2, folds), shuffle=True, random_state=seed)
+    if groups is not None:
+        return model_selection.GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
+    kind = model_selection.StratifiedShuffleSplit if classes else model_selection.ShuffleSplit
+    return kind(n_splits=1, test_size=fraction, random_state=seed)
+
+
+def fold_names(splits: DatasetDict, column: str) -> list[str]:
+    """Return the folds that a column names, numbers in ascending order.
+
+    Raises E208 for a clip without a fold.
+    """
+    names: set[str] = set()
+    for split, part in splits.items():
+        for row, value in enumerate(part[column], start=1):
+            if value is None or str(value).strip() == "":
+                where = f"split {split!r} row {row}, column {column!r}"
+                raise error("E208", where=where, what="has no fold", fix="give it a fold or remove the row")
+            names.add(fold_name(value))
+    return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+
+
+def random_fold(
+    dataset: Dataset, test_fold: int | str, count: int, *, group_column: str | None, seed: int
+) -> DatasetDict:
+    """Return one of `count` random folds as the split `test`, the others as `train`.
+
+    Args:
+        dataset: all clips. Single-label clips are stratified.
+        test_fold: the fold, from 1 to `count`; all folds of one seed and count belong together.
+        count: number of folds.
+        group_column: column (speaker, recording) whose values stay together; None to draw clip by clip.
+        seed: seed of the random choice; folds of groups of multi-label clips are the same for every seed.
+
+    Raises:
+        AstDataError: E208 for an unknown column, E209 for too few clips or groups and for an unknown fold.
+    """
+    names = [str(number) for number in range(1, count + 1)]
+    if fold_name(test_fold) not in names:
+        what = f"{test_fold!r} is not a fold"
+        raise error("E209", where="test_fold", what=what, fix=f"name one from 1 to {count}")
+    groups = _groups(dataset, group_column)
+    _check_enough(dataset, groups, group_column, count)
+    classes = _strata(dataset)
+    splitter = _fold_splitter(count, classes, groups, seed)
+    try:
+        parts = list(splitter.split(range(len(dataset)), classes, groups))
+    except ValueError as problem:
+        what = f"cannot make {count}: {problem}"
+        raise error("E209", where="folds", what=what, fix="add clips or make fewer folds") from None
+    train, test = parts[names.index(fold_name(test_fold))]
+    return DatasetDict(train=dataset.select(train), test=dataset.select(test))
+
+
+def _check_enough(dataset: Dataset, groups: list[Any] | None, group_column: str | None, count: int) -> None:
+    """Raise E209 for fewer clips or groups than folds."""
+    if groups is None:
+        units = f"{len(dataset)} clips"
+        number = len(dataset)
+    else:
+        number = len(set(groups))
+        units = f"{number} values of {group_column!r}"
+    if number < count:
+        what = f"{units} do not make {count} folds"
+        raise error("E209", where="folds", what=what, fix="add some, or make fewer folds")
+
+
+def _fold_splitter(count: int, classes: Any, groups: list[Any] | None, seed: int) -> Any:
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+    if classes is None and groups is not None:
+        return GroupKFold(count)
+    if classes is None:
+        return KFold(count, shuffle=True, random_state=seed)
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    return kind(count, shuffle=True, random_state=seed)
+
+
+def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
+    """Return the group of each clip, None without a column.
+
+    Raises E208 for an unknown column or a gap in it.
+    """
+    if column is None:
+        return None
+    if column not in dataset.column_names:
+        fix = did_you_mean(column, dataset.column_names)
+        raise error("E208", where="validation_group", what=f"there is no column {column!r}", fix=fix)
+    groups = list(dataset[column])
+    if None in groups:
+        where = f"row {groups.index(None) + 1}, column {column!r}"
+        fix = "give it one, its own where it belongs to no group"
+        raise error("E208", where=where, what="has no value", fix=fix)
+    return groups

@@ -1,0 +1,167 @@
+"""Label cells: the labels that a cell of a table holds, also where a list was written as text."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import error
+from .labels import LabelSet
+from .option_spelling import chosen, unless_classes
+
+#: A quoted label, and lists of quoted labels and of integers as Python and NumPy print them: separated by
+#: commas, or by spaces alone.
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_TEXT = rf"(?:u?(?:{_QUOTED.pattern})|(?:np|numpy)\.str_\((?:{_QUOTED.pattern})\))"
+_NUMBER = r"(?:-?\d+|(?:np|numpy)\.u?int\d*\(-?\d+\))"
+_LIST_AS_TEXT = re.compile(rf"[\[({{]\s*(?:{_TEXT}(?:\s*,)?\s*)*[\])}}]")
+_LIST_OF_NUMBERS = re.compile(
+    rf"\[\s*{_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*\s*,?\s*\]"
+    rf"|[({{]\s*(?:{_NUMBER}\s*,\s*)+(?:{_NUMBER}\s*)?[)}}]"
+)
+_WHOLE_NUMBER = re.compile(r"-?\d+(?![\d(])")
+
+_CONSTANT = r"(?:None|nan|NaN|True|False|-?\d+(?:\.\d*)?)"
+
+#: Texts that a library wrote for a collection, by their beginning or as a whole. `(unknown)` and `[noise]`
+#: are names.
+_COLLECTION = re.compile(
+    r"""[\[({]\s*(?:[bu]?['"\u2018\u201c]|np\.|numpy\.|[\[({])"""  # ['dog', None], [['dog']], {'dog': 1}
+    r"""|(?:set|frozenset|list|tuple|dict|array|tensor|Index|Series)\(.*"""
+    r"""|(?:np|numpy|torch)\.\w+\(.*"""
+    r"""|[\[{].*[,:].*[\]}]\Z"""  # [dog, rain], {dog,rain}
+    rf"""|[\[{{]\s*(?:{_CONSTANT}(?:\s+{_CONSTANT})*\s*)?[\]}}]\Z"""  # [nan], [0. 3.]
+    rf"""|b(?:{_QUOTED.pattern})\Z|(?:{_QUOTED.pattern})\s*,""".replace("\n", ""),  # 'dog', 'rain'
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """Reads label cells, and decides which classes a data set has.
+
+    Attributes:
+        separator: separates the labels in a cell of multi-label data; None if a cell of text is one label.
+        classes: the classes, if the caller has listed them.
+        dropped: labels that are left out.
+    """
+
+    separator: str | None
+    classes: LabelSet | None
+    dropped: frozenset[str]
+
+    def split(self, cell: Any) -> list[str]:
+        """Return the labels of a cell without checks.
+
+        With a separator, a list written as text is read as a list.
+        """
+        parts = [cell]
+        if isinstance(cell, list):
+            parts = cell
+        elif self.separator and cell is not None:
+            listed = parse_label_list(str(cell).strip())
+            parts = str(cell).split(self.separator) if listed is None else listed
+        return [str(part).strip() for part in parts if part is not None and str(part).strip()]
+
+    def read(self, cell: Any, where: str) -> list[str]:
+        """Return the labels of a cell that are not dropped.
+
+        Raises:
+            AstDataError: E208 for a cell that is empty, or neither a label nor a list of labels.
+        """
+        self._check(cell, where)
+        labels = self.split(cell)
+        if not labels:
+            raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
+        return [label for label in dict.fromkeys(labels) if label not in self.dropped]
+
+    def known_classes(self, order: Sequence[str] | None) -> LabelSet | None:
+        """Return the classes that are known before any label is read: the caller's, or the data's own.
+
+        Args:
+            order: class names in the data's own order, None if the data have none.
+        """
+        if self.classes is not None:
+            return self.classes
+        names = [name for name in order or () if name not in self.dropped]
+        return LabelSet(names) if names else None
+
+    def all_classes(self, order: Sequence[str] | None, labels: Iterable[str]) -> LabelSet:
+        """Return the known classes, or the distinct `labels` of all clips in sorted order."""
+        return self.known_classes(order) or LabelSet(sorted(set(labels)))
+
+    def _check(self, cell: Any, where: str) -> None:
+        """Raise E208 for a cell that would become a class by the text that Python prints for it."""
+        for part in cell if isinstance(cell, list) else [cell]:
+            if isinstance(part, (list, dict)):
+                what = f"{textwrap.shorten(repr(part), 60)} is not a label"
+                fix = "give the name of the class, or a list of names"
+                raise error("E208", where=where, what=what, fix=fix)
+            if isinstance(part, str):
+                self._check_text(part.strip(), where, listed=isinstance(cell, list))
+
+    def _check_text(self, text: str, where: str, *, listed: bool) -> None:
+        """Raise E208 for a collection written as text, unless a separator or a listed class allows it."""
+        if self.classes is not None and text in self.classes:
+            return
+        excerpt = repr(textwrap.shorten(text, 60))
+        labels = None if listed else parse_label_list(text)
+        if labels is not None and self.separator is None:
+            what = f"{excerpt} is a list written as text, and would be one class"
+            fix = f"{chosen(label_separator=';')} reads such lists, for clips of several labels"
+            fix = f"{fix}; for one label a clip write it without brackets"
+            raise error("E208", where=where, what=what, fix=fix)
+        if labels is None and _COLLECTION.match(text):
+            what = f"{excerpt} is a collection written as text, and not a plain list of names or integers"
+            fix = "write the name alone, or several as dog;rain with label_separator ';'"
+            raise error("E208", where=where, what=what, fix=f"{fix}; {unless_classes('this is a class')}")
+
+
+def parse_label_list(text: str) -> list[str] | None:
+    """Return the labels of a list that a library wrote as text, such as `"['dog', 'bark']"`.
+
+    Returns None for other texts.
+    """
+    if not text.startswith(("[", "(", "{")):
+        return None
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return _parse_python_list(text)
+    if isinstance(content, list) and all(map(_is_plain, content)):
+        return _without_one_hot([str(label) for label in content])
+    return None
+
+
+def _parse_python_list(text: str) -> list[str] | None:
+    """Return the labels of a list as Python or NumPy prints it, None for other texts."""
+    if _LIST_OF_NUMBERS.fullmatch(text):
+        return _without_one_hot([str(int(number)) for number in _WHOLE_NUMBER.findall(text)])
+    if _LIST_AS_TEXT.fullmatch(text):
+        return [_unquote(label) for label in _QUOTED.findall(text)]
+    return None
+
+
+def _without_one_hot(labels: list[str]) -> list[str] | None:
+    """Return the labels, or None for a 0/1 vector with one position per class: `[0, 1, 0]`."""
+    return None if set(labels) == {"0", "1"} and len(labels) > 2 else labels
+
+
+def _is_plain(label: Any) -> bool:
+    """Return True for a text or a finite number."""
+    number = isinstance(label, (int, float)) and not isinstance(label, bool)
+    return isinstance(label, str) or (number and math.isfinite(label))
+
+
+def _unquote(text: str) -> str:
+    """Return the text of a Python literal, or `text` without its quotes if it is not a valid literal."""
+    try:
+        return str(ast.literal_eval(text))
+    except (SyntaxError, ValueError):
+        return text[1:-1]

@@ -1,0 +1,47 @@
+"""Options of `load_audio_dataset`, parsed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .conventions import SPLIT_NAMES, Row
+from .folds import FoldChoice
+from .label_cells import LabelReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """Options of `load_audio_dataset`, under the names of its arguments where they are not parsed further.
+
+    Attributes:
+        labels: label separator, listed classes and dropped labels.
+        fold: the test fold, None to split otherwise.
+        split_lists: split -> the paths that its list names.
+        audio_root: folder that paths are relative to, or that names alone are below.
+    """
+
+    audio_column: str | None
+    label_column: str | None
+    split_column: str
+    labels: LabelReader
+    fold: FoldChoice | None
+    split_lists: dict[str, set[str]]
+    audio_root: Path | None
+    clip_boundaries: bool
+    check_files: bool
+
+    def split(self, row: Row, paths: set[str], source_split: str | None) -> str:
+        """Return the split of a row: by its fold, its source, the lists or its own column; else `"train"`.
+
+        Args:
+            row: the row of a table.
+            paths: how lists may write the path of its file.
+            source_split: the split that the caller gives for the whole source.
+        """
+        if self.fold is not None:
+            return self.fold.split(row)
+        lists = self.split_lists.items()
+        listed = next((split for split, names in lists if not names.isdisjoint(paths)), None)
+        name = str(source_split or listed or row.get(self.split_column) or "train").strip()
+        return SPLIT_NAMES.get(name.lower(), name)

@@ -1,0 +1,51 @@
+"""Splits of `load_audio_dataset`: their class names, clips per class, and checks before training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+from ..errors import did_you_mean, error
+from ..task import Task
+
+
+def label_names(split: Dataset | IterableDataset) -> list[str]:
+    """Return the names of the classes of a split, by index."""
+    feature = split.features[Task.of_split(split).label_column]
+    return list(getattr(feature, "feature", feature).names)
+
+
+def label_lists(split: Dataset) -> list[list[int]]:
+    """Return the class indices of every clip as a list, a list of one for single-label data."""
+    task = Task.of_split(split)
+    labels = split[task.label_column]
+    return list(labels) if task is Task.MULTI_LABEL else [[index] for index in labels]
+
+
+def label_counts(split: Dataset) -> Counter[int]:
+    """Return the number of clips of each class index."""
+    return Counter(index for labels in label_lists(split) for index in labels)
+
+
+def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluation: Iterable[str]) -> None:
+    """Raise E209 if a split is missing or empty, or the training split lacks clips of a class."""
+    for name in (train, *evaluation):
+        if name not in splits:
+            fix = did_you_mean(name, splits)
+            raise error("E209", where=f"split {name!r}", what="does not exist", fix=fix)
+        if isinstance(splits[name], Dataset) and not len(splits[name]):
+            raise error("E209", where=f"split {name!r}", what="has no clips", fix="add clips or leave it out")
+    names = label_names(splits[train])
+    if len(names) < 2:
+        what = f"has {len(names)} class ({', '.join(names)}), there is nothing to tell apart"
+        raise error("E209", where=f"split {train!r}", what=what, fix="give clips of at least two classes")
+    if not isinstance(splits[train], Dataset):
+        return  # counting the classes of a stream would read all of it
+    counts = label_counts(splits[train])
+    missing = [name for index, name in enumerate(names) if not counts[index]]
+    if missing:
+        what = f"has no clip of {', '.join(missing[:5])}"
+        fix = "add clips, or drop the class; where clips were held out, hold out others"
+        raise error("E209", where=f"split {train!r}", what=what, fix=fix)

@@ -1,0 +1,193 @@
+"""Clips of a table: the file, split, labels and boundaries of every row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets import Dataset
+
+from ..errors import error, shortlist
+from .clip_search import ClipNames, clips_below, where_clips_are
+from .conventions import BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, Row
+from .option_spelling import NO_BOUNDARIES
+from .reading_options import ReadingOptions
+from .tables import Table
+
+#: How many rows a message lists.
+_EXAMPLES = 3
+
+
+class Clip(NamedTuple):
+    """One checked row of a table.
+
+    Attributes:
+        where: table and row, for messages.
+        number: row of the table, from 1.
+        split: name of the split.
+        path: path of the file, or name of the embedded audio.
+        sounds: embedded audio of the whole table, None if `path` is a file.
+        labels: labels that are not dropped.
+        others: cells of the columns that are kept.
+    """
+
+    where: str
+    number: int
+    split: str
+    path: str
+    sounds: Dataset | None
+    labels: list[str]
+    others: Row
+
+
+class TableClips:
+    """The clips of a table: finds its columns, and checks its rows and files.
+
+    Args:
+        table: the rows.
+        split: the split that the caller gives for all rows, None to decide row by row.
+        options: options of `load_audio_dataset`.
+
+    Raises:
+        AstDataError: E206 for missing files; E208 for missing columns, and for rows without a label or fold.
+    """
+
+    def __init__(self, table: Table, split: str | None, options: ReadingOptions) -> None:
+        self.table = table
+        self.split = split
+        self.options = options
+        self.audio = table.column(options.audio_column, PATH_COLUMNS, "audio_column")
+        self.label = table.column(options.label_column, LABEL_COLUMNS, "label_column")
+        self.root = options.audio_root or table.root
+        self.sounds = table.sounds(self.audio)
+        self.class_order = table.names.get(self.label)
+        self.holds_lists = any(isinstance(row.get(self.label), list) for row in table.rows)
+        self._clip_names: ClipNames | None = None
+        self._check_labels()
+        self._check_folds()
+        self._paths = [self._path(row) for row in table.rows]
+        if self.sounds is None:
+            self._check_files()
+
+    def clips(self) -> Iterator[Clip]:
+        """Yield the clip of every row, in order; raise E208 for labels and boundaries that cannot be read."""
+        for number, (row, path) in enumerate(zip(self.table.rows, self._paths, strict=True), start=1):
+            where = f"{self.table.where} row {number}"
+            split = self.options.split(row, {Path(path).as_posix(), str(row.get(self.audio))}, self.split)
+            full_path = str((self.root / path).resolve()) if self.sounds is None else path
+            labels = self.options.labels.read(row[self.label], f"{where}, column {self.label!r}")
+            yield Clip(where, number, split, full_path, self.sounds, labels, self._others(row, where))
+
+    def _others(self, row: Row, where: str) -> Row:
+        """Return the cells of all other columns as text, and the boundaries as numbers."""
+        read = {self.audio, self.label, "audio", "label", "labels", *BOUNDARIES}
+        others = {name: None if cell is None else str(cell) for name, cell in row.items() if name not in read}
+        if self.options.clip_boundaries and any(name in row for name in BOUNDARIES):
+            others |= _boundaries(row, where)
+        return others
+
+    def _check_labels(self) -> None:
+        """Raise E208 if rows have no label."""
+        rows = enumerate(self.table.rows, start=1)
+        unlabelled = [number for number, row in rows if not self.options.labels.split(row.get(self.label))]
+        if unlabelled:
+            where = f"{self.table.where} row {unlabelled[0]}, column {self.label!r}"
+            fix = "give it a label or remove the row"
+            raise error("E208", where=where, what=f"has no label{_count_rows(unlabelled)}", fix=fix)
+
+    def _check_folds(self) -> None:
+        """Raise E208 if a row has no fold and one is to be tested on."""
+        fold = self.options.fold
+        if fold is None:
+            return
+        for number, row in enumerate(self.table.rows, start=1):
+            if row.get(fold.column) in (None, ""):
+                raise fold.missing_column(f"{self.table.where} row {number}", row)
+
+    def _check_files(self) -> None:
+        """Raise E206 for missing files; without `check_files` only if all are in another folder nearby."""
+        rows = range(1, len(self._paths) + 1)
+        if self.options.check_files:
+            missing = [row for row, path in zip(rows, self._paths, strict=True) if not self._exists(path)]
+            all_missing = len(missing) == len(rows)
+        else:
+            missing = [row for row, path in zip(rows, self._paths, strict=True) if not path]
+            all_missing = not any(map(self._exists, self._paths))
+        bounded_rows = self.table.rows if self.options.clip_boundaries else []
+        elsewhere = where_clips_are(self._paths, self.root, bounded_rows) if all_missing else None
+        if elsewhere:
+            missing = list(rows)
+        if missing:
+            where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
+            what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} does not exist{_count_rows(missing)}"
+            raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
+
+    def _how_to_find(self, row: int, elsewhere: str | None) -> str:
+        """Return the fix for the missing file of a row.
+
+        `elsewhere` is the fix that finds the files of all rows.
+        """
+        matches = self._clip_names.find(self._paths[row - 1]) if self._clip_names else []
+        if len(matches) > 1:
+            fix = "write their paths relative to it"
+            return f"{len(matches)} files below {str(self.root)!r} have this name; {fix}"
+        return elsewhere or f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
+
+    def _exists(self, path: str) -> bool:
+        return bool(path) and (self.root / path).is_file()
+
+    def _path(self, row: Row) -> str:
+        """Return the path of a row, relative to the root.
+
+        Backslashes become slashes if only that names an existing file; a name alone becomes the path of the
+        only file of that name below `audio_root`.
+        """
+        path = str(row.get(self.audio) or "")
+        if self.sounds is not None or not path:
+            return path
+        slashed = path.replace("\\", "/")
+        if slashed != path and not (self.root / path).exists() and self._exists(slashed):
+            return slashed
+        if self.options.audio_root is None or self._exists(path):
+            return path
+        if self._clip_names is None:
+            self._clip_names = ClipNames(clips_below(self.root))
+        return self._clip_names.below(self.root, path) or path
+
+
+def _count_rows(numbers: Sequence[int]) -> str:
+    """Return a suffix that lists all offending rows, or an empty string if there is only one."""
+    return f" ({len(numbers)} such rows: {shortlist(numbers, _EXAMPLES)})" if len(numbers) > 1 else ""
+
+
+def _boundaries(row: Row, where: str) -> Row:
+    """Return `start` and `end` in seconds.
+
+    Raises E208 naming the row if they do not bound a stretch of time.
+    """
+    start, end = (_boundary(row, name, where) for name in BOUNDARIES)
+    if end is not None and end <= (start or 0.0):
+        what = f"ends at {end:g} s, which is not after its start at {start or 0.0:g} s"
+        fix = f"give seconds, the end after the start; {NO_BOUNDARIES}"
+        raise error("E208", where=where, what=what, fix=fix)
+    return {"start": start, "end": end}
+
+
+def _boundary(row: Row, name: str, where: str) -> float | None:
+    """Return `start` or `end` of a row in seconds, None for an empty cell.
+
+    Raises E208 for anything but a time >= 0.
+    """
+    cell = row.get(name)
+    if cell is None or cell == "" or cell != cell:  # pandas writes NaN for a missing number
+        return None
+    try:
+        seconds = float(cell)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        fix = "give seconds from the file's beginning, with a decimal point; " + NO_BOUNDARIES
+        raise error("E208", where=f"{where}, column {name!r}", what=f"{cell!r} is not a valid time", fix=fix)
+    return seconds

@@ -1,0 +1,49 @@
+"""Batches of clips: tensors stacked, and clips of different lengths padded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..feature_extraction_ast import ASTFeatureExtractor
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a batch with every tensor stacked.
+
+    `teacher` stays a list, as a teacher's clips may differ in length.
+    """
+    columns = {name: [item[name] for item in items] for name in items[0]}
+    return {name: column if name == "teacher" else torch.stack(column) for name, column in columns.items()}
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Batches clips of any lengths: pads them to the longest one, and to one patch at least.
+
+    Attributes:
+        extractor: padding is raw 0.0 before its normalisation.
+        patch_size: frames of a patch.
+    """
+
+    extractor: ASTFeatureExtractor
+    patch_size: int
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a batch with every tensor stacked; `attention_mask` is 0 on padding."""
+        if "attention_mask" not in items[0]:
+            return collate(items)
+        frames = max(self.patch_size, *(len(item["attention_mask"]) for item in items))
+        silence = self.extractor.normalize(0.0) if self.extractor.do_normalize else 0.0
+        padding = {"input_values": silence, "attention_mask": 0}
+        padded = [{name: _pad(item[name], frames, padding.get(name)) for name in item} for item in items]
+        return collate(padded)
+
+
+def _pad(field: torch.Tensor, frames: int, value: float | None) -> torch.Tensor:
+    """Return a field padded to `frames`; value None is for fields without frames."""
+    if value is None or len(field) == frames:
+        return field
+    return torch.cat((field, field.new_full((frames - len(field), *field.shape[1:]), value)))

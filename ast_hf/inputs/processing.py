@@ -1,0 +1,240 @@
+"""Processing of one clip into a model input: decode, augment, extract, mask, normalise, mix labels.
+
+The same clip in the same epoch always gives the same input, whatever was drawn before it: every random choice
+is keyed by (seed, epoch, clip).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+
+from ..audio import load_audio
+from ..data.conventions import Row
+from ..data.option_spelling import NO_BOUNDARIES
+from ..data.splits import label_names
+from ..errors import AstHfError, error
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..log_mel import log_mel, num_frames, num_samples
+from ..task import Task
+from .augmentation import Augmentation, mix_style, mix_waveforms, pad_waveform
+from .randomness import keyed_random
+
+#: Takes the samples `(time,)` of an input, and (clip number, share) of the clips that are mixed in it.
+TeacherView = Callable[[np.ndarray, Sequence[tuple[int, float]]], dict[str, torch.Tensor]]
+
+
+class ClipSource(Protocol):
+    """Clips by their numbers: a stored split, or the clips that were read last from a stream."""
+
+    def waveform(self, clip: int) -> np.ndarray:
+        """Return decoded samples, float32 `(time,)`, at the extractor's rate."""
+        ...
+
+    def label(self, clip: int) -> int | Sequence[int]:
+        """Return the class index of a clip, or the indices of multi-label data."""
+        ...
+
+    def describe(self, clip: int) -> str:
+        """Return the row and file of a clip, for messages."""
+        ...
+
+    def draw(self, random: np.random.Generator) -> int:
+        """Return the number of a random clip, to mix another one with."""
+        ...
+
+
+class _Example(NamedTuple):
+    """A processed clip: its input and label, the samples they are made of, and (clip, share) of the mix."""
+
+    values: torch.Tensor
+    label: torch.Tensor
+    waveform: np.ndarray
+    parts: list[tuple[int, float]]
+
+
+class ClipProcessor:
+    """Turns clips of a source into model inputs.
+
+    Args:
+        source: the clips.
+        split: the split of `load_audio_dataset` whose task and classes they have.
+        extractor: turns waveforms into features; its `max_length` is the input length.
+        augmentation: random changes of clips; None for evaluation.
+        seed: first part of the key of every random choice.
+        teacher: returns the inputs of a teacher, see `ClipInputs`.
+
+    Raises:
+        AstConfigError: E307 for augmentation that cannot work on these clips.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        split: Dataset | IterableDataset,
+        extractor: ASTFeatureExtractor,
+        *,
+        augmentation: Augmentation | None,
+        seed: int,
+        teacher: TeacherView | None = None,
+    ) -> None:
+        self.source = source
+        self.extractor = extractor
+        self.augmentation = augmentation
+        self.seed = seed
+        self.teacher = teacher
+        self.task = Task.of_split(split)
+        self.num_labels = len(label_names(split))
+        if augmentation is not None:
+            augmentation.check(extractor.sampling_rate, self.task)
+
+    def item(self, epoch: int, clip: int) -> dict[str, Any]:
+        """Return the item of a clip in an epoch, as documented by `ClipInputs`."""
+        augmentation = self.augmentation
+        example = self._plain(clip) if augmentation is None else self._augmented(epoch, clip, augmentation)
+        item = {"input_values": example.values, "labels": example.label, "row": torch.tensor(clip)}
+        if self._keeps_length:
+            item["attention_mask"] = torch.ones(len(example.values), dtype=torch.long)
+        if self.teacher is not None:
+            item["teacher"] = self.teacher(example.waveform[: self._max_samples], example.parts)
+        return item
+
+    def input_values(self, waveform: np.ndarray) -> torch.Tensor:
+        """Return the input of samples `(time,)` without augmentation, `(frames, num_mel_bins)`."""
+        return self._normalized(self._fitted(self._log_mel(waveform)))
+
+    @property
+    def _max_samples(self) -> int:
+        """Samples that fit into the model's input."""
+        return num_samples(self.extractor.max_length, self.extractor.sampling_rate)
+
+    @property
+    def _keeps_length(self) -> bool:
+        """True if inputs keep the length of their clip and have an attention mask."""
+        return self.extractor.return_attention_mask
+
+    def _plain(self, clip: int) -> _Example:
+        waveform = self.source.waveform(clip)[: self._max_samples]
+        return _Example(self.input_values(waveform), self._label(clip), waveform, [(clip, 1.0)])
+
+    def _augmented(self, epoch: int, clip: int, augmentation: Augmentation) -> _Example:
+        # The order of the draws is part of the result: a run that is resumed by a newer version has to repeat
+        # them.
+        random = keyed_random(self.seed, epoch, clip)
+        parts = [(clip, 1.0)]
+        waveform = self._varied_waveform(clip, augmentation, random)
+        label = self._multi_hot(clip) if augmentation.softens_labels else self._label(clip)
+        if random.random() < augmentation.mixup_probability:
+            partner = self.source.draw(random)
+            share = float(random.beta(augmentation.mixup_alpha, augmentation.mixup_alpha))
+            waveform = mix_waveforms(waveform, self._varied_waveform(partner, augmentation, random), share)
+            label = share * label + (1 - share) * self._multi_hot(partner)
+            parts = [(clip, share), (partner, 1 - share)]
+        if augmentation.label_smoothing:
+            smoothing = augmentation.label_smoothing
+            label = label * (1 - smoothing) + smoothing / self.num_labels
+        frames = self._varied_frames(waveform, augmentation, random)
+        if random.random() < augmentation.mixstyle_probability:
+            other = self._varied_waveform(self.source.draw(random), augmentation, random)
+            share = float(random.beta(augmentation.mixstyle_alpha, augmentation.mixstyle_alpha))
+            frames = mix_style(frames, self._varied_frames(other, augmentation, random), share)
+        fitted = self._fitted(frames)
+        masked = augmentation.mask(fitted, random, len(fitted) / self.extractor.max_length)
+        values = augmentation.disturb(self._normalized(masked), random)
+        return _Example(values, label, waveform, parts)
+
+    def _varied_waveform(
+        self,
+        clip: int,
+        augmentation: Augmentation,
+        random: np.random.Generator,
+    ) -> np.ndarray:
+        """Return a clip's changed samples: at least one frame, at most what can be in the model's input."""
+        rate = self.extractor.sampling_rate
+        limit = num_samples(math.ceil(self.extractor.max_length * augmentation.time_stretch), rate)
+        waveform = self.source.waveform(clip)
+        try:
+            varied = augmentation.vary_waveform(waveform, rate, limit, random)
+        except AstHfError as problem:
+            where = f"{self.source.describe(clip)}, {problem.where}"
+            fix = problem.fix
+            detail = problem.detail
+            raise error(problem.code, where=where, what=problem.what, fix=fix, detail=detail) from problem
+        return pad_waveform(varied, num_samples(1, rate))
+
+    def _varied_frames(
+        self, waveform: np.ndarray, augmentation: Augmentation, random: np.random.Generator
+    ) -> torch.Tensor:
+        frames = self._log_mel(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
+        return augmentation.vary_spectrogram(frames, random)[: self.extractor.max_length]
+
+    def _log_mel(
+        self,
+        waveform: np.ndarray,
+        frequency_range: tuple[float, float] | None = None,
+    ) -> torch.Tensor:
+        """Return raw log-mel of all whole frames of a waveform, `(frames, mel)`."""
+        rate = self.extractor.sampling_rate
+        num_mel_bins = self.extractor.num_mel_bins
+        return log_mel(torch.from_numpy(waveform), rate, num_mel_bins, frequency_range)
+
+    def _normalized(self, raw: torch.Tensor) -> torch.Tensor:
+        return self.extractor.normalize(raw) if self.extractor.do_normalize else raw
+
+    def _fitted(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return raw log-mel cut, or padded with 0.0, to the model's length.
+
+        Inputs that keep their length are cut.
+        """
+        if self._keeps_length:
+            return frames[: self.extractor.max_length]
+        fitted = frames.new_zeros(self.extractor.max_length, self.extractor.num_mel_bins)
+        fitted[: len(frames)] = frames[: len(fitted)]
+        return fitted
+
+    def _label(self, clip: int) -> torch.Tensor:
+        if self.task is Task.MULTI_LABEL:
+            return self._multi_hot(clip)
+        return torch.tensor(self.source.label(clip))
+
+    def _multi_hot(self, clip: int) -> torch.Tensor:
+        """Return a float vector `(num_labels,)` with 1.0 at the labels of a clip."""
+        vector = torch.zeros(self.num_labels)
+        vector[self.source.label(clip)] = 1.0
+        return vector
+
+
+def decode_clip(clip: int, row: Row, sampling_rate: int) -> np.ndarray:
+    """Return decoded samples of a row, float32 `(time,)`.
+
+    Cells `start` and `end`, in seconds, bound the clip within its file.
+
+    Args:
+        clip: its number, for messages.
+        row: its row in the split.
+        sampling_rate: rate of the samples in Hz.
+
+    Raises:
+        AstHfError: any error of `load_audio`, and E103 for a clip shorter than a frame; they name the row and
+            file.
+    """
+    try:
+        waveform = load_audio(row["audio"], sampling_rate, start=row.get("start"), end=row.get("end"))
+        if not num_frames(len(waveform), sampling_rate):
+            fix = "remove it, or record at least 25 ms"
+            raise error("E103", where="clip", what=f"too short, {len(waveform)} samples", fix=fix)
+    except AstHfError as problem:
+        bounded = problem.code == "E208" and "start" in row
+        fix = f"{problem.fix}; {NO_BOUNDARIES}" if bounded else problem.fix
+        raise error(problem.code, where=describe_clip(clip, row), what=problem.what, fix=fix) from problem
+    return waveform
+
+
+def describe_clip(clip: int, row: Mapping[str, Any]) -> str:
+    """Return a clip's row, counted from 1, and file for messages."""
+    return f"row {clip + 1}, {row['audio'].get('path') or 'embedded audio'!r}"
