@@ -10,7 +10,8 @@ from pathlib import Path
 from ..data.reading import load_audio_dataset
 from ..errors import error
 from ..recipe.options import Recipe, load_recipe
-from ..training.finetuning import RESULTS_FILE, finetune
+from ..training.finetuning import finetune
+from ..training.writing import RESULTS_FILE
 from .console import print_results, quiet_transformers
 
 #: What the fresh process runs: nothing but what a user of the checkpoint would write.

@@ -26,8 +26,9 @@ from ..recipe.options import DataOptions, Recipe, load_recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
 from .checkpoints.continuity import flat
 from .checkpoints.sealing import checkpoints, staging_folder
-from .finetuning import RESULTS_FILE, finetune
+from .finetuning import finetune
 from .splits import read_data, read_splits
+from .writing import RESULTS_FILE
 
 FOLDS_FILE, PICTURE, RECIPE_FILE = "folds.json", "folds.png", "folds.yaml"
 

@@ -456,7 +456,7 @@ def test_a_result_is_no_file_and_not_among_the_clips(clips: Path, tmp_path: Path
     with pytest.raises(AstConfigError, match=r"E306.*file': is a file"):
         finetune(recipe(clips), tmp_path / "file")
     for place in (clips, clips / "model"):
-        with pytest.raises(AstConfigError, match=r"E307.*output .*lies in the folder of the clips"):
+        with pytest.raises(AstConfigError, match=r"E307.*output .*is in the folder of the clips"):
             finetune(recipe(clips), place)
 
 
