@@ -32,7 +32,7 @@ from .building import (
     normalization_statistics,
 )
 from .checkpoints.continuity import deciding
-from .checkpoints.sealing import check_resumable
+from .checkpoints.resuming import check_resumable
 from .distillation import build_distillation
 from .run_facts import (
     base_model_name,

@@ -41,7 +41,8 @@ from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, TellEpoch
 from .checkpoints.continuity import check_same_run, keep_run
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
-from .checkpoints.sealing import STATE_FILE, checkpoint_folder, clear, publish, resume_folder, staging_folder, writing
+from .checkpoints.resuming import resume_folder
+from .checkpoints.sealing import STATE_FILE, checkpoint_folder, clear, publish, staging_folder, writing
 from .distillation import Distillation
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress

@@ -27,7 +27,7 @@ from .sealing import (
     Manifest,
     checkpoint_folder,
     checkpoints,
-    flaw,
+    find_corruption,
     put_in_place,
     read_manifest,
     staging_folder,
@@ -235,7 +235,7 @@ def download_checkpoint(root: Path, place: HubPlace, *, with_best: bool = False)
         fix = "train with --set training.hub_strategy=checkpoint, or resume with auto, which looks on this machine"
         raise error("E306", where=where, what=what, fix=fix)
     found = _fetched(root, pinned, max(candidates, key=lambda name: _manifest_of(root, pinned, name).step))
-    newer = [path for path in checkpoints(root) if step_of(path) > step_of(found) and flaw(path) is None]
+    newer = [path for path in checkpoints(root) if step_of(path) > step_of(found) and find_corruption(path) is None]
     if newer:
         what = f"is older than {newer[-1].name}, which is here and whole; resume with auto to go on from that"
         warnings.warn(warning_text("W405", where=found.name, what=what), AstHfWarning, stacklevel=2)
@@ -256,10 +256,10 @@ def _fetched(root: Path, place: HubPlace, name: str) -> Path:
     """Download a checkpoint, unless the same one is here, and give it its place once it is known to be whole."""
     manifest, staged = _manifest_of(root, place, name), _staged(root) / name
     target = checkpoint_folder(root, manifest.step)
-    if read_manifest(target) == manifest and flaw(target) is None:
+    if read_manifest(target) == manifest and find_corruption(target) is None:
         return target
     _download(place, f"{name}/*", _staged(root))
-    if (reason := flaw(staged)) is not None:
+    if (reason := find_corruption(staged)) is not None:
         raise _not_whole(place, name, reason)
     staged.replace(staging_folder(root) / target.name)
     put_in_place(root, target.name)
@@ -297,7 +297,7 @@ def _download(place: HubPlace, pattern: str, folder: Path) -> None:
 def _fetch_best(root: Path, place: HubPlace, found: Path, numbered: list[str]) -> None:
     step = json.loads((found / STATE_FILE).read_text(encoding="utf-8")).get("best_global_step")
     best = checkpoint_folder(root, step) if step else found
-    if best == found or flaw(best) is None:
+    if best == found or find_corruption(best) is None:
         return
     if best.name not in numbered:
         what = f"is the best checkpoint of {place.repo_id!r}, which load_best_model_at_end needs, and is nowhere"
