@@ -1,4 +1,4 @@
-"""transformers' Trainer with sealed checkpoints: saved intact or not at all, resumed after a check, pushed to the Hub."""
+"""transformers' Trainer with sealed checkpoints: saved whole or not at all, resumed, and pushed to the Hub."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ class SealedTrainer(Trainer):
             except AstHfError as problem:
                 answer[1] = problem
         broadcast_object_list(answer)
-        folder, problem = answer
-        if problem is not None:
-            raise problem
+        folder, failure = answer
+        if failure is not None:
+            raise failure
         return folder
 
     # ---------------------------------------------------------------- saving
@@ -293,9 +293,7 @@ class SealedTrainer(Trainer):
             return
         if self._checkpoint_pushes is None:
             strategy = self.args.hub_strategy.value
-            self._checkpoint_pushes = CheckpointPushes(
-                self._hub_place(), strategy, every=self.args.hub_always_push
-            )
+            self._checkpoint_pushes = CheckpointPushes(self._hub_place(), strategy, every=self.args.hub_always_push)
         self._checkpoint_pushes.push(checkpoint)
 
     def _finish_current_push(self) -> None:
