@@ -20,8 +20,8 @@ class WeightAverage:
     """Running average of a model's trainable parameters.
 
     Args:
-        decay: weight of the past after each step, in (0, 1). Early steps use (1 + step) / (10 + step) where that is
-            smaller, so that the average does not remember the random start.
+        decay: weight of the past after each step, in (0, 1). Early steps use (1 + step) / (10 + step) where
+            that is smaller, so that the average does not remember the random start.
     """
 
     def __init__(self, decay: float) -> None:
@@ -82,7 +82,7 @@ class WeightAverage:
 
 
 class EpochAverage(WeightAverage):
-    """Plain mean of the weights after the epochs `first` to `last`, counted from 1 (the original's `traintest.py`)."""
+    """Mean of the weights after the epochs `first` to `last`, from 1 (the original's `traintest.py`)."""
 
     def __init__(self, first: int, last: int) -> None:
         super().__init__(decay=0.0)

@@ -1,4 +1,4 @@
-"""Parts of a training run, each built from its own section of a recipe: feature extractor, inputs, model, adapter."""
+"""Parts of a run, each built from its section of a recipe: feature extractor, inputs, model, adapter."""
 
 from __future__ import annotations
 
@@ -54,11 +54,12 @@ def build_extractor(
     Args:
         model: names the base, if there is one.
         features: sampling rate. Mean and std are set later, see `normalization_statistics`.
-        is_length_grouped: training batches hold clips of one length. The model then never sees padding, so the
-            extractor returns an attention mask, which the pipeline reads from the checkpoint.
+        is_length_grouped: training batches hold clips of one length. The model then never sees padding, so
+            the extractor returns an attention mask, which the pipeline reads from the checkpoint.
 
     Raises:
-        AstConfigError: E307 for another sampling rate than that of the base; E306 for a base that cannot be read.
+        AstConfigError: E307 for another sampling rate than that of the base; E306 for a base that cannot be
+            read.
     """
     sizes: dict[str, Any] = {
         name: model.config[name] for name in ("max_length", "num_mel_bins") if name in model.config
@@ -89,8 +90,8 @@ def check_evaluation(
 
     Raises:
         AstDataError: E209 for a watched split that is not one of the evaluated ones.
-        AstConfigError: E307 without a validation split, and for streams that accelerate cannot dispatch: it joins the
-            batches of a stream, which need one length.
+        AstConfigError: E307 without a validation split, and for streams that accelerate cannot dispatch: it
+            joins the batches of a stream, which need one length.
     """
     if watch not in (None, *splits.evaluation):
         what = "is not one of the evaluated splits"
@@ -102,7 +103,7 @@ def check_evaluation(
     evaluated = (splits.validation, *splits.evaluation.values())
     is_streamed = any(isinstance(split, IterableDataset) for split in evaluated)
     if is_streamed and arguments.world_size > 1 and extractor.return_attention_mask:
-        what = "masks padding (return_attention_mask), and several processes cannot evaluate such clips of a stream"
+        what = "masks padding (return_attention_mask), and several processes cannot evaluate such a stream"
         fix = "set data.eval_splits to [], leave eval_strategy out, and evaluate afterwards"
         raise error("E307", where="model.base", what=what, fix=fix, detail="conflict")
 
@@ -175,7 +176,8 @@ def build_model(
         frozen: see `Optimization.frozen`.
 
     Raises:
-        AstConfigError: E307 for an attention implementation that cannot be used here; what loading the start raises.
+        AstConfigError: E307 for an attention implementation that cannot be used here; what loading the start
+            raises.
     """
     outputs: dict[str, Any] = {
         "id2label": dict(enumerate(labels)),
@@ -190,9 +192,10 @@ def build_model(
         if options.attn_implementation is not None:
             model.set_attn_implementation(options.attn_implementation)
     except (ImportError, ValueError) as problem:
+        where = "model.attn_implementation"
         what = f"{options.attn_implementation!r} cannot be used ({str(problem).splitlines()[0][:160]})"
         fix = "leave it out for 'sdpa'"
-        raise error("E307", where="model.attn_implementation", what=what, fix=fix, detail="environment") from problem
+        raise error("E307", where=where, what=what, fix=fix, detail="environment") from problem
     model.loss_kind = _LOSS_KINDS[loss]
     return model.factor_positions() if options.factored_positions else model
 
@@ -219,7 +222,7 @@ def build_adapter(
 ) -> Adapter | None:
     """Put an adapter into a model, or return None for rank 0.
 
-    Its base is named as on the Hub where the card says so, else as the recipe does.
+    Its base gets the name on the Hub from the card, or else the name in the recipe.
     """
     if not options.rank:
         return None

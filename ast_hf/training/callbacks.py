@@ -1,4 +1,4 @@
-"""Callbacks at the ends of steps and epochs: epoch of the sampler, weight average, patchout, best checkpoint."""
+"""Callbacks: epoch of the sampler, weight average, patchout, best checkpoint, watched clips."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .checkpoints.sealing import checkpoint_folder
 class TellEpoch(TrainerCallback):
     """Sets the sampler's epoch.
 
-    accelerate does so too, but not through every wrapper of the sampler: it misses one when a distributed run is
-    resumed in the middle of an epoch (1.15: `DataLoaderShard.set_epoch`), and before 1.8 all those of a distributed
-    run. The order of the first epoch would be used again.
+    accelerate does so too, but not through every wrapper of the sampler: it misses one when a distributed run
+    is resumed in the middle of an epoch (1.15: `DataLoaderShard.set_epoch`), and before 1.8 all those of a
+    distributed run. The order of the first epoch would be used again.
     """
 
     sampler: EpochSampler | None = None
@@ -33,7 +33,7 @@ class TellEpoch(TrainerCallback):
 
 
 class FindBest(TrainerCallback):
-    """Finds the best checkpoint of a resumed run in its folder; transformers drops one whose folder was moved."""
+    """Finds the best checkpoint of a resumed run; transformers drops one whose folder was moved."""
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Look for it next to the other checkpoints."""

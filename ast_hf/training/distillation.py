@@ -1,7 +1,7 @@
 """Knowledge distillation: a student learns a teacher's outputs in addition to the labels.
 
-The teacher is any audio classifier of transformers, which gets every training clip as augmented for the student, or a
-file of its logits. Its labels must be the student's, by name.
+The teacher is any audio classifier of transformers, which gets every training clip as augmented for the
+student, or a file of its logits. Its labels must be the student's, by name.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ def distillation_loss(
     Args:
         logits: the student's, `(batch, labels)`.
         targets: probabilities of the same shape.
-        problem_type: `"single_label_classification"`: Kullback-Leibler divergence of the student from the targets,
-            which is the cross-entropy for hard targets; `"multi_label_classification"`: binary cross-entropy.
-        temperature: divides the student's logits, as it does the teacher's. The loss is multiplied by its square,
-            which keeps the size of the gradient (Hinton et al., section 2).
+        problem_type: `"single_label_classification"`: Kullback-Leibler divergence of the student from the
+            targets, which is the cross-entropy for hard targets; `"multi_label_classification"`: binary
+            cross-entropy.
+        temperature: divides the student's logits, as it does the teacher's. The loss is multiplied by its
+            square, which keeps the size of the gradient (Hinton et al., section 2).
     """
     scaled = logits.float() / temperature
     targets = targets.to(logits.device)
@@ -70,8 +71,8 @@ def distillation_loss(
 class TeacherView:
     """Turns the student's waveforms into the inputs of a teacher model.
 
-    Called with a waveform `(time,)` float32 and the clips that it is a mix of (unused here), it returns the model's
-    inputs with a batch dimension of 1. It runs in the workers of the data loader.
+    Called with a waveform `(time,)` float32 and the clips that it is a mix of (unused here), it returns the
+    model's inputs with a batch dimension of 1. It runs in the workers of the data loader.
 
     Args:
         extractor: the teacher's feature extractor.
@@ -89,7 +90,7 @@ class TeacherView:
 
 
 class StoredView:
-    """Looks up the stored targets of a clip; a mix of clips gets their sum, weighted by the shares of their labels.
+    """Looks up the stored targets of a clip, or their sum for a mix, weighted by the shares of the clips.
 
     Args:
         targets: probabilities, `(clips, labels)`.
@@ -154,7 +155,7 @@ class Distillation:
 
     @torch.no_grad()
     def targets(self, views: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-        """Return the student's targets, `(batch, labels)`; raise E501 if an output of the teacher is not finite."""
+        """Return the student's targets, `(batch, labels)`; raise E501 if one is not finite."""
         if self.model is None:
             return torch.stack([features["targets"] for features in views])
         logits = self._teacher_logits(self.model, views)
@@ -165,7 +166,7 @@ class Distillation:
         return teacher_targets(logits, self.problem_type, temperature=options.temperature, hard=options.hard)
 
     def _teacher_logits(self, model: torch.nn.Module, views: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-        """Return the logits of a batch. Only clips of one length are batched, so padding cannot change an output."""
+        """Return the teacher's logits. Only clips of one length are batched: padding cannot change them."""
         groups: dict[tuple, list[int]] = {}
         for clip, features in enumerate(views):
             groups.setdefault(tuple(value.shape for value in features.values()), []).append(clip)
@@ -178,7 +179,7 @@ class Distillation:
 
 
 def _as(value: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
-    """Return a tensor on a model's device, numbers in its dtype (DeepSpeed gives them the student's), masks as is."""
+    """Return a tensor on a model's device; numbers get its dtype, as DeepSpeed gives them the student's."""
     return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
 
 
@@ -193,8 +194,9 @@ def build_distillation(
         extractor: the student's.
 
     Raises:
-        AstConfigError: E307 for options that do not fit the data, and for a teacher with other labels, another problem
-            type or a shorter input than the student; E305 and E306 for a broken teacher or file.
+        AstConfigError: E307 for options that do not fit the data, and for a teacher with other labels,
+            another problem type or a shorter input than the student; E305 and E306 for a broken teacher or
+            file.
         AstDataError: E208 for stored logits of other labels or other clips.
     """
     if not options.source or not options.weight:
@@ -250,13 +252,14 @@ def _from_pretrained(kind: Any, name: str, **arguments: Any) -> Any:
         if isinstance(problem.__cause__, AstHfError):
             raise problem.__cause__ from None
         where = f"distillation.teacher: {name!r}"
-        fix = "name a folder with config.json, preprocessor_config.json and weights, or such a model on the Hub"
+        files = "config.json, preprocessor_config.json and weights"
+        fix = f"name a folder with {files}, or such a model on the Hub"
         what = "cannot be read as an audio classifier"
         raise unreadable("E306", where=where, problem=problem, fix=fix, what=what) from problem
 
 
 def _load_teacher(name: str) -> Any:
-    """Load the teacher in float32 for evaluation, without gradients; raise E305 if part of it would be random."""
+    """Load the teacher in float32, without gradients; raise E305 if part of it would be random."""
     from transformers import AutoModelForAudioClassification
 
     with torch.random.fork_rng(devices=[]):
@@ -279,7 +282,7 @@ def _check_problem_type(teacher: str, student: Task, where: str) -> None:
 
 
 def _columns(labels: list[str], id2label: dict[int, str], name: str) -> list[int]:
-    """Return the index of each of the student's labels among the teacher's; raise E307 unless they have the same."""
+    """Return the index of each label among the teacher's; raise E307 unless they are the same."""
     label2id = {label: index for index, label in id2label.items()}
     missing, surplus = label_differences(labels, label2id)
     parts = []
@@ -289,7 +292,7 @@ def _columns(labels: list[str], id2label: dict[int, str], name: str) -> list[int
         parts.append(f"also has {shortlist(surplus)}")
     if parts:
         what = " and ".join(parts)
-        fix = "use a teacher trained on these labels, or give its config.json (id2label) the names that the data have"
+        fix = "use a teacher trained on these labels, or put their names into its config.json (id2label)"
         raise error("E307", where=f"distillation.teacher: {name!r}", what=what, fix=fix, detail="data")
     return label_columns(labels, label2id)
 

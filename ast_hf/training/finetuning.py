@@ -1,4 +1,4 @@
-"""Fine-tuning from a recipe: read the data, build the parts, train, and write a folder that loads anywhere."""
+"""Fine-tuning from a recipe: read data, build parts, train, and write a folder that loads anywhere."""
 
 from __future__ import annotations
 
@@ -83,25 +83,27 @@ def finetune(
     Args:
         recipe: data, model and training of the run.
         output_dir: folder of the result; training checkpoints go into `checkpoint-N` inside it.
-        resume_from_checkpoint: True to resume from the newest intact checkpoint in `output_dir`; `"auto"` for the same,
-            or a fresh start without one; `"hub"` for the newest one that a run pushed to the Hub; or a checkpoint
-            folder.
+        resume_from_checkpoint: True to resume from the newest intact checkpoint in `output_dir`; `"auto"` for
+            the same, or a fresh start without one; `"hub"` for the newest one that a run pushed to the Hub;
+            or a checkpoint folder.
         watch: as for `prepare`.
-        push_to_hub: publish the finished folder on the Hub. A push that fails is a warning (W701), not an error.
+        push_to_hub: publish the finished folder on the Hub. A push that fails is a warning (W701), not an
+            error.
         hub_model_id: its name there, `user/name`; the folder's name under your account when None.
         overwrite: as for `prepare`.
 
     Returns:
-        The report; the folder holds the model, the feature extractor, README.md (card), curves.png, results.json and
-        recipe.yaml; with `adapter.rank` also the adapter alone, in `adapter/`.
+        The report; the folder holds the model, the feature extractor, README.md (card), curves.png,
+        results.json and recipe.yaml; with `adapter.rank` also the adapter alone, in `adapter/`.
 
     Raises:
-        AstHfError: for anything wrong with the recipe, the data or the base, before the first training step; E306 if
-            there is no intact checkpoint to resume from, or if a fresh start finds a checkpoint or a model; E401 if a
-            checkpoint cannot be written; E501 if the loss stops being finite.
+        AstHfError: for anything wrong with the recipe, the data or the base, before the first training step;
+            E306 if there is no intact checkpoint to resume from, or if a fresh start finds a checkpoint or a
+            model; E401 if a checkpoint cannot be written; E501 if the loss stops being finite.
     """
     check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
-    if resume_from_checkpoint == "hub" and not (push_to_hub or hub_model_id or "hub_model_id" in recipe.training):
+    has_repository = push_to_hub or hub_model_id or "hub_model_id" in recipe.training
+    if resume_from_checkpoint == "hub" and not has_repository:
         fix = "give hub_model_id, user/name"
         raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
     hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
@@ -123,8 +125,8 @@ def prepare(
     Args:
         recipe: data, model and training of the run.
         output_dir: folder of the result.
-        watch: an evaluation split to evaluate after each epoch too. It is reported only: the weights are those of a
-            run without it.
+        watch: an evaluation split to evaluate after each epoch too. It is reported only: the weights are
+            those of a run without it.
         overwrite: allow a fresh start to replace a finished model or a README.md in `output_dir`.
         **hub: arguments of `TrainingArguments` about publishing.
 
@@ -191,11 +193,12 @@ def _check_samples(samples: list[str]) -> None:
         except AstHfError as problem:
             where = f"card.samples: {problem.where}"
             fix = f"{problem.fix}; paths count from the current directory"
-            raise error(problem.code, where=where, what=problem.what, fix=fix, detail=problem.detail) from problem
+            what = problem.what
+            raise error(problem.code, where=where, what=what, fix=fix, detail=problem.detail) from problem
 
 
 def _check_outside_clips(source: Any, output_dir: str | Path) -> None:
-    """Raise E307 for a result inside the folder of clips, where samples and pictures would be taken for clips."""
+    """Raise E307 for a result in the folder of clips, where its samples would be taken for clips."""
     if not isinstance(source, str) or not Path(source).is_dir():
         return
     output = Path(output_dir).absolute()
@@ -210,8 +213,8 @@ def finish(run: Run) -> Report:
 
     An adapter is saved alone, then added to the weights: what is evaluated is what the folder holds.
 
-    Every process of a distributed run must call it. Each evaluates its share of the clips, and all get the same
-    results; the main one measures the baseline and writes the files.
+    Every process of a distributed run must call it. Each evaluates its share of the clips, and all get the
+    same results; the main one measures the baseline and writes the files.
     """
     trainer = run.trainer
     folder = Path(trainer.args.output_dir)
@@ -228,6 +231,7 @@ def finish(run: Run) -> Report:
     metric = Task(trainer.model.config.problem_type).main_metric
     seconds = training_seconds(trainer, history)
     training_clips, epochs = training_extent(trainer)
+    evaluated = {name: inputs.split for name, inputs in run.evaluation.items()}
     has_baseline = is_main and not isinstance(run.train, StreamedClipInputs)
     report = Report(
         recipe=run.recipe,
@@ -248,7 +252,7 @@ def finish(run: Run) -> Report:
         base_model=base_model_name(run.recipe.model, run.recipe.card),
         data_sets=data_set_names(run.recipe.data, run.recipe.card),
         training_labels=training_labels(run.train.split),
-        chance=most_frequent_class(run.train.split, {name: part.split for name, part in run.evaluation.items()}),
+        chance=most_frequent_class(run.train.split, evaluated),
         baseline=baseline_accuracy(run.train, run.evaluation) if has_baseline else {},
         settings=settled(trainer.args, run.recipe.optimization),
         emissions=read_emissions(folder),
@@ -263,16 +267,18 @@ def finish(run: Run) -> Report:
 def _evaluate(trainer: ASTTrainer, evaluation: dict[str, Inputs]) -> dict[str, Measured]:
     """Measure the evaluation splits, and log loss and main metric of each as `eval_SPLIT_...`."""
     config = trainer.model.config
-    splits = {
-        name: measured(trainer.predict(inputs, metric_key_prefix="eval"), config) for name, inputs in evaluation.items()
-    }
     names = (Task(config.problem_type).main_metric, "loss")
-    trainer.log({f"eval_{split}_{name}": part.metrics[name] for split, part in splits.items() for name in names})
+    splits: dict[str, Measured] = {}
+    values: dict[str, float] = {}
+    for split, inputs in evaluation.items():
+        splits[split] = measured(trainer.predict(inputs, metric_key_prefix="eval"), config)
+        values |= {f"eval_{split}_{name}": splits[split].metrics[name] for name in names}
+    trainer.log(values)
     return splits
 
 
 def _log_prefixes(run: Run) -> dict[str, str]:
-    """Return the prefix in the Trainer's log of each split that was evaluated while training, by its reported name."""
+    """Return the prefix in the Trainer's log of each split that was evaluated while training, by name."""
     validation = run.trainer.eval_dataset
     name = next((name for name, inputs in run.evaluation.items() if inputs is validation), "validation")
     prefixes = {name: VALIDATION_PREFIX}

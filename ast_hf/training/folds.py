@@ -1,10 +1,10 @@
-"""Cross-validation: a recipe trained once for each fold, tested on that fold, with mean and spread over the folds.
+"""Cross-validation: a recipe trained once for each fold and tested on it, with mean and spread over folds.
 
     results = cross_validate(load_recipe("examples/recipes/esc50.yaml"), "outputs/esc50", folds=5)
     print(results.final.mean, results.final.standard_deviation)
 
-The result is that of the final epoch. The best epoch is reported separately: it is chosen on the clips that it is
-tested on.
+The result is that of the final epoch. The best epoch is reported separately: it is chosen on the clips that
+it is tested on.
 """
 
 from __future__ import annotations
@@ -70,22 +70,22 @@ def cross_validate(
 
     Args:
         recipe: data, model and training of each run; `data.test_fold` is set for each fold.
-        output_dir: for `fold-1`, `fold-2`, ... (each as `finetune` writes it), folds.json, folds.png and the recipe,
-            folds.yaml.
+        output_dir: for `fold-1`, `fold-2`, ... (each as `finetune` writes it), folds.json, folds.png and the
+            recipe, folds.yaml.
         folds: number of folds, at least 2.
-        resume: True to resume what is in `output_dir`: finished folds are kept, an interrupted one continues from its
-            newest intact checkpoint; `"auto"` for the same, or a fresh start in an empty folder.
+        resume: True to resume what is in `output_dir`: finished folds are kept, an interrupted one continues
+            from its newest intact checkpoint; `"auto"` for the same, or a fresh start in an empty folder.
         tell: called with a line of text for each fold, for example `print`; only on the main process.
 
     Returns:
-        The results of all folds. In a distributed run all processes get the same except for the baseline, which the
-        main one measures; it also writes the files.
+        The results of all folds. In a distributed run all processes get the same except for the baseline,
+        which the main one measures; it also writes the files.
 
     Raises:
-        AstHfError: before the first training step: E307 for options that contradict folds, for another number of folds
-            than the data have, and for another recipe than the one `output_dir` began with; E208 for columns; E209 for
-            folds that lack clips or a class; E306 for an `output_dir` with another run, or with nothing to resume.
-            While training, as `finetune`.
+        AstHfError: before the first training step: E307 for options that contradict folds, for another number
+            of folds than the data have, and for another recipe than the one `output_dir` began with; E208 for
+            columns; E209 for folds that lack clips or a class; E306 for an `output_dir` with another run, or
+            with nothing to resume. While training, as `finetune`.
     """
     root = Path(output_dir)
     _check_request(recipe, folds, resume)
@@ -160,14 +160,15 @@ def _check_folder(root: Path, resume: str | bool | None) -> None:
 
 
 def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
-    """Return the recipe, with random folds for data without a column of them; the folds' names; and their origin."""
+    """Return the recipe (with random folds for data without a column of them), fold names and origin."""
     data = recipe.data
     splits = read_data(data, test_fold=None)
     columns = next(iter(splits.values())).column_names
     if data.random_folds is None and data.fold_column in columns:
         names = fold_names(splits, data.fold_column)
         if len(names) != count:
-            what = f"{count}, but the column {data.fold_column!r} has {len(names)} folds: {', '.join(names[:10])}"
+            listed = ", ".join(names[:10])
+            what = f"{count}, but the column {data.fold_column!r} has {len(names)} folds: {listed}"
             fix = f"give {len(names)}, or draw folds with --set data.random_folds={count}"
             raise error("E307", where="folds", what=what, fix=fix, detail="data")
         return recipe, names, f"column {data.fold_column!r}"
@@ -187,7 +188,8 @@ def _check_fold_column(data: DataOptions, columns: list[str]) -> None:
     near = next((name for name in columns if "fold" in name.lower()), None)
     if near is not None or data.fold_column != DataOptions().fold_column:
         what = f"has no column {data.fold_column!r}; its columns are {', '.join(columns)}"
-        fix = f"name it with --set data.fold_column={near or 'NAME'}, or draw folds with --set data.random_folds=5"
+        fix = f"name it with --set data.fold_column={near or 'NAME'}, or draw folds with "
+        fix += "--set data.random_folds=5"
         raise error("E208", where=repr(data.source), what=what, fix=fix)
 
 
@@ -202,7 +204,9 @@ def _plan(recipe: Recipe, name: str, folder: Path) -> _Plan:
         splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed))
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
-        raise error(problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail) from problem
+        what = problem.what
+        fix = problem.fix
+        raise error(problem.code, where=where, what=what, fix=fix, detail=problem.detail) from problem
     return _Plan(name, folder, recipe, (len(splits.evaluation[TEST_SPLIT]), len(splits.train)))
 
 
@@ -224,7 +228,7 @@ def _check_same_options(begun: dict[str, Any], current: dict[str, Any], path: Pa
 
 
 def _read_finished(plan: _Plan) -> dict[str, Any] | None:
-    """Return the results of a finished fold, None for another; raise E306 or E307 for those of another run."""
+    """Return the results of a finished fold, or None; raise E306 or E307 for those of another run."""
     file = plan.folder / RESULTS_FILE
     if not file.exists():
         return None
@@ -241,7 +245,8 @@ def _read_finished(plan: _Plan) -> dict[str, Any] | None:
         raise error("E306", where=where, what=what, fix=fix, detail="unreadable") from problem
     _check_same_options(recipe, plan.recipe.to_dict(), file)
     if (tested, trained) != plan.sizes:
-        what = f"tested on {tested} clips, trained on {trained}; now they are {plan.sizes[0]} and {plan.sizes[1]}"
+        sizes = "{} and {}".format(*plan.sizes)
+        what = f"tested on {tested} clips, trained on {trained}; now they are {sizes}"
         fix = "the data changed: choose another folder"
         raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
     return results
@@ -258,7 +263,7 @@ def _run(plan: _Plan, results: dict[str, Any] | None, report: Callable[[str], No
         finished = finetune(plan.recipe, plan.folder, watch=TEST_SPLIT, resume_from_checkpoint=resume, overwrite=True)
         results = finished.to_dict()
         del finished
-        gc.collect()  # a Trainer refers to itself, so its model would stay on the GPU next to that of the next fold
+        gc.collect()  # a Trainer refers to itself: its model would stay on the GPU during the next fold
     return Fold.from_results(plan.name, plan.folder.name, results)
 
 

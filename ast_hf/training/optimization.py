@@ -47,7 +47,7 @@ def parameter_groups(
 
 
 def depth_of(name: str, layers: int) -> int:
-    """Return the depth of a parameter: 0 for embeddings, 1 to `layers` for blocks, `layers` + 1 after them."""
+    """Return a parameter's depth: 0 for embeddings, 1 to `layers` for blocks, `layers` + 1 after them."""
     parts = name.split(".")
     if "embeddings" in parts:
         return 0
@@ -63,10 +63,10 @@ def original_adam(model: nn.Module, learning_rate: float, betas: tuple[float, fl
 
 
 def rate_factor(options: Optimization, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
-    """Return the learning rate at an optimizer step as a share of the full one; steps and epochs count from 0.
+    """Return the learning rate at an optimizer step, from 0, as a share of the full one.
 
-    The original's staircase sets the rate at every 50th step up to and including the last of the warm-up, and its
-    milestones act at the ends of epochs, whatever the warm-up does (`traintest.py`, lines 62 and 100).
+    The original's staircase sets the rate at every 50th step up to and including the last of the warm-up, and
+    its milestones act at the ends of epochs, whatever the warm-up does (`traintest.py`, lines 62 and 100).
     """
     if step < warmup_steps:
         warmed_up = step - step % STAIR if options.warmup == "staircase" else step + 1

@@ -10,7 +10,7 @@ from transformers.trainer_utils import has_length
 
 
 class LossProgress(ProgressCallback):
-    """The Trainer's progress bar with clips per second, loss and metric in it, instead of a line of text for each.
+    """The Trainer's progress bar with clips per second, loss and metric, instead of lines of text.
 
     Evaluations are counted in clips.
     """
@@ -20,7 +20,7 @@ class LossProgress(ProgressCallback):
     prediction_bar: Any
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the bar at the step of a resumed run: the time left follows from the steps of this process."""
+        """Start the bar at the step of a resumed run, from which the time left is estimated."""
         self.current_step = state.global_step
         self._postfix = {}
         if state.is_world_process_zero:

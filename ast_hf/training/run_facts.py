@@ -31,7 +31,7 @@ def training_labels(split: Split) -> dict[str, int]:
 
 
 def most_frequent_class(train: Split, evaluation: dict[str, Split]) -> dict[str, float]:
-    """Return the accuracy on each split of always predicting the training split's most frequent class, in [0, 1].
+    """Return the accuracy on each split, in [0, 1], of always predicting the most frequent training class.
 
     Empty for multi-label clips, and for streams, whose labels are unknown until they are read.
     """
@@ -83,7 +83,7 @@ def describe_hardware(arguments: TrainingArguments) -> str:
 
 
 def data_set_names(data: DataOptions, card: CardOptions) -> list[str]:
-    """Return the names on the Hub of the training data: those of the card, and the source if it was read there."""
+    """Return the names on the Hub of the training data: those of the card, and a source on the Hub."""
     names = list(card.data_sets)
     source = find_data_set(data.source)["source"] if data.source else None
     if isinstance(source, str) and not is_local(source):

@@ -1,4 +1,4 @@
-"""transformers' Trainer with sealed checkpoints: saved whole or not at all, resumed, and pushed to the Hub."""
+"""transformers' Trainer with checkpoints that are saved whole or not at all, resumed and pushed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ EFFORT_FILE = "effort.json"
 class SealedTrainer(Trainer):
     """Trainer with sealed checkpoints (see `checkpoints.sealing`), and with pushes that cannot stop training.
 
-    A checkpoint is written into a hidden folder, sealed by a manifest and renamed. In a distributed run each process
-    writes its own part; the main one seals, renames and removes old ones while the others wait.
+    A checkpoint is written into a hidden folder, sealed by a manifest and renamed. In a distributed run each
+    process writes its own part; the main one seals, renames and removes old ones while the others wait.
 
-    With `push_to_hub`, sealed checkpoints are pushed as `hub_strategy` says, in the background.
+    With `push_to_hub`, sealed checkpoints are pushed by `hub_strategy`, in the background.
 
     Args:
-        decided: result of `continuity.deciding` for the run. Checkpoints store it. Resuming one with other options is
-            an error (E306), or a warning (W406) if that checkpoint was chosen by hand.
+        decided: result of `continuity.deciding` for the run. Checkpoints store it. Resuming one with other
+            options is an error (E306), or a warning (W406) if that checkpoint was chosen by hand.
         overwrite: a fresh start may overwrite a finished model, or a README.md, in the output folder.
         **kwargs: as for transformers' `Trainer`.
 
@@ -45,7 +45,8 @@ class SealedTrainer(Trainer):
         card: model card of the finished run, written as README.md; None before it is measured.
         changes: the options that were changed while resuming, one sentence for each change.
         clips_trained: clips that all processes together have trained on, including those before a resumption.
-        seconds_before: wall time of the run until the checkpoint that it resumed from; None if that does not say.
+        seconds_before: wall time of the run until the checkpoint that it resumed from; None if that does not
+            say.
         finished: whether `finish` has saved the weights, before an evaluation in half precision rounds them.
         unpublished: the command that completes the push at the end, if that failed.
     """
@@ -71,14 +72,15 @@ class SealedTrainer(Trainer):
         """Train from the start or from a checkpoint.
 
         Args:
-            resume_from_checkpoint: True for the newest intact checkpoint; `"auto"` for the same, or a fresh start
-                without one; `"hub"` for the newest one that a run pushed to the Hub; or a checkpoint folder.
+            resume_from_checkpoint: True for the newest intact checkpoint; `"auto"` for the same, or a fresh
+                start without one; `"hub"` for the newest one that a run pushed to the Hub; or a checkpoint
+                folder.
             *args: as for transformers' `Trainer`.
             **kwargs: as for transformers' `Trainer`.
 
         Raises:
-            AstConfigError: E306 if there is no intact checkpoint to resume from, if it is of a run with other options
-                and was not chosen by hand, and for a fresh start in a folder that holds a model.
+            AstConfigError: E306 if there is no intact checkpoint to resume from, if it is of a run with other
+                options and was not chosen by hand, and for a fresh start in a folder that holds a model.
             AstRunError: E701 and E704 if one cannot be downloaded.
         """
         folder = self._resolve_checkpoint(resume_from_checkpoint)
@@ -128,7 +130,7 @@ class SealedTrainer(Trainer):
     # ---------------------------------------------------------------- saving
 
     def save_parts(self, folder: Path) -> None:
-        """Write what a subclass needs to resume into a checkpoint, next to transformers' files. Main process only."""
+        """Write what a subclass needs to resume into a checkpoint; called on the main process only."""
 
     def _get_output_dir(self, trial: Any) -> str:
         """Return the folder of the checkpoints; while one is written, the hidden folder inside it."""
@@ -170,7 +172,7 @@ class SealedTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _locate_best(self, root: Path) -> None:
-        """Set the path of the best checkpoint to its final one; the Trainer looks for it in the hidden folder."""
+        """Set the final path of the best checkpoint; the Trainer sets that in the hidden folder."""
         if not self.state.best_global_step:
             return
         best = checkpoint_folder(root, self.state.best_global_step)
@@ -201,7 +203,7 @@ class SealedTrainer(Trainer):
         return HubPlace(name, args.hub_revision, args.hub_private_repo, args.hub_token)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Create the repository, so that problems with it are reported at the start. Training does not need it."""
+        """Create the repository, to report problems with it at the start. Training does not need it."""
         if not self.is_world_process_zero():
             return
         place = self._hub_place()
@@ -214,8 +216,9 @@ class SealedTrainer(Trainer):
                 token=token or place.token,
             )
         except AstHfError as problem:
-            what = f"cannot be published yet; training continues, and the result stays in its folder. {problem}"
-            warnings.warn(warning_text("W701", where=repr(place.repo_id), what=what), AstHfWarning, stacklevel=2)
+            what = f"cannot be published yet; training continues, and its result stays in the folder. {problem}"
+            message = warning_text("W701", where=repr(place.repo_id), what=what)
+            warnings.warn(message, AstHfWarning, stacklevel=2)
 
     def push_to_hub(
         self,
@@ -239,8 +242,9 @@ class SealedTrainer(Trainer):
             **kwargs: none.
 
         Returns:
-            The result of the push; None on all but the main process, and if it failed. A failure is a warning (W701)
-            with the command that completes the push, also in `unpublished`. The folder is complete either way.
+            The result of the push; None on all but the main process, and if it failed. A failure is a warning
+            (W701) with the command that completes the push, also in `unpublished`. The folder is complete
+            either way.
 
         Raises:
             AstInputError: E108 for another argument.
@@ -283,7 +287,7 @@ class SealedTrainer(Trainer):
         return pushed
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Do nothing: transformers would upload a checkpoint that is not sealed, with the Hub token in its arguments.
+        """Do nothing: transformers would upload an unsealed checkpoint, with the Hub token in its arguments.
 
         `_save_checkpoint` pushes the sealed one.
         """
@@ -293,7 +297,8 @@ class SealedTrainer(Trainer):
             return
         if self._checkpoint_pushes is None:
             strategy = self.args.hub_strategy.value
-            self._checkpoint_pushes = CheckpointPushes(self._hub_place(), strategy, every=self.args.hub_always_push)
+            every = self.args.hub_always_push
+            self._checkpoint_pushes = CheckpointPushes(self._hub_place(), strategy, every=every)
         self._checkpoint_pushes.push(checkpoint)
 
     def _finish_current_push(self) -> None:

@@ -1,4 +1,4 @@
-"""Splits of a run, read from the `data` section of a recipe: to train on, to evaluate while training, to report on."""
+"""Splits of a run, read by a recipe: to train on, to evaluate while training, and to report on."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def is_streamed(recipe: Recipe) -> bool:
 
 
 def read_data(options: DataOptions, **changes: Any) -> DatasetDict:
-    """Read all splits of a recipe's data, which must be stored; `changes` are arguments of `load_audio_dataset`.
+    """Read all splits of a recipe's stored data; `changes` are arguments of `load_audio_dataset`.
 
     Raises:
         AstConfigError: E307 without a source, and for a stream.
@@ -106,7 +106,8 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
     if evaluation is None:
         evaluation = [name for name in splits if name != training]
     is_held_out = bool(options.validation_fraction) and "validation" not in splits
-    check_splits(splits, training, [name for name in evaluation if not (is_held_out and name == "validation")])
+    stored = [name for name in evaluation if not (is_held_out and name == "validation")]
+    check_splits(splits, training, stored)
     train = splits[training]
     validation = None
     if options.validation_fraction:
@@ -126,7 +127,8 @@ def _random_fold(splits: DatasetDict, options: DataOptions, seed: int) -> Datase
     assert options.random_folds is not None
     if options.test_fold is None:
         what = "needs data.test_fold, the one to test on"
-        fix = f"name one, from 1 to {options.random_folds}, or run all of them with --folds {options.random_folds}"
+        count = options.random_folds
+        fix = f"name one, from 1 to {count}, or run all of them with --folds {count}"
         raise error("E307", where="data.random_folds", what=what, fix=fix, detail="missing")
     check_splits(splits, options.train_split, [])
     return random_fold(
@@ -139,10 +141,14 @@ def _random_fold(splits: DatasetDict, options: DataOptions, seed: int) -> Datase
 
 
 def _reading_arguments(options: DataOptions) -> dict[str, Any]:
-    """Return the arguments of `load_audio_dataset`: a known data set's own, then the options that were changed."""
+    """Return the arguments of `load_audio_dataset`: a known data set's, then the options that were set."""
     if not options.source:
         fix = "name a folder, a table or a data set"
         raise error("E307", where="data.source", what="is not set", fix=fix, detail="missing")
     defaults = DataOptions()
-    changed = {name: getattr(options, name) for name in _READING if getattr(options, name) != getattr(defaults, name)}
-    return {**find_data_set(options.source), **changed}
+    arguments = dict(find_data_set(options.source))
+    for name in _READING:
+        value = getattr(options, name)
+        if value != getattr(defaults, name):
+            arguments[name] = value
+    return arguments

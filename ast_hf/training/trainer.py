@@ -1,4 +1,4 @@
-"""Trainer for AST: keyed sampling, layer-wise learning rates, weight averages, and no step on a broken loss."""
+"""Trainer for AST: keyed sampling, layer-wise learning rates, averages, no step on a broken loss."""
 
 from __future__ import annotations
 
@@ -54,21 +54,23 @@ _LOADER_OPTIONS = ("num_workers", "pin_memory", "prefetch_factor", "multiprocess
 class ASTTrainer(SealedTrainer):
     """Trainer for `ClipInputs`, and for `StreamedClipInputs`, which need `TrainingArguments.max_steps`.
 
-    Each process reads a training stream for itself, pass after pass; its `rank` and `world_size` are those of the
-    process. The main process reads an evaluation stream and dispatches the batches: `rank=0, world_size=1`.
+    Each process reads a training stream for itself, pass after pass; its `rank` and `world_size` are those of
+    the process. The main process reads an evaluation stream and dispatches the batches: `rank=0,
+    world_size=1`.
 
     Args:
         average: the weight average that evaluation and the final model use; None for none.
         optimization: optimizer and learning rates beyond `TrainingArguments`.
         sampling: `"shuffled"` or `"balanced"`, see `inputs.sampling`.
         patchout: patches that training steps leave out, and over how many epochs their number grows.
-        adapter: the adapter in the model. Saved folders hold the plain model with the adapter added to its weights, and
-            the adapter alone in `adapter/`.
-        watched: clips to evaluate after each epoch too. Their metrics are logged as `test_...` and steer nothing: the
-            best checkpoint, and whatever else callbacks do, follows `eval_dataset` alone.
-        distillation: the teacher; training clips need its view (`ClipInputs`). It is neither trained nor saved.
-        decided: result of `continuity.deciding` for the run. Checkpoints store it. Resuming one with other options is
-            an error (E306), or a warning (W406) if that checkpoint was chosen by hand.
+        adapter: the adapter in the model. Saved folders hold the plain model with the adapter added to its
+            weights, and the adapter alone in `adapter/`.
+        watched: clips to evaluate after each epoch too. Their metrics are logged as `test_...` and steer
+            nothing: the best checkpoint, and whatever else callbacks do, follows `eval_dataset` alone.
+        distillation: the teacher; training clips need its view (`ClipInputs`). It is neither trained nor
+            saved.
+        decided: result of `continuity.deciding` for the run. Checkpoints store it. Resuming one with other
+            options is an error (E306), or a warning (W406) if that checkpoint was chosen by hand.
         overwrite: a fresh start may overwrite a finished model, or a README.md, in the output folder.
         **kwargs: as for transformers' `Trainer`.
 
@@ -76,10 +78,10 @@ class ASTTrainer(SealedTrainer):
 
     Raises:
         AstInputError: E108 for a stream that would be dispatched twice, or not at all.
-        AstConfigError: E307 for FSDP and ZeRO-3 with options that need whole weights in one process: an average,
-            factored positions, an adapter.
-        AstRunError: E501 if a loss is not finite, at that step, naming the clips, before anything is saved; E401 if a
-            checkpoint cannot be written.
+        AstConfigError: E307 for FSDP and ZeRO-3 with options that need whole weights in one process: an
+            average, factored positions, an adapter.
+        AstRunError: E501 if a loss is not finite, at that step, naming the clips, before anything is saved;
+            E401 if a checkpoint cannot be written.
 
     Evaluating changes nothing about training: the weights are those of a run that does not evaluate.
     """
@@ -117,7 +119,7 @@ class ASTTrainer(SealedTrainer):
         self._add_callbacks(patchout)
 
     def _add_callbacks(self, patchout: PatchoutOptions | None) -> None:
-        """Add the callbacks of the run's options. The average is updated before the watched clips are evaluated."""
+        """Add callbacks in order: the average is updated before the watched clips are evaluated."""
         self.remove_callback(ProgressCallback)
         self.add_callback(self._epoch_callback)
         self.add_callback(FindBest)
@@ -153,7 +155,8 @@ class ASTTrainer(SealedTrainer):
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
         """Return the batches to train on. Those of a stream have no end.
 
-        Each process reads its own part of a stream: accelerate would let the main process read and send all of it.
+        Each process reads its own part of a stream: accelerate would let the main process read and send all
+        of it.
         """
         if not isinstance(self.train_dataset, StreamedClipInputs):
             return super().get_train_dataloader()
@@ -177,7 +180,8 @@ class ASTTrainer(SealedTrainer):
         """Raise E108 for a stream that was made for another reader."""
         if isinstance(inputs, StreamedClipInputs) and (inputs.rank, inputs.world_size) != (rank, world_size):
             what = f"is the part of reader {inputs.rank} of {inputs.world_size}"
-            raise error("E108", where=where, what=what, fix=f"make it with rank={rank}, world_size={world_size}")
+            fix = f"make it with rank={rank}, world_size={world_size}"
+            raise error("E108", where=where, what=what, fix=fix)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -238,7 +242,7 @@ class ASTTrainer(SealedTrainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Return the model's loss; raise E501 if it is not finite, since it would spoil every later step and save."""
+        """Return the model's loss; raise E501 if it is not finite: it would spoil all later steps."""
         rows = inputs.pop("row", None)
         views = inputs.pop("teacher", None)
         if views is None:
@@ -285,7 +289,7 @@ class ASTTrainer(SealedTrainer):
         return clips * len(self._batch_sizes) / sum(self._batch_sizes) if self._batch_sizes else 1.0
 
     def _describe_clips(self, rows: torch.Tensor | None) -> str:
-        """Return the row numbers of a batch, from 1, with the first file names unless the clips are a stream's."""
+        """Return the row numbers of a batch, from 1, with the first file names of stored clips."""
         if rows is None:
             return "the clips of this batch"
         numbers = [row + 1 for row in rows.tolist()]
@@ -303,12 +307,13 @@ class ASTTrainer(SealedTrainer):
         metrics = self.predict(self.watched, metric_key_prefix=WATCHED_PREFIX).metrics
         should_log = self.control.should_log
         self.log({name: value for name, value in metrics.items() if not name.endswith(_SPEEDS)})
-        self.control.should_log = should_log  # any log counts as that of the epoch's loss, which is still to come
+        self.control.should_log = should_log  # else this counts as the log of the epoch's loss, still to come
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """Evaluate the averaged weights, if there are any. Every clip counts once, in the loss too.
 
-        Loading clips draws from torch's random numbers. They are restored, so that dropout in training is not affected.
+        Loading clips draws from torch's random numbers. They are restored, so that dropout in training is not
+        affected.
         """
         average = self.average
         applied = average.applied(self.model) if average is not None and average.steps else nullcontext()
@@ -318,14 +323,15 @@ class ASTTrainer(SealedTrainer):
             return output
         output.metrics[f"{metric_key_prefix}_samples"] = len(output.predictions)
         if self.args.world_size > 1 and isinstance(self.model, ASTForAudioClassification):
-            output.metrics[f"{metric_key_prefix}_loss"] = self._evaluation_loss(output.predictions, output.label_ids)
+            loss = self._evaluation_loss(output.predictions, output.label_ids)
+            output.metrics[f"{metric_key_prefix}_loss"] = loss
         return output
 
     def _evaluation_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return the loss of all clips of a distributed evaluation.
 
-        The last batch is filled up with clips that come twice: transformers drops these from logits and labels, but
-        not from the mean loss of that batch.
+        The last batch is filled up with clips that come twice: transformers drops these from logits and
+        labels, but not from the mean loss of that batch.
         """
         kind = self.model.loss_kind or self.model.config.problem_type
         return classification_loss(torch.from_numpy(logits), torch.from_numpy(labels), kind).item()
@@ -333,7 +339,7 @@ class ASTTrainer(SealedTrainer):
     # ---------------------------------------------------------------- saving and loading
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Save the model, and the arguments as JSON: the pickle that transformers writes holds the Hub token."""
+        """Save the model, and the arguments as JSON: transformers' pickle of them holds the Hub token."""
         if self.adapter is not None:
             state_dict = self.adapter.plain_state()
         self._check_finite(state_dict)
@@ -361,8 +367,10 @@ class ASTTrainer(SealedTrainer):
 
     @property
     def _factors(self) -> dict[str, nn.Parameter]:
-        """Factors of factored positions: the saved weights hold their sums, which do not give them back exactly."""
-        factored = self.model.base_model.embeddings.factored if isinstance(self.model, ASTPreTrainedModel) else None
+        """Factors of factored positions; saved weights hold their sums, which lose them."""
+        if not isinstance(self.model, ASTPreTrainedModel):
+            return {}
+        factored = self.model.base_model.embeddings.factored
         return {} if factored is None else dict(factored.named_parameters())
 
     def _check_finite(self, state_dict: dict[str, torch.Tensor] | None) -> None:
@@ -382,7 +390,8 @@ class ASTTrainer(SealedTrainer):
         if self.average is not None:
             self.average.save(folder)
         if self._factors:
-            save_file({name: factor.detach() for name, factor in self._factors.items()}, folder / FACTORS_FILE)
+            factors = {name: factor.detach() for name, factor in self._factors.items()}
+            save_file(factors, folder / FACTORS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
@@ -402,7 +411,7 @@ class ASTTrainer(SealedTrainer):
             self.average.load(folder, self.model)
 
     def _load_adapter(self, adapter: Adapter, folder: Path) -> None:
-        """Load the adapter alone: the base is loaded, and the saved sums of both do not give them back exactly."""
+        """Load the adapter alone; the saved sum of base and adapter cannot be taken apart exactly."""
         _require(folder, f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}", "has an adapter")
         adapter.load(folder / ADAPTER_FOLDER)
 
@@ -416,8 +425,8 @@ class ASTTrainer(SealedTrainer):
 def _use_one_gpu(args: TrainingArguments | None) -> None:
     """Train on one GPU per process, with a warning (W407) about the others.
 
-    transformers would spread a process's batches over all GPUs (`nn.DataParallel`), with as many times the clips, and
-    the loss would be a vector.
+    transformers would spread a process's batches over all GPUs (`nn.DataParallel`), with as many times the
+    clips, and the loss would be a vector.
     """
     if args is None or args.n_gpu <= 1:
         return

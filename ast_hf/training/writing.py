@@ -1,4 +1,4 @@
-"""Folder of a finished run, apart from the weights: recipe, pictures, samples, model card and results.json."""
+"""Folder of a finished run, except for the weights: recipe, pictures, samples, card, results.json."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def remove_stale_outputs(folder: Path, *, samples: Sequence[str]) -> None:
 
     Args:
         folder: folder of the result.
-        samples: recordings of this run, which stay. Of others, only those that the earlier run copied are removed.
+        samples: recordings of this run, which stay. Of others, only those that the earlier run copied are
+            removed.
     """
     results = folder / RESULTS_FILE
     copied: list[str] = []

@@ -19,9 +19,11 @@ from ...recipe.options import LOCAL_PATHS, Recipe
 from ...task import Task
 from ..splits import Split
 
-#: In a training checkpoint: every option that affects the weights, by name, and what was changed while resuming.
+#: In a training checkpoint: every option that affects the weights, by name, and what was changed while
+#: resuming.
 RUN_FILE = "run.json"
-#: Prefixes of options without effect on the weights: names, caching, reporting. `training.` is settled separately.
+#: Prefixes of options without effect on the weights: names, caching, reporting. `training.` is settled
+#: separately.
 _WITHOUT_EFFECT = ("name", "card.", "threads", "data.cache", "data.eval_splits", "training.")
 _LOCAL_OPTIONS = tuple(f"{section}.{option}" for section, option in LOCAL_PATHS)
 _LABELS = "label names"
@@ -32,8 +34,8 @@ _LISTED = 3
 def deciding(recipe: Recipe, arguments: TrainingArguments, train: Split) -> dict[str, Any]:
     """Return everything that decides the weights of a run, by name.
 
-    These are options of its recipe, the names of the labels and, unless it is a stream, the number of training clips
-    and a digest of their labels.
+    These are options of its recipe, the names of the labels and, unless it is a stream, the number of
+    training clips and a digest of their labels.
     """
     decided: dict[str, Any] = {
         name: value
@@ -72,13 +74,15 @@ def check_same_run(checkpoint: Path, decided: dict[str, Any], *, named: bool) ->
     Args:
         checkpoint: what the run resumes from.
         decided: result of `deciding` for the run.
-        named: the checkpoint was chosen by hand. Different options are then a warning (W406) instead of an error.
+        named: the checkpoint was chosen by hand. Different options are then a warning (W406) instead of an
+            error.
 
     Returns:
         The options that were changed while resuming so far, one sentence for each change.
 
     Raises:
-        AstConfigError: E306 for different options in a checkpoint that was not chosen by hand, and for other labels.
+        AstConfigError: E306 for different options in a checkpoint that was not chosen by hand, and for other
+            labels.
     """
     if not (checkpoint / RUN_FILE).is_file():
         return []
@@ -104,7 +108,7 @@ def check_same_run(checkpoint: Path, decided: dict[str, Any], *, named: bool) ->
 
 
 def _changed_options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the options with different values, as (old, new). An option missing in an old version had its default."""
+    """Return the options that differ, as (old, new). One that an old version lacked had its default."""
     defaults = flat(Recipe().to_dict())
     before = {name: old.get(name, defaults.get(name)) for name in {**old, **new}}
     return {name: (value, new.get(name)) for name, value in before.items() if value != new.get(name)}

@@ -36,7 +36,8 @@ from .sealing import (
 
 #: Folder of a run's newest checkpoint on the Hub, under transformers' name.
 LAST = "last-checkpoint"
-#: Folder next to the checkpoints that holds those being pushed, as links: old checkpoints can be removed meanwhile.
+#: Folder next to the checkpoints that holds those being pushed, as links: old checkpoints can be removed
+#: meanwhile.
 _SENDING = ".sending"
 #: Files of a checkpoint that make up the model, for visitors of its page while it is trained.
 _MODEL_FILES = (
@@ -67,10 +68,11 @@ class HubPlace(NamedTuple):
 class CheckpointPushes:
     """Pushes sealed checkpoints to the Hub, one after the other, in the background of training.
 
-    Failures never stop training: the first one in a row is a warning (W701), and the next checkpoint is tried again.
+    Failures never stop training: the first one in a row is a warning (W701), and the next checkpoint is tried
+    again.
 
-    A daemon thread does it, since a run that ends must not wait for the network; the threads of an executor, as in
-    `HfApi.run_as_future`, are joined when the interpreter exits.
+    A daemon thread does it, since a run that ends must not wait for the network; the threads of an executor,
+    as in `HfApi.run_as_future`, are joined when the interpreter exits.
 
     Args:
         place: repository to push to.
@@ -132,9 +134,9 @@ class CheckpointPushes:
     def _push_one(self, links: Path) -> None:
         try:
             if not self._is_open:
-                place = self.place
-                name = open_repository(place.repo_id, private=place.private, revision=place.revision, token=place.token)
-                self.place = place._replace(repo_id=name)
+                repo_id, revision, private, token = self.place
+                name = open_repository(repo_id, private=private, revision=revision, token=token)
+                self.place = self.place._replace(repo_id=name)
                 self._is_open = True
             send_checkpoint(links, self.place, self.strategy)
             self._has_warned = False
@@ -237,8 +239,8 @@ def download_checkpoint(root: Path, place: HubPlace, *, with_best: bool = False)
         The checkpoint, verified by its manifest.
 
     Raises:
-        AstConfigError: E306 if there is none, if it is not intact, or if the best one is gone; E702 if there is no such
-            repository.
+        AstConfigError: E306 if there is none, if it is not intact, or if the best one is gone; E702 if there
+            is no such repository.
         AstRunError: E701 and E704 if it cannot be downloaded.
     """
     place = place._replace(repo_id=_full_name(place))
@@ -248,11 +250,12 @@ def download_checkpoint(root: Path, place: HubPlace, *, with_best: bool = False)
     pinned = place._replace(revision=commit)  # later pushes cannot mix in
     paths = reach(lambda: api.list_repo_files(place.repo_id, revision=commit), where=where)
     names = [path.removesuffix(f"/{MANIFEST}") for path in paths if path.endswith(f"/{MANIFEST}")]
-    numbered = sorted((name for name in names if step_of(Path(name)) >= 0), key=lambda name: step_of(Path(name)))
+    steps = {name: step_of(Path(name)) for name in names}
+    numbered = sorted((name for name in names if steps[name] >= 0), key=lambda name: steps[name])
     candidates = [name for name in names if name == LAST] + numbered[-1:]
     if not candidates:
         what = f"holds no {LAST} and no checkpoint-N with a {MANIFEST}"
-        fix = "train with --set training.hub_strategy=checkpoint, or resume with auto, which looks on this machine"
+        fix = "train with --set training.hub_strategy=checkpoint, or resume with auto, from this machine"
         raise error("E306", where=where, what=what, fix=fix, detail="missing")
     newest = _fetch(root, pinned, max(candidates, key=lambda name: _fetch_manifest(root, pinned, name).step))
     _warn_of_newer(root, newest)
@@ -265,7 +268,7 @@ def _warn_of_newer(root: Path, downloaded: Path) -> None:
     newer = [path for path in checkpoints(root) if step_of(path) > step_of(downloaded)]
     intact = [path for path in newer if find_corruption(path) is None]
     if intact:
-        what = f"is older than {intact[-1].name}, which is intact in this folder; to continue from it, resume with auto"
+        what = f"is older than {intact[-1].name} in this folder; to continue from that, resume with auto"
         warnings.warn(warning_text("W405", where=downloaded.name, what=what), AstHfWarning, stacklevel=3)
 
 
@@ -328,7 +331,7 @@ def _fetch_best(root: Path, place: HubPlace, newest: Path, numbered: list[str]) 
     if best == newest or find_corruption(best) is None:
         return
     if best.name not in numbered:
-        what = f"is the best checkpoint of {place.repo_id!r}, which load_best_model_at_end needs, and does not exist"
+        what = f"is the best checkpoint of {place.repo_id!r}, which load_best_model_at_end needs, but is gone"
         fix = "resume without load_best_model_at_end; all_checkpoints is the hub_strategy that keeps it"
         raise error("E306", where=best.name, what=what, fix=fix, detail="missing")
     _fetch(root, place, best.name)

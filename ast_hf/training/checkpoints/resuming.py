@@ -1,4 +1,4 @@
-"""Checkpoint that a run resumes from: verified, or chosen by hand, and never one of two runs in the same folder."""
+"""Checkpoint that a run resumes from: the newest intact one, or one chosen by hand."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def resume_folder(
     """Return the checkpoint that a run resumes from, or None for a fresh start; clean up after killed saves.
 
     Args:
-        request: True for the newest intact one in `root`; `"auto"` for the same, or a fresh start without one; a
-            checkpoint folder; None or False for a fresh start.
+        request: True for the newest intact one in `root`; `"auto"` for the same, or a fresh start without
+            one; a checkpoint folder; None or False for a fresh start.
         root: the run's output folder.
         processes: how many processes resume.
         overwrite: a fresh start may overwrite the result of a finished run.
 
     Raises:
-        AstConfigError: E306 if no checkpoint is intact (True), or the chosen one is not; for a fresh start in a folder
-            with checkpoints, since the newest of two runs would be resumed next time; and for one in a folder with a
-            model or a README.md, unless `overwrite`.
+        AstConfigError: E306 if no checkpoint is intact (True), or the chosen one is not; for a fresh start in
+            a folder with checkpoints, since the newest of two runs would be resumed next time; and for one in
+            a folder with a model or a README.md, unless `overwrite`.
     """
     if request is None or request is False:
         _check_unused(root, overwrite)
@@ -81,7 +81,8 @@ def _check_unused(root: Path, overwrite: bool) -> None:
     """Raise E306 for a fresh start in a folder with checkpoints or results."""
     where = repr(str(root))
     if root.exists() and not root.is_dir():
-        raise error("E306", where=where, what="is a file", fix="name a folder for the result", detail="exists")
+        fix = "name a folder for the result"
+        raise error("E306", where=where, what="is a file", fix=fix, detail="exists")
     names = [path.name for path in checkpoints(root)]
     if names:
         more = ", ..." if len(names) > _LISTED else ""
@@ -111,7 +112,7 @@ def _newest(root: Path, *, required: bool) -> Path | None:
 
 
 def _verified(folder: Path) -> Path:
-    """Return a checkpoint that was chosen by hand; one of plain transformers cannot be verified, which is a warning."""
+    """Return a checkpoint that was chosen by hand; warn of one of plain transformers (W403)."""
     reason = find_corruption(folder)
     if reason is None:
         return folder

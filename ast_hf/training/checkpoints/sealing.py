@@ -1,10 +1,11 @@
-"""Sealed training checkpoints: written in a staging folder, proven by a manifest of sizes and hashes, then renamed.
+"""Sealed training checkpoints: written in a staging folder, sealed by a manifest of hashes, then renamed.
 
 However a run ends, a `checkpoint-N` with a manifest is intact, and the one before it is still there.
 
-The order of writes, syncs and renames is the usual one for replacing files that have to survive a crash: contents reach
-the disk before the name does (rename(2), fsync(2)). transformers' own Trainer writes into the final folder, and resumes
-from the newest one whatever it holds (`trainer.py`: `_save_checkpoint`, `get_last_checkpoint`).
+The order of writes, syncs and renames is the usual one for replacing files that have to survive a crash:
+contents reach the disk before the name does (rename(2), fsync(2)). transformers' own Trainer writes into the
+final folder, and resumes from the newest one whatever it holds (`trainer.py`: `_save_checkpoint`,
+`get_last_checkpoint`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _FORMAT = 1
 _VERSIONS = ("ast_hf", "torch", "transformers", "accelerate", "safetensors")
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 #: Messages of torch's and safetensors' writers for a disk that is full or gone; they do not raise OSError.
-_WRITE_FAILURE = re.compile(r"os error|I/O error|inline_container|PytorchStreamWriter|No space left", re.IGNORECASE)
+_WRITE_FAILURE = re.compile(
+    r"os error|I/O error|inline_container|PytorchStreamWriter|No space left",
+    re.IGNORECASE,
+)
 
 
 class Manifest(NamedTuple):
@@ -149,7 +153,7 @@ def _find_file_corruption(path: Path, name: str, size: int, digest: str) -> str 
 
 
 def newest_sealed(folder: str | os.PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """Return the newest checkpoint of a folder that is intact, and the newer ones that are not, with the reason.
+    """Return the newest intact checkpoint of a folder, and the newer ones that are not, with the reason.
 
     Args:
         folder: holds the `checkpoint-N`.
@@ -207,7 +211,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def writing(root: Path, name: str, *, tidies: bool = True) -> Iterator[None]:
-    """Write a checkpoint in this block: after any exception the staging folder is removed, and older ones stay.
+    """Write a checkpoint in this block; any exception removes the staging folder, and older ones stay.
 
     Args:
         root: folder of the checkpoints.
@@ -280,7 +284,8 @@ def rotate(root: Path, newest: Path, limit: int | None, keep: Path | None = None
 
     Args:
         root: folder of the checkpoints.
-        newest: the one just written, which always stays. Later steps belong to an earlier run, and are removed first.
+        newest: the one just written, which always stays. Later steps belong to an earlier run, and are
+            removed first.
         limit: how many may stay; None or 0 for all.
         keep: another one that always stays, the best so far.
     """
