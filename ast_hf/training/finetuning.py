@@ -179,7 +179,7 @@ def prepare(
         adapter=adapter,
         watched=None if watch is None else inputs.evaluation[watch],
         distillation=distillation,
-        decided=deciding(recipe, arguments, splits.train),
+        decided=deciding(recipe, settled(arguments, recipe.optimization), splits),
         overwrite=overwrite,
     )
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch)
@@ -250,13 +250,13 @@ def finish(run: Run) -> Report:
         clips_per_second=trainer.clips_trained / seconds if seconds else 0.0,
         hardware=describe_hardware(trainer.args),
         base_model=base_model_name(run.recipe.model, run.recipe.card),
+        watched=read_curves(history, _log_prefixes(run), metric),
         data_sets=data_set_names(run.recipe.data, run.recipe.card),
         training_labels=training_labels(run.train.split),
         chance=most_frequent_class(run.train.split, evaluated),
         baseline=baseline_accuracy(run.train, run.evaluation) if has_baseline else {},
         settings=settled(trainer.args, run.recipe.optimization),
         emissions=read_emissions(folder),
-        watched=read_curves(history, _log_prefixes(run), metric),
         changes=trainer.changes,
     )
     if is_main:

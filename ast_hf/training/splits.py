@@ -77,10 +77,7 @@ def read_data(options: DataOptions, **changes: Any) -> DatasetDict:
         AstDataError: as `load_audio_dataset`.
     """
     arguments = {**_reading_arguments(options), **changes}
-    if arguments.get("streaming"):
-        what = f"{options.source!r} is read as a stream, and a stream has no folds"
-        fix = "download it and name its folder in AST_HF_DATA, or leave data.streaming out"
-        raise error("E307", where="data.source", what=what, fix=fix, detail="conflict")
+    _check_stored(options, arguments)
     return load_audio_dataset(**arguments)
 
 
@@ -97,10 +94,14 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
         raise error("E307", where="data.validation_group", what=what, fix=fix, detail="conflict")
     arguments = _reading_arguments(options)
     training = options.train_split
-    if options.random_folds is None:
-        splits = load_audio_dataset(**arguments)
-    else:
-        splits = _random_fold(read_data(options, test_fold=None), options, seed)
+    if options.random_folds is not None:
+        _check_random_fold(options, arguments)
+        arguments["test_fold"] = None  # it counts random folds, not those of a column
+    splits = load_audio_dataset(**arguments)
+    if options.random_folds is not None and options.test_fold is not None:
+        check_splits(splits, training, [])
+        group = options.validation_group
+        splits = random_fold(splits[training], options.test_fold, options.random_folds, group_column=group, seed=seed)
         training = "train"
     evaluation = options.eval_splits
     if evaluation is None:
@@ -122,22 +123,22 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
     return Splits(train, validation, reported)
 
 
-def _random_fold(splits: DatasetDict, options: DataOptions, seed: int) -> DatasetDict:
-    """Return the training split in random folds: `data.test_fold` as `test`, the others as `train`."""
-    assert options.random_folds is not None
+def _check_stored(options: DataOptions, arguments: dict[str, Any]) -> None:
+    """Raise E307 for a stream."""
+    if arguments.get("streaming"):
+        what = f"{options.source!r} is read as a stream, and a stream has no folds"
+        fix = "download it and name its folder in AST_HF_DATA, or leave data.streaming out"
+        raise error("E307", where="data.source", what=what, fix=fix, detail="conflict")
+
+
+def _check_random_fold(options: DataOptions, arguments: dict[str, Any]) -> None:
+    """Raise E307 for random folds without one to test on, and of a stream."""
     if options.test_fold is None:
-        what = "needs data.test_fold, the one to test on"
         count = options.random_folds
+        what = "needs data.test_fold, the one to test on"
         fix = f"name one, from 1 to {count}, or run all of them with --folds {count}"
         raise error("E307", where="data.random_folds", what=what, fix=fix, detail="missing")
-    check_splits(splits, options.train_split, [])
-    return random_fold(
-        splits[options.train_split],
-        options.test_fold,
-        options.random_folds,
-        group_column=options.validation_group,
-        seed=seed,
-    )
+    _check_stored(options, arguments)
 
 
 def _reading_arguments(options: DataOptions) -> dict[str, Any]:

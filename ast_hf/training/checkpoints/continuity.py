@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import TrainingArguments
 
-from ...data.reading import label_names
 from ...errors import AstHfWarning, error, warning_text
 from ...files import write_json
-from ...recipe.arguments import settled
 from ...recipe.options import LOCAL_PATHS, Recipe
-from ...task import Task
-from ..splits import Split
+from ..splits import Splits
 
 #: In a training checkpoint: every option that affects the weights, by name, and what was changed while
 #: resuming.
@@ -31,22 +27,27 @@ _LABELS = "label names"
 _LISTED = 3
 
 
-def deciding(recipe: Recipe, arguments: TrainingArguments, train: Split) -> dict[str, Any]:
+def deciding(recipe: Recipe, settings: dict[str, Any], splits: Splits) -> dict[str, Any]:
     """Return everything that decides the weights of a run, by name.
 
     These are options of its recipe, the names of the labels and, unless it is a stream, the number of
     training clips and a digest of their labels.
+
+    Args:
+        recipe: of the run.
+        settings: result of `settled` for the run.
+        splits: what was read.
     """
     decided: dict[str, Any] = {
         name: value
         for name, value in flat(recipe.to_dict()).items()
         if not name.startswith((*_WITHOUT_EFFECT, *_LOCAL_OPTIONS))
     }
-    decided |= {f"training.{name}": value for name, value in settled(arguments, recipe.optimization).items()}
-    decided[_LABELS] = label_names(train)
-    if isinstance(train, Dataset):
-        answers = json.dumps(list(train[Task.of_split(train).label_column]))
-        decided["training clips"] = len(train)
+    decided |= {f"training.{name}": value for name, value in settings.items()}
+    decided[_LABELS] = splits.labels
+    if isinstance(splits.train, Dataset):
+        answers = json.dumps(list(splits.train[splits.task.label_column]))
+        decided["training clips"] = len(splits.train)
         decided["their labels"] = hashlib.sha256(answers.encode()).hexdigest()[:16]
     return flat(decided)
 
@@ -102,7 +103,7 @@ def check_same_run(checkpoint: Path, decided: dict[str, Any], *, named: bool) ->
         if _LABELS not in changed:
             fix += f", or insist on these with --resume {checkpoint}"
         raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
-    what += "; the run continues with the new ones, so the result differs from that of an unbroken run"
+    what += "; the run continues with the new ones, and its result differs from an unbroken run"
     warnings.warn(warning_text("W406", where=where, what=what), AstHfWarning, stacklevel=3)
     return [*stored["changes"], f"from {checkpoint.name} on: {differences}"]
 
