@@ -1,16 +1,17 @@
-# make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | test-augment |
-#      test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest | test-gpu | test-slow
-# One environment, .venv, made by the first of them.
-# make demo QUICK=1               a short run          make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593
+# make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | reference |
+#      test-augment | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
+#      test-gpu | test-slow
+# Whichever runs first makes the environment, .venv.
+# make demo QUICK=1 is a short run; make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593 starts from that checkpoint.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards lint test-augment \
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards reference lint test-augment \
 	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-slow
 .DEFAULT_GOAL := test
 
-# The environment is exact: every version comes from constraints.txt. It is made anew only when one of these changes.
+# Every version is pinned by constraints.txt. The environment is updated only when one of these files changes.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
@@ -20,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/ast-hf demo --output outputs/demo$(if $(QUICK),-quick)$(if $(BASE),-base) $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE))
 
-# Two processes of one thread each: importing transformers twice takes less time than waiting for one.
+# Two processes of one thread each: importing transformers twice takes less time than running everything in one process.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -38,48 +39,53 @@ fix: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.report
 
-# Ten minutes on one core; GPU=1 takes two on a GPU instead. `make bench` shows what they stored.
+# Ten minutes on one core; with GPU=1 two minutes on a GPU instead. `make bench` shows the stored results.
 bench-training-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.training_speed$(if $(GPU),_gpu)
 
-# An hour on one core, and needs data: DATA=folder of ESC-10, VIT=weights if not those of the Hub, CHOOSE=1 for the
-# learning rates. `make bench` shows what it stored.
+# An hour on one core. Needs data: DATA=folder of ESC-10. VIT=weights replaces those of the Hub, CHOOSE=1 chooses the
+# learning rates. `make bench` shows the stored results.
 bench-transfer: $(STAMP)
 	$(BIN)/python -m benchmarks.transfer --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose)
 
-# 80 minutes on two cores, and needs data: DATA=folder of esc10/ and arabic_commands/, VIT=weights if not those of the
-# Hub, CHOOSE=1 for the learning rates, CONTROL=1 for a fifth system, QUICK=1 for minutes.
+# 80 minutes on two cores. Needs data: DATA=folder of esc10/ and arabic_commands/. VIT=weights replaces those of the
+# Hub, CHOOSE=1 chooses the learning rates, CONTROL=1 adds a fifth system, QUICK=1 takes minutes.
 bench-learning: $(STAMP)
 	$(BIN)/python -m benchmarks.learning --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose) $(if $(CONTROL),--control) $(if $(QUICK),--quick)
 
-# Seconds: model_cards from their results; TAKE=1 takes these from the runs of `make demo` and `make bench-learning` first.
+# Seconds: writes model_cards from their results. TAKE=1 first copies those of `make demo` and `make bench-learning`.
 cards: $(STAMP)
 	$(BIN)/python -m benchmarks.cards $(if $(TAKE),--take)
 
-# A minute: what the extra `augment` is tested with, in an environment of its own.
+# Seconds: writes docs/reference/{api,recipe,cli}.md from the docstrings, the recipe options and the command line.
+reference: $(STAMP)
+	$(BIN)/python docs/reference/generate.py
+
+# A minute: tests of the extra `augment`, in an environment of its own.
 test-augment: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests/training/test_waveform_transforms.py
 
-# A minute: transformers.js reads what we save. Needs node and npm, which installs 165 MB under tests/javascript.
+# A minute: transformers.js reads what we save. Needs node and npm; npm installs 165 MB under tests/javascript.
 test-javascript: $(STAMP)
 	cd tests/javascript && npm ci
 	AST_HF_TEST_JAVASCRIPT=1 $(BIN)/python -m pytest -m "slow or not slow" tests/test_javascript.py
 
-# A minute: transformers' own common tests over its AST and over ours. pip fetches the source distribution of the
-# installed version once; AST_HF_TRANSFORMERS_SDIST may name a folder that has it.
+# A minute: transformers' own common tests over its AST and over ours. pip downloads the source distribution of the
+# installed version once; set AST_HF_TRANSFORMERS_SDIST to a folder that has it to avoid this.
 test-peer: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rs tests/peer
 
-# Two minutes: fine-tuning programs as people write them for transformers' AST, with its classes and with ours, to a Hub on
-# this machine and back; and once more with torchcodec and audiomentations, in an environment of its own (needs ffmpeg).
+# Two minutes: fine-tuning programs as people write them for transformers' AST, with its classes and with ours. They push
+# to a local Hub server and load from it. The same again with torchcodec and audiomentations, in an environment of its
+# own (needs ffmpeg).
 test-programs: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rs tests/test_programs.py tests/test_stock_column.py
 
-# A minute: torchao and bitsandbytes, which pip puts into build/quantisation (150 MB).
+# A minute: torchao and bitsandbytes, which pip installs into build/quantisation (150 MB).
 test-quantised: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rs tests/test_quantised.py
 
-# What every version has to pass: the tests of what is shared with transformers, and of training.
+# Tests that every supported version has to pass: of the code shared with transformers, and of training.
 FAST := $(addprefix tests/,test_audio.py test_checkpoints.py test_configuration.py test_drop_in.py test_ensemble.py \
 	test_feature_extraction.py test_loading.py test_modeling.py test_peft_names.py test_pipeline.py test_registration.py \
 	test_stock_trainer.py training/test_adapters.py training/test_data.py training/test_metrics.py \
@@ -93,7 +99,7 @@ test-floor:
 	build/floor/bin/$(PIP) -c constraints-floor.txt -e ".[train]" pytest hypothesis markdown-it-py
 	build/floor/bin/python -m pytest $(FAST)
 
-# Four minutes: the newest transformers, in build/newest; nothing where that is the version of constraints.txt.
+# Four minutes: the newest transformers, in build/newest. Does nothing if that is the version in constraints.txt.
 test-newest:
 	test -x build/newest/bin/python || $(PYTHON) -m venv build/newest
 	build/newest/bin/$(PIP) -c constraints.txt torch
@@ -102,12 +108,13 @@ test-newest:
 	if grep -q "^transformers==$$(build/newest/bin/python -c 'import importlib.metadata as m; print(m.version("transformers"))')$$" constraints.txt; \
 	then echo "constraints.txt has the newest transformers"; else build/newest/bin/python -m pytest $(FAST); fi
 
-# Minutes on a GPU, skipped without one: features, scores and training as on a CPU, transformers' own tests, the programs.
+# Minutes on a GPU, skipped without one: features, scores and training agree with a CPU; transformers' own tests; the
+# programs.
 test-gpu: $(STAMP)
 	AST_HF_TEST_GPU=1 $(BIN)/python -m pytest -m "slow or not slow" -rs tests/test_cuda.py tests/training/test_cuda_training.py \
 		tests/test_stock_trainer.py tests/peer tests/test_programs.py -k "not environment"
 
-# Minutes long: the wheel in an empty environment, metrics on input of AudioSet's size, runs that fail in other processes;
-# and test-augment.
+# Minutes: the wheel in an empty environment, metrics on input of AudioSet's size, failing runs of several processes, and
+# test-augment.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -1,1 +1,1 @@
-"""One module a question; `python -m benchmarks.report` asks them all and writes RESULTS.md."""
+"""Benchmarks, one module for each question. `python -m benchmarks.report` collects them in RESULTS.md."""

@@ -1,9 +1,9 @@
-"""How fast are features, against transformers' own extractor?
+"""Speed of feature extraction compared with transformers' own extractor.
 
-Both compute the same (1, 1024, 128) features of the same 10 s clip, one thread for torch and for numpy's BLAS, in one
-process, in turns of a few clips each, as when a data set is read. The ratio of CPU times is taken turn by turn and its
-median reported. The largest difference of their outputs stands beside it, so that the faster one is known to have done
-the work.
+Both compute the same (1, 1024, 128) features of the same 10 s clip in one process, with one thread for torch and for
+numpy's BLAS. They alternate after a few clips each, which limits the effect of other load on the machine. The
+ratio of CPU times is computed for each pair of turns; the median is reported, and the largest difference of the
+outputs, which shows that both did the same work.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-#: Pairs of turns that are timed, after warm-up, and clips in a turn.
-PAIRS, WARM_UP, CLIPS = 21, 2, 8
+#: Timed pairs of turns.
+PAIRS = 21
+#: Pairs of turns before them, which are not timed.
+WARM_UP = 2
+#: Clips in a turn.
+CLIPS = 8
 
 
 def measure() -> dict[str, float]:
-    """The row: median ratio, its quartiles, and the largest and mean difference of the two outputs."""
+    """Return the median ratio, its quartiles, and the largest and mean difference of the two outputs."""
     from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
 
     from ast_hf import ASTFeatureExtractor
 
     waveform = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
     with warnings.catch_warnings(), threadpool_limits(limits=1):
-        warnings.simplefilter("ignore")  # stock warns of two empty mel filters, which are Kaldi's own
+        warnings.simplefilter("ignore")  # stock warns about two empty mel filters, which Kaldi has as well
         torch.set_num_threads(1)
-        stock, own = StockExtractor(), ASTFeatureExtractor()
+        stock = StockExtractor()
+        ours = ASTFeatureExtractor()
         run_stock = lambda: stock(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
-        run_own = lambda: own(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
+        run_own = lambda: ours(waveform, sampling_rate=16_000, return_tensors="np")["input_values"]  # noqa: E731
         difference = np.abs(run_stock() - run_own())
         ratios = interleave(run_stock, run_own)
     low, middle, high = statistics.quantiles(ratios, n=4)
@@ -41,7 +46,7 @@ def measure() -> dict[str, float]:
 
 
 def interleave(slow: Callable[[], object], fast: Callable[[], object]) -> list[float]:
-    """CPU time of `slow` over that of `fast`, A B A B ..., one ratio a pair; other work counts less so."""
+    """Return one ratio of CPU times, `slow` over `fast`, for each pair of alternating turns."""
     ratios = []
     for _ in range(WARM_UP + PAIRS):
         ratios.append(cpu_seconds(slow) / cpu_seconds(fast))
@@ -49,7 +54,7 @@ def interleave(slow: Callable[[], object], fast: Callable[[], object]) -> list[f
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU time of one turn."""
+    """Return the CPU time of one turn."""
     start = time.process_time()
     for _ in range(CLIPS):
         run()
@@ -57,9 +62,9 @@ def cpu_seconds(run: Callable[[], object]) -> float:
 
 
 def row() -> str:
-    """The row as a line of a Markdown table."""
-    found = measure()
+    """Return the result as a row of a Markdown table."""
+    measured = measure()
     return (
-        f"| features of a 10 s clip | transformers' ASTFeatureExtractor (numpy path) | {found['ratio']:.1f}x "
-        f"({found['low']:.1f}-{found['high']:.1f}) | max {found['max']:.1e}, mean {found['mean']:.1e} |"
+        f"| features of a 10 s clip | transformers' ASTFeatureExtractor (numpy path) | {measured['ratio']:.1f}x "
+        f"({measured['low']:.1f}-{measured['high']:.1f}) | max {measured['max']:.1e}, mean {measured['mean']:.1e} |"
     )

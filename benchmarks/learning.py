@@ -1,12 +1,12 @@
-"""What is the recipe worth? Accuracy of four systems on two sets, against the CPU seconds that training took.
+"""Gain of our recipe: accuracy of four systems on two data sets, against the CPU seconds of training.
 
     python -m benchmarks.learning --data FOLDER --choose    # learning rates, on clips that the comparison does not use
     python -m benchmarks.learning --data FOLDER             # the comparison, three seeds: 80 minutes on two cores
-    python -m benchmarks.learning --data FOLDER --control   # the same, and what our mel bins alone do: 20 minutes more
-    python -m benchmarks.learning --data FOLDER --quick     # one seed, few epochs: everything works, nothing is good
+    python -m benchmarks.learning --data FOLDER --control   # also the effect of our mel bins alone: 20 minutes more
+    python -m benchmarks.learning --data FOLDER --quick     # a smoke run: one seed, few epochs
 
-FOLDER holds the sets of `CORPORA`, each with a `manifest.csv` (path, label, and the column that tells the split). Every
-run is a process of its own with one thread. One that has finished is not run again.
+FOLDER holds the data sets of `CORPORA`, each with a `manifest.csv` (path, label, and the split column). Every run is a
+process of its own with one thread. Finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ from .transfer import neutral, write
 FOLDER = Path(__file__).parent / "results"
 CHOICE = FOLDER / "learning_choice.json"
 
-#: Of the comparison, and of `--quick`.
-SEEDS, QUICK_SEEDS = (0, 1, 2), (0,)
-#: What no question asks for, and tells what an answer is worth: with `--control`.
+SEEDS = (0, 1, 2)
+#: Seeds of `--quick`.
+QUICK_SEEDS = (0,)
+#: Systems that only `--control` runs; they show how much of a gain comes from a single setting.
 CONTROLS = ("narrow",)
-#: Of a system's epochs, in `--quick`.
+#: Share of a system's epochs that `--quick` trains.
 QUICK_SHARE = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Choose, or compare."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = read_options(given)
-    options.command = f"python -m benchmarks.learning {shlex.join(neutral(given))}"
+    """Choose the learning rates, or compare the systems."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = read_options(words)
+    options.command = f"python -m benchmarks.learning {shlex.join(neutral(words))}"
     FOLDER.mkdir(exist_ok=True)
     (choose if options.choose else compare)(options)
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--vit", default="facebook/dinov2-small", help="ViT-S weights: a Hub name or a folder")
     parser.add_argument("--output", type=Path, default=Path("outputs/learning"), help="folder of the runs")
     parser.add_argument("--choose", action="store_true", help="compare learning rates instead")
@@ -62,8 +63,9 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
 
 
 def choose(options: argparse.Namespace) -> None:
-    """Train with each learning rate where there are several, seed 0; store what each reached in the end, and the best
-    of each system.
+    """Train with every learning rate that a system has to choose from, with seed 0.
+
+    Stores the final accuracy of each and the best rate of each system.
     """
     tasks = [
         task(options, corpus, system, rate, 0)
@@ -74,8 +76,8 @@ def choose(options: argparse.Namespace) -> None:
     ]
     runs: dict[str, dict[str, dict[str, float]]] = {corpus: {system: {} for system in SYSTEMS} for corpus in CORPORA}
     for done in run_all(tasks, options.jobs):
-        found = json.loads(result_of(done).read_text(encoding="utf-8"))
-        runs[done.corpus][done.system][str(done.learning_rate)] = found["points"][-1]["accuracy"]
+        result = json.loads(result_of(done).read_text(encoding="utf-8"))
+        runs[done.corpus][done.system][str(done.learning_rate)] = result["points"][-1]["accuracy"]
     chosen = {
         corpus: {system: best(about, runs[corpus], system) for system in SYSTEMS} for corpus, about in CORPORA.items()
     }
@@ -83,19 +85,19 @@ def choose(options: argparse.Namespace) -> None:
     write(place, {"command": options.command, "chosen": chosen, "runs": runs})
 
 
-def best(about: Corpus, tried: dict[str, dict[str, float]], system: str) -> float:
-    """The learning rate of a system that reached most; the only one where nothing was tried; (a)'s for its variant."""
+def best(about: Corpus, accuracies: dict[str, dict[str, float]], system: str) -> float:
+    """Return the most accurate learning rate of a system, or its only one; a variant of (a) gets that of (a)."""
     source = system if system in about.learning_rates else "plain"
-    return max(about.learning_rates[source], key=lambda rate: tried[source].get(str(rate), 0.0))
+    return max(about.learning_rates[source], key=lambda rate: accuracies[source].get(str(rate), 0.0))
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Train every system with its rate, once a seed. What has finished is stored after each run."""
+    """Train every system with its learning rate, once per seed. Results are stored after each run."""
     if not CHOICE.exists():
         raise SystemExit(f"{CHOICE} is missing: run with --choose first")
     choice = json.loads(CHOICE.read_text(encoding="utf-8"))
     seeds = QUICK_SEEDS if options.quick else SEEDS
-    tasks = [  # seed by seed: whatever else the machine does meanwhile, all systems share
+    tasks = [  # seed by seed, so that other load on the machine affects all systems alike
         task(options, corpus, system, rate, seed)
         for seed in seeds
         for corpus, systems in choice["chosen"].items()
@@ -106,29 +108,29 @@ def compare(options: argparse.Namespace) -> None:
     simple = {corpus: [simple_methods(part) for part in firsts if part.corpus == corpus] for corpus in CORPORA}
     place = options.output / "quick.json" if options.quick else RESULTS
     for _ in run_all(tasks, options.jobs):
-        found = {"command": options.command, **stored(tasks), "choice": choice}
+        results = {"command": options.command, **stored(tasks), "choice": choice}
         for corpus, numbers in simple.items():
-            found["sets"][corpus]["simple"] = numbers
-        write(place, found)
-        draw(found, place.with_suffix(".png"))
+            results["sets"][corpus]["simple"] = numbers
+        write(place, results)
+        draw(results, place.with_suffix(".png"))
     print(place)
 
 
 def stored(tasks: list[Task]) -> dict[str, Any]:
-    """All points of the runs that have finished, by set, system and seed; and how many of the runs these are."""
+    """Return the points of all finished runs by data set, system and seed, and the number of finished runs."""
     done = [part for part in tasks if is_done(part)]
     sets: dict[str, Any] = {corpus: {"systems": {}} for corpus in CORPORA}
     for part in sorted(done, key=lambda part: list(SYSTEMS).index(part.system)):
-        found = json.loads(result_of(part).read_text(encoding="utf-8"))
+        result = json.loads(result_of(part).read_text(encoding="utf-8"))
         system = sets[part.corpus]["systems"].setdefault(part.system, {"seeds": {}})
-        system |= {"learning_rate": part.learning_rate, "parameters": found["parameters"]}
-        system["seeds"][str(part.seed)] = found["points"]
+        system |= {"learning_rate": part.learning_rate, "parameters": result["parameters"]}
+        system["seeds"][str(part.seed)] = result["points"]
     versions = {name: version(name) for name in ("torch", "transformers")}
     return {"runs": {"planned": len(tasks), "finished": len(done)}, "sets": sets, "versions": versions}
 
 
 def task(options: argparse.Namespace, corpus: str, system: str, learning_rate: float, seed: int) -> Task:
-    """One run, with the epochs of its system."""
+    """Return one run, with the epochs of its system."""
     epochs = CORPORA[corpus].epochs[system] * (QUICK_SHARE if options.quick else 1)
     stage = "choice" if options.choose else "final"
     paths = (str(options.data), options.vit, str(options.output))
@@ -136,7 +138,7 @@ def task(options: argparse.Namespace, corpus: str, system: str, learning_rate: f
 
 
 def run_all(tasks: list[Task], jobs: int) -> Iterator[Task]:
-    """Run what has not been run, some at a time; yields each task whose result is there."""
+    """Run the tasks without a result, `jobs` at a time, and yield each task once its result exists."""
     spawn = multiprocessing.get_context("spawn")
     yield from filter(is_done, tasks)
     with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
@@ -146,22 +148,22 @@ def run_all(tasks: list[Task], jobs: int) -> Iterator[Task]:
                 done = waiting[future]
                 write(result_of(done), {"task": asdict(done), **future.result()})
                 last = future.result()["points"][-1]
-                told = f"{done.name}: {last['accuracy']:.3f}, {last['seconds']:.0f} s"
-                print(f"{count}/{len(waiting)} {told}", flush=True)
+                outcome = f"{done.name}: {last['accuracy']:.3f}, {last['seconds']:.0f} s"
+                print(f"{count}/{len(waiting)} {outcome}", flush=True)
                 yield done
-        except BaseException:  # one has failed: those that have not begun would take hours
+        except BaseException:  # one has failed; the waiting ones would take hours
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def is_done(part: Task) -> bool:
-    """Whether this very run has finished, with these data and weights."""
+    """Return True if this run has finished with the same data and weights."""
     path = result_of(part)
     return path.exists() and json.loads(path.read_text(encoding="utf-8"))["task"] == asdict(part)
 
 
 def result_of(part: Task) -> Path:
-    """Where a run's result is kept."""
+    """Return the path of a run's result."""
     return part.folder / "result.json"
 
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.learning` stored, as a section of RESULTS.md and a picture."""
+"""Section of RESULTS.md and picture with the results that `benchmarks.learning` stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from .transfer import line, short
 
 FOLDER = Path(__file__).parent / "results"
-RESULTS, PICTURE = FOLDER / "learning.json", FOLDER / "learning.png"
+RESULTS = FOLDER / "learning.json"
+PICTURE = FOLDER / "learning.png"
 
 NAMES = {
     "plain": "(a) plain fine-tuning, stock AST",
@@ -23,33 +24,33 @@ TITLES = {"esc10": "ESC-10, a fold for each seed", "arabic_commands": "Arabic co
 
 
 class Curve(NamedTuple):
-    """A system's points, one an epoch: CPU seconds until then and accuracy, both by epoch and seed."""
+    """Learning curve of a system: CPU seconds so far and accuracy, both indexed by epoch, then by seed."""
 
     seconds: list[list[float]]
     accuracy: list[list[float]]
 
     @property
     def final(self) -> list[float]:
-        """Each seed's accuracy after the last epoch."""
+        """Accuracy of each seed after the last epoch."""
         return self.accuracy[-1]
 
     @property
     def cost(self) -> float:
-        """CPU seconds of a whole run, mean of the seeds."""
+        """CPU seconds of a complete run, mean of the seeds."""
         return mean(self.seconds[-1])
 
 
 def curve(system: dict[str, Any]) -> Curve:
-    """The stored points of all seeds, epoch by epoch."""
+    """Return the stored points of all seeds, epoch by epoch."""
     epochs = list(zip(*system["seeds"].values(), strict=True))
     return Curve(*([[point[name] for point in epoch] for epoch in epochs] for name in ("seconds", "accuracy")))
 
 
-def cost_to_reach(accuracy: float, found: Curve) -> float | None:
-    """Mean CPU seconds until the mean accuracy of the seeds is, and from then on stays, at `accuracy` or above."""
+def cost_to_reach(accuracy: float, points: Curve) -> float | None:
+    """Return the mean CPU seconds until the mean accuracy reaches and keeps `accuracy`; None if it never does."""
     cost = None
-    for seconds, reached in zip(reversed(found.seconds), reversed(found.accuracy), strict=True):
-        if mean(reached) < accuracy - 1e-9:  # so much is rounding
+    for seconds, reached in zip(reversed(points.seconds), reversed(points.accuracy), strict=True):
+        if mean(reached) < accuracy - 1e-9:  # tolerance for rounding
             break
         cost = mean(seconds)
     return cost
@@ -59,35 +60,36 @@ _SECTION = """
 ## What is the recipe worth?
 
 Accuracy after the last epoch, mean and standard deviation of the seeds, and CPU time of training (features,
-augmentation and optimizer; one thread, bfloat16 autocast on every side). The test clips chose nothing: the recipes and
-the learning rates of (a) and (d) were chosen on other clips ([learning_choice.json](results/learning_choice.json)).
-On ESC-10 each seed tests on another fold, 1, 3 and 4; choices were made on fold 2, by models that folds 3 to 5 trained.
+augmentation and optimizer; one thread, bfloat16 autocast for every system). Nothing was chosen on the test clips: the
+recipes and the learning rates of (a) and (d) were chosen on other clips
+([learning_choice.json](results/learning_choice.json)). On ESC-10 each seed tests on another fold, 1, 3 and 4; choices
+were made on fold 2, with models trained on folds 3 to 5.
 
-What to make of it: our recipe is ahead of plain fine-tuning on both sets, in less time, and so it is with patchout in
-less than a third of the time; a good part of the lead is the smaller input of 64 mel bins. And what the paper says of
-image weights is to be seen: with them AST is far ahead of the convolutional network, and without them, on 1,800 spoken
-words, behind it.
+Our recipe is more accurate than plain fine-tuning on both data sets, in less time. With patchout this still holds, in
+less than a third of the time. A good part of the lead comes from the smaller input of 64 mel bins. The paper's finding
+about image weights shows as well: with them AST is far ahead of the convolutional network; without them, on 1,800
+spoken words, it is behind.
 
-- (a) is transformers' AST and Trainer as its audio-classification example uses them. It gets the very start that ours
-  has, which on ESC-10 it cannot make by itself: image weights, converted by `ast_hf`; our strides and the length of the
-  clips; its extractor's own 128 mel bins; and on ESC-10 the Trainer's own number of epochs. Below it the same with the
-  64 mel bins that (b) has, which tells what of (b)'s lead is the smaller input alone.
+- (a) is transformers' AST and Trainer as its audio-classification example uses them. It has the same start as ours,
+  which on ESC-10 it cannot create by itself: image weights, converted by `ast_hf`; our strides and the length of the
+  clips; its extractor's own 128 mel bins; and on ESC-10 the Trainer's own number of epochs. The next row is the same
+  with the 64 mel bins of (b), which shows how much of (b)'s lead comes from the smaller input alone.
 - (b) is [small-data.yaml](../examples/recipes/small-data.yaml) for ESC-10, AST-small from image weights, and
   [spoken-words.yaml](../examples/recipes/spoken-words.yaml) for the commands, a small AST from random weights. The
-  budget is (a)'s CPU time: (b) and (c) may train for more epochs, and none takes longer.
-- (c) leaves out a part of the patches in training steps.
+  budget is (a)'s CPU time: (b) and (c) may train for more epochs, but not for longer.
+- (c) leaves out part of the patches in training steps.
 - (d) is a convolutional EfficientNet-B0 with multi-head attention pooling, from random weights, with the clips and
   the augmentation of (b).
 {tables}
-"Reaches (a)" is the CPU time after which the mean accuracy is and stays at least (a)'s final one, as a share of (a)'s
-whole. Points of all runs are in [learning.json](results/learning.json).
+"Reaches (a)" is the CPU time after which the mean accuracy is and stays at least the final one of (a), as a share of
+(a)'s total. The points of all runs are in [learning.json](results/learning.json).
 
 ![accuracy over CPU seconds](results/learning.png)
 
-`make bench-learning DATA=... VIT=... CHOOSE=1`, then without `CHOOSE`; `CONTROL=1` adds (a) with 64 mel bins; `QUICK=1`
-runs one seed for a few epochs; `make bench` shows what they stored. The stored run was
+Run `make bench-learning DATA=... VIT=... CHOOSE=1`, then the same without `CHOOSE`; `CONTROL=1` adds (a) with 64 mel
+bins; `QUICK=1` runs one seed for a few epochs; `make bench` shows the stored results. The stored command was
 `{command}`: {runs[finished]} of its {runs[planned]} runs had
-finished. With torch {versions[torch]} and transformers {versions[transformers]}.
+finished, with torch {versions[torch]} and transformers {versions[transformers]}.
 """
 
 _TABLE = """
@@ -100,64 +102,64 @@ _TABLE = """
 
 
 def section() -> str:
-    """The stored comparison; nothing where there is none."""
+    """Return the stored comparison, or an empty string without one."""
     if not RESULTS.exists():
         return ""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    begun = {corpus: values for corpus, values in found["sets"].items() if "plain" in values["systems"]}
-    return _SECTION.format(**found, tables="".join(map(table, begun, begun.values())))
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    comparable = {corpus: values for corpus, values in stored["sets"].items() if "plain" in values["systems"]}
+    return _SECTION.format(**stored, tables="".join(map(table, comparable, comparable.values())))
 
 
-def table(corpus: str, found: dict[str, Any]) -> str:
-    """One set."""
-    plain = curve(found["systems"]["plain"])
-    rows = [row(NAMES[name], system, plain) for name, system in found["systems"].items()]
-    for name, values in simple(found).items():
+def table(corpus: str, results: dict[str, Any]) -> str:
+    """Return the table of one data set."""
+    plain = curve(results["systems"]["plain"])
+    rows = [row(NAMES[name], system, plain) for name, system in results["systems"].items()]
+    for name, values in simple(results).items():
         each = listed(values) if len(set(values)) > 1 else "-"
         rows.append(line([name, "-", "-", f"{mean(values):.3f}{spread(values)}", each, "-", "-"]))
-    return _TABLE.format(title=TITLES[corpus], rows="\n".join(rows), **found["simple"][0]["clips"])
+    return _TABLE.format(title=TITLES[corpus], rows="\n".join(rows), **results["simple"][0]["clips"])
 
 
-def simple(found: dict[str, Any]) -> dict[str, list[float]]:
-    """Accuracies of the simple methods, one for each seed, by what they are called."""
-    named = {"logistic regression": "baseline", "most frequent class": "chance"}
-    return {name: [values[kind] for values in found["simple"]] for name, kind in named.items()}
+def simple(results: dict[str, Any]) -> dict[str, list[float]]:
+    """Return the accuracies of the simple methods by their display name, one for each seed."""
+    keys = {"logistic regression": "baseline", "most frequent class": "chance"}
+    return {name: [values[kind] for values in results["simple"]] for name, kind in keys.items()}
 
 
 def spread(values: list[float]) -> str:
-    """Their standard deviation, where there are several and they differ."""
+    """Return the standard deviation of several different values, otherwise an empty string."""
     return f" ± {stdev(values):.3f}" if len(values) > 1 and len(set(values)) > 1 else ""
 
 
 def listed(values: list[float]) -> str:
-    """Each of them."""
+    """Return the values as a list for a table cell."""
     return ", ".join(f"{value:.3f}" for value in values)
 
 
 def row(name: str, system: dict[str, Any], plain: Curve) -> str:
-    """One system, its costs as shares of those of (a)."""
-    found = curve(system)
-    reached = cost_to_reach(mean(plain.final), found)
+    """Return the row of one system, with its costs as shares of those of (a)."""
+    points = curve(system)
+    reached = cost_to_reach(mean(plain.final), points)
     return line(
         [
             f"{name}, learning rate {short(system['learning_rate'])}",
             f"{system['parameters'] / 1e6:.1f} M",
-            str(len(found.accuracy)),
-            f"{mean(found.final):.3f}{spread(found.final)}",
-            listed(found.final),
-            f"{found.cost / plain.cost:.2f}",
+            str(len(points.accuracy)),
+            f"{mean(points.final):.3f}{spread(points.final)}",
+            listed(points.final),
+            f"{points.cost / plain.cost:.2f}",
             "never" if reached is None else f"{reached / plain.cost:.2f}",
         ]
     )
 
 
-def draw(found: dict[str, Any], path: Path = PICTURE) -> None:
-    """Write a PNG: for each set accuracy over CPU seconds, mean and range of the seeds, beside the simple methods."""
+def draw(stored: dict[str, Any], path: Path = PICTURE) -> None:
+    """Write a PNG: accuracy over CPU seconds for each data set, mean and range of the seeds, and the simple methods."""
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
     figure = Figure(figsize=(11, 4.8), layout="constrained", dpi=120)
-    panels = figure.subplots(1, len(found["sets"]), sharey=True, squeeze=False)[0]
-    for axes, (corpus, values) in zip(panels, found["sets"].items(), strict=True):
+    panels = figure.subplots(1, len(stored["sets"]), sharey=True, squeeze=False)[0]
+    for axes, (corpus, values) in zip(panels, stored["sets"].items(), strict=True):
         for name, system in values["systems"].items():
             points = curve(system)
             seconds = [mean(epoch) for epoch in points.seconds]

@@ -1,4 +1,4 @@
-"""The systems that `benchmarks.learning` compares: how each is built and trained, and what a run leaves behind."""
+"""Systems that `benchmarks.learning` compares: how each is built and trained, and what a run stores."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
 
 @dataclass(frozen=True)
 class Corpus:
-    """A set of clips, and what it is trained with.
+    """A data set, and the settings that it is trained with.
 
     Attributes:
-        column: of manifest.csv, which tells the split.
-        splits: stage -> for each seed in turn: value of that column -> split; rows of other values are left out. The
-            held-out clips are evaluated on after each epoch, which steers nothing.
-        recipe: file in RECIPES, whose model all systems but the convolutional one have.
-        starts_from_vit: or from random weights.
-        patchout: the third system's.
-        epochs: passes over the training clips. The budget is the CPU time of (a), which no other system exceeds.
-        learning_rates: system -> those that are compared on the choice's split. A recipe's is its own: all of a recipe
-            was chosen on those clips when it was written. (a) with our mel bins has that of (a).
-        card: what the model card of (b) says of the data.
+        column: column of manifest.csv that decides the split.
+        splits: stage -> one mapping for each seed in turn: value of that column -> split. Rows with other values are
+            left out. The held-out clips are evaluated after each epoch, without effect on training.
+        recipe: file in RECIPES; all systems except the convolutional one use its model.
+        starts_from_vit: start from image weights instead of random ones.
+        patchout: patchout of the third system.
+        epochs: system -> passes over the training clips. The budget is the CPU time of (a), which no other system
+            exceeds.
+        learning_rates: system -> learning rates to compare on the split of the choice. A recipe has only its own: it
+            was chosen on those clips when the recipe was written. (a) with our mel bins has that of (a).
+        card: texts about the data for the model card of (b).
     """
 
     column: str
@@ -63,11 +64,11 @@ class Corpus:
 
 
 def held_out(fold: int, folds: range = range(1, 6)) -> dict[str, str]:
-    """One of ESC-10's folds to test on, and others to train on."""
+    """Return the splits that test on one fold of ESC-10 and train on the others."""
     return {str(part): "test" if part == fold else "train" for part in folds}
 
 
-#: Choices are made without the split that the comparison reports. ESC-10's folds are small: each seed tests on another.
+#: Choices never use the split that the comparison reports. ESC-10's folds are small, so each seed tests on another.
 CORPORA = {
     "esc10": Corpus(
         column="fold",
@@ -118,17 +119,17 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Of this run's folder."""
+        """Name of the folder of this run."""
         return f"{self.corpus}-{self.stage}-{self.system}-{self.learning_rate:g}-{self.epochs}-{self.seed}"
 
     @property
     def folder(self) -> Path:
-        """Of what this run writes."""
+        """Folder that this run writes to."""
         return Path(self.output) / self.name
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Train by one system; accuracy on the held-out clips after every epoch, beside the CPU seconds until then."""
+    """Train one system. Return the accuracy on the held-out clips after every epoch, with the CPU seconds so far."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     set_seed(task.seed)
@@ -138,39 +139,41 @@ def run(task: Task) -> dict[str, Any]:
     trainer.train()
     trainer.remove_callback(clock)
     if prepared is not None and task.stage == "final":
-        finish(prepared)  # leaves results.json, which `benchmarks.cards` makes a card of
+        finish(prepared)  # writes results.json, from which `benchmarks.cards` makes a card
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     return {"parameters": parameters, "points": clock.points}
 
 
 class Started(NamedTuple):
-    """A system that is ready to train; `run` is there for ours."""
+    """A system that is ready to train; `run` is None unless it is one of ours."""
 
     trainer: Trainer
     run: Run | None = None
 
 
 class Clock(TrainerCallback):
-    """CPU seconds of this process while it trains: features, augmentation and optimizer, but no evaluation."""
+    """Counts the CPU seconds of training in this process: features, augmentation and optimizer, without evaluation."""
 
     def __init__(self) -> None:
-        self.spent, self.points = 0.0, []
+        self.spent = 0.0
+        self.points: list[dict[str, Any]] = []
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Start."""
+        """Start the clock."""
         self._since = time.process_time()
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        """Count a step."""
+        """Add the time of a step."""
         now = time.process_time()
-        self.spent, self._since = self.spent + now - self._since, now
+        self.spent += now - self._since
+        self._since = now
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
-        """Note what was found, and leave out the time it took."""
+        """Record the accuracy, and leave out the time of the evaluation."""
         self._note(state, metrics["eval_accuracy"])
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
-        """The same for a split that is watched."""
+        """Do the same for a watched split."""
         self._note(state, metrics["test_accuracy"])
 
     def _note(self, state: Any, accuracy: float) -> None:
@@ -182,52 +185,53 @@ class Clock(TrainerCallback):
 
 
 def plain(task: Task, mel_bins: int | None = 128) -> Started:
-    """Stock classes of transformers, trained as its audio-classification example does: AdamW, a linear schedule with a
-    tenth of warm-up, the extractor's own mean and std, no augmentation (its random crop takes all of such clips).
+    """Prepare transformers' stock classes, trained as in its audio-classification example.
 
-    Stock AST cannot start from an image transformer; here it gets the very start that ours has, converted, with our
-    strides and the clips' length; the number of mel bins is that of its extractor unless told otherwise. Its learning
-    rate was chosen, and its arithmetic is the same.
+    That is AdamW, a linear schedule with a tenth of warm-up, the extractor's own mean and std, and no augmentation
+    (the example's random crop would keep all of clips this short). Stock AST cannot start from an image transformer, so
+    it gets the same start as ours, converted, with our strides and the clips' length. The number of mel bins is that of
+    its extractor by default. Its learning rate was chosen, and it computes in the same precision.
     """
     from transformers.models.audio_spectrogram_transformer import ASTFeatureExtractor as StockExtractor
     from transformers.models.audio_spectrogram_transformer import ASTForAudioClassification as StockModel
 
     chosen = with_mel_bins(recipe_of(task), mel_bins)
-    own = prepare(chosen, task.folder / "start")
-    own.trainer.model.save_pretrained(task.folder / "start")
-    config = own.trainer.model.config
+    ours = prepare(chosen, task.folder / "start")
+    ours.trainer.model.save_pretrained(task.folder / "start")
+    config = ours.trainer.model.config
     extractor = StockExtractor(max_length=config.max_length, num_mel_bins=config.num_mel_bins)
     arguments = {**chosen.training, "lr_scheduler_type": "linear", "weight_decay": 0.0, **_EVERY_EPOCH}
     trainer = Trainer(
         model=StockModel.from_pretrained(task.folder / "start"),
         args=TrainingArguments(str(task.folder), warmup_steps=0.1, remove_unused_columns=False, **arguments),
-        train_dataset=StockInputs(own.train, extractor),
-        eval_dataset=StockInputs(own.evaluation["test"], extractor),
+        train_dataset=StockInputs(ours.train, extractor),
+        eval_dataset=StockInputs(ours.evaluation["test"], extractor),
         compute_metrics=accuracy,
     )
     return Started(trainer)
 
 
 def narrow(task: Task) -> Started:
-    """The same with as many mel bins as our recipe has."""
+    """Prepare plain fine-tuning with the mel bins of our recipe."""
     return plain(task, mel_bins=None)
 
 
-#: Of a Trainer that has no split to watch.
+#: For a Trainer without a watched split.
 _EVERY_EPOCH = {"eval_strategy": "epoch"}
 
 
-def with_mel_bins(own: Recipe, count: int | None) -> Recipe:
-    """The recipe's model for another number of mel bins; None for its own."""
-    config = {**own.model.config, **({} if count is None else {"num_mel_bins": count})}
-    return dataclasses.replace(own, model=dataclasses.replace(own.model, config=config))
+def with_mel_bins(settings: Recipe, count: int | None) -> Recipe:
+    """Return the recipe with another number of mel bins; None keeps its own."""
+    config = {**settings.model.config, **({} if count is None else {"num_mel_bins": count})}
+    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, config=config))
 
 
 class StockInputs(torch.utils.data.Dataset):
-    """Clips as the stock extractor gives them; decoded once, like ours."""
+    """Clips as features of the stock extractor; decoded once, like ours."""
 
     def __init__(self, clips: ClipInputs, extractor: Any) -> None:
-        self.clips, self.extractor = clips, extractor
+        self.clips = clips
+        self.extractor = extractor
         self.labels = list(clips.split["label"])
 
     def __len__(self) -> int:
@@ -242,23 +246,23 @@ class StockInputs(torch.utils.data.Dataset):
 
 
 def recipe(task: Task) -> Started:
-    """The recipe as it stands in RECIPES."""
+    """Prepare the recipe in RECIPES, unchanged."""
     return started(recipe_of(task), task)
 
 
 def patchout(task: Task) -> Started:
-    """The same, and training steps see a part of the patches."""
+    """Prepare the recipe with patchout: training steps use part of the patches."""
     return started(recipe_of(task, patchout=CORPORA[task.corpus].patchout), task)
 
 
-def started(own: Recipe, task: Task) -> Started:
-    """A recipe, its test clips watched."""
-    prepared = prepare(own, task.folder, watch="test", overwrite=True)
+def started(settings: Recipe, task: Task) -> Started:
+    """Prepare a recipe that evaluates the test clips after each epoch."""
+    prepared = prepare(settings, task.folder, watch="test", overwrite=True)
     return Started(prepared.trainer, prepared)
 
 
 def recipe_of(task: Task, **sections: Any) -> Recipe:
-    """The set's recipe with what belongs to one run: data, start, budget."""
+    """Return the recipe of a data set with the settings of one run: data, start, budget."""
     corpus = CORPORA[task.corpus]
     values = load_recipe(RECIPES / corpus.recipe).to_dict() | {"threads": 1} | sections
     values["data"] |= {"source": str(table(task)), "eval_splits": ["test"]}
@@ -280,16 +284,18 @@ def recipe_of(task: Task, **sections: Any) -> Recipe:
 
 
 def psla(task: Task) -> Started:
-    """A convolutional network from random weights, with the recipe's clips, augmentation and schedule. Its weights are
-    not averaged: statistics of batches belong to the weights that made them.
+    """Prepare a convolutional network from random weights, with the recipe's clips, augmentation and schedule.
+
+    Its weights are not averaged, because batch statistics belong to the weights that produced them.
     """
-    own = recipe_of(task)
-    splits = load_audio_dataset(own.data.source)
-    sizes = {name: own.model.config[name] for name in ("max_length", "num_mel_bins") if name in own.model.config}
+    settings = recipe_of(task)
+    splits = load_audio_dataset(settings.data.source)
+    config = settings.model.config
+    sizes = {name: config[name] for name in ("max_length", "num_mel_bins") if name in config}
     extractor = ASTFeatureExtractor(**sizes)
-    train = ClipInputs(splits["train"], extractor, augmentation=own.augmentation, seed=task.seed)
+    train = ClipInputs(splits["train"], extractor, augmentation=settings.augmentation, seed=task.seed)
     extractor.mean, extractor.std = measure_statistics(train)
-    arguments = {**own.training, "lr_scheduler_type": "cosine", "warmup_steps": 0.1, **_EVERY_EPOCH}
+    arguments = {**settings.training, "lr_scheduler_type": "cosine", "warmup_steps": 0.1, **_EVERY_EPOCH}
     trainer = ASTTrainer(
         model=PSLA(train.num_labels),
         args=TrainingArguments(str(task.folder), remove_unused_columns=False, label_names=["labels"], **arguments),
@@ -309,24 +315,24 @@ SYSTEMS: dict[str, Callable[[Task], Started]] = {
 }
 
 
-# ---------------------------------------------------------------- what they share
+# ---------------------------------------------------------------- shared by all
 
 
-def accuracy(found: Any) -> dict[str, float]:
-    """Share of clips whose best label is theirs."""
-    return {"accuracy": float(np.mean(found.predictions.argmax(axis=-1) == found.label_ids))}
+def accuracy(prediction: Any) -> dict[str, float]:
+    """Return the share of clips whose top label is correct."""
+    return {"accuracy": float(np.mean(prediction.predictions.argmax(axis=-1) == prediction.label_ids))}
 
 
 def table(task: Task) -> Path:
-    """Write the clips of a stage as a table with a split column, for `data.source`."""
+    """Write the clips of a stage as a table with a split column, for `data.source`, and return its path."""
     corpus = CORPORA[task.corpus]
     splits = corpus.splits[task.stage]
-    own = splits[task.seed % len(splits)]
-    return write_table(Path(task.data) / task.corpus, own, task.folder / "clips.csv", corpus.column)
+    mapping = splits[task.seed % len(splits)]
+    return write_table(Path(task.data) / task.corpus, mapping, task.folder / "clips.csv", corpus.column)
 
 
 def simple_methods(task: Task) -> dict[str, Any]:
-    """Of the clips of a task: how many, and the accuracy of logistic regression and of the most frequent class."""
+    """Return the number of clips of a task, and the accuracy of logistic regression and of the most frequent class."""
     prepared = prepare(recipe_of(task), task.folder)
     test = prepared.evaluation["test"]
     return {

@@ -1,5 +1,5 @@
-"""PSLA in small: what AST was built to beat. An EfficientNet reads the spectrogram as a picture, and heads of attention
-decide which moments count (Gong, Chung & Glass 2021, arXiv 2102.01243, section 4.2).
+"""A small PSLA, the model that AST was built to beat: an EfficientNet on the spectrogram, with multi-head attention
+pooling over time (Gong, Chung & Glass 2021, arXiv 2102.01243, section 4.2).
 
 The backbone is transformers' EfficientNet in the sizes of B0 (Tan & Le 2019, arXiv 1905.11946, table 1).
 """
@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 #: Sizes of EfficientNet-B0 with one input channel; transformers' defaults are those of B7, and its momentum 0.99
 #: is meant as a share of the past, but torch takes it as that of the newest batch: 0.1 is torch's own default.
-BACKBONE = {
+BACKBONE: dict[str, Any] = {
     "num_channels": 1,
     "width_coefficient": 1.0,
     "depth_coefficient": 1.0,
@@ -28,9 +28,9 @@ HEADS = 4  # PSLA, section 4.2
 
 
 class AttentionPooling(nn.Module):
-    """Each head weighs moments by itself: `(batch, channels, time)` -> logits `(batch, num_labels)`.
+    """Attention pooling over time with independent heads: `(batch, channels, time)` -> logits `(batch, num_labels)`.
 
-    PSLA multiplies and adds probabilities; here the heads' votes are logits, for cross-entropy.
+    PSLA multiplies and adds probabilities; here the votes of the heads are logits, for cross-entropy.
     """
 
     def __init__(self, channels: int, num_labels: int) -> None:
@@ -47,7 +47,7 @@ class AttentionPooling(nn.Module):
 
 
 class PSLA(nn.Module):
-    """Spectrogram `(batch, frames, mel)` -> loss and logits, called as an AST is."""
+    """Spectrogram `(batch, frames, mel)` -> loss and logits, with the signature of an AST."""
 
     def __init__(self, num_labels: int) -> None:
         super().__init__()
@@ -65,9 +65,10 @@ class PSLA(nn.Module):
 
 
 def fresh(module: nn.Module) -> None:
-    """Random weights that keep the signal's size (He et al. 2015, arXiv 1502.01852), and normalisation that passes it
-    on. transformers draws all of them around 0 with a spread of 0.02: the signal is gone after three blocks, and
-    nothing is learnt.
+    """Draw random weights that keep the signal's variance (He et al. 2015, arXiv 1502.01852), and reset batch norms.
+
+    transformers draws all of them around 0 with a standard deviation of 0.02: the signal then vanishes after three
+    blocks, and nothing is learnt.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")

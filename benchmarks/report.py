@@ -1,4 +1,4 @@
-"""`make bench`: run every benchmark of minutes, show what the long ones stored, and write RESULTS.md."""
+"""`make bench`: run the short benchmark, add the stored results of the long ones, and write RESULTS.md."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench`. Each row of the first table compares two sides in one process, in turns, one thread, on the
-same input; the ratio is the median of the pairs, with the quartiles beside it. Only ratios travel between machines.
+Written by `make bench`. Each row of the first table compares two sides in one process, alternating, with one thread,
+on the same input. The ratio is the median of the pairs, with the quartiles in brackets. Only ratios can be compared
+between machines.
 
 {machine}
 

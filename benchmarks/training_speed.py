@@ -1,10 +1,11 @@
-"""What does each option that makes training faster or smaller buy? One option at a time, against the same plain run.
+"""Gain of each option that makes training faster or smaller: one option at a time, against the same plain run.
 
     python -m benchmarks.training_speed
 
 A small AST trains on 64 recordings of `examples/data/instruments`, 0.26 to 3 s long, in batches of 8, on one CPU
-thread. The runs take turns; after an epoch to warm up, the CPU time of the steps of the second one is counted (forward,
-backward, optimizer; not the reading of clips). Memory is by how much a fresh process grows in its first two steps.
+thread. The runs alternate. After an epoch of warm-up, the CPU time of the steps of the second epoch is measured
+(forward, backward, optimizer; not the reading of clips). Memory is the growth of a fresh process in its first two
+steps.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 DATA = Path(__file__).parent.parent / "examples" / "data" / "instruments"
 
-CLIPS, ROUNDS = 64, 5
+CLIPS = 64
+ROUNDS = 5
 
 #: 12 x 29 patches of 128 mel bins and 3.04 s, with the paper's stride.
 MODEL = {
@@ -36,7 +38,7 @@ MODEL = {
 }
 TRAINING = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-4, "save_strategy": "no"}
 
-#: what is tried -> options of the recipe. The first is what the others are compared with.
+#: name of a variant -> options of the recipe. The others are compared with the first.
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "bf16": {"training": {"bf16": True}},
@@ -51,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Measure all and store the numbers; `--memory NAME` measures the memory of one, in a process of its own."""
+    """Measure all variants and store the numbers; `--memory NAME` measures the memory of one, in this process."""
     with tempfile.TemporaryDirectory() as folder:
         if sys.argv[1:2] == ["--memory"]:
             print(memory(sys.argv[2], Path(folder)))
@@ -60,36 +62,36 @@ def main() -> None:
 
 
 def measure(folder: Path) -> None:
-    """Memory first, then round after round; what is known is stored after each."""
+    """Measure memory first, then speed round by round; results are stored after each round."""
     megabytes = {name: float(own_process("--memory", name)) for name in VARIANTS}
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for number in range(ROUNDS):
-        for name, found in seconds.items():
-            found.append(step_seconds(name, folder))
-            print(f"round {number + 1}: {name} {found[-1]:.2f} s", flush=True)
+        for name, times in seconds.items():
+            times.append(step_seconds(name, folder))
+            print(f"round {number + 1}: {name} {times[-1]:.2f} s", flush=True)
         store(seconds, megabytes)
     print(section())
 
 
 def store(seconds: dict[str, list[float]], megabytes: dict[str, float]) -> None:
-    """Write the results; `times` is how often a run fits into the time of the plain one, round by round."""
-    found = {
+    """Write the results; `times` is the speed-up over the plain run in each round."""
+    variants = {
         name: {
             "options": VARIANTS[name],
-            "seconds": taken,
-            "times": [base / own for base, own in zip(seconds["plain"], taken, strict=True)],
+            "seconds": durations,
+            "times": [plain / duration for plain, duration in zip(seconds["plain"], durations, strict=True)],
             "megabytes": megabytes[name],
         }
-        for name, taken in seconds.items()
+        for name, durations in seconds.items()
     }
     values = {"command": "python -m benchmarks.training_speed", "clips": CLIPS, "model": MODEL, **circumstances()}
     values["rounds"] = len(seconds["plain"])
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({**values, "variants": found}, indent=2) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps({**values, "variants": variants}, indent=2) + "\n", encoding="utf-8")
 
 
 def circumstances() -> dict[str, Any]:
-    """What the numbers depend on, beside the code."""
+    """Return the machine and the versions that the numbers depend on."""
     import platform
 
     import torch
@@ -100,13 +102,13 @@ def circumstances() -> dict[str, Any]:
 
 
 def own_process(*arguments: str) -> str:
-    """What this module prints when it is run anew."""
+    """Return the last word that this module prints in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.training_speed", *arguments]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
 
 
 def recipe_of(name: str, folder: Path, **training: Any) -> Any:
-    """The plain recipe with one change."""
+    """Return the plain recipe with the options of one variant."""
     from ast_hf.training import Recipe
 
     changes = VARIANTS[name]
@@ -122,7 +124,7 @@ def recipe_of(name: str, folder: Path, **training: Any) -> Any:
 
 
 def table(folder: Path) -> Path:
-    """The first clips of each class, as many of all lengths as there are, in one table."""
+    """Write a table of CLIPS training clips, evenly spaced in the manifest, and return its path."""
     path = folder / "clips.csv"
     if not path.exists():
         with (DATA / "manifest.csv").open(encoding="utf-8", newline="") as file:
@@ -134,36 +136,37 @@ def table(folder: Path) -> Path:
 
 
 def step_seconds(name: str, folder: Path) -> float:
-    """CPU time of the training steps of the second epoch."""
+    """Return the CPU time of the training steps of the second epoch."""
     from transformers import TrainerCallback
 
     from ast_hf.training import prepare
 
     class Watch(TrainerCallback):
-        """Adds up the time within the steps."""
+        """Adds up the CPU time within the steps."""
 
         start = total = 0.0
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            """The clips are there."""
+            """Start the clock once the clips are loaded."""
             self.start = time.process_time()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            """The weights have changed."""
+            """Stop the clock after the optimizer step."""
             self.total += time.process_time() - self.start if state.epoch > 1 else 0.0
 
-    watch, run = Watch(), prepare(recipe_of(name, folder), folder / "out")
+    watch = Watch()
+    run = prepare(recipe_of(name, folder), folder / "out")
     run.trainer.add_callback(watch)
     run.trainer.train()
     return watch.total
 
 
 def memory(name: str, folder: Path) -> float:
-    """MB by which this process grows while it trains for two steps."""
+    """Return by how many MB this process grows while it trains for two steps."""
     from ast_hf.training import prepare
 
     run = prepare(recipe_of(name, folder, max_steps=2), folder / "out")
-    [run.train[clip] for clip in range(len(run.train))]  # decoded clips are kept; they are not what is measured
+    [run.train[clip] for clip in range(len(run.train))]  # fills the cache of decoded clips, which should not count
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run.trainer.train()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -172,10 +175,10 @@ def memory(name: str, folder: Path) -> float:
 _SECTION = """
 ## What makes training faster?
 
-One option at a time against the same plain run (float32, SDPA, fused AdamW, every clip padded to 3.04 s): {layers}
+One option at a time, against the same plain run (float32, SDPA, fused AdamW, every clip padded to 3.04 s): {layers}
 layers of {width}, 348 patches, batches of 8 of {clips} recordings of 0.26 to 3 s, one CPU thread. Speed is the ratio
-of the CPU time of the steps, taken round by round in turns: the median of {rounds}, with the quartiles beside it.
-Memory is what a process needs on top to train for two steps.
+of the CPU time of the steps, for each of {rounds} rounds of alternating runs: the median, with the quartiles in
+brackets. Memory is the growth of the process while it trains for two steps.
 
 | option | in a recipe | faster by | memory |
 |---|---|---|---|
@@ -188,24 +191,26 @@ torch {versions[torch]} and transformers {versions[transformers]} on {machine}; 
 
 
 def section() -> str:
-    """The stored comparison as a section of RESULTS.md; nothing where there is none."""
+    """Return the stored comparison as a section of RESULTS.md, or an empty string without one."""
     if not RESULTS.exists():
         return ""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    model, plain = found["model"], found["variants"]["plain"]["megabytes"]
-    rows = [row(name, part, plain) for name, part in found["variants"].items() if name != "plain"]
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    model = stored["model"]
+    plain = stored["variants"]["plain"]["megabytes"]
+    rows = [row(name, part, plain) for name, part in stored["variants"].items() if name != "plain"]
     shape = {"layers": model["num_hidden_layers"], "width": model["hidden_size"]}
-    return _SECTION.format(**found, **shape, rows="\n".join(rows))
+    return _SECTION.format(**stored, **shape, rows="\n".join(rows))
 
 
 def row(name: str, part: dict[str, Any], plain: float) -> str:
-    """One option as a line of the table."""
+    """Return the row of one option."""
     settings = [
         f"`{group}.{option}: {json.dumps(value)}`"
         for group, options in part["options"].items()
         for option, value in options.items()
     ]
-    times, share = part["times"], part["megabytes"] / plain
+    times = part["times"]
+    share = part["megabytes"] / plain
     faster = f"{statistics.median(times):.2f}x"
     if len(times) > 1:
         low, _, high = statistics.quantiles(times, n=4)

@@ -1,10 +1,10 @@
-"""The question of `training_speed` on a GPU: AST-base on clips of 10.24 s, one option at a time against bfloat16.
+"""The comparison of `training_speed` on a GPU: AST-base on clips of 10.24 s, one option at a time against bfloat16.
 
     python -m benchmarks.training_speed_gpu
 
-A step's time is the median of ten after six to warm up, from the start of the forward pass to the end of the
-optimizer's step, with the GPU waited for on both sides; reading and features are not in it. Memory is the most that
-torch had allocated on the GPU.
+The time of a step is the median of ten steps after six of warm-up, from the start of the forward pass to the end of
+the optimizer step, synchronised with the GPU at both ends; reading and features are not included. Memory is the peak
+that torch allocated on the GPU.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from .training_speed import circumstances, row, table
 
 RESULTS = Path(__file__).parent / "results" / "training_speed_gpu.json"
 
-BATCH, STEPS, WARM = 32, 16, 6
+BATCH = 32
+STEPS = 16
+#: Steps that are left out of the median.
+WARM = 6
 
 BF16 = {"bf16": True}
-#: what is tried -> options of the recipe. The first is what the others are compared with. float32 comes before TF32,
-#: whose flag outlives the run that sets it.
+#: name of a variant -> options of the recipe. The others are compared with the first. float32 comes before TF32, whose
+#: flag stays set after its run.
 VARIANTS: dict[str, dict[str, Any]] = {
     "bf16": {"training": BF16},
     "float32": {"training": {"tf32": False}},
@@ -44,22 +47,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Measure one after the other; what is known is stored after each."""
+    """Measure one variant after the other; results are stored after each."""
     import torch
 
     if not torch.cuda.is_available():
         raise SystemExit("torch sees no CUDA device: `python -m benchmarks.training_speed` is for a CPU")
-    found: dict[str, tuple[float, float]] = {}
+    measured: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in VARIANTS:
-            found[name] = measure(name, Path(folder))
-            print(f"{name}: {found[name][0]:.3f} s, {found[name][1]:.0f} MB", flush=True)
-            store(found)
+            measured[name] = measure(name, Path(folder))
+            print(f"{name}: {measured[name][0]:.3f} s, {measured[name][1]:.0f} MB", flush=True)
+            store(measured)
     print(section())
 
 
 def measure(name: str, folder: Path) -> tuple[float, float]:
-    """Median seconds of a step, and MB of GPU memory."""
+    """Return the median seconds of a step, and the peak of GPU memory in MB."""
     import torch
     from transformers import TrainerCallback
 
@@ -71,29 +74,30 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
         start = 0.0
 
         def __init__(self) -> None:
-            self.taken: list[float] = []
+            self.durations: list[float] = []
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            """The clips are there."""
+            """Start the clock once the clips are loaded."""
             torch.cuda.synchronize()
             self.start = time.perf_counter()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            """The weights have changed."""
+            """Stop the clock after the optimizer step."""
             torch.cuda.synchronize()
-            self.taken.append(time.perf_counter() - self.start)
+            self.durations.append(time.perf_counter() - self.start)
 
-    watch, run = Watch(), prepare(recipe_of(name, folder), folder / "out")
+    watch = Watch()
+    run = prepare(recipe_of(name, folder), folder / "out")
     run.trainer.add_callback(watch)
-    gc.collect()  # a Trainer refers to itself, so that the model before would still be there
+    gc.collect()  # a Trainer refers to itself, so the previous model would stay in memory
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     run.trainer.train()
-    return statistics.median(watch.taken[WARM:]), torch.cuda.max_memory_allocated() / 1e6
+    return statistics.median(watch.durations[WARM:]), torch.cuda.max_memory_allocated() / 1e6
 
 
 def recipe_of(name: str, folder: Path) -> Any:
-    """The common recipe with one change."""
+    """Return the common recipe with the options of one variant."""
     from ast_hf.training import Recipe
 
     changes = VARIANTS[name]
@@ -108,14 +112,14 @@ def recipe_of(name: str, folder: Path) -> Any:
     return Recipe.from_dict(values, "benchmarks.training_speed_gpu")
 
 
-def store(found: dict[str, tuple[float, float]]) -> None:
-    """Write the results; `times` is how often a step fits into the time of the first variant's."""
+def store(measured: dict[str, tuple[float, float]]) -> None:
+    """Write the results; `times` is the speed-up of a step over the first variant."""
     import torch
 
-    first, _ = next(iter(found.values()))
+    first, _ = next(iter(measured.values()))
     variants = {
         name: {"options": VARIANTS[name], "seconds": seconds, "times": [first / seconds], "megabytes": megabytes}
-        for name, (seconds, megabytes) in found.items()
+        for name, (seconds, megabytes) in measured.items()
     }
     values = {"command": "python -m benchmarks.training_speed_gpu", "gpu": torch.cuda.get_device_name()}
     values |= {"batch": BATCH, "steps": STEPS - WARM, **circumstances()}
@@ -125,10 +129,10 @@ def store(found: dict[str, tuple[float, float]]) -> None:
 _SECTION = """
 ### On a GPU
 
-AST-base (12 layers of 768) on 10.24 s, 1,212 patches, batches of {batch}, on one {gpu}: one option at a time against
-bfloat16 with SDPA and fused AdamW. A step takes {milliseconds:.0f} ms, {clips:.0f} clips/s when nothing waits for
-reading, and {gigabytes:.1f} GB. Speed is the ratio of the time of a step, the median of {steps}. Memory is the most
-that torch had allocated.
+AST-base (12 layers of 768) on 10.24 s, 1,212 patches, batches of {batch}, on one {gpu}: one option at a time, against
+bfloat16 with SDPA and fused AdamW. A step takes {milliseconds:.0f} ms, which is {clips:.0f} clips/s if nothing
+waits for reading, and {gigabytes:.1f} GB. Speed is the ratio of the times of a step, the median of {steps}. Memory
+is the peak that torch allocated.
 
 | option | in a recipe | faster by | memory |
 |---|---|---|---|
@@ -140,15 +144,15 @@ that torch had allocated.
 
 
 def section() -> str:
-    """The stored comparison as a section of RESULTS.md; nothing where there is none."""
+    """Return the stored comparison as a section of RESULTS.md, or an empty string without one."""
     if not RESULTS.exists():
         return ""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    (_, plain), *others = found["variants"].items()
-    sizes = {"milliseconds": plain["seconds"] * 1e3, "clips": found["batch"] / plain["seconds"]}
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    (_, plain), *others = stored["variants"].items()
+    sizes = {"milliseconds": plain["seconds"] * 1e3, "clips": stored["batch"] / plain["seconds"]}
     sizes["gigabytes"] = plain["megabytes"] / 1e3
     rows = "\n".join(row(name, part, plain["megabytes"]) for name, part in others)
-    return _SECTION.format(**found, **sizes, rows=rows)
+    return _SECTION.format(**stored, **sizes, rows=rows)
 
 
 if __name__ == "__main__":

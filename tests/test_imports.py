@@ -18,6 +18,7 @@ LAYERS = (
     (
         *("errors", "scalars", "processes", "files", "versions", "moments", "log_mel", "audio", "paper_data_sets"),
         *("task", "label_order", "configuration_ast", "configuration_ensemble", "feature_extraction_ast"),
+        "strict_options",
     ),
     ("weights",),
     ("losses", "patchout", "embeddings_ast", "modeling_ast", "modeling_ensemble"),

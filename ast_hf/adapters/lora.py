@@ -9,18 +9,20 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.dataclasses import validated_field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ..errors import did_you_mean, error
+from ..errors import error
 from ..files import as_open_writes
 from ..hub.publishing import ADAPTER_WEIGHTS
 from ..modeling_ast import ASTForAudioClassification
+from ..strict_options import each_one_of, in_range, not_negative, strict_options
 from ..weights.names import KERNEL, POSITIONS
 
 #: Where the adapter lies inside a run's folder and inside its training checkpoints.
@@ -42,36 +44,38 @@ _HEAD = "classifier"
 _NAME = "default"  # peft's, of the only adapter of a model
 
 
+@strict_options("adapter")
 @dataclass(kw_only=True)
 class AdapterOptions:
-    """LoRA: each layer in `targets` gets a product of two thin matrices beside it; they and the classifier are all that
-    is trained. Query and value are the pair that the paper finds best (section 7.1); alpha 16, with rank 8, is what its
-    authors train a base-sized encoder with (github.com/microsoft/LoRA, `examples/NLU/roberta_base_mnli.sh`).
+    """Options of LoRA: a product of two thin matrices is added to each layer in `targets`.
+
+    Only these products and the classifier are trained. Query and value are the pair that the paper finds best
+    (section 7.1). Its authors train a base-sized encoder with rank 8 and alpha 16 (github.com/microsoft/LoRA,
+    `examples/NLU/roberta_base_mnli.sh`).
 
     Attributes:
-        rank: inner size of the products; 0 for no adapter.
-        alpha: products are multiplied by `alpha / rank`.
-        dropout: share of a product's inputs that training steps leave out, in [0, 1).
-        targets: out of `query`, `key`, `value`, `attention.output`, `intermediate`, `output`, of every block.
+        rank: inner size of the products, at most the width of the model; 0 for no adapter.
+        alpha: products are multiplied by `alpha / rank`; 0.001..10,000.
+        dropout: share of the inputs of a product that training steps leave out, in 0..0.999.
+        targets: layers of every block, out of `query`, `key`, `value`, `attention.output`, `intermediate`,
+            `output`.
     """
 
-    rank: int = 0
-    alpha: float = 16.0
-    dropout: float = 0.0
-    targets: list[str] = field(default_factory=lambda: ["query", "value"])
+    rank: int = validated_field(not_negative, default=0)
+    alpha: float = validated_field(in_range(1e-3, 1e4), default=16.0)
+    dropout: float = validated_field(in_range(0.0, 0.999), default=0.0)
+    targets: list[str] = validated_field(each_one_of(TARGETS), default_factory=lambda: ["query", "value"])
 
     def check(self, where: str) -> None:
-        """Raise E307 for layers that do not exist, and for options that no adapter uses."""
-        for target in self.targets:
-            if target not in TARGETS:
-                fix = did_you_mean(target, TARGETS)
-                raise error("E307", where=f"{where}: adapter.targets", what=f"{target!r} is no layer", fix=fix)
+        """Raise E307 for an adapter without layers, and for options that need one."""
         if self.rank and not self.targets:
+            place = f"{where}: adapter.targets"
             fix = f"use some of {', '.join(TARGETS)}"
-            raise error("E307", where=f"{where}: adapter.targets", what="is empty", fix=fix)
+            raise error("E307", where=place, what="is empty", fix=fix, detail="missing")
         if not self.rank and self != AdapterOptions():
-            what = "is 0, which is no adapter, but other options of adapter are set"
-            raise error("E307", where=f"{where}: adapter.rank", what=what, fix="give a rank, such as 8")
+            place = f"{where}: adapter.rank"
+            what = "is 0, so no adapter is trained, but other options of adapter are set"
+            raise error("E307", where=place, what=what, fix="give a rank, such as 8", detail="missing")
 
 
 class Adapter:

@@ -9,69 +9,82 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.dataclasses import validated_field
 
-from ..errors import error, refuse
+from ..errors import AstHfError, error
 from ..log_mel import MIN_FREQUENCY
+from ..strict_options import in_range, not_negative, strict_options
 from .waveform_transforms import Transform, apply_transforms, build_transforms, try_transforms
 
 
+@strict_options("augmentation")
 @dataclass(kw_only=True)
 class Augmentation:
-    """Random changes of a training clip. Every default is "off"; draws come from the generator that is passed in.
+    """Random changes of training clips. The defaults change nothing.
+
+    Draws come from the generator that is passed in. Numbers without a range must be 0 or more.
 
     Attributes:
-        speed: largest factor of faster or slower playback (1.25: from 0.8 to 1.25, log-uniform); pitch moves along.
-        delay_seconds: up to so much silence before the clip.
-        advance_seconds: up to so much cut off the clip's start, at most half of it.
-        random_crop: take a random stretch of a clip that is longer than the model's input, instead of its start.
-        gain_db: gain drawn from [-gain_db, gain_db].
-        audiomentations: transforms of the library of that name, in order, each a mapping of its name to its arguments
-            (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`); they get what speed, delay and crop
-            left, cut to the model's length. Needs the extra `augment`.
-        mel_low_jitter_hz: the lowest mel filter begins up to so many Hz above 20 Hz, and
-        mel_high_jitter_hz: the highest one ends up to so many Hz below half the sampling rate, both drawn for each clip
-            from 16 values. Evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv 2110.05069), whose recipe
-            (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
-        equalizer_db: standard deviation of a smooth random gain over the mel axis, as another microphone or room.
-        time_stretch: largest factor of faster or slower, log-uniform as `speed`, on the spectrogram: pitch stays.
-        mel_shift: the spectrogram moves up or down by up to so many mel bins; the edge is repeated.
-        mixstyle_probability: share of clips that take on, in part, another clip's mean and spread in each mel bin
-            (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not of content.
-        mixstyle_alpha: the part is drawn from Beta(alpha, alpha).
+        speed: largest factor of faster or slower playback, 1..4 (1.25: from 0.8 to 1.25, log-uniform). Pitch
+            changes with it.
+        delay_seconds: longest silence before the clip, in seconds.
+        advance_seconds: longest part cut off the start of the clip, in seconds; at most half of the clip.
+        random_crop: take a random part of a clip that is longer than the input of the model, instead of its
+            start.
+        gain_db: gain is drawn from [-gain_db, gain_db], in dB.
+        audiomentations: transforms of that library, in order, each a mapping of its name to its arguments
+            (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`). They follow speed, delay
+            and crop, on a clip cut to the length of the model. Needs the extra `augment`.
+        mel_low_jitter_hz: the lowest mel filter starts up to this many Hz above 20 Hz.
+        mel_high_jitter_hz: the highest mel filter ends up to this many Hz below half the sampling rate. Both
+            are drawn per clip from 16 values; evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv
+            2110.05069), whose recipe (`ex_audioset.py`) has 10 and 2,000 Hz at 32 kHz.
+        equalizer_db: standard deviation of a smooth random gain over the mel axis, in dB: another microphone
+            or room.
+        time_stretch: largest factor of faster or slower on the spectrogram, 1..4, log-uniform as `speed`.
+            Pitch stays.
+        mel_shift: the spectrogram is shifted by at most this many mel bins, up or down; the edge is repeated.
+        mixstyle_probability: share of clips, 0..1, that take over part of another clip's mean and spread in
+            each mel bin (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not
+            of content.
+        mixstyle_alpha: that part is drawn from Beta(alpha, alpha); 0.001..1,000.
         frequency_masks: number of SpecAugment masks over mel bins.
-        frequency_mask_width: each mask's width is uniform in [0, this), in mel bins.
-        time_masks: number of masks over frames.
-        time_mask_width: each mask's width is uniform in [0, this), in frames.
-        noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) for each clip;
-            the original's Speech Commands recipe uses 0.1 (its `dataloader.py`, as for the roll).
-        roll_frames: the spectrogram is rolled around along time by -roll_frames to roll_frames - 1 frames.
-        mixup_probability: share of clips that are mixed with another clip (waveforms and labels).
-        mixup_alpha: the mix is drawn from Beta(alpha, alpha); the paper's recipe uses 10.
-        label_smoothing: share of the label spread evenly over all classes; single-label data only.
+        frequency_mask_width: the width of each is uniform in [0, frequency_mask_width), in mel bins.
+        time_masks: number of SpecAugment masks over frames.
+        time_mask_width: the width of each is uniform in [0, time_mask_width), in frames.
+        noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) per
+            clip; the original's Speech Commands recipe uses 0.1 (its `dataloader.py`, also for the roll).
+        roll_frames: the spectrogram is rolled along time by -roll_frames to roll_frames - 1 frames.
+        mixup_probability: share of clips, 0..1, that are mixed with another clip (waveforms and labels).
+        mixup_alpha: the mixing weight is drawn from Beta(alpha, alpha), 0.001..1,000; the paper's recipe uses
+            10.
+        label_smoothing: share of the label spread evenly over all classes, 0..0.999; single-label data only.
     """
 
-    speed: float = 1.0
-    delay_seconds: float = 0.0
-    advance_seconds: float = 0.0
+    speed: float = validated_field(in_range(1.0, 4.0), default=1.0)
+    delay_seconds: float = validated_field(not_negative, default=0.0)
+    advance_seconds: float = validated_field(not_negative, default=0.0)
     random_crop: bool = False
-    gain_db: float = 0.0
-    audiomentations: list[dict[str, Any]] = field(default_factory=list)
-    mel_low_jitter_hz: float = 0.0
-    mel_high_jitter_hz: float = 0.0
-    equalizer_db: float = 0.0
-    time_stretch: float = 1.0
-    mel_shift: int = 0
-    mixstyle_probability: float = 0.0
-    mixstyle_alpha: float = 0.3
-    frequency_masks: int = 0
-    frequency_mask_width: int = 0
-    time_masks: int = 0
-    time_mask_width: int = 0
-    noise: float = 0.0
-    roll_frames: int = 0
-    mixup_probability: float = 0.0
-    mixup_alpha: float = 10.0
-    label_smoothing: float = 0.0
+    gain_db: float = validated_field(not_negative, default=0.0)
+    audiomentations: list[dict[str, Any]] = field(
+        default_factory=list, metadata={"expected": "a list of {name: {argument: value}}"}
+    )
+    mel_low_jitter_hz: float = validated_field(not_negative, default=0.0)
+    mel_high_jitter_hz: float = validated_field(not_negative, default=0.0)
+    equalizer_db: float = validated_field(not_negative, default=0.0)
+    time_stretch: float = validated_field(in_range(1.0, 4.0), default=1.0)
+    mel_shift: int = validated_field(not_negative, default=0)
+    mixstyle_probability: float = validated_field(in_range(0.0, 1.0), default=0.0)
+    mixstyle_alpha: float = validated_field(in_range(1e-3, 1e3), default=0.3)
+    frequency_masks: int = validated_field(not_negative, default=0)
+    frequency_mask_width: int = validated_field(not_negative, default=0)
+    time_masks: int = validated_field(not_negative, default=0)
+    time_mask_width: int = validated_field(not_negative, default=0)
+    noise: float = validated_field(not_negative, default=0.0)
+    roll_frames: int = validated_field(not_negative, default=0)
+    mixup_probability: float = validated_field(in_range(0.0, 1.0), default=0.0)
+    mixup_alpha: float = validated_field(in_range(1e-3, 1e3), default=10.0)
+    label_smoothing: float = validated_field(in_range(0.0, 0.999), default=0.0)
 
     @property
     def softens_labels(self) -> bool:
@@ -84,24 +97,26 @@ class Augmentation:
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
     def check(self, sampling_rate: int, *, multi_label: bool = False) -> None:
-        """Raise E307 for what cannot work on clips of a sampling rate (Hz) or of several labels, or changes nothing,
-        before the first one is read.
+        """Raise E307 for options that cannot work on these clips or have no effect, before a clip is read.
+
+        Args:
+            sampling_rate: of the clips, in Hz.
+            multi_label: True if a clip may have several labels.
         """
-        smooths, masks = self.label_smoothing > 0 and multi_label, "masks without a width hide nothing"
-        cases = {
-            ("label_smoothing", "is for clips of one label, and these may have several", "leave it out"): smooths,
-            ("frequency_mask_width", masks, "give it, in mel bins"): (
-                self.frequency_masks > 0 and self.frequency_mask_width < 2
-            ),
-            ("time_mask_width", masks, "give it, in frames"): self.time_masks > 0 and self.time_mask_width < 2,
-        }
-        refuse("E307", {(f"augmentation.{option}", what, fix): wrong for (option, what, fix), wrong in cases.items()})
+        if self.label_smoothing > 0 and multi_label:
+            place = "augmentation.label_smoothing"
+            what = "is for clips of one label, and these may have several"
+            raise error("E307", where=place, what=what, fix="leave it out", detail="data")
+        if self.frequency_masks > 0 and self.frequency_mask_width < 2:
+            raise _narrow_masks("frequency_mask_width", self.frequency_mask_width, "mel bins")
+        if self.time_masks > 0 and self.time_mask_width < 2:
+            raise _narrow_masks("time_mask_width", self.time_mask_width, "frames")
         try_transforms(self.transforms, sampling_rate, "augmentation.audiomentations")
-        left = sampling_rate / 2 - self.mel_high_jitter_hz - (MIN_FREQUENCY + self.mel_low_jitter_hz)
-        if left < sampling_rate / 4:
-            what = f"can leave {left:g} Hz of the {sampling_rate / 2:g} Hz that the clips have"
-            fix = "lower mel_low_jitter_hz or mel_high_jitter_hz, so that half of it stays"
-            raise error("E307", where="augmentation: mel jitter", what=what, fix=fix)
+        remaining = sampling_rate / 2 - self.mel_high_jitter_hz - (MIN_FREQUENCY + self.mel_low_jitter_hz)
+        if remaining < sampling_rate / 4:
+            what = f"can leave {remaining:g} Hz of the {sampling_rate / 2:g} Hz that the clips have"
+            fix = "lower mel_low_jitter_hz or mel_high_jitter_hz, so that half of it remains"
+            raise error("E307", where="augmentation: mel jitter", what=what, fix=fix, detail="data")
 
     def vary_waveform(
         self, waveform: np.ndarray, sampling_rate: int, limit: int, random: np.random.Generator
@@ -162,6 +177,11 @@ class Augmentation:
         if self.roll_frames:
             values = values.roll(int(random.integers(-self.roll_frames, self.roll_frames)), dims=0)
         return values
+
+
+def _narrow_masks(option: str, width: int, unit: str) -> AstHfError:
+    what = f"is {width}, so the masks hide nothing"
+    return error("E307", where=f"augmentation.{option}", what=what, fix=f"give 2 or more {unit}", detail="range")
 
 
 #: Values of each end of the mel filters: few enough for all filter banks to be kept (`log_mel` keeps 320).

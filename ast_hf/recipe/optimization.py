@@ -4,35 +4,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from huggingface_hub.dataclasses import validated_field
+
+from ..errors import error
+from ..strict_options import in_range, one_of, strict_options
+
+OPTIMIZERS = ("training", "adam")
 WARMUPS = ("linear", "staircase")
-
-
 FREEZABLE = ("nothing", "backbone")
 
 
-OPTIMIZERS = ("training", "adam")
-
-
+@strict_options("optimization")
 @dataclass(kw_only=True)
 class Optimization:
-    """What `TrainingArguments` does not offer. Every default leaves training as they describe it.
+    """Options of optimizer and learning rates that `TrainingArguments` lacks. The defaults change nothing.
 
     Attributes:
-        optimizer: `"adam"` is the original's: Adam with weight decay as L2, on every parameter (`traintest.py`, line
-            53); `"training"` takes `training.optim`, AdamW unless that says otherwise.
+        optimizer: `"training"` uses `training.optim`, by default AdamW; `"adam"` is the optimizer of the
+            original: Adam with weight decay as L2, on every parameter (`traintest.py`, line 53).
         milestones: epochs after which the learning rate is multiplied by `milestone_factor`, instead of
-            `training.lr_scheduler_type`. A milestone 10 means: the 11th epoch is the first slower one.
+            `training.lr_scheduler_type`. With milestone 10, the 11th epoch is the first one with the lower
+            rate.
         milestone_factor: above 0, at most 1.
-        warmup: over the first `training.warmup_steps`, `"linear"`, or `"staircase"` as the original: in jumps every 50
-            steps, so that the first 50 steps change nothing. Only with milestones.
-        layer_decay: each block's learning rate is this share of that of the block above it, in (0, 1]; the head has the
-            full one, the embeddings the lowest.
-        frozen: `"backbone"` trains the classifier alone, a linear probe.
+        warmup: shape of the first `training.warmup_steps`: `"linear"`, or `"staircase"` as in the original:
+            the rate rises every 50 steps, and the first 50 steps change nothing. Only with milestones.
+        layer_decay: learning rate of each block as a share of that of the block above it, in (0, 1]. The
+            classifier has the full rate, the embeddings the lowest one.
+        frozen: `"nothing"`, or `"backbone"` to train the classifier alone (a linear probe).
     """
 
-    optimizer: str = "training"
+    optimizer: str = validated_field(one_of(OPTIMIZERS), default="training")
     milestones: list[int] = field(default_factory=list)
-    milestone_factor: float = 0.5
-    warmup: str = "linear"
-    layer_decay: float = 1.0
-    frozen: str = "nothing"
+    milestone_factor: float = validated_field(in_range(1e-6, 1.0), default=0.5)
+    warmup: str = validated_field(one_of(WARMUPS), default="linear")
+    layer_decay: float = validated_field(in_range(1e-3, 1.0), default=1.0)
+    frozen: str = validated_field(one_of(FREEZABLE), default="nothing")
+
+    def check(self, where: str) -> None:
+        """Raise E307 for options that contradict each other."""
+        place = f"{where}: optimization"
+        if self.warmup == "staircase" and not self.milestones:
+            what = "is 'staircase', which needs milestones"
+            fix = "give milestones, or use 'linear'"
+            raise error("E307", where=f"{place}.warmup", what=what, fix=fix, detail="conflict")
+        if self.layer_decay != 1.0 and self.frozen == "backbone":
+            what = "sets the learning rates of layers that optimization.frozen does not train"
+            fix = "use one of the two"
+            raise error("E307", where=f"{place}.layer_decay", what=what, fix=fix, detail="conflict")
+        if self.layer_decay != 1.0 and self.optimizer == "adam":
+            what = "is 'adam', which has one learning rate for all layers"
+            fix = "leave out optimizer or layer_decay"
+            raise error("E307", where=f"{place}.optimizer", what=what, fix=fix, detail="conflict")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..recipe.options import Recipe
+from ..recipe.recipe import Recipe
 from ..versions import result_versions
 from .epoch_metrics import Curve
 

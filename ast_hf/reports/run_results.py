@@ -14,7 +14,7 @@ from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
 from ..metrics.all_of import measure
-from ..recipe.options import Recipe
+from ..recipe.recipe import Recipe
 from ..reports.pictures import confusion_counts
 from ..versions import result_versions
 from .epoch_metrics import Curve

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         FeatureOptions,
         ModelOptions,
         PatchoutOptions,
-        Recipe,
-        load_recipe,
     )
+    from ..recipe.reading import load_recipe
+    from ..recipe.recipe import Recipe
     from ..reports.evaluation_results import Evaluation
     from ..reports.fold_results import CrossValidation
     from ..reports.model_card import write_card
@@ -56,7 +56,7 @@ _MODULES = {
     "ModelOptions": "..recipe.options",
     "Optimization": "..recipe.optimization",
     "PatchoutOptions": "..recipe.options",
-    "Recipe": "..recipe.options",
+    "Recipe": "..recipe.recipe",
     "Report": "..reports.run_results",
     "Run": ".finetuning",
     "StreamedClipInputs": "..inputs.streams",
@@ -70,7 +70,7 @@ _MODULES = {
     "finish": ".finetuning",
     "load_audio_dataset": "..data.reading",
     "load_logits": "..evaluation.stored_logits",
-    "load_recipe": "..recipe.options",
+    "load_recipe": "..recipe.reading",
     "measure_statistics": "..inputs.normalization",
     "merge_adapter": "..adapters.merging",
     "most_frequent_class": ".run_facts",

@@ -22,7 +22,9 @@ from ..data.reading import check_splits, fold_names
 from ..errors import AstHfError, error
 from ..files import write_text
 from ..processes import is_main_process
-from ..recipe.options import DataOptions, Recipe, load_recipe
+from ..recipe.options import DataOptions
+from ..recipe.reading import load_recipe
+from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
 from .checkpoints.continuity import flat
 from .checkpoints.sealing import checkpoints, staging_folder

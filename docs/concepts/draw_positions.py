@@ -1,7 +1,7 @@
 """Draws positions.png: `python docs/concepts/draw_positions.py`. Needs the extra `train` (matplotlib).
 
-A model whose position embeddings are their own row and column is resized; what it holds afterwards tells where each new
-position came from.
+A model is resized whose position embeddings are their own row and column; the values after that show where each new
+position comes from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from ast_hf import ASTConfig, ASTModel
 
 SMALL = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
-IMAGE, TEN_SECONDS = {"max_length": 246, "num_mel_bins": 246}, {"max_length": 1024}  # 24 x 24 and 12 x 101 patches
+IMAGE = {"max_length": 246, "num_mel_bins": 246}  # 24 x 24 patches
+TEN_SECONDS = {"max_length": 1024}  # 12 x 101 patches
 
 #: title, size of the source, size of the target, arguments of `resize_input`
 PANELS = (

@@ -367,9 +367,9 @@ BASE = {"base": "somewhere"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown layer": ({"adapter": {"rank": 4, "targets": ["query", "valeu"]}}, "did you mean 'value'"),
     "no layer": ({"adapter": {"rank": 4, "targets": []}}, "adapter.targets: is empty"),
-    "one layer without a list": ({"adapter": {"rank": 4, "targets": "query"}}, "list[str]"),
+    "one layer without a list": ({"adapter": {"rank": 4, "targets": "query"}}, "'query' is not a list of strings"),
     "option misspelt": ({"adapter": {"rnk": 4}}, "did you mean 'rank'"),
-    "negative rank": ({"adapter": {"rank": -1}}, "rank: -1 is outside"),
+    "negative rank": ({"adapter": {"rank": -1}}, "rank: -1 is negative"),
     "dropout of everything": ({"adapter": {"rank": 4, "dropout": 1.0}}, "dropout: 1.0 is outside"),
     "alpha zero": ({"adapter": {"rank": 4, "alpha": 0}}, "alpha: 0 is outside"),
     "options of no adapter": ({"adapter": {"alpha": 32}}, "adapter.rank: is 0"),

@@ -42,11 +42,11 @@ def test_what_would_do_nothing_or_harm_is_refused(name: str, value: Any) -> None
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("logging_steps", "lots", "no number"),
-        ("num_train_epochs", True, "no number"),
-        ("learning_rate", "1e-4 ", "no number"),
-        ("bf16", 1, "neither true nor false"),
-        ("gradient_checkpointing", "no", "neither true nor false"),
+        ("logging_steps", "lots", "not a number"),
+        ("num_train_epochs", True, "not a number"),
+        ("learning_rate", "1e-4 ", "not a number"),
+        ("bf16", 1, "not a boolean"),
+        ("gradient_checkpointing", "no", "not a boolean"),
         ("num_train_epochs", 0, "is 0"),
         ("per_device_train_batch_size", 0, "is 0"),
         ("learning_rate", -1, "is -1"),

@@ -446,7 +446,7 @@ def test_teachers_that_do_not_fit(clips: Path, tmp_path: Path) -> None:
         ({"teacher": "a", "hard": True, "temperature": 2.0}, {}, r"distillation\.temperature.*hard"),
         ({"logits": "b.safetensors"}, {"augmentation": {"random_crop": True}}, r"distillation\.logits.*random_crop"),
         ({"teacher": "a"}, {"loss": "binary_cross_entropy"}, r"distillation\.teacher.*'binary_cross_entropy'"),
-        ({"techer": "a"}, {}, r"techer: is no option.*'teacher'"),
+        ({"techer": "a"}, {}, r"techer: is not a recognised option.*'teacher'"),
     ],
 )
 def test_recipes_that_contradict_themselves(distillation, options, text: str) -> None:

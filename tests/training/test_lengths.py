@@ -241,10 +241,10 @@ def test_resumed_run_equals_an_unbroken_one(mixed: Path, tmp_path: Path, trainin
 
 
 REFUSED = {
-    "another order": ({}, {"train_sampling_strategy": "sequential"}, "'sequential' is no choice"),
+    "another order": ({}, {"train_sampling_strategy": "sequential"}, "'sequential' is not a valid choice"),
     "balanced": ({"sampling": "balanced"}, GROUPED, "sampling is 'balanced'"),
     "columns left out": ({"patchout": {"time": 2}}, GROUPED, "patchout.time"),
-    "a stream": ({"data": {"streaming": True}}, {**GROUPED, "max_steps": 3}, "a stream does not tell"),
+    "a stream": ({"data": {"streaming": True}}, {**GROUPED, "max_steps": 3}, "unknown in a stream"),
 }
 
 

@@ -94,17 +94,17 @@ def test_a_recipe_without_clips_keeps_its_card(tmp_path: Path) -> None:
 #: what is wrong -> (YAML, what the message has to name)
 REFUSED = {
     "unknown section": ("augmentations: {}", ["augmentations", "did you mean 'augmentation'?"]),
-    "unknown option": ("augmentation: {sped: 1.5}", ["augmentation: sped", "did you mean 'speed'?"]),
+    "unknown option": ("augmentation: {sped: 1.5}", ["augmentation.sped", "did you mean 'speed'?"]),
     "unknown data option": ("data: {label_colum: x}", ["label_colum", "did you mean 'label_column'?"]),
     "nothing near": ("qqqq: 1", ["qqqq", "averaging_decay", "training"]),
     "unknown argument": ("training: {learning_rte: 1}", ["training.learning_rte", "did you mean 'learning_rate'?"]),
     "section that is a value": ("augmentation: 3", ["augmentation", "3"]),
     "section that is empty": ("augmentation:", ["augmentation", "None"]),
-    "text for a number": ("augmentation: {speed: fast}", ["speed", "'fast'", "float"]),
-    "number for text": ("name: 3", ["name", "3", "str"]),
-    "yes for a number": ("augmentation: {time_masks: yes}", ["time_masks", "True", "int"]),
-    "fraction for a count": ("augmentation: {time_masks: 1.5}", ["time_masks", "1.5", "int"]),
-    "number for yes": ("data: {cache: 1}", ["cache", "1", "bool"]),
+    "text for a number": ("augmentation: {speed: fast}", ["speed", "'fast'", "not a number"]),
+    "number for text": ("name: 3", ["name", "3", "not a string"]),
+    "yes for a number": ("augmentation: {time_masks: yes}", ["time_masks", "True", "a whole number"]),
+    "fraction for a count": ("augmentation: {time_masks: 1.5}", ["time_masks", "1.5", "a whole number"]),
+    "number for yes": ("data: {cache: 1}", ["cache", "1", "a boolean"]),
     "text for a list": ("data: {eval_splits: test}", ["eval_splits", "'test'", "list"]),
     "no list of transforms": ("augmentation: {audiomentations: {Gain: {}}}", ["audiomentations", "list of {name:"]),
     "text for options": ("training: fast", ["training", "'fast'"]),
@@ -131,7 +131,7 @@ REFUSED = {
         "optimization: {layer_decay: 0.9, frozen: backbone}",
         ["optimization.layer_decay", "frozen"],
     ),
-    "a number as a source": ("data: {source: 7}", ["data: source", "7", "path or name"]),
+    "a number as a source": ("data: {source: 7}", ["data.source", "7", "path or name"]),
     "a number among sources": ("data: {source: [a.csv, 7]}", ["data.source", "7"]),
     "a number in a split": ("data: {source: {train: [a.csv, 7]}}", ["data.source", "7"]),
     "a number as a label": ("data: {drop_labels: [noise, 0]}", ["data.drop_labels", "0", "in quotes"]),
@@ -156,7 +156,7 @@ def test_refused(tmp_path: Path, text: str, said: list[str]) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("training.learning_rate", "sets nothing"),
+        ("training.learning_rate", "has no value"),
         ("augmentation.sped=2", "did you mean 'speed'"),
         ("name.first=x", "name has no options"),
         ("averaging_decay=2", "2 is outside"),
@@ -201,3 +201,26 @@ def test_our_own_recipes_load(path: Path) -> None:
 
 def test_there_are_recipes() -> None:
     assert RECIPES
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "detail"),
+    [
+        ("name: [1", "name=x", "unreadable"),
+        ("- name", "name=x", "unreadable"),
+        ("name: x", "name", "unreadable"),
+        ("name: x", "data.eval_splits=[a", "unreadable"),
+        ("name: x", "name.first=y", "unknown"),
+        ("name: x", "nam=y", "unknown"),
+    ],
+)
+def test_detail_of_what_cannot_be_read(tmp_path: Path, text: str, override: str, detail: str) -> None:
+    with pytest.raises(AstConfigError) as caught:
+        read(tmp_path, text, override)
+    assert (caught.value.code, caught.value.detail) == ("E307", detail)
+
+
+def test_detail_of_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(AstConfigError) as caught:
+        load_recipe(tmp_path / "none.yaml")
+    assert caught.value.detail == "missing"

@@ -1,0 +1,64 @@
+"""Recipe of a training run: read from plain values with all checks, written back as plain values or YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import yaml
+
+from ..inputs.waveform_transforms import without_folders
+from ..strict_options import build_options
+from .arguments import normalize_strategies
+from .options import RecipeOptions
+from .rules import check_rules
+
+#: Options that may be paths: (section, option).
+LOCAL_PATHS = (
+    ("data", "source"),
+    ("data", "class_labels"),
+    ("data", "audio_root"),
+    ("data", "split_lists"),
+    ("model", "base"),
+    ("model", "vit"),
+    ("distillation", "teacher"),
+    ("distillation", "logits"),
+)
+
+
+class Recipe(RecipeOptions):  # noqa: D101
+    __doc__ = RecipeOptions.__doc__  # one list of all options, also for help() of the public class
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "recipe") -> Recipe:
+        """Return the recipe with these options: nested plain values. Others keep their defaults.
+
+        Args:
+            values: section -> option -> value, as in YAML.
+            where: file or source of the values, for messages.
+
+        Raises:
+            AstConfigError: E307 for unknown options, invalid values and contradictions.
+        """
+        recipe = build_options(cls, values, where)
+        recipe.training = normalize_strategies(recipe.training)
+        check_rules(recipe, where)
+        return recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all options as nested plain values that can be published; `from_dict` reads them back.
+
+        Tokens and the paths of `card.samples` are left out. Of absolute paths only the last part is kept.
+        """
+        values = dataclasses.asdict(self)
+        training = {name: value for name, value in self.training.items() if not name.endswith("_token")}
+        values["training"] = without_folders(training)
+        values["augmentation"]["audiomentations"] = without_folders(self.augmentation.audiomentations)
+        for section, option in LOCAL_PATHS:
+            values[section][option] = without_folders(values[section][option])
+        values["card"]["samples"] = []
+        return values
+
+    def to_yaml(self) -> str:
+        """Return `to_dict` as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
