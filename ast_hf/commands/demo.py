@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..data.reading import load_audio_dataset
 from ..errors import error
-from ..recipe.options import Recipe, load_recipe
+from ..recipe.reading import load_recipe
+from ..recipe.recipe import Recipe
 from ..training.finetuning import finetune
 from ..training.writing import RESULTS_FILE
 from .console import print_results, quiet_transformers

@@ -16,7 +16,8 @@ from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
 from ..metrics import metrics_for
 from ..recipe.arguments import build_arguments, check_best, settled
-from ..recipe.options import Recipe, groups_by_length
+from ..recipe.recipe import Recipe
+from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
 from ..reports.epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX
 from ..reports.run_results import Measured, Report, measured

@@ -9,7 +9,9 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from ..data.catalog import find_data_set
 from ..data.reading import check_splits, hold_out, label_names, load_audio_dataset, random_fold
 from ..errors import error
-from ..recipe.options import DataOptions, Recipe, check_streaming
+from ..recipe.options import DataOptions
+from ..recipe.recipe import Recipe
+from ..recipe.rules import check_streaming
 from ..task import Task
 
 Split: TypeAlias = Dataset | IterableDataset

@@ -28,7 +28,8 @@ from ..inputs.waveform_transforms import without_folders
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..recipe.optimization import Optimization
-from ..recipe.options import PatchoutOptions, groups_by_length
+from ..recipe.options import PatchoutOptions
+from ..recipe.rules import groups_by_length
 from ..reports.epoch_metrics import WATCHED_PREFIX
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, TellEpoch

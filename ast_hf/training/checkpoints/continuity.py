@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from ...errors import AstHfWarning, error, warning_text
 from ...files import write_json
-from ...recipe.options import LOCAL_PATHS, Recipe
+from ...recipe.recipe import LOCAL_PATHS, Recipe
 from ..splits import Splits
 
 #: In a training checkpoint: every option that affects the weights, by name, and what was changed while
