@@ -93,7 +93,7 @@ def _has_results_of(recipe: Recipe, folder: Path) -> bool:
     Raises:
         AstConfigError: E306 for a results.json that no run wrote.
     """
-    from ..training.finetuning import RESULTS_FILE
+    from ..training.writing import RESULTS_FILE
 
     results = folder / RESULTS_FILE
     if not results.is_file():

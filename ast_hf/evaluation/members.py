@@ -11,7 +11,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..label_order import label_columns, label_differences
 from ..modeling_ensemble import classes_for
 from ..task import Task
-from ..weights.checkpoints import check_folder
+from ..weights.integrity import check_folder
 
 
 class Member(NamedTuple):

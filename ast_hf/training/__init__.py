@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from ..reports.model_card import write_card
     from ..reports.run_results import Report
     from .distillation import build_distillation
-    from .finetuning import Run, finetune, finish, most_frequent_class, prepare
+    from .finetuning import Run, finetune, finish, prepare
     from .folds import cross_validate
+    from .run_facts import most_frequent_class
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -72,7 +73,7 @@ _MODULES = {
     "load_recipe": "..recipe.reading",
     "measure_statistics": "..inputs.normalization",
     "merge_adapter": "..adapters.merging",
-    "most_frequent_class": ".finetuning",
+    "most_frequent_class": ".run_facts",
     "prepare": ".finetuning",
     "push_audio_dataset": "..data.publishing",
     "write_card": "..reports.model_card",

@@ -1,8 +1,8 @@
-"""Averages of the weights over a run: what is evaluated and saved when a recipe asks for it."""
+"""Averages of the weights over a run, evaluated and saved instead of the last weights if a recipe has one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,23 +20,24 @@ class WeightAverage:
     """Running average of a model's trainable parameters.
 
     Args:
-        decay: weight of the past after each step, in (0, 1). Early steps use (1 + step) / (10 + step) where that is
-            smaller, so that the average does not remember the random start.
+        decay: weight of the past after each step, in (0, 1). Early steps use (1 + step) / (10 + step) where
+            that is smaller, so that the average does not remember the random start.
     """
 
     def __init__(self, decay: float) -> None:
-        self.decay, self.steps = decay, 0
+        self.decay = decay
+        self.steps = 0
         self._average: dict[str, torch.Tensor] = {}
 
     def after_step(self, model: nn.Module) -> None:
-        """Take an optimizer step's weights in."""
+        """Update the average after an optimizer step."""
         self.update(model)
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
-        """Nothing: every step counts."""
+        """Do nothing: every step counts."""
 
     def update(self, model: nn.Module) -> None:
-        """Take the model's weights in."""
+        """Update the average with the model's weights."""
         self.steps += 1
         self._mix(model, 1 - min(self.decay, (1 + self.steps) / (10 + self.steps)))
 
@@ -56,15 +57,15 @@ class WeightAverage:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """The average inside the block, the model's own weights again after it."""
-        own = {name: value.clone() for name, value in _trainable(model).items()}
+        """Put the average into the model inside the block, and its own weights back after it."""
+        backup = {name: value.clone() for name, value in _trainable(model).items()}
         self.copy_to(model)
         try:
             yield
         finally:
             with torch.no_grad():
                 for name, value in _trainable(model).items():
-                    value.copy_(own[name])
+                    value.copy_(backup[name])
 
     def save(self, folder: Path) -> None:
         """Write the average into a training checkpoint."""
@@ -72,7 +73,7 @@ class WeightAverage:
         apply_default_mode(folder / AVERAGE_FILE)
 
     def load(self, folder: Path, model: nn.Module) -> None:
-        """Read what `save` wrote; the tensors land where the model's are."""
+        """Read what `save` wrote, onto the devices of the model's parameters."""
         with safe_open(folder / AVERAGE_FILE, framework="pt") as stored:
             self.steps = int(stored.metadata()["steps"])
             if self.steps:
@@ -81,24 +82,32 @@ class WeightAverage:
 
 
 class EpochAverage(WeightAverage):
-    """Plain mean of the weights after the epochs `first` to `last`, counted from 1 (the original's `traintest.py`)."""
+    """Mean of the weights after the epochs `first` to `last`, from 1 (the original's `traintest.py`)."""
 
     def __init__(self, first: int, last: int) -> None:
         super().__init__(decay=0.0)
-        self.first, self.last = first, last
+        self.first = first
+        self.last = last
 
     def after_step(self, model: nn.Module) -> None:
-        """Nothing: only whole epochs count."""
+        """Do nothing: only whole epochs count."""
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
-        """Take the weights in when the epoch counts."""
+        """Update the average if the epoch is one of those averaged."""
         if self.first <= epoch <= self.last:
             self.update(model)
 
     def update(self, model: nn.Module) -> None:
-        """Take the model's weights in."""
+        """Update the average with the model's weights."""
         self.steps += 1
         self._mix(model, 1 / self.steps)
+
+
+def build_average(decay: float | None, epochs: Sequence[int] | None) -> WeightAverage | None:
+    """Return the average of a recipe's `averaging_decay` or `averaging_epochs`, None without either."""
+    if epochs is not None:
+        return EpochAverage(*epochs)
+    return None if decay is None else WeightAverage(decay)
 
 
 def _trainable(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What happens at the edges of steps and epochs: which epoch it is, weight averages, patchout, the best checkpoint."""
+"""Callbacks: epoch of the sampler, weight average, patchout, best checkpoint, watched clips."""
 
 from __future__ import annotations
 
@@ -17,67 +17,68 @@ from .checkpoints.sealing import checkpoint_folder
 
 
 class TellEpoch(TrainerCallback):
-    """Tells the sampler which epoch begins.
+    """Sets the sampler's epoch.
 
-    accelerate does so through as many wrappers as it knows of. It knows of one less than there are when a run of
-    several processes is resumed in the middle of an epoch (1.15: `DataLoaderShard.set_epoch`), and of none of those of
-    several processes before 1.8: the first epoch's order would come again.
+    accelerate does so too, but not through every wrapper of the sampler: it misses one when a distributed run
+    is resumed in the middle of an epoch (1.15: `DataLoaderShard.set_epoch`), and before 1.8 all those of a
+    distributed run. The order of the first epoch would be used again.
     """
 
     sampler: EpochSampler | None = None
 
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count whole epochs; the sum of fractions may be a hair below one."""
+        """Set the number of whole epochs; fractions of one may sum up to slightly less than 1."""
         if self.sampler is not None:
             self.sampler.set_epoch(math.floor(state.epoch + 1e-9))
 
 
 class FindBest(TrainerCallback):
-    """After resuming, finds the best checkpoint where it is now; transformers drops one whose folder was moved."""
+    """Finds the best checkpoint of a resumed run; transformers drops one whose folder was moved."""
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look beside the others."""
+        """Look for it next to the other checkpoints."""
         best = checkpoint_folder(Path(args.output_dir), state.best_global_step or -1)
         if state.best_model_checkpoint is None and best.is_dir():
             state.best_model_checkpoint = str(best)
 
 
 class AverageWeights(TrainerCallback):
-    """Feeds the average after each step and each epoch, and leaves the averaged weights in the model at the end."""
+    """Updates the average after steps and epochs, and puts the averaged weights into the model at the end."""
 
     def __init__(self, average: WeightAverage) -> None:
         self.average = average
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Take the step's weights in."""
+        """Update the average after a step."""
         self.average.after_step(model)
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Take the epoch's weights in, for averages over epochs."""
+        """Update the average after an epoch, for averages over epochs."""
         self.average.after_epoch(model, round(state.epoch))
 
     def on_train_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """What is evaluated and saved from now on is the average."""
+        """Put the average into the model, to be evaluated and saved."""
         self.average.copy_to(model)
 
 
 class GrowPatchout(TrainerCallback):
-    """Sets how much patchout leaves out in each epoch."""
+    """Grows patchout from epoch to epoch."""
 
     def __init__(self, options: PatchoutOptions, model: nn.Module) -> None:
-        self.options, self.model = options, model
+        self.options = options
+        self.model = model
 
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Grow evenly over the ramp, whole epochs at a time."""
+        """Set the patchout of the epoch; it grows evenly over the ramp."""
         self.model.base_model.patchout = self.options.in_epoch(math.floor(state.epoch + 1e-9))
 
 
 class AfterEachEpoch(TrainerCallback):
-    """Calls something after each epoch, once the weight average has taken it in."""
+    """Calls a function after each epoch, once the weight average is updated."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self.call = call
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Call it."""
+        """Call the function."""
         self.call()

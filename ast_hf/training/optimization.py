@@ -1,4 +1,4 @@
-"""Which weights learn, how fast, and when: optimizer, learning rates by layer and by epoch, frozen parts."""
+"""Optimizer, learning rates by layer and by epoch, and frozen weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STAIR = 50
 
 
 def freeze(model: ASTPreTrainedModel, frozen: str) -> None:
-    """Take the frozen part out of training."""
+    """Freeze the weights of `Optimization.frozen`."""
     if frozen == "backbone":
         model.base_model.requires_grad_(False)
 
@@ -24,11 +24,11 @@ def freeze(model: ASTPreTrainedModel, frozen: str) -> None:
 def parameter_groups(
     model: nn.Module, decayed: list[str], learning_rate: float, weight_decay: float, layer_decay: float
 ) -> list[dict]:
-    """Parameters grouped by learning rate and weight decay.
+    """Return parameters grouped by learning rate and weight decay.
 
     Args:
-        model: an AST with or without head.
-        decayed: names of the parameters that weight decay applies to.
+        model: an AST with or without a head.
+        decayed: names of the parameters with weight decay.
         learning_rate: of the head.
         weight_decay: for `decayed`.
         layer_decay: see `Optimization`.
@@ -38,7 +38,8 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        depth, decays = depth_of(name, layers), name in decayed
+        depth = depth_of(name, layers)
+        decays = name in decayed
         rate = learning_rate * layer_decay ** (layers + 1 - depth)
         group = {"params": [], "lr": rate, "weight_decay": weight_decay if decays else 0.0}
         groups.setdefault((depth, decays), group)["params"].append(parameter)
@@ -46,7 +47,7 @@ def parameter_groups(
 
 
 def depth_of(name: str, layers: int) -> int:
-    """Place of a parameter from the input: 0 for embeddings, 1 to `layers` for blocks, `layers` + 1 after them."""
+    """Return a parameter's depth: 0 for embeddings, 1 to `layers` for blocks, `layers` + 1 after them."""
     parts = name.split(".")
     if "embeddings" in parts:
         return 0
@@ -56,29 +57,31 @@ def depth_of(name: str, layers: int) -> int:
 
 
 def original_adam(model: nn.Module, learning_rate: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
-    """Adam with L2 on all parameters that train, as the original repository's recipes."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(trained, learning_rate, betas, weight_decay=weight_decay)
+    """Return Adam with L2 on all trainable parameters, as in the original repository's recipes."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trainable, learning_rate, betas, weight_decay=weight_decay)
 
 
 def rate_factor(options: Optimization, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
-    """Learning rate at an optimizer step, as a share of the full one. Steps and epochs count from 0 here.
+    """Return the learning rate at an optimizer step, from 0, as a share of the full one.
 
-    The original's staircase sets the rate at every 50th step up to and including the last of the warm-up, and its
-    milestones act at the ends of epochs, whatever the warm-up does (`traintest.py`, lines 62 and 100).
+    The original's staircase sets the rate at every 50th step up to and including the last of the warm-up, and
+    its milestones act at the ends of epochs, whatever the warm-up does (`traintest.py`, lines 62 and 100).
     """
     if step < warmup_steps:
-        risen = step - step % STAIR if options.warmup == "staircase" else step + 1
-        return risen / warmup_steps
+        warmed_up = step - step % STAIR if options.warmup == "staircase" else step + 1
+        return warmed_up / warmup_steps
     epoch = step // steps_per_epoch
-    return options.milestone_factor ** sum(epoch >= milestone for milestone in options.milestones)
+    passed = sum(epoch >= milestone for milestone in options.milestones)
+    return options.milestone_factor**passed
 
 
 def milestone_schedule(
     optimizer: Optimizer, options: Optimization, steps_per_epoch: int, warmup_steps: int
 ) -> LambdaLR:
-    """`rate_factor` as a scheduler that steps with the optimizer."""
+    """Return `rate_factor` as a scheduler that steps with the optimizer."""
     if steps_per_epoch < 1:
+        what = "need the length of an epoch, and the data set has none"
         fix = "give a data set with a length, or leave optimization.milestones out"
-        raise error("E307", where="optimization.milestones", what="need to know how long an epoch is", fix=fix)
+        raise error("E307", where="optimization.milestones", what=what, fix=fix, detail="data")
     return LambdaLR(optimizer, lambda step: rate_factor(options, step, steps_per_epoch, warmup_steps))

@@ -1,23 +1,24 @@
-"""Which clips of a recipe's data are trained on, watched while training, and reported on."""
+"""Splits of a run, read by a recipe: to train on, to evaluate while training, and to report on."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from datasets import Dataset, DatasetDict, IterableDataset
 
 from ..data.catalog import find_data_set
 from ..data.holding_out import hold_out, random_fold
 from ..data.reading import load_audio_dataset
-from ..data.splits import check_splits
+from ..data.splits import check_splits, label_names
 from ..errors import error
 from ..recipe.options import DataOptions
 from ..recipe.recipe import Recipe
 from ..recipe.rules import check_streaming
+from ..task import Task
 
 Split: TypeAlias = Dataset | IterableDataset
 
-#: Options of a recipe's data that are arguments of `load_audio_dataset`.
+#: Options of `DataOptions` that are arguments of `load_audio_dataset`.
 _READING = (
     "audio_column",
     "label_column",
@@ -36,85 +37,123 @@ _READING = (
 )
 
 
+class Splits(NamedTuple):
+    """Splits of a run.
+
+    Attributes:
+        train: the split to train on.
+        validation: the split that is evaluated while training, None without one.
+        evaluation: the splits to report on, by name.
+    """
+
+    train: Split
+    validation: Split | None
+    evaluation: dict[str, Split]
+
+    @property
+    def task(self) -> Task:
+        """Task of the training split."""
+        return Task.of_split(self.train)
+
+    @property
+    def labels(self) -> list[str]:
+        """Label names of the training split, by index."""
+        return label_names(self.train)
+
+
 def is_streamed(recipe: Recipe) -> bool:
-    """Whether a recipe's data come as a stream; raises E307 for one that the recipe cannot be run on."""
-    streamed = bool(_arguments(recipe.data).get("streaming"))
+    """Return True if the data of a recipe are a stream; raise E307 for options that do not fit that."""
+    streamed = bool(_reading_arguments(recipe.data).get("streaming"))
     if streamed:
         check_streaming(recipe, where=f"{recipe.data.source!r}, a stream")
     elif recipe.features.statistics_clips is not None:
-        what = "is for streams; what is stored is measured whole"
-        raise error("E307", where="features.statistics_clips", what=what, fix="leave it out, or set data.streaming")
+        what = "applies to streams only; stored clips are all measured"
+        fix = "leave it out, or set data.streaming"
+        raise error("E307", where="features.statistics_clips", what=what, fix=fix, detail="conflict")
     return streamed
 
 
 def read_data(options: DataOptions, **changes: Any) -> DatasetDict:
-    """All splits of a recipe's data, stored ones; `changes` are arguments of `load_audio_dataset`.
+    """Read all splits of a recipe's stored data; `changes` are arguments of `load_audio_dataset`.
 
     Raises:
-        AstConfigError: E307 without a source, and for one that comes as a stream.
-        AstDataError: what reading raises.
+        AstConfigError: E307 without a source, and for a stream.
+        AstDataError: as `load_audio_dataset`.
     """
-    arguments = {**_arguments(options), **changes}
-    if arguments.get("streaming"):
-        what = f"{options.source!r} comes as a stream, and a stream has no folds"
-        fix = "download it and name its folder in AST_HF_DATA, or leave data.streaming out"
-        raise error("E307", where="data.source", what=what, fix=fix)
+    arguments = {**_reading_arguments(options), **changes}
+    _check_stored(options, arguments)
     return load_audio_dataset(**arguments)
 
 
-def read_splits(options: DataOptions, seed: int) -> tuple[Split, Split | None, dict[str, Split]]:
-    """The split to train on, the one to watch (or None), and those to report on, by name.
+def read_splits(options: DataOptions, seed: int) -> Splits:
+    """Read the splits of a run; `seed` draws held-out clips and random folds.
 
     Raises:
-        AstConfigError: E307 as `read_data`, but for streams; and for a group by which nothing is held out.
-        AstDataError: E208 and E209 for splits and columns that do not fit what was asked for.
+        AstConfigError: E307 as `read_data`, but for streams; and for a group without anything to hold out.
+        AstDataError: E208 and E209 for columns and splits that do not fit the options.
     """
     if options.validation_group and not options.validation_fraction and options.random_folds is None:
         what = f"is {options.validation_group!r}, but nothing is held out by it"
         fix = "set data.validation_fraction or data.random_folds, or leave it out"
-        raise error("E307", where="data.validation_group", what=what, fix=fix)
-    splits = _read_folded(options, seed)
-    training = options.train_split if options.random_folds is None else "train"
-    named = options.eval_splits
-    evaluation = [name for name in splits if name != training] if named is None else named
-    watched = ("validation",) if options.validation_fraction and "validation" not in splits else ()
-    check_splits(splits, training, [name for name in evaluation if name not in watched])
-    train, validation = splits[training], None
+        raise error("E307", where="data.validation_group", what=what, fix=fix, detail="conflict")
+    arguments = _reading_arguments(options)
+    training = options.train_split
+    if options.random_folds is not None:
+        _check_random_fold(options, arguments)
+        arguments["test_fold"] = None  # it counts random folds, not those of a column
+    splits = load_audio_dataset(**arguments)
+    if options.random_folds is not None and options.test_fold is not None:
+        check_splits(splits, training, [])
+        group = options.validation_group
+        splits = random_fold(splits[training], options.test_fold, options.random_folds, group_column=group, seed=seed)
+        training = "train"
+    evaluation = options.eval_splits
+    if evaluation is None:
+        evaluation = [name for name in splits if name != training]
+    is_held_out = bool(options.validation_fraction) and "validation" not in splits
+    stored = [name for name in evaluation if not (is_held_out and name == "validation")]
+    check_splits(splits, training, stored)
+    train = splits[training]
+    validation = None
     if options.validation_fraction:
-        parts: DatasetDict = hold_out(
-            train, options.validation_fraction, group_column=options.validation_group, seed=seed
-        )
-        train, validation = parts["train"], parts["validation"]
+        parts = hold_out(train, options.validation_fraction, group_column=options.validation_group, seed=seed)
         check_splits(parts, "train", ["validation"])
+        train = parts["train"]
+        validation = parts["validation"]
         evaluation = evaluation or ["validation"]
     elif training != "validation":
         validation = splits.get("validation")
-    held = {"validation": validation} if validation is not None else {}
-    return train, validation, {name: splits[name] if name in splits else held[name] for name in evaluation}
+    reported = {name: splits.get(name, validation) for name in evaluation}
+    return Splits(train, validation, reported)
 
 
-def _read_folded(options: DataOptions, seed: int) -> Any:
-    """All splits of a recipe's data, or `train` and `test` of one of its random folds."""
-    if options.random_folds is None:
-        return load_audio_dataset(**_arguments(options))
+def _check_stored(options: DataOptions, arguments: dict[str, Any]) -> None:
+    """Raise E307 for a stream."""
+    if arguments.get("streaming"):
+        what = f"{options.source!r} is read as a stream, and a stream has no folds"
+        fix = "download it and name its folder in AST_HF_DATA, or leave data.streaming out"
+        raise error("E307", where="data.source", what=what, fix=fix, detail="conflict")
+
+
+def _check_random_fold(options: DataOptions, arguments: dict[str, Any]) -> None:
+    """Raise E307 for random folds without one to test on, and of a stream."""
     if options.test_fold is None:
-        fix = f"name one, from 1 to {options.random_folds}, or run all of them with --folds {options.random_folds}"
-        raise error("E307", where="data.random_folds", what="needs data.test_fold, the one to test on", fix=fix)
-    splits = read_data(options, test_fold=None)
-    check_splits(splits, options.train_split, [])
-    return random_fold(
-        splits[options.train_split],
-        options.test_fold,
-        options.random_folds,
-        group_column=options.validation_group,
-        seed=seed,
-    )
+        count = options.random_folds
+        what = "needs data.test_fold, the one to test on"
+        fix = f"name one, from 1 to {count}, or run all of them with --folds {count}"
+        raise error("E307", where="data.random_folds", what=what, fix=fix, detail="missing")
+    _check_stored(options, arguments)
 
 
-def _arguments(options: DataOptions) -> dict[str, Any]:
-    """Arguments of `load_audio_dataset`: those of a known data set, and the options that differ from their defaults."""
+def _reading_arguments(options: DataOptions) -> dict[str, Any]:
+    """Return the arguments of `load_audio_dataset`: a known data set's, then the options that were set."""
     if not options.source:
-        raise error("E307", where="data.source", what="is not set", fix="name a folder, a table or a data set")
-    usual = DataOptions()
-    asked = {name: getattr(options, name) for name in _READING if getattr(options, name) != getattr(usual, name)}
-    return {**find_data_set(options.source), **asked}
+        fix = "name a folder, a table or a data set"
+        raise error("E307", where="data.source", what="is not set", fix=fix, detail="missing")
+    defaults = DataOptions()
+    arguments = dict(find_data_set(options.source))
+    for name in _READING:
+        value = getattr(options, name)
+        if value != getattr(defaults, name):
+            arguments[name] = value
+    return arguments

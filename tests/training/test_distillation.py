@@ -47,10 +47,11 @@ from ast_hf.training import (
     load_audio_dataset,
     prepare,
 )
-from ast_hf.training.distillation import MULTI_LABEL, SINGLE_LABEL, StoredView, distillation_loss, teacher_targets
+from ast_hf.training.distillation import StoredView, distillation_loss, teacher_targets
 from training.runs import Stop, checkpoint_digest, digest, recipe, sound
 from training.teachers import LABELS, ast_teacher, names
 
+SINGLE_LABEL, MULTI_LABEL = "single_label_classification", "multi_label_classification"
 WAV2VEC2: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -405,7 +406,7 @@ def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
         ast_teacher(tmp_path / "more", [*LABELS, "owl"]): r"E307.*more'.*also has 'owl'.*id2label",
         ast_teacher(tmp_path / "other", ["noise", "owl"]): r"E307.*lacks 'tone' and also has 'owl'",
         ast_teacher(tmp_path / "tags", problem_type=MULTI_LABEL): r"E307.*'multi_label_classification'.*same kind",
-        short: r"E307.*hears 0\.495 s, the student 0\.655 s.*max_length to 48 or less",
+        short: r"E307.*takes 0\.495 s, the student 0\.655 s.*max_length to 48 or less",
         whisper_teacher(tmp_path / "whisper", 1): "",
         headless: r"E305.*has no 'classifier\.bias'.*random.*trained to classify",
         str(tmp_path / "nowhere"): r"E306.*nowhere.*does not exist",
@@ -417,7 +418,7 @@ def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
                 taught(split, teacher=teacher)
     assert taught(split, extractor(48), teacher=short).model is not None
     assert taught(split, extractor(98), teacher=str(tmp_path / "whisper")).model is not None
-    with pytest.raises(AstHfError, match=r"E307.*hears 1\.000 s, the student 1\.005 s.*98 or less"):
+    with pytest.raises(AstHfError, match=r"E307.*takes 1\.000 s, the student 1\.005 s.*98 or less"):
         taught(split, extractor(99), teacher=str(tmp_path / "whisper"))
 
 

@@ -29,7 +29,7 @@ from ast_hf import AstConfigError
 from ast_hf.inputs.sampling import BalancedSampler, EpochSampler, clip_weights
 from ast_hf.modeling_ast import ASTPreTrainedModel
 from ast_hf.training import finish, prepare
-from ast_hf.training.checkpoints.sealing import checkpoints, flaw, read_manifest
+from ast_hf.training.checkpoints.sealing import checkpoints, find_corruption, read_manifest
 from training.runs import VARIED, Stop, checkpoint_digest, digest, poison, recipe, sound, torchrun
 
 #: clips of each class; 9 test clips do not divide by 2
@@ -238,7 +238,7 @@ def test_the_run_has_two_processes(two: Any) -> None:
     for folder in checkpoints(root / "exact"):
         assert read_manifest(folder).processes == 2
         assert {"rng_state_0.pth", "rng_state_1.pth"} <= read_manifest(folder).files.keys()
-        assert flaw(folder) is None
+        assert find_corruption(folder) is None
 
 
 def test_every_clip_once_an_epoch_on_one_of_the_two(two: Any) -> None:
@@ -399,7 +399,7 @@ def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
     rows = [key % 24 + 1 for key in sampler][20:24]  # counted from 1; of the third step, the half of the second process
     assert re.search(rf"AST-E501\] step 3: loss is nan on the clips {re.escape(str(rows))}", result.stderr)
     assert [folder.name for folder in checkpoints(tmp_path / "poisoned")] == ["checkpoint-2"]
-    assert flaw(tmp_path / "poisoned" / "checkpoint-2") is None
+    assert find_corruption(tmp_path / "poisoned" / "checkpoint-2") is None
     assert not list(tmp_path.glob("told-*"))
 
 

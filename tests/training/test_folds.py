@@ -404,7 +404,7 @@ def test_a_folder_of_a_plain_run_is_refused(table: Path, tmp_path: Path) -> None
     for resume in (None, "auto"):
         with pytest.raises(AstHfError, match=r"E306.*holds results\.json of an earlier run"):
             cross_validate(plan(table), tmp_path, folds=3, resume=resume)
-    with pytest.raises(AstHfError, match=r"E306.*holds no folds to go on with"):
+    with pytest.raises(AstHfError, match=r"E306.*holds no folds to resume"):
         cross_validate(plan(table), tmp_path / "new", folds=3, resume=True)
 
 
@@ -436,7 +436,7 @@ def test_two_processes_match_one(table: Path, tmp_path: Path) -> None:
 
 #: what is wrong -> (folds, options of data, training arguments, what is said)
 REFUSED = {
-    "one fold": (1, {}, {}, r"E307.*1 is no number of folds"),
+    "one fold": (1, {}, {}, r"E307.*folds: is 1, too few"),
     "another number than the data have": (5, {}, {}, r"E307.*'fold' has 3 folds: 1, 2, 10.*random_folds=5"),
     "one fold named": (3, {"test_fold": 1}, {}, r"E307.*data\.test_fold"),
     "another split to test on": (3, {"eval_splits": ["unseen"]}, {}, r"E307.*eval_splits.*=null"),

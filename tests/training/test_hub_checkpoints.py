@@ -22,7 +22,7 @@ from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, As
 from ast_hf.training import Recipe, finetune, prepare
 from ast_hf.training.checkpoints import hub as hub_checkpoints
 from ast_hf.training.checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint, send_checkpoint
-from ast_hf.training.checkpoints.sealing import MANIFEST, flaw, read_manifest, seal
+from ast_hf.training.checkpoints.sealing import MANIFEST, find_corruption, read_manifest, seal
 from training.runs import VARIED, Stop, checkpoint_digest, digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
@@ -96,7 +96,7 @@ def test_local_paths_are_cut_and_the_manifest_still_holds(hub: Hub, checkpoint: 
     send_checkpoint(copy, HubPlace("user/run"), "checkpoint")
     found = download_checkpoint(tmp_path / "there", HubPlace("user/run"))
     assert found == tmp_path / "there" / "checkpoint-2"
-    assert flaw(found) is None
+    assert find_corruption(found) is None
     assert json.loads((found / "trainer_state.json").read_text())["best_model_checkpoint"] == "checkpoint-2"
     assert json.loads((copy / "trainer_state.json").read_text())["best_model_checkpoint"] == str(copy)
 
@@ -175,7 +175,7 @@ def test_a_missing_repository_and_one_without_checkpoints_are_refused(hub: Hub, 
 def test_an_interrupted_download_is_continued(pushed: Hub, tmp_path: Path, waits: list[float]) -> None:
     pushed.fail("GET .*/optimizer.pt", kind="truncate", times=2)
     pushed.fail("GET .*/rng_state.pth", 503, times=2)
-    assert flaw(download_checkpoint(tmp_path, HubPlace("user/run"))) is None
+    assert find_corruption(download_checkpoint(tmp_path, HubPlace("user/run"))) is None
     assert waits
 
 
@@ -205,7 +205,7 @@ def test_the_best_checkpoint_is_downloaded_or_the_run_is_refused(hub: Hub, check
         download_checkpoint(tmp_path / "there", HubPlace("user/run"), with_best=True)
     send_checkpoint(checkpoint, HubPlace("user/run"), "all_checkpoints")
     assert download_checkpoint(tmp_path / "there", HubPlace("user/run"), with_best=True).name == "checkpoint-4"
-    assert flaw(tmp_path / "there" / "checkpoint-2") is None
+    assert find_corruption(tmp_path / "there" / "checkpoint-2") is None
 
 
 def test_a_best_checkpoint_that_moved_is_found(few: Path, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_run_survives_a_hub_that_fails_all_the_time(
     assert "checkpoint-2: was not sent" in texts[1]
     command = f"ast-hf push {tmp_path / 'out'} user/run"
     assert f"`{command}`" in texts[2]
-    assert flaw(tmp_path / "out" / "checkpoint-6") is None
+    assert find_corruption(tmp_path / "out" / "checkpoint-6") is None
     assert {"README.md", "model.safetensors", "results.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
     hub.faults.clear()
@@ -351,7 +351,7 @@ def test_a_full_disk_does_not_stop_training(
     copy = shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
     with pytest.warns(AstHfWarning, match=r"W701.*No space left"):
         CheckpointPushes(HubPlace("user/run"), "checkpoint").push(copy)
-    assert flaw(copy) is None
+    assert find_corruption(copy) is None
     assert hub.log == []
 
 

@@ -40,7 +40,7 @@ def test_clips_per_second_by_hand(rate: float | None, shown: str) -> None:
     arguments = SimpleNamespace(train_batch_size=4, gradient_accumulation_steps=2, world_size=2)
     state = SimpleNamespace(is_world_process_zero=True, global_step=16)
     progress = LossProgress()
-    progress.training_bar, progress.current_step, progress._shown = Bar(rate), 15, {"loss": "1.2"}
+    progress.training_bar, progress.current_step, progress._postfix = Bar(rate), 15, {"loss": "1.2"}
     progress.on_step_end(arguments, state, None)
     assert progress.training_bar.beside == {"loss": "1.2", "clips/s": shown}
 

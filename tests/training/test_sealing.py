@@ -30,7 +30,8 @@ from transformers import TrainerCallback
 
 from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
 from ast_hf.training import finetune, prepare
-from ast_hf.training.checkpoints.sealing import MANIFEST, checkpoints, flaw, newest_sealed, resume_folder, rotate, seal
+from ast_hf.training.checkpoints.resuming import resume_folder
+from ast_hf.training.checkpoints.sealing import MANIFEST, checkpoints, find_corruption, newest_sealed, rotate, seal
 from training.runs import VARIED, checkpoint_digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
@@ -183,7 +184,7 @@ def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
             continue
         run = folder / f"killed-{number}"
         ended = forked(partial(watched, trainer, run, number, folder / "unused.json"))
-        left = {path.name: flaw(path) for path in checkpoints(run)}
+        left = {path.name: find_corruption(path) for path in checkpoints(run)}
         again = forked(partial(resumed, trainer, run, told))
         outcome["points"].append([name, ended, left, again, json.loads(told.read_text())])
     for size in (50_000, 150_000):
@@ -253,7 +254,8 @@ def test_a_save_killed_at_every_point_is_resumed_to_the_bit(few: Path, tmp_path:
 def test_a_file_size_limit_leaves_the_older_checkpoint(killed: dict[str, Any], size: int) -> None:
     ended, said, left, newest = killed[f"limited to {size}"]
     assert (ended, left, newest) == (0, ["checkpoint-2"], "checkpoint-2")
-    assert re.search(r"AST-E401.*checkpoint-4.*cannot be written.*MB are free\); checkpoint-2 is whole and stays", said)
+    pattern = r"AST-E401.*checkpoint-4.*cannot be written.*MB are free\); checkpoint-2 is intact and stays"
+    assert re.search(pattern, said)
 
 
 # ---------------------------------------------------------------- damage
@@ -326,9 +328,9 @@ def test_any_flipped_bit_is_detected(unbroken: Path, tmp_path: Path) -> None:
         path = folder / draw.choice(SEALED)
         place = draw.randrange(path.stat().st_size)
         flip(path, place)
-        assert flaw(folder) == f"{path.name} is not as it was written (sha256 differs)"
+        assert find_corruption(folder) == f"{path.name} is not as it was written (sha256 differs)"
         flip(path, place)
-    assert flaw(folder) is None
+    assert find_corruption(folder) is None
 
 
 #: damage to the newest checkpoint -> (how, part of the reason)
@@ -377,14 +379,14 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
         trainer.train(resume_from_checkpoint="auto")
     said = [str(entry.message) for entry in told if "AST-W" in str(entry.message)]
     assert [re.sub(r"'.*/", "'", line) for line in said] == [
-        "[AST-W401] 'checkpoint-6': skipped, scheduler.pt is missing; the run goes on from checkpoint-2.",
-        "[AST-W401] 'checkpoint-4': skipped, optimizer.pt is not as it was written (sha256 differs); the run goes on "
+        "[AST-W401] 'checkpoint-6': skipped, scheduler.pt is missing; the run continues from checkpoint-2.",
+        "[AST-W401] 'checkpoint-4': skipped, optimizer.pt is not as it was written (sha256 differs); the run continues "
         "from checkpoint-2.",
     ]
     assert begin.step == 2
     assert names(root) == ["checkpoint-4", "checkpoint-6"]
     assert checkpoint_digest(root / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
-    assert [flaw(path) for path in checkpoints(root)] == [None, None]
+    assert [find_corruption(path) for path in checkpoints(root)] == [None, None]
 
 
 @pytest.mark.parametrize("wanted", [True, "auto"])
@@ -396,18 +398,18 @@ def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Pat
     trainer, begin = prepare(plan(few, max_steps=1), root).trainer, Begin()
     trainer.add_callback(begin)
     if wanted is True:
-        said = r"E306.*holds no checkpoint that verifies \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
+        said = r"E306.*holds no intact checkpoint \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
         with pytest.raises(AstConfigError, match=said):
             trainer.train(resume_from_checkpoint=True)
     else:
-        with pytest.warns(AstHfWarning, match=r"W402.*starts afresh") as told:
+        with pytest.warns(AstHfWarning, match=r"W402.*starts from the beginning") as told:
             trainer.train(resume_from_checkpoint="auto")
         assert sum("W401" in str(entry.message) for entry in told) == 2
         assert begin.step == 0
 
 
 def test_auto_without_checkpoints_starts_afresh(few: Path, tmp_path: Path) -> None:
-    with pytest.warns(AstHfWarning, match=r"W402.*starts afresh"):
+    with pytest.warns(AstHfWarning, match=r"W402.*starts from the beginning"):
         report = finetune(plan(few, max_steps=1), tmp_path / "new", resume_from_checkpoint="auto")
     assert report.folder == tmp_path / "new"
     with pytest.raises(AstConfigError, match=r"E306.*holds no checkpoint-N"):
@@ -452,7 +454,7 @@ def test_named_checkpoint_of_plain_transformers_is_accepted_with_a_warning(
 
 def test_another_number_of_processes_is_warned_of(unbroken: Path, tmp_path: Path) -> None:
     root = two(unbroken, tmp_path)
-    with pytest.warns(AstHfWarning, match=r"W404.*checkpoint-4.*1 processes, and 2 go on"):
+    with pytest.warns(AstHfWarning, match=r"W404.*checkpoint-4.*1 processes and is resumed by 2"):
         assert resume_folder("auto", root, processes=2) == str(root / "checkpoint-4")
 
 
@@ -519,7 +521,7 @@ def test_full_disk_leaves_the_older_checkpoint(few: Path, tmp_path: Path, what: 
     with pytest.MonkeyPatch.context() as patch:
         trainer.add_callback(Fill(patch, what, by))
         with pytest.raises(
-            AstRunError, match=r"E401.*checkpoint-4.*cannot be written.*checkpoint-2 is whole and stays"
+            AstRunError, match=r"E401.*checkpoint-4.*cannot be written.*checkpoint-2 is intact and stays"
         ):
             trainer.train()
     assert names(tmp_path) == ["checkpoint-2"]
@@ -553,7 +555,7 @@ def test_other_errors_in_a_save_are_passed_on(few: Path, tmp_path: Path) -> None
 def test_save_total_limit_is_honoured(few: Path, tmp_path: Path, limit: int | None, steps: list[int]) -> None:
     prepare(plan(few, save_total_limit=limit), tmp_path).trainer.train()
     assert names(tmp_path) == [f"checkpoint-{step}" for step in steps]
-    assert [flaw(path) for path in checkpoints(tmp_path)] == [None] * len(steps)
+    assert [find_corruption(path) for path in checkpoints(tmp_path)] == [None] * len(steps)
 
 
 def sealed(root: Path, *steps: int) -> None:
@@ -616,4 +618,4 @@ def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) 
     for folder in checkpoints(tmp_path):
         state = json.loads((folder / "trainer_state.json").read_text())
         assert Path(state["best_model_checkpoint"]) == tmp_path / f"checkpoint-{state['best_global_step']}"
-        assert flaw(Path(state["best_model_checkpoint"])) is None
+        assert find_corruption(Path(state["best_model_checkpoint"])) is None

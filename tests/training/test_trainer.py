@@ -348,7 +348,7 @@ def test_the_output_must_be_a_folder_outside_the_clips(clips: Path, tmp_path: Pa
     with pytest.raises(AstConfigError, match=r"E306.*file': is a file"):
         finetune(recipe(clips), tmp_path / "file")
     for place in (clips, clips / "model"):
-        with pytest.raises(AstConfigError, match=r"E307.*output .*lies in the folder of the clips"):
+        with pytest.raises(AstConfigError, match=r"E307.*output .*is in the folder of the clips"):
             finetune(recipe(clips), place)
 
 

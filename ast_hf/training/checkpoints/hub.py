@@ -1,4 +1,4 @@
-"""How do sealed checkpoints get to the Hub while training goes on, and back to a new machine?"""
+"""Sealed checkpoints on the Hub: pushed in the background of training, and downloaded to resume elsewhere."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ from .sealing import (
     Manifest,
     checkpoint_folder,
     checkpoints,
-    flaw,
+    find_corruption,
     put_in_place,
     read_manifest,
     staging_folder,
     step_of,
 )
 
-#: Where the newest checkpoint of a run is on the Hub, as transformers calls it.
+#: Folder of a run's newest checkpoint on the Hub, under transformers' name.
 LAST = "last-checkpoint"
-#: Beside the checkpoints: what is being sent. Links to them, so that removing old ones takes nothing away.
+#: Folder next to the checkpoints that holds those being pushed, as links: old checkpoints can be removed
+#: meanwhile.
 _SENDING = ".sending"
-#: What of a checkpoint is the model, for those who look at the page while it is trained.
-_MODEL = (
+#: Files of a checkpoint that make up the model, for visitors of its page while it is trained.
+_MODEL_FILES = (
     "config.json",
     "preprocessor_config.json",
     "model.safetensors",
@@ -50,13 +51,13 @@ _MODEL = (
 
 
 class HubPlace(NamedTuple):
-    """Where a run publishes.
+    """Repository that a run publishes to.
 
     Attributes:
-        repo_id: `user/name`, or `name` for one's own.
+        repo_id: `user/name`, or `name` under the token's own account.
         revision: branch, None for `main`.
-        private: as for `sharing.push_folder`.
-        token: the same.
+        private: as for `push_folder`.
+        token: as for `push_folder`.
     """
 
     repo_id: str
@@ -66,123 +67,143 @@ class HubPlace(NamedTuple):
 
 
 class CheckpointPushes:
-    """Sends sealed checkpoints to the Hub, one after the other, while training goes on.
+    """Pushes sealed checkpoints to the Hub, one after the other, in the background of training.
 
-    Nothing that happens here stops training: a failure is told once, as W701, and the next checkpoint is tried again.
+    Failures never stop training: the first one in a row is a warning (W701), and the next checkpoint is tried
+    again.
+
+    A daemon thread does it, since a run that ends must not wait for the network; the threads of an executor,
+    as in `HfApi.run_as_future`, are joined when the interpreter exits.
 
     Args:
-        place: where to.
-        strategy: `"every_save"` sends the model alone, `"checkpoint"` also what a run goes on from, as
+        place: repository to push to.
+        strategy: `"every_save"` pushes the model alone, `"checkpoint"` also all that a run resumes from, as
             `last-checkpoint`, `"all_checkpoints"` the same as `checkpoint-N`.
-        every: send each one; otherwise, of those that are saved while one is sent, the newest only.
+        every: push each one; otherwise, of those that are saved during a push, only the newest.
     """
 
     def __init__(self, place: HubPlace, strategy: str, *, every: bool = False) -> None:
-        self.place, self.strategy, self.every = place, strategy, every
+        self.place = place
+        self.strategy = strategy
+        self.every = every
         self._waiting: deque[Path] = deque()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._open = self._told = False
+        self._is_open = False
+        self._has_warned = False
 
     def push(self, checkpoint: Path) -> None:
-        """Send a sealed checkpoint, in the background. What it holds now is kept until it is sent."""
+        """Push a sealed checkpoint in the background, with its present contents."""
         with self._lock:
-            dropped = [] if self.every else list(self._waiting)
-            for path in dropped if self._thread is not None else [checkpoint.parent / _SENDING]:  # of a killed run
-                shutil.rmtree(path, ignore_errors=True)
-            self._waiting = deque(path for path in self._waiting if path not in dropped)
+            self._drop_superseded(checkpoint)
             try:
-                self._waiting.append(_keep(checkpoint))
+                self._waiting.append(_link_files(checkpoint))
             except OSError as problem:
-                self._tell(f"It cannot be kept for that ({problem.strerror})", checkpoint)
+                self._warn(f"Its files cannot be linked ({problem.strerror})", checkpoint)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True)  # the end of a run does not wait for it
+                self._thread = threading.Thread(target=self._push_waiting, daemon=True)
                 self._thread.start()
 
     def finish(self) -> None:
-        """Wait until all is sent, or has failed."""
-        if (thread := self._thread) is not None:
+        """Wait until all pushes have succeeded or failed."""
+        thread = self._thread
+        if thread is not None:
             thread.join()
 
-    def _work(self) -> None:
+    def _drop_superseded(self, checkpoint: Path) -> None:
+        """Forget the waiting checkpoints that a newer one replaces, and what a killed run left to push."""
+        superseded = [] if self.every else list(self._waiting)
+        if self._thread is None:
+            shutil.rmtree(checkpoint.parent / _SENDING, ignore_errors=True)
+        else:
+            for path in superseded:
+                shutil.rmtree(path, ignore_errors=True)
+        self._waiting = deque(path for path in self._waiting if path not in superseded)
+
+    def _push_waiting(self) -> None:
         while True:
             with self._lock:
                 if not self._waiting:
                     self._thread = None
                     return
-                kept = self._waiting.popleft()
-            self._send(kept)
+                links = self._waiting.popleft()
+            self._push_one(links)
             with self._lock, suppress(OSError):
-                shutil.rmtree(kept, ignore_errors=True)
-                kept.parent.rmdir()  # unless another one waits in it
+                shutil.rmtree(links, ignore_errors=True)
+                links.parent.rmdir()  # fails while another one waits in it
 
-    def _send(self, kept: Path) -> None:
+    def _push_one(self, links: Path) -> None:
         try:
-            if not self._open:
+            if not self._is_open:
                 repo_id, revision, private, token = self.place
                 name = open_repository(repo_id, private=private, revision=revision, token=token)
-                self.place, self._open = self.place._replace(repo_id=name), True
-            send_checkpoint(kept, self.place, self.strategy)
-            self._told = False
+                self.place = self.place._replace(repo_id=name)
+                self._is_open = True
+            send_checkpoint(links, self.place, self.strategy)
+            self._has_warned = False
         except Exception as problem:
-            self._tell(str(problem), kept)
+            self._warn(str(problem), links)
 
-    def _tell(self, problem: str, checkpoint: Path) -> None:
-        if not self._told:
-            what = f"was not sent to the Hub; training goes on, and the next one is tried again. {problem}"
+    def _warn(self, problem: str, checkpoint: Path) -> None:
+        if not self._has_warned:
+            what = f"was not sent to the Hub; training continues, and the next one is tried again. {problem}"
             warnings.warn(warning_text("W701", where=checkpoint.name, what=what), AstHfWarning, stacklevel=2)
-        self._told = True
+        self._has_warned = True
 
 
-def _keep(checkpoint: Path) -> Path:
-    """The files of a checkpoint under another name, so that they are there until they are sent."""
-    root = checkpoint.parent / _SENDING
-    kept = root / checkpoint.name
-    shutil.rmtree(kept, ignore_errors=True)
+def _link_files(checkpoint: Path) -> Path:
+    """Link the files of a checkpoint into another folder, where they stay until they are pushed."""
+    folder = checkpoint.parent / _SENDING / checkpoint.name
+    shutil.rmtree(folder, ignore_errors=True)
     for path in checkpoint.rglob("*"):
-        place = kept / path.relative_to(checkpoint)
+        target = folder / path.relative_to(checkpoint)
         if path.is_file():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _link(path, place)
-    return kept
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, target)
+    return folder
 
 
-def _link(path: Path, place: Path) -> None:
+def _link(path: Path, target: Path) -> None:
     try:
-        os.link(path, place)
+        os.link(path, target)
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        shutil.copy2(path, place)  # a disk without links
+        shutil.copy2(path, target)  # a disk without links
 
 
 def send_checkpoint(checkpoint: Path, place: HubPlace, strategy: str) -> None:
-    """Send a sealed checkpoint, in one commit; see `CheckpointPushes` for the arguments.
+    """Push a sealed checkpoint in one commit; see `CheckpointPushes` for the arguments.
 
     Raises:
-        AstHfError: as `sharing.send`; E705 for a file that holds a secret.
+        AstHfError: as `hub.publishing.send`; E705 for a file that holds a secret.
     """
-    files = _published(checkpoint)
-    sent = {name: content for name, content in files.items() if any(fnmatchcase(name, part) for part in _MODEL)}
-    inside = {"every_save": "", "checkpoint": LAST, "all_checkpoints": checkpoint.name}[strategy]
-    if inside:
-        sent |= {f"{inside}/{name}": content for name, content in files.items()}
-    for name, content in (files if inside else sent).items():
+    files = _published_files(checkpoint)
+    uploads = {
+        name: content for name, content in files.items() if any(fnmatchcase(name, part) for part in _MODEL_FILES)
+    }
+    folder = {"every_save": "", "checkpoint": LAST, "all_checkpoints": checkpoint.name}[strategy]
+    stale: list[str] = []
+    if folder:
+        uploads |= {f"{folder}/{name}": content for name, content in files.items()}
+        stale = [name for name in _list_folder(place, folder) if name not in uploads]
+    for name, content in (files if folder else uploads).items():
         check_secrets(content, f"{checkpoint.name}/{name}")
-    old = [] if not inside else [name for name in _listed(place, inside) if name not in sent]
     message = f"Training in progress, step {step_of(checkpoint)}"
-    send(sent, place.repo_id, message=message, delete=old, revision=place.revision, token=place.token)
+    send(uploads, place.repo_id, message=message, delete=stale, revision=place.revision, token=place.token)
 
 
-def _published(checkpoint: Path) -> dict[str, Path | bytes]:
-    """A checkpoint's files as they are published: without local paths, and with the manifest of just that."""
+def _published_files(checkpoint: Path) -> dict[str, Path | bytes]:
+    """Return a checkpoint's files without local paths in them, with the manifest of exactly these files."""
     files: dict[str, Path | bytes] = {
         path.relative_to(checkpoint).as_posix(): path for path in sorted(checkpoint.rglob("*")) if path.is_file()
     }
     manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     for entry in manifest["files"]:
         path = checkpoint / entry["name"]
-        text, count = cut_paths_in_json(path.read_text(encoding="utf-8")) if path.suffix == ".json" else ("", 0)
+        if path.suffix != ".json":
+            continue
+        text, count = cut_paths_in_json(path.read_text(encoding="utf-8"))
         if count:
             content = text.encode()
             files[entry["name"]] = content
@@ -190,59 +211,66 @@ def _published(checkpoint: Path) -> dict[str, Path | bytes]:
     return {**files, MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
 
 
-def _listed(place: HubPlace, folder: str) -> list[str]:
-    """The files in a folder on the Hub, none when there is no such folder."""
+def _list_folder(place: HubPlace, folder: str) -> list[str]:
+    """Return the files in a folder on the Hub, none if there is no such folder."""
     api = HfApi(token=place.token)
 
-    def ask() -> list[str]:
+    def request() -> list[str]:
         try:
             entries = api.list_repo_tree(place.repo_id, folder, recursive=True, revision=place.revision)
             return [entry.path for entry in entries if hasattr(entry, "size")]
         except EntryNotFoundError:
             return []
 
-    return reach(ask, where=repr(place.repo_id))
+    return reach(request, where=repr(place.repo_id))
 
 
-# ---------------------------------------------------------------- back
+# ---------------------------------------------------------------- downloading
 
 
 def download_checkpoint(root: Path, place: HubPlace, *, with_best: bool = False) -> Path:
-    """Put the newest checkpoint that a run sent to the Hub into a run's folder, as `checkpoint-N`.
+    """Download the newest checkpoint that a run pushed to the Hub into a run's folder, as `checkpoint-N`.
 
     Args:
         root: the run's output folder.
-        place: where it is.
-        with_best: the run will need its best checkpoint too (`load_best_model_at_end`).
+        place: repository of the run.
+        with_best: also download the best checkpoint, which `load_best_model_at_end` needs.
 
     Returns:
-        The checkpoint, each file of which is as its manifest says.
+        The checkpoint, verified by its manifest.
 
     Raises:
-        AstConfigError: E306 when there is none, when it is not whole, or when the best one is nowhere; E702 when there
+        AstConfigError: E306 if there is none, if it is not intact, or if the best one is gone; E702 if there
             is no such repository.
-        AstRunError: E701 and E704 when it cannot be downloaded.
+        AstRunError: E701 and E704 if it cannot be downloaded.
     """
     place = place._replace(repo_id=_full_name(place))
-    api, where = HfApi(token=place.token), repr(place.repo_id)
+    api = HfApi(token=place.token)
+    where = repr(place.repo_id)
     commit = reach(lambda: api.model_info(place.repo_id, revision=place.revision).sha, where=where)
-    pinned = place._replace(revision=commit)  # what is pushed meanwhile does not mix in
-    listed = reach(lambda: api.list_repo_files(place.repo_id, revision=commit), where=where)
-    names = [name.removesuffix(f"/{MANIFEST}") for name in listed if name.endswith(f"/{MANIFEST}")]
-    numbered = sorted((name for name in names if step_of(Path(name)) >= 0), key=lambda name: step_of(Path(name)))
+    pinned = place._replace(revision=commit)  # later pushes cannot mix in
+    paths = reach(lambda: api.list_repo_files(place.repo_id, revision=commit), where=where)
+    names = [path.removesuffix(f"/{MANIFEST}") for path in paths if path.endswith(f"/{MANIFEST}")]
+    steps = {name: step_of(Path(name)) for name in names}
+    numbered = sorted((name for name in names if steps[name] >= 0), key=lambda name: steps[name])
     candidates = [name for name in names if name == LAST] + numbered[-1:]
     if not candidates:
         what = f"holds no {LAST} and no checkpoint-N with a {MANIFEST}"
-        fix = "train with --set training.hub_strategy=checkpoint, or resume with auto, which looks on this machine"
-        raise error("E306", where=where, what=what, fix=fix)
-    found = _fetched(root, pinned, max(candidates, key=lambda name: _manifest_of(root, pinned, name).step))
-    newer = [path for path in checkpoints(root) if step_of(path) > step_of(found) and flaw(path) is None]
-    if newer:
-        what = f"is older than {newer[-1].name}, which is here and whole; resume with auto to go on from that"
-        warnings.warn(warning_text("W405", where=found.name, what=what), AstHfWarning, stacklevel=2)
+        fix = "train with --set training.hub_strategy=checkpoint, or resume with auto, from this machine"
+        raise error("E306", where=where, what=what, fix=fix, detail="missing")
+    newest = _fetch(root, pinned, max(candidates, key=lambda name: _fetch_manifest(root, pinned, name).step))
+    _warn_of_newer(root, newest)
     if with_best:
-        _fetch_best(root, pinned, found, numbered)
-    return found
+        _fetch_best(root, pinned, newest, numbered)
+    return newest
+
+
+def _warn_of_newer(root: Path, downloaded: Path) -> None:
+    newer = [path for path in checkpoints(root) if step_of(path) > step_of(downloaded)]
+    intact = [path for path in newer if find_corruption(path) is None]
+    if intact:
+        what = f"is older than {intact[-1].name} in this folder; to continue from that, resume with auto"
+        warnings.warn(warning_text("W405", where=downloaded.name, what=what), AstHfWarning, stacklevel=3)
 
 
 def _full_name(place: HubPlace) -> str:
@@ -253,34 +281,37 @@ def _full_name(place: HubPlace) -> str:
     return f"{user}/{place.repo_id}"
 
 
-def _fetched(root: Path, place: HubPlace, name: str) -> Path:
-    """Download a checkpoint, unless the same one is here, and give it its place once it is known to be whole."""
-    manifest, staged = _manifest_of(root, place, name), _staged(root) / name
+def _fetch(root: Path, place: HubPlace, name: str) -> Path:
+    """Download a checkpoint unless the same one is in the folder, and rename it once it is verified."""
+    manifest = _fetch_manifest(root, place, name)
     target = checkpoint_folder(root, manifest.step)
-    if read_manifest(target) == manifest and flaw(target) is None:
+    if read_manifest(target) == manifest and find_corruption(target) is None:
         return target
-    _download(place, f"{name}/*", _staged(root))
-    if (reason := flaw(staged)) is not None:
-        raise _not_whole(place, name, reason)
+    _download(place, f"{name}/*", _download_folder(root))
+    staged = _download_folder(root) / name
+    reason = find_corruption(staged)
+    if reason is not None:
+        raise _corrupt_download(place, name, reason)
     staged.replace(staging_folder(root) / target.name)
     put_in_place(root, target.name)
     return target
 
 
-def _manifest_of(root: Path, place: HubPlace, name: str) -> Manifest:
-    _download(place, f"{name}/{MANIFEST}", _staged(root))
-    manifest = read_manifest(_staged(root) / name)
+def _fetch_manifest(root: Path, place: HubPlace, name: str) -> Manifest:
+    _download(place, f"{name}/{MANIFEST}", _download_folder(root))
+    manifest = read_manifest(_download_folder(root) / name)
     if manifest is None:
-        raise _not_whole(place, name, f"{MANIFEST} is broken, or of a later version")
+        raise _corrupt_download(place, name, f"{MANIFEST} is broken, or of a later version")
     return manifest
 
 
-def _not_whole(place: HubPlace, name: str, reason: str) -> AstHfError:
+def _corrupt_download(place: HubPlace, name: str, reason: str) -> AstHfError:
     what = f"was downloaded from {place.repo_id!r} and cannot be resumed, {reason}"
-    return error("E306", where=repr(name), what=what, fix="resume with auto, which looks on this machine")
+    fix = "resume with auto, which looks on this machine"
+    return error("E306", where=repr(name), what=what, fix=fix, detail="unreadable")
 
 
-def _staged(root: Path) -> Path:
+def _download_folder(root: Path) -> Path:
     return staging_folder(root) / "hub"
 
 
@@ -295,13 +326,13 @@ def _download(place: HubPlace, pattern: str, folder: Path) -> None:
     )
 
 
-def _fetch_best(root: Path, place: HubPlace, found: Path, numbered: list[str]) -> None:
-    step = json.loads((found / STATE_FILE).read_text(encoding="utf-8")).get("best_global_step")
-    best = checkpoint_folder(root, step) if step else found
-    if best == found or flaw(best) is None:
+def _fetch_best(root: Path, place: HubPlace, newest: Path, numbered: list[str]) -> None:
+    step = json.loads((newest / STATE_FILE).read_text(encoding="utf-8")).get("best_global_step")
+    best = checkpoint_folder(root, step) if step else newest
+    if best == newest or find_corruption(best) is None:
         return
     if best.name not in numbered:
-        what = f"is the best checkpoint of {place.repo_id!r}, which load_best_model_at_end needs, and is nowhere"
+        what = f"is the best checkpoint of {place.repo_id!r}, which load_best_model_at_end needs, but is gone"
         fix = "resume without load_best_model_at_end; all_checkpoints is the hub_strategy that keeps it"
-        raise error("E306", where=best.name, what=what, fix=fix)
-    _fetched(root, place, best.name)
+        raise error("E306", where=best.name, what=what, fix=fix, detail="missing")
+    _fetch(root, place, best.name)

@@ -1,10 +1,11 @@
-"""When does a training checkpoint count? It is written in a folder beside its place, sealed by a manifest of sizes and
-hashes, and only then renamed: whatever ends a run, a `checkpoint-N` with a manifest is whole, and the one before it is
-still there.
+"""Sealed training checkpoints: written in a staging folder, sealed by a manifest of hashes, then renamed.
 
-The order of writes, syncs and renames is the usual one for replacing files that have to survive a crash: contents are
-on the disk before the name is (rename(2), fsync(2)). transformers' own Trainer writes into the final folder, and takes
-the newest one whatever it holds (`trainer.py`: `_save_checkpoint`, `get_last_checkpoint`).
+However a run ends, a `checkpoint-N` with a manifest is intact, and the one before it is still there.
+
+The order of writes, syncs and renames is the usual one for replacing files that have to survive a crash:
+contents reach the disk before the name does (rename(2), fsync(2)). transformers' own Trainer writes into the
+final folder, and resumes from the newest one whatever it holds (`trainer.py`: `_save_checkpoint`,
+`get_last_checkpoint`).
 """
 
 from __future__ import annotations
@@ -17,65 +18,74 @@ import os
 import platform
 import re
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from safetensors import SafetensorError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ...errors import AstHfError, AstHfWarning, error, warning_text
+from ...errors import AstHfError, error, short_reason
 
 MANIFEST = "manifest.json"
-#: What the Trainer reads the step from; a folder without it is no training checkpoint.
+#: The Trainer reads the step from it; a folder without it is not a training checkpoint.
 STATE_FILE = "trainer_state.json"
 
-#: Beside the checkpoints: what is being written, and what is being removed. Not of the form `checkpoint-N`.
+#: Next to the checkpoints: those being written, and those being removed. Not of the form `checkpoint-N`.
 _STAGING = ".partial"
 _FORMAT = 1
 _VERSIONS = ("ast_hf", "torch", "transformers", "accelerate", "safetensors")
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
-#: How torch's and safetensors' writers tell of a disk that is full or gone; theirs are no OSErrors.
-_WRITING = re.compile(r"os error|I/O error|inline_container|PytorchStreamWriter|No space left", re.IGNORECASE)
+#: Messages of torch's and safetensors' writers for a disk that is full or gone; they do not raise OSError.
+_WRITE_FAILURE = re.compile(
+    r"os error|I/O error|inline_container|PytorchStreamWriter|No space left",
+    re.IGNORECASE,
+)
 
 
 class Manifest(NamedTuple):
-    """What a sealed checkpoint says of itself."""
+    """Contents of a sealed checkpoint.
+
+    Attributes:
+        step: optimizer step.
+        processes: how many trained it; each stored its own random state.
+        files: path in the folder -> (size in bytes, sha256 in hexadecimal).
+    """
 
     step: int
-    processes: int  # that trained it: each left its own random state
-    files: dict[str, tuple[int, str]]  # path in the folder -> (size in bytes, sha256 in hexadecimal)
+    processes: int
+    files: dict[str, tuple[int, str]]
 
 
 def checkpoint_folder(root: Path, step: int) -> Path:
-    """Where the checkpoint of a step is."""
+    """Return the folder of the checkpoint of a step."""
     return root / f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
 def staging_folder(root: Path) -> Path:
-    """Where the checkpoints of `root` are written before they have their place."""
+    """Return the folder in which the checkpoints of `root` are written before they are renamed."""
     return root / _STAGING
 
 
 def step_of(path: Path) -> int:
-    """The step in the name `checkpoint-N`, or -1."""
+    """Return the step in the name `checkpoint-N`, or -1."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Everything named `checkpoint-N` in a folder, whole or not, oldest step first."""
-    found = [path for path in root.iterdir() if step_of(path) >= 0] if root.is_dir() else []
-    return sorted(found, key=step_of)
+    """Return everything named `checkpoint-N` in a folder, intact or not, oldest step first."""
+    if not root.is_dir():
+        return []
+    return sorted((path for path in root.iterdir() if step_of(path) >= 0), key=step_of)
 
 
-# ---------------------------------------------------------------- sealing and its proof
+# ---------------------------------------------------------------- sealing and verifying
 
 
 def seal(folder: Path, *, step: int, processes: int = 1) -> None:
-    """Bring all files of a folder onto the disk, and write the manifest that names them.
+    """Sync all files of a folder to the disk, and write the manifest that lists them.
 
     Args:
         folder: a complete training checkpoint.
@@ -83,7 +93,7 @@ def seal(folder: Path, *, step: int, processes: int = 1) -> None:
         processes: how many processes trained it.
 
     Raises:
-        OSError: when a file cannot be read or written.
+        OSError: if a file cannot be read or written.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     for path in files:
@@ -109,10 +119,10 @@ def seal(folder: Path, *, step: int, processes: int = 1) -> None:
         _sync(path)
 
 
-def flaw(folder: Path) -> str | None:
-    """What keeps a checkpoint from counting, in words that name the file; None for a whole one.
+def find_corruption(folder: Path) -> str | None:
+    """Return why a checkpoint is invalid, naming the file, or None if it is intact.
 
-    Every file of the manifest is read. Files that the manifest does not name are left out of account.
+    Reads every file in the manifest, and ignores those that are not in it.
     """
     if not folder.is_dir():
         return "is not a folder" if folder.exists() else "does not exist"
@@ -123,15 +133,18 @@ def flaw(folder: Path) -> str | None:
         return f"{MANIFEST} is broken, or of a later version"
     if step_of(folder) not in (-1, manifest.step):
         return f"{MANIFEST} is that of step {manifest.step}"
-    return next(
-        (told for name, fact in manifest.files.items() if (told := _file_flaw(folder / name, name, *fact))), None
-    )
+    for name, (size, digest) in manifest.files.items():
+        reason = _find_file_corruption(folder / name, name, size, digest)
+        if reason is not None:
+            return reason
+    return None
 
 
-def _file_flaw(path: Path, name: str, size: int, digest: str) -> str | None:
+def _find_file_corruption(path: Path, name: str, size: int, digest: str) -> str | None:
     try:
-        if (found := path.stat().st_size) != size:
-            return f"{name} has {found} bytes, not {size}"
+        actual_size = path.stat().st_size
+        if actual_size != size:
+            return f"{name} has {actual_size} bytes, not {size}"
         return None if sha256(path) == digest else f"{name} is not as it was written (sha256 differs)"
     except FileNotFoundError:
         return f"{name} is missing"
@@ -139,19 +152,38 @@ def _file_flaw(path: Path, name: str, size: int, digest: str) -> str | None:
         return f"{name} cannot be read ({problem.strerror})"
 
 
+def newest_sealed(folder: str | os.PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """Return the newest intact checkpoint of a folder, and the newer ones that are not, with the reason.
+
+    Args:
+        folder: holds the `checkpoint-N`.
+
+    Returns:
+        The checkpoint, None if none is intact, and the list of (checkpoint, reason) that were skipped.
+    """
+    skipped: list[tuple[Path, str]] = []
+    for path in reversed(checkpoints(Path(folder))):
+        reason = find_corruption(path)
+        if reason is None:
+            return path, skipped
+        skipped.append((path, reason))
+    return None, skipped
+
+
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a checkpoint, or None when there is none that can be understood."""
+    """Return the manifest of a checkpoint, or None if there is none that this version reads."""
     try:
         values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = {entry["name"]: (int(entry["size"]), str(entry["sha256"])) for entry in values["files"]}
-        known = values["format"] == _FORMAT and STATE_FILE in files
-        return Manifest(int(values["step"]), int(values["processes"]), files) if known else None
+        if values["format"] != _FORMAT or STATE_FILE not in files:
+            return None
+        return Manifest(int(values["step"]), int(values["processes"]), files)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces, hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal, reading it in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -160,70 +192,69 @@ def sha256(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file's contents, or a folder's names, are on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows has no handle for this, and orders renames itself
+    """Wait until a file's contents, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders, and orders renames itself
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     except OSError as problem:
-        if not (path.is_dir() and problem.errno in (errno.EINVAL, errno.ENOTSUP)):  # network disks without such a sync
+        # Some network disks cannot sync a folder.
+        if not (path.is_dir() and problem.errno in (errno.EINVAL, errno.ENOTSUP)):
             raise
     finally:
         os.close(handle)
 
 
-# ---------------------------------------------------------------- into place, and out of it
+# ---------------------------------------------------------------- writing, renaming and removing
 
 
 @contextmanager
 def writing(root: Path, name: str, *, tidies: bool = True) -> Iterator[None]:
-    """Where a checkpoint is written: whatever goes wrong, what was staged is removed, the older ones stay.
+    """Write a checkpoint in this block; any exception removes the staging folder, and older ones stay.
 
     Args:
-        root: the folder of the checkpoints.
-        name: the one that is written.
-        tidies: remove the rest; only one process may.
+        root: folder of the checkpoints.
+        name: of the one that is written.
+        tidies: whether this process removes the staging folder; only one may.
 
     Raises:
-        AstRunError: E401 when a file cannot be written, a full disk among others.
+        AstRunError: E401 if a file cannot be written, for example because the disk is full.
     """
     try:
         yield
     except BaseException as problem:
         if tidies:
             clear(root)
-        if isinstance(problem, (OSError, SafetensorError)) or _is_of_a_writer(problem):
-            raise _not_written(root, name, problem) from problem
+        if isinstance(problem, (OSError, SafetensorError)) or _is_write_failure(problem):
+            raise _write_error(root, name, problem) from problem
         raise
 
 
-def _is_of_a_writer(problem: BaseException) -> bool:
-    return (
-        isinstance(problem, RuntimeError)
-        and not isinstance(problem, AstHfError)
-        and bool(_WRITING.search(str(problem)))
-    )
+def _is_write_failure(problem: BaseException) -> bool:
+    if isinstance(problem, AstHfError) or not isinstance(problem, RuntimeError):
+        return False
+    return bool(_WRITE_FAILURE.search(str(problem)))
 
 
-def _not_written(root: Path, name: str, problem: BaseException) -> AstHfError:
-    newest = newest_sealed(root)[0]
-    left = "there is no older checkpoint" if newest is None else f"{newest.name} is whole and stays"
+def _write_error(root: Path, name: str, problem: BaseException) -> AstHfError:
+    newest, _ = newest_sealed(root)
+    older = "there is no older checkpoint" if newest is None else f"{newest.name} is intact and stays"
     free = f"{shutil.disk_usage(root).free / 1e6:.0f} MB are free" if root.is_dir() else "the folder is gone"
-    what = f"cannot be written ({' '.join(str(problem).split())[:160]}; {free}); {left}"
-    fix = "make room on the disk or lower save_total_limit, then go on with --resume auto"
+    what = f"cannot be written ({short_reason(problem, 160)}; {free}); {older}"
+    fix = "make room on the disk or lower save_total_limit, then continue with --resume auto"
     return error("E401", where=repr(str(root / name)), what=what, fix=fix)
 
 
 def publish(root: Path, step: int, *, processes: int, limit: int | None = None, keep: Path | None = None) -> None:
-    """Seal what is complete in the staging folder, give it its place, and only then remove older ones.
+    """Seal a complete checkpoint in the staging folder, rename it, and only then remove older ones.
 
     Args:
-        root: the folder of the checkpoints.
-        step: the one that was written.
+        root: folder of the checkpoints.
+        step: of the one that was written.
         processes: as for `seal`.
         limit: as for `rotate`.
-        keep: the same.
+        keep: as for `rotate`.
     """
     target = checkpoint_folder(root, step)
     seal(staging_folder(root) / target.name, step=step, processes=processes)
@@ -232,8 +263,10 @@ def publish(root: Path, step: int, *, processes: int, limit: int | None = None, 
 
 
 def put_in_place(root: Path, name: str) -> None:
-    """Give a sealed checkpoint its final name. One of that name, left by an earlier run, makes room only now."""
-    staged, target, replaced = staging_folder(root) / name, root / name, staging_folder(root) / f"replaced-{name}"
+    """Give a sealed checkpoint its final name, replacing one that an earlier run left."""
+    staged = staging_folder(root) / name
+    target = root / name
+    replaced = staging_folder(root) / f"replaced-{name}"
     try:
         if target.exists() or target.is_symlink():
             target.replace(replaced)
@@ -247,13 +280,14 @@ def put_in_place(root: Path, name: str) -> None:
 
 
 def rotate(root: Path, newest: Path, limit: int | None, keep: Path | None = None) -> None:
-    """Remove the oldest sealed checkpoints, until so many are left.
+    """Remove the oldest sealed checkpoints until `limit` are left.
 
     Args:
-        root: the folder that holds them.
-        newest: the one just put in place, which always stays. Later steps belong to an earlier run, and go first.
+        root: folder of the checkpoints.
+        newest: the one just written, which always stays. Later steps belong to an earlier run, and are
+            removed first.
         limit: how many may stay; None or 0 for all.
-        keep: another one that stays, the best so far.
+        keep: another one that always stays, the best so far.
     """
     protected = {path.name for path in (newest, keep) if path is not None}
     sealed = [path for path in checkpoints(root) if (path / MANIFEST).exists()]
@@ -262,140 +296,10 @@ def rotate(root: Path, newest: Path, limit: int | None, keep: Path | None = None
     surplus = len(sealed) - max(limit, len(protected)) if limit else 0
     for path in removable[: max(surplus, 0)]:
         staging_folder(root).mkdir(exist_ok=True)
-        path.replace(staging_folder(root) / f"removed-{path.name}")  # gone at once, not file by file
+        path.replace(staging_folder(root) / f"removed-{path.name}")  # removed at once, not file by file
     clear(root)
 
 
 def clear(root: Path) -> None:
-    """Remove what a killed save or removal left."""
+    """Remove the staging folder, with what a killed save or removal left."""
     shutil.rmtree(staging_folder(root), ignore_errors=True)
-
-
-def recover(root: Path) -> None:
-    """Give a checkpoint its place that was sealed when its run was killed, and remove what else that run left."""
-    for staged in checkpoints(staging_folder(root)):
-        if flaw(staged) is None and flaw(root / staged.name) is not None:
-            put_in_place(root, staged.name)
-    clear(root)
-
-
-# ---------------------------------------------------------------- resuming
-
-
-def newest_sealed(folder: str | os.PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The newest checkpoint of a folder that verifies, file by file.
-
-    Args:
-        folder: what holds the `checkpoint-N`.
-
-    Returns:
-        The checkpoint, or None when none verifies; and the newer ones that do not, each with the reason.
-    """
-    skipped: list[tuple[Path, str]] = []
-    for path in reversed(checkpoints(Path(folder))):
-        reason = flaw(path)
-        if reason is None:
-            return path, skipped
-        skipped.append((path, reason))
-    return None, skipped
-
-
-def check_resumable(wanted: str | os.PathLike | bool | None, root: Path, *, overwrite: bool = False) -> None:
-    """Raise E306 at once, before data are read, when names alone tell that `resume_folder` will."""
-    if wanted is None or wanted is False:
-        _check_unused(root, overwrite)
-    if wanted is True and not checkpoints(root) + checkpoints(staging_folder(root)):
-        raise _nothing_to_resume(root, [])
-    if wanted not in (None, True, False, "auto", "hub") and not Path(str(wanted)).is_dir():
-        _refuse(Path(str(wanted)), flaw(Path(str(wanted))))
-
-
-def resume_folder(
-    wanted: str | os.PathLike | bool | None, root: Path, processes: int = 1, *, overwrite: bool = False
-) -> str | None:
-    """The checkpoint that a run goes on from; what killed saves left is tidied up.
-
-    Args:
-        wanted: True for the newest of `root` that verifies; `"auto"` for the same, or a fresh start where none does; a
-            checkpoint folder; None or False for a fresh start.
-        root: the run's output folder.
-        processes: how many processes go on.
-        overwrite: a fresh start may write over the result of a run that is finished.
-
-    Returns:
-        The folder, or None for a fresh start.
-
-    Raises:
-        AstConfigError: E306 when no checkpoint verifies (True), or the named one does not; and for a fresh start (None)
-            in a folder that has checkpoints: those of two runs would lie side by side, and the newest be taken for the
-            one to go on from; or that has a model or a README.md, which would be written over.
-    """
-    if wanted is None or wanted is False:
-        _check_unused(root, overwrite)
-        return None
-    chosen = _newest(root, required=wanted is True) if wanted is True or wanted == "auto" else _named(Path(wanted))
-    manifest = None if chosen is None else read_manifest(chosen)
-    if manifest is not None and manifest.processes != processes:
-        what = (
-            f"was trained by {manifest.processes} processes, and {processes} go on: not what an unbroken run would do"
-        )
-        _warn("W404", chosen, what)
-    return None if chosen is None else str(chosen)
-
-
-#: What a finished run leaves in its folder, or a person, and another run would write over.
-_KEPT = ("README.md", "config.json", "model.safetensors", "model.safetensors.index.json")
-
-
-def _check_unused(root: Path, overwrite: bool) -> None:
-    if root.exists() and not root.is_dir():
-        raise error("E306", where=repr(str(root)), what="is a file", fix="name a folder for the result")
-    found = [path.name for path in checkpoints(root)]
-    if found:
-        what = f"holds {', '.join(found[:3])}{', ...' if len(found) > 3 else ''} of an earlier run"
-        fix = "go on with that run (--resume auto), choose another folder, or remove its checkpoints"
-        raise error("E306", where=repr(str(root)), what=what, fix=fix)
-    kept = [name for name in _KEPT if (root / name).exists()]
-    if kept and not overwrite:
-        what = f"holds {' and '.join(kept[-2:])}, which this run would write over"
-        fix = "choose another folder, or say that it may be replaced (--overwrite)"
-        raise error("E306", where=repr(str(root)), what=what, fix=fix)
-
-
-def _newest(root: Path, *, required: bool) -> Path | None:
-    recover(root)
-    chosen, skipped = newest_sealed(root)
-    if chosen is None and required:
-        raise _nothing_to_resume(root, skipped)
-    for path, reason in skipped:
-        _warn("W401", path, f"skipped, {reason}" + (f"; the run goes on from {chosen.name}" if chosen else ""))
-    if chosen is None:
-        _warn("W402", root, "holds no checkpoint that could be resumed, the run starts afresh")
-    return chosen
-
-
-def _named(folder: Path) -> Path:
-    """A checkpoint that was named: one of plain transformers is taken too, as it cannot be verified with a warning."""
-    reason = flaw(folder)
-    if reason is not None and folder.is_dir() and not (folder / MANIFEST).exists():
-        reason = None if (folder / STATE_FILE).is_file() else f"{STATE_FILE} is missing"
-        if reason is None:
-            _warn("W403", folder, f"has no {MANIFEST}, so nothing tells whether its files are whole")
-    if reason is not None:
-        _refuse(folder, reason)
-    return folder
-
-
-def _refuse(folder: Path, reason: str | None) -> None:
-    fix = "name another checkpoint, or resume with auto, which takes the newest that verifies"
-    raise error("E306", where=repr(str(folder)), what=f"cannot be resumed, {reason}", fix=fix)
-
-
-def _nothing_to_resume(root: Path, skipped: list[tuple[Path, str]]) -> AstHfError:
-    reasons = "; ".join(f"{path.name}: {reason}" for path, reason in skipped)
-    what = f"holds no checkpoint that verifies ({reasons})" if skipped else "holds no checkpoint-N to resume from"
-    return error("E306", where=repr(str(root)), what=what, fix="start without resuming, or resume with auto")
-
-
-def _warn(code: str, where: Any, what: str) -> None:
-    warnings.warn(warning_text(code, where=repr(str(where)), what=what), AstHfWarning, stacklevel=3)

@@ -1,0 +1,229 @@
+"""Parts of a run, each built from its section of a recipe: feature extractor, inputs, model, adapter."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import TrainingArguments
+
+from ..adapters.lora import Adapter, AdapterOptions
+from ..configuration_ast import ASTConfig
+from ..errors import did_you_mean, error
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..inputs.augmentation import Augmentation
+from ..inputs.clips import ClipInputs
+from ..inputs.normalization import measure_statistics
+from ..inputs.streams import StreamedClipInputs
+from ..modeling_ast import ASTForAudioClassification
+from ..recipe.options import CardOptions, FeatureOptions, ModelOptions
+from ..task import Task
+from ..weights.integrity import check_folder
+from .optimization import freeze
+from .splits import Split, Splits
+
+Inputs: TypeAlias = ClipInputs | StreamedClipInputs
+
+#: Sampling rate of a random start in Hz, that of every published AST.
+_SAMPLING_RATE = 16_000
+
+#: A recipe's loss -> `loss_kind` of the model, None for the loss of its task.
+_LOSS_KINDS = {"task": None, "binary_cross_entropy": "sigmoid_per_class"}
+
+
+class RunInputs(NamedTuple):
+    """Model inputs of a run's splits.
+
+    Attributes:
+        train: the augmented training clips.
+        validation: the split that is evaluated while training, None without one.
+        evaluation: the splits to report on, by name.
+    """
+
+    train: Inputs
+    validation: Inputs | None
+    evaluation: dict[str, Inputs]
+
+
+def build_extractor(
+    model: ModelOptions, features: FeatureOptions, *, is_length_grouped: bool = False
+) -> ASTFeatureExtractor:
+    """Return the feature extractor of the base, or a new one, with the input sizes of `model.config`.
+
+    Args:
+        model: names the base, if there is one.
+        features: sampling rate. Mean and std are set later, see `normalization_statistics`.
+        is_length_grouped: training batches hold clips of one length. The model then never sees padding, so
+            the extractor returns an attention mask, which the pipeline reads from the checkpoint.
+
+    Raises:
+        AstConfigError: E307 for another sampling rate than that of the base; E306 for a base that cannot be
+            read.
+    """
+    sizes: dict[str, Any] = {
+        name: model.config[name] for name in ("max_length", "num_mel_bins") if name in model.config
+    }
+    if is_length_grouped:
+        sizes["return_attention_mask"] = True
+    if model.base is None:
+        return ASTFeatureExtractor(sampling_rate=features.sampling_rate or _SAMPLING_RATE, **sizes)
+    check_folder(model.base, classifier=False)
+    extractor = ASTFeatureExtractor.from_pretrained(model.base, **model.pinned, **sizes)
+    if features.sampling_rate not in (None, extractor.sampling_rate):
+        what = f"{features.sampling_rate} Hz, but the base {model.base!r} takes {extractor.sampling_rate} Hz"
+        fix = "leave it out: clips are resampled"
+        raise error("E307", where="features.sampling_rate", what=what, fix=fix, detail="data")
+    return extractor
+
+
+def check_evaluation(
+    splits: Splits, watch: str | None, extractor: ASTFeatureExtractor, arguments: TrainingArguments
+) -> None:
+    """Raise an error for evaluations that cannot be done, before anything is trained.
+
+    Args:
+        splits: what was read.
+        watch: name of the split to evaluate after each epoch too.
+        extractor: of the run.
+        arguments: when to evaluate, and by how many processes.
+
+    Raises:
+        AstDataError: E209 for a watched split that is not one of the evaluated ones.
+        AstConfigError: E307 without a validation split, and for streams that accelerate cannot dispatch: it
+            joins the batches of a stream, which need one length.
+    """
+    if watch not in (None, *splits.evaluation):
+        what = "is not one of the evaluated splits"
+        raise error("E209", where=f"split {watch!r}", what=what, fix=did_you_mean(watch, splits.evaluation))
+    if splits.validation is None and arguments.eval_strategy != "no":
+        what = f"{arguments.eval_strategy.value!r} has nothing to evaluate on while training"
+        fix = "set data.validation_fraction, or add a validation split"
+        raise error("E307", where="training.eval_strategy", what=what, fix=fix, detail="data")
+    evaluated = (splits.validation, *splits.evaluation.values())
+    is_streamed = any(isinstance(split, IterableDataset) for split in evaluated)
+    if is_streamed and arguments.world_size > 1 and extractor.return_attention_mask:
+        what = "masks padding (return_attention_mask), and several processes cannot evaluate such a stream"
+        fix = "set data.eval_splits to [], leave eval_strategy out, and evaluate afterwards"
+        raise error("E307", where="model.base", what=what, fix=fix, detail="conflict")
+
+
+def build_inputs(
+    splits: Splits,
+    extractor: ASTFeatureExtractor,
+    augmentation: Augmentation,
+    arguments: TrainingArguments,
+    *,
+    cache: bool = True,
+    teacher: Any = None,
+) -> RunInputs:
+    """Return the model inputs of all splits.
+
+    Args:
+        splits: what was read.
+        extractor: of the run.
+        augmentation: of the training clips.
+        arguments: seed, and the place of this process among those of the run.
+        cache: keep decoded waveforms of stored clips in memory.
+        teacher: view of the training clips for a teacher, see `Distillation`.
+    """
+    seed = arguments.seed
+    train: Inputs
+    if isinstance(splits.train, Dataset):
+        train = ClipInputs(splits.train, extractor, augmentation=augmentation, seed=seed, cache=cache, teacher=teacher)
+    else:
+        reader = {"rank": arguments.process_index, "world_size": arguments.world_size}
+        train = StreamedClipInputs(splits.train, extractor, augmentation=augmentation, seed=seed, **reader)
+
+    def plain(split: Split) -> Inputs:
+        if isinstance(split, Dataset):
+            return ClipInputs(split, extractor, cache=cache)
+        return StreamedClipInputs(split, extractor, rank=0, world_size=1)
+
+    evaluation = {name: plain(split) for name, split in splits.evaluation.items()}
+    if splits.validation is None:
+        validation = None
+    elif splits.evaluation.get("validation") is splits.validation:
+        validation = evaluation["validation"]  # one cache for both
+    else:
+        validation = plain(splits.validation)
+    return RunInputs(train, validation, evaluation)
+
+
+def normalization_statistics(options: FeatureOptions, train: Inputs, *, disable_tqdm: bool) -> tuple[float, float]:
+    """Return mean and std of raw log-mel values: those of the recipe, or measured on the training clips."""
+    if options.mean is not None and options.std is not None:
+        return options.mean, options.std
+    if isinstance(train, StreamedClipInputs):
+        # Every process measures the same clips, not its own part of the stream.
+        train = StreamedClipInputs(
+            train.split, train.extractor, augmentation=train.augmentation, seed=train.seed, rank=0, world_size=1
+        )
+    mean, std = measure_statistics(train, clips=options.statistics_clips, disable_tqdm=disable_tqdm)
+    return mean if options.mean is None else options.mean, std if options.std is None else options.std
+
+
+def build_model(
+    options: ModelOptions, labels: list[str], task: Task, *, loss: str = "task", frozen: str = "nothing"
+) -> ASTForAudioClassification:
+    """Return the model to train, with an output for each label.
+
+    Args:
+        options: start, sizes and attention.
+        labels: names by index.
+        task: of the labels.
+        loss: a recipe's `loss`.
+        frozen: see `Optimization.frozen`.
+
+    Raises:
+        AstConfigError: E307 for an attention implementation that cannot be used here; what loading the start
+            raises.
+    """
+    outputs: dict[str, Any] = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: index for index, name in enumerate(labels)},
+        "problem_type": task.value,
+        "temperature": None,  # the calibration of a base does not hold for what is trained from it
+        "thresholds": None,
+    }
+    model = _build_start(options, outputs)
+    freeze(model, frozen)
+    try:
+        if options.attn_implementation is not None:
+            model.set_attn_implementation(options.attn_implementation)
+    except (ImportError, ValueError) as problem:
+        where = "model.attn_implementation"
+        what = f"{options.attn_implementation!r} cannot be used ({str(problem).splitlines()[0][:160]})"
+        fix = "leave it out for 'sdpa'"
+        raise error("E307", where=where, what=what, fix=fix, detail="environment") from problem
+    model.loss_kind = _LOSS_KINDS[loss]
+    return model.factor_positions() if options.factored_positions else model
+
+
+def _build_start(options: ModelOptions, outputs: dict[str, Any]) -> ASTForAudioClassification:
+    if options.base is not None:
+        # Weights train in float32 whatever the base was saved in: bf16 and fp16 are for the arithmetic.
+        return ASTForAudioClassification.from_pretrained(
+            options.base,
+            num_labels=len(outputs["id2label"]),
+            dtype=torch.float32,
+            **options.pinned,
+            **outputs,
+            **options.config,
+        )
+    if options.vit is not None:
+        arguments = {**options.pinned, **options.config, **outputs}
+        return ASTForAudioClassification.from_vit(options.vit, **arguments)
+    return ASTForAudioClassification(ASTConfig(**{**options.config, **outputs}))
+
+
+def build_adapter(
+    model: ASTForAudioClassification, options: AdapterOptions, start: ModelOptions, card: CardOptions
+) -> Adapter | None:
+    """Put an adapter into a model, or return None for rank 0.
+
+    Its base gets the name on the Hub from the card, or else the name in the recipe.
+    """
+    if not options.rank:
+        return None
+    return Adapter(model, options, str(card.base_model or start.base), start.revision)

@@ -1,0 +1,142 @@
+"""Checkpoint that a run resumes from: the newest intact one, or one chosen by hand."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from ...errors import AstHfError, AstHfWarning, error, warning_text
+from .sealing import (
+    MANIFEST,
+    STATE_FILE,
+    checkpoints,
+    clear,
+    find_corruption,
+    newest_sealed,
+    put_in_place,
+    read_manifest,
+    staging_folder,
+)
+
+#: Files of a finished run, or of a person, that another run would overwrite.
+_RESULT_FILES = ("README.md", "config.json", "model.safetensors", "model.safetensors.index.json")
+#: How many checkpoints a message lists.
+_LISTED = 3
+
+
+def check_resumable(request: str | os.PathLike | bool | None, root: Path, *, overwrite: bool = False) -> None:
+    """Raise E306 before data are read, if the names of files already show that `resume_folder` will."""
+    if request is None or request is False:
+        _check_unused(root, overwrite)
+    elif request is True:
+        if not checkpoints(root) + checkpoints(staging_folder(root)):
+            raise _nothing_to_resume(root, [])
+    elif request not in ("auto", "hub") and not Path(request).is_dir():
+        raise _not_resumable(Path(request), find_corruption(Path(request)))
+
+
+def resume_folder(
+    request: str | os.PathLike | bool | None, root: Path, processes: int = 1, *, overwrite: bool = False
+) -> str | None:
+    """Return the checkpoint that a run resumes from, or None for a fresh start; clean up after killed saves.
+
+    Args:
+        request: True for the newest intact one in `root`; `"auto"` for the same, or a fresh start without
+            one; a checkpoint folder; None or False for a fresh start.
+        root: the run's output folder.
+        processes: how many processes resume.
+        overwrite: a fresh start may overwrite the result of a finished run.
+
+    Raises:
+        AstConfigError: E306 if no checkpoint is intact (True), or the chosen one is not; for a fresh start in
+            a folder with checkpoints, since the newest of two runs would be resumed next time; and for one in
+            a folder with a model or a README.md, unless `overwrite`.
+    """
+    if request is None or request is False:
+        _check_unused(root, overwrite)
+        return None
+    if request is True or request == "auto":
+        chosen = _newest(root, required=request is True)
+    else:
+        chosen = _verified(Path(request))
+    if chosen is None:
+        return None
+    manifest = read_manifest(chosen)
+    if manifest is not None and manifest.processes != processes:
+        what = f"was trained by {manifest.processes} processes and is resumed by {processes}"
+        _warn("W404", chosen, f"{what}: the result differs from that of an unbroken run")
+    return str(chosen)
+
+
+def recover(root: Path) -> None:
+    """Rename a checkpoint that was sealed when its run was killed, and remove what else that run left."""
+    for staged in checkpoints(staging_folder(root)):
+        if find_corruption(staged) is None and find_corruption(root / staged.name) is not None:
+            put_in_place(root, staged.name)
+    clear(root)
+
+
+def _check_unused(root: Path, overwrite: bool) -> None:
+    """Raise E306 for a fresh start in a folder with checkpoints or results."""
+    where = repr(str(root))
+    if root.exists() and not root.is_dir():
+        fix = "name a folder for the result"
+        raise error("E306", where=where, what="is a file", fix=fix, detail="exists")
+    names = [path.name for path in checkpoints(root)]
+    if names:
+        more = ", ..." if len(names) > _LISTED else ""
+        what = f"holds {', '.join(names[:_LISTED])}{more} of an earlier run"
+        fix = "continue that run (--resume auto), choose another folder, or remove its checkpoints"
+        raise error("E306", where=where, what=what, fix=fix, detail="exists")
+    results = [name for name in _RESULT_FILES if (root / name).exists()]
+    if results and not overwrite:
+        what = f"holds {' and '.join(results[-2:])}, which this run would overwrite"
+        fix = "choose another folder, or allow replacing it (--overwrite)"
+        raise error("E306", where=where, what=what, fix=fix, detail="exists")
+
+
+def _newest(root: Path, *, required: bool) -> Path | None:
+    recover(root)
+    chosen, skipped = newest_sealed(root)
+    if chosen is None and required:
+        raise _nothing_to_resume(root, skipped)
+    for path, reason in skipped:
+        what = f"skipped, {reason}"
+        if chosen is not None:
+            what += f"; the run continues from {chosen.name}"
+        _warn("W401", path, what)
+    if chosen is None:
+        _warn("W402", root, "holds no checkpoint that could be resumed, so the run starts from the beginning")
+    return chosen
+
+
+def _verified(folder: Path) -> Path:
+    """Return a checkpoint that was chosen by hand; warn of one of plain transformers (W403)."""
+    reason = find_corruption(folder)
+    if reason is None:
+        return folder
+    if not folder.is_dir() or (folder / MANIFEST).exists():
+        raise _not_resumable(folder, reason)
+    if not (folder / STATE_FILE).is_file():
+        raise _not_resumable(folder, f"{STATE_FILE} is missing")
+    _warn("W403", folder, f"has no {MANIFEST}, so nothing shows whether its files are intact")
+    return folder
+
+
+def _not_resumable(folder: Path, reason: str | None) -> AstHfError:
+    fix = "name another checkpoint, or resume with auto, which takes the newest intact one"
+    detail = "unreadable" if folder.exists() else "missing"
+    what = f"cannot be resumed, {reason}"
+    return error("E306", where=repr(str(folder)), what=what, fix=fix, detail=detail)
+
+
+def _nothing_to_resume(root: Path, skipped: list[tuple[Path, str]]) -> AstHfError:
+    reasons = "; ".join(f"{path.name}: {reason}" for path, reason in skipped)
+    what = f"holds no intact checkpoint ({reasons})" if skipped else "holds no checkpoint-N to resume from"
+    fix = "start without resuming, or resume with auto"
+    return error("E306", where=repr(str(root)), what=what, fix=fix, detail="missing")
+
+
+def _warn(code: str, path: Path, what: str) -> None:
+    warnings.warn(warning_text(code, where=repr(str(path)), what=what), AstHfWarning, stacklevel=3)

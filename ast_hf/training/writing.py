@@ -1,0 +1,98 @@
+"""Folder of a finished run, except for the weights: recipe, pictures, samples, card, results.json."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..adapters.lora import ADAPTER_FOLDER
+from ..files import write_json, write_text
+from ..reports.run_results import Report, SplitResults
+from .trainer import ASTTrainer
+
+#: What a run measured. It is written last, so a folder that has it is complete.
+RESULTS_FILE = "results.json"
+#: Recordings for the model's page, from `card.samples`.
+SAMPLES_FOLDER = "samples"
+
+_CONFUSION_FILE = "confusion.png"
+
+
+def remove_stale_outputs(folder: Path, *, samples: Sequence[str]) -> None:
+    """Remove what an earlier run wrote next to its weights, which would be published with the new ones.
+
+    Args:
+        folder: folder of the result.
+        samples: recordings of this run, which stay. Of others, only those that the earlier run copied are
+            removed.
+    """
+    results = folder / RESULTS_FILE
+    copied: list[str] = []
+    with suppress(OSError, ValueError, AttributeError):  # no results, or another file of that name
+        copied = json.loads(results.read_text(encoding="utf-8")).get("samples", [])
+    stale = [folder / SAMPLES_FOLDER / Path(name).name for name in copied]
+    stale += folder.glob(".eval_results/*.yaml")
+    stale += [folder / _CONFUSION_FILE, folder / "README.md", results]
+    current = {Path(sample).resolve() for sample in samples}
+    for path in stale:
+        if path.resolve() not in current:
+            path.unlink(missing_ok=True)
+
+
+def write_outputs(
+    report: Report,
+    trainer: ASTTrainer,
+    splits: dict[str, SplitResults],
+    history: list[dict[str, Any]],
+    adapter_base: str | None,
+) -> None:
+    """Write everything besides the weights into a run's folder.
+
+    Args:
+        report: of the run; its `pictures` are completed.
+        trainer: gets the card.
+        splits: what was measured, by name of the evaluation split.
+        history: the Trainer's log, for the curves.
+        adapter_base: base of the run's adapter, None without one.
+    """
+    from ..reports.curves import draw_curves
+    from ..reports.model_card import eval_results_files, write_adapter_card, write_card
+
+    folder = report.folder
+    (folder / "recipe.yaml").write_text(report.recipe.to_yaml(), encoding="utf-8")
+    draw_curves(history, report, folder / report.picture)
+    _draw_confusion(report, splits)
+    _copy_samples(report.recipe.card.samples, folder / SAMPLES_FOLDER)
+    results = report.to_dict()
+    for name, text in eval_results_files(results).items():
+        write_text(folder / name, text)
+    trainer.card = write_card(results, getattr(trainer, "hub_model_id", None) or str(folder))
+    trainer.create_model_card()
+    if adapter_base is not None:
+        adapter_folder = folder / ADAPTER_FOLDER
+        write_adapter_card(results, str(adapter_folder), adapter_base).save(adapter_folder / "README.md")
+    write_json(folder / RESULTS_FILE, results)
+
+
+def _draw_confusion(report: Report, splits: dict[str, SplitResults]) -> None:
+    """Draw the confusion matrix of the first split, if its clips have one label each."""
+    from ..reports.pictures import draw_confusion
+
+    first = next(iter(splits.values()), None)
+    if first is None or first.truth.ndim != 1:
+        return
+    report.pictures["confusion"] = _CONFUSION_FILE
+    labels = [row["label"] for row in first.classes]
+    draw_confusion(first.answers, first.truth, labels, report.folder / _CONFUSION_FILE)
+
+
+def _copy_samples(samples: Sequence[str], folder: Path) -> None:
+    for sample in map(Path, samples):
+        target = folder / sample.name
+        target.parent.mkdir(exist_ok=True)
+        if sample.resolve() != target.resolve():
+            shutil.copyfile(sample, target)
