@@ -13,7 +13,7 @@ import difflib
 import re
 import textwrap
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 _MESSAGE = re.compile(r"\[AST-(\w+)\] (.*?): (.*)\. Fix: (.*?)\.?\s*$", re.DOTALL)
 
@@ -197,13 +197,6 @@ def short_reason(problem: object, limit: int = 120) -> str:
 
 def _detail(code: str, detail: str) -> str:
     return detail if detail in DETAILS.get(code, {}) else ""
-
-
-def refuse(code: str, cases: Mapping[tuple[str, str, str], object]) -> None:
-    """Raise `code` for the first case that is true."""
-    for (where, what, fix), wrong in cases.items():
-        if wrong:
-            raise error(code, where=where, what=what, fix=fix)
 
 
 def warning_text(code: str, *, where: str, what: str) -> str:

@@ -28,11 +28,6 @@ class Task(str, Enum):
     REGRESSION = "regression"
 
     @classmethod
-    def of_split(cls, split: Any) -> Task:
-        """Return the task of a split of `load_audio_dataset`, from the column that holds its labels."""
-        return cls.MULTI_LABEL if "labels" in (split.column_names or split.features) else cls.SINGLE_LABEL
-
-    @classmethod
     def of_config(cls, config: Any) -> Task | None:
         """Return the task of a model configuration, or None if it cannot be decided.
 

@@ -113,7 +113,7 @@ def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
 
     if options.push_to_hub or options.hub_model_id:
         where = "--push_to_hub, --hub_model_id"
-        what = f"cannot choose one of the {options.folds} models of --folds to publish"
+        what = f"does not say which of the {options.folds} models of --folds to publish"
         raise error("E307", where=where, what=what, fix=NO_PUSH, detail="conflict")
     result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=print)
     if is_main_process():

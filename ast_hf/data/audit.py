@@ -23,7 +23,7 @@ from ..task import Task
 from .conventions import Row
 from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition
 from .headers import read_header
-from .splits import label_names
+from .splits import label_names, split_task
 
 #: A sample is at full scale from one step of 16 bits below the largest value on. It counts as clipped if a
 #: sample next to it is at the same end of the scale, since the peak of a normalised clip touches full scale
@@ -210,7 +210,7 @@ class _SplitAudit:
         self.moments = moments
         self.finder = finder
         self.class_names = label_names(split)
-        self.task = Task.of_split(split)
+        self.task = split_task(split)
         self.report = SplitReport()
         self.labels = Counter[int]()
         self.seconds: list[float] = []

@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict
 from ..errors import did_you_mean, error
 from ..task import Task
 from .folds import fold_name
-from .splits import label_counts, label_names
+from .splits import label_counts, label_names, split_task
 
 
 def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, seed: int) -> DatasetDict:
@@ -48,7 +48,7 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
 
 def _strata(dataset: Dataset) -> Any:
     """Return the class index of each clip, None for multi-label data, which are not stratified."""
-    task = Task.of_split(dataset)
+    task = split_task(dataset)
     return dataset[task.label_column] if task is Task.SINGLE_LABEL else None
 
 

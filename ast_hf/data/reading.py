@@ -209,8 +209,3 @@ def _as_streams(splits: DatasetDict) -> IterableDatasetDict:
         stream = part.to_iterable_dataset(num_shards=min(len(part), LOCAL_SHARDS))
         streams[name] = stream.cast_column("audio", STORED)
     return IterableDatasetDict(streams)
-
-
-def is_multi_label(split: Any) -> bool:
-    """Return True for multi-label data; use `Task.of_split`."""
-    return Task.of_split(split) is Task.MULTI_LABEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
@@ -11,15 +12,21 @@ from ..errors import did_you_mean, error
 from ..task import Task
 
 
+def split_task(split: Any) -> Task:
+    """Return the task of a split, from the column that holds its labels."""
+    columns = split.column_names or split.features
+    return Task.MULTI_LABEL if Task.MULTI_LABEL.label_column in columns else Task.SINGLE_LABEL
+
+
 def label_names(split: Dataset | IterableDataset) -> list[str]:
     """Return the names of the classes of a split, by index."""
-    feature = split.features[Task.of_split(split).label_column]
+    feature = split.features[split_task(split).label_column]
     return list(getattr(feature, "feature", feature).names)
 
 
 def label_lists(split: Dataset) -> list[list[int]]:
     """Return the class indices of every clip as a list, a list of one for single-label data."""
-    task = Task.of_split(split)
+    task = split_task(split)
     labels = split[task.label_column]
     return list(labels) if task is Task.MULTI_LABEL else [[index] for index in labels]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..data.splits import split_task
 from ..inputs.clips import ClipInputs
 from ..log_mel import log_mel
 from ..task import Task
@@ -28,7 +29,7 @@ def baseline_accuracy(train: ClipInputs, evaluation: dict[str, ClipInputs]) -> d
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if Task.of_split(train.split) is Task.MULTI_LABEL:
+    if split_task(train.split) is Task.MULTI_LABEL:
         return {}
     model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000))
     model.fit(_features(train), train.split["label"])

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 
 from ..data.catalog import find_data_set
 from ..data.reading import load_audio_dataset
-from ..data.splits import label_names
+from ..data.splits import label_names, split_task
 from ..errors import did_you_mean, error, shortlist
 from ..task import Task
 from .members import Member
@@ -44,7 +44,7 @@ def common_task(members: list[Member], split: Dataset) -> Task:
         AstConfigError: E303 for members of different tasks.
         AstDataError: E208 for clips of several labels and single-label members.
     """
-    task_of_data = Task.of_split(split)
+    task_of_data = split_task(split)
     names = {Task.of_config(member.config) or task_of_data: member.name for member in members}
     if len(names) > 1:
         what = " but ".join(f"{name!r} is {task.value!r}" for task, name in names.items())
@@ -72,7 +72,7 @@ def true_labels(split: Dataset, labels: Sequence[str], task: Task, name: str = "
     Raises:
         AstDataError: E208 naming the labels of clips that the model does not have.
     """
-    task_of_data = Task.of_split(split)
+    task_of_data = split_task(split)
     rows = split[task_of_data.label_column]
     if task_of_data is not Task.MULTI_LABEL:
         rows = [[index] for index in rows]

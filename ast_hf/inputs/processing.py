@@ -17,7 +17,7 @@ from datasets import Dataset, IterableDataset
 from ..audio import load_audio
 from ..data.conventions import Row
 from ..data.option_spelling import NO_BOUNDARIES
-from ..data.splits import label_names
+from ..data.splits import label_names, split_task
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
@@ -88,7 +88,7 @@ class ClipProcessor:
         self.augmentation = augmentation
         self.seed = seed
         self.teacher = teacher
-        self.task = Task.of_split(split)
+        self.task = split_task(split)
         self.num_labels = len(label_names(split))
         if augmentation is not None:
             augmentation.check(extractor.sampling_rate, self.task)

@@ -23,9 +23,9 @@ import torch
 from datasets import IterableDataset
 
 from ..data.conventions import Row
+from ..data.splits import split_task
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..task import Task
 from .augmentation import Augmentation
 from .processing import ClipProcessor, decode_clip, describe_clip
 from .randomness import BUFFER_KEY, MAX_CLIPS, ORDER_KEY, keyed_random
@@ -83,7 +83,7 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
             fix = "give 1 or more"
             raise error("E108", where="shuffle_buffer", what=f"{shuffle_buffer} holds no clip", fix=fix)
         if augmentation is not None:
-            augmentation.check(extractor.sampling_rate, Task.of_split(split))
+            augmentation.check(extractor.sampling_rate, split_task(split))
         self.split = split
         self.extractor = extractor
         self.augmentation = augmentation
@@ -174,7 +174,7 @@ class RecentClips:
 
     def __init__(self, split: IterableDataset, sampling_rate: int) -> None:
         self.sampling_rate = sampling_rate
-        self._label_column = Task.of_split(split).label_column
+        self._label_column = split_task(split).label_column
         self._rows: OrderedDict[int, Row] = OrderedDict()
 
     def add(self, clip: int, row: Row) -> None:

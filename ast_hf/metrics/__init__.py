@@ -11,12 +11,10 @@ from typing import Any
 
 from ..task import Task
 
-#: problem type -> name of its main metric.
-MAIN_METRIC = {task.value: task.main_metric for task in (Task.SINGLE_LABEL, Task.MULTI_LABEL)}
-#: problem type -> names of the numbers that `metrics_for` computes.
+#: task -> names of the numbers that `metrics_for` computes.
 METRIC_NAMES = {
-    Task.SINGLE_LABEL.value: ("accuracy", "ECE"),
-    Task.MULTI_LABEL.value: ("mAP", "mAP_classes", "mAUC", "mAUC_classes", "d_prime"),
+    Task.SINGLE_LABEL: ("accuracy", "ECE"),
+    Task.MULTI_LABEL: ("mAP", "mAP_classes", "mAUC", "mAUC_classes", "d_prime"),
 }
 
 

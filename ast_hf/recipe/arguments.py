@@ -21,6 +21,7 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 
 from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text, wrong_type
 from ..metrics import METRIC_NAMES
+from ..task import Task
 from .optimization import Optimization
 
 #: When a run uploads to the Hub: the result at the end; the model at every save; also the latest training
@@ -240,12 +241,12 @@ def _check_reporters(arguments: TrainingArguments) -> None:
             raise error("E307", where=where, what=what, fix=f"pip install {name}", detail="environment")
 
 
-def check_best(arguments: TrainingArguments, problem_type: str) -> None:
+def check_best(arguments: TrainingArguments, task: Task) -> None:
     """Raise E307 if the best checkpoint is chosen by a metric that is not computed.
 
     The Trainer would fail after the first epoch.
     """
-    metrics = (*METRIC_NAMES[problem_type], "loss")
+    metrics = (*METRIC_NAMES[task], "loss")
     chosen = arguments.metric_for_best_model
     name = str(chosen).removeprefix("eval_")
     if chosen is not None and name not in metrics:

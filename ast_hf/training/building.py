@@ -17,6 +17,7 @@ from ..inputs.clips import ClipInputs
 from ..inputs.normalization import measure_statistics
 from ..inputs.streams import StreamedClipInputs
 from ..modeling_ast import ASTForAudioClassification
+from ..recipe.arguments import check_best
 from ..recipe.options import CardOptions, FeatureOptions, ModelOptions
 from ..task import Task
 from ..weights.integrity import check_folder
@@ -66,12 +67,17 @@ def build_extractor(
     }
     if is_length_grouped:
         sizes["return_attention_mask"] = True
-    if model.base is None:
-        return ASTFeatureExtractor(sampling_rate=features.sampling_rate or _SAMPLING_RATE, **sizes)
-    check_folder(model.base, classifier=False)
-    extractor = ASTFeatureExtractor.from_pretrained(model.base, **model.pinned, **sizes)
-    if features.sampling_rate not in (None, extractor.sampling_rate):
-        what = f"{features.sampling_rate} Hz, but the base {model.base!r} takes {extractor.sampling_rate} Hz"
+    if model.base is not None:
+        return _base_extractor(model.base, features.sampling_rate, **model.pinned, **sizes)
+    return ASTFeatureExtractor(sampling_rate=features.sampling_rate or _SAMPLING_RATE, **sizes)
+
+
+def _base_extractor(base: str, sampling_rate: int | None, **arguments: Any) -> ASTFeatureExtractor:
+    """Return the feature extractor of a base; raise E307 if its sampling rate is not the one of the recipe."""
+    check_folder(base, classifier=False)
+    extractor = ASTFeatureExtractor.from_pretrained(base, **arguments)
+    if sampling_rate not in (None, extractor.sampling_rate):
+        what = f"{sampling_rate} Hz, but the base {base!r} takes {extractor.sampling_rate} Hz"
         fix = "leave it out: clips are resampled"
         raise error("E307", where="features.sampling_rate", what=what, fix=fix, detail="data")
     return extractor
@@ -90,9 +96,11 @@ def check_evaluation(
 
     Raises:
         AstDataError: E209 for a watched split that is not one of the evaluated ones.
-        AstConfigError: E307 without a validation split, and for streams that accelerate cannot dispatch: it
-            joins the batches of a stream, which need one length.
+        AstConfigError: E307 without a validation split, for a best checkpoint chosen by a metric that is not
+            computed, and for streams that accelerate cannot dispatch: it joins the batches of a stream, which
+            need one length.
     """
+    check_best(arguments, splits.task)
     if watch not in (None, *splits.evaluation):
         what = "is not one of the evaluated splits"
         raise error("E209", where=f"split {watch!r}", what=what, fix=did_you_mean(watch, splits.evaluation))

@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch.nn import functional as F
 
 from ..audio import resample
-from ..data.splits import label_names
+from ..data.splits import label_names, split_task
 from ..errors import AstHfError, error, shortlist, unreadable
 from ..evaluation.stored_logits import load_logits, logits_of
 from ..feature_extraction_ast import ASTFeatureExtractor
@@ -202,7 +202,7 @@ def build_distillation(
     if not options.source or not options.weight:
         return None
     labels = label_names(train)
-    task = Task.of_split(train)
+    task = split_task(train)
     for name in ("temperature", "hard"):
         if task is Task.MULTI_LABEL and getattr(options, name) != getattr(DistillationOptions(), name):
             what = "is for clips of one label; these may have several, each with a probability of its own"

@@ -15,7 +15,7 @@ from ..evaluation.baseline import baseline_accuracy
 from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
 from ..metrics import metrics_for
-from ..recipe.arguments import build_arguments, check_best, settled
+from ..recipe.arguments import build_arguments, settled
 from ..recipe.recipe import Recipe
 from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
@@ -148,7 +148,6 @@ def prepare(
     splits = read_splits(recipe.data, arguments.seed)
     extractor = build_extractor(recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training))
     check_evaluation(splits, watch, extractor, arguments)
-    check_best(arguments, splits.task)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     inputs = build_inputs(
         splits,

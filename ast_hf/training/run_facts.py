@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 
 from ..data.catalog import find_data_set
 from ..data.sources import is_local
-from ..data.splits import label_counts, label_names
+from ..data.splits import label_counts, label_names, split_task
 from ..inputs.streams import StreamedClipInputs
 from ..recipe.options import CardOptions, DataOptions, ModelOptions
 from ..reports.epoch_metrics import Curve
@@ -35,7 +35,7 @@ def most_frequent_class(train: Split, evaluation: dict[str, Split]) -> dict[str,
 
     Empty for multi-label clips, and for streams, whose labels are unknown until they are read.
     """
-    if Task.of_split(train) is Task.MULTI_LABEL or not isinstance(train, Dataset):
+    if split_task(train) is Task.MULTI_LABEL or not isinstance(train, Dataset):
         return {}
     counts = label_counts(train)
     majority = max(counts, key=lambda index: counts[index])

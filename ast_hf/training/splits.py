@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from ..data.catalog import find_data_set
 from ..data.holding_out import hold_out, random_fold
 from ..data.reading import load_audio_dataset
-from ..data.splits import check_splits, label_names
+from ..data.splits import check_splits, label_names, split_task
 from ..errors import error
 from ..recipe.options import DataOptions
 from ..recipe.recipe import Recipe
@@ -53,7 +53,7 @@ class Splits(NamedTuple):
     @property
     def task(self) -> Task:
         """Task of the training split."""
-        return Task.of_split(self.train)
+        return split_task(self.train)
 
     @property
     def labels(self) -> list[str]:

@@ -19,7 +19,7 @@ from packaging.version import Version
 from ast_hf import AstConfigError, AstDataError, AstHfError, AstHfWarning, load_audio
 from ast_hf.data.holding_out import hold_out
 from ast_hf.data.reading import load_audio_dataset
-from ast_hf.data.splits import check_splits, label_names
+from ast_hf.data.splits import check_splits, label_names, split_task
 from ast_hf.task import Task
 from ast_hf.training import DataOptions, Recipe
 from ast_hf.training.splits import read_splits
@@ -44,7 +44,7 @@ def contents(splits: DatasetDict) -> dict[str, dict[str, str | list[str]]]:
     return {
         split: {
             Path(row["audio"]["path"]).name: [label_names(rows)[label] for label in row["labels"]]
-            if Task.of_split(rows) is Task.MULTI_LABEL
+            if split_task(rows) is Task.MULTI_LABEL
             else label_names(rows)[row["label"]]
             for row in rows
         }

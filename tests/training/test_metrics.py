@@ -17,7 +17,6 @@ from sklearn.metrics import average_precision_score, f1_score, precision_recall_
 
 from ast_hf import AstInputError
 from ast_hf.metrics import (
-    MAIN_METRIC,
     accuracy,
     calibration_error,
     d_prime,
@@ -133,7 +132,7 @@ def test_the_trainer_gets_the_metrics_of_its_task() -> None:
         "mAUC_classes": 2,
         "d_prime": pytest.approx(0.953872, abs=1e-6),  # sqrt(2) * 0.6744898
     }
-    assert MAIN_METRIC == {"single_label_classification": "accuracy", "multi_label_classification": "mAP"}
+    assert (Task.SINGLE_LABEL.main_metric, Task.MULTI_LABEL.main_metric) == ("accuracy", "mAP")
 
 
 #: tags and scores of four clips -> ROC AUC: pairs in order, ties half
