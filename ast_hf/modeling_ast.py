@@ -610,13 +610,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _loss(
-        self,
-        logits: torch.Tensor,
-        labels: torch.Tensor,
-        items: Any,
-        kwargs: Mapping[str, Any],
-    ) -> torch.Tensor:
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, items: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
         """Return the loss: `self.loss_function` if it was set or overridden, else `classification_loss`."""
         overridden = type(self).loss_function is not PreTrainedModel.loss_function
         if overridden or hasattr(self, "_loss_function"):

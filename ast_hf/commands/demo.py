@@ -40,15 +40,8 @@ for file in files:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument(
-        "--output",
-        default="outputs/demo",
-        help="folder of the result (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--base",
-        help="checkpoint to start from (folder or Hub name) instead of random weights",
-    )
+    parser.add_argument("--output", default="outputs/demo", help="folder of the result (default: %(default)s)")
+    parser.add_argument("--base", help="checkpoint to start from (folder or Hub name) instead of random weights")
     parser.add_argument("--quick", action="store_true", help="a smoke run: the accuracy is not meaningful")
 
 

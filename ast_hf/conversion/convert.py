@@ -316,12 +316,7 @@ def read_label_file(path: Path) -> list[str]:
 
 
 def _extractor(config: ASTConfig, mean: float, std: float) -> ASTFeatureExtractor:
-    return ASTFeatureExtractor(
-        num_mel_bins=config.num_mel_bins,
-        max_length=config.max_length,
-        mean=mean,
-        std=std,
-    )
+    return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=mean, std=std)
 
 
 def _save(model: ASTPreTrainedModel, extractor: ASTFeatureExtractor, folder: Path) -> None:

@@ -76,23 +76,13 @@ _BY_STATUS = {
 }
 _GATED = Failure("E702", "is gated, and the token has no access", f"ask for access on its page, then {_LOG_IN}")
 _INVALID_NAME = Failure("E702", "was asked for a name that cannot exist there", "give user/name")
-_OFFLINE = Failure(
-    "E704",
-    "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy",
-    "unset it",
-)
+_OFFLINE = Failure("E704", "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy", "unset it")
 _UNREACHED = Failure("E704", "cannot be reached, and the cache has no copy", "check the connection")
 _NO_FILE = Failure("E702", "does not hold the requested file, or cannot be reached", "name a whole checkpoint")
 _BROKEN_FOLDER = Failure("E306", "does not hold the requested file", "copy the whole checkpoint folder again")
 
 #: Exceptions of the Hub's client; other libraries wrap them in their own.
-_CLIENT_ERRORS = (
-    HTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-)
+_CLIENT_ERRORS = (HTTPError, HFValidationError, LocalEntryNotFoundError, LocalTokenNotFoundError, OfflineModeIsEnabled)
 #: Messages of transformers for a missing model, which have no cause; the groups are its name.
 _MISSING = re.compile(r"^(\S+) (?:does not appear to have|is not a local folder)|^Can't load .*? '([^']+)'")
 

@@ -334,8 +334,7 @@ def write_publication(publication: Publication, folder: Path, source: Path) -> N
 
     differing = [name for name in sorted(existing) if differs(name)]
     if differing and folder.name != dry_run_folder(source).name:
-        what = f"holds another {differing[0]}, which would be lost"
-        raise error("E108", where=where, what=what, fix=fix)
+        raise error("E108", where=where, what=f"holds another {differing[0]}, which would be lost", fix=fix)
     for name, content in publication.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(_bytes(content))

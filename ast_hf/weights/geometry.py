@@ -24,11 +24,7 @@ KERNEL_METHODS = ("flexivit", "bicubic")
 #: Patches along (frequency, time).
 Grid = tuple[int, int]
 
-_CHOICES = {
-    "position_method": POSITION_METHODS,
-    "position_cut": POSITION_CUTS,
-    "kernel_method": KERNEL_METHODS,
-}
+_CHOICES = {"position_method": POSITION_METHODS, "position_cut": POSITION_CUTS, "kernel_method": KERNEL_METHODS}
 
 
 def check_choices(**chosen: str) -> None:

@@ -117,8 +117,7 @@ def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = Map
     what = f"names {stored} labels, but {checkpoint.weights[0].name} holds a classifier of {rows} outputs"
     new = "from_pretrained(..., num_labels=...)"
     fix = f"set id2label to the {rows} names, or ask for a new classifier: {new}"
-    where = repr(str(checkpoint.weights[0].parent / "config.json"))
-    raise error("E305", where=where, what=what, fix=fix)
+    raise error("E305", where=repr(str(checkpoint.weights[0].parent / "config.json")), what=what, fix=fix)
 
 
 def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:

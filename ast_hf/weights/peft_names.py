@@ -21,14 +21,7 @@ from transformers.utils import is_peft_available
 from .names import hub_name
 
 #: Layers of a block that have other names in transformers 5.
-_LAYERS = (
-    "attention.q_proj",
-    "attention.k_proj",
-    "attention.v_proj",
-    "attention.o_proj",
-    "mlp.fc1",
-    "mlp.fc2",
-)
+_LAYERS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
 
 _STOCK_LAYER = re.compile(rf"((?:.*\.)?)(layers\.\d+\.(?:{'|'.join(map(re.escape, _LAYERS))}))(\..+)?")
 _STOCK_BLOCK = re.compile(r"((?:.*\.)?)layers\.(\d+)(\..+)?")
