@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 #: Types of the sources that `load_audio` reads.
 AudioSource = str | PathLike | bytes | np.ndarray | Mapping[str, Any] | Any
 
-#: Limits on the values in a header, checked before memory is allocated. 384 kHz and 8 channels are the
-#: largest of ordinary equipment; one hour of 16 kHz mono float32 is 230 MB.
+#: Limits on a header, checked before memory is allocated. 384 kHz and 8 channels are the largest of ordinary
+#: equipment; one hour of 16 kHz mono float32 is 230 MB.
 MIN_RATE = 1_000
 MAX_RATE = 384_000
 MAX_CHANNELS = 8
@@ -172,7 +172,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _cut_array(samples: np.ndarray, rate: int, where: str, part: _Part | None) -> np.ndarray:
-    """Return a part of decoded samples, mixed to mono first: a short part would look like channels."""
+    """Return a part of decoded samples as mono; mixed first, since a very short part looks like channels."""
     if part is None:
         return samples
     mono = mix_to_mono(samples, where)
@@ -187,8 +187,7 @@ def mix_to_mono(samples: np.ndarray, where: str) -> np.ndarray:
     if samples.ndim == 1:
         return samples
     if samples.ndim != 2 or not (min(samples.shape) <= MAX_CHANNELS < max(samples.shape)):
-        shape = f"array of shape {samples.shape}"
-        what = f"{shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
+        what = f"array of shape {samples.shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
         raise error("E106", where=where, what=what, fix="pass one waveform of shape (time,)")
     return _mean_of_channels(samples if samples.shape[1] <= MAX_CHANNELS else samples.T, where)
 
@@ -273,11 +272,7 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # an overflow becomes infinite, reported with its position later
             array = array.astype(np.float32)
-    native = array.dtype.newbyteorder("=")
-    if native.kind != "f" and native.name not in INTEGER_SCALES:
-        what = f"{native.name} samples have no defined full scale"
-        raise error("E102", where=where, what=what, fix="pass float in [-1, 1], int16, int32 or uint8")
-    return torch.from_numpy(np.array(array, dtype=native, order="C"))
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> tuple[np.ndarray, int, str]:
@@ -290,9 +285,8 @@ def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> t
         return _read_mapping(source, source_rate, part)
     if hasattr(source, "get_all_samples"):
         decoded = source.get_all_samples()
-        where = "decoded audio"
         rate = int(decoded.sample_rate)
-        return _cut_array(decoded.data.numpy(), rate, where, part), rate, where
+        return _cut_array(decoded.data.numpy(), rate, "decoded audio", part), rate, "decoded audio"
     return _read_array(source, source_rate, "audio array", part)
 
 
@@ -448,7 +442,7 @@ def _check_length(samples: int, rate: int, where: str) -> None:
         raise error("E207", where=where, what=what, fix=fix)
 
 
-#: A larger file that decodes to 0 samples has lost its samples or their count: headers are smaller, in bytes.
+#: Bytes that no header exceeds: a larger file that decodes to 0 samples has lost them or their count.
 _LARGEST_HEADER = 1024
 
 

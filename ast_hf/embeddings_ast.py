@@ -38,8 +38,8 @@ class ASTPatchEmbeddings(nn.Module):
 class FactoredPositions(nn.Module):
     """Position embeddings as one vector per row of patches plus one per column.
 
-    From PaSST (arXiv 2110.05069, section 3.1). Only training uses the factors: state dicts and files hold the
-    table of their sums, one vector per patch.
+    From PaSST (arXiv 2110.05069, section 3.1). State dicts and files hold the table of sums, one vector per
+    patch.
 
     Args:
         table: position embeddings `(1, 2 + F * T, C)`. The factors start as its means over time and
@@ -69,8 +69,7 @@ class FactoredPositions(nn.Module):
     @torch.no_grad()
     def resize(self, grid: tuple[int, int], *, method: str, cut: str) -> None:
         """Adapt the factors to another patch grid, each axis as `resize_positions` adapts a table."""
-        frequency = resize_axis(self.frequency, 1, grid[0], method=method)
-        self.frequency = _parameter_like(self.frequency, frequency)
+        self.frequency = _parameter_like(self.frequency, resize_axis(self.frequency, 1, grid[0], method=method))
         self.time = _parameter_like(self.time, resize_axis(self.time, 2, grid[1], cut=cut, method=method))
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -148,7 +147,7 @@ class ASTEmbeddings(nn.Module):
         return self.position_embeddings if isinstance(self.position_embeddings, FactoredPositions) else None
 
     def factor_positions(self) -> None:
-        """Replace the table of positions by factors; no-op if it already is."""
+        """Replace the table of positions by factors; no-op if already done."""
         if self.factored is None:
             table = self.position_embeddings
             del self.position_embeddings
@@ -190,7 +189,7 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, fram
     """Return a mask over tokens from a 0/1 mask over frames or tokens.
 
     A patch is visible if all of its frames are real. The first column of patches is always visible, so that
-    no clip is without a patch.
+    each clip has a patch. Raises E304 for a mask of any other shape or type.
 
     Args:
         config: the model's.
@@ -200,9 +199,6 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, fram
 
     Returns:
         Bool `(batch, tokens)`, True on tokens that may be attended to.
-
-    Raises:
-        AstInputError: E304 for any other shape or type.
     """
     rows, columns = config.grid_for(frames)
     tokens = rows * columns + 2
@@ -222,9 +218,7 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, fram
 def columns_seen(visible: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Return the number of patches along time up to the last visible one, int64 `(batch,)`, at least 1.
 
-    Args:
-        visible: bool `(batch, tokens)`, see `token_mask`.
-        grid: patches along (frequency, time).
+    `visible` is the result of `token_mask`, `grid` the patches along (frequency, time).
     """
     columns = visible[:, 2:].unflatten(1, grid).any(dim=1)  # (B, T)
     return (columns * torch.arange(1, grid[1] + 1, device=columns.device)).amax(dim=1).clamp(min=1)

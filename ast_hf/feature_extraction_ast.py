@@ -222,8 +222,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 that is at least 8,000 and more than ten times the extractor's must be a number of samples, as
                 for wav2vec2; it is ignored with a warning (W210).
             truncation: cut clips longer than `max_length` frames. True cuts silently, False does not cut.
-                None
-                (default) cuts and warns once per extractor with the seconds that are lost (W201).
+                None (default) cuts and warns once per extractor with the seconds that are lost (W201).
             return_attention_mask: also return `attention_mask`, int64 `(batch, frames)`, 1 on real frames.
             do_normalize: apply mean and std, or return raw log-mel values.
             pad_to_multiple_of: pad to the next multiple of this number of frames.
@@ -390,10 +389,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return feature[:limit], len(feature)
 
     def warn_truncated(self, frames: int, limit: int, where: str, note: str = "") -> None:
-        """Warn (W201), with the seconds that are lost, if a clip of `frames` frames is cut to `limit` frames.
-
-        `where` names the clip, `note` is added to the message.
-        """
+        """Warn (W201) with the seconds that are lost if the clip `where` is cut from `frames` to `limit` frames."""
         if frames > limit:
             lost = (frames - limit) * frame_lengths(self.sampling_rate)[1] / self.sampling_rate
             text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are dropped{note}"
@@ -402,10 +398,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def _stack(
         self, features: list[torch.Tensor], padding: bool | str, limit: int, normalize: bool, multiple: int
     ) -> list[torch.Tensor] | torch.Tensor:
-        """Pad with raw 0.0, then normalise.
+        """Pad with raw 0.0, then normalise: one tensor `(batch, frames, mel)`.
 
-        Returns one tensor `(batch, frames, mel)`, or a list of `(frames, mel)` if the lengths differ without
-        padding.
+        Without padding, clips of different lengths are a list of `(frames, mel)`.
         """
         lengths = [len(feature) for feature in features]
         if padding == "max_length":
@@ -440,23 +435,12 @@ class FeatureExtractionFiles(FeatureExtractionMixin):
 
 
 def _missing_extractor_error(source: Any, arguments: dict[str, Any]) -> AstHfError | None:
-    """Return E306 for a checkpoint folder without a saved extractor, else None.
-
-    Takes the source and the other arguments of `from_pretrained`.
-    """
-    folder = Path(source) / (arguments.get("subfolder") or "")
-    problem = missing_extractor(folder)
-    if problem is None:
-        return None
-    what, fix = problem
-    return error("E306", where=repr(str(folder)), what=what, fix=fix, detail="missing")
+    """Return the error for the source and the other arguments of `from_pretrained`, or None."""
+    return missing_extractor(Path(source) / (arguments.get("subfolder") or ""))
 
 
-def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
-    """Return the problem and the fix for a checkpoint folder without a saved feature extractor.
-
-    None for a folder with an extractor, and for anything that is not the folder of an AST checkpoint.
-    """
+def missing_extractor(source: str | PathLike) -> AstHfError | None:
+    """Return E306 for the folder of an AST checkpoint without a saved feature extractor, else None."""
     folder = Path(source)
     saved = any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json"))
     if saved or not (folder / "config.json").is_file():
@@ -473,7 +457,8 @@ def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
         f".save_pretrained({str(folder)!r})"
     )
     what = "has no preprocessor_config.json, since the feature extractor was never saved there"
-    return what, f"save the extractor that it was trained with, for example {line}, with its mean and std"
+    fix = f"save the extractor that it was trained with, for example {line}, with its mean and std"
+    return error("E306", where=repr(str(source)), what=what, fix=fix, detail="missing")
 
 
 def _plain_field(name: str, value: Any) -> Any:
@@ -517,10 +502,7 @@ def _check_unknown(arguments: dict[str, Any]) -> None:
 
 
 def _check_multiple(value: Any) -> None:
-    if value is None:
-        return
-    test, _ = _whole(1)
-    if not test(value):
+    if value is not None and not FIELD_RULES["max_length"][0](value):
         what = f"{value!r} is not a number of frames"
         raise _argument_error("pad_to_multiple_of", what, "give 1 or more, or None")
 
@@ -604,10 +586,7 @@ def _is_sample(value: Any) -> bool:
 
 
 def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
-    """Return a clip without its channel axis: the mean over it if `channels` names the axis.
-
-    Raises E106 for two axes without `channels`.
-    """
+    """Return a clip averaged over the axis that `channels` names; raise E106 for two axes without a name."""
     # `datasets` returns a clip of shape (1, time) as a nested list.
     while isinstance(clip, (list, tuple)) and len(clip) == 1 and not _is_sample(clip[0]):
         clip = clip[0]

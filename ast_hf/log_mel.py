@@ -170,8 +170,7 @@ def _mel_energies(
     padded, centred, power = _scratch.get(frame, fft_length, mel.device)
     count = len(frames)
     rows = len(mel)  # at least `_MIN_ROWS`
-    # The mean is removed first, as in Kaldi: with a constant offset, differences of quiet samples lose
-    # precision.
+    # As in Kaldi, the mean is removed first: with an offset, differences of quiet samples lose precision.
     torch.sub(frames, means, out=centred[:count])
     windowed = padded[:count, 1:frame]
     torch.sub(centred[:count, 1:], centred[:count, :-1], alpha=PREEMPHASIS, out=windowed)
@@ -184,10 +183,7 @@ def _mel_energies(
 
 
 def frame_means(waveform: torch.Tensor, frame: int, hop: int) -> torch.Tensor:
-    """Return the mean of each frame, shape `(frames, 1)`.
-
-    Sums over blocks are shared between overlapping frames; the block length divides both `frame` and `hop`.
-    """
+    """Return the mean of each frame, shape `(frames, 1)`; overlapping frames share sums over blocks."""
     block = math.gcd(frame, hop)
     sums = waveform[: len(waveform) // block * block].view(-1, block).sum(dim=1)
     return sums.unfold(0, frame // block, hop // block).sum(dim=1, keepdim=True) / frame

@@ -51,7 +51,7 @@ _FORWARD_ARGUMENTS = ("input_values", "labels", "attention_mask", "output_attent
 
 def eager_attention(
     module: nn.Module,
-    query: torch.Tensor,  # (B, heads, N, C / heads), as are key and value
+    query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
@@ -71,7 +71,7 @@ def eager_attention(
         scores = scores + attention_mask
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     mixed = nn.functional.dropout(weights, p=dropout, training=module.training) @ value
-    return mixed.transpose(1, 2), weights  # (B, N, heads, C / heads), (B, heads, N, N)
+    return mixed.transpose(1, 2), weights
 
 
 class ASTSelfAttention(nn.Module):
@@ -262,8 +262,7 @@ class ASTPreTrainedModel(PreTrainedModel):
             info["unexpected_keys"] = {name for name in info["unexpected_keys"] if not name.startswith(HEAD)}
         random = check_loaded(model, info, where)
         if random:
-            names = ", ".join(random)
-            text = f"has no classifier for {model.config.num_labels} labels; {names} are newly initialised"
+            text = f"has no classifier for {model.config.num_labels} labels; {', '.join(random)} are newly initialised"
             warnings.warn(warning_text("W303", where=where, what=text), AstHfWarning, 2)
         return (model, info) if return_info else model
 
@@ -517,10 +516,7 @@ class ASTModel(ASTPreTrainedModel):
 
 
 def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Rename tensors of a state dict from their names in transformers 5, at any prefix.
-
-    torch calls this before it loads a module, with a copy of the state dict.
-    """
+    """Rename tensors from their names in transformers 5; torch passes a copy of the state dict before loading."""
     for name in [name for name in state_dict if name.startswith(f"{prefix}layers.")]:
         state_dict[prefix + hub_name(name.removeprefix(prefix))] = state_dict.pop(name)
 
@@ -528,10 +524,7 @@ def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, 
 def _select_states(
     states: list[torch.Tensor], selection: bool | int | Sequence[int]
 ) -> tuple[torch.Tensor | None, ...] | None:
-    """Return all hidden states for True, None for False, or those at indices with None for the others.
-
-    Indices that are out of range select nothing, as in transformers.
-    """
+    """Return all states (True), None (False), or those at the valid indices with None for the others."""
     if isinstance(selection, bool):
         return tuple(states) if selection else None
     indices = {selection} if isinstance(selection, int) else set(selection)
@@ -682,7 +675,6 @@ def check_input(config: ASTConfig, input_values: Any) -> None:
     elif len(shape) == 2:
         fix = "add the batch axis: input_values[None]"
     elif len(shape) == 3 and shape[2] == bins:
-        least = f"one patch ({config.patch_size} frames)"
-        what = f"has shape {shape}, the model takes a batch of clips of at least {least}"
+        what = f"has shape {shape}, the model takes clips of at least one patch ({config.patch_size} frames)"
         fix = "pad to max_length, the extractor's default"
     raise error("E304", where="input_values", what=what, fix=fix)

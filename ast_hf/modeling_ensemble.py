@@ -230,8 +230,7 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
     ) -> None:
         """Write the ensemble's two configuration files, and each member into its own folder.
 
-        Raises:
-            AstInputError: E108 for other arguments.
+        Raises E108 for any other argument.
         """
         if kwargs:
             fix = "leave it out; `ast-hf push` publishes a saved ensemble"
@@ -302,10 +301,9 @@ KINDS: dict[str, tuple[Any, Any]] = {
 
 
 def classes_for(source: str | PathLike) -> tuple[Any, Any]:
-    """Return the configuration and model class for a checkpoint, by its `model_type`.
+    """Return the configuration and model class for a folder or Hub name, by its `model_type`.
 
-    `source` is a folder or a name on the Hub. Any other type gets the classes of a single model, which raise
-    the error.
+    Any other type gets the classes of a single model, which raise the error.
     """
     stored, _ = PreTrainedConfig.get_config_dict(source)
     return KINDS.get(stored.get("model_type", ""), KINDS[ASTConfig.model_type])

@@ -165,10 +165,7 @@ def _change_models(table: Any, own: Any) -> Callable[[], object]:
 
 
 def _change_stock_config(table: Any, own: Any) -> Callable[[], object]:
-    """Map transformers' own `ASTConfig` to this package's models, which convert it.
-
-    The table is set directly, since `register` refuses a model whose `config_class` is another.
-    """
+    """Map transformers' own `ASTConfig` to this package's models; `register` would refuse another config class."""
     auto = importlib.import_module("transformers.models.auto.modeling_auto")
     models = {auto.AutoModel: own.ASTModel, auto.AutoModelForAudioClassification: own.ASTForAudioClassification}
     for kind, model in models.items():
@@ -190,10 +187,7 @@ def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
 
 
 def _register_extractor(table: Any, own: Any, auto: str, mapping: str) -> Callable[[], object]:
-    """Register the extractor with an Auto class.
-
-    The Auto class looks up names in its stock table first, so the stock entry is removed.
-    """
+    """Register the extractor with an Auto class, and remove the stock entry, which has precedence."""
     from .configuration_ast import ASTConfig
     from .configuration_ensemble import ASTEnsembleConfig
 
@@ -213,10 +207,7 @@ def _register_extractor(table: Any, own: Any, auto: str, mapping: str) -> Callab
 
 
 def _change_audio_processors(table: Any, own: Any) -> Callable[[], object]:
-    """Register the extractor with `AutoAudioProcessor`.
-
-    `AutoFeatureExtractor` will delegate to it (transformers#48113, not released yet).
-    """
+    """Register with `AutoAudioProcessor`, to which `AutoFeatureExtractor` will delegate (transformers#48113)."""
     return _register_extractor(table, own, "AutoAudioProcessor", "AUDIO_PROCESSOR_MAPPING")
 
 
