@@ -131,7 +131,7 @@ class ASTConfig(PreTrainedConfig):
         classifier_layer_norm_eps: epsilon of the LayerNorm in the head, `None` for `layer_norm_eps`. The
             original used 1e-5 there.
         patch_size: side of the square patches, in mel bins and frames.
-        qkv_bias: whether query, key and value have a bias.
+        qkv_bias: give query, key and value a bias.
         frequency_stride: step between patches along the mel axis, in bins.
         time_stride: step between patches along time, in frames.
         max_length: frames of the input spectrogram; a frame is 10 ms.

@@ -98,12 +98,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         num_mel_bins: mel filters between 20 Hz and half the sampling rate.
         max_length: frames to pad to with padding `"max_length"`, and to cut longer clips to.
         padding_value: always 0.0.
-        do_normalize: whether to apply mean and std.
+        do_normalize: apply mean and std.
         mean: mean of the raw log-mel values of the training data.
         std: their standard deviation.
-        return_attention_mask: whether calls return `attention_mask` by default.
-        strict: whether calls without `sampling_rate` raise E107. By default they warn once per process
-            (W212), as transformers documents, and assume the extractor's rate. Not saved.
+        return_attention_mask: return `attention_mask` from calls by default.
+        strict: raise E107 in calls without `sampling_rate`, instead of assuming the extractor's rate with one
+            warning per process (W212), as transformers documents. Not saved.
 
     Raises:
         AstConfigError: E301 for invalid values and unknown names; the message names the field.

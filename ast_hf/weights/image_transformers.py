@@ -59,16 +59,16 @@ class ImageTransformer(NamedTuple):
 def read_image_transformer(
     source: Source, num_attention_heads: int | None = None, hub: dict[str, Any] | None = None
 ) -> ImageTransformer:
-    """Read a Hub name, a folder, a loaded model or a state dict.
+    """Read a Hub name, a folder, a loaded model or a state dict, under the names of transformers or timm.
 
     Args:
-        source: weights under the names of transformers (4 and 5) or timm.
-        num_attention_heads: heads, needed for a bare state dict of an unusual width.
+        source: the weights.
+        num_attention_heads: needed for a bare state dict of an unusual width.
         hub: `revision`, `token`, `cache_dir`, ... of `from_pretrained`.
 
     Raises:
-        AstConfigError: E305 for an architecture that AST cannot represent and for tensors that are missing,
-            E306 for broken files.
+        AstConfigError: E305 for missing tensors and architectures that AST cannot represent, E306 for broken
+            files.
         AstInputError: E108 if the number of heads cannot be determined.
     """
     state, source_fields, name = _read_source(source, hub or {})
@@ -110,8 +110,7 @@ def initial_state(
     kernel = CHANNEL_REDUCTIONS[channel_reduction](state[KERNEL], dim=1, keepdim=True)
     state[KERNEL] = resize_kernel(kernel, geometry.patch_size, kernel_method)
     if position_init == "reinit":
-        positions = torch.empty(1, geometry.num_tokens, kernel.shape[0])
-        state[POSITIONS] = nn.init.trunc_normal_(positions, std=std)
+        state[POSITIONS] = nn.init.trunc_normal_(torch.empty(1, geometry.num_tokens, kernel.shape[0]), std=std)
     else:
         old = (vit.grid, vit.grid)
         state[POSITIONS] = resize_positions(state[POSITIONS], old, geometry.grid, method=position_init)
@@ -159,13 +158,13 @@ def _timm_fields(model: nn.Module) -> dict[str, Any]:
 
 
 def _architecture_fields(fields: dict[str, Any], width: int, heads: int | None, name: str) -> dict[str, Any]:
-    """Return heads, activation and epsilon from the source's configuration; the default is timm's."""
+    """Return heads, activation and epsilon from the source's configuration, by default timm's."""
     if fields.get("model_type") == ASTConfig.model_type:
         fix = "use from_pretrained, which takes max_length, frequency_stride, ..."
         raise error("E305", where=name, what="is an AST already", fix=fix)
     source_heads = fields.get("num_attention_heads")
     if heads is not None and source_heads not in (None, heads):
-        what = f"is {heads}, but {name} says {source_heads}"
+        what = f"is {heads}, but {name} has {source_heads}"
         raise error("E108", where="num_attention_heads", what=what, fix="leave it out")
     if heads is None:
         heads = source_heads or heads_of_width(width)
@@ -238,7 +237,7 @@ def _scale(tensor: torch.Tensor, scale: torch.Tensor, names: str, name: str) -> 
 
 
 def _check_square(fields: dict[str, Any], name: str) -> None:
-    """Raise E305 for a configuration of oblong images, whose number of positions may be a square, too."""
+    """Raise E305 for oblong images; the number of their positions may be a square number too."""
     size = fields.get("image_size")
     if isinstance(size, (list, tuple)) and len(set(size)) > 1:
         what = f"was made for images of {' x '.join(map(str, size))}"
@@ -246,10 +245,9 @@ def _check_square(fields: dict[str, Any], name: str) -> None:
 
 
 def _complete_special_tokens(tensors: dict[str, torch.Tensor], name: str) -> int:
-    """Add missing special tokens and positions; a missing distillation token is a copy of the class token.
+    """Add missing special tokens and positions, and return the number of patches along a side of the images.
 
-    Returns:
-        Patches along either side of the images.
+    A missing distillation token is a copy of the class token.
     """
     table = tensors[POSITIONS]
     distilled = DISTILLATION_TOKEN in tensors
@@ -264,6 +262,5 @@ def _complete_special_tokens(tensors: dict[str, torch.Tensor], name: str) -> int
     if grid > 1 and grid**2 == table.shape[1]:  # DeiT III has no positions for the special tokens
         tensors[POSITIONS] = torch.cat((table.new_zeros(1, 2, table.shape[-1]), table), dim=1)
         return grid
-    expected = f"a square image and {special} special tokens"
-    what = f"has {table.shape[1]} positions, which are not those of {expected}"
+    what = f"has {table.shape[1]} positions, which are not those of a square image and {special} special tokens"
     raise error("E305", where=name, what=what, fix="take weights of square images")
