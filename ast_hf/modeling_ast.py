@@ -675,6 +675,6 @@ def check_input(config: ASTConfig, input_values: Any) -> None:
     elif len(shape) == 2:
         fix = "add the batch axis: input_values[None]"
     elif len(shape) == 3 and shape[2] == bins:
-        what = f"has shape {shape}, the model takes clips of at least one patch ({config.patch_size} frames)"
+        what = f"has shape {shape}, the model takes a batch of clips of one patch ({config.patch_size} frames) or more"
         fix = "pad to max_length, the extractor's default"
     raise error("E304", where="input_values", what=what, fix=fix)

@@ -125,10 +125,9 @@ class Adapter:
         config.revision = revision
 
     def save(self, folder: Path, extractor: Any = None) -> None:
-        """Write the adapter's folder.
+        """Write the adapter's configuration and weights, classifier included, as peft reads them.
 
-        peft reads the adapter's configuration and its weights, which include the classifier. `ast-hf merge`
-        also needs the model's configuration, which has the labels, and the feature extractor's.
+        `ast-hf merge` also needs the model's configuration, which has the labels, and the extractor's.
         """
         from peft import get_peft_model_state_dict
 
@@ -183,12 +182,9 @@ def insert_adapter(model: ASTForAudioClassification, config: Any) -> Any:
 
 
 def load_adapter_state(adapted: Any, state: dict[str, torch.Tensor], where: str) -> None:
-    """Load an adapter's weights; raise E305 unless names and shapes are exactly those of the adapter.
+    """Load an adapter's weights, as peft stores them, into the wrapper from `insert_adapter`.
 
-    Args:
-        adapted: what `insert_adapter` returned.
-        state: the weights, as peft stores them.
-        where: folder of the adapter, for messages.
+    Raises E305 unless names and shapes are exactly those of the adapter; `where` is its folder in the message.
     """
     from peft import set_peft_model_state_dict
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
@@ -223,15 +219,9 @@ def backbone_digest(model: ASTForAudioClassification) -> str:
 
 
 def check_base(weights: Path, digest: str, fix: str) -> bool:
-    """Raise E306 if an adapter's weights were trained on another base.
+    """Raise E306 with `fix` if an adapter's weights were trained on another base than that of `digest`.
 
-    Args:
-        weights: file of the adapter's weights.
-        digest: of the base, see `backbone_digest`.
-        fix: for the message.
-
-    Returns:
-        True if the file has the digest of a base; False if there is nothing to compare.
+    Returns False if the file has no digest to compare.
     """
     with safe_open(weights, framework="pt") as stored:
         trained_on = (stored.metadata() or {}).get(BASE_DIGEST)

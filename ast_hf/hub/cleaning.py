@@ -13,7 +13,7 @@ from huggingface_hub import get_token
 from ..errors import error
 
 #: Patterns of secrets: tokens of the Hub, GitHub and AWS, and private keys in PEM. Each begins with its
-#: letters instead of \b, which makes the search forty times as fast; no other thread runs meanwhile.
+#: letters instead of \b, which makes the search forty times as fast; it blocks all other threads.
 _SECRETS = {
     "a Hugging Face token": re.compile(rb"hf_(?<!\whf_)[A-Za-z0-9]{20,}"),
     "a Hugging Face organisation's token": re.compile(rb"api_org_(?<!\wapi_org_)[A-Za-z0-9]{20,}"),

@@ -107,8 +107,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             if of_extractor != of_model:
                 expected = f"{of_model} in config.json of {self.model.name_or_path or 'the model'}"
                 what = f"{of_extractor} in preprocessor_config.json, but {expected}"
-                change = f"model.resize_input({field}={of_extractor})"
-                fix = f"make the two files agree, or adapt the model: {change}"
+                fix = f"make the two files agree, or adapt the model: model.resize_input({field}={of_extractor})"
                 raise error("E304", where=field, what=what, fix=fix)
 
     def check_model_type(self, supported_models: Any) -> None:
@@ -137,7 +136,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         function = kwargs.get("function_to_apply")
         if function is not None and function not in _FUNCTIONS:
             raise not_a_choice("E108", where="function_to_apply", value=function, choices=_FUNCTIONS)
-        postprocess: dict[str, Any] = {}  # given arguments only: those of a call replace the constructor's
+        postprocess: dict[str, Any] = {}  # without defaults: the arguments of a call replace the constructor's
         if top_k is not _NOT_GIVEN:
             labels = self.model.config.num_labels
             postprocess["top_k"] = labels if count is None else min(count, labels)
@@ -190,8 +189,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         if threshold is None:
             return scores
         least = config.thresholds if threshold == FITTED else [threshold] * config.num_labels
-        # label2id may hold earlier labels
-        index = {label: number for number, label in config.id2label.items()}
+        index = {label: number for number, label in config.id2label.items()}  # label2id may hold earlier labels
         return [entry for entry in scores if entry["score"] >= least[index[entry["label"]]]]
 
     def _check_threshold(self, threshold: Any) -> None:
@@ -202,8 +200,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             fix = f"give a number in [0, 1], or {FITTED!r}"
             raise error("E108", where="threshold", what=f"{threshold!r} is not a threshold", fix=fix)
         if threshold == FITTED and config.problem_type != Task.MULTI_LABEL:
-            problem_type = repr(config.problem_type)
-            what = f"{FITTED!r} is for multi-label models, and this one's problem type is {problem_type}"
+            what = f"{FITTED!r} is for multi-label models, and this one's problem type is {config.problem_type!r}"
             fix = "give a number in [0, 1], or top_k=1 for the best"
             raise error("E108", where="threshold", what=what, fix=fix)
         if threshold == FITTED and config.thresholds is None:
@@ -220,9 +217,9 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         try:
             return extractor(waveform, sampling_rate=rate, return_tensors="pt", truncation=True)
         except AstHfError as problem:
-            # The extractor names a position in its batch, which is always 0 here; the file's name says more.
-            code = problem.code
-            raise error(code, where=name, what=problem.what, fix=problem.fix, detail=problem.detail) from None
+            # The extractor names the position in the batch, always 0 here; the file's name is more useful.
+            parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
+            raise error(problem.code, where=name, **parts) from None
 
 
 def _is_url(inputs: Any) -> bool:
