@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from .errors import AstHfWarning, did_you_mean, error, nearest, not_a_choice, warning_text
-from .scalars import plain_scalar
+from .scalars import is_number, plain_scalar
 from .task import Task
 
 #: Arguments of every transformers configuration, besides its own fields.
@@ -29,17 +28,13 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 _COUNT = (_is_count, "a whole number of at least 1")
-_PROBABILITY = (lambda value: _is_number(value) and 0.0 <= value < 1.0, "a number in [0, 1)")
-_POSITIVE = (lambda value: _is_number(value) and value > 0.0, "a number above 0")
+_PROBABILITY = (lambda value: is_number(value) and 0.0 <= value < 1.0, "a number in [0, 1)")
+_POSITIVE = (lambda value: is_number(value) and value > 0.0, "a number above 0")
 
 
 def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0.0 <= value <= 1.0
+    return is_number(value) and 0.0 <= value <= 1.0
 
 
 #: field -> (test, requirement for messages). Names and defaults are those of the published configs.

@@ -30,7 +30,7 @@ from .errors import (
     wrong_type,
 )
 from .log_mel import frame_lengths, frames_to_seconds, log_mel, num_frames, num_samples
-from .scalars import plain_scalar, plain_whole
+from .scalars import is_number, plain_scalar, plain_whole
 
 #: Highest peak that cannot overflow float32's power spectrum: (400 samples x 2 x 1e12)^2 x a filter's width
 #: is near 1e31, and float32 ends at 3e38.
@@ -59,10 +59,6 @@ def _whole(low: int, high: float = math.inf) -> tuple[Any, str]:
     return test, f"a whole number of at least {low}" + (f" and at most {high:g}" if high < math.inf else "")
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 _BOOLEAN = (lambda value: isinstance(value, bool), "True or False")
 
 #: field -> (test, requirement for messages).
@@ -74,8 +70,8 @@ FIELD_RULES: dict[str, tuple[Any, str]] = {
     "padding_value": (lambda value: value == 0.0, "0.0: padding is raw 0.0 before normalisation, as in training"),
     "padding_side": (lambda value: value == "right", "'right'"),
     "do_normalize": _BOOLEAN,
-    "mean": (_finite, "a finite number"),
-    "std": (lambda value: _finite(value) and value > 0.0, "a number above 0"),
+    "mean": (is_number, "a finite number"),
+    "std": (lambda value: is_number(value) and value > 0.0, "a number above 0"),
     "return_attention_mask": _BOOLEAN,
     "strict": _BOOLEAN,
 }
@@ -150,7 +146,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
         Raises E306 for a checkpoint folder without a saved extractor; the message shows how to save one.
         """
-        if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
+        if missing := missing_extractor(pretrained_model_name_or_path, kwargs.get("subfolder")):
             raise missing
         return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
@@ -429,19 +425,14 @@ class FeatureExtractionFiles(FeatureExtractionMixin):
     @classmethod
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments."""
-        if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
+        if missing := missing_extractor(pretrained_model_name_or_path, kwargs.get("subfolder")):
             raise OSError(str(missing)) from missing  # transformers documents an OSError
         return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
 
-def _missing_extractor_error(source: Any, arguments: dict[str, Any]) -> AstHfError | None:
-    """Return the error for the source and the other arguments of `from_pretrained`, or None."""
-    return missing_extractor(Path(source) / (arguments.get("subfolder") or ""))
-
-
-def missing_extractor(source: str | PathLike) -> AstHfError | None:
+def missing_extractor(source: str | PathLike, subfolder: str | None = None) -> AstHfError | None:
     """Return E306 for the folder of an AST checkpoint without a saved feature extractor, else None."""
-    folder = Path(source)
+    folder = Path(source) / (subfolder or "")
     saved = any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json"))
     if saved or not (folder / "config.json").is_file():
         return None
@@ -458,7 +449,7 @@ def missing_extractor(source: str | PathLike) -> AstHfError | None:
     )
     what = "has no preprocessor_config.json, since the feature extractor was never saved there"
     fix = f"save the extractor that it was trained with, for example {line}, with its mean and std"
-    return error("E306", where=repr(str(source)), what=what, fix=fix, detail="missing")
+    return error("E306", where=repr(str(folder)), what=what, fix=fix, detail="missing")
 
 
 def _plain_field(name: str, value: Any) -> Any:

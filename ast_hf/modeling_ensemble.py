@@ -25,7 +25,7 @@ from .label_order import label_columns, label_differences
 from .losses import classification_loss
 from .modeling_ast import ASTForAudioClassification, check_input
 from .task import Task
-from .weights.checkpoints import HUB_ARGUMENTS, pinned_revision
+from .weights.checkpoints import hub_arguments, pinned_revision
 from .weights.integrity import check_folder
 
 #: Fields of the feature extractor that must be equal for all members; length, mean and std may differ.
@@ -216,7 +216,7 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
         check_folder(source, subfolder=subfolder)
         kwargs["revision"] = pinned_revision(source, {**kwargs, "subfolder": subfolder})
         if not isinstance(config, ASTEnsembleConfig):
-            config = ASTEnsembleConfig.from_pretrained(config or source, subfolder=subfolder, **_hub(kwargs))
+            config = ASTEnsembleConfig.from_pretrained(config or source, subfolder=subfolder, **hub_arguments(kwargs))
         config.validate()
         kwargs.setdefault("attn_implementation", config._attn_implementation)
         pairs = [_load(source, name, kwargs, subfolder=str(Path(subfolder, name))) for name in config.members]
@@ -309,10 +309,6 @@ def classes_for(source: str | PathLike) -> tuple[Any, Any]:
     return KINDS.get(stored.get("model_type", ""), KINDS[ASTConfig.model_type])
 
 
-def _hub(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
-
-
 def _load(
     source: str | PathLike, name: str, arguments: dict[str, Any], *, subfolder: str = ""
 ) -> tuple[ASTForAudioClassification, ASTFeatureExtractor]:
@@ -321,7 +317,7 @@ def _load(
         member, info = ASTForAudioClassification.from_pretrained(
             source, subfolder=subfolder, output_loading_info=True, **arguments
         )
-        extractor = ASTFeatureExtractor.from_pretrained(source, subfolder=subfolder, **_hub(arguments))
+        extractor = ASTFeatureExtractor.from_pretrained(source, subfolder=subfolder, **hub_arguments(arguments))
     except AstHfError as problem:
         where = f"{name} ({str(source)!r}): {problem.where}"
         parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}

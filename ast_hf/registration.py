@@ -133,7 +133,6 @@ def _replace_names() -> Callable[[], object]:
 
 
 def _own_classes() -> dict[str, Any]:
-    """Return this package's classes by the names of `REPLACED_NAMES`."""
     from .configuration_ast import ASTConfig
     from .feature_extraction_ast import ASTFeatureExtractor
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel

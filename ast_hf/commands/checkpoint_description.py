@@ -75,7 +75,6 @@ def _describe_input_and_labels(config: Any, extractor: ASTFeatureExtractor) -> l
 
 
 def _describe_members(source: str, config: ASTEnsembleConfig) -> list[Line]:
-    """Return a line for each member of an ensemble, and the number of parameters of all."""
     from ..configuration_ast import ASTConfig
 
     members = {name: ASTConfig.from_pretrained(source, subfolder=name) for name in config.members or []}

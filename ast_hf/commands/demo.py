@@ -74,18 +74,13 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
     report = finetune(recipe, output, overwrite=_has_results_of(recipe, Path(output)))
     print_results(report)
     seconds = frames_to_seconds(report.config.max_length)
-    heading = f"Three held-out files in a fresh process, by their first {seconds} s"
-    print(f"\n{heading} (names begin with the truth):")
+    print(f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):")
     sys.stdout.flush()
     subprocess.run([sys.executable, "-c", _CLASSIFY, output, *held_out_files(recipe, count=3)], check=True)
 
 
 def _has_results_of(recipe: Recipe, folder: Path) -> bool:
-    """Return True if a folder has the results of an earlier demo, which may be replaced.
-
-    Raises:
-        AstConfigError: E306 for a results.json that no run wrote.
-    """
+    """Return True if a folder has the results of an earlier demo; raise E306 for results that no run wrote."""
     from ..training.writing import RESULTS_FILE
 
     results = folder / RESULTS_FILE

@@ -45,7 +45,6 @@ def _libsndfile_version() -> str:
 
 
 def _health(package: str) -> str:
-    """Return the version of an optional package, and whether it can be imported."""
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -94,7 +94,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _how_to_resume(output: str) -> str:
-    """Return the advice after an interruption: how to resume, and from which checkpoint."""
     from ..training.checkpoints.sealing import checkpoints
 
     names = [path.name for path in checkpoints(Path(output))]

@@ -55,4 +55,4 @@ def _write_dry_run(options: argparse.Namespace) -> None:
     publication = publication_of(folder, options.repo_id)
     write_publication(publication, target, folder)
     print("\n".join(publication.lines()))
-    print(f"Nothing was sent; what {options.repo_id} would hold is in {target}")
+    print(f"Nothing was sent; the files for {options.repo_id} are in {target}")

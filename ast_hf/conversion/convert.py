@@ -255,7 +255,6 @@ def infer_geometry(patches: int, patch_size: int, entry: Any, options: Conversio
 
 
 def _candidate_lengths(options: ConversionOptions, entry: Any) -> list[int]:
-    """Return the input lengths to try, in frames: the user's, the data set's, or all published ones."""
     if options.max_length:
         return [options.max_length]
     if entry:

@@ -40,7 +40,6 @@ def _norm(weights: Weights, name: str, x: torch.Tensor, eps: float = _EPS) -> to
 
 
 def _scaled(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
-    """Multiply by LayerScale if the model has it."""
     return x * weights[name] if name in weights else x
 
 

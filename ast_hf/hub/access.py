@@ -171,7 +171,6 @@ def as_error(problem: BaseException) -> AstHfError | None:
 
 
 def _missing_files(name: str) -> Failure:
-    """Return the failure for a folder or Hub name without the files that transformers needs."""
     if Path(name).is_dir():
         return _BROKEN_FOLDER
     return _OFFLINE if is_offline_mode() else _NO_FILE

@@ -117,7 +117,6 @@ def publication_of(folder: str | Path, repo_id: str) -> Publication:
 
 
 def _is_published(path: Path) -> bool:
-    """Return True if a path matches a pattern of `PUBLISHED`, folder by folder."""
     patterns = (pattern.split("/") for pattern in PUBLISHED)
     same_depth = (parts for parts in patterns if len(parts) == len(path.parts))
     return any(all(map(fnmatchcase, path.parts, parts)) for parts in same_depth)

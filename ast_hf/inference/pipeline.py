@@ -30,7 +30,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
-from ..scalars import plain_scalar
+from ..scalars import is_number, plain_scalar
 from ..task import Task
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
@@ -195,8 +195,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     def _check_threshold(self, threshold: Any) -> None:
         """Raise E108 unless it is a number in [0, 1], or `"fitted"` and the checkpoint has thresholds."""
         config = self.model.config
-        is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-        if threshold != FITTED and not (is_number and 0.0 <= threshold <= 1.0):
+        if threshold != FITTED and not (is_number(threshold) and 0.0 <= threshold <= 1.0):
             fix = f"give a number in [0, 1], or {FITTED!r}"
             raise error("E108", where="threshold", what=f"{threshold!r} is not a threshold", fix=fix)
         if threshold == FITTED and config.problem_type != Task.MULTI_LABEL:
@@ -227,7 +226,6 @@ def _is_url(inputs: Any) -> bool:
 
 
 def _fetch(url: str) -> bytes:
-    """Download a URL; raise E703 if that fails."""
     try:
         with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as response:
             return response.read()

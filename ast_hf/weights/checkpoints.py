@@ -31,7 +31,7 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
     subfolder = arguments.get("subfolder") or ""
     folder = check_folder(source, subfolder=subfolder, cache_dir=arguments.get("cache_dir"), classifier=False)
     if folder is None:
-        folder = _download(source, _hub_arguments(arguments))
+        folder = _download(source, hub_arguments(arguments))
     if folder is None:
         return None
     config = read_config(folder / "config.json")
@@ -71,12 +71,13 @@ def pinned_revision(source: str | PathLike, arguments: dict[str, Any]) -> str | 
 
     A folder, or a name whose commit is unknown, returns the `revision` of `arguments`.
     """
-    config = None if Path(source).is_dir() else _cached_file(source, "config.json", _hub_arguments(arguments))
+    config = None if Path(source).is_dir() else _cached_file(source, "config.json", hub_arguments(arguments))
     commit = re.search(r"/snapshots/([0-9a-f]{40})/", config.as_posix()) if config is not None else None
     return commit[1] if commit else arguments.get("revision")
 
 
-def _hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+def hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that locate the files, without those that are None."""
     return {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
 
 

@@ -128,7 +128,6 @@ def check_options(channel_reduction: str, position_init: str, kernel_method: str
 
 
 def _read_source(source: Source, hub: dict[str, Any]) -> tuple[Mapping[str, torch.Tensor], dict[str, Any], str]:
-    """Return the tensors, fields of the source's configuration, and a name for messages."""
     if isinstance(source, nn.Module):
         config: Any = getattr(source, "config", None)
         fields = config.to_dict() if hasattr(config, "to_dict") else _timm_fields(source)
@@ -149,7 +148,6 @@ def _read_source(source: Source, hub: dict[str, Any]) -> tuple[Mapping[str, torc
 
 
 def _timm_fields(model: nn.Module) -> dict[str, Any]:
-    """Return heads and epsilon of a timm model; no fields for any other module."""
     blocks = getattr(model, "blocks", None)
     heads = getattr(getattr(blocks[0], "attn", None), "num_heads", None) if blocks else None
     eps = getattr(getattr(model, "norm", None), "eps", None)

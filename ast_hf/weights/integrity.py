@@ -126,7 +126,6 @@ def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
 
 
 def _classifier_rows(checkpoint: Checkpoint) -> int | None:
-    """Return the number of outputs of the stored classifier, or None if there is none."""
     for path in checkpoint.weights:
         if path.suffix == ".safetensors":
             shape = {hub_name(name): shape for name, shape in tensor_shapes(path).items()}.get(HEAD_KERNEL)
@@ -139,7 +138,6 @@ def _classifier_rows(checkpoint: Checkpoint) -> int | None:
 
 
 def _check_sizes(config: dict[str, Any], shapes: dict[str, list[int]], path: Path) -> None:
-    """Raise E305 if a size in config.json differs from the tensors' shapes."""
     if shapes and all(name.startswith("module.") for name in shapes):
         what = "has names of the original repository (module.v...)"
         fix = "run `ast-hf convert` on the .pth file it came from"
