@@ -187,7 +187,7 @@ def mix_to_mono(samples: np.ndarray, where: str) -> np.ndarray:
     if samples.ndim == 1:
         return samples
     if samples.ndim != 2 or not (min(samples.shape) <= MAX_CHANNELS < max(samples.shape)):
-        what = f"array of shape {samples.shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
+        what = f"shape {samples.shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
         raise error("E106", where=where, what=what, fix="pass one waveform of shape (time,)")
     return _mean_of_channels(samples if samples.shape[1] <= MAX_CHANNELS else samples.T, where)
 

@@ -13,7 +13,7 @@ from .errors import AstHfWarning, did_you_mean, error, nearest, not_a_choice, wa
 from .scalars import is_number, plain_scalar
 from .task import Task
 
-#: Arguments of every transformers configuration, besides its own fields.
+#: Arguments that every transformers configuration takes.
 _COMMON_ARGUMENTS = frozenset(
     {"architectures", "attn_implementation", "auto_map", "chunk_size_feed_forward", "dtype", "id2label"}
     | {"is_encoder_decoder", "label2id", "name_or_path", "num_labels", "output_attentions", "output_hidden_states"}
@@ -191,9 +191,7 @@ class ASTConfig(PreTrainedConfig):
 
     @classmethod
     def converted(cls, config: Any) -> Any:
-        """Return `config` as an instance of this class.
-
-        An instance is returned unchanged, transformers' own `ASTConfig` is converted field by field.
+        """Return `config` as an instance of this class; transformers' `ASTConfig` is converted.
 
         Raises:
             AstConfigError: E302 for the configuration of another architecture.
@@ -259,7 +257,7 @@ class ASTConfig(PreTrainedConfig):
         self._validate_geometry()
 
     def _align_labels(self) -> None:
-        """Make the keys of `id2label` integers, and `label2id` its inverse; warn (W305) if that is a change."""
+        """Make the keys of `id2label` integers, and `label2id` its inverse; warn (W305) if it was not."""
         if not isinstance(self.id2label, dict):
             return
         check_label_arguments(self.id2label, None)

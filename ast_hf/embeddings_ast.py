@@ -42,8 +42,7 @@ class FactoredPositions(nn.Module):
     patch.
 
     Args:
-        table: position embeddings `(1, 2 + F * T, C)`. The factors start as its means over time and
-            frequency.
+        table: position embeddings `(1, 2 + F * T, C)` that the factors start from.
         grid: patches along (frequency, time), (F, T).
     """
 
@@ -60,7 +59,7 @@ class FactoredPositions(nn.Module):
 
     @torch.no_grad()
     def set_table(self, table: torch.Tensor) -> None:
-        """Set the factors to the least-squares fit of a table: means over each axis, the overall mean once."""
+        """Set the factors to the least-squares fit of a table: means over each axis, overall mean once."""
         patches = table[:, 2:].unflatten(1, (self.frequency.shape[1], self.time.shape[2]))
         self.special.copy_(table[:, :2])
         self.frequency.copy_(patches.mean(dim=2, keepdim=True))
@@ -96,12 +95,7 @@ class ASTEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_values: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the embedded tokens of a batch, `(B, N, C)`.
-
-        Args:
-            input_values: `(B, T, M)`.
-            counts: int64 `(B,)`, real patches along time of each clip, for a batch with masked padding.
-        """
+        """Return the tokens `(B, N, C)` of features `(B, T, M)`; see `positions_for` for `counts`."""
         patches = self.patch_embeddings(input_values)
         special = torch.cat((self.cls_token, self.distillation_token), dim=1).expand(patches.shape[0], -1, -1)
         positions = self.positions_for(self.config.grid_for(input_values.shape[1])[1], counts)

@@ -46,7 +46,7 @@ PADDING_CHOICES = ("max_length", "longest", True, "do_not_pad", False)
 CHANNEL_CHOICES = (None, "batch", "first", "last")
 
 #: A call's `max_length` counts samples, as in wav2vec2, if it is at least `SAMPLES_FROM` and more than
-#: `SAMPLES_FACTOR` times the extractor's own. 8,000 frames are 80 s; ten times AudioSet's length are 102 s.
+#: `SAMPLES_FACTOR` times the extractor's own. 8,000 frames are 80 s; ten times AudioSet's length is 102 s.
 SAMPLES_FROM = 8_000
 SAMPLES_FACTOR = 10
 
@@ -81,7 +81,7 @@ _FILE_KEYS = frozenset({"feature_extractor_type", "processor_class", "image_proc
 
 
 class ASTFeatureExtractor(SequenceFeatureExtractor):
-    """Feature extractor: waveforms to the normalised log-mel spectrograms that an AST takes.
+    """Feature extractor from waveforms to the normalised log-mel spectrograms that an AST takes.
 
     Kaldi log-mel spectrograms (see `ast_hf.log_mel`) are padded with raw 0.0 or cut to `max_length` frames,
     and then normalised as `(x - mean) / (2 * std)`. Published weights were trained with this order: a padded
@@ -154,8 +154,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Build an extractor from the content of its file, with `kwargs` replacing fields.
 
-        Fields of other tools are dropped. A field that looks misspelt raises E301: its default, used in its
-        place, would change every score.
+        Fields of other tools are dropped. A field that looks misspelt raises E301, since its default would
+        change every score.
         """
         names = set(FIELD_RULES) | _FILE_KEYS
         if cls is not ASTFeatureExtractor:  # a subclass may have other fields
@@ -214,9 +214,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             sampling_rate: rate of the clips in Hz; has to be the extractor's, which None assumes.
             return_tensors: `"pt"`, `"np"`, or None for a list of arrays.
             padding: `"max_length"` (default), `"longest"`/True, or `"do_not_pad"`/False.
-            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's `max_length`. A value
-                that is at least 8,000 and more than ten times the extractor's must be a number of samples, as
-                for wav2vec2; it is ignored with a warning (W210).
+            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's `max_length`. A value of
+                at least 8,000 and more than ten times the extractor's is taken for a number of samples, as in
+                wav2vec2, and ignored with a warning (W210).
             truncation: cut clips longer than `max_length` frames. True cuts silently, False does not cut.
                 None (default) cuts and warns once per extractor with the seconds that are lost (W201).
             return_attention_mask: also return `attention_mask`, int64 `(batch, frames)`, 1 on real frames.
@@ -225,8 +225,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             channels: meaning of a 2-D array: `"batch"` (rows are clips; the default, with a warning, W211,
                 for two rows, which may be stereo), `"first"` (channels, time) or `"last"` (time, channels),
                 which are averaged.
-            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)` instead of
-                waveforms.
+            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)`.
             device: where to compute and return `"pt"` features; None for the device of the clips.
 
         Returns:
@@ -385,7 +384,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return feature[:limit], len(feature)
 
     def warn_truncated(self, frames: int, limit: int, where: str, note: str = "") -> None:
-        """Warn (W201) with the seconds that are lost if the clip `where` is cut from `frames` to `limit` frames."""
+        """Warn (W201) with the lost seconds if the clip `where` is cut from `frames` to `limit` frames."""
         if frames > limit:
             lost = (frames - limit) * frame_lengths(self.sampling_rate)[1] / self.sampling_rate
             text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are dropped{note}"

@@ -145,8 +145,7 @@ def log_mel(
             0 <= low < high <= half the rate. None for 20 Hz to half the rate, as in every checkpoint.
 
     Returns:
-        float32, shape `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7), not
-        normalised.
+        float32 `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7).
     """
     frame, hop, _ = frame_lengths(sampling_rate)
     frames = waveform.unfold(0, frame, hop)

@@ -104,7 +104,7 @@ _LOSSES = {
 
 
 def _class_indices(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return class indices as int64 `(batch,)`; raise E208 if they do not fit. The range is checked on CPU only."""
+    """Return class indices, int64 `(batch,)`; raise E208 if they do not fit (range only on the CPU)."""
     labels = labels.flatten()
     _require_shape(labels, logits.shape[:1], "class indices")
     if not torch.compiler.is_compiling() and labels.device.type == "cpu":

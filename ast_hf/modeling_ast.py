@@ -218,7 +218,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | PathLike | None, *model_args: Any, **kwargs: Any
     ) -> Any:
-        """Load a checkpoint from a folder or the Hub; never a partly random backbone.
+        """Load a checkpoint from a folder or the Hub; the backbone is never left partly random.
 
         Works as `PreTrainedModel.from_pretrained`, with these differences:
 
@@ -262,7 +262,8 @@ class ASTPreTrainedModel(PreTrainedModel):
             info["unexpected_keys"] = {name for name in info["unexpected_keys"] if not name.startswith(HEAD)}
         random = check_loaded(model, info, where)
         if random:
-            text = f"has no classifier for {model.config.num_labels} labels; {', '.join(random)} are newly initialised"
+            names = ", ".join(random)
+            text = f"has no classifier for {model.config.num_labels} labels; {names} are newly initialised"
             warnings.warn(warning_text("W303", where=where, what=text), AstHfWarning, 2)
         return (model, info) if return_info else model
 
@@ -516,7 +517,7 @@ class ASTModel(ASTPreTrainedModel):
 
 
 def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Rename tensors from their names in transformers 5; torch passes a copy of the state dict before loading."""
+    """Rename tensors from their names in transformers 5; torch passes a copy of the state dict."""
     for name in [name for name in state_dict if name.startswith(f"{prefix}layers.")]:
         state_dict[prefix + hub_name(name.removeprefix(prefix))] = state_dict.pop(name)
 
@@ -675,6 +676,7 @@ def check_input(config: ASTConfig, input_values: Any) -> None:
     elif len(shape) == 2:
         fix = "add the batch axis: input_values[None]"
     elif len(shape) == 3 and shape[2] == bins:
-        what = f"has shape {shape}, the model takes a batch of clips of one patch ({config.patch_size} frames) or more"
+        least = f"one patch ({config.patch_size} frames)"
+        what = f"has shape {shape}, the model takes a batch of clips of at least {least}"
         fix = "pad to max_length, the extractor's default"
     raise error("E304", where="input_values", what=what, fix=fix)

@@ -39,14 +39,8 @@ _SINGLE_MODEL_ARGUMENTS = (*FIELD_RULES, "id2label", "label2id", "num_labels", "
 def mean_logits(logits: torch.Tensor, problem_type: str | None) -> torch.Tensor:
     """Return logits whose sigmoid (multi-label) or softmax is the mean of the members' probabilities.
 
-    Numerically stable for all finite logits.
-
-    Args:
-        logits: `(members, clips, labels)`, divided by each member's temperature.
-        problem_type: the members' common problem type.
-
-    Returns:
-        `(clips, labels)`.
+    From `(members, clips, labels)`, divided by each member's temperature, to `(clips, labels)`. Numerically
+    stable for all finite logits.
     """
     if problem_type == Task.MULTI_LABEL:
         present = nn.functional.logsigmoid(logits)
@@ -79,14 +73,7 @@ class MemberInput(NamedTuple):
         extractor: ASTFeatureExtractor,
         first: ASTFeatureExtractor,
     ) -> MemberInput:
-        """Return the map for one member.
-
-        Args:
-            labels: the ensemble's, by index.
-            config: the member's.
-            extractor: the member's.
-            first: the extractor of member 1, whose normalisation the ensemble's input has.
-        """
+        """Return the map from the ensemble's labels and the first member's normalisation to a member's."""
         columns = label_columns(labels, config.label2id)
         scale = 1.0
         shift = 0.0
@@ -166,8 +153,7 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             **kwargs: as for `from_pretrained`. `subfolder`, `revision` and the like apply to all checkpoints.
 
         Raises:
-            AstHfError: as the class and `ASTForAudioClassification.from_pretrained`; the message names the
-                member.
+            AstHfError: as the class and `ASTForAudioClassification.from_pretrained`, with the member's name.
         """
         names = [f"{MEMBER}{number}" for number in range(1, len(sources) + 1)]
         pairs = [_load(source, name, kwargs) for name, source in zip(names, sources, strict=True)]

@@ -42,8 +42,7 @@ class Change(NamedTuple):
     Attributes:
         table: transformers' module with the table.
         source: module of this package with the classes to register.
-        make: function that makes the change from (table module, source module), and returns a function that
-            undoes it.
+        make: makes the change from (table module, source module), and returns a function that undoes it.
         needs: modules that `source` imports from, and that may themselves be importing `table`.
     """
 
@@ -164,7 +163,7 @@ def _change_models(table: Any, source: Any) -> Callable[[], object]:
 
 
 def _change_stock_config(table: Any, source: Any) -> Callable[[], object]:
-    """Map transformers' own `ASTConfig` to this package's models; `register` would refuse another config class."""
+    """Map transformers' `ASTConfig` to this package's models; `register` refuses a foreign config class."""
     auto = importlib.import_module("transformers.models.auto.modeling_auto")
     models = {auto.AutoModel: source.ASTModel, auto.AutoModelForAudioClassification: source.ASTForAudioClassification}
     for kind, model in models.items():
@@ -206,7 +205,7 @@ def _register_extractor(table: Any, source: Any, auto: str, mapping: str) -> Cal
 
 
 def _change_audio_processors(table: Any, source: Any) -> Callable[[], object]:
-    """Register with `AutoAudioProcessor`, to which `AutoFeatureExtractor` will delegate (transformers#48113)."""
+    """Register with `AutoAudioProcessor`, which `AutoFeatureExtractor` will call (transformers#48113)."""
     return _register_extractor(table, source, "AutoAudioProcessor", "AUDIO_PROCESSOR_MAPPING")
 
 
@@ -218,38 +217,26 @@ def _change_pipeline(table: Any, source: Any) -> Callable[[], object]:
     return lambda: entry.update(stock)
 
 
+_AUTO = "transformers.models.auto"
+_EXTRACTOR = "ast_hf.feature_extraction_ast"
+_ENSEMBLE = ("ast_hf.configuration_ensemble",)
 #: The tables are not public in transformers; `tests/test_registration.py` tests each in a fresh process.
 _CHANGES = (
+    Change(f"{_AUTO}.configuration_auto", "ast_hf.configuration_ast", _change_configs, _ENSEMBLE),
     Change(
-        "transformers.models.auto.configuration_auto",
-        "ast_hf.configuration_ast",
-        _change_configs,
-        needs=("ast_hf.configuration_ensemble",),
-    ),
-    Change(
-        "transformers.models.auto.modeling_auto",
+        f"{_AUTO}.modeling_auto",
         "ast_hf.modeling_ast",
         _change_models,
         # in most programs, transformers.modeling_layers is the module that imports the table first
         needs=("transformers.modeling_layers", "ast_hf.modeling_ensemble"),
     ),
-    Change(
-        "transformers.models.auto.feature_extraction_auto",
-        "ast_hf.feature_extraction_ast",
-        _change_feature_extractors,
-        needs=("ast_hf.configuration_ensemble",),
-    ),
-    Change(
-        "transformers.models.auto.audio_processing_auto",
-        "ast_hf.feature_extraction_ast",
-        _change_audio_processors,
-        needs=("ast_hf.configuration_ensemble",),
-    ),
+    Change(f"{_AUTO}.feature_extraction_auto", _EXTRACTOR, _change_feature_extractors, _ENSEMBLE),
+    Change(f"{_AUTO}.audio_processing_auto", _EXTRACTOR, _change_audio_processors, _ENSEMBLE),
     Change(
         f"{STOCK_PACKAGE}.configuration_audio_spectrogram_transformer",
         "ast_hf.modeling_ast",
         _change_stock_config,
-        needs=("transformers.modeling_layers", "transformers.models.auto.modeling_auto"),
+        needs=("transformers.modeling_layers", f"{_AUTO}.modeling_auto"),
     ),
     Change(
         "transformers.pipelines",

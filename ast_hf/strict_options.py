@@ -45,8 +45,7 @@ def strict_options(section: str = "") -> Callable[[type[T]], type[T]]:
         section: name of the class in a recipe, for messages; `""` for the recipe itself.
 
     Raises:
-        AstConfigError: from the decorated class, E307 for a value of the wrong type and for one that a
-            validator of the field refuses.
+        AstConfigError: from the decorated class, E307 for a value of the wrong type or out of range.
     """
 
     def decorate(cls: type[T]) -> type[T]:

@@ -84,7 +84,8 @@ class Adapter:
     """A LoRA adapter inside a model.
 
     Args:
-        model: gets the adapter, in place, which initially has no effect; all but the classifier is frozen.
+        model: changed in place. The adapter starts without effect; all other weights but the classifier are
+            frozen.
         options: with a rank above 0.
         base: name or folder of the checkpoint that the model came from, for the adapter's files. An absolute
             path is stored as `./` and its last part, which is not a name on the Hub.

@@ -188,7 +188,7 @@ def _base_model(
 
 @torch.no_grad()
 def _write(adapter: StoredAdapter, model: ASTForAudioClassification, base: BaseReference, folder: Path) -> float:
-    """Merge and save; return the largest difference of logits, and raise E601 if rounding does not explain it."""
+    """Merge and save; return the result of `largest_difference` for the logits."""
     spectrogram = random_input(model.config)
     try:
         adapted = insert_adapter(model, own_config(adapter.config, model)).eval()

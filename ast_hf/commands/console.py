@@ -64,7 +64,8 @@ class CommandParser(argparse.ArgumentParser):
 
 def add_label_options(parser: argparse.ArgumentParser, note: str = "") -> None:
     """Add `--labels` and `--multi_label`, for checkpoints whose files do not have them."""
-    parser.add_argument("--labels", help=f"file of class names: text, CSV (index,mid,display_name) or JSON{note}")
+    text = f"file of class names: text, CSV (index,mid,display_name) or JSON{note}"
+    parser.add_argument("--labels", help=text)
     parser.add_argument("--multi_label", action="store_true", default=None, help="clips may have several labels")
 
 

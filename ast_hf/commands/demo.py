@@ -58,12 +58,10 @@ def run(options: argparse.Namespace) -> None:
 def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
     """Train and evaluate by a recipe, print the results, and classify three files in a new process.
 
-    Raises:
-        AstDataError: E206 outside a clone of the repository.
-        AstConfigError: E306 if `output` has the results of something else.
+    Raises E206 outside a clone of the repository, and E306 if `output` has the results of something else.
     """
     if not Path(recipe_path).exists():
-        what = "is not here, nor are the demo's recordings"
+        what = "is not in this folder, and neither are the demo's recordings"
         fix = "run it in the folder of a clone of the repository"
         raise error("E206", where=repr(recipe_path), what=what, fix=fix)
     from ..log_mel import frames_to_seconds
@@ -80,7 +78,7 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
 
 
 def _has_results_of(recipe: Recipe, folder: Path) -> bool:
-    """Return True if a folder has the results of an earlier demo; raise E306 for results that no run wrote."""
+    """Return True if a folder has an earlier demo's results; raise E306 for results that no run wrote."""
     from ..training.writing import RESULTS_FILE
 
     results = folder / RESULTS_FILE

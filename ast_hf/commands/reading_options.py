@@ -20,7 +20,7 @@ _READING = {
     "split_column": "column that names each row's split",
     "label_separator": "separator between the labels of one clip in a table",
     "test_fold": "fold to use as the test split, of data with a column of folds",
-    "fold_column": "that column",
+    "fold_column": "column of the folds",
     "clip_boundaries": "read columns start and end as seconds within the file: true (default) or false",
 }
 

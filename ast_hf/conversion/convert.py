@@ -332,7 +332,7 @@ def _check_outputs(outputs: torch.Tensor, expected: torch.Tensor, name: str) -> 
 
 
 def largest_difference(outputs: torch.Tensor, expected: torch.Tensor, what: str, fix: str) -> float:
-    """Return the largest absolute difference; raise E601 with `what` and `fix` if rounding does not explain it."""
+    """Return the largest absolute difference; raise E601 if rounding does not explain it."""
     difference = (outputs.detach().double() - expected.double()).abs().max().item()
     scale = max(1.0, expected.abs().max().item())
     if not difference <= TOLERANCE * scale:

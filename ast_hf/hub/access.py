@@ -72,7 +72,7 @@ _BY_STATUS = {
         f"use a token with write access and a name of yours: {_LOG_IN}",
     ),
     404: Failure("E702", "is not on the Hub, or the token may not see it", f"check the name, or {_LOG_IN}"),
-    507: Failure("E704", "the Hub has no room left for it", "make room there"),
+    507: Failure("E704", "the Hub has no storage left for it", "free some storage there"),
 }
 _GATED = Failure("E702", "is gated, and the token has no access", f"ask for access on its page, then {_LOG_IN}")
 _INVALID_NAME = Failure("E702", "cannot have a model of that name", "give user/name")
@@ -208,7 +208,7 @@ def _classify(problem: BaseException) -> Failure | None:
     if isinstance(problem, HfHubHTTPError):
         return _classify_response(problem)
     if isinstance(problem, OSError) and problem.errno in _DISK_FULL:
-        return Failure("E704", f"the disk is full ({problem.strerror})", "make room")
+        return Failure("E704", f"the disk is full ({problem.strerror})", "free some space")
     if isinstance(problem, (HTTPError, json.JSONDecodeError, ConnectionError, TimeoutError)):
         return Failure("E704", f"cannot be reached ({_line(problem)})", "check the connection", transient=True)
     # The client raises a bare OSError for a download of the wrong size.
@@ -222,7 +222,8 @@ def _classify_response(problem: HfHubHTTPError) -> Failure:
     headers = problem.response.headers
     if status in _TRANSIENT:
         what = f"the Hub answered {status}" + (", too many requests" if status == 429 else "")
-        return Failure("E704", what, "wait", transient=True, wait=_retry_after(headers.get("Retry-After", "")))
+        wait = _retry_after(headers.get("Retry-After", ""))
+        return Failure("E704", what, "wait", transient=True, wait=wait)
     is_rejected = "Invalid credentials" in headers.get("X-Error-Message", "")
     if isinstance(problem, (RepositoryNotFoundError, RevisionNotFoundError)) and not is_rejected:
         return _BY_STATUS[404]  # the Hub answers 401 for a repository that the token may not see

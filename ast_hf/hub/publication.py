@@ -167,7 +167,7 @@ def _check_adapter(folder: Path) -> None:
 
 
 def _check_ensemble(folder: Path) -> None:
-    """Raise E705 unless all members load and fit config and extractor, and the folder has no other weights."""
+    """Raise E705 unless all members load and fit config and extractor, and there are no other weights."""
     config = ASTEnsembleConfig.from_pretrained(folder)
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     _check_config(config, folder / "config.json")

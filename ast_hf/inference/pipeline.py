@@ -49,9 +49,8 @@ _SHARED_FIELDS = ("max_length", "num_mel_bins")
 class AutoModelWithReason(AutoModelForAudioClassification):
     """Auto class for `pipeline` that keeps the reason of a failure.
 
-    If a class refuses a checkpoint with a ValueError, `pipeline` drops the reason and tries transformers' own
-    class of that name. A plain AstHfError with the same code and text, which is not a ValueError, reaches the
-    caller.
+    If a class raises a ValueError, `pipeline` drops it and tries transformers' own class of that name. A plain
+    AstHfError with the same code and text is not a ValueError, and reaches the caller.
     """
 
     @classmethod
@@ -107,7 +106,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             if of_extractor != of_model:
                 expected = f"{of_model} in config.json of {self.model.name_or_path or 'the model'}"
                 what = f"{of_extractor} in preprocessor_config.json, but {expected}"
-                fix = f"make the two files agree, or adapt the model: model.resize_input({field}={of_extractor})"
+                fix = f"make the two files agree, or call model.resize_input({field}={of_extractor})"
                 raise error("E304", where=field, what=what, fix=fix)
 
     def check_model_type(self, supported_models: Any) -> None:
@@ -136,7 +135,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         function = kwargs.get("function_to_apply")
         if function is not None and function not in _FUNCTIONS:
             raise not_a_choice("E108", where="function_to_apply", value=function, choices=_FUNCTIONS)
-        postprocess: dict[str, Any] = {}  # without defaults: the arguments of a call replace the constructor's
+        postprocess: dict[str, Any] = {}  # no defaults: a call's arguments replace the constructor's
         if top_k is not _NOT_GIVEN:
             labels = self.model.config.num_labels
             postprocess["top_k"] = labels if count is None else min(count, labels)
@@ -189,7 +188,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         if threshold is None:
             return scores
         least = config.thresholds if threshold == FITTED else [threshold] * config.num_labels
-        index = {label: number for number, label in config.id2label.items()}  # label2id may hold earlier labels
+        index = {label: number for number, label in config.id2label.items()}  # label2id may be stale
         return [entry for entry in scores if entry["score"] >= least[index[entry["label"]]]]
 
     def _check_threshold(self, threshold: Any) -> None:
@@ -199,7 +198,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             fix = f"give a number in [0, 1], or {FITTED!r}"
             raise error("E108", where="threshold", what=f"{threshold!r} is not a threshold", fix=fix)
         if threshold == FITTED and config.problem_type != Task.MULTI_LABEL:
-            what = f"{FITTED!r} is for multi-label models, and this one's problem type is {config.problem_type!r}"
+            what = f"{FITTED!r} is for multi-label models, and this one is {config.problem_type!r}"
             fix = "give a number in [0, 1], or top_k=1 for the best"
             raise error("E108", where="threshold", what=what, fix=fix)
         if threshold == FITTED and config.thresholds is None:

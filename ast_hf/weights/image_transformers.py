@@ -97,14 +97,8 @@ def initial_state(
 ) -> dict[str, torch.Tensor]:
     """Return the state dict of an `ASTModel` of a geometry that starts from an image transformer.
 
-    Args:
-        vit: the image transformer.
-        geometry: of the AST.
-        channel_reduction: a key of `CHANNEL_REDUCTIONS`.
-        position_init: `"adapt"` cuts the centre or stretches bilinearly, `"nearest"` takes nearest neighbours
-            instead, `"reinit"` draws new positions, also of the special tokens (AST paper, table 4).
-        kernel_method: see `resize_kernel`.
-        std: of the normal distribution for `"reinit"`.
+    Options are those of `ASTPreTrainedModel.from_vit`. `position_init="reinit"` also draws the positions of the
+    special tokens, from a normal distribution of standard deviation `std` (AST paper, table 4).
     """
     state = dict(vit.tensors)
     kernel = CHANNEL_REDUCTIONS[channel_reduction](state[KERNEL], dim=1, keepdim=True)
@@ -128,6 +122,7 @@ def check_options(channel_reduction: str, position_init: str, kernel_method: str
 
 
 def _read_source(source: Source, hub: dict[str, Any]) -> tuple[Mapping[str, torch.Tensor], dict[str, Any], str]:
+    """Return the tensors, the fields of the source's configuration, and a name for messages."""
     if isinstance(source, nn.Module):
         config: Any = getattr(source, "config", None)
         fields = config.to_dict() if hasattr(config, "to_dict") else _timm_fields(source)
@@ -260,5 +255,5 @@ def _complete_special_tokens(tensors: dict[str, torch.Tensor], name: str) -> int
     if grid > 1 and grid**2 == table.shape[1]:  # DeiT III has no positions for the special tokens
         tensors[POSITIONS] = torch.cat((table.new_zeros(1, 2, table.shape[-1]), table), dim=1)
         return grid
-    what = f"has {table.shape[1]} positions, which are not those of a square image and {special} special tokens"
+    what = f"has {table.shape[1]} positions, not those of a square image and {special} special tokens"
     raise error("E305", where=name, what=what, fix="take weights of square images")

@@ -113,7 +113,7 @@ def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = Map
     if rows in (None, stored) or requested != stored or arguments.get("ignore_mismatched_sizes"):
         return
     what = f"names {stored} labels, but {checkpoint.weights[0].name} holds a classifier of {rows} outputs"
-    fix = f"set id2label to the {rows} names, or ask for a new classifier: from_pretrained(..., num_labels=...)"
+    fix = f"set id2label to the {rows} names, or get a new classifier by from_pretrained(..., num_labels=...)"
     raise error("E305", where=repr(str(checkpoint.weights[0].parent / "config.json")), what=what, fix=fix)
 
 
@@ -174,7 +174,7 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
     """
     has_head = hasattr(model, "classifier")
     package = __name__.split(".")[0]
-    is_subclass = type(model).__module__.split(".")[0] != package  # a user's class, which may have other parts
+    is_subclass = type(model).__module__.split(".")[0] != package  # a user's class, with other parts
     mismatched = {entry[0]: entry[1:] for entry in info["mismatched_keys"]}
     fresh = sorted({*info["missing_keys"], *mismatched})
     missing = [name for name in fresh if not (has_head and name.startswith(HEAD))]
@@ -199,7 +199,7 @@ def check_adapter(model: PreTrainedModel, info: Any, source: str, adapter: str) 
 
     Args:
         model: with the adapter in it.
-        info: what transformers' `load_adapter` returned; without it (older versions) places are not checked.
+        info: result of transformers' `load_adapter`; None (older versions) skips the check of places.
         source: the adapter, for the message.
         adapter: its name in the model, which may hold others.
     """
@@ -222,7 +222,7 @@ def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.
     """Raise E305 unless `state` has the names and shapes of `expected`, E306 unless all is finite."""
     for name in [*expected, *state]:
         if name not in state or name not in expected:
-            what = f"{'has no' if name not in state else 'has a tensor too many,'} {name}"
+            what = f"{'has no' if name not in state else 'has the unexpected tensor'} {name}"
             raise error("E305", where=source, what=what, fix="check that the weights are whole")
         if state[name].shape != expected[name].shape:
             shapes = _shapes_text((state[name].shape, expected[name].shape))

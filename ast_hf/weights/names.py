@@ -86,7 +86,7 @@ class RenamedState(NamedTuple):
 
 
 def our_name(name: str, source: str) -> str | None:
-    """Return our name of one tensor, or None for one that AST does not need; raise E305 for any other name."""
+    """Return our name of a tensor, or None for one that AST does not need; raise E305 for any other."""
     bare = name[_prefix_length(name) :]
     suffix = _SUFFIX.search(bare)
     module, end = (bare[: suffix.start()], suffix.group()) if suffix else (bare, "")
@@ -124,7 +124,7 @@ def hub_name(name: str) -> str:
 
 
 def rename_state(state: Mapping[str, torch.Tensor], source: str) -> RenamedState:
-    """Return a state dict under our names, with timm's joint query, key and value split; raise E305 as `our_name`."""
+    """Return a state dict under our names, with timm's joint query, key and value split in three."""
     renamed: dict[str, str] = {}
     tensors: dict[str, torch.Tensor] = {}
     dropped: list[str] = []

@@ -154,7 +154,7 @@ def _layer_names(model: nn.Module) -> dict[str, str]:
 
 
 def _own_patterns(patterns: Mapping[str, Any], targets: Mapping[str, str]) -> dict[str, Any]:
-    """Return our name -> rank or alpha of each layer that deviates from the default, or of AdaLoRA's tensors."""
+    """Return our name -> rank or alpha of each layer with its own value; AdaLoRA's are of tensors."""
     from peft.utils.other import get_pattern_key
 
     keys = {ours: get_pattern_key(list(patterns), stock) for stock, ours in targets.items()}
