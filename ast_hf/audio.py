@@ -215,8 +215,7 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
 def as_waveform(clip: Any, where: str) -> torch.Tensor:
     """Return one clip as a 1-D float32 tensor on its device, with integers scaled exactly.
 
-    `clip` is not modified. Raises E101 (empty), E102 (wrong type) or E106 (not one-dimensional); `where`
-    names the clip in the message.
+    Raises E101 (empty), E102 (wrong type) or E106 (not one-dimensional); `where` names the clip.
     """
     tensor = as_samples(clip, where)
     if tensor.numel() == 0:
@@ -385,10 +384,7 @@ class _Reader:
 
 
 def _decode(file: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
-    """Decode an open file or a part of it to mono.
-
-    The header is checked before samples are decoded, the number of samples afterwards.
-    """
+    """Decode an open file or a part of it to mono, and check its header and its length."""
     import soundfile
 
     head = file.read(512)
@@ -447,10 +443,7 @@ _LARGEST_HEADER = 1024
 
 
 def _check_complete(sound: Any, decoded: int, expected: int, size: int, where: str) -> None:
-    """Raise E202 if a file is truncated.
-
-    libsndfile decodes truncated files without an error. Its log, or the frame count of an MP3, shows them.
-    """
+    """Raise E202 for a truncated file. libsndfile decodes it; its log, or an MP3's frame count, shows it."""
     mark = CUT_MARKS.get(sound.format)
     lost = decoded == sound.frames == 0 and size > _LARGEST_HEADER
     if decoded < expected or lost or (mark is not None and mark.search(sound.extra_info)):

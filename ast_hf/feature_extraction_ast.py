@@ -499,8 +499,7 @@ def _check_multiple(value: Any) -> None:
 
 def _has_key(features: Any, key: str) -> bool:
     """Return True if features, or the first of a list of features, have an entry `key`."""
-    first = features[0] if isinstance(features, (list, tuple)) and features else features
-    return key in first
+    return key in (features[0] if isinstance(features, (list, tuple)) and features else features)
 
 
 def _check_flags(**flags: Any) -> None:

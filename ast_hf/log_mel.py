@@ -53,10 +53,7 @@ def frames_to_seconds(frames: int) -> float:
 
 
 def num_frames(num_samples: int, sampling_rate: int) -> int:
-    """Return the number of complete frames in `num_samples` samples (Kaldi's `snip_edges`).
-
-    998 for 10 s at 16 kHz, 0 below 25 ms.
-    """
+    """Return the number of complete frames in some samples (Kaldi's `snip_edges`): 998 for 10 s at 16 kHz."""
     frame, hop, _ = frame_lengths(sampling_rate)
     return 0 if num_samples < frame else 1 + (num_samples - frame) // hop
 

@@ -86,10 +86,7 @@ def _mean_squared_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 
 def _sigmoid_per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return binary cross-entropy for single-label clips, with class indices as one-hot tags.
-
-    The original trains Speech Commands this way (`egs/speechcommands`).
-    """
+    """Return binary cross-entropy with one-hot tags, as the original does in `egs/speechcommands`."""
     if not labels.is_floating_point():
         labels = F.one_hot(_class_indices(logits, labels), logits.shape[-1])
     return _binary_cross_entropy(logits, labels)

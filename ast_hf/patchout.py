@@ -36,12 +36,13 @@ class Patchout:
         """Draw the tokens of one step: both special tokens and the patches that are not dropped.
 
         The draw uses torch's CPU generator, which checkpoints store, so a resumed run draws the same patches.
+        Raises E302 if no patch would remain.
 
         Args:
             grid: patches along (frequency, time).
 
         Returns:
-            Sorted token indices, int64 `(tokens,)`. Raises E302 if no patch would remain.
+            Sorted token indices, int64 `(tokens,)`.
         """
         rows = _draw_remaining(grid[0], self.frequency, "frequency")
         columns = _draw_remaining(grid[1], self.time, "time")

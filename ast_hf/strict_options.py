@@ -224,11 +224,7 @@ def _describe(annotation: Any) -> str:
 
 
 def _accepted_type(annotation: Any) -> Any:
-    """Return the annotation that values are checked against.
-
-    Floats may be whole numbers. The contents of a dict are left to the code that reads them, which can name
-    the key.
-    """
+    """Return the annotation to check: floats may be whole; the reader of a dict checks its contents."""
     if annotation is float:
         return int | float
     if typing.get_origin(annotation) is dict:

@@ -322,7 +322,7 @@ def test_hub_errors_from_transformers_get_a_code(
 
 def test_offline_and_not_in_the_cache(capsys: pytest.CaptureFixture[str], waits: list[float]) -> None:
     assert cli.main(["stats", "user/nothing"]) == 75
-    told = "is not in the cache, and HF_HUB_OFFLINE forbids requests to the Hub. Fix: unset it."
+    told = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub. Fix: unset it."
     assert capsys.readouterr().err == f"[AST-E704] data set 'user/nothing': {told}\n"
     assert waits == []  # nothing is tried again
     assert cli.main(["classify", "user/nothing", "x.flac"]) == 75

@@ -87,8 +87,7 @@ def merge_adapter(
 def read_adapter(source: str | PathLike) -> StoredAdapter:
     """Return an adapter's configuration, and its weights under the names of `ast_hf`.
 
-    Raises E306 for a missing adapter and for damaged files; E305 for one that does not change weights (prompt
-    learning).
+    Raises E306 for a missing or damaged adapter, E305 for one that does not change weights (prompt learning).
     """
     from peft import PeftConfig
     from peft.utils import load_peft_weights

@@ -149,10 +149,7 @@ def failure_of(problem: BaseException) -> Failure | None:
 
 
 def as_error(problem: BaseException) -> AstHfError | None:
-    """Return our error for a library's exception about a missing model or the Hub.
-
-    E701, E702 or E704, or E306 for a folder; None for an exception about something else, e.g. a local file.
-    """
+    """Return our error for a library's exception about a missing model or the Hub; None for any other."""
     if isinstance(problem.__cause__, AstHfError):  # ours, wrapped in the class that transformers documents
         return problem.__cause__
     if not isinstance(problem, (OSError, HTTPError)) or getattr(problem, "errno", None) is not None:

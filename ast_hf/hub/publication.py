@@ -23,6 +23,7 @@ from ..weights.integrity import check_folder
 from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS_FILES, read_tensors
 from .cleaning import check_secrets, cut_paths, cut_paths_in_json
 
+#: Files of one model with its feature extractor.
 _MODEL_FILES = (
     "config.json",
     "preprocessor_config.json",

@@ -238,10 +238,7 @@ def _check_square(fields: dict[str, Any], name: str) -> None:
 
 
 def _complete_special_tokens(tensors: dict[str, torch.Tensor], name: str) -> int:
-    """Add missing special tokens and positions, and return the number of patches along a side of the images.
-
-    A missing distillation token is a copy of the class token.
-    """
+    """Add missing special tokens (copies of the class token) and positions; return patches along a side."""
     table = tensors[POSITIONS]
     distilled = DISTILLATION_TOKEN in tensors
     special = 2 if distilled else 1
