@@ -224,7 +224,7 @@ def _describe(annotation: Any) -> str:
 
 
 def _accepted_type(annotation: Any) -> Any:
-    """Return the annotation to check: floats may be whole; the reader of a dict checks its contents."""
+    """Return the annotation to check: an int is accepted as a float, and a dict with any contents."""
     if annotation is float:
         return int | float
     if typing.get_origin(annotation) is dict:

@@ -191,7 +191,7 @@ def _infer_configuration(
     """Return the configuration of the model, and the feature extractor, from the tensors and the options."""
     for needed in (CLASS_TOKEN, POSITIONS, KERNEL, "classifier.dense.weight"):
         if needed not in tensors:
-            fix = "check that the file is a whole AST checkpoint"
+            fix = "check that the file is a complete AST checkpoint"
             raise error("E305", where=source, what=f"holds nothing that becomes {needed}", fix=fix)
     count = len(tensors["classifier.dense.weight"])
     width = tensors[CLASS_TOKEN].shape[-1]

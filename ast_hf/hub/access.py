@@ -230,7 +230,7 @@ def _classify_response(problem: HfHubHTTPError) -> Failure:
 
 
 def _retry_after(value: str) -> float | None:
-    """Return the seconds from now that either form of the header means (RFC 9110, section 10.2.3)."""
+    """Return the seconds to wait from either form of the header (RFC 9110, section 10.2.3)."""
     if value.strip().isdigit():
         return float(value)
     try:

@@ -197,6 +197,6 @@ def send(
         then=then,
     )
     if missing := sorted(files.keys() - present):
-        what = f"did not take {', '.join(missing)}, as its .gitignore says"
+        what = f"ignored {', '.join(missing)}, because of its .gitignore"
         raise error("E704", where=repr(repo_id), what=what, fix=f"change .gitignore there, then {then}")
     return Pushed(repo_id, done.pr_url or done.commit_url, done.oid)

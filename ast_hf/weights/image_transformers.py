@@ -190,7 +190,7 @@ def _sizes(tensors: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
         shape = tuple(tensors[needed].shape)
         if len(shape) != axes or not all(shape):
             what = f"{needed} has shape {shape}, not {axes} axes"
-            raise error("E305", where=name, what=what, fix="check that the weights are whole")
+            raise error("E305", where=name, what=what, fix="check that the weights are complete")
     if tensors[KERNEL].shape[-1] != tensors[KERNEL].shape[-2]:
         what = f"has a patch kernel of shape {tuple(tensors[KERNEL].shape)}"
         raise error("E305", where=name, what=what, fix="take weights with square patches")
@@ -216,7 +216,7 @@ def _fold_layer_scale(tensors: dict[str, torch.Tensor], layers: int, name: str) 
             scale = tensors.pop(f"{block}.{scale_name}", None)
             if scale is None:
                 what = f"has no {block}.{scale_name}, though other blocks have LayerScale"
-                raise error("E305", where=name, what=what, fix="check that the weights are whole")
+                raise error("E305", where=name, what=what, fix="check that the weights are complete")
             for scaled in (f"{block}.{layer}.{part}" for part in ("weight", "bias")):
                 if scaled in tensors:  # missing tensors are reported once all are known
                     _scale(tensors[scaled], scale, f"{block}.{scale_name} and {scaled}", name)
@@ -225,7 +225,7 @@ def _fold_layer_scale(tensors: dict[str, torch.Tensor], layers: int, name: str) 
 def _scale(tensor: torch.Tensor, scale: torch.Tensor, names: str, name: str) -> None:
     if scale.ndim != 1 or not tensor.ndim or len(tensor) != len(scale):
         what = f"{names} have shapes {tuple(scale.shape)} and {tuple(tensor.shape)}, which do not fit"
-        raise error("E305", where=name, what=what, fix="check that the weights are whole")
+        raise error("E305", where=name, what=what, fix="check that the weights are complete")
     tensor.mul_(scale.view(-1, *[1] * (tensor.ndim - 1)))
 
 

@@ -223,7 +223,7 @@ def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.
     for name in [*expected, *state]:
         if name not in state or name not in expected:
             what = f"{'has no' if name not in state else 'has the unexpected tensor'} {name}"
-            raise error("E305", where=source, what=what, fix="check that the weights are whole")
+            raise error("E305", where=source, what=what, fix="check that the weights are complete")
         if state[name].shape != expected[name].shape:
             shapes = _shapes_text((state[name].shape, expected[name].shape))
             fix = "check that config and weights belong together"

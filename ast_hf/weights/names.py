@@ -146,6 +146,6 @@ def _split_qkv(name: str, tensor: torch.Tensor, source: str) -> dict[str, torch.
     """Split timm's `qkv`, in which query, key and value are stacked in this order."""
     if not tensor.ndim or len(tensor) % 3:
         what = f"shape {tuple(tensor.shape)} is not that of stacked query, key and value"
-        raise error("E305", where=source, what=what, fix="check that the weights are whole")
+        raise error("E305", where=source, what=what, fix="check that the weights are complete")
     parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
     return {name.replace(".qkv.", f".{part}."): third.contiguous() for part, third in parts}

@@ -45,7 +45,7 @@ def _path_fix(near: str | None, otherwise: str) -> str:
 
 
 def near_path(name: str) -> str | None:
-    """Return the existing path that a missing one most likely means; its first missing part is replaced."""
+    """Return the existing path nearest to a missing one, whose first missing part is replaced; or None."""
     path = Path(name)
     try:
         folder = next(parent for parent in path.parents if parent.is_dir())

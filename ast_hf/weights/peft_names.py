@@ -163,7 +163,7 @@ def _own_patterns(patterns: Mapping[str, Any], targets: Mapping[str, str]) -> di
 
 
 def _own_modules(module: str, names: Mapping[str, str]) -> Iterable[str]:
-    """Return our names of the modules that `modules_to_save` means; peft matches the ends of names."""
+    """Return our names of the modules that `modules_to_save` refers to; peft matches the ends of names."""
     renamed = [ours for stock, ours in names.items() if ours != stock and f".{stock}".endswith(f".{module}")]
     return renamed or [own_name(module)]
 

@@ -131,6 +131,6 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
         with safe_open(path, framework="pt") as tensors:
             return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except SafetensorError as problem:
-        what = f"({path.stat().st_size} bytes) is not a whole safetensors file: {problem}"
+        what = f"({path.stat().st_size} bytes) is not a complete safetensors file: {problem}"
         fix = "copy or download it again"
         raise error("E306", where=where, what=what, fix=fix, detail="unreadable") from problem
