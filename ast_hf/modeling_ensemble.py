@@ -156,7 +156,8 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             AstHfError: as the class and `ASTForAudioClassification.from_pretrained`, with the member's name.
         """
         names = [f"{MEMBER}{number}" for number in range(1, len(sources) + 1)]
-        pairs = [_load(source, name, kwargs) for name, source in zip(names, sources, strict=True)]
+        subfolder = kwargs.pop("subfolder", "")
+        pairs = [_load(source, name, kwargs, subfolder) for source, name in zip(sources, names, strict=True)]
         members = [member for member, _ in pairs]
         extractors = [extractor for _, extractor in pairs]
         configs = [member.config for member in members]
@@ -205,7 +206,7 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             config = ASTEnsembleConfig.from_pretrained(config or source, subfolder=subfolder, **hub_arguments(kwargs))
         config.validate()
         kwargs.setdefault("attn_implementation", config._attn_implementation)
-        pairs = [_load(source, name, kwargs, subfolder=str(Path(subfolder, name))) for name in config.members]
+        pairs = [_load(source, name, kwargs, str(Path(subfolder, name))) for name in config.members]
         model = cls(config, [member for member, _ in pairs], [extractor for _, extractor in pairs])
         model.name_or_path = model.config.name_or_path = str(source)
         info: dict[str, Any] = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
@@ -296,7 +297,7 @@ def classes_for(source: str | PathLike) -> tuple[Any, Any]:
 
 
 def _load(
-    source: str | PathLike, name: str, arguments: dict[str, Any], *, subfolder: str = ""
+    source: str | PathLike, name: str, arguments: dict[str, Any], subfolder: str
 ) -> tuple[ASTForAudioClassification, ASTFeatureExtractor]:
     """Load a member and its extractor; errors name the member. Raise E305 if the classifier is missing."""
     try:
