@@ -38,8 +38,7 @@ class ASTPatchEmbeddings(nn.Module):
 class FactoredPositions(nn.Module):
     """Position embeddings as one vector per row of patches plus one per column.
 
-    From PaSST (arXiv 2110.05069, section 3.1). State dicts and files hold the table of sums, one vector per
-    patch.
+    From PaSST (arXiv 2110.05069, section 3.1). State dicts and files hold the table of sums, one per patch.
 
     Args:
         table: position embeddings `(1, 2 + F * T, C)` that the factors start from.

@@ -215,10 +215,7 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
     def save_pretrained(
         self, save_directory: str | PathLike, *, max_shard_size: int | str = "50GB", **kwargs: Any
     ) -> None:
-        """Write the ensemble's two configuration files, and each member into its own folder.
-
-        Raises E108 for any other argument.
-        """
+        """Write both configuration files, and each member into its folder; raise E108 for other arguments."""
         if kwargs:
             fix = "leave it out; `ast-hf push` publishes a saved ensemble"
             raise error("E108", where=next(iter(kwargs)), what="is not an argument for an ensemble", fix=fix)

@@ -220,10 +220,7 @@ def backbone_digest(model: ASTForAudioClassification) -> str:
 
 
 def check_base(weights: Path, digest: str, fix: str) -> bool:
-    """Raise E306 with `fix` if an adapter's weights were trained on another base than that of `digest`.
-
-    Returns False if the file has no digest to compare.
-    """
+    """Raise E306 if an adapter was trained on another base than that of `digest`; False if unknown."""
     with safe_open(weights, framework="pt") as stored:
         trained_on = (stored.metadata() or {}).get(BASE_DIGEST)
     if trained_on not in (None, digest):

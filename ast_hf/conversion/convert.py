@@ -117,10 +117,7 @@ def convert(
 
 @contextmanager
 def new_folder(destination: Path) -> Iterator[Path]:
-    """Yield a folder that becomes `destination` at the end, and is removed after an exception.
-
-    Raises E306 if `destination` is not empty.
-    """
+    """Yield a folder that becomes `destination` (E306 unless empty), or is removed after an exception."""
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         where = repr(str(destination))
         raise error("E306", where=where, what="is not empty", fix="give a new folder", detail="exists")

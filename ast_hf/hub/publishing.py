@@ -123,10 +123,7 @@ def open_repository(
     token: str | None = None,
     then: str = "",
 ) -> str:
-    """Create a repository and a branch unless they exist, and return the repository's full name.
-
-    Raises the errors of `push_folder`.
-    """
+    """Create a repository and a branch unless they exist, and return the repository's full name."""
     api = HfApi(token=token)
 
     def create() -> str:

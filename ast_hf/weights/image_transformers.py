@@ -67,8 +67,7 @@ def read_image_transformer(
         hub: `revision`, `token`, `cache_dir`, ... of `from_pretrained`.
 
     Raises:
-        AstConfigError: E305 for missing tensors and architectures that AST cannot represent, E306 for broken
-            files.
+        AstConfigError: E305 for missing tensors and unsupported architectures, E306 for broken files.
         AstInputError: E108 if the number of heads cannot be determined.
     """
     state, source_fields, name = _read_source(source, hub or {})
