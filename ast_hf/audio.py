@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 #: Types of the sources that `load_audio` reads.
 AudioSource = str | PathLike | bytes | np.ndarray | Mapping[str, Any] | Any
 
-#: Limits on the values in a header, checked before memory is allocated. 384 kHz and 8 channels are the
-#: largest of ordinary equipment; one hour of 16 kHz mono float32 is 230 MB.
+#: Limits on a header, checked before memory is allocated. 384 kHz and 8 channels are the largest of ordinary
+#: equipment; one hour of 16 kHz mono float32 is 230 MB.
 MIN_RATE = 1_000
 MAX_RATE = 384_000
 MAX_CHANNELS = 8
@@ -172,7 +172,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _cut_array(samples: np.ndarray, rate: int, where: str, part: _Part | None) -> np.ndarray:
-    """Return a part of decoded samples, mixed to mono first: a short part would look like channels."""
+    """Return a part of decoded samples as mono; mixed first, since a very short part looks like channels."""
     if part is None:
         return samples
     mono = mix_to_mono(samples, where)
@@ -187,8 +187,7 @@ def mix_to_mono(samples: np.ndarray, where: str) -> np.ndarray:
     if samples.ndim == 1:
         return samples
     if samples.ndim != 2 or not (min(samples.shape) <= MAX_CHANNELS < max(samples.shape)):
-        shape = f"array of shape {samples.shape}"
-        what = f"{shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
+        what = f"shape {samples.shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
         raise error("E106", where=where, what=what, fix="pass one waveform of shape (time,)")
     return _mean_of_channels(samples if samples.shape[1] <= MAX_CHANNELS else samples.T, where)
 
@@ -216,8 +215,7 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
 def as_waveform(clip: Any, where: str) -> torch.Tensor:
     """Return one clip as a 1-D float32 tensor on its device, with integers scaled exactly.
 
-    `clip` is not modified. Raises E101 (empty), E102 (wrong type) or E106 (not one-dimensional); `where`
-    names the clip in the message.
+    Raises E101 (empty), E102 (wrong type) or E106 (not one-dimensional); `where` names the clip.
     """
     tensor = as_samples(clip, where)
     if tensor.numel() == 0:
@@ -273,11 +271,7 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # an overflow becomes infinite, reported with its position later
             array = array.astype(np.float32)
-    native = array.dtype.newbyteorder("=")
-    if native.kind != "f" and native.name not in INTEGER_SCALES:
-        what = f"{native.name} samples have no defined full scale"
-        raise error("E102", where=where, what=what, fix="pass float in [-1, 1], int16, int32 or uint8")
-    return torch.from_numpy(np.array(array, dtype=native, order="C"))
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> tuple[np.ndarray, int, str]:
@@ -290,9 +284,8 @@ def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> t
         return _read_mapping(source, source_rate, part)
     if hasattr(source, "get_all_samples"):
         decoded = source.get_all_samples()
-        where = "decoded audio"
         rate = int(decoded.sample_rate)
-        return _cut_array(decoded.data.numpy(), rate, where, part), rate, where
+        return _cut_array(decoded.data.numpy(), rate, "decoded audio", part), rate, "decoded audio"
     return _read_array(source, source_rate, "audio array", part)
 
 
@@ -391,10 +384,7 @@ class _Reader:
 
 
 def _decode(file: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
-    """Decode an open file or a part of it to mono.
-
-    The header is checked before samples are decoded, the number of samples afterwards.
-    """
+    """Decode an open file or a part of it to mono, and check its header and its length."""
     import soundfile
 
     head = file.read(512)
@@ -448,15 +438,12 @@ def _check_length(samples: int, rate: int, where: str) -> None:
         raise error("E207", where=where, what=what, fix=fix)
 
 
-#: A larger file that decodes to 0 samples has lost its samples or their count: headers are smaller, in bytes.
+#: Bytes that no header exceeds: a larger file that decodes to 0 samples has lost them or their count.
 _LARGEST_HEADER = 1024
 
 
 def _check_complete(sound: Any, decoded: int, expected: int, size: int, where: str) -> None:
-    """Raise E202 if a file is truncated.
-
-    libsndfile decodes truncated files without an error. Its log, or the frame count of an MP3, shows them.
-    """
+    """Raise E202 for a truncated file. libsndfile decodes it; its log, or an MP3's frame count, shows it."""
     mark = CUT_MARKS.get(sound.format)
     lost = decoded == sound.frames == 0 and size > _LARGEST_HEADER
     if decoded < expected or lost or (mark is not None and mark.search(sound.extra_info)):

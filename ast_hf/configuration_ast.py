@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -11,10 +10,10 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from .errors import AstHfWarning, did_you_mean, error, nearest, not_a_choice, warning_text
-from .scalars import plain_scalar
+from .scalars import is_number, plain_scalar
 from .task import Task
 
-#: Arguments of every transformers configuration, besides its own fields.
+#: Arguments that every transformers configuration takes.
 _COMMON_ARGUMENTS = frozenset(
     {"architectures", "attn_implementation", "auto_map", "chunk_size_feed_forward", "dtype", "id2label"}
     | {"is_encoder_decoder", "label2id", "name_or_path", "num_labels", "output_attentions", "output_hidden_states"}
@@ -29,17 +28,13 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 _COUNT = (_is_count, "a whole number of at least 1")
-_PROBABILITY = (lambda value: _is_number(value) and 0.0 <= value < 1.0, "a number in [0, 1)")
-_POSITIVE = (lambda value: _is_number(value) and value > 0.0, "a number above 0")
+_PROBABILITY = (lambda value: is_number(value) and 0.0 <= value < 1.0, "a number in [0, 1)")
+_POSITIVE = (lambda value: is_number(value) and value > 0.0, "a number above 0")
 
 
 def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0.0 <= value <= 1.0
+    return is_number(value) and 0.0 <= value <= 1.0
 
 
 #: field -> (test, requirement for messages). Names and defaults are those of the published configs.
@@ -131,7 +126,7 @@ class ASTConfig(PreTrainedConfig):
         classifier_layer_norm_eps: epsilon of the LayerNorm in the head, `None` for `layer_norm_eps`. The
             original used 1e-5 there.
         patch_size: side of the square patches, in mel bins and frames.
-        qkv_bias: whether query, key and value have a bias.
+        qkv_bias: give query, key and value a bias.
         frequency_stride: step between patches along the mel axis, in bins.
         time_stride: step between patches along time, in frames.
         max_length: frames of the input spectrogram; a frame is 10 ms.
@@ -196,9 +191,7 @@ class ASTConfig(PreTrainedConfig):
 
     @classmethod
     def converted(cls, config: Any) -> Any:
-        """Return `config` as an instance of this class.
-
-        An instance is returned unchanged, transformers' own `ASTConfig` is converted field by field.
+        """Return `config` as an instance of this class; transformers' `ASTConfig` is converted.
 
         Raises:
             AstConfigError: E302 for the configuration of another architecture.
@@ -220,9 +213,8 @@ class ASTConfig(PreTrainedConfig):
         """Build a configuration from the content of its file; unlike the constructor, keep unknown fields.
 
         If `num_labels` in `kwargs` differs from the number of labels in the file, generic names replace the
-        labels, as in transformers. New labels, also by `id2label`, drop the temperature and the thresholds,
-        which were fitted to the labels in the file. Raises E302 for misspelt keyword arguments, which
-        transformers would ignore.
+        labels, as in transformers. New labels drop the temperature and the thresholds, which were fitted to
+        those in the file. Raises E302 for misspelt keyword arguments, which transformers would ignore.
         """
         if not isinstance(config_dict, dict):
             what = f"contains a {type(config_dict).__name__}, not an object of fields"
@@ -255,23 +247,17 @@ class ASTConfig(PreTrainedConfig):
         for field in FIELD_RULES:
             setattr(self, field, _plain_field(getattr(self, field)))
         self._align_labels()
-        for field, (test, requirement) in FIELD_RULES.items():
-            if not test(getattr(self, field)):
-                what = f"has to be {requirement}"
-                raise _field_error(field, getattr(self, field), what, f"set {field} to that")
+        check_fields(self, FIELD_RULES, "ASTConfig")
         if self.problem_type is not None and self.problem_type not in list(Task):
             choices = [task.value for task in Task]
             where = "ASTConfig.problem_type"
             raise not_a_choice("E302", where=where, value=self.problem_type, choices=choices)
         check_label_map(self.id2label, self.label2id)
-        if self.thresholds is not None and len(self.thresholds) != len(self.id2label):
-            what = f"length {len(self.thresholds)}, but there are {len(self.id2label)} labels"
-            fix = "give one for each label, or None"
-            raise error("E302", where="ASTConfig.thresholds", what=what, fix=fix)
+        check_threshold_count(self, "ASTConfig")
         self._validate_geometry()
 
     def _align_labels(self) -> None:
-        """Make the keys of `id2label` integers and `label2id` its inverse; warn (W305) if it was not."""
+        """Make the keys of `id2label` integers, and `label2id` its inverse; warn (W305) if it was not."""
         if not isinstance(self.id2label, dict):
             return
         check_label_arguments(self.id2label, None)
@@ -330,8 +316,7 @@ class ASTConfig(PreTrainedConfig):
     @property
     def head_eps(self) -> float:
         """Epsilon of the head's LayerNorm."""
-        head_eps = self.classifier_layer_norm_eps
-        return self.layer_norm_eps if head_eps is None else head_eps
+        return self.layer_norm_eps if self.classifier_layer_norm_eps is None else self.classifier_layer_norm_eps
 
 
 def _plain_field(value: Any) -> Any:
@@ -343,6 +328,23 @@ def _plain_field(value: Any) -> Any:
     return [plain_scalar(entry) for entry in value]
 
 
+def check_fields(config: Any, fields: Iterable[str], owner: str) -> None:
+    """Raise E302 for the first field that breaks its rule; `owner` is the class in the message."""
+    for field in fields:
+        test, requirement = FIELD_RULES[field]
+        value = getattr(config, field)
+        if not test(value):
+            what = f"{value!r} has to be {requirement}"
+            raise error("E302", where=f"{owner}.{field}", what=what, fix=f"set {field} to that")
+
+
+def check_threshold_count(config: Any, owner: str) -> None:
+    """Raise E302 unless there is one threshold per label, or none."""
+    if config.thresholds is not None and len(config.thresholds) != len(config.id2label):
+        what = f"length {len(config.thresholds)}, but there are {len(config.id2label)} labels"
+        raise error("E302", where=f"{owner}.thresholds", what=what, fix="give one for each label, or None")
+
+
 def _field_error(field: str, value: Any, what: str, fix: str) -> Exception:
     return error("E302", where=f"ASTConfig.{field}", what=f"{value!r} {what}", fix=fix)
 
@@ -351,8 +353,7 @@ def _foreign_fields(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the constructor arguments that are fields of other tools.
 
     Only the content of a file, recognised by its `model_type`, may contain them. Names that look misspelt are
-    left to `_reject_unknown`, as is every unknown name without `model_type`. Raises E302 for another
-    `model_type` than AST's.
+    left to `_reject_unknown`. Raises E302 for another `model_type` than AST's.
     """
     if "model_type" not in kwargs:
         return {}
@@ -436,10 +437,9 @@ def _label_text(label: Any) -> Any:
 
 
 def _keep_foreign(config: ASTConfig, foreign: dict[str, Any]) -> None:
-    """Set a file's fields of other tools on `config`; warn (W302) of those that look like misspelt fields."""
+    """Set a file's fields of other tools on `config`; warn (W302) about those that look misspelt."""
     for name, value in foreign.items():
-        near = nearest(name, FIELD_RULES, cutoff=0.85)
-        if near:
+        if near := nearest(name, FIELD_RULES, cutoff=0.85):
             what = f"is not a field of the model and has no effect; did you mean {near!r}?"
             text = warning_text("W302", where=f"config.json: {name}", what=what)
             warnings.warn(text, AstHfWarning, stacklevel=4)
@@ -455,8 +455,7 @@ def _label_error(where: str, what: str, fix: str) -> Exception:
 def check_label_arguments(id2label: Any, count: Any) -> None:
     """Raise E302 or E303 for label arguments that transformers would silently repair or crash on."""
     if count is not None and not _is_count(count):
-        what = "has to be a whole number of at least 1"
-        raise _field_error("num_labels", count, what, "give the number of labels")
+        raise _field_error("num_labels", count, f"has to be {_COUNT[1]}", "give the number of labels")
     if id2label is None:
         return
     if not isinstance(id2label, dict):
@@ -474,9 +473,7 @@ def _replaces_labels(id2label: Any, arguments: dict[str, Any]) -> bool:
     """Return True if keyword arguments change the number or the names of a file's labels."""
     labels = arguments.get("id2label")
     if isinstance(labels, dict) and isinstance(id2label, dict):
-        new = {str(key): name for key, name in labels.items()}
-        old = {str(key): name for key, name in id2label.items()}
-        return new != old
+        return {str(key): label for key, label in labels.items()} != {str(key): id2label[key] for key in id2label}
     return "num_labels" in arguments and len(id2label or ()) != arguments["num_labels"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .configuration_ast import FIELD_RULES, check_label_arguments, check_label_map
+from .configuration_ast import check_fields, check_label_arguments, check_label_map, check_threshold_count
 from .errors import did_you_mean, error
 from .task import Task
 
@@ -55,26 +55,16 @@ class ASTEnsembleConfig(PreTrainedConfig):
     def validate(self) -> None:
         """Raise E302 or E303 for an invalid field. Runs at construction and when a model is built."""
         check_members(self.members)
-        for name in _SHARED_FIELDS:
-            test, requirement = FIELD_RULES[name]
-            if not test(getattr(self, name)):
-                what = f"has to be {requirement}"
-                raise _field_error(name, getattr(self, name), what, f"set {name} to that")
+        check_fields(self, _SHARED_FIELDS, "ASTEnsembleConfig")
         if self.problem_type is not None and self.problem_type not in _PROBLEM_TYPES:
             choices = did_you_mean(self.problem_type, _PROBLEM_TYPES)
             raise _field_error("problem_type", self.problem_type, "has no probabilities to average", choices)
         check_label_map(self.id2label, self.label2id)
-        if self.thresholds is not None and len(self.thresholds) != len(self.id2label):
-            what = f"length {len(self.thresholds)}, but there are {len(self.id2label)} labels"
-            fix = "give one for each label, or None"
-            raise error("E302", where="ASTEnsembleConfig.thresholds", what=what, fix=fix)
+        check_threshold_count(self, "ASTEnsembleConfig")
 
 
 def check_members(members: Any) -> list[str]:
-    """Return the members' folder names.
-
-    Raises E302 unless they are a list of at least one, all different, and name folders next to config.json.
-    """
+    """Return the members' folder names; raise E302 unless they are valid, different, and at least one."""
     names = members if isinstance(members, list) else []
     valid = [name for name in names if isinstance(name, str) and re.fullmatch(rf"{MEMBER}\w+", name)]
     if not names or valid != names or len({*valid}) < len(valid):

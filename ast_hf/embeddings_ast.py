@@ -38,12 +38,10 @@ class ASTPatchEmbeddings(nn.Module):
 class FactoredPositions(nn.Module):
     """Position embeddings as one vector per row of patches plus one per column.
 
-    From PaSST (arXiv 2110.05069, section 3.1). Only training uses the factors: state dicts and files hold the
-    table of their sums, one vector per patch.
+    From PaSST (arXiv 2110.05069, section 3.1). State dicts and files hold the table of sums, one per patch.
 
     Args:
-        table: position embeddings `(1, 2 + F * T, C)`. The factors start as its means over time and
-            frequency.
+        table: position embeddings `(1, 2 + F * T, C)` that the factors start from.
         grid: patches along (frequency, time), (F, T).
     """
 
@@ -60,7 +58,7 @@ class FactoredPositions(nn.Module):
 
     @torch.no_grad()
     def set_table(self, table: torch.Tensor) -> None:
-        """Set the factors to the least-squares fit of a table: means over each axis, the overall mean once."""
+        """Set the factors to the least-squares fit of a table: means over each axis, overall mean once."""
         patches = table[:, 2:].unflatten(1, (self.frequency.shape[1], self.time.shape[2]))
         self.special.copy_(table[:, :2])
         self.frequency.copy_(patches.mean(dim=2, keepdim=True))
@@ -69,8 +67,7 @@ class FactoredPositions(nn.Module):
     @torch.no_grad()
     def resize(self, grid: tuple[int, int], *, method: str, cut: str) -> None:
         """Adapt the factors to another patch grid, each axis as `resize_positions` adapts a table."""
-        frequency = resize_axis(self.frequency, 1, grid[0], method=method)
-        self.frequency = _parameter_like(self.frequency, frequency)
+        self.frequency = _parameter_like(self.frequency, resize_axis(self.frequency, 1, grid[0], method=method))
         self.time = _parameter_like(self.time, resize_axis(self.time, 2, grid[1], cut=cut, method=method))
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -97,12 +94,7 @@ class ASTEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_values: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the embedded tokens of a batch, `(B, N, C)`.
-
-        Args:
-            input_values: `(B, T, M)`.
-            counts: int64 `(B,)`, real patches along time of each clip, for a batch with masked padding.
-        """
+        """Return the tokens `(B, N, C)` of features `(B, T, M)`; see `positions_for` for `counts`."""
         patches = self.patch_embeddings(input_values)
         special = torch.cat((self.cls_token, self.distillation_token), dim=1).expand(patches.shape[0], -1, -1)
         positions = self.positions_for(self.config.grid_for(input_values.shape[1])[1], counts)
@@ -148,7 +140,7 @@ class ASTEmbeddings(nn.Module):
         return self.position_embeddings if isinstance(self.position_embeddings, FactoredPositions) else None
 
     def factor_positions(self) -> None:
-        """Replace the table of positions by factors; no-op if it already is."""
+        """Replace the table of positions by factors; no-op if already done."""
         if self.factored is None:
             table = self.position_embeddings
             del self.position_embeddings
@@ -190,7 +182,7 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, fram
     """Return a mask over tokens from a 0/1 mask over frames or tokens.
 
     A patch is visible if all of its frames are real. The first column of patches is always visible, so that
-    no clip is without a patch.
+    each clip has a patch. Raises E304 for a mask of any other shape or type.
 
     Args:
         config: the model's.
@@ -200,9 +192,6 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, fram
 
     Returns:
         Bool `(batch, tokens)`, True on tokens that may be attended to.
-
-    Raises:
-        AstInputError: E304 for any other shape or type.
     """
     rows, columns = config.grid_for(frames)
     tokens = rows * columns + 2
@@ -222,9 +211,7 @@ def token_mask(config: ASTConfig, attention_mask: torch.Tensor, batch: int, fram
 def columns_seen(visible: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Return the number of patches along time up to the last visible one, int64 `(batch,)`, at least 1.
 
-    Args:
-        visible: bool `(batch, tokens)`, see `token_mask`.
-        grid: patches along (frequency, time).
+    `visible` is the result of `token_mask`, `grid` the patches along (frequency, time).
     """
     columns = visible[:, 2:].unflatten(1, grid).any(dim=1)  # (B, T)
     return (columns * torch.arange(1, grid[1] + 1, device=columns.device)).amax(dim=1).clamp(min=1)

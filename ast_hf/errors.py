@@ -161,12 +161,7 @@ WARNINGS: dict[str, str] = {
 def error(code: str, *, where: str, what: str, fix: str, detail: str = "") -> AstHfError:
     """Return the error of `code` for the caller to raise.
 
-    Args:
-        code: one of `CODES`.
-        where: the file, row, clip index or field with the problem.
-        what: the problem.
-        fix: what the user can do about it.
-        detail: one of `DETAILS[code]`; required for the codes in that table.
+    The arguments are the attributes of `AstHfError`; `detail` is required for the codes in `DETAILS`.
     """
     return CODES[code][0](code, where, what, fix, detail)
 

@@ -30,7 +30,7 @@ from .errors import (
     wrong_type,
 )
 from .log_mel import frame_lengths, frames_to_seconds, log_mel, num_frames, num_samples
-from .scalars import plain_scalar, plain_whole
+from .scalars import is_number, plain_scalar, plain_whole
 
 #: Highest peak that cannot overflow float32's power spectrum: (400 samples x 2 x 1e12)^2 x a filter's width
 #: is near 1e31, and float32 ends at 3e38.
@@ -46,7 +46,7 @@ PADDING_CHOICES = ("max_length", "longest", True, "do_not_pad", False)
 CHANNEL_CHOICES = (None, "batch", "first", "last")
 
 #: A call's `max_length` counts samples, as in wav2vec2, if it is at least `SAMPLES_FROM` and more than
-#: `SAMPLES_FACTOR` times the extractor's own. 8,000 frames are 80 s; ten times AudioSet's length are 102 s.
+#: `SAMPLES_FACTOR` times the extractor's own. 8,000 frames are 80 s; ten times AudioSet's length is 102 s.
 SAMPLES_FROM = 8_000
 SAMPLES_FACTOR = 10
 
@@ -57,10 +57,6 @@ def _whole(low: int, high: float = math.inf) -> tuple[Any, str]:
         return integer and bool(low <= value <= high)
 
     return test, f"a whole number of at least {low}" + (f" and at most {high:g}" if high < math.inf else "")
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 _BOOLEAN = (lambda value: isinstance(value, bool), "True or False")
@@ -74,8 +70,8 @@ FIELD_RULES: dict[str, tuple[Any, str]] = {
     "padding_value": (lambda value: value == 0.0, "0.0: padding is raw 0.0 before normalisation, as in training"),
     "padding_side": (lambda value: value == "right", "'right'"),
     "do_normalize": _BOOLEAN,
-    "mean": (_finite, "a finite number"),
-    "std": (lambda value: _finite(value) and value > 0.0, "a number above 0"),
+    "mean": (is_number, "a finite number"),
+    "std": (lambda value: is_number(value) and value > 0.0, "a number above 0"),
     "return_attention_mask": _BOOLEAN,
     "strict": _BOOLEAN,
 }
@@ -85,7 +81,7 @@ _FILE_KEYS = frozenset({"feature_extractor_type", "processor_class", "image_proc
 
 
 class ASTFeatureExtractor(SequenceFeatureExtractor):
-    """Feature extractor: waveforms to the normalised log-mel spectrograms that an AST takes.
+    """Feature extractor from waveforms to the normalised log-mel spectrograms that an AST takes.
 
     Kaldi log-mel spectrograms (see `ast_hf.log_mel`) are padded with raw 0.0 or cut to `max_length` frames,
     and then normalised as `(x - mean) / (2 * std)`. Published weights were trained with this order: a padded
@@ -98,12 +94,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         num_mel_bins: mel filters between 20 Hz and half the sampling rate.
         max_length: frames to pad to with padding `"max_length"`, and to cut longer clips to.
         padding_value: always 0.0.
-        do_normalize: whether to apply mean and std.
+        do_normalize: apply mean and std.
         mean: mean of the raw log-mel values of the training data.
         std: their standard deviation.
-        return_attention_mask: whether calls return `attention_mask` by default.
-        strict: whether calls without `sampling_rate` raise E107. By default they warn once per process
-            (W212), as transformers documents, and assume the extractor's rate. Not saved.
+        return_attention_mask: return `attention_mask` from calls by default.
+        strict: raise E107 in calls without `sampling_rate`, instead of assuming the extractor's rate with one
+            warning per process (W212), as transformers documents. Not saved.
 
     Raises:
         AstConfigError: E301 for invalid values and unknown names; the message names the field.
@@ -150,7 +146,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
         Raises E306 for a checkpoint folder without a saved extractor; the message shows how to save one.
         """
-        if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
+        if missing := missing_extractor(pretrained_model_name_or_path, kwargs.get("subfolder")):
             raise missing
         return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
@@ -158,8 +154,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Build an extractor from the content of its file, with `kwargs` replacing fields.
 
-        Fields of other tools are dropped. A field that looks misspelt raises E301: its default, used in its
-        place, would change every score.
+        Fields of other tools are dropped. A field that looks misspelt raises E301, since its default would
+        change every score.
         """
         names = set(FIELD_RULES) | _FILE_KEYS
         if cls is not ASTFeatureExtractor:  # a subclass may have other fields
@@ -218,20 +214,18 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             sampling_rate: rate of the clips in Hz; has to be the extractor's, which None assumes.
             return_tensors: `"pt"`, `"np"`, or None for a list of arrays.
             padding: `"max_length"` (default), `"longest"`/True, or `"do_not_pad"`/False.
-            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's `max_length`. A value
-                that is at least 8,000 and more than ten times the extractor's must be a number of samples, as
-                for wav2vec2; it is ignored with a warning (W210).
+            max_length: frames (of 10 ms) to pad and cut to instead of the extractor's `max_length`. A value of
+                at least 8,000 and more than ten times the extractor's is taken for a number of samples, as in
+                wav2vec2, and ignored with a warning (W210).
             truncation: cut clips longer than `max_length` frames. True cuts silently, False does not cut.
-                None
-                (default) cuts and warns once per extractor with the seconds that are lost (W201).
+                None (default) cuts and warns once per extractor with the seconds that are lost (W201).
             return_attention_mask: also return `attention_mask`, int64 `(batch, frames)`, 1 on real frames.
             do_normalize: apply mean and std, or return raw log-mel values.
             pad_to_multiple_of: pad to the next multiple of this number of frames.
             channels: meaning of a 2-D array: `"batch"` (rows are clips; the default, with a warning, W211,
                 for two rows, which may be stereo), `"first"` (channels, time) or `"last"` (time, channels),
                 which are averaged.
-            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)` instead of
-                waveforms.
+            input_is_spectrogram: the clips are raw log-mel arrays `(frames, num_mel_bins)`.
             device: where to compute and return `"pt"` features; None for the device of the clips.
 
         Returns:
@@ -390,10 +384,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return feature[:limit], len(feature)
 
     def warn_truncated(self, frames: int, limit: int, where: str, note: str = "") -> None:
-        """Warn (W201), with the seconds that are lost, if a clip of `frames` frames is cut to `limit` frames.
-
-        `where` names the clip, `note` is added to the message.
-        """
+        """Warn (W201) with the lost seconds if the clip `where` is cut from `frames` to `limit` frames."""
         if frames > limit:
             lost = (frames - limit) * frame_lengths(self.sampling_rate)[1] / self.sampling_rate
             text = f"only the first {limit} of {frames} frames are used, {lost:.2f} s are dropped{note}"
@@ -402,10 +393,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def _stack(
         self, features: list[torch.Tensor], padding: bool | str, limit: int, normalize: bool, multiple: int
     ) -> list[torch.Tensor] | torch.Tensor:
-        """Pad with raw 0.0, then normalise.
+        """Pad with raw 0.0, then normalise: one tensor `(batch, frames, mel)`.
 
-        Returns one tensor `(batch, frames, mel)`, or a list of `(frames, mel)` if the lengths differ without
-        padding.
+        Without padding, clips of different lengths are a list of `(frames, mel)`.
         """
         lengths = [len(feature) for feature in features]
         if padding == "max_length":
@@ -434,30 +424,14 @@ class FeatureExtractionFiles(FeatureExtractionMixin):
     @classmethod
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments."""
-        if missing := _missing_extractor_error(pretrained_model_name_or_path, kwargs):
+        if missing := missing_extractor(pretrained_model_name_or_path, kwargs.get("subfolder")):
             raise OSError(str(missing)) from missing  # transformers documents an OSError
         return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
 
-def _missing_extractor_error(source: Any, arguments: dict[str, Any]) -> AstHfError | None:
-    """Return E306 for a checkpoint folder without a saved extractor, else None.
-
-    Takes the source and the other arguments of `from_pretrained`.
-    """
-    folder = Path(source) / (arguments.get("subfolder") or "")
-    problem = missing_extractor(folder)
-    if problem is None:
-        return None
-    what, fix = problem
-    return error("E306", where=repr(str(folder)), what=what, fix=fix, detail="missing")
-
-
-def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
-    """Return the problem and the fix for a checkpoint folder without a saved feature extractor.
-
-    None for a folder with an extractor, and for anything that is not the folder of an AST checkpoint.
-    """
-    folder = Path(source)
+def missing_extractor(source: str | PathLike, subfolder: str | None = None) -> AstHfError | None:
+    """Return E306 for the folder of an AST checkpoint without a saved feature extractor, else None."""
+    folder = Path(source) / (subfolder or "")
     saved = any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json"))
     if saved or not (folder / "config.json").is_file():
         return None
@@ -473,7 +447,8 @@ def missing_extractor(source: str | PathLike) -> tuple[str, str] | None:
         f".save_pretrained({str(folder)!r})"
     )
     what = "has no preprocessor_config.json, since the feature extractor was never saved there"
-    return what, f"save the extractor that it was trained with, for example {line}, with its mean and std"
+    fix = f"save the extractor that it was trained with, for example {line}, with its mean and std"
+    return error("E306", where=repr(str(folder)), what=what, fix=fix, detail="missing")
 
 
 def _plain_field(name: str, value: Any) -> Any:
@@ -517,18 +492,14 @@ def _check_unknown(arguments: dict[str, Any]) -> None:
 
 
 def _check_multiple(value: Any) -> None:
-    if value is None:
-        return
-    test, _ = _whole(1)
-    if not test(value):
+    if value is not None and not FIELD_RULES["max_length"][0](value):
         what = f"{value!r} is not a number of frames"
         raise _argument_error("pad_to_multiple_of", what, "give 1 or more, or None")
 
 
 def _has_key(features: Any, key: str) -> bool:
     """Return True if features, or the first of a list of features, have an entry `key`."""
-    first = features[0] if isinstance(features, (list, tuple)) and features else features
-    return key in first
+    return key in (features[0] if isinstance(features, (list, tuple)) and features else features)
 
 
 def _check_flags(**flags: Any) -> None:
@@ -604,10 +575,7 @@ def _is_sample(value: Any) -> bool:
 
 
 def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
-    """Return a clip without its channel axis: the mean over it if `channels` names the axis.
-
-    Raises E106 for two axes without `channels`.
-    """
+    """Return a clip averaged over the axis that `channels` names; raise E106 for two axes without a name."""
     # `datasets` returns a clip of shape (1, time) as a nested list.
     while isinstance(clip, (list, tuple)) and len(clip) == 1 and not _is_sample(clip[0]):
         clip = clip[0]

@@ -45,10 +45,7 @@ def plain_values(value: Any) -> Any:
 
 
 def apply_default_mode(*paths: Path) -> None:
-    """Make private files as readable as `open` makes new files in their folder.
-
-    safetensors (0.8) creates files that only their owner can read.
-    """
+    """Give private files, as safetensors (0.8) creates them, the mode of a new file in their folder."""
     private = [path for path in paths if os.name == "posix" and not path.stat().st_mode & 0o077]
     if not private:
         return

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def label_differences(labels: Iterable[str], others: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the labels that `others` lacks and the labels that only `others` has, each in its own order."""
+    """Return the labels that `others` lacks and the labels that only `others` has, in their order."""
     labels = list(labels)
     others = list(others)
     missing = [label for label in labels if label not in others]

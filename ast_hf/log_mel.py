@@ -53,10 +53,7 @@ def frames_to_seconds(frames: int) -> float:
 
 
 def num_frames(num_samples: int, sampling_rate: int) -> int:
-    """Return the number of complete frames in `num_samples` samples (Kaldi's `snip_edges`).
-
-    998 for 10 s at 16 kHz, 0 below 25 ms.
-    """
+    """Return the number of complete frames in some samples (Kaldi's `snip_edges`): 998 for 10 s at 16 kHz."""
     frame, hop, _ = frame_lengths(sampling_rate)
     return 0 if num_samples < frame else 1 + (num_samples - frame) // hop
 
@@ -145,8 +142,7 @@ def log_mel(
             0 <= low < high <= half the rate. None for 20 Hz to half the rate, as in every checkpoint.
 
     Returns:
-        float32, shape `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7), not
-        normalised.
+        float32 `(frames, num_mel_bins)`, natural logarithm of the energy, at least ln(1.19e-7).
     """
     frame, hop, _ = frame_lengths(sampling_rate)
     frames = waveform.unfold(0, frame, hop)
@@ -170,8 +166,7 @@ def _mel_energies(
     padded, centred, power = _scratch.get(frame, fft_length, mel.device)
     count = len(frames)
     rows = len(mel)  # at least `_MIN_ROWS`
-    # The mean is removed first, as in Kaldi: with a constant offset, differences of quiet samples lose
-    # precision.
+    # As in Kaldi, the mean is removed first: with an offset, differences of quiet samples lose precision.
     torch.sub(frames, means, out=centred[:count])
     windowed = padded[:count, 1:frame]
     torch.sub(centred[:count, 1:], centred[:count, :-1], alpha=PREEMPHASIS, out=windowed)
@@ -184,10 +179,7 @@ def _mel_energies(
 
 
 def frame_means(waveform: torch.Tensor, frame: int, hop: int) -> torch.Tensor:
-    """Return the mean of each frame, shape `(frames, 1)`.
-
-    Sums over blocks are shared between overlapping frames; the block length divides both `frame` and `hop`.
-    """
+    """Return the mean of each frame, shape `(frames, 1)`; overlapping frames share sums over blocks."""
     block = math.gcd(frame, hop)
     sums = waveform[: len(waveform) // block * block].view(-1, block).sum(dim=1)
     return sums.unfold(0, frame // block, hop // block).sum(dim=1, keepdim=True) / frame

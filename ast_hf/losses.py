@@ -70,11 +70,7 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if labels.is_floating_point():
         _require_shape(labels, logits.shape, "class probabilities")
         return F.cross_entropy(logits, labels.to(logits.dtype))
-    labels = labels.flatten()
-    _require_shape(labels, logits.shape[:1], "class indices")
-    if not torch.compiler.is_compiling() and labels.device.type == "cpu":
-        _require_range(labels, logits.shape[-1])
-    return F.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
+    return F.cross_entropy(logits, _class_indices(logits, labels), ignore_index=IGNORED)
 
 
 def _binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -90,16 +86,9 @@ def _mean_squared_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 
 def _sigmoid_per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return binary cross-entropy for single-label clips, with class indices as one-hot tags.
-
-    The original trains Speech Commands this way (`egs/speechcommands`).
-    """
+    """Return binary cross-entropy with one-hot tags, as the original does in `egs/speechcommands`."""
     if not labels.is_floating_point():
-        labels = labels.flatten()
-        _require_shape(labels, logits.shape[:1], "class indices")
-        if not torch.compiler.is_compiling() and labels.device.type == "cpu":
-            _require_range(labels, logits.shape[-1])
-        labels = F.one_hot(labels.long(), logits.shape[-1])
+        labels = F.one_hot(_class_indices(logits, labels), logits.shape[-1])
     return _binary_cross_entropy(logits, labels)
 
 
@@ -109,6 +98,15 @@ _LOSSES = {
     Task.REGRESSION.value: _mean_squared_error,
     "sigmoid_per_class": _sigmoid_per_class,  # a recipe's choice, not a problem type
 }
+
+
+def _class_indices(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return class indices, int64 `(batch,)`; raise E208 if they do not fit (range only on the CPU)."""
+    labels = labels.flatten()
+    _require_shape(labels, logits.shape[:1], "class indices")
+    if not torch.compiler.is_compiling() and labels.device.type == "cpu":
+        _require_range(labels, logits.shape[-1])
+    return labels.long()
 
 
 def _require_shape(labels: torch.Tensor, shape: tuple[int, ...], meaning: str) -> None:

@@ -51,7 +51,7 @@ _FORWARD_ARGUMENTS = ("input_values", "labels", "attention_mask", "output_attent
 
 def eager_attention(
     module: nn.Module,
-    query: torch.Tensor,  # (B, heads, N, C / heads), as are key and value
+    query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
@@ -71,7 +71,7 @@ def eager_attention(
         scores = scores + attention_mask
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     mixed = nn.functional.dropout(weights, p=dropout, training=module.training) @ value
-    return mixed.transpose(1, 2), weights  # (B, N, heads, C / heads), (B, heads, N, N)
+    return mixed.transpose(1, 2), weights
 
 
 class ASTSelfAttention(nn.Module):
@@ -218,7 +218,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | PathLike | None, *model_args: Any, **kwargs: Any
     ) -> Any:
-        """Load a checkpoint from a folder or the Hub; never a partly random backbone.
+        """Load a checkpoint from a folder or the Hub; the backbone is never left partly random.
 
         Works as `PreTrainedModel.from_pretrained`, with these differences:
 
@@ -517,10 +517,7 @@ class ASTModel(ASTPreTrainedModel):
 
 
 def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Rename tensors of a state dict from their names in transformers 5, at any prefix.
-
-    torch calls this before it loads a module, with a copy of the state dict.
-    """
+    """Rename tensors from their names in transformers 5; torch passes a copy of the state dict."""
     for name in [name for name in state_dict if name.startswith(f"{prefix}layers.")]:
         state_dict[prefix + hub_name(name.removeprefix(prefix))] = state_dict.pop(name)
 
@@ -528,10 +525,7 @@ def _rename_blocks(_module: nn.Module, state_dict: dict[str, Any], prefix: str, 
 def _select_states(
     states: list[torch.Tensor], selection: bool | int | Sequence[int]
 ) -> tuple[torch.Tensor | None, ...] | None:
-    """Return all hidden states for True, None for False, or those at indices with None for the others.
-
-    Indices that are out of range select nothing, as in transformers.
-    """
+    """Return all states (True), None (False), or those at the valid indices with None for the others."""
     if isinstance(selection, bool):
         return tuple(states) if selection else None
     indices = {selection} if isinstance(selection, int) else set(selection)
@@ -610,13 +604,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _loss(
-        self,
-        logits: torch.Tensor,
-        labels: torch.Tensor,
-        items: Any,
-        kwargs: Mapping[str, Any],
-    ) -> torch.Tensor:
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, items: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
         """Return the loss: `self.loss_function` if it was set or overridden, else `classification_loss`."""
         overridden = type(self).loss_function is not PreTrainedModel.loss_function
         if overridden or hasattr(self, "_loss_function"):

@@ -25,7 +25,7 @@ from .label_order import label_columns, label_differences
 from .losses import classification_loss
 from .modeling_ast import ASTForAudioClassification, check_input
 from .task import Task
-from .weights.checkpoints import HUB_ARGUMENTS, pinned_revision
+from .weights.checkpoints import hub_arguments, pinned_revision
 from .weights.integrity import check_folder
 
 #: Fields of the feature extractor that must be equal for all members; length, mean and std may differ.
@@ -39,14 +39,8 @@ _SINGLE_MODEL_ARGUMENTS = (*FIELD_RULES, "id2label", "label2id", "num_labels", "
 def mean_logits(logits: torch.Tensor, problem_type: str | None) -> torch.Tensor:
     """Return logits whose sigmoid (multi-label) or softmax is the mean of the members' probabilities.
 
-    Numerically stable for all finite logits.
-
-    Args:
-        logits: `(members, clips, labels)`, divided by each member's temperature.
-        problem_type: the members' common problem type.
-
-    Returns:
-        `(clips, labels)`.
+    From `(members, clips, labels)`, divided by each member's temperature, to `(clips, labels)`. Numerically
+    stable for all finite logits.
     """
     if problem_type == Task.MULTI_LABEL:
         present = nn.functional.logsigmoid(logits)
@@ -79,14 +73,7 @@ class MemberInput(NamedTuple):
         extractor: ASTFeatureExtractor,
         first: ASTFeatureExtractor,
     ) -> MemberInput:
-        """Return the map for one member.
-
-        Args:
-            labels: the ensemble's, by index.
-            config: the member's.
-            extractor: the member's.
-            first: the extractor of member 1, whose normalisation the ensemble's input has.
-        """
+        """Return the map from the ensemble's labels and the first member's normalisation to a member's."""
         columns = label_columns(labels, config.label2id)
         scale = 1.0
         shift = 0.0
@@ -166,11 +153,11 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             **kwargs: as for `from_pretrained`. `subfolder`, `revision` and the like apply to all checkpoints.
 
         Raises:
-            AstHfError: as the class and `ASTForAudioClassification.from_pretrained`; the message names the
-                member.
+            AstHfError: as the class and `ASTForAudioClassification.from_pretrained`, with the member's name.
         """
         names = [f"{MEMBER}{number}" for number in range(1, len(sources) + 1)]
-        pairs = [_load(source, name, kwargs) for name, source in zip(names, sources, strict=True)]
+        subfolder = kwargs.pop("subfolder", "")
+        pairs = [_load(source, name, kwargs, subfolder) for source, name in zip(sources, names, strict=True)]
         members = [member for member, _ in pairs]
         extractors = [extractor for _, extractor in pairs]
         configs = [member.config for member in members]
@@ -216,10 +203,10 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
         check_folder(source, subfolder=subfolder)
         kwargs["revision"] = pinned_revision(source, {**kwargs, "subfolder": subfolder})
         if not isinstance(config, ASTEnsembleConfig):
-            config = ASTEnsembleConfig.from_pretrained(config or source, subfolder=subfolder, **_hub(kwargs))
+            config = ASTEnsembleConfig.from_pretrained(config or source, subfolder=subfolder, **hub_arguments(kwargs))
         config.validate()
         kwargs.setdefault("attn_implementation", config._attn_implementation)
-        pairs = [_load(source, name, kwargs, subfolder=str(Path(subfolder, name))) for name in config.members]
+        pairs = [_load(source, name, kwargs, str(Path(subfolder, name))) for name in config.members]
         model = cls(config, [member for member, _ in pairs], [extractor for _, extractor in pairs])
         model.name_or_path = model.config.name_or_path = str(source)
         info: dict[str, Any] = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
@@ -228,11 +215,7 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
     def save_pretrained(
         self, save_directory: str | PathLike, *, max_shard_size: int | str = "50GB", **kwargs: Any
     ) -> None:
-        """Write the ensemble's two configuration files, and each member into its own folder.
-
-        Raises:
-            AstInputError: E108 for other arguments.
-        """
+        """Write both configuration files, and each member into its folder; raise E108 for other arguments."""
         if kwargs:
             fix = "leave it out; `ast-hf push` publishes a saved ensemble"
             raise error("E108", where=next(iter(kwargs)), what="is not an argument for an ensemble", fix=fix)
@@ -302,28 +285,23 @@ KINDS: dict[str, tuple[Any, Any]] = {
 
 
 def classes_for(source: str | PathLike) -> tuple[Any, Any]:
-    """Return the configuration and model class for a checkpoint, by its `model_type`.
+    """Return the configuration and model class for a folder or Hub name, by its `model_type`.
 
-    `source` is a folder or a name on the Hub. Any other type gets the classes of a single model, which raise
-    the error.
+    Any other type gets the classes of a single model, which raise the error.
     """
     stored, _ = PreTrainedConfig.get_config_dict(source)
     return KINDS.get(stored.get("model_type", ""), KINDS[ASTConfig.model_type])
 
 
-def _hub(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
-
-
 def _load(
-    source: str | PathLike, name: str, arguments: dict[str, Any], *, subfolder: str = ""
+    source: str | PathLike, name: str, arguments: dict[str, Any], subfolder: str
 ) -> tuple[ASTForAudioClassification, ASTFeatureExtractor]:
     """Load a member and its extractor; errors name the member. Raise E305 if the classifier is missing."""
     try:
         member, info = ASTForAudioClassification.from_pretrained(
             source, subfolder=subfolder, output_loading_info=True, **arguments
         )
-        extractor = ASTFeatureExtractor.from_pretrained(source, subfolder=subfolder, **_hub(arguments))
+        extractor = ASTFeatureExtractor.from_pretrained(source, subfolder=subfolder, **hub_arguments(arguments))
     except AstHfError as problem:
         where = f"{name} ({str(source)!r}): {problem.where}"
         parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}

@@ -1,7 +1,4 @@
-"""Patchout: dropping patches in training, for speed and regularisation.
-
-From PaSST (arXiv 2110.05069, section 3.2).
-"""
+"""Patchout: patches dropped in training, as regularisation and for speed (arXiv 2110.05069, section 3.2)."""
 
 from __future__ import annotations
 
@@ -39,15 +36,13 @@ class Patchout:
         """Draw the tokens of one step: both special tokens and the patches that are not dropped.
 
         The draw uses torch's CPU generator, which checkpoints store, so a resumed run draws the same patches.
+        Raises E302 if no patch would remain.
 
         Args:
             grid: patches along (frequency, time).
 
         Returns:
             Sorted token indices, int64 `(tokens,)`.
-
-        Raises:
-            AstConfigError: E302 if no patch would remain.
         """
         rows = _draw_remaining(grid[0], self.frequency, "frequency")
         columns = _draw_remaining(grid[1], self.time, "time")

@@ -41,14 +41,13 @@ class Change(NamedTuple):
 
     Attributes:
         table: transformers' module with the table.
-        own: module of this package with the classes to register.
-        make: function that makes the change from (table module, own module), and returns a function that
-            undoes it.
-        needs: modules that `own` imports from, and that may themselves be importing `table`.
+        source: module of this package with the classes to register.
+        make: makes the change from (table module, source module), and returns a function that undoes it.
+        needs: modules that `source` imports from, and that may themselves be importing `table`.
     """
 
     table: str
-    own: str
+    source: str
     make: Callable[[Any, Any], Callable[[], object]]
     needs: tuple[str, ...] = ()
 
@@ -68,7 +67,7 @@ def register(*, replace_names: bool = False) -> None:
     _enabled = True
     if not _hooks_placed:
         _hooks_placed = True  # hooks cannot be removed, so they check `_enabled`
-        names = {name for change in _CHANGES for name in (change.table, change.own, *change.needs)}
+        names = {name for change in _CHANGES for name in (change.table, change.source, *change.needs)}
         for name in sorted(names):
             wrapt.register_post_import_hook(_on_import, name)
     _apply_all()
@@ -92,13 +91,13 @@ def _on_import(module: ModuleType) -> None:
 def _apply_all() -> None:
     """Make every change that is due: its table is imported, and no module that it needs is being imported."""
     for change in _CHANGES:
-        blocked = any(map(_is_being_imported, (change.table, change.own, *change.needs)))
+        blocked = any(map(_is_being_imported, (change.table, change.source, *change.needs)))
         if _enabled and change.table not in _undo and change.table in sys.modules and not blocked:
-            own = importlib.import_module(change.own)
+            source = importlib.import_module(change.source)
             if change.table not in {*_undo, *_in_progress}:  # that import may have run this function already
                 _in_progress.add(change.table)
                 try:
-                    _undo[change.table] = change.make(sys.modules[change.table], own)
+                    _undo[change.table] = change.make(sys.modules[change.table], source)
                 finally:
                     _in_progress.discard(change.table)
 
@@ -133,7 +132,6 @@ def _replace_names() -> Callable[[], object]:
 
 
 def _own_classes() -> dict[str, Any]:
-    """Return this package's classes by the names of `REPLACED_NAMES`."""
     from .configuration_ast import ASTConfig
     from .feature_extraction_ast import ASTFeatureExtractor
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
@@ -142,21 +140,21 @@ def _own_classes() -> dict[str, Any]:
     return {cls.__name__: cls for cls in classes}
 
 
-def _change_configs(table: Any, own: Any) -> Callable[[], object]:
+def _change_configs(table: Any, source: Any) -> Callable[[], object]:
     from .configuration_ensemble import ASTEnsembleConfig
 
-    classes = {MODEL_TYPE: own.ASTConfig, ENSEMBLE_TYPE: ASTEnsembleConfig}
+    classes = {MODEL_TYPE: source.ASTConfig, ENSEMBLE_TYPE: ASTEnsembleConfig}
     for name, config in classes.items():
         table.AutoConfig.register(name, config, exist_ok=True)
     return lambda: [table.CONFIG_MAPPING._extra_content.pop(name, None) for name in classes]
 
 
-def _change_models(table: Any, own: Any) -> Callable[[], object]:
+def _change_models(table: Any, source: Any) -> Callable[[], object]:
     from .modeling_ensemble import ASTEnsembleForAudioClassification
 
     models = [
-        (table.AutoModel, own.ASTModel),
-        (table.AutoModelForAudioClassification, own.ASTForAudioClassification),
+        (table.AutoModel, source.ASTModel),
+        (table.AutoModelForAudioClassification, source.ASTForAudioClassification),
         (table.AutoModelForAudioClassification, ASTEnsembleForAudioClassification),
     ]
     for auto, model in models:
@@ -164,23 +162,20 @@ def _change_models(table: Any, own: Any) -> Callable[[], object]:
     return lambda: [auto._model_mapping._extra_content.pop(model.config_class, None) for auto, model in models]
 
 
-def _change_stock_config(table: Any, own: Any) -> Callable[[], object]:
-    """Map transformers' own `ASTConfig` to this package's models, which convert it.
-
-    The table is set directly, since `register` refuses a model whose `config_class` is another.
-    """
+def _change_stock_config(table: Any, source: Any) -> Callable[[], object]:
+    """Map transformers' `ASTConfig` to this package's models; `register` refuses a foreign config class."""
     auto = importlib.import_module("transformers.models.auto.modeling_auto")
-    models = {auto.AutoModel: own.ASTModel, auto.AutoModelForAudioClassification: own.ASTForAudioClassification}
+    models = {auto.AutoModel: source.ASTModel, auto.AutoModelForAudioClassification: source.ASTForAudioClassification}
     for kind, model in models.items():
         kind._model_mapping._extra_content[table.ASTConfig] = model
     return lambda: [kind._model_mapping._extra_content.pop(table.ASTConfig, None) for kind in models]
 
 
-def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
+def _change_feature_extractors(table: Any, source: Any) -> Callable[[], object]:
     """Register the extractor, and replace the error for a checkpoint without one by an error with the fix."""
-    unregister_extractor = _register_extractor(table, own, "AutoFeatureExtractor", "FEATURE_EXTRACTOR_MAPPING")
+    unregister_extractor = _register_extractor(table, source, "AutoFeatureExtractor", "FEATURE_EXTRACTOR_MAPPING")
     stock = table.FeatureExtractionMixin
-    table.FeatureExtractionMixin = own.FeatureExtractionFiles
+    table.FeatureExtractionMixin = source.FeatureExtractionFiles
 
     def undo() -> None:
         table.FeatureExtractionMixin = stock
@@ -189,18 +184,15 @@ def _change_feature_extractors(table: Any, own: Any) -> Callable[[], object]:
     return undo
 
 
-def _register_extractor(table: Any, own: Any, auto: str, mapping: str) -> Callable[[], object]:
-    """Register the extractor with an Auto class.
-
-    The Auto class looks up names in its stock table first, so the stock entry is removed.
-    """
+def _register_extractor(table: Any, source: Any, auto: str, mapping: str) -> Callable[[], object]:
+    """Register the extractor with an Auto class, and remove the stock entry, which has precedence."""
     from .configuration_ast import ASTConfig
     from .configuration_ensemble import ASTEnsembleConfig
 
     configs = (ASTConfig, ASTEnsembleConfig)
     names = getattr(table, f"{mapping}_NAMES")
     for config in configs:
-        getattr(table, auto).register(config, own.ASTFeatureExtractor, exist_ok=True)
+        getattr(table, auto).register(config, source.ASTFeatureExtractor, exist_ok=True)
     stock = names.pop(MODEL_TYPE, None)
 
     def undo() -> None:
@@ -212,54 +204,39 @@ def _register_extractor(table: Any, own: Any, auto: str, mapping: str) -> Callab
     return undo
 
 
-def _change_audio_processors(table: Any, own: Any) -> Callable[[], object]:
-    """Register the extractor with `AutoAudioProcessor`.
-
-    `AutoFeatureExtractor` will delegate to it (transformers#48113, not released yet).
-    """
-    return _register_extractor(table, own, "AutoAudioProcessor", "AUDIO_PROCESSOR_MAPPING")
+def _change_audio_processors(table: Any, source: Any) -> Callable[[], object]:
+    """Register with `AutoAudioProcessor`, which `AutoFeatureExtractor` will call (transformers#48113)."""
+    return _register_extractor(table, source, "AutoAudioProcessor", "AUDIO_PROCESSOR_MAPPING")
 
 
-def _change_pipeline(table: Any, own: Any) -> Callable[[], object]:
+def _change_pipeline(table: Any, source: Any) -> Callable[[], object]:
     """Change the task's entry; `register_pipeline` would write code references into every saved pipeline."""
     entry = table.SUPPORTED_TASKS[PIPELINE_TASK]
     stock = dict(entry)
-    entry.update(impl=own.ASTAudioClassificationPipeline, pt=(own.AutoModelWithReason,))
+    entry.update(impl=source.ASTAudioClassificationPipeline, pt=(source.AutoModelWithReason,))
     return lambda: entry.update(stock)
 
 
+_AUTO = "transformers.models.auto"
+_EXTRACTOR = "ast_hf.feature_extraction_ast"
+_ENSEMBLE = ("ast_hf.configuration_ensemble",)
 #: The tables are not public in transformers; `tests/test_registration.py` tests each in a fresh process.
 _CHANGES = (
+    Change(f"{_AUTO}.configuration_auto", "ast_hf.configuration_ast", _change_configs, _ENSEMBLE),
     Change(
-        "transformers.models.auto.configuration_auto",
-        "ast_hf.configuration_ast",
-        _change_configs,
-        needs=("ast_hf.configuration_ensemble",),
-    ),
-    Change(
-        "transformers.models.auto.modeling_auto",
+        f"{_AUTO}.modeling_auto",
         "ast_hf.modeling_ast",
         _change_models,
         # in most programs, transformers.modeling_layers is the module that imports the table first
         needs=("transformers.modeling_layers", "ast_hf.modeling_ensemble"),
     ),
-    Change(
-        "transformers.models.auto.feature_extraction_auto",
-        "ast_hf.feature_extraction_ast",
-        _change_feature_extractors,
-        needs=("ast_hf.configuration_ensemble",),
-    ),
-    Change(
-        "transformers.models.auto.audio_processing_auto",
-        "ast_hf.feature_extraction_ast",
-        _change_audio_processors,
-        needs=("ast_hf.configuration_ensemble",),
-    ),
+    Change(f"{_AUTO}.feature_extraction_auto", _EXTRACTOR, _change_feature_extractors, _ENSEMBLE),
+    Change(f"{_AUTO}.audio_processing_auto", _EXTRACTOR, _change_audio_processors, _ENSEMBLE),
     Change(
         f"{STOCK_PACKAGE}.configuration_audio_spectrogram_transformer",
         "ast_hf.modeling_ast",
         _change_stock_config,
-        needs=("transformers.modeling_layers", "transformers.models.auto.modeling_auto"),
+        needs=("transformers.modeling_layers", f"{_AUTO}.modeling_auto"),
     ),
     Change(
         "transformers.pipelines",

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
 import numpy as np
+
+
+def is_number(value: Any) -> bool:
+    """Return True for a finite int or float; a bool is not a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def plain_scalar(value: Any) -> Any:

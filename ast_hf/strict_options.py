@@ -38,15 +38,14 @@ Check = Callable[[Any], None]
 def strict_options(section: str = "") -> Callable[[type[T]], type[T]]:
     """Return a decorator, to put on top of `@dataclass`, that checks each field whenever it is assigned.
 
-    A path is stored as a string, a tuple as a list, and a number of NumPy or PyTorch as Python's own, since
-    YAML and JSON hold nothing else. A whole number counts as a float.
+    Values are stored as YAML and JSON hold them: paths as strings, tuples as lists, numbers of NumPy or
+    PyTorch as Python's. A whole number counts as a float.
 
     Args:
         section: name of the class in a recipe, for messages; `""` for the recipe itself.
 
     Raises:
-        AstConfigError: from the decorated class, E307 for a value of the wrong type and for one that a
-            validator of the field refuses.
+        AstConfigError: from the decorated class, E307 for a value of the wrong type or out of range.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -54,7 +53,7 @@ def strict_options(section: str = "") -> Callable[[type[T]], type[T]]:
         for field in fields(cls):  # type: ignore[arg-type]  # a dataclass, as `strict` checks
             _add_type_check(field, annotations[field.name])
         strict(cls)
-        # A method of the library that checks nothing here: without a docstring our reference leaves it out.
+        # The library adds `validate`, which does nothing here; without a docstring the reference omits it.
         cls.validate.__doc__ = None  # type: ignore[attr-defined]
         assign = cls.__setattr__
 
@@ -162,10 +161,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-# Types
-
-
-#: Type -> how messages call it: with its article, and in the plural.
+#: Type -> its name in messages: with an article, and in the plural.
 _NOUNS: dict[Any, tuple[str, str]] = {
     str: ("a string", "strings"),
     bool: ("a boolean (true or false)", "booleans"),
@@ -179,8 +175,8 @@ _NOUNS: dict[Any, tuple[str, str]] = {
 def _add_type_check(field: Field[Any], annotation: Any) -> None:
     """Make the type of a field the first of its validators.
 
-    The library checks types too, but not of annotations that are strings, as they are in modules with
-    `from __future__ import annotations`. It would refuse a whole number where a float is declared.
+    The library does not check annotations that are strings, as `from __future__ import annotations` makes
+    them, and refuses a whole number where a float is declared.
     """
     accepted = _accepted_type(annotation)
     expected = field.metadata.get("expected") or _describe(annotation)
@@ -228,11 +224,7 @@ def _describe(annotation: Any) -> str:
 
 
 def _accepted_type(annotation: Any) -> Any:
-    """Return the annotation that values are checked against.
-
-    A whole number is accepted where a float is declared, as type checkers of Python do. The contents of a
-    dict are left to the code that reads them, which can name the key.
-    """
+    """Return the annotation to check: an int is accepted as a float, and a dict with any contents."""
     if annotation is float:
         return int | float
     if typing.get_origin(annotation) is dict:

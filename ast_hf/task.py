@@ -78,8 +78,7 @@ class Task(str, Enum):
     def targets(self, rows: Sequence[Sequence[int]], num_labels: int) -> np.ndarray:
         """Return the targets of clips from their lists of label indices.
 
-        Returns:
-            Indices `(clips,)`, int64; for multi-label, tags `(clips, num_labels)`, bool.
+        Indices `(clips,)`, int64; for multi-label, tags `(clips, num_labels)`, bool.
         """
         if self is not Task.MULTI_LABEL:
             return np.array([row[0] for row in rows], dtype=np.int64)

@@ -238,6 +238,14 @@ def test_empty_and_regression_ensembles_are_refused(pair: list[Path], tmp_path: 
         ASTEnsembleForAudioClassification.from_members([numbers])
 
 
+def test_subfolder_applies_to_all_members(saved: Path, pair: list[Path]) -> None:
+    ensemble = ASTEnsembleForAudioClassification.from_members([saved, saved], subfolder="member-1")
+    expected = ASTForAudioClassification.from_pretrained(pair[0]).state_dict()
+    assert len(ensemble.members) == 2
+    for member in ensemble.members:
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in member.state_dict().items())
+
+
 def test_missing_problem_type_comes_from_other_members_or_the_argument(pair: list[Path], tmp_path: Path) -> None:
     untold = make_member(tmp_path / "untold", 5, kind=None)
     for sources, given in (([untold, pair[0]], None), ([untold], SINGLE)):

@@ -1000,7 +1000,7 @@ def test_heads_of_a_timm_folder_have_to_be_given(tmp_path: Path) -> None:
         ({"num_mel_bins": "128"}, "E302", ["num_mel_bins"]),
         ({"problem_type": "multilabel"}, "E302", ["problem_type"]),
         ({"num_labels": 2, "id2label": {0: "a"}}, "E303", ["num_labels"]),
-        ({"num_attention_heads": 4}, "E108", ["num_attention_heads", "is 4", "says 3"]),
+        ({"num_attention_heads": 4}, "E108", ["num_attention_heads", "is 4", "has 3"]),
         ({"num_attention_heads": 0}, "E108", ["num_attention_heads", "is 0"]),
     ],
     ids=str,

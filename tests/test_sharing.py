@@ -439,7 +439,7 @@ def test_a_read_only_token_is_reported(hub: Hub, pets: Path) -> None:
 
 def test_a_full_hub_is_not_retried(hub: Hub, pets: Path, waits: list[float]) -> None:
     hub.fail(WEIGHTS, 507, times=1000)
-    with pytest.raises(AstHfError, match=r"E704.*no room left"):
+    with pytest.raises(AstHfError, match=r"E704.*no storage left"):
         push_folder(pets, "user/pets")
     assert waits == []
 

@@ -84,7 +84,8 @@ class Adapter:
     """A LoRA adapter inside a model.
 
     Args:
-        model: gets the adapter, in place, which initially has no effect; all but the classifier is frozen.
+        model: changed in place. The adapter starts without effect; all other weights but the classifier are
+            frozen.
         options: with a rank above 0.
         base: name or folder of the checkpoint that the model came from, for the adapter's files. An absolute
             path is stored as `./` and its last part, which is not a name on the Hub.
@@ -99,11 +100,7 @@ class Adapter:
     """
 
     def __init__(
-        self,
-        model: ASTForAudioClassification,
-        options: AdapterOptions,
-        base: str,
-        revision: str | None = None,
+        self, model: ASTForAudioClassification, options: AdapterOptions, base: str, revision: str | None = None
     ) -> None:
         from peft import LoraConfig
 
@@ -129,10 +126,9 @@ class Adapter:
         config.revision = revision
 
     def save(self, folder: Path, extractor: Any = None) -> None:
-        """Write the adapter's folder.
+        """Write the adapter's configuration and weights, classifier included, as peft reads them.
 
-        peft reads the adapter's configuration and its weights, which include the classifier. `ast-hf merge`
-        also needs the model's configuration, which has the labels, and the feature extractor's.
+        `ast-hf merge` also needs the model's configuration, which has the labels, and the extractor's.
         """
         from peft import get_peft_model_state_dict
 
@@ -187,12 +183,9 @@ def insert_adapter(model: ASTForAudioClassification, config: Any) -> Any:
 
 
 def load_adapter_state(adapted: Any, state: dict[str, torch.Tensor], where: str) -> None:
-    """Load an adapter's weights; raise E305 unless names and shapes are exactly those of the adapter.
+    """Load an adapter's weights, as peft stores them, into the wrapper from `insert_adapter`.
 
-    Args:
-        adapted: what `insert_adapter` returned.
-        state: the weights, as peft stores them.
-        where: folder of the adapter, for messages.
+    Raises E305 unless names and shapes are exactly those of the adapter; `where` is its folder in the message.
     """
     from peft import set_peft_model_state_dict
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
@@ -227,16 +220,7 @@ def backbone_digest(model: ASTForAudioClassification) -> str:
 
 
 def check_base(weights: Path, digest: str, fix: str) -> bool:
-    """Raise E306 if an adapter's weights were trained on another base.
-
-    Args:
-        weights: file of the adapter's weights.
-        digest: of the base, see `backbone_digest`.
-        fix: for the message.
-
-    Returns:
-        True if the file has the digest of a base; False if there is nothing to compare.
-    """
+    """Raise E306 if an adapter was trained on another base than that of `digest`; False if unknown."""
     with safe_open(weights, framework="pt") as stored:
         trained_on = (stored.metadata() or {}).get(BASE_DIGEST)
     if trained_on not in (None, digest):

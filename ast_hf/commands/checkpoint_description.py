@@ -18,11 +18,7 @@ _MAX_LABELS = 10
 def describe_checkpoint(source: str) -> list[Line]:
     """Return size, input and labels of a checkpoint or an ensemble, from its configuration files.
 
-    Args:
-        source: folder or Hub name.
-
-    Raises:
-        AstConfigError: E306 or E305 for a folder without a complete checkpoint.
+    `source` is a folder or Hub name. Raises the errors of `check_folder`.
     """
     from ..configuration_ast import ASTConfig
     from ..feature_extraction_ast import ASTFeatureExtractor
@@ -42,8 +38,7 @@ def describe_checkpoint(source: str) -> list[Line]:
     frequency, time = config.patch_grid
     size = f"{config.num_hidden_layers} layers, {config.hidden_size} wide, {config.num_attention_heads} heads"
     patches = (
-        f"{config.patch_size} x {config.patch_size}, "
-        f"stride {config.frequency_stride} x {config.time_stride}: "
+        f"{config.patch_size} x {config.patch_size}, stride {config.frequency_stride} x {config.time_stride}: "
         f"{frequency} x {time} = {config.num_patches}, {config.num_tokens} tokens"
     )
     return [
@@ -59,7 +54,6 @@ def _describe_input_and_labels(config: Any, extractor: ASTFeatureExtractor) -> l
     from ..log_mel import frames_to_seconds
     from ..task import Task
 
-    seconds = frames_to_seconds(config.max_length)
     labels = [config.id2label[index] for index in range(config.num_labels)]
     names = ", ".join(labels[:_MAX_LABELS]) + (", ..." if len(labels) > _MAX_LABELS else "")
     features = (
@@ -67,7 +61,7 @@ def _describe_input_and_labels(config: Any, extractor: ASTFeatureExtractor) -> l
         f"mean {extractor.mean:.4f}, std {extractor.std:.4f}"
     )
     return [
-        ("input", f"{extractor.sampling_rate} Hz mono, the first {seconds:.2f} s"),
+        ("input", f"{extractor.sampling_rate} Hz mono, the first {frames_to_seconds(config.max_length):.2f} s"),
         ("features", features),
         ("task", Task.of_config(config) or "not set (scores are softmax)"),
         ("labels", f"{config.num_labels}: {names}"),
@@ -75,7 +69,6 @@ def _describe_input_and_labels(config: Any, extractor: ASTFeatureExtractor) -> l
 
 
 def _describe_members(source: str, config: ASTEnsembleConfig) -> list[Line]:
-    """Return a line for each member of an ensemble, and the number of parameters of all."""
     from ..configuration_ast import ASTConfig
 
     members = {name: ASTConfig.from_pretrained(source, subfolder=name) for name in config.members or []}

@@ -46,8 +46,8 @@ def _load_classifier(checkpoint: str) -> Any:
     from ..weights.integrity import check_folder
 
     check_folder(checkpoint)
-    if reasons := missing_extractor(checkpoint):
-        raise error("E306", where=repr(checkpoint), what=reasons[0], fix=reasons[1], detail="missing")
+    if missing := missing_extractor(checkpoint):
+        raise missing
     try:
         return pipeline("audio-classification", model=checkpoint)
     except AstHfError:

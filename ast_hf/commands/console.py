@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from ..training import CrossValidation, Report
 
-
 #: Epochs of a curve that are printed.
 _EPOCHS = ("final", "best")
-
-
 #: Exit codes of sysexits.h: bad data (EX_DATAERR); try again later (EX_TEMPFAIL).
 EXIT_DATA = 65
 EXIT_UNPUBLISHED = 75
@@ -55,10 +52,7 @@ class CommandParser(argparse.ArgumentParser):
         return values, rest
 
     def _as_registered(self, word: str) -> str:
-        """Return a word with an option, or its unique beginning, in the registered spelling.
-
-        A value after `=`, and any other word, is unchanged.
-        """
+        """Return an option, or its unique beginning, in the registered spelling; any other word unchanged."""
         name, equals, value = word.partition("=")
         if not name.startswith("--"):
             return word
@@ -66,6 +60,13 @@ class CommandParser(argparse.ArgumentParser):
         matches = [option for spelling, option in self.spellings.items() if spelling.startswith(hyphened)]
         option = self.spellings.get(hyphened, matches[0] if len(matches) == 1 else name)
         return option + equals + value
+
+
+def add_label_options(parser: argparse.ArgumentParser, note: str = "") -> None:
+    """Add `--labels` and `--multi_label`, for checkpoints whose files do not have them."""
+    text = f"file of class names: text, CSV (index,mid,display_name) or JSON{note}"
+    parser.add_argument("--labels", help=text)
+    parser.add_argument("--multi_label", action="store_true", default=None, help="clips may have several labels")
 
 
 class ShowVersion(argparse.Action):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import quiet_transformers
+from .console import add_label_options, quiet_transformers
 
 _SIZES = {
     "max_length": "frames of the input",
@@ -17,22 +17,10 @@ _SIZES = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument(
-        "source",
-        help="a .pth of the original repository or timm; or folder or Hub name of a ViT",
-    )
+    parser.add_argument("source", help="a .pth of the original repository or timm; or folder or Hub name of a ViT")
     parser.add_argument("destination", help="folder to create")
-    parser.add_argument("--labels", help="file of class names: text, CSV (index,mid,display_name) or JSON")
-    parser.add_argument(
-        "--data_set",
-        help="audioset, esc50 or speech_commands_v2: names, statistics, length, task",
-    )
-    parser.add_argument(
-        "--multi_label",
-        action="store_true",
-        default=None,
-        help="clips may have several labels",
-    )
+    add_label_options(parser)
+    parser.add_argument("--data_set", help="audioset, esc50 or speech_commands_v2: names, statistics, length, task")
     parser.add_argument("--mean", type=float, help="mean of the training data's raw log-mel values")
     parser.add_argument("--std", type=float, help="their standard deviation")
     for name, text in _SIZES.items():

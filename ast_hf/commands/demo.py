@@ -40,15 +40,8 @@ for file in files:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument(
-        "--output",
-        default="outputs/demo",
-        help="folder of the result (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--base",
-        help="checkpoint to start from (folder or Hub name) instead of random weights",
-    )
+    parser.add_argument("--output", default="outputs/demo", help="folder of the result (default: %(default)s)")
+    parser.add_argument("--base", help="checkpoint to start from (folder or Hub name) instead of random weights")
     parser.add_argument("--quick", action="store_true", help="a smoke run: the accuracy is not meaningful")
 
 
@@ -65,12 +58,10 @@ def run(options: argparse.Namespace) -> None:
 def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
     """Train and evaluate by a recipe, print the results, and classify three files in a new process.
 
-    Raises:
-        AstDataError: E206 outside a clone of the repository.
-        AstConfigError: E306 if `output` has the results of something else.
+    Raises E206 outside a clone of the repository, and E306 if `output` has the results of something else.
     """
     if not Path(recipe_path).exists():
-        what = "is not here, nor are the demo's recordings"
+        what = "is not in this folder, and neither are the demo's recordings"
         fix = "run it in the folder of a clone of the repository"
         raise error("E206", where=repr(recipe_path), what=what, fix=fix)
     from ..log_mel import frames_to_seconds
@@ -81,18 +72,13 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
     report = finetune(recipe, output, overwrite=_has_results_of(recipe, Path(output)))
     print_results(report)
     seconds = frames_to_seconds(report.config.max_length)
-    heading = f"Three held-out files in a fresh process, by their first {seconds} s"
-    print(f"\n{heading} (names begin with the truth):")
+    print(f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):")
     sys.stdout.flush()
     subprocess.run([sys.executable, "-c", _CLASSIFY, output, *held_out_files(recipe, count=3)], check=True)
 
 
 def _has_results_of(recipe: Recipe, folder: Path) -> bool:
-    """Return True if a folder has the results of an earlier demo, which may be replaced.
-
-    Raises:
-        AstConfigError: E306 for a results.json that no run wrote.
-    """
+    """Return True if a folder has an earlier demo's results; raise E306 for results that no run wrote."""
     from ..training.writing import RESULTS_FILE
 
     results = folder / RESULTS_FILE

@@ -12,16 +12,7 @@ from pathlib import Path
 #: Name and value.
 Line = tuple[str, str]
 
-_PACKAGES = (
-    "ast_hf",
-    "torch",
-    "transformers",
-    "datasets",
-    "evaluate",
-    "accelerate",
-    "huggingface-hub",
-    "soundfile",
-)
+_PACKAGES = ("ast_hf", "torch", "transformers", "datasets", "evaluate", "accelerate", "huggingface-hub", "soundfile")
 #: Packages that are not needed. A build for another version of torch breaks `import transformers`.
 _HARMFUL_WHEN_BROKEN = ("torchaudio", "torchvision", "torchcodec")
 
@@ -54,7 +45,6 @@ def _libsndfile_version() -> str:
 
 
 def _health(package: str) -> str:
-    """Return the version of an optional package, and whether it can be imported."""
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

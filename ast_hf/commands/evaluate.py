@@ -5,29 +5,19 @@ from __future__ import annotations
 import argparse
 
 from .console import quiet_transformers
-from .reading_options import add_reading_options, reading_arguments
+from .reading_options import DATA_HELP, add_reading_options, reading_arguments
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("checkpoints", nargs="+", help="folders or Hub names; several are also an ensemble")
-    parser.add_argument("data", help="folder, table, data set by name (esc50) or Hub name of labelled audio")
+    parser.add_argument("data", help=DATA_HELP)
     parser.add_argument("--split", default="test", help="split to evaluate on (default: %(default)s)")
-    parser.add_argument(
-        "--output",
-        default="outputs/evaluation",
-        help="folder of the result (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--average",
-        action="store_true",
-        help="also evaluate and save the mean of the weights",
-    )
+    parser.add_argument("--output", default="outputs/evaluation", help="folder of the result (default: %(default)s)")
+    parser.add_argument("--average", action="store_true", help="also evaluate and save the mean of the weights")
     parser.add_argument("--ensemble", action="store_true", help="also save the ensemble, to push or load it")
     parser.add_argument("--fit-on", metavar="SPLIT", help="fit temperature and thresholds on another split")
-    parser.add_argument(
-        "--store", action="store_true", help="write the fitted values into the checkpoints' config.json"
-    )
+    parser.add_argument("--store", action="store_true", help="write the fitted values into config.json")
     parser.add_argument("--save-logits", metavar="FILE", help="write the logits, as .safetensors")
     parser.add_argument("--batch_size", type=int, default=8, help="clips per batch (default: %(default)s)")
     add_reading_options(parser)

@@ -36,20 +36,16 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         metavar="auto|hub|CHECKPOINT",
-        help="resume from the newest intact checkpoint; auto: or start if there is none; "
-        "hub: from the newest one that a run sent to the Hub; or from the given one",
+        help="resume from the newest intact checkpoint; auto: start anew if there is none; "
+        "hub: from the newest one on the Hub; CHECKPOINT: from this one",
     )
     parser.add_argument("--push_to_hub", action="store_true", help="publish the result on the Hub")
-    parser.add_argument("--hub_model_id", help="its name there, user/name")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the finished model in the output folder",
-    )
+    parser.add_argument("--hub_model_id", help="name of the result on the Hub, user/name")
+    parser.add_argument("--overwrite", action="store_true", help="replace the finished model in the output folder")
 
 
 def recipe_overrides(options: argparse.Namespace) -> list[str]:
-    """Return the changes of a recipe that `--data`, `--base`, `--vit` and `--set` mean, as `OPTION=VALUE`."""
+    """Return the values of `--data`, `--base`, `--vit` and `--set` as `OPTION=VALUE` for a recipe."""
     values = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
     changes = [f"{option}={json.dumps(value)}" for option, value in values.items() if value]
     return [*changes, *options.set]
@@ -69,11 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, evaluate and print the results.
-
-    Returns:
-        The exit code: `EXIT_UNPUBLISHED` if only the push failed.
-    """
+    """Train, evaluate and print the results; return `EXIT_UNPUBLISHED` if only the push failed."""
     from ..training import finetune, load_recipe
 
     quiet_transformers()
@@ -98,7 +90,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _how_to_resume(output: str) -> str:
-    """Return the advice after an interruption: how to resume, and from which checkpoint."""
     from ..training.checkpoints.sealing import checkpoints
 
     names = [path.name for path in checkpoints(Path(output))]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+#: Help of the argument for the data.
+DATA_HELP = "folder, table, data set by name (esc50) or Hub name of labelled audio"
+
 _BOOLEANS = {"true": True, "false": False}
 
 #: Argument of `load_audio_dataset` -> help.
@@ -17,8 +20,8 @@ _READING = {
     "split_column": "column that names each row's split",
     "label_separator": "separator between the labels of one clip in a table",
     "test_fold": "fold to use as the test split, of data with a column of folds",
-    "fold_column": "that column",
-    "clip_boundaries": "whether columns start and end are seconds within the file: true (default) or false",
+    "fold_column": "column of the folds",
+    "clip_boundaries": "read columns start and end as seconds within the file: true (default) or false",
 }
 
 

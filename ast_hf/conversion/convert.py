@@ -22,7 +22,7 @@ from ..configuration_ast import ASTConfig, Geometry
 from ..errors import error, unreadable
 from ..feature_extraction_ast import AUDIOSET_MEAN, AUDIOSET_STD, ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
-from ..paper_data_sets import DATA_SETS, class_names, data_set, with_label_count
+from ..paper_data_sets import DATA_SETS, DataSet, class_names, data_set, with_label_count
 from ..task import Task
 from ..weights.image_transformers import heads_of_width, read_image_transformer
 from ..weights.integrity import check_state
@@ -47,7 +47,7 @@ _STRIDES = (10, 12, 14, 16)
 
 @dataclass(kw_only=True)
 class ConversionOptions:
-    """User settings for a conversion. A field left as None is inferred from the weights, or E108.
+    """User settings for a conversion. A field that is None is inferred from the weights, or E108 is raised.
 
     Attributes:
         labels: file of class names: text (one a line), the original's CSV (`display_name`), or JSON (a list,
@@ -117,11 +117,7 @@ def convert(
 
 @contextmanager
 def new_folder(destination: Path) -> Iterator[Path]:
-    """Yield a folder to write into; it becomes `destination` at the end, and is removed after an exception.
-
-    Raises:
-        AstConfigError: E306 if `destination` is not empty.
-    """
+    """Yield a folder that becomes `destination` (E306 unless empty), or is removed after an exception."""
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         where = repr(str(destination))
         raise error("E306", where=where, what="is not empty", fix="give a new folder", detail="exists")
@@ -142,8 +138,7 @@ def read_state_dict(path: Path) -> State:
     for name in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
-    is_state = isinstance(content, dict) and all(torch.is_tensor(value) for value in content.values())
-    if not is_state:
+    if not isinstance(content, dict) or not all(torch.is_tensor(value) for value in content.values()):
         what = "is not a state dict"
         fix = "save model.state_dict() alone"
         raise error("E306", where=repr(str(path)), what=what, fix=fix, detail="unsupported")
@@ -176,12 +171,9 @@ def _convert_image_transformer(source: Any, folder: Path, options: ConversionOpt
     sizes = {"max_length": entry.max_length} if entry else {}
     labels = _id2label(_label_names(options, None)) if options.labels or entry else {}
     heads = options.num_attention_heads
-    fields = {**sizes, **options.sizes(), **labels}
-    model = ASTModel.from_vit(source, num_attention_heads=heads, **fields)
-    mean, std = (entry.mean, entry.std) if entry else (AUDIOSET_MEAN, AUDIOSET_STD)
-    mean = mean if options.mean is None else options.mean
-    std = std if options.std is None else options.std
-    extractor = _extractor(model.config, mean, std)
+    model = ASTModel.from_vit(source, num_attention_heads=heads, **{**sizes, **options.sizes(), **labels})
+    mean, std = _statistics(options, entry)
+    extractor = _extractor(model.config, AUDIOSET_MEAN if mean is None else mean, AUDIOSET_STD if std is None else std)
     yield from _summary_lines(model.config, extractor)
     if options.mean is None and entry is None:
         yield "statistics are AudioSet's until you train: fine-tuning measures its own"
@@ -196,21 +188,16 @@ def _infer_configuration(
     """Return the configuration of the model, and the feature extractor, from the tensors and the options."""
     for needed in (CLASS_TOKEN, POSITIONS, KERNEL, "classifier.dense.weight"):
         if needed not in tensors:
-            fix = "check that the file is a whole AST checkpoint"
+            fix = "check that the file is a complete AST checkpoint"
             raise error("E305", where=source, what=f"holds nothing that becomes {needed}", fix=fix)
     count = len(tensors["classifier.dense.weight"])
     width = tensors[CLASS_TOKEN].shape[-1]
     data_set_name = options.data_set or with_label_count(count)
     entry = data_set(data_set_name) if data_set_name else None
     geometry = infer_geometry(tensors[POSITIONS].shape[1] - 2, tensors[KERNEL].shape[-1], entry, options)
-    mean = options.mean
-    std = options.std
-    if entry:
-        mean = entry.mean if mean is None else mean
-        std = entry.std if std is None else std
+    mean, std = _statistics(options, entry)
     if mean is None or std is None:
-        reason = "inputs normalised otherwise than in training give wrong scores"
-        what = f"are not known for {count} labels, and {reason}"
+        what = f"cannot be inferred for {count} labels, and inputs with other statistics give wrong scores"
         raise error("E108", where="mean, std", what=what, fix="give --mean and --std, or --data_set")
     layers = [int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")]
     config = ASTConfig(
@@ -228,17 +215,24 @@ def _infer_configuration(
     return config, _extractor(config, mean, std)
 
 
+def _statistics(options: ConversionOptions, entry: DataSet | None) -> tuple[float | None, float | None]:
+    """Return mean and std: the user's, else those of the data set, else None."""
+    if entry is None:
+        return options.mean, options.std
+    mean = entry.mean if options.mean is None else options.mean
+    return mean, entry.std if options.std is None else options.std
+
+
 def infer_geometry(patches: int, patch_size: int, entry: Any, options: ConversionOptions) -> Geometry:
     """Return the only published geometry that has so many patches and agrees with the options.
+
+    Tensors hold neither strides nor length. Raises E108 if there is none, or more than one.
 
     Args:
         patches: number of patches, special tokens not counted.
         patch_size: edge of a patch, in mel bins and frames.
-        entry: the data set in `DATA_SETS`, or None.
+        entry: the data set, or None.
         options: settings of the user.
-
-    Raises:
-        AstInputError: E108 if there is none, or more than one: tensors hold neither strides nor length.
     """
     bins = options.num_mel_bins or 128
     lengths = _candidate_lengths(options, entry)
@@ -258,7 +252,6 @@ def infer_geometry(patches: int, patch_size: int, entry: Any, options: Conversio
 
 
 def _candidate_lengths(options: ConversionOptions, entry: Any) -> list[int]:
-    """Return the input lengths to try, in frames: the given one, the data set's, or all published ones."""
     if options.max_length:
         return [options.max_length]
     if entry:
@@ -292,8 +285,7 @@ def _id2label(names: list[str] | None, count: int | None = None) -> dict[str, An
 def read_label_file(path: Path) -> list[str]:
     """Return class names by index from text, CSV (`index,mid,display_name`), or JSON (list or index -> name).
 
-    Raises:
-        AstConfigError: E303 for a file that is missing or cannot be read.
+    Raises E303 for a file that is missing or cannot be read.
     """
     where = repr(str(path))
     if not path.is_file():
@@ -302,8 +294,7 @@ def read_label_file(path: Path) -> list[str]:
     try:
         if path.suffix == ".json":
             content = json.loads(text)
-            is_list = isinstance(content, list)
-            names = content if is_list else [content[str(index)] for index in range(len(content))]
+            names = content if isinstance(content, list) else [content[str(i)] for i in range(len(content))]
         elif path.suffix == ".csv":
             rows = sorted(csv.DictReader(text.splitlines()), key=lambda row: int(row["index"]))
             names = [row["display_name"] for row in rows]
@@ -316,12 +307,7 @@ def read_label_file(path: Path) -> list[str]:
 
 
 def _extractor(config: ASTConfig, mean: float, std: float) -> ASTFeatureExtractor:
-    return ASTFeatureExtractor(
-        num_mel_bins=config.num_mel_bins,
-        max_length=config.max_length,
-        mean=mean,
-        std=std,
-    )
+    return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=mean, std=std)
 
 
 def _save(model: ASTPreTrainedModel, extractor: ASTFeatureExtractor, folder: Path) -> None:
@@ -337,13 +323,19 @@ def random_input(config: ASTConfig) -> torch.Tensor:
 
 def _check_outputs(outputs: torch.Tensor, expected: torch.Tensor, name: str) -> str:
     """Return a line with the largest difference; raise E601 if rounding does not explain it."""
+    fix = "nothing was written; check --num_attention_heads and the sizes, or report the file"
+    difference = largest_difference(outputs, expected, f"{name} differ from the source's own", fix)
+    return f"checked    {name} against the source's own arithmetic: largest difference {difference:.1e}"
+
+
+def largest_difference(outputs: torch.Tensor, expected: torch.Tensor, what: str, fix: str) -> float:
+    """Return the largest absolute difference; raise E601 if rounding does not explain it."""
     difference = (outputs.detach().double() - expected.double()).abs().max().item()
     scale = max(1.0, expected.abs().max().item())
     if not difference <= TOLERANCE * scale:
-        what = f"{name} differ from the source's own by {difference:.1e} (largest value {scale:.1e})"
-        fix = "nothing was written; check --num_attention_heads and the sizes, or report the file"
+        what += f" by {difference:.1e} (largest value {scale:.1e})"
         raise error("E601", where="check", what=what, fix=fix)
-    return f"checked    {name} against the source's own arithmetic: largest difference {difference:.1e}"
+    return difference
 
 
 def _mapping_lines(state: RenamedState) -> Iterator[str]:

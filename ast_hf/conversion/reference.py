@@ -40,23 +40,15 @@ def _norm(weights: Weights, name: str, x: torch.Tensor, eps: float = _EPS) -> to
 
 
 def _scaled(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
-    """Multiply by LayerScale if the model has it."""
     return x * weights[name] if name in weights else x
 
 
 def timm_hidden_states(
     state: Mapping[str, torch.Tensor], image: torch.Tensor, heads: int, stride: tuple[int, int]
 ) -> torch.Tensor:
-    """Return the tokens of a timm ViT after the last norm.
+    """Return the tokens of a timm ViT after the last norm, float64 `(B, N, C)`.
 
-    Args:
-        state: of the ViT.
-        image: `(B, channels, height, width)`.
-        heads: of its attention.
-        stride: step between patches along height and width, in pixels.
-
-    Returns:
-        Float64 `(B, N, C)`.
+    `image` is `(B, channels, height, width)`, `stride` the step between patches along height and width.
     """
     weights = _weights(state, "cls_token")
     kernel = weights["patch_embed.proj.weight"]
@@ -87,15 +79,9 @@ def _block(weights: Weights, block: str, x: torch.Tensor, heads: int) -> torch.T
 
 
 def original_logits(state: Mapping[str, torch.Tensor], spectrogram: torch.Tensor, config: ASTConfig) -> torch.Tensor:
-    """Return the logits of the original repository's model (`ast_models.py`).
+    """Return the logits of the original repository's model (`ast_models.py`), float64 `(B, labels)`.
 
-    Args:
-        state: of that model.
-        spectrogram: `(B, frames, mel)`.
-        config: for strides and heads.
-
-    Returns:
-        Float64 `(B, labels)`.
+    `spectrogram` is `(B, frames, mel)`; strides and heads are those of `config`.
     """
     image = spectrogram.unsqueeze(1).transpose(2, 3)
     stride = (config.frequency_stride, config.time_stride)

@@ -72,27 +72,17 @@ _BY_STATUS = {
         f"use a token with write access and a name of yours: {_LOG_IN}",
     ),
     404: Failure("E702", "is not on the Hub, or the token may not see it", f"check the name, or {_LOG_IN}"),
-    507: Failure("E704", "the Hub has no room left for it", "make room there"),
+    507: Failure("E704", "the Hub has no storage left for it", "free some storage there"),
 }
 _GATED = Failure("E702", "is gated, and the token has no access", f"ask for access on its page, then {_LOG_IN}")
-_INVALID_NAME = Failure("E702", "was asked for a name that cannot exist there", "give user/name")
-_OFFLINE = Failure(
-    "E704",
-    "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy",
-    "unset it",
-)
+_INVALID_NAME = Failure("E702", "cannot have a model of that name", "give user/name")
+_OFFLINE = Failure("E704", "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy", "unset it")
 _UNREACHED = Failure("E704", "cannot be reached, and the cache has no copy", "check the connection")
 _NO_FILE = Failure("E702", "does not hold the requested file, or cannot be reached", "name a whole checkpoint")
 _BROKEN_FOLDER = Failure("E306", "does not hold the requested file", "copy the whole checkpoint folder again")
 
 #: Exceptions of the Hub's client; other libraries wrap them in their own.
-_CLIENT_ERRORS = (
-    HTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-)
+_CLIENT_ERRORS = (HTTPError, HFValidationError, LocalEntryNotFoundError, LocalTokenNotFoundError, OfflineModeIsEnabled)
 #: Messages of transformers for a missing model, which have no cause; the groups are its name.
 _MISSING = re.compile(r"^(\S+) (?:does not appear to have|is not a local folder)|^Can't load .*? '([^']+)'")
 
@@ -125,10 +115,8 @@ def reach(request: Callable[[], Answer], *, where: str, then: str = "", attempts
             if not failure.transient or number >= attempts:
                 fix = f"{failure.fix}, then {then}" if then else failure.fix
                 raise error(failure.code, where=where, what=failure.what, fix=fix) from problem
-            if failure.wait is None:
-                time.sleep(FIRST_WAIT * 4 ** (number - 1))
-            else:
-                time.sleep(min(failure.wait, LONGEST_WAIT))
+            wait = FIRST_WAIT * 4 ** (number - 1) if failure.wait is None else min(failure.wait, LONGEST_WAIT)
+            time.sleep(wait)
     raise AssertionError("unreachable")
 
 
@@ -145,7 +133,7 @@ def check_name(repo_id: str) -> None:
 def check_account(token: str | None) -> None:
     """Raise E701 without a token, and E704 in offline mode; makes no request."""
     if is_offline_mode():
-        raise error("E704", where="the Hub", what="HF_HUB_OFFLINE forbids to reach it", fix="unset it")
+        raise error("E704", where="the Hub", what="HF_HUB_OFFLINE forbids requests", fix="unset it")
     if not (token or get_token()):
         raise error("E701", where="the Hub", what="there is no token", fix=_LOG_IN)
 
@@ -153,20 +141,15 @@ def check_account(token: str | None) -> None:
 def failure_of(problem: BaseException) -> Failure | None:
     """Return the failure that an exception of the Hub's client means; None for any other exception."""
     for cause in _causes(problem):
-        failure = _classify(cause)
-        if failure is not None:
+        if failure := _classify(cause):
             return failure
-    if type(problem) is RuntimeError:  # of hf_xet, whose errors have no class of their own
+    if type(problem) is RuntimeError:  # raised by hf_xet, which defines no class for its errors
         return Failure("E704", _line(problem), "check the connection", transient=True)
     return None
 
 
 def as_error(problem: BaseException) -> AstHfError | None:
-    """Return our error for a library's exception about a missing model or the Hub.
-
-    Returns:
-        E701, E702 or E704, E306 for a folder; None for an exception about something else, e.g. a local file.
-    """
+    """Return our error for a library's exception about a missing model or the Hub; None for any other."""
     if isinstance(problem.__cause__, AstHfError):  # ours, wrapped in the class that transformers documents
         return problem.__cause__
     if not isinstance(problem, (OSError, HTTPError)) or getattr(problem, "errno", None) is not None:
@@ -174,9 +157,7 @@ def as_error(problem: BaseException) -> AstHfError | None:
     text = _SENTENCE_END.split(str(problem).strip())[0].rstrip(":.")
     match = _MISSING.match(text)
     name = (match[1] or match[2]) if match else None
-    failure = _client_failure(problem)
-    if failure is None and name is not None:
-        failure = _missing_files(name)
+    failure = _client_failure(problem) or (_missing_files(name) if name is not None else None)
     if failure is None:
         return None
     name = name or next(filter(None, (getattr(cause, "repo_id", None) for cause in _causes(problem))), None)
@@ -187,7 +168,6 @@ def as_error(problem: BaseException) -> AstHfError | None:
 
 
 def _missing_files(name: str) -> Failure:
-    """Return the failure for a folder or Hub name without the files that transformers needs."""
     if Path(name).is_dir():
         return _BROKEN_FOLDER
     return _OFFLINE if is_offline_mode() else _NO_FILE
@@ -219,24 +199,22 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
 def _classify(problem: BaseException) -> Failure | None:
     """Return the failure that one exception means, without its causes; None if it is not about the Hub."""
     if isinstance(problem, OfflineModeIsEnabled):
-        return Failure("E704", "HF_HUB_OFFLINE forbids to reach the Hub", "unset it")
+        return Failure("E704", "HF_HUB_OFFLINE forbids requests to the Hub", "unset it")
     if isinstance(problem, LocalTokenNotFoundError):
         return _BY_STATUS[401]
     if isinstance(problem, HfHubHTTPError):
         return _classify_response(problem)
     if isinstance(problem, OSError) and problem.errno in _DISK_FULL:
-        return Failure("E704", f"the disk is full ({problem.strerror})", "make room")
+        return Failure("E704", f"the disk is full ({problem.strerror})", "free some space")
     if isinstance(problem, (HTTPError, json.JSONDecodeError, ConnectionError, TimeoutError)):
-        what = f"cannot be reached ({_line(problem)})"
-        return Failure("E704", what, "check the connection", transient=True)
+        return Failure("E704", f"cannot be reached ({_line(problem)})", "check the connection", transient=True)
+    # The client raises a bare OSError for a download of the wrong size.
     if isinstance(problem, OSError) and problem.errno is None and problem.__cause__ is None:
-        # The client raises a bare OSError for a download of the wrong size.
         return Failure("E704", _line(problem), "check the connection", transient=True)
     return None
 
 
 def _classify_response(problem: HfHubHTTPError) -> Failure:
-    """Return the failure that the status of a response means."""
     status = problem.response.status_code
     headers = problem.response.headers
     if status in _TRANSIENT:
@@ -252,7 +230,7 @@ def _classify_response(problem: HfHubHTTPError) -> Failure:
 
 
 def _retry_after(value: str) -> float | None:
-    """Return the seconds from now that either form of the header means (RFC 9110, section 10.2.3)."""
+    """Return the seconds to wait from either form of the header (RFC 9110, section 10.2.3)."""
     if value.strip().isdigit():
         return float(value)
     try:

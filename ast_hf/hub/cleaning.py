@@ -1,4 +1,4 @@
-"""Cleaning of files before they are published: secrets are refused, local paths are cut."""
+"""Cleaning of files before they are published: local paths are cut, and secrets raise E705."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from huggingface_hub import get_token
 from ..errors import error
 
 #: Patterns of secrets: tokens of the Hub, GitHub and AWS, and private keys in PEM. Each begins with its
-#: letters instead of \b, which makes the search forty times as fast; no other thread runs meanwhile.
+#: letters instead of \b, which makes the search forty times as fast; it blocks all other threads.
 _SECRETS = {
     "a Hugging Face token": re.compile(rb"hf_(?<!\whf_)[A-Za-z0-9]{20,}"),
     "a Hugging Face organisation's token": re.compile(rb"api_org_(?<!\wapi_org_)[A-Za-z0-9]{20,}"),
@@ -62,7 +62,7 @@ def cut_paths_in_json(text: str) -> tuple[str, int]:
             return [clean(part) for part in value]
         if not isinstance(value, str):
             return value
-        name = _last_part(value) if re.match(_ABSOLUTE, value) else None  # a path as a whole may hold blanks
+        name = _last_part(value) if re.match(_ABSOLUTE, value) else None  # may hold blanks
         short, cuts = cut_paths(value) if name is None else (name, 1)
         count += cuts
         return short

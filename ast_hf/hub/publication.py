@@ -23,20 +23,20 @@ from ..weights.integrity import check_folder
 from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS_FILES, read_tensors
 from .cleaning import check_secrets, cut_paths, cut_paths_in_json
 
-#: Patterns of all files that may be published of a model's folder, path by path; other files are never sent.
-PUBLISHED = (
+#: Files of one model with its feature extractor.
+_MODEL_FILES = (
     "config.json",
     "preprocessor_config.json",
     "model.safetensors",
     "model-*-of-*.safetensors",
     "model.safetensors.index.json",
+)
+#: Patterns of the files of a model's folder that are published; other files are never sent.
+PUBLISHED = (
+    *_MODEL_FILES,
+    *(f"{MEMBER}*/{name}" for name in _MODEL_FILES),
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
-    "member-*/config.json",
-    "member-*/preprocessor_config.json",
-    "member-*/model.safetensors",
-    "member-*/model-*-of-*.safetensors",
-    "member-*/model.safetensors.index.json",
     "README.md",
     "LICENSE*",
     "recipe.yaml",
@@ -80,9 +80,9 @@ class Publication(NamedTuple):
         """Return a description for the user: files with sizes in bytes, and the changes in them."""
         sizes = {path: f"{_size(content):,}" for path, content in self.files.items()}
         width = max(map(len, sizes.values()))
-        shown = [f"{size:>{width}}  {path}" for path, size in sizes.items()]
-        shown += [f"local paths cut in {path}: {count}" for path, count in self.cleaned.items()]
-        return [*shown, *([f"not published: {', '.join(self.left_out)}"] if self.left_out else [])]
+        lines = [f"{size:>{width}}  {path}" for path, size in sizes.items()]
+        lines += [f"local paths cut in {path}: {count}" for path, count in self.cleaned.items()]
+        return [*lines, f"not published: {', '.join(self.left_out)}"] if self.left_out else lines
 
 
 def publication_of(folder: str | Path, repo_id: str) -> Publication:
@@ -118,7 +118,6 @@ def publication_of(folder: str | Path, repo_id: str) -> Publication:
 
 
 def _is_published(path: Path) -> bool:
-    """Return True if a path matches a pattern of `PUBLISHED`, folder by folder."""
     patterns = (pattern.split("/") for pattern in PUBLISHED)
     same_depth = (parts for parts in patterns if len(parts) == len(path.parts))
     return any(all(map(fnmatchcase, path.parts, parts)) for parts in same_depth)
@@ -157,7 +156,7 @@ def _check_model(folder: Path) -> None:
 
 
 def _check_adapter(folder: Path) -> None:
-    """Raise E705 for an adapter that others cannot load, since its base is not on the Hub."""
+    """Raise E705 for an adapter whose base is not on the Hub, so that others cannot load it."""
     read_tensors(folder / ADAPTER_WEIGHTS)
     _check_config(ASTConfig.from_pretrained(folder), folder / "config.json")
     base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
@@ -169,7 +168,7 @@ def _check_adapter(folder: Path) -> None:
 
 
 def _check_ensemble(folder: Path) -> None:
-    """Raise E705 unless every member loads, config and extractor match them, and there are no other parts."""
+    """Raise E705 unless all members load and fit config and extractor, and there are no other weights."""
     config = ASTEnsembleConfig.from_pretrained(folder)
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     _check_config(config, folder / "config.json")
@@ -198,8 +197,8 @@ def _check_weights(folder: Path) -> None:
 
 
 _ADAPTER = "adapter"
-#: "adapter", or model_type -> the library that loads the folder, for the card, and a check of the folder. A
-#: folder of another kind is checked as one model, which reports the problem.
+#: "adapter", or model_type -> (library that loads the folder, check of the folder). Any other kind is checked
+#: as a single model, which reports the problem.
 _KINDS: dict[str | None, tuple[str, Callable[[Path], None]]] = {
     _ADAPTER: ("peft", _check_adapter),
     ASTConfig.model_type: ("transformers", _check_model),
@@ -211,7 +210,7 @@ def _check_config(config: ASTConfig | ASTEnsembleConfig, path: Path) -> None:
     """Raise E705 unless config.json names the task and every label."""
     fields = json.loads(path.read_text(encoding="utf-8"))
     if fields.get("problem_type") is None:
-        what = "does not say whether clips have one label or several"
+        what = "is not set: other tools need the task to compute scores"
         raise error("E705", where=f"{str(path)!r}: problem_type", what=what, fix="set problem_type")
     unnamed = [name for name in config.id2label.values() if re.fullmatch(r"LABEL_\d+", str(name))]
     if unnamed:
@@ -229,7 +228,7 @@ def _check_card(path: Path, library: str) -> None:
         raise unreadable("E705", where=repr(str(path)), what=what, problem=problem, fix=fix) from problem
     for name, expected in {"library_name": library, "pipeline_tag": "audio-classification"}.items():
         if metadata.get(name) != expected:
-            what = f"says {name}: {metadata.get(name)}" if metadata.get(name) else f"names no {name}"
+            what = f"has {name}: {metadata.get(name)}" if metadata.get(name) else f"names no {name}"
             fix = f"write {name}: {expected} between two lines of --- at its start"
             raise error("E705", where=repr(str(path)), what=what, fix=fix)
 
@@ -306,12 +305,7 @@ def dry_run_folder(source: Path) -> Path:
 
 
 def write_publication(publication: Publication, folder: Path, source: Path) -> None:
-    """Write exactly the published files into a folder.
-
-    Args:
-        publication: the files.
-        folder: to write into.
-        source: the model's folder.
+    """Write exactly the published files of the model's folder `source` into `folder`.
 
     Raises:
         AstInputError: E108 for a folder that is, contains or is inside `source`; that holds other files; or
@@ -326,16 +320,13 @@ def write_publication(publication: Publication, folder: Path, source: Path) -> N
     existing = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if folder.is_file():
         raise error("E108", where=where, what="is a file", fix=fix)
-    if extra := existing - publication.files.keys():
+    files = publication.files
+    if extra := existing - files.keys():
         raise error("E108", where=where, what=f"holds {min(extra)!r}", fix=fix)
 
-    def differs(name: str) -> bool:
-        return _bytes(publication.files[name]) != (folder / name).read_bytes()
-
-    differing = [name for name in sorted(existing) if differs(name)]
+    differing = [name for name in sorted(existing) if _bytes(files[name]) != (folder / name).read_bytes()]
     if differing and folder.name != dry_run_folder(source).name:
-        what = f"holds another {differing[0]}, which would be lost"
-        raise error("E108", where=where, what=what, fix=fix)
-    for name, content in publication.files.items():
+        raise error("E108", where=where, what=f"holds another {differing[0]}, which would be lost", fix=fix)
+    for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(_bytes(content))

@@ -54,7 +54,7 @@ def push_folder(
     Args:
         folder: a complete model with its feature extractor and README.md, see `publication_of`.
         repo_id: `user/name` or `organization/name`; created if it does not exist.
-        private: True for a repository that only its owner sees.
+        private: create a repository that only its owner sees.
         revision: branch to push to, created from `main` if it does not exist; None for `main`.
         create_pr: open a pull request instead, in an existing repository.
         commit_message: first line of the commit.
@@ -103,7 +103,7 @@ def finishing_command(
     revision: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Return the command that pushes a folder; after an interrupted push it sends the missing files."""
+    """Return the command line that pushes a folder, or finishes an interrupted push."""
     command = ["ast-hf", "push", str(folder), repo_id]
     if private:
         command.append("--private")
@@ -123,11 +123,7 @@ def open_repository(
     token: str | None = None,
     then: str = "",
 ) -> str:
-    """Create a repository and a branch unless they exist, and return the repository's full name.
-
-    Raises:
-        AstHfError: as `push_folder`.
-    """
+    """Create a repository and a branch unless they exist, and return the repository's full name."""
     api = HfApi(token=token)
 
     def create() -> str:
@@ -163,18 +159,14 @@ def send(
 ) -> Pushed:
     """Commit files to a repository, all of them or none. Files that it has already are not sent again.
 
+    Other arguments and the errors are those of `push_folder`.
+
     Args:
         files: path in the repository -> local file or content.
         repo_id: full name.
         message: first line of the commit.
         delete: paths to remove in the same commit.
-        revision: as for `push_folder`.
-        create_pr: as for `push_folder`.
-        token: as for `push_folder`.
         then: as for `access.reach`.
-
-    Raises:
-        AstHfError: as `push_folder`.
     """
     api = HfApi(token=token)
 
@@ -202,6 +194,6 @@ def send(
         then=then,
     )
     if missing := sorted(files.keys() - present):
-        what = f"did not take {', '.join(missing)}, as its .gitignore says"
+        what = f"ignored {', '.join(missing)}, because of its .gitignore"
         raise error("E704", where=repr(repo_id), what=what, fix=f"change .gitignore there, then {then}")
     return Pushed(repo_id, done.pr_url or done.commit_url, done.oid)

@@ -30,7 +30,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
-from ..scalars import plain_scalar
+from ..scalars import is_number, plain_scalar
 from ..task import Task
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
@@ -49,9 +49,8 @@ _SHARED_FIELDS = ("max_length", "num_mel_bins")
 class AutoModelWithReason(AutoModelForAudioClassification):
     """Auto class for `pipeline` that keeps the reason of a failure.
 
-    If a class refuses a checkpoint with a ValueError, `pipeline` drops the reason and tries transformers' own
-    class of that name. A plain AstHfError with the same code and text, which is not a ValueError, reaches the
-    caller.
+    If a class raises a ValueError, `pipeline` drops it and tries transformers' own class of that name. A plain
+    AstHfError with the same code and text is not a ValueError, and reaches the caller.
     """
 
     @classmethod
@@ -107,8 +106,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             if of_extractor != of_model:
                 expected = f"{of_model} in config.json of {self.model.name_or_path or 'the model'}"
                 what = f"{of_extractor} in preprocessor_config.json, but {expected}"
-                change = f"model.resize_input({field}={of_extractor})"
-                fix = f"make the two files agree, or adapt the model: {change}"
+                fix = f"make the two files agree, or call model.resize_input({field}={of_extractor})"
                 raise error("E304", where=field, what=what, fix=fix)
 
     def check_model_type(self, supported_models: Any) -> None:
@@ -122,11 +120,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
-        self,
-        top_k: int | None = _NOT_GIVEN,
-        sampling_rate: int | None = None,
-        threshold: Any = None,
-        **kwargs: Any,
+        self, top_k: int | None = _NOT_GIVEN, sampling_rate: int | None = None, threshold: Any = None, **kwargs: Any
     ) -> Any:
         for name in kwargs.keys() - {*_PARAMETERS}:
             if nearest(name, _PARAMETERS, cutoff=0.7) is not None:
@@ -141,7 +135,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         function = kwargs.get("function_to_apply")
         if function is not None and function not in _FUNCTIONS:
             raise not_a_choice("E108", where="function_to_apply", value=function, choices=_FUNCTIONS)
-        postprocess: dict[str, Any] = {}  # given arguments only: those of a call replace the constructor's
+        postprocess: dict[str, Any] = {}  # no defaults: a call's arguments replace the constructor's
         if top_k is not _NOT_GIVEN:
             labels = self.model.config.num_labels
             postprocess["top_k"] = labels if count is None else min(count, labels)
@@ -194,20 +188,17 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         if threshold is None:
             return scores
         least = config.thresholds if threshold == FITTED else [threshold] * config.num_labels
-        # label2id may hold earlier labels
-        index = {label: number for number, label in config.id2label.items()}
+        index = {label: number for number, label in config.id2label.items()}  # label2id may be stale
         return [entry for entry in scores if entry["score"] >= least[index[entry["label"]]]]
 
     def _check_threshold(self, threshold: Any) -> None:
         """Raise E108 unless it is a number in [0, 1], or `"fitted"` and the checkpoint has thresholds."""
         config = self.model.config
-        is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-        if threshold != FITTED and not (is_number and 0.0 <= threshold <= 1.0):
+        if threshold != FITTED and not (is_number(threshold) and 0.0 <= threshold <= 1.0):
             fix = f"give a number in [0, 1], or {FITTED!r}"
             raise error("E108", where="threshold", what=f"{threshold!r} is not a threshold", fix=fix)
         if threshold == FITTED and config.problem_type != Task.MULTI_LABEL:
-            problem_type = repr(config.problem_type)
-            what = f"{FITTED!r} is for multi-label models, and this one's problem type is {problem_type}"
+            what = f"{FITTED!r} is for multi-label models, and this one is {config.problem_type!r}"
             fix = "give a number in [0, 1], or top_k=1 for the best"
             raise error("E108", where="threshold", what=what, fix=fix)
         if threshold == FITTED and config.thresholds is None:
@@ -224,9 +215,9 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         try:
             return extractor(waveform, sampling_rate=rate, return_tensors="pt", truncation=True)
         except AstHfError as problem:
-            # The extractor names a position in its batch, which is always 0 here; the file's name says more.
-            code = problem.code
-            raise error(code, where=name, what=problem.what, fix=problem.fix, detail=problem.detail) from None
+            # The extractor names the position in the batch, always 0 here; the file's name is more useful.
+            parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
+            raise error(problem.code, where=name, **parts) from None
 
 
 def _is_url(inputs: Any) -> bool:
@@ -234,7 +225,6 @@ def _is_url(inputs: Any) -> bool:
 
 
 def _fetch(url: str) -> bytes:
-    """Download a URL; raise E703 if that fails."""
     try:
         with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as response:
             return response.read()

@@ -14,16 +14,8 @@ from ..errors import error, unreadable
 from .integrity import check_folder
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
 
-#: Arguments of `from_pretrained` that say where files are.
-HUB_ARGUMENTS = (
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "proxies",
-    "revision",
-    "subfolder",
-    "token",
-)
+#: Arguments of `from_pretrained` that locate the files.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 #: Arguments that choose other weights files than the default ones; transformers reads these.
 _OTHER_FILES = ("gguf_file", "variant", "quantization_config")
 
@@ -31,22 +23,15 @@ _OTHER_FILES = ("gguf_file", "variant", "quantization_config")
 def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) -> Checkpoint | None:
     """Return the files of a folder or a Hub name; files on the Hub are downloaded into the cache.
 
-    Args:
-        source: as for `from_pretrained`.
-        arguments: its keyword arguments.
-
-    Returns:
-        None for a source that only transformers can read or explain: other formats, names that do not exist.
-
-    Raises:
-        AstConfigError: as `check_folder`, and E306 for an ensemble.
+    `source` and `arguments` are those of `from_pretrained`. None for other formats and names that do not
+    exist, which transformers reads or reports. Raises the errors of `check_folder`, and E306 for an ensemble.
     """
     if source is None or any(arguments.get(name) for name in _OTHER_FILES):
         return None
     subfolder = arguments.get("subfolder") or ""
     folder = check_folder(source, subfolder=subfolder, cache_dir=arguments.get("cache_dir"), classifier=False)
     if folder is None:
-        folder = _download(source, _hub_arguments(arguments))
+        folder = _download(source, hub_arguments(arguments))
     if folder is None:
         return None
     config = read_config(folder / "config.json")
@@ -82,16 +67,17 @@ def _refuse_ensemble(config: dict[str, Any], source: str | PathLike) -> None:
 
 
 def pinned_revision(source: str | PathLike, arguments: dict[str, Any]) -> str | None:
-    """Return the commit that a revision on the Hub points to now, so that all files come from the same one.
+    """Return the commit that a revision on the Hub points to now, so that all files are of the same commit.
 
-    For a folder, and for a name whose commit cannot be found, it is the `revision` of `arguments`.
+    A folder, or a name whose commit is unknown, returns the `revision` of `arguments`.
     """
-    config = None if Path(source).is_dir() else _cached_file(source, "config.json", _hub_arguments(arguments))
+    config = None if Path(source).is_dir() else _cached_file(source, "config.json", hub_arguments(arguments))
     commit = re.search(r"/snapshots/([0-9a-f]{40})/", config.as_posix()) if config is not None else None
     return commit[1] if commit else arguments.get("revision")
 
 
-def _hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+def hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that locate the files, without those that are None."""
     return {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
 
 

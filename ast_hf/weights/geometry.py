@@ -24,11 +24,7 @@ KERNEL_METHODS = ("flexivit", "bicubic")
 #: Patches along (frequency, time).
 Grid = tuple[int, int]
 
-_CHOICES = {
-    "position_method": POSITION_METHODS,
-    "position_cut": POSITION_CUTS,
-    "kernel_method": KERNEL_METHODS,
-}
+_CHOICES = {"position_method": POSITION_METHODS, "position_cut": POSITION_CUTS, "kernel_method": KERNEL_METHODS}
 
 
 def check_choices(**chosen: str) -> None:
@@ -96,12 +92,7 @@ def cached_sampling(size: int, count: int, cut: str, device: torch.device) -> Sa
 
 
 def take(patches: torch.Tensor, sampling: Sampling, dim: int) -> torch.Tensor:
-    """Sample one axis of `(1, F, T, C)`.
-
-    Returns:
-        The same axes with another length; `(clips, F, T', C)` for a sampling of several clips (along time
-        only).
-    """
+    """Sample one axis of `(1, F, T, C)`; `(clips, F, T', C)` for several clips, along time only."""
     low, high, weight = sampling
     if len(low) > 1:
         lower, upper = (patches[0, :, places].transpose(0, 1) for places in (low, high))  # (clips, F, T', C)
@@ -129,15 +120,8 @@ def resize_positions(
     """Return a position table for another grid: `(1, 2 + F * T, C)` to `(1, 2 + F' * T', C)`.
 
     Time is resampled first, then frequency; the two special tokens are copied (the original's
-    `ast_models.py`).
-
-    Args:
-        table: the old table.
-        old: its grid, patches along (frequency, time).
-        new: the new grid.
-        method: one of `POSITION_METHODS`.
-        cut: part of the time axis to keep if the new one is shorter; the mel axis is always cut at the
-            centre.
+    `ast_models.py`). `cut` is the part of the time axis to keep if the new one is shorter; the mel axis is
+    always cut at the centre.
     """
     patches = table[:, 2:].unflatten(1, old)  # (1, F, T, C)
     patches = resize_axis(patches, 2, new[1], cut=cut, method=method)

@@ -59,16 +59,15 @@ class ImageTransformer(NamedTuple):
 def read_image_transformer(
     source: Source, num_attention_heads: int | None = None, hub: dict[str, Any] | None = None
 ) -> ImageTransformer:
-    """Read a Hub name, a folder, a loaded model or a state dict.
+    """Read a Hub name, a folder, a loaded model or a state dict, under the names of transformers or timm.
 
     Args:
-        source: weights under the names of transformers (4 and 5) or timm.
-        num_attention_heads: heads, needed for a bare state dict of an unusual width.
+        source: the weights.
+        num_attention_heads: needed for a bare state dict of an unusual width.
         hub: `revision`, `token`, `cache_dir`, ... of `from_pretrained`.
 
     Raises:
-        AstConfigError: E305 for an architecture that AST cannot represent and for tensors that are missing,
-            E306 for broken files.
+        AstConfigError: E305 for missing tensors and unsupported architectures, E306 for broken files.
         AstInputError: E108 if the number of heads cannot be determined.
     """
     state, source_fields, name = _read_source(source, hub or {})
@@ -97,21 +96,14 @@ def initial_state(
 ) -> dict[str, torch.Tensor]:
     """Return the state dict of an `ASTModel` of a geometry that starts from an image transformer.
 
-    Args:
-        vit: the image transformer.
-        geometry: of the AST.
-        channel_reduction: a key of `CHANNEL_REDUCTIONS`.
-        position_init: `"adapt"` cuts the centre or stretches bilinearly, `"nearest"` takes nearest neighbours
-            instead, `"reinit"` draws new positions, also of the special tokens (AST paper, table 4).
-        kernel_method: see `resize_kernel`.
-        std: of the normal distribution for `"reinit"`.
+    Options are those of `ASTPreTrainedModel.from_vit`. `position_init="reinit"` also draws the positions of the
+    special tokens, from a normal distribution of standard deviation `std` (AST paper, table 4).
     """
     state = dict(vit.tensors)
     kernel = CHANNEL_REDUCTIONS[channel_reduction](state[KERNEL], dim=1, keepdim=True)
     state[KERNEL] = resize_kernel(kernel, geometry.patch_size, kernel_method)
     if position_init == "reinit":
-        positions = torch.empty(1, geometry.num_tokens, kernel.shape[0])
-        state[POSITIONS] = nn.init.trunc_normal_(positions, std=std)
+        state[POSITIONS] = nn.init.trunc_normal_(torch.empty(1, geometry.num_tokens, kernel.shape[0]), std=std)
     else:
         old = (vit.grid, vit.grid)
         state[POSITIONS] = resize_positions(state[POSITIONS], old, geometry.grid, method=position_init)
@@ -129,7 +121,7 @@ def check_options(channel_reduction: str, position_init: str, kernel_method: str
 
 
 def _read_source(source: Source, hub: dict[str, Any]) -> tuple[Mapping[str, torch.Tensor], dict[str, Any], str]:
-    """Return the tensors, fields of the source's configuration, and a name for messages."""
+    """Return the tensors, the fields of the source's configuration, and a name for messages."""
     if isinstance(source, nn.Module):
         config: Any = getattr(source, "config", None)
         fields = config.to_dict() if hasattr(config, "to_dict") else _timm_fields(source)
@@ -150,7 +142,6 @@ def _read_source(source: Source, hub: dict[str, Any]) -> tuple[Mapping[str, torc
 
 
 def _timm_fields(model: nn.Module) -> dict[str, Any]:
-    """Return heads and epsilon of a timm model; no fields for any other module."""
     blocks = getattr(model, "blocks", None)
     heads = getattr(getattr(blocks[0], "attn", None), "num_heads", None) if blocks else None
     eps = getattr(getattr(model, "norm", None), "eps", None)
@@ -159,13 +150,13 @@ def _timm_fields(model: nn.Module) -> dict[str, Any]:
 
 
 def _architecture_fields(fields: dict[str, Any], width: int, heads: int | None, name: str) -> dict[str, Any]:
-    """Return heads, activation and epsilon from the source's configuration; the default is timm's."""
+    """Return heads, activation and epsilon from the source's configuration, by default timm's."""
     if fields.get("model_type") == ASTConfig.model_type:
         fix = "use from_pretrained, which takes max_length, frequency_stride, ..."
         raise error("E305", where=name, what="is an AST already", fix=fix)
     source_heads = fields.get("num_attention_heads")
     if heads is not None and source_heads not in (None, heads):
-        what = f"is {heads}, but {name} says {source_heads}"
+        what = f"is {heads}, but {name} has {source_heads}"
         raise error("E108", where="num_attention_heads", what=what, fix="leave it out")
     if heads is None:
         heads = source_heads or heads_of_width(width)
@@ -198,7 +189,7 @@ def _sizes(tensors: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
         shape = tuple(tensors[needed].shape)
         if len(shape) != axes or not all(shape):
             what = f"{needed} has shape {shape}, not {axes} axes"
-            raise error("E305", where=name, what=what, fix="check that the weights are whole")
+            raise error("E305", where=name, what=what, fix="check that the weights are complete")
     if tensors[KERNEL].shape[-1] != tensors[KERNEL].shape[-2]:
         what = f"has a patch kernel of shape {tuple(tensors[KERNEL].shape)}"
         raise error("E305", where=name, what=what, fix="take weights with square patches")
@@ -224,7 +215,7 @@ def _fold_layer_scale(tensors: dict[str, torch.Tensor], layers: int, name: str) 
             scale = tensors.pop(f"{block}.{scale_name}", None)
             if scale is None:
                 what = f"has no {block}.{scale_name}, though other blocks have LayerScale"
-                raise error("E305", where=name, what=what, fix="check that the weights are whole")
+                raise error("E305", where=name, what=what, fix="check that the weights are complete")
             for scaled in (f"{block}.{layer}.{part}" for part in ("weight", "bias")):
                 if scaled in tensors:  # missing tensors are reported once all are known
                     _scale(tensors[scaled], scale, f"{block}.{scale_name} and {scaled}", name)
@@ -233,12 +224,12 @@ def _fold_layer_scale(tensors: dict[str, torch.Tensor], layers: int, name: str) 
 def _scale(tensor: torch.Tensor, scale: torch.Tensor, names: str, name: str) -> None:
     if scale.ndim != 1 or not tensor.ndim or len(tensor) != len(scale):
         what = f"{names} have shapes {tuple(scale.shape)} and {tuple(tensor.shape)}, which do not fit"
-        raise error("E305", where=name, what=what, fix="check that the weights are whole")
+        raise error("E305", where=name, what=what, fix="check that the weights are complete")
     tensor.mul_(scale.view(-1, *[1] * (tensor.ndim - 1)))
 
 
 def _check_square(fields: dict[str, Any], name: str) -> None:
-    """Raise E305 for a configuration of oblong images, whose number of positions may be a square, too."""
+    """Raise E305 for oblong images; the number of their positions may be a square number too."""
     size = fields.get("image_size")
     if isinstance(size, (list, tuple)) and len(set(size)) > 1:
         what = f"was made for images of {' x '.join(map(str, size))}"
@@ -246,11 +237,7 @@ def _check_square(fields: dict[str, Any], name: str) -> None:
 
 
 def _complete_special_tokens(tensors: dict[str, torch.Tensor], name: str) -> int:
-    """Add missing special tokens and positions; a missing distillation token is a copy of the class token.
-
-    Returns:
-        Patches along either side of the images.
-    """
+    """Add missing special tokens (copies of the class token) and positions; return patches along a side."""
     table = tensors[POSITIONS]
     distilled = DISTILLATION_TOKEN in tensors
     special = 2 if distilled else 1
@@ -264,6 +251,5 @@ def _complete_special_tokens(tensors: dict[str, torch.Tensor], name: str) -> int
     if grid > 1 and grid**2 == table.shape[1]:  # DeiT III has no positions for the special tokens
         tensors[POSITIONS] = torch.cat((table.new_zeros(1, 2, table.shape[-1]), table), dim=1)
         return grid
-    expected = f"a square image and {special} special tokens"
-    what = f"has {table.shape[1]} positions, which are not those of {expected}"
+    what = f"has {table.shape[1]} positions, not those of a square image and {special} special tokens"
     raise error("E305", where=name, what=what, fix="take weights of square images")

@@ -52,15 +52,14 @@ def check_folder(
 ) -> Path | None:
     """Raise E306 or E305 if `source` is a local folder without a complete model, or ensemble of models.
 
-    Only headers are read: a config that claims another size than the file holds is refused before memory is
-    allocated for it. A name that can only be a local path is refused before any request to the Hub.
+    Only headers are read, so a config of the wrong size is refused before memory is allocated for it. A name
+    that can only be a local path is refused before any request to the Hub.
 
     Args:
         source: a folder, or a name on the Hub.
         subfolder: folder of the files within it.
         cache_dir: of the Hub's files, None for the default.
-        classifier: True if config.json has to name as many labels as the stored classifier has outputs; False
-            if another classifier may be requested.
+        classifier: require as many labels in config.json as the stored classifier has outputs.
 
     Returns:
         The folder of the files, or None for a name on the Hub.
@@ -104,8 +103,7 @@ def _check_files(config: dict[str, Any], files: list[Path], classifier: bool) ->
 def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Raise E305 if config.json names another number of labels than the stored classifier has outputs.
 
-    A call of `from_pretrained` that requests another number (`num_labels`, `id2label`, `config`), or that
-    ignores mismatched sizes, gets a new classifier anyway.
+    `arguments` of `from_pretrained` that request another number, or ignore mismatched sizes, skip the check.
     """
     stored = _label_count(checkpoint.config)
     requested = _label_count(arguments, stored)
@@ -115,10 +113,8 @@ def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = Map
     if rows in (None, stored) or requested != stored or arguments.get("ignore_mismatched_sizes"):
         return
     what = f"names {stored} labels, but {checkpoint.weights[0].name} holds a classifier of {rows} outputs"
-    new = "from_pretrained(..., num_labels=...)"
-    fix = f"set id2label to the {rows} names, or ask for a new classifier: {new}"
-    where = repr(str(checkpoint.weights[0].parent / "config.json"))
-    raise error("E305", where=where, what=what, fix=fix)
+    fix = f"set id2label to the {rows} names, or get a new classifier by from_pretrained(..., num_labels=...)"
+    raise error("E305", where=repr(str(checkpoint.weights[0].parent / "config.json")), what=what, fix=fix)
 
 
 def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
@@ -130,7 +126,6 @@ def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
 
 
 def _classifier_rows(checkpoint: Checkpoint) -> int | None:
-    """Return the number of outputs of the stored classifier, or None if there is none."""
     for path in checkpoint.weights:
         if path.suffix == ".safetensors":
             shape = {hub_name(name): shape for name, shape in tensor_shapes(path).items()}.get(HEAD_KERNEL)
@@ -143,7 +138,6 @@ def _classifier_rows(checkpoint: Checkpoint) -> int | None:
 
 
 def _check_sizes(config: dict[str, Any], shapes: dict[str, list[int]], path: Path) -> None:
-    """Raise E305 if a size in config.json differs from the tensors' shapes."""
     if shapes and all(name.startswith("module.") for name in shapes):
         what = "has names of the original repository (module.v...)"
         fix = "run `ast-hf convert` on the .pth file it came from"
@@ -152,21 +146,20 @@ def _check_sizes(config: dict[str, Any], shapes: dict[str, list[int]], path: Pat
     by_name = {hub_name(name).removeprefix(BACKBONE): shape for name, shape in shapes.items()}
     for name, (axis, field) in _SIZES.items():
         if name in by_name and field in config and by_name[name][axis] != config[field]:
-            what = f"says {config[field]!r}, but {path.name} holds {name} of shape {by_name[name]}"
+            what = f"is {config[field]!r}, but {path.name} holds {name} of shape {by_name[name]}"
             fix = f"set {field} to {by_name[name][axis]}"
             raise error("E305", where=f"{config_path}: {field}", what=what, fix=fix)
     layers = {name.split(".")[2] for name in by_name if name.startswith("encoder.layer.")}
     claimed = config.get("num_hidden_layers")
     if layers and claimed is not None and claimed != len(layers):
-        what = f"says {claimed}, but {path.name} holds {len(layers)} layers"
+        what = f"is {claimed}, but {path.name} holds {len(layers)} layers"
         fix = f"set num_hidden_layers to {len(layers)}"
         raise error("E305", where=f"{config_path}: num_hidden_layers", what=what, fix=fix)
     positions = by_name.get(POSITIONS)
     tokens = Geometry.of(config).num_tokens
     if positions is not None and positions[1] != tokens:
-        fields = ", ".join(Geometry._fields)
         stored = f"{path.name} holds {BACKBONE}{POSITIONS} for {positions[1]}"
-        what = f"{fields} make {tokens} tokens, but {stored}"
+        what = f"{', '.join(Geometry._fields)} make {tokens} tokens, but {stored}"
         fix = "restore them, and give other sizes to from_pretrained"
         raise error("E305", where=config_path, what=what, fix=fix)
 
@@ -174,17 +167,14 @@ def _check_sizes(config: dict[str, Any], shapes: dict[str, list[int]], path: Pat
 def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> list[str]:
     """Raise E305 unless every tensor but a classifier was loaded in shape, E306 unless all are finite.
 
-    Args:
-        model: after loading.
-        info: the `output_loading_info` of `from_pretrained`.
-        source: the checkpoint, for the message.
+    `info` is the `output_loading_info` of `from_pretrained`, `source` the checkpoint in the message.
 
     Returns:
-        The classifier tensors that kept their random initialisation, or an empty list.
+        Names of the classifier tensors that are still random; may be empty.
     """
     has_head = hasattr(model, "classifier")
     package = __name__.split(".")[0]
-    is_subclass = type(model).__module__.split(".")[0] != package  # a user's class, with parts of its own
+    is_subclass = type(model).__module__.split(".")[0] != package  # a user's class, with other parts
     mismatched = {entry[0]: entry[1:] for entry in info["mismatched_keys"]}
     fresh = sorted({*info["missing_keys"], *mismatched})
     missing = [name for name in fresh if not (has_head and name.startswith(HEAD))]
@@ -209,7 +199,7 @@ def check_adapter(model: PreTrainedModel, info: Any, source: str, adapter: str) 
 
     Args:
         model: with the adapter in it.
-        info: what transformers' `load_adapter` returned; without it (older versions) places are not checked.
+        info: result of transformers' `load_adapter`; None (older versions) skips the check of places.
         source: the adapter, for the message.
         adapter: its name in the model, which may hold others.
     """
@@ -232,8 +222,8 @@ def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.
     """Raise E305 unless `state` has the names and shapes of `expected`, E306 unless all is finite."""
     for name in [*expected, *state]:
         if name not in state or name not in expected:
-            what = f"{'has no' if name not in state else 'has a tensor too many,'} {name}"
-            raise error("E305", where=source, what=what, fix="check that the weights are whole")
+            what = f"{'has no' if name not in state else 'has the unexpected tensor'} {name}"
+            raise error("E305", where=source, what=what, fix="check that the weights are complete")
         if state[name].shape != expected[name].shape:
             shapes = _shapes_text((state[name].shape, expected[name].shape))
             fix = "check that config and weights belong together"

@@ -26,12 +26,8 @@ _WRAPPERS = ("module.", "_orig_mod.")
 def named_state(state: Mapping[str, torch.Tensor]) -> State:
     """Return a state dict under the names on the Hub, without the prefix of a head model.
 
-    Args:
-        state: tensors under the names on the Hub, of transformers 5, or of the original repository (timm);
-            each with or without the prefixes of DataParallel and `torch.compile`.
-
-    Raises:
-        AstConfigError: E305 for a name without a translation.
+    Takes the names on the Hub, of transformers 5, and of the original repository (timm), with or without the
+    prefixes of DataParallel and `torch.compile`. Raises E305 for any other name.
     """
     for wrapper in 2 * _WRAPPERS:  # in either order
         if state and all(name.startswith(wrapper) for name in state):
@@ -68,11 +64,10 @@ def state_for(
         checkpoint: the files of `source`; None if only transformers can read them.
         source: as for `from_pretrained`.
         arguments: its keyword arguments.
-        model_type: that of the class, which a subclass with a configuration of its own may have changed.
+        model_type: of the class; a user's subclass may have another one than AST's.
 
     Returns:
-        Tensors under the names on the Hub, without the prefix of a head model, in the requested geometry;
-        None if the file can be loaded as it is.
+        Tensors as from `named_state`, in the requested geometry; None if the file can be loaded as it is.
 
     Raises:
         AstConfigError: E305 or E306 for an incomplete checkpoint, and for another architecture.
@@ -101,18 +96,13 @@ def _requested_geometry(stored: Geometry, arguments: dict[str, Any]) -> Geometry
 
 
 def changed_geometry(old: Geometry, sizes: dict[str, int]) -> Geometry:
-    """Return `old` with some fields changed.
-
-    Raises:
-        AstInputError: E108 for a field that does not exist.
-        AstConfigError: E302 for sizes that no model can have.
-    """
+    """Return `old` with some fields changed; raise E108 for unknown fields, E302 for impossible sizes."""
     for name in sizes:
         if name not in Geometry._fields:
             fix = did_you_mean(name, Geometry._fields)
             raise error("E108", where=name, what="is not a size of the input", fix=fix)
     new = old._replace(**sizes)
-    ASTConfig(num_attention_heads=1, **new._asdict())  # which checks them
+    ASTConfig(num_attention_heads=1, **new._asdict())  # checks the sizes
     return new
 
 

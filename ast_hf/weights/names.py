@@ -24,7 +24,7 @@ HEAD_BIAS = "classifier.dense.bias"
 CLASS_TOKEN = "embeddings.cls_token"
 DISTILLATION_TOKEN = "embeddings.distillation_token"
 
-#: Prefixes of a model's own names: DataParallel's, and the attribute that holds the transformer.
+#: Prefixes before a name: DataParallel's, and the attribute that holds the transformer.
 _PREFIX = re.compile(
     r"(?:module\.)?(?:(?:v|vit|deit|dinov2|backbone|base_model|model|audio_spectrogram_transformer)\.)?"
 )
@@ -61,8 +61,7 @@ _IN_BLOCK = {
 _OURS_TOP = {*_TOP.values()}
 _OURS_IN_BLOCK = {*_IN_BLOCK.values()}
 
-#: Modules without a counterpart in AST that do not affect hidden states: image heads, the pooler, MAE's
-#: decoder.
+#: Modules that AST does not need for hidden states: image heads, the pooler, MAE's decoder.
 _DROPPED = re.compile(
     r"head|head_dist|classifier|cls_classifier|distillation_classifier|pooler\..+"
     r"|(?:embeddings\.)?mask_token|decoder\..+"
@@ -87,12 +86,7 @@ class RenamedState(NamedTuple):
 
 
 def our_name(name: str, source: str) -> str | None:
-    """Return our name of one tensor, or None for one that AST does not need.
-
-    Raises:
-        AstConfigError: E305 for a name without a translation, and for architectures that AST cannot
-            represent.
-    """
+    """Return our name of a tensor, or None for one that AST does not need; raise E305 for any other."""
     bare = name[_prefix_length(name) :]
     suffix = _SUFFIX.search(bare)
     module, end = (bare[: suffix.start()], suffix.group()) if suffix else (bare, "")
@@ -130,11 +124,7 @@ def hub_name(name: str) -> str:
 
 
 def rename_state(state: Mapping[str, torch.Tensor], source: str) -> RenamedState:
-    """Return a state dict under our names, with timm's joint query, key and value split into three.
-
-    Raises:
-        AstConfigError: E305, as `our_name`.
-    """
+    """Return a state dict under our names, with timm's joint query, key and value split in three."""
     renamed: dict[str, str] = {}
     tensors: dict[str, torch.Tensor] = {}
     dropped: list[str] = []
@@ -156,6 +146,6 @@ def _split_qkv(name: str, tensor: torch.Tensor, source: str) -> dict[str, torch.
     """Split timm's `qkv`, in which query, key and value are stacked in this order."""
     if not tensor.ndim or len(tensor) % 3:
         what = f"shape {tuple(tensor.shape)} is not that of stacked query, key and value"
-        raise error("E305", where=source, what=what, fix="check that the weights are whole")
+        raise error("E305", where=source, what=what, fix="check that the weights are complete")
     parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
     return {name.replace(".qkv.", f".{part}."): third.contiguous() for part, third in parts}

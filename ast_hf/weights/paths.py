@@ -18,14 +18,7 @@ def missing_path(name: str, *, cached: bool) -> tuple[str, str] | None:
     """Return the problem and the fix if a name can only be a missing local path; makes no request to the Hub.
 
     Names on the Hub are `user/name`. If a local folder `user` has an entry with a similar name, a path is
-    meant, unless that name was ever downloaded.
-
-    Args:
-        name: a name that does not exist as a local path.
-        cached: True if the Hub's cache has this name.
-
-    Returns:
-        `what` and `fix` of an error; None for a name that the Hub may have.
+    meant, unless `cached`: the Hub's cache has the name. None for a name that the Hub may have.
     """
     first, *rest = name.rstrip("/").split("/")
     near = near_path(name)
@@ -52,7 +45,7 @@ def _path_fix(near: str | None, otherwise: str) -> str:
 
 
 def near_path(name: str) -> str | None:
-    """Return the existing path that a missing one most likely means; its first missing part is replaced."""
+    """Return the existing path nearest to a missing one, whose first missing part is replaced; or None."""
     path = Path(name)
     try:
         folder = next(parent for parent in path.parents if parent.is_dir())

@@ -21,14 +21,7 @@ from transformers.utils import is_peft_available
 from .names import hub_name
 
 #: Layers of a block that have other names in transformers 5.
-_LAYERS = (
-    "attention.q_proj",
-    "attention.k_proj",
-    "attention.v_proj",
-    "attention.o_proj",
-    "mlp.fc1",
-    "mlp.fc2",
-)
+_LAYERS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
 
 _STOCK_LAYER = re.compile(rf"((?:.*\.)?)(layers\.\d+\.(?:{'|'.join(map(re.escape, _LAYERS))}))(\..+)?")
 _STOCK_BLOCK = re.compile(r"((?:.*\.)?)layers\.(\d+)(\..+)?")
@@ -37,8 +30,7 @@ _OWN_BLOCK = re.compile(r"((?:.*\.)?)encoder\.layer\.(\d+)\.(.+)")
 #: Names that peft gives a layer that it has wrapped in an adapter.
 _WRAPPED = re.compile(r"\.(?:base_layer|original_module)(?:\.|$)")
 
-#: Fields of an adapter's configuration that restrict its layers; a list of all layers by name needs none of
-#: them.
+#: Fields of an adapter's configuration that restrict its layers, superfluous with a list of all layers.
 _NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 
 #: Arguments of `load_adapter` that locate a file on the Hub.
@@ -74,15 +66,10 @@ def own_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def own_config(config: Any, model: nn.Module) -> Any:
-    """Return an adapter's configuration with our module names.
+    """Return an adapter's configuration with the module names of `model`, which may have adapters already.
 
-    Args:
-        config: a `peft.PeftConfig`. It is not changed.
-        model: a model of `ast_hf`, with or without adapters in it.
-
-    Returns:
-        A copy that lists the layers by our names if `config` uses names that only transformers 5 has; else
-        `config` itself.
+    A `peft.PeftConfig` with names that only transformers 5 has is copied, and the copy lists the layers by
+    our names; any other is returned itself.
     """
     if not is_peft_available() or getattr(config, "target_modules", None) is None:
         return config
@@ -151,7 +138,7 @@ def _read(source: str, config: Any, state: Any, hub: dict[str, Any]) -> tuple[An
 
 
 def _hub_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `load_adapter` that locate the adapter on the Hub, wherever they are given."""
+    """Return the arguments of `load_adapter` that locate the adapter on the Hub, from all of its options."""
     of_model = getattr(arguments.get("load_config"), "download_kwargs", None) or {}
     of_adapter = {**(arguments.get("download_kwargs") or {}), **(arguments.get("adapter_kwargs") or {})}
     merged = {**of_model, **arguments, **of_adapter}
@@ -167,10 +154,7 @@ def _layer_names(model: nn.Module) -> dict[str, str]:
 
 
 def _own_patterns(patterns: Mapping[str, Any], targets: Mapping[str, str]) -> dict[str, Any]:
-    """Return our name -> rank or alpha of each layer that deviates from the default.
-
-    AdaLoRA stores ranks by the names of tensors instead.
-    """
+    """Return our name -> rank or alpha of each layer with its own value; AdaLoRA's are of tensors."""
     from peft.utils.other import get_pattern_key
 
     keys = {ours: get_pattern_key(list(patterns), stock) for stock, ours in targets.items()}
@@ -179,7 +163,7 @@ def _own_patterns(patterns: Mapping[str, Any], targets: Mapping[str, str]) -> di
 
 
 def _own_modules(module: str, names: Mapping[str, str]) -> Iterable[str]:
-    """Return our names of the modules that `modules_to_save` means; peft matches the ends of names."""
+    """Return our names of the modules that `modules_to_save` refers to; peft matches the ends of names."""
     renamed = [ours for stock, ours in names.items() if ours != stock and f".{stock}".endswith(f".{module}")]
     return renamed or [own_name(module)]
 

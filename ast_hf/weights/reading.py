@@ -63,11 +63,7 @@ def is_quantized(config: Mapping[str, Any]) -> bool:
 
 
 def weights_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of a folder: one, or the shards that the index names.
-
-    Raises:
-        AstConfigError: E306 if a shard does not exist.
-    """
+    """Return the safetensors files of a folder, one or the index's shards; raise E306 for a missing shard."""
     single = folder / WEIGHTS_FILES[0]
     if single.exists():
         return [single]
@@ -96,8 +92,7 @@ def read_weights(files: list[Path]) -> dict[str, torch.Tensor]:
 def read_tensors(path: Path) -> Any:
     """Return the contents of a `.safetensors` file, or of a pickle of tensors; no code in it is executed.
 
-    Raises:
-        AstConfigError: E306 for a file that is missing, truncated, of another format, or would run code.
+    Raises E306 for a file that is missing, truncated, of another format, or would run code.
     """
     where = repr(str(path))
     try:
@@ -125,20 +120,17 @@ def tensor_names(files: list[Path]) -> list[str]:
 def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """Return name -> shape of every tensor of a safetensors file, from the header alone.
 
-    Raises:
-        AstConfigError: E306 for a git-lfs pointer, and if the sizes in the header do not add up to the
-            file's.
+    Raises E306 for a git-lfs pointer, and if the sizes in the header do not add up to the file's.
     """
-    size = path.stat().st_size
+    where = repr(str(path))
     with path.open("rb") as file:
         if file.read(len(_GIT_LFS_POINTER)) == _GIT_LFS_POINTER:
             what = "is a git-lfs pointer, not the weights"
-            fix = "run `git lfs pull`"
-            raise error("E306", where=repr(str(path)), what=what, fix=fix, detail="unreadable")
+            raise error("E306", where=where, what=what, fix="run `git lfs pull`", detail="unreadable")
     try:
         with safe_open(path, framework="pt") as tensors:
             return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except SafetensorError as problem:
-        what = f"({size} bytes) is not a whole safetensors file: {problem}"
+        what = f"({path.stat().st_size} bytes) is not a complete safetensors file: {problem}"
         fix = "copy or download it again"
-        raise error("E306", where=repr(str(path)), what=what, fix=fix, detail="unreadable") from problem
+        raise error("E306", where=where, what=what, fix=fix, detail="unreadable") from problem

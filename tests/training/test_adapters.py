@@ -548,7 +548,7 @@ def test_broken_adapters_are_refused(adapted: Report, base: Path, tmp_path: Path
 def test_merge_with_another_base_is_refused(adapted: Report, base: Path, tmp_path: Path) -> None:
     with pytest.raises(AstConfigError, match=r"E306.*other weights"):
         merge_adapter(adapted.folder / "adapter", tmp_path / "plain", base=str(adapted.folder))
-    with pytest.raises(AstConfigError, match=r"E306.*whole checkpoint already.*adapter"):
+    with pytest.raises(AstConfigError, match=r"E306.*complete checkpoint already.*adapter"):
         merge_adapter(adapted.folder, tmp_path / "plain")
     with pytest.raises(AstConfigError, match=r"E306.*holds no adapter"):
         merge_adapter(base, tmp_path / "plain")
