@@ -161,11 +161,7 @@ def describe_data(
     if train_split not in splits:
         what = f"there is no split {train_split!r}, there are {', '.join(splits)}"
         raise error("E209", where="train_split", what=what, fix="name one of them")
-    extractor = ASTFeatureExtractor(
-        sampling_rate=sampling_rate,
-        num_mel_bins=num_mel_bins,
-        max_length=max_length,
-    )
+    extractor = ASTFeatureExtractor(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins, max_length=max_length)
     moments = Moments()
     finder = DuplicateFinder()
     reports = {}

@@ -8,16 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import (
-    Audio,
-    ClassLabel,
-    Dataset,
-    DatasetDict,
-    Features,
-    IterableDataset,
-    IterableDatasetDict,
-    Value,
-)
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 
@@ -77,11 +68,7 @@ class _HubColumns:
 
 
 def read_hub(
-    name: str,
-    config: list[str],
-    merge: Mapping[str, Sequence[str]] | None,
-    streaming: bool,
-    options: ReadingOptions,
+    name: str, config: list[str], merge: Mapping[str, Sequence[str]] | None, streaming: bool, options: ReadingOptions
 ) -> DatasetDict | IterableDatasetDict:
     """Return the splits of a data set on the Hub, in the form of `load_audio_dataset`.
 
@@ -214,13 +201,7 @@ def _place(split: str, number: int, column: str) -> str:
     return f"split {split!r} row {number + 1}, column {column!r}"
 
 
-def _with_labels(
-    part: Dataset,
-    split: str,
-    rows: list[list[str]],
-    classes: LabelSet,
-    columns: _HubColumns,
-) -> Dataset:
+def _with_labels(part: Dataset, split: str, rows: list[list[str]], classes: LabelSet, columns: _HubColumns) -> Dataset:
     """Return a split with its labels as indices, without the clips whose labels were all dropped."""
     indices = [
         list(dict.fromkeys(classes.index(name, _place(split, number, columns.label)) for name in names))
@@ -296,12 +277,7 @@ def _encode_streams(splits: IterableDatasetDict, columns: _HubColumns) -> Iterab
     return IterableDatasetDict({split: clips.filter(row_filter) for split, row_filter in filters.items()})
 
 
-def _encode_stream(
-    part: IterableDataset,
-    split: str,
-    columns: _HubColumns,
-    classes: LabelSet,
-) -> IterableDataset:
+def _encode_stream(part: IterableDataset, split: str, columns: _HubColumns, classes: LabelSet) -> IterableDataset:
     removed = {columns.audio, columns.label, *columns.discarded}
     others = {name: feature for name, feature in part.features.items() if name not in removed}
     features = Features({"audio": STORED, columns.task.label_column: columns.feature(classes), **others})

@@ -179,12 +179,7 @@ def _indices(clip: Clip, classes: LabelSet) -> list[int]:
     return list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels))
 
 
-def _with_sounds(
-    sounds: Dataset,
-    rows: list[int],
-    cells: dict[str, list[Any]],
-    features: Features,
-) -> Dataset:
+def _with_sounds(sounds: Dataset, rows: list[int], cells: dict[str, list[Any]], features: Features) -> Dataset:
     """Return rows of embedded audio with their cells.
 
     Audio is not copied: the cells are spread over all rows of the table, from which `rows` are then selected.

@@ -51,10 +51,7 @@ def measure_statistics(
     return moments.mean, moments.std
 
 
-def _waveforms(
-    inputs: ClipInputs | StreamedClipInputs,
-    clips: int | None,
-) -> tuple[Iterator[np.ndarray], int | None]:
+def _waveforms(inputs: ClipInputs | StreamedClipInputs, clips: int | None) -> tuple[Iterator[np.ndarray], int | None]:
     """Return the decoded clips, and the number of clips to measure, None if it is not known."""
     if isinstance(inputs, StreamedClipInputs):
         return inputs.waveforms(), clips

@@ -148,12 +148,7 @@ class ClipProcessor:
         values = augmentation.disturb(self._normalized(masked), random)
         return _Example(values, label, waveform, parts)
 
-    def _varied_waveform(
-        self,
-        clip: int,
-        augmentation: Augmentation,
-        random: np.random.Generator,
-    ) -> np.ndarray:
+    def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
         """Return a clip's changed samples: at least one frame, at most what can be in the model's input."""
         rate = self.extractor.sampling_rate
         limit = num_samples(math.ceil(self.extractor.max_length * augmentation.time_stretch), rate)
@@ -173,11 +168,7 @@ class ClipProcessor:
         frames = self._log_mel(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
         return augmentation.vary_spectrogram(frames, random)[: self.extractor.max_length]
 
-    def _log_mel(
-        self,
-        waveform: np.ndarray,
-        frequency_range: tuple[float, float] | None = None,
-    ) -> torch.Tensor:
+    def _log_mel(self, waveform: np.ndarray, frequency_range: tuple[float, float] | None = None) -> torch.Tensor:
         """Return raw log-mel of all whole frames of a waveform, `(frames, mel)`."""
         rate = self.extractor.sampling_rate
         num_mel_bins = self.extractor.num_mel_bins

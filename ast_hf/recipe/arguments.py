@@ -13,10 +13,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
-from transformers.integrations.integration_utils import (
-    INTEGRATION_TO_CALLBACK,
-    get_available_reporting_integrations,
-)
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
 from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text, wrong_type
@@ -63,10 +60,7 @@ _REFUSED = {
     "label_smoothing_factor": ("replaces the loss of the model", "set augmentation.label_smoothing"),
     "remove_unused_columns": ("removes columns that the clips need", "leave it out"),
     "prediction_loss_only": ("omits the logits that metrics are computed from", "leave it out"),
-    "batch_eval_metrics": (
-        "measures single batches, and mAP and AUC do not average over batches",
-        "leave it out",
-    ),
+    "batch_eval_metrics": ("measures single batches, and mAP and AUC do not average over batches", "leave it out"),
 }
 
 #: Arguments that request arithmetic in bfloat16.

@@ -277,10 +277,7 @@ class CardOptions:
     base_model: str | None = validated_field(
         _hub_names(_REPOSITORY, "give its name on the Hub, such as user/name"), default=None
     )
-    language: list[str] = validated_field(
-        _hub_names(_LANGUAGE, "give codes, such as [en]"),
-        default_factory=list,
-    )
+    language: list[str] = validated_field(_hub_names(_LANGUAGE, "give codes, such as [en]"), default_factory=list)
     description: str | None = None
     limits: str | None = None
     samples: list[str] = validated_field(_check_samples, default_factory=list)
