@@ -1,8 +1,10 @@
-"""Names that data sets use by convention: suffixes of audio files, columns, metadata files and splits."""
+"""Names that data sets use by convention (suffixes, columns, metadata files, splits), and types of sources and rows."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, TypeAlias
 
 #: Suffixes that count as audio in label folders: the formats that soundfile decodes.
 AUDIO_SUFFIXES = frozenset(
@@ -33,3 +35,7 @@ BOUNDARIES = ("start", "end")
 
 #: One clip of a table or of a split: column -> cell.
 Row = dict[str, Any]
+
+#: A file or folder, a name on the Hub, several files or folders, or those of each split.
+_Files: TypeAlias = str | PathLike | Sequence[str | PathLike]
+Source: TypeAlias = _Files | Mapping[str, _Files]

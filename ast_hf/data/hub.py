@@ -18,10 +18,10 @@ from ..task import Task
 from ..weights.paths import missing_path
 from .catalog import KNOWN_SETS
 from .conventions import BOUNDARIES, LABEL_COLUMNS, Row
-from .features import STORED, class_feature, label_feature
 from .labels import LabelSet
 from .option_spelling import option
 from .reading_options import ReadingOptions
+from .splits import STORED, class_feature, label_feature
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,16 @@ from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict,
 
 from ..errors import error
 from ..task import Task
-from .conventions import BOUNDARIES
-from .features import STORED, label_feature
-from .folds import FoldChoice
+from .conventions import BOUNDARIES, METADATA_FILES, Source
+from .holding_out import FoldChoice
 from .hub import read_hub
 from .label_cells import LabelReader
+from .label_folders import read_label_folders
 from .labels import LabelSet, read_class_labels, warn_of_labels
 from .reading_options import ReadingOptions
-from .sources import Source, is_local, read_source, source_parts
+from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
-from .tables import Table, read_split_list
+from .tables import Table, check_exists, has_table_suffix, read_split_list, read_table
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
@@ -111,6 +111,48 @@ def load_audio_dataset(
     tables = [(split, read_source(part, classes)) for split, part in source_parts(source)]
     splits = _from_tables(tables, options)
     return _as_streams(splits) if streaming else splits
+
+
+def is_local(source: str) -> bool:
+    """Return True for a source that is, or should be, a local file or folder; False for a name on the Hub."""
+    path = Path(source)
+    return path.exists() or has_table_suffix(path) or source.startswith((".", "/", "~"))
+
+
+def source_parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
+    """Return (split, file or folder) of every part of a source; the split is None where the rows decide.
+
+    Raises:
+        AstDataError: E209 for a source that names no file.
+    """
+    parts: list[tuple[str | None, str | PathLike]]
+    if isinstance(source, Mapping):
+        parts = [(split, part) for split, files in source.items() for _, part in source_parts(files)]
+    elif isinstance(source, (str, PathLike)):
+        parts = [(None, source)]
+    else:
+        parts = [(None, part) for part in source]
+    if not parts:
+        raise error("E209", where="source", what="names no file", fix="give at least one table or folder")
+    return parts
+
+
+def read_source(source: str | PathLike, labels: LabelSet | None = None) -> Table:
+    """Return the rows of a table, of a folder with a metadata file, or of a folder of label folders.
+
+    Args:
+        source: the file or folder.
+        labels: the classes, if the caller lists them: folders with these names are label folders.
+
+    Raises:
+        AstDataError: E206 for a path that does not exist, E208 and E209 for one without labelled clips.
+    """
+    path = Path(source).expanduser()
+    check_exists(path)
+    if not path.is_dir():
+        return read_table(path)
+    metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
+    return read_table(metadata) if metadata else read_label_folders(path, labels)
 
 
 def _check_unused(kind: str, **arguments: Any) -> None:

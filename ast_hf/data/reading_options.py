@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .conventions import SPLIT_NAMES, Row
-from .folds import FoldChoice
+from .holding_out import FoldChoice
 from .label_cells import LabelReader
 
 

@@ -22,8 +22,8 @@ from pyarrow.parquet import ParquetFile
 
 from ..errors import error, unreadable
 from .conventions import AUDIO_SUFFIXES, PATH_COLUMNS, UNREAD_SUFFIXES, Row
-from .features import class_feature, is_stored_audio
 from .option_spelling import chosen, option
+from .splits import class_feature, is_stored_audio
 
 #: Separators of the cells of a `.csv` file whose head line has no comma; Excel writes `;` in most of Europe.
 SEPARATORS = (";", "\t", "|")
