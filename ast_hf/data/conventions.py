@@ -20,7 +20,7 @@ UNREAD_SUFFIXES = frozenset(
     | {".3gp", ".3g2"}
 )
 
-#: Names of columns, in the order they are looked for; `wav` is the original AST repository's.
+#: Names of columns by priority; `wav` is the original AST repository's.
 PATH_COLUMNS = ("file_name", "path", "audio", "file", "filename", "wav")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "manifest.csv")
@@ -36,6 +36,6 @@ BOUNDARIES = ("start", "end")
 #: One clip of a table or of a split: column -> cell.
 Row = dict[str, Any]
 
-#: A file or folder, a name on the Hub, several files or folders, or those of each split.
+#: Source of `load_audio_dataset`: file, folder, list of them, mapping from splits to them, or name on the Hub.
 _Files: TypeAlias = str | PathLike | Sequence[str | PathLike]
 Source: TypeAlias = _Files | Mapping[str, _Files]

@@ -54,10 +54,7 @@ class ClipPlace(NamedTuple):
 
 
 class DuplicateFinder:
-    """Finds clips that are the same stretch of a file, or the same audio.
-
-    Silent clips are not compared by audio.
-    """
+    """Finds clips that are the same stretch of a file, or the same audio unless they are silent."""
 
     def __init__(self) -> None:
         self._by_path: dict[str, list[tuple[float, float, ClipPlace]]] = {}
@@ -73,7 +70,7 @@ class DuplicateFinder:
             samples: its samples `(time,)`, None for a silent clip.
             rate: their rate in Hz.
         """
-        # Equal labels share one tuple, since there may be millions of clips.
+        # Equal labels share one tuple to save memory: there may be millions of clips.
         clip = clip._replace(labels=self._labels.setdefault(clip.labels, clip.labels))
         if row["audio"].get("bytes") is None:
             start = row.get("start") or 0.0
@@ -85,10 +82,7 @@ class DuplicateFinder:
             self._by_content.setdefault(digest, []).append(clip)
 
     def duplicates(self) -> list[Duplicate]:
-        """Return duplicates across splits.
-
-        Clips that share a file are not reported again as identical audio.
-        """
+        """Return duplicates across splits; clips that share a file are not reported again as identical audio."""
         paths = [group for stretches in self._by_path.values() for group in _overlapping(stretches)]
         reported = {tuple(sorted(group)) for group in paths}
         contents = [group for group in self._by_content.values() if tuple(sorted(group)) not in reported]
@@ -97,10 +91,7 @@ class DuplicateFinder:
         return [Duplicate(kind, [clip[:3] for clip in group]) for kind, group in groups]
 
     def repetitions(self) -> dict[str, list[Repetition]]:
-        """Return split -> repetitions within it.
-
-        Clips that share a file are not reported again as identical audio.
-        """
+        """Return split -> repetitions within it; those of a file are not reported again as identical audio."""
         by_stretch = (group for stretches in self._by_path.values() for group in _equal(stretches))
         paths = list(_within_splits(by_stretch))
         reported = {tuple(group) for group in paths}
@@ -120,7 +111,7 @@ def _repetition(kind: str, clips: list[ClipPlace]) -> Repetition:
 
 
 def _within_splits(groups: Iterable[list[ClipPlace]]) -> Iterator[list[ClipPlace]]:
-    """Yield the clips of each group that are in the same split, if there are several."""
+    """Yield the clips of each group that share a split."""
     for group in groups:
         by_split: dict[str, list[ClipPlace]] = {}
         for clip in group:
@@ -141,10 +132,7 @@ def _in_several_splits(clips: list[ClipPlace]) -> bool:
 
 
 def _overlapping(stretches: list[tuple[float, float, ClipPlace]]) -> Iterator[list[ClipPlace]]:
-    """Yield groups of stretches of one file that overlap and are in several splits.
-
-    Stretches that only touch do not overlap.
-    """
+    """Yield groups of stretches of one file that overlap (not only touch) and are in several splits."""
     group: list[ClipPlace] = []
     group_end = -math.inf
     for start, end, clip in sorted(stretches, key=lambda stretch: stretch[:2]):

@@ -1,4 +1,4 @@
-"""Clips that are held out of training: a validation split, a fold that a column names, or a random fold."""
+"""Clips held out of training: a validation split, a fold that a column names, or a random fold."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
         dataset: the clips, not a stream.
         fraction: share of the clips in `validation`, in (0, 1).
         group_column: column whose values stay together, None to split row by row.
-        seed: seed of the random choice.
+        seed: seed of the random split.
 
     Raises:
         AstDataError: E209 for a stream, a class with a single clip, or too few clips or groups; E208 for an
             unknown group column or a row without a group.
     """
     if not isinstance(dataset, Dataset):
-        what = "cannot hold out clips of a stream"
         fix = "give a validation split, or do not stream"
-        raise error("E209", where="validation_fraction", what=what, fix=fix)
+        raise error("E209", where="validation_fraction", what="cannot hold out clips of a stream", fix=fix)
     classes = _strata(dataset)
     groups = _groups(dataset, group_column)
     if classes is not None:
@@ -43,7 +42,7 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
         train, validation = next(splitter.split(range(len(dataset)), classes, groups))
     except ValueError as problem:
         what = f"cannot hold out {fraction}: {problem}"
-        fix = "add clips or groups, hold out another share, or give a validation split of your own"
+        fix = "add clips or groups, hold out another share, or give a validation split"
         raise error("E209", where="validation_fraction", what=what, fix=fix) from None
     return DatasetDict(train=dataset.select(train), validation=dataset.select(validation))
 
@@ -75,7 +74,7 @@ def _holdout_splitter(fraction: float, classes: Any, groups: list[Any] | None, s
 
 
 def fold_name(value: Any) -> str:
-    """Return the name of a fold, the same for 1, `"1"` and 1.0 (as pandas writes a column with gaps)."""
+    """Return the name of a fold, `"1"` for 1, `"1"` and 1.0 (pandas writes integers with gaps as floats)."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -89,7 +88,7 @@ class FoldChoice:
 
     Attributes:
         test_fold: name of the fold, see `fold_name`.
-        column: column that holds the fold of each clip.
+        column: column with the fold of each clip.
     """
 
     test_fold: str
@@ -118,10 +117,7 @@ class FoldChoice:
 
 
 def fold_names(splits: DatasetDict, column: str) -> list[str]:
-    """Return the folds that a column names, numbers in ascending order.
-
-    Raises E208 for a clip without a fold.
-    """
+    """Return the folds in a column, numbers in ascending order; raise E208 for a clip without a fold."""
     names: set[str] = set()
     for split, part in splits.items():
         for row, value in enumerate(part[column], start=1):
@@ -139,10 +135,10 @@ def random_fold(
 
     Args:
         dataset: all clips. Single-label clips are stratified.
-        test_fold: the fold, from 1 to `count`; all folds of one seed and count belong together.
+        test_fold: the fold, from 1 to `count`; with the same seed and count, each clip is in one of them.
         count: number of folds.
         group_column: column (speaker, recording) whose values stay together; None to draw clip by clip.
-        seed: seed of the random choice; folds of groups of multi-label clips are the same for every seed.
+        seed: seed of the random folds; those of grouped multi-label clips are the same for every seed.
 
     Raises:
         AstDataError: E208 for an unknown column, E209 for too few clips or groups and for an unknown fold.
@@ -166,14 +162,10 @@ def random_fold(
 
 def _check_enough(dataset: Dataset, groups: list[Any] | None, group_column: str | None, count: int) -> None:
     """Raise E209 for fewer clips or groups than folds."""
-    if groups is None:
-        units = f"{len(dataset)} clips"
-        number = len(dataset)
-    else:
-        number = len(set(groups))
-        units = f"{number} values of {group_column!r}"
+    number = len(dataset) if groups is None else len(set(groups))
     if number < count:
-        what = f"{units} do not make {count} folds"
+        units = "clips" if groups is None else f"values of {group_column!r}"
+        what = f"{number} {units} do not make {count} folds"
         raise error("E209", where="folds", what=what, fix="add some, or make fewer folds")
 
 
@@ -189,10 +181,7 @@ def _fold_splitter(count: int, classes: Any, groups: list[Any] | None, seed: int
 
 
 def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
-    """Return the group of each clip, None without a column.
-
-    Raises E208 for an unknown column or a gap in it.
-    """
+    """Return the group of each clip, None without a column; raise E208 for an unknown column or a gap in it."""
     if column is None:
         return None
     if column not in dataset.column_names:
@@ -201,6 +190,5 @@ def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
     groups = list(dataset[column])
     if None in groups:
         where = f"row {groups.index(None) + 1}, column {column!r}"
-        fix = "give it one, its own where it belongs to no group"
-        raise error("E208", where=where, what="has no value", fix=fix)
+        raise error("E208", where=where, what="has no value", fix="give it a group, a new one if it is alone")
     return groups

@@ -17,7 +17,7 @@ STORED = {"bytes": Value("binary"), "path": Value("string")}
 
 
 def is_stored_audio(feature: Any) -> bool:
-    """Return True for `Audio`, and for the struct in which it is stored."""
+    """Return True for `Audio` and for its storage `STORED`."""
     return isinstance(feature, Audio) or (isinstance(feature, dict) and feature.keys() == STORED.keys())
 
 
@@ -67,7 +67,7 @@ def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluati
             raise error("E209", where=f"split {name!r}", what="has no clips", fix="add clips or leave it out")
     names = label_names(splits[train])
     if len(names) < 2:
-        what = f"has {len(names)} class ({', '.join(names)}), there is nothing to tell apart"
+        what = f"has {len(names)} class ({', '.join(names)}), which leaves nothing to classify"
         raise error("E209", where=f"split {train!r}", what=what, fix="give clips of at least two classes")
     if not isinstance(splits[train], Dataset):
         return  # counting the classes of a stream would read all of it
@@ -75,5 +75,5 @@ def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluati
     missing = [name for index, name in enumerate(names) if not counts[index]]
     if missing:
         what = f"has no clip of {', '.join(missing[:5])}"
-        fix = "add clips, or drop the class; where clips were held out, hold out others"
+        fix = "add clips, drop the class, or hold out other clips"
         raise error("E209", where=f"split {train!r}", what=what, fix=fix)
