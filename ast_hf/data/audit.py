@@ -156,7 +156,7 @@ def describe_data(
         AstDataError: E209 if the training split does not exist.
     """
     if train_split not in splits:
-        what = f"there is no split {train_split!r}, there are {', '.join(splits)}"
+        what = f"{train_split!r} does not exist, the splits are {', '.join(splits)}"
         raise error("E209", where="train_split", what=what, fix="name one of them")
     extractor = ASTFeatureExtractor(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins, max_length=max_length)
     moments = Moments()
@@ -185,23 +185,19 @@ def _model_frames(waveform: np.ndarray, extractor: ASTFeatureExtractor) -> np.nd
     return log_mel(torch.from_numpy(seen), extractor.sampling_rate, extractor.num_mel_bins).numpy()
 
 
+@dataclass
 class _SplitAudit:
     """One pass over a split, and its report."""
 
-    def __init__(
-        self,
-        name: str,
-        split: Dataset | IterableDataset,
-        extractor: ASTFeatureExtractor,
-        moments: Moments | None,
-        finder: DuplicateFinder,
-    ) -> None:
-        self.name = name
-        self.extractor = extractor
-        self.moments = moments
-        self.finder = finder
-        self.class_names = label_names(split)
-        self.task = split_task(split)
+    name: str
+    split: Dataset | IterableDataset
+    extractor: ASTFeatureExtractor
+    moments: Moments | None
+    finder: DuplicateFinder
+
+    def __post_init__(self) -> None:
+        self.class_names = label_names(self.split)
+        self.task = split_task(self.split)
         self.report = SplitReport()
         self.labels = Counter[int]()
         self.seconds: list[float] = []

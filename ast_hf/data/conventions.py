@@ -1,4 +1,4 @@
-"""Names that data sets use by convention (suffixes, columns, metadata files, splits), and types of sources and rows."""
+"""Conventional names in data sets (suffixes, columns, metadata files, splits), and types of sources and rows."""
 
 from __future__ import annotations
 

@@ -62,14 +62,7 @@ class DuplicateFinder:
         self._labels: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def add(self, clip: ClipPlace, row: Row, samples: np.ndarray | None, rate: int) -> None:
-        """Add a clip.
-
-        Args:
-            clip: its place.
-            row: its row in the split.
-            samples: its samples `(time,)`, None for a silent clip.
-            rate: their rate in Hz.
-        """
+        """Add the clip of a row of a split: its samples `(time,)`, None if it is silent, and their rate in Hz."""
         # Equal labels share one tuple to save memory: there may be millions of clips.
         clip = clip._replace(labels=self._labels.setdefault(clip.labels, clip.labels))
         if row["audio"].get("bytes") is None:
@@ -98,9 +91,8 @@ class DuplicateFinder:
         by_content = _within_splits(self._by_content.values())
         contents = [group for group in by_content if tuple(group) not in reported]
         repetitions: dict[str, list[Repetition]] = {}
-        for kind, groups in (("path", paths), ("content", contents)):
-            for group in groups:
-                repetitions.setdefault(group[0].split, []).append(_repetition(kind, group))
+        for kind, group in [*(("path", group) for group in paths), *(("content", group) for group in contents)]:
+            repetitions.setdefault(group[0].split, []).append(_repetition(kind, group))
         return repetitions
 
 

@@ -186,7 +186,7 @@ def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
         return None
     if column not in dataset.column_names:
         fix = did_you_mean(column, dataset.column_names)
-        raise error("E208", where="validation_group", what=f"there is no column {column!r}", fix=fix)
+        raise error("E208", where="validation_group", what=f"column {column!r} does not exist", fix=fix)
     groups = list(dataset[column])
     if None in groups:
         where = f"row {groups.index(None) + 1}, column {column!r}"

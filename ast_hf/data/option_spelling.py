@@ -35,7 +35,7 @@ def chosen_sources(parts: Mapping[str, Sequence[Path]], **values: str | bool) ->
 
 
 def unless_classes(condition: str) -> str:
-    """Return the fix for names that are refused as labels, if they are classes after all."""
+    """Return the fix for names that are refused as labels; `condition` states that they are classes."""
     command = "--class_labels FILE (finetune: --set data.class_labels=FILE)"
     return f"if {condition}, list all classes in a text file, one a line: {command}"
 

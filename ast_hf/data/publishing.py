@@ -47,9 +47,8 @@ def push_audio_dataset(
         >>> splits = load_audio_dataset("user/clips")
     """
     if not isinstance(splits, DatasetDict) or not all("audio" in part.column_names for part in splits.values()):
-        what = f"is a {type(splits).__name__}, not splits of clips"
         fix = "give the result of load_audio_dataset without streaming"
-        raise error("E102", where="splits", what=what, fix=fix)
+        raise error("E102", where="splits", what=f"is a {type(splits).__name__}, not splits of clips", fix=fix)
     check_full_name(repo_id)
     for name in splits:
         if not re.fullmatch(r"\w+(\.\w+)*", str(name)):

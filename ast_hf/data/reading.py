@@ -193,8 +193,9 @@ def _encode(clips: list[Clip], classes: LabelSet, task: Task, others: list[str])
 
 
 def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list[str]) -> Dataset:
-    """Return the clips of one table and one split, with the columns `others` next to audio and labels."""
-    indices = [_indices(clip, classes) for clip in clips]
+    """Return the clips of one table and split with the columns `others`; raise E208 for unknown labels."""
+    # labels may be aliases of one class
+    indices = [list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels)) for clip in clips]
     cells: dict[str, list[Any]] = {
         task.label_column: indices if task is Task.MULTI_LABEL else [index for (index,) in indices]
     }
@@ -207,11 +208,6 @@ def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list
     cells = {"audio": [clip.path for clip in clips], **cells}
     features = Features(audio=Value("string"), **features)
     return Dataset.from_dict(cells, features=features).cast_column("audio", Audio(decode=False))
-
-
-def _indices(clip: Clip, classes: LabelSet) -> list[int]:
-    """Return the distinct class indices of a clip; raise E208 for a label that is not a class."""
-    return list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels))
 
 
 def _with_sounds(sounds: Dataset, rows: list[int], cells: dict[str, list[Any]], features: Features) -> Dataset:

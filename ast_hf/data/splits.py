@@ -1,4 +1,4 @@
-"""Splits of `load_audio_dataset`: features of their columns, classes, clips per class, and checks before training."""
+"""Splits of `load_audio_dataset`: features of columns, classes, clips per class, checks before training."""
 
 from __future__ import annotations
 
@@ -74,6 +74,5 @@ def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluati
     counts = label_counts(splits[train])
     missing = [name for index, name in enumerate(names) if not counts[index]]
     if missing:
-        what = f"has no clip of {', '.join(missing[:5])}"
         fix = "add clips, drop the class, or hold out other clips"
-        raise error("E209", where=f"split {train!r}", what=what, fix=fix)
+        raise error("E209", where=f"split {train!r}", what=f"has no clip of {', '.join(missing[:5])}", fix=fix)

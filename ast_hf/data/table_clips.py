@@ -107,17 +107,14 @@ class TableClips:
 
     def _check_files(self) -> None:
         """Raise E206 for missing files; without `check_files` only if all are in another folder nearby."""
-        rows = range(1, len(self._paths) + 1)
-        if self.options.check_files:
-            missing = [row for row, path in zip(rows, self._paths, strict=True) if not self._exists(path)]
-            all_missing = len(missing) == len(rows)
-        else:
-            missing = [row for row, path in zip(rows, self._paths, strict=True) if not path]
-            all_missing = not any(map(self._exists, self._paths))
-        bounded_rows = self.table.rows if self.options.clip_boundaries else []
-        elsewhere = where_clips_are(self._paths, self.root, bounded_rows) if all_missing else None
+        exists = self._exists if self.options.check_files else bool
+        missing = [row for row, path in enumerate(self._paths, start=1) if not exists(path)]
+        elsewhere = None
+        if not any(map(self._exists, self._paths)):
+            bounded_rows = self.table.rows if self.options.clip_boundaries else []
+            elsewhere = where_clips_are(self._paths, self.root, bounded_rows)
         if elsewhere:
-            missing = list(rows)
+            missing = list(range(1, len(self._paths) + 1))
         if missing:
             where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
             what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} does not exist{_count_rows(missing)}"

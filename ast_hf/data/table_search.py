@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyarrow import types
 from pyarrow.parquet import ParquetFile
@@ -144,55 +144,31 @@ def _clip_table(path: Path, clip_names: ClipNames) -> ClipTable | None:
 
 def _first_rows(path: Path) -> list[Row]:
     """Return the first rows of a file, [] if it is not a table."""
+    try:
+        return [row for row in _read_first_rows(path) if isinstance(row, dict)]
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def _read_first_rows(path: Path) -> list[Any]:
     suffix = path.suffix.lower()
-    try:
-        if suffix == ".parquet":
-            return _first_of_parquet(path)
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            text = file.read(_MAX_BYTES)
-    except (OSError, ValueError):
-        return []
+    if suffix == ".parquet":
+        with ParquetFile(path) as file:
+            texts = [field.name for field in file.schema_arrow if types.is_string(field.type)]
+            batch = next(file.iter_batches(FIRST_ROWS, columns=texts), None)
+        return [] if batch is None else batch.to_pylist()
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        text = file.read(_MAX_BYTES)
     if suffix == ".json":
-        return _first_of_json(text)
-    lines = [line for line in text.splitlines() if line.strip()][: FIRST_ROWS + 1]
-    if suffix == ".jsonl":
-        return _first_of_jsonl(lines[:FIRST_ROWS])
-    return _first_of_csv(lines, suffix)
-
-
-def _first_of_parquet(path: Path) -> list[Row]:
-    with ParquetFile(path) as file:
-        texts = [field.name for field in file.schema_arrow if types.is_string(field.type)]
-        batch = next(file.iter_batches(FIRST_ROWS, columns=texts), None)
-    return [] if batch is None else batch.to_pylist()
-
-
-def _first_of_json(text: str) -> list[Row]:
-    try:
         content = json.loads(text)
-    except ValueError:
-        return []
-    rows = content.get("data") if isinstance(content, dict) else content
-    return [row for row in rows[:FIRST_ROWS] if isinstance(row, dict)] if isinstance(rows, list) else []
-
-
-def _first_of_jsonl(lines: Iterable[str]) -> list[Row]:
-    try:
-        rows = [json.loads(line) for line in lines]
-    except ValueError:
-        return []
-    return [row for row in rows if isinstance(row, dict)]
-
-
-def _first_of_csv(lines: Sequence[str], suffix: str) -> list[Row]:
-    if not lines:
-        return []
+        rows = content.get("data") if isinstance(content, dict) else content
+        return rows[:FIRST_ROWS] if isinstance(rows, list) else []
+    lines = [line for line in text.splitlines() if line.strip()] or [""]
+    if suffix == ".jsonl":
+        return [json.loads(line) for line in lines[:FIRST_ROWS]]
     separator = "\t" if suffix == ".tsv" else separator_of(lines[0])
-    try:
-        rows = list(csv.DictReader(lines, delimiter=separator, skipinitialspace=True))
-    except csv.Error:
-        return []
-    return [{str(name).strip(): cell for name, cell in row.items() if name} for row in rows]
+    reader = csv.DictReader(lines[: FIRST_ROWS + 1], delimiter=separator, skipinitialspace=True)
+    return [{str(name).strip(): cell for name, cell in row.items() if name} for row in reader]
 
 
 def _by_split(tables: Sequence[ClipTable]) -> dict[str, ClipTable]:

@@ -90,7 +90,7 @@ class ClipProcessor:
         augmentation = self.augmentation
         example = self._plain(clip) if augmentation is None else self._augmented(epoch, clip, augmentation)
         item = {"input_values": example.values, "labels": example.label, "row": torch.tensor(clip)}
-        if self._keeps_length:
+        if self.extractor.return_attention_mask:
             item["attention_mask"] = torch.ones(len(example.values), dtype=torch.long)
         if self.teacher is not None:
             item["teacher"] = self.teacher(example.waveform[: self._max_samples], example.parts)
@@ -104,11 +104,6 @@ class ClipProcessor:
     def _max_samples(self) -> int:
         """Samples that fit into the model's input."""
         return num_samples(self.extractor.max_length, self.extractor.sampling_rate)
-
-    @property
-    def _keeps_length(self) -> bool:
-        """True if inputs keep the length of their clip and have an attention mask."""
-        return self.extractor.return_attention_mask
 
     def _plain(self, clip: int) -> _Example:
         waveform = self.source.waveform(clip)[: self._max_samples]
@@ -168,8 +163,8 @@ class ClipProcessor:
         return self.extractor.normalize(raw) if self.extractor.do_normalize else raw
 
     def _fitted(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return raw log-mel cut to the model's length and, unless inputs keep their length, padded with 0.0."""
-        if self._keeps_length:
+        """Return raw log-mel cut to the model's length and, without an attention mask, padded with 0.0."""
+        if self.extractor.return_attention_mask:
             return frames[: self.extractor.max_length]
         fitted = frames.new_zeros(self.extractor.max_length, self.extractor.num_mel_bins)
         fitted[: len(frames)] = frames[: len(fitted)]

@@ -92,7 +92,7 @@ def _check_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]:
             raise error("E307", where=f"{where}.{name}", what="is not an argument", fix=fix, detail="unknown")
         if "Callable" in str(parameters[name].annotation):
             fix = "leave it out, or vary clips in a subclass of Augmentation"
-            what = "takes a function, which cannot be named here"
+            what = "takes a function, which cannot be written as text"
             raise error("E307", where=f"{where}.{name}", what=what, fix=fix, detail="type")
         if name not in arguments:
             value = "a file or folder of sounds" if name.endswith("_path") else "a value"

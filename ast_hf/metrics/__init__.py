@@ -1,6 +1,6 @@
 """Metrics as local `evaluate` modules, the functions they are made of, and the choice between them by task.
 
-Each metric has a file of its own, since `evaluate.load(path)` loads one class per file. The Trainer and
+Each metric has its file, since `evaluate.load(path)` loads one class per file. The Trainer and
 `ast-hf evaluate` compute through these classes (`summary.py`), without network and without files.
 """
 

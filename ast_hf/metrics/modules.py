@@ -51,9 +51,7 @@ class ScoresMetric(InMemoryMetric):
         """Add one clip."""
         self.add_batch(prediction_scores=[prediction_scores], references=[references], **others)
 
-    def compute(
-        self, *, prediction_scores: Any = None, references: Any = None, **options: Any
-    ) -> dict[str, Any] | None:
+    def compute(self, *, prediction_scores: Any = None, references: Any = None, **options: Any) -> Any:
         """Return the metric of these rows and of those added before, None on all but the main process."""
         rows = {"prediction_scores": prediction_scores, "references": references}
         is_missing = prediction_scores is None and references is None

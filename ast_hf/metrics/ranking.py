@@ -99,9 +99,8 @@ def _check_arrays(scores: np.ndarray, tags: np.ndarray) -> tuple[np.ndarray, np.
     scores = np.asarray(scores)
     tags = np.asarray(tags)
     if scores.ndim != 2 or scores.shape != tags.shape or not len(scores):
-        what = f"are {scores.shape} and {tags.shape}"
         fix = "give both as (clips, classes), one clip at least"
-        raise error("E106", where="scores and tags", what=what, fix=fix)
+        raise error("E106", where="scores and tags", what=f"are {scores.shape} and {tags.shape}", fix=fix)
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
         where = f"score of clip {row}, class {column}"
