@@ -98,7 +98,7 @@ class DataReport:
         num_mel_bins: mel bands of the model's input.
         max_length: frames of the model's input.
         splits: split -> its contents.
-        duplicates: clips that are in several splits; results on them are too good.
+        duplicates: clips that are in several splits, which inflates results on them.
     """
 
     mean: float | None

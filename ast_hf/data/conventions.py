@@ -1,4 +1,4 @@
-"""Conventional names in data sets (suffixes, columns, metadata files, splits), and types of sources and rows."""
+"""Conventional names in data sets (suffixes, columns, metadata files, splits), types of sources and rows."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ BOUNDARIES = ("start", "end")
 #: One clip of a table or of a split: column -> cell.
 Row = dict[str, Any]
 
-#: Source of `load_audio_dataset`: file, folder, list of them, mapping from splits to them, or name on the Hub.
+#: Source of `load_audio_dataset`: file, folder, list of those, mapping from splits to those, or Hub name.
 _Files: TypeAlias = str | PathLike | Sequence[str | PathLike]
 Source: TypeAlias = _Files | Mapping[str, _Files]

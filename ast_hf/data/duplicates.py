@@ -62,7 +62,7 @@ class DuplicateFinder:
         self._labels: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def add(self, clip: ClipPlace, row: Row, samples: np.ndarray | None, rate: int) -> None:
-        """Add the clip of a row of a split: its samples `(time,)`, None if it is silent, and their rate in Hz."""
+        """Add the clip of a row: its samples `(time,)`, None if it is silent, and their rate in Hz."""
         # Equal labels share one tuple to save memory: there may be millions of clips.
         clip = clip._replace(labels=self._labels.setdefault(clip.labels, clip.labels))
         if row["audio"].get("bytes") is None:
@@ -75,7 +75,7 @@ class DuplicateFinder:
             self._by_content.setdefault(digest, []).append(clip)
 
     def duplicates(self) -> list[Duplicate]:
-        """Return duplicates across splits; clips that share a file are not reported again as identical audio."""
+        """Return duplicates across splits; clips of one file are not reported again as identical audio."""
         paths = [group for stretches in self._by_path.values() for group in _overlapping(stretches)]
         reported = {tuple(sorted(group)) for group in paths}
         contents = [group for group in self._by_content.values() if tuple(sorted(group)) not in reported]
@@ -84,7 +84,7 @@ class DuplicateFinder:
         return [Duplicate(kind, [clip[:3] for clip in group]) for kind, group in groups]
 
     def repetitions(self) -> dict[str, list[Repetition]]:
-        """Return split -> repetitions within it; those of a file are not reported again as identical audio."""
+        """Return split -> repetitions; clips of one file are not reported again as identical audio."""
         by_stretch = (group for stretches in self._by_path.values() for group in _equal(stretches))
         paths = list(_within_splits(by_stretch))
         reported = {tuple(group) for group in paths}

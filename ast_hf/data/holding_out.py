@@ -181,7 +181,7 @@ def _fold_splitter(count: int, classes: Any, groups: list[Any] | None, seed: int
 
 
 def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
-    """Return the group of each clip, None without a column; raise E208 for an unknown column or a gap in it."""
+    """Return the group of each clip, None without a column; raise E208 for an unknown column or a gap."""
     if column is None:
         return None
     if column not in dataset.column_names:

@@ -57,7 +57,7 @@ class LabelReader:
     dropped: frozenset[str]
 
     def split(self, cell: Any) -> list[str]:
-        """Return the labels of a cell, unchecked; with a separator, lists written as text are read as lists."""
+        """Return the labels of a cell, unchecked; with a separator, lists written as text are parsed."""
         parts = [cell]
         if isinstance(cell, list):
             parts = cell
@@ -67,11 +67,7 @@ class LabelReader:
         return [str(part).strip() for part in parts if part is not None and str(part).strip()]
 
     def read(self, cell: Any, where: str) -> list[str]:
-        """Return the labels of a cell that are not dropped.
-
-        Raises:
-            AstDataError: E208 for a cell that is empty, or neither a label nor a list of labels.
-        """
+        """Return the labels of a cell that are not dropped; raise E208 unless it has labels only."""
         self._check(cell, where)
         labels = self.split(cell)
         if not labels:
@@ -79,7 +75,7 @@ class LabelReader:
         return [label for label in dict.fromkeys(labels) if label not in self.dropped]
 
     def known_classes(self, order: Sequence[str] | None) -> LabelSet | None:
-        """Return the classes that are listed by the caller or by the data (in `order`), None without a list."""
+        """Return the classes listed by the caller or by the data (in `order`), None without a list."""
         if self.classes is not None:
             return self.classes
         names = [name for name in order or () if name not in self.dropped]

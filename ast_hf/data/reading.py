@@ -55,12 +55,12 @@ def load_audio_dataset(
     """Read labelled audio.
 
     Args:
-        source: one of - a folder of label folders (`cat/1.wav`), with or without split folders above them
-            (`train/cat/1.wav`), - a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label,
-            optional split column), - a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST
-            repository's JSON, - a Parquet file of paths, or of embedded audio as `datasets` writes it, - a
-            list of those, or a mapping from splits to one or more of those, - the name of a data set on the
-            Hub with an audio column.
+        source: a folder of label folders (`cat/1.wav`), with or without split folders above them
+            (`train/cat/1.wav`); a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label,
+            optional split column); a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST
+            repository's JSON; a Parquet file of paths, or of embedded audio as `datasets` writes it; a list
+            of those, or a mapping from splits to one or more of those; or the name of a data set on the Hub
+            with an audio column.
         audio_column: column of the paths or the audio; None to detect it by its name.
         label_column: column of the labels; None to detect it by its name.
         split_column: column of each row's split; without it all rows are `"train"`.
@@ -71,8 +71,8 @@ def load_audio_dataset(
         test_fold: the fold that becomes the split `"test"`, the others `"train"`; None to split otherwise.
         fold_column: column of the folds.
         split_lists: split -> text file of the paths in it, one a line; other clips keep their split.
-        audio_root: folder that paths are relative to; None for the table's folder. Files are also searched
-            for below it by name. Backslashes are read as slashes if only that leads to an existing file.
+        audio_root: folder that paths are relative to; None for the table's folder. A name without a folder is
+            also searched for below it. Backslashes are read as slashes if only that leads to a file.
         clip_boundaries: read columns `start` and `end` as seconds within the file; False drops these columns.
         check_files: raise for missing files now, not when they are read. Without it, raise only if all are
             elsewhere.
@@ -82,8 +82,8 @@ def load_audio_dataset(
 
     Returns:
         DatasetDict in the form described by the module; label names are the same in all splits. Warns about
-        files and folders that are skipped (W205), and in local files about labels that look like several
-        (W206) or like another (W207).
+        files and tables that label folders skip (W205), and in local files about labels that look like
+        several (W206) or like another (W207).
 
     Raises:
         AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and

@@ -31,12 +31,9 @@ class ReadingOptions:
     check_files: bool
 
     def split(self, row: Row, paths: set[str], source_split: str | None) -> str:
-        """Return the split of a row by its fold, its source, the lists or its split column; else `"train"`.
+        """Return a row's split by its fold, its source, the lists (with one of `paths`) or its split column.
 
-        Args:
-            row: the row of a table.
-            paths: spellings of its path in lists.
-            source_split: the caller's split for the whole source.
+        Without any of these it is `"train"`.
         """
         if self.fold is not None:
             return self.fold.split(row)

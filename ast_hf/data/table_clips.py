@@ -121,7 +121,7 @@ class TableClips:
             raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
 
     def _how_to_find(self, row: int, elsewhere: str | None) -> str:
-        """Return the fix for the missing file of a row; `elsewhere` is the fix for files in another folder."""
+        """Return the fix for a row's missing file; `elsewhere` is the fix for files in another folder."""
         count = len(self._clip_names.find(self._paths[row - 1])) if self._clip_names else 0
         if count > 1:
             return f"{count} files below {str(self.root)!r} have this name; write their paths relative to it"

@@ -170,7 +170,7 @@ def _read_jsonl(path: Path) -> Table:
 
 
 def _read_json(path: Path) -> Table:
-    """Return the rows of a JSON list, or of the original's `{"data": [{"wav": path, "labels": "/m/a,/m/b"}]}`."""
+    """Return the rows of a JSON list, or of the original's `{"data": [{"wav": ..., "labels": "/m/a,/m/b"}]}`."""
     content = _parse_json(_read_text(path), str(path))
     original = isinstance(content, dict) and isinstance(content.get("data"), list)
     rows = content["data"] if original else content
@@ -246,7 +246,7 @@ def _embeds_audio(stored: Dataset, column: str, path: Path) -> bool:
 
 
 def _class_name(cell: Any, names: list[str] | None) -> Any:
-    """Return a cell with class indices as names, None for a missing class (None, or -1 as `datasets` has it)."""
+    """Return the class names of a cell of indices, None for a missing class (None, in `datasets` also -1)."""
     if names is None:
         return cell
     if isinstance(cell, list):

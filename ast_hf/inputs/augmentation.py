@@ -93,7 +93,7 @@ class Augmentation:
 
     @functools.cached_property
     def transforms(self) -> list[Transform]:
-        """Transforms of `audiomentations`; raises E307 for unknown names and arguments or without the package."""
+        """Transforms of `audiomentations`; E307 for unknown names and arguments or without the package."""
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
     def check(self, sampling_rate: int, task: Task = Task.SINGLE_LABEL) -> None:
@@ -133,14 +133,15 @@ class Augmentation:
         return waveform
 
     def mel_range(self, sampling_rate: int, random: np.random.Generator) -> tuple[float, float] | None:
-        """Return the lowest and highest frequency of the mel filters for a clip in Hz, None without jitter."""
+        """Return lowest and highest frequency of the mel filters for a clip in Hz, None without jitter."""
         if not (self.mel_low_jitter_hz or self.mel_high_jitter_hz):
             return None
         low, high = (random.integers(_JITTER_STEPS, size=2) / (_JITTER_STEPS - 1)).tolist()
-        return MIN_FREQUENCY + low * self.mel_low_jitter_hz, sampling_rate / 2 - high * self.mel_high_jitter_hz
+        highest = sampling_rate / 2 - high * self.mel_high_jitter_hz
+        return MIN_FREQUENCY + low * self.mel_low_jitter_hz, highest
 
     def vary_spectrogram(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Return a changed copy of raw log-mel `(frames, mel)` without padding, stretched to another length."""
+        """Return a changed copy of raw log-mel `(frames, mel)` without padding; stretching changes frames."""
         if self.equalizer_db:
             raw = raw + smooth_gain(raw.shape[1], self.equalizer_db, random)
         if self.time_stretch != 1.0:
@@ -254,7 +255,7 @@ def _mask(size: int, width: float, random: np.random.Generator) -> tuple[int, in
 def mix_waveforms(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     """Return `share * first + (1 - share) * second`, the shorter one followed by silence.
 
-    The original's `dataloader.py` cuts the second clip to the length of the first, although both are labelled.
+    The original's `dataloader.py` cuts the second clip to the first's length, although both are labelled.
     """
     mixed = np.zeros(max(len(first), len(second)), np.float32)
     mixed[: len(first)] = share * first

@@ -11,7 +11,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a batch of stacked tensors, and of `teacher` as a list: a teacher's clips may differ in length."""
+    """Return a batch of stacked tensors; `teacher` stays a list, since its clips may differ in length."""
     columns = {name: [item[name] for item in items] for name in items[0]}
     return {name: column if name == "teacher" else torch.stack(column) for name, column in columns.items()}
 

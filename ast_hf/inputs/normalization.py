@@ -22,8 +22,8 @@ def measure_statistics(
 ) -> tuple[float, float]:
     """Return mean and standard deviation over all frames and mel bins of a split.
 
-    The mean is frame-weighted, without augmentation and without padding, in one pass, unlike in the original's
-    script. Only the first `max_length` frames of each clip count, as in training.
+    Unlike in the original's script, the mean is frame-weighted, without augmentation and padding. Only the
+    first `max_length` frames of each clip count, as in training.
 
     Args:
         inputs: the split. Of a stream, this reader's clips are measured.

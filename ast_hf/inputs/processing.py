@@ -24,13 +24,12 @@ from ..task import Task
 from .augmentation import Augmentation, mix_style, mix_waveforms, pad_waveform
 from .randomness import keyed_random
 
-#: Takes the samples `(time,)` of an input, and (clip number, share) of the clips that are mixed in it; returns
-#: the teacher's inputs.
+#: (samples `(time,)` of an input, (clip number, share) of the clips mixed in it) -> the teacher's inputs.
 TeacherView = Callable[[np.ndarray, Sequence[tuple[int, float]]], dict[str, torch.Tensor]]
 
 
 class ClipSource(Protocol):
-    """Clips by their numbers: a stored split, or the last clips of a stream. `ClipInputs` explains the methods."""
+    """Clips by number: a stored split, or the last clips of a stream. `ClipInputs` explains the methods."""
 
     def waveform(self, clip: int) -> np.ndarray: ...
 
@@ -185,8 +184,8 @@ class ClipProcessor:
 def decode_clip(clip: int, row: Row, sampling_rate: int) -> np.ndarray:
     """Return decoded samples of a row, float32 `(time,)` at `sampling_rate` Hz.
 
-    Cells `start` and `end`, in seconds, bound the clip within its file. Raises the errors of `load_audio`, and
-    E103 for a clip shorter than a frame, all with the row and file.
+    Cells `start` and `end`, in seconds, bound the clip within its file. Raises errors of `load_audio`, and
+    E103 for a clip shorter than a frame; all name the row and file.
     """
     try:
         waveform = load_audio(row["audio"], sampling_rate, start=row.get("start"), end=row.get("end"))

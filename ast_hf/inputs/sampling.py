@@ -12,8 +12,7 @@ from ..data.splits import label_lists
 from .clips import ClipInputs
 from .randomness import ORDER_KEY, keyed_random
 
-#: Each label of a clip adds 1000 / (number of clips with the label + 0.01) to its weight, as in the original's
-#: `gen_weight_file.py`.
+#: A label adds 1000 / (number of its clips + 0.01) to a clip's weight (the original's `gen_weight_file.py`).
 _CLASS_WEIGHT = 1000.0
 _COUNT_OFFSET = 0.01
 
@@ -23,8 +22,8 @@ SAMPLINGS = ("shuffled", "balanced")
 #: Supported values of `TrainingArguments.train_sampling_strategy`: "random" leaves it to `sampling`.
 STRATEGIES = ("random", "group_by_length")
 
-#: A clip that is drawn again in an epoch has the key of an epoch this much later, which no run reaches, and is
-#: augmented differently.
+#: To be augmented differently, a clip that is drawn again in an epoch has the key of an epoch this much later,
+#: which no run reaches.
 _REPEAT_OFFSET = 2**20
 _MAX_REPEATS = 2**12
 

@@ -227,7 +227,7 @@ class Passes(torch.utils.data.IterableDataset):
 
 
 def _worker() -> tuple[int, int]:
-    """Return the number of workers of the data loader and the number of this one, (1, 0) outside of workers."""
+    """Return the data loader's number of workers and this worker's number, (1, 0) outside of workers."""
     worker = torch.utils.data.get_worker_info()
     return (1, 0) if worker is None else (worker.num_workers, worker.id)
 
@@ -240,7 +240,7 @@ def _pop_random(buffer: list[Any], random: np.random.Generator) -> Any:
 
 
 def _resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return rank and world size, by default those of torch.distributed; raise E108 for an impossible rank."""
+    """Return rank and world size, by default torch.distributed's; raise E108 for an impossible rank."""
     if (rank is None) != (world_size is None):
         raise error("E108", where="rank", what="needs world_size, and vice versa", fix="give both or neither")
     if rank is None or world_size is None:

@@ -23,7 +23,7 @@ _TRIAL_LEVEL = 0.1
 
 
 class Transform(NamedTuple):
-    """A transform of audiomentations: its name, and a function of float32 samples `(time,)` and rate in Hz."""
+    """A transform of audiomentations: name, and function of float32 samples `(time,)` and rate in Hz."""
 
     name: str
     call: Callable[[np.ndarray, int], np.ndarray]

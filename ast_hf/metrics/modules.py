@@ -32,7 +32,7 @@ class InMemoryMetric(evaluate.Metric):
 
 
 class ScoresMetric(InMemoryMetric):
-    """A metric of `prediction_scores` `(clips, classes)` and `references`, both arrays or lists of numbers."""
+    """Metric of `prediction_scores` `(clips, classes)` and `references`, both arrays or lists of numbers."""
 
     #: Descriptions that `evaluate` shows: the inputs, and the publication to cite.
     inputs_text = "prediction_scores: scores, (clips, classes). references: 0/1 tags, (clips, classes)."

@@ -44,9 +44,8 @@ class Optimization:
         """Raise E307 for options that contradict each other."""
         place = f"{where}: optimization"
         if self.warmup == "staircase" and not self.milestones:
-            raise _conflict(
-                f"{place}.warmup", "is 'staircase', which needs milestones", "give milestones, or use 'linear'"
-            )
+            what = "is 'staircase', which needs milestones"
+            raise _conflict(f"{place}.warmup", what, "give milestones, or use 'linear'")
         if self.layer_decay != 1.0 and self.frozen == "backbone":
             what = "sets the learning rates of layers that optimization.frozen does not train"
             raise _conflict(f"{place}.layer_decay", what, "use one of the two")

@@ -12,12 +12,7 @@ from .options import RecipeOptions
 
 
 def check_rules(recipe: RecipeOptions, where: str) -> None:
-    """Raise E307 for options that contradict each other, and for arguments that `training` must not have.
-
-    Args:
-        recipe: options that are valid one by one.
-        where: their file or source, for messages.
-    """
+    """Raise E307 for valid options that contradict each other, and for arguments that `training` must not have."""
     check_training(recipe.training, where)
     recipe.model.check(where)
     _check_averaging(recipe, where)
@@ -35,12 +30,7 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
 
 
 def check_streaming(recipe: RecipeOptions, where: str = "recipe") -> None:
-    """Raise E307 for options of a run on a stream that do not fit its unknown length.
-
-    Args:
-        recipe: options of the run.
-        where: their file or source, for messages.
-    """
+    """Raise E307 for options of a run on a stream that do not fit its unknown length."""
     data = recipe.data
     features = recipe.features
     if _max_steps(recipe) <= 0:
@@ -107,7 +97,7 @@ def _check_no_epochs(recipe: RecipeOptions, where: str) -> None:
 
 
 def _check_adapter(recipe: RecipeOptions, where: str) -> None:
-    """Raise E307 for options of an adapter's run, which freezes everything else and whose files name the base."""
+    """Raise E307 for options that do not fit an adapter: it freezes all else, and its files name the base."""
     model = recipe.model
     checkpointing = recipe.training.get("gradient_checkpointing_kwargs") or {}
     if model.vit:
