@@ -256,7 +256,7 @@ def _encode_streams(splits: IterableDatasetDict, columns: _HubColumns) -> Iterab
     """Return streams in our form; raise E208 if their classes are not declared."""
     classes = columns.options.labels.known_classes(columns.class_order)
     if classes is None:
-        what = "are plain text or numbers, and a stream does not declare its classes"
+        what = "are plain text or numbers, so the classes are unknown before the end of the stream"
         fix = "give class_labels=, or read it whole"
         raise error("E208", where=f"column {columns.label!r}", what=what, fix=fix)
     streams = {split: _encode_stream(part, split, columns, classes) for split, part in splits.items()}

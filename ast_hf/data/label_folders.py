@@ -127,7 +127,7 @@ def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
 
 
 def _siblings_of_splits(folder: _Folder, splits: set[str]) -> list[str]:
-    """Return the folders next to splits that are not splits of label folders, except for `_noise_`."""
+    """Return the folders next to splits that are not splits of label folders, except those like `_noise_`."""
     outermost = {parts[0] for clip in folder.clips if len(parts := clip.relative_to(folder.root).parts) > 1}
     return sorted(name for name in outermost - splits if not name.startswith("_")) if splits else []
 

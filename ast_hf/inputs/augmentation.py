@@ -30,7 +30,7 @@ class Augmentation:
             changes with it.
         delay_seconds: longest silence before the clip, in seconds.
         advance_seconds: longest part cut off the start of the clip, in seconds; at most half of the clip.
-        random_crop: cut a random part out of a clip that is longer than the model's input, not its start.
+        random_crop: use a random part of a clip that is longer than the model's input, instead of its start.
         gain_db: gain is drawn from [-gain_db, gain_db], in dB.
         audiomentations: transforms of that library, in order, each a mapping from its name to its arguments
             (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`). They follow speed, delay

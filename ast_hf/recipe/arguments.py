@@ -181,7 +181,7 @@ def _warn_of_slow_bfloat16(arguments: TrainingArguments) -> None:
 
 
 def has_bfloat16() -> bool:
-    """Return True if the CPU has bfloat16 instructions (AVX-512, AMX, Arm's) or torch cannot detect them."""
+    """Return True if the CPU has bfloat16 instructions (AVX512-BF16, AMX, Arm's) or this cannot be detected."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # new in torch 2.11
     return capabilities is None or any(present for name, present in capabilities().items() if "bf16" in name)
 
