@@ -152,7 +152,7 @@ def test_random_folds_depend_on_the_seed() -> None:
     [
         (rows([0, 1, 2] * 3), {"count": 10}, "9 clips do not make 10 folds"),
         (rows([0, 1, 2] * 3), {"group_column": "group"}, r"1 values of 'group' do not make 3"),
-        (rows([0, 1, 2] * 3), {"group_column": "grup"}, r"no column 'grup'.*'group'"),
+        (rows([0, 1, 2] * 3), {"group_column": "grup"}, r"column 'grup' does not exist.*'group'"),
         (rows([0, 1, 2] * 3, ["a", None, "b"] * 3), {"group_column": "group"}, r"row 2, column 'group'"),
         (rows([0, 1, 2] * 3), {"test_fold": 4}, "4 is not a fold"),
         (rows([0, 1, 2]), {}, "cannot make 3"),
