@@ -16,24 +16,23 @@ from .averaging import WeightAverage
 from .checkpoints.sealing import checkpoint_folder
 
 
-class TellEpoch(TrainerCallback):
-    """Sets the sampler's epoch.
+class SetSamplerEpoch(TrainerCallback):
+    """Sets the sampler's epoch; otherwise the order of the first epoch could be used again.
 
-    accelerate does so too, but not through every wrapper of the sampler: it misses one when a distributed run
-    is resumed in the middle of an epoch (1.15: `DataLoaderShard.set_epoch`), and before 1.8 all those of a
-    distributed run. The order of the first epoch would be used again.
+    accelerate sets it too, but not through every wrapper of the sampler: it misses one when a distributed run
+    is resumed within an epoch (1.15: `DataLoaderShard.set_epoch`), and before 1.8 all those of such a run.
     """
 
     sampler: EpochSampler | None = None
 
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Set the number of whole epochs; fractions of one may sum up to slightly less than 1."""
+        """Set the number of complete epochs; the sum of their fractions may be slightly less than 1."""
         if self.sampler is not None:
             self.sampler.set_epoch(math.floor(state.epoch + 1e-9))
 
 
 class FindBest(TrainerCallback):
-    """Finds the best checkpoint of a resumed run; transformers drops one whose folder was moved."""
+    """Finds the best checkpoint of a resumed run; transformers drops it if its folder was moved."""
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Look for it next to the other checkpoints."""
@@ -43,7 +42,7 @@ class FindBest(TrainerCallback):
 
 
 class AverageWeights(TrainerCallback):
-    """Updates the average after steps and epochs, and puts the averaged weights into the model at the end."""
+    """Updates the weight average after steps and epochs, and puts it into the model at the end."""
 
     def __init__(self, average: WeightAverage) -> None:
         self.average = average
@@ -62,14 +61,14 @@ class AverageWeights(TrainerCallback):
 
 
 class GrowPatchout(TrainerCallback):
-    """Grows patchout from epoch to epoch."""
+    """Sets the patchout of each epoch, which grows evenly over the ramp."""
 
     def __init__(self, options: PatchoutOptions, model: nn.Module) -> None:
         self.options = options
         self.model = model
 
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Set the patchout of the epoch; it grows evenly over the ramp."""
+        """Set the patchout of the epoch."""
         self.model.base_model.patchout = self.options.in_epoch(math.floor(state.epoch + 1e-9))
 
 

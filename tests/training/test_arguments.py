@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
-from ast_hf.recipe.arguments import build_arguments, check_joined, settled
+from ast_hf.recipe.arguments import build_arguments, check_joined, weight_arguments
 from ast_hf.recipe.optimization import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
 from training.runs import recipe
@@ -225,7 +225,7 @@ SETTLED: dict[str, Any] = {
 def test_settled_arguments_are_the_effective_ones(
     given: dict[str, Any], optimization: dict[str, Any], changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    told = settled(build_arguments({"use_cpu": True, **given}, tmp_path), Optimization(**optimization))
+    told = weight_arguments(build_arguments({"use_cpu": True, **given}, tmp_path), Optimization(**optimization))
     assert told == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
     assert Recipe.from_dict({"training": told, "optimization": optimization}).training == told
 

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.training import finetune, prepare
-from ast_hf.training.checkpoints.continuity import RUN_FILE, check_same_run, flat
+from ast_hf.training.checkpoints.continuity import RUN_FILE, check_options, flatten_options
 from training.runs import Stop, recipe
 
 
@@ -47,7 +47,7 @@ def test_resuming_with_other_options_is_refused(
     begun: Path, clips: Path, options: dict[str, Any], training: dict[str, Any], said: str
 ) -> None:
     trainer = prepare(recipe(clips, options, **training), begun).trainer
-    with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*insist on these with --resume .*/run/chec"):
+    with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*accept these with --resume .*/run/chec"):
         trainer.train(resume_from_checkpoint="auto")
 
 
@@ -105,14 +105,14 @@ def test_checkpoint_stores_no_local_paths(begun: Path, clips: Path) -> None:
 
 def test_options_missing_from_an_old_checkpoint_count_as_defaults(tmp_path: Path) -> None:
     (tmp_path / RUN_FILE).write_text('{"decided": {"training.seed": 1}, "changes": []}')
-    assert check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.0}, named=False) == []
+    assert check_options(tmp_path, {"training.seed": 1, "augmentation.noise": 0.0}, is_explicit=False) == []
     with pytest.raises(AstConfigError, match=r"augmentation\.noise was 0\.0 and is 0\.1"):
-        check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.1}, named=False)
+        check_options(tmp_path, {"training.seed": 1, "augmentation.noise": 0.1}, is_explicit=False)
 
 
 def test_a_checkpoint_without_recorded_options_is_accepted(tmp_path: Path) -> None:
-    assert check_same_run(tmp_path, {"a": 1}, named=False) == []
+    assert check_options(tmp_path, {"a": 1}, is_explicit=False) == []
 
 
 def test_flat_names() -> None:
-    assert flat({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}
+    assert flatten_options({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}

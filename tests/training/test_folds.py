@@ -176,7 +176,7 @@ def test_data_without_folds_get_random_ones_that_a_recipe_can_name(table: Path, 
     plain = plan(source, options, num_train_epochs=1, save_strategy="no")
     found = cross_validate(plain, tmp_path / "out", folds=2, tell=said.append)
     assert sum(fold.clips for fold in found.folds) == 21
-    assert said[0] == "2 folds: random, clips of one 'source' kept together; split 'test' is left alone"
+    assert said[0] == "2 folds: random, clips of one 'source' kept together; split 'test' is not used"
     data = found.recipe.data
     sides = [{row["source"] for row in read_splits(replace(data, test_fold=fold), 42)[2]["test"]} for fold in (1, 2)]
     assert sides[0].isdisjoint(sides[1])

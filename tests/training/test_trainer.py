@@ -353,7 +353,7 @@ def test_the_output_must_be_a_folder_outside_the_clips(clips: Path, tmp_path: Pa
 
 
 def test_a_missing_sample_reports_the_base_of_relative_paths(clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(AstHfError, match=r"E206.*card\.samples: .*paths count from the current directory"):
+    with pytest.raises(AstHfError, match=r"E206.*card\.samples: .*paths are relative to the current directory"):
         finetune(recipe(clips, {"card": {"samples": ["no/such.wav"]}}), tmp_path)
 
 
