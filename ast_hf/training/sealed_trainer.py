@@ -21,7 +21,7 @@ from ..reports.emissions import EMISSIONS_FILE
 from .checkpoints.continuity import check_options, save_options
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
 from .checkpoints.resuming import resume_folder
-from .checkpoints.sealing import STATE_FILE, checkpoint_folder, clear, publish, staging_folder, writing
+from .checkpoints.sealing import STATE_FILE, checkpoint_folder, clear, commit, staged_save, staging_folder
 
 #: In a training checkpoint: seconds and clips of the run so far.
 EFFORT_FILE = "effort.json"
@@ -144,7 +144,7 @@ class SealedTrainer(Trainer):
         if self.args.should_save:
             clear(root)
         self.accelerator.wait_for_everyone()
-        with writing(root, target.name, tidies=self.args.should_save):
+        with staged_save(root, target.name, cleans_up=self.args.should_save):
             self._is_staging = True
             try:
                 super()._save_checkpoint(model, trial)
@@ -156,7 +156,7 @@ class SealedTrainer(Trainer):
             self.accelerator.wait_for_everyone()  # every process has written its random state
             if self.args.should_save:
                 best = self.state.best_model_checkpoint
-                publish(
+                commit(
                     root,
                     self.state.global_step,
                     processes=self.args.world_size,

@@ -519,5 +519,5 @@ def test_nan_from_the_teacher_stops_the_run(clips: Path, teachers: dict[str, str
     run.trainer.distillation.model.register_forward_hook(
         lambda module, inputs, output: type(output)(logits=output.logits * float("nan"))
     )
-    with pytest.raises(AstHfError, match=r"E501.*teacher's answer"):
+    with pytest.raises(AstHfError, match=r"E501.*teacher's logits"):
         run.trainer.train()
