@@ -1,4 +1,4 @@
-"""Checkpoints to evaluate, with their logits in one common order of labels."""
+"""Checkpoints to evaluate: configuration, feature extractor, and the order of labels they share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Member(NamedTuple):
 
 
 def load_members(names: list[str]) -> list[Member]:
-    """Load the configurations of checkpoints; the common order of labels is the first one's.
+    """Load checkpoints' configurations and extractors; the common order of labels is the first one's.
 
     Raises:
         AstConfigError: E303 for checkpoints of different labels, E302 for a regression, E306 for a broken
@@ -37,7 +37,7 @@ def load_members(names: list[str]) -> list[Member]:
 
 
 def load_member(folder: str, name: str | None = None) -> Member:
-    """Load the configuration and extractor of one checkpoint, in its own order of labels."""
+    """Load the configuration and extractor of one checkpoint; columns are in its order of labels."""
     check_folder(folder)
     config_class, _ = classes_for(folder)
     config = config_class.from_pretrained(folder)
@@ -54,10 +54,10 @@ def labels_of(config: ASTConfig | ASTEnsembleConfig) -> list[str]:
 
 
 def _with_columns(member: Member, labels: list[str], first: str) -> Member:
-    """Return the member with its logits in the order of `labels`; raise E303 unless it has the same names."""
+    """Return the member with columns in the order of `labels`; raise E303 for other label names."""
     missing, surplus = label_differences(labels, member.config.label2id)
     if missing or surplus:
         what = f"has other labels than {first!r}: {shortlist([*missing, *surplus])} only in one of them"
-        fix = "evaluate only checkpoints with the same label names together"
+        fix = "evaluate checkpoints with the same label names together"
         raise error("E303", where=repr(member.name), what=what, fix=fix)
     return member._replace(columns=label_columns(labels, member.config.label2id))

@@ -12,7 +12,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
 from .members import Member, labels_of, load_member
 
-#: Fields in which two checkpoints may differ and still have a meaningful mean.
+#: Fields that do not affect the mean of two checkpoints' weights.
 _NOT_ARCHITECTURE = frozenset(
     {"attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range", "temperature", "thresholds"}
 )
@@ -20,7 +20,7 @@ _FEATURE_FIELDS = ("sampling_rate", "do_normalize", "mean", "std")
 
 
 def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
-    """Return the model whose weights are the mean of the checkpoints', on the CPU, without calibration.
+    """Return the model with the mean of the checkpoints' weights, on the CPU, without calibration.
 
     Raises:
         AstConfigError: E305 for another architecture, E303 for other labels or another order of them, E301
@@ -56,10 +56,9 @@ def save_average(checkpoints: Sequence[str], folder: Path, name: str) -> Member:
 
 
 def _check_same(first: Member, other: Member) -> None:
-    """Raise E305, E303 or E301 unless the mean of two checkpoints' weights is a model of the same kind."""
+    """Raise E305, E303 or E301 if two checkpoints differ in architecture, labels or features."""
     for field in FIELD_RULES:
-        value = getattr(other.config, field)
-        expected = getattr(first.config, field)
+        value, expected = getattr(other.config, field), getattr(first.config, field)
         if field not in _NOT_ARCHITECTURE and value != expected:
             what = f"{value!r}, but {expected!r} in {first.name!r}: their weights cannot be averaged"
             fix = "average checkpoints of one run, or leave the average out: an ensemble takes any"
@@ -69,8 +68,7 @@ def _check_same(first: Member, other: Member) -> None:
         what = f"differs from {first.name!r} in labels or their order: their weights cannot be averaged"
         raise error("E303", where=where, what=what, fix="average checkpoints of one run")
     for field in _FEATURE_FIELDS:
-        value = getattr(other.extractor, field)
-        expected = getattr(first.extractor, field)
+        value, expected = getattr(other.extractor, field), getattr(first.extractor, field)
         if value != expected:
             where = f"{other.name!r}: {field}"
             what = f"{value!r}, but {expected!r} in {first.name!r}: their weights expect other features"

@@ -325,7 +325,7 @@ REFUSED: list[tuple[str, list[str], str, dict[str, Any], str, str]] = [
     ("no-such-fit-split", ["one"], "clips", {"fit_on": "valid"}, "E209", "'valid'"),
     ("other-labels", ["one", "other"], "clips", {}, "E303", "'owl', 'bat'"),
     ("other-task", ["one", "tags"], "clips", {}, "E303", "multi_label"),
-    ("tags-for-one-label", ["one"], "tagged", {}, "E208", "chooses one"),
+    ("tags-for-one-label", ["one"], "tagged", {}, "E208", "is single-label"),
     ("regression", ["number"], "clips", {}, "E302", "regression"),
     ("no-folder", ["./none"], "clips", {}, "E306", "none"),
 ]
@@ -362,7 +362,7 @@ def test_a_calibration_that_is_worse_on_the_evaluated_split_is_warned_of(
     labels.write_text("\n".join(LABELS))
     name = copy_of(made, "one", tmp_path / "one")
     with pytest.warns(
-        AstHfWarning, match=r"W502.*one'.*on test NLL goes from .*clips of validation are not like those"
+        AstHfWarning, match=r"W502.*one'.*changes on test: NLL from .*clips of validation differ from those"
     ):
         evaluate([name], tmp_path / "clips.csv", tmp_path / "out", fit_on="validation", store=True, class_labels=labels)
 
