@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def write_ensemble_card(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> ModelCard:
-    """Return the card of the ensemble in `folder`, whose metrics on the evaluated split are `metrics`."""
-    # the Hub accepts only names on the Hub
+    """Return the card of the ensemble in `folder`; `metrics` are those on the evaluated split."""
+    # metadata may hold only names on the Hub
     published = [name for name in evaluation.checkpoints if not Path(name).exists()]
     metadata = ModelCardData(
         library_name="ast_hf",
@@ -36,7 +36,7 @@ def write_ensemble_card(evaluation: Evaluation, metrics: dict[str, float], folde
 
 
 def ensemble_card_values(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> dict[str, Any]:
-    """Return everything that the template needs; text from users is escaped."""
+    """Return the values of the template, with text from users escaped."""
     config = ASTEnsembleConfig.from_pretrained(folder)
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     names = config.members or []
@@ -68,9 +68,8 @@ def _short_name(name: str) -> str:
 
 
 def _shown_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """Return the metrics that are finite, without the numbers of classes."""
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    return {name: value for name, value in finite.items() if not name.endswith("_classes")}
+    """Return the finite metrics, without the numbers of classes."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value) and not name.endswith("_classes")}
 
 
 def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[EvalResult]:
@@ -90,7 +89,6 @@ def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[Eva
 
 
 def _results_table(metrics: dict[str, dict[str, float]]) -> str:
-    """Return models as rows, metrics as columns."""
     columns = list(_shown_metrics(next(iter(metrics.values()))))
     rows = [[name, *(f"{values[column]:.4f}" for column in columns)] for name, values in metrics.items()]
     return table(["model", *columns], rows)

@@ -12,21 +12,12 @@ from .markdown import fence_for, inline_code, label_list, plain, plain_table, ve
 from .run_results import amount
 from .titles import METHOD_TITLES, METRICS
 
-#: Most rows of the table of classes; of more classes, the worst and the best are shown.
+#: Maximum number of rows of the table of classes; of more, the worst and the best are shown.
 _MAX_ROWS = 50
-
-#: Units of a duration, in seconds.
-_UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 
 
 def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -> dict[str, Any]:
-    """Return everything that the template needs; text from users is escaped.
-
-    Args:
-        results: the content of a run's results.json.
-        model_id: the folder or Hub name that snippets load.
-        pictures: prefix of the pictures' names.
-    """
+    """Return the values of the template, with text from users escaped; arguments as for `write_card`."""
     recipe = results["recipe"]
     return {
         "model_id": model_id,
@@ -51,13 +42,13 @@ def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -
 
 
 def start_of(results: dict[str, Any]) -> str:
-    """Return where the weights came from, `"base"`, `"vit"` or `"random"`, as `ModelOptions.start`."""
+    """Return the origin of the initial weights, `"base"`, `"vit"` or `"random"`, as `ModelOptions.start`."""
     model = results["recipe"]["model"]
     return next((name for name in ("base", "vit") if model[name] is not None), "random")
 
 
 def source_names(source: Any) -> list[str]:
-    """Return the folders, tables or the name in a recipe's `data.source`."""
+    """Return the folders, the tables or the name in a recipe's `data.source`."""
     if isinstance(source, dict):
         return source_names(list(source.values()))
     if isinstance(source, list):
@@ -66,7 +57,7 @@ def source_names(source: Any) -> list[str]:
 
 
 def evaluated_metrics(results: dict[str, Any]) -> list[str]:
-    """Return the metrics that have a number in some split."""
+    """Return the metrics that are defined for at least one split."""
     splits = results["results"].values()
     return [name for name in METRICS if any(values.get(name) is not None for values in splits)]
 
@@ -80,7 +71,7 @@ def _start_values(results: dict[str, Any]) -> dict[str, Any]:
     if start == "random":
         return {"start": "from random weights", "start_option": ""}
     name = inline_code(results["base_model"] or results["recipe"]["model"][start])
-    # recipes store only the last part of a local path, so the command names the option
+    # recipes store only the last part of a local path, so the command must set the option
     option = "" if results["base_model"] else f"--{start} {start.upper()} "
     return {
         "start": f"from {name}" if start == "base" else f"from the image transformer {name}",
@@ -102,7 +93,7 @@ def _input_values(features: dict[str, Any]) -> dict[str, Any]:
 
 
 def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
-    """Return tables and pictures; those of classes are of the first split."""
+    """Return tables and pictures; results by class are those of the first split."""
     splits = list(results["results"])
     if not splits:
         return {"splits": []}
@@ -127,7 +118,7 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
 
 
 def _results_table(results: dict[str, Any]) -> str:
-    """Return the main metric: splits as columns, methods as rows."""
+    """Return the main metric, with methods as rows and splits as columns."""
     metric = results["metric"]
     values = {
         "model": {name: split[metric] for name, split in results["results"].items()},
@@ -141,7 +132,7 @@ def _results_table(results: dict[str, Any]) -> str:
 
 
 def _metrics_table(results: dict[str, Any]) -> str:
-    """Return all metrics of the model, and what they mean."""
+    """Return all metrics of the model, with their meaning."""
     splits = results["results"]
     rows = []
     for name in evaluated_metrics(results):
@@ -151,7 +142,7 @@ def _metrics_table(results: dict[str, Any]) -> str:
 
 
 def _shown_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return all rows; if they are too many, those with clips, and of these the worst and the best by AP."""
+    """Return at most `_MAX_ROWS` rows: all, or else those with clips, or else the worst and the best by AP."""
     if len(rows) <= _MAX_ROWS:
         return rows
     ranked = sorted((row for row in rows if row["AP"] is not None), key=lambda row: row["AP"])
@@ -159,7 +150,7 @@ def _shown_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _classes_table(rows: list[dict[str, Any]], training_labels: dict[str, int]) -> str:
-    """Return one row for each class: its training clips if they were counted, and its results."""
+    """Return a row for each class: its training clips, if they were counted, and its results."""
     columns = [name for name in rows[0] if name != "label"]
     cells = []
     for row in rows:
@@ -199,9 +190,9 @@ def _training_values(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has one."""
-    name, unit = next(entry for entry in _UNITS.items() if seconds >= entry[1] or entry[1] == 1)
-    return f"{seconds / unit:.1f} {name}"
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
 
 
 def _emission_values(emissions: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Results of a run, from which its card, its pictures and results.json are made."""
+"""Results of a run: the source of its card, its pictures and results.json."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
 from ..metrics.summary import all_metrics
 from ..recipe.recipe import Recipe
-from ..reports.pictures import confusion_counts
 from ..task import Task
 from ..versions import result_versions
 from .epoch_metrics import Curve
+from .pictures import confusion_counts
 
 #: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
 _FEATURES = (
@@ -39,7 +39,7 @@ _SIZES = (
     "frequency_stride",
     "time_stride",
 )
-#: Attributes of the report that results.json holds as they are.
+#: Attributes of the report that results.json holds unchanged.
 _ATTRIBUTES = (
     "metric",
     "results",
@@ -69,7 +69,7 @@ class SplitResults(NamedTuple):
         metrics: the loss and those of `all_metrics`, by name; NaN if undefined.
         classes: a row for each label, see `class_rows`.
         answers: index of the best label of each clip, `(clips,)`.
-        truth: indices `(clips,)`, or tags `(clips, labels)`.
+        truth: indices `(clips,)`; for multi-label, tags `(clips, labels)`.
     """
 
     metrics: dict[str, float]
@@ -97,14 +97,14 @@ def class_rows(
 ) -> list[dict[str, Any]]:
     """Return a row for each label: its clips, AP and AUC (one against the rest).
 
-    Single-label rows also have precision, recall and F1 of the best label. Those of several labels need a
+    Single-label rows also have precision, recall and F1 of the best label. For multi-label these need a
     threshold, which must not be chosen on the same clips.
 
     Args:
         labels: names, by index.
         ranked: `class_report` of the scores.
-        answers: best label of each clip, `(clips,)`.
-        truth: indices `(clips,)`, or tags `(clips, labels)`.
+        answers: as in `SplitResults`.
+        truth: as in `SplitResults`.
         task: single-label or multi-label.
     """
     columns: dict[str, np.ndarray] = {"clips": ranked["positives"].astype(int)}
@@ -113,7 +113,7 @@ def class_rows(
         right = np.diag(counts)
         answered = counts.sum(axis=0)
         true = counts.sum(axis=1)
-        with np.errstate(invalid="ignore"):  # NaN for a label that was never the answer, or has no clip
+        with np.errstate(invalid="ignore"):  # NaN for labels that are never predicted, or have no clip
             columns["precision"] = right / answered
             columns["recall"] = right / true
             columns["F1"] = 2 * right / (answered + true)
@@ -130,25 +130,25 @@ class Report:
     """Results of a finished run. `results` and `baseline` are by split; `metric` names the main metric.
 
     Attributes:
-        settings: every option of `recipe.training` that affects the weights, defaults too.
+        settings: every option of `recipe.training` that affects the weights, with defaults.
         results: all metrics by split and name.
         classes: rows of `class_rows` by split.
-        clips: evaluated, by split.
-        training_clips: clips of the training split; for a stream, clips trained on, in all passes.
-        training_labels: clips of the training split by label; empty for a stream, which is not counted.
+        clips: number of evaluated clips by split.
+        training_clips: number of training clips; for a stream, in all passes.
+        training_labels: number of training clips by label; empty for a stream.
         epochs: passes over the training split; None for a stream.
         seconds: wall time of the training with its evaluations and checkpoints, before a resumption too; 0 if
             unknown.
-        clips_per_second: clips trained on per second of it.
+        clips_per_second: training clips per second of this time.
         pictures: `"curves"` and, for single labels, `"confusion"` -> file in `folder`.
-        emissions: of the training, as `read_emissions` returns them; None if they were not measured.
-        data_sets: names on the Hub of the training data, as far as they are known.
-        base_model: name on the Hub of the initial weights; None for random ones, or if unknown.
+        emissions: of the training, see `read_emissions`; None if they were not measured.
+        data_sets: Hub names of the training data, as far as they are known.
+        base_model: Hub name of the initial weights; None for random ones, or if unknown.
         date: of the measurement, in UTC, as YYYY-MM-DD.
         watched: curves of the splits that were evaluated while training, by name.
         changes: options that differed when the run was resumed, in words.
-        published: page of the pushed model.
-        unpublished: the command that finishes a push that failed.
+        published: address of the pushed model's page.
+        unpublished: the command that completes a failed push.
     """
 
     recipe: Recipe
@@ -187,7 +187,7 @@ class Report:
         return self.pictures["curves"]
 
     def by_method(self) -> dict[str, dict[str, float]]:
-        """Return the main metric by split of the `"model"` and of the simple methods that were measured."""
+        """Return the main metric by split of the `"model"` and of the measured simple methods."""
         model = {name: values[self.metric] for name, values in self.results.items()}
         methods = {"model": model, "baseline": self.baseline, "chance": self.chance}
         return {method: values for method, values in methods.items() if values or method == "model"}

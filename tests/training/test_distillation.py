@@ -386,7 +386,7 @@ def test_multi_label_distillation(clips: Path, tmp_path: Path) -> None:
     assert run.trainer.compute_loss(run.trainer.model, batch).item() == pytest.approx(expected.item(), abs=1e-5)
     run.trainer.train()
     for option in ({"temperature": 2.0}, {"hard": True}):
-        with pytest.raises(AstHfError, match=rf"E307.*distillation\.{next(iter(option))}.*one label"):
+        with pytest.raises(AstHfError, match=rf"E307.*distillation\.{next(iter(option))}.*single-label"):
             prepare(plan(table, {"teacher": teacher, **option}), tmp_path / "no")
 
 

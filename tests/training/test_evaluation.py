@@ -488,7 +488,7 @@ def test_names_of_stored_logits_are_checked(tmp_path: Path) -> None:
     ):
         with pytest.raises(AstHfError, match=rf"E208.*{text}"):
             load_logits(path, **wanted)
-    with pytest.raises(AstHfError, match=r"E208.*'a\.wav'.*two clips"):
+    with pytest.raises(AstHfError, match=r"E208.*'a\.wav'.*two different clips"):
         store_logits(path, logits, ["a.wav", "a.wav"], LABELS, SINGLE)
     store_logits(tmp_path / "again.safetensors", logits[[0, 0]], ["a.wav", "a.wav"], LABELS, SINGLE)
     assert load_logits(tmp_path / "again.safetensors", clips=["a.wav"]).logits.tolist() == [[0.0, 1.0, 2.0]]
