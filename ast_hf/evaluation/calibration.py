@@ -62,8 +62,7 @@ def fit(logits: np.ndarray, targets: np.ndarray, task: Task, *, start: float = 1
     """
     temperature = fit_temperature(logits, targets, start=start)
     if task is not Task.MULTI_LABEL:
-        without_clips = np.bincount(targets, minlength=logits.shape[1]) == 0
-        return Setting(temperature), int(np.sum(without_clips))
+        return Setting(temperature), int(np.sum(np.bincount(targets, minlength=logits.shape[1]) == 0))
     scores = task.scores(logits, temperature)
     thresholds = class_report(scores, targets)["threshold"]
     lowest = scores.min(axis=0)

@@ -77,7 +77,7 @@ def evaluate_checkpoints(
 
     Raises:
         AstInputError: E108 for arguments that contradict each other, and for data that come as a stream.
-        AstDataError: E208 for labels that the model does not have, E209 for splits, and what reading raises.
+        AstDataError: E208 for labels that the model does not have, E209 for splits, and errors of reading.
         AstConfigError: E303 for checkpoints of different labels, E305 and E301 for weights that cannot be
             averaged and for members that cannot share one input, E306 for broken checkpoints.
     """

@@ -22,7 +22,7 @@ def read_splits(source: str | Path, names: list[str], reading: dict[str, Any]) -
 
     Raises:
         AstInputError: E108 for data that come as a stream.
-        AstDataError: E209 for a split that is missing or empty, and what reading raises.
+        AstDataError: E209 for a split that is missing or empty, and errors of reading.
     """
     splits = load_audio_dataset(**{**find_data_set(source), **reading})
     if not isinstance(splits, DatasetDict):

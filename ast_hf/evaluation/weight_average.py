@@ -41,8 +41,7 @@ def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
         summand = ASTForAudioClassification.from_pretrained(other.folder).state_dict()
         for name, total in totals.items():
             total += summand[name]
-    means = {name: total / len(checkpoints) for name, total in totals.items()}
-    model.load_state_dict({**state, **means})
+    model.load_state_dict({**state, **{name: total / len(checkpoints) for name, total in totals.items()}})
     model.config.temperature = None
     model.config.thresholds = None
     return model

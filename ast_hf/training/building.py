@@ -96,7 +96,7 @@ def check_evaluation(
     evaluated = (splits.validation, *splits.evaluation.values())
     is_streamed = any(isinstance(split, IterableDataset) for split in evaluated)
     if is_streamed and arguments.world_size > 1 and extractor.return_attention_mask:
-        what = "masks padding (return_attention_mask), and several processes cannot evaluate such a stream"
+        what = "masks padding (return_attention_mask), so several processes cannot evaluate a stream"
         fix = "set data.eval_splits to [], leave eval_strategy out, and evaluate afterwards"
         raise error("E307", where="model.base", what=what, fix=fix, detail="conflict")
 
@@ -164,7 +164,7 @@ def build_model(
         "id2label": dict(enumerate(labels)),
         "label2id": {name: index for index, name in enumerate(labels)},
         "problem_type": task.value,
-        "temperature": None,  # the calibration of a base does not hold for what is trained from it
+        "temperature": None,  # the calibration of a base does not hold after training
         "thresholds": None,
     }
     model = _build_start(options, outputs)

@@ -20,7 +20,7 @@ class SetSamplerEpoch(TrainerCallback):
     """Sets the sampler's epoch; otherwise the order of the first epoch could be used again.
 
     accelerate sets it too, but not through every wrapper of the sampler: it misses one when a distributed run
-    is resumed within an epoch (1.15: `DataLoaderShard.set_epoch`), and before 1.8 all those of such a run.
+    is resumed within an epoch (1.15: `DataLoaderShard.set_epoch`), and before 1.8 all in a distributed run.
     """
 
     sampler: EpochSampler | None = None
@@ -35,7 +35,6 @@ class FindBest(TrainerCallback):
     """Finds the best checkpoint of a resumed run; transformers drops it if its folder was moved."""
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look for it next to the other checkpoints."""
         best = checkpoint_folder(Path(args.output_dir), state.best_global_step or -1)
         if state.best_model_checkpoint is None and best.is_dir():
             state.best_model_checkpoint = str(best)
@@ -48,15 +47,12 @@ class AverageWeights(TrainerCallback):
         self.average = average
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Update the average after a step."""
         self.average.after_step(model)
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Update the average after an epoch, for averages over epochs."""
         self.average.after_epoch(model, round(state.epoch))
 
     def on_train_end(self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Put the average into the model, to be evaluated and saved."""
         self.average.copy_to(model)
 
 
@@ -68,7 +64,6 @@ class GrowPatchout(TrainerCallback):
         self.model = model
 
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Set the patchout of the epoch."""
         self.model.base_model.patchout = self.options.in_epoch(math.floor(state.epoch + 1e-9))
 
 
@@ -79,5 +74,4 @@ class AfterEachEpoch(TrainerCallback):
         self.call = call
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Call the function."""
         self.call()

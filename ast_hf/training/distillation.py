@@ -246,7 +246,7 @@ def _from_pretrained(kind: Any, name: str, **arguments: Any) -> Any:
         if isinstance(problem.__cause__, AstHfError):
             raise problem.__cause__ from None
         where = f"distillation.teacher: {name!r}"
-        fix = "name an audio classifier: config.json, preprocessor_config.json and weights in a folder or on the Hub"
+        fix = "name a folder or Hub model with config.json, preprocessor_config.json and weights"
         what = "cannot be read as an audio classifier"
         raise unreadable("E306", where=where, problem=problem, fix=fix, what=what) from problem
 

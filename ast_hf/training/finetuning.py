@@ -160,8 +160,6 @@ def prepare(
         disable_tqdm=arguments.disable_tqdm or arguments.process_index > 0,  # one process shows a bar
     )
     model = build_model(recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen)
-    average = build_average(recipe.averaging_decay, recipe.averaging_epochs)
-    adapter = build_adapter(model, recipe.adapter, recipe.model, recipe.card)
     trainer = ASTTrainer(
         model=model,
         args=arguments,
@@ -169,11 +167,11 @@ def prepare(
         eval_dataset=inputs.validation,
         processing_class=extractor,
         compute_metrics=metrics_for(splits.task),
-        average=average,
+        average=build_average(recipe.averaging_decay, recipe.averaging_epochs),
         optimization=recipe.optimization,
         sampling=recipe.sampling,
         patchout=recipe.patchout,
-        adapter=adapter,
+        adapter=build_adapter(model, recipe.adapter, recipe.model, recipe.card),
         watched=None if watch is None else inputs.evaluation[watch],
         distillation=distillation,
         decided=collect_options(recipe, weight_arguments(arguments, recipe.optimization), splits),

@@ -94,8 +94,7 @@ def cross_validate(
         root.mkdir(parents=True, exist_ok=True)
         write_text(root / RECIPE_FILE, recipe.to_yaml())
     report(f"{len(plans)} folds: {origin}")
-    runs = [_run(plan, finished[plan.name], report) for plan in plans]
-    results = CrossValidation(recipe, root, origin, runs)
+    results = CrossValidation(recipe, root, origin, [_run(plan, finished[plan.name], report) for plan in plans])
     if is_main_process():
         _write(results)
     return results
@@ -128,7 +127,7 @@ def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> Non
         what = "counts steps, but folds are compared by epoch"
         raise error("E307", where="training.max_steps", what=what, fix="give num_train_epochs", detail="conflict")
     if training.get("push_to_hub"):
-        what = f"does not say which of the {folds} models to publish"
+        what = f"is ambiguous, there are {folds} models"
         raise error("E307", where="training.push_to_hub", what=what, fix=NO_PUSH, detail="conflict")
 
 
@@ -140,7 +139,7 @@ def _check_folder(root: Path, resume: str | bool | None) -> None:
     if resume is True and not begun:
         fix = "start without resuming, or resume with auto"
         raise error("E306", where=where, what="holds no folds to resume", fix=fix, detail="missing")
-    fix = "choose another folder, or remove what is there"
+    fix = "choose another folder, or remove its files"
     if other_run:
         what = f"holds {other_run[0]} of an earlier run"
         raise error("E306", where=where, what=what, fix=fix, detail="exists")
@@ -167,9 +166,9 @@ def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
         _check_fold_column(data, columns)
     check_splits(splits, data.train_split, [])
     if data.validation_group:
-        origin = f"random, clips of one {data.validation_group!r} kept together"
+        origin = f"random, clips of one {data.validation_group!r} in one fold"
     else:
-        origin = "random, clip by clip (data.validation_group would keep clips of one source together)"
+        origin = "random, clip by clip (data.validation_group would put clips of one source into one fold)"
     origin += "".join(f"; split {name!r} is not used" for name in splits if name != data.train_split)
     return _change_data(recipe, random_folds=count), [str(number) for number in range(1, count + 1)], origin
 
@@ -232,7 +231,7 @@ def _read_finished(plan: _Plan) -> dict[str, Any] | None:
     _check_same_options(recipe, plan.recipe.to_dict(), file)
     if (fold.clips, fold.training_clips) != plan.sizes:
         tested, trained = plan.sizes
-        what = f"tested on {fold.clips} clips, trained on {fold.training_clips}; now they are {tested} and {trained}"
+        what = f"tested on {fold.clips} clips, trained on {fold.training_clips}; now {tested} and {trained}"
         fix = "the data changed: choose another folder"
         raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
     return results

@@ -153,7 +153,7 @@ class SealedTrainer(Trainer):
             self._locate_best(root)
             if self.args.should_save:
                 self._save_run_state(staging_folder(root) / target.name)
-            self.accelerator.wait_for_everyone()  # every process has written its random state
+            self.accelerator.wait_for_everyone()  # until every process has written its random state
             if self.args.should_save:
                 best = self.state.best_model_checkpoint
                 commit(
@@ -199,22 +199,17 @@ class SealedTrainer(Trainer):
         return HubPlace(name, args.hub_revision, args.hub_private_repo, args.hub_token)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Create the repository early, so that problems are reported before training; they are warnings."""
+        """Create the repository before training, to warn early (W701) of problems with it."""
         if not self.is_world_process_zero():
             return
-        place = self._hub_place()
-        self.hub_model_id = place.repo_id
+        name, revision, default_private, default_token = self._hub_place()
+        self.hub_model_id = name
+        private = default_private if private is None else private
         try:
-            self.hub_model_id = open_repository(
-                place.repo_id,
-                private=place.private if private is None else private,
-                revision=place.revision,
-                token=token or place.token,
-            )
+            self.hub_model_id = open_repository(name, private=private, revision=revision, token=token or default_token)
         except AstHfError as problem:
             what = f"cannot be published yet; training continues, and its result stays in the folder. {problem}"
-            message = warning_text("W701", where=repr(place.repo_id), what=what)
-            warnings.warn(message, AstHfWarning, stacklevel=2)
+            warnings.warn(warning_text("W701", where=repr(name), what=what), AstHfWarning, stacklevel=2)
 
     def push_to_hub(
         self,

@@ -118,8 +118,7 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
         evaluation = evaluation or ["validation"]
     elif training != "validation":
         validation = splits.get("validation")
-    reported = {name: splits.get(name, validation) for name in evaluation}
-    return Splits(train, validation, reported)
+    return Splits(train, validation, {name: splits.get(name, validation) for name in evaluation})
 
 
 def _check_stored(options: DataOptions, arguments: dict[str, Any]) -> None:

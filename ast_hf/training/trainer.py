@@ -134,18 +134,19 @@ class ASTTrainer(SealedTrainer):
 
     def _check_sharding(self) -> None:
         """Raise E307 for options that need whole weights while they are spread over processes."""
-        sharding = None
         if self.is_fsdp_enabled:
             sharding = "FSDP"
         elif is_deepspeed_zero3_enabled():
             sharding = "DeepSpeed's ZeRO-3"
+        else:
+            return
         options = {
             "averaging_decay, averaging_epochs": self.average is not None,
             "model.factored_positions": bool(self._factors),
             "adapter.rank": self.adapter is not None,
         }
         for option, is_set in options.items():
-            if sharding is not None and is_set:
+            if is_set:
                 what = f"needs whole weights, and {sharding} spreads them"
                 fix = "leave it out, or train with DDP"
                 raise error("E307", where=option, what=what, fix=fix, detail="conflict")
@@ -388,8 +389,7 @@ class ASTTrainer(SealedTrainer):
         if self.average is not None:
             self.average.save(folder)
         if self._factors:
-            factors = {name: factor.detach() for name, factor in self._factors.items()}
-            save_file(factors, folder / FACTORS_FILE)
+            save_file({name: factor.detach() for name, factor in self._factors.items()}, folder / FACTORS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

@@ -176,7 +176,7 @@ def test_data_without_folds_get_random_ones_that_a_recipe_can_name(table: Path, 
     plain = plan(source, options, num_train_epochs=1, save_strategy="no")
     found = cross_validate(plain, tmp_path / "out", folds=2, tell=said.append)
     assert sum(fold.clips for fold in found.folds) == 21
-    assert said[0] == "2 folds: random, clips of one 'source' kept together; split 'test' is not used"
+    assert said[0] == "2 folds: random, clips of one 'source' in one fold; split 'test' is not used"
     data = found.recipe.data
     sides = [{row["source"] for row in read_splits(replace(data, test_fold=fold), 42)[2]["test"]} for fold in (1, 2)]
     assert sides[0].isdisjoint(sides[1])
@@ -394,7 +394,7 @@ def test_folds_of_another_cross_validation_are_refused(killed: Path, table: Path
     fewer = tmp_path / "clips.csv"
     lines = [line for line in table.read_text().splitlines() if not line.startswith("noise-2-0")]
     fewer.write_text("\n".join([lines[0], *(f"{table.parent}/{line}" for line in lines[1:])]) + "\n")
-    with pytest.raises(AstHfError, match=r"E306.*tested on 6 clips, trained on 15; now they are 6 and 14"):
+    with pytest.raises(AstHfError, match=r"E306.*tested on 6 clips, trained on 15; now 6 and 14"):
         cross_validate(plan(fewer), killed, folds=3, resume=True)
     assert list(weights(killed)) == ["fold-1"]
 

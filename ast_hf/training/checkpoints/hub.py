@@ -61,9 +61,9 @@ class HubPlace(NamedTuple):
 class CheckpointPushes:
     """Pushes sealed checkpoints to the Hub, one after the other, in the background of training.
 
-    Failures never stop training: the first of several in a row is a warning (W701), and the next checkpoint is
-    pushed again. The thread is a daemon, so that a run that ends does not wait for the network; threads of an
-    executor (`HfApi.run_as_future`) are joined at exit.
+    Failures never stop training or later pushes; the first of several in a row is a warning (W701). The thread
+    is a daemon, so that a run that ends does not wait for the network; threads of an executor
+    (`HfApi.run_as_future`) are joined at exit.
 
     Args:
         place: repository to push to.
@@ -136,7 +136,7 @@ class CheckpointPushes:
 
     def _warn(self, problem: str, checkpoint: Path) -> None:
         if not self._has_warned:
-            what = f"was not pushed; training continues, and the next checkpoint is pushed again. {problem}"
+            what = f"was not pushed; training continues, and the next checkpoint will be pushed. {problem}"
             warnings.warn(warning_text("W701", where=checkpoint.name, what=what), AstHfWarning, stacklevel=2)
         self._has_warned = True
 
@@ -185,9 +185,8 @@ def send_checkpoint(checkpoint: Path, place: HubPlace, strategy: str) -> None:
 
 def _published_files(checkpoint: Path) -> dict[str, Path | bytes]:
     """Return a checkpoint's files without local paths in them, and the manifest of these files."""
-    files: dict[str, Path | bytes] = {
-        path.relative_to(checkpoint).as_posix(): path for path in sorted(checkpoint.rglob("*")) if path.is_file()
-    }
+    paths = [path for path in sorted(checkpoint.rglob("*")) if path.is_file()]
+    files: dict[str, Path | bytes] = {path.relative_to(checkpoint).as_posix(): path for path in paths}
     manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     for entry in manifest["files"]:
         path = checkpoint / entry["name"]
@@ -322,7 +321,7 @@ def _fetch_best(root: Path, place: HubPlace, newest: Path, numbered: list[str]) 
     if best == newest or find_corruption(best) is None:
         return
     if best.name not in numbered:
-        what = f"is the best checkpoint of {place.repo_id!r}, which load_best_model_at_end needs, but was removed"
+        what = f"the best checkpoint of {place.repo_id!r}, needed by load_best_model_at_end, was removed"
         fix = "resume without load_best_model_at_end; hub_strategy all_checkpoints keeps it"
         raise error("E306", where=best.name, what=what, fix=fix, detail="missing")
     _fetch(root, place, best.name)

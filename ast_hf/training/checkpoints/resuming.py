@@ -124,8 +124,7 @@ def _verify(folder: Path) -> Path:
 def _not_resumable(folder: Path, reason: str | None) -> AstHfError:
     fix = "name another checkpoint, or resume with auto, which takes the newest intact one"
     detail = "unreadable" if folder.exists() else "missing"
-    what = f"cannot be resumed, {reason}"
-    return error("E306", where=repr(str(folder)), what=what, fix=fix, detail=detail)
+    return error("E306", where=repr(str(folder)), what=f"cannot be resumed, {reason}", fix=fix, detail=detail)
 
 
 def _nothing_to_resume(root: Path, skipped: list[tuple[Path, str]]) -> AstHfError:
