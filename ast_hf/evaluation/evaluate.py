@@ -18,13 +18,14 @@ import torch
 
 from ..errors import AstHfWarning, warning_text
 from ..files import write_text
+from ..label_order import model_labels
 from ..metrics.summary import all_metrics
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..reports.ensemble_card import write_ensemble_card
 from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outcome
 from ..task import Task
 from .calibration import Setting, calibrate, store_calibration
-from .members import Member, labels_of, load_members
+from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
 from .prediction import Predictor, ensemble_logits
 from .request import AVERAGE, Request, check_request
@@ -87,7 +88,7 @@ def evaluate_checkpoints(
     members = load_members(names)
     splits = read_splits(source, request.splits, reading)
     task = common_task(members, splits[split])
-    labels = labels_of(members[0].config)
+    labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
     members += _save_models(request, task)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

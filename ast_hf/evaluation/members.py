@@ -8,7 +8,7 @@ from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import error, shortlist
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..label_order import label_columns, label_differences
+from ..label_order import label_columns, label_differences, model_labels
 from ..modeling_ensemble import classes_for
 from ..task import Task
 from ..weights.integrity import check_folder
@@ -32,7 +32,7 @@ def load_members(names: list[str]) -> list[Member]:
             checkpoint.
     """
     members = [load_member(name) for name in names]
-    labels = labels_of(members[0].config)
+    labels = model_labels(members[0].config)
     return [_with_columns(member, labels, names[0]) for member in members]
 
 
@@ -46,11 +46,6 @@ def load_member(folder: str, name: str | None = None) -> Member:
         raise error("E302", where=f"{folder!r}: problem_type", what=what, fix="evaluate a classifier")
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     return Member(name or folder, folder, config, extractor, list(range(config.num_labels)))
-
-
-def labels_of(config: ASTConfig | ASTEnsembleConfig) -> list[str]:
-    """Return the names of a model's labels by index."""
-    return [config.id2label[index] for index in range(config.num_labels)]
 
 
 def _with_columns(member: Member, labels: list[str], first: str) -> Member:

@@ -9,8 +9,9 @@ from ..configuration_ast import FIELD_RULES
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..label_order import model_labels
 from ..modeling_ast import ASTForAudioClassification
-from .members import Member, labels_of, load_member
+from .members import Member, load_member
 
 #: Fields that do not affect the mean of two checkpoints' weights.
 _NOT_ARCHITECTURE = frozenset(
@@ -62,7 +63,7 @@ def _check_same(first: Member, other: Member) -> None:
             what = f"{value!r}, but {expected!r} in {first.name!r}: their weights cannot be averaged"
             fix = "average checkpoints of one run, or leave the average out: an ensemble takes any"
             raise error("E305", where=f"{other.name!r}: {field}", what=what, fix=fix)
-    if labels_of(other.config) != labels_of(first.config):
+    if model_labels(other.config) != model_labels(first.config):
         where = f"{other.name!r}: id2label"
         what = f"differs from {first.name!r} in labels or their order: their weights cannot be averaged"
         raise error("E303", where=where, what=what, fix="average checkpoints of one run")

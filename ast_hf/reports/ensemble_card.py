@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..label_order import model_labels
 from ..log_mel import frames_to_seconds
 from ..task import Task
 from .markdown import inline_code, label_list, one_line, plain, render_card, table, version_list
@@ -57,7 +58,7 @@ def ensemble_card_values(evaluation: Evaluation, metrics: dict[str, float], fold
         "source": plain(_short_name(evaluation.source)),
         "results_table": _results_table({"**ensemble**": metrics, **member_metrics}),
         "members_table": _members_table(folder, sources),
-        "labels": label_list([config.id2label[index] for index in range(config.num_labels)]),
+        "labels": label_list(model_labels(config)),
         "versions": version_list(evaluation.versions),
     }
 

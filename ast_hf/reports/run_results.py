@@ -13,6 +13,7 @@ import numpy as np
 from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
+from ..label_order import model_labels
 from ..metrics.summary import all_metrics
 from ..recipe.recipe import Recipe
 from ..task import Task
@@ -48,19 +49,12 @@ _ATTRIBUTES = (
 
 
 class SplitResults(NamedTuple):
-    """Results on one split.
+    """Results on one split."""
 
-    Attributes:
-        metrics: the loss and those of `all_metrics`, by name; NaN if undefined.
-        classes: a row for each label, see `class_rows`.
-        answers: index of the best label of each clip, `(clips,)`.
-        truth: indices `(clips,)`; for multi-label, tags `(clips, labels)`.
-    """
-
-    metrics: dict[str, float]
-    classes: list[dict[str, Any]]
-    answers: np.ndarray
-    truth: np.ndarray
+    metrics: dict[str, float]  # the loss and those of `all_metrics`; NaN if undefined
+    classes: list[dict[str, Any]]  # as `class_rows` returns them
+    answers: np.ndarray  # index of the best label of each clip, `(clips,)`
+    truth: np.ndarray  # indices `(clips,)`; for multi-label, tags `(clips, labels)`
 
     @classmethod
     def from_output(cls, output: Any, config: ASTConfig) -> SplitResults:
@@ -72,9 +66,8 @@ class SplitResults(NamedTuple):
             truth = truth.astype(bool)
         metrics, ranked = all_metrics(logits, truth, task)
         metrics["loss"] = float(output.metrics["eval_loss"])
-        labels = [config.id2label[index] for index in range(config.num_labels)]
         answers = logits.argmax(axis=1)
-        return cls(metrics, class_rows(labels, ranked, answers, truth, task), answers, truth)
+        return cls(metrics, class_rows(model_labels(config), ranked, answers, truth, task), answers, truth)
 
 
 def class_rows(
@@ -83,14 +76,8 @@ def class_rows(
     """Return a row for each label: its clips, AP and AUC (one against the rest).
 
     Single-label rows also have precision, recall and F1 of the best label. For multi-label these need a
-    threshold, which must not be chosen on the same clips.
-
-    Args:
-        labels: names, by index.
-        ranked: `class_report` of the scores.
-        answers: as in `SplitResults`.
-        truth: as in `SplitResults`.
-        task: single-label or multi-label.
+    threshold, which must not be chosen on the same clips. `ranked` is the `class_report` of the scores;
+    `answers` and `truth` are as in `SplitResults`.
     """
     columns: dict[str, np.ndarray] = {"clips": ranked["positives"].astype(int)}
     if task is not Task.MULTI_LABEL:
@@ -189,7 +176,7 @@ class Report:
             {
                 **{name: getattr(self, name) for name in _ATTRIBUTES},
                 "problem_type": config.problem_type,
-                "labels": [config.id2label[index] for index in range(config.num_labels)],
+                "labels": model_labels(config),
                 "features": {name: getattr(self.extractor, name) for name in _FEATURES},
                 "model": {name: getattr(config, name) for name in _SIZES},
                 "watched": {name: curve.to_dict() for name, curve in self.watched.items()},

@@ -16,7 +16,7 @@ from transformers.trainer_utils import HubStrategy
 
 from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..files import write_json
-from ..hub.publishing import Pushed, finishing_command, open_repository, push_folder
+from ..hub.publishing import Pushed, finishing_command, push_folder
 from ..reports.emissions import EMISSIONS_FILE
 from .checkpoints.continuity import check_options, save_options
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
@@ -192,24 +192,26 @@ class SealedTrainer(Trainer):
 
     # ---------------------------------------------------------------- publishing
 
-    def _hub_place(self) -> HubPlace:
-        """Return the repository of this run: `hub_model_id`, or the name of its folder."""
+    def _hub_place(
+        self, *, token: str | None = None, revision: str | None = None, private: bool | None = None
+    ) -> HubPlace:
+        """Return the repository of this run, `hub_model_id` or named after its folder; arguments go first."""
         args = self.args
         name = self.hub_model_id or args.hub_model_id or Path(args.output_dir).absolute().name
-        return HubPlace(name, args.hub_revision, args.hub_private_repo, args.hub_token)
+        private = args.hub_private_repo if private is None else private
+        return HubPlace(name, revision or args.hub_revision, private, token or args.hub_token)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Create the repository before training, to warn early (W701) of problems with it."""
         if not self.is_world_process_zero():
             return
-        name, revision, default_private, default_token = self._hub_place()
-        self.hub_model_id = name
-        private = default_private if private is None else private
+        place = self._hub_place(token=token, private=private)
+        self.hub_model_id = place.repo_id
         try:
-            self.hub_model_id = open_repository(name, private=private, revision=revision, token=token or default_token)
+            self.hub_model_id = place.create().repo_id
         except AstHfError as problem:
             what = f"cannot be published yet; training continues, and its result stays in the folder. {problem}"
-            warnings.warn(warning_text("W701", where=repr(name), what=what), AstHfWarning, stacklevel=2)
+            warnings.warn(warning_text("W701", where=repr(place.repo_id), what=what), AstHfWarning, stacklevel=2)
 
     def push_to_hub(
         self,
@@ -248,20 +250,17 @@ class SealedTrainer(Trainer):
         if not self.is_world_process_zero():
             return None
         self._finish_current_push()
-        return self._publish_folder(commit_message or "End of training", token, revision, private)
+        place = self._hub_place(token=token, revision=revision, private=private)
+        return self._publish_folder(place, commit_message or "End of training")
 
-    def _publish_folder(
-        self, message: str, token: str | None, revision: str | None, private: bool | None
-    ) -> Pushed | None:
-        name, default_revision, default_private, default_token = self._hub_place()
+    def _publish_folder(self, place: HubPlace, message: str) -> Pushed | None:
         folder = self.args.output_dir
-        token = token or default_token
-        private = default_private if private is None else private
-        options: dict[str, Any] = {"private": private, "revision": revision or default_revision}
+        name = place.repo_id
+        options: dict[str, Any] = {"private": place.private, "revision": place.revision}
         try:
             if "/" not in name:
-                name = open_repository(name, private=private, token=token)
-            pushed = push_folder(folder, name, commit_message=message, token=token, **options)
+                name = place._replace(revision=None).create().repo_id
+            pushed = push_folder(folder, name, commit_message=message, token=place.token, **options)
         except AstHfError as problem:
             self.unpublished = finishing_command(folder, name if "/" in name else f"USER/{name}", **options)
             what = f"is complete, but not published. {problem}"

@@ -57,6 +57,11 @@ class HubPlace(NamedTuple):
     private: bool | None = None
     token: str | None = None
 
+    def create(self) -> HubPlace:
+        """Create the repository unless it exists, and return the place with its full name."""
+        name = open_repository(self.repo_id, private=self.private, revision=self.revision, token=self.token)
+        return self._replace(repo_id=name)
+
 
 class CheckpointPushes:
     """Pushes sealed checkpoints to the Hub, one after the other, in the background of training.
@@ -125,9 +130,7 @@ class CheckpointPushes:
     def _push_one(self, links: Path) -> None:
         try:
             if not self._is_open:
-                repo_id, revision, private, token = self.place
-                name = open_repository(repo_id, private=private, revision=revision, token=token)
-                self.place = self.place._replace(repo_id=name)
+                self.place = self.place.create()
                 self._is_open = True
             send_checkpoint(links, self.place, self.strategy)
             self._has_warned = False

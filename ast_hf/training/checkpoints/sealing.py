@@ -41,17 +41,11 @@ _WRITE_FAILURE = re.compile(r"os error|I/O error|inline_container|PytorchStreamW
 
 
 class Manifest(NamedTuple):
-    """Contents of a sealed checkpoint.
+    """Contents of a sealed checkpoint."""
 
-    Attributes:
-        step: optimizer step.
-        processes: number of processes that trained it; each stored its own random state.
-        files: path in the folder -> (size in bytes, sha256 in hexadecimal).
-    """
-
-    step: int
-    processes: int
-    files: dict[str, tuple[int, str]]
+    step: int  # of the optimizer
+    processes: int  # that trained it; each stored its own random state
+    files: dict[str, tuple[int, str]]  # path in the folder -> (size in bytes, sha256 in hexadecimal)
 
 
 def checkpoint_folder(root: Path, step: int) -> Path:
