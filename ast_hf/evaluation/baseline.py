@@ -42,11 +42,14 @@ def baseline_accuracy(train: ClipInputs, evaluation: dict[str, ClipInputs]) -> d
     if split_task(train.split) is Task.MULTI_LABEL:
         return {}
     model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000))
-    model.fit(_features(train), train.split["label"])
-    return {name: float(model.score(_features(inputs), inputs.split["label"])) for name, inputs in evaluation.items()}
+    model.fit(_compute_features(train), train.split["label"])
+    return {
+        name: float(model.score(_compute_features(inputs), inputs.split["label"]))
+        for name, inputs in evaluation.items()
+    }
 
 
-def _features(inputs: ClipInputs) -> np.ndarray:
+def _compute_features(inputs: ClipInputs) -> np.ndarray:
     """Return mean and standard deviation of each band, `(clips, 2 * BANDS)`."""
     rows = []
     for clip in range(len(inputs)):

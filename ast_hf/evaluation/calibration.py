@@ -43,8 +43,8 @@ def calibrate(
     """
     fitted, missing = fit(logits[fit_on], targets[fit_on], task, start=setting.temperature)
     splits = [fit_on, *(name for name in logits if name != fit_on)]
-    before = {name: _quality(logits[name], targets[name], task, setting) for name in splits}
-    after = {name: _quality(logits[name], targets[name], task, fitted) for name in splits}
+    before = {name: _measure(logits[name], targets[name], task, setting) for name in splits}
+    after = {name: _measure(logits[name], targets[name], task, fitted) for name in splits}
     return Calibration(fit_on, fitted.temperature, fitted.thresholds, missing, before, after)
 
 
@@ -72,7 +72,7 @@ def fit(logits: np.ndarray, targets: np.ndarray, task: Task, *, start: float = 1
     return Setting(temperature, np.where(undefined, DEFAULT_THRESHOLD, thresholds).tolist()), int(undefined.sum())
 
 
-def _quality(logits: np.ndarray, targets: np.ndarray, task: Task, setting: Setting) -> dict[str, float]:
+def _measure(logits: np.ndarray, targets: np.ndarray, task: Task, setting: Setting) -> dict[str, float]:
     """Return the metrics that depend on temperature and thresholds: ECE, NLL and, for multi-label, F1."""
     scores = task.scores(logits, setting.temperature)
     values = {

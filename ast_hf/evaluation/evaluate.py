@@ -91,10 +91,10 @@ def evaluate_checkpoints(
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
     members += _save_models(request, task)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    predictor = Predictor(splits, batch_size, workers, chosen)
+    model_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    predictor = Predictor(splits, batch_size, workers, model_device)
     logits, settings = _predict(members, names, predictor, task)
-    outcomes = {name: _outcome(logits[name], targets, task, settings[name], request) for name in logits}
+    outcomes = {name: _measure_outcome(logits[name], targets, task, settings[name], request) for name in logits}
     clips = len(splits[split])
     evaluation = Evaluation(request.output_dir, str(source), split, task.value, labels, clips, names, outcomes)
     main_logits = logits[evaluation.main][split]
@@ -134,7 +134,7 @@ def _predict(
     return logits, settings
 
 
-def _outcome(
+def _measure_outcome(
     logits: dict[str, np.ndarray], targets: dict[str, np.ndarray], task: Task, setting: Setting, request: Request
 ) -> Outcome:
     split = request.split

@@ -25,7 +25,7 @@ _DIGEST_BYTES = 16
 
 def clip_keys(split: Dataset) -> list[str]:
     """Return a name for each clip: its path or `row N`, with `#start-end` in seconds for a part of a file."""
-    starts, ends = _bounds(split)
+    starts, ends = _read_bounds(split)
     keys = []
     for number, (audio, start, end) in enumerate(zip(split["audio"], starts, ends, strict=True)):
         key = audio.get("path") or f"row {number}"
@@ -42,23 +42,23 @@ def clip_digests(split: Dataset) -> torch.Tensor:
     """
     files: dict[str, bytes] = {}
     digests = []
-    for audio, *bounds in zip(split["audio"], *_bounds(split), strict=True):
+    for audio, *bounds in zip(split["audio"], *_read_bounds(split), strict=True):
         content = audio.get("bytes")
         path = audio.get("path")
         if content is None and path not in files:
-            files[path] = _digest_of_file(path)
+            files[path] = _digest_file(path)
         file_digest = files[path] if content is None else hashlib.blake2b(content).digest()
         part = json.dumps([None if bound is None else float(bound) for bound in bounds]).encode()
         digests.append(hashlib.blake2b(file_digest + part, digest_size=_DIGEST_BYTES).digest())
     return torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).reshape(-1, _DIGEST_BYTES)
 
 
-def _bounds(split: Dataset) -> list[Sequence[float | None]]:
+def _read_bounds(split: Dataset) -> list[Sequence[float | None]]:
     """Return start and end of each clip in seconds; None for the start or end of the file."""
     return [split[name] if name in split.column_names else [None] * len(split) for name in ("start", "end")]
 
 
-def _digest_of_file(path: str) -> bytes:
+def _digest_file(path: str) -> bytes:
     digest = hashlib.blake2b()
     with Path(path).open("rb") as file:
         while part := file.read(1 << 20):
@@ -134,8 +134,8 @@ def load_logits(
     if surplus:
         what = f"has labels that were not requested: {shortlist(surplus)}"
         raise error("E208", where=where, what=what, fix="use logits of a model with the same labels")
-    columns = _positions(labels, stored.labels, "label", where)
-    rows = _positions(clips, stored.clips, "clip", where)
+    columns = _find_positions(labels, stored.labels, "label", where)
+    rows = _find_positions(clips, stored.clips, "clip", where)
     digests = None if stored.digests is None else stored.digests[rows]
     return StoredLogits(stored.logits[rows][:, columns], clips, labels, stored.problem_type, digests)
 
@@ -180,7 +180,7 @@ def logits_of(stored: StoredLogits, split: Dataset, where: str) -> torch.Tensor:
     return stored.logits[rows]
 
 
-def _positions(names: list[str], stored_names: list[str], kind: str, where: str) -> list[int]:
+def _find_positions(names: list[str], stored_names: list[str], kind: str, where: str) -> list[int]:
     """Return the first position of each name among those of a file; raise E208 for missing names."""
     position: dict[str, int] = {}
     for number, name in enumerate(stored_names):

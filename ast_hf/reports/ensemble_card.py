@@ -29,7 +29,7 @@ def write_ensemble_card(evaluation: Evaluation, metrics: dict[str, float], folde
         pipeline_tag="audio-classification",
         base_model=published or None,
         tags=["audio-spectrogram-transformer", "ast_hf", "ensemble"],
-        metrics=list(_shown_metrics(metrics)),
+        metrics=list(_select_metrics(metrics)),
         model_name=one_line(_short_name(str(folder))),
         eval_results=_eval_results(evaluation, metrics),
     )
@@ -68,7 +68,7 @@ def _short_name(name: str) -> str:
     return Path(name).resolve().name if Path(name).exists() else name
 
 
-def _shown_metrics(metrics: dict[str, float]) -> dict[str, float]:
+def _select_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Return the finite metrics, without the numbers of classes."""
     return {name: value for name, value in metrics.items() if math.isfinite(value) and not name.endswith("_classes")}
 
@@ -85,12 +85,12 @@ def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[Eva
             metric_type=name,
             metric_value=round(value, 4),
         )
-        for name, value in _shown_metrics(metrics).items()
+        for name, value in _select_metrics(metrics).items()
     ]
 
 
 def _results_table(metrics: dict[str, dict[str, float]]) -> str:
-    columns = list(_shown_metrics(next(iter(metrics.values()))))
+    columns = list(_select_metrics(next(iter(metrics.values()))))
     rows = [[name, *(f"{values[column]:.4f}" for column in columns)] for name, values in metrics.items()]
     return table(["model", *columns], rows)
 

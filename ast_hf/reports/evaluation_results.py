@@ -105,11 +105,11 @@ class Evaluation:
         lines.append("")
         lines.append(f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}")
         for model, outcome in self.outcomes.items():
-            lines += _calibration_lines(model, outcome.calibration)
+            lines += _format_calibration(model, outcome.calibration)
         return "\n".join(lines)
 
 
-def _calibration_lines(model: str, calibration: Calibration | None) -> list[str]:
+def _format_calibration(model: str, calibration: Calibration | None) -> list[str]:
     if calibration is None:
         return []
     lines = [f"{model}: temperature {calibration.temperature:.4g}, fitted on {calibration.fitted_on}"]

@@ -133,12 +133,12 @@ class CrossValidation:
     @property
     def baseline(self) -> Spread | None:
         """Accuracy of logistic regression on the same folds; None for multi-label data."""
-        return _spread([fold.baseline for fold in self.folds])
+        return _make_spread([fold.baseline for fold in self.folds])
 
     @property
     def chance(self) -> Spread | None:
         """Accuracy of the most frequent training class; None for multi-label data."""
-        return _spread([fold.chance for fold in self.folds])
+        return _make_spread([fold.chance for fold in self.folds])
 
     def by_method(self) -> dict[str, Spread]:
         """Return `"final"`, `"best"` and, if measured, `"baseline"` and `"chance"`."""
@@ -158,6 +158,6 @@ class CrossValidation:
         }
 
 
-def _spread(values: list[float | None]) -> Spread | None:
+def _make_spread(values: list[float | None]) -> Spread | None:
     measured = [value for value in values if value is not None]
     return Spread(measured) if len(measured) == len(values) else None

@@ -99,10 +99,10 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
         return {"splits": []}
     all_classes = results["classes"][splits[0]]
     with_clips = sum(row["AP"] is not None for row in all_classes)
-    rows = _shown_classes(all_classes)
-    shown_labels = "all"
+    rows = _select_classes(all_classes)
+    class_selection = "all"
     if len(rows) < len(all_classes):
-        shown_labels = "with clips" if len(rows) == with_clips else "extremes"
+        class_selection = "with clips" if len(rows) == with_clips else "extremes"
     pictures_of_run = {name: pictures + file for name, file in results["pictures"].items()}
     return {
         "splits": [plain(name) for name in splits],
@@ -110,8 +110,8 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
         "results_table": _results_table(results),
         "metrics_table": _metrics_table(results),
         "classes_table": _classes_table(rows, results["training_labels"]),
-        "shown_labels": shown_labels,
-        "shown_count": len(rows),
+        "class_selection": class_selection,
+        "class_count": len(rows),
         "curves": pictures_of_run.get("curves"),
         "confusion": pictures_of_run.get("confusion"),
     }
@@ -126,7 +126,9 @@ def _results_table(results: dict[str, Any]) -> str:
         "chance": results["chance"],
     }
     rows = [
-        [title, *map(_number, values[method].values())] for method, title in METHOD_TITLES.items() if values[method]
+        [title, *map(_format_number, values[method].values())]
+        for method, title in METHOD_TITLES.items()
+        if values[method]
     ]
     return plain_table([METRICS[metric].title, *results["results"]], rows)
 
@@ -136,12 +138,12 @@ def _metrics_table(results: dict[str, Any]) -> str:
     splits = results["results"]
     rows = []
     for name in evaluated_metrics(results):
-        numbers = [_number(values.get(name)) for values in splits.values()]
+        numbers = [_format_number(values.get(name)) for values in splits.values()]
         rows.append([METRICS[name].title, *numbers, METRICS[name].meaning])
     return plain_table(["metric", *splits, "meaning"], rows)
 
 
-def _shown_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _select_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return at most `_MAX_ROWS` rows: all, or else those with clips, or else the worst and the best by AP."""
     if len(rows) <= _MAX_ROWS:
         return rows
@@ -155,12 +157,12 @@ def _classes_table(rows: list[dict[str, Any]], training_labels: dict[str, int]) 
     cells = []
     for row in rows:
         trained = [str(training_labels[row["label"]])] if training_labels else []
-        values = [str(row[name]) if name == "clips" else _number(row[name]) for name in columns]
+        values = [str(row[name]) if name == "clips" else _format_number(row[name]) for name in columns]
         cells.append([row["label"], *trained, *values])
     return plain_table(["label", *(["trained on"] if training_labels else []), *columns], cells)
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
@@ -178,7 +180,7 @@ def _data_values(results: dict[str, Any]) -> dict[str, Any]:
 def _training_values(results: dict[str, Any]) -> dict[str, Any]:
     return {
         "amount": amount(results["training_clips"], results["epochs"]),
-        "duration": _duration(results["seconds"]) if results["seconds"] else "",
+        "duration": _format_duration(results["seconds"]) if results["seconds"] else "",
         "clips_per_second": f"{results['clips_per_second']:.3g}",
         "hardware": plain(results["hardware"]),
         "parameters": f"{results['parameters']:,}",
@@ -189,7 +191,7 @@ def _training_values(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} hours"
     return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"

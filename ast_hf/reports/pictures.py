@@ -42,22 +42,22 @@ def draw_confusion(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]
     from matplotlib.figure import Figure
 
     counts = confusion_counts(answers, truth, len(labels))
-    shown = most_confused(counts)
+    indices = most_confused(counts)
     clips = counts.sum(axis=1)
-    shares = (counts / np.maximum(clips, 1)[:, None])[np.ix_(shown, shown)]
-    side = 3.5 + 0.26 * len(shown)
+    shares = (counts / np.maximum(clips, 1)[:, None])[np.ix_(indices, indices)]
+    side = 3.5 + 0.26 * len(indices)
     figure = Figure(figsize=(side + 1, side), layout="constrained", dpi=110)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    names = [axis_label(labels[index]) for index in shown]
-    names_and_clips = [f"{name} ({clips[index]})" for name, index in zip(names, shown, strict=True)]
-    axes.set_xticks(range(len(shown)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(shown)), names_and_clips, fontsize=8)
+    names = [axis_label(labels[index]) for index in indices]
+    names_and_clips = [f"{name} ({clips[index]})" for name, index in zip(names, indices, strict=True)]
+    axes.set_xticks(range(len(indices)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(indices)), names_and_clips, fontsize=8)
     title = "Share of each row"
-    if len(shown) < np.count_nonzero(clips + counts.sum(axis=0)):
-        title += f", the {len(shown)} of {len(labels)} classes with most mistakes"
+    if len(indices) < np.count_nonzero(clips + counts.sum(axis=0)):
+        title += f", the {len(indices)} of {len(labels)} classes with most mistakes"
     axes.set(xlabel="answer", ylabel="true class (clips)", title=title)
-    if len(shown) <= MAX_NUMBERED:
+    if len(indices) <= MAX_NUMBERED:
         _write_numbers(axes, shares)
     figure.colorbar(image, ax=axes, shrink=0.7)
     figure.savefig(path)
@@ -115,25 +115,25 @@ def curve(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
     rises = np.flatnonzero(np.diff(ranking.hits, prepend=0))
     if not len(rises):
         return np.empty(0), np.empty(0)
-    shown = rises[np.unique(np.linspace(0, len(rises) - 1, MAX_POINTS).astype(int))]
-    recall = ranking.hits[shown] / ranking.hits[-1]
-    precision = ranking.hits[shown] / ranking.taken[shown]
+    points = rises[np.unique(np.linspace(0, len(rises) - 1, MAX_POINTS).astype(int))]
+    recall = ranking.hits[points] / ranking.hits[-1]
+    precision = ranking.hits[points] / ranking.taken[points]
     return np.append(0.0, recall), np.append(precision[0], precision)
 
 
 def _draw_bars(axes: Axes, values: np.ndarray, positives: np.ndarray, labels: Sequence[str]) -> None:
     """Draw AP of all classes, or of the best and the worst."""
-    shown = [index for index in np.argsort(values, kind="stable") if not np.isnan(values[index])]
-    colours = ["C0"] * len(shown)
+    indices = [index for index in np.argsort(values, kind="stable") if not np.isnan(values[index])]
+    colours = ["C0"] * len(indices)
     title = "AP by class (clips)"
-    if len(shown) > 2 * MAX_BARS:
-        shown = shown[:MAX_BARS] + shown[-MAX_BARS:]
+    if len(indices) > 2 * MAX_BARS:
+        indices = indices[:MAX_BARS] + indices[-MAX_BARS:]
         colours = ["C3"] * MAX_BARS + ["C0"] * MAX_BARS
         title = f"AP of the {MAX_BARS} worst and the {MAX_BARS} best classes (clips)"
-    bars = axes.barh(range(len(shown)), values[shown], color=colours)
+    bars = axes.barh(range(len(indices)), values[indices], color=colours)
     axes.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
-    names = [f"{axis_label(labels[index])} ({positives[index]})" for index in shown]
-    axes.set_yticks(range(len(shown)), names, fontsize=8)
+    names = [f"{axis_label(labels[index])} ({positives[index]})" for index in indices]
+    axes.set_yticks(range(len(indices)), names, fontsize=8)
     axes.set(xlim=(0, 1.12), xlabel="average precision", title=title)
 
 

@@ -59,11 +59,11 @@ def build_extractor(
     if is_length_grouped:
         sizes["return_attention_mask"] = True
     if model.base is not None:
-        return _base_extractor(model.base, features.sampling_rate, **model.pinned, **sizes)
+        return _load_base_extractor(model.base, features.sampling_rate, **model.pinned, **sizes)
     return ASTFeatureExtractor(sampling_rate=features.sampling_rate or _SAMPLING_RATE, **sizes)
 
 
-def _base_extractor(base: str, sampling_rate: int | None, **arguments: Any) -> ASTFeatureExtractor:
+def _load_base_extractor(base: str, sampling_rate: int | None, **arguments: Any) -> ASTFeatureExtractor:
     """Return the feature extractor of a base; raise E307 if the recipe has another sampling rate."""
     check_folder(base, classifier=False)
     extractor = ASTFeatureExtractor.from_pretrained(base, **arguments)

@@ -167,12 +167,12 @@ class Distillation:
         rows: dict[int, torch.Tensor] = {}
         for clips in groups.values():
             batch = {name: torch.cat([views[clip][name] for clip in clips]) for name in views[0]}
-            logits = model(**{name: _as(value, model) for name, value in batch.items()}).logits
+            logits = model(**{name: _convert(value, model) for name, value in batch.items()}).logits
             rows.update(zip(clips, logits.float()[:, self.columns], strict=True))
         return torch.stack([rows[clip] for clip in range(len(views))])
 
 
-def _as(value: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+def _convert(value: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
     """Return a tensor on a model's device; floats get its dtype, since DeepSpeed cast them to the student's."""
     return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
 
@@ -202,11 +202,11 @@ def build_distillation(
             what = "is for single-label clips; these are multi-label"
             raise error("E307", where=f"distillation.{name}", what=what, fix="leave it out", detail="data")
     if options.source == "logits":
-        return _with_logits(options, task, labels, train)
-    return _with_model(options, task, labels, extractor)
+        return _build_from_logits(options, task, labels, train)
+    return _build_from_model(options, task, labels, extractor)
 
 
-def _with_logits(options: DistillationOptions, task: Task, labels: list[str], train: Dataset) -> Distillation:
+def _build_from_logits(options: DistillationOptions, task: Task, labels: list[str], train: Dataset) -> Distillation:
     path = str(options.logits)
     stored = load_logits(path, labels=labels)
     _check_problem_type(stored.problem_type, task, f"distillation.logits: {path!r}")
@@ -220,7 +220,7 @@ def _with_logits(options: DistillationOptions, task: Task, labels: list[str], tr
     return Distillation(options, task, StoredView(targets))
 
 
-def _with_model(
+def _build_from_model(
     options: DistillationOptions, task: Task, labels: list[str], extractor: ASTFeatureExtractor
 ) -> Distillation:
     from transformers import AutoConfig, AutoFeatureExtractor
@@ -230,7 +230,7 @@ def _with_model(
     config = _from_pretrained(AutoConfig, name)
     teacher_extractor = _from_pretrained(AutoFeatureExtractor, name)
     _check_problem_type(config.problem_type or task, task, f"distillation.teacher: {name!r}")
-    columns = _columns(labels, config.id2label, name)
+    columns = _match_labels(labels, config.id2label, name)
     _check_input_length(teacher_extractor, extractor, name)
     view = TeacherView(teacher_extractor, extractor.sampling_rate)
     return Distillation(options, task, view, _load_teacher(name), columns)
@@ -274,7 +274,7 @@ def _check_problem_type(teacher: str, student: Task, where: str) -> None:
         raise error("E307", where=where, what=what, fix="use a teacher of the same kind", detail="data")
 
 
-def _columns(labels: list[str], id2label: dict[int, str], name: str) -> list[int]:
+def _match_labels(labels: list[str], id2label: dict[int, str], name: str) -> list[int]:
     """Return the index of each label among the teacher's; raise E307 unless they are the same."""
     label2id = {label: index for index, label in id2label.items()}
     missing, surplus = label_differences(labels, label2id)

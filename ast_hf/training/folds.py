@@ -42,7 +42,7 @@ NO_PUSH = "train on all clips without folds and publish that, or upload the fold
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _FoldPlan:
     """Run of one fold, before it starts."""
 
     name: str
@@ -86,7 +86,7 @@ def cross_validate(
     _check_request(recipe, folds, resume)
     _check_folder(root, resume)
     recipe, names, origin = _name_folds(recipe, folds)
-    plans = [_plan(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
+    plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
     _check_begun_recipe(root, recipe)
     finished = {plan.name: _read_finished(plan) for plan in plans}
     report = tell if tell is not None and is_main_process() else lambda _: None
@@ -94,9 +94,9 @@ def cross_validate(
         root.mkdir(parents=True, exist_ok=True)
         write_text(root / RECIPE_FILE, recipe.to_yaml())
     report(f"{len(plans)} folds: {origin}")
-    results = CrossValidation(recipe, root, origin, [_run(plan, finished[plan.name], report) for plan in plans])
+    results = CrossValidation(recipe, root, origin, [_run_fold(plan, finished[plan.name], report) for plan in plans])
     if is_main_process():
-        _write(results)
+        _write_results(results)
     return results
 
 
@@ -186,7 +186,7 @@ def _change_data(recipe: Recipe, **options: Any) -> Recipe:
     return replace(recipe, data=replace(recipe.data, **options))
 
 
-def _plan(recipe: Recipe, name: str, folder: Path) -> _Plan:
+def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
     """Return the run of a fold; read its splits now, to raise their errors before any fold is trained."""
     recipe = _change_data(recipe, test_fold=int(name) if name.isdecimal() else name)
     try:
@@ -194,7 +194,7 @@ def _plan(recipe: Recipe, name: str, folder: Path) -> _Plan:
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
         raise error(problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail) from problem
-    return _Plan(name, folder, recipe, (len(splits.evaluation[TEST_SPLIT]), len(splits.train)))
+    return _FoldPlan(name, folder, recipe, (len(splits.evaluation[TEST_SPLIT]), len(splits.train)))
 
 
 def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
@@ -204,8 +204,8 @@ def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
         _check_same_options(load_recipe(begun).to_dict(), recipe.to_dict(), begun)
 
 
-def _check_same_options(begun: dict[str, Any], current: dict[str, Any], path: Path) -> None:
-    old = flatten_options(begun)
+def _check_same_options(stored: dict[str, Any], current: dict[str, Any], path: Path) -> None:
+    old = flatten_options(stored)
     new = flatten_options(current)
     for name in {**old, **new}:
         if old.get(name) != new.get(name):
@@ -214,7 +214,7 @@ def _check_same_options(begun: dict[str, Any], current: dict[str, Any], path: Pa
             raise error("E307", where=f"{path}: {name}", what=what, fix=fix, detail="conflict")
 
 
-def _read_finished(plan: _Plan) -> dict[str, Any] | None:
+def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
     """Return the results of a finished fold, or None; raise E306 or E307 if they are of another run."""
     file = plan.folder / RESULTS_FILE
     if not file.exists():
@@ -237,7 +237,7 @@ def _read_finished(plan: _Plan) -> dict[str, Any] | None:
     return results
 
 
-def _run(plan: _Plan, results: dict[str, Any] | None, report: Callable[[str], None]) -> Fold:
+def _run_fold(plan: _FoldPlan, results: dict[str, Any] | None, report: Callable[[str], None]) -> Fold:
     """Train a fold, unless it is finished."""
     tested, trained = plan.sizes
     line = f"{plan.folder.name}: test fold {plan.name} ({tested} clips), trained on {trained}"
@@ -252,7 +252,7 @@ def _run(plan: _Plan, results: dict[str, Any] | None, report: Callable[[str], No
     return Fold.from_results(plan.name, plan.folder.name, results)
 
 
-def _write(results: CrossValidation) -> None:
+def _write_results(results: CrossValidation) -> None:
     from ..reports.curves import draw_folds
 
     draw_folds(results, results.folder / PICTURE)

@@ -57,7 +57,7 @@ class Splits(NamedTuple):
 
 def is_streamed(recipe: Recipe) -> bool:
     """Return True if the data of a recipe are a stream; raise E307 for options that contradict it."""
-    streamed = bool(_reading_arguments(recipe.data).get("streaming"))
+    streamed = bool(_collect_arguments(recipe.data).get("streaming"))
     if streamed:
         check_streaming(recipe, where=f"{recipe.data.source!r}, a stream")
     elif recipe.features.statistics_clips is not None:
@@ -74,7 +74,7 @@ def read_data(options: DataOptions, **changes: Any) -> DatasetDict:
         AstConfigError: E307 without a source, and for a stream.
         AstDataError: as `load_audio_dataset`.
     """
-    arguments = {**_reading_arguments(options), **changes}
+    arguments = {**_collect_arguments(options), **changes}
     _check_stored(options, arguments)
     return load_audio_dataset(**arguments)
 
@@ -91,7 +91,7 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
         what = f"is {options.validation_group!r}, but nothing is held out by it"
         fix = "set data.validation_fraction or data.random_folds, or leave it out"
         raise error("E307", where="data.validation_group", what=what, fix=fix, detail="conflict")
-    arguments = _reading_arguments(options)
+    arguments = _collect_arguments(options)
     training = options.train_split
     if options.random_folds is not None:
         _check_random_fold(options, arguments)
@@ -139,7 +139,7 @@ def _check_random_fold(options: DataOptions, arguments: dict[str, Any]) -> None:
     _check_stored(options, arguments)
 
 
-def _reading_arguments(options: DataOptions) -> dict[str, Any]:
+def _collect_arguments(options: DataOptions) -> dict[str, Any]:
     """Return the arguments of `load_audio_dataset`: those of the catalog, replaced by options that are set."""
     if not options.source:
         fix = "name a folder, a table or a data set"

@@ -256,7 +256,7 @@ class ASTTrainer(SealedTrainer):
             result = (loss, *result[1:]) if isinstance(result, tuple) else loss
         if model.training and not torch.isfinite(loss):
             what = f"loss is {float(loss.detach())} on {self._describe_clips(rows)}"
-            fix = "listen to those clips; lower the learning rate or train in float32 if they are sound"
+            fix = "listen to those clips; lower the learning rate or train in float32 if they are intact"
             raise error("E501", where=f"step {self.state.global_step + 1}", what=what, fix=fix)
         return result
 

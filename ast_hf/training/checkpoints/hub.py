@@ -236,7 +236,7 @@ def download_checkpoint(root: Path, place: HubPlace, *, with_best: bool = False)
             the repository does not exist.
         AstRunError: E701 and E704 if it cannot be downloaded.
     """
-    place = place._replace(repo_id=_full_name(place))
+    place = place._replace(repo_id=_complete_name(place))
     api = HfApi(token=place.token)
     where = repr(place.repo_id)
     commit = reach(lambda: api.model_info(place.repo_id, revision=place.revision).sha, where=where)
@@ -265,7 +265,7 @@ def _warn_of_newer(root: Path, downloaded: Path) -> None:
         warnings.warn(warning_text("W405", where=downloaded.name, what=what), AstHfWarning, stacklevel=3)
 
 
-def _full_name(place: HubPlace) -> str:
+def _complete_name(place: HubPlace) -> str:
     check_name(place.repo_id)
     if "/" in place.repo_id:
         return place.repo_id

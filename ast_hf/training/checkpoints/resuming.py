@@ -55,16 +55,16 @@ def resume_folder(
         _check_unused(root, overwrite)
         return None
     if request is True or request == "auto":
-        chosen = _find_newest(root, required=request is True)
+        checkpoint = _find_newest(root, required=request is True)
     else:
-        chosen = _verify(Path(request))
-    if chosen is None:
+        checkpoint = _verify(Path(request))
+    if checkpoint is None:
         return None
-    manifest = read_manifest(chosen)
+    manifest = read_manifest(checkpoint)
     if manifest is not None and manifest.processes != processes:
         what = f"was trained by {manifest.processes} processes and is resumed by {processes}"
-        _warn("W404", chosen, f"{what}: the result differs from that of an unbroken run")
-    return str(chosen)
+        _warn("W404", checkpoint, f"{what}: the result differs from that of an unbroken run")
+    return str(checkpoint)
 
 
 def recover(root: Path) -> None:
@@ -95,17 +95,17 @@ def _check_unused(root: Path, overwrite: bool) -> None:
 
 def _find_newest(root: Path, *, required: bool) -> Path | None:
     recover(root)
-    chosen, skipped = newest_sealed(root)
-    if chosen is None and required:
+    checkpoint, skipped = newest_sealed(root)
+    if checkpoint is None and required:
         raise _nothing_to_resume(root, skipped)
     for path, reason in skipped:
         what = f"skipped, {reason}"
-        if chosen is not None:
-            what += f"; the run continues from {chosen.name}"
+        if checkpoint is not None:
+            what += f"; the run continues from {checkpoint.name}"
         _warn("W401", path, what)
-    if chosen is None:
+    if checkpoint is None:
         _warn("W402", root, "holds no checkpoint that could be resumed, so the run starts from the beginning")
-    return chosen
+    return checkpoint
 
 
 def _verify(folder: Path) -> Path:
