@@ -21,13 +21,7 @@ if TYPE_CHECKING:
     from ..inputs.streams import StreamedClipInputs
     from ..recipe.distillation import DistillationOptions
     from ..recipe.optimization import Optimization
-    from ..recipe.options import (
-        CardOptions,
-        DataOptions,
-        FeatureOptions,
-        ModelOptions,
-        PatchoutOptions,
-    )
+    from ..recipe.options import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions
     from ..recipe.reading import load_recipe
     from ..recipe.recipe import Recipe
     from ..reports.evaluation_results import Evaluation

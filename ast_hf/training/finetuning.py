@@ -146,19 +146,10 @@ def prepare(
     extractor = build_extractor(recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training))
     check_evaluation(splits, watch, extractor, arguments)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
-    inputs = build_inputs(
-        splits,
-        extractor,
-        recipe.augmentation,
-        arguments,
-        cache=recipe.data.cache,
-        teacher=None if distillation is None else distillation.view,
-    )
-    extractor.mean, extractor.std = normalization_statistics(
-        recipe.features,
-        inputs.train,
-        disable_tqdm=arguments.disable_tqdm or arguments.process_index > 0,  # one process shows a bar
-    )
+    teacher = None if distillation is None else distillation.view
+    inputs = build_inputs(splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher)
+    is_silent = arguments.disable_tqdm or arguments.process_index > 0  # one process shows a bar
+    extractor.mean, extractor.std = normalization_statistics(recipe.features, inputs.train, disable_tqdm=is_silent)
     model = build_model(recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen)
     trainer = ASTTrainer(
         model=model,

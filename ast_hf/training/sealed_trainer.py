@@ -156,13 +156,9 @@ class SealedTrainer(Trainer):
             self.accelerator.wait_for_everyone()  # until every process has written its random state
             if self.args.should_save:
                 best = self.state.best_model_checkpoint
-                commit(
-                    root,
-                    self.state.global_step,
-                    processes=self.args.world_size,
-                    limit=self.args.save_total_limit,
-                    keep=None if best is None else Path(best),
-                )
+                keep = None if best is None else Path(best)
+                limit = self.args.save_total_limit
+                commit(root, self.state.global_step, processes=self.args.world_size, limit=limit, keep=keep)
         if self.is_world_process_zero():
             self._push_sealed(target)
         self.accelerator.wait_for_everyone()
