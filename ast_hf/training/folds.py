@@ -107,28 +107,28 @@ def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> Non
     if folds < 2:
         raise error("E307", where="folds", what=f"is {folds}, too few", fix="give 2 or more", detail="range")
     if resume not in (None, True, False, "auto"):
-        what = f"{resume!r} is one checkpoint, but folds have several"
-        raise error("E307", where="resume", what=what, fix="resume with auto", detail="conflict")
+        raise _conflict("resume", f"{resume!r} is one checkpoint, but folds have several", "resume with auto")
     if data.test_fold is not None:
-        what = "names one fold, but all of them are tested on in turn"
-        raise error("E307", where="data.test_fold", what=what, fix="leave it out", detail="conflict")
+        raise _conflict("data.test_fold", "names one fold, but all are tested in turn", "leave it out")
     if data.eval_splits not in (None, [TEST_SPLIT]):
         what = f"is {data.eval_splits}, but each run is tested on its fold"
-        fix = "add --set data.eval_splits=null"
-        raise error("E307", where="data.eval_splits", what=what, fix=fix, detail="conflict")
+        raise _conflict("data.eval_splits", what, "add --set data.eval_splits=null")
     if data.random_folds not in (None, folds):
         what = f"is {data.random_folds}, but folds is {folds}"
-        raise error("E307", where="data.random_folds", what=what, fix="give the same number", detail="conflict")
+        raise _conflict("data.random_folds", what, "give the same number")
     if training.get("load_best_model_at_end"):
         what = "chooses an epoch, but the result of folds is the final one's"
         fix = "leave it out; the best epoch is reported too"
-        raise error("E307", where="training.load_best_model_at_end", what=what, fix=fix, detail="conflict")
+        raise _conflict("training.load_best_model_at_end", what, fix)
     if training.get("max_steps", -1) > 0:
         what = "counts steps, but folds are compared by epoch"
-        raise error("E307", where="training.max_steps", what=what, fix="give num_train_epochs", detail="conflict")
+        raise _conflict("training.max_steps", what, "give num_train_epochs")
     if training.get("push_to_hub"):
-        what = f"is ambiguous, there are {folds} models"
-        raise error("E307", where="training.push_to_hub", what=what, fix=NO_PUSH, detail="conflict")
+        raise _conflict("training.push_to_hub", f"is ambiguous, there are {folds} models", NO_PUSH)
+
+
+def _conflict(option: str, what: str, fix: str) -> AstHfError:
+    return error("E307", where=option, what=what, fix=fix, detail="conflict")
 
 
 def _check_folder(root: Path, resume: str | bool | None) -> None:

@@ -277,7 +277,7 @@ def test_a_run_survives_a_hub_that_fails_all_the_time(
     texts = [line for line in capsys.readouterr().err.splitlines() if "W701" in line]
     assert len(texts) == 3  # at the start, for the first checkpoint, and at the end
     assert "'user/run': cannot be published yet" in texts[0]
-    assert "checkpoint-2: was not sent" in texts[1]
+    assert "checkpoint-2: was not pushed" in texts[1]
     command = f"ast-hf push {tmp_path / 'out'} user/run"
     assert f"`{command}`" in texts[2]
     assert find_corruption(tmp_path / "out" / "checkpoint-6") is None
