@@ -124,7 +124,8 @@ def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> Non
         what = "counts steps, but folds are compared by epoch"
         raise _conflict("training.max_steps", what, "give num_train_epochs")
     if training.get("push_to_hub"):
-        raise _conflict("training.push_to_hub", f"is ambiguous, there are {folds} models", NO_PUSH)
+        what = f"leaves open which of the {folds} models to publish"
+        raise _conflict("training.push_to_hub", what, NO_PUSH)
 
 
 def _conflict(option: str, what: str, fix: str) -> AstHfError:

@@ -343,7 +343,7 @@ class ASTTrainer(SealedTrainer):
             state_dict = self.adapter.plain_state()
         self._check_finite(state_dict)
         super()._save(output_dir, state_dict)
-        if not self.args.should_save:
+        if not self.args.should_save:  # all processes gather weights, one writes
             return
         folder = Path(output_dir or self.args.output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
