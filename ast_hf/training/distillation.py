@@ -7,6 +7,7 @@ logits. It must have the student's labels, by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -67,20 +68,20 @@ def distillation_loss(
     return loss * temperature**2
 
 
+@dataclass(eq=False)
 class TeacherView:
     """Turns the student's waveforms into the inputs of a teacher model.
 
     Called with a waveform `(time,)` float32 and the clips of its mix (unused here), it returns the model's
     inputs with a batch dimension of 1. It runs in the workers of the data loader.
 
-    Args:
+    Attributes:
         extractor: the teacher's feature extractor.
         sampling_rate: of the waveforms, in Hz; they are resampled to the teacher's.
     """
 
-    def __init__(self, extractor: Any, sampling_rate: int) -> None:
-        self.extractor = extractor
-        self.sampling_rate = sampling_rate
+    extractor: Any
+    sampling_rate: int
 
     def __call__(self, waveform: np.ndarray, parts: Sequence[tuple[int, float]]) -> dict[str, torch.Tensor]:
         rate = self.extractor.sampling_rate
@@ -88,20 +89,21 @@ class TeacherView:
         return dict(self.extractor(resampled, sampling_rate=rate, return_tensors="pt"))
 
 
+@dataclass(eq=False)
 class StoredView:
     """Looks up stored targets `(clips, labels)`: those of a clip, or the weighted sum of a mix of clips."""
 
-    def __init__(self, targets: torch.Tensor) -> None:
-        self.targets = targets
+    targets: torch.Tensor
 
     def __call__(self, waveform: np.ndarray, parts: Sequence[tuple[int, float]]) -> dict[str, torch.Tensor]:
         return {"targets": torch.stack([share * self.targets[clip] for clip, share in parts]).sum(dim=0)}
 
 
+@dataclass(eq=False)
 class Distillation:
     """A teacher, and the loss of a student that learns from it.
 
-    Args:
+    Attributes:
         options: weight, temperature, kind of targets.
         problem_type: the student's.
         view: returns the teacher's inputs, or its stored targets, for a clip of `ClipInputs`.
@@ -109,19 +111,11 @@ class Distillation:
         columns: index of each of the student's labels among the teacher's.
     """
 
-    def __init__(
-        self,
-        options: DistillationOptions,
-        problem_type: str,
-        view: TeacherView | StoredView,
-        model: torch.nn.Module | None = None,
-        columns: Sequence[int] = (),
-    ) -> None:
-        self.options = options
-        self.problem_type = problem_type
-        self.view = view
-        self.model = model
-        self.columns = list(columns)
+    options: DistillationOptions
+    problem_type: str
+    view: TeacherView | StoredView
+    model: torch.nn.Module | None = None
+    columns: list[int] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Distillation:
         """Move the teacher to a device, and return self."""

@@ -483,7 +483,7 @@ def test_unfinished_or_foreign_logits_are_refused(clips: Path, stored: Path, tmp
     assert torch.equal(taught(split, logits=write()).view.targets, taught(split, logits=str(stored)).view.targets)
     for change, text in (
         ({"rows": slice(0, 9)}, r"E208.*for 9 of 16 clips, none for"),
-        ({"digests": None}, r"E208.*what is in the clips.*again"),
+        ({"digests": None}, r"E208.*no digests of the clips.*again"),
         ({"labels": ["noise", "owl"]}, r"E208.*not requested: 'owl'"),
         ({"problem_type": MULTI_LABEL}, r"E307.*distillation\.logits.*multi_label"),
     ):
