@@ -25,22 +25,19 @@ from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition
 from .headers import read_header
 from .splits import label_names, split_task
 
-#: A sample is at full scale from one step of 16 bits below the largest value on. It counts as clipped if a
-#: sample next to it is at the same end of the scale, since the peak of a normalised clip touches full scale
-#: and leaves it.
+#: Full scale, with a tolerance of one step of 16 bits. A sample counts as clipped if a sample next to it is
+#: also at the same end of the scale, which the peak of a normalised clip touches only once.
 FULL_SCALE = 1.0 - 2.0**-15
 
-#: Share of clipped samples from which a file is listed as clipped.
+#: Minimum share of clipped samples of a clipped file, and maximum peak of a silent one (-80 dB).
 CLIPPED_SHARE = 1e-3
-
-#: Peak up to which a file is listed as silent (-80 dB).
 SILENT_PEAK = 1e-4
 
 #: Entries printed of each list, and clips printed of each repetition; the JSON report has all of them.
 _MAX_ENTRIES = 10
 _MAX_CLIPS = 4
 
-#: Kind of duplicate -> how it is printed.
+#: Kind of duplicate -> its title.
 _KINDS = {"path": "same file", "content": "same audio"}
 
 
@@ -51,7 +48,7 @@ class Finding:
     Attributes:
         row: its row in its split, from 1.
         path: its file, or the name of its embedded audio.
-        what: what was observed.
+        what: the problem.
         code: code of the error, `""` if it can be read.
     """
 
@@ -74,8 +71,7 @@ class SplitReport:
         clipped: files with a share of at least `CLIPPED_SHARE` clipped samples (see `FULL_SCALE`), after
             mixing to mono.
         silent: files that never exceed `SILENT_PEAK`.
-        unreadable: files that training would stop at, with the reason; clips that are too short are among
-            them.
+        unreadable: files that would stop training, also clips that are too short, with the reason.
         repeated: clips that occur more than once. Different stretches of one file are different clips.
     """
 
@@ -102,7 +98,7 @@ class DataReport:
         num_mel_bins: mel bands of the model's input.
         max_length: frames of the model's input.
         splits: split -> its contents.
-        duplicates: clips that are in several splits, which makes results on them look better than they are.
+        duplicates: clips that are in several splits, which inflates results on them.
     """
 
     mean: float | None
@@ -116,11 +112,11 @@ class DataReport:
 
     @property
     def unreadable(self) -> list[Finding]:
-        """The unreadable files of all splits."""
+        """Unreadable files of all splits."""
         return [finding for split in self.splits.values() for finding in split.unreadable]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
@@ -130,8 +126,9 @@ class DataReport:
         for name, split in self.splits.items():
             yield from _split_lines(name, split)
         for kind, title in _KINDS.items():
-            duplicates = [duplicate for duplicate in self.duplicates if duplicate.kind == kind]
-            yield from _titled_list(f"{title} in several splits", list(map(_duplicate_line, duplicates)))
+            groups = [duplicate.clips for duplicate in self.duplicates if duplicate.kind == kind]
+            lines = ["  =  ".join(f"{split} row {row} {path}" for split, row, path in clips) for clips in groups]
+            yield from _titled_list(f"{title} in several splits", lines)
 
 
 def describe_data(
@@ -142,7 +139,7 @@ def describe_data(
     num_mel_bins: int = 128,
     max_length: int = 1024,
 ) -> DataReport:
-    """Read every clip once, and report what matters before training.
+    """Read every clip once, and report statistics and problems of a data set.
 
     Args:
         splits: splits of `load_audio_dataset`, stored or streamed; with `check_files=False` there, missing
@@ -153,19 +150,15 @@ def describe_data(
         max_length: frames of the model's input.
 
     Returns:
-        The report. Files that cannot be read are listed in it, and do not raise an error.
+        The report. It lists unreadable files, which raise no error.
 
     Raises:
         AstDataError: E209 if the training split does not exist.
     """
     if train_split not in splits:
-        what = f"there is no split {train_split!r}, there are {', '.join(splits)}"
+        what = f"{train_split!r} does not exist, the splits are {', '.join(splits)}"
         raise error("E209", where="train_split", what=what, fix="name one of them")
-    extractor = ASTFeatureExtractor(
-        sampling_rate=sampling_rate,
-        num_mel_bins=num_mel_bins,
-        max_length=max_length,
-    )
+    extractor = ASTFeatureExtractor(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins, max_length=max_length)
     moments = Moments()
     finder = DuplicateFinder()
     reports = {}
@@ -174,11 +167,9 @@ def describe_data(
         reports[name] = audit.run(tqdm(split, desc=f"reading {name}", unit="clip", leave=False))
     for name, repetitions in finder.repetitions().items():
         reports[name].repeated = repetitions
-    mean = moments.mean if moments.count else None
-    std = moments.std if moments.count else None
     return DataReport(
-        mean=mean,
-        std=std,
+        mean=moments.mean if moments.count else None,
+        std=moments.std if moments.count else None,
         train_split=train_split,
         sampling_rate=sampling_rate,
         num_mel_bins=num_mel_bins,
@@ -194,23 +185,19 @@ def _model_frames(waveform: np.ndarray, extractor: ASTFeatureExtractor) -> np.nd
     return log_mel(torch.from_numpy(seen), extractor.sampling_rate, extractor.num_mel_bins).numpy()
 
 
+@dataclass
 class _SplitAudit:
-    """One pass over a split, which fills its report."""
+    """One pass over a split, and its report."""
 
-    def __init__(
-        self,
-        name: str,
-        split: Dataset | IterableDataset,
-        extractor: ASTFeatureExtractor,
-        moments: Moments | None,
-        finder: DuplicateFinder,
-    ) -> None:
-        self.name = name
-        self.extractor = extractor
-        self.moments = moments
-        self.finder = finder
-        self.class_names = label_names(split)
-        self.task = split_task(split)
+    name: str
+    split: Dataset | IterableDataset
+    extractor: ASTFeatureExtractor
+    moments: Moments | None
+    finder: DuplicateFinder
+
+    def __post_init__(self) -> None:
+        self.class_names = label_names(self.split)
+        self.task = split_task(self.split)
         self.report = SplitReport()
         self.labels = Counter[int]()
         self.seconds: list[float] = []
@@ -244,7 +231,7 @@ class _SplitAudit:
         return labels if self.task is Task.MULTI_LABEL else [labels]
 
     def _read(self, number: int, row: Row, path: str) -> None:
-        """Add a clip to the counts; raise the error of one that cannot be read or is too short."""
+        """Add a clip to the report; raise the error of one that cannot be read or is too short."""
         header = read_header(row["audio"])
         rate = header.rate
         samples = load_audio(row["audio"], rate, start=row.get("start"), end=row.get("end"))
@@ -279,10 +266,6 @@ def clipped_share(samples: np.ndarray) -> float:
     return count / len(samples)
 
 
-def _duplicate_line(duplicate: Duplicate) -> str:
-    return "  =  ".join(f"{split} row {row} {path}" for split, row, path in duplicate.clips)
-
-
 def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     yield f"\n{name}: {split.clips} clips"
     if split.seconds:
@@ -305,7 +288,7 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
 
 
 def _repetition_line(repetition: Repetition) -> str:
-    """Return its first clips, with their labels if these differ."""
+    """Return the first clips of a repetition, with their labels if these differ."""
     clips = [f"row {row} {path}" for row, path in repetition.clips]
     if repetition.contradictory:
         pairs = zip(clips, repetition.labels, strict=True)
@@ -315,7 +298,7 @@ def _repetition_line(repetition: Repetition) -> str:
 
 
 def _titled_list(title: str, rows: list[str], limit: int = _MAX_ENTRIES) -> Iterator[str]:
-    """Yield a list under its title and length, nothing for an empty list."""
+    """Yield a list under its title, nothing if it is empty."""
     if rows:
         yield f"  {title} ({len(rows)})"
         yield from (f"    {row}" for row in rows[:limit])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..errors import error
 from ..paper_data_sets import class_names
-from .sources import Source
+from .conventions import Source
 
 #: The environment variable that names the folder of data sets.
 DATA_VARIABLE = "AST_HF_DATA"
@@ -25,13 +25,12 @@ Arguments = dict[str, Any]
 
 
 class KnownSet(NamedTuple):
-    """A data set that recipes can name.
+    """A data set with a name in recipes, and the functions that return its arguments of `load_audio_dataset`.
 
     Attributes:
-        local: takes a folder of data sets, and returns the arguments of `load_audio_dataset`, or None if the
-            data set is not in it.
+        local: arguments for a folder of data sets, None if the data set is not in it.
         expected: the files that `local` looks for, for messages.
-        hub: returns the arguments for the Hub; None if the Hub has no readable copy.
+        hub: arguments for the Hub; None if the Hub has no readable copy.
     """
 
     local: Callable[[Path], Arguments | None]
@@ -43,10 +42,9 @@ def find_data_set(name_or_path: Source) -> Arguments:
     """Return the arguments of `load_audio_dataset` for a data set of the paper, or for any other source.
 
     Args:
-        name_or_path: a source of `load_audio_dataset`; or `"audioset-balanced"`, `"audioset-full"`,
-            `"esc50"`, `"speech-commands"`, which are looked up in the folder that the environment variable
-            `AST_HF_DATA` names, then on the Hub. Any other source is returned as `{"source": name_or_path}`.
-            Write `./esc50` for a folder with one of these names.
+        name_or_path: `"audioset-balanced"`, `"audioset-full"`, `"esc50"` or `"speech-commands"`, which are
+            looked up in the folder that the environment variable `AST_HF_DATA` names, then on the Hub. Any
+            other source is returned as `{"source": name_or_path}`; write `./esc50` for a folder of that name.
 
     Returns:
         Keyword arguments, which options of the user override. ESC-50 comes with `test_fold=1`, Speech
@@ -54,8 +52,8 @@ def find_data_set(name_or_path: Source) -> Arguments:
         checkpoints.
 
     Raises:
-        AstDataError: E206 if it is not in that folder and the Hub has no readable copy; the message names the
-            expected files.
+        AstDataError: E206, naming the expected files, if they are not in that folder and the Hub has no
+            readable copy.
     """
     if str(name_or_path) not in KNOWN_SETS:
         return {"source": name_or_path}
@@ -146,9 +144,7 @@ KNOWN_SETS = {
         ),
     ),
     "esc50": KnownSet(
-        _esc50,
-        "ESC-50-master/ with meta/esc50.csv and audio/",
-        lambda: {"source": "ashraq/esc50", **_esc50_options()},
+        _esc50, "ESC-50-master/ with meta/esc50.csv and audio/", lambda: {"source": "ashraq/esc50", **_esc50_options()}
     ),
     "speech-commands": KnownSet(
         _speech_commands,

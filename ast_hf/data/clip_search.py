@@ -1,7 +1,7 @@
-"""Places of the clips that a table names: files below a folder by name, and the roots of relative paths.
+"""Files that a table names: by name below a folder, and the roots of relative paths, for error messages.
 
-For data sets as they are downloaded, with tables and audio in folders of their own. The results go into
-messages, as options that read the data; nothing found here is read without being asked for.
+Downloaded data sets often have tables and audio in different folders. The results are printed as options that
+read the data; nothing is read automatically.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ import soundfile
 from .conventions import AUDIO_SUFFIXES, BOUNDARIES, Row
 from .option_spelling import chosen
 
-#: How many rows of a table are looked up.
+#: Limits, so that a message never takes long: rows of a table, and entries below a folder.
 FIRST_ROWS = 100
-
-#: Entries below a folder that are looked at, so that a message never takes long.
 _MAX_ENTRIES = 50_000
 
-#: Remark of messages on boundaries that are not to be read.
+#: Remark of messages about boundaries that must not be read.
 FOREIGN_BOUNDARIES = "; its start and end are times in other files"
 
 #: Seconds by which a boundary may exceed the end of its file: lengths in tables are rounded.
@@ -31,11 +29,7 @@ _TOLERANCE = 0.1
 
 
 class ClipNames:
-    """Audio files by the last part of their paths.
-
-    Args:
-        files: paths of audio files.
-    """
+    """Index of audio files by the last part of their paths."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._by_name: dict[str, list[Path]] = {}
@@ -44,7 +38,7 @@ class ClipNames:
                 self._by_name.setdefault(name, []).append(file)
 
     def find(self, path: str) -> list[Path]:
-        """Return the files whose name, with or without its suffix, is the last part of a path."""
+        """Return the files whose name, with or without suffix, is the last part of a path."""
         return self._by_name.get(PurePosixPath(path).name, [])
 
     def matches(self, path: str, folder: Path) -> bool:
@@ -59,7 +53,7 @@ class ClipNames:
         return files[0].relative_to(folder).as_posix() if len(files) == 1 else None
 
     def is_ambiguous(self, names: Sequence[str]) -> bool:
-        """Return True if several rows have a name that several files have: they would share one file."""
+        """Return True if several names are equal and fit several files, of which they would share one."""
         counts = Counter(names)
         return any(count > 1 and len(self.find(name)) > 1 for name, count in counts.items())
 
@@ -74,7 +68,7 @@ def clips_below(folder: Path, limit: int | None = None) -> list[Path]:
 
 
 def where_clips_are(names: Sequence[str], folder: Path, rows: Sequence[Row] = ()) -> str | None:
-    """Return how to read a table whose clips are not in its own folder, None if they are not near it either.
+    """Return the fix for a table whose clips are in another folder nearby, None without one.
 
     Args:
         names: the paths in the table.
@@ -97,21 +91,19 @@ def where_clips_are(names: Sequence[str], folder: Path, rows: Sequence[Row] = ()
 
 
 def _how_to_read(roots: Sequence[Path], *, foreign: bool) -> str:
-    """Return the options that read clips below one of `roots`; `foreign` is for boundaries of other files."""
+    """Return the options that read clips below one of `roots`; `foreign` if boundaries are of other files."""
     folders = " and in ".join(repr(str(root)) for root in roots)
-    if foreign:
-        options = chosen(audio_root=str(roots[0]), clip_boundaries=False)
-        return f"its files are in {folders}: {options}{FOREIGN_BOUNDARIES}"
-    return f"its files are in {folders}: {chosen(audio_root=str(roots[0]))}"
+    options = chosen(audio_root=str(roots[0]), **({"clip_boundaries": False} if foreign else {}))
+    return f"its files are in {folders}: {options}{FOREIGN_BOUNDARIES if foreign else ''}"
 
 
 def parent_of(folder: Path) -> Path:
-    """Return the folder that holds another one, also for a relative path without a parent."""
+    """Return the parent of a folder, also for a relative path without one."""
     return folder.parent if folder.parent != folder else folder.resolve().parent
 
 
 def roots_of(names: Sequence[str], clips: Sequence[Path]) -> list[Path]:
-    """Return the folders from which all names lead to one of the clips, as `audio_root` does."""
+    """Return the folders that all names are relative to, candidates for `audio_root`."""
     clip_names = ClipNames(clips)
     candidates = [(PurePosixPath(name).parts, clip_names.find(name)) for name in names]
     if not candidates or not all(files for _, files in candidates):
@@ -128,7 +120,7 @@ def roots_of(names: Sequence[str], clips: Sequence[Path]) -> list[Path]:
 
 
 def is_beyond_end(row: Mapping[str, object], files: Sequence[Path]) -> bool:
-    """Return True if a boundary of a row is behind the end of the first of its files."""
+    """Return True if a boundary of a row is after the end of the first of its files."""
     try:
         latest = max(float(str(row[name])) for name in BOUNDARIES if row.get(name))
         return bool(files) and latest > soundfile.info(files[0]).duration + _TOLERANCE

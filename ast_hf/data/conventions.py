@@ -1,8 +1,10 @@
-"""Names that data sets use by convention: suffixes of audio files, columns, metadata files and splits."""
+"""Conventional names in data sets (suffixes, columns, metadata files, splits), types of sources and rows."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, TypeAlias
 
 #: Suffixes that count as audio in label folders: the formats that soundfile decodes.
 AUDIO_SUFFIXES = frozenset(
@@ -18,7 +20,7 @@ UNREAD_SUFFIXES = frozenset(
     | {".3gp", ".3g2"}
 )
 
-#: Names of columns, in the order they are looked for; `wav` is the original AST repository's.
+#: Names of columns by priority; `wav` is the original AST repository's.
 PATH_COLUMNS = ("file_name", "path", "audio", "file", "filename", "wav")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "manifest.csv")
@@ -33,3 +35,7 @@ BOUNDARIES = ("start", "end")
 
 #: One clip of a table or of a split: column -> cell.
 Row = dict[str, Any]
+
+#: Source of `load_audio_dataset`: file, folder, list of those, mapping from splits to those, or Hub name.
+_Files: TypeAlias = str | PathLike | Sequence[str | PathLike]
+Source: TypeAlias = _Files | Mapping[str, _Files]

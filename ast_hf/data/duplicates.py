@@ -54,10 +54,7 @@ class ClipPlace(NamedTuple):
 
 
 class DuplicateFinder:
-    """Finds clips that are the same stretch of a file, or the same audio.
-
-    Silent clips are not compared by audio.
-    """
+    """Finds clips that are the same stretch of a file, or the same audio unless they are silent."""
 
     def __init__(self) -> None:
         self._by_path: dict[str, list[tuple[float, float, ClipPlace]]] = {}
@@ -65,15 +62,8 @@ class DuplicateFinder:
         self._labels: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def add(self, clip: ClipPlace, row: Row, samples: np.ndarray | None, rate: int) -> None:
-        """Add a clip.
-
-        Args:
-            clip: its place.
-            row: its row in the split.
-            samples: its samples `(time,)`, None for a silent clip.
-            rate: their rate in Hz.
-        """
-        # Equal labels share one tuple, since there may be millions of clips.
+        """Add the clip of a row: its samples `(time,)`, None if it is silent, and their rate in Hz."""
+        # Equal labels share one tuple to save memory: there may be millions of clips.
         clip = clip._replace(labels=self._labels.setdefault(clip.labels, clip.labels))
         if row["audio"].get("bytes") is None:
             start = row.get("start") or 0.0
@@ -85,10 +75,7 @@ class DuplicateFinder:
             self._by_content.setdefault(digest, []).append(clip)
 
     def duplicates(self) -> list[Duplicate]:
-        """Return duplicates across splits.
-
-        Clips that share a file are not reported again as identical audio.
-        """
+        """Return duplicates across splits; clips of one file are not reported again as identical audio."""
         paths = [group for stretches in self._by_path.values() for group in _overlapping(stretches)]
         reported = {tuple(sorted(group)) for group in paths}
         contents = [group for group in self._by_content.values() if tuple(sorted(group)) not in reported]
@@ -97,19 +84,15 @@ class DuplicateFinder:
         return [Duplicate(kind, [clip[:3] for clip in group]) for kind, group in groups]
 
     def repetitions(self) -> dict[str, list[Repetition]]:
-        """Return split -> repetitions within it.
-
-        Clips that share a file are not reported again as identical audio.
-        """
+        """Return split -> repetitions; clips of one file are not reported again as identical audio."""
         by_stretch = (group for stretches in self._by_path.values() for group in _equal(stretches))
         paths = list(_within_splits(by_stretch))
         reported = {tuple(group) for group in paths}
         by_content = _within_splits(self._by_content.values())
         contents = [group for group in by_content if tuple(group) not in reported]
         repetitions: dict[str, list[Repetition]] = {}
-        for kind, groups in (("path", paths), ("content", contents)):
-            for group in groups:
-                repetitions.setdefault(group[0].split, []).append(_repetition(kind, group))
+        for kind, group in [*(("path", group) for group in paths), *(("content", group) for group in contents)]:
+            repetitions.setdefault(group[0].split, []).append(_repetition(kind, group))
         return repetitions
 
 
@@ -120,7 +103,7 @@ def _repetition(kind: str, clips: list[ClipPlace]) -> Repetition:
 
 
 def _within_splits(groups: Iterable[list[ClipPlace]]) -> Iterator[list[ClipPlace]]:
-    """Yield the clips of each group that are in the same split, if there are several."""
+    """Yield the clips of each group that share a split."""
     for group in groups:
         by_split: dict[str, list[ClipPlace]] = {}
         for clip in group:
@@ -141,10 +124,7 @@ def _in_several_splits(clips: list[ClipPlace]) -> bool:
 
 
 def _overlapping(stretches: list[tuple[float, float, ClipPlace]]) -> Iterator[list[ClipPlace]]:
-    """Yield groups of stretches of one file that overlap and are in several splits.
-
-    Stretches that only touch do not overlap.
-    """
+    """Yield groups of stretches of one file that overlap (not only touch) and are in several splits."""
     group: list[ClipPlace] = []
     group_end = -math.inf
     for start, end, clip in sorted(stretches, key=lambda stretch: stretch[:2]):

@@ -1,4 +1,4 @@
-"""Names of folders: whether they name splits, folds, containers of clips, or labels."""
+"""Kinds of folders by their names: splits, folds, containers of clips, or labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OTHER_SPLITS = SPLIT_NAMES | {
 }  # fmt: skip
 _SHORT_SPLITS = {"tr": "train", "trn": "train", "va": "validation", "te": "test", "ts": "test", "tst": "test"}
 
-#: Words that name a folder of clips without saying anything about the clips.
+#: Words in the names of folders that do not describe their clips.
 _CONTAINERS = frozenset(
     {"audio", "audios", "wav", "wavs", "flac", "mp3", "ogg", "clip", "clips", "sound", "sounds", "recording"}
     | {"recordings", "data", "dataset", "file", "files", "sample", "samples", "segment", "segments"}
@@ -41,7 +41,7 @@ def split_of_name(name: str) -> str | None:
 
 
 def _split_of_word(word: str) -> str | None:
-    """Return the split of a word such as `train` or `trainset`."""
+    """Return the split of a word like `train` or `trainset`."""
     if word in _OTHER_SPLITS:
         return _OTHER_SPLITS[word]
     endings = _CONTAINERS | _EXTRA_WORDS
@@ -50,15 +50,16 @@ def _split_of_word(word: str) -> str | None:
 
 
 def is_container(name: str) -> bool:
-    """Return True for a name like `audio` or `wav_files`, which says nothing about the clips."""
+    """Return True for a name like `audio` or `wav_files`, which does not describe the clips."""
     words = set(_WORD.findall(name.lower()))
     return bool(words) and words <= _CONTAINERS
 
 
 def are_splits_or_folds(names: Sequence[str]) -> bool:
-    """Return True if all names are those of folds or splits, after words that they begin with in common.
+    """Return True if all names are those of folds or splits, apart from common words at their beginning.
 
-    Names that only begin or end with a split's count if there are two splits: `train_full` and `test_full`.
+    Names with other words count if they begin or end with at least two different splits: `train_full` and
+    `test_full`.
     """
     splits = set(map(split_of_name, names))
     if None not in splits and len(splits) > 1:
@@ -74,7 +75,7 @@ def are_splits_or_folds(names: Sequence[str]) -> bool:
 
 
 def _is_split_or_fold(words: Sequence[str]) -> bool:
-    """Return True if words make the name of a fold or split: `train`, `fold 3`, `test audio`, `dev a`."""
+    """Return True if words are the name of a fold or split: `train`, `fold 3`, `test audio`, `dev a`."""
     words = [word for word in words if word not in _CONTAINERS]
     numbers = [word for word in words if word.isdecimal() or len(word) == 1]
     kinds = {word for word in words if word not in numbers}

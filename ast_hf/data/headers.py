@@ -21,7 +21,7 @@ class Header(NamedTuple):
 
 
 def read_header(audio: Mapping[str, Any]) -> Header:
-    """Return the header of a clip's file; raise the error of `load_audio` for a file that cannot be read."""
+    """Return the header of a stored clip, or raise the error of `load_audio` for an unreadable file."""
     content = audio.get("bytes")
     path = Path(str(audio.get("path")))
     if content is None and not path.is_file():

@@ -1,14 +1,16 @@
-"""Clips that are held out of training: a validation split, or one of several folds."""
+"""Clips held out of training: a validation split, a fold that a column names, or a random fold."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, DatasetDict
 
-from ..errors import did_you_mean, error
+from ..errors import AstHfError, did_you_mean, error
 from ..task import Task
-from .folds import fold_name
+from .option_spelling import option
 from .splits import label_counts, label_names, split_task
 
 
@@ -22,16 +24,15 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
         dataset: the clips, not a stream.
         fraction: share of the clips in `validation`, in (0, 1).
         group_column: column whose values stay together, None to split row by row.
-        seed: seed of the random choice.
+        seed: seed of the random split.
 
     Raises:
         AstDataError: E209 for a stream, a class with a single clip, or too few clips or groups; E208 for an
             unknown group column or a row without a group.
     """
     if not isinstance(dataset, Dataset):
-        what = "cannot hold out clips of a stream"
         fix = "give a validation split, or do not stream"
-        raise error("E209", where="validation_fraction", what=what, fix=fix)
+        raise error("E209", where="validation_fraction", what="cannot hold out clips of a stream", fix=fix)
     classes = _strata(dataset)
     groups = _groups(dataset, group_column)
     if classes is not None:
@@ -41,7 +42,7 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
         train, validation = next(splitter.split(range(len(dataset)), classes, groups))
     except ValueError as problem:
         what = f"cannot hold out {fraction}: {problem}"
-        fix = "add clips or groups, hold out another share, or give a validation split of your own"
+        fix = "add clips or groups, hold out another share, or give a validation split"
         raise error("E209", where="validation_fraction", what=what, fix=fix) from None
     return DatasetDict(train=dataset.select(train), validation=dataset.select(validation))
 
@@ -72,11 +73,51 @@ def _holdout_splitter(fraction: float, classes: Any, groups: list[Any] | None, s
     return kind(n_splits=1, test_size=fraction, random_state=seed)
 
 
-def fold_names(splits: DatasetDict, column: str) -> list[str]:
-    """Return the folds that a column names, numbers in ascending order.
+def fold_name(value: Any) -> str:
+    """Return the name of a fold, `"1"` for 1, `"1"` and 1.0 (pandas writes integers with gaps as floats)."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return str(int(number)) if number.is_integer() else str(value)
 
-    Raises E208 for a clip without a fold.
+
+@dataclass(frozen=True)
+class FoldChoice:
+    """One fold as the split `test`, all others as `train`.
+
+    Attributes:
+        test_fold: name of the fold, see `fold_name`.
+        column: column with the fold of each clip.
     """
+
+    test_fold: str
+    column: str
+
+    @classmethod
+    def of(cls, test_fold: int | str | None, column: str) -> FoldChoice | None:
+        """Return the choice for the arguments of `load_audio_dataset`, or None if `test_fold` is None."""
+        return None if test_fold is None else cls(fold_name(test_fold), column)
+
+    def split(self, row: Mapping[str, Any]) -> str:
+        """Return `"test"` for a row of the test fold, else `"train"`."""
+        return "test" if fold_name(row[self.column]) == self.test_fold else "train"
+
+    def check_not_empty(self, folds: Iterable[Any]) -> None:
+        """Raise E209 if none of the clips' folds is the test fold."""
+        names = sorted({fold_name(fold) for fold in folds})
+        if self.test_fold not in names:
+            what = f"no clip is in fold {self.test_fold}, the folds are {', '.join(names)}"
+            raise error("E209", where="test_fold", what=what, fix="name one of them")
+
+    def missing_column(self, where: str, columns: Iterable[str]) -> AstHfError:
+        """Return the E208 for a table or row without a fold."""
+        what = f"has no column {self.column!r}; its columns are {', '.join(columns)}"
+        return error("E208", where=where, what=what, fix=f"name the column with {option('fold_column')}")
+
+
+def fold_names(splits: DatasetDict, column: str) -> list[str]:
+    """Return the folds in a column, numbers in ascending order; raise E208 for a clip without a fold."""
     names: set[str] = set()
     for split, part in splits.items():
         for row, value in enumerate(part[column], start=1):
@@ -94,10 +135,10 @@ def random_fold(
 
     Args:
         dataset: all clips. Single-label clips are stratified.
-        test_fold: the fold, from 1 to `count`; all folds of one seed and count belong together.
+        test_fold: the fold, from 1 to `count`; with the same seed and count, each clip is in one of them.
         count: number of folds.
         group_column: column (speaker, recording) whose values stay together; None to draw clip by clip.
-        seed: seed of the random choice; folds of groups of multi-label clips are the same for every seed.
+        seed: seed of the random folds; those of grouped multi-label clips are the same for every seed.
 
     Raises:
         AstDataError: E208 for an unknown column, E209 for too few clips or groups and for an unknown fold.
@@ -121,14 +162,10 @@ def random_fold(
 
 def _check_enough(dataset: Dataset, groups: list[Any] | None, group_column: str | None, count: int) -> None:
     """Raise E209 for fewer clips or groups than folds."""
-    if groups is None:
-        units = f"{len(dataset)} clips"
-        number = len(dataset)
-    else:
-        number = len(set(groups))
-        units = f"{number} values of {group_column!r}"
+    number = len(dataset) if groups is None else len(set(groups))
     if number < count:
-        what = f"{units} do not make {count} folds"
+        units = "clips" if groups is None else f"values of {group_column!r}"
+        what = f"{number} {units} do not make {count} folds"
         raise error("E209", where="folds", what=what, fix="add some, or make fewer folds")
 
 
@@ -144,18 +181,14 @@ def _fold_splitter(count: int, classes: Any, groups: list[Any] | None, seed: int
 
 
 def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
-    """Return the group of each clip, None without a column.
-
-    Raises E208 for an unknown column or a gap in it.
-    """
+    """Return the group of each clip, None without a column; raise E208 for an unknown column or a gap."""
     if column is None:
         return None
     if column not in dataset.column_names:
         fix = did_you_mean(column, dataset.column_names)
-        raise error("E208", where="validation_group", what=f"there is no column {column!r}", fix=fix)
+        raise error("E208", where="validation_group", what=f"column {column!r} does not exist", fix=fix)
     groups = list(dataset[column])
     if None in groups:
         where = f"row {groups.index(None) + 1}, column {column!r}"
-        fix = "give it one, its own where it belongs to no group"
-        raise error("E208", where=where, what="has no value", fix=fix)
+        raise error("E208", where=where, what="has no value", fix="give it a group, a new one if it is alone")
     return groups

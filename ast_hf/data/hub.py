@@ -8,16 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import (
-    Audio,
-    ClassLabel,
-    Dataset,
-    DatasetDict,
-    Features,
-    IterableDataset,
-    IterableDatasetDict,
-    Value,
-)
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 
@@ -27,22 +18,18 @@ from ..task import Task
 from ..weights.paths import missing_path
 from .catalog import KNOWN_SETS
 from .conventions import BOUNDARIES, LABEL_COLUMNS, Row
-from .features import STORED, class_feature, label_feature
 from .labels import LabelSet
 from .option_spelling import option
 from .reading_options import ReadingOptions
+from .splits import STORED, class_feature, label_feature
 
 
 @dataclass(frozen=True)
 class _HubColumns:
-    """The audio and label columns of a data set on the Hub, and how its labels are stored.
+    """Names of the audio and label columns of a data set on the Hub, and the storage of its labels.
 
     Attributes:
-        audio: name of the audio column.
-        label: name of the label column.
         classes: feature of the label column if it holds class indices, None if it holds text or numbers.
-        task: kind of classification.
-        options: options of `load_audio_dataset`.
     """
 
     audio: str
@@ -53,7 +40,7 @@ class _HubColumns:
 
     @property
     def discarded(self) -> list[str]:
-        """Columns to remove: those with the names of ours, and boundaries that are not to be read."""
+        """Columns to remove: those with names of our columns, and boundaries that must not be read."""
         ours = {"audio", "label", "labels"} - {self.audio, self.label}
         return [*ours, *(() if self.options.clip_boundaries else BOUNDARIES)]
 
@@ -77,25 +64,21 @@ class _HubColumns:
 
 
 def read_hub(
-    name: str,
-    config: list[str],
-    merge: Mapping[str, Sequence[str]] | None,
-    streaming: bool,
-    options: ReadingOptions,
+    name: str, config: list[str], merge: Mapping[str, Sequence[str]] | None, streaming: bool, options: ReadingOptions
 ) -> DatasetDict | IterableDatasetDict:
     """Return the splits of a data set on the Hub, in the form of `load_audio_dataset`.
 
     Args:
         name: name of the data set.
         config: its configuration, empty for the default.
-        merge: split -> the data set's splits that it is made of; None for the data set's own splits.
+        merge: split -> splits of the data set that it is made of; None for the splits as they are.
         streaming: read the data set while it is used, instead of downloading it.
         options: options of `load_audio_dataset`.
 
     Raises:
         AstDataError: E206 for a missing path, E208 for columns and labels (naming split and row), E209 for
             missing splits and folds.
-        AstConfigError: E702 for a data set that does not exist, or not for this token.
+        AstConfigError: E702 for a data set that does not exist or that the token may not see.
         AstRunError: E701 and E704 if the Hub refuses or cannot be reached.
     """
     _check_not_a_path(name)
@@ -108,12 +91,11 @@ def read_hub(
             merged[split] = datasets.concatenate_datasets([splits[part] for part in parts])
         splits = merged
     columns = _find_columns(name, next(iter(splits.values())).features, options)
-    encode = _encode_streams if streaming else _encode_stored
-    return encode(splits, columns)
+    return _encode_streams(splits, columns) if streaming else _encode_stored(splits, columns)
 
 
 def _check_not_a_path(name: str) -> None:
-    """Raise E206, without a request to the Hub, for a name that can only be a path, of a missing file."""
+    """Raise E206, without a request to the Hub, for a name that can only be the path of a missing file."""
     missing = None if "://" in name else missing_path(name, cached=_is_cached(name))
     if missing is None:
         return
@@ -129,7 +111,7 @@ def _check_not_a_path(name: str) -> None:
 
 
 def _is_cached(name: str) -> bool:
-    """Return True if the cache has the files of a data set, or the tables that `datasets` made of them."""
+    """Return True if the cache has the files of a data set, or tables made of them by `datasets`."""
     files = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
     return files.is_dir() or Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
 
@@ -138,24 +120,22 @@ def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | Iterab
     try:
         return datasets.load_dataset(name, *config, **({"streaming": True} if streaming else {}))
     except DatasetNotFoundError as problem:
-        fix = "check the name, of a folder too; for a private data set "
-        fix += "log in with `hf auth login`, or set HF_TOKEN"
+        fix = "check the name of the data set or folder; for a private one log in with `hf auth login`, or set HF_TOKEN"
         raise error("E702", where=repr(name), what=str(problem).rstrip("."), fix=fix) from None
     except ConnectionError as problem:
         if not datasets.config.HF_HUB_OFFLINE:
             raise
         what = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub"
         raise error("E704", where=f"data set {name!r}", what=what, fix="unset it") from problem
-    except ValueError as problem:  # a configuration is needed, or the one named does not exist
+    except ValueError as problem:  # the configuration is missing or does not exist
         what = short_reason(problem, 300)
         if "config" not in what.lower():
             raise
-        fix = "name one with config_name"
-        raise error("E209", where=f"data set {name!r}", what=what, fix=fix) from problem
+        raise error("E209", where=f"data set {name!r}", what=what, fix="name one with config_name") from problem
 
 
 def _find_columns(name: str, features: Features | None, options: ReadingOptions) -> _HubColumns:
-    """Return the columns of audio and labels; raise E208 if one is missing or unknown before reading."""
+    """Return the columns of audio and labels; raise E208 if one is missing or not declared."""
     where = f"data set {name!r}"
     if features is None:
         what = "does not declare its columns before it is read"
@@ -175,14 +155,13 @@ def _find_columns(name: str, features: Features | None, options: ReadingOptions)
 
 
 def _missing_column(where: str, kind: str, name: str | None, features: Features) -> Exception:
-    """Return the E208 for a data set without an audio or label column."""
     column = f"{kind} column {name!r}" if name else f"{kind} column"
     what = f"has no {column}; its columns are {', '.join(features)}"
     return error("E208", where=where, what=what, fix=f"name it with {option(f'{kind}_column')}")
 
 
 def _encode_stored(splits: DatasetDict, columns: _HubColumns) -> DatasetDict:
-    """Return downloaded splits in our form. Only the labels are rewritten: the audio stays where it is."""
+    """Return downloaded splits in our form. Only labels are rewritten, audio is not copied."""
     options = columns.options
     renamed = DatasetDict({split: _rename_columns(part, columns) for split, part in splits.items()})
     labels = options.labels
@@ -210,17 +189,11 @@ def _read_labels(part: Dataset, split: str, columns: _HubColumns) -> list[list[s
 
 
 def _place(split: str, number: int, column: str) -> str:
-    """Return the place of a cell for messages; `number` counts from 0, the message from 1."""
+    """Return the place of a cell for messages, with `number + 1` as its row."""
     return f"split {split!r} row {number + 1}, column {column!r}"
 
 
-def _with_labels(
-    part: Dataset,
-    split: str,
-    rows: list[list[str]],
-    classes: LabelSet,
-    columns: _HubColumns,
-) -> Dataset:
+def _with_labels(part: Dataset, split: str, rows: list[list[str]], classes: LabelSet, columns: _HubColumns) -> Dataset:
     """Return a split with its labels as indices, without the clips whose labels were all dropped."""
     indices = [
         list(dict.fromkeys(classes.index(name, _place(split, number, columns.label)) for name in names))
@@ -236,7 +209,6 @@ def _with_labels(
 
 
 def _by_fold(splits: DatasetDict, options: ReadingOptions) -> DatasetDict:
-    """Return all clips as the test fold and the others."""
     fold = options.fold
     assert fold is not None
     clips = datasets.concatenate_datasets(list(splits.values()))
@@ -250,7 +222,7 @@ def _by_fold(splits: DatasetDict, options: ReadingOptions) -> DatasetDict:
 
 @dataclass(frozen=True)
 class _RowEncoder:
-    """Turns rows of a stream into our form; the label is None if all labels of a row were dropped."""
+    """Converts rows of a stream to our form; the label is None if all labels of a row are dropped."""
 
     split: str
     columns: _HubColumns
@@ -268,7 +240,7 @@ class _RowEncoder:
 
 @dataclass(frozen=True)
 class _RowFilter:
-    """Selects the rows of a stream that have a label and are in a split; None for rows of any split."""
+    """Selects rows of a stream with a label and, unless `split` is None, in a split."""
 
     columns: _HubColumns
     split: str | None
@@ -281,10 +253,10 @@ class _RowFilter:
 
 
 def _encode_streams(splits: IterableDatasetDict, columns: _HubColumns) -> IterableDatasetDict:
-    """Return streams in our form; raise E208 if the classes are not known before the streams are read."""
+    """Return streams in our form; raise E208 if their classes are not declared."""
     classes = columns.options.labels.known_classes(columns.class_order)
     if classes is None:
-        what = "are plain text or numbers, and the classes of a stream are not known before its end"
+        what = "are plain text or numbers, and a stream does not declare its classes"
         fix = "give class_labels=, or read it whole"
         raise error("E208", where=f"column {columns.label!r}", what=what, fix=fix)
     streams = {split: _encode_stream(part, split, columns, classes) for split, part in splits.items()}
@@ -296,12 +268,7 @@ def _encode_streams(splits: IterableDatasetDict, columns: _HubColumns) -> Iterab
     return IterableDatasetDict({split: clips.filter(row_filter) for split, row_filter in filters.items()})
 
 
-def _encode_stream(
-    part: IterableDataset,
-    split: str,
-    columns: _HubColumns,
-    classes: LabelSet,
-) -> IterableDataset:
+def _encode_stream(part: IterableDataset, split: str, columns: _HubColumns, classes: LabelSet) -> IterableDataset:
     removed = {columns.audio, columns.label, *columns.discarded}
     others = {name: feature for name, feature in part.features.items() if name not in removed}
     features = Features({"audio": STORED, columns.task.label_column: columns.feature(classes), **others})

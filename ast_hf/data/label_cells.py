@@ -1,4 +1,4 @@
-"""Label cells: the labels that a cell of a table holds, also where a list was written as text."""
+"""Labels in the cells of a table: one label, several with a separator, a list, or a list written as text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..errors import error
 from .labels import LabelSet
 from .option_spelling import chosen, unless_classes
 
-#: A quoted label, and lists of quoted labels and of integers as Python and NumPy print them: separated by
-#: commas, or by spaces alone.
+#: A quoted label, and lists of quoted labels and of integers as Python and NumPy print them, with commas or
+#: spaces.
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _TEXT = rf"(?:u?(?:{_QUOTED.pattern})|(?:np|numpy)\.str_\((?:{_QUOTED.pattern})\))"
 _NUMBER = r"(?:-?\d+|(?:np|numpy)\.u?int\d*\(-?\d+\))"
@@ -29,8 +29,8 @@ _WHOLE_NUMBER = re.compile(r"-?\d+(?![\d(])")
 
 _CONSTANT = r"(?:None|nan|NaN|True|False|-?\d+(?:\.\d*)?)"
 
-#: Texts that a library wrote for a collection, by their beginning or as a whole. `(unknown)` and `[noise]`
-#: are names.
+#: Collections that a library wrote as text, by their beginning or as a whole. `(unknown)` and `[noise]` are
+#: labels.
 _COLLECTION = re.compile(
     r"""[\[({]\s*(?:[bu]?['"\u2018\u201c]|np\.|numpy\.|[\[({])"""  # ['dog', None], [['dog']], {'dog': 1}
     r"""|(?:set|frozenset|list|tuple|dict|array|tensor|Index|Series)\(.*"""
@@ -47,9 +47,9 @@ class LabelReader:
     """Reads label cells, and decides which classes a data set has.
 
     Attributes:
-        separator: separates the labels in a cell of multi-label data; None if a cell of text is one label.
-        classes: the classes, if the caller has listed them.
-        dropped: labels that are left out.
+        separator: separator of the labels in a cell; None if a cell of text is one label.
+        classes: the classes that the caller listed, if any.
+        dropped: labels to leave out.
     """
 
     separator: str | None
@@ -57,10 +57,7 @@ class LabelReader:
     dropped: frozenset[str]
 
     def split(self, cell: Any) -> list[str]:
-        """Return the labels of a cell without checks.
-
-        With a separator, a list written as text is read as a list.
-        """
+        """Return the labels of a cell, unchecked; with a separator, lists written as text are parsed."""
         parts = [cell]
         if isinstance(cell, list):
             parts = cell
@@ -70,11 +67,7 @@ class LabelReader:
         return [str(part).strip() for part in parts if part is not None and str(part).strip()]
 
     def read(self, cell: Any, where: str) -> list[str]:
-        """Return the labels of a cell that are not dropped.
-
-        Raises:
-            AstDataError: E208 for a cell that is empty, or neither a label nor a list of labels.
-        """
+        """Return the labels of a cell that are not dropped; raise E208 unless it has labels only."""
         self._check(cell, where)
         labels = self.split(cell)
         if not labels:
@@ -82,22 +75,18 @@ class LabelReader:
         return [label for label in dict.fromkeys(labels) if label not in self.dropped]
 
     def known_classes(self, order: Sequence[str] | None) -> LabelSet | None:
-        """Return the classes that are known before any label is read: the caller's, or the data's own.
-
-        Args:
-            order: class names in the data's own order, None if the data have none.
-        """
+        """Return the classes listed by the caller or by the data (in `order`), None without a list."""
         if self.classes is not None:
             return self.classes
         names = [name for name in order or () if name not in self.dropped]
         return LabelSet(names) if names else None
 
     def all_classes(self, order: Sequence[str] | None, labels: Iterable[str]) -> LabelSet:
-        """Return the known classes, or the distinct `labels` of all clips in sorted order."""
+        """Return the listed classes, or the distinct `labels` of all clips in sorted order."""
         return self.known_classes(order) or LabelSet(sorted(set(labels)))
 
     def _check(self, cell: Any, where: str) -> None:
-        """Raise E208 for a cell that would become a class by the text that Python prints for it."""
+        """Raise E208 for a collection that would become a class by its text."""
         for part in cell if isinstance(cell, list) else [cell]:
             if isinstance(part, (list, dict)):
                 what = f"{textwrap.shorten(repr(part), 60)} is not a label"
@@ -114,9 +103,8 @@ class LabelReader:
         labels = None if listed else parse_label_list(text)
         if labels is not None and self.separator is None:
             what = f"{excerpt} is a list written as text, and would be one class"
-            fix = f"{chosen(label_separator=';')} reads such lists, for clips of several labels"
-            fix = f"{fix}; for one label a clip write it without brackets"
-            raise error("E208", where=where, what=what, fix=fix)
+            fix = f"for clips of several labels, read it with {chosen(label_separator=';')}"
+            raise error("E208", where=where, what=what, fix=f"{fix}; for one label a clip, remove the brackets")
         if labels is None and _COLLECTION.match(text):
             what = f"{excerpt} is a collection written as text, and not a plain list of names or integers"
             fix = "write the name alone, or several as dog;rain with label_separator ';'"
@@ -124,10 +112,7 @@ class LabelReader:
 
 
 def parse_label_list(text: str) -> list[str] | None:
-    """Return the labels of a list that a library wrote as text, such as `"['dog', 'bark']"`.
-
-    Returns None for other texts.
-    """
+    """Return the labels of a list that a library wrote as text, `"['dog', 'bark']"`; None for other texts."""
     if not text.startswith(("[", "(", "{")):
         return None
     try:
@@ -154,7 +139,6 @@ def _without_one_hot(labels: list[str]) -> list[str] | None:
 
 
 def _is_plain(label: Any) -> bool:
-    """Return True for a text or a finite number."""
     number = isinstance(label, (int, float)) and not isinstance(label, bool)
     return isinstance(label, str) or (number and math.isfinite(label))
 

@@ -1,7 +1,6 @@
-"""Label folders: folders of clips named after their labels, with or without folders of splits above them.
+"""Label folders: the name of a folder is the label of its clips, with or without folders of splits above.
 
-Folders of folds or splits are refused as labels, and messages name the tables that come with label folders
-unread.
+Folders of folds or splits are refused as labels, and messages list tables that are not read.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .option_spelling import chosen_sources, unless_classes
 from .table_search import TABLE_SUFFIXES, ClipTable, how_to_read, shards_of, tables_of
 from .tables import Table
 
-#: How many names a message lists, and how many folders without a clip.
+#: Number of names in a message, and of folders without a clip.
 _EXAMPLES = 3
 _EMPTY_FOLDERS = 10
 
@@ -29,12 +28,11 @@ _ARRANGEMENT = "put a folder for each label into folders train and test (train/c
 
 
 class _Folder(NamedTuple):
-    """Contents of a folder and of the folders below it.
+    """Contents of the folder `root` and of the folders below it.
 
     Attributes:
-        root: the folder.
         clips: audio files.
-        unread: suffix -> number of sound files that are not read.
+        unread: suffix -> number of sound files in formats that are not read.
         others: all other files and folders.
     """
 
@@ -44,27 +42,26 @@ class _Folder(NamedTuple):
     others: list[Path]
 
     def table_files(self) -> list[Path]:
-        """Return the files in it that may be tables."""
+        """Return files in it with the suffix of a table."""
         return [entry for entry in self.others if entry.suffix.lower() in TABLE_SUFFIXES and entry.is_file()]
 
     def tables(self) -> list[ClipTable]:
-        """Return the tables that name its clips, in it or next to it."""
+        """Return the tables of its clips, in it or next to it."""
         return tables_of(self.clips, self.root, self.table_files())
 
 
 def read_label_folders(root: Path, labels: LabelSet | None) -> Table:
     """Return the rows of `label/clip` or `split/label/clip`; split folders are recognised by their names.
 
-    Warns (W205) about what is left out: sound in formats that are not read, folders without a clip, and a
-    table of the clips.
+    Warns (W205) about omissions: sound in formats that are not read, folders without a clip, and a table of
+    the clips.
 
     Args:
         root: the folder.
-        labels: the classes, if the caller lists them: folders with these names are label folders.
+        labels: the caller's classes, if any: folders with these names are label folders.
 
     Raises:
-        AstDataError: E208 for clips without a label and for folders that are not labels, E209 without any
-            clip.
+        AstDataError: E208 for clips without a label and for folders that are not labels, E209 without clips.
     """
     folder = _scan(root)
     if not folder.clips:
@@ -86,7 +83,7 @@ def read_label_folders(root: Path, labels: LabelSet | None) -> Table:
 
 
 def _scan(root: Path) -> _Folder:
-    """Return the contents of a folder, without hidden files and folders."""
+    """Return the contents of a folder except hidden ones."""
     folder = _Folder(root, [], Counter(), [])
     for entry in sorted(root.rglob("*")):
         suffix = entry.suffix.lower()
@@ -102,23 +99,19 @@ def _scan(root: Path) -> _Folder:
 
 
 def _are_classes(rows: Sequence[Row], labels: LabelSet | None) -> bool:
-    """Return True if the caller lists classes, and all labels are among them."""
     return labels is not None and all(row["label"] in labels for row in rows)
 
 
 def _split_of_file(folder: _Folder, file: Path) -> str | None:
-    """Return the split of a clip by the outermost of its folders, None if that does not name one."""
+    """Return the split of a clip by its outermost folder, None if that is not named after a split."""
     parts = file.relative_to(folder.root).parts
     return SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
 
 
 def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
-    """Return the row of a clip by the folders above it; raise E208 for a clip that is not in a label folder.
+    """Return the row of a clip by the folders above it; raise E208 for a clip outside of label folders.
 
-    Args:
-        folder: the whole folder.
-        file: the clip.
-        splits: the folders of `folder` that hold label folders, rather than clips of one label.
+    `splits` are the folders with label folders in them, rather than clips of one label.
     """
     parts = file.relative_to(folder.root).parts
     split = _split_of_file(folder, file) if parts[0] in splits else None
@@ -134,28 +127,27 @@ def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
 
 
 def _siblings_of_splits(folder: _Folder, splits: set[str]) -> list[str]:
-    """Return the folders next to splits that are not splits of label folders, except those like `_noise_`."""
+    """Return the folders next to splits that are not splits of label folders, except for `_noise_`."""
     outermost = {parts[0] for clip in folder.clips if len(parts := clip.relative_to(folder.root).parts) > 1}
     return sorted(name for name in outermost - splits if not name.startswith("_")) if splits else []
 
 
 def _rows_without_splits(folder: _Folder) -> Iterator[list[Row]]:
-    """Yield rows without splits: labelled by all folders above a clip, then by the outermost."""
+    """Yield rows without splits: with labels from all folders above a clip, then from the outermost."""
     rows = [_row_of_file(folder, file, set()) for file in folder.clips]
     yield rows
     yield [{**row, "label": row["label"].partition("/")[0]} for row in rows]
 
 
 def _mixed_folders(folder: _Folder, splits: set[str], siblings: Sequence[str]) -> Exception:
-    """Return the E208 for splits of label folders next to folders that are something else."""
+    """Return the E208 for splits of label folders next to other folders."""
     unlabelled = [name for name in siblings if name.lower() in SPLIT_NAMES]
     others = [name for name in siblings if name not in unlabelled]
     kinds = [f"{shortlist(unlabelled, _EXAMPLES)} without label folders"] if unlabelled else []
     kinds += [f"{shortlist(others, _EXAMPLES)}, not named after splits"] if others else []
     what = f"has label folders in the splits {shortlist(sorted(splits), _EXAMPLES)}, and next to these "
-    sources = _labelled_splits(folder)
     fix = _ARRANGEMENT
-    if sources:
+    if sources := _labelled_splits(folder):
         fix = f"to leave others out, give a source for each split, {chosen_sources(sources)}"
     fix += f"; {_unless_classes(sorted({*splits, *siblings}))}"
     return error("E208", where=repr(str(folder.root)), what=what + " and ".join(kinds), fix=fix)
@@ -166,7 +158,7 @@ def _unless_classes(names: Sequence[str]) -> str:
 
 
 def _no_audio(folder: _Folder) -> Exception:
-    """Return the E209 for a folder without a clip, which may be the folder of the tables."""
+    """Return the E209 for a folder without a clip; if it has tables, the fix names them."""
     what = [f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv", *_unread(folder)]
     tables = folder.table_files()
     fix = "give one folder of clips per label"
@@ -178,7 +170,7 @@ def _no_audio(folder: _Folder) -> Exception:
 
 
 def _check_labels(folder: _Folder, names: Sequence[str]) -> None:
-    """Raise E208 if folders are parts of a data set, or only hold its audio, rather than being labels."""
+    """Raise E208 for folders that are splits, folds or containers of audio, and not labels."""
     innermost = sorted({name.split("/")[-1] for name in names})
     levels = [sorted(set(level)) for level in zip(*(name.split("/") for name in names), strict=False)]
     candidates = [innermost, *(level for level in levels if len(level) > 1), *_single_splits(names)]
@@ -197,7 +189,7 @@ def _check_labels(folder: _Folder, names: Sequence[str]) -> None:
 
 
 def _single_splits(names: Sequence[str]) -> list[list[str]]:
-    """Return the levels with a single folder, if that is named after a split: `train` of `train/cat`."""
+    """Return the levels with a single folder that is named after a split: `train` of `train/cat`."""
     above = [set(level) for level in zip(*(name.split("/")[:-1] for name in names), strict=False)]
     return [list(level) for level in above if len(level) == 1 and min(level).lower() in SPLIT_NAMES]
 
@@ -236,15 +228,15 @@ def _how_to_arrange(folder: _Folder) -> str:
 
 
 def _omissions(folder: _Folder, *, labels_given: bool) -> list[str]:
-    """Return what the warning lists as not read; a table only if the caller does not list the labels."""
+    """Return the omissions for the warning; a table is one if the caller does not list the labels."""
     omissions = _unread(folder)
     tables = [] if labels_given else [table for table in folder.tables() if table.has_labels]
     table_folders = {table.path.parent for table in tables}
     if empty := [name for name in _without_clips(folder) if folder.root / name not in table_folders]:
         omissions.append(f"has folders without a clip ({shortlist(empty, _EMPTY_FOLDERS)})")
     if tables:
-        reading = how_to_read(tables, folder.clips)
-        omissions.append(f"has a table of its clips that is not read; to read it, {reading}")
+        fix = how_to_read(tables, folder.clips)
+        omissions.append(f"has a table of its clips that is not read; to read it, {fix}")
     return omissions
 
 
@@ -254,7 +246,7 @@ def _unread(folder: _Folder) -> list[str]:
 
 
 def _without_clips(folder: _Folder) -> list[str]:
-    """Return the folders without a clip in or below them, but not the folders within those."""
+    """Return the outermost folders without a clip in or below them."""
     places = {clip.parent for clip in folder.clips}
     filled = {parent for place in places for parent in (place, *place.parents)}
     empty = (entry for entry in folder.others if entry not in filled and entry.parent in filled)

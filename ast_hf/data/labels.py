@@ -12,7 +12,7 @@ from ..errors import AstHfWarning, did_you_mean, error, shortlist, warning_text
 from .option_spelling import option
 from .tables import check_exists, read_csv, read_lines
 
-#: Marks that often separate several labels of one clip; a comma with a space is part of many names.
+#: Likely separators of several labels; a comma with a space is part of many names.
 _JOINED_LABELS = re.compile(r"[;|]|(?<=\S),(?=[^\s\d])")
 
 _SPACES = re.compile(r"\s{2,}")
@@ -22,11 +22,11 @@ _EXAMPLES = 3
 
 
 class LabelSet:
-    """Class names in their order, and other names that the data may use for them.
+    """Class names in their order, and aliases in the data.
 
     Args:
         names: class names by index.
-        aliases: other names, such as the machine identifiers of AudioSet -> class name.
+        aliases: alias (a machine identifier of AudioSet) -> class name.
     """
 
     def __init__(self, names: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
@@ -38,9 +38,9 @@ class LabelSet:
         return label in self._index
 
     def index(self, label: str, where: str) -> int:
-        """Return the class index of a name or alias; raise E208 with this `where` for any other label."""
+        """Return the class index of a name or alias; raise E208 for any other label."""
         if label not in self._index:
-            what = f"{label!r} is none of the {len(self.names)} class labels"
+            what = f"{label!r} is not one of the {len(self.names)} class labels"
             raise error("E208", where=where, what=what, fix=did_you_mean(label, self.names))
         return self._index[label]
 
@@ -68,7 +68,7 @@ def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
             what = f"has no display_name; its columns are {', '.join(row)}"
             raise error("E208", where=f"{path} row {number}", what=what, fix="use index,mid,display_name")
         if row.get("index", str(number - 1)) != str(number - 1):
-            what = f"has index {row['index']!r}, it is class {number - 1}"
+            what = f"has index {row['index']!r} instead of {number - 1}"
             fix = "number the classes 0, 1, 2, ... in order"
             raise error("E208", where=f"{path} row {number}", what=what, fix=fix)
     names = _check_names([row["display_name"].strip() for row in rows], path)
@@ -82,8 +82,8 @@ def _check_names(names: list[str], where: object) -> list[str]:
         raise error("E209", where=f"{where}", what="names no class", fix="list at least two class names")
     for number, name in enumerate(names, start=1):
         if name in names[: number - 1]:
-            fix = "give each class a name of its own"
-            raise error("E208", where=f"{where} row {number}", what=f"names {name!r} a second time", fix=fix)
+            what = f"names {name!r} a second time"
+            raise error("E208", where=f"{where} row {number}", what=what, fix="give each class a different name")
     return names
 
 
@@ -91,9 +91,9 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None
     """Warn about suspicious class names: several labels in one (W206), or one label spelled two ways (W207).
 
     Args:
-        names: the classes found in data for which no list of classes was given.
+        names: the classes of data without a list of classes.
         where: the source of the data, for the message.
-        separable: True if a `label_separator` would divide the names, and none was given.
+        separable: True if a `label_separator` could split the names.
     """
     names = sorted(names)
     joined = [name for name in names if _JOINED_LABELS.search(name)] if separable else []
@@ -110,7 +110,6 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None
 
 
 def _similar_names(names: Iterable[str]) -> Iterable[list[str]]:
-    """Return the groups of names that differ only in capitals or spaces."""
     spellings: dict[str, list[str]] = {}
     for name in names:
         spellings.setdefault("".join(name.split()).casefold(), []).append(name)
@@ -118,5 +117,5 @@ def _similar_names(names: Iterable[str]) -> Iterable[list[str]]:
 
 
 def _quote_spaces(name: str) -> str:
-    """Return a quoted name in which repeated spaces are visible: messages collapse them to one."""
+    """Return a quoted name with repeated spaces made visible: messages collapse them to one."""
     return repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name))

@@ -1,4 +1,4 @@
-"""Options of `load_audio_dataset` as messages spell them: in Python, on the command line and in a recipe."""
+"""Spelling of `load_audio_dataset`'s options in messages: in Python, on the command line and in a recipe."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .conventions import SPLIT_NAMES
 
 
 def option(argument: str) -> str:
-    """Return the name of an argument, as it is written in Python, on the command line and in a recipe."""
+    """Return the name of an argument in Python, on the command line and in a recipe."""
     return f"{argument}= (--{argument}, in a recipe data.{argument})"
 
 
 def chosen(**values: str | bool) -> str:
-    """Return arguments with their values, as they are written in Python and on the command line."""
+    """Return arguments with their values in Python and on the command line."""
     return f"{_in_python(values)} ({_as_flags(values)}; finetune takes {_as_changes(values)})"
 
 
 def chosen_sources(parts: Mapping[str, Sequence[Path]], **values: str | bool) -> str:
-    """Return a source that maps splits to files or folders, and other arguments, spelled as by `chosen`."""
+    """Return a source that maps splits to files or folders, and more arguments, spelled as by `chosen`."""
     files = {split: list(map(str, paths)) for split, paths in parts.items()}
     sources = {split: names[0] if len(names) == 1 else names for split, names in files.items()}
     python = repr(sources)
@@ -41,12 +41,8 @@ def unless_classes(condition: str) -> str:
 
 
 def _as_yaml(sources: Mapping[str, str | list[str]]) -> str:
-    entries = (f"{_yaml_key(split)}: {_json(files)}" for split, files in sources.items())
-    return "{" + ", ".join(entries) + "}"
-
-
-def _yaml_key(split: str) -> str:
-    return split if split in SPLIT_NAMES else _json(split)
+    entries = {split if split in SPLIT_NAMES else _json(split): _json(files) for split, files in sources.items()}
+    return "{" + ", ".join(f"{split}: {files}" for split, files in entries.items()) + "}"
 
 
 def _json(value: str | list[str]) -> str:

@@ -26,31 +26,29 @@ def push_audio_dataset(
 ) -> Pushed:
     """Publish the splits of `load_audio_dataset` as a data set on the Hub, replacing its contents.
 
-    Every row has its file, byte for byte, and the file's name without its folder; labels keep their classes.
-    Text columns are uploaded too, with absolute local paths cut to their last part. Files that the Hub has
-    are not sent again.
+    Audio files are uploaded byte for byte, with their names but without their folders. Text columns are
+    uploaded too, with absolute local paths cut to their last part. Files that the Hub has are not sent again.
 
     Args:
         splits: splits of `load_audio_dataset`, not streams.
         repo_id: `user/name` or `organization/name`; created if it does not exist.
-        private: True for a data set that only its owner sees.
+        private: True for a private data set.
         revision: branch to push to, created from `main` if it does not exist; None for `main`.
         token: as for `huggingface_hub`; None for the token of `hf auth login` or HF_TOKEN.
 
     Raises:
-        AstInputError: E102 for streams and anything else that is not splits of clips.
-        AstConfigError: E702 for an impossible name; E705 for a text column or class names with a token or a
-            key in them, and for a public data set that should be private.
+        AstInputError: E102 for streams and anything else but stored splits of clips.
+        AstConfigError: E702 for an impossible name; E705 for a token or a key in text columns or class names,
+            and for a public data set that should be private.
         AstRunError: E701 and E704 if the Hub refuses or cannot be reached, also after several attempts.
 
     Example:
         >>> push_audio_dataset(load_audio_dataset("my_clips"), "user/clips", private=True)
         >>> splits = load_audio_dataset("user/clips")
     """
-    if not _are_clips(splits):
-        what = f"is a {type(splits).__name__}, not splits of clips"
-        fix = "give what load_audio_dataset returns without streaming"
-        raise error("E102", where="splits", what=what, fix=fix)
+    if not isinstance(splits, DatasetDict) or not all("audio" in part.column_names for part in splits.values()):
+        fix = "give the result of load_audio_dataset without streaming"
+        raise error("E102", where="splits", what=f"is a {type(splits).__name__}, not splits of clips", fix=fix)
     check_full_name(repo_id)
     for name in splits:
         if not re.fullmatch(r"\w+(\.\w+)*", str(name)):
@@ -68,13 +66,8 @@ def push_audio_dataset(
     return Pushed(repo_id, done.commit_url, done.oid)
 
 
-def _are_clips(splits: Any) -> bool:
-    """Return True for stored splits with audio."""
-    return isinstance(splits, DatasetDict) and all("audio" in part.column_names for part in splits.values())
-
-
 def _ready(part: Dataset, split: str) -> Dataset:
-    """Return a split as it is published: audio that the Hub's viewer plays, text without local paths."""
+    """Return a split to publish: audio that the Hub's viewer plays, text without secrets and local paths."""
     check_secrets(json.dumps(part.features.to_dict()).encode(), f"split {split!r}, column and class names")
     for name in [name for name, feature in part.features.items() if _has_text(feature)]:
         text, count = cut_paths_in_json(json.dumps(list(part[name])))

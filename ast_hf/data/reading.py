@@ -18,16 +18,16 @@ from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict,
 
 from ..errors import error
 from ..task import Task
-from .conventions import BOUNDARIES
-from .features import STORED, label_feature
-from .folds import FoldChoice
+from .conventions import BOUNDARIES, METADATA_FILES, Source
+from .holding_out import FoldChoice
 from .hub import read_hub
 from .label_cells import LabelReader
+from .label_folders import read_label_folders
 from .labels import LabelSet, read_class_labels, warn_of_labels
 from .reading_options import ReadingOptions
-from .sources import Source, is_local, read_source, source_parts
+from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
-from .tables import Table, read_split_list
+from .tables import Table, check_exists, has_table_suffix, read_split_list, read_table
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
@@ -55,15 +55,15 @@ def load_audio_dataset(
     """Read labelled audio.
 
     Args:
-        source: one of - a folder of label folders (`cat/1.wav`), with or without split folders above them
-            (`train/cat/1.wav`), - a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label,
-            optional split column), - a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST
-            repository's JSON, - a Parquet file of paths, or of embedded audio as `datasets` writes it, - a
-            list of those, or a mapping from splits to one or more of those, - the name of a data set on the
-            Hub with an audio column.
-        audio_column: column of the paths or the audio; None to find it by its usual names.
-        label_column: column of the labels; None to find it by its usual names.
-        split_column: column that names each row's split; without it all rows are `"train"`.
+        source: a folder of label folders (`cat/1.wav`), with or without split folders above them
+            (`train/cat/1.wav`); a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label,
+            optional split column); a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST
+            repository's JSON; a Parquet file of paths, or of embedded audio as `datasets` writes it; a list
+            of those, or a mapping from splits to one or more of those; or the name of a data set on the Hub
+            with an audio column.
+        audio_column: column of the paths or the audio; None to detect it by its name.
+        label_column: column of the labels; None to detect it by its name.
+        split_column: column of each row's split; without it all rows are `"train"`.
         label_separator: separator of a clip's labels in multi-label tables (`"dog;bark"`); lists need none.
         class_labels: the classes in their order: a CSV of `index,mid,display_name` (rows may use either
             name), a text file with one name per line, or the names. None for the data's order, or sorted.
@@ -71,26 +71,26 @@ def load_audio_dataset(
         test_fold: the fold that becomes the split `"test"`, the others `"train"`; None to split otherwise.
         fold_column: column of the folds.
         split_lists: split -> text file of the paths in it, one a line; other clips keep their split.
-        audio_root: folder that paths are relative to, or that names alone are below; None for the table's
-            own. Backslashes are read as slashes if only that names an existing file.
-        clip_boundaries: read columns `start` and `end` as seconds within the file; False drops such columns.
+        audio_root: folder that paths are relative to; None for the table's folder. A name without a folder is
+            also searched for below it. Backslashes are read as slashes if only that leads to a file.
+        clip_boundaries: read columns `start` and `end` as seconds within the file; False drops these columns.
         check_files: raise for missing files now, not when they are read. Without it, raise only if all are
             elsewhere.
         config_name: configuration of a data set on the Hub.
-        merge_splits: split -> the splits on the Hub that it is made of; None for the Hub's own splits.
+        merge_splits: split -> splits on the Hub that it is made of; None for the splits as they are.
         streaming: return streams (`IterableDatasetDict`, audio as bytes and path), and download nothing.
 
     Returns:
         DatasetDict in the form described by the module; label names are the same in all splits. Warns about
-        what label folders leave out (W205), and in local files about labels that look like several (W206) or
-        like another (W207).
+        files and tables that label folders skip (W205), and in local files about labels that look like
+        several (W206) or like another (W207).
 
     Raises:
         AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and
             boundaries, E209 for empty splits and classes.
         AstInputError: E108 for arguments about local files with a data set on the Hub, or vice versa.
-        AstHfError: E701, E702 and E704 for names that the Hub does not have, or not for this token, and for a
-            Hub that cannot be reached.
+        AstHfError: E701 and E702 for names that do not exist on the Hub or that the token may not see, E704
+            for a Hub that cannot be reached.
     """
     classes = None if class_labels is None else read_class_labels(class_labels)
     options = ReadingOptions(
@@ -113,21 +113,57 @@ def load_audio_dataset(
     return _as_streams(splits) if streaming else splits
 
 
+def is_local(source: str) -> bool:
+    """Return True for the path of a file or folder, existing or not; False for a name on the Hub."""
+    path = Path(source)
+    return path.exists() or has_table_suffix(path) or source.startswith((".", "/", "~"))
+
+
+def source_parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
+    """Return (split, file or folder) of every part of a source; the split is None where the rows decide.
+
+    Raises E209 for an empty source.
+    """
+    parts: list[tuple[str | None, str | PathLike]]
+    if isinstance(source, Mapping):
+        parts = [(split, part) for split, files in source.items() for _, part in source_parts(files)]
+    elif isinstance(source, (str, PathLike)):
+        parts = [(None, source)]
+    else:
+        parts = [(None, part) for part in source]
+    if not parts:
+        raise error("E209", where="source", what="names no file", fix="give at least one table or folder")
+    return parts
+
+
+def read_source(source: str | PathLike, labels: LabelSet | None = None) -> Table:
+    """Return the rows of a table, of a folder with a metadata file, or of a folder of label folders.
+
+    Folders that are named after `labels` are label folders. Raises E206 for a path that does not exist, E208
+    and E209 for one without labelled clips.
+    """
+    path = Path(source).expanduser()
+    check_exists(path)
+    if not path.is_dir():
+        return read_table(path)
+    metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
+    return read_table(metadata) if metadata else read_label_folders(path, labels)
+
+
 def _check_unused(kind: str, **arguments: Any) -> None:
-    """Raise E108 for the first argument that is set, since this kind of source does not use it."""
+    """Raise E108 for the first argument that is set."""
     for name, value in arguments.items():
         if value:
             raise error("E108", where=name, what=f"has no effect on {kind}", fix="leave it out")
 
 
 def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions) -> DatasetDict:
-    """Return the splits of tables, each with the split that the source gives for all its rows."""
+    """Return the splits of (split of all rows or None, table) pairs."""
     parts = [TableClips(table, split, options) for split, table in tables]
     clips = [clip for part in parts for clip in part.clips() if clip.labels]
     if not clips:
-        fix = "leave out fewer labels"
         what = "has no clip of another label than drop_labels"
-        raise error("E209", where=tables[0][1].where, what=what, fix=fix)
+        raise error("E209", where=tables[0][1].where, what=what, fix="drop fewer labels")
     if options.fold is not None:
         options.fold.check_not_empty(row[options.fold.column] for _, table in tables for row in table.rows)
     multi_label = options.labels.separator is not None or any(part.holds_lists for part in parts)
@@ -151,15 +187,15 @@ def _common_order(parts: Sequence[TableClips]) -> list[str] | None:
 
 
 def _encode(clips: list[Clip], classes: LabelSet, task: Task, others: list[str]) -> Dataset:
-    """Return the clips of one split, table by table."""
     by_table = groupby(clips, key=lambda clip: id(clip.sounds))
     parts = [_encode_table(list(part), classes, task, others) for _, part in by_table]
     return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
 def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list[str]) -> Dataset:
-    """Return the clips of one table and one split, with the columns `others` next to audio and labels."""
-    indices = [_indices(clip, classes) for clip in clips]
+    """Return the clips of one table and split with the columns `others`; raise E208 for unknown labels."""
+    # labels may be aliases of one class
+    indices = [list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels)) for clip in clips]
     cells: dict[str, list[Any]] = {
         task.label_column: indices if task is Task.MULTI_LABEL else [index for (index,) in indices]
     }
@@ -174,20 +210,10 @@ def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list
     return Dataset.from_dict(cells, features=features).cast_column("audio", Audio(decode=False))
 
 
-def _indices(clip: Clip, classes: LabelSet) -> list[int]:
-    """Return the distinct class indices of a clip; raise E208 for a label that is not a class."""
-    return list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels))
-
-
-def _with_sounds(
-    sounds: Dataset,
-    rows: list[int],
-    cells: dict[str, list[Any]],
-    features: Features,
-) -> Dataset:
+def _with_sounds(sounds: Dataset, rows: list[int], cells: dict[str, list[Any]], features: Features) -> Dataset:
     """Return rows of embedded audio with their cells.
 
-    Audio is not copied: the cells are spread over all rows of the table, from which `rows` are then selected.
+    To copy no audio, the cells are spread over all rows of the table, from which `rows` are then selected.
     """
     spread = {name: _spread(values, rows, len(sounds)) for name, values in cells.items()}
     table = datasets.concatenate_datasets([sounds, Dataset.from_dict(spread, features=features)], axis=1)
@@ -203,7 +229,6 @@ def _spread(values: list[Any], rows: list[int], length: int) -> list[Any]:
 
 
 def _as_streams(splits: DatasetDict) -> IterableDatasetDict:
-    """Return splits of local files as streams."""
     streams = {}
     for name, part in splits.items():
         stream = part.to_iterable_dataset(num_shards=min(len(part), LOCAL_SHARDS))

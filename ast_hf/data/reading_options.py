@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .conventions import SPLIT_NAMES, Row
-from .folds import FoldChoice
+from .holding_out import FoldChoice
 from .label_cells import LabelReader
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
-    """Options of `load_audio_dataset`, under the names of its arguments where they are not parsed further.
+    """Options of `load_audio_dataset`; those that are not explained are its arguments.
 
     Attributes:
         labels: label separator, listed classes and dropped labels.
         fold: the test fold, None to split otherwise.
         split_lists: split -> the paths that its list names.
-        audio_root: folder that paths are relative to, or that names alone are below.
     """
 
     audio_column: str | None
@@ -32,12 +31,9 @@ class ReadingOptions:
     check_files: bool
 
     def split(self, row: Row, paths: set[str], source_split: str | None) -> str:
-        """Return the split of a row: by its fold, its source, the lists or its own column; else `"train"`.
+        """Return a row's split by its fold, its source, the lists (with one of `paths`) or its split column.
 
-        Args:
-            row: the row of a table.
-            paths: how lists may write the path of its file.
-            source_split: the split that the caller gives for the whole source.
+        Without any of these it is `"train"`.
         """
         if self.fold is not None:
             return self.fold.split(row)

@@ -1,15 +1,36 @@
-"""Splits of `load_audio_dataset`: their class names, clips per class, and checks before training."""
+"""Splits of `load_audio_dataset`: features of columns, classes, clips per class, checks before training."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 
 from ..errors import did_you_mean, error
 from ..task import Task
+
+#: Struct in which `datasets` stores a clip: the bytes of its file, or its path. Streams have this in place of
+#: `Audio`, which `datasets` encodes with torchcodec even where nothing is decoded.
+STORED = {"bytes": Value("binary"), "path": Value("string")}
+
+
+def is_stored_audio(feature: Any) -> bool:
+    """Return True for `Audio` and for its storage `STORED`."""
+    return isinstance(feature, Audio) or (isinstance(feature, dict) and feature.keys() == STORED.keys())
+
+
+def class_feature(feature: Any) -> ClassLabel | None:
+    """Return the `ClassLabel` of a column of classes or of lists of classes, None for any other column."""
+    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", feature)
+    return inner if isinstance(inner, ClassLabel) else None
+
+
+def label_feature(names: Sequence[str], task: Task) -> Any:
+    """Return the feature of a label column: a class, or a list of classes for multi-label data."""
+    label = ClassLabel(names=list(names))
+    return [label] if task is Task.MULTI_LABEL else label
 
 
 def split_task(split: Any) -> Task:
@@ -46,13 +67,12 @@ def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluati
             raise error("E209", where=f"split {name!r}", what="has no clips", fix="add clips or leave it out")
     names = label_names(splits[train])
     if len(names) < 2:
-        what = f"has {len(names)} class ({', '.join(names)}), there is nothing to tell apart"
+        what = f"has {len(names)} class ({', '.join(names)}), which leaves nothing to classify"
         raise error("E209", where=f"split {train!r}", what=what, fix="give clips of at least two classes")
     if not isinstance(splits[train], Dataset):
         return  # counting the classes of a stream would read all of it
     counts = label_counts(splits[train])
     missing = [name for index, name in enumerate(names) if not counts[index]]
     if missing:
-        what = f"has no clip of {', '.join(missing[:5])}"
-        fix = "add clips, or drop the class; where clips were held out, hold out others"
-        raise error("E209", where=f"split {train!r}", what=what, fix=fix)
+        fix = "add clips, drop the class, or hold out other clips"
+        raise error("E209", where=f"split {train!r}", what=f"has no clip of {', '.join(missing[:5])}", fix=fix)

@@ -26,11 +26,10 @@ class Clip(NamedTuple):
     Attributes:
         where: table and row, for messages.
         number: row of the table, from 1.
-        split: name of the split.
         path: path of the file, or name of the embedded audio.
         sounds: embedded audio of the whole table, None if `path` is a file.
         labels: labels that are not dropped.
-        others: cells of the columns that are kept.
+        others: cells of all other columns.
     """
 
     where: str
@@ -43,11 +42,11 @@ class Clip(NamedTuple):
 
 
 class TableClips:
-    """The clips of a table: finds its columns, and checks its rows and files.
+    """Clips of a table, after checks of its columns, rows and files.
 
     Args:
         table: the rows.
-        split: the split that the caller gives for all rows, None to decide row by row.
+        split: the caller's split for all rows, None to decide row by row.
         options: options of `load_audio_dataset`.
 
     Raises:
@@ -72,7 +71,7 @@ class TableClips:
             self._check_files()
 
     def clips(self) -> Iterator[Clip]:
-        """Yield the clip of every row, in order; raise E208 for labels and boundaries that cannot be read."""
+        """Yield the clip of each row, in order; raise E208 for labels and boundaries that cannot be read."""
         for number, (row, path) in enumerate(zip(self.table.rows, self._paths, strict=True), start=1):
             where = f"{self.table.where} row {number}"
             split = self.options.split(row, {Path(path).as_posix(), str(row.get(self.audio))}, self.split)
@@ -81,7 +80,7 @@ class TableClips:
             yield Clip(where, number, split, full_path, self.sounds, labels, self._others(row, where))
 
     def _others(self, row: Row, where: str) -> Row:
-        """Return the cells of all other columns as text, and the boundaries as numbers."""
+        """Return the other cells as text, and boundaries as numbers."""
         read = {self.audio, self.label, "audio", "label", "labels", *BOUNDARIES}
         others = {name: None if cell is None else str(cell) for name, cell in row.items() if name not in read}
         if self.options.clip_boundaries and any(name in row for name in BOUNDARIES):
@@ -98,7 +97,7 @@ class TableClips:
             raise error("E208", where=where, what=f"has no label{_count_rows(unlabelled)}", fix=fix)
 
     def _check_folds(self) -> None:
-        """Raise E208 if a row has no fold and one is to be tested on."""
+        """Raise E208 for a row without a fold if a test fold is selected."""
         fold = self.options.fold
         if fold is None:
             return
@@ -108,31 +107,24 @@ class TableClips:
 
     def _check_files(self) -> None:
         """Raise E206 for missing files; without `check_files` only if all are in another folder nearby."""
-        rows = range(1, len(self._paths) + 1)
-        if self.options.check_files:
-            missing = [row for row, path in zip(rows, self._paths, strict=True) if not self._exists(path)]
-            all_missing = len(missing) == len(rows)
-        else:
-            missing = [row for row, path in zip(rows, self._paths, strict=True) if not path]
-            all_missing = not any(map(self._exists, self._paths))
-        bounded_rows = self.table.rows if self.options.clip_boundaries else []
-        elsewhere = where_clips_are(self._paths, self.root, bounded_rows) if all_missing else None
+        exists = self._exists if self.options.check_files else bool
+        missing = [row for row, path in enumerate(self._paths, start=1) if not exists(path)]
+        elsewhere = None
+        if not any(map(self._exists, self._paths)):
+            bounded_rows = self.table.rows if self.options.clip_boundaries else []
+            elsewhere = where_clips_are(self._paths, self.root, bounded_rows)
         if elsewhere:
-            missing = list(rows)
+            missing = list(range(1, len(self._paths) + 1))
         if missing:
             where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
             what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} does not exist{_count_rows(missing)}"
             raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
 
     def _how_to_find(self, row: int, elsewhere: str | None) -> str:
-        """Return the fix for the missing file of a row.
-
-        `elsewhere` is the fix that finds the files of all rows.
-        """
-        matches = self._clip_names.find(self._paths[row - 1]) if self._clip_names else []
-        if len(matches) > 1:
-            fix = "write their paths relative to it"
-            return f"{len(matches)} files below {str(self.root)!r} have this name; {fix}"
+        """Return the fix for a row's missing file; `elsewhere` is the fix for files in another folder."""
+        count = len(self._clip_names.find(self._paths[row - 1])) if self._clip_names else 0
+        if count > 1:
+            return f"{count} files below {str(self.root)!r} have this name; write their paths relative to it"
         return elsewhere or f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
 
     def _exists(self, path: str) -> bool:
@@ -158,15 +150,12 @@ class TableClips:
 
 
 def _count_rows(numbers: Sequence[int]) -> str:
-    """Return a suffix that lists all offending rows, or an empty string if there is only one."""
-    return f" ({len(numbers)} such rows: {shortlist(numbers, _EXAMPLES)})" if len(numbers) > 1 else ""
+    """Return a suffix that lists the rows, empty for a single one."""
+    return f" ({len(numbers)} rows: {shortlist(numbers, _EXAMPLES)})" if len(numbers) > 1 else ""
 
 
 def _boundaries(row: Row, where: str) -> Row:
-    """Return `start` and `end` in seconds.
-
-    Raises E208 naming the row if they do not bound a stretch of time.
-    """
+    """Return `start` and `end` in seconds; raise E208 unless the end is after the start."""
     start, end = (_boundary(row, name, where) for name in BOUNDARIES)
     if end is not None and end <= (start or 0.0):
         what = f"ends at {end:g} s, which is not after its start at {start or 0.0:g} s"
@@ -176,10 +165,7 @@ def _boundaries(row: Row, where: str) -> Row:
 
 
 def _boundary(row: Row, name: str, where: str) -> float | None:
-    """Return `start` or `end` of a row in seconds, None for an empty cell.
-
-    Raises E208 for anything but a time >= 0.
-    """
+    """Return `start` or `end` of a row in seconds, None for an empty cell; raise E208 unless it is >= 0."""
     cell = row.get(name)
     if cell is None or cell == "" or cell != cell:  # pandas writes NaN for a missing number
         return None

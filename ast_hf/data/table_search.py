@@ -1,7 +1,6 @@
-"""Tables that name the clips of a folder, and the options that read them.
+"""Tables of the clips in a folder, and the options that read them, for error messages.
 
-For data sets as they are downloaded, with tables and audio in folders of their own. The results go into
-messages, as options that read the data; nothing found here is read without being asked for.
+Downloaded data sets often have tables and audio in different folders. Nothing is read automatically.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyarrow import types
 from pyarrow.parquet import ParquetFile
@@ -30,31 +29,23 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".json", ".parquet"})
 #: Folders next to one of clips that may hold tables.
 _TABLE_FOLDERS = re.compile(r"meta|label|annot|truth|csv|table|split|fold|list|info|doc|setup", re.IGNORECASE)
 
-#: Limits, so that a message never takes long: files looked at as tables, bytes read of each, entries of a
-#: folder.
+#: Limits, so that a message never takes long: files read as tables, bytes of each, entries of a folder.
 _MAX_TABLES = 20
 _MAX_BYTES = 1 << 22
 _MAX_ENTRIES = 1_000
 
-#: Characters of a clip's name at least; shorter cells are likely numbers of something else.
+#: Minimum length of a clip's name; shorter cells are likely numbers.
 _MIN_NAME = 4
 
-#: How `datasets` names the shards of a split.
+#: Names of shards of a split as `datasets` writes them.
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
-#: Names of the two parts of data sets in which no part is called train.
+#: Splits of data sets that have no part called train.
 _TWO_PARTS = {"dev": "train", "eval": "test"}
 
 
 class ClipTable(NamedTuple):
-    """A table that names clips.
-
-    Attributes:
-        path: its file.
-        columns: the names of its columns.
-        column: the column that names clips.
-        rows: its first rows.
-    """
+    """A table of clips: its file, the names of its columns, the column of clips, and its first rows."""
 
     path: Path
     columns: list[str]
@@ -68,16 +59,16 @@ class ClipTable(NamedTuple):
 
     @property
     def has_labels(self) -> bool:
-        """True if a column has one of the usual names of labels."""
+        """True if a column is one of `LABEL_COLUMNS`."""
         return any(name in self.columns for name in LABEL_COLUMNS)
 
 
 def tables_of(clips: Sequence[Path], root: Path, inside: Iterable[Path]) -> list[ClipTable]:
-    """Return the tables that name some of the clips, those of most clips first.
+    """Return the tables of some of the clips, those with labels and most clips first.
 
     Args:
         clips: audio files below `root`.
-        root: the folder of labelled audio; files next to it are looked at too.
+        root: the folder of labelled audio; tables next to it count too.
         inside: the files in it that may be tables.
     """
     clip_names = ClipNames(clips)
@@ -89,7 +80,7 @@ def tables_of(clips: Sequence[Path], root: Path, inside: Iterable[Path]) -> list
 
 
 def how_to_read(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str:
-    """Return the source that replaces a folder: its table, or one for each split, with options."""
+    """Return the source to use instead of a folder: its table, or one for each split, with options."""
     by_split = _by_split(tables)
     first, *others = by_split.values() or tables[:1]
     root = _common_root([first, *others], clips)
@@ -105,20 +96,16 @@ def how_to_read(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str:
 
 
 def shards_of(tables: Iterable[Path]) -> dict[str, list[Path]]:
-    """Return the Parquet files of each split, as `datasets` and the Hub write them; {} for others.
+    """Return split -> Parquet files, {} for files that are not shards.
 
-    These are `data/train-00000-of-00002.parquet` and `train/0000.parquet`. Of several configurations, the
-    first counts.
+    `datasets` and the Hub name them `data/train-00000-of-00002.parquet` or `train/0000.parquet`. Of several
+    configurations, the first counts.
     """
     by_folder: dict[Path, dict[str, list[Path]]] = {}
     for path in sorted(table for table in tables if table.suffix.lower() == ".parquet"):
         shard = _SHARD.fullmatch(path.stem)
-        if shard:
-            folder = path.parent
-            name = shard[1]
-        else:
-            folder = path.parent.parent
-            name = path.parent.name
+        folder = path.parent if shard else path.parent.parent
+        name = shard[1] if shard else path.parent.name
         if shard or (path.stem.isdecimal() and name.lower() in SPLIT_NAMES):
             splits = by_folder.setdefault(folder, {})
             splits.setdefault(SPLIT_NAMES.get(name.lower(), name), []).append(path)
@@ -144,7 +131,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _clip_table(path: Path, clip_names: ClipNames) -> ClipTable | None:
-    """Return a file as a table of clips, None if it names clips in less than half of its rows, if at all."""
+    """Return a file as a table of clips, None if less than half of its rows name a clip."""
     rows = _first_rows(path)
     columns = list(dict.fromkeys(str(name) for row in rows for name in row))
     for column in sorted(columns, key=lambda name: name not in PATH_COLUMNS):
@@ -156,60 +143,36 @@ def _clip_table(path: Path, clip_names: ClipNames) -> ClipTable | None:
 
 
 def _first_rows(path: Path) -> list[Row]:
-    """Return the first rows of what may be a table, [] for any other file."""
+    """Return the first rows of a file, [] if it is not a table."""
+    try:
+        return [row for row in _read_first_rows(path) if isinstance(row, dict)]
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def _read_first_rows(path: Path) -> list[Any]:
     suffix = path.suffix.lower()
-    try:
-        if suffix == ".parquet":
-            return _first_of_parquet(path)
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            text = file.read(_MAX_BYTES)
-    except (OSError, ValueError):
-        return []
+    if suffix == ".parquet":
+        with ParquetFile(path) as file:
+            texts = [field.name for field in file.schema_arrow if types.is_string(field.type)]
+            batch = next(file.iter_batches(FIRST_ROWS, columns=texts), None)
+        return [] if batch is None else batch.to_pylist()
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        text = file.read(_MAX_BYTES)
     if suffix == ".json":
-        return _first_of_json(text)
-    lines = [line for line in text.splitlines() if line.strip()][: FIRST_ROWS + 1]
-    if suffix == ".jsonl":
-        return _first_of_jsonl(lines[:FIRST_ROWS])
-    return _first_of_csv(lines, suffix)
-
-
-def _first_of_parquet(path: Path) -> list[Row]:
-    with ParquetFile(path) as file:
-        texts = [field.name for field in file.schema_arrow if types.is_string(field.type)]
-        batch = next(file.iter_batches(FIRST_ROWS, columns=texts), None)
-    return [] if batch is None else batch.to_pylist()
-
-
-def _first_of_json(text: str) -> list[Row]:
-    try:
         content = json.loads(text)
-    except ValueError:
-        return []
-    rows = content.get("data") if isinstance(content, dict) else content
-    return [row for row in rows[:FIRST_ROWS] if isinstance(row, dict)] if isinstance(rows, list) else []
-
-
-def _first_of_jsonl(lines: Iterable[str]) -> list[Row]:
-    try:
-        rows = [json.loads(line) for line in lines]
-    except ValueError:
-        return []
-    return [row for row in rows if isinstance(row, dict)]
-
-
-def _first_of_csv(lines: Sequence[str], suffix: str) -> list[Row]:
-    if not lines:
-        return []
+        rows = content.get("data") if isinstance(content, dict) else content
+        return rows[:FIRST_ROWS] if isinstance(rows, list) else []
+    lines = [line for line in text.splitlines() if line.strip()] or [""]
+    if suffix == ".jsonl":
+        return [json.loads(line) for line in lines[:FIRST_ROWS]]
     separator = "\t" if suffix == ".tsv" else separator_of(lines[0])
-    try:
-        rows = list(csv.DictReader(lines, delimiter=separator, skipinitialspace=True))
-    except csv.Error:
-        return []
-    return [{str(name).strip(): cell for name, cell in row.items() if name} for row in rows]
+    reader = csv.DictReader(lines[: FIRST_ROWS + 1], delimiter=separator, skipinitialspace=True)
+    return [{str(name).strip(): cell for name, cell in row.items() if name} for row in reader]
 
 
 def _by_split(tables: Sequence[ClipTable]) -> dict[str, ClipTable]:
-    """Return the tables whose names, or whose folders' names, are splits; {} without one to train on."""
+    """Return split -> table, by the name of the table or of its folder; {} without a table to train on."""
     by_name: dict[str, ClipTable] = {}
     for table in tables:
         for name in (table.path.stem.lower(), table.path.parent.name.lower()):
@@ -223,7 +186,7 @@ def _by_split(tables: Sequence[ClipTable]) -> dict[str, ClipTable]:
 
 
 def _common_root(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str | None:
-    """Return the root of the paths of all tables, `""` for each one's own folder, None if they differ."""
+    """Return the root of the paths of all tables, `""` for the folder of each table, None if they differ."""
     if all((table.path.parent / name).is_file() for table in tables for name in table.names):
         return ""
     roots = roots_of([name for table in tables for name in table.names], clips)
@@ -234,7 +197,7 @@ def _common_root(tables: Sequence[ClipTable], clips: Sequence[Path]) -> str | No
 
 
 def _all_names(table: ClipTable) -> list[str]:
-    """Return the clips of all rows of a table, or of its first rows if it cannot be read."""
+    """Return the clips of all rows, or of the first rows if the table cannot be read."""
     try:
         rows = read_table(table.path).rows
     except AstHfError:
@@ -243,7 +206,7 @@ def _all_names(table: ClipTable) -> list[str]:
 
 
 def _options(table: ClipTable, root: str, clips: Sequence[Path]) -> dict[str, str | bool]:
-    """Return the options that a table needs besides being the source."""
+    """Return the options that reading a table needs."""
     values: dict[str, str | bool] = {"audio_root": root} if root else {}
     if table.column != next((name for name in PATH_COLUMNS if name in table.columns), None):
         values["audio_column"] = table.column
@@ -253,7 +216,7 @@ def _options(table: ClipTable, root: str, clips: Sequence[Path]) -> dict[str, st
 
 
 def _remarks(table: ClipTable, values: Mapping[str, str | bool]) -> str:
-    """Return what a message adds to the options of a table."""
+    """Return remarks on the options of a table."""
     text = FOREIGN_BOUNDARIES if "clip_boundaries" in values else ""
     if not table.has_labels:
         others = ", ".join(name for name in table.columns if name != table.column)

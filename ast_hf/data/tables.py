@@ -1,8 +1,7 @@
 """Tables: files of labelled audio (CSV, TSV, JSON, JSONL, Parquet) as rows.
 
-A row is a dict of the cells of one clip; `table_clips.py` decides what they mean. The cells of a `.csv` file
-are separated by commas, or, if its head line has none, by the mark that the head line has instead: `;`, tabs
-or `|`.
+A row is a dict of the cells of one clip, which `table_clips.py` interprets. The cells of a `.csv` file are
+separated by commas, or, if its head line has none, by the separator in the head line: `;`, tabs or `|`.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from pyarrow.parquet import ParquetFile
 
 from ..errors import error, unreadable
 from .conventions import AUDIO_SUFFIXES, PATH_COLUMNS, UNREAD_SUFFIXES, Row
-from .features import class_feature, is_stored_audio
 from .option_spelling import chosen, option
+from .splits import class_feature, is_stored_audio
 
 #: Separators of the cells of a `.csv` file whose head line has no comma; Excel writes `;` in most of Europe.
 SEPARATORS = (";", "\t", "|")
@@ -37,8 +36,8 @@ class Table:
         rows: the cells of each row; embedded audio is replaced by its file name.
         where: the file, for messages.
         root: the folder that paths in the rows are relative to.
-        embedded: column -> that column alone, as stored, for audio whose bytes are in the table.
-        names: column -> class names in the file's own order, for columns that the file declares as classes.
+        embedded: column -> a data set of this column, for audio whose bytes are in the table.
+        names: column -> class names in the file's order, for columns that the file declares as classes.
     """
 
     rows: list[Row]
@@ -51,9 +50,9 @@ class Table:
         """Return the name of a column; raise E208 if the table does not have it.
 
         Args:
-            requested: value of `argument`, None to take the first of `defaults` that the table has.
-            defaults: names by which such a column is found.
-            argument: argument of `load_audio_dataset` that names the column, for the message.
+            requested: name of the column, None for the first of `defaults` that the table has.
+            defaults: default names by priority.
+            argument: argument of `load_audio_dataset` that selects the column, for the message.
         """
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         for name in (requested,) if requested else defaults:
@@ -135,7 +134,7 @@ def read_csv(path: Path) -> Table:
     for number, row in enumerate(rows, start=1):
         if None in row:
             what = f"has {len(row[None])} fields more than the head line"
-            fix = "quote fields that hold the separator"
+            fix = "quote fields that contain the separator"
             raise error("E208", where=f"{path} row {number}", what=what, fix=fix)
     return _table(path, rows)
 
@@ -145,7 +144,7 @@ def _has_value(cell: str | list[str] | None) -> bool:
 
 
 def separator_of(head: str) -> str:
-    """Return the separator of a `.csv` file: a comma, or the only mark in a head line without commas."""
+    """Return the separator of a `.csv` file: a comma, or the only one of `SEPARATORS` in a head line."""
     marks = [mark for mark in SEPARATORS if mark in head]
     return marks[0] if len(marks) == 1 and "," not in head else ","
 
@@ -155,13 +154,12 @@ def _check_columns(columns: list[str], path: Path) -> None:
     for name in columns:
         if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES:
             what = f"has no head line: its first line names the file {name!r}"
-            fix = "name the columns above it, such as path,label"
+            fix = "write the names of the columns above it, such as path,label"
             raise error("E208", where=repr(str(path)), what=what, fix=fix)
     repeated = [name for name, count in Counter(columns).items() if name and count > 1]
     if repeated:
-        fix = "give each column a name of its own"
         what = f"names the column {repeated[0]!r} more than once"
-        raise error("E208", where=repr(str(path)), what=what, fix=fix)
+        raise error("E208", where=repr(str(path)), what=what, fix="give each column a different name")
 
 
 def _read_jsonl(path: Path) -> Table:
@@ -172,10 +170,7 @@ def _read_jsonl(path: Path) -> Table:
 
 
 def _read_json(path: Path) -> Table:
-    """Return the rows of a JSON list, or of a list of the original repository.
-
-    That is `{"data": [{"wav": path, "labels": "/m/a,/m/b"}]}`.
-    """
+    """Return the rows of a JSON list, or of the original's `{"data": [{"wav": ..., "labels": "/m/a,/m/b"}]}`."""
     content = _parse_json(_read_text(path), str(path))
     original = isinstance(content, dict) and isinstance(content.get("data"), list)
     rows = content["data"] if original else content
@@ -188,7 +183,7 @@ def _read_json(path: Path) -> Table:
 
 
 def _split_identifiers(row: Row) -> Row:
-    """Return a row of the original's lists, several comma-separated identifiers as a list."""
+    """Return a row of the original's lists with its comma-separated labels as a list."""
     labels = row.get("labels")
     if not isinstance(labels, str) or "," not in labels:
         return row
@@ -204,7 +199,6 @@ def _parse_json(text: str, where: str) -> Any:
 
 
 def _check_object(row: Any, where: str) -> Row:
-    """Return a row; raise E208 for JSON that is not an object."""
     if not isinstance(row, dict):
         what = f"is a {type(row).__name__}, not an object"
         raise error("E208", where=where, what=what, fix="write one object per row")
@@ -242,10 +236,7 @@ def _stored_field(stored: Dataset, column: str, field_name: str) -> Iterator[Any
 
 
 def _embeds_audio(stored: Dataset, column: str, path: Path) -> bool:
-    """Return True if all rows embed audio, False if none does.
-
-    Raises E208 for the first row without audio if others have it.
-    """
+    """Return True if all rows embed audio, False if none does; raise E208 if only some do."""
     chunks = stored.data.column(column).chunks
     valid = [row for chunk in chunks for row in chunk.field("bytes").is_valid().to_pylist()]
     if any(valid) and not all(valid):
@@ -255,10 +246,7 @@ def _embeds_audio(stored: Dataset, column: str, path: Path) -> bool:
 
 
 def _class_name(cell: Any, names: list[str] | None) -> Any:
-    """Return a cell with class indices as names.
-
-    A missing class (None, or -1 as `datasets` writes it) is None.
-    """
+    """Return the class names of a cell of indices, None for a missing class (None, in `datasets` also -1)."""
     if names is None:
         return cell
     if isinstance(cell, list):

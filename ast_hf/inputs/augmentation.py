@@ -30,12 +30,11 @@ class Augmentation:
             changes with it.
         delay_seconds: longest silence before the clip, in seconds.
         advance_seconds: longest part cut off the start of the clip, in seconds; at most half of the clip.
-        random_crop: take a random part of a clip that is longer than the input of the model, instead of its
-            start.
+        random_crop: cut a random part out of a clip that is longer than the model's input, not its start.
         gain_db: gain is drawn from [-gain_db, gain_db], in dB.
-        audiomentations: transforms of that library, in order, each a mapping of its name to its arguments
+        audiomentations: transforms of that library, in order, each a mapping from its name to its arguments
             (`{"AddGaussianSNR": {"min_snr_db": 5, "max_snr_db": 40, "p": 0.5}}`). They follow speed, delay
-            and crop, on a clip cut to the length of the model. Needs the extra `augment`.
+            and crop, on a clip cut to the model's length. Needs the extra `augment`.
         mel_low_jitter_hz: the lowest mel filter starts up to this many Hz above 20 Hz.
         mel_high_jitter_hz: the highest mel filter ends up to this many Hz below half the sampling rate. Both
             are drawn per clip from 16 values; evaluation keeps 20 Hz and half the rate. As in PaSST (arXiv
@@ -45,10 +44,10 @@ class Augmentation:
         time_stretch: largest factor of faster or slower on the spectrogram, 1..4, log-uniform as `speed`.
             Pitch stays.
         mel_shift: the spectrogram is shifted by at most this many mel bins, up or down; the edge is repeated.
-        mixstyle_probability: share of clips, 0..1, that take over part of another clip's mean and spread in
-            each mel bin (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room, not
-            of content.
-        mixstyle_alpha: that part is drawn from Beta(alpha, alpha); 0.001..1,000.
+        mixstyle_probability: share of clips, 0..1, whose mean and spread in each mel bin are mixed with those
+            of another clip (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room,
+            not of content.
+        mixstyle_alpha: the mixing weight is drawn from Beta(alpha, alpha), 0.001..1,000.
         frequency_masks: number of SpecAugment masks over mel bins.
         frequency_mask_width: the width of each is uniform in [0, frequency_mask_width), in mel bins.
         time_masks: number of SpecAugment masks over frames.
@@ -94,23 +93,15 @@ class Augmentation:
 
     @functools.cached_property
     def transforms(self) -> list[Transform]:
-        """The transforms of `audiomentations`.
-
-        Raises E307 for unknown names and arguments, or without the package.
-        """
+        """Transforms of `audiomentations`; E307 for unknown names and arguments or without the package."""
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
     def check(self, sampling_rate: int, task: Task = Task.SINGLE_LABEL) -> None:
-        """Raise E307 for options that cannot work on these clips or have no effect, before a clip is read.
-
-        Args:
-            sampling_rate: of the clips, in Hz.
-            task: of the clips.
-        """
+        """Raise E307 for options that fail or have no effect on clips of a sampling rate in Hz and a task."""
         if self.label_smoothing > 0 and task is Task.MULTI_LABEL:
-            place = "augmentation.label_smoothing"
+            where = "augmentation.label_smoothing"
             what = "is for clips of one label, and these may have several"
-            raise error("E307", where=place, what=what, fix="leave it out", detail="data")
+            raise error("E307", where=where, what=what, fix="leave it out", detail="data")
         if self.frequency_masks > 0 and self.frequency_mask_width < 2:
             raise _narrow_masks("frequency_mask_width", self.frequency_mask_width, "mel bins")
         if self.time_masks > 0 and self.time_mask_width < 2:
@@ -118,7 +109,7 @@ class Augmentation:
         try_transforms(self.transforms, sampling_rate, "augmentation.audiomentations")
         remaining = sampling_rate / 2 - self.mel_high_jitter_hz - (MIN_FREQUENCY + self.mel_low_jitter_hz)
         if remaining < sampling_rate / 4:
-            what = f"can leave {remaining:g} Hz of the {sampling_rate / 2:g} Hz that the clips have"
+            what = f"can leave {remaining:g} Hz of the {sampling_rate / 2:g} Hz in the clips"
             fix = "lower mel_low_jitter_hz or mel_high_jitter_hz, so that half of it remains"
             raise error("E307", where="augmentation: mel jitter", what=what, fix=fix, detail="data")
 
@@ -142,19 +133,15 @@ class Augmentation:
         return waveform
 
     def mel_range(self, sampling_rate: int, random: np.random.Generator) -> tuple[float, float] | None:
-        """Return the lower and upper edge of the mel filters for a clip in Hz, None for the usual ones."""
+        """Return lowest and highest frequency of the mel filters for a clip in Hz, None without jitter."""
         if not (self.mel_low_jitter_hz or self.mel_high_jitter_hz):
             return None
         low, high = (random.integers(_JITTER_STEPS, size=2) / (_JITTER_STEPS - 1)).tolist()
-        lower_edge = MIN_FREQUENCY + low * self.mel_low_jitter_hz
-        upper_edge = sampling_rate / 2 - high * self.mel_high_jitter_hz
-        return lower_edge, upper_edge
+        highest = sampling_rate / 2 - high * self.mel_high_jitter_hz
+        return MIN_FREQUENCY + low * self.mel_low_jitter_hz, highest
 
     def vary_spectrogram(self, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Return a changed copy of raw log-mel `(frames, mel)` without padding.
-
-        Stretching changes its length.
-        """
+        """Return a changed copy of raw log-mel `(frames, mel)` without padding; stretching changes frames."""
         if self.equalizer_db:
             raw = raw + smooth_gain(raw.shape[1], self.equalizer_db, random)
         if self.time_stretch != 1.0:
@@ -167,9 +154,8 @@ class Augmentation:
         """Apply SpecAugment to a padded spectrogram, raw log-mel `(time, mel)`, in place, and return it.
 
         Masks are raw 0.0 before normalisation, and may cover padding, as in the original's `dataloader.py`.
-        For a clip that is not padded and so has only a `share` of the model's length, time masks are narrower
-        by the same share: otherwise they would cover all of a short clip (as in arXiv 1912.05533, section
-        2.2).
+        For a clip without padding, `share` is its share of the model's length, by which time masks are
+        narrowed: otherwise they would cover all of a short clip (arXiv 1912.05533, section 2.2).
         """
         for _ in range(self.frequency_masks):
             start, end = _mask(raw.shape[1], self.frequency_mask_width, random)
@@ -180,7 +166,7 @@ class Augmentation:
         return raw
 
     def disturb(self, values: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Return normalised log-mel `(time, mel)` with noise and roll, padding included."""
+        """Return normalised log-mel `(time, mel)`, padding included, with noise and roll."""
         if self.noise:
             level = random.random() * self.noise
             values = values + level * torch.from_numpy(random.random(tuple(values.shape), dtype=np.float32))
@@ -194,8 +180,7 @@ def _narrow_masks(option: str, width: int, unit: str) -> AstHfError:
     return error("E307", where=f"augmentation.{option}", what=what, fix=f"give 2 or more {unit}", detail="range")
 
 
-#: Number of values of each edge of the mel filters: few enough to cache all filter banks (`log_mel` caches
-#: 320).
+#: Number of values of each limit of the mel filters: `log_mel` caches 320 filter banks, which is enough.
 _JITTER_STEPS = 16
 
 
@@ -218,7 +203,7 @@ _EQUALIZER_POINTS = 6
 
 
 def smooth_gain(num_mel_bins: int, spread_db: float, random: np.random.Generator) -> torch.Tensor:
-    """Return a random gain per mel bin in log-mel units (natural logarithm of energy), `(num_mel_bins,)`."""
+    """Return a random gain `(num_mel_bins,)` in log-mel units (natural logarithm of energy)."""
     points = random.standard_normal(_EQUALIZER_POINTS) * spread_db * math.log(10) / 10
     positions = np.linspace(0, _EQUALIZER_POINTS - 1, num_mel_bins)
     return torch.from_numpy(np.interp(positions, range(_EQUALIZER_POINTS), points).astype(np.float32))
@@ -239,9 +224,9 @@ def shift_bins(raw: torch.Tensor, bins: int) -> torch.Tensor:
 
 
 def mix_style(raw: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
-    """Return `raw` with the mean and spread of each mel bin between its own (`share`) and those of `other`.
+    """Return `raw` with mean and spread of each mel bin mixed: `share` of it, the rest of `other`.
 
-    Both are raw log-mel `(frames, mel)` without padding, of any two lengths.
+    Both are raw log-mel `(frames, mel)` without padding, and may differ in length.
     """
     mean, spread = _style(raw)
     other_mean, other_spread = _style(other)
@@ -261,7 +246,7 @@ def _style(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _mask(size: int, width: float, random: np.random.Generator) -> tuple[int, int]:
-    """Return start and end of a random mask, narrower than `width`, over `size` positions."""
+    """Return start and end of a random mask, narrower than `width`, in `size` positions."""
     length = int(random.uniform(0, width)) if width else 0
     start = int(random.integers(size - min(length, size) + 1))
     return start, start + length
@@ -270,8 +255,7 @@ def _mask(size: int, width: float, random: np.random.Generator) -> tuple[int, in
 def mix_waveforms(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     """Return `share * first + (1 - share) * second`, the shorter one followed by silence.
 
-    The original's `dataloader.py` cuts the second clip to the first's length; here no sound that is labelled
-    is lost.
+    The original's `dataloader.py` cuts the second clip to the first's length, although both are labelled.
     """
     mixed = np.zeros(max(len(first), len(second)), np.float32)
     mixed[: len(first)] = share * first

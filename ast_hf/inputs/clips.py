@@ -22,20 +22,18 @@ class ClipInputs(torch.utils.data.Dataset):
     Args:
         split: one split of `load_audio_dataset`.
         extractor: turns waveforms into features; its `max_length` is the input length.
-        augmentation: random changes of training clips; None for evaluation, which never augments.
+        augmentation: random changes of training clips; None for evaluation.
         seed: first part of the key of every random choice.
-        cache: keep decoded waveforms in memory (4 bytes a sample: 64 kB for each second at 16 kHz).
+        cache: cache decoded waveforms in memory (64 kB per second at 16 kHz).
         teacher: returns the inputs of a teacher, a dict of tensors that items have as `teacher`. It is called
-            with the student's samples after all changes to waveforms, and with (clip number, share) of the
-            clips mixed in them.
+            with the augmented samples, and with (clip number, share) of the clips mixed in them.
 
     An item is keyed by `epoch * len(self) + clip` and is a dict of `input_values` `(frames, num_mel_bins)`,
     `labels` (a class index, or a float vector `(num_labels,)` of tags or mixed probabilities) and `row` (the
     clip's number).
 
-    Clips are padded to `max_length`. If the extractor's `return_attention_mask` is set they are not: they
-    keep their length, and have an `attention_mask` `(frames,)`, which `Collator` extends over the padding of
-    a batch.
+    Clips are padded to `max_length`. With the extractor's `return_attention_mask` they are not padded, and
+    have an `attention_mask` `(frames,)`, which `Collator` extends over the padding of a batch.
 
     Raises:
         AstConfigError: E307 for augmentation that cannot work on these clips.
@@ -56,14 +54,7 @@ class ClipInputs(torch.utils.data.Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.teacher = teacher
-        self.processor = ClipProcessor(
-            self,
-            split,
-            extractor,
-            augmentation=augmentation,
-            seed=seed,
-            teacher=teacher,
-        )
+        self.processor = ClipProcessor(self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher)
         self.num_labels = self.processor.num_labels
         self._labels = split[self.processor.task.label_column]
         self._cache: dict[int, np.ndarray] | None = {} if cache else None
@@ -79,10 +70,7 @@ class ClipInputs(torch.utils.data.Dataset):
         return (self[clip] for clip in range(len(self)))
 
     def waveform(self, clip: int) -> np.ndarray:
-        """Return decoded samples of a clip at the extractor's rate, float32 `(time,)`.
-
-        Errors name the row and file. A row's `start` and `end` (seconds) bound the clip within its file.
-        """
+        """Return decoded samples of a clip at the extractor's rate, float32 `(time,)`; see `decode_clip`."""
         if self._cache is not None and clip in self._cache:
             return self._cache[clip]
         waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate)
@@ -95,18 +83,17 @@ class ClipInputs(torch.utils.data.Dataset):
         return self._labels[clip]
 
     def describe(self, clip: int) -> str:
-        """Return a clip's row, counted from 1, and file for messages."""
+        """Return the row of a clip, counted from 1, and its file for messages."""
         return describe_clip(clip, self.split[clip])
 
     def draw(self, random: np.random.Generator) -> int:
-        """Return the number of a random clip, to mix another one with."""
+        """Return the number of a random clip to mix another one with."""
         return int(random.integers(len(self)))
 
     def frames(self, clip: int) -> int:
         """Return the number of frames the model sees of a clip, from the file header without decoding."""
         row = self.split[clip]
         rate = self.extractor.sampling_rate
-        start = row.get("start") or 0.0
-        end = row.get("end")
-        seconds = (read_header(row["audio"]).seconds if end is None else end) - start
+        end = read_header(row["audio"]).seconds if row.get("end") is None else row["end"]
+        seconds = end - (row.get("start") or 0.0)
         return min(max(num_frames(int(seconds * rate), rate), 1), self.extractor.max_length)

@@ -11,10 +11,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a batch with every tensor stacked.
-
-    `teacher` stays a list, as a teacher's clips may differ in length.
-    """
+    """Return a batch of stacked tensors; `teacher` stays a list, since its clips may differ in length."""
     columns = {name: [item[name] for item in items] for name in items[0]}
     return {name: column if name == "teacher" else torch.stack(column) for name, column in columns.items()}
 
@@ -24,7 +21,7 @@ class Collator:
     """Batches clips of any lengths: pads them to the longest one, and to one patch at least.
 
     Attributes:
-        extractor: padding is raw 0.0 before its normalisation.
+        extractor: normalises the padding, raw 0.0, like the clips.
         patch_size: frames of a patch.
     """
 
@@ -32,7 +29,7 @@ class Collator:
     patch_size: int
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return a batch with every tensor stacked; `attention_mask` is 0 on padding."""
+        """Return a batch of stacked tensors; `attention_mask` is 0 on padding."""
         if "attention_mask" not in items[0]:
             return collate(items)
         frames = max(self.patch_size, *(len(item["attention_mask"]) for item in items))
@@ -43,7 +40,7 @@ class Collator:
 
 
 def _pad(field: torch.Tensor, frames: int, value: float | None) -> torch.Tensor:
-    """Return a field padded to `frames`; value None is for fields without frames."""
+    """Return a field padded to `frames` with `value`, None for fields without frames."""
     if value is None or len(field) == frames:
         return field
     return torch.cat((field, field.new_full((frames - len(field), *field.shape[1:]), value)))

@@ -13,7 +13,7 @@ from ..moments import Moments
 from .clips import ClipInputs
 from .streams import StreamedClipInputs
 
-#: Relative standard deviation up to which all values count as equal: rounding of their mean leaves that much.
+#: Relative standard deviation up to which all values count as equal, the rounding error of equal values.
 ROUNDING = 1e-12
 
 
@@ -22,17 +22,16 @@ def measure_statistics(
 ) -> tuple[float, float]:
     """Return mean and standard deviation over all frames and mel bins of a split.
 
-    Of a stream, this reader's clips are measured. The mean is frame-weighted, without augmentation and
-    without padding, in one pass (the original's script leaves all three in). Only the first `max_length`
-    frames of each clip count, as in training.
+    Unlike in the original's script, the mean is frame-weighted, without augmentation and padding. Only the
+    first `max_length` frames of each clip count, as in training.
 
     Args:
-        inputs: the split.
-        clips: number of clips to measure, those that are first in the split or read first; None for all.
+        inputs: the split. Of a stream, this reader's clips are measured.
+        clips: number of clips to measure, from the start of the split or stream; None for all.
         disable_tqdm: show no progress bar.
 
     Raises:
-        AstDataError: E209 if every value is the same, or there is no clip.
+        AstDataError: E209 if all values are equal, or without a clip.
     """
     moments = Moments()
     extractor = inputs.extractor
@@ -51,11 +50,8 @@ def measure_statistics(
     return moments.mean, moments.std
 
 
-def _waveforms(
-    inputs: ClipInputs | StreamedClipInputs,
-    clips: int | None,
-) -> tuple[Iterator[np.ndarray], int | None]:
-    """Return the decoded clips, and the number of clips to measure, None if it is not known."""
+def _waveforms(inputs: ClipInputs | StreamedClipInputs, clips: int | None) -> tuple[Iterator[np.ndarray], int | None]:
+    """Return the decoded clips, and the number of clips to measure, None for a whole stream."""
     if isinstance(inputs, StreamedClipInputs):
         return inputs.waveforms(), clips
     total = len(inputs) if clips is None else min(clips, len(inputs))

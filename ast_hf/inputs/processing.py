@@ -1,7 +1,6 @@
 """Processing of one clip into a model input: decode, augment, extract, mask, normalise, mix labels.
 
-The same clip in the same epoch always gives the same input, whatever was drawn before it: every random choice
-is keyed by (seed, epoch, clip).
+Every random choice is keyed by (seed, epoch, clip), so that an input does not depend on previous draws.
 """
 
 from __future__ import annotations
@@ -25,32 +24,24 @@ from ..task import Task
 from .augmentation import Augmentation, mix_style, mix_waveforms, pad_waveform
 from .randomness import keyed_random
 
-#: Takes the samples `(time,)` of an input, and (clip number, share) of the clips that are mixed in it.
+#: (samples `(time,)` of an input, (clip number, share) of the clips mixed in it) -> the teacher's inputs.
 TeacherView = Callable[[np.ndarray, Sequence[tuple[int, float]]], dict[str, torch.Tensor]]
 
 
 class ClipSource(Protocol):
-    """Clips by their numbers: a stored split, or the clips that were read last from a stream."""
+    """Clips by number: a stored split, or the last clips of a stream. `ClipInputs` explains the methods."""
 
-    def waveform(self, clip: int) -> np.ndarray:
-        """Return decoded samples, float32 `(time,)`, at the extractor's rate."""
-        ...
+    def waveform(self, clip: int) -> np.ndarray: ...
 
-    def label(self, clip: int) -> int | Sequence[int]:
-        """Return the class index of a clip, or the indices of multi-label data."""
-        ...
+    def label(self, clip: int) -> int | Sequence[int]: ...
 
-    def describe(self, clip: int) -> str:
-        """Return the row and file of a clip, for messages."""
-        ...
+    def describe(self, clip: int) -> str: ...
 
-    def draw(self, random: np.random.Generator) -> int:
-        """Return the number of a random clip, to mix another one with."""
-        ...
+    def draw(self, random: np.random.Generator) -> int: ...
 
 
 class _Example(NamedTuple):
-    """A processed clip: its input and label, the samples they are made of, and (clip, share) of the mix."""
+    """A processed clip: its input and label, their samples, and (clip, share) of the mixed clips."""
 
     values: torch.Tensor
     label: torch.Tensor
@@ -63,7 +54,7 @@ class ClipProcessor:
 
     Args:
         source: the clips.
-        split: the split of `load_audio_dataset` whose task and classes they have.
+        split: their split of `load_audio_dataset`, which has the task and the classes.
         extractor: turns waveforms into features; its `max_length` is the input length.
         augmentation: random changes of clips; None for evaluation.
         seed: first part of the key of every random choice.
@@ -94,11 +85,11 @@ class ClipProcessor:
             augmentation.check(extractor.sampling_rate, self.task)
 
     def item(self, epoch: int, clip: int) -> dict[str, Any]:
-        """Return the item of a clip in an epoch, as documented by `ClipInputs`."""
+        """Return the item of a clip in an epoch, see `ClipInputs`."""
         augmentation = self.augmentation
         example = self._plain(clip) if augmentation is None else self._augmented(epoch, clip, augmentation)
         item = {"input_values": example.values, "labels": example.label, "row": torch.tensor(clip)}
-        if self._keeps_length:
+        if self.extractor.return_attention_mask:
             item["attention_mask"] = torch.ones(len(example.values), dtype=torch.long)
         if self.teacher is not None:
             item["teacher"] = self.teacher(example.waveform[: self._max_samples], example.parts)
@@ -113,18 +104,12 @@ class ClipProcessor:
         """Samples that fit into the model's input."""
         return num_samples(self.extractor.max_length, self.extractor.sampling_rate)
 
-    @property
-    def _keeps_length(self) -> bool:
-        """True if inputs keep the length of their clip and have an attention mask."""
-        return self.extractor.return_attention_mask
-
     def _plain(self, clip: int) -> _Example:
         waveform = self.source.waveform(clip)[: self._max_samples]
         return _Example(self.input_values(waveform), self._label(clip), waveform, [(clip, 1.0)])
 
     def _augmented(self, epoch: int, clip: int, augmentation: Augmentation) -> _Example:
-        # The order of the draws is part of the result: a run that is resumed by a newer version has to repeat
-        # them.
+        # Keep the order of the draws: a run that is resumed by a newer version must repeat them.
         random = keyed_random(self.seed, epoch, clip)
         parts = [(clip, 1.0)]
         waveform = self._varied_waveform(clip, augmentation, random)
@@ -148,13 +133,8 @@ class ClipProcessor:
         values = augmentation.disturb(self._normalized(masked), random)
         return _Example(values, label, waveform, parts)
 
-    def _varied_waveform(
-        self,
-        clip: int,
-        augmentation: Augmentation,
-        random: np.random.Generator,
-    ) -> np.ndarray:
-        """Return a clip's changed samples: at least one frame, at most what can be in the model's input."""
+    def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+        """Return a clip's changed samples, at least one frame, and no more than the model can use."""
         rate = self.extractor.sampling_rate
         limit = num_samples(math.ceil(self.extractor.max_length * augmentation.time_stretch), rate)
         waveform = self.source.waveform(clip)
@@ -162,9 +142,9 @@ class ClipProcessor:
             varied = augmentation.vary_waveform(waveform, rate, limit, random)
         except AstHfError as problem:
             where = f"{self.source.describe(clip)}, {problem.where}"
-            fix = problem.fix
-            detail = problem.detail
-            raise error(problem.code, where=where, what=problem.what, fix=fix, detail=detail) from problem
+            raise error(
+                problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
+            ) from problem
         return pad_waveform(varied, num_samples(1, rate))
 
     def _varied_frames(
@@ -173,25 +153,17 @@ class ClipProcessor:
         frames = self._log_mel(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
         return augmentation.vary_spectrogram(frames, random)[: self.extractor.max_length]
 
-    def _log_mel(
-        self,
-        waveform: np.ndarray,
-        frequency_range: tuple[float, float] | None = None,
-    ) -> torch.Tensor:
-        """Return raw log-mel of all whole frames of a waveform, `(frames, mel)`."""
-        rate = self.extractor.sampling_rate
-        num_mel_bins = self.extractor.num_mel_bins
-        return log_mel(torch.from_numpy(waveform), rate, num_mel_bins, frequency_range)
+    def _log_mel(self, waveform: np.ndarray, frequency_range: tuple[float, float] | None = None) -> torch.Tensor:
+        """Return raw log-mel of all complete frames of a waveform, `(frames, mel)`."""
+        extractor = self.extractor
+        return log_mel(torch.from_numpy(waveform), extractor.sampling_rate, extractor.num_mel_bins, frequency_range)
 
     def _normalized(self, raw: torch.Tensor) -> torch.Tensor:
         return self.extractor.normalize(raw) if self.extractor.do_normalize else raw
 
     def _fitted(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return raw log-mel cut, or padded with 0.0, to the model's length.
-
-        Inputs that keep their length are cut.
-        """
-        if self._keeps_length:
+        """Return raw log-mel cut to the model's length and, without an attention mask, padded with 0.0."""
+        if self.extractor.return_attention_mask:
             return frames[: self.extractor.max_length]
         fitted = frames.new_zeros(self.extractor.max_length, self.extractor.num_mel_bins)
         fitted[: len(frames)] = frames[: len(fitted)]
@@ -210,18 +182,10 @@ class ClipProcessor:
 
 
 def decode_clip(clip: int, row: Row, sampling_rate: int) -> np.ndarray:
-    """Return decoded samples of a row, float32 `(time,)`.
+    """Return decoded samples of a row, float32 `(time,)` at `sampling_rate` Hz.
 
-    Cells `start` and `end`, in seconds, bound the clip within its file.
-
-    Args:
-        clip: its number, for messages.
-        row: its row in the split.
-        sampling_rate: rate of the samples in Hz.
-
-    Raises:
-        AstHfError: any error of `load_audio`, and E103 for a clip shorter than a frame; they name the row and
-            file.
+    Cells `start` and `end`, in seconds, bound the clip within its file. Raises errors of `load_audio`, and
+    E103 for a clip shorter than a frame; all name the row and file.
     """
     try:
         waveform = load_audio(row["audio"], sampling_rate, start=row.get("start"), end=row.get("end"))
@@ -236,5 +200,5 @@ def decode_clip(clip: int, row: Row, sampling_rate: int) -> np.ndarray:
 
 
 def describe_clip(clip: int, row: Mapping[str, Any]) -> str:
-    """Return a clip's row, counted from 1, and file for messages."""
+    """Return the row of a clip, counted from 1, and its file for messages."""
     return f"row {clip + 1}, {row['audio'].get('path') or 'embedded audio'!r}"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Number of clips that have keys of their own: keys have 32 bits, of which two are not clips.
+#: Maximum number of clips: keys have 32 bits, and two keys are not clips.
 MAX_CLIPS = 2**32 - 2
 
-#: Keys of an epoch's order of clips, or of a stream's shards, and of the order of clips within a stream's
-#: buffer.
+#: Keys for the order of an epoch's clips or of a stream's shards, and for the order within a stream's buffer.
 ORDER_KEY = 2**32 - 1
 BUFFER_KEY = 2**32 - 2
 
 
 def keyed_random(seed: int, epoch: int, clip: int) -> np.random.Generator:
-    """Return a generator that depends on its key alone, so that a resumed run repeats an unbroken one.
+    """Return a generator that depends on its key alone, so that a resumed run equals an uninterrupted one.
 
     Args:
         seed: seed of the run.

@@ -12,19 +12,18 @@ from ..data.splits import label_lists
 from .clips import ClipInputs
 from .randomness import ORDER_KEY, keyed_random
 
-#: A label adds this, divided by the number of clips with it, to a clip's weight (the original's
-#: `gen_weight_file.py`, which adds the second number to the count).
+#: A label adds 1000 / (number of its clips + 0.01) to a clip's weight (the original's `gen_weight_file.py`).
 _CLASS_WEIGHT = 1000.0
 _COUNT_OFFSET = 0.01
 
 #: Valid values of the recipe's `sampling`.
 SAMPLINGS = ("shuffled", "balanced")
 
-#: Values of `TrainingArguments.train_sampling_strategy` that are supported: "random" leaves it to `sampling`.
+#: Supported values of `TrainingArguments.train_sampling_strategy`: "random" leaves it to `sampling`.
 STRATEGIES = ("random", "group_by_length")
 
-#: A clip that is drawn again in an epoch has the key of an epoch this much later, which no run reaches, and
-#: so an augmentation of its own.
+#: To be augmented differently, a clip that is drawn again in an epoch has the key of an epoch this much later,
+#: which no run reaches.
 _REPEAT_OFFSET = 2**20
 _MAX_REPEATS = 2**12
 
@@ -61,12 +60,11 @@ class LengthGroupedSampler(EpochSampler):
     """Every clip once per epoch, in steps of nearly equal lengths, so that batches have little padding.
 
     The epoch's random order is cut into pools of `POOL` steps, each pool is sorted by length and cut into
-    steps, and the steps come in random order. The clips left over, fewer than a step, come last.
+    steps, and the steps come in random order. Remaining clips, fewer than a step, come last.
 
     Args:
         lengths: frames of each clip.
-        step: clips that all batches of all processes take in a step, so that these are of nearly equal length
-            too.
+        step: number of clips of nearly equal length: those of a step's batches in all processes.
         seed: seed of the order.
     """
 
@@ -113,10 +111,7 @@ class BalancedSampler(EpochSampler):
 
 
 def sampler_for(sampling: str, inputs: ClipInputs, seed: int, step: int | None = None) -> EpochSampler:
-    """Return the sampler of one of `SAMPLINGS`.
-
-    With a `step`, it groups clips of nearly equal length.
-    """
+    """Return the sampler for one of `SAMPLINGS`, or, with a `step`, one that groups clips by length."""
     if step is not None:
         return LengthGroupedSampler([inputs.frames(clip) for clip in range(len(inputs))], step, seed)
     if sampling == "shuffled":
@@ -125,7 +120,7 @@ def sampler_for(sampling: str, inputs: ClipInputs, seed: int, step: int | None =
 
 
 def clip_weights(labels: Sequence[int] | Sequence[Sequence[int]]) -> np.ndarray:
-    """Return how likely each clip is drawn: the sum over its labels of 1000 / (clips with the label + 0.01).
+    """Return the weight of each clip: the sum over its labels of 1000 / (clips with the label + 0.01).
 
     Args:
         labels: class index, or indices, of each clip.

@@ -1,13 +1,10 @@
 """Streamed splits as model inputs, with every clip once per epoch over all ranks and workers.
 
-A data set on the Hub that does not fit on the disk is read while it is trained on. Its shards (files) are
-divided among ranks and workers, or its clips if there are fewer shards than readers, so that no clip is read
-for two of them.
+Shards (files) are divided among ranks and workers, or clips if there are fewer shards than readers.
 
-Shuffling and dividing are not left to `datasets`: its `state_dict` loses the clips in a shuffle buffer, its
-way of shuffling differs between versions, and its readers count clips from 0 each. Here, the order and the
-number of a clip depend on nothing but the stream and (seed, epoch), so that a resumed run repeats an unbroken
-one to the bit.
+`datasets` is not used for shuffling and dividing: its `state_dict` loses the clips in a shuffle buffer, its
+shuffling differs between versions, and each of its readers counts clips from 0. Here, order and number of a
+clip depend only on the stream and (seed, epoch), so that a resumed run equals an uninterrupted one bit by bit.
 """
 
 from __future__ import annotations
@@ -37,20 +34,18 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
     Args:
         split: one split of `load_audio_dataset(..., streaming=True)`.
         extractor: turns waveforms into features; its `max_length` is the input length.
-        augmentation: random changes of training clips; None for evaluation, which never augments and keeps
-            the order.
+        augmentation: random changes of training clips; None for evaluation, which keeps the order.
         seed: first part of the key of every random choice.
-        shuffle_buffer: undecoded clips that wait to be drawn at random; 1 for the stream's own order. Shards
-            are shuffled too. Without augmentation nothing is shuffled.
+        shuffle_buffer: number of undecoded clips that the next one is drawn from; 1 for the stream's order.
+            Shards are shuffled too. Without augmentation nothing is shuffled.
         rank: number of this process; None for that of torch.distributed (0 if it is not initialised).
         world_size: number of processes that share the stream; None for that of torch.distributed. Pass
-            `rank=0, world_size=1` if something else distributes the batches, as accelerate does for the data
-            loaders that it prepares.
+            `rank=0, world_size=1` for data loaders whose batches accelerate distributes.
 
     An item is a dict of `input_values` `(frames, num_mel_bins)`, `labels` and `row`: the clip's number,
     `position in its shard * number of shards + shard`, which is the same for any number of readers. Its
-    augmentation is keyed by (seed, epoch, number). Mixup and MixStyle mix it with clips that were read
-    shortly before, so these, and only these, depend on the number of readers.
+    augmentation is keyed by (seed, epoch, number). Only mixup and MixStyle depend on the number of readers,
+    since they mix it with clips that were read shortly before.
 
     Raises:
         AstInputError: E102 for a split that is not a stream, E108 for an impossible buffer or rank.
@@ -76,12 +71,11 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
     ) -> None:
         super().__init__()
         if not isinstance(split, IterableDataset):
-            what = f"is a {type(split).__name__}"
             fix = "load_audio_dataset(..., streaming=True) gives streams"
-            raise error("E102", where="split", what=what, fix=fix)
+            raise error("E102", where="split", what=f"is a {type(split).__name__}", fix=fix)
         if shuffle_buffer < 1:
-            fix = "give 1 or more"
-            raise error("E108", where="shuffle_buffer", what=f"{shuffle_buffer} holds no clip", fix=fix)
+            what = f"{shuffle_buffer} holds no clip"
+            raise error("E108", where="shuffle_buffer", what=what, fix="give 1 or more")
         if augmentation is not None:
             augmentation.check(extractor.sampling_rate, split_task(split))
         self.split = split
@@ -102,16 +96,10 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
     def drawn(self) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
         """Yield the number of each clip in the order of this pass, and a function that returns its item.
 
-        Call that function before the next clip is drawn, or not at all.
+        The function is valid until the next clip is drawn.
         """
         clips = RecentClips(self.split, self.extractor.sampling_rate)
-        processor = ClipProcessor(
-            clips,
-            self.split,
-            self.extractor,
-            augmentation=self.augmentation,
-            seed=self.seed,
-        )
+        processor = ClipProcessor(clips, self.split, self.extractor, augmentation=self.augmentation, seed=self.seed)
         for number, row in self._shuffled(self.rows()):
             clips.add(number, row)
             yield number, partial(processor.item, self.epoch, number)
@@ -140,14 +128,13 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
     def _shard(self, shard: int) -> Iterator[tuple[int, Row]]:
         """Yield number and row of the clips of a shard."""
         shards = self.split.num_shards
-        # `iter` with a batch size: an IterableDataset's own iterator divides the shards among workers a
-        # second time.
+        # `iter` with a batch size: plain iteration divides the shards among workers a second time.
         batches = self.split.shard(num_shards=shards, index=shard).iter(batch_size=1)
         for position, batch in enumerate(batches):
             yield position * shards + shard, {name: cells[0] for name, cells in batch.items()}
 
     def _shuffled(self, clips: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
-        """Yield clips in random order, each out of the buffer of those that were read."""
+        """Yield clips in random order, drawn from a buffer of `shuffle_buffer` clips."""
         if not self._shuffles:
             yield from clips
             return
@@ -162,14 +149,14 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
 
 
 class RecentClips:
-    """The clips that were read last from a stream, undecoded: a source of clips to process and to mix with.
+    """The last clips of a stream, undecoded: the `ClipSource` of clips to process and to mix with.
 
     Args:
         split: the stream.
         sampling_rate: rate in Hz of the waveforms.
     """
 
-    #: Number of clips that are kept to mix others with.
+    #: Maximum number of clips.
     SIZE = 64
 
     def __init__(self, split: IterableDataset, sampling_rate: int) -> None:
@@ -178,44 +165,40 @@ class RecentClips:
         self._rows: OrderedDict[int, Row] = OrderedDict()
 
     def add(self, clip: int, row: Row) -> None:
-        """Add the newest clip, and forget the oldest one if there are too many."""
+        """Add the newest clip, and remove the oldest one if there are too many."""
         self._rows[clip] = row
         if len(self._rows) > self.SIZE:
             self._rows.popitem(last=False)
 
     def waveform(self, clip: int) -> np.ndarray:
-        """Return decoded samples of a clip, float32 `(time,)`; errors name the row and file."""
         return decode_clip(clip, self._rows[clip], self.sampling_rate)
 
     def label(self, clip: int) -> int | Sequence[int]:
-        """Return the class index of a clip, or the indices of multi-label data."""
         return self._rows[clip][self._label_column]
 
     def describe(self, clip: int) -> str:
-        """Return a clip's row, counted from 1, and file for messages."""
         return describe_clip(clip, self._rows[clip])
 
     def draw(self, random: np.random.Generator) -> int:
-        """Return the number of a random clip, to mix another one with."""
-        # From a range that is always the same, so that later draws do not depend on how many clips there are.
+        # Always from the same range, so that later draws do not depend on the number of clips.
         position = int(random.integers(MAX_CLIPS)) % len(self._rows)
         return next(itertools.islice(self._rows, position, None))
 
 
 class Passes(torch.utils.data.IterableDataset):
-    """A stream, pass after pass without an end, for a Trainer that counts steps.
+    """A stream, repeated without an end, for a Trainer that counts steps.
 
-    No process runs out of clips before another; a batch may hold the last clips of one pass and the first
+    No process runs out of clips before another; a batch may have the last clips of one pass and the first
     ones of the next.
 
     Args:
         inputs: the stream; pass n has the order and the augmentation of epoch n.
         batch_size: clips in a batch of this process.
         skipped: batches that a resumed run has already trained on. Their clips are read, but not decoded, and
-            their items have nothing but `row`.
+            their items have only `row`.
 
     Raises:
-        AstDataError: E209 if there is no clip for one of the readers.
+        AstDataError: E209 if there are fewer clips than readers.
     """
 
     def __init__(self, inputs: StreamedClipInputs, batch_size: int, skipped: int = 0) -> None:
@@ -244,25 +227,22 @@ class Passes(torch.utils.data.IterableDataset):
 
 
 def _worker() -> tuple[int, int]:
-    """Return how many workers the data loader has and which one this is, (1, 0) outside of workers."""
+    """Return the data loader's number of workers and this worker's number, (1, 0) outside of workers."""
     worker = torch.utils.data.get_worker_info()
     return (1, 0) if worker is None else (worker.num_workers, worker.id)
 
 
 def _pop_random(buffer: list[Any], random: np.random.Generator) -> Any:
-    """Remove and return a random element; the last one takes its place."""
+    """Remove and return a random element, and replace it by the last one."""
     position = int(random.integers(len(buffer)))
     buffer[position], buffer[-1] = buffer[-1], buffer[position]
     return buffer.pop()
 
 
 def _resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return rank and world size, by default torch.distributed's.
-
-    Raises E108 for a rank outside of the world.
-    """
+    """Return rank and world size, by default torch.distributed's; raise E108 for an impossible rank."""
     if (rank is None) != (world_size is None):
-        raise error("E108", where="rank", what="goes with world_size", fix="give both or neither")
+        raise error("E108", where="rank", what="needs world_size, and vice versa", fix="give both or neither")
     if rank is None or world_size is None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)

@@ -1,8 +1,7 @@
 """Transforms of the library audiomentations by name, checked before training, with keyed draws.
 
-The library draws from Python's and NumPy's global generators. For each clip they are seeded from the clip's
-own generator and restored afterwards, so that a clip changes in the same way in any process and after any
-other draws.
+The library draws from Python's and NumPy's global generators. They are seeded from each clip's generator and
+restored afterwards, so that the result does not depend on the process or on previous draws.
 """
 
 from __future__ import annotations
@@ -19,30 +18,22 @@ import numpy as np
 
 from ..errors import AstHfError, did_you_mean, error
 
-#: Standard deviation of the noise that transforms are tried on, a second of it.
+#: Standard deviation of the second of noise that transforms are tested on.
 _TRIAL_LEVEL = 0.1
-
-#: Installs the packages that some transforms need besides audiomentations.
-_INSTALL_FURTHER = 'pip install "audiomentations[extras]"'
 
 
 class Transform(NamedTuple):
-    """A change of waveforms.
-
-    Attributes:
-        name: its name in audiomentations.
-        call: takes float32 samples `(time,)` and their sampling rate in Hz, returns changed samples.
-    """
+    """A transform of audiomentations: name, and function of float32 samples `(time,)` and rate in Hz."""
 
     name: str
     call: Callable[[np.ndarray, int], np.ndarray]
 
 
 def build_transforms(entries: list[Any], where: str) -> list[Transform]:
-    """Return the transforms of entries that map a name to arguments, also inside `OneOf` and the like.
+    """Return the transforms of entries that map a name to arguments, also inside `OneOf` and `SomeOf`.
 
     Args:
-        entries: `[{"Reverse": {"p": 0.5}}, ...]`; None stands for no arguments.
+        entries: `[{"Reverse": {"p": 0.5}}, ...]`; None means no arguments.
         where: the option with these entries, for messages.
 
     Raises:
@@ -64,7 +55,7 @@ def build_transforms(entries: list[Any], where: str) -> list[Transform]:
 def _build(entry: Any, classes: dict[str, type], where: str) -> Transform:
     """Return the transform of one entry; `classes` are those of audiomentations by name."""
     if not isinstance(entry, dict) or len(entry) != 1:
-        fix = "write each as its name and its arguments, such as {AddGaussianSNR: {p: 0.5}}"
+        fix = "write its name and its arguments, such as {AddGaussianSNR: {p: 0.5}}"
         raise error("E307", where=where, what=f"{entry!r} is not a transform", fix=fix, detail="type")
     ((name, arguments),) = entry.items()
     if name not in classes:
@@ -87,10 +78,7 @@ def _build(entry: Any, classes: dict[str, type], where: str) -> Transform:
 
 
 def _check_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]:
-    """Return the arguments of a transform, lists as the tuples that the library requires.
-
-    Raises E307 for arguments that are unknown, missing or of the wrong type.
-    """
+    """Return the arguments of a transform, with tuples for lists; raise E307 for impossible ones."""
     if not isinstance(arguments, dict):
         what = f"{arguments!r} is not a mapping of arguments"
         raise error("E307", where=where, what=what, fix="write them as {argument: value}", detail="type")
@@ -104,10 +92,10 @@ def _check_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]:
             raise error("E307", where=f"{where}.{name}", what="is not an argument", fix=fix, detail="unknown")
         if "Callable" in str(parameters[name].annotation):
             fix = "leave it out, or vary clips in a subclass of Augmentation"
-            what = "takes a function, which cannot be named here"
+            what = "takes a function, which cannot be written as text"
             raise error("E307", where=f"{where}.{name}", what=what, fix=fix, detail="type")
         if name not in arguments:
-            value = "a file or folder of sounds" if name.endswith("_path") else "it"
+            value = "a file or folder of sounds" if name.endswith("_path") else "a value"
             fix = f"give {value} as {name}"
             raise error("E307", where=where, what=f"needs {name}", fix=fix, detail="missing")
         if name.endswith("_path"):
@@ -118,17 +106,16 @@ def _check_arguments(arguments: Any, kind: type, where: str) -> dict[str, Any]:
 def _check_paths(value: Any, where: str) -> None:
     for path in value if isinstance(value, list) else [value]:
         if not isinstance(path, str) or not Path(path).exists():
-            what = f"{path!r} does not exist"
             fix = "give a file or folder of sounds"
-            raise error("E307", where=where, what=what, fix=fix, detail="environment")
+            raise error("E307", where=where, what=f"{path!r} does not exist", fix=fix, detail="environment")
 
 
 def try_transforms(transforms: list[Transform], sampling_rate: int, where: str) -> None:
     """Run each transform, and each one inside it, on a second of noise with probability 1.
 
     Raises:
-        AstConfigError: E307 for a transform that fails, or that gives different results for the same state of
-            the global generators, since its draws cannot be keyed.
+        AstConfigError: E307 for a transform that fails, or that gives different results for the same seed,
+            since its draws cannot be keyed.
     """
     noise = np.random.default_rng(0).standard_normal(sampling_rate) * _TRIAL_LEVEL
     for transform in transforms:
@@ -137,7 +124,6 @@ def try_transforms(transforms: list[Transform], sampling_rate: int, where: str) 
 
 
 def _try_transform(part: Any, noise: np.ndarray, sampling_rate: int, where: str) -> None:
-    """Raise E307 if a transform fails on noise, or gives two results for the same seed."""
     transform = Transform(type(part).__name__, part)
     with _always_applied(part):
         try:
@@ -152,7 +138,7 @@ def _try_transform(part: Any, noise: np.ndarray, sampling_rate: int, where: str)
 
 
 def _parts(transform: Any) -> Iterator[Any]:
-    """Yield the transforms inside a composition, then the composition itself."""
+    """Yield the transforms inside a composition, then the composition."""
     for part in getattr(transform, "transforms", ()):
         yield from _parts(part)
     yield transform
@@ -160,7 +146,7 @@ def _parts(transform: Any) -> Iterator[Any]:
 
 @contextmanager
 def _always_applied(transform: Any) -> Iterator[None]:
-    """Set the probability of a transform to 1 for a while."""
+    """Set the probability of a transform to 1 temporarily."""
     probability = transform.p
     transform.p = 1.0
     try:
@@ -175,8 +161,8 @@ def apply_transforms(
     """Return a changed copy of float32 samples `(time,)` at `sampling_rate` Hz; draws are keyed by `random`.
 
     Raises:
-        AstHfError: E307, naming the transform, if it fails; E104 if it returns NaN or infinity, E106 if it
-            returns anything but samples `(time,)`.
+        AstHfError: E307 if a transform fails, E104 if it returns NaN or infinity, E106 if it returns anything
+            but samples `(time,)`; they name the transform.
     """
     waveform = waveform.copy()
     for transform in transforms:
@@ -201,24 +187,22 @@ def _run(transform: Transform, waveform: np.ndarray, sampling_rate: int, *, seed
 
 
 def _failed(transform: Transform, problem: Exception) -> AstHfError:
-    """Return the E307 for a transform that raises an error of its own."""
     what = f"fails ({_describe(problem)})"
     if isinstance(problem, ImportError):
-        fix = f"{_INSTALL_FURTHER}, or leave it out"
+        fix = 'pip install "audiomentations[extras]", or leave it out'
         return error("E307", where=transform.name, what=what, fix=fix, detail="environment")
     fix = "change its arguments or leave it out"
     return error("E307", where=transform.name, what=what, fix=fix, detail="data")
 
 
 def _not_a_clip(transform: Transform, result: str) -> AstHfError:
-    """Return the E106 for a transform that returns something else than samples."""
     fix = "use transforms that keep a clip mono and not empty"
     return error("E106", where=transform.name, what=f"gives {result}", fix=fix)
 
 
 @contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed Python's and NumPy's global generators for a while, and restore them afterwards."""
+    """Seed Python's and NumPy's global generators, and restore them afterwards."""
     python_state = python_random.getstate()
     numpy_state = np.random.get_state(legacy=False)
     python_random.seed(seed)
@@ -231,7 +215,7 @@ def seeded_globals(seed: int) -> Iterator[None]:
 
 
 def without_folders(entries: Any) -> Any:
-    """Return entries as they may be published, absolute paths cut to their last part."""
+    """Return nested values with absolute paths cut to their last part, for publishing."""
     if isinstance(entries, dict):
         return {name: without_folders(value) for name, value in entries.items()}
     if isinstance(entries, list):
@@ -240,9 +224,6 @@ def without_folders(entries: Any) -> Any:
 
 
 def _describe(problem: Exception) -> str:
-    """Return another library's exception as text.
-
-    For an assertion without a message, that is the asserted expression.
-    """
+    """Return another library's exception as text, the asserted expression for one without a message."""
     asserted = traceback.extract_tb(problem.__traceback__)[-1].line
     return f"{type(problem).__name__}: {str(problem) or asserted}"

@@ -1,7 +1,7 @@
 """Metrics as local `evaluate` modules, the functions they are made of, and the choice between them by task.
 
-The Trainer and `ast-hf evaluate` compute through the modules (`summary.py`), without network and without
-files.
+Each metric has its file, since `evaluate.load(path)` loads one class per file. The Trainer and
+`ast-hf evaluate` compute through these classes (`summary.py`), without network and without files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..task import Task
 
-#: task -> names of the numbers that `metrics_for` computes.
+#: task -> names of the values that `metrics_for` computes.
 METRIC_NAMES = {
     Task.SINGLE_LABEL: ("accuracy", "ECE"),
     Task.MULTI_LABEL: ("mAP", "mAP_classes", "mAUC", "mAUC_classes", "d_prime"),

@@ -1,4 +1,4 @@
-"""Accuracy as a local `evaluate` module: works offline, by class or by `evaluate.load(path of this file)`."""
+"""Accuracy as a local `evaluate` module, used by its class or offline by `evaluate.load(path of this file)`."""
 
 import datasets
 import evaluate

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import error
 
-#: Bins of the expected calibration error: equal widths over [0, 1], as many as Guo et al. 2017 use.
+#: Bins of the expected calibration error, as in Guo et al. 2017 (arXiv 1706.04599).
 BINS = 15
 
 #: Range of temperatures that are searched, and the relative error of the result.
@@ -18,9 +18,7 @@ TOLERANCE = 1e-4
 
 
 def expected_calibration_error(scores: np.ndarray, references: np.ndarray, bins: int = BINS) -> float:
-    """Return the gap between confidence and the share of right answers.
-
-    Equation 3 of Guo et al. 2017 (arXiv 1706.04599).
+    """Return the gap between confidence and the share of right answers (Guo et al. 2017, equation 3).
 
     Answers are sorted by confidence into `bins` intervals of equal width, open below and closed above (0
     belongs to the first). The error is the mean over answers of |share of right answers - mean confidence| in
@@ -38,7 +36,7 @@ def expected_calibration_error(scores: np.ndarray, references: np.ndarray, bins:
         The error, in [0, 1].
 
     Raises:
-        AstInputError: E106 for shapes, E108 for scores outside [0, 1] and for a number of bins below 1.
+        AstInputError: E106 for shapes that differ, E108 for scores outside [0, 1] and for less than 1 bin.
     """
     confidence, right = _answers(np.asarray(scores), np.asarray(references))
     if bins < 1:
@@ -80,11 +78,10 @@ def log_loss(logits: np.ndarray, truth: np.ndarray, temperature: float = 1.0) ->
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, *, start: float = 1.0) -> float:
-    """Return the temperature of the lowest `log_loss`, between 0.05 and 20, never worse than 1 or `start`.
+    """Return the temperature of the lowest `log_loss`, in 0.05..20, never worse than 1 or `start`.
 
     Temperature scaling of Guo et al. 2017 (section 4.2): one number, which cannot change the best label. The
-    loss is convex in 1/T, so it falls and then rises in log T, where a golden-section search finds its
-    minimum.
+    loss is convex in 1/T, so it has one minimum in log T, where a golden-section search finds it.
 
     Args:
         logits: `(clips, classes)`, as the model returns them.

@@ -7,7 +7,7 @@ from ast_hf.metrics.calibration import BINS, expected_calibration_error
 
 
 class CalibrationError(modules.ScoresMetric):
-    """`expected_calibration_error` of scores: gap between confidence and share of right answers, in [0, 1]."""
+    """`expected_calibration_error`: gap between confidence and share of right answers, in [0, 1]."""
 
     inputs_text = (
         "prediction_scores: probabilities, (clips, classes). references: class indices, (clips,), where a clip's "

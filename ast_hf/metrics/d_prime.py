@@ -7,16 +7,13 @@ from ast_hf.metrics.ranking import d_prime, mean_over_classes
 
 
 class DPrime(modules.RankingMetric):
-    """sqrt(2) * Phi^-1 of the mean over classes of the ROC AUC.
+    """sqrt(2) * Phi^-1 of the mean over classes of the ROC AUC: 0 for guessing, infinite for perfect ranking.
 
-    Classes without a positive or a negative are left out.
-
-    0 for guessing, infinite if every class is ranked without an error. `d_prime_classes` is the number of
-    classes in the mean. Scores may be logits: only their order counts.
+    `d_prime_classes` is the number of classes in the mean, those with a positive and a negative. Scores may
+    be logits: only their order counts.
     """
 
     @staticmethod
     def summarize(report: dict[str, np.ndarray]) -> dict[str, float]:
-        """Return d-prime and its number of classes from a `class_report`."""
         mean, classes = mean_over_classes(report["AUC"])
         return {"d_prime": d_prime(mean), "d_prime_classes": classes}

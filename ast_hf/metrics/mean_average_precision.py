@@ -9,13 +9,11 @@ from ast_hf.metrics.ranking import mean_over_classes
 class MeanAveragePrecision(modules.RankingMetric):
     """Unweighted mean over classes of the average precision, in [0, 1].
 
-    Classes without a positive are left out.
-
-    `mAP_classes` is the number of classes in the mean. Scores may be logits: only their order counts.
+    `mAP_classes` is the number of classes in the mean, those with a positive. Scores may be logits: only
+    their order counts.
     """
 
     @staticmethod
     def summarize(report: dict[str, np.ndarray]) -> dict[str, float]:
-        """Return mAP and its number of classes from a `class_report`."""
         mean, classes = mean_over_classes(report["AP"])
         return {"mAP": mean, "mAP_classes": classes}

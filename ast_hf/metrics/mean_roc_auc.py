@@ -9,13 +9,11 @@ from ast_hf.metrics.ranking import mean_over_classes
 class MeanRocAuc(modules.RankingMetric):
     """Unweighted mean over classes of the ROC AUC, in [0, 1].
 
-    Classes without a positive or a negative are left out.
-
-    `mAUC_classes` is the number of classes in the mean. Scores may be logits: only their order counts.
+    `mAUC_classes` is the number of classes in the mean, those with a positive and a negative. Scores may be
+    logits: only their order counts.
     """
 
     @staticmethod
     def summarize(report: dict[str, np.ndarray]) -> dict[str, float]:
-        """Return mAUC and its number of classes from a `class_report`."""
         mean, classes = mean_over_classes(report["AUC"])
         return {"mAUC": mean, "mAUC_classes": classes}

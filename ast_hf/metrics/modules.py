@@ -1,12 +1,13 @@
-"""Base classes of the local `evaluate` modules over rows of scores, which reach `evaluate` as bytes.
+"""Base classes of the local `evaluate` modules over rows of scores.
 
-`evaluate` stores its inputs in Arrow tables. A row of numbers becomes a list there, and a Python list on the
-way back, which takes longer than any metric (13 s for 20,000 clips of 527 classes); bytes take a fraction of
-a second.
+`evaluate` stores its inputs in Arrow tables. Rows of numbers would come back as Python lists, which takes
+longer than any metric (13 s for 20,000 clips of 527 classes), so batches are stored as bytes. Arrays that are
+passed to `compute` are not stored at all: that would take 0.5 GB for so many clips.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,27 +32,32 @@ class InMemoryMetric(evaluate.Metric):
 
 
 class ScoresMetric(InMemoryMetric):
-    """A metric of `prediction_scores` `(clips, classes)` and `references`, both arrays or lists of numbers.
-
-    A subclass computes in `measure` what its docstring says.
-    """
+    """Metric of `prediction_scores` `(clips, classes)` and `references`, both arrays or lists of numbers."""
 
     #: Descriptions that `evaluate` shows: the inputs, and the publication to cite.
     inputs_text = "prediction_scores: scores, (clips, classes). references: 0/1 tags, (clips, classes)."
     citation_text = ""
 
-    #: (scores `(clips, classes)`, references `(clips, numbers)`, both of `_DTYPES`, **options) -> `{name:
-    #: value}`.
+    #: (scores `(clips, classes)`, references `(clips, numbers)`, **options) -> `{name: value}`.
     measure: Callable[..., dict[str, Any]]
 
     def add_batch(self, *, prediction_scores: Any = None, references: Any = None, **others: Any) -> None:
-        """Add the rows of some clips."""
+        """Add the rows of some clips; raise E108 if scores or references are missing."""
         rows = {"prediction_scores": prediction_scores, "references": references}
-        super().add_batch(**{name: _pack(values, name) for name, values in rows.items()}, **others)
+        packed = {name: [row.tobytes() for row in _as_array(values, name)] for name, values in rows.items()}
+        super().add_batch(**packed, **others)
 
     def add(self, *, prediction_scores: Any = None, references: Any = None, **others: Any) -> None:
         """Add one clip."""
         self.add_batch(prediction_scores=[prediction_scores], references=[references], **others)
+
+    def compute(self, *, prediction_scores: Any = None, references: Any = None, **options: Any) -> Any:
+        """Return the metric of these rows and of those added before, None on all but the main process."""
+        rows = {"prediction_scores": prediction_scores, "references": references}
+        is_missing = prediction_scores is None and references is None
+        if is_missing or self.writer is not None or self.num_process > 1:
+            return super().compute(**rows, **options)
+        return self.measure(*(_as_rows(_as_array(values, name)) for name, values in rows.items()), **options)
 
     def _info(self) -> evaluate.MetricInfo:
         packed = datasets.Value("large_binary")  # "binary" ends at 2 GiB a batch
@@ -78,11 +84,15 @@ class RankingMetric(ScoresMetric):
         return self.summarize(class_report(scores, references))
 
 
-def _pack(rows: Any, name: str) -> list[bytes]:
-    """Return the numbers of each row as bytes."""
+def _as_array(rows: Any, name: str) -> np.ndarray:
     if rows is None:
         raise error("E108", where=name, what="is missing", fix="give prediction_scores and references")
-    return [row.tobytes() for row in np.asarray(rows, dtype=_DTYPES[name])]
+    return np.asarray(rows, dtype=_DTYPES[name])
+
+
+def _as_rows(array: np.ndarray) -> np.ndarray:
+    """Return an array as `(rows, numbers)`, class indices `(rows,)` as one number each."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def _unpack(rows: list[bytes], name: str) -> np.ndarray:

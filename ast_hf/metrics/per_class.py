@@ -9,7 +9,7 @@ from ast_hf.metrics.ranking import class_report
 
 
 class PerClass(modules.ScoresMetric):
-    """Lists with one entry per class, and the numbers of classes that have no positive or no negative.
+    """Lists with one entry per class, and the numbers of classes `without_positive` and `without_negative`.
 
     `positives` (clips), `AP`, `AUC`, and the `threshold` of the best F1 with its `F1`, `precision` and
     `recall` if all clips of at least that score count as positive. NaN for a class without a positive, for
@@ -18,7 +18,6 @@ class PerClass(modules.ScoresMetric):
     """
 
     def measure(self, scores: np.ndarray, references: np.ndarray) -> dict[str, Any]:
-        """Return the lists of `class_report`, `without_positive` and `without_negative`."""
         report = class_report(scores, references)
         positives = report.pop("positives").astype(int)
         return {

@@ -59,8 +59,8 @@ def roc_auc(ranking: Ranking) -> float:
 def best_threshold(ranking: Ranking) -> tuple[float, float, float, float]:
     """Return the threshold of the best F1, and F1, precision and recall of clips of at least that score.
 
-    The threshold is halfway between the last score taken and the first one left out, so that rounding does
-    not decide (the last score itself if all are taken). Of equal F1 the highest threshold wins. All NaN
+    The threshold is halfway between the lowest score above it and the highest below it, so that rounding does
+    not decide (the lowest score itself if all are above). Of equal F1 the highest threshold wins. All NaN
     without a positive.
     """
     positives = ranking.hits[-1]
@@ -85,15 +85,13 @@ def class_report(scores: np.ndarray, tags: np.ndarray) -> dict[str, np.ndarray]:
         where it has no negative. The threshold is in the unit of the scores.
 
     Raises:
-        AstInputError: E106 for shapes, E104 for scores that are not finite, E108 for tags other than 0 and 1.
+        AstInputError: E106 for shapes that differ, E104 for scores that are not finite, E108 for tags other
+            than 0 and 1.
     """
     scores, tags = _check_arrays(scores, tags)
-    rows = [_class_row(rank(one, marked)) for one, marked in zip(scores.T.copy(), tags.T.copy(), strict=True)]
+    rankings = (rank(one, marked) for one, marked in zip(scores.T.copy(), tags.T.copy(), strict=True))
+    rows = [(each.hits[-1], average_precision(each), roc_auc(each), *best_threshold(each)) for each in rankings]
     return dict(zip(COLUMNS, np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS)).T, strict=True))
-
-
-def _class_row(ranking: Ranking) -> tuple[float, ...]:
-    return ranking.hits[-1], average_precision(ranking), roc_auc(ranking), *best_threshold(ranking)
 
 
 def _check_arrays(scores: np.ndarray, tags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,9 +99,8 @@ def _check_arrays(scores: np.ndarray, tags: np.ndarray) -> tuple[np.ndarray, np.
     scores = np.asarray(scores)
     tags = np.asarray(tags)
     if scores.ndim != 2 or scores.shape != tags.shape or not len(scores):
-        what = f"are {scores.shape} and {tags.shape}"
         fix = "give both as (clips, classes), one clip at least"
-        raise error("E106", where="scores and tags", what=what, fix=fix)
+        raise error("E106", where="scores and tags", what=f"are {scores.shape} and {tags.shape}", fix=fix)
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
         where = f"score of clip {row}, class {column}"

@@ -26,34 +26,32 @@ _SUMMARIES = (MeanAveragePrecision, MeanRocAuc, DPrime)
 def all_metrics(
     logits: np.ndarray, targets: np.ndarray, task: Task, temperature: float = 1.0
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Compute all metrics of logits, and the report by class.
+    """Return all metrics of logits, and the report by class.
 
     Args:
         logits: `(clips, labels)`.
-        targets: as `Task.targets` returns them: indices `(clips,)`, or tags `(clips, labels)`.
+        targets: class indices `(clips,)` or tags `(clips, labels)`, as from `Task.targets`.
         task: single-label or multi-label. Single-label classes are ranked one against the rest.
-        temperature: what logits are divided by before softmax or sigmoid.
+        temperature: divides the logits before softmax or sigmoid.
 
     Returns:
-        Metrics by name (`NLL` is in nats, see `log_loss`), and arrays `(labels,)` as `class_report` returns
-        them.
+        Metrics by name (`NLL` in nats, see `log_loss`), and arrays `(labels,)` as from `class_report`.
     """
     scores = task.scores(logits, temperature)
     metrics = {} if task is Task.MULTI_LABEL else _accuracy(scores, targets)
     ranking_metrics, classes = _ranking_metrics(scores, as_tags(targets, scores.shape[1], task))
-    metrics |= ranking_metrics
-    metrics |= _calibration_error(scores, targets, task)
+    metrics |= ranking_metrics | _calibration_error(scores, targets, task)
     metrics["NLL"] = log_loss(logits, targets, temperature)
     return metrics, classes
 
 
 def as_tags(targets: np.ndarray, num_labels: int, task: Task) -> np.ndarray:
-    """Return targets as tags `(clips, num_labels)`; those of a multi-label task are tags already."""
+    """Return targets as tags `(clips, num_labels)`, which multi-label targets already are."""
     return targets if task is Task.MULTI_LABEL else np.arange(num_labels) == targets[:, None]
 
 
 def single_label_metrics(prediction: Any) -> dict[str, float]:
-    """Compute accuracy and ECE of a Trainer's `EvalPrediction`."""
+    """Return accuracy and ECE of a Trainer's `EvalPrediction`."""
     logits = np.asarray(prediction.predictions)
     targets = np.asarray(prediction.label_ids)
     scores = Task.SINGLE_LABEL.scores(logits)
@@ -61,7 +59,7 @@ def single_label_metrics(prediction: Any) -> dict[str, float]:
 
 
 def multi_label_metrics(prediction: Any) -> dict[str, float]:
-    """Compute mAP, mAUC and d-prime of a Trainer's `EvalPrediction`."""
+    """Return mAP, mAUC and d-prime of a Trainer's `EvalPrediction`."""
     return _ranking_metrics(prediction.predictions, prediction.label_ids)[0]
 
 
@@ -81,6 +79,6 @@ def _ranking_metrics(scores: np.ndarray, tags: np.ndarray) -> tuple[dict[str, fl
 
 
 def _calibration_error(scores: np.ndarray, targets: np.ndarray, task: Task) -> dict[str, float]:
-    # one column of indices would be taken for tags if there is one class
+    # with one class, a column of indices would be read as tags
     references = as_tags(targets, 1, task) if scores.shape[1] == 1 else targets
     return CalibrationError(keep_in_memory=True).compute(prediction_scores=scores, references=references)

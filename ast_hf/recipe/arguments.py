@@ -1,4 +1,4 @@
-"""TrainingArguments of a run: those that a recipe may set, their defaults, and their values in the end."""
+"""TrainingArguments of a run: those that a recipe may set, their checks and their defaults."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
-from transformers.integrations.integration_utils import (
-    INTEGRATION_TO_CALLBACK,
-    get_available_reporting_integrations,
-)
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
 from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text, wrong_type
@@ -43,11 +40,11 @@ _DEFAULTS = {
     "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
-#: The defaults on a stream, whose epochs have no known end.
+#: The defaults on a stream, whose epochs have no end.
 _STREAMED_DEFAULTS = {**_DEFAULTS, "logging_strategy": "steps", "save_strategy": "steps"}
 
-#: Arguments that have no effect here or break a promise of this package -> why, and the fix. They are refused
-#: unless false or 0.
+#: Arguments that have no effect here or break a promise of this package -> (reason, fix). They are refused
+#: unless they are false or 0.
 _REFUSED = {
     "output_dir": ("is not part of a recipe", "give it when starting the run"),
     "resume_from_checkpoint": ("is not part of a recipe", "start the run with --resume"),
@@ -63,51 +60,30 @@ _REFUSED = {
     "label_smoothing_factor": ("replaces the loss of the model", "set augmentation.label_smoothing"),
     "remove_unused_columns": ("removes columns that the clips need", "leave it out"),
     "prediction_loss_only": ("omits the logits that metrics are computed from", "leave it out"),
-    "batch_eval_metrics": (
-        "measures single batches, and mAP and AUC do not average over batches",
-        "leave it out",
-    ),
+    "batch_eval_metrics": ("measures single batches, and mAP and AUC do not average over batches", "leave it out"),
 }
 
 #: Arguments that request arithmetic in bfloat16.
 _BFLOAT16 = ("bf16", "bf16_full_eval")
 
-#: Numbers that have to be above 0.
-_ABOVE_0 = (
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
+#: Numbers that must be above 0, and numbers that must be >= 0.
+_POSITIVE = (
+    *("num_train_epochs", "gradient_accumulation_steps"),
+    *("per_device_train_batch_size", "per_device_eval_batch_size"),
 )
-#: Numbers that have to be 0 or more.
-_FROM_0 = ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm")
+_NOT_NEGATIVE = ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm")
 
 #: Arguments that the weights depend on, besides the other sections of a recipe.
 _WEIGHT_ARGUMENTS = (
-    "num_train_epochs",
-    "max_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "optim",
-    "optim_args",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "train_sampling_strategy",
-    "bf16",
-    "fp16",
-    "seed",
+    *("num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *("optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "train_sampling_strategy"),
+    *("bf16", "fp16", "seed"),
 )
 
 
 def normalize_strategies(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with the word "no" for strategies where YAML read no as false."""
+    """Return the arguments with `"no"` for each strategy that YAML read as false."""
     off = {name: "no" for name, value in values.items() if value is False and name.endswith("_strategy")}
     return {**values, **off}
 
@@ -145,10 +121,10 @@ def _check_type(entry: dataclasses.Field[Any], value: Any, where: str) -> None:
 
 
 def _check_sign(name: str, value: Any, where: str) -> None:
-    """Raise E307 for numbers that are too small to mean anything."""
-    if name in _ABOVE_0 and value <= 0:
+    """Raise E307 for numbers below their range."""
+    if name in _POSITIVE and value <= 0:
         raise error("E307", where=where, what=f"is {value!r}", fix="give a number above 0", detail="range")
-    if name in _FROM_0 and value < 0:
+    if name in _NOT_NEGATIVE and value < 0:
         raise error("E307", where=where, what=f"is {value!r}", fix="give 0 or more", detail="range")
 
 
@@ -173,20 +149,18 @@ def build_arguments(
     defaults = _STREAMED_DEFAULTS if streamed else _DEFAULTS
     values = {"report_to": reporters(), **defaults, **training, **hub}
     if any(values.get(name) for name in _BFLOAT16) and _has_no_accelerator():
-        values["use_cpu"] = True  # transformers computes bfloat16 on a CPU only if it is named
+        values["use_cpu"] = True  # otherwise transformers refuses bfloat16 on a CPU
     try:
         arguments = TrainingArguments(str(output_dir), **values)
     except Exception as problem:  # 150 arguments, alone and combined: no common type of exception
         reason = short_reason(str(problem).splitlines()[0] if str(problem) else "", limit=200)
         what = f"is refused by transformers ({type(problem).__name__}: {reason})"
-        fix = "change that argument"
-        raise error("E307", where="training", what=what, fix=fix, detail="choice") from problem
+        raise error("E307", where="training", what=what, fix="change that argument", detail="choice") from problem
     check_joined(arguments.world_size)
     _check_reporters(arguments)
     if arguments.fp16 and arguments.device.type == "cpu":
-        what = "has no effect on a CPU"
         fix = "use training.bf16, or leave it out"
-        raise error("E307", where="training.fp16", what=what, fix=fix, detail="environment")
+        raise error("E307", where="training.fp16", what="has no effect on a CPU", fix=fix, detail="environment")
     _warn_of_slow_bfloat16(arguments)
     return arguments
 
@@ -207,10 +181,7 @@ def _warn_of_slow_bfloat16(arguments: TrainingArguments) -> None:
 
 
 def has_bfloat16() -> bool:
-    """Return True if the processor has bfloat16 instructions (AVX-512 BF16, AMX, Arm's).
-
-    Also if torch cannot detect them.
-    """
+    """Return True if the CPU has bfloat16 instructions (AVX-512, AMX, Arm's) or torch cannot detect them."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # new in torch 2.11
     return capabilities is None or any(present for name, present in capabilities().items() if "bf16" in name)
 
@@ -218,10 +189,10 @@ def has_bfloat16() -> bool:
 def check_joined(world_size: int) -> None:
     """Raise E307 if several processes were launched but do not form a group.
 
-    `accelerate launch` starts such processes with a configuration for GPUs on a machine without one.
+    `accelerate launch` does so with a configuration for GPUs on a machine without one.
 
     Args:
-        world_size: number of processes that the Trainer counts; the launcher's number is in WORLD_SIZE.
+        world_size: number of processes in the Trainer's group; the launcher's number is in WORLD_SIZE.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched > 1 and world_size == 1:
@@ -237,14 +208,14 @@ def _check_reporters(arguments: TrainingArguments) -> None:
         if name not in INTEGRATION_TO_CALLBACK:
             raise not_a_choice("E307", where=where, value=name, choices=INTEGRATION_TO_CALLBACK)
         if name not in get_available_reporting_integrations():
-            what = f"{name} is not installed"
-            raise error("E307", where=where, what=what, fix=f"pip install {name}", detail="environment")
+            fix = f"pip install {name}"
+            raise error("E307", where=where, what=f"{name} is not installed", fix=fix, detail="environment")
 
 
 def check_best(arguments: TrainingArguments, task: Task) -> None:
     """Raise E307 if the best checkpoint is chosen by a metric that is not computed.
 
-    The Trainer would fail after the first epoch.
+    Otherwise, the Trainer would fail after the first epoch.
     """
     metrics = (*METRIC_NAMES[task], "loss")
     chosen = arguments.metric_for_best_model

@@ -20,10 +20,10 @@ class DistillationOptions:
         logits: file of `ast-hf evaluate --save-logits` with the logits of every training clip, instead of
             `teacher`.
         weight: share of the teacher in the loss, in [0, 1]; the rest is for the labels. 0 trains without a
-            teacher, 1 without labels. The default is what Schmid et al. distil AudioSet with (arXiv
-            2211.04772; 0.1 is left for the labels, `kd_lambda` in their `ex_audioset.py`).
-        temperature: of Hinton et al. (arXiv 1503.02531): the logits of both models are divided by it, and the
-            loss is multiplied by its square. In 0.01..100. Single-label data only.
+            teacher, 1 without labels. The default is that of Schmid et al. for AudioSet (arXiv 2211.04772,
+            `kd_lambda` in their `ex_audioset.py`).
+        temperature: divides the logits of both models; the loss is multiplied by its square (Hinton et al.,
+            arXiv 1503.02531). In 0.01..100. Single-label data only.
         hard: learn the class with the teacher's highest logit instead of its probabilities (DeiT's hard-label
             distillation, arXiv 2012.12877, section 4). Single-label data only.
     """
@@ -46,8 +46,7 @@ class DistillationOptions:
         place = f"{where}: distillation"
         if self.teacher is not None and self.logits is not None:
             what = "is set, and so is teacher"
-            fix = "use one of the two"
-            raise error("E307", where=f"{place}.logits", what=what, fix=fix, detail="conflict")
+            raise error("E307", where=f"{place}.logits", what=what, fix="use one of the two", detail="conflict")
         defaults = DistillationOptions()
         for name in ("weight", "temperature", "hard"):
             if not self.source and getattr(self, name) != getattr(defaults, name):

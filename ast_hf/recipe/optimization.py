@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from huggingface_hub.dataclasses import validated_field
 
-from ..errors import error
+from ..errors import AstHfError, error
 from ..strict_options import in_range, one_of, strict_options
 
 OPTIMIZERS = ("training", "adam")
@@ -45,13 +45,14 @@ class Optimization:
         place = f"{where}: optimization"
         if self.warmup == "staircase" and not self.milestones:
             what = "is 'staircase', which needs milestones"
-            fix = "give milestones, or use 'linear'"
-            raise error("E307", where=f"{place}.warmup", what=what, fix=fix, detail="conflict")
+            raise _conflict(f"{place}.warmup", what, "give milestones, or use 'linear'")
         if self.layer_decay != 1.0 and self.frozen == "backbone":
             what = "sets the learning rates of layers that optimization.frozen does not train"
-            fix = "use one of the two"
-            raise error("E307", where=f"{place}.layer_decay", what=what, fix=fix, detail="conflict")
+            raise _conflict(f"{place}.layer_decay", what, "use one of the two")
         if self.layer_decay != 1.0 and self.optimizer == "adam":
             what = "is 'adam', which has one learning rate for all layers"
-            fix = "leave out optimizer or layer_decay"
-            raise error("E307", where=f"{place}.optimizer", what=what, fix=fix, detail="conflict")
+            raise _conflict(f"{place}.optimizer", what, "leave out optimizer or layer_decay")
+
+
+def _conflict(where: str, what: str, fix: str) -> AstHfError:
+    return error("E307", where=where, what=what, fix=fix, detail="conflict")

@@ -80,27 +80,26 @@ _LANGUAGE = r"[a-z]{2,3}(-[A-Za-z0-9]+)*"
 @strict_options("data")
 @dataclass(kw_only=True)
 class DataOptions:
-    """Source of the clips, and how it is read; see `ast_hf.training.load_audio_dataset`.
+    """Source of the clips, and the options of `ast_hf.training.load_audio_dataset` that read it.
 
     Attributes:
-        source: folder, table or name on the Hub; a list of folders and tables, or those of each split
-            (`{train: [a.csv, b.csv], test: c.csv}`); or `audioset-balanced`, `audioset-full`, `esc50` or
-            `speech-commands`, which are read from the folder in the environment variable AST_HF_DATA, or else
-            from the Hub.
+        source: folder, table or name on the Hub; a list of folders and tables, or a mapping from splits to
+            them (`{train: [a.csv, b.csv], test: c.csv}`); or `audioset-balanced`, `audioset-full`, `esc50` or
+            `speech-commands`, read from the folder in the environment variable AST_HF_DATA, else from the
+            Hub.
         train_split: split to train on.
-        eval_splits: splits to report on after training; None for all except `train_split`.
-        validation_fraction: share of the training split to hold out and evaluate while training, in 0..0.9; 0
-            for none.
+        eval_splits: splits to evaluate after training; None for all except `train_split`.
+        validation_fraction: share of the training split to hold out and evaluate while training, in 0..0.9.
         validation_group: column (speaker, recording) whose values must not be on both sides of that split.
         audio_column: column of the audio; None to detect it.
         label_column: column of the labels; None to detect it.
         split_column: column with the split of each row.
         label_separator: separator of the labels of one clip in a multi-label table; None if each clip has one
             label, or a list of them.
-        class_labels: file with the classes in order, CSV (index,mid,display_name) or text; None for the
-            labels of the data, sorted if they have no order of their own.
+        class_labels: file with the classes in order, CSV (index,mid,display_name) or text; None for the order
+            of the data, or sorted if it has none.
         drop_labels: labels to leave out. Clips without another label are left out too.
-        audio_root: folder that the paths in a table are relative to; None for the table's own folder. A name
+        audio_root: folder that the paths in a table are relative to; None for the table's folder. A name
             without a folder is also searched for in the folders below it, with or without its suffix.
         split_lists: split -> text file with the paths of its clips, one per line.
         clip_boundaries: read the columns `start` and `end` as seconds within the file; false ignores these
@@ -109,11 +108,11 @@ class DataOptions:
         merge_splits: split -> splits on the Hub that it is made of; None for the splits as they are.
         test_fold: fold that becomes the split `test`; the others become `train`. None for no folds.
         fold_column: column of the folds.
-        random_folds: number of random folds of `train_split`, 2..1000, for data without a column of folds;
-            None for none. They are drawn with the seed, and `test_fold` counts them from 1. They are
-            stratified by label if each clip has one; clips of the same `validation_group` stay in one fold.
-        cache: keep decoded waveforms in memory. Those of a stream are never kept.
-        streaming: read the clips as a stream while training, instead of downloading all of them first. Needs
+        random_folds: number of random folds of `train_split`, 2..1000, for data without a column of folds.
+            They are drawn with the seed, and `test_fold` counts them from 1. Single-label clips are
+            stratified; clips of the same `validation_group` stay in one fold.
+        cache: cache decoded waveforms in memory, except those of a stream.
+        streaming: read the clips while training, instead of downloading all of them first. Needs
             `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
     """
 
@@ -158,9 +157,9 @@ class ModelOptions:
             instead of one per patch. The saved checkpoint has one per patch either way.
         config: fields of `ASTConfig` for a random start; with `base`, sizes of the input to adapt it to; with
             `vit`, arguments of `from_vit`.
-        attn_implementation: implementation of attention while training: `"sdpa"` (also for None), `"eager"`,
-            `"flash_attention_2"` (needs a GPU, `bf16` or `fp16`, and the package flash-attn), or any other
-            that transformers has. Not part of the checkpoint.
+        attn_implementation: attention of transformers to train with: `"sdpa"` (the default), `"eager"`,
+            `"flash_attention_2"` (needs a GPU, `bf16` or `fp16`, and the package flash-attn) or another. Not
+            part of the checkpoint.
     """
 
     base: str | None = None
@@ -207,15 +206,15 @@ class ModelOptions:
 @strict_options("features")
 @dataclass(kw_only=True)
 class FeatureOptions:
-    """How waveforms become log-mel features.
+    """Sampling rate of the model, and mean and std of its log-mel features.
 
     Attributes:
         sampling_rate: in Hz, 1,000..384,000; None for that of the base, or 16,000 for a random start.
         mean: mean of the log-mel values before normalisation, -1,000..1,000; None measures it on the training
             split.
         std: standard deviation of these values, 1e-6..1,000; None measures it too.
-        statistics_clips: number of clips of a stream to measure them on, from the start of its first pass.
-            Without a number a stream is not measured, since it would have to be read to its end.
+        statistics_clips: number of clips of a stream to measure them on, from the start of its first pass;
+            None measures nothing, since the whole stream would have to be read.
     """
 
     sampling_rate: int | None = validated_field(in_range(1_000, 384_000), default=None)
@@ -227,15 +226,13 @@ class FeatureOptions:
 @strict_options("patchout")
 @dataclass(kw_only=True)
 class PatchoutOptions:
-    """Patches that training steps leave out (PaSST, arXiv 2110.05069, section 3.2); see
-    `ast_hf.patchout.Patchout`.
+    """Patches to leave out of training steps (PaSST, arXiv 2110.05069, section 3.2), see `ast_hf.patchout`.
 
     Attributes:
         time: number of columns of the grid of patches to leave out.
         frequency: number of rows to leave out.
         unstructured: number of single patches to leave out of the remaining ones.
-        ramp_epochs: number of epochs over which these numbers grow from 0 to their full values; 0 starts with
-            them.
+        ramp_epochs: number of epochs over which these numbers grow from 0 to their full values.
     """
 
     time: int = validated_field(not_negative, default=0)
@@ -255,17 +252,16 @@ class PatchoutOptions:
 @strict_options("card")
 @dataclass(kw_only=True)
 class CardOptions:
-    """Facts for the model card that a run cannot measure. The card leaves out those that are not given.
+    """Facts for the model card that a run cannot measure. Empty ones are left out of the card.
 
     Attributes:
-        license: of the weights, by the Hub's name (`mit`, `cc-by-4.0`).
+        license: licence of the weights, by the Hub's name (`mit`, `cc-by-4.0`).
         data_sets: names on the Hub of the training data; `data.source` is added if it is one.
         base_model: name on the Hub of the start, if `model.base` or `model.vit` is a folder.
-        language: codes such as `en`, if the labels depend on the language spoken.
-        description: what the model is for, in a sentence or two.
-        limits: what it must not be used for, and its known errors.
-        samples: your own recordings (FLAC, Ogg or WAV) for trying the model on its page; they are published
-            with it.
+        language: codes (`en`) of the languages that the labels depend on.
+        description: purpose of the model, in a sentence or two.
+        limits: uses that it is not fit for, and typical errors.
+        samples: recordings (FLAC, Ogg or WAV) that are published with the model, to try it on its page.
     """
 
     license: str | None = validated_field(
@@ -277,10 +273,7 @@ class CardOptions:
     base_model: str | None = validated_field(
         _hub_names(_REPOSITORY, "give its name on the Hub, such as user/name"), default=None
     )
-    language: list[str] = validated_field(
-        _hub_names(_LANGUAGE, "give codes, such as [en]"),
-        default_factory=list,
-    )
+    language: list[str] = validated_field(_hub_names(_LANGUAGE, "give codes, such as [en]"), default_factory=list)
     description: str | None = None
     limits: str | None = None
     samples: list[str] = validated_field(_check_samples, default_factory=list)
@@ -294,25 +287,25 @@ class RecipeOptions:
     Attributes:
         name: short name, for the model card.
         data: source of the clips.
-        features: how waveforms become log-mel features.
+        features: sampling rate of the model, and mean and std of its log-mel features.
         model: model to train, and the weights it starts from.
         augmentation: random changes of training clips.
         patchout: patches that training steps leave out.
         adapter: LoRA on frozen weights, instead of training all of them.
         distillation: teacher to learn from.
-        optimization: optimizer and learning rates, as far as `training` has no options for them.
+        optimization: options of optimizer and learning rates that `training` lacks.
         sampling: `"shuffled"` for every clip once per epoch, or `"balanced"` to draw rare classes as often as
             common ones.
-        loss: `"task"` for cross-entropy with one label per clip and binary cross-entropy with several; or
-            `"binary_cross_entropy"` also with one label, as the original trains Speech Commands.
+        loss: `"task"` for cross-entropy on single-label data and binary cross-entropy on multi-label data; or
+            `"binary_cross_entropy"` for both, as the original trains Speech Commands.
         averaging_decay: decay per step of the weight average that is evaluated and saved, in 1e-6..0.999999;
             None for the weights themselves.
         averaging_epochs: first and last epoch, counted from 1, of a plain mean of the weights after each
             epoch, instead of `averaging_decay`; the original's weight averaging (`traintest.py`, line 340).
         threads: CPU threads of a single operation, 1..1024; None for torch's default. Small models are
-            fastest with 1, since with more the threads spend more time waiting than computing.
+            fastest with 1, since several threads mostly wait for each other.
         training: arguments of transformers' `TrainingArguments`.
-        card: facts for the model card that a run cannot measure. No weight depends on them.
+        card: facts for the model card. No weight depends on them.
     """
 
     name: str = "ast"

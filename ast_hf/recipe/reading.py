@@ -42,7 +42,6 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    """Return the options in a file; raise E307 if there are none."""
     where = repr(str(path))
     if not path.is_file():
         fix = "give the path of a recipe (YAML)"
@@ -51,8 +50,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as problem:
         what = f"is not UTF-8 ({problem.reason} at byte {problem.start})"
-        fix = "save the file as UTF-8"
-        raise error("E307", where=where, what=what, fix=fix, detail="unreadable") from problem
+        raise error("E307", where=where, what=what, fix="save the file as UTF-8", detail="unreadable") from problem
     values = _read_yaml(text, where) or {}
     if not isinstance(values, dict):
         fix = "write option: value lines"
@@ -65,15 +63,13 @@ def _override(values: dict[str, Any], change: str) -> None:
     where = repr(change)
     name, separator, value = change.partition("=")
     if not separator:
-        fix = "write it as option=value"
-        raise error("E307", where=where, what="has no value", fix=fix, detail="unreadable")
+        raise error("E307", where=where, what="has no value", fix="write it as option=value", detail="unreadable")
     *sections, last = name.strip().split(".")
     target = values
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            what = f"{section} has no options"
-            raise error("E307", where=where, what=what, fix="check the name", detail="unknown")
+            raise error("E307", where=where, what=f"{section} has no options", fix="check the name", detail="unknown")
     target[last] = _read_yaml(value, where)
 
 
@@ -81,22 +77,19 @@ def _override(values: dict[str, Any], change: str) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number, and refuses an option that is given twice."""
+    """SafeLoader that reads 1e-4 as a number, and raises an error for repeated options."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping; SafeLoader would silently keep the last of several equal keys."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for number, key in enumerate(keys):
             if key in keys[:number]:
-                problem = f"{key!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is repeated", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+0123456789.")
 )
 
 
@@ -108,20 +101,17 @@ def _read_yaml(text: str, where: str) -> Any:
         raise unreadable("E307", where=where, problem=problem, fix=fix, what="is not YAML") from problem
 
 
-# Cards of replaced clips
-
-
 def _has_same_clips(original: dict[str, Any], values: dict[str, Any]) -> bool:
-    """Return True if the file names no clips, or `values` still has the same ones, in any folder."""
+    """Return True if the file names no source, or `values` has the same one, in any folder."""
     source = original.get("data", {}).get("source")
     new_source = values.get("data", {}).get("source")
     return not source or str(without_folders(source)) in (str(new_source), Path(str(new_source)).name)
 
 
 def _without_card(recipe: Recipe, original: dict[str, Any], where: str) -> Recipe:
-    """Return a recipe without the facts in its file's card that overrides have not replaced; warn (W304).
+    """Return a recipe without the card's facts about the original clips, and warn (W304).
 
-    `card.base_model` stays: it is about the start, not about the clips.
+    `card.base_model` stays, since it describes the start.
     """
     facts = {name: value for name, value in original.get("card", {}).items() if name != "base_model"}
     outdated = [name for name, value in facts.items() if getattr(recipe.card, name) == value]

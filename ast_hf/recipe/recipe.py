@@ -31,7 +31,7 @@ class Recipe(RecipeOptions):  # noqa: D101
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "recipe") -> Recipe:
-        """Return the recipe with these options: nested plain values. Others keep their defaults.
+        """Return the recipe with these options; all others have their defaults.
 
         Args:
             values: section -> option -> value, as in YAML.
@@ -48,7 +48,7 @@ class Recipe(RecipeOptions):  # noqa: D101
     def to_dict(self) -> dict[str, Any]:
         """Return all options as nested plain values that can be published; `from_dict` reads them back.
 
-        Tokens and the paths of `card.samples` are left out. Of absolute paths only the last part is kept.
+        Tokens and the paths of `card.samples` are left out. Absolute paths are cut to their last part.
         """
         values = dataclasses.asdict(self)
         training = {name: value for name, value in self.training.items() if not name.endswith("_token")}

@@ -216,7 +216,7 @@ def test_a_table_next_to_its_audio_folder(
     root = esc50(tmp_path / "ESC-50-master")
     monkeypatch.chdir(root if "/" in given else root / "meta")
     problem = refused(given, "E206", check_files=check)
-    assert "'1-1000-A-0.wav' does not exist (4 such rows: 1, 2, 3 and 1 more)" in problem.what
+    assert "'1-1000-A-0.wav' does not exist (4 rows: 1, 2, 3 and 1 more)" in problem.what
     options = followed(problem.fix)[1]
     splits = load_audio_dataset(given, **options, check_files=check, test_fold=1)
     assert {split: len(rows) for split, rows in splits.items()} == {"test": 2, "train": 2}

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset, IterableDataset
 
 from ast_hf import ASTFeatureExtractor, AstHfError
-from ast_hf.data.features import STORED
+from ast_hf.data.splits import STORED
 from ast_hf.inputs.collation import collate
 from ast_hf.inputs.streams import StreamedClipInputs
 from ast_hf.training import Augmentation, ClipInputs, load_audio_dataset, measure_statistics

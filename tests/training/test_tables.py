@@ -185,7 +185,7 @@ def test_class_labels_fix_set_and_order(folder: Path, kind: str) -> None:
 
 
 def test_label_outside_the_set_names_its_row(folder: Path) -> None:
-    with pytest.raises(AstDataError, match=r"E208.*x\.csv row 2.*'cat' is none of the 2.*did you mean 'cats'"):
+    with pytest.raises(AstDataError, match=r"E208.*x\.csv row 2.*'cat' is not one of the 2.*did you mean 'cats'"):
         load_audio_dataset(write(folder / "x.csv", TWO), class_labels=["dog", "cats"])
 
 
