@@ -180,11 +180,11 @@ class Hub:
         if request.token and request.token not in self.roles:
             raise Refusal(401, "", **_BAD_TOKEN)
         for method, pattern, handler in ROUTES:
-            found = re.fullmatch(pattern, request.path)
-            if found and method == request.method.replace("HEAD", "GET"):
-                parts = {name: value for name, value in found.groupdict().items() if name != "kind"}
+            match = re.fullmatch(pattern, request.path)
+            if match and method == request.method.replace("HEAD", "GET"):
+                parts = {name: value for name, value in match.groupdict().items() if name != "kind"}
                 if "repo" in parts:
-                    kind = found.groupdict().get("kind") or "models"
+                    kind = match.groupdict().get("kind") or "models"
                     parts["repo"] = ("" if kind.startswith("models") else "datasets/") + parts["repo"]
                     self._check_rights(request, parts["repo"])
                 return handler(self, request, **parts)
@@ -203,10 +203,10 @@ class Hub:
     def _commit(self, repo: str, revision: str | None) -> Commit:
         if repo not in self.repositories:
             raise Refusal(404, "RepoNotFound")
-        found = self.repositories[repo].find(revision or "main")
-        if found is None:
+        commit = self.repositories[repo].find(revision or "main")
+        if commit is None:
             raise Refusal(404, "RevisionNotFound")
-        return found
+        return commit
 
     def _add_commit(self, repo: str, branch: str, message: str, files: dict[str, Blob], changed: tuple = ()) -> Commit:
         commits = self.repositories[repo].branches.setdefault(branch, [])
@@ -258,7 +258,7 @@ class Hub:
     def info(self, request: Request, repo: str, revision: str | None) -> Any:
         commit = self._commit(repo, revision)
         card = commit.files["README.md"].content.decode() if "README.md" in commit.files else ""
-        told = dict(re.findall(r"^(pipeline_tag|library_name): (\S+)$", card, re.MULTILINE))
+        tags = dict(re.findall(r"^(pipeline_tag|library_name): (\S+)$", card, re.MULTILINE))
         licences = re.findall(r"^license: (\S+)$", card, re.MULTILINE)
         return {
             "id": repo.removeprefix("datasets/"),
@@ -270,7 +270,7 @@ class Hub:
             "likes": 0,
             "createdAt": _DATE,
             "lastModified": _DATE,
-            **told,
+            **tags,
         }
 
     # ------------------------------------------------------------ pushing
@@ -293,7 +293,9 @@ class Hub:
         return {"files": [{**fact, "shouldIgnore": fact["path"] in ignored} for fact in facts]}
 
     def lfs_batch(self, request: Request, repo: str) -> Any:
-        objects = [{"oid": wanted["oid"], "size": wanted["size"]} for wanted in json.loads(request.body)["objects"]]
+        objects = [
+            {"oid": requested["oid"], "size": requested["size"]} for requested in json.loads(request.body)["objects"]
+        ]
         for entry in objects:
             if entry["oid"] not in self.objects:
                 hrefs = {"upload": f"{self.url}/lfs/{entry['oid']}", "verify": f"{self.url}/lfs/verify"}
@@ -307,8 +309,8 @@ class Hub:
         return {}
 
     def lfs_verify(self, request: Request) -> Any:
-        wanted = json.loads(request.body)
-        if len(self.objects.get(wanted["oid"], b"")) != wanted["size"]:
+        expected = json.loads(request.body)
+        if len(self.objects.get(expected["oid"], b"")) != expected["size"]:
             raise Refusal(404, "ObjectNotFound")
         return {}
 
@@ -359,8 +361,8 @@ class Hub:
         files = self._commit(repo, revision).files
         asked = parse_qs(request.body.decode()).get("paths", [])
         folders = [path for path in asked if any(name.startswith(f"{path}/") for name in files)]
-        found = [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
-        return [*found, *(files[path].entry(path) for path in asked if path in files)]
+        entries = [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
+        return [*entries, *(files[path].entry(path) for path in asked if path in files)]
 
     def resolve(self, request: Request, repo: str, revision: str, path: str) -> Any:
         commit = self._commit(repo, revision)

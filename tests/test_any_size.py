@@ -253,8 +253,8 @@ def test_a_longer_clip_gets_stretched_positions(cut: str) -> None:
 
 def test_a_cut_of_an_even_number_of_positions() -> None:
     ours = positions_only(position_cut="centre", max_length=72)  # eight along time
-    kept = {frames: tokens_of(ours, frames)[0, 2, 0].item() for frames in (16, 24, 32, 40, 64)}
-    assert kept == {16: 4, 24: 3, 32: 3, 40: 2, 64: 1}
+    first_positions = {frames: tokens_of(ours, frames)[0, 2, 0].item() for frames in (16, 24, 32, 40, 64)}
+    assert first_positions == {16: 4, 24: 3, 32: 3, 40: 2, 64: 1}
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -286,12 +286,12 @@ def test_the_configured_length_matches_stock(cut: str, tmp_path: Path) -> None:
 
 
 def test_gradient_of_a_cut_reaches_the_kept_positions_only() -> None:
-    for cut, kept in (("start", [0, 1]), ("centre", [2, 3])):
+    for cut, positions in (("start", [0, 1]), ("centre", [2, 3])):
         ours = classifier(position_cut=cut)
         ours(noise(2, 24, 32), labels=torch.tensor([0, 2])).loss.backward()
         gradient = ours.base_model.embeddings.position_embeddings.grad
         reached = patches_of(gradient, (3, 7)).abs().amax(dim=-1) > 0
-        assert [row.nonzero().flatten().tolist() for row in reached] == [kept] * 3
+        assert [row.nonzero().flatten().tolist() for row in reached] == [positions] * 3
         assert (gradient[0, :2].abs().amax(dim=-1) > 0).all()
 
 
@@ -433,8 +433,8 @@ def test_positions_of_masked_clips_are_those_they_have_alone(cut: str) -> None:
 def test_without_a_mask_padding_changes_the_logits(model: ASTForAudioClassification) -> None:
     clip = clip_of(40, 0)
     for frames in (64, 100):
-        heard = answer(model, batch_of([clip], frames, 50.0))
-        assert largest_gap(heard, answer(model, clip[None])) > 1e-2
+        padded = answer(model, batch_of([clip], frames, 50.0))
+        assert largest_gap(padded, answer(model, clip[None])) > 1e-2
     louder = clip.clone()
     louder[39] = 50.0
     masked = answer(model, batch_of([louder], 64, 0.0), attention_mask=frame_mask([40], 64))
@@ -610,8 +610,8 @@ def test_a_cut_is_a_slice_of_the_table(
     arguments: dict[str, Any], rows: slice, columns: slice, audioset_table: torch.Tensor
 ) -> None:
     ours = audioset(audioset_table).resize_input(**arguments)
-    kept = patches_of(audioset_table, (12, 101))[rows, columns]
-    assert torch.equal(patches_of(table_of(ours), ours.config.patch_grid), kept)
+    expected = patches_of(audioset_table, (12, 101))[rows, columns]
+    assert torch.equal(patches_of(table_of(ours), ours.config.patch_grid), expected)
     assert torch.equal(table_of(ours)[:, :2], audioset_table[:, :2])
 
 
@@ -831,8 +831,8 @@ def test_labels_and_geometry_change_together(load: Any, folder: Path, model: AST
     assert "7 labels; classifier.dense.bias, classifier.dense.weight are newly initialised" in texts[0]
     assert loaded.classifier.dense.weight.shape == (7, 24)
     assert torch.equal(patches_of(table_of(loaded), (3, 4)), patches_of(table_of(model), (3, 7))[:, 1:5])
-    kept = model.state_dict()["classifier.layernorm.weight"]
-    assert torch.equal(loaded.classifier.layernorm.weight, kept)
+    layer_norm = model.state_dict()["classifier.layernorm.weight"]
+    assert torch.equal(loaded.classifier.layernorm.weight, layer_norm)
     assert answer(loaded, noise(1, 40, 32)).shape == (1, 7)
 
 

@@ -148,10 +148,10 @@ def test_interleaved_array_is_converted_without_a_loop() -> None:
 
 @pytest.mark.parametrize("hertz", [1_000, 7_000])
 def test_resampling_keeps_tones_below_8_khz_and_removes_11_khz(hertz: int) -> None:
-    kept = load_audio(tone(hertz, 44_100), source_rate=44_100)
+    low_tone = load_audio(tone(hertz, 44_100), source_rate=44_100)
     removed = load_audio(tone(11_000, 44_100), source_rate=44_100)
     middle = slice(2_000, -2_000)
-    np.testing.assert_allclose(kept[middle], tone(hertz, 16_000)[middle], atol=1e-3)
+    np.testing.assert_allclose(low_tone[middle], tone(hertz, 16_000)[middle], atol=1e-3)
     assert np.abs(removed[middle]).max() < 1e-5
 
 
@@ -347,11 +347,11 @@ def test_part_of_a_file(kind: str, subtype: str | None, channels: int, tmp_path:
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, (96_000, channels))
     path = tmp_path / "clip"
     path.write_bytes(encoded(noise, 48_000, kind, subtype))
-    whole = load_audio(path, 48_000)
+    full = load_audio(path, 48_000)
     for start, end, first, last in ((0.25, 0.75, 12_000, 36_000), (None, 0.5, 0, 24_000), (1.5, None, 72_000, 96_000)):
         for source in (path, path.read_bytes(), {"path": str(path), "bytes": None}):
             part = load_audio(source, 48_000, start=start, end=end)
-            np.testing.assert_allclose(part, whole[first:last], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(part, full[first:last], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -403,12 +403,12 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize(("part", "code", "said"), PARTS.values(), ids=PARTS)
-def test_impossible_parts_are_refused(part: dict, code: str, said: str) -> None:
+@pytest.mark.parametrize(("part", "code", "message"), PARTS.values(), ids=PARTS)
+def test_impossible_parts_are_refused(part: dict, code: str, message: str) -> None:
     for source in (encoded(CLIP), {"array": CLIP, "sampling_rate": 16_000}):
         with pytest.raises(AstHfError) as caught:
             load_audio(source, **part)
-        assert (caught.value.code, said in str(caught.value)) == (code, True)
+        assert (caught.value.code, message in str(caught.value)) == (code, True)
 
 
 def test_part_of_a_broken_file_is_refused() -> None:

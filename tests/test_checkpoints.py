@@ -179,13 +179,13 @@ def test_asking_to_ignore_mismatches_does_not_give_a_random_backbone(folder: Pat
 
 
 def test_weights_in_several_files(folder: Path) -> None:
-    whole = ASTForAudioClassification.from_pretrained(folder)
+    model = ASTForAudioClassification.from_pretrained(folder)
     (folder / WEIGHTS).unlink()
-    whole.save_pretrained(folder, max_shard_size="20KB")
+    model.save_pretrained(folder, max_shard_size="20KB")
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 1
     loaded = ASTForAudioClassification.from_pretrained(folder)
-    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
     shards[1].write_bytes(shards[1].read_bytes()[:-1])
     with pytest.raises(AstConfigError, match=shards[1].name) as cut:
         ASTForAudioClassification.from_pretrained(folder)

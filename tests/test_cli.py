@@ -270,9 +270,9 @@ def test_a_misspelt_path_in_a_recipe_is_refused_without_a_hub_request(
 ) -> None:
     recipe = work / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"training": {"num_train_epochs": 1, "disable_tqdm": True}}))
-    given = ["--set", f"{option}=outputs/dmo"] if "." in option else [f"--{option}", "outputs/dmo"]
+    flags = ["--set", f"{option}=outputs/dmo"] if "." in option else [f"--{option}", "outputs/dmo"]
     start = [f"--set=model.config={json.dumps(TINY if option == 'distillation.teacher' else {})}"]
-    arguments = ["finetune", str(recipe), "--data", str(clips), "--output", "out", *given, *start]
+    arguments = ["finetune", str(recipe), "--data", str(clips), "--output", "out", *flags, *start]
     assert cli.main(arguments) == 65
     assert f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?" in capsys.readouterr().err
     assert hub.log == []
@@ -315,15 +315,15 @@ def test_hub_errors_from_transformers_get_a_code(
     }
     for name, start in cases.items():
         assert cli.main(["classify", name, "x.flac"]) == 65
-        told = capsys.readouterr().err
-        assert told.startswith(start)
-        assert told.count("\n") == 1
+        stderr = capsys.readouterr().err
+        assert stderr.startswith(start)
+        assert stderr.count("\n") == 1
 
 
 def test_offline_and_not_in_the_cache(capsys: pytest.CaptureFixture[str], waits: list[float]) -> None:
     assert cli.main(["stats", "user/nothing"]) == 75
-    told = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub. Fix: unset it."
-    assert capsys.readouterr().err == f"[AST-E704] data set 'user/nothing': {told}\n"
+    message = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub. Fix: unset it."
+    assert capsys.readouterr().err == f"[AST-E704] data set 'user/nothing': {message}\n"
     assert waits == []  # nothing is tried again
     assert cli.main(["classify", "user/nothing", "x.flac"]) == 75
     start = "[AST-E704] the Hub: cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy ("

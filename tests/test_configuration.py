@@ -140,11 +140,11 @@ def test_grid_with_different_strides_and_for_other_lengths() -> None:
 
 
 def test_defaults_equal_stock() -> None:
-    own, stock = ASTConfig().to_dict(), StockConfig().to_dict()
-    assert own.pop("classifier_layer_norm_eps") is None
-    assert own.pop("position_cut") == "start"
-    assert (own.pop("temperature"), own.pop("thresholds")) == (None, None)
-    assert own == stock
+    ours, stock = ASTConfig().to_dict(), StockConfig().to_dict()
+    assert ours.pop("classifier_layer_norm_eps") is None
+    assert ours.pop("position_cut") == "start"
+    assert (ours.pop("temperature"), ours.pop("thresholds")) == (None, None)
+    assert ours == stock
 
 
 def test_head_eps_defaults_to_that_of_the_encoder() -> None:
@@ -267,7 +267,7 @@ def test_base_model_validates_its_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("values", "message"),
     [
         ({"hidden_size": 12_000_000}, "hidden_size"),
         ({"intermediate_size": 10**9}, "intermediate_size"),
@@ -278,7 +278,7 @@ def test_base_model_validates_its_configuration() -> None:
     ids=["width", "mlp", "layers", "frames", "bins"],
 )
 def test_size_beyond_the_weights_is_refused_before_allocating(
-    values: dict[str, int], named: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    values: dict[str, int], message: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build(*args: Any, **kwargs: Any) -> None:
         pytest.fail("went on to build the model")
@@ -286,7 +286,7 @@ def test_size_beyond_the_weights_is_refused_before_allocating(
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", build)
     write_config(tmp_path, **values)
     (tmp_path / "model.safetensors").symlink_to(tiny_checkpoint / "model.safetensors")
-    with pytest.raises(AstConfigError, match=named) as caught:
+    with pytest.raises(AstConfigError, match=message) as caught:
         ASTForAudioClassification.from_pretrained(tmp_path)
     assert caught.value.code == "E305"
 
@@ -339,9 +339,9 @@ def test_num_labels_replaces_the_files_labels(tmp_path: Path) -> None:
 
 def test_id2label_replaces_the_files_labels(tmp_path: Path) -> None:
     folder = write_config(tmp_path, id2label={"0": "cat", "1": "dog"}, label2id={"cat": 0, "dog": 1})
-    named = {0: "low", 1: "mid", 2: "high"}
-    config = ASTConfig.from_pretrained(folder, id2label=named, label2id={"low": 0, "mid": 1, "high": 2})
-    assert (config.id2label, config.num_labels) == (named, 3)
+    id2label = {0: "low", 1: "mid", 2: "high"}
+    config = ASTConfig.from_pretrained(folder, id2label=id2label, label2id={"low": 0, "mid": 1, "high": 2})
+    assert (config.id2label, config.num_labels) == (id2label, 3)
 
 
 def test_label_map_rules() -> None:

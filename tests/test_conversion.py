@@ -78,7 +78,7 @@ def random_original(labels: int, patches: int, width: int = 192) -> State:
     return {f"module.{name}": 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def told(*arguments: Any) -> list[str]:
+def converted_lines(*arguments: Any) -> list[str]:
     """Convert, and return the printed lines."""
     lines: list[str] = []
     convert(*arguments, tell=lines.append)  # type: ignore[misc]
@@ -103,7 +103,7 @@ def test_converted_checkpoint_matches_the_original_code(form: str, tmp_path: Pat
         save_file(state, source)
     else:
         saved({"epoch": 3, "state_dict": state} if form == "wrapped" else state, source)
-    lines = told(source, tmp_path / "out", GOLDEN)
+    lines = converted_lines(source, tmp_path / "out", GOLDEN)
     model = ASTForAudioClassification.from_pretrained(tmp_path / "out")
     with torch.no_grad():
         logits = model(golden("input")).logits
@@ -122,7 +122,7 @@ def test_converted_checkpoint_matches_the_original_code(form: str, tmp_path: Pat
 
 def test_folder_is_complete(tmp_path: Path) -> None:
     source = saved(random_original(labels=527, patches=512), tmp_path / "audioset_16_16_0.4422.pth")
-    told(source, tmp_path / "out")
+    converted_lines(source, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["id2label"]["0"] == "Speech"
     assert config["id2label"]["137"] == "Music"
@@ -156,13 +156,13 @@ PUBLISHED = [
 @pytest.mark.parametrize(("patches", "name", "expected"), PUBLISHED)
 def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, expected: tuple[int, int]) -> None:
     for entry in (DATA_SETS[name], None):
-        found = infer_geometry(patches, 16, entry, ConversionOptions())
-        assert (found.max_length, found.frequency_stride, found.time_stride) == (*expected, expected[1])
-        assert (found.num_mel_bins, found.patch_size) == (128, 16)
+        geometry = infer_geometry(patches, 16, entry, ConversionOptions())
+        assert (geometry.max_length, geometry.frequency_stride, geometry.time_stride) == (*expected, expected[1])
+        assert (geometry.num_mel_bins, geometry.patch_size) == (128, 16)
 
 
 @pytest.mark.parametrize(
-    ("patches", "wishes", "named"),
+    ("patches", "wishes", "fragments"),
     [
         (1213, ConversionOptions(), ["1213 patches", "no published geometry", "--max_length"]),
         (1212, ConversionOptions(max_length=512), ["1212", "max_length"]),
@@ -170,17 +170,17 @@ def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, ex
         (600, ConversionOptions(num_mel_bins=64), ["600", "num_mel_bins"]),
     ],
 )
-def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: ConversionOptions, named: list[str]) -> None:
+def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: ConversionOptions, fragments: list[str]) -> None:
     with pytest.raises(AstHfError) as caught:
         infer_geometry(patches, 16, None, wishes)
     assert caught.value.code == "E108"
-    assert [part for part in named if part not in str(caught.value)] == []
+    assert [part for part in fragments if part not in str(caught.value)] == []
 
 
 def test_other_strides_and_lengths_can_be_given() -> None:
     wishes = ConversionOptions(max_length=300, num_mel_bins=64, frequency_stride=8, time_stride=20)
-    found = infer_geometry(7 * 15, 16, None, wishes)
-    assert tuple(found) == (300, 64, 16, 8, 20)
+    geometry = infer_geometry(7 * 15, 16, None, wishes)
+    assert tuple(geometry) == (300, 64, 16, 8, 20)
 
 
 # Nothing is executed, nothing half is left
@@ -199,7 +199,7 @@ class Trap:
 def test_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     source = saved({**original_state(), "extra": Trap(tmp_path / "sprung")}, tmp_path / "model.pth")
     with pytest.raises(AstHfError, match=r"E306.*model\.pth.*would run its code"):
-        told(source, tmp_path / "out", GOLDEN)
+        converted_lines(source, tmp_path / "out", GOLDEN)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
@@ -228,13 +228,13 @@ BAD_STATES: dict[str, tuple[Any, str, list[str]]] = {
 
 @pytest.mark.parametrize("case", BAD_STATES)
 def test_bad_weights_are_refused_and_nothing_is_written(case: str, tmp_path: Path) -> None:
-    content, code, named = BAD_STATES[case]
+    content, code, fragments = BAD_STATES[case]
     source = saved(content, tmp_path / "model.pth")
     with pytest.raises(AstHfError) as caught:
-        told(source, tmp_path / "out", GOLDEN)
+        converted_lines(source, tmp_path / "out", GOLDEN)
     message = str(caught.value)
     assert caught.value.code == code
-    assert [part for part in named if part not in message] == [], message
+    assert [part for part in fragments if part not in message] == [], message
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
@@ -242,24 +242,24 @@ def test_bad_weights_are_refused_and_nothing_is_written(case: str, tmp_path: Pat
 def test_files_without_weights_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(AstHfError, match=r"E306.*model\.pth"):
-        told(tmp_path / "model.pth", tmp_path / "out", GOLDEN)
+        converted_lines(tmp_path / "model.pth", tmp_path / "out", GOLDEN)
 
 
 def test_conversion_with_different_logits_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = lambda *_: golden("logits")[:1] + 1  # noqa: E731
     monkeypatch.setattr(conversion, "original_logits", wrong)
     with pytest.raises(AstHfError, match=r"E601.*logits differ"):
-        told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", GOLDEN)
+        converted_lines(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", GOLDEN)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
 def test_conversion_does_not_overwrite_a_folder(tmp_path: Path) -> None:
     source = saved(original_state(), tmp_path / "model.pth")
     (tmp_path / "out").mkdir()
-    told(source, tmp_path / "out", GOLDEN)  # an empty folder is fine
+    converted_lines(source, tmp_path / "out", GOLDEN)  # an empty folder is fine
     before = (tmp_path / "out" / "config.json").read_bytes()
     with pytest.raises(AstHfError, match=r"E306.*is not empty"):
-        told(source, tmp_path / "out", GOLDEN)
+        converted_lines(source, tmp_path / "out", GOLDEN)
     assert (tmp_path / "out" / "config.json").read_bytes() == before
 
 
@@ -270,7 +270,7 @@ def test_statistics_are_never_guessed(tmp_path: Path) -> None:
     source = saved(original_state(), tmp_path / "model.pth")
     wishes = ConversionOptions(**{**vars(GOLDEN), "mean": None})
     with pytest.raises(AstHfError, match=r"E108.*mean, std.*5 labels.*--data_set"):
-        told(source, tmp_path / "out", wishes)
+        converted_lines(source, tmp_path / "out", wishes)
 
 
 @pytest.mark.parametrize(
@@ -286,14 +286,14 @@ def test_label_files(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert read_label_file(tmp_path / name) == ["cat", "dog, small", "owl", "wolf", "seal"]
     wishes = ConversionOptions(**{**vars(GOLDEN), "labels": str(tmp_path / name), "multi_label": True})
-    told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
+    converted_lines(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
     config = ASTForAudioClassification.from_pretrained(tmp_path / "out").config
     assert config.id2label[1] == "dog, small"
     assert config.problem_type == "multi_label_classification"
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "named"),
+    ("name", "text", "message"),
     [
         ("labels.txt", "cat\ndog\n", "2 names for 5 outputs"),
         ("labels.csv", "number,name\n0,cat\n", "cannot be read"),
@@ -301,11 +301,11 @@ def test_label_files(name: str, text: str, tmp_path: Path) -> None:
         ("labels.json", "[", "cannot be read"),
     ],
 )
-def test_bad_label_files(name: str, text: str, named: str, tmp_path: Path) -> None:
+def test_bad_label_files(name: str, text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     wishes = ConversionOptions(**{**vars(GOLDEN), "labels": str(tmp_path / name)})
-    with pytest.raises(AstHfError, match=rf"E303.*{named}"):
-        told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
+    with pytest.raises(AstHfError, match=rf"E303.*{message}"):
+        converted_lines(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
     with pytest.raises(AstHfError, match=r"E303.*does not exist"):
         read_label_file(tmp_path / "absent.txt")
 
@@ -347,7 +347,7 @@ def test_image_transformer_folders(kind: str, tmp_path: Path) -> None:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path / "source")
-    lines = told(tmp_path / "source", tmp_path / "out", ConversionOptions(max_length=64, num_mel_bins=32))
+    lines = converted_lines(tmp_path / "source", tmp_path / "out", ConversionOptions(max_length=64, num_mel_bins=32))
     assert "hidden states of an image" in lines[-2]
     loaded = ASTModel.from_pretrained(tmp_path / "out")
     expected = ASTModel.from_vit(tmp_path / "source", max_length=64, num_mel_bins=32)
@@ -374,7 +374,7 @@ def test_timm_weights(form: str, tmp_path: Path) -> None:
         source.mkdir()
         (source / "config.json").write_text(json.dumps({"architecture": "deit_tiny_distilled_patch16_224"}))
         save_file(timm_state(), source / "model.safetensors")
-    lines = told(source, tmp_path / "out", ConversionOptions(data_set="speech_commands_v2"))
+    lines = converted_lines(source, tmp_path / "out", ConversionOptions(data_set="speech_commands_v2"))
     config = ASTModel.from_pretrained(tmp_path / "out").config
     assert (config.max_length, config.layer_norm_eps, config.id2label[0]) == (128, 1e-6, "backward")
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "out").mean == -6.845978

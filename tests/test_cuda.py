@@ -74,15 +74,15 @@ def test_half_precision_stays_close(dtype: torch.dtype) -> None:
 
 def test_gradients_with_patchout() -> None:
     """Which patches are left out is drawn on the CPU, so that both devices leave out the same."""
-    found = []
+    gradients = []
     for device in ("cpu", "cuda"):
         ours = model().to(device).train()
         ours.base_model.patchout = Patchout(time=2, unstructured=3)
         torch.manual_seed(3)
         ours(spectrograms().to(device), labels=torch.tensor([0, 1, 4]).to(device)).loss.backward()
-        found.append({name: value.grad.cpu() for name, value in ours.named_parameters()})
-    assert max(float(value.abs().max()) for value in found[0].values()) > 0.1
-    assert max(largest_gap(found[0][name], found[1][name]) for name in found[0]) <= 1e-4
+        gradients.append({name: value.grad.cpu() for name, value in ours.named_parameters()})
+    assert max(float(value.abs().max()) for value in gradients[0].values()) > 0.1
+    assert max(largest_gap(gradients[0][name], gradients[1][name]) for name in gradients[0]) <= 1e-4
 
 
 def test_pipeline(tiny_checkpoint: Path, tone: np.ndarray) -> None:

@@ -84,9 +84,9 @@ def test_linked_files_exist(path: Path) -> None:
 
 def test_architecture_names_every_module_and_no_other() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(ast_hf/[\w/]+\.py)`", text))
+    documented = set(re.findall(r"`(ast_hf/[\w/]+\.py)`", text))
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ast_hf").rglob("*.py")}
-    assert named == modules
+    assert documented == modules
 
 
 def test_readme_names_every_make_target() -> None:
@@ -109,11 +109,11 @@ def test_readme_results_match_the_bench_page() -> None:
 def test_readme_quotes_the_accuracies_of_bench_learning() -> None:
     (row,) = re.findall(r"^\| `make bench-learning .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     stored = json.loads((ROOT / "benchmarks" / "results" / "learning.json").read_text(encoding="utf-8"))
-    for found in stored["sets"].values():
+    for results in stored["sets"].values():
         for system in ("plain", "recipe", "patchout", "psla"):
-            finals = [points[-1]["accuracy"] for points in found["systems"][system]["seeds"].values()]
+            finals = [points[-1]["accuracy"] for points in results["systems"][system]["seeds"].values()]
             assert f"{mean(finals):.3f}" in row, system
-        finals = [values["baseline"] for values in found["simple"]]
+        finals = [values["baseline"] for values in results["simple"]]
         assert f"{mean(finals):.3f}" in row
 
 

@@ -436,9 +436,9 @@ class OwnExtractor(ASTFeatureExtractor):
 
 def test_subclass_of_the_extractor(extractor: ASTFeatureExtractor, tmp_path: Path) -> None:
     OwnExtractor(**SIZES, shift=7.0).save_pretrained(tmp_path)
-    own = OwnExtractor.from_pretrained(tmp_path)
+    subclass = OwnExtractor.from_pretrained(tmp_path)
     plain = extractor(CLIP, RATE, "np")["input_values"]
-    np.testing.assert_allclose(own(CLIP, RATE, "np")["input_values"], plain + 7.0, atol=1e-5)
+    np.testing.assert_allclose(subclass(CLIP, RATE, "np")["input_values"], plain + 7.0, atol=1e-5)
 
 
 # Heads that were replaced.
@@ -758,7 +758,7 @@ def hub_names(model: Any) -> dict[str, torch.Tensor]:
 def original_names(model: Any) -> dict[str, torch.Tensor]:
     """As the original repository's .pth: timm's blocks below `v`, query, key and value in one tensor."""
     state = hub_names(model)
-    named = {}
+    tensors = {}
     renamed = {
         "embeddings.cls_token": "v.cls_token",
         "embeddings.distillation_token": "v.dist_token",
@@ -780,12 +780,12 @@ def original_names(model: Any) -> dict[str, torch.Tensor]:
             if ".query." in name:
                 parts = [state[name.replace(".query.", f".{part}.")] for part in ("query", "key", "value")]
                 block = name.split("encoder.layer.")[1].split(".")[0]
-                named[f"v.blocks.{block}.attn.qkv.{name.rsplit('.', 1)[1]}"] = torch.cat(parts)
+                tensors[f"v.blocks.{block}.attn.qkv.{name.rsplit('.', 1)[1]}"] = torch.cat(parts)
             continue
         for ours, theirs in renamed.items():
             name = name.replace(ours, theirs)
-        named[name] = tensor
-    return named
+        tensors[name] = tensor
+    return tensors
 
 
 def of_data_parallel(model: Any) -> dict[str, torch.Tensor]:
@@ -804,17 +804,17 @@ def of_the_base(model: Any) -> dict[str, torch.Tensor]:
 SCHEMES = [version_5_names, hub_names, original_names, of_data_parallel, of_compiled, of_the_base]
 
 
-@pytest.mark.parametrize("named", SCHEMES, ids=lambda named: named.__name__)
+@pytest.mark.parametrize("renamed", SCHEMES, ids=lambda renamed: renamed.__name__)
 def test_state_dict_under_any_names(
-    named: Callable, stock_model: Any, spectrograms: torch.Tensor, no_warnings: None
+    renamed: Callable, stock_model: Any, spectrograms: torch.Tensor, no_warnings: None
 ) -> None:
     model, info = ASTForAudioClassification.from_pretrained(
-        None, config=stock_model.config, state_dict=named(stock_model), output_loading_info=True
+        None, config=stock_model.config, state_dict=renamed(stock_model), output_loading_info=True
     )
     assert not any(info.values())
     with torch.no_grad():
         assert largest_gap(model.eval()(spectrograms).logits, stock_model(spectrograms).logits) < 1e-5
-    base = ASTModel.from_pretrained(None, config=stock_model.config, state_dict=named(stock_model))
+    base = ASTModel.from_pretrained(None, config=stock_model.config, state_dict=renamed(stock_model))
     with torch.no_grad():
         theirs = stock_model.audio_spectrogram_transformer(spectrograms).pooler_output
         assert largest_gap(base.eval()(spectrograms).pooler_output, theirs) < 1e-5
@@ -1008,8 +1008,8 @@ sys.meta_path.insert(0, Finder())
 import importlib
 table = importlib.import_module(NAME)
 import ast_hf.feature_extraction_ast  # a hook waits for what is still being imported; this is imported by any model
-found = {config.__name__: kind.__module__ for config, kind in table.AUDIO_PROCESSOR_MAPPING._extra_content.items()}
-print(found["ASTConfig"], sorted(table.AUDIO_PROCESSOR_MAPPING_NAMES))
+modules = {config.__name__: kind.__module__ for config, kind in table.AUDIO_PROCESSOR_MAPPING._extra_content.items()}
+print(modules["ASTConfig"], sorted(table.AUDIO_PROCESSOR_MAPPING_NAMES))
 ast_hf.unregister()
 print(table.AUDIO_PROCESSOR_MAPPING._extra_content, sorted(table.AUDIO_PROCESSOR_MAPPING_NAMES))
 """
@@ -1049,19 +1049,19 @@ def own_classes() -> list[type]:
         name = ".".join(path.relative_to(script.parent).with_suffix("").parts).removesuffix(".__init__")
         if not name.endswith("__main__"):
             __import__(name)
-    found = {
+    classes = {
         kind
         for name, module in sys.modules.items()
         if name.split(".")[0] == "ast_hf"
         for kind in vars(module).values()
         if inspect.isclass(kind) and kind.__module__.split(".")[0] == "ast_hf"
     }
-    return sorted(found, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
+    return sorted(classes, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
 
 
-def refused_parameters(own: Callable, base: Callable) -> list[str]:
+def refused_parameters(method: Callable, base: Callable) -> list[str]:
     """Parameters of an overridden method that the overriding one cannot be given by name."""
-    ours = inspect.signature(own).parameters.values()
+    ours = inspect.signature(method).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in ours):
         return []
     names = {parameter.name for parameter in ours}
@@ -1078,11 +1078,11 @@ BY_POSITION = {"_load_from_state_dict", "__getitem__", "__setattr__"}
 def test_no_method_shadows_one_of_a_base_class_with_another_signature() -> None:
     refused = {}
     for kind in own_classes():
-        for name, own in vars(kind).items():
+        for name, override in vars(kind).items():
             base = next((vars(parent)[name] for parent in kind.__mro__[1:] if name in vars(parent)), None)
-            own, base = (getattr(method, "__func__", method) for method in (own, base))
-            if not (inspect.isfunction(own) and inspect.isfunction(base)) or name in BY_POSITION | {"__init__"}:
+            override, base = (getattr(method, "__func__", method) for method in (override, base))
+            if not (inspect.isfunction(override) and inspect.isfunction(base)) or name in BY_POSITION | {"__init__"}:
                 continue
-            if base.__module__.split(".")[0] != "ast_hf" and (names := refused_parameters(own, base)):
+            if base.__module__.split(".")[0] != "ast_hf" and (names := refused_parameters(override, base)):
                 refused[f"{kind.__name__}.{name}"] = names
     assert refused == {}

@@ -38,9 +38,9 @@ def test_http_statuses_map_to_codes(hub: Hub, status: int, code: str, passing: b
     assert (failure.code, failure.transient) == (code, passing)
 
 
-@pytest.mark.parametrize("told", ["RepoNotFound", "RevisionNotFound"])
-def test_401_for_a_hidden_repository_is_a_wrong_name(hub: Hub, told: str) -> None:
-    hub.fail("GET /api/models/user/x", 401, headers={"X-Error-Code": told})
+@pytest.mark.parametrize("error_code", ["RepoNotFound", "RevisionNotFound"])
+def test_401_for_a_hidden_repository_is_a_wrong_name(hub: Hub, error_code: str) -> None:
+    hub.fail("GET /api/models/user/x", 401, headers={"X-Error-Code": error_code})
     with pytest.raises(HfHubHTTPError) as caught:
         HfApi().model_info("user/x")
     assert failure_of(caught.value).code == "E702"
@@ -155,9 +155,9 @@ LOG_IN = "log in with `hf auth login`, or set HF_TOKEN."
 def raised(load: Callable, name: str) -> AstHfError:
     with pytest.raises(OSError) as caught:  # noqa: PT011 (its text is what this is about)
         load(name)
-    told = as_error(caught.value)
-    assert told is not None
-    return told
+    problem = as_error(caught.value)
+    assert problem is not None
+    return problem
 
 
 @pytest.mark.parametrize("load", LOAD.values(), ids=LOAD.keys())
@@ -173,8 +173,8 @@ def test_a_missing_repository_is_reported(load: Callable, hub: Hub) -> None:
 def test_a_gated_repository_is_reported(load: Callable, hub: Hub) -> None:
     HfApi().create_repo("user/gated")
     hub.fail("(GET|HEAD) /.*user/gated", 403, headers={"X-Error-Code": "GatedRepo"}, times=50)
-    told = raised(load, "user/gated")
-    assert (told.code, told.what) == (
+    problem = raised(load, "user/gated")
+    assert (problem.code, problem.what) == (
         "E702", "is gated, and the token has no access (You are trying to access a gated repo)"
     )  # fmt: skip
 
@@ -182,20 +182,24 @@ def test_a_gated_repository_is_reported(load: Callable, hub: Hub) -> None:
 def test_an_unavailable_hub_is_reported(hub: Hub, waits: list[float]) -> None:
     HfApi().create_repo("user/pets")
     hub.fail("(GET|HEAD) /user/pets/resolve", 503, times=500)
-    told = raised(LOAD["config"], "user/pets")
-    assert (told.code, told.fix) == ("E704", "wait")
-    assert told.what.startswith("the Hub answered 503 (")
+    problem = raised(LOAD["config"], "user/pets")
+    assert (problem.code, problem.fix) == ("E704", "wait")
+    assert problem.what.startswith("the Hub answered 503 (")
 
 
 def test_a_missing_file_is_reported(hub: Hub, tmp_path: Path) -> None:
     HfApi().create_repo("user/empty")
-    told = raised(LOAD["extractor"], "user/empty")
-    assert str(told) == (
+    problem = raised(LOAD["extractor"], "user/empty")
+    assert str(problem) == (
         "[AST-E702] 'user/empty': does not hold the requested file, or cannot be reached "
         "(Can't load feature extractor for 'user/empty'). Fix: name a whole checkpoint."
     )
-    told = raised(LOAD["extractor"], str(tmp_path))
-    assert (told.code, told.where, told.fix) == ("E306", repr(str(tmp_path)), "copy the whole checkpoint folder again")
+    problem = raised(LOAD["extractor"], str(tmp_path))
+    assert (problem.code, problem.where, problem.fix) == (
+        "E306",
+        repr(str(tmp_path)),
+        "copy the whole checkpoint folder again",
+    )
 
 
 def test_offline_and_not_in_the_cache() -> None:
@@ -204,14 +208,14 @@ def test_offline_and_not_in_the_cache() -> None:
         "connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files). "
         "Fix: unset it."
     )
-    told = raised(LOAD["extractor"], "user/nothing")
-    assert (told.code, told.where, told.fix) == ("E704", "'user/nothing'", "unset it")
+    problem = raised(LOAD["extractor"], "user/nothing")
+    assert (problem.code, problem.where, problem.fix) == ("E704", "'user/nothing'", "unset it")
 
 
 def test_an_impossible_name_is_reported() -> None:
-    told = raised(LOAD["config"], "user/na--me")
-    assert (told.code, told.where) == ("E702", "the Hub")
-    assert "(Cannot have -- or .. in repo_id: 'user/na--me')" in told.what
+    problem = raised(LOAD["config"], "user/na--me")
+    assert (problem.code, problem.where) == ("E702", "the Hub")
+    assert "(Cannot have -- or .. in repo_id: 'user/na--me')" in problem.what
 
 
 def caused(problem: Exception, cause: Exception) -> Exception:
@@ -220,7 +224,7 @@ def caused(problem: Exception, cause: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("problem", "told"),
+    ("problem", "code"),
     [
         (caused(OSError("We couldn't connect"), LocalEntryNotFoundError("no file")), "E704"),
         (OfflineModeIsEnabled("offline"), "E704"),
@@ -235,6 +239,6 @@ def caused(problem: Exception, cause: Exception) -> Exception:
     ],
     ids=repr,
 )
-def test_local_errors_and_bugs_are_not_hub_errors(problem: Exception, told: str | None) -> None:
-    found = as_error(problem)
-    assert (found and found.code) == told
+def test_local_errors_and_bugs_are_not_hub_errors(problem: Exception, code: str | None) -> None:
+    converted = as_error(problem)
+    assert (converted and converted.code) == code

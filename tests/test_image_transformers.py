@@ -321,15 +321,15 @@ def test_golden_geometries_are_those_of_the_file() -> None:
 @pytest.mark.parametrize("form", ["object", "folder", "folder-v5", "state-dict"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_computes_what_the_image_transformer_computes(name: str, form: str, tmp_path: Path) -> None:
-    told = form != "state-dict"  # tensors alone tell neither heads nor epsilon, and their activation is GELU
-    model = ARCHITECTURES[name](hidden_act="relu" if told else "gelu")
-    options: dict[str, Any] = {} if told else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
+    has_config = form != "state-dict"  # tensors alone tell neither heads nor epsilon, and their activation is GELU
+    model = ARCHITECTURES[name](hidden_act="relu" if has_config else "gelu")
+    options: dict[str, Any] = {} if has_config else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
     source: Any = model if form == "object" else model.state_dict()
     if form.startswith("folder"):
         model.save_pretrained(tmp_path, save_original_format=form == "folder")
         source = tmp_path if form == "folder" else str(tmp_path)
     ours = ASTModel.from_vit(source, **square(), **options)
-    assert ours.config.hidden_act == ("relu" if told else "gelu")
+    assert ours.config.hidden_act == ("relu" if has_config else "gelu")
     pixels, inputs = grey()
     assert largest_gap(ast_tokens(ours, inputs, "deit" in name), image_tokens(model, pixels)) <= 1e-5
 
@@ -393,8 +393,8 @@ def test_smaller_patches_get_the_nearest_kernel() -> None:
     ours = ASTModel.from_vit(model, **square(32, 16))
     basis = torch.eye(32 * 32, dtype=torch.float64).view(-1, 1, 32, 32)
     stretched = F.interpolate(basis, size=(16, 16), mode="bilinear", align_corners=False).flatten(1)
-    wanted = summed_kernel(model).flatten(1).double()  # the answers to the basis
-    expected = torch.linalg.lstsq(stretched, wanted.T, driver="gelsd").solution.T.reshape(24, 1, 16, 16)
+    responses = summed_kernel(model).flatten(1).double()  # the answers to the basis
+    expected = torch.linalg.lstsq(stretched, responses.T, driver="gelsd").solution.T.reshape(24, 1, 16, 16)
     assert largest_gap(ours.embeddings.patch_embeddings.projection.weight, expected) <= 1e-4
 
 
@@ -865,7 +865,7 @@ def test_a_lost_block_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "named"),
+    ("name", "message"),
     [
         ("encoder.layer.0.norm3.weight", "encoder.layer.0.norm3.weight"),
         ("encoder.layer.2.norm1.weight", "encoder.layer.2."),
@@ -876,9 +876,9 @@ def test_a_lost_block_is_refused() -> None:
         ("dinov2.embeddings.cls_token", "embeddings.cls_token"),  # the same tensor under two names
     ],
 )
-def test_an_extra_tensor_is_refused(name: str, named: str) -> None:
+def test_an_extra_tensor_is_refused(name: str, message: str) -> None:
     state = {**dinov2().state_dict(), name: torch.ones(1, 1, 24)}
-    assert_explains(refused(state, num_attention_heads=3), "E305", named)
+    assert_explains(refused(state, num_attention_heads=3), "E305", message)
 
 
 MISSHAPEN = [
@@ -1076,6 +1076,6 @@ def test_impossible_heads_of_bare_tensors_are_refused(heads: int) -> None:
 def test_dtype_is_honoured(dtype: Any) -> None:
     source = vit()
     model = ASTModel.from_vit(source, dtype=dtype, max_length=64, num_mel_bins=32)
-    wanted = torch.bfloat16 if dtype == "bfloat16" else torch.float16
-    assert {parameter.dtype for parameter in model.parameters()} == {wanted}
-    assert model.config.dtype == wanted
+    expected_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float16
+    assert {parameter.dtype for parameter in model.parameters()} == {expected_dtype}
+    assert model.config.dtype == expected_dtype

@@ -68,13 +68,13 @@ def save(folder: Path, fields: dict[str, Any]) -> None:
 class Reading:
     """The report of transformers.js on each folder, and the features that it computed."""
 
-    def __init__(self, root: Path, told: dict[str, Any]) -> None:
-        self.root, self.told = root, told["models"]
-        self.version = told["version"]
-        self.extractors = {name: ASTFeatureExtractor.from_pretrained(root / name) for name in self.told}
+    def __init__(self, root: Path, report: dict[str, Any]) -> None:
+        self.root, self.models = root, report["models"]
+        self.version = report["version"]
+        self.extractors = {name: ASTFeatureExtractor.from_pretrained(root / name) for name in self.models}
 
     def features(self, folder: str, sound: str) -> np.ndarray:
-        shape = self.told[folder]["shapes"][sound]
+        shape = self.models[folder]["shapes"][sound]
         return np.fromfile(self.root / folder / f"{sound}.features", dtype=np.float32).reshape(shape)
 
     def gap(self, folder: str, sound: str) -> float:
@@ -108,20 +108,20 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
 
 
 def test_the_installed_version_is_that_of_package_json(reading: Reading) -> None:
-    named = json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"]
-    assert reading.version == named["@huggingface/transformers"]
+    dependencies = json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"]
+    assert reading.version == dependencies["@huggingface/transformers"]
 
 
 @pytest.mark.parametrize("folder", EXTRACTORS)
 def test_transformers_js_reads_saved_folders(reading: Reading, folder: str) -> None:
-    told, fields = reading.told[folder], EXTRACTORS[folder]
-    assert told["config"] == {
+    report, fields = reading.models[folder], EXTRACTORS[folder]
+    assert report["config"] == {
         "model_type": "audio-spectrogram-transformer",
         "id2label": {"0": "cat", "1": "Köter", "2": "owl, hooting"},
         "num_mel_bins": fields.get("num_mel_bins", 128),
         "max_length": fields.get("max_length", 1024),
     }
-    assert told["extractor"] == "ASTFeatureExtractor"
+    assert report["extractor"] == "ASTFeatureExtractor"
 
 
 @pytest.mark.parametrize("sound", SIGNALS)
@@ -156,7 +156,7 @@ def test_other_rates_and_masks_are_not_supported(reading: Reading) -> None:
     """Its frames are 400 samples every 160 at any rate: 48 of 8,000 samples, of which 8 kHz makes 98."""
     padded = np.abs(reading.features("other_rate", "half a second")[0] - 0.4670327).max(axis=1) < 1e-5
     assert padded.tolist() == [False] * 48 + [True] * 80
-    assert reading.told["other_rate"]["outputs"] == ["input_values"]
+    assert reading.models["other_rate"]["outputs"] == ["input_values"]
 
 
 def test_padding_and_truncation_match_ours(reading: Reading) -> None:

@@ -142,12 +142,12 @@ def test_any_checkpoint_of_transformers_loads(kind: tuple[str, str, str], reader
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         loaded, info = reader.from_pretrained(folder, output_loading_info=True)
-    told = [str(entry.message) for entry in caught if issubclass(entry.category, AstHfWarning)]
+    messages = [str(entry.message) for entry in caught if issubclass(entry.category, AstHfWarning)]
     assert_answers_as(stock, loaded)
     assert set(info["missing_keys"]) == (HEAD_NAMES if new_head else set())
     assert not info["mismatched_keys"]
     assert {name for name in info["unexpected_keys"] if not name.startswith("classifier.")} == set()
-    assert [text[:10] for text in told] == (["[AST-W303]"] if new_head else [])
+    assert [text[:10] for text in messages] == (["[AST-W303]"] if new_head else [])
     assert loaded.name_or_path == loaded.config.name_or_path == str(folder)
 
 
@@ -172,9 +172,9 @@ def test_number_of_labels_of_transformers_checkpoints(version: str, arguments: d
     folder, stock, _ = checkpoints["head", version, "safetensors"]
     with pytest.warns(
         AstHfWarning, match=r"W303.*7 labels; classifier\.dense\.bias, classifier\.dense\.weight"
-    ) as told:
+    ) as caught:
         loaded = ASTForAudioClassification.from_pretrained(folder, num_labels=7, **arguments)
-    assert len([entry for entry in told if issubclass(entry.category, AstHfWarning)]) == 1
+    assert len([entry for entry in caught if issubclass(entry.category, AstHfWarning)]) == 1
     assert loaded.classifier.dense.weight.shape == (7, 24)
     assert 0.01 < loaded.classifier.dense.weight.std() < 0.03
     assert torch.equal(loaded.classifier.layernorm.weight, stock.classifier.layernorm.weight)
@@ -322,8 +322,8 @@ import torch
 import ast_hf
 from transformers import AutoModel, AutoModelForAudioClassification
 
-def given(load, name, **arguments):
-    "What a call answers: its class, what it was asked for, its positions, and logits or hidden states."
+def outputs_of(load, name, **arguments):
+    "Return class, grid, name, positions and logits or hidden states of a loaded model, or its error."
     try:
         model = load.from_pretrained(name, **arguments)
     except Exception as problem:
@@ -343,7 +343,7 @@ def given(load, name, **arguments):
 
 loads = {"head": ast_hf.ASTForAudioClassification, "base": ast_hf.ASTModel,
          "auto": AutoModelForAudioClassification, "auto-base": AutoModel}
-answers = [given(loads[kind], name, **arguments) for kind, name, arguments in json.loads(sys.argv[1])]
+answers = [outputs_of(loads[kind], name, **arguments) for kind, name, arguments in json.loads(sys.argv[1])]
 print("REPORT" + json.dumps(answers))
 """
 
@@ -466,9 +466,9 @@ def expected_of(folder: Path, **arguments: Any) -> dict[str, Any]:
 def test_checkpoints_load_by_name(call: str, source: Any, grid: list[int], by_name: dict, checkpoints: dict) -> None:
     answer, (kind, name, arguments) = by_name["answers"][call], CALLS[call]
     assert "error" not in answer, answer
-    kept = {key: value for key, value in arguments.items() if key.endswith(("length", "bins", "size", "stride"))}
+    sizes = {key: value for key, value in arguments.items() if key.endswith(("length", "bins", "size", "stride"))}
     folder = by_name["first"] if source == "first" else checkpoints[source].folder
-    expected = expected_of(folder, **kept)
+    expected = expected_of(folder, **sizes)
     base = kind in ("base", "auto-base")
     assert answer["class"] == f"ast_hf.modeling_ast.{'ASTModel' if base else 'ASTForAudioClassification'}"
     assert answer["grid"] == grid

@@ -183,8 +183,8 @@ def test_other_number_of_labels_makes_only_the_last_layer_new(tiny_checkpoint: P
     assert 0.01 < loaded.classifier.dense.weight.std() < 0.03
     assert torch.count_nonzero(loaded.classifier.dense.bias) == 0
     assert loaded.config.id2label[6] == "LABEL_6"
-    kept = [name for name in before if not name.startswith("classifier.dense.")]
-    assert [name for name in kept if not torch.equal(before[name], loaded.state_dict()[name])] == []
+    loaded_names = [name for name in before if not name.startswith("classifier.dense.")]
+    assert [name for name in loaded_names if not torch.equal(before[name], loaded.state_dict()[name])] == []
 
 
 # Equal to the original, to stock, and to itself
@@ -452,15 +452,15 @@ def frame_mask(*real: int) -> torch.Tensor:
 def test_masked_frames_have_no_influence(implementation: str) -> None:
     ours = randomise(ASTForAudioClassification(tiny_config(attn_implementation=implementation)))
     clean, mask = spectrograms(), frame_mask(40, 24)
-    padded, heard = clean.clone(), clean.clone()
+    padded, changed = clean.clone(), clean.clone()
     padded[0, 40:], padded[1, 24:] = 50.0, -50.0
-    heard[0, 39], heard[1, 23] = 50.0, -50.0
+    changed[0, 39], changed[1, 23] = 50.0, -50.0
     with torch.no_grad():
         expected = ours(clean, attention_mask=mask).logits
         assert largest_gap(ours(padded, attention_mask=mask).logits, expected) <= 1e-6
         assert largest_gap(ours(padded).logits, ours(clean).logits) > 1e-2
         for clip in (0, 1):
-            assert largest_gap(ours(heard, attention_mask=mask).logits[clip], expected[clip]) > 1e-2
+            assert largest_gap(ours(changed, attention_mask=mask).logits[clip], expected[clip]) > 1e-2
         assert largest_gap(ours(clean, attention_mask=frame_mask(64)).logits, ours(clean).logits) <= 1e-6
 
 

@@ -235,7 +235,7 @@ def test_new_adapters_accept_module_names_of_transformers_5(stock: Path, through
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [
         {"target_modules": ["query", "value"]},
         {"target_modules": ["dense"]},
@@ -247,8 +247,8 @@ def test_new_adapters_accept_module_names_of_transformers_5(stock: Path, through
     ],
     ids=str,
 )
-def test_a_configuration_under_our_names_is_not_changed(stock: Path, given: dict[str, Any]) -> None:
-    config = peft.LoraConfig(**given)
+def test_a_configuration_under_our_names_is_not_changed(stock: Path, options: dict[str, Any]) -> None:
+    config = peft.LoraConfig(**options)
     assert own_config(config, base(stock)) is config
 
 
@@ -259,17 +259,17 @@ def test_an_adapter_under_our_names_is_read_by_transformers_alone(
     wrapped.save_pretrained(str(tmp_path))
     seen: list[dict[str, Any]] = []
     parent = sys.modules["transformers"].PreTrainedModel
-    whole = parent.load_adapter
+    load_adapter = parent.load_adapter
 
-    @functools.wraps(whole)
-    def noted(self: Any, **named: Any) -> Any:
-        seen.append(named)
-        return whole(self, **named)
+    @functools.wraps(load_adapter)
+    def recording(self: Any, **arguments: Any) -> Any:
+        seen.append(arguments)
+        return load_adapter(self, **arguments)
 
-    monkeypatch.setattr(parent, "load_adapter", noted)
+    monkeypatch.setattr(parent, "load_adapter", recording)
     model = base(stock)
     model.load_adapter(str(tmp_path), is_trainable=True)
-    assert [sorted(named) for named in seen] == [["is_trainable", "peft_model_id"]]
+    assert [sorted(arguments) for arguments in seen] == [["is_trainable", "peft_model_id"]]
     assert torch.allclose(logits(model, stock), logits(wrapped, stock), atol=1e-6)
 
 

@@ -131,7 +131,7 @@ class Runner:
 
     def python(self, *arguments: str, cache: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
         """Run a fresh process in `root`, where `evaluate` finds the metrics, with a cache of that name."""
-        kept = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
+        inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
         hub = {"HF_ENDPOINT": self.hub.url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
         here = {"HF_HOME": str(self.root / f"cache-{cache}"), "PYTHONPATH": str(self.root / "standins")}
         processor = {"OMP_NUM_THREADS": "1"} | ({} if ON_GPU else {"CUDA_VISIBLE_DEVICES": ""})
@@ -140,7 +140,7 @@ class Runner:
             capture_output=True,
             text=True,
             timeout=300,
-            env={**kept, **hub, **here, **processor},
+            env={**inherited, **hub, **here, **processor},
             cwd=self.root,
             check=False,
         )
@@ -341,18 +341,18 @@ CARD: dict[str, dict[str, Any]] = {
 def test_the_card_is_complete(runner: Runner, name: str) -> None:
     """The card is word for word the one that transformers' classes get from the same program."""
     texts = [runner.hub.files(run.repo)["README.md"].content.decode() for run in runs_of(runner, name)]
-    theirs, own = (re.sub("-(stock|ours)", "", text) for text in texts)
+    theirs, ours = (re.sub("-(stock|ours)", "", text) for text in texts)
     number = r"\d+\.\d+"
-    assert re.sub(number, "N", own) == re.sub(number, "N", theirs)
-    read = [[float(found) for found in re.findall(number, text)] for text in (theirs, own)]
+    assert re.sub(number, "N", ours) == re.sub(number, "N", theirs)
+    read = [[float(metadata) for metadata in re.findall(number, text)] for text in (theirs, ours)]
     assert read[1] == pytest.approx(read[0], abs=1e-3)
-    fields = ModelCard(own).data.to_dict()
+    fields = ModelCard(ours).data.to_dict()
     expected = {"library_name": "transformers", **CARD[name]}
     assert {key: fields[key] for key in expected} == expected
     if name == "audio_course":
-        (result,) = ModelCard(own).data.eval_results
-        found = (result.task_type, result.dataset_type, result.dataset_name, result.metric_type)
-        assert found == ("audio-classification", "lab/gtzan", "GTZAN", "accuracy")
+        (result,) = ModelCard(ours).data.eval_results
+        metadata = (result.task_type, result.dataset_type, result.dataset_name, result.metric_type)
+        assert metadata == ("audio-classification", "lab/gtzan", "GTZAN", "accuracy")
 
 
 def test_a_head_for_other_labels_needs_no_flag(runner: Runner) -> None:

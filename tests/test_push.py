@@ -28,8 +28,8 @@ import ast_hf
 import soundfile, torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-def given(name, clip):
-    "Scores by the Auto classes and by the pipeline, and the package that each part comes from."
+def scores_of(name, clip):
+    "Return scores by the Auto classes and by the pipeline, and the packages of their classes."
     model, extractor = AutoModelForAudioClassification.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
     waveform, rate = soundfile.read(clip, dtype="float32")
     with torch.no_grad():
@@ -42,7 +42,7 @@ def given(name, clip):
     }
 
 name, folder, clip = sys.argv[1:]
-print(json.dumps([given(name, clip), given(folder, clip)]))
+print(json.dumps([scores_of(name, clip), scores_of(folder, clip)]))
 """
 
 #: Runs the snippets of the card unchanged, next to a clip.wav.
@@ -61,8 +61,8 @@ import json, sys
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-def given(name):
-    "Logits on fixed features, and the modules of the model and its extractor."
+def logits_of(name):
+    "Return logits on fixed features, and the modules of the model and its extractor."
     model, extractor = AutoModelForAudioClassification.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
     shape = (1, model.config.max_length, model.config.num_mel_bins)
     features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -71,7 +71,7 @@ def given(name):
     return {"modules": [type(model).__module__, type(extractor).__module__], "logits": logits}
 
 name, folder = sys.argv[1:]
-print(json.dumps([given(name), given(folder), "ast_hf" in sys.modules]))
+print(json.dumps([logits_of(name), logits_of(folder), "ast_hf" in sys.modules]))
 """
 
 
@@ -155,10 +155,10 @@ def test_the_card_on_the_hub_is_ours(push: Push) -> None:
     assert (push.output / "samples" / "1.wav").read_bytes() == (push.root / "clips/test/tone/1.wav").read_bytes()
     assert "trained with `ast_hf`" in card.text
     assert f'pipeline("audio-classification", model="{REPO}")' in card.text
-    told = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
-    known = {name: value for name, value in results["results"]["test"].items() if name in told}
-    assert told == {name: round(value, 4) for name, value in known.items()}
-    assert {"accuracy", "mAP", "mAUC"} <= told.keys()
+    card_metrics = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
+    expected = {name: value for name, value in results["results"]["test"].items() if name in card_metrics}
+    assert card_metrics == {name: round(value, 4) for name, value in expected.items()}
+    assert {"accuracy", "mAP", "mAUC"} <= card_metrics.keys()
     assert f"![Confusion matrix]({results['pictures']['confusion']})" in card.text
     assert results["pictures"]["confusion"] in push.hub.files(REPO)
 
@@ -219,7 +219,7 @@ def test_the_snippets_of_the_card_run(push: Push, tmp_path: Path) -> None:
     """The first with transformers alone, the second with ast_hf; both give the same scores."""
     shutil.copy(push.root / "clips" / "test" / "tone" / "0.wav", tmp_path / "clip.wav")
     stock, imported = load(push, tmp_path, SNIPPETS, "0")
-    own, ours = load(push, tmp_path, SNIPPETS, "1")
+    with_ast_hf, ours = load(push, tmp_path, SNIPPETS, "1")
     assert (imported, ours) == (False, True)
     assert stock.keys() == {"tone", "noise"}
-    assert stock == pytest.approx(own, abs=1e-3)
+    assert stock == pytest.approx(with_ast_hf, abs=1e-3)

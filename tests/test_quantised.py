@@ -56,8 +56,8 @@ print("REPORT" + json.dumps({"module": type(again).__module__, "layers": layers,
 @pytest.fixture(scope="module")
 def libraries() -> Path:
     """The folder to import them from; skipped where they are not to be had."""
-    if kept := os.environ.get(KEPT_FOLDER):
-        return Path(kept)
+    if kept_folder := os.environ.get(KEPT_FOLDER):
+        return Path(kept_folder)
     folder = ROOT / "build" / "quantisation"
     if not (folder / "bitsandbytes").exists():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *LIBRARIES]

@@ -215,10 +215,10 @@ def test_a_cut_is_a_slice(size: int, counts: tuple[int, int], method: str, seed:
     assume(large <= size)
     axis = uniform(1, 2, size, seed=seed)
     for cut, start in (("centre", size // 2 - small // 2), ("start", 0)):
-        kept = resize_axis(axis, 2, small, cut=cut, method=method)
-        assert torch.equal(kept, axis[..., start : start + small])
+        resized = resize_axis(axis, 2, small, cut=cut, method=method)
+        assert torch.equal(resized, axis[..., start : start + small])
         in_two_steps = resize_axis(resize_axis(axis, 2, large, cut=cut, method=method), 2, small, cut=cut)
-        assert torch.equal(in_two_steps, kept)
+        assert torch.equal(in_two_steps, resized)
 
 
 @properties
@@ -370,10 +370,10 @@ def test_a_cached_sampling_equals_the_computed_one(memory: dict, size: int, coun
     cached_sampling(size, count + 1, cut, CPU)
     expected = sample_axis(size, torch.tensor([count]), count, cut)
     first, again = cached_sampling(size, count, cut, CPU), cached_sampling(size, count, cut, CPU)
-    for part, same, wanted in zip(first, again, expected, strict=True):
+    for part, same, computed in zip(first, again, expected, strict=True):
         assert same is part
-        assert part.dtype == wanted.dtype
-        assert torch.equal(part, wanted)
+        assert part.dtype == computed.dtype
+        assert torch.equal(part, computed)
 
 
 def test_samplings_cached_in_inference_mode_work_in_training(memory: dict) -> None:

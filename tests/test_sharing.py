@@ -168,7 +168,7 @@ def card(head: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "told"),
+    ("change", "code", "message"),
     [
         (remove("README.md"), "E705", "README.md"),
         (remove("preprocessor_config.json"), "E705", "preprocessor_config.json"),
@@ -188,13 +188,13 @@ def card(head: str) -> Callable[[Path], None]:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_incomplete_folders_are_refused_before_anything_is_sent(
-    hub: Hub, pets: Path, change: Callable[[Path], None], code: str, told: str
+    hub: Hub, pets: Path, change: Callable[[Path], None], code: str, message: str
 ) -> None:
     change(pets)
     with pytest.raises(AstConfigError) as caught:
         push_folder(pets, "user/pets")
     assert caught.value.code == code
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert hub.log == []
 
 
@@ -392,9 +392,9 @@ def test_an_interrupted_push_is_finished_by_the_command_that_it_names(
     before, oid = contents(pets), hashlib.sha256((pets / "model.safetensors").read_bytes()).hexdigest()
     hub.fail(f"{WEIGHTS}{oid}", kind="reset", after=70_000, times=1000)
     assert cli.main(["push", str(pets), "user/pets", "--revision", "v2"]) == 75
-    told = capsys.readouterr().err
-    assert "AST-E704" in told
-    assert f"`ast-hf push {pets} user/pets --revision v2`" in told
+    stderr = capsys.readouterr().err
+    assert "AST-E704" in stderr
+    assert f"`ast-hf push {pets} user/pets --revision v2`" in stderr
     assert contents(pets) == before
     assert hub.files("user/pets", "v2") == {}  # all or nothing
     hub.faults.clear()
@@ -407,19 +407,19 @@ def test_an_interrupted_push_is_finished_by_the_command_that_it_names(
 
 @pytest.mark.parametrize("pattern", ["POST /api/repos/create", "POST .*/preupload/", "POST .*/commit/main"])
 @pytest.mark.parametrize(
-    ("status", "headers", "told"),
+    ("status", "headers", "message"),
     [
         (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "hf auth login"),
         (403, {}, "write access"),
     ],
 )
 def test_permission_errors_are_not_retried(
-    hub: Hub, pets: Path, waits: list[float], pattern: str, status: int, headers: dict[str, str], told: str
+    hub: Hub, pets: Path, waits: list[float], pattern: str, status: int, headers: dict[str, str], message: str
 ) -> None:
     hub.fail(pattern, status, headers=headers, times=1000)
     with pytest.raises(AstHfError, match="E701") as caught:
         push_folder(pets, "user/pets")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert f"ast-hf push {pets} user/pets" in str(caught.value)
     assert waits == []
 
@@ -540,8 +540,8 @@ def test_pulling_by_name_revision_and_from_the_cache(
 
     classifier = pipeline(model="user/pets")  # no task: it is in the card
     answer = {entry["label"]: entry["score"] for entry in classifier({"array": tone, "sampling_rate": 16_000})}
-    wanted = new.softmax(-1)[0].tolist()
-    assert answer == pytest.approx(dict(zip(("cat", "dog", "owl"), wanted, strict=True)), abs=1e-5)
+    new_scores = new.softmax(-1)[0].tolist()
+    assert answer == pytest.approx(dict(zip(("cat", "dog", "owl"), new_scores, strict=True)), abs=1e-5)
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     asked = len(hub.log)
@@ -582,8 +582,8 @@ def test_a_data_set_is_pushed_and_loaded_back(
 def test_an_adapter_with_the_short_name_of_its_base_still_names_the_base(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "MIT/ast"}', encoding="utf-8")
     card = 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "outputs/ast")\n'
-    named = publication._with_repository(card, tmp_path, "alice/ast")
-    assert named == 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "alice/ast")\n'
+    text = publication._with_repository(card, tmp_path, "alice/ast")
+    assert text == 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "alice/ast")\n'
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ for folder in sorted(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT).iterdir())
         "last_hidden_state": outputs.last_hidden_state, "pooler_output": outputs.pooler_output}
     report["models"][folder.name] = {
         "class": f"{type(model).__module__}.{type(model).__name__}",
-        "info": {name: sorted(map(str, found)) for name, found in info.items()},
+        "info": {name: sorted(map(str, entries)) for name, entries in info.items()},
         "gaps": {name: float(np.abs(np.load(folder / f"{name}.npy") - answer.numpy()).max())
                  for name, answer in answers.items()},
         "shapes": {name: list(answer.shape) for name, answer in answers.items()},
@@ -111,15 +111,15 @@ def assert_loaded(report: dict[str, Any]) -> None:
     assert report["ast_hf"] == []
     assert set(report["models"]) == set(EXPECTED)
     for name, (kind, sizes, shapes) in EXPECTED.items():
-        found = report["models"][name]
-        assert found["class"].startswith("transformers.models.audio_spectrogram_transformer."), name
-        assert found["class"].endswith("." + kind), name
-        assert {"missing_keys", "unexpected_keys", "mismatched_keys"} <= set(found["info"])
-        assert {part: names for part, names in found["info"].items() if names} == {}, name
-        assert found["sizes"] == sizes, name
-        assert found["shapes"] == shapes, name
-        assert found["labels"] == (["LABEL_0", "LABEL_1", "LABEL_2"] if name == "from-vit" else ["cat", "dog", "owl"])
-        assert max(found["gaps"].values()) <= 1e-5, name
+        model = report["models"][name]
+        assert model["class"].startswith("transformers.models.audio_spectrogram_transformer."), name
+        assert model["class"].endswith("." + kind), name
+        assert {"missing_keys", "unexpected_keys", "mismatched_keys"} <= set(model["info"])
+        assert {part: names for part, names in model["info"].items() if names} == {}, name
+        assert model["sizes"] == sizes, name
+        assert model["shapes"] == shapes, name
+        assert model["labels"] == (["LABEL_0", "LABEL_1", "LABEL_2"] if name == "from-vit" else ["cat", "dog", "owl"])
+        assert max(model["gaps"].values()) <= 1e-5, name
 
 
 def read(output: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def test_files_hold_the_names_of_the_hub(folders: Path) -> None:
         assert f"{prefix}encoder.layer.1.attention.attention.query.weight" in names
         assert f"{prefix}embeddings.position_embeddings" in names
         assert len(names) == (39 if name.endswith("base") else 43)  # 2 x 16 in blocks, 7 outside, 4 in the head
-        assert [found for found in names if VERSION_5_NAME.search(found)] == []
+        assert [tensor_name for tensor_name in names if VERSION_5_NAME.search(tensor_name)] == []
 
 
 @pytest.mark.slow
@@ -166,12 +166,12 @@ def pinned(package: str) -> str:
 def environment_for(folder: Path) -> Path:
     """The Python of an environment with transformers 4 and the torch of ours, made in `folder` unless it is there."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    wanted = [OLD_TRANSFORMERS, pinned("torch")]
-    if versions(python) == wanted:
+    required = [OLD_TRANSFORMERS, pinned("torch")]
+    if versions(python) == required:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
     # Only torch is pinned: the other versions of constraints.txt are for transformers 5.
-    packages = [f"transformers=={wanted[0]}", f"torch=={wanted[1]}"]
+    packages = [f"transformers=={required[0]}", f"torch=={required[1]}"]
     result = subprocess.run(
         [
             str(python),
@@ -194,17 +194,17 @@ def environment_for(folder: Path) -> Path:
     if result.returncode and (reason := UNREACHABLE.search(result.stderr)):
         pytest.skip(f"pip reaches no package index for {' and '.join(packages)} ({reason.group()})")
     assert result.returncode == 0, result.stderr[-3000:]
-    assert versions(python) == wanted
+    assert versions(python) == required
     return python
 
 
 @pytest.fixture
 def old_python(tmp_path: Path) -> Iterator[Path]:
     """The Python of that environment; a gigabyte that goes away again unless a folder for it was named."""
-    kept = os.environ.get(KEPT_ENVIRONMENT)
-    folder = Path(kept or tmp_path / "environment").absolute()
+    kept_folder = os.environ.get(KEPT_ENVIRONMENT)
+    folder = Path(kept_folder or tmp_path / "environment").absolute()
     yield environment_for(folder)
-    if not kept:
+    if not kept_folder:
         shutil.rmtree(folder)
 
 

@@ -173,14 +173,14 @@ def test_subclasses_are_checked_too() -> None:
 
 
 def test_validators_of_other_packages() -> None:
-    def odd(value: int) -> None:
+    def check_odd(value: int) -> None:
         if value % 2 == 0:
             raise ValueError(f"{value} is even")
 
     @strict_options("numbers")
     @dataclass
     class Numbers:
-        count: int = validated_field(odd, default=1)
+        count: int = validated_field(check_odd, default=1)
 
     with pytest.raises(AstConfigError, match=r"E307\] numbers\.count: 2 is even\. Fix: ") as caught:
         Numbers(count=2)

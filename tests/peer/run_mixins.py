@@ -36,8 +36,8 @@ def unpacked_tests() -> Path:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        given = os.environ.get("AST_HF_TRANSFORMERS_SDIST")
-        archive = Path(given) / f"{name}.tar.gz" if given else _download(Path(temporary))
+        source_folder = os.environ.get("AST_HF_TRANSFORMERS_SDIST")
+        archive = Path(source_folder) / f"{name}.tar.gz" if source_folder else _download(Path(temporary))
         unpacked = Path(temporary) / "unpacked"
         _unpack(archive, unpacked)
         unpacked.rename(folder)
@@ -47,12 +47,12 @@ def unpacked_tests() -> Path:
 def _download(folder: Path) -> Path:
     """Fetch the source distribution with pip; raise NoSourceError where it is out of reach."""
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
-    wanted = f"transformers=={version('transformers')}"
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), wanted]
+    requirement = f"transformers=={version('transformers')}"
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         reason = (result.stderr.strip() or "no message").splitlines()[-1]
-        raise NoSourceError(f"pip cannot fetch the source distribution of {wanted}: {reason}")
+        raise NoSourceError(f"pip cannot fetch the source distribution of {requirement}: {reason}")
     return next(folder.glob("*.tar.gz"))
 
 

@@ -62,9 +62,9 @@ def recording(kind, measure):
 
 torch.nn.modules.module.register_module_forward_hook(record_forward)
 PreTrainedModel.save_pretrained = recording("model", probe.logits)(PreTrainedModel.save_pretrained)
-FeatureExtractionMixin.save_pretrained = recording("feature_extractor", lambda own: probe.features(own).tolist())(
-    FeatureExtractionMixin.save_pretrained
-)
+FeatureExtractionMixin.save_pretrained = recording(
+    "feature_extractor", lambda extractor: probe.features(extractor).tolist()
+)(FeatureExtractionMixin.save_pretrained)
 random.seed(0)
 np.random.seed(0)
 torch.manual_seed(0)

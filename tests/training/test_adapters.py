@@ -180,8 +180,8 @@ def test_folder_is_a_plain_checkpoint_for_stock_transformers(adapted: Report, tm
     )
     answer, wrong, ours, labels = json.loads(printed.splitlines()[-1])
     assert (wrong, ours, labels) == ([], False, {"0": "noise", "1": "tone"})
-    own = logits(ASTForAudioClassification.from_pretrained(adapted.folder))
-    assert largest_gap(torch.tensor(answer), own) <= 1e-5
+    expected = logits(ASTForAudioClassification.from_pretrained(adapted.folder))
+    assert largest_gap(torch.tensor(answer), expected) <= 1e-5
 
 
 def test_peft_reads_the_adapter(adapted: Report, base: Path) -> None:
@@ -222,14 +222,14 @@ def test_a_pushed_adapter_is_merged_from_the_hub(
         *("README.md", "adapter_config.json", "adapter_model.safetensors", "config.json", "preprocessor_config.json")
     }
     assert not [name for name in hub.files("user/merged") if "adapter" in name]
-    told = ModelCard(hub.files("user/lora")["README.md"].content.decode())
-    assert (told.data.library_name, told.data.base_model) == ("peft", "user/base")
-    assert 'ast-hf merge "user/lora" my_model' in told.text
+    adapter_card = ModelCard(hub.files("user/lora")["README.md"].content.decode())
+    assert (adapter_card.data.library_name, adapter_card.data.base_model) == ("peft", "user/base")
+    assert 'ast-hf merge "user/lora" my_model' in adapter_card.text
 
     merge_adapter("user/lora", tmp_path / "again")
     expected = logits(ASTForAudioClassification.from_pretrained("user/merged"))
     assert largest_gap(logits(ASTForAudioClassification.from_pretrained(tmp_path / "again")), expected) <= 1e-5
-    snippet = re.search(r"```python\n(.*?)```", told.text, re.DOTALL)
+    snippet = re.search(r"```python\n(.*?)```", adapter_card.text, re.DOTALL)
     assert snippet is not None
     names: dict[str, Any] = {}
     exec(snippet[1], names)  # as the page has it
@@ -248,9 +248,9 @@ def test_incomplete_adapters_are_not_pushed(hub: Hub, adapted: Report, tmp_path:
         (folder / "adapter_model.safetensors").write_bytes(b"x")
     with pytest.raises(AstConfigError) as caught:
         push_folder(folder, "user/lora")
-    told = {"base": ("E705", "./private"), "card": ("E705", "library_name"), "weights": ("E306", "adapter_model")}
-    assert caught.value.code == told[change][0]
-    assert told[change][1] in str(caught.value)
+    errors = {"base": ("E705", "./private"), "card": ("E705", "library_name"), "weights": ("E306", "adapter_model")}
+    assert caught.value.code == errors[change][0]
+    assert errors[change][1] in str(caught.value)
     assert hub.log == []
 
 
@@ -297,12 +297,12 @@ def everything(folder: Path) -> dict[str, Any]:
 
 def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: Path) -> None:
     busy = plan(clips, base, BUSY, save_strategy="steps", save_steps=2)
-    whole = finetune(busy, tmp_path / "whole")
+    unbroken = finetune(busy, tmp_path / "whole")
     broken = prepare(busy, tmp_path / "broken").trainer
     broken.add_callback(Stop(step=4))  # in the middle of the second epoch
     broken.train()
     report = finetune(busy, tmp_path / "broken", resume_from_checkpoint="auto")
-    assert report.results == whole.results
+    assert report.results == unbroken.results
     last = everything(tmp_path / "whole" / "checkpoint-6")
     assert len(last) == 4
     assert last == everything(tmp_path / "broken" / "checkpoint-6")
@@ -337,8 +337,8 @@ def test_resuming_with_another_base_is_refused(adapted: Report, clips: Path, bas
         "lacks 4 tensors": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query", "value", "key"]}}),
         "4 tensors that the model has no place for": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query"]}}),
     }
-    for said, changed in cases.items():
-        with pytest.raises(AstConfigError, match=rf"E30[56].*{said}"):
+    for message, changed in cases.items():
+        with pytest.raises(AstConfigError, match=rf"E30[56].*{message}"):
             prepare(changed, tmp_path / "out").trainer.train(resume_from_checkpoint=checkpoint)
     plain = tmp_path / "checkpoint-6"
     shutil.copytree(checkpoint, plain)
@@ -382,11 +382,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("sections", "said"), REFUSED.values(), ids=REFUSED)
-def test_invalid_adapter_recipes_are_refused(sections: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("sections", "message"), REFUSED.values(), ids=REFUSED)
+def test_invalid_adapter_recipes_are_refused(sections: dict[str, Any], message: str) -> None:
     values = {"model": BASE, "adapter": {"rank": 4}}
     Recipe.from_dict(values)
-    with pytest.raises(AstConfigError, match=rf"E307.*{re.escape(said)}"):
+    with pytest.raises(AstConfigError, match=rf"E307.*{re.escape(message)}"):
         Recipe.from_dict({**values, **sections})
 
 
@@ -535,12 +535,12 @@ def cut_one(tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [(lose_one, "lacks 1 tensors"), (add_one, "holds"), (cut_one, "does not fit")]
+    ("change", "message"), [(lose_one, "lacks 1 tensors"), (add_one, "holds"), (cut_one, "does not fit")]
 )
-def test_broken_adapters_are_refused(adapted: Report, base: Path, tmp_path: Path, change: Any, said: str) -> None:
+def test_broken_adapters_are_refused(adapted: Report, base: Path, tmp_path: Path, change: Any, message: str) -> None:
     shutil.copytree(adapted.folder / "adapter", tmp_path / "adapter")
     spoil(tmp_path / "adapter", change)
-    with pytest.raises(AstConfigError, match=rf"E305.*{said}"):
+    with pytest.raises(AstConfigError, match=rf"E305.*{message}"):
         merge_adapter(tmp_path / "adapter", tmp_path / "plain", base=str(base))
     assert {path.name for path in tmp_path.iterdir()} == {"adapter"}
 
@@ -557,9 +557,9 @@ def test_merge_with_another_base_is_refused(adapted: Report, base: Path, tmp_pat
 
 
 def test_digest_ignores_the_input_size(base: Path) -> None:
-    known = backbone_digest(ASTForAudioClassification.from_pretrained(base))
+    expected = backbone_digest(ASTForAudioClassification.from_pretrained(base))
     sized = ASTForAudioClassification.from_pretrained(base, max_length=48, patch_size=8)
-    assert backbone_digest(sized) == known
+    assert backbone_digest(sized) == expected
     with torch.no_grad():
         sized.base_model.layernorm.bias[3] += 1e-6
-    assert backbone_digest(sized) != known
+    assert backbone_digest(sized) != expected

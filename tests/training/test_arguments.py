@@ -40,7 +40,7 @@ def test_arguments_without_effect_or_with_harm_are_refused(name: str, value: Any
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("logging_steps", "lots", "not a number"),
         ("num_train_epochs", True, "not a number"),
@@ -52,8 +52,8 @@ def test_arguments_without_effect_or_with_harm_are_refused(name: str, value: Any
         ("learning_rate", -1, "is -1"),
     ],
 )
-def test_values_of_the_wrong_type_or_range_are_refused(name: str, value: Any, said: str) -> None:
-    with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*{said}"):
+def test_values_of_the_wrong_type_or_range_are_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*{message}"):
         Recipe.from_dict({"training": {name: value}})
 
 
@@ -91,10 +91,12 @@ NOT_TAKEN = {
 }
 
 
-@pytest.mark.parametrize(("given", "said"), NOT_TAKEN.values(), ids=NOT_TAKEN)
-def test_arguments_that_transformers_refuses_are_refused(given: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(AstConfigError, match=rf"E307.*training.*{said}"):
-        build_arguments({"use_cpu": True, **given}, tmp_path)
+@pytest.mark.parametrize(("training", "message"), NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_arguments_that_transformers_refuses_are_refused(
+    training: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*training.*{message}"):
+        build_arguments({"use_cpu": True, **training}, tmp_path)
 
 
 def test_best_checkpoint_by_an_unknown_metric_is_refused(clips: Path, tmp_path: Path) -> None:
@@ -117,8 +119,8 @@ def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     for name in ("is_torch_bf16_gpu_available", "is_torch_xla_available"):
         monkeypatch.setattr(sys.modules["ast_hf.recipe.arguments"], name, lambda: False)
-    told = {"architecture": "x86_64", "avx2": True, **capabilities}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    reported = {"architecture": "x86_64", "avx2": True, **capabilities}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: reported, raising=False)
 
 
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
@@ -133,14 +135,14 @@ def test_bfloat16_on_a_processor_with_its_instructions(
 
 
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
-@pytest.mark.parametrize("given", [{}, {"use_cpu": True}], ids=["no accelerator", "asked for"])
+@pytest.mark.parametrize("training", [{}, {"use_cpu": True}], ids=["no accelerator", "asked for"])
 def test_bfloat16_on_a_processor_without_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, given: dict
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, training: dict
 ) -> None:
     processor(monkeypatch, avx512_bf16=False, amx_bf16=False)
-    assert build_arguments({name: True, **given}, tmp_path).device.type == "cpu"
-    told = [str(one.message) for one in recwarn if one.category is AstHfWarning]
-    assert told == [
+    assert build_arguments({name: True, **training}, tmp_path).device.type == "cpu"
+    messages = [str(one.message) for one in recwarn if one.category is AstHfWarning]
+    assert messages == [
         f"[AST-W408] training.{name}: this processor has no bfloat16 instructions, so float32 would be faster: 6.5 "
         "times for AST-base."
     ]
@@ -164,13 +166,13 @@ def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(module, name, lambda: True)
     seen: list[dict[str, Any]] = []
 
-    def noted(output_dir: str, **given: Any) -> TrainingArguments:
-        seen.append(given)
-        return TrainingArguments(output_dir, use_cpu=True, **given)
+    def recording(output_dir: str, **values: Any) -> TrainingArguments:
+        seen.append(values)
+        return TrainingArguments(output_dir, use_cpu=True, **values)
 
-    monkeypatch.setattr(arguments, "TrainingArguments", noted)
+    monkeypatch.setattr(arguments, "TrainingArguments", recording)
     build_arguments({"bf16": True}, tmp_path)
-    assert ["use_cpu" in given for given in seen] == [False]
+    assert ["use_cpu" in values for values in seen] == [False]
 
 
 def test_float32_leaves_use_cpu_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -221,21 +223,21 @@ SETTLED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("given", "optimization", "changes"), SETTLED.values(), ids=SETTLED)
+@pytest.mark.parametrize(("training", "optimization", "changes"), SETTLED.values(), ids=SETTLED)
 def test_settled_arguments_are_the_effective_ones(
-    given: dict[str, Any], optimization: dict[str, Any], changes: dict[str, Any], tmp_path: Path
+    training: dict[str, Any], optimization: dict[str, Any], changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    told = settled(build_arguments({"use_cpu": True, **given}, tmp_path), Optimization(**optimization))
-    assert told == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
-    assert Recipe.from_dict({"training": told, "optimization": optimization}).training == told
+    effective = settled(build_arguments({"use_cpu": True, **training}, tmp_path), Optimization(**optimization))
+    assert effective == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
+    assert Recipe.from_dict({"training": effective, "optimization": optimization}).training == effective
 
 
 def test_card_has_the_defaults_of_unset_arguments(trained: Report) -> None:
     text = ModelCard.load(trained.folder / "README.md").text
-    told = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["training"]
+    card_options = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["training"]
     assert "lr_scheduler_type" not in trained.recipe.training
-    given = {"num_train_epochs": 12, "learning_rate": 2e-3, "disable_tqdm": True, "use_cpu": True}
-    assert told == {**DEFAULTS, **given}
+    training = {"num_train_epochs": 12, "learning_rate": 2e-3, "disable_tqdm": True, "use_cpu": True}
+    assert card_options == {**DEFAULTS, **training}
 
 
 def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,8 +182,8 @@ def test_number_and_width_of_masks(axis: int, name: str) -> None:
     three = [runs(masked({f"{name}_masks": 3, f"{name}_mask_width": 4}, axis, random)) for _ in range(200)]
     assert max(three) == 3
     assert masked({f"{name}_masks": 3, f"{name}_mask_width": 0}, axis, random) == []
-    whole = [len(masked({f"{name}_masks": 1, f"{name}_mask_width": 200}, axis, random)) for _ in range(50)]
-    assert max(whole) == (64, 32)[axis]
+    widths = [len(masked({f"{name}_masks": 1, f"{name}_mask_width": 200}, axis, random)) for _ in range(50)]
+    assert max(widths) == (64, 32)[axis]
 
 
 def test_equalizer_changes_all_frames_alike() -> None:

@@ -42,12 +42,14 @@ CHANGED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("options", "training", "said"), CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize(("options", "training", "message"), CHANGED.values(), ids=CHANGED)
 def test_resuming_with_other_options_is_refused(
-    begun: Path, clips: Path, options: dict[str, Any], training: dict[str, Any], said: str
+    begun: Path, clips: Path, options: dict[str, Any], training: dict[str, Any], message: str
 ) -> None:
     trainer = prepare(recipe(clips, options, **training), begun).trainer
-    with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*insist on these with --resume .*/run/chec"):
+    with pytest.raises(
+        AstConfigError, match=rf"E306.*checkpoint-3.*{message}.*insist on these with --resume .*/run/chec"
+    ):
         trainer.train(resume_from_checkpoint="auto")
 
 
@@ -99,8 +101,8 @@ def test_the_same_run_resumes_in_another_place(begun: Path, clips: Path, tmp_pat
 def test_checkpoint_stores_no_local_paths(begun: Path, clips: Path) -> None:
     text = (begun / "checkpoint-3" / RUN_FILE).read_text(encoding="utf-8")
     assert str(clips.parent) not in text
-    told = json.loads(text)["decided"]
-    assert (told["training.seed"], told["training clips"], told["model.config.hidden_size"]) == (42, 24, 24)
+    options = json.loads(text)["decided"]
+    assert (options["training.seed"], options["training clips"], options["model.config.hidden_size"]) == (42, 24, 24)
 
 
 def test_options_missing_from_an_old_checkpoint_count_as_defaults(tmp_path: Path) -> None:

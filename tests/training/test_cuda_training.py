@@ -51,11 +51,11 @@ def test_training_on_a_gpu_learns(way: str, clips: Path, tmp_path: Path) -> None
     weights = load_file(tmp_path / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
     assert all(torch.isfinite(value).all() for value in weights.values())
-    found = [
+    evaluations = [
         evaluate_checkpoints([str(tmp_path)], clips, output_dir=tmp_path / device, device=device)
         for device in ("cpu", "cuda")
     ]
-    accuracy = [part.outcomes[str(tmp_path)].metrics["accuracy"] for part in found]
+    accuracy = [part.outcomes[str(tmp_path)].metrics["accuracy"] for part in evaluations]
     assert accuracy[0] == accuracy[1] == pytest.approx(report.results["test"]["accuracy"])
 
 
@@ -66,17 +66,17 @@ def test_resumes_to_the_same_weights(clips: Path, tmp_path: Path, stop: Any, pre
     steps = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
     plan = on_gpu(clips, VARIED, **steps, full_determinism=True, num_train_epochs=3, **precision)
     try:
-        whole = prepare(plan, tmp_path / "whole").trainer
-        whole.train()
+        unbroken = prepare(plan, tmp_path / "whole").trainer
+        unbroken.train()
         broken = prepare(plan, tmp_path / "broken").trainer
         broken.add_callback(stop)
         broken.train()
-        assert broken.state.global_step < whole.state.global_step == 9
+        assert broken.state.global_step < unbroken.state.global_step == 9
         resumed = prepare(plan, tmp_path / "broken").trainer
         resumed.train(resume_from_checkpoint=True)
     finally:
         torch.use_deterministic_algorithms(False)
-    gaps = [largest_gap(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items()]
+    gaps = [largest_gap(value, resumed.model.state_dict()[name]) for name, value in unbroken.model.state_dict().items()]
     assert max(gaps) == 0
     ends = [checkpoint_digest(tmp_path / name / "checkpoint-9") for name in ("whole", "broken")]
     assert ends[0] == ends[1]

@@ -116,12 +116,12 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize(("files", "said"), LEFT_OUT.values(), ids=LEFT_OUT)
+@pytest.mark.parametrize(("files", "message"), LEFT_OUT.values(), ids=LEFT_OUT)
 def test_files_left_out_of_label_folders_are_warned_of_once(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder, files: list[str], said: str
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, files: list[str], message: str
 ) -> None:
     load_audio_dataset(placed(tmp_path, *files))
-    assert warned(recwarn) == [f"[AST-W205] {str(tmp_path)!r}: {said}."]
+    assert warned(recwarn) == [f"[AST-W205] {str(tmp_path)!r}: {message}."]
 
 
 def test_files_that_are_not_audio_are_left_out_without_warning(
@@ -163,15 +163,15 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize(("labels", "code", "said"), LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize(("labels", "code", "fragments"), LABELS.values(), ids=LABELS)
 def test_suspicious_labels_are_warned_of(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder, labels: list[str], code: str, said: list[str]
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, labels: list[str], code: str, fragments: list[str]
 ) -> None:
     text = "path,label\n" + "".join(f"a.wav,{label}\n" for label in labels)
     file = table(tmp_path, "x.csv", text)
     load_audio_dataset(file)
-    (told,) = warned(recwarn)
-    assert [part for part in (f"[AST-{code}] {str(file)!r}: ", *said) if part not in told] == []
+    (message,) = warned(recwarn)
+    assert [part for part in (f"[AST-{code}] {str(file)!r}: ", *fragments) if part not in message] == []
     load_audio_dataset(file, class_labels=sorted(set(labels)))
     assert len(warned(recwarn)) == 1
 
@@ -369,15 +369,15 @@ def test_data_set_on_the_hub(
     assert load_audio(audio).shape == (800,)
 
 
-@pytest.mark.parametrize(("options", "said"), [({}, "speaker"), ({"label_column": "klass"}, "klass")])
+@pytest.mark.parametrize(("options", "message"), [({}, "speaker"), ({"label_column": "klass"}, "klass")])
 def test_data_set_on_the_hub_without_such_a_column(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
     stored = parquet(tmp_path, Value("string"), ["dog", "cat", "cat"]).rename_column("class", "kind")
     monkeypatch.setattr(datasets, "load_dataset", lambda name: stored)
     with pytest.raises(AstDataError, match=r"E208.*user/sounds.*label_column=") as caught:
         load_audio_dataset("user/sounds", **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_missing_label_on_the_hub_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,12 +456,12 @@ def test_table_in_another_encoding(tmp_path: Path) -> None:
         load_audio_dataset(tmp_path / "x.csv")
 
 
-@pytest.mark.parametrize(("name", "text", "code", "said"), BAD_TABLES.values(), ids=BAD_TABLES)
-def test_bad_tables_are_refused(tmp_path: Path, name: str, text: str, code: str, said: list[str]) -> None:
+@pytest.mark.parametrize(("name", "text", "code", "fragments"), BAD_TABLES.values(), ids=BAD_TABLES)
+def test_bad_tables_are_refused(tmp_path: Path, name: str, text: str, code: str, fragments: list[str]) -> None:
     with pytest.raises(AstDataError) as caught:
         load_audio_dataset(table(tmp_path, name, text))
     assert caught.value.code.startswith(code)
-    assert [part for part in [name, *said] if part not in str(caught.value)] == []
+    assert [part for part in [name, *fragments] if part not in str(caught.value)] == []
 
 
 def test_a_missing_label_column_is_named(tmp_path: Path) -> None:
@@ -478,12 +478,12 @@ BAD_FOLDERS = {
 }
 
 
-@pytest.mark.parametrize(("files", "code", "said"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
-def test_bad_folders_are_refused(tmp_path: Path, files: list[str], code: str, said: str) -> None:
+@pytest.mark.parametrize(("files", "code", "message"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_bad_folders_are_refused(tmp_path: Path, files: list[str], code: str, message: str) -> None:
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("")
-    with pytest.raises(AstDataError, match=said) as caught:
+    with pytest.raises(AstDataError, match=message) as caught:
         load_audio_dataset(tmp_path)
     assert caught.value.code == code
 
@@ -505,10 +505,10 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("rows", "evaluation", "said"), CHECKS.values(), ids=CHECKS)
-def test_splits_that_cannot_be_trained_on(tmp_path: Path, rows: str, evaluation: list[str], said: str) -> None:
+@pytest.mark.parametrize(("rows", "evaluation", "message"), CHECKS.values(), ids=CHECKS)
+def test_splits_that_cannot_be_trained_on(tmp_path: Path, rows: str, evaluation: list[str], message: str) -> None:
     splits = load_audio_dataset(table(tmp_path, "x.csv", f"path,label,split\n{rows}\n"))
-    with pytest.raises(AstDataError, match=said) as caught:
+    with pytest.raises(AstDataError, match=message) as caught:
         check_splits(splits, "train", evaluation)
     assert caught.value.code == "E209"
 
@@ -591,15 +591,15 @@ def test_options_of_a_recipe_reach_the_reader(tmp_path: Path) -> None:
         "train": {"a.wav": "dog", "b.wav": "cat"},
         "test": {"c.wav": "cat"},
     }
-    told = recipe.to_dict()["data"]
-    assert told["source"] == {"train": ["one.csv", "two.csv"], "test": "three.csv"}
-    assert told["audio_root"] == "sounds"
+    options = recipe.to_dict()["data"]
+    assert options["source"] == {"train": ["one.csv", "two.csv"], "test": "three.csv"}
+    assert options["audio_root"] == "sounds"
 
 
-@pytest.mark.parametrize("given", [{"config_name": "small"}, {"merge_splits": {"train": ["a", "b"]}}])
-def test_hub_options_are_refused_for_local_files(given: dict) -> None:
-    with pytest.raises(AstHfError, match=rf"E108.*{next(iter(given))}.*local files"):
-        load_audio_dataset(INSTRUMENTS, **given)
+@pytest.mark.parametrize("options", [{"config_name": "small"}, {"merge_splits": {"train": ["a", "b"]}}])
+def test_hub_options_are_refused_for_local_files(options: dict) -> None:
+    with pytest.raises(AstHfError, match=rf"E108.*{next(iter(options))}.*local files"):
+        load_audio_dataset(INSTRUMENTS, **options)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -111,8 +111,8 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     made["wav2vec2 turned"] = wav2vec2_teacher(root / "wav2vec2", LABELS[::-1])
     made["whisper"] = whisper_teacher(root / "whisper", 1)
     longer = ast_teacher(root / "longer", max_length=80)
-    whole = ASTEnsembleForAudioClassification.from_members([made["ast turned"], longer], problem_type=SINGLE_LABEL)
-    whole.save_pretrained(root / "ensemble")
+    ensemble = ASTEnsembleForAudioClassification.from_members([made["ast turned"], longer], problem_type=SINGLE_LABEL)
+    ensemble.save_pretrained(root / "ensemble")
     return {**made, "ensemble turned": str(root / "ensemble")}
 
 
@@ -175,22 +175,22 @@ def test_matching_the_teacher_gives_no_gradient(values: list[float], temperature
 
 def test_weight_divides_the_loss_between_teacher_and_labels(clips: Path, stored: Path) -> None:
     made = taught(load_audio_dataset(clips)["train"], logits=str(stored), weight=0.75)
-    logits, given = torch.tensor([[0.5, -0.5]]), [{"targets": torch.tensor([0.5, 0.5])}]
+    logits, rows = torch.tensor([[0.5, -0.5]]), [{"targets": torch.tensor([0.5, 0.5])}]
     of_teacher = distillation_loss(logits, torch.tensor([[0.5, 0.5]]), SINGLE_LABEL).item()
-    assert made.loss(torch.tensor(2.0), logits, given).item() == pytest.approx(0.25 * 2.0 + 0.75 * of_teacher)
+    assert made.loss(torch.tensor(2.0), logits, rows).item() == pytest.approx(0.25 * 2.0 + 0.75 * of_teacher)
 
 
 # ---------------------------------------------------------------- inputs of a teacher
 
 
-def heard(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
+def teacher_input(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
     return {"waveform": torch.tensor(waveform), "parts": parts}
 
 
 def test_without_augmentation_the_teacher_gets_the_clip(clips: Path) -> None:
     split = load_audio_dataset(clips)["train"]
     for augmentation in (None, Augmentation(), Augmentation(time_stretch=1.5)):  # stretching needs more samples
-        inputs = ClipInputs(split, extractor(20), augmentation=augmentation, teacher=heard)
+        inputs = ClipInputs(split, extractor(20), augmentation=augmentation, teacher=teacher_input)
         item = inputs[16 + 3]
         assert item["teacher"]["waveform"].numpy().tolist() == inputs.waveform(3)[: 400 + 19 * 160].tolist()
         assert item["teacher"]["parts"] == [(3, 1.0)]
@@ -201,7 +201,7 @@ def test_teacher_gets_the_same_mix(clips: Path) -> None:
         load_audio_dataset(clips)["train"],
         extractor(),
         augmentation=Augmentation(mixup_probability=1.0),
-        teacher=heard,
+        teacher=teacher_input,
     )
     student = ClipInputs(inputs.split, extractor(), augmentation=inputs.augmentation)
     for key in range(8):
@@ -238,10 +238,10 @@ def test_teacher_targets_match_its_own_pipeline(clips: Path, teachers: dict[str,
     batch = collate([inputs[clip] for clip in (5, 2, 11, 5)])
     targets = made.targets(batch["teacher"])
     classifier = pipeline("audio-classification", model=teachers[name], top_k=None)
-    own = made.view.extractor.sampling_rate
+    rate = made.view.extractor.sampling_rate
     for clip, target in zip((5, 2, 11, 5), targets, strict=True):
-        sample = soxr.resample(inputs.waveform(clip), 16_000, own, quality="HQ")
-        scores = {answer["label"]: answer["score"] for answer in classifier({"raw": sample, "sampling_rate": own})}
+        sample = soxr.resample(inputs.waveform(clip), 16_000, rate, quality="HQ")
+        scores = {answer["label"]: answer["score"] for answer in classifier({"raw": sample, "sampling_rate": rate})}
         logits = torch.tensor([scores[label] for label in LABELS]).log()
         assert largest_gap(target, (logits / 2).softmax(dim=-1)) < 1e-5
     assert targets.std(dim=0).max() > 1e-4  # it differs between clips
@@ -455,8 +455,8 @@ def test_stored_logits_follow_a_data_set_that_was_moved(clips: Path, stored: Pat
     split = load_audio_dataset(tmp_path / "moved")["train"]
     made = taught(split, logits=str(stored))
     by_path = load_logits(stored, labels=LABELS)
-    wanted = {bytes(digest): row for digest, row in zip(by_path.digests.numpy(), by_path.logits, strict=True)}
-    expected = torch.stack([wanted[bytes(digest)] for digest in clip_digests(split).numpy()])
+    logits_by_digest = {bytes(digest): row for digest, row in zip(by_path.digests.numpy(), by_path.logits, strict=True)}
+    expected = torch.stack([logits_by_digest[bytes(digest)] for digest in clip_digests(split).numpy()])
     assert torch.equal(made.view.targets, expected.softmax(dim=-1))
     original = load_audio_dataset(clips)["train"]
     first = made.view.targets[[row["audio"]["path"].endswith("noise/clip00.wav") for row in split].index(True)]
@@ -470,11 +470,11 @@ def test_logits_of_another_split_are_refused_though_its_clips_have_the_same_name
 
 
 def test_unfinished_or_foreign_logits_are_refused(clips: Path, stored: Path, tmp_path: Path) -> None:
-    split, whole = load_audio_dataset(clips)["train"], load_logits(stored)
+    split, intact = load_audio_dataset(clips)["train"], load_logits(stored)
     file = tmp_path / "logits.safetensors"
 
     def write(rows: slice = slice(None), **changes: Any) -> str:
-        content = {**whole._asdict(), **changes}
+        content = {**intact._asdict(), **changes}
         logits, digests = content["logits"].numpy()[rows], content["digests"]
         digests = None if digests is None else digests[rows].clone()
         store_logits(file, logits, content["clips"][rows], content["labels"], content["problem_type"], digests)

@@ -136,46 +136,46 @@ class AnyKey(torch.utils.data.Dataset):
 RARE = clip_weights([0] * 12 + [1] * 10 + [2] * 2)
 
 
-def stream_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
+def stream_and_resume(source: Path, root: Path, report: dict[str, Any]) -> None:
     """Five steps of 8 clips from a stream; then three, and the other two."""
     options = {**VARIED, "data": {"source": str(source), "streaming": True}, "averaging_decay": None}
     streamed = plan(source, options, 4, max_steps=5, num_train_epochs=1, save_steps=3)
     run = prepare(streamed, root / "streamed")
-    told["streamed rows"], told["streamed clips"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
+    report["streamed rows"], report["streamed clips"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
     run.trainer.train()
-    told["streamed"] = finish(run).results
-    told["streamed weights"] = digest(run.trainer.model.state_dict())
+    report["streamed"] = finish(run).results
+    report["streamed weights"] = digest(run.trainer.model.state_dict())
     broken = prepare(streamed, root / "stopped").trainer
     broken.add_callback(Stop(step=3))
     broken.train()
     resumed = prepare(streamed, root / "stopped").trainer
     resumed.train(resume_from_checkpoint=True)
-    told["resumed weights"] = digest(resumed.model.state_dict())
+    report["resumed weights"] = digest(resumed.model.state_dict())
 
 
-def train_balanced(source: Path, root: Path, told: dict[str, Any]) -> None:
+def train_balanced(source: Path, root: Path, report: dict[str, Any]) -> None:
     balanced = plan(source, {**EXACT, "sampling": "balanced"}, 4, save_strategy="no")
     trainer = prepare(balanced, root / "balanced").trainer
-    told["drawn rows"], told["drawn keys"] = watch_rows(trainer), watch_keys(trainer)
+    report["drawn rows"], report["drawn keys"] = watch_rows(trainer), watch_keys(trainer)
     trainer.train()
 
 
-def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
+def train_and_resume(source: Path, root: Path, outcome: dict[str, Any]) -> None:
     writes = watch_writes(root)
     run = prepare(plan(source, EXACT, 4), root / "exact")
-    told["rows"], told["evaluated"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
+    outcome["rows"], outcome["evaluated"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
     run.trainer.train()
     report = finish(run)
     arguments = run.trainer.args
-    told.update(
+    outcome.update(
         world=arguments.world_size,
         rank=arguments.process_index,
         device=str(arguments.device),
         mode=str(arguments.parallel_mode),
     )
-    told.update(results=report.results, averaged=digest(run.trainer.model.state_dict()), writes=list(writes))
-    told["ragged"] = dealt(EpochSampler(26, 7), 4)
-    told["balanced"] = dealt(BalancedSampler(RARE, 7), 4)
+    outcome.update(results=report.results, averaged=digest(run.trainer.model.state_dict()), writes=list(writes))
+    outcome["ragged"] = dealt(EpochSampler(26, 7), 4)
+    outcome["balanced"] = dealt(BalancedSampler(RARE, 7), 4)
 
     varied = plan(source, VARIED, 4)
     prepare(varied, root / "unbroken").trainer.train()
@@ -183,20 +183,20 @@ def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
     broken.add_callback(Stop(step=4))
     broken.train()
     resumed = prepare(varied, root / "broken").trainer
-    told["resumed rows"] = watch_rows(resumed)
+    outcome["resumed rows"] = watch_rows(resumed)
     resumed.train(resume_from_checkpoint="auto")
-    train_balanced(source, root, told)
-    stream_and_resume(source, root, told)
+    train_balanced(source, root, outcome)
+    stream_and_resume(source, root, outcome)
 
 
-def break_one(source: Path, root: Path, told: dict[str, Any]) -> None:
+def break_one(source: Path, root: Path, outcome: dict[str, Any]) -> None:
     run = prepare(plan(source, EXACT, 4), root / "poisoned")
     if run.trainer.args.process_index == 1:
         poison(run.trainer.model, 3, float("nan"))
     run.trainer.train()
 
 
-def nothing_to_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
+def nothing_to_resume(source: Path, root: Path, outcome: dict[str, Any]) -> None:
     prepare(plan(source, EXACT, 4), root / "empty").trainer.train(resume_from_checkpoint=True)
 
 
@@ -204,9 +204,9 @@ TASKS = {"train": train_and_resume, "break": break_one, "nothing": nothing_to_re
 
 
 def main(task: str, source: str, root: str) -> None:
-    told: dict[str, Any] = {}
-    TASKS[task](Path(source), Path(root), told)
-    Path(root, f"told-{os.environ['RANK']}.json").write_text(json.dumps(told))
+    outcome: dict[str, Any] = {}
+    TASKS[task](Path(source), Path(root), outcome)
+    Path(root, f"outcome-{os.environ['RANK']}.json").write_text(json.dumps(outcome))
 
 
 # ---------------------------------------------------------------- two against one
@@ -218,7 +218,7 @@ def two(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
     root = tmp_path_factory.mktemp("two")
     result = torchrun("-m", __name__, "train", str(sounds), str(root))
     assert result.returncode == 0, result.stderr[-4000:]
-    return root, [json.loads((root / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+    return root, [json.loads((root / f"outcome-{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.fixture(scope="session")
@@ -232,9 +232,9 @@ def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
 
 
 def test_the_run_has_two_processes(two: Any) -> None:
-    root, told = two
-    assert [(part["world"], part["rank"], part["device"][:3]) for part in told] == [(2, 0, "cpu"), (2, 1, "cpu")]
-    assert {part["mode"] for part in told} == {"ParallelMode.DISTRIBUTED"}
+    root, reports = two
+    assert [(part["world"], part["rank"], part["device"][:3]) for part in reports] == [(2, 0, "cpu"), (2, 1, "cpu")]
+    assert {part["mode"] for part in reports} == {"ParallelMode.DISTRIBUTED"}
     for folder in checkpoints(root / "exact"):
         assert read_manifest(folder).processes == 2
         assert {"rng_state_0.pth", "rng_state_1.pth"} <= read_manifest(folder).files.keys()
@@ -242,11 +242,13 @@ def test_the_run_has_two_processes(two: Any) -> None:
 
 
 def test_every_clip_once_an_epoch_on_one_of_the_two(two: Any) -> None:
-    _, told = two
+    _, reports = two
     for epoch in range(EPOCHS):
-        seen = [row for part in told for step, *rows in part["rows"] if step // 3 == epoch for row in rows]
+        seen = [row for part in reports for step, *rows in part["rows"] if step // 3 == epoch for row in rows]
         assert sorted(seen) == list(range(24))
-    orders = [[row for step, *rows in told[0]["rows"] if step // 3 == epoch for row in rows] for epoch in range(EPOCHS)]
+    orders = [
+        [row for step, *rows in reports[0]["rows"] if step // 3 == epoch for row in rows] for epoch in range(EPOCHS)
+    ]
     assert orders[0] != orders[1]
 
 
@@ -289,8 +291,8 @@ def test_balanced_training_of_two_takes_the_draws_of_one(two: Any, tmp_path: Pat
             keys[position // 4 % 2].append(key)
     assert [part["drawn keys"] for part in two[1]] == keys
     assert len({*keys[0], *keys[1]}) == EPOCHS * 24  # a clip that is drawn twice has another key each time
-    for part, own in zip(two[1], keys, strict=True):
-        assert [row for _, *rows in part["drawn rows"] for row in rows] == [key % 24 for key in own]
+    for part, own_keys in zip(two[1], keys, strict=True):
+        assert [row for _, *rows in part["drawn rows"] for row in rows] == [key % 24 for key in own_keys]
 
 
 def test_a_stream_is_dealt_out_to_two_without_repeats(two: Any) -> None:
@@ -334,16 +336,16 @@ def test_losses_and_weights_are_those_of_one_process(two: Any, one: Any) -> None
 
 
 def test_metrics_are_those_of_one_process(two: Any, one: Any) -> None:
-    for told in two[1]:
-        assert told["evaluated"] == [9]  # clips; with 2 processes of 2 the last batch is filled up
-        assert told["results"]["test"]["accuracy"] == one[1]["results"]["test"]["accuracy"]
-        assert told["results"]["test"]["loss"] == pytest.approx(one[1]["results"]["test"]["loss"], rel=1e-4)
+    for report in two[1]:
+        assert report["evaluated"] == [9]  # clips; with 2 processes of 2 the last batch is filled up
+        assert report["results"]["test"]["accuracy"] == one[1]["results"]["test"]["accuracy"]
+        assert report["results"]["test"]["loss"] == pytest.approx(one[1]["results"]["test"]["loss"], rel=1e-4)
     assert two[1][0]["results"] == two[1][1]["results"]
 
 
 def test_both_end_with_the_same_average(two: Any) -> None:
-    root, told = two
-    assert told[0]["averaged"] == told[1]["averaged"]
+    root, reports = two
+    assert reports[0]["averaged"] == reports[1]["averaged"]
     saved = digest(load_file(root / "exact" / "model.safetensors"))
     assert saved == digest(load_file(root / "exact" / "checkpoint-6" / "average.safetensors"))
     assert saved != digest(load_file(root / "exact" / "checkpoint-6" / "model.safetensors"))
@@ -360,8 +362,8 @@ def test_files_are_written_once_by_the_first(two: Any) -> None:
 
 
 def test_resumed_run_of_two_equals_an_unbroken_one(two: Any) -> None:
-    root, told = two
-    assert [step for step, *_ in told[0]["resumed rows"]] == [4, 5]
+    root, reports = two
+    assert [step for step, *_ in reports[0]["resumed rows"]] == [4, 5]
     last = [checkpoint_digest(root / name / "checkpoint-6") for name in ("unbroken", "broken")]
     assert last[0] == last[1]
     for rank in (0, 1):
@@ -400,7 +402,7 @@ def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
     assert re.search(rf"AST-E501\] step 3: loss is nan on the clips {re.escape(str(rows))}", result.stderr)
     assert [folder.name for folder in checkpoints(tmp_path / "poisoned")] == ["checkpoint-2"]
     assert find_corruption(tmp_path / "poisoned" / "checkpoint-2") is None
-    assert not list(tmp_path.glob("told-*"))
+    assert not list(tmp_path.glob("outcome-*"))
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "turned": make_checkpoint(root / "turned", 3, labels=["owl", "cat", "dog"], time_stride=16),
         "tags": make_checkpoint(root / "tags", 4, MULTI),
         "tags2": make_checkpoint(root / "tags2", 5, MULTI, labels=["dog", "owl", "cat"]),
-        "untold": make_checkpoint(root / "untold", 6, None),
+        "no_task": make_checkpoint(root / "no_task", 6, None),
         "other": make_checkpoint(root / "other", 7, labels=["cat", "dog", "bat"]),
         "louder": make_checkpoint(root / "louder", 8, mean=-5.0),
         "number": make_checkpoint(root / "number", 9, "regression"),
@@ -182,18 +182,23 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def test_one_checkpoint(
     made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    found = evaluate([made["one"]], clips, tmp_path)
+    evaluation = evaluate([made["one"]], clips, tmp_path)
     assert "one on test" in capsys.readouterr().err  # the progress bar
     logits, files = by_hand("one", "test")
     scores, truth = softmax(logits), truth_of(files)
-    metrics = found.outcomes[made["one"]].metrics
+    metrics = evaluation.outcomes[made["one"]].metrics
     assert metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1))
     assert metrics["mAP"] == pytest.approx(average_precision_score(np.eye(3)[truth], scores), abs=1e-9)
     assert metrics["mAUC"] == pytest.approx(roc_auc_score(np.eye(3)[truth], scores), abs=1e-9)
     assert metrics["NLL"] == pytest.approx(-np.mean(np.log(scores[np.arange(12), truth])), abs=1e-4)
-    assert (found.clips, found.labels, found.problem_type, found.main) == (12, LABELS, SINGLE, made["one"])
-    assert list(found.outcomes) == [made["one"]]
-    assert f"{metrics['accuracy']:.4f}" in found.table()
+    assert (evaluation.clips, evaluation.labels, evaluation.problem_type, evaluation.main) == (
+        12,
+        LABELS,
+        SINGLE,
+        made["one"],
+    )
+    assert list(evaluation.outcomes) == [made["one"]]
+    assert f"{metrics['accuracy']:.4f}" in evaluation.table()
 
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["metrics"] == {made["one"]: pytest.approx(metrics)}
@@ -201,9 +206,9 @@ def test_one_checkpoint(
     assert results["versions"]["torch"] == torch.__version__
     rows = rows_of(tmp_path)
     assert [(row["model"], row["label"], row["positives"]) for row in rows] == [(made["one"], n, "4") for n in LABELS]
-    own = average_precision_score(truth == 1, scores[:, 1])
-    assert float(rows[1]["AP"]) == pytest.approx(own, abs=1e-9)
-    assert json.loads((tmp_path / "per_class.json").read_text())[1]["AP"] == pytest.approx(own, abs=1e-9)
+    expected = average_precision_score(truth == 1, scores[:, 1])
+    assert float(rows[1]["AP"]) == pytest.approx(expected, abs=1e-9)
+    assert json.loads((tmp_path / "per_class.json").read_text())[1]["AP"] == pytest.approx(expected, abs=1e-9)
     for name in ("confusion.png", "precision_recall.png"):
         assert imread(tmp_path / name).std() > 0.05
     assert not (tmp_path / "average").exists()
@@ -211,26 +216,26 @@ def test_one_checkpoint(
 
 def test_ensemble_of_different_models(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
     names = [made["one"], made["two"], made["turned"]]
-    found = evaluate(names, clips, tmp_path)
-    assert list(found.outcomes) == [*names, "ensemble"]
-    assert found.main == "ensemble"
+    evaluation = evaluate(names, clips, tmp_path)
+    assert list(evaluation.outcomes) == [*names, "ensemble"]
+    assert evaluation.main == "ensemble"
     parts = [softmax(by_hand(name, "test")[0]) for name in ("one", "two", "turned")]
     truth = truth_of(by_hand("one", "test")[1])
-    for name, scores in zip(found.outcomes, [*parts, np.mean(parts, axis=0)], strict=True):
-        assert found.outcomes[name].metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1)), name
+    for name, scores in zip(evaluation.outcomes, [*parts, np.mean(parts, axis=0)], strict=True):
+        assert evaluation.outcomes[name].metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1)), name
         expected = average_precision_score(np.eye(3)[truth], scores)
-        assert found.outcomes[name].metrics["mAP"] == pytest.approx(expected, abs=1e-9), name
-    assert len({outcome.metrics["NLL"] for outcome in found.outcomes.values()}) == 4
+        assert evaluation.outcomes[name].metrics["mAP"] == pytest.approx(expected, abs=1e-9), name
+    assert len({outcome.metrics["NLL"] for outcome in evaluation.outcomes.values()}) == 4
     assert len(rows_of(tmp_path)) == 4 * 3
 
 
 def test_tags_and_their_ensemble(made: dict[str, str], tagged: Path, by_hand: Callable, tmp_path: Path) -> None:
     file = tmp_path / "logits.safetensors"
-    found = evaluate([made["tags"], made["tags2"]], tagged, tmp_path, save_logits=file)
+    evaluation = evaluate([made["tags"], made["tags2"]], tagged, tmp_path, save_logits=file)
     (first, files), (second, _) = by_hand("tags", "test"), by_hand("tags2", "test")
     tags = tags_of(files)
     for name, scores in {made["tags2"]: sigmoid(second), "ensemble": (sigmoid(first) + sigmoid(second)) / 2}.items():
-        metrics = found.outcomes[name].metrics
+        metrics = evaluation.outcomes[name].metrics
         expected = average_precision_score(tags[:, :2], scores[:, :2])
         assert metrics["mAP"] == pytest.approx(expected, abs=1e-9)
         assert (metrics["mAP_classes"], metrics["mAUC_classes"]) == (2, 2)  # no owl in the test split
@@ -255,8 +260,8 @@ def test_ensemble_logits_give_the_mean_again() -> None:
 
 def test_mean_of_weights(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
     names = [made["one"], made["two"]]
-    found = evaluate(names, clips, tmp_path, average=True)
-    assert list(found.outcomes) == [*names, "average", "ensemble"]
+    evaluation = evaluate(names, clips, tmp_path, average=True)
+    assert list(evaluation.outcomes) == [*names, "average", "ensemble"]
     first, second, mean = (
         load_file(Path(folder) / "model.safetensors") for folder in (*names, str(tmp_path / "average"))
     )
@@ -264,7 +269,7 @@ def test_mean_of_weights(made: dict[str, str], clips: Path, tmp_path: Path) -> N
     for name, value in mean.items():
         assert torch.allclose(value, (first[name] + second[name]) / 2, atol=1e-6), name
     again = evaluate([str(tmp_path / "average")], clips, tmp_path / "again")
-    assert again.outcomes[again.main].metrics == pytest.approx(found.outcomes["average"].metrics)
+    assert again.outcomes[again.main].metrics == pytest.approx(evaluation.outcomes["average"].metrics)
     classify = pipeline("audio-classification", model=str(tmp_path / "average"))
     assert len(classify(str(clips / "test" / "cat" / "0.wav"))) == 3
 
@@ -290,19 +295,19 @@ def test_labels_are_matched_by_name(made: dict[str, str], clips: Path, tmp_path:
     assert true_labels(split, ["bat", "owl", "cat", "dog"], Task.SINGLE_LABEL).tolist() == [1, 1, 3]
     tags = true_labels(split, ["bat", "owl", "cat", "dog"], Task.MULTI_LABEL)
     assert tags.tolist() == [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
-    found = evaluate([made["turned"]], table, tmp_path)
-    assert found.labels == ["owl", "cat", "dog"]
+    evaluation = evaluate([made["turned"]], table, tmp_path)
+    assert evaluation.labels == ["owl", "cat", "dog"]
     assert [row["positives"] for row in rows_of(tmp_path)] == ["2", "0", "1"]
 
 
 def test_single_labels_for_a_tagger_are_tags(
     made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path
 ) -> None:
-    found = evaluate([made["tags"]], clips, tmp_path)
+    evaluation = evaluate([made["tags"]], clips, tmp_path)
     logits, files = by_hand("tags", "test")
     expected = average_precision_score(np.eye(3)[truth_of(files)], sigmoid(logits))
-    assert found.problem_type == MULTI
-    assert found.outcomes[found.main].metrics["mAP"] == pytest.approx(expected, abs=1e-9)
+    assert evaluation.problem_type == MULTI
+    assert evaluation.outcomes[evaluation.main].metrics["mAP"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_labels_missing_from_the_model_are_refused(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
@@ -369,7 +374,7 @@ def test_a_calibration_that_is_worse_on_the_evaluated_split_is_warned_of(
 
 def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
     names = [copy_of(made, "one", tmp_path / "one"), copy_of(made, "two", tmp_path / "two")]
-    found = evaluate(names, clips, tmp_path / "out", fit_on="validation", store=True, average=True)
+    evaluation = evaluate(names, clips, tmp_path / "out", fit_on="validation", store=True, average=True)
     logits, files = by_hand("one", "validation")
     truth = truth_of(files)
 
@@ -377,20 +382,20 @@ def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_
         return float(torch.nn.functional.cross_entropy(torch.tensor(logits / temperature), torch.tensor(truth)))
 
     best = min(np.geomspace(0.05, 20, 4000), key=loss)
-    calibration = found.outcomes[names[0]].calibration
+    calibration = evaluation.outcomes[names[0]].calibration
     assert calibration.temperature == pytest.approx(best, rel=0.01)
     assert calibration.before["validation"]["NLL"] == pytest.approx(loss(1.0), abs=1e-4)
     assert calibration.after["validation"]["NLL"] == pytest.approx(loss(best), abs=1e-4)
     assert calibration.after["validation"]["NLL"] < calibration.before["validation"]["NLL"]
-    assert calibration.before["test"]["ECE"] == found.outcomes[names[0]].metrics["ECE"]
+    assert calibration.before["test"]["ECE"] == evaluation.outcomes[names[0]].metrics["ECE"]
     assert (calibration.thresholds, calibration.without_positive) == (None, 0)
     written = json.loads((tmp_path / "out" / "results.json").read_text())["calibration"]
     assert written.keys() == {*names, "average", "ensemble"}
     assert written[names[0]]["temperature"] == calibration.temperature
     for name, folder in {**dict(zip(names, names, strict=True)), "average": str(tmp_path / "out" / "average")}.items():
         config = ASTConfig.from_pretrained(folder)
-        assert (config.temperature, config.thresholds) == (found.outcomes[name].calibration.temperature, None)
-    assert f"temperature {calibration.temperature:.4g}, fitted on validation" in found.table()
+        assert (config.temperature, config.thresholds) == (evaluation.outcomes[name].calibration.temperature, None)
+    assert f"temperature {calibration.temperature:.4g}, fitted on validation" in evaluation.table()
 
     score = pipeline("audio-classification", model=names[0])(files[0], top_k=1)[0]["score"]
     assert score == pytest.approx(softmax(logits[:1] / calibration.temperature).max(), abs=1e-4)
@@ -402,8 +407,8 @@ def test_thresholds_are_fitted_and_stored(
     made: dict[str, str], tagged: Path, by_hand: Callable, tmp_path: Path
 ) -> None:
     name = copy_of(made, "tags", tmp_path / "tags")
-    found = evaluate([name], tagged, tmp_path / "out", fit_on="validation", store=True)
-    calibration = found.outcomes[name].calibration
+    evaluation = evaluate([name], tagged, tmp_path / "out", fit_on="validation", store=True)
+    calibration = evaluation.outcomes[name].calibration
     logits, files = by_hand("tags", "validation")
     scores, tags = sigmoid(logits / calibration.temperature), tags_of(files)
     for index in range(3):
@@ -423,25 +428,25 @@ def test_thresholds_are_stored_in_the_label_order_of_each_checkpoint(
     made: dict[str, str], tagged: Path, tmp_path: Path
 ) -> None:
     names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
-    found = evaluate(names, tagged, tmp_path / "out", fit_on="validation", store=True)
-    cat, dog, owl = found.outcomes[names[1]].calibration.thresholds or []  # in the order of the first one's labels
+    evaluation = evaluate(names, tagged, tmp_path / "out", fit_on="validation", store=True)
+    cat, dog, owl = evaluation.outcomes[names[1]].calibration.thresholds or []  # in the order of the first one's labels
     assert ASTConfig.from_pretrained(names[1]).thresholds == [dog, owl, cat]
     assert len({cat, dog, owl}) == 3
 
 
 def test_label_without_a_clip_gets_the_middle_threshold(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
     name = copy_of(made, "tags", tmp_path / "tags")
-    found = evaluate([name], tagged, tmp_path / "out", split="validation", fit_on="test")
-    calibration = found.outcomes[name].calibration
+    evaluation = evaluate([name], tagged, tmp_path / "out", split="validation", fit_on="test")
+    calibration = evaluation.outcomes[name].calibration
     assert ((calibration.thresholds or [])[2], calibration.without_positive) == (0.5, 1)
     assert ASTConfig.from_pretrained(name).temperature is None  # not stored by default
 
 
 def test_missing_problem_type_follows_the_data(made: dict[str, str], clips: Path, tagged: Path, tmp_path: Path) -> None:
-    name = copy_of(made, "untold", tmp_path / "untold")
+    name = copy_of(made, "no_task", tmp_path / "no_task")
     assert evaluate([name], clips, tmp_path / "single").problem_type == SINGLE
-    found = evaluate([name], tagged, tmp_path / "tags", fit_on="validation", store=True)
-    assert found.problem_type == MULTI
+    evaluation = evaluate([name], tagged, tmp_path / "tags", fit_on="validation", store=True)
+    assert evaluation.problem_type == MULTI
     assert ASTConfig.from_pretrained(name).problem_type == MULTI
 
 
@@ -480,14 +485,14 @@ def test_segments_of_a_file_are_separate_clips() -> None:
 def test_names_of_stored_logits_are_checked(tmp_path: Path) -> None:
     path, logits = tmp_path / "logits.safetensors", np.arange(6.0).reshape(2, 3)
     store_logits(path, logits, ["a.wav", "b.wav"], LABELS, SINGLE)
-    for wanted, text in (
+    for names, text in (
         ({"labels": ["cat", "dog", "bat"]}, "'owl'"),
         ({"labels": [*LABELS, "bat"]}, "no label 'bat'"),
         ({"labels": ["cat", "dog"]}, "'owl'"),
         ({"clips": ["a.wav", "c.wav"]}, "no clip 'c.wav'"),
     ):
         with pytest.raises(AstHfError, match=rf"E208.*{text}"):
-            load_logits(path, **wanted)
+            load_logits(path, **names)
     with pytest.raises(AstHfError, match=r"E208.*'a\.wav'.*two clips"):
         store_logits(path, logits, ["a.wav", "a.wav"], LABELS, SINGLE)
     store_logits(tmp_path / "again.safetensors", logits[[0, 0]], ["a.wav", "a.wav"], LABELS, SINGLE)
@@ -497,8 +502,8 @@ def test_names_of_stored_logits_are_checked(tmp_path: Path) -> None:
 def test_broken_stored_logits_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "logits.safetensors"
     store_logits(path, np.zeros((2, 3)), ["a.wav", "b.wav"], LABELS, SINGLE)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-5])
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
     with pytest.raises(AstHfError, match="E306"):
         load_logits(path)
     save_file({"weights": torch.zeros(2)}, path)
@@ -634,13 +639,13 @@ def test_the_ensemble_is_saved_as_it_was_evaluated(
     assert cli.main(["evaluate", *names, str(clips), "--output", str(tmp_path / "out"), "--ensemble"]) == 0
     folder = tmp_path / "out" / "ensemble"
     files = [str(file) for file in sorted((clips / "test").rglob("*.wav"))]
-    found = probabilities_by_pipeline(str(folder), files)
+    probabilities = probabilities_by_pipeline(str(folder), files)
     expected = np.mean([probabilities_by_pipeline(name, files) for name in names], axis=0)
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert probabilities == pytest.approx(expected, abs=1e-5)
     metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
     truth = truth_of(files)
-    assert metrics["ensemble"]["accuracy"] == accuracy_score(truth, found.argmax(axis=1))
-    assert metrics["ensemble"]["NLL"] == pytest.approx(-np.log(found[np.arange(12), truth]).mean(), abs=1e-5)
+    assert metrics["ensemble"]["accuracy"] == accuracy_score(truth, probabilities.argmax(axis=1))
+    assert metrics["ensemble"]["NLL"] == pytest.approx(-np.log(probabilities[np.arange(12), truth]).mean(), abs=1e-5)
 
     again = evaluate([str(folder)], clips, tmp_path / "again")  # an ensemble is a checkpoint like another
     assert again.outcomes[str(folder)].metrics == pytest.approx(metrics["ensemble"], abs=1e-5)
@@ -651,18 +656,22 @@ def test_the_ensemble_is_saved_as_it_was_evaluated(
 
 
 def test_the_card_of_an_ensemble(made: dict[str, str], clips: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    found = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
+    evaluation = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
     folder = tmp_path / "out" / "ensemble"
     card = ModelCard((folder / "README.md").read_text())
     head = card.data
     assert (head.library_name, head.pipeline_tag) == ("ast_hf", "audio-classification")
     assert (head.base_model, "ensemble" in head.tags) == (None, True)
-    wanted = {name: value for name, value in found.outcomes["ensemble"].metrics.items() if "_classes" not in name}
-    assert wanted.keys() == {"accuracy", "mAP", "mAUC", "d_prime", "ECE", "NLL"}
-    assert {entry.metric_type: entry.metric_value for entry in head.eval_results} == pytest.approx(wanted, abs=6e-5)
+    expected = {
+        name: value for name, value in evaluation.outcomes["ensemble"].metrics.items() if "_classes" not in name
+    }
+    assert expected.keys() == {"accuracy", "mAP", "mAUC", "d_prime", "ECE", "NLL"}
+    assert {entry.metric_type: entry.metric_value for entry in head.eval_results} == pytest.approx(expected, abs=6e-5)
     assert {(entry.dataset_split, entry.dataset_name) for entry in head.eval_results} == {("test", clips.name)}
-    for name, outcome in zip(("**ensemble**", "member-1", "member-2"), ("ensemble", *found.checkpoints), strict=True):
-        assert f"| {name} | {found.outcomes[outcome].metrics['accuracy']:.4f} |" in card.text
+    for name, outcome in zip(
+        ("**ensemble**", "member-1", "member-2"), ("ensemble", *evaluation.checkpoints), strict=True
+    ):
+        assert f"| {name} | {evaluation.outcomes[outcome].metrics['accuracy']:.4f} |" in card.text
     assert "| `member-2` | turned | 2 | 24 | 8 x 16 | 0.64 | 1 |" in card.text
     assert "cat, dog, owl." in card.text
     assert str(tmp_path) not in (folder / "README.md").read_text().replace(str(folder), "")
@@ -685,8 +694,8 @@ def test_the_card_of_an_ensemble(made: dict[str, str], clips: Path, tmp_path: Pa
 def test_template_of_an_ensemble_uses_exactly_the_values_that_it_is_given(
     made: dict[str, str], clips: Path, tmp_path: Path
 ) -> None:
-    found = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
-    values = ensemble_card_values(found, found.outcomes["ensemble"].metrics, tmp_path / "out" / "ensemble")
+    evaluation = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
+    values = ensemble_card_values(evaluation, evaluation.outcomes["ensemble"].metrics, tmp_path / "out" / "ensemble")
     text = (ROOT / "ast_hf" / "reports" / "templates" / "ensemble_card.md").read_text(encoding="utf-8")
     variables = meta.find_undeclared_variables(Environment(autoescape=False).parse(text))
     assert variables == {"card_data", *values}
@@ -703,26 +712,26 @@ def test_names_in_the_card_of_an_ensemble_are_plain(clips: Path, tmp_path: Path)
 def test_fitted_temperature_is_stored_in_the_ensemble(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
     """Its members keep the temperatures that they were evaluated with."""
     names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
-    found = evaluate(names, tagged, tmp_path / "out", ensemble=True, fit_on="validation", store=True)
-    folder, fitted = tmp_path / "out" / "ensemble", found.outcomes["ensemble"].calibration
+    evaluation = evaluate(names, tagged, tmp_path / "out", ensemble=True, fit_on="validation", store=True)
+    folder, fitted = tmp_path / "out" / "ensemble", evaluation.outcomes["ensemble"].calibration
     config = ASTEnsembleConfig.from_pretrained(folder)
     assert (config.temperature, config.thresholds) == (fitted.temperature, fitted.thresholds)
     for number, name in enumerate(names, 1):
         assert ASTConfig.from_pretrained(folder, subfolder=f"member-{number}").temperature is None
-        assert ASTConfig.from_pretrained(name).temperature == found.outcomes[name].calibration.temperature
+        assert ASTConfig.from_pretrained(name).temperature == evaluation.outcomes[name].calibration.temperature
     again = evaluate([str(folder)], tagged, tmp_path / "again").outcomes[str(folder)].metrics
     assert again["ECE"] == pytest.approx(fitted.after["test"]["ECE"], abs=1e-5)
     card = ModelCard((folder / "README.md").read_text())
-    told = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
-    assert told["NLL"] == round(fitted.after["test"]["NLL"], 4) != round(fitted.before["test"]["NLL"], 4)
-    assert "accuracy" not in told
+    card_metrics = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
+    assert card_metrics["NLL"] == round(fitted.after["test"]["NLL"], 4) != round(fitted.before["test"]["NLL"], 4)
+    assert "accuracy" not in card_metrics
     assert "for tagging" in card.text
 
 
 def test_problem_type_missing_from_all_members_follows_the_data(
     made: dict[str, str], tagged: Path, tmp_path: Path
 ) -> None:
-    names = [copy_of(made, "untold", tmp_path / name) for name in ("a", "b")]
+    names = [copy_of(made, "no_task", tmp_path / name) for name in ("a", "b")]
     evaluate(names, tagged, tmp_path / "out", ensemble=True)
     assert ASTEnsembleConfig.from_pretrained(tmp_path / "out" / "ensemble").problem_type == MULTI
 
@@ -743,11 +752,11 @@ def test_an_ensemble_that_cannot_be_saved_is_refused(made: dict[str, str], clips
 
 
 def test_a_checkpoint_is_not_overwritten(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
-    own = copy_of(made, "one", tmp_path / "own")
+    checkpoint = copy_of(made, "one", tmp_path / "own")
     average = copy_of(made, "one", tmp_path / "average")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(AstHfError, match=r"E108.*output_dir.*results\.json would be lost"):
-        evaluate([own], clips, own)
+        evaluate([checkpoint], clips, checkpoint)
     with pytest.raises(AstHfError, match=r"E108.*average.*would be written over"):
-        evaluate([own, average], clips, tmp_path, average=True)
+        evaluate([checkpoint, average], clips, tmp_path, average=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

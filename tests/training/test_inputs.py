@@ -133,9 +133,9 @@ def test_mel_jitter_computes_the_same_clip_over_another_range(several: Dataset) 
     possible = {ends: ((log_mel(clip, 16_000, 32, ends) + 4.0) / 6.0).numpy().tobytes() for ends in grid}
     for epoch in range(8):
         values = inputs[8 * epoch + 1]["input_values"]
-        (found,) = [ends for ends in grid if possible[ends] == values[:26].numpy().tobytes()]
+        (match,) = [ends for ends in grid if possible[ends] == values[:26].numpy().tobytes()]
         assert torch.equal(values[26:], torch.full((38, 32), 4 / 6))
-        pairs.add(found)
+        pairs.add(match)
     assert len(pairs) > 4
 
 
@@ -187,8 +187,8 @@ def test_data_loader_gives_the_same_items(several: Dataset, workers: int) -> Non
         rows = torch.cat([batch["row"] for batch in batches]).tolist()
         assert sorted(rows) == list(range(8))
         for name in ("input_values", "labels"):
-            wanted = torch.stack([alone[8 * epoch + row][name] for row in rows])
-            assert torch.equal(torch.cat([batch[name] for batch in batches]), wanted)
+            expected = torch.stack([alone[8 * epoch + row][name] for row in rows])
+            assert torch.equal(torch.cat([batch[name] for batch in batches]), expected)
 
 
 @pytest.mark.parametrize("samples", [400, 450, 500, 700])

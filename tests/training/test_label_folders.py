@@ -177,7 +177,7 @@ DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, di
 }
 
 
-@pytest.mark.parametrize(("make", "place", "more", "said", "expected"), DOWNLOADED.values(), ids=DOWNLOADED)
+@pytest.mark.parametrize(("make", "place", "more", "message", "expected"), DOWNLOADED.values(), ids=DOWNLOADED)
 @pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
 def test_a_downloaded_folder_is_refused_with_the_options_that_read_it(
     tmp_path: Path,
@@ -185,14 +185,14 @@ def test_a_downloaded_folder_is_refused_with_the_options_that_read_it(
     make: Any,
     place: str,
     more: Any,
-    said: str,
+    message: str,
     expected: Any,
     relative: bool,
 ) -> None:
     root = make(tmp_path / "set")
     monkeypatch.chdir(root / place)
     problem = refused("." if relative else root / place)
-    assert said in problem.what
+    assert message in problem.what
     assert read(problem.fix, **more) == expected
     source = followed(problem.fix)[0]
     changes = [f"data.source={source}"] * isinstance(source, str) + [f"data.{name}={v!r}" for name, v in more.items()]
@@ -209,25 +209,25 @@ def test_a_missing_label_column_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize("given", ["meta/esc50.csv", "esc50.csv"])
+@pytest.mark.parametrize("source", ["meta/esc50.csv", "esc50.csv"])
 def test_a_table_next_to_its_audio_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, given: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, source: str
 ) -> None:
     root = esc50(tmp_path / "ESC-50-master")
-    monkeypatch.chdir(root if "/" in given else root / "meta")
-    problem = refused(given, "E206", check_files=check)
+    monkeypatch.chdir(root if "/" in source else root / "meta")
+    problem = refused(source, "E206", check_files=check)
     assert "'1-1000-A-0.wav' does not exist (4 such rows: 1, 2, 3 and 1 more)" in problem.what
     options = followed(problem.fix)[1]
-    splits = load_audio_dataset(given, **options, check_files=check, test_fold=1)
+    splits = load_audio_dataset(source, **options, check_files=check, test_fold=1)
     assert {split: len(rows) for split, rows in splits.items()} == {"test": 2, "train": 2}
 
 
 def test_stats_of_a_table_next_to_its_audio_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     table = str(esc50(tmp_path) / "meta" / "esc50.csv")
     assert cli.main(["stats", table]) == 65
-    told = capsys.readouterr().err
-    assert "E206" in told
-    flags = re.search(r"\((--[^;]+); finetune takes (--set [^)]+)\)", told)
+    stderr = capsys.readouterr().err
+    assert "E206" in stderr
+    flags = re.search(r"\((--[^;]+); finetune takes (--set [^)]+)\)", stderr)
     assert flags is not None
     assert cli.main(["stats", table, *flags[1].split()]) == 0
     assert "4 clips" in capsys.readouterr().out
@@ -245,13 +245,13 @@ def test_clip_boundaries_false_ignores_times_of_other_files(
     evaluate = ["evaluate", str(tiny_checkpoint), *table, "--split", "train", "--output", str(tmp_path / "out")]
     for command in (["stats", *table], evaluate):
         assert cli.main(command) == 65
-        told = capsys.readouterr().err
-        flags = re.search(r"E208.*\((--clip_boundaries \w+); ", told)
-        assert flags is not None, told
+        stderr = capsys.readouterr().err
+        flags = re.search(r"E208.*\((--clip_boundaries \w+); ", stderr)
+        assert flags is not None, stderr
         assert cli.main([*command, *flags[1].split()]) == 0
         changes = [f"data.source={path}", f"data.audio_root={tmp_path / 'audio'}", "data.audio_column=slice_file_name"]
-        assert sorted(read_by_recipe(told, *changes)["train"]) == ["cat"] * 10 + ["dog"] * 10
-        recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(told)])
+        assert sorted(read_by_recipe(stderr, *changes)["train"]) == ["cat"] * 10 + ["dog"] * 10
+        recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(stderr)])
         assert "start" not in read_data(recipe.data)["train"].column_names
     with pytest.raises(SystemExit):
         cli.main(["stats", *table, "--clip_boundaries", "maybe"])
@@ -287,12 +287,12 @@ NO_LABELS: dict[str, tuple[list[str], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("files", "said", "fix"), NO_LABELS.values(), ids=NO_LABELS)
-def test_folds_and_splits_are_refused_as_labels(tmp_path: Path, files: list[str], said: str, fix: str) -> None:
+@pytest.mark.parametrize(("files", "message", "fix"), NO_LABELS.values(), ids=NO_LABELS)
+def test_folds_and_splits_are_refused_as_labels(tmp_path: Path, files: list[str], message: str, fix: str) -> None:
     for file in files:
         wav(tmp_path / file)
     problem = refused(tmp_path)
-    assert said in problem.what
+    assert message in problem.what
     assert problem.fix.startswith(fix)
     names = ["fold 1", "fold 2"] if "fold 1" in problem.what else sorted({str(Path(file).parent) for file in files})
     splits = load_audio_dataset(tmp_path, class_labels=names)
@@ -332,14 +332,14 @@ SPLITS: dict[str, tuple[list[str], str, dict[str, list[str]]]] = {
 
 
 @pytest.mark.parametrize("folder", ["set", "my set, v1", "a: b # {c}", "quo'te"])
-@pytest.mark.parametrize(("files", "said", "expected"), SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize(("files", "message", "expected"), SPLITS.values(), ids=SPLITS)
 def test_splits_that_are_read_after_the_message(
-    tmp_path: Path, files: list[str], said: str, expected: dict[str, list[str]], folder: str
+    tmp_path: Path, files: list[str], message: str, expected: dict[str, list[str]], folder: str
 ) -> None:
     for file in files:
         wav(tmp_path / folder / file)
     problem = refused(tmp_path / folder)
-    assert said in problem.what
+    assert message in problem.what
     assert {split: sorted(labels) for split, labels in read_by_recipe(problem.fix).items()} == expected
     assert "stats and evaluate take one of them at a time" in problem.fix
 
@@ -499,12 +499,12 @@ def test_an_unread_table_of_the_clips_is_warned_of(
     table = written(tmp_path / name, *lines)
     splits = load_audio_dataset(tmp_path / "clips")
     assert label_names(splits["train"]) == ["cat", "dog"]
-    (told,) = warned(recwarn)
+    (message,) = warned(recwarn)
     start = (
         f"[AST-W205] {str(tmp_path / 'clips')!r}: has a table of its clips that is not read; to read it, give the table"
     )
-    assert told.startswith(f"{start} as the source, {str(table)!r}")
-    assert read(told) == {"train": {"clip1.wav": "cat", "clip2.wav": "dog"}}
+    assert message.startswith(f"{start} as the source, {str(table)!r}")
+    assert read(message) == {"train": {"clip1.wav": "cat", "clip2.wav": "dog"}}
     load_audio_dataset(tmp_path / "clips", class_labels=["cat", "dog"])
     assert [text for text in warned(recwarn)[1:] if "has a table" in text] == []
 
@@ -532,7 +532,7 @@ def test_an_unread_parquet_file_is_warned_of(tmp_path: Path, recwarn: pytest.War
     wav(tmp_path / "cat" / "clip1.wav")
     Dataset.from_dict({"path": ["cat/clip1.wav"], "label": ["cat"], "n": [1]}).to_parquet(tmp_path / "all.parquet")
     load_audio_dataset(tmp_path)
-    assert [str(tmp_path / "all.parquet") in told for told in warned(recwarn)] == [True]
+    assert [str(tmp_path / "all.parquet") in message for message in warned(recwarn)] == [True]
 
 
 #: files next to label folders that are not a table of their clips
@@ -567,11 +567,11 @@ def test_bare_file_names_are_found_below_audio_root(tmp_path: Path) -> None:
     table = written(tmp_path / "x.csv", "path,label", "one.wav,cat", "two,dog", "three.wav,owl", "b/three.wav,emu")
     lists = {"test": written(tmp_path / "test.txt", "two", "a/one.wav")}
     splits = load_audio_dataset(table, audio_root=tmp_path / "audio", split_lists=lists)
-    found = {
+    files_by_split = {
         split: [str(Path(row["audio"]["path"]).relative_to(tmp_path / "audio")) for row in rows]
         for split, rows in splits.items()
     }
-    assert found == {"test": ["a/one.wav", "b/c/two.flac"], "train": ["three.wav", "b/three.wav"]}
+    assert files_by_split == {"test": ["a/one.wav", "b/c/two.flac"], "train": ["three.wav", "b/three.wav"]}
 
 
 def test_an_ambiguous_file_name_is_refused(tmp_path: Path) -> None:
@@ -644,9 +644,9 @@ def test_a_list_written_as_text(tmp_path: Path, text: str, labels: list[str]) ->
 
 def test_the_fix_for_a_list_written_as_text_works_in_a_shell(tmp_path: Path) -> None:
     table = of_label(tmp_path, "['a', 'b']")
-    told = re.search(r"finetune takes (--set [^)]+)\)", refused(table).fix)
-    assert told is not None
-    changes = [word for word in shlex.split(told[1]) if word != "--set"]
+    match = re.search(r"finetune takes (--set [^)]+)\)", refused(table).fix)
+    assert match is not None
+    changes = [word for word in shlex.split(match[1]) if word != "--set"]
     recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [f"data.source={table}", *changes])
     assert label_names(read_data(recipe.data)["train"]) == ["a", "b", "owl"]
 
@@ -719,7 +719,7 @@ def test_invalid_labels_in_lines_of_json_are_refused(tmp_path: Path, label: str)
     assert "is not a label" in refused(table).what
 
 
-@pytest.mark.parametrize(("label", "told"), [("Bark,Dog", True), ("/m/a,/m/b", True), ("Ant, small", False)])
-def test_labels_that_commas_separate(tmp_path: Path, recwarn: pytest.WarningsRecorder, label: str, told: bool) -> None:
+@pytest.mark.parametrize(("label", "count"), [("Bark,Dog", True), ("/m/a,/m/b", True), ("Ant, small", False)])
+def test_labels_that_commas_separate(tmp_path: Path, recwarn: pytest.WarningsRecorder, label: str, count: bool) -> None:
     load_audio_dataset(of_label(tmp_path, label))
-    assert ["W206" in text for text in warned(recwarn)] == [True] * told
+    assert ["W206" in text for text in warned(recwarn)] == [True] * count

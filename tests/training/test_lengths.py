@@ -129,13 +129,13 @@ def test_frames_of_a_stretch_of_a_file(tmp_path: Path) -> None:
 
 def test_batches_are_as_long_as_their_longest_clip(mixed: Path) -> None:
     split = load_audio_dataset(mixed)["train"]
-    own = ClipInputs(split, extractor(return_attention_mask=True))
+    inputs = ClipInputs(split, extractor(return_attention_mask=True))
     padded, collate = ClipInputs(split, extractor()), Collator(extractor(), 16)
-    batch = collate([own[1], own[3]])
+    batch = collate([inputs[1], inputs[3]])
     assert batch["input_values"].shape == (2, 23, 32)
     assert batch["attention_mask"].sum(dim=1).tolist() == [18, 23]
     assert torch.equal(batch["input_values"][0], padded[1]["input_values"][:23])  # padding has the value it always had
-    assert collate([own[0]])["input_values"].shape == (1, 16, 32)  # one patch at least
+    assert collate([inputs[0]])["input_values"].shape == (1, 16, 32)  # one patch at least
     assert "attention_mask" not in padded[1]
     assert collate([padded[0], padded[1]])["input_values"].shape == (2, 64, 32)
 
@@ -222,8 +222,8 @@ def test_pipeline_and_evaluation_use_inputs_without_padding(grouped: tuple, mixe
         answer = {entry["label"]: entry["score"] for entry in classifier(inputs.split[clip]["audio"]["path"])}
         assert [answer[model.config.id2label[index]] for index in range(2)] == pytest.approx(alone.tolist(), abs=1e-4)
         right.append(int(alone.argmax()) == inputs.split[clip]["label"])
-    found = evaluate_checkpoints([str(report.folder)], mixed, output_dir=tmp_path, batch_size=3)
-    assert found.outcomes[str(report.folder)].metrics["accuracy"] == pytest.approx(np.mean(right))
+    evaluation = evaluate_checkpoints([str(report.folder)], mixed, output_dir=tmp_path, batch_size=3)
+    assert evaluation.outcomes[str(report.folder)].metrics["accuracy"] == pytest.approx(np.mean(right))
     assert report.results["test"]["accuracy"] == pytest.approx(np.mean(right))
 
 
@@ -248,9 +248,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("options", "training", "said"), REFUSED.values(), ids=REFUSED)
-def test_options_incompatible_with_grouping_are_refused(options: dict, training: dict, said: str) -> None:
-    with pytest.raises(AstConfigError, match=rf"E307.*train_sampling_strategy: .*{said}"):
+@pytest.mark.parametrize(("options", "training", "message"), REFUSED.values(), ids=REFUSED)
+def test_options_incompatible_with_grouping_are_refused(options: dict, training: dict, message: str) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*train_sampling_strategy: .*{message}"):
         recipe(Path("nowhere"), {**FIXED, **options}, **training)
 
 

@@ -285,13 +285,14 @@ def test_temperature_undoes_a_scale(scale: float, expected: float, problem_type:
         truth = random.random(scores.shape) < scores
     else:
         truth = (random.random((6000, 1)) < scores.cumsum(axis=1)).argmax(axis=1)
-    found = fit_temperature(scale * logits, truth)
-    assert found == pytest.approx(expected, rel=0.05)  # 6000 clips are a sample
-    assert log_loss(scale * logits, truth, found) <= log_loss(scale * logits, truth)
-    for other in (0.98 * found, 1.02 * found):
-        assert log_loss(scale * logits, truth, other) > log_loss(scale * logits, truth, found)
+    temperature = fit_temperature(scale * logits, truth)
+    assert temperature == pytest.approx(expected, rel=0.05)  # 6000 clips are a sample
+    assert log_loss(scale * logits, truth, temperature) <= log_loss(scale * logits, truth)
+    for other in (0.98 * temperature, 1.02 * temperature):
+        assert log_loss(scale * logits, truth, other) > log_loss(scale * logits, truth, temperature)
     before, after = (
-        expected_calibration_error(Task(problem_type).scores(scale * logits, value), truth) for value in (1.0, found)
+        expected_calibration_error(Task(problem_type).scores(scale * logits, value), truth)
+        for value in (1.0, temperature)
     )
     assert after < 0.02
     assert after < before or scale == 1.0
@@ -391,7 +392,7 @@ def test_metrics_of_an_evaluation_share_one_ranking(monkeypatch: pytest.MonkeyPa
     random, calls = np.random.default_rng(0), []
     tags = random.random((50, 7)) < 0.5
     logits = random.standard_normal(tags.shape)
-    monkeypatch.setattr(ranking, "rank", lambda *given: calls.append(given) or rank(*given))
+    monkeypatch.setattr(ranking, "rank", lambda *arguments: calls.append(arguments) or rank(*arguments))
     values, classes = all_metrics(logits, tags, Task.MULTI_LABEL)
     assert {"mAP", "mAUC", "d_prime", "ECE"} <= set(values)
     assert len(classes["AP"]) == len(calls) == 7

@@ -203,8 +203,8 @@ def test_layer_decay_gives_each_layer_its_rate() -> None:
     ours = model()
     groups = parameter_groups(ours, ["classifier.dense.weight"], 1e-3, 0.1, layer_decay=0.5)
     rate_of = {id(parameter): group for group in groups for parameter in group["params"]}
-    named = {name: rate_of[id(parameter)] for name, parameter in ours.named_parameters()}
-    assert len(rate_of) == len(named)
+    groups_by_name = {name: rate_of[id(parameter)] for name, parameter in ours.named_parameters()}
+    assert len(rate_of) == len(groups_by_name)
     backbone = "audio_spectrogram_transformer."
     for name, rate in {
         "classifier.dense.weight": 1e-3,
@@ -213,9 +213,9 @@ def test_layer_decay_gives_each_layer_its_rate() -> None:
         f"{backbone}encoder.layer.0.layernorm_after.weight": 2.5e-4,
         f"{backbone}embeddings.position_embeddings": 1.25e-4,
     }.items():
-        assert named[name]["lr"] == pytest.approx(rate), name
-    assert named["classifier.dense.weight"]["weight_decay"] == 0.1
-    assert named["classifier.dense.bias"]["weight_decay"] == 0.0
+        assert groups_by_name[name]["lr"] == pytest.approx(rate), name
+    assert groups_by_name["classifier.dense.weight"]["weight_decay"] == 0.1
+    assert groups_by_name["classifier.dense.bias"]["weight_decay"] == 0.0
 
 
 def test_linear_probe_trains_the_classifier_alone() -> None:
@@ -253,14 +253,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_contradictions_are_refused(case: str) -> None:
-    values, said = REFUSED[case]
-    with pytest.raises(AstConfigError, match=rf"E307.*{said}"):
+    values, message = REFUSED[case]
+    with pytest.raises(AstConfigError, match=rf"E307.*{message}"):
         Recipe.from_dict(values)
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_reads_and_explains_itself(path: Path) -> None:
     recipe = load_recipe(path)
-    told = Recipe.from_dict(recipe.to_dict())  # fit to be published: without the places of samples
-    assert replace(told, card=replace(told.card, samples=recipe.card.samples)) == recipe
+    published = Recipe.from_dict(recipe.to_dict())  # fit to be published: without the places of samples
+    assert replace(published, card=replace(published.card, samples=recipe.card.samples)) == recipe
     assert path.read_text(encoding="utf-8").startswith("# ")

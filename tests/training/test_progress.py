@@ -34,15 +34,15 @@ class Bar:
         pass
 
 
-@pytest.mark.parametrize(("rate", "shown"), [(5.0, "80"), (None, "48")])
-def test_clips_per_second_by_hand(rate: float | None, shown: str) -> None:
+@pytest.mark.parametrize(("rate", "speed"), [(5.0, "80"), (None, "48")])
+def test_clips_per_second_by_hand(rate: float | None, speed: str) -> None:
     """4 clips in 2 accumulated batches on 2 processes: 16 in each step."""
     arguments = SimpleNamespace(train_batch_size=4, gradient_accumulation_steps=2, world_size=2)
     state = SimpleNamespace(is_world_process_zero=True, global_step=16)
     progress = LossProgress()
     progress.training_bar, progress.current_step, progress._postfix = Bar(rate), 15, {"loss": "1.2"}
     progress.on_step_end(arguments, state, None)
-    assert progress.training_bar.beside == {"loss": "1.2", "clips/s": shown}
+    assert progress.training_bar.beside == {"loss": "1.2", "clips/s": speed}
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +51,15 @@ def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Repo
     import contextlib
     import io
 
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told):
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
         plan = recipe(clips, disable_tqdm=False, num_train_epochs=3, logging_steps=1)
         run = prepare(plan, tmp_path_factory.mktemp("watched"))
         run.trainer.eval_dataset = run.evaluation["test"]
         run.trainer.args.eval_strategy = type(run.trainer.args.eval_strategy)("epoch")
         run.trainer.train()
         history = list(run.trainer.state.log_history)
-        return finish(run), told.getvalue(), history
+        return finish(run), stderr.getvalue(), history
 
 
 def test_bars_show_the_remaining_time_and_the_rate(watched: tuple) -> None:
@@ -92,8 +92,8 @@ def test_results_hold_the_rate_and_watched_splits(watched: tuple) -> None:
 
 
 def test_summary(watched: tuple, capsys: pytest.CaptureFixture) -> None:
-    told = Curve([1.0, 2.0, 3.0], [0.25, 0.75, 0.5])
-    report = replace(watched[0], seconds=8.0, clips_per_second=9.0, watched={"validation": told})
+    curve = Curve([1.0, 2.0, 3.0], [0.25, 0.75, 0.5])
+    report = replace(watched[0], seconds=8.0, clips_per_second=9.0, watched={"validation": curve})
     print_results(report)
     printed = capsys.readouterr().out
     assert "Trained on 24 clips, 3 epochs, in 8 s: 9 clips/s.\n" in printed

@@ -36,9 +36,9 @@ def test_round_trip(tmp_path: Path, recipe: Recipe) -> None:
 def test_written_recipes_hold_no_local_paths() -> None:
     data = {"source": "/scratch/me/clips", "class_labels": "/scratch/me/labels.csv"}
     training = {"deepspeed": "/scratch/me/zero.json", "accelerator_config": {"file": "/scratch/me/a.json"}}
-    told = Recipe.from_dict({"data": data, "training": training}).to_dict()
-    assert told["data"]["class_labels"] == "labels.csv"
-    assert "scratch" not in str(told)
+    written = Recipe.from_dict({"data": data, "training": training}).to_dict()
+    assert written["data"]["class_labels"] == "labels.csv"
+    assert "scratch" not in str(written)
 
 
 def test_missing_options_have_their_defaults(tmp_path: Path) -> None:
@@ -144,17 +144,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
-def test_invalid_recipes_are_refused(tmp_path: Path, text: str, said: list[str]) -> None:
+@pytest.mark.parametrize(("text", "fragments"), REFUSED.values(), ids=REFUSED)
+def test_invalid_recipes_are_refused(tmp_path: Path, text: str, fragments: list[str]) -> None:
     with pytest.raises(AstConfigError) as caught:
         read(tmp_path, text)
     assert caught.value.code == "E307"
-    assert [part for part in said if part not in str(caught.value)] == []
+    assert [part for part in fragments if part not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("training.learning_rate", "has no value"),
         ("augmentation.sped=2", "did you mean 'speed'"),
@@ -163,8 +163,8 @@ def test_invalid_recipes_are_refused(tmp_path: Path, text: str, said: list[str])
         ("data.eval_splits=[a", "not YAML|eval_splits"),
     ],
 )
-def test_invalid_overrides_are_refused(tmp_path: Path, override: str, said: str) -> None:
-    with pytest.raises(AstConfigError, match=said) as caught:
+def test_invalid_overrides_are_refused(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(AstConfigError, match=message) as caught:
         read(tmp_path, "name: x", override)
     assert caught.value.code == "E307"
 

@@ -99,12 +99,12 @@ class Watch:
             self.tick(f"before {what}", path)
             result = real(*args, **kwargs)
             if halves:
-                whole = Path(path).read_bytes()
-                os.truncate(path, len(whole) // 2)
+                content = Path(path).read_bytes()
+                os.truncate(path, len(content) // 2)
                 self.tick(f"half {what}", path)
                 os.truncate(path, 0)
                 with Path(path).open("rb+") as file:
-                    file.write(whole)
+                    file.write(content)
             return result
 
         return call
@@ -142,12 +142,12 @@ def resumed(trainer: Any, folder: Path, report: Path) -> None:
     trainer.args.output_dir = str(folder)
     begin = Begin()
     trainer.add_callback(begin)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer.train(resume_from_checkpoint="auto")
-    said = [str(entry.message) for entry in told if "[AST-" in str(entry.message)]
+    messages = [str(entry.message) for entry in caught if "[AST-" in str(entry.message)]
     state = checkpoint_digest(folder / "checkpoint-6")
-    report.write_text(json.dumps({"from": begin.step, "said": said, "digest": state, "left": names(folder)}))
+    report.write_text(json.dumps({"from": begin.step, "messages": messages, "digest": state, "left": names(folder)}))
 
 
 def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
@@ -175,9 +175,9 @@ def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
     for clip in range(len(trainer.train_dataset)):
         trainer.train_dataset.waveform(clip)  # into its cache
     gc.freeze()
-    told = folder / "told.json"
-    assert forked(lambda: watched(trainer, folder / "whole", None, told)) == 0
-    points = json.loads(told.read_text())
+    report = folder / "report.json"
+    assert forked(lambda: watched(trainer, folder / "whole", None, report)) == 0
+    points = json.loads(report.read_text())
     outcome = {"whole": checkpoint_digest(folder / "whole" / "checkpoint-6"), "all": points, "points": []}
     for number, name in enumerate(points, start=1):
         if some is not None and name not in some:
@@ -185,12 +185,12 @@ def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
         run = folder / f"killed-{number}"
         ended = forked(partial(watched, trainer, run, number, folder / "unused.json"))
         left = {path.name: find_corruption(path) for path in checkpoints(run)}
-        again = forked(partial(resumed, trainer, run, told))
-        outcome["points"].append([name, ended, left, again, json.loads(told.read_text())])
+        again = forked(partial(resumed, trainer, run, report))
+        outcome["points"].append([name, ended, left, again, json.loads(report.read_text())])
     for size in (50_000, 150_000):
         run = folder / f"limited-{size}"
-        ended = forked(partial(limited, trainer, run, size, told))
-        outcome[f"limited to {size}"] = [ended, told.read_text(), names(run), newest_sealed(run)[0].name]
+        ended = forked(partial(limited, trainer, run, size, report))
+        outcome[f"limited to {size}"] = [ended, report.read_text(), names(run), newest_sealed(run)[0].name]
     (folder / "outcome.json").write_text(json.dumps(outcome))
 
 
@@ -232,7 +232,7 @@ def check_killed(outcome: dict[str, Any]) -> None:
         assert ended == signal.SIGKILL, point
         assert left, point
         assert set(left.values()) == {None}, (point, left)  # what has its place is whole, at any moment
-        assert (again, after["from"] in (2, 4), after["said"]) == (0, True, []), point
+        assert (again, after["from"] in (2, 4), after["messages"]) == (0, True, []), point
         assert after["digest"] == outcome["whole"], point
         assert after["left"] == ["checkpoint-6"], point
 
@@ -252,10 +252,10 @@ def test_a_save_killed_at_every_point_is_resumed_to_the_bit(few: Path, tmp_path:
 
 @pytest.mark.parametrize("size", [50_000, 150_000], ids=["weights", "optimizer"])
 def test_a_file_size_limit_leaves_the_older_checkpoint(killed: dict[str, Any], size: int) -> None:
-    ended, said, left, newest = killed[f"limited to {size}"]
+    ended, message, left, newest = killed[f"limited to {size}"]
     assert (ended, left, newest) == (0, ["checkpoint-2"], "checkpoint-2")
     pattern = r"AST-E401.*checkpoint-4.*cannot be written.*MB are free\); checkpoint-2 is intact and stays"
-    assert re.search(pattern, said)
+    assert re.search(pattern, message)
 
 
 # ---------------------------------------------------------------- damage
@@ -311,15 +311,15 @@ def test_manifest_names_every_file(unbroken: Path) -> None:
     assert (entry["size"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_any_damaged_file_is_detected(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_any_damaged_file_is_detected(unbroken: Path, tmp_path: Path, damage: Callable, message: str) -> None:
     for name in SEALED:
         root = two(unbroken, tmp_path / name)
         damage(root / "checkpoint-4" / name)
         chosen, ((path, reason),) = newest_sealed(root)
         assert (chosen, path) == (root / "checkpoint-2", root / "checkpoint-4")
         assert reason.startswith(name)
-        assert said in reason
+        assert message in reason
 
 
 def test_any_flipped_bit_is_detected(unbroken: Path, tmp_path: Path) -> None:
@@ -345,13 +345,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("damage", "said"), BROKEN.values(), ids=BROKEN)
-def test_invalid_checkpoints_are_skipped(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
+def test_invalid_checkpoints_are_skipped(unbroken: Path, tmp_path: Path, damage: Callable, message: str) -> None:
     root = two(unbroken, tmp_path)
     damage(root / "checkpoint-4")
     chosen, ((_, reason),) = newest_sealed(root)
     assert chosen == root / "checkpoint-2"
-    assert re.search(said, reason)
+    assert re.search(message, reason)
 
 
 def test_newest_is_the_highest_step_not_the_latest_written(unbroken: Path, tmp_path: Path) -> None:
@@ -375,10 +375,10 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
     (root / "checkpoint-6" / "scheduler.pt").unlink()
     trainer, begin = prepare(plan(few, save_total_limit=2), root).trainer, Begin()
     trainer.add_callback(begin)
-    with pytest.warns(AstHfWarning, match="W401") as told:
+    with pytest.warns(AstHfWarning, match="W401") as caught:
         trainer.train(resume_from_checkpoint="auto")
-    said = [str(entry.message) for entry in told if "AST-W" in str(entry.message)]
-    assert [re.sub(r"'.*/", "'", line) for line in said] == [
+    messages = [str(entry.message) for entry in caught if "AST-W" in str(entry.message)]
+    assert [re.sub(r"'.*/", "'", line) for line in messages] == [
         "[AST-W401] 'checkpoint-6': skipped, scheduler.pt is missing; the run continues from checkpoint-2.",
         "[AST-W401] 'checkpoint-4': skipped, optimizer.pt is not as it was written (sha256 differs); the run continues "
         "from checkpoint-2.",
@@ -389,22 +389,22 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
     assert [find_corruption(path) for path in checkpoints(root)] == [None, None]
 
 
-@pytest.mark.parametrize("wanted", [True, "auto"])
-def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, wanted: bool | str) -> None:
+@pytest.mark.parametrize("resume", [True, "auto"])
+def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, resume: bool | str) -> None:
     """True raises; auto starts afresh with a warning."""
     root = two(unbroken, tmp_path)
     shorten(root / "checkpoint-4" / "model.safetensors")
     (root / "checkpoint-2" / MANIFEST).unlink()
     trainer, begin = prepare(plan(few, max_steps=1), root).trainer, Begin()
     trainer.add_callback(begin)
-    if wanted is True:
-        said = r"E306.*holds no intact checkpoint \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
-        with pytest.raises(AstConfigError, match=said):
+    if resume is True:
+        message = r"E306.*holds no intact checkpoint \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
+        with pytest.raises(AstConfigError, match=message):
             trainer.train(resume_from_checkpoint=True)
     else:
-        with pytest.warns(AstHfWarning, match=r"W402.*starts from the beginning") as told:
+        with pytest.warns(AstHfWarning, match=r"W402.*starts from the beginning") as caught:
             trainer.train(resume_from_checkpoint="auto")
-        assert sum("W401" in str(entry.message) for entry in told) == 2
+        assert sum("W401" in str(entry.message) for entry in caught) == 2
         assert begin.step == 0
 
 

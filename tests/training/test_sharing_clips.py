@@ -27,26 +27,26 @@ from ast_hf.data.splits import label_names
 
 def rows(part):
     samples = [load_audio(row["audio"], start=row.get("start"), end=row.get("end")) for row in part]
-    told = [{name: cell for name, cell in row.items() if name != "audio"} for row in part]
+    cells = [{name: cell for name, cell in row.items() if name != "audio"} for row in part]
     names = [row["audio"]["path"].split("/")[-1] for row in part]
     digests = [hashlib.sha256(waveform.tobytes()).hexdigest() for waveform in samples]
-    return [[*clip] for clip in zip(told, names, digests, strict=True)]
+    return [[*clip] for clip in zip(cells, names, digests, strict=True)]
 
 def read(splits):
     return {name: [label_names(part), rows(part)] for name, part in splits.items()}
 
-def told(name):
+def contents(name):
     try:
         return [read(load_audio_dataset(name, streaming=streaming)) for streaming in (False, True)]
     except AstHfError as problem:
         return str(problem)
 
 if __name__ == "__main__":
-    print(json.dumps({name: told(name) for name in sys.argv[1:]}))
+    print(json.dumps({name: contents(name) for name in sys.argv[1:]}))
 """
 
 
-def told_of(splits: Any) -> Any:
+def contents_of(splits: Any) -> Any:
     """The same of splits in this process."""
     names: dict[str, Any] = {"__name__": "read"}
     exec(READ, names)
@@ -97,7 +97,7 @@ def test_pushed_clips_load_unchanged_by_name(data_hub: Hub, folder: Path, tmp_pa
     for name, splits in sources.items():
         pushed = push_audio_dataset(splits, name)
         assert (pushed.repo_id, pushed.commit) == (name, data_hub.commits(f"datasets/{name}")[-1].oid)
-        expected[name] = told_of(splits)
+        expected[name] = contents_of(splits)
     assert {split: [names, len(rows)] for split, (names, rows) in expected["user/folders"].items()} == {
         "train": [["cat", "köter"], 6],
         "test": [["cat", "köter"], 2],

@@ -129,20 +129,20 @@ def test_labels_lengths_rates_channels(report: DataReport) -> None:
 
 def test_clips_to_look_at(report: DataReport) -> None:
     train, test = report.splits["train"], report.splits["test"]
-    assert [(found.row, Path(found.path).name) for found in train.clipped] == [(3, "loud.wav")]
-    assert [(found.row, Path(found.path).name) for found in train.silent] == [(4, "silent.wav")]
-    assert [(found.row, found.code) for found in train.unreadable] == [(5, "E103"), (6, "E201"), (7, "E206")]
-    assert [(found.row, found.code) for found in test.unreadable] == [(3, "E202")]
+    assert [(clip.row, Path(clip.path).name) for clip in train.clipped] == [(3, "loud.wav")]
+    assert [(clip.row, Path(clip.path).name) for clip in train.silent] == [(4, "silent.wav")]
+    assert [(clip.row, clip.code) for clip in train.unreadable] == [(5, "E103"), (6, "E201"), (7, "E206")]
+    assert [(clip.row, clip.code) for clip in test.unreadable] == [(3, "E202")]
     assert len(report.unreadable) == 4
 
 
 def test_duplicates_across_splits(report: DataReport) -> None:
     """The same file, and the same samples in another file; not silence, and not within a split."""
-    found = {
+    duplicates = {
         duplicate.kind: [(split, row, Path(path).name) for split, row, path in duplicate.clips]
         for duplicate in report.duplicates
     }
-    assert found == {
+    assert duplicates == {
         "path": [("train", 2, "stereo.flac"), ("test", 4, "stereo.flac")],
         "content": [("train", 1, "mono.wav"), ("test", 1, "copy.flac")],
     }
@@ -192,8 +192,8 @@ def test_parts_of_one_file_are_duplicates_where_they_overlap(tmp_path: Path, row
     soundfile.write(tmp_path / "a.wav", noise(0, 16_000), 16_000)
     (tmp_path / "x.csv").write_text("path,label,start,end,split\n" + rows)
     report = describe_data(load_audio_dataset(tmp_path / "x.csv"))
-    found = [[split for split, _, _ in duplicate.clips] for duplicate in report.duplicates]
-    assert found == expected
+    splits = [[split for split, _, _ in duplicate.clips] for duplicate in report.duplicates]
+    assert splits == expected
     assert report.splits["train"].clips > 0
     assert [split.repeated for split in report.splits.values()] == [[]] * len(report.splits)
 
@@ -305,5 +305,5 @@ def test_embedded_audio_is_described(messy: Path) -> None:
     rows = {"audio": [{"bytes": content, "path": "0.wav"}, {"bytes": b"no audio", "path": "1.wav"}], "label": [0, 0]}
     part = Dataset.from_dict(rows, features=features).cast_column("audio", datasets.Audio(decode=False))
     report = describe_data({"train": part, "test": part})
-    assert [found.code for found in report.splits["train"].unreadable] == ["E201"]
+    assert [clip.code for clip in report.splits["train"].unreadable] == ["E201"]
     assert [duplicate.kind for duplicate in report.duplicates] == ["content"]

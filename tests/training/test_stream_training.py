@@ -76,12 +76,12 @@ def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:
 
 
 def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, decoded, waveform = take(Passes(stream(clips), 5), 40), [], RecentClips.waveform
+    unskipped, decoded, waveform = take(Passes(stream(clips), 5), 40), [], RecentClips.waveform
     monkeypatch.setattr(RecentClips, "waveform", lambda source, clip: decoded.append(clip) or waveform(source, clip))
     skipping = take(Passes(stream(clips), 5, skipped=6), 40)
     assert len(decoded) == 10
     assert [list(item) for item in skipping[:30]] == [["row"]] * 30
-    for mine, other in zip(skipping, whole, strict=True):
+    for mine, other in zip(skipping, unskipped, strict=True):
         assert all(np.array_equal(value, other[name]) for name, value in mine.items())
 
 
@@ -260,8 +260,8 @@ def test_all_stored_clips_are_measured(clips: Path, tmp_path: Path) -> None:
 def test_streams_of_another_place_are_refused(clips: Path, tmp_path: Path) -> None:
     run = prepare(plan(clips), tmp_path)
     part = stream(clips, rank=1, world_size=2)
-    given = {"model": run.trainer.model, "args": run.trainer.args, "processing_class": run.trainer.processing_class}
+    arguments = {"model": run.trainer.model, "args": run.trainer.args, "processing_class": run.trainer.processing_class}
     with pytest.raises(AstHfError, match=r"E108.*train_dataset.*reader 1 of 2"):
-        ASTTrainer(**given, train_dataset=part)
+        ASTTrainer(**arguments, train_dataset=part)
     with pytest.raises(AstHfError, match=r"E108.*eval_dataset"):
         run.trainer.evaluate(part)

@@ -83,12 +83,12 @@ def test_parquet_of_embedded_audio(tmp_path: Path, order: list[str]) -> None:
     file = embedded(tmp_path / "x.parquet", labels, [2, 0, 0, 2], split=order, who=["A", "B", "C", "D"])
     splits = load_audio_dataset(file, audio_column="sound")
     assert {label_names(rows) == ["owl", "cat", "dog"] for rows in splits.values()} == {True}  # the file's own order
-    said = {0: ("dog", "A"), 1: ("owl", "B"), 2: ("owl", "C"), 3: ("dog", "D")}
+    expected = {0: ("dog", "A"), 1: ("owl", "B"), 2: ("owl", "C"), 3: ("dog", "D")}
     for split, rows in splits.items():
         assert rows.features["audio"] == Audio(decode=False)
-        wanted = [number for number, name in enumerate(order) if name == split]
-        for number, row in zip(wanted, rows, strict=True):
-            assert (label_names(rows)[row["label"]], row["who"]) == said[number]
+        numbers = [number for number, name in enumerate(order) if name == split]
+        for number, row in zip(numbers, rows, strict=True):
+            assert (label_names(rows)[row["label"]], row["who"]) == expected[number]
             np.testing.assert_array_equal(load_audio(row["audio"]), samples(number / 8))
 
 
@@ -161,9 +161,9 @@ BAD_JSON = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), BAD_JSON.values(), ids=BAD_JSON)
-def test_bad_json(folder: Path, text: str, said: str) -> None:
-    with pytest.raises(AstDataError, match=rf"E208.*x\.json.*{said}"):
+@pytest.mark.parametrize(("text", "message"), BAD_JSON.values(), ids=BAD_JSON)
+def test_bad_json(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(AstDataError, match=rf"E208.*x\.json.*{message}"):
         load_audio_dataset(write(folder / "x.json", text))
 
 
@@ -203,9 +203,9 @@ BAD_CLASSES = {
 }
 
 
-@pytest.mark.parametrize(("text", "code", "said"), BAD_CLASSES.values(), ids=BAD_CLASSES)
-def test_bad_class_labels(tmp_path: Path, text: str, code: str, said: str) -> None:
-    with pytest.raises(AstDataError, match=said) as caught:
+@pytest.mark.parametrize(("text", "code", "message"), BAD_CLASSES.values(), ids=BAD_CLASSES)
+def test_bad_class_labels(tmp_path: Path, text: str, code: str, message: str) -> None:
+    with pytest.raises(AstDataError, match=message) as caught:
         read_class_labels(write(tmp_path / "c.csv", text))
     assert caught.value.code == code
 
@@ -258,9 +258,9 @@ def test_boundaries_are_read_and_used(ramp: Path, kind: str) -> None:
     train = load_audio_dataset(file)["train"]
     assert (list(train["start"]), list(train["end"])) == ([0.5, None, 1.5, None], [0.75, 0.25, None, None])
     inputs = ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32))
-    whole = load_audio(ramp / "long.wav")
+    full = load_audio(ramp / "long.wav")
     for clip, (first, last) in enumerate([(8_000, 12_000), (0, 4_000), (24_000, 32_000), (0, 32_000)]):
-        np.testing.assert_array_equal(inputs.waveform(clip), whole[first:last])
+        np.testing.assert_array_equal(inputs.waveform(clip), full[first:last])
 
 
 BAD_BOUNDARIES = {

@@ -262,13 +262,13 @@ def test_resumed_run_equals_an_unbroken_one(
 
 def test_finetune_resumes_from_the_newest_checkpoint(clips: Path, tmp_path: Path) -> None:
     plan = recipe(clips, VARIED)
-    whole = finetune(plan, tmp_path / "whole")
+    unbroken = finetune(plan, tmp_path / "whole")
     broken = prepare(plan, tmp_path / "broken").trainer
     broken.add_callback(Stop(epoch=1))
     broken.train()
     before = json.loads((tmp_path / "broken" / "checkpoint-3" / "effort.json").read_text(encoding="utf-8"))
     report = finetune(plan, tmp_path / "broken", resume_from_checkpoint=True)
-    assert report.results == whole.results
+    assert report.results == unbroken.results
     assert before["clips"] == 24
     assert report.seconds > before["seconds"] > 0  # of the whole run, not of its last part
     assert report.clips_per_second * report.seconds == pytest.approx(48)
@@ -296,14 +296,14 @@ def test_a_second_run_removes_the_outputs_of_the_first(
     voice = tmp_path / "voice.wav"
     soundfile.write(voice, sound("tone", 1), 16_000)
     output = tmp_path / "out"
-    own: dict[str, Any] = {"save_strategy": "no", "max_steps": 1}
-    said = {"card": {"samples": [str(voice)], "data_sets": ["someone/clips"]}}
-    finetune(recipe(clips, said, **own), output)
+    training: dict[str, Any] = {"save_strategy": "no", "max_steps": 1}
+    card = {"card": {"samples": [str(voice)], "data_sets": ["someone/clips"]}}
+    finetune(recipe(clips, card, **training), output)
     (output / "samples" / "mine.wav").write_bytes(voice.read_bytes())
     assert {path.name for path in (output / "samples").iterdir()} == {"voice.wav", "mine.wav"}
     assert len(list(output.glob(".eval_results/*.yaml"))) == 1
 
-    run = prepare(recipe(clips, **own), output, overwrite=True)
+    run = prepare(recipe(clips, **training), output, overwrite=True)
     run.trainer.train()
     monkeypatch.delattr(Trainer, "predict")
     monkeypatch.delattr(type(run.trainer), "predict", raising=False)
@@ -324,15 +324,15 @@ def test_a_sample_inside_the_output_folder_is_kept(clips: Path, tmp_path: Path) 
         assert place.is_file()
 
 
-@pytest.mark.parametrize("kept", ["README.md", "model.safetensors", "config.json"])
-def test_a_folder_with_a_model_or_notes_is_not_overwritten(clips: Path, tmp_path: Path, kept: str) -> None:
-    (tmp_path / kept).write_text("three years of work")
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "config.json"])
+def test_a_folder_with_a_model_or_notes_is_not_overwritten(clips: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("three years of work")
     plan = recipe(clips, save_strategy="no", max_steps=1)
-    with pytest.raises(AstConfigError, match=rf"E306.*holds {kept}.*--overwrite"):
+    with pytest.raises(AstConfigError, match=rf"E306.*holds {name}.*--overwrite"):
         finetune(plan, tmp_path)
-    with pytest.raises(AstConfigError, match=rf"E306.*holds {kept}.*--overwrite"):
+    with pytest.raises(AstConfigError, match=rf"E306.*holds {name}.*--overwrite"):
         prepare(plan, tmp_path).trainer.train()
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {kept: "three years of work"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "three years of work"}
     finetune(plan, tmp_path, overwrite=True)
     assert (tmp_path / "results.json").is_file()
 
@@ -479,12 +479,12 @@ def test_the_average_is_evaluated_and_training_keeps_its_own_weights(clips: Path
     folder = max((tmp_path / "watched").glob("checkpoint-*"))
     assert checkpoint_digest(folder) == checkpoint_digest(tmp_path / "unwatched" / folder.name)
 
-    own = ASTForAudioClassification.from_pretrained(folder)
+    last_model = ASTForAudioClassification.from_pretrained(folder)
     average = ASTForAudioClassification.from_pretrained(folder)
     average.load_state_dict(load_file(folder / "average.safetensors"))
     logged = [entry["eval_loss"] for entry in watched.state.log_history if "eval_loss" in entry][-1]
     assert logged == pytest.approx(loss_of(average, watched.eval_dataset), abs=1e-5)
-    assert logged != pytest.approx(loss_of(own, watched.eval_dataset), abs=1e-4)
+    assert logged != pytest.approx(loss_of(last_model, watched.eval_dataset), abs=1e-4)
 
 
 def test_finished_folder_holds_the_average(trained: Report) -> None:
@@ -539,12 +539,12 @@ def test_mean_and_std_ignore_padding(clips: Path, tmp_path: Path) -> None:
     assert extractor.std == pytest.approx(values.std(), abs=2e-3)
 
 
-@pytest.mark.parametrize("given", [{"mean": -4.0, "std": 3.0}, {"mean": -4.0}, {"std": 3.0}], ids=str)
-def test_given_statistics_are_used(clips: Path, tmp_path: Path, given: dict) -> None:
-    run = prepare(recipe(clips, {"features": given}), tmp_path)
+@pytest.mark.parametrize("statistics", [{"mean": -4.0, "std": 3.0}, {"mean": -4.0}, {"std": 3.0}], ids=str)
+def test_given_statistics_are_used(clips: Path, tmp_path: Path, statistics: dict) -> None:
+    run = prepare(recipe(clips, {"features": statistics}), tmp_path)
     measured = dict(zip(("mean", "std"), measure_statistics(run.train), strict=True))
     extractor = run.trainer.processing_class
-    assert {"mean": extractor.mean, "std": extractor.std} == {**measured, **given}
+    assert {"mean": extractor.mean, "std": extractor.std} == {**measured, **statistics}
 
 
 def test_silence_has_no_statistics(tmp_path: Path) -> None:
@@ -576,11 +576,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("options", "training", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("options", "training", "message"), REFUSED.values(), ids=REFUSED)
 def test_invalid_runs_are_refused_before_training(
-    clips: Path, tmp_path: Path, options: dict, training: dict, said: str
+    clips: Path, tmp_path: Path, options: dict, training: dict, message: str
 ) -> None:
-    with pytest.raises(AstHfError, match=re.escape(said)):
+    with pytest.raises(AstHfError, match=re.escape(message)):
         prepare(recipe(clips, options, **training), tmp_path).trainer.train()
 
 
@@ -604,8 +604,11 @@ def test_starts_from_a_base(trained: Report, pitches: Path, tmp_path: Path) -> N
     with pytest.warns(UserWarning, match=r"W303.*3 labels"):
         run = prepare(recipe(pitches, options), tmp_path)
     model = run.trainer.model
-    base, own = digest(load_file(trained.folder / "model.safetensors")), digest(model.state_dict())
-    assert {name for name in base if base[name] != own[name]} <= {"classifier.dense.weight", "classifier.dense.bias"}
+    base, trained_digests = digest(load_file(trained.folder / "model.safetensors")), digest(model.state_dict())
+    assert {name for name in base if base[name] != trained_digests[name]} <= {
+        "classifier.dense.weight",
+        "classifier.dense.bias",
+    }
     assert model.config.id2label == {0: "2700 Hz", 1: "300 Hz", 2: "900 Hz"}
     assert (model.config.num_labels, model.classifier.dense.out_features) == (3, 3)
     assert run.trainer.processing_class.max_length == 64
@@ -645,11 +648,11 @@ def test_base_is_adapted_to_other_sizes(trained: Report, pitches: Path, tmp_path
     assert run.trainer.processing_class.max_length == 40
     assert run.train[0]["input_values"].shape == (40, 32)
     table = run.trainer.model.base_model.embeddings.position_embeddings
-    own = load_file(trained.folder / "model.safetensors")[
+    base_table = load_file(trained.folder / "model.safetensors")[
         "audio_spectrogram_transformer.embeddings.position_embeddings"
     ]
-    assert torch.equal(table[:, :2], own[:, :2])
-    assert torch.equal(table[:, 2:].unflatten(1, (3, 3)), own[:, 2:].unflatten(1, (3, 7))[:, :, 2:5])
+    assert torch.equal(table[:, :2], base_table[:, :2])
+    assert torch.equal(table[:, 2:].unflatten(1, (3, 3)), base_table[:, 2:].unflatten(1, (3, 7))[:, :, 2:5])
 
 
 def test_starts_from_an_image_transformer(clips: Path, tmp_path: Path) -> None:
@@ -658,9 +661,9 @@ def test_starts_from_an_image_transformer(clips: Path, tmp_path: Path) -> None:
     sizes = {"max_length": 64, "num_mel_bins": 32, "hidden_dropout_prob": 0.1, "position_init": "nearest"}
     options = {"model": {"vit": str(tmp_path / "vit"), "config": sizes}}
     run = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "out")
-    images, own = load_file(tmp_path / "vit" / "model.safetensors"), run.trainer.model.base_model.state_dict()
+    images, state = load_file(tmp_path / "vit" / "model.safetensors"), run.trainer.model.base_model.state_dict()
     name = "encoder.layer.1.intermediate.dense.weight"
-    assert torch.equal(own[name], images[name])
+    assert torch.equal(state[name], images[name])
     assert (run.trainer.model.config.patch_grid, run.trainer.model.config.hidden_dropout_prob) == ((2, 5), 0.1)
     run.trainer.train()
     finish(run)
@@ -747,10 +750,12 @@ def test_card_holds_the_results(run: str, request: pytest.FixtureRequest) -> Non
     report = request.getfixturevalue(run)
     card = ModelCard.load(report.folder / "README.md")
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "audio-classification")
-    told = {(entry.dataset_split, entry.metric_type): entry.metric_value for entry in card.data.eval_results}
-    known = {name: value for name, value in report.results["test"].items() if math.isfinite(value)}
-    assert told.keys() == {("test", name) for name in known if name != "loss" and not name.endswith("_classes")}
-    for (split, name), value in told.items():
+    card_metrics = {(entry.dataset_split, entry.metric_type): entry.metric_value for entry in card.data.eval_results}
+    finite = {name: value for name, value in report.results["test"].items() if math.isfinite(value)}
+    assert card_metrics.keys() == {
+        ("test", name) for name in finite if name != "loss" and not name.endswith("_classes")
+    }
+    for (split, name), value in card_metrics.items():
         assert value == pytest.approx(report.results[split][name], abs=5e-5)
     assert f"{report.results['test'][report.metric]:.3f}" in card.text
 
@@ -866,9 +871,9 @@ def test_results_are_logged_to_the_trackers_of_the_run(clips: Path, tmp_path: Pa
     run = prepare(recipe(clips, num_train_epochs=1), tmp_path)
     run.trainer.train()
     report = finish(run)
-    told = run.trainer.state.log_history[-1]
-    assert told["eval_test_accuracy"] == report.results["test"]["accuracy"]
-    assert told["eval_test_loss"] == report.results["test"]["loss"]
+    logged = run.trainer.state.log_history[-1]
+    assert logged["eval_test_accuracy"] == report.results["test"]["accuracy"]
+    assert logged["eval_test_loss"] == report.results["test"]["loss"]
 
 
 def test_average_over_epochs_is_the_mean_of_their_ends(clips: Path, tmp_path: Path) -> None:

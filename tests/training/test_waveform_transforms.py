@@ -156,12 +156,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("entries", "said"), REFUSED.values(), ids=REFUSED)
-def test_invalid_transforms_are_refused_with_the_recipe(library: None, entries: list, said: list[str]) -> None:
+@pytest.mark.parametrize(("entries", "fragments"), REFUSED.values(), ids=REFUSED)
+def test_invalid_transforms_are_refused_with_the_recipe(library: None, entries: list, fragments: list[str]) -> None:
     with pytest.raises(AstHfError) as caught:
         Recipe.from_dict({"augmentation": {"audiomentations": entries}}, "mine.yaml")
     assert caught.value.code == "E307"
-    assert [part for part in ["mine.yaml: augmentation.audiomentations", *said] if part not in str(caught.value)] == []
+    assert [
+        part for part in ["mine.yaml: augmentation.audiomentations", *fragments] if part not in str(caught.value)
+    ] == []
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +174,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ({"NotRepeatable": {"p": 0.01}}, "NotRepeatable.*same seed"),
         ({"OneOf": {"transforms": [{"Louder": {}}, {"NotRepeatable": {"p": 0.0}}]}}, "NotRepeatable.*same seed"),
@@ -181,8 +183,8 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["own draws", "own draws inside", "nan", "fails"],
 )
-def test_failing_transforms_are_refused_before_training(library: None, six: Any, entry: dict, said: str) -> None:
-    with pytest.raises(AstHfError, match=f"E307.*augmentation.audiomentations: {said}"):
+def test_failing_transforms_are_refused_before_training(library: None, six: Any, entry: dict, message: str) -> None:
+    with pytest.raises(AstHfError, match=f"E307.*augmentation.audiomentations: {message}"):
         inputs(six, entry)
 
 
@@ -288,13 +290,15 @@ BROKEN = {
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-@pytest.mark.parametrize(("name", "row", "code", "said"), [(name, *rest) for name, rest in BROKEN.items()], ids=BROKEN)
+@pytest.mark.parametrize(
+    ("name", "row", "code", "message"), [(name, *rest) for name, rest in BROKEN.items()], ids=BROKEN
+)
 def test_a_broken_result_names_clip_and_transform(
-    library: None, six: Any, name: str, row: int, code: str, said: str
+    library: None, six: Any, name: str, row: int, code: str, message: str
 ) -> None:
     varying = inputs(six, {name: {"p": 1.0}})
     assert varying[0]["input_values"].isfinite().all()
-    with pytest.raises(AstHfError, match=rf"row {row + 1}, .*{row}\.wav', {re.escape(said)}") as caught:
+    with pytest.raises(AstHfError, match=rf"row {row + 1}, .*{row}\.wav', {re.escape(message)}") as caught:
         _ = varying[row]
     assert caught.value.code == code
 
@@ -310,8 +314,8 @@ def test_recipe_reads_back_equal_and_holds_no_local_paths(library: None, tmp_pat
     inside = [{"Background": {"sounds_path": str(tmp_path)}}, {"Louder": None}]
     entries = [{"AddNoise": {"level": 0.5, "p": 0.1}}, {"OneOf": {"transforms": inside}}]
     recipe = Recipe.from_dict({"augmentation": {"audiomentations": entries}})
-    told = recipe.to_dict()["augmentation"]["audiomentations"]
-    assert told[1]["OneOf"]["transforms"][0]["Background"]["sounds_path"] == tmp_path.name
+    transforms = recipe.to_dict()["augmentation"]["audiomentations"]
+    assert transforms[1]["OneOf"]["transforms"][0]["Background"]["sounds_path"] == tmp_path.name
     assert recipe.augmentation.audiomentations == entries
     plain = Recipe.from_dict({"augmentation": {"audiomentations": entries[:1]}})
     assert Recipe.from_dict(plain.to_dict()) == plain
