@@ -63,7 +63,7 @@ ROWS = {
             SAME_CALLS,
         ),
     ),
-    "clips longer than the model hears": Row(
+    "clips longer than the model's input": Row(
         ("test_long_clips_are_cut_without_a_warning",),
         ("test_feature_extraction.py::test_truncated_seconds_are_warned_of_once_per_extractor", SAME_CALLS),
     ),
