@@ -166,7 +166,8 @@ def memory(name: str, folder: Path) -> float:
     from ast_hf.training import prepare
 
     run = prepare(recipe_of(name, folder, max_steps=2), folder / "out")
-    [run.train[clip] for clip in range(len(run.train))]  # fills the cache of decoded clips, which should not count
+    # fills the cache of decoded clips, which should not count
+    [run.train[clip] for clip in range(len(run.train))]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run.trainer.train()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

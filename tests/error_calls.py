@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ast_hf.errors import DETAILS
 
-#: Functions of `ast_hf.errors` that make an error -> the detail that they give it themselves.
+#: Functions of `ast_hf.errors` that make an error -> the detail that they set themselves.
 MAKERS = {"error": None, "not_a_choice": "choice", "wrong_type": "type", "unreadable": "unreadable"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 

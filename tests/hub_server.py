@@ -1,6 +1,7 @@
 """A Hub in memory: enough of huggingface.co's HTTP API for its own client to push and load over loopback, and to fail.
 
-Not a copy of the Hub's code, but of what `huggingface_hub` asks and expects (`hf_api.py`, `_commit_api.py`, `lfs.py`).
+Written from the requests that `huggingface_hub` sends and the replies that it expects (`hf_api.py`, `_commit_api.py`,
+`lfs.py`), not from the Hub's code.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-#: Files stored by LFS; the Hub decides that by a .gitattributes much like this.
+#: Files stored by LFS, as in the Hub's default .gitattributes.
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".png", ".flac", ".wav", ".parquet")
 _JSON = {"Content-Type": "application/json"}
 _DATE = "2026-01-01T00:00:00.000Z"
-#: Header of the Hub's answer to an unknown or expired token.
+#: Header of the Hub's reply to an unknown or expired token.
 _BAD_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
 
 
@@ -64,7 +65,7 @@ class Repository:
     tags: dict[str, Commit] = field(default_factory=dict)
 
     def find(self, revision: str) -> Commit | None:
-        """What a branch, a tag or a hash names."""
+        """Return the commit of a branch, a tag or a hash."""
         if revision in self.branches:
             return self.branches[revision][-1]
         every = {commit.oid: commit for commits in self.branches.values() for commit in commits}
@@ -73,13 +74,13 @@ class Repository:
 
 @dataclass
 class Fault:
-    """One way to fail: `times` requests that match, after the first `skip` of them.
+    """A failure of `times` matching requests, after the first `skip` of them.
 
     Attributes:
         pattern: of `"METHOD /path"`.
-        status: what is answered instead; None with another kind.
-        kind: `"status"`; `"reset"`, the connection breaks after `after` bytes of the request's body; `"truncate"`, it
-            breaks after half of the answer's body, all of it done.
+        status: status of the reply; None with another kind.
+        kind: `"status"`; `"reset"`, the connection breaks after `after` bytes of the request's body; `"truncate"`, the
+            request is carried out, but the connection breaks after half of the reply's body.
     """
 
     pattern: str
@@ -101,7 +102,7 @@ class Request(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """A request by POST that only reads is not counted as an upload."""
+        """Return True unless the request only reads: some POST requests do."""
         return self.method in ("POST", "PUT") and not re.search(r"/(paths-info|validate-yaml)\b", self.path)
 
 
@@ -112,7 +113,7 @@ class Reply(NamedTuple):
 
 
 class Refusal(Exception):  # noqa: N818 (an answer, not a fault)
-    """Ends a request with an error; from `code` the client makes its own exception."""
+    """Error reply to a request; the client raises its own exception for `code`."""
 
     def __init__(self, status: int, code: str, **headers: str) -> None:
         self.reply = Reply(status, b"{}", {"X-Error-Code": code, **headers})
@@ -128,37 +129,37 @@ class Hub:
         self.objects: dict[str, bytes] = {}  # LFS uploads by SHA-256
         self.faults: list[Fault] = []
         self.log: list[str] = []
-        self.uploaded_bytes = 0  # of LFS files, whole or not
+        self.uploaded_bytes = 0  # of LFS files, complete or not
         self._lock = threading.Lock()
 
-    # ------------------------------------------------------------ what tests look at
+    # ------------------------------------------------------------ inspection by tests
 
     def files(self, repo: str, revision: str = "main") -> dict[str, Blob]:
-        """What a repository shows now."""
+        """Return the files of the newest commit by path."""
         return self._commit(repo, revision).files
 
     def commits(self, repo: str, branch: str = "main") -> list[Commit]:
-        """Its history without the empty start, oldest first."""
+        """Return the commits after the empty first one, oldest first."""
         return self.repositories[repo].branches[branch][1:]
 
     def uploads(self) -> list[tuple[str, bytes]]:
-        """Name and content of all that was ever uploaded, also of what a later commit replaced."""
+        """Return name and content of every upload, also of files that a later commit replaced."""
         lists = [commits for repo in self.repositories.values() for commits in repo.branches.values()]
         files = [item for commits in lists for commit in commits for item in commit.files.items()]
         return [*self.objects.items(), *((path, blob.content) for path, blob in files)]
 
     def count(self, pattern: str) -> int:
-        """How many requests `"METHOD /path status"` match."""
+        """Return the number of requests whose `"METHOD /path status"` matches."""
         return sum(re.match(pattern, line) is not None for line in self.log)
 
     def fail(self, pattern: str, status: int | None = None, **how: Any) -> None:
         """Fail the next requests that match; see `Fault`."""
         self.faults.append(Fault(pattern, status, **how))
 
-    # ------------------------------------------------------------ answering
+    # ------------------------------------------------------------ replies
 
     def fault(self, request: str) -> Fault | None:
-        """The fault that a request `"METHOD /path"` meets, if any."""
+        """Return the fault for a request `"METHOD /path"`, or None."""
         with self._lock:
             for fault in self.faults:
                 if fault.times and re.match(fault.pattern, request):
@@ -276,7 +277,7 @@ class Hub:
     # ------------------------------------------------------------ pushing
 
     def validate_yaml(self, request: Request) -> Any:
-        """The Hub refuses a card whose base model is not a name on the Hub."""
+        """Refuse a card whose base model is not a name on the Hub, as the Hub does."""
         content = json.loads(request.body)["content"]
         if re.search(r"^base_model: [./~]", content, re.MULTILINE):
             fault = {"message": '"base_model" with value "..." is not valid'}
@@ -377,7 +378,7 @@ class Hub:
 _REPO, _REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?P<revision>refs/pr/\d+|[^/]+)"
 _API = f"/api/(?P<kind>models|datasets)/{_REPO}"
 _WEB = rf"/(?P<kind>datasets/)?{_REPO}"
-#: Method, path, who answers. HEAD is answered as GET, without the body.
+#: Method, path, handler. HEAD is handled as GET, without the body.
 ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("GET", "/api/whoami-v2", Hub.whoami),
     ("POST", "/api/repos/create", Hub.create),
@@ -398,7 +399,7 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """HTTP/1.1 around `Hub.answer`, and the faults."""
+    """HTTP/1.1 handler that serves `Hub.answer` and applies the faults."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -460,11 +461,11 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def log_message(self, *args: Any) -> None:
-        """Nothing: `Hub.log` has it."""
+        """Do nothing: `Hub.log` has the requests."""
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves a `Hub` on a free port of 127.0.0.1 while used as a context manager."""
+    """Server of a `Hub` on a free port of 127.0.0.1, as a context manager."""
 
     daemon_threads = True
 
@@ -474,11 +475,11 @@ class HubServer(ThreadingHTTPServer):
         self.hub.url = f"http://127.0.0.1:{self.server_port}"
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without a shutdown, as a reset connection does."""
+        """Close the socket without a shutdown, as after a reset."""
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is not reported."""
+        """Do nothing: a client that closed its connection is not an error."""
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -490,7 +491,7 @@ class HubServer(ThreadingHTTPServer):
 
 
 def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """A fresh Python process whose Hub is `hub`, with an empty cache."""
+    """Run a fresh Python process whose Hub is `hub`, with an empty cache."""
     online = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
     address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Any size of input: every grid, clips of any length, padding that leaves no trace, resized and factored positions."""
+"""Any input size: every grid, clips of any length, masked padding, resized and factored position embeddings."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def noise(*shape: int, seed: int = 2) -> torch.Tensor:
 
 
 def table_of(model: Any) -> torch.Tensor:
-    """The plain position table, `(1, tokens, hidden)`."""
+    """Return the plain position table, `(1, tokens, hidden)`."""
     return model.base_model.state_dict()[POSITIONS]
 
 
 def patches_of(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Positions of the patches as `(F, T, C)`."""
+    """Return the position embeddings of the patches as `(F, T, C)`."""
     return table[0, 2:].reshape(*grid, -1)
 
 
 def snapshot(model: Any) -> dict[str, Any]:
-    """All of a model that a resize may touch."""
+    """Return everything of a model that a resize may change."""
     projection = model.base_model.embeddings.patch_embeddings.projection
     return {
         "config": model.config.to_dict(),
@@ -79,7 +79,7 @@ def assert_same(model: Any, before: dict[str, Any]) -> None:
 
 
 def stocks(model: Any, folder: Path) -> Any:
-    """The same model in transformers' own class, by way of a file."""
+    """Return the same model in transformers' own class, through a saved file."""
     model.save_pretrained(folder)
     reader = StockModel if isinstance(model, ASTModel) else StockClassifier
     stock, info = reader.from_pretrained(folder, output_loading_info=True)
@@ -89,7 +89,7 @@ def stocks(model: Any, folder: Path) -> Any:
 
 
 def answer(model: Any, values: torch.Tensor, **arguments: Any) -> torch.Tensor:
-    """Logits, or hidden states of a model without a head."""
+    """Return the logits, or the hidden states of a model without a classifier."""
     with torch.no_grad():
         outputs = model(values, **arguments)
     return outputs.logits if "logits" in outputs else outputs.last_hidden_state
@@ -100,19 +100,19 @@ pytestmark = pytest.mark.usefixtures("flex_attention_uncompiled")
 
 @pytest.fixture(scope="module")
 def model() -> ASTForAudioClassification:
-    """Read only."""
+    """Return a tiny model. Read only."""
     return classifier()
 
 
 @pytest.fixture(scope="module")
 def folder(model: ASTForAudioClassification, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That model's checkpoint. Read only."""
+    """Return the checkpoint of `model`. Read only."""
     path = tmp_path_factory.mktemp("any-size")
     model.save_pretrained(path)
     return path
 
 
-# The grid of every size that the paper's recipes and the published models use
+# Grids of all sizes that the paper's recipes and the published models use
 
 #: Frames -> stride -> patches along time, and mel bins -> stride -> patches along frequency.
 COLUMNS = {
@@ -156,7 +156,7 @@ def sized(size: str, stride: int, frames: int, bins: int) -> dict[str, int]:
 
 
 def assert_grid(model: ASTModel, stride: int, frames: int, bins: int) -> int:
-    """The config's and the table's grid are the literal one; the number of tokens."""
+    """Assert the grid of config and position table; return the number of tokens."""
     rows, columns = ROWS[bins][stride], COLUMNS[frames][stride]
     tokens = TOKENS.get((frames, bins, stride), rows * columns + 2)
     assert model.config.patch_grid == (rows, columns)
@@ -203,18 +203,18 @@ def test_grid_with_a_stride_of_its_own_for_each_axis() -> None:
     assert answer(ours, noise(1, 998, 128)).shape == (1, 794, 12)
 
 
-# Clips of another length than the model was built for
+# Clips of another length than `max_length`
 
 #: Frames -> patches along time, for patches of 16 frames every 8.
 SHORTER = {16: 1, 17: 1, 23: 1, 24: 2, 31: 2, 32: 3, 40: 4, 47: 4, 48: 5, 56: 6, 63: 6}
 LONGER = {72: 8, 79: 8, 80: 9, 100: 11, 128: 15, 200: 24, 313: 38}
-#: Patches along time -> the first of the seven positions that stays: `int(7 / 2) - int(n / 2)` in the original's code.
+#: Patches along time -> first kept position of seven, `int(7 / 2) - int(n / 2)` in the original's code.
 FIRST_KEPT = {"start": dict.fromkeys(range(1, 8), 0), "centre": {1: 3, 2: 2, 3: 2, 4: 1, 5: 1, 6: 0, 7: 0}}
 
 
 @torch.no_grad()
 def positions_only(**fields: Any) -> ASTForAudioClassification:
-    """A model whose tokens are nothing but their positions: patch (f, t) has 100 f + t in all channels."""
+    """Return a model whose tokens are their position embeddings: patch (f, t) has 100 f + t in all channels."""
     ours = classifier(**fields)
     embeddings = ours.base_model.embeddings
     for parameter in (embeddings.cls_token, embeddings.distillation_token, *embeddings.patch_embeddings.parameters()):
@@ -226,7 +226,7 @@ def positions_only(**fields: Any) -> ASTForAudioClassification:
 
 
 def tokens_of(model: Any, frames: int, **arguments: Any) -> torch.Tensor:
-    """The tokens before the first block for one clip of noise."""
+    """Return the tokens before the first block for one clip of noise."""
     with torch.no_grad():
         return model(noise(1, frames, 32), output_hidden_states=True, **arguments).hidden_states[0]
 
@@ -265,7 +265,7 @@ def test_any_length_matches_a_model_resized_to_it(cut: str) -> None:
         values = noise(2, frames, 32)
         assert resized.config.max_length == frames
         assert largest_gap(answer(ours, values), answer(resized, values)) <= 1e-6, frames
-    assert ours.config.max_length == 64  # nothing was changed by hearing other lengths
+    assert ours.config.max_length == 64  # inputs of other lengths changed nothing
 
 
 def test_the_two_cuts_give_different_logits() -> None:
@@ -281,7 +281,8 @@ def test_the_configured_length_matches_stock(cut: str, tmp_path: Path) -> None:
     stock = stocks(ours, tmp_path)
     assert largest_gap(answer(ours, noise(2, 64, 32)), answer(stock, noise(2, 64, 32))) <= 1e-5
     padded = noise(2, 64, 32)
-    padded[0, 20:], padded[1, 51:] = 0.467, 0.467  # padding without a mask, as the published weights were trained
+    # padding without a mask, as the published weights were trained
+    padded[0, 20:], padded[1, 51:] = 0.467, 0.467
     assert largest_gap(answer(ours, padded), answer(stock, padded)) <= 1e-5
 
 
@@ -331,11 +332,12 @@ def test_bfloat16_stays_close_at_any_length(cut: str, masked: bool) -> None:
 
 @pytest.mark.slow
 def test_one_graph_that_compiles_serves_many_lengths() -> None:
-    """One for the first length, one for the other shorter ones, one for longer ones: torch gives up after eight."""
+    """One graph for the first length, one for shorter and one for longer ones: torch stops compiling after eight."""
     torch._dynamo.reset()
     ours = classifier(num_hidden_layers=1)
     lengths = (24, 32, 40, 48, 56, 120, 128)
-    expected = [answer(ours, noise(2, frames, 32)) for frames in lengths]  # what they leave behind must not matter
+    # values cached here must not matter
+    expected = [answer(ours, noise(2, frames, 32)) for frames in lengths]
     backend = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(ours, fullgraph=True, backend=backend)
     for frames, logits in zip(lengths, expected, strict=True):
@@ -362,23 +364,23 @@ def test_less_than_a_patch_is_refused(frames: int, model: ASTForAudioClassificat
         assert caught.value.code == "E304"
 
 
-# Masks: padding leaves no trace
+# Masks: padding has no influence
 
 
 def frame_mask(lengths: list[int], frames: int) -> torch.Tensor:
-    """(clips, frames): 1 on the first frames of each clip."""
+    """Return a mask (clips, frames): 1 on the first frames of each clip."""
     return (torch.arange(frames) < torch.tensor(lengths)[:, None]).long()
 
 
 def clip_of(length: int, seed: int) -> torch.Tensor:
-    """Noise of `length` frames, completed to one patch by masked frames inside the first patch."""
+    """Return noise of `length` frames, padded to one patch by masked frames."""
     clip = torch.full((max(length, 16), 32), 0.467)
     clip[:length] = noise(length, 32, seed=seed)
     return clip
 
 
 def batch_of(clips: list[torch.Tensor], frames: int, padding: float, seed: int = 0) -> torch.Tensor:
-    """A batch of clips; the frames beyond them are noise around `padding`."""
+    """Return a batch of clips; the frames after their ends are noise around `padding`."""
     batch = padding * (1 + 0.1 * noise(len(clips), frames, 32, seed=seed))
     for row, clip in zip(batch, clips, strict=True):
         row[: len(clip)] = clip
@@ -496,7 +498,7 @@ def test_masks_of_another_length_are_refused(shape: tuple[int, ...], model: ASTF
 
 # Another geometry for trained weights: resize_input and from_pretrained
 
-#: New sizes -> the grid that they make of TINY's 3 x 7.
+#: New sizes -> their grid, for TINY's 3 x 7.
 CHANGES: list[tuple[dict[str, int], tuple[int, int]]] = [
     ({"max_length": 40}, (3, 4)),
     ({"max_length": 16}, (3, 1)),
@@ -538,7 +540,8 @@ def test_resize_input(sizes: dict[str, int], grid: tuple[int, int], kind: type) 
             assert tensor.shape == shapes[name]
         else:
             assert torch.equal(tensor, before["state"][name]), name
-    assert torch.equal(table_of(ours)[:, :2], before["state"][prefix + POSITIONS][:, :2])  # the special tokens'
+    # the special tokens'
+    assert torch.equal(table_of(ours)[:, :2], before["state"][prefix + POSITIONS][:, :2])
     rebuilt = kind(tiny_config(**sizes)).eval()
     rebuilt.load_state_dict(ours.state_dict(), strict=True)
     assert largest_gap(answer(ours, input_for(config)), answer(rebuilt, input_for(config))) <= 1e-6
@@ -586,7 +589,7 @@ def audioset_table() -> torch.Tensor:
 
 
 def audioset(table: torch.Tensor) -> ASTModel:
-    """The published models' 12 x 101 patches with that table."""
+    """Return a model with the published models' 12 x 101 patches and that table."""
     ours = ASTModel(ASTConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=24))
     ours.load_state_dict({**ours.state_dict(), POSITIONS: table})
     return ours
@@ -654,7 +657,7 @@ def test_a_larger_patch_kernel_on_stretched_patches_matches_the_old_kernel() -> 
 
 
 def test_a_smaller_patch_kernel_is_the_least_squares_solution() -> None:
-    """The least squares problem of the FlexiViT paper (section 3.4), solved by another routine."""
+    """Solve the least squares problem of the FlexiViT paper (section 3.4) with another routine."""
     ours = classifier()
     kernel = ours.base_model.state_dict()[KERNEL].double().flatten(1)  # (24, 256)
     pixels = torch.eye(256, dtype=torch.float64).reshape(256, 1, 16, 16)
@@ -886,7 +889,7 @@ def test_other_arguments_are_kept_with_a_new_geometry(folder: Path) -> None:
 
 
 def outer_sums(grid: tuple[int, int], width: int = 24, seed: int = 5) -> torch.Tensor:
-    """A table `(1, 2 + F * T, width)` that one position per row and one per column make."""
+    """Return a table `(1, 2 + F * T, width)`: sums of one embedding per row and one per column."""
     rows, columns, special = (noise(1, count, width, seed=seed + n) for n, count in enumerate((*grid, 2)))
     patches = (rows[:, :, None] + columns[:, None]).reshape(1, -1, width)
     return torch.cat((special, patches), dim=1)
@@ -940,7 +943,7 @@ def test_outer_sums_are_reproduced(grid: tuple[int, int]) -> None:
 
 
 def test_factors_start_at_the_nearest_outer_sum(model: ASTForAudioClassification) -> None:
-    """Least squares over all rows and columns: the remainder has no mean along either axis."""
+    """Least squares over all rows and columns: the residual has zero mean along either axis."""
     ours = copy.deepcopy(model).factor_positions()
     remainder = patches_of(table_of(model), (3, 7)) - patches_of(table_of(ours), (3, 7))
     assert is_outer_sum(table_of(ours), (3, 7))
@@ -1078,7 +1081,7 @@ def test_factors_keep_the_dtype(dtype: torch.dtype) -> None:
 
 
 def test_stock_configs_keep_position_cut(tmp_path: Path) -> None:
-    """`position_cut` is ours alone; transformers keeps it as it is."""
+    """`position_cut` is a field of ours only; transformers keeps its value."""
     classifier(position_cut="centre").save_pretrained(tmp_path)
     assert StockConfig.from_pretrained(tmp_path).position_cut == "centre"
     assert ASTConfig.from_pretrained(tmp_path).position_cut == "centre"

@@ -1,4 +1,4 @@
-"""`load_audio`: every kind of source gives the same mono waveform; broken ones are refused by name."""
+"""`load_audio`: every kind of source gives the same mono waveform; errors name a broken one."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_audio_formats_decode_to_the_same_samples(
 
 
 class Decoder:
-    """What torchcodec's AudioDecoder looks like."""
+    """Object with the interface of torchcodec's AudioDecoder."""
 
     def get_all_samples(self) -> SimpleNamespace:
         return SimpleNamespace(data=torch.from_numpy(CLIP).expand(2, -1), sample_rate=16_000)
@@ -261,7 +261,7 @@ def test_broken_audio_files_are_refused(name: str, content: bytes, code: str, pa
         assert_clear(caught.value, code, name, part)
 
 
-#: id, how the path is made in a folder that holds dog.wav, part of the message
+#: id, function that makes the path in a folder with dog.wav, part of the message
 PATHS: list[tuple[str, Callable[[Path], Path], str]] = [
     ("directory", lambda folder: folder, "is a directory"),
     ("missing", lambda folder: folder / "gog.wav", "dog.wav'?"),
@@ -360,7 +360,8 @@ def test_part_of_a_file(kind: str, subtype: str | None, channels: int, tmp_path:
     ids=["array", "tensor", "planar stereo", "dict"],
 )
 def test_part_of_an_array(source: Any) -> None:
-    part = load_audio(source, source_rate=16_000, start=0.125, end=0.1252)  # 3 samples: fewer than channels may be
+    # 3 samples: fewer than the maximum number of channels
+    part = load_audio(source, source_rate=16_000, start=0.125, end=0.1252)
     np.testing.assert_array_equal(part, CLIP[2_000:2_003])
 
 

@@ -21,7 +21,7 @@ from benchmarks.learning_systems import CORPORA, Corpus, Task
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """A run belongs into a process of its own, where it chooses threads and silence for itself."""
+    """Restore the settings that a run changes, such as threads: normally it has a process of its own."""
     threads, verbosity = torch.get_num_threads(), transformers.logging.get_verbosity()
     yield
     torch.set_num_threads(threads)
@@ -30,7 +30,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """Twelve noises of two colours in place of the commands; four of them are held out."""
+    """Return a task on twelve noises of two colours in place of the commands; four are held out."""
     root = tmp_path_factory.mktemp("sets")
     folder, random = root / "arabic_commands", np.random.default_rng(0)
     folder.mkdir()
@@ -88,7 +88,7 @@ def test_the_other_systems_get_more_trials_and_at_least_as_much_time() -> None:
 def test_equal_attention_is_the_mean_over_time() -> None:
     pooling = psla.AttentionPooling(channels=3, num_labels=2)
     with torch.no_grad():
-        pooling.attention.weight.zero_()  # the same weight for every moment
+        pooling.attention.weight.zero_()  # every time step has the same weight
         pooling.votes.weight.fill_(1.0)
         pooling.votes.bias.zero_()
     features = torch.tensor([[[1.0, 3.0], [0.0, 0.0], [2.0, 2.0]]])
@@ -96,7 +96,7 @@ def test_equal_attention_is_the_mean_over_time() -> None:
 
 
 def test_the_convolutional_network_starts_with_a_signal() -> None:
-    """transformers' own random weights lose it: all clips got the same logits, and nothing was learnt."""
+    """With transformers' own random weights the signal vanishes: all clips get the same logits."""
     torch.manual_seed(0)
     model = psla.PSLA(3).train()
     logits = model(torch.randn(4, 128, 64)).logits
@@ -177,7 +177,7 @@ def test_splits_are_disjoint_and_settings_are_chosen_on_other_folds() -> None:
     esc10 = CORPORA["esc10"].splits
     assert esc10["choice"] == [{"2": "test", "3": "train", "4": "train", "5": "train"}]
     tested = [[fold for fold, split in splits.items() if split == "test"] for splits in esc10["final"]]
-    assert tested == [["1"], ["3"], ["4"]]  # none is the one that the choice was made on
+    assert tested == [["1"], ["3"], ["4"]]  # none is the split of the choice
     assert all(set(splits) == {"1", "2", "3", "4", "5"} for splits in esc10["final"])
 
 

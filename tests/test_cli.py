@@ -27,7 +27,7 @@ from ast_hf.errors import error
 
 @pytest.fixture
 def clips(tmp_path: Path, tone: np.ndarray) -> Path:
-    """Label folders of tones and noise, six clips each, with a test split."""
+    """Return label folders of tones and noise, six clips each, with a test split."""
     random = np.random.default_rng(0)
     for split, count in (("train", 6), ("test", 3)):
         for number in range(count):
@@ -213,12 +213,12 @@ def test_scripts_take_the_options_of_finetune() -> None:
     assert finetune.recipe_overrides(command) == changes
 
 
-# Names of what is not here
+# Names that do not exist
 
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with `outputs/demo` and `table/metadata.csv`."""
+    """Return the working folder, with `outputs/demo` and `table/metadata.csv`."""
     for name in ("outputs/demo", "table"):
         (tmp_path / "work" / name).mkdir(parents=True)
     (tmp_path / "work" / "table" / "metadata.csv").touch()
@@ -324,7 +324,7 @@ def test_offline_and_not_in_the_cache(capsys: pytest.CaptureFixture[str], waits:
     assert cli.main(["stats", "user/nothing"]) == 75
     message = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub. Fix: unset it."
     assert capsys.readouterr().err == f"[AST-E704] data set 'user/nothing': {message}\n"
-    assert waits == []  # nothing is tried again
+    assert waits == []  # no retry
     assert cli.main(["classify", "user/nothing", "x.flac"]) == 75
     start = "[AST-E704] the Hub: cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy ("
     assert capsys.readouterr().err.startswith(start)
@@ -335,7 +335,7 @@ def test_offline_and_not_in_the_cache(capsys: pytest.CaptureFixture[str], waits:
 
 @pytest.fixture
 def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
-    """Makes `ast-hf info` do something else."""
+    """Replace the function of `ast-hf info`."""
 
     def replace(act: Callable[[argparse.Namespace], Any]) -> None:
         monkeypatch.setitem(cli._COMMANDS, "info", (info.add_options, act, "does something else"))

@@ -91,7 +91,7 @@ BAD_FIELDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ),
 ]
 
-#: The same, but these are arguments only, not fields of a file or attributes.
+#: The same for values that are only arguments, not fields of a file or attributes.
 BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("label2id-swapped", {"label2id": {0: "a", 1: "b"}}, "E303", ["label2id"]),
     ("labels-0", {"num_labels": 0}, "E302", ["num_labels", "0"]),
@@ -109,7 +109,7 @@ def cases(*tables: list[tuple]) -> Any:
 
 
 def assert_explains(error: AstConfigError, code: str, names: list[str]) -> None:
-    """One line that has the code, the names, and a fix."""
+    """Assert one line with the code, the names and a fix."""
     message = str(error)
     assert error.code == code, message
     assert message.startswith(f"[AST-{code}] ASTConfig.")
@@ -229,7 +229,7 @@ def test_stock_transformers_loads_fitted_temperature_and_thresholds(tmp_path: Pa
     assert json.loads(logits) == pytest.approx(expected, abs=1e-5)
     assert loaded_ours == "False"
     again = ASTConfig.from_pretrained(tmp_path / "again")
-    assert (again.temperature, again.thresholds) == (None, [0.0, 0.25, 1.0])  # as the docstring says
+    assert (again.temperature, again.thresholds) == (None, [0.0, 0.25, 1.0])  # as in the docstring
 
 
 @cases(BAD_FIELDS, BAD_ARGUMENTS)

@@ -34,7 +34,7 @@ from ast_hf.paper_data_sets import DATA_SETS, class_names, data_set, with_label_
 DATA = Path(__file__).parent / "data"
 State = dict[str, torch.Tensor]
 
-#: What cannot be inferred from the tensors of the golden checkpoint.
+#: Options that cannot be inferred from the tensors of the golden checkpoint.
 GOLDEN = ConversionOptions(
     max_length=100, num_mel_bins=64, frequency_stride=10, time_stride=12, num_attention_heads=3, mean=-4.0, std=4.5
 )
@@ -46,7 +46,7 @@ def golden(name: str) -> torch.Tensor:
 
 
 def original_state() -> State:
-    """A checkpoint as the original repository saves it: DataParallel's prefix, and timm's two image heads."""
+    """Return a checkpoint as the original repository saves it: DataParallel's prefix, and timm's two image heads."""
     with np.load(DATA / "original_checkpoint.npz") as arrays:
         state = {name[6:]: torch.from_numpy(arrays[name]) for name in arrays if name.startswith("state/")}
     heads = {f"module.v.{head}.weight": torch.zeros(1000, 12) for head in ("head", "head_dist")}
@@ -54,7 +54,7 @@ def original_state() -> State:
 
 
 def random_original(labels: int, patches: int, width: int = 192) -> State:
-    """A one-block checkpoint of the original's names and a published width."""
+    """Return a one-block checkpoint with the original's names and a published width."""
     shapes = {
         "v.cls_token": (1, 1, width),
         "v.dist_token": (1, 1, width),
@@ -109,7 +109,7 @@ def test_converted_checkpoint_matches_the_original_code(form: str, tmp_path: Pat
         logits = model(golden("input")).logits
         stock = StockClassifier.from_pretrained(tmp_path / "out")(golden("input")).logits
     assert (logits - golden("logits")).abs().max() <= 1e-5
-    assert (stock - golden("logits")).abs().max() <= 1e-4  # stock's head has the encoder's epsilon
+    assert (stock - golden("logits")).abs().max() <= 1e-4  # stock's classifier has the encoder's epsilon
     assert (model.config.layer_norm_eps, model.config.classifier_layer_norm_eps) == (1e-6, 1e-5)
     text = "\n".join(lines)
     assert "blocks.N.attn.qkv.weight" in text
@@ -183,11 +183,11 @@ def test_other_strides_and_lengths_can_be_given() -> None:
     assert tuple(geometry) == (300, 64, 16, 8, 20)
 
 
-# Nothing is executed, nothing half is left
+# Nothing is executed, no partial folder is left
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -357,7 +357,7 @@ def test_image_transformer_folders(kind: str, tmp_path: Path) -> None:
 
 
 def timm_state() -> State:
-    """A distilled image transformer of timm's names with LayerScale."""
+    """Return the state dict of a distilled image transformer with timm's names and LayerScale."""
     state = {name.removeprefix("module.v."): tensor for name, tensor in random_original(2, 9).items()}
     state = {name: tensor for name, tensor in state.items() if "mlp_head" not in name}
     state["patch_embed.proj.weight"] = torch.randn(192, 3, 16, 16) / 16

@@ -1,4 +1,4 @@
-"""The same features and scores on a GPU as on a CPU. Skipped where there is no GPU."""
+"""Features and scores on a GPU equal those on a CPU. Skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MASK = (torch.arange(64) < torch.tensor([64, 40, 24])[:, None]).long()
 
 @pytest.fixture(autouse=True)
 def _whole_float32() -> Iterator[None]:
-    """torch multiplies convolutions in TF32 (10 bits) by default."""
+    """Turn off TF32 (10 bits), which torch uses for convolutions by default."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
@@ -73,7 +73,7 @@ def test_half_precision_stays_close(dtype: torch.dtype) -> None:
 
 
 def test_gradients_with_patchout() -> None:
-    """Which patches are left out is drawn on the CPU, so that both devices leave out the same."""
+    """Dropped patches are drawn on the CPU, so both devices drop the same."""
     gradients = []
     for device in ("cpu", "cuda"):
         ours = model().to(device).train()

@@ -25,7 +25,7 @@ BLOCKS = [
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has after `make demo`: the examples, and a checkpoint in outputs/demo (a tiny one here).
+    """Return a clone as after `make demo`: the examples, and a checkpoint in outputs/demo (a tiny one here).
 
     Names on the Hub are folders of that name here, with tiny models in them.
     """

@@ -72,7 +72,7 @@ def model() -> ASTForAudioClassification:
 
 @pytest.fixture(scope="module")
 def stock_model() -> Any:
-    """Transformers' own model, every parameter random."""
+    """Return transformers' own model, every parameter random."""
     return randomise(stock.ASTForAudioClassification(stock.ASTConfig(**TINY, num_labels=3)))
 
 
@@ -92,7 +92,7 @@ def no_warnings() -> Iterator[None]:
 
 
 def features_of(extractor: ASTFeatureExtractor, **options: Any) -> list[dict[str, np.ndarray]]:
-    """What `map` would store of two clips of 58 and 38 frames, one row each."""
+    """Return the rows that `map` would store for two clips of 58 and 38 frames."""
     batch = extractor([CLIP, OTHER], sampling_rate=RATE, padding=False, **options)
     return [{name: values[row] for name, values in batch.items()} for row in range(2)]
 
@@ -191,7 +191,7 @@ def test_accumulated_gradients_are_those_of_one_batch(
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-# Label maps as tutorials write them, and configurations made of their own fields.
+# Label maps as in tutorials, and configurations rebuilt from their own fields.
 
 
 @pytest.mark.parametrize("load", [ASTConfig, AutoConfig], ids=["own", "auto"])
@@ -268,7 +268,7 @@ def test_fields_that_are_unknown_or_of_another_architecture_are_refused(fields: 
         ASTConfig(**fields)
 
 
-# What feature extractors for speech are given.
+# Calls as for feature extractors of speech.
 
 
 @pytest.mark.parametrize("samples", [16_000, 16_000 * 30, 8_000, np.int64(16_000)])
@@ -287,7 +287,7 @@ def test_max_length_in_frames_is_honoured(extractor: ASTFeatureExtractor, no_war
     for frames in (100, 641, 7_999):
         assert extractor(CLIP, RATE, "np", max_length=frames)["input_values"].shape == (1, frames, 32)
     long = ASTFeatureExtractor(num_mel_bins=8)(CLIP, RATE, "np", max_length=10_240)
-    assert long["input_values"].shape == (1, 10_240, 8)  # ten times its own 1,024, not more
+    assert long["input_values"].shape == (1, 10_240, 8)  # exactly ten times its own 1,024
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
@@ -424,7 +424,7 @@ def test_field_of_the_extractor_in_a_call_is_warned_of(extractor: ASTFeatureExtr
 
 
 class OwnExtractor(ASTFeatureExtractor):
-    """A field of its own, and another way to normalise."""
+    """Extractor with a field of its own, and another normalisation."""
 
     def __init__(self, shift: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -441,7 +441,7 @@ def test_subclass_of_the_extractor(extractor: ASTFeatureExtractor, tmp_path: Pat
     np.testing.assert_allclose(subclass(CLIP, RATE, "np")["input_values"], plain + 7.0, atol=1e-5)
 
 
-# Heads that were replaced.
+# Replaced classifiers.
 
 
 def test_head_of_another_size_is_saved_with_generic_names(model: ASTForAudioClassification, tmp_path: Path) -> None:
@@ -498,7 +498,7 @@ def test_head_of_another_kind_is_saved_with_a_warning(model: ASTForAudioClassifi
 
 @pytest.fixture
 def disagreeing(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A folder whose config names three labels, and whose head has four outputs."""
+    """Return a folder whose config names three labels and whose classifier has four outputs."""
     folder = tmp_path / "disagreeing"
     folder.mkdir()
     for name in ("config.json", "preprocessor_config.json"):
@@ -547,7 +547,7 @@ def test_another_number_of_labels_is_a_new_head(disagreeing: Path) -> None:
 
 
 class OwnHead(ASTPreTrainedModel):
-    """A head of somebody's own on the base model."""
+    """Base model with a user's own classifier."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -557,7 +557,7 @@ class OwnHead(ASTPreTrainedModel):
 
 
 class OwnPart(ASTForAudioClassification):
-    """The classifier, and an extra module."""
+    """Classification model with an extra module."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -663,7 +663,7 @@ def test_return_attention_mask_of_the_extractor_is_warned_of(unwarned: None) -> 
 
 @pytest.fixture
 def web_server() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """A server on this machine, and what it serves by path."""
+    """Return the address of a local server, and its content by path."""
     files: dict[str, bytes] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -756,7 +756,7 @@ def hub_names(model: Any) -> dict[str, torch.Tensor]:
 
 
 def original_names(model: Any) -> dict[str, torch.Tensor]:
-    """As the original repository's .pth: timm's blocks below `v`, query, key and value in one tensor."""
+    """Return the state dict with the original's names: blocks below `v`, query, key and value in one tensor."""
     state = hub_names(model)
     tensors = {}
     renamed = {
@@ -945,7 +945,7 @@ def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path:
             load(tmp_path)
         assert str(as_error(refused.value)) == str(caught.value)
     line = caught.value.fix.split("for example ")[1].split(", with its mean")[0]
-    exec(line, {"ASTFeatureExtractor": ASTFeatureExtractor})  # the message's own words
+    exec(line, {"ASTFeatureExtractor": ASTFeatureExtractor})  # the text of the message
     assert AutoFeatureExtractor.from_pretrained(tmp_path).max_length == 64
     assert len(pipeline("audio-classification", model=str(tmp_path))({"array": CLIP, "sampling_rate": RATE})) == 3
 
@@ -1007,7 +1007,7 @@ class Finder(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Finder())
 import importlib
 table = importlib.import_module(NAME)
-import ast_hf.feature_extraction_ast  # a hook waits for what is still being imported; this is imported by any model
+import ast_hf.feature_extraction_ast  # hooks wait for modules that are being imported; every model imports this one
 modules = {config.__name__: kind.__module__ for config, kind in table.AUDIO_PROCESSOR_MAPPING._extra_content.items()}
 print(modules["ASTConfig"], sorted(table.AUDIO_PROCESSOR_MAPPING_NAMES))
 ast_hf.unregister()
@@ -1033,7 +1033,7 @@ def test_new_head_is_reported_in_one_line(tiny_checkpoint: Path, caplog: pytest.
         assert [str(entry.message)[:10] for entry in caught] == ["[AST-W303]"]
         assert "LOAD REPORT" not in caplog.text
         stock.ASTForAudioClassification.from_pretrained(tiny_checkpoint, num_labels=7, ignore_mismatched_sizes=True)
-        assert "LOAD REPORT" in caplog.text  # of other models it stays
+        assert "LOAD REPORT" in caplog.text  # it stays for other models
     finally:
         logger.removeHandler(caplog.handler)
         logger.setLevel(level)
@@ -1043,7 +1043,7 @@ def test_new_head_is_reported_in_one_line(tiny_checkpoint: Path, caplog: pytest.
 
 
 def own_classes() -> list[type]:
-    """Every class of the package that extends one of another library."""
+    """Return every class of the package that extends one of another library."""
     script = Path(ast_hf.__file__).parent
     for path in sorted(script.rglob("*.py")):
         name = ".".join(path.relative_to(script.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -1060,7 +1060,7 @@ def own_classes() -> list[type]:
 
 
 def refused_parameters(method: Callable, base: Callable) -> list[str]:
-    """Parameters of an overridden method that the overriding one cannot be given by name."""
+    """Return the parameters of a base method that the override does not accept by name."""
     ours = inspect.signature(method).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in ours):
         return []
@@ -1071,7 +1071,7 @@ def refused_parameters(method: Callable, base: Callable) -> list[str]:
     return [entry.name for entry in theirs if entry.name not in names and not taken_by_position]
 
 
-#: Overriding methods that their callers give arguments by position only: torch's, and Python's own.
+#: Overrides that torch and Python call with positional arguments only.
 BY_POSITION = {"_load_from_state_dict", "__getitem__", "__setattr__"}
 
 

@@ -1,4 +1,4 @@
-"""Ensembles: each member gives the logits that it gives alone, and the ensemble their mean, in every use."""
+"""Ensembles: each member computes the same logits as alone, and the ensemble returns their mean, in every use."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CLIPS = (0.2, 0.8, 1.6)
 def make_member(
     folder: Path, seed: int, labels: list[str] = LABELS, kind: str | None = SINGLE, hearing: Any = None, **fields: Any
 ) -> Path:
-    """A checkpoint with random weights, none of them near zero."""
+    """Write a checkpoint with random weights, none near zero."""
     config = ASTConfig(**{**TINY, **fields}, id2label=dict(enumerate(labels)), problem_type=kind)
     randomise(ASTForAudioClassification(config), seed).save_pretrained(folder)
     sizes = {"num_mel_bins": config.num_mel_bins, "max_length": config.max_length}
@@ -49,7 +49,7 @@ def make_member(
 
 
 def make_pair(root: Path, kind: str = SINGLE, **hearing: Any) -> list[Path]:
-    """Two members as unlike as they may be: size, stride, length, mean and std, temperature, order of labels."""
+    """Write two members that differ in size, stride, length, mean and std, temperature and label order."""
     other = {"hidden_size": 36, "num_hidden_layers": 1, "time_stride": 16, "max_length": 100, "temperature": 2.5}
     return [
         make_member(root / "short", 1, kind=kind, hearing={"mean": -4.0, "std": 3.0, **hearing}),
@@ -59,13 +59,13 @@ def make_pair(root: Path, kind: str = SINGLE, **hearing: Any) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Read only."""
+    """Return the folders of two members. Read only."""
     return make_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture
 def saved(pair: list[Path], tmp_path: Path) -> Path:
-    """The ensemble of the two, saved, with a card."""
+    """Return the folder of the ensemble of both, saved with a card."""
     folder = tmp_path / "ensemble"
     ASTEnsembleForAudioClassification.from_members(pair).save_pretrained(folder)
     head = "---\nlibrary_name: ast_hf\npipeline_tag: audio-classification\n---\n"
@@ -108,13 +108,14 @@ def test_each_member_gets_the_features_that_it_gets_alone(
     ensemble = pipeline("audio-classification", model=str(tmp_path / "ensemble"))
     for seconds in CLIPS:
         parts = [alone(folder, clip(seconds)) for folder in folders]
-        assert max(abs(parts[0][label] - parts[1][label]) for label in LABELS) > 0.05  # so that a mean of one is none
+        # Scores of one member differ from the mean.
+        assert max(abs(parts[0][label] - parts[1][label]) for label in LABELS) > 0.05
         assert scores(ensemble, clip(seconds)) == pytest.approx(mean(parts), abs=1e-5), seconds
 
 
 @pytest.mark.parametrize("field", [{"do_normalize": False}, {"mean": -1.0}, {"std": 1.0}], ids=str)
 def test_normalisation(field: dict[str, Any], tmp_path: Path) -> None:
-    """Not normalised at all; or of equal mean, or equal std."""
+    """Members without normalisation, with equal mean, or with equal std."""
     folders = make_pair(tmp_path, **field)
     ensemble = ASTEnsembleForAudioClassification.from_members(folders)
     classify = pipeline("audio-classification", model=ensemble, feature_extractor=ensemble.feature_extractor)
@@ -275,7 +276,7 @@ def test_saved_folder_has_its_members_and_common_files(saved: Path, pair: list[P
         assert all(torch.equal(member[name], before[name]) for name in before)
         assert ASTConfig.from_pretrained(saved, subfolder=f"member-{number}").temperature == (None, 2.5)[number - 1]
     (saved / "notes.txt").write_text("mine")
-    pipeline("audio-classification", model=str(saved)).save_pretrained(saved)  # over itself
+    pipeline("audio-classification", model=str(saved)).save_pretrained(saved)  # into its own folder
     assert {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()} == files | {"notes.txt"}
     with pytest.raises(AstHfError, match=r"E108.*push_to_hub"):
         ASTEnsembleForAudioClassification.from_pretrained(saved).save_pretrained(tmp_path / "x", push_to_hub=True)
@@ -324,7 +325,7 @@ def set_members(*names: str) -> Callable[[Path], None]:
     return lambda folder: change_json(folder / "config.json", members=list(names))
 
 
-#: id -> what is done to the folder, code, text
+#: id -> damage to the folder, code, text
 BROKEN: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "cut": (cut_weights, "E306", "member-2"),
     "no tensor": (lose("audio_spectrogram_transformer.layernorm.weight"), "E305", "member-2"),
@@ -410,7 +411,7 @@ def as_transformers(folder: Path) -> None:
     card.write_text(card.read_text().replace("ast_hf\n", "transformers\n", 1))
 
 
-#: id -> what is done to the folder, text
+#: id -> damage to the folder, text
 UNFIT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an old member": (add_old_member, "member-3"),
     "weights of one model": (add_weights, "model.safetensors"),
@@ -451,7 +452,7 @@ def test_an_interrupted_download_names_the_member(hub: Hub, saved: Path, waits: 
 
 
 def test_all_members_are_of_one_commit(hub: Hub, saved: Path) -> None:
-    """Also when somebody pushes while they are being loaded."""
+    """The same if a push happens while the members are loaded."""
     first = push_folder(saved, "user/ensemble").commit
     for load in (ASTEnsembleForAudioClassification, AutoModelForAudioClassification):
         load.from_pretrained("user/ensemble")
@@ -460,7 +461,7 @@ def test_all_members_are_of_one_commit(hub: Hub, saved: Path) -> None:
     assert all(f"/resolve/{first}/member-" in line for line in members), members
 
 
-#: The ensemble's module comes first: importing it is what brings the modules that are registered.
+#: The ensemble's module is imported first, and it imports the modules that are registered.
 WITH_AST_HF = """
 import json, sys
 import ast_hf

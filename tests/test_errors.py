@@ -1,4 +1,4 @@
-"""One table of codes: what the source raises, what the table lists and what the page explains are the same."""
+"""Error codes: those raised in the source, listed in the table and explained on the page are the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ASTFeatureExtractor`: equal inputs give equal bits, options are honoured, bad input is named and refused."""
+"""`ASTFeatureExtractor`: equal inputs give equal bits, options take effect, invalid input is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPECTROGRAM = RNG.normal(-4, 4, (30, 128)).astype(np.float32)
 
 
 def extract(clips: Any, **options: Any) -> Any:
-    """Features as numpy, padded to the longest clip by default."""
+    """Return features as numpy, padded to the longest clip by default."""
     options = {"sampling_rate": 16_000, "return_tensors": "np", "padding": "longest", **options}
     return EXTRACTOR(clips, **options)["input_values"]
 
@@ -40,9 +40,9 @@ def changed(array: np.ndarray, index: int, value: float) -> np.ndarray:
     return array
 
 
-# Inputs that a waveform may have: accepted, refused, and taken with a warning.
+# Kinds of waveforms: accepted, refused, and accepted with a warning.
 
-#: case, clip, the float32 clips that it has to be equal to, bit for bit
+#: case, clip, the float32 clips that it equals bit for bit
 ACCEPTED = [
     ("int16", INT16, [CLIP]),
     ("int16", torch.from_numpy(INT16), [CLIP]),
@@ -159,7 +159,7 @@ REFUSED_FIELDS = [
     ("field-unknown-or-fixed", {"padding_side": "left"}, "padding_side", "'right'"),
 ]
 
-#: case, fields, clip, options of the call, shapes of what comes back, codes of the warnings
+#: case, fields, clip, options of the call, shapes of the result, codes of the warnings
 OUTCOMES = [
     ("two-axes-as-batch", {}, np.stack([CLIP, CLIP]), {}, {"input_values": (2, 1024, 128)}, ["W211"]),
     ("two-axes-as-batch", {}, torch.from_numpy(np.stack([CLIP, CLIP])), {}, {"input_values": (2, 1024, 128)}, ["W211"]),

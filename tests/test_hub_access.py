@@ -21,7 +21,7 @@ from ast_hf.hub.access import as_error, check_account, check_name, failure_of, r
 
 
 def answered(hub: Hub, status: int, **headers: str) -> BaseException:
-    """What the client raises for an answer."""
+    """Return the exception that the client raises for a reply."""
     hub.fail("GET /api/whoami-v2", status, headers=headers, times=1)
     with pytest.raises(HfHubHTTPError) as caught:
         HfApi().whoami()
@@ -146,7 +146,7 @@ def test_an_account_is_checked_without_a_request(
     assert hub.log == []
 
 
-# What transformers raises where it does not find a checkpoint
+# Exceptions of transformers for checkpoints that it does not find
 
 LOAD = {"config": ASTConfig.from_pretrained, "extractor": ASTFeatureExtractor.from_pretrained}
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN."

@@ -45,7 +45,7 @@ DECODER = {
 
 
 def maker(model: str, config: str, **fixed: Any) -> Callable[..., nn.Module]:
-    """Builds a random model of transformers; fields may be given to the call."""
+    """Return a function that builds a random model of transformers and takes fields."""
     return lambda **fields: randomise(getattr(hf, model)(getattr(hf, config)(**{**SIZES, **fixed, **fields})))
 
 
@@ -69,7 +69,7 @@ ARCHITECTURES = {
 
 
 class TimmBlock(nn.Module):
-    """A block with timm's names and timm's arithmetic."""
+    """Transformer block with timm's names and timm's arithmetic."""
 
     def __init__(self, width: int, heads: int, layer_scale: bool, qkv_bias: bool, eps: float) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class TimmBlock(nn.Module):
 
 
 class TimmViT(nn.Module):
-    """What timm would load: heads and epsilon are attributes, there is no config."""
+    """Image transformer as timm loads it: heads and epsilon are attributes, there is no config."""
 
     def __init__(
         self,
@@ -134,30 +134,30 @@ def timm(**options: Any) -> TimmViT:
 
 
 def square(pixels: int = 32, patch: int = 8) -> dict[str, Any]:
-    """A spectrogram with the size and patches of an image."""
+    """Return the options for a spectrogram with the size and patches of an image."""
     strides = {"frequency_stride": patch, "time_stride": patch}
     return {"num_mel_bins": pixels, "max_length": pixels, "patch_size": patch, **strides}
 
 
 def grey(pixels: int = 32, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same picture for an image transformer (rows are mel bins, columns frames) and for AST (frames, bins)."""
+    """Return one picture for an image transformer (rows are mel bins, columns frames) and for AST (frames, bins)."""
     picture = torch.randn(2, pixels, pixels, generator=torch.Generator().manual_seed(seed))
     return picture[:, None].expand(-1, 3, -1, -1), picture.transpose(1, 2)
 
 
 @torch.no_grad()
 def image_tokens(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """The image transformer's own answer: all its tokens, after its last LayerNorm."""
+    """Return all tokens of the image transformer, after its last LayerNorm."""
     if isinstance(model, TimmViT):
         return model(pixels)
-    if "MAE" in type(model).__name__:  # nothing is masked, and sorted noise leaves the patches in their order
+    if "MAE" in type(model).__name__:  # no patch is masked, and sorted noise keeps their order
         return model.base_model(pixels, noise=torch.arange(16.0).expand(len(pixels), -1)).last_hidden_state
     return model.base_model(pixels).last_hidden_state
 
 
 @torch.no_grad()
 def ast_tokens(model: ASTModel, inputs: torch.Tensor, distilled: bool) -> torch.Tensor:
-    """AST's tokens; without its second special token, seen by none, where the image transformer has only one."""
+    """Return AST's tokens, without the masked second special token if the image transformer has only one."""
     if distilled:
         return model(inputs).last_hidden_state
     mask = torch.ones(len(inputs), model.config.num_tokens)
@@ -173,7 +173,7 @@ def assert_same_state(left: nn.Module, right: nn.Module) -> None:
 
 
 def timm_folder(folder: Path, state: State, name: str = "model.safetensors") -> Path:
-    """A folder as timm lays it out on the Hub."""
+    """Write a folder as timm does on the Hub."""
     folder.mkdir(exist_ok=True)
     about = {"architecture": "vit_small_patch8_32", "num_classes": 5, "pretrained_cfg": {"input_size": [3, 32, 32]}}
     (folder / "config.json").write_text(json.dumps(about))
@@ -208,7 +208,7 @@ GOLDEN = [
 ]
 WITH_LOGITS = (4, 7, 11, 13)
 
-#: What tools call timm's tensors: on the Hub, and in transformers 5.
+#: Names of timm's tensors in other tools: on the Hub, and in transformers 5.
 TO_HUB = [
     (r"^cls_token", "embeddings.cls_token"),
     (r"^dist_token", "embeddings.distillation_token"),
@@ -233,7 +233,7 @@ TO_V5 = [
 
 
 def under_names(state: State, names: str) -> State:
-    """Timm's state dict under the names of another tool."""
+    """Return timm's state dict under the names of another tool."""
     rules = {"timm": [], "hub": TO_HUB, "v5": TO_V5}[names]
     renamed = {}
     for name, tensor in state.items():
@@ -251,7 +251,7 @@ def under_names(state: State, names: str) -> State:
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Any]:
-    """Arrays as tensors; read only."""
+    """Return arrays as tensors. Read only."""
     with np.load(DATA / "deit_init_384.npz") as file:
         return {name: torch.from_numpy(file[name]) for name in file if name != "about"}
 
@@ -321,7 +321,7 @@ def test_golden_geometries_are_those_of_the_file() -> None:
 @pytest.mark.parametrize("form", ["object", "folder", "folder-v5", "state-dict"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_computes_what_the_image_transformer_computes(name: str, form: str, tmp_path: Path) -> None:
-    has_config = form != "state-dict"  # tensors alone tell neither heads nor epsilon, and their activation is GELU
+    has_config = form != "state-dict"  # tensors alone imply neither heads nor epsilon, and GELU is assumed
     model = ARCHITECTURES[name](hidden_act="relu" if has_config else "gelu")
     options: dict[str, Any] = {} if has_config else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
     source: Any = model if form == "object" else model.state_dict()
@@ -373,7 +373,7 @@ def test_other_square_grids_and_patch_sizes(build: Callable, pixels: int, patch:
 
 @pytest.mark.parametrize("old", [8, 14, 5])
 def test_larger_patches_match_on_stretched_pictures(old: int) -> None:
-    """Patches of 16 x 16 that show what the image transformer's smaller ones show give the same tokens."""
+    """Patches of 16 x 16 with the stretched content of the smaller ones give the same tokens."""
     model = vit(image_size=3 * old, patch_size=old)
     ours = ASTModel.from_vit(model, **square(48, 16))
     pixels, inputs = grey(3 * old)
@@ -393,7 +393,7 @@ def test_smaller_patches_get_the_nearest_kernel() -> None:
     ours = ASTModel.from_vit(model, **square(32, 16))
     basis = torch.eye(32 * 32, dtype=torch.float64).view(-1, 1, 32, 32)
     stretched = F.interpolate(basis, size=(16, 16), mode="bilinear", align_corners=False).flatten(1)
-    responses = summed_kernel(model).flatten(1).double()  # the answers to the basis
+    responses = summed_kernel(model).flatten(1).double()  # the responses to the basis
     expected = torch.linalg.lstsq(stretched, responses.T, driver="gelsd").solution.T.reshape(24, 1, 16, 16)
     assert largest_gap(ours.embeddings.patch_embeddings.projection.weight, expected) <= 1e-4
 
@@ -707,7 +707,7 @@ def with_tensor(name: str, shape: tuple[int, ...] = (24,)) -> Callable[[], State
     return lambda: {**timm().state_dict(), name: torch.ones(shape)}
 
 
-#: id -> source, what the message has to name. Heads are given, so that nothing else is in the way.
+#: id -> source, text of the message. Heads are passed, so that no other error comes first.
 INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     (
         "registers",
@@ -782,7 +782,7 @@ def test_an_ast_is_refused_as_an_image_transformer(build: type, form: str, tmp_p
     assert "from_pretrained" in error.fix
 
 
-# A tensor that is missing, too many, of another shape, not finite
+# Tensors that are missing, unexpected, of another shape, or not finite
 
 BLOCK = "encoder.layer.0."
 #: DINOv2's tensors -> ours, the hardest source: LayerScale goes into other tensors.
@@ -839,7 +839,8 @@ def test_a_missing_tensor_is_refused(name: str) -> None:
     del state[name]
     error = refused(state, num_attention_heads=3)
     assert_explains(error, "E305")
-    if name == BLOCK + "attention.q_proj.bias":  # as if it had none: then those of key and value are too many
+    # as if it had none: then those of key and value are unexpected
+    if name == BLOCK + "attention.q_proj.bias":
         name = BLOCK + "attention.k_proj.bias"
     assert name in str(error) or DINOV2_NAMES[name] in str(error)
 
@@ -872,7 +873,7 @@ def test_a_lost_block_is_refused() -> None:
         ("encoder.layer.0.attention.extra", "encoder.layer.0.attention.extra"),
         ("extra.weight", "extra.weight"),
         ("embeddings.cls_tokens", "embeddings.cls_tokens"),
-        ("classifier.dense.weight", "classifier.dense.weight"),  # a head of AST's
+        ("classifier.dense.weight", "classifier.dense.weight"),  # a classifier of AST
         ("dinov2.embeddings.cls_token", "embeddings.cls_token"),  # the same tensor under two names
     ],
 )
@@ -913,7 +914,7 @@ def test_a_misshapen_tensor_is_refused(name: str, shape: tuple[int, ...]) -> Non
     state = {**dinov2().state_dict(), name: torch.ones(shape)}
     error = refused(state, num_attention_heads=3)
     assert_explains(error, "E305")
-    kind = re.search("position|patch", name)  # named in words, since the whole model depends on it
+    kind = re.search("position|patch", name)  # described in words, since the whole model depends on it
     names = (name, DINOV2_NAMES[name], kind.group() if kind else name)
     assert any(each in str(error) for each in names), str(error)
 

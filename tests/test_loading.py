@@ -47,7 +47,7 @@ BOTH_NAMES = {
     "encoder.layer.1.layernorm_after.weight": "layers.1.layernorm_after.weight",
     "encoder.layer.1.layernorm_after.bias": "layers.1.layernorm_after.bias",
 }
-#: What both call alike.
+#: Tensors with the same name in both.
 SHARED_NAMES = {
     "embeddings.cls_token",
     "embeddings.distillation_token",
@@ -68,7 +68,7 @@ def inputs(frames: int = 64) -> torch.Tensor:
 
 
 def names_in(folder: Path) -> set[str]:
-    """The tensors of a folder's weights, read by safetensors or torch alone."""
+    """Return the tensors of a folder's weights, read by safetensors or torch alone."""
     if (folder / BIN).exists():
         return set(torch.load(folder / BIN, weights_only=True))
     names: set[str] = set()
@@ -80,7 +80,7 @@ def names_in(folder: Path) -> set[str]:
 
 @torch.no_grad()
 def assert_answers_as(stock: Any, ours: Any) -> None:
-    """Logits where both have a head, and the hidden states in any case."""
+    """Assert equal hidden states, and equal logits if both have a classifier."""
     assert type(ours) in OURS
     assert not ours.training
     if isinstance(stock, StockClassifier) and isinstance(ours, ASTForAudioClassification):
@@ -91,7 +91,7 @@ def assert_answers_as(stock: Any, ours: Any) -> None:
 
 
 class Saved(NamedTuple):
-    """A checkpoint of transformers, and the model that it was written from."""
+    """Checkpoint of transformers, and the model that it was written from."""
 
     folder: Path
     stock: Any
@@ -117,7 +117,7 @@ def write(folder: Path, head: str, version: str, file: str) -> Saved:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str], Saved]:
-    """One of every kind. Read only."""
+    """Return one checkpoint of every kind. Read only."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {kind: write(root / "-".join(kind), *kind) for kind in KINDS}
 
@@ -233,7 +233,7 @@ def test_a_file_of_half_precision_under_names_of_version_5(tmp_path: Path) -> No
 Tensors = dict[str, torch.Tensor]
 Q_PROJ = BACKBONE + "layers.1.attention.q_proj.weight"
 
-#: id -> what is done to the tensors, names that the message has to hold.
+#: id -> damage to the tensors, names in the message.
 BROKEN: list[tuple[str, Callable[[Tensors], Any], list[str]]] = [
     ("missing-query", lambda t: t.pop(Q_PROJ), ["1.attention.", "weight", "query"]),
     ("missing-mlp", lambda t: t.pop(BACKBONE + "layers.0.mlp.fc2.bias"), ["layer.0.output.dense.bias"]),
@@ -306,7 +306,7 @@ def test_an_image_transformer_is_refused_with_the_way_to_use_it(reader: Any, arg
     with pytest.raises(AstConfigError, match=r"E305.*'vit'.*Fix: .*from_vit") as caught:
         reader.from_pretrained(tmp_path, **arguments)
     assert str(tmp_path) in str(caught.value)
-    assert type(AutoModel.from_pretrained(tmp_path)) is ViTModel  # no concern of ours
+    assert type(AutoModel.from_pretrained(tmp_path)) is ViTModel  # not checked here
     started = reader.from_vit(tmp_path, max_length=64, num_mel_bins=32, frequency_stride=8, time_stride=8)
     assert type(started) is reader
 
@@ -349,7 +349,7 @@ print("REPORT" + json.dumps(answers))
 
 
 def put(hub: Hub, name: str, folder: Path, subfolder: str = "") -> str:
-    """A commit with the files of a folder; its hash."""
+    """Commit the files of a folder; return the hash."""
     files = {f"{subfolder}{path.name}": Blob(path.read_bytes(), path.suffix != ".json") for path in folder.iterdir()}
     commits = hub.repositories.setdefault(name, Repository()).branches.setdefault("main", [])
     oid = f"{len(hub.repositories):020x}{len(commits):020x}"
@@ -358,7 +358,7 @@ def put(hub: Hub, name: str, folder: Path, subfolder: str = "") -> str:
 
 
 def use(hub: Hub, cache: Path, calls: list[tuple[str, str, dict[str, Any]]], **env: str) -> list[dict[str, Any]]:
-    """What each call answers, in a fresh process whose Hub is `hub`."""
+    """Return the result of each call, in a fresh process whose Hub is `hub`."""
     online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
     result = subprocess.run(
@@ -405,7 +405,7 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def by_name(checkpoints: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What every call answers, the Hub's log, and what is expected of either revision."""
+    """Return the result of every call, the Hub's log, and the expected results of both revisions."""
     root = tmp_path_factory.mktemp("hub")
     randomise(StockClassifier(StockConfig(**TINY, num_labels=3)), seed=7).save_pretrained(root / "first")
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
@@ -429,7 +429,7 @@ def by_name(checkpoints: dict, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def expected_of(folder: Path, **arguments: Any) -> dict[str, Any]:
-    """The same from the folder that was put on the Hub, here."""
+    """Return the results of the uploaded folder, computed in this process."""
     model = ASTForAudioClassification.from_pretrained(folder, **arguments)
     shape = (1, model.config.max_length, model.config.num_mel_bins)
     values = torch.linspace(-1, 1, shape[1] * shape[2]).mul(40).sin().reshape(shape)

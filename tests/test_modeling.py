@@ -34,7 +34,7 @@ from ast_hf.losses import classification_loss
 
 DATA = Path(__file__).parent / "data"
 
-#: What published checkpoints hold: name -> shape for TINY with three labels, one layer of two.
+#: Tensors of published checkpoints: name -> shape for TINY with three labels, one layer of two.
 BACKBONE = "audio_spectrogram_transformer."
 EMBEDDINGS = {
     "embeddings.cls_token": (1, 1, 24),
@@ -101,7 +101,7 @@ pytestmark = pytest.mark.usefixtures("flex_attention_uncompiled")
 
 @pytest.fixture(scope="module")
 def model() -> ASTForAudioClassification:
-    """Read only."""
+    """Return a tiny model. Read only."""
     return randomise(ASTForAudioClassification(tiny_config()))
 
 
@@ -222,7 +222,8 @@ def test_logits_match_the_original_code(name: str, implementation: str, dtype: t
     ours.load_state_dict(from_original(state), strict=True)
     ours.eval().to(dtype)
     answer = ours(inputs.to(dtype))
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-6  # the softmax of "eager" is float32 at any dtype, as in stock
+    # the softmax of "eager" is float32 at any dtype, as in stock
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-6
     assert largest_gap(answer.logits, logits) <= tolerance
     assert largest_gap(ours.audio_spectrogram_transformer(inputs.to(dtype)).last_hidden_state, hidden) <= tolerance
 
@@ -368,7 +369,7 @@ def test_initialisation(std: float) -> None:
     for name, tensor in state.items():
         if "layernorm" in name:
             assert torch.all(tensor == (1.0 if name.endswith("weight") else 0.0)), name
-        elif "projection" in name:  # torch's own start: uniform in +-1/sqrt(16 * 16)
+        elif "projection" in name:  # torch's own initialisation: uniform in +-1/sqrt(16 * 16)
             assert 0.05 < tensor.abs().max() <= 1 / 16, name
         elif name.endswith("bias"):
             assert torch.count_nonzero(tensor) == 0, name
@@ -443,7 +444,7 @@ def test_the_problem_type_is_not_inferred_from_the_first_batch() -> None:
 
 
 def frame_mask(*real: int) -> torch.Tensor:
-    """(2, 64): the first `real` frames of each clip are audio."""
+    """Return a mask (2, 64): the first `real` frames of each clip are audio."""
     lengths = torch.tensor(real * 2 if len(real) == 1 else real)
     return (torch.arange(64) < lengths[:, None]).long()
 
@@ -470,7 +471,7 @@ def test_frame_mask_equals_its_token_mask(
 ) -> None:
     ours = ASTForAudioClassification(tiny_config(attn_implementation=implementation)).eval()
     ours.load_state_dict(model.state_dict())
-    columns = [[1, 1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0]]  # patches start every 8 frames and take 16
+    columns = [[1, 1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0]]  # patches start every 8 frames and span 16
     tokens = torch.tensor([[1, 1] + row * 3 for row in columns])
     model.save_pretrained(tmp_path)
     stock = StockClassifier.from_pretrained(tmp_path, attn_implementation="eager").eval()

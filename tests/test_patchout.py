@@ -1,4 +1,4 @@
-"""Patchout: which tokens a training step keeps, and that nothing else changes."""
+"""Patchout: a training step keeps the requested tokens, and nothing else changes."""
 
 from __future__ import annotations
 

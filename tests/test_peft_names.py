@@ -1,4 +1,4 @@
-"""Adapters that plain peft made on transformers 5's AST answer on ours as they did there."""
+"""Adapters that plain peft made on transformers 5's AST give the same logits on ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ast_hf.weights.peft_names import own_config, own_name, own_state, stock_nam
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing")
 
-#: Loading an adapter does not need it; adding, choosing and saving one through the model does.
+#: Needed to add, choose and save an adapter through the model, but not to load one.
 needs_the_peft_of_transformers = pytest.mark.skipif(
     Version(peft.__version__) < Version(MIN_PEFT_VERSION),
     reason=f"transformers {transformers.__version__} asks for peft {MIN_PEFT_VERSION}, peft {peft.__version__} is here",
@@ -96,7 +96,7 @@ torch.save((clips, answers), folder / "answers.pt")
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of a base and of adapters, made by transformers and peft alone, with what they answer. Read only."""
+    """Return folders of a base and of adapters, made by transformers and peft alone, with their logits. Read only."""
     folder = tmp_path_factory.mktemp("stock")
     run_fresh(MAKE.format(folder=str(folder), fields=json.dumps(TINY), asked=json.dumps(ASKED)), timeout=600)
     sizes = {"max_length": TINY["max_length"], "num_mel_bins": TINY["num_mel_bins"]}
@@ -163,7 +163,7 @@ def test_an_adapter_of_another_model_is_refused(change: str, stock: Path, tmp_pa
 
 
 def test_dora_under_our_names(stock: Path, tmp_path: Path) -> None:
-    """transformers alone leaves its magnitudes at their start, with a table in the log."""
+    """transformers alone leaves DoRA's magnitudes at their initial values, with a table in the log."""
     config = peft.LoraConfig(r=2, target_modules=["value"], use_dora=True, init_lora_weights=False)
     wrapped = peft.get_peft_model(base(stock), config)
     for name, parameter in wrapped.named_parameters():
@@ -204,7 +204,7 @@ def test_load_adapter_accepts_a_configuration_and_weights(stock: Path) -> None:
 
 @needs_the_peft_of_transformers
 def test_adapters_load_in_a_fresh_process_and_are_saved_under_our_names(stock: Path, tmp_path: Path) -> None:
-    """What is saved again has our names: peft reads it on our model by itself."""
+    """An adapter that is saved again has our names: peft alone loads it on our model."""
     run_fresh(
         "import ast_hf, torch\n"
         "from transformers import AutoModelForAudioClassification as Auto\n"

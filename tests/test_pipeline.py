@@ -1,4 +1,4 @@
-"""`pipeline("audio-classification")`: every kind of input, the scores of extractor and model by hand, named errors."""
+"""`pipeline("audio-classification")`: every kind of input, scores computed by hand from extractor and model, errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ast_hf import (
 RATE = 16_000
 LABELS = {"cat", "dog", "owl"}
 
-#: file name -> soundfile's subtype, and how far scores may be from those of the samples themselves.
+#: file name -> soundfile's subtype, and tolerance of the scores against those of the samples.
 FORMATS = {
     "clip.wav": ("PCM_16", 2e-3),
     "clip24.wav": ("PCM_24", 1e-4),
@@ -45,7 +45,7 @@ Scores = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint with larger weights, so that different audio gets different scores."""
+    """Return the tiny checkpoint with larger weights, so that different audio gets different scores."""
     folder = tmp_path_factory.mktemp("lively")
     shutil.copytree(tiny_checkpoint, folder, dirs_exist_ok=True)
     model = ASTForAudioClassification.from_pretrained(folder)
@@ -64,7 +64,7 @@ def classify(checkpoint: Path) -> ASTAudioClassificationPipeline:
 
 @pytest.fixture
 def clip(tone: np.ndarray) -> np.ndarray:
-    """0.6 s of the tone: shorter than the model's 64 frames, so that nothing is cut."""
+    """Return 0.6 s of the tone: shorter than the model's 64 frames, so that nothing is cut."""
     return tone[:9_600]
 
 
@@ -209,7 +209,7 @@ def test_activation_follows_the_problem_type(
 
 
 def adjusted(checkpoint: Path, kind: str = "multi", **fields: Any) -> ASTAudioClassificationPipeline:
-    """A pipeline of the checkpoint with other fields in its config."""
+    """Return a pipeline of the checkpoint with other fields in its config."""
     fields["problem_type"] = f"{kind}_label_classification"
     model = ASTForAudioClassification.from_pretrained(checkpoint, **fields)
     extractor = ASTFeatureExtractor.from_pretrained(checkpoint)
@@ -276,7 +276,7 @@ def short_file(folder: Path) -> Path:
     return path
 
 
-#: id -> what is classified (made in a folder), keyword arguments, class, code, text that the message has to hold.
+#: id -> input (made in a folder), keyword arguments, class, code, text of the message.
 BAD_CALLS: list[tuple[str, Callable[[Path], Any], dict[str, Any], type, str, str]] = [
     ("text", text_file, {}, AstDataError, "E201", "notes.wav"),
     ("cut", cut_file, {}, AstDataError, "E202", "cut.wav"),

@@ -77,7 +77,7 @@ print(json.dumps([logits_of(name), logits_of(folder), "ast_hf" in sys.modules]))
 
 @dataclass(frozen=True)
 class Push:
-    """A finished run of the example: where it ran, its folder, what it ended with, and the Hub it pushed to."""
+    """A finished run of the example: working folder, output folder, process and Hub."""
 
     root: Path
     output: Path
@@ -86,12 +86,12 @@ class Push:
 
     @property
     def why(self) -> str:
-        """What to read when it failed."""
+        """Return the output of a failed process."""
         return self.process.stderr[-4000:] + "\n".join(self.hub.log)
 
 
 def write_clips(folder: Path) -> None:
-    """Label folders of tones and noise, 0.6 s each: four of a kind to train on, three to test on."""
+    """Write label folders of tones and noise, 0.6 s each: four per label to train on, three to test on."""
     random = np.random.default_rng(0)
     time = np.arange(9_600) / 16_000
     for split, count in (("train", 4), ("test", 3)):
@@ -116,7 +116,7 @@ def run_example(hub: Hub, root: Path, model: dict[str, Any], *arguments: str) ->
 
 @pytest.fixture(scope="module")
 def push(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Push]:
-    """A push with every name given, and the token also as an argument: so it could get into the run's files."""
+    """Return a push with all names, and with the token as an argument, which could leak into the run's files."""
     root = tmp_path_factory.mktemp("push")
     names = ("--data", f"{root}/clips", "--output_dir", f"{root}/out", "--hub_model_id", REPO)
     with HubServer("user", TOKEN) as server:
@@ -185,14 +185,14 @@ def test_a_push_without_a_name_from_a_local_base_that_fails_at_its_end(
 
 
 def test_the_data_may_be_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the example's own command line."""
+    """The data folder is relative, as in the example's own command line."""
     write_clips(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)
     assert {name: len(split) for name, split in load_audio_dataset("clips").items()} == {"train": 8, "test": 6}
 
 
 def load(push: Push, cache: Path, code: str, *arguments: str) -> Any:
-    """What `code` prints as JSON, run without a token and with the Hub's and the folder's name before `arguments`."""
+    """Return the JSON that `code` prints, run without a token; repository and folder come before `arguments`."""
     process = run_python(push.hub, cache / "cache", "-c", code, REPO, str(push.output), *arguments)
     assert process.returncode == 0, process.stderr[-4000:]
     return json.loads(process.stdout)

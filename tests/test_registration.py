@@ -19,7 +19,7 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
-#: Functions for the fresh processes; importing transformers is left to the first call.
+#: Functions for the fresh processes; the first call imports transformers.
 PRELUDE = """
 import json, sys
 import numpy as np
@@ -86,7 +86,7 @@ STOCK_PIPELINE = "transformers.pipelines.audio_classification.AudioClassificatio
 
 @pytest.fixture(scope="module")
 def folders(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Checkpoints: of an AST saved by us, of one saved by transformers, and of another model."""
+    """Return checkpoints of an AST saved by us, of one saved by transformers, and of another model."""
     root = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(3)
     stock = ASTForAudioClassification(ASTConfig(**TINY, num_labels=3))
@@ -105,7 +105,7 @@ def folders(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def fresh(folders: dict[str, str], tone: np.ndarray, tmp_path: Path) -> Any:
-    """Runs code after the prelude in a fresh process and returns what it reports."""
+    """Return a function that runs code after the prelude in a fresh process and returns its report."""
     np.save(tmp_path / "clip.npy", tone[:9_600])
     prelude = PRELUDE.format(folders=folders, clip=str(tmp_path / "clip.npy"))
 

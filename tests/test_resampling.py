@@ -1,4 +1,4 @@
-"""Position tables and patch kernels at other sizes: the original's, those of `F.interpolate`, and of plain algebra."""
+"""Resampled position tables and patch kernels, against the original, `F.interpolate` and plain algebra."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ properties = settings(max_examples=60, deadline=None)
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """In [-1, 1)."""
+    """Return random values in [-1, 1)."""
     generator = torch.Generator().manual_seed(seed)
     return 2 * torch.rand(shape, generator=generator, dtype=dtype) - 1
 
@@ -54,12 +54,12 @@ def table(grid: tuple[int, int], channels: int = 2, seed: int = 0, dtype: torch.
 
 
 def as_grid(positions: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """(1, 2 + F * T, C) -> (F, T, C), without the special tokens."""
+    """Return a table (1, 2 + F * T, C) as (F, T, C), without the special tokens."""
     return positions[0, 2:].reshape(*grid, -1)
 
 
 def interpolated(positions: torch.Tensor, old: tuple[int, int], new: tuple[int, int]) -> torch.Tensor:
-    """(F', T', C): torch's bilinear stretching of the patches, in the dtype of the table."""
+    """Return torch's bilinear stretching of the patches, (F', T', C), in the dtype of the table."""
     image = as_grid(positions, old).permute(2, 0, 1)[None]
     return F.interpolate(image, size=new, mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
 
@@ -142,7 +142,8 @@ def test_a_table_is_frequency_major_and_its_special_tokens_stay() -> None:
     for cut, columns in (("centre", slice(2, 7)), ("start", slice(0, 5))):
         resized = resize_positions(positions, old, new, cut=cut)
         assert torch.equal(resized[:, :2], special)
-        assert torch.equal(as_grid(resized, new), patches[1:5, columns])  # mel bins are cut at the centre either way
+        # mel bins are cut at the centre either way
+        assert torch.equal(as_grid(resized, new), patches[1:5, columns])
 
 
 # torch.nn.functional.interpolate
@@ -351,12 +352,12 @@ def test_gradients_reach_the_sampled_positions(clips: int) -> None:
     assert (patches.grad.flatten() / clips).tolist() == [2, 2, 2, 2]
 
 
-# Remembered samplings
+# Cached samplings
 
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> dict:
-    """An empty memory of samplings."""
+    """Return an empty cache of samplings."""
     monkeypatch.setattr(resampling, "_SAMPLINGS", {})
     return resampling._SAMPLINGS
 
@@ -445,7 +446,7 @@ def test_a_kernel_is_the_least_squares_optimum(old: int, new: int) -> None:
     expected = answers(kernel, basis)
 
     def lost(candidate: torch.Tensor) -> torch.Tensor:
-        """Squared error over all patches, one number for each output."""
+        """Return the squared error over all patches, one number for each output."""
         return (answers(candidate, stretched(basis, new)) - expected).square().sum(dim=0)
 
     best = lost(resized)
@@ -476,7 +477,8 @@ def test_bicubic_is_plain_bicubic(new: int) -> None:
 
 def test_only_flexivit_keeps_the_scale_of_tokens() -> None:
     ones = torch.ones(1, 1, 8, 8)
-    assert resize_kernel(ones, 16).sum().item() == pytest.approx(64, rel=1e-5)  # its answer to a patch of ones
+    # its response to a patch of ones
+    assert resize_kernel(ones, 16).sum().item() == pytest.approx(64, rel=1e-5)
     assert resize_kernel(ones, 16, "bicubic").sum().item() == pytest.approx(256, rel=1e-5)
 
 
@@ -489,7 +491,7 @@ def test_kernels_keep_their_type(dtype: torch.dtype, method: str) -> None:
     assert largest_gap(resized, resize_kernel(kernel.float(), 12, method)) <= (1e-6 if dtype == torch.float64 else 0.02)
 
 
-# Choices that do not exist
+# Invalid choices
 
 WRONG = [
     ("position_method", "adpat", "adapt"),

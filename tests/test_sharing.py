@@ -1,4 +1,4 @@
-"""Publishing a folder: which files, in one commit, nothing sent twice, and clear errors when it fails."""
+"""Publishing a folder: the right files, in one commit, nothing sent twice, and clear errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ WEIGHTS = "PUT /lfs/"
 
 @pytest.fixture
 def pets(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A folder as training leaves it: what is published, and what is not."""
+    """Return a folder as training leaves it, with files that are published and files that are not."""
     folder = tmp_path / "outputs" / "pets"
     shutil.copytree(tiny_checkpoint, folder)
     (folder / "README.md").write_text(CARD)
@@ -73,7 +73,7 @@ def pets(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def set_field(name: str, file: str = "config.json", **fields: Any) -> Callable[[Path], None]:
-    """Changes a JSON file of a folder; `name` is for reading."""
+    """Return a function that changes a JSON file of a folder; `name` labels the case."""
 
     def change(folder: Path) -> None:
         values = json.loads((folder / file).read_text())
@@ -285,7 +285,7 @@ def test_no_home_folder_survives_in_json(parts: list[str], around: str) -> None:
 
 
 def test_a_dry_run_writes_exactly_what_a_push_sends(hub: Hub, pets: Path, capsys: pytest.CaptureFixture) -> None:
-    for _ in range(2):  # the second finds its own files there
+    for _ in range(2):  # the second push finds its own files there
         assert cli.main(["push", str(pets), "user/pets", "--dry-run"]) == 0
     assert hub.log == []
     printed = capsys.readouterr().out
@@ -373,7 +373,7 @@ def test_transient_failures_are_retried(
     push_folder(pets, "user/pets")
     assert waits
     assert hub.files("user/pets").keys() == PUBLISHED
-    assert len(hub.commits("user/pets")) == 1  # also where the commit was made, and its answer lost
+    assert len(hub.commits("user/pets")) == 1  # also if the commit was made but the reply lost
 
 
 @pytest.mark.parametrize("pattern", ["POST /api/repos/create", "POST .*/commit/main"])
@@ -574,7 +574,7 @@ def test_a_data_set_is_pushed_and_loaded_back(
     rows = datasets.Dataset.from_dict({"audio": [str(tmp_path / "a.wav")] * 4, "label": ["hum", "beep"] * 2})
     rows.cast_column("audio", datasets.Audio(decode=False)).push_to_hub("user/clips", private=True)
     assert hub.repositories["datasets/user/clips"].private
-    (tmp_path / "a.wav").unlink()  # the clips themselves went there
+    (tmp_path / "a.wav").unlink()  # the clips themselves were uploaded
     (split,) = load_audio_dataset("user/clips").values()
     assert (len(split), label_names(split)) == (4, ["beep", "hum"])
 

@@ -1,7 +1,7 @@
-"""The README's comparison with transformers, row by row: what transformers' own AST does, and which tests hold ours.
+"""The README's comparison with transformers, row by row: the behaviour of transformers' AST, and the tests of ours.
 
-`ROWS` has one entry a row. The tests here run transformers' classes, the pipeline in a process without `ast_hf`; where
-another version than the README's behaves otherwise, the reason of the skip says so.
+`ROWS` has one entry per row. The tests here run transformers' classes, the pipeline in a process without `ast_hf`. If
+the installed version differs from the README's, the reason of the skip names the difference.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Row(NamedTuple):
     right: tuple[str, ...]
 
 
-#: What `import ast_hf` alone changes in the calls of the first rows.
+#: Tests of the first rows with `import ast_hf` as the only change.
 SAME_CALLS = "test_stock_column.py::test_the_same_calls_with_one_import_more"
 
 #: First cell of a row -> its tests, in the order of the README.
@@ -187,7 +187,7 @@ INT16 = np.round(CLIP * 32_767).astype(np.int16)
 SIZES = {"num_mel_bins": 32, "max_length": 64}
 
 
-# The table itself.
+# The table.
 
 
 def readme_rows() -> list[str]:
@@ -198,7 +198,7 @@ def readme_rows() -> list[str]:
     return [line.split("|")[1].strip() for line in lines[2:]]
 
 
-#: Tests of this file that are about no left cell.
+#: Tests of this file without a left cell.
 OF_NO_LEFT_CELL = {
     "test_every_row_of_the_readme_has_its_tests",
     "test_every_test_named_in_a_row_exists",
@@ -221,7 +221,7 @@ def test_every_test_named_in_a_row_exists() -> None:
         assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), place
 
 
-# What the tests share.
+# Fixtures.
 
 
 def installed(package: str) -> Version:
@@ -239,13 +239,13 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """A tiny model, every parameter random. Read only."""
+    """Return a tiny model, every parameter random. Read only."""
     return randomise(ASTForAudioClassification(ASTConfig(**TINY, num_labels=3)))
 
 
 @pytest.fixture(scope="module")
 def checkpoint(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its folder, as transformers saves it. Read only."""
+    """Return the folder of `model`, saved by transformers. Read only."""
     folder = tmp_path_factory.mktemp("stock")
     model.save_pretrained(folder)
     ASTFeatureExtractor(**SIZES).save_pretrained(folder)
@@ -254,7 +254,7 @@ def checkpoint(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    """What transformers logs from the level of warnings on."""
+    """Return the messages that transformers logs, warnings and above."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())
@@ -283,7 +283,7 @@ CLASSIFY = """
 import json, logging, sys, warnings
 from pathlib import Path
 
-sys.modules["torchaudio"] = None  # as where it is not installed
+sys.modules["torchaudio"] = None  # as if it were not installed
 import numpy as np
 import transformers
 from transformers import pipeline
@@ -319,7 +319,7 @@ def spoilt(value: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of inputs."""
+    """Return a folder of inputs."""
     folder = tmp_path_factory.mktemp("clips")
     arrays = {
         "clip": CLIP,
@@ -333,7 +333,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "int16": INT16,
         "unscaled": INT16.astype(np.float32),
         "long": np.concatenate([NOISE[:10_480], np.ones(RATE, np.float32)]),
-        "cut": NOISE[:10_480],  # just 64 frames
+        "cut": NOISE[:10_480],  # exactly 64 frames
     }
     np.savez(folder / "clips.npz", **arrays)  # type: ignore[arg-type]
     soundfile.write(folder / "clip.wav", CLIP, RATE, subtype="FLOAT")
@@ -375,7 +375,7 @@ def test_scores_of_broken_samples_are_nan(kind: str, classified: dict[str, Any])
 
 
 def test_short_clips_are_an_error_or_padding(classified: dict[str, Any]) -> None:
-    """Torchaudio's features, where it is installed, are padding for both lengths."""
+    """Torchaudio's features, if it is installed, are padding for both lengths."""
     assert classified["200 samples"]["answer"] == "ValueError: negative dimensions are not allowed"
     assert classified["no samples"]["answer"] == "ValueError: negative dimensions are not allowed"
     assert classified["300 samples"]["answer"] == classified["300 of silence"]["answer"]
@@ -390,7 +390,7 @@ def test_int16_is_read_as_floats(classified: dict[str, Any]) -> None:
 
 
 def test_the_same_calls_with_one_import_more(checkpoint: Path, clips: Path) -> None:
-    """The right column of these rows."""
+    """Tests the right column of these rows."""
     results = classify(checkpoint, clips, ours=True)
     answers = {name: entry["answer"] for name, entry in results.items()}
     assert answers["clip"].keys() == {"LABEL_0", "LABEL_1", "LABEL_2"}
@@ -429,7 +429,7 @@ def test_arguments_of_a_call_are_ignored() -> None:
 
 @pytest.mark.slow
 def test_features_take_three_times_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In CPU time, by the benchmark of the README with fewer turns."""
+    """Measures CPU time with the benchmark of the README, with fewer turns."""
     from benchmarks import features
 
     monkeypatch.setattr(features, "PAIRS", 7)
@@ -440,7 +440,7 @@ def test_features_take_three_times_as_long(monkeypatch: pytest.MonkeyPatch) -> N
 
 # Loading.
 
-QUERY = "encoder.layer.1.attention.attention.query.weight"  # in files of any version
+QUERY = "encoder.layer.1.attention.attention.query.weight"  # in files of every version
 
 
 def test_missing_tensors_are_random(checkpoint: Path, tmp_path: Path, log: list[str]) -> None:
@@ -540,7 +540,7 @@ def test_the_first_batch_sets_the_problem_type(checkpoint: Path) -> None:
     with pytest.raises((RuntimeError, ValueError)):
         model(spectrograms(2), labels=tags)
     other = ASTForAudioClassification.from_pretrained(checkpoint)
-    assert other(spectrograms(2), labels=tags).loss.isfinite()  # as the first batch, the same is fine
+    assert other(spectrograms(2), labels=tags).loss.isfinite()  # the same batch is accepted as the first one
 
 
 # Training.
@@ -567,7 +567,7 @@ def trainer_for(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
-    """The folder of a run with checkpoint-2 and checkpoint-4, and the weights at its end. Read only."""
+    """Return the folder of a run with checkpoint-2 and checkpoint-4, and its final weights. Read only."""
     folder = tmp_path_factory.mktemp("trained")
     run = trainer_for(folder)
     run.train()
@@ -578,7 +578,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
 def test_most_weights_are_not_restored(
     trained: tuple[Path, dict[str, torch.Tensor]], log: list[str], tmp_path: Path
 ) -> None:
-    """Those of the encoder: files name them otherwise than the model."""
+    """The encoder is not restored: its names in files differ from those of the model."""
     folder, weights = trained
     if any(name.endswith(QUERY) for name in weights):
         pytest.skip(f"transformers {transformers.__version__} names AST's modules as its files do, and restores all")
@@ -643,7 +643,7 @@ def test_a_push_uploads_the_token(hub: Hub, tmp_path: Path) -> None:
     assert holding == {"training_args.bin", "last-checkpoint/training_args.bin"}
 
 
-#: What a killed save has left: nothing yet, the weights alone, or all but the file that is written last.
+#: Files of a killed save: none, the weights alone, or all but the last one.
 LEFT = {"nothing": 0, "weights": 2, "all but the last": 6}
 
 

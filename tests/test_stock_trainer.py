@@ -32,7 +32,7 @@ def stock() -> Any:
 
 
 def examples(*frames: int, **more: Any) -> list[dict[str, Any]]:
-    """Features of so many frames each, with further entries."""
+    """Return examples with features of these numbers of frames, and further entries."""
     random = np.random.default_rng(0)
     return [{"input_values": random.standard_normal((count, 32)).astype(np.float32), **more} for count in frames]
 
@@ -61,7 +61,7 @@ CALLS: list[dict[str, Any]] = [
 def test_pad_is_transformers_for_features_of_one_length(
     ours: ASTFeatureExtractor, stock: Any, kind: str, call: dict[str, Any]
 ) -> None:
-    """Its own pads a spectrogram's bins as well as its frames, so no further than this."""
+    """transformers' `pad` also pads mel bins, so only features of one length can be compared."""
 
     def features() -> Any:
         batch = examples(64, 64, 64)
@@ -90,7 +90,7 @@ def test_padded_afterwards_is_padded_in_the_call(ours: ASTFeatureExtractor, norm
 
 @pytest.mark.parametrize("name", ["label", "labels"])
 def test_collator_with_padding(ours: ASTFeatureExtractor, stock: Any, name: str) -> None:
-    """What `Trainer` makes of a feature extractor. Labels stay, whatever they are called."""
+    """`Trainer` uses this collator for a feature extractor. It keeps labels under both names."""
     batches = [DataCollatorWithPadding(extractor)(examples(64, 64, **{name: 2})) for extractor in (ours, stock)]
     assert_same(*batches)
     assert batches[0]["labels"].tolist() == [2, 2]
@@ -114,7 +114,7 @@ def test_default_collator_takes_rows_of_a_call(ours: ASTFeatureExtractor, tone: 
 
 
 def test_trainer_collates_by_the_extractor(ours: ASTFeatureExtractor, tmp_path: Path) -> None:
-    """And trains on features of different lengths, which nothing else would put into one tensor."""
+    """Trains on features of different lengths, which only the extractor pads into one tensor."""
     config = ASTConfig(**SIZES, hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48)
     model = ASTForAudioClassification(config)
     arguments = TrainingArguments(str(tmp_path), max_steps=1, per_device_train_batch_size=2, report_to="none")
@@ -126,8 +126,8 @@ def test_trainer_collates_by_the_extractor(ours: ASTFeatureExtractor, tmp_path: 
 
 @pytest.mark.parametrize(("model_class", "of_the_best"), [(ASTForAudioClassification, 43), (StockClassifier, 11)])
 def test_the_best_epoch_at_the_end(tiny_checkpoint: Path, tmp_path: Path, model_class: Any, of_the_best: int) -> None:
-    """With transformers' AST, the Trainer restores the head and the embeddings alone: files have other names for the
-    parameters of its encoder.
+    """With transformers' AST, the Trainer restores only classifier and embeddings: in files the parameters of the
+    encoder have other names.
     """
     scores = iter((2.0, 1.0))
     model = model_class.from_pretrained(tiny_checkpoint)

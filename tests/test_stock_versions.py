@@ -24,7 +24,7 @@ from ast_hf import ASTConfig, ASTForAudioClassification, ASTModel
 OLD_TRANSFORMERS = "4.57.6"
 #: A folder for the second environment, kept between runs; without it each run installs one.
 KEPT_ENVIRONMENT = "AST_HF_STOCK_ENV"
-#: The name of a layer's tensors in version 5 of transformers, which no file of ours may hold.
+#: Tensor names of version 5 of transformers, which our files must not have.
 VERSION_5_NAME = re.compile(r"(^|\.)layers\.\d+\.|[qkvo]_proj|mlp\.fc")
 
 LOAD = """
@@ -59,7 +59,7 @@ report["ast_hf"] = [name for name in sys.modules if name.split(".")[0] == "ast_h
 print("REPORT" + json.dumps(report))
 """
 
-#: Folder -> (class, sizes in the order of LOAD, shape of what it answers).
+#: Folder -> (class, sizes in the order of LOAD, shape of the output).
 EXPECTED: dict[str, tuple[str, list[int], dict[str, list[int]]]] = {
     "base": ("ASTModel", [64, 32, 16, 8, 8], {"last_hidden_state": [2, 23, 24], "pooler_output": [2, 24]}),
     "factored": ("ASTForAudioClassification", [64, 32, 16, 8, 8], {"logits": [2, 3]}),
@@ -91,7 +91,7 @@ def models() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoints as we write them, each with an input and what we answer to it. Read only."""
+    """Return checkpoints that we wrote, each with an input and our output. Read only."""
     root = tmp_path_factory.mktemp("stock-versions")
     for name, model in models().items():
         model.save_pretrained(root / name)
@@ -133,13 +133,14 @@ def test_files_hold_the_names_of_the_hub(folders: Path) -> None:
         prefix = "" if name.endswith("base") else "audio_spectrogram_transformer."
         assert f"{prefix}encoder.layer.1.attention.attention.query.weight" in names
         assert f"{prefix}embeddings.position_embeddings" in names
-        assert len(names) == (39 if name.endswith("base") else 43)  # 2 x 16 in blocks, 7 outside, 4 in the head
+        # 2 x 16 in blocks, 7 outside, 4 in the head
+        assert len(names) == (39 if name.endswith("base") else 43)
         assert [tensor_name for tensor_name in names if VERSION_5_NAME.search(tensor_name)] == []
 
 
 @pytest.mark.slow
 def test_the_transformers_of_this_environment_loads_them(folders: Path) -> None:
-    """The one that the package is made for, in a process that never imports `ast_hf`."""
+    """Loads them in a process that never imports `ast_hf`."""
     report = read(run_fresh(f"ROOT = {str(folders)!r}\n{LOAD}"))
     assert report["version"].startswith("5.")
     assert_loaded(report)
@@ -149,7 +150,7 @@ def test_the_transformers_of_this_environment_loads_them(folders: Path) -> None:
 
 
 def versions(python: Path) -> list[str]:
-    """The transformers and torch that an environment has; empty where it has none."""
+    """Return the versions of transformers and torch in an environment; empty without one."""
     code = "import transformers, torch; print(transformers.__version__, torch.__version__.split('+')[0])"
     if not python.exists():
         return []
@@ -158,13 +159,13 @@ def versions(python: Path) -> list[str]:
 
 
 def pinned(package: str) -> str:
-    """The version in constraints.txt."""
+    """Return the version in constraints.txt."""
     (line,) = re.findall(rf"^{package}==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     return line
 
 
 def environment_for(folder: Path) -> Path:
-    """The Python of an environment with transformers 4 and the torch of ours, made in `folder` unless it is there."""
+    """Return the Python of an environment with transformers 4 and our torch; create it in `folder` if missing."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     required = [OLD_TRANSFORMERS, pinned("torch")]
     if versions(python) == required:
@@ -200,7 +201,7 @@ def environment_for(folder: Path) -> Path:
 
 @pytest.fixture
 def old_python(tmp_path: Path) -> Iterator[Path]:
-    """The Python of that environment; a gigabyte that goes away again unless a folder for it was named."""
+    """Return the Python of that environment; its gigabyte is deleted afterwards unless a folder is configured."""
     kept_folder = os.environ.get(KEPT_ENVIRONMENT)
     folder = Path(kept_folder or tmp_path / "environment").absolute()
     yield environment_for(folder)

@@ -1,4 +1,4 @@
-"""Options are checked when they are assigned: types, ranges and choices, with a message for people who write YAML."""
+"""Options are checked when they are assigned: types, ranges and choices, with a message for authors of YAML."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Kitchen:
     name: str = "kitchen"
 
 
-#: what is wrong -> (option, value, detail, what the message has to say)
+#: mistake -> (option, value, detail, text of the message)
 REFUSED: dict[str, tuple[str, Any, str, str]] = {
     "text for a number": ("heat", "hot", "type", "'hot' is not a number. Fix: give a number."),
     "true for a number": ("heat", True, "type", "True is not a number."),
@@ -194,7 +194,7 @@ def test_options_do_not_share_their_defaults() -> None:
 
 # ---------------------------------------------------------------- details of a recipe's errors
 
-#: what is wrong -> (recipe, place, detail)
+#: mistake -> (recipe, place, detail)
 DETAILED: dict[str, tuple[dict[str, Any], str, str]] = {
     "misspelt option": ({"augmentation": {"sped": 1.5}}, "augmentation.sped", "unknown"),
     "misspelt argument": ({"training": {"sed": 1}}, "training.sed", "unknown"),

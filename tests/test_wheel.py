@@ -1,4 +1,4 @@
-"""The wheel: complete, small, and usable in an environment that has nothing else."""
+"""The wheel: complete, small, and usable in an environment without other packages."""
 
 from __future__ import annotations
 

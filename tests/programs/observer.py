@@ -1,4 +1,4 @@
-"""Run a program as it stands and record its logits: observer.py REPORT HOW PROGRAM ARGUMENTS...
+"""Run a program unchanged and record its logits: observer.py REPORT HOW PROGRAM ARGUMENTS...
 
 HOW is "stock"; "import", with `import ast_hf` first; or "names", with `ast_hf.register(replace_names=True)` first.
 """
@@ -24,13 +24,13 @@ from transformers import PreTrainedModel  # noqa: E402
 from transformers.feature_extraction_utils import FeatureExtractionMixin  # noqa: E402
 
 #: before: logits of fixed noise at the program's first forward pass. steps: logits of each forward pass.
-#: model, feature_extractor: by folder, what was saved there.
+#: model, feature_extractor: saved objects by folder.
 report = {"before": None, "steps": [], "model": {}, "feature_extractor": {}}
 probing = False
 
 
 def record_forward(module, inputs, output):
-    """Record the logits of a forward pass of the program; before the first, also those of fixed noise."""
+    """Record the logits of each forward pass of the program, and of fixed noise before the first."""
     global probing
     if probing or not isinstance(module, PreTrainedModel) or not hasattr(output, "logits"):
         return

@@ -8,7 +8,7 @@ from ast_hf.data.splits import label_names
 
 
 def contents(splits: dict) -> dict[str, dict]:
-    """split -> file name -> label name, or names."""
+    """Return split -> file name -> label name, or names."""
     description: dict[str, dict] = {}
     for split, rows in splits.items():
         names = label_names(rows)

@@ -1,4 +1,4 @@
-"""LoRA: which parameters are trained; an adapter gives the same logits next to its base and merged into it."""
+"""LoRA: the trained parameters; equal logits of an adapter on its base and merged into it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STATISTICS = {"features": {"mean": -5.0, "std": 4.0}}
 
 @pytest.fixture(scope="module")
 def base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with three labels and no weight at its start. Read only."""
+    """Return a checkpoint with three labels whose weights all differ from their initial values. Read only."""
     folder = tmp_path_factory.mktemp("base") / "private"
     randomise(ASTForAudioClassification.from_pretrained(tiny_checkpoint)).save_pretrained(folder)
     ASTFeatureExtractor.from_pretrained(tiny_checkpoint).save_pretrained(folder)
@@ -53,7 +53,7 @@ def plan(clips: Path, base: Path, options: dict[str, Any] | None = None, **train
 
 @pytest.fixture(scope="module")
 def adapted(clips: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A finished run of six steps. Read only."""
+    """Return a finished run of six steps. Read only."""
     return finetune(plan(clips, base), tmp_path_factory.mktemp("adapted"))
 
 
@@ -232,7 +232,7 @@ def test_a_pushed_adapter_is_merged_from_the_hub(
     snippet = re.search(r"```python\n(.*?)```", adapter_card.text, re.DOTALL)
     assert snippet is not None
     names: dict[str, Any] = {}
-    exec(snippet[1], names)  # as the page has it
+    exec(snippet[1], names)  # as on the page
     assert largest_gap(logits(names["model"]), expected) <= 1e-5
 
 
@@ -240,7 +240,7 @@ def test_a_pushed_adapter_is_merged_from_the_hub(
 def test_incomplete_adapters_are_not_pushed(hub: Hub, adapted: Report, tmp_path: Path, change: str) -> None:
     folder = shutil.copytree(adapted.folder / "adapter", tmp_path / "adapter")
     settings = json.loads((folder / "adapter_config.json").read_text())
-    if change != "base":  # which is a folder of this machine
+    if change != "base":  # which is a local folder
         (folder / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "user/base"}))
     if change == "card":
         (folder / "README.md").write_text("# Adapter\n")
@@ -290,7 +290,7 @@ BUSY = {
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    """What a training checkpoint holds, as digests."""
+    """Return digests of the content of a training checkpoint."""
     weights = {path.name: digest(load_file(path)) for path in folder.rglob("*.safetensors")}
     return {**weights, "optimizer": optimizer_digest(folder)}
 
@@ -308,11 +308,11 @@ def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: P
     assert last == everything(tmp_path / "broken" / "checkpoint-6")
     for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
         ended = [digest(load_file(tmp_path / run / name)) for run in ("whole", "broken")]
-        assert ended[0] == ended[1] != last[Path(name).name]  # the end holds the average
+        assert ended[0] == ended[1] != last[Path(name).name]  # the final checkpoint has the average
 
 
 def test_best_adapter_is_loaded_at_the_end(clips: Path, base: Path, tmp_path: Path) -> None:
-    """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
+    """The highest loss counts as the best; it comes first, so the last weights are not the best."""
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     options = {"data": {"validation_fraction": 0.25}}
     run = plan(clips, base, options, greater_is_better=True, save_total_limit=None, **best)
@@ -391,7 +391,7 @@ def test_invalid_adapter_recipes_are_refused(sections: dict[str, Any], message: 
 
 
 def test_sharded_weights_are_refused(clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP
+    plugin = SimpleNamespace(activation_checkpointing=False)  # set by accelerate under FSDP
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
     with pytest.raises(AstConfigError, match=r"E307.*adapter\.rank.*FSDP"):
         prepare(plan(clips, base), tmp_path)
@@ -421,7 +421,7 @@ def test_merge_equals_the_checkpoint_of_the_run(
     assert "largest difference" in capsys.readouterr().out
     for name in ("model.safetensors", "config.json", "preprocessor_config.json"):
         assert (tmp_path / "plain" / name).read_bytes() == (adapted.folder / name).read_bytes(), name
-    assert cli.main([*command, "--base", str(base)]) == 65  # is there already
+    assert cli.main([*command, "--base", str(base)]) == 65  # exists already
     assert "is not empty" in capsys.readouterr().err
 
 
@@ -434,7 +434,7 @@ def test_merge_of_an_adapter_for_another_size_of_input(clips: Path, base: Path, 
 
 
 STOCK = {"query": "q_proj", "attention.output.dense": "o_proj", "intermediate.dense": "fc1"}
-#: arguments for peft on our AST; `STOCK` has the names that transformers 5 gives the same layers.
+#: arguments for peft on our AST; `STOCK` has transformers 5's names of the same layers.
 PLAIN: dict[str, dict[str, Any]] = {
     "list": {"r": 4, "target_modules": ["query", "intermediate.dense"]},
     "patterns": {
@@ -451,7 +451,7 @@ PLAIN: dict[str, dict[str, Any]] = {
 
 
 def under_stock_names(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same request for transformers 5's modules."""
+    """Return the same arguments with transformers 5's module names."""
     renamed = dict(asked)
     if isinstance(asked["target_modules"], list):
         renamed["target_modules"] = [STOCK[name] for name in asked["target_modules"]]
@@ -461,7 +461,7 @@ def under_stock_names(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_plain_peft(base: Path, folder: Path, asked: dict[str, Any], *, stock: bool, **fields: Any) -> torch.Tensor:
-    """Write an adapter with random weights, as a script with peft alone would; returns its logits."""
+    """Write an adapter with random weights with peft alone; return its logits."""
     kind = transformers.ASTForAudioClassification if stock else ASTForAudioClassification
     model = kind.from_pretrained(base, ignore_mismatched_sizes=True, **fields)
     config = peft.LoraConfig(modules_to_save=["classifier"], **(under_stock_names(asked) if stock else asked))
@@ -478,7 +478,7 @@ def of_plain_peft(base: Path, folder: Path, asked: dict[str, Any], *, stock: boo
 @pytest.mark.parametrize("asked", PLAIN.values(), ids=PLAIN)
 def test_merge_of_an_adapter_from_plain_peft(base: Path, tmp_path: Path, asked: dict[str, Any], stock: bool) -> None:
     expected = of_plain_peft(base, tmp_path / "adapter", asked, stock=stock)
-    merge_adapter(tmp_path / "adapter", tmp_path / "plain")  # peft has stored where the base is
+    merge_adapter(tmp_path / "adapter", tmp_path / "plain")  # peft stored the path of the base
     model, info = ASTForAudioClassification.from_pretrained(tmp_path / "plain", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]

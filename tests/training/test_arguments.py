@@ -64,7 +64,7 @@ def test_false_is_accepted_for_refused_flags(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["save_strategy", "eval_strategy", "logging_strategy"])
 def test_unquoted_no_is_accepted_as_a_strategy(name: str, tmp_path: Path) -> None:
-    """YAML reads it as false."""
+    """YAML parses an unquoted `no` as false."""
     (tmp_path / "recipe.yaml").write_text(f"training:\n  {name}: no\n")
     recipe = load_recipe(tmp_path / "recipe.yaml")
     assert recipe.training == {name: "no"}
@@ -115,7 +115,7 @@ def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
-    """No accelerator, and a processor that can do so much."""
+    """Pretend that there is no accelerator, and a processor with these capabilities."""
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     for name in ("is_torch_bf16_gpu_available", "is_torch_xla_available"):
         monkeypatch.setattr(sys.modules["ast_hf.recipe.arguments"], name, lambda: False)
@@ -159,7 +159,7 @@ def test_unknown_processor_features_give_no_warning(
 
 @pytest.mark.parametrize("where", ["accelerator", "is_torch_bf16_gpu_available", "is_torch_xla_available"])
 def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
-    """On a GPU, on Apple's, on a TPU, transformers gets the arguments of the recipe unchanged."""
+    """On a GPU, Apple's accelerator or a TPU, transformers gets the arguments of the recipe unchanged."""
     processor(monkeypatch, avx512_bf16=True)
     arguments = sys.modules["ast_hf.recipe.arguments"]
     module, name = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
@@ -181,7 +181,7 @@ def test_float32_leaves_use_cpu_unset(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_a_run_in_bfloat16_without_use_cpu(clips: Path, tmp_path: Path) -> None:
-    """As in the shipped small-data.yaml."""
+    """Uses the settings of the shipped small-data.yaml."""
     plan = recipe(clips, num_train_epochs=1, bf16=True)
     del plan.training["use_cpu"]
     run = prepare(plan, tmp_path)
@@ -213,7 +213,7 @@ DEFAULTS = {
     "fp16": False,
     "seed": 42,
 }
-#: arguments of a recipe -> differences from the defaults, None for what another section decides
+#: arguments of a recipe -> differences from the defaults, None for arguments that another section sets
 SETTLED: dict[str, Any] = {
     "nothing": ({}, {}, {}),
     "a rate": ({"learning_rate": 1e-3}, {}, {"learning_rate": 1e-3}),
@@ -241,7 +241,7 @@ def test_card_has_the_defaults_of_unset_arguments(trained: Report) -> None:
 
 
 def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers would wrap the model in `nn.DataParallel`, for a batch of 2 x 8 and a loss of two numbers."""
+    """transformers would wrap the model in `nn.DataParallel`, with a batch of 2 x 8 and two losses."""
 
     def two_gpus(*args: Any, **kwargs: Any) -> TrainingArguments:
         arguments = build_arguments(*args, **kwargs)

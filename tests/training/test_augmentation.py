@@ -1,4 +1,4 @@
-"""Each way in which training clips vary, alone: off is the identity; on is bounded, seeded and spares its input."""
+"""Each augmentation alone: off is the identity; on is bounded, seeded and leaves its input unchanged."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 @pytest.fixture
 def raw() -> torch.Tensor:
-    """64 frames of 32 bins without a zero."""
+    """Return 64 frames of 32 bins without a zero."""
     return torch.rand(64, 32, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
 def vary(augmentation: Augmentation, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """Everything that happens to a spectrogram."""
+    """Apply all augmentations of a spectrogram."""
     return augmentation.mask(augmentation.vary_spectrogram(raw, random), random)
 
 
@@ -154,7 +154,7 @@ def test_never_longer_than_the_model_input(tone: np.ndarray, seed: int) -> None:
 
 
 def masked(options: dict, axis: int, random: np.random.Generator) -> list[int]:
-    """Masked rows (0) or columns (1) of a spectrogram of ones."""
+    """Return the masked rows (0) or columns (1) of a spectrogram of ones."""
     result = Augmentation(**options).mask(torch.ones(64, 32), random)
     zero = result == 0.0
     assert ((result == 1.0) | zero).all()
@@ -240,7 +240,7 @@ def test_mix_style_takes_over_mean_and_spread_of_each_bin() -> None:
 
 
 def test_noise_is_uniform_up_to_its_level(raw: torch.Tensor) -> None:
-    """x + U[0, 1) * u / 10, u uniform in [0, 1) for the clip."""
+    """Noise is x + U[0, 1) * u / 10, with u uniform in [0, 1) for the clip."""
     levels = []
     for seed in range(200):
         added = Augmentation(noise=0.1).disturb(raw, generator(seed)) - raw
@@ -272,7 +272,7 @@ def test_mel_jitter_draws_both_ends_from_16_values() -> None:
     lows, highs = (set(ends) for ends in zip(*drawn, strict=True))
     assert sorted(lows) == pytest.approx([20.0 + 2 * step for step in range(16)])
     assert sorted(highs) == pytest.approx([6500.0 + 100 * step for step in range(16)])
-    assert len(set(drawn)) > 200  # the two ends are drawn each by itself: 256 pairs
+    assert len(set(drawn)) > 200  # the two ends are drawn independently: 256 pairs
     assert [varied.mel_range(RATE, generator(3)) for _ in range(2)] == [varied.mel_range(RATE, generator(3))] * 2
 
 

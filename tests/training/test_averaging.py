@@ -30,7 +30,7 @@ def averaged(decay: float, values: list[float]) -> tuple[WeightAverage, nn.Linea
 @pytest.mark.parametrize(
     ("decay", "values", "expected"),
     [
-        (0.99, [6.0], 6.0),  # the first step is the average, the random start is not in it
+        (0.99, [6.0], 6.0),  # the average is that of the first step, without the random start
         (0.99, [6.0, 10.0], 9.0),  # weight of the past (1 + 2) / (10 + 2) = 1/4
         (0.99, [6.0, 10.0, -4.0], 0.0),  # then 4/13: 9 * 4/13 - 4 * 9/13
         (0.1, [6.0, 10.0], 9.6),  # 0.1 is below 1/4
@@ -68,7 +68,7 @@ def test_applied_restores_the_weights_after_an_error() -> None:
     with pytest.raises(KeyboardInterrupt), average.applied(layer):
         raise KeyboardInterrupt
     assert (layer.weight.item(), layer.bias.item()) == (10.0, -10.0)
-    with average.applied(layer):  # the average itself did not take part in the exchange
+    with average.applied(layer):  # the average itself was not exchanged
         assert layer.weight.item() == pytest.approx(9.0)
 
 

@@ -24,13 +24,13 @@ def wav(path: Path) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of data sets."""
+    """Return the folder of data sets."""
     monkeypatch.setenv("AST_HF_DATA", str(tmp_path))
     return tmp_path
 
 
 def labels_by_file(rows: Any) -> dict[str, object]:
-    """File name -> label name, or names."""
+    """Return file name -> label name, or names."""
     names = label_names(rows)
     key = "labels" if "labels" in rows.column_names else "label"
     labels = [[names[index] for index in row[key]] if key == "labels" else names[row[key]] for row in rows]
@@ -95,7 +95,8 @@ def test_audioset(root: Path, name: str, listed: str, place: str) -> None:
     (folder / "class_labels_indices.csv").write_text(csv)
     splits = load_audio_dataset(**find_data_set(name))
     assert list(splits) == ["train", "test"]
-    assert [list(split["labels"]) for split in splits.values()] == [[[1], [2]], [[2, 0]]]  # multi-label all the same
+    # multi-label with a single label too
+    assert [list(split["labels"]) for split in splits.values()] == [[[1], [2]], [[2, 0]]]
     assert label_names(splits["train"]) == ["Speech", "Male speech, man speaking", "Music"]
 
 
@@ -105,7 +106,7 @@ def test_data_sets_without_a_local_copy_come_from_the_hub(
 ) -> None:
     if missing is None:
         monkeypatch.delenv("AST_HF_DATA")
-    (root / "ESC-50-master" / "meta").mkdir(parents=True)  # no clips: an unpacking that was interrupted
+    (root / "ESC-50-master" / "meta").mkdir(parents=True)  # no clips: unpacking was interrupted
     esc50, balanced, full = (find_data_set(name) for name in ("esc50", "audioset-balanced", "audioset-full"))
     assert (esc50["source"], esc50["test_fold"], esc50["label_column"]) == ("ashraq/esc50", 1, "category")
     assert (balanced["source"], balanced["config_name"]) == ("agkphysics/AudioSet", "balanced")
@@ -135,7 +136,7 @@ def test_other_sources_are_returned_unchanged(source: str | Path) -> None:
 
 @pytest.mark.parametrize("name", KNOWN_SETS)
 def test_arguments_are_those_of_the_reader(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the Hub's entries name is an argument of `load_audio_dataset`."""
+    """Options of the Hub's entries are arguments of `load_audio_dataset`."""
     import inspect
 
     monkeypatch.delenv("AST_HF_DATA", raising=False)

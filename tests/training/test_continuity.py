@@ -1,5 +1,5 @@
-"""Resuming with other options is refused unless the checkpoint was named; resuming the same run is not,
-wherever its files lie now.
+"""Resuming with other options is refused unless the checkpoint is given by name. Resuming the same run is accepted,
+also after its files moved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from training.runs import Stop, recipe
 
 @pytest.fixture
 def begun(clips: Path, tmp_path: Path) -> Path:
-    """The folder of a run that was interrupted after its first epoch."""
+    """Return the folder of a run that was interrupted after its first epoch."""
     trainer = prepare(recipe(clips), tmp_path / "run").trainer
     trainer.add_callback(Stop(epoch=1))
     trainer.train()
@@ -54,7 +54,7 @@ def test_resuming_with_other_options_is_refused(
 
 
 def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path, tmp_path: Path) -> None:
-    """The card lists the changes, after another resumption too."""
+    """The card lists the changes, also after another resume."""
     plan = recipe(clips, learning_rate=1e-3)
     trainer = prepare(plan, begun).trainer
     trainer.add_callback(Stop(epoch=2))
@@ -69,7 +69,7 @@ def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path,
 
 
 def test_resuming_with_other_label_names_is_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
-    """Even where it was named: the old outputs would get the new names."""
+    """Refused even if the checkpoint is given by name: the old outputs would get the new names."""
     shutil.copytree(clips, tmp_path / "other")
     for split in ("train", "test"):
         (tmp_path / "other" / split / "noise").rename(tmp_path / "other" / split / "zzz")
@@ -88,7 +88,7 @@ def test_resuming_with_relabelled_clips_is_refused(begun: Path, clips: Path, tmp
 
 
 def test_the_same_run_resumes_in_another_place(begun: Path, clips: Path, tmp_path: Path) -> None:
-    """Options without influence on the weights may differ: names, paths of clips, logging, threads."""
+    """Options that do not affect the weights may differ: names, paths of clips, logging, threads."""
     shutil.copytree(clips, tmp_path / "moved")
     options = {"name": "renamed", "threads": 1, "card": {"license": "mit"}, "data": {"cache": False}}
     trainer = prepare(recipe(tmp_path / "moved", options, logging_steps=1, logging_strategy="steps"), begun).trainer

@@ -1,4 +1,4 @@
-"""Every format of labelled audio, and the errors of data that cannot be trained on."""
+"""Every format of labelled audio, and errors for unusable data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wav(path: Path, samples: int = 800) -> Path:
 
 
 def table(folder: Path, name: str, text: str) -> Path:
-    """A table of `a.wav`, `b.wav`, `c.wav`, which exist next to it."""
+    """Return a table of `a.wav`, `b.wav`, `c.wav`, which are next to it."""
     for clip in "abc":
         wav(folder / f"{clip}.wav")
     (folder / name).write_text(text, encoding="utf-8")
@@ -40,7 +40,7 @@ def table(folder: Path, name: str, text: str) -> Path:
 
 
 def contents(splits: DatasetDict) -> dict[str, dict[str, str | list[str]]]:
-    """split -> file name -> label name, or names."""
+    """Return split -> file name -> label name, or names."""
     return {
         split: {
             Path(row["audio"]["path"]).name: [label_names(rows)[label] for label in row["labels"]]
@@ -81,12 +81,12 @@ def test_label_folders(tmp_path: Path, files: list[str], expected: dict) -> None
 
 
 def warned(record: pytest.WarningsRecorder) -> list[str]:
-    """Our warnings, in their order."""
+    """Return our warnings, in their order."""
     return [str(one.message) for one in record if one.category is AstHfWarning]
 
 
 def placed(folder: Path, *files: str) -> Path:
-    """A folder of those files: clips, empty files of other suffixes, and folders for names that end in `/`."""
+    """Create these files: clips, empty files of other suffixes, and folders for names that end in `/`."""
     for file in files:
         if file.endswith("/"):
             (folder / file).mkdir(parents=True)
@@ -263,7 +263,7 @@ def test_classes_of_a_table_with_semicolons(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("check", [True, False])
 def test_paths_of_windows(tmp_path: Path, check: bool) -> None:
-    """Read where slashes find the file and it is not there as it is written; they are found in lists of splits too."""
+    """Backslashes are read as slashes if only that path exists; also in lists of splits."""
     wav(tmp_path / "sub" / "d.wav")
     wav(tmp_path / "odd\\e.wav")
     wav(tmp_path / "odd" / "e.wav", samples=900)
@@ -322,11 +322,12 @@ def test_committed_instruments() -> None:
 
 
 def parquet(folder: Path, label: object, values: list, audio: str = "audio") -> DatasetDict:
-    """A data set as the Hub stores it: Parquet with the files' bytes inside."""
+    """Write a data set as the Hub stores it: Parquet with the files' bytes inside."""
     sound = io.BytesIO()
     soundfile.write(sound, np.sin(np.arange(800) / 5) / 2, 16_000, format="WAV")
     stored = [{"bytes": sound.getvalue(), "path": f"{index}.wav"} for index in range(len(values))]
-    bare = {"bytes": Value("binary"), "path": Value("string")}  # encoding `Audio` itself would need torchcodec
+    # encoding `Audio` itself would need torchcodec
+    bare = {"bytes": Value("binary"), "path": Value("string")}
     features = Features({audio: bare, "class": label, "speaker": Value("string")})
     rows = {audio: stored, "class": values, "speaker": [f"s{index}" for index in range(len(values))]}
     for name, part in (("train", slice(0, -1)), ("test", slice(-1, None))):
@@ -532,7 +533,7 @@ def test_empty_split_is_an_error(tmp_path: Path) -> None:
 
 
 def clips_of_groups(groups: int, *, several: bool, each: int = 6) -> Dataset:
-    """So many clips of each group, half of them of either class."""
+    """Return a split with these numbers of clips per group, half of each class."""
     name = "labels" if several else "label"
     kind = ClassLabel(names=["cat", "dog"])
     features = Features(
@@ -553,7 +554,8 @@ def test_hold_out(several: bool, group: str | None) -> None:
     assert sorted(rows["train"] + rows["validation"]) == list(range(60))
     assert len(rows["validation"]) == 12
     assert rows["validation"] == list(again["validation"]["row"])
-    if Version(sklearn.__version__) >= Version("1.8") or not group or several:  # before, alike groups kept their order
+    # earlier versions kept the order of equal groups
+    if Version(sklearn.__version__) >= Version("1.8") or not group or several:
         assert any(rows["validation"] != list(other["validation"]["row"]) for other in others)
     if group:
         assert not set(first["train"]["group"]) & set(first["validation"]["group"])
@@ -570,7 +572,7 @@ def test_validation_group_without_held_out_clips_is_refused() -> None:
 
 
 def test_options_of_a_recipe_reach_the_reader(tmp_path: Path) -> None:
-    """Several files of a split, paths relative to another folder, labels left out, columns that mean something else."""
+    """Covers several files per split, paths relative to another folder, dropped labels, columns of other meaning."""
     for name in ("a", "b", "c"):
         wav(tmp_path / "sounds" / f"{name}.wav")
     for table, rows in {"one": "a.wav,dog,7", "two": "b.wav,cat,8\nc.wav,junk,9", "three": "c.wav,cat,1"}.items():
@@ -609,7 +611,7 @@ def test_hold_out_of_few_groups_leaves_neither_side_empty(seed: int) -> None:
 
 
 def test_hold_out_of_a_class_with_one_clip() -> None:
-    """Either it stays in training, or the class is named."""
+    """The clip stays in training, or the error names the class."""
     clips = clips_of_groups(4, several=False).select([0, 1, 2, 4, 6, 8, 10, 12, 14, 16, 18])
     try:
         parts = hold_out(clips, 0.25, group_column=None, seed=0)

@@ -68,7 +68,7 @@ WAV2VEC2: dict[str, Any] = {
 
 
 def wav2vec2_teacher(folder: Path, labels: list[str] = LABELS) -> str:
-    """Save a model of waveforms with another sampling rate."""
+    """Save a waveform model with another sampling rate."""
     model = randomise(Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**WAV2VEC2, **names(labels))))
     with torch.no_grad():
         model.classifier.weight.mul_(10.0)
@@ -78,7 +78,7 @@ def wav2vec2_teacher(folder: Path, labels: list[str] = LABELS) -> str:
 
 
 def whisper_teacher(folder: Path, seconds: int) -> str:
-    """An encoder with a head, whose input is always as long."""
+    """Save an encoder with a classifier and a fixed input length."""
     sizes = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
     rest = {"decoder_layers": 1, "decoder_attention_heads": 2, "classifier_proj_size": 8, "vocab_size": 20}
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
@@ -92,7 +92,7 @@ def whisper_teacher(folder: Path, seconds: int) -> str:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight noises and eight tones to train on, two of each to test on, 0.3 to 0.5 s. Read only."""
+    """Return eight noises and eight tones to train on, two of each to test on, 0.3 to 0.5 s. Read only."""
     root = tmp_path_factory.mktemp("clips")
     for split, count in (("train", 8), ("test", 2)):
         for kind in LABELS:
@@ -105,7 +105,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Teachers by name; those of `turned` have the labels the other way round. Read only."""
+    """Return teachers by name; those with `turned` have the labels in reverse order. Read only."""
     root = tmp_path_factory.mktemp("teachers")
     made = {"ast": ast_teacher(root / "ast"), "ast turned": ast_teacher(root / "ast_turned", LABELS[::-1])}
     made["wav2vec2 turned"] = wav2vec2_teacher(root / "wav2vec2", LABELS[::-1])
@@ -118,7 +118,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def stored(clips: Path, teachers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The AST teacher's logits of the training split. Read only."""
+    """Return the AST teacher's logits of the training split. Read only."""
     folder = tmp_path_factory.mktemp("stored")
     file = folder / "logits.safetensors"
     evaluate_checkpoints([teachers["ast turned"]], clips, output_dir=folder, split="train", save_logits=file)
@@ -141,7 +141,7 @@ LN3 = 1.0986122886681098
 #: kind -> (teacher's logits, student's, options, loss, its gradient); worked out by hand from probabilities of 1/4, 1/2
 #: and 3/4
 BY_HAND = {
-    # the student has 1/4 and 3/4 at temperature 2, the teacher 1/2: KL = ln(4/3) / 2, times 4
+    # student 1/4 and 3/4 at temperature 2, teacher 1/2: KL = ln(4/3) / 2, times 4
     "soft": (SINGLE_LABEL, [0.0, 0.0], [0.0, 2 * LN3], {"temperature": 2.0}, 0.5753641449, [-0.5, 0.5]),
     "temperature 1": (SINGLE_LABEL, [0.0, LN3], [0.0, 0.0], {}, 0.1308120359, [0.25, -0.25]),
     "hard": (SINGLE_LABEL, [0.2, 0.1], [0.0, LN3], {"hard": True}, 1.3862943611, [-0.75, 0.75]),
@@ -159,7 +159,8 @@ def test_loss_and_gradient_by_hand(
     value = distillation_loss(logits, targets, kind, temperature=options.get("temperature", 1.0))
     value.backward()
     assert value.item() == pytest.approx(loss, abs=1e-6)
-    assert logits.grad.tolist() == [pytest.approx([part / 2 for part in gradient], abs=1e-6)] * 2  # mean of two clips
+    # mean of two clips
+    assert logits.grad.tolist() == [pytest.approx([part / 2 for part in gradient], abs=1e-6)] * 2
 
 
 @given(st.lists(st.floats(-30, 30), min_size=3, max_size=3), st.sampled_from([0.5, 1.0, 4.0]), st.booleans())
@@ -189,7 +190,8 @@ def teacher_input(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
 
 def test_without_augmentation_the_teacher_gets_the_clip(clips: Path) -> None:
     split = load_audio_dataset(clips)["train"]
-    for augmentation in (None, Augmentation(), Augmentation(time_stretch=1.5)):  # stretching needs more samples
+    # stretching needs more samples
+    for augmentation in (None, Augmentation(), Augmentation(time_stretch=1.5)):
         inputs = ClipInputs(split, extractor(20), augmentation=augmentation, teacher=teacher_input)
         item = inputs[16 + 3]
         assert item["teacher"]["waveform"].numpy().tolist() == inputs.waveform(3)[: 400 + 19 * 160].tolist()
@@ -218,7 +220,7 @@ def test_teacher_gets_the_same_mix(clips: Path) -> None:
 
 
 def test_stored_targets_are_mixed_like_labels(clips: Path) -> None:
-    """Stored answers that are the labels stay the labels."""
+    """Stored logits that equal the labels give the labels as targets."""
     split = load_audio_dataset(clips)["train"]
     answers = torch.nn.functional.one_hot(torch.tensor(split["label"]), 2).float()
     inputs = ClipInputs(
@@ -231,7 +233,7 @@ def test_stored_targets_are_mixed_like_labels(clips: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ast turned", "wav2vec2 turned", "whisper", "ensemble turned"])
 def test_teacher_targets_match_its_own_pipeline(clips: Path, teachers: dict[str, str], name: str) -> None:
-    """Clips of many lengths in one batch; labels of the teacher in another order than the student's."""
+    """Uses clips of many lengths in one batch, and a teacher with another label order."""
     split = load_audio_dataset(clips)["train"]
     made = taught(split, teacher=teachers[name], temperature=2.0)
     inputs = ClipInputs(split, extractor(), augmentation=Augmentation(), teacher=pickle.loads(pickle.dumps(made.view)))
@@ -266,7 +268,7 @@ def plan(clips: Path, distillation: dict[str, Any], options: dict[str, Any] | No
 
 
 def divergence(trainer: Any, clips: Path, distillation: Any) -> float:
-    """Mean Kullback-Leibler divergence of a student from its teacher on the training clips, nothing augmented."""
+    """Return the mean Kullback-Leibler divergence of a student from its teacher on unaugmented training clips."""
     inputs = ClipInputs(
         load_audio_dataset(clips)["train"], trainer.processing_class, augmentation=None, teacher=distillation.view
     )
@@ -309,7 +311,8 @@ def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: di
     for weight in (0.0, 0.5):
         teacher = {"teacher": teachers["wav2vec2 turned"], "weight": weight}
         other = prepare(plan(clips, teacher, options, num_train_epochs=1), tmp_path / str(weight)).trainer
-        assert digest(other.model.state_dict()) == start  # whatever the teacher drew while it was loaded
+        # independent of random numbers that loading the teacher consumed
+        assert digest(other.model.state_dict()) == start
         other.train()
         same = digest(other.model.state_dict()) == digest(alone.model.state_dict())
         assert same is (weight == 0.0)
@@ -319,7 +322,7 @@ def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: di
 def test_resumed_run_equals_an_unbroken_one(
     clips: Path, teachers: dict[str, str], stored: Path, tmp_path: Path, source: str, workers: int
 ) -> None:
-    """With a teacher that draws random numbers even in evaluation mode (wav2vec 2.0's LayerDrop does)."""
+    """Uses a teacher that draws random numbers even in evaluation mode: wav2vec 2.0 with LayerDrop."""
     chosen = {"logits": str(stored)} if source == "stored" else {"teacher": teachers["wav2vec2 turned"]}
     options = {
         "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},

@@ -1,5 +1,5 @@
-"""Two processes that really are two: the same clips, losses, weights and files as one, and an end for all when one
-breaks. torchrun runs this file; `TASKS` is what it can do there.
+"""Two real processes: the same clips, losses, weights and files as one, and all stop if one fails. torchrun runs this
+file with one of `TASKS`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from ast_hf.training import finish, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints, find_corruption, read_manifest
 from training.runs import VARIED, Stop, checkpoint_digest, digest, poison, recipe, sound, torchrun
 
-#: clips of each class; 9 test clips do not divide by 2
+#: clips of each class; 9 test clips are not divisible by 2
 SIZES = {"train": (16, 8), "test": (5, 4)}
-#: no dropout, so that one process with whole batches computes what two with half batches do
+#: no dropout, so that one process with full batches computes the same as two with half batches
 EXACT = {**VARIED, "model": {"config": TINY}}
 EPOCHS = 2
 
 
 @pytest.fixture(scope="session")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones. Read only."""
+    """Return label folders of noise and tones. Read only."""
     root = tmp_path_factory.mktemp("sounds")
     for split, counts in SIZES.items():
         for kind, count in zip(("noise", "tone"), counts, strict=True):
@@ -52,7 +52,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> Any:
-    """Three steps of 8 clips an epoch."""
+    """Return a recipe with three steps of 8 clips per epoch."""
     fixed = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
     steps = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "logging_steps": 1}
     sizes = {"per_device_train_batch_size": batch, "per_device_eval_batch_size": 2, "num_train_epochs": EPOCHS}
@@ -63,7 +63,7 @@ def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> 
 
 
 def watch_rows(trainer: Any) -> list[list[int]]:
-    """Step and rows of every training batch of this process."""
+    """Record step and rows of every training batch of this process."""
     seen, compute = [], trainer.compute_loss
 
     def watched(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -89,7 +89,7 @@ def watch_keys(trainer: Any) -> list[int]:
 
 
 def watch_evaluation(trainer: Any) -> list[int]:
-    """How many clips each evaluation counts."""
+    """Record the number of clips that each evaluation counts."""
     seen, compute = [], trainer.compute_metrics
 
     def watched(prediction: Any) -> dict[str, float]:
@@ -101,7 +101,7 @@ def watch_evaluation(trainer: Any) -> list[int]:
 
 
 def watch_writes(root: Path) -> list[str]:
-    """Names of the files under a folder that Python code of this process opens for writing."""
+    """Record the files in a folder that Python code of this process opens for writing."""
     seen: list[str] = []
 
     def audit(event: str, arguments: tuple) -> None:
@@ -115,7 +115,7 @@ def watch_writes(root: Path) -> list[str]:
 
 
 def dealt(sampler: EpochSampler, batch: int) -> list[list[int]]:
-    """The keys of two epochs that this process gets of a sampler."""
+    """Return the keys of two epochs that this process gets from a sampler."""
     loader = torch.utils.data.DataLoader(AnyKey(), batch_size=batch, sampler=sampler)
     loader = Accelerator(cpu=True).prepare(loader)
     epochs = []
@@ -126,18 +126,18 @@ def dealt(sampler: EpochSampler, batch: int) -> list[list[int]]:
 
 
 class AnyKey(torch.utils.data.Dataset):
-    """A dictionary that has every key."""
+    """Dictionary that has every key."""
 
     def __getitem__(self, key: int) -> int:
         return key
 
 
-#: 24 clips, of which the last class has 2.
+#: 24 clips; the last class has 2.
 RARE = clip_weights([0] * 12 + [1] * 10 + [2] * 2)
 
 
 def stream_and_resume(source: Path, root: Path, report: dict[str, Any]) -> None:
-    """Five steps of 8 clips from a stream; then three, and the other two."""
+    """Train five steps of 8 clips from a stream; then three, and resume for the other two."""
     options = {**VARIED, "data": {"source": str(source), "streaming": True}, "averaging_decay": None}
     streamed = plan(source, options, 4, max_steps=5, num_train_epochs=1, save_steps=3)
     run = prepare(streamed, root / "streamed")
@@ -214,7 +214,7 @@ def main(task: str, source: str, root: str) -> None:
 
 @pytest.fixture(scope="session")
 def two(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """The output folder of two processes, and the report of each."""
+    """Return the output folder of two processes, and the report of each."""
     root = tmp_path_factory.mktemp("two")
     result = torchrun("-m", __name__, "train", str(sounds), str(root))
     assert result.returncode == 0, result.stderr[-4000:]
@@ -223,7 +223,7 @@ def two(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
 
 @pytest.fixture(scope="session")
 def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The same run in one process, with the same 8 clips in each step."""
+    """Return the same run in one process, with the same 8 clips in each step."""
     root = tmp_path_factory.mktemp("one")
     run = prepare(plan(sounds, EXACT, 8), root)
     rows = watch_rows(run.trainer)
@@ -261,7 +261,7 @@ def test_a_step_has_the_clips_that_one_process_would_take(two: Any, one: Any) ->
 
 
 def test_clips_that_do_not_divide(two: Any) -> None:
-    """26 clips in two times 4: all are seen, and the last step is filled up with the epoch's first ones."""
+    """26 clips in batches of two times 4: all are used, and the epoch's first clips fill up the last step."""
     for epoch in range(EPOCHS):
         counts = Counter(key for part in two[1] for key in part["ragged"][epoch])
         order = EpochSampler(26, 7)
@@ -282,7 +282,7 @@ def test_balanced_draws_of_one_process_are_dealt_out_to_two(two: Any) -> None:
 
 
 def test_balanced_training_of_two_takes_the_draws_of_one(two: Any, tmp_path: Path) -> None:
-    """Each step the next 8 draws, 4 to each process."""
+    """Each step uses the next 8 draws, 4 per process."""
     sampler = BalancedSampler(clip_weights([0] * 16 + [1] * 8), TrainingArguments(str(tmp_path)).seed)
     keys: list[list[int]] = [[], []]
     for epoch in range(EPOCHS):
@@ -305,7 +305,7 @@ def test_a_stream_is_dealt_out_to_two_without_repeats(two: Any) -> None:
 
 
 def test_a_stream_is_evaluated_once_by_two(two: Any, sounds: Path, tmp_path: Path) -> None:
-    """9 clips in batches of 4: the numbers are those that one process gets from the saved folder."""
+    """9 clips in batches of 4: the metrics equal those of one process on the saved folder."""
     root, (first, second) = two
     assert first["streamed clips"] == second["streamed clips"] == [9]
     assert first["streamed"] == second["streamed"]
@@ -327,7 +327,7 @@ def history(root: Path) -> list[float]:
 
 
 def test_losses_and_weights_are_those_of_one_process(two: Any, one: Any) -> None:
-    """Sums of 4 and 4 clips instead of 8, in float32."""
+    """Sums over 4 and 4 clips instead of 8, in float32."""
     assert history(two[0] / "exact") == pytest.approx(history(one[0]), rel=1e-4)
     for name in ("model.safetensors", "average.safetensors"):
         mine, theirs = (load_file(root / "checkpoint-6" / name) for root in (two[0] / "exact", one[0]))
@@ -394,11 +394,12 @@ def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
-    # Shorter than the half hour after which a process gives up waiting for the others.
+    # Shorter than the half hour after which a process stops waiting for the others.
     result = torchrun("-m", __name__, "break", str(sounds), str(tmp_path), timeout=600)
     assert result.returncode != 0
     sampler = EpochSampler(24, TrainingArguments(str(tmp_path)).seed)
-    rows = [key % 24 + 1 for key in sampler][20:24]  # counted from 1; of the third step, the half of the second process
+    # counted from 1; of the third step, the half of the second process
+    rows = [key % 24 + 1 for key in sampler][20:24]
     assert re.search(rf"AST-E501\] step 3: loss is nan on the clips {re.escape(str(rows))}", result.stderr)
     assert [folder.name for folder in checkpoints(tmp_path / "poisoned")] == ["checkpoint-2"]
     assert find_corruption(tmp_path / "poisoned" / "checkpoint-2") is None
@@ -450,7 +451,7 @@ def test_slurm_script_has_valid_syntax() -> None:
 def test_options_that_need_whole_weights_are_refused_with_sharded_ones(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP
+    plugin = SimpleNamespace(activation_checkpointing=False)  # set by accelerate under FSDP
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
     with pytest.raises(AstConfigError, match=r"E307.*(averaging_decay|factored_positions).*FSDP"):
         prepare(plan(sounds, options, 4), tmp_path)

@@ -1,4 +1,4 @@
-"""`evaluate_checkpoints` on tiny models: every number again from pipeline and scikit-learn, files, and refusals."""
+"""`evaluate_checkpoints` on tiny models: numbers against pipeline and scikit-learn, files, and errors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SIZES = {"validation": 5, "test": 4}
 def make_checkpoint(
     folder: Path, seed: int, kind: str | None = SINGLE, labels: list[str] = LABELS, mean: float = -4.0, **fields: Any
 ) -> str:
-    """A tiny model with weights so large that different audio gets different scores."""
+    """Save a tiny model with weights so large that different audio gets different scores."""
     config = ASTConfig(**{**TINY, **fields}, id2label=dict(enumerate(labels)), problem_type=kind)
     model = ASTForAudioClassification(config)
     generator = torch.Generator().manual_seed(seed)
@@ -79,7 +79,7 @@ def make_checkpoint(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Checkpoints by name. Read only."""
+    """Return checkpoints by name. Read only."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {
         "one": make_checkpoint(root / "one", 1),
@@ -103,7 +103,7 @@ def sound(number: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders. Read only."""
+    """Return label folders. Read only."""
     root = tmp_path_factory.mktemp("clips")
     for split, count in SIZES.items():
         for place, label in enumerate(LABELS):
@@ -117,7 +117,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same clips with lists of labels. Nothing in the test split is an owl. Read only."""
+    """Return the same clips with lists of labels, without owls in the test split. Read only."""
     path = clips / "tagged.jsonl"
     tags = {"cat": ["cat"], "dog": ["dog", "cat"], "owl": ["dog"]}
     rows = [
@@ -135,7 +135,7 @@ Logits = dict[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def by_hand(made: dict[str, str], clips: Path) -> Callable[[str, str], tuple[np.ndarray, list[str]]]:
-    """(checkpoint, split) -> scores of the pipeline for each file, in the order of LABELS, and the files."""
+    """Return, by checkpoint and split, the pipeline's scores for each file, in the order of LABELS, and the files."""
 
     def run(name: str, split: str) -> tuple[np.ndarray, list[str]]:
         classify = pipeline("audio-classification", model=made[name])
@@ -287,7 +287,7 @@ def test_weights_without_a_mean_are_refused(other: str, code: str, text: str, ma
 
 
 def test_labels_are_matched_by_name(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
-    """A table with two of the labels, for a model that has them at other indices."""
+    """Uses a table with two of the labels, and a model that has them at other indices."""
     rows = [("owl", "test/owl/0.wav"), ("owl", "test/owl/1.wav"), ("dog", "test/dog/0.wav")]
     table = clips / "few.csv"
     table.write_text("path,label,split\n" + "".join(f"{path},{label},test\n" for label, path in rows))
@@ -358,7 +358,7 @@ def copy_of(made: dict[str, str], name: str, folder: Path) -> str:
 def test_a_calibration_that_is_worse_on_the_evaluated_split_is_warned_of(
     made: dict[str, str], by_hand: Callable, tmp_path: Path
 ) -> None:
-    """Fitted where it is always right, a model is sure of itself, and here it is then always wrong."""
+    """A temperature fitted on right answers makes scores confident, and all test answers are wrong."""
     logits, files = by_hand("one", "test")
     answers = [f"{file},{LABELS[row.argmax()]},validation" for file, row in zip(files, logits, strict=True)]
     answers += [f"{file},{LABELS[row.argmin()]},test" for file, row in zip(files, logits, strict=True)]
@@ -399,7 +399,7 @@ def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_
 
     score = pipeline("audio-classification", model=names[0])(files[0], top_k=1)[0]["score"]
     assert score == pytest.approx(softmax(logits[:1] / calibration.temperature).max(), abs=1e-4)
-    again = evaluate(names[:1], clips, tmp_path / "again")  # what is stored is used
+    again = evaluate(names[:1], clips, tmp_path / "again")  # the stored values are used
     assert again.outcomes[names[0]].metrics["ECE"] == pytest.approx(calibration.after["test"]["ECE"], abs=1e-6)
 
 
@@ -429,7 +429,8 @@ def test_thresholds_are_stored_in_the_label_order_of_each_checkpoint(
 ) -> None:
     names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
     evaluation = evaluate(names, tagged, tmp_path / "out", fit_on="validation", store=True)
-    cat, dog, owl = evaluation.outcomes[names[1]].calibration.thresholds or []  # in the order of the first one's labels
+    # in the label order of the first checkpoint
+    cat, dog, owl = evaluation.outcomes[names[1]].calibration.thresholds or []
     assert ASTConfig.from_pretrained(names[1]).thresholds == [dog, owl, cat]
     assert len({cat, dog, owl}) == 3
 
@@ -518,7 +519,7 @@ def test_logits_file_is_written_atomically(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "logits.safetensors"
     store_logits(path, np.ones((1, 3)), ["a.wav"], LABELS, SINGLE)
     before = path.read_bytes()
-    with path.open("rb") as reader:  # a reader of the old file keeps its content
+    with path.open("rb") as reader:  # a process that reads the old file keeps its content
         store_logits(path, np.zeros((1, 3)), ["a.wav"], LABELS, SINGLE)
         assert reader.read() == before != path.read_bytes()
     path.write_bytes(before)
@@ -602,7 +603,7 @@ def test_pictures_of_few_and_many_classes(classes: int, tmp_path: Path) -> None:
 def test_a_data_set_by_its_name(
     made: dict[str, str], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ESC-50 in miniature where the catalog looks for it, and another fold of it."""
+    """Uses ESC-50 in miniature in the catalog's folder, and another fold of it."""
     folder = tmp_path / "ESC-50-master"
     (folder / "meta").mkdir(parents=True)
     (folder / "audio").symlink_to(clips / "test" / "cat")
@@ -647,7 +648,7 @@ def test_the_ensemble_is_saved_as_it_was_evaluated(
     assert metrics["ensemble"]["accuracy"] == accuracy_score(truth, probabilities.argmax(axis=1))
     assert metrics["ensemble"]["NLL"] == pytest.approx(-np.log(probabilities[np.arange(12), truth]).mean(), abs=1e-5)
 
-    again = evaluate([str(folder)], clips, tmp_path / "again")  # an ensemble is a checkpoint like another
+    again = evaluate([str(folder)], clips, tmp_path / "again")  # an ensemble works like any checkpoint
     assert again.outcomes[str(folder)].metrics == pytest.approx(metrics["ensemble"], abs=1e-5)
     assert again.labels == LABELS
     for refused, code in (({"ensemble": True}, "E306"), ({"average": True}, "E305")):
@@ -710,7 +711,7 @@ def test_names_in_the_card_of_an_ensemble_are_plain(clips: Path, tmp_path: Path)
 
 
 def test_fitted_temperature_is_stored_in_the_ensemble(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
-    """Its members keep the temperatures that they were evaluated with."""
+    """Members keep the temperatures that they were evaluated with."""
     names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
     evaluation = evaluate(names, tagged, tmp_path / "out", ensemble=True, fit_on="validation", store=True)
     folder, fitted = tmp_path / "out" / "ensemble", evaluation.outcomes["ensemble"].calibration

@@ -1,4 +1,4 @@
-"""Cross-validation on tones and noise: which clips, which numbers, killed and resumed, and what is refused."""
+"""Cross-validation on tones and noise: clips of the folds, results, resuming after a kill, and errors."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate,
 from ast_hf.training.splits import read_splits
 from training.runs import checkpoint_digest, digest, recipe, sound, torchrun
 
-#: Clips of noise and of tones in each fold, so that no two folds are of one size.
+#: Clips of noise and of tones in each fold: no two folds have the same size.
 SIZES = {"1": (3, 3), "2": (4, 3), "10": (4, 4)}
 
-#: Dropout and masks, so that a random draw too many changes the weights; an average, so that it is what is tested.
+#: Dropout and masks, so that an extra random draw changes the weights; an average, so that it is tested.
 VARIED = {
     "averaging_decay": 0.5,
     "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
@@ -42,7 +42,7 @@ VARIED = {
 
 
 def write_clips(root: Path) -> Path:
-    """A CSV of clips with the columns fold and source; two clips come of each source."""
+    """Write a CSV of clips with the columns fold and source; each source has two clips."""
     lines = ["path,label,fold,source"]
     for fold, counts in SIZES.items():
         for kind, count in zip(("noise", "tone"), counts, strict=True):
@@ -56,18 +56,18 @@ def write_clips(root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips in three folds. Read only."""
+    """Return a table of clips in three folds. Read only."""
     return write_clips(tmp_path_factory.mktemp("folded"))
 
 
 def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    # One thread: a fresh process and this one, where other tests chose, have to round alike.
+    # One thread: a fresh process and this one, where other tests set the number, have to round alike.
     return recipe(source, {**VARIED, "threads": 1, **(options or {})}, **{"save_total_limit": None, **training})
 
 
 @pytest.fixture(scope="session")
 def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
-    """A finished cross-validation. Read only."""
+    """Return a finished cross-validation. Read only."""
     return cross_validate(plan(table), tmp_path_factory.mktemp("finished"), folds=3)
 
 
@@ -210,7 +210,7 @@ def by_hand(*curves: list[float], baseline: float | None = 0.5) -> CrossValidati
 
 
 def test_final_and_best_epoch_by_hand() -> None:
-    """The best epoch is that of the best mean: 2, not 2 for one fold and 3 for the other, which would give 0.85."""
+    """The best epoch has the best mean over folds: 2. The best epochs of each fold, 2 and 3, would give 0.85."""
     summary = by_hand([0.5, 0.9, 0.6], [0.7, 0.6, 0.8])
     assert (summary.final.epoch, summary.final.values) == (3, [0.6, 0.8])
     assert summary.final.mean == pytest.approx(0.7)
@@ -261,7 +261,7 @@ def test_files_match_the_returned_result(finished: CrossValidation) -> None:
 
 
 def test_watching_does_not_change_training(finished: CrossValidation, table: Path, tmp_path: Path) -> None:
-    """Neither the draws of dropout nor what is logged and saved."""
+    """Dropout draws, logs and saved files stay the same."""
     alone = finetune(replace(finished.recipe, data=replace(finished.recipe.data, test_fold=1)), tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == weights(finished.folder)["fold-1"]
     checkpoints = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
@@ -279,7 +279,7 @@ def test_watching_does_not_change_training(finished: CrossValidation, table: Pat
 
 
 def test_a_watched_split_does_not_choose_the_best_checkpoint(table: Path, tmp_path: Path) -> None:
-    """With the highest validation loss as the best: the test fold is logged, and has no influence."""
+    """The highest validation loss counts as the best; the test fold is logged without influence."""
     options = {"data": {"source": str(table), "test_fold": 10, "validation_fraction": 0.3}, "averaging_decay": None}
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
     run = prepare(plan(table, options, eval_strategy="epoch", num_train_epochs=3, **best), tmp_path, watch="test")
@@ -328,7 +328,7 @@ def test_only_evaluated_splits_can_be_watched(table: Path, tmp_path: Path) -> No
 
 
 class Kill(TrainerCallback):
-    """Kills the process at a step, as a machine that goes away."""
+    """Callback that kills the process at a step, like a lost machine."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -339,7 +339,7 @@ class Kill(TrainerCallback):
 
 
 def killed_in_the_second_fold(source: str, root: str) -> None:
-    """What the process does that is killed: in fold 2 after its first epoch, two steps long, was saved."""
+    """Run a cross-validation that is killed in fold 2 after its first epoch of two steps was saved."""
     from ast_hf.training import trainer
 
     train = trainer.ASTTrainer.train
@@ -355,7 +355,7 @@ def killed_in_the_second_fold(source: str, root: str) -> None:
 
 @pytest.fixture(scope="module")
 def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a killed cross-validation left: fold 1 finished, fold 2 under way, fold 3 not begun. Read only."""
+    """Return the folder of a killed cross-validation: fold 1 finished, fold 2 started, fold 3 missing. Read only."""
     root = tmp_path_factory.mktemp("killed")
     code = (
         f"import sys; sys.path[:0] = {[str(ROOT / 'tests'), str(ROOT)]!r}; from training import test_folds; "
@@ -417,7 +417,7 @@ def test_broken_results_of_a_fold_are_refused(table: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_two_processes_match_one(table: Path, tmp_path: Path) -> None:
-    """The same clips a step, no dropout: the same numbers, and every file written once."""
+    """Same clips per step and no dropout: the same numbers, and every file is written once."""
     options = {"model": {"config": TINY}, "data": {"source": str(table)}}
     one = cross_validate(plan(table, options, num_train_epochs=1, save_strategy="no"), tmp_path / "one", folds=3)
     (tmp_path / "recipe.yaml").write_text(
@@ -434,7 +434,7 @@ def test_two_processes_match_one(table: Path, tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- what is refused
 
-#: what is wrong -> (folds, options of data, training arguments, message)
+#: mistake -> (folds, options of data, training arguments, message)
 REFUSED = {
     "one fold": (1, {}, {}, r"E307.*folds: is 1, too few"),
     "another number than the data have": (5, {}, {}, r"E307.*'fold' has 3 folds: 1, 2, 10.*random_folds=5"),
@@ -492,7 +492,7 @@ def test_a_likely_fold_column_is_suggested(table: Path, tmp_path: Path) -> None:
 def test_command_prints_the_table(
     finished: CrossValidation, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On folds that are finished, so that nothing is trained again."""
+    """Uses finished folds, so that nothing is trained again."""
     shutil.copytree(finished.folder, tmp_path / "out")
     (tmp_path / "recipe.yaml").write_text(plan(table).to_yaml())
     command = ["finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3", "--resume", "auto"]

@@ -33,7 +33,7 @@ HELD_OUT = {"features": {"mean": -5.0, "std": 4.0}, "data": {"validation_fractio
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones. Read only."""
+    """Return label folders of noise and tones. Read only."""
     root = tmp_path_factory.mktemp("few")
     for split, count in (("train", 12), ("test", 2)):
         for kind in ("noise", "tone"):
@@ -45,7 +45,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sealed checkpoint of step 2. Read only."""
+    """Return a sealed checkpoint of step 2. Read only."""
     root = tmp_path_factory.mktemp("run")
     run = prepare(recipe(few, OPTIONS, **PLAN), root)
     run.trainer.add_callback(Stop(step=2))
@@ -180,7 +180,7 @@ def test_an_interrupted_download_is_continued(pushed: Hub, tmp_path: Path, waits
 
 
 def test_the_same_checkpoint_is_not_downloaded_twice(pushed: Hub, tmp_path: Path) -> None:
-    first = download_checkpoint(tmp_path, HubPlace("run"))  # one's own, by its name alone
+    first = download_checkpoint(tmp_path, HubPlace("run"))  # the user's own repository, by its name alone
     asked = pushed.count("GET .*/resolve/.*/optimizer.pt")
     assert asked
     assert download_checkpoint(tmp_path, HubPlace("user/run")) == first
@@ -209,7 +209,7 @@ def test_the_best_checkpoint_is_downloaded_or_the_run_is_refused(hub: Hub, check
 
 
 def test_a_best_checkpoint_that_moved_is_found(few: Path, tmp_path: Path) -> None:
-    """transformers forgets it, and would leave the last weights as if they were the best."""
+    """transformers does not find it, and would return the last weights as the best."""
     best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     first = prepare(recipe(few, HELD_OUT, **PLAN, **best), tmp_path / "a")
     first.trainer.add_callback(Stop(step=4))
@@ -226,7 +226,7 @@ def test_resuming_from_the_hub_needs_a_name(few: Path, tmp_path: Path) -> None:
 
 
 def test_a_base_is_loaded_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -> None:
-    """And an adapter names it, for `ast-hf merge`."""
+    """An adapter stores the revision, for `ast-hf merge`."""
     _create(hub)
     commits, norms = [], []
     for seed in (1, 2):
@@ -319,7 +319,7 @@ def test_transient_push_failures_are_retried(hub: Hub, checkpoint: Path, waits: 
 def test_checkpoints_saved_during_a_push_are_sent(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool, sent: list[int]
 ) -> None:
-    """Also, what is sent is what was pushed, although it was removed meanwhile."""
+    """The files are those of the checkpoint at the push, although it is removed meanwhile."""
     begun, go, seen = threading.Event(), threading.Event(), []
 
     def send(folder: Path, place: HubPlace, strategy: str) -> None:
@@ -358,7 +358,7 @@ def test_a_full_disk_does_not_stop_training(
 def test_invalid_hub_options_are_refused_before_data_are_read(hub: Hub, tmp_path: Path) -> None:
     for name, code in (("my run", "E702"), ("user/run", "E701")):
         if code == "E701":
-            os.environ.pop("HF_TOKEN")  # the fixture puts it back
+            os.environ.pop("HF_TOKEN")  # the fixture restores it
         with pytest.raises(AstHfError, match=code):
             finetune(recipe(tmp_path / "nowhere"), tmp_path / "out", push_to_hub=True, hub_model_id=name)
 
@@ -382,7 +382,7 @@ def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: H
 
 
 def test_the_command_for_later_needs_only_the_user(hub: Hub, few: Path, tmp_path: Path, waits: list[float]) -> None:
-    """Without a name, and with a Hub that does not return the user of the token."""
+    """Runs without a name, and with a Hub that does not return the user of the token."""
     hub.fail(".*", 503, times=10_000)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

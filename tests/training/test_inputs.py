@@ -1,4 +1,4 @@
-"""Clip number -> model input: shapes, keyed randomness, mixed labels, errors that name the row, the epoch's order."""
+"""Model inputs of clips: shapes, keyed randomness, mixed labels, errors that name the row, order of an epoch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def extractor() -> ASTFeatureExtractor:
 
 
 def write(folder: Path, labels: list, samples: list[int]) -> Dataset:
-    """One noise clip per label; lists of labels make a multi-label split."""
+    """Write one noise clip per label; lists of labels make a multi-label split."""
     random = np.random.default_rng(0)
     lines = []
     for number, (label, length) in enumerate(zip(labels, samples, strict=True)):
@@ -61,13 +61,13 @@ def write(folder: Path, labels: list, samples: list[int]) -> Dataset:
 
 @pytest.fixture
 def three(tmp_path: Path) -> Dataset:
-    """One clip of each class: 48, 23 and 98 frames."""
+    """Return one clip of each class: 48, 23 and 98 frames."""
     return write(tmp_path, CLASSES, [8000, 4000, 16_000])
 
 
 @pytest.fixture
 def several(tmp_path: Path) -> Dataset:
-    """Eight clips of three classes."""
+    """Return eight clips of three classes."""
     return write(tmp_path, [CLASSES[number % 3] for number in range(8)], [3000 + 1500 * number for number in range(8)])
 
 
@@ -105,7 +105,7 @@ def test_augmentation_that_is_off_changes_nothing(three: Dataset) -> None:
     assert list(items(plain, [0, 1, 2, 4])) == list(items(off, [0, 1, 2, 4]))
 
 
-#: an option with a probability -> other options that it needs
+#: option with a probability -> other options that it needs
 CHANCES = {
     "mixup_probability": {"mixup_alpha": 5.0},
     "mixstyle_probability": {"mixstyle_alpha": 0.5},
@@ -125,7 +125,7 @@ def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset
 
 
 def test_mel_jitter_computes_the_same_clip_over_another_range(several: Dataset) -> None:
-    """A clip is jittered before it is padded: the padding is that of any clip."""
+    """A clip is jittered before padding, so padding does not change."""
     options = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0)
     inputs, pairs = ClipInputs(several, extractor(), augmentation=options, seed=5), set()
     grid = [(20.0 + 2 * low, 8000.0 - 100 * high) for low in range(16) for high in range(16)]
@@ -158,7 +158,7 @@ def test_item_depends_on_its_key_alone(several: Dataset) -> None:
     shuffled = np.random.default_rng(0).permutation(keys).tolist()
     again = ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=3, cache=False)
     torch.manual_seed(99)
-    np.random.seed(99)  # the global generators do not matter
+    np.random.seed(99)  # global generators do not matter
     assert sorted(items(again, shuffled)) == expected
     assert list(items(again, keys[5:9])) == expected[5:9]
 
@@ -223,7 +223,7 @@ def test_mix_by_hand(first: list, second: list, share: float, expected: list) ->
 
 
 def test_mixup_mixes_waveforms_as_it_mixes_labels(three: Dataset) -> None:
-    """Every class has one clip, so that the label shows which clips were mixed, and in which shares."""
+    """Every class has one clip, so the label shows the mixed clips and their shares."""
     inputs = ClipInputs(three, extractor(), augmentation=Augmentation(mixup_probability=1.0))
     shares = []
     for key in range(60):

@@ -1,6 +1,6 @@
 """Data sets as they are downloaded: folders that are not labels, tables next to them, audio in another folder.
 
-The fix of each message is applied, and has to read the data.
+The fix of each message is applied, and then reads the data.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def refused(source: Any, code: str = "E208", **options: Any) -> AstHfError:
 
 
 def followed(fix: str) -> tuple[Any, dict[str, Any]]:
-    """The source and the options that a message names; no source where it is to stay."""
+    """Return the source and the options that a message names; None as the source if it does not change."""
     several = "finetune takes --set 'data.source=" in fix
     one = re.search(r"as the source, '([^']+)'|give '([^']+)' as the source", fix)
     source = yaml.safe_load(pasted(fix)[0].partition("=")[2]) if several else (one[1] or one[2]) if one else None
@@ -60,21 +60,21 @@ def followed(fix: str) -> tuple[Any, dict[str, Any]]:
 
 
 def pasted(fix: str) -> list[str]:
-    """The changes of the line that a message gives for finetune, as a shell reads it."""
+    """Return the overrides that a message gives for finetune, parsed like a shell."""
     line = re.search(r"finetune takes (--set .*?)\)(?=[;,.]|$| reads| for)", fix)
     assert line is not None
     return [word for word in shlex.split(line[1]) if word != "--set"]
 
 
 def read_by_recipe(fix: str, *changes: str) -> dict[str, list[str]]:
-    """split -> names of the labels of its clips, read by a recipe with the changes that a message gives."""
+    """Return split -> label names of its clips, read by a recipe with the overrides of a message."""
     recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(fix)])
     splits = read_data(recipe.data)
     return {split: [label_names(rows)[label] for label in rows["label"]] for split, rows in splits.items()}
 
 
 def read(fix: str, **more: Any) -> dict[str, dict[str, Any]]:
-    """split -> file name -> label or labels, after applying the fix of a message."""
+    """Return split -> file name -> label or labels, after applying the fix of a message."""
     source, options = followed(fix)
     return contents(load_audio_dataset(source, **options, **more))
 
@@ -83,7 +83,7 @@ def read(fix: str, **more: Any) -> dict[str, dict[str, Any]]:
 
 
 def urban(root: Path) -> Path:
-    """UrbanSound8K: the table names files of ten folders, and its times are those of recordings that are not there."""
+    """Create UrbanSound8K: a table of files in ten folders, with times in recordings that are not included."""
     rows = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
     for fold in range(1, 11):
         for number, kind in enumerate(("dog_bark", "siren")):
@@ -106,7 +106,7 @@ def esc50(root: Path) -> Path:
 
 
 def fsd50k(root: Path) -> Path:
-    """Names without suffixes, a table for each part, and several labels a clip."""
+    """Create FSD50K: names without suffixes, a table for each part, and several labels per clip."""
     for part, first in (("dev", 64_760), ("eval", 37_199)):
         rows = ["fname,labels,mids"]
         for number in range(first, first + 3):
@@ -128,7 +128,7 @@ def common_voice(root: Path) -> Path:
 
 
 def audio_folder(root: Path) -> Path:
-    """As `datasets` writes an audiofolder with splits."""
+    """Create an audiofolder with splits, as `datasets` writes it."""
     for split in ("train", "test"):
         rows = ["file_name,label"]
         for number, kind in enumerate(("cat", "dog")):
@@ -141,7 +141,7 @@ def audio_folder(root: Path) -> Path:
 TWO = ("dog_bark", "siren")
 URBAN = {f"1000{fold}-{number}-0-0.wav": TWO[number] for fold in range(1, 11) for number in (0, 1)}
 ESC = {f"{fold}-1000-A-{number}.wav": ("dog", "rain")[number] for fold in (1, 2) for number in (0, 1)}
-#: layout -> source, options that cannot be inferred, part of the message, splits that are read in the end
+#: layout -> source, options that cannot be inferred, part of the message, splits after applying the fix
 DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, dict[str, Any]]] = {
     "UrbanSound8K": (urban, ".", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
     "its audio": (urban, "audio", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
@@ -471,7 +471,7 @@ def test_folders_of_audio_alone_are_refused_for_a_table_that_names_their_clips(
 
 HEAD = "path,label,speaker"
 ROWS = ("cat/clip1.wav,cat,Ada", "dog/clip2.wav,dog,Bob")
-#: a table of the same clips -> its name and lines
+#: table of the same clips -> its name and lines
 TABLES = {
     "beside the folders": ("clips/labels.csv", [HEAD, *ROWS]),
     "beside the source": ("labels.csv", [HEAD, *(f"clips/{row}" for row in ROWS)]),
@@ -599,7 +599,7 @@ def test_missing_files_are_reported(tmp_path: Path) -> None:
     wav(tmp_path / "meta" / "here.wav")
     table = written(tmp_path / "meta" / "x.csv", "path,label", "one.wav,cat", "two.wav,dog")
     assert "relative to" in refused(table, "E206").fix
-    wav(tmp_path / "audio" / "one.wav")  # one of two is not enough
+    wav(tmp_path / "audio" / "one.wav")  # one of two names is not enough
     assert "audio_root" not in refused(table, "E206").fix
 
 
@@ -681,7 +681,7 @@ def test_collections_other_than_lists_written_as_text_are_refused(
 
 @contextmanager
 def processor_time_limit(seconds: float) -> Iterator[None]:
-    """Raise after so much processor time of this process, also inside of a regular expression."""
+    """Raise after this much processor time of the process, also inside a regular expression."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"took more than {seconds} s of processor time")

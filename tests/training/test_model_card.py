@@ -1,4 +1,4 @@
-"""Model cards hold everything in results.json, and no name can break their Markdown."""
+"""Model cards have everything in results.json, and no name can break their Markdown."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ RECIPE = {
     "training": {"num_train_epochs": 8},
     "card": CARD,
 }
-#: As on the Hub: tables, and HTML as HTML. What a name must not become is looked for in what this makes of it.
+#: Renderer like the Hub's: tables, and HTML as HTML. Tests search its output for elements that names must not become.
 PAGE = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
 def results(**changes: Any) -> dict[str, Any]:
-    """Results of a run with every field."""
+    """Return results of a run with every field."""
     stored = json.loads((DATA / "card_results.json").read_text(encoding="utf-8"))
     recipe = Recipe.from_dict(copy.deepcopy({**RECIPE, **changes.pop("recipe", {})})).to_dict()
     return {**stored, "recipe": recipe, **changes}
 
 
 def body(card: ModelCard) -> str:
-    """A card's page without the recipe."""
+    """Return a card's page without the recipe."""
     return re.sub(r"<details>.*?</details>", "", PAGE.render(card.text), flags=re.DOTALL)
 
 
-# ---------------------------------------------------------------- all of it
+# ---------------------------------------------------------------- completeness
 
 
 def test_a_card_equals_the_stored_example() -> None:
@@ -114,7 +114,7 @@ def test_scores_in_the_newer_form() -> None:
     assert eval_results_files(results(data_sets=[])) == {}
 
 
-# ---------------------------------------------------------------- names that mean something
+# ---------------------------------------------------------------- names with meaning in Markdown
 
 HOSTILE = [
     "a|b <script>alert(1)</script>",
@@ -133,7 +133,7 @@ HOSTILE = [
 
 
 def hostile_results(name: str) -> dict[str, Any]:
-    """A card's results with a name in every place that takes one."""
+    """Return results with a name in every field that takes one."""
     changed = results(recipe={"name": name, "card": {**CARD, "description": name, "limits": name}})
     changed["labels"] = [name, "dog"]
     changed["training_labels"] = {name: 12, "dog": 8}
@@ -148,12 +148,12 @@ def hostile_results(name: str) -> dict[str, Any]:
 
 
 def tags(page: str) -> list[str]:
-    """The elements of a page, in order."""
+    """Return the HTML elements of a page, in order."""
     return re.findall(r"</?[a-z][^>]*>|<!--", page)
 
 
 def test_an_unescaped_name_breaks_the_page() -> None:
-    """Without `plain`, the test below would see it."""
+    """Without `plain`, the test below would fail."""
     assert tags(PAGE.render("| a |\n|---|\n| " + HOSTILE[2] + " |")) != tags(PAGE.render("| a |\n|---|\n| cat |"))
 
 
@@ -172,24 +172,24 @@ def test_hostile_names_do_not_change_a_card(name: str) -> None:
     assert tags(body(card)) == tags(body(plain_card))
     assert card.data.to_dict().keys() == plain_card.data.to_dict().keys()
     assert len(card.data.eval_results) == len(plain_card.data.eval_results)
-    assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()  # and it reads back
+    assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()  # and the card reads back
     first = next(line for line in PAGE.render(card.text).splitlines() if line.startswith("<h1>"))
     assert _text(first).strip() == _seen(name).strip()
 
 
 def _text(page: str) -> str:
-    """What is read of a page."""
+    """Return the text of a rendered page."""
     return html.unescape(re.sub(r"<[^>]*>", "", page))
 
 
 def _seen(text: str) -> str:
-    """Without the signs that nobody sees."""
+    """Return the text without invisible characters."""
     return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_addresses_are_not_links(text: str) -> None:
-    """GitHub and the Hub make links of bare addresses, names of users and signs of formulas."""
+    """GitHub and the Hub turn bare addresses and user names into links, and dollar signs into formulas."""
     escaped = plain(text)
     assert not re.search(r"(?<!\\)[$@~]|https?://|www\.", escaped)
 
@@ -223,7 +223,7 @@ def test_a_sample_that_is_not_audio_is_refused_before_data_are_read(tmp_path: Pa
 
 # ---------------------------------------------------------------- emissions
 
-#: Columns and a line as codecarbon 3.3.2 writes them, those that are not read left out.
+#: Columns and a line of codecarbon 3.3.2, without those that are not read.
 HEAD = (
     "timestamp,duration,emissions,energy_consumed,country_name,codecarbon_version,cpu_model,gpu_model,"
     "longitude,latitude"
@@ -289,7 +289,7 @@ def test_an_unknown_duration_is_left_out() -> None:
 
 
 def test_template_uses_exactly_the_values_that_it_is_given() -> None:
-    """Jinja renders a misspelled variable as nothing."""
+    """Jinja silently renders a misspelt variable as an empty string."""
     text = (ROOT / "ast_hf" / "reports" / "templates" / "model_card.md").read_text(encoding="utf-8")
     variables = meta.find_undeclared_variables(Environment(autoescape=False).parse(text))
     assert variables == {"card_data", *card_values(results(), "someone/pets-ast")}

@@ -29,8 +29,8 @@ def model() -> ASTForAudioClassification:
     return ASTForAudioClassification(ASTConfig(**TINY, num_labels=3))
 
 
-#: recipe -> optimizer steps per epoch of the original, and the learning rate of every epoch, to four digits. (That of
-#: speech-commands is of the log; the published script would continue from epoch 26 to 4.30e-6.)
+#: recipe -> optimizer steps per epoch of the original, and the learning rate of every epoch, to four digits. (Those of
+#: speech-commands are from the log; the published script would lower the rate to 4.30e-6 from epoch 26 on.)
 RATES: dict[str, tuple[int, list[float]]] = {
     "audioset-balanced": (1733, [5e-5] * 10 + [2.5e-5] * 5 + [1.25e-5] * 5 + [6.25e-6] * 5),
     "audioset-full": (162_757, [1e-5, 1e-5, 5e-6, 2.5e-6, 1.25e-6]),
@@ -54,7 +54,7 @@ RATES: dict[str, tuple[int, list[float]]] = {
         + [8.236e-6] * 5,
     ),
 }
-#: recipe -> how much the learning rate rises every 50 steps, from 0 and 20 times; elsewhere there is no warm-up.
+#: recipe -> rise of the learning rate every 50 steps, 20 times from 0; other recipes have no warm-up.
 STAIRS = {"audioset-balanced": 2.5e-6, "audioset-full": 5e-7}
 
 
@@ -65,7 +65,7 @@ def rate(recipe: Recipe, step: int, per_epoch: int) -> float:
 
 @pytest.mark.parametrize("name", RATES)
 def test_learning_rate_by_epoch_matches_the_original(name: str) -> None:
-    """At the first and the last step of each epoch, those of the warm-up left out."""
+    """Compares the first and the last step of each epoch, without the warm-up."""
     recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
     assert recipe.training["num_train_epochs"] == len(rates)
     firsts = [1000 if name in STAIRS else 0, *range(per_epoch, len(rates) * per_epoch, per_epoch)]
@@ -171,7 +171,7 @@ def test_schedule_steps_with_the_optimizer() -> None:
 
 
 def test_original_adam_decays_towards_zero_through_the_gradient() -> None:
-    """L2 goes through Adam: with no loss at all, its first step moves every weight against its sign."""
+    """L2 passes through Adam: without any loss, the first step moves every weight towards zero."""
     ours = model()
     before = {name: value.detach().clone() for name, value in ours.named_parameters()}
     optimizer = original_adam(ours, 1e-3, (0.95, 0.999), 5e-7)
@@ -261,6 +261,6 @@ def test_contradictions_are_refused(case: str) -> None:
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_reads_and_explains_itself(path: Path) -> None:
     recipe = load_recipe(path)
-    published = Recipe.from_dict(recipe.to_dict())  # fit to be published: without the places of samples
+    published = Recipe.from_dict(recipe.to_dict())  # as published: without the paths of samples
     assert replace(published, card=replace(published.card, samples=recipe.card.samples)) == recipe
     assert path.read_text(encoding="utf-8").startswith("# ")

@@ -21,7 +21,7 @@ from training.runs import Stop, recipe
 
 
 class Bar:
-    """A progress bar that took 2 s for 6 steps from the tenth on, and records its postfix."""
+    """Progress bar that took 2 s for 6 steps from the tenth on, and records its postfix."""
 
     def __init__(self, rate: float | None) -> None:
         self.format_dict = {"rate": rate, "n": 16, "initial": 10, "elapsed": 2.0}
@@ -47,7 +47,7 @@ def test_clips_per_second_by_hand(rate: float | None, speed: str) -> None:
 
 @pytest.fixture(scope="module")
 def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str, Any]:
-    """A run that watched its test split, what it printed, and its history."""
+    """Return a run that watched its test split, its output on stderr, and its history."""
     import contextlib
     import io
 

@@ -91,7 +91,7 @@ def test_a_recipe_without_clips_keeps_its_card(tmp_path: Path) -> None:
     assert read(tmp_path, "card: {license: mit}", "data.source=wasps").card.license == "mit"
 
 
-#: what is wrong -> (YAML, what the message has to name)
+#: mistake -> (YAML, fragments of the message)
 REFUSED = {
     "unknown section": ("augmentations: {}", ["augmentations", "did you mean 'augmentation'?"]),
     "unknown option": ("augmentation: {sped: 1.5}", ["augmentation.sped", "did you mean 'speed'?"]),

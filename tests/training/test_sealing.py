@@ -1,6 +1,4 @@
-"""Atomic checkpoints: killed at every write of a save, damaged, out of disk, and resumed to the
-bit each time.
-"""
+"""Atomic checkpoints: killed at every write of a save, damaged, with a full disk, and resumed bit for bit each time."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_stra
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones. Read only."""
+    """Return label folders of noise and tones. Read only."""
     root = tmp_path_factory.mktemp("few")
     for kind in ("noise", "tone"):
         (root / kind).mkdir()
@@ -55,7 +53,7 @@ def plan(source: Path, **training: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def unbroken(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uninterrupted run with all its checkpoints. Read only."""
+    """Return the folder of an uninterrupted run with all its checkpoints. Read only."""
     root = tmp_path_factory.mktemp("unbroken")
     prepare(plan(few, save_total_limit=None), root).trainer.train()
     return root
@@ -69,7 +67,7 @@ def names(root: Path) -> list[str]:
 
 
 class Watch:
-    """Counts what a save does to its folder, names it, and kills the process at one of these points."""
+    """Counter of the file operations of a save; kills the process at one of them."""
 
     EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
@@ -111,7 +109,7 @@ class Watch:
 
 
 class Begin(TrainerCallback):
-    """Records the step that a run resumes from."""
+    """Callback that records the step that a run resumes from."""
 
     step = -1
 
@@ -120,7 +118,7 @@ class Begin(TrainerCallback):
 
 
 def forked(task: Callable[[], None]) -> int:
-    """Run a task in a copy of this process; the signal that ended it, or minus its exit code."""
+    """Run a task in a fork; return the signal that ended it, or minus its exit code."""
     if child := os.fork():
         return (lambda status: os.WTERMSIG(status) or -os.WEXITSTATUS(status))(os.waitpid(child, 0)[1])
     code = 1
@@ -151,7 +149,7 @@ def resumed(trainer: Any, folder: Path, report: Path) -> None:
 
 
 def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
-    """From step 3 on no file may become larger than `size` bytes: what a full disk is for those who write."""
+    """Train with a limit of `size` bytes per file from step 3 on, which fails like a full disk."""
 
     class Limit(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -169,7 +167,7 @@ def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
 
 
 def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
-    """One process imports and prepares; its copies are killed, one at each point of the second save, and resumed."""
+    """Prepare once, then kill one fork at each point of the second save, and resume it."""
     folder = Path(root)
     trainer = prepare(plan(Path(source), save_total_limit=1), folder / "unused").trainer
     for clip in range(len(trainer.train_dataset)):
@@ -195,7 +193,7 @@ def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
 
 
 def kill(few: Path, root: Path, some: list[str] | None) -> dict[str, Any]:
-    """What became of the runs of `kill_everywhere`, in a fresh process."""
+    """Run `kill_everywhere` in a fresh process and return its outcome."""
     code = f"from training import test_sealing; test_sealing.kill_everywhere({str(few)!r}, {str(root)!r}, {some!r})"
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     run_fresh(code, env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, timeout=900)
@@ -214,7 +212,7 @@ POINTS = {
     "half weights .partial/checkpoint-4/average.safetensors": 2,
     "before fsync .partial/checkpoint-4/optimizer.pt": 2,
     "open .partial/checkpoint-4/manifest.json": 2,
-    "os.rename .partial/checkpoint-4": 4,  # sealed, and given its place by the resume
+    "os.rename .partial/checkpoint-4": 4,  # sealed, and renamed by the resume
     "before fsync .": 4,
     "os.rename checkpoint-2": 4,
     "os.rmdir .partial": 4,
@@ -223,7 +221,7 @@ POINTS = {
 
 @pytest.fixture(scope="session")
 def killed(few: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A sweep over POINTS."""
+    """Return the outcome of a sweep over POINTS."""
     return kill(few, tmp_path_factory.mktemp("killed"), list(POINTS))
 
 
@@ -231,7 +229,8 @@ def check_killed(outcome: dict[str, Any]) -> None:
     for point, ended, left, again, after in outcome["points"]:
         assert ended == signal.SIGKILL, point
         assert left, point
-        assert set(left.values()) == {None}, (point, left)  # what has its place is whole, at any moment
+        # a checkpoint under its final name is complete at any time
+        assert set(left.values()) == {None}, (point, left)
         assert (again, after["from"] in (2, 4), after["messages"]) == (0, True, []), point
         assert after["digest"] == outcome["whole"], point
         assert after["left"] == ["checkpoint-6"], point
@@ -272,7 +271,7 @@ def flip(path: Path, place: int | None = None) -> None:
 
 
 def two(unbroken: Path, root: Path) -> Path:
-    """The first two checkpoints of a run, to be damaged."""
+    """Return the first two checkpoints of a run, to be damaged."""
     for name in ("checkpoint-2", "checkpoint-4"):
         shutil.copytree(unbroken / name, root / name)
     return root
@@ -363,7 +362,7 @@ def test_newest_is_the_highest_step_not_the_latest_written(unbroken: Path, tmp_p
     assert newest_sealed(tmp_path / "nothing") == (None, [])
 
 
-# ---------------------------------------------------------------- resuming from what is left
+# ---------------------------------------------------------------- resuming
 
 
 def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
@@ -391,7 +390,7 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
 
 @pytest.mark.parametrize("resume", [True, "auto"])
 def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, resume: bool | str) -> None:
-    """True raises; auto starts afresh with a warning."""
+    """True raises an error; auto starts from the beginning with a warning."""
     root = two(unbroken, tmp_path)
     shorten(root / "checkpoint-4" / "model.safetensors")
     (root / "checkpoint-2" / MANIFEST).unlink()
@@ -493,7 +492,7 @@ def rust_full(*args: Any, **kwargs: Any) -> None:
     raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-#: which write finds the disk full -> what is replaced
+#: write that fails because the disk is full -> replaced function
 FULL = {
     "weights": ("safetensors.torch.serialize_file", rust_full),
     "optimizer": ("torch.save", torch_full),
@@ -504,7 +503,7 @@ FULL = {
 
 
 class Fill(TrainerCallback):
-    """The disk becomes full after step 3."""
+    """Callback that makes the disk full after step 3."""
 
     def __init__(self, patch: pytest.MonkeyPatch, what: str, by: Callable) -> None:
         self.change = lambda: patch.setattr(what, by)
@@ -548,7 +547,7 @@ def test_other_errors_in_a_save_are_passed_on(few: Path, tmp_path: Path) -> None
     assert names(tmp_path) == []
 
 
-# ---------------------------------------------------------------- how many stay
+# ---------------------------------------------------------------- save_total_limit
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(1, [6]), (2, [4, 6]), (None, [2, 4, 6])], ids=str)
@@ -565,7 +564,7 @@ def sealed(root: Path, *steps: int) -> None:
         seal(root / f"checkpoint-{step}", step=step)
 
 
-#: what is there -> (steps, newest, limit, best, steps that stay)
+#: case -> (steps, newest, limit, best, remaining steps)
 ROTATIONS = {
     "one": ([2, 4, 10], 10, 1, None, [10]),
     "by number": ([2, 4, 10], 10, 2, None, [4, 10]),
@@ -593,7 +592,7 @@ def test_unsealed_folders_are_neither_counted_nor_removed(tmp_path: Path) -> Non
 
 
 def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Path) -> None:
-    """At every write of three saves that keep one checkpoint, one verifies."""
+    """At every write of three saves with a limit of one checkpoint, one checkpoint verifies."""
     trainer, moments = prepare(plan(few, save_total_limit=1), tmp_path).trainer, []
     real = os.fsync
 
@@ -610,7 +609,7 @@ def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Pa
 
 
 def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) -> None:
-    """Also in the state that a resumed run reads."""
+    """The same in the state that a resumed run reads."""
     best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     options = {"data": {"validation_fraction": 0.25}}
     run = prepare(recipe(few, options, **PLAN, save_total_limit=None, **best, greater_is_better=True), tmp_path)

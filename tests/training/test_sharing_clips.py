@@ -18,7 +18,7 @@ from ast_hf import AstHfError, cli
 from ast_hf.training import Recipe, load_audio_dataset, push_audio_dataset
 from ast_hf.training.splits import read_splits
 
-#: What there is of data sets by name, as JSON: class names, and the rows with a digest of each waveform.
+#: Prints the content of data sets by name as JSON: class names, and rows with a digest of each waveform.
 READ = """
 import hashlib, json, sys
 from ast_hf import AstHfError, load_audio
@@ -47,7 +47,7 @@ if __name__ == "__main__":
 
 
 def contents_of(splits: Any) -> Any:
-    """The same of splits in this process."""
+    """Return the same content of splits in this process."""
     names: dict[str, Any] = {"__name__": "read"}
     exec(READ, names)
     return json.loads(json.dumps(names["read"](splits)))
@@ -55,7 +55,7 @@ def contents_of(splits: Any) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Label folders of noise in several formats: three clips of a kind to train on, one to test on; 0.3 to 0.9 s."""
+    """Return label folders of noise in several formats, 0.3 to 0.9 s: three clips each to train on, one to test on."""
     random = np.random.default_rng(0)
     for number, suffix in enumerate(("wav", "flac", "ogg", "mp3")):
         for label in ("köter", "cat"):
@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def absolute_table(folder: Path) -> Path:
-    """A table of several labels a clip, of absolute paths and boundaries, with columns of text."""
+    """Return a table with several labels per clip, absolute paths, boundaries and columns of text."""
     lines = ["path,label,start,end,speaker,original"]
     for number, path in enumerate(sorted(folder.rglob("*.*"))):
         label = ("cat;owl", "owl", "dog;cat;owl")[number % 3]
@@ -78,7 +78,7 @@ def absolute_table(folder: Path) -> Path:
 
 
 def embedded_table(folder: Path) -> Path:
-    """Parquet of the files' bytes and their local paths."""
+    """Return Parquet with the files' bytes and their local paths."""
     paths = sorted(folder.rglob("*.wav"))
     rows = {"audio": [{"bytes": path.read_bytes(), "path": str(path)} for path in paths], "label": ["a", "b"]}
     features = {"audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}

@@ -21,7 +21,7 @@ FIXED = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
 
 
 def train(source: Path, folder: Path, options: dict[str, Any] | None = None, **training: Any) -> Any:
-    """The trainer of a finished run of three steps."""
+    """Return the trainer of a finished run of three steps."""
     fixed = {"max_steps": 3, "logging_strategy": "steps", "logging_steps": 1, "save_strategy": "no"}
     trainer = prepare(recipe(source, {**FIXED, **(options or {})}, **{**fixed, **training}), folder).trainer
     trainer.train()
@@ -34,19 +34,19 @@ def losses(trainer: Any) -> list[float]:
 
 @pytest.fixture(scope="module")
 def baseline(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The trainer of a run without any of the options."""
+    """Return the trainer of a run without any of the options."""
     return train(clips, tmp_path_factory.mktemp("usual"))
 
 
 @pytest.fixture(scope="module")
 def plain(baseline: Any) -> list[float]:
-    """Its losses."""
+    """Return the losses of `baseline`."""
     return losses(baseline)
 
 
 @pytest.fixture(scope="module")
 def full_batches(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The trainer of a run that takes all clips in each step."""
+    """Return the trainer of a run with all clips in each step."""
     return train(clips, tmp_path_factory.mktemp("whole"), per_device_train_batch_size=24)
 
 
@@ -54,7 +54,7 @@ def full_batches(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def gradients(model: nn.Module, **options: Any) -> tuple[dict[str, torch.Tensor], int]:
-    """Gradients of a training step, dropout and patchout in it, and how often the first block was run."""
+    """Return the gradients of a training step with dropout and patchout, and the number of runs of the first block."""
     runs: list[int] = []
     watch = model.base_model.encoder.layer[0].intermediate.register_forward_hook(lambda *_: runs.append(1))
     if options:
@@ -103,7 +103,7 @@ def test_accumulated_batches_equal_the_big_one(
     batch: int,
     batches: int,
 ) -> None:
-    """24 clips in one step, of which the last batch may be a smaller one: 5, 5, 5, 5 and 4."""
+    """24 clips in one step; the last batch may be smaller: 5, 5, 5, 5 and 4."""
     parts = train(clips, tmp_path, per_device_train_batch_size=batch, gradient_accumulation_steps=batches)
     assert full_batches.clips_trained == parts.clips_trained == 72
     assert losses(parts) == pytest.approx(losses(full_batches), rel=1e-6)
@@ -167,7 +167,7 @@ def test_a_run_uses_fused_adamw_by_default(clips: Path, tmp_path: Path, baseline
 
 @pytest.mark.slow
 def test_torch_compile_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:
-    """Half a minute of C++ on an idle machine. What is saved is the plain model."""
+    """Compiles half a minute of C++ on an idle machine. The plain model is saved."""
     fixed = {"max_steps": 3, "logging_strategy": "steps", "logging_steps": 1}
     report = finetune(recipe(clips, FIXED, torch_compile=True, **fixed), tmp_path)
     history = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]

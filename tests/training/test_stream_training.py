@@ -1,4 +1,4 @@
-"""A recipe on a stream: clips of every pass, resuming to the bit in any of them, refusals and reports."""
+"""Recipes on streams: clips of every pass, resuming bit for bit in any pass, errors and reports."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ STREAM = {"data": {"streaming": True}, "features": {"mean": -5.0, "std": 4.0}, "
 
 
 def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    """Eight steps of 8 clips: two and two thirds passes over 24 clips."""
+    """Return a recipe of eight steps of 8 clips: two and two thirds passes over 24 clips."""
     return recipe(source, {**STREAM, **(options or {})}, **{"max_steps": STEPS, "save_steps": STEPS, **training})
 
 
 def watch_rows(trainer: ASTTrainer) -> list[int]:
-    """Rows of the training batches, in their order."""
+    """Record the rows of the training batches, in order."""
     seen, compute = [], trainer.compute_loss
 
     def watched(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -99,7 +99,7 @@ def test_every_clip_once_in_a_pass(clips: Path, tmp_path: Path, workers: int) ->
     rows = watch_rows(trainer)
     trainer.train()
     assert len(rows) == trainer.clips_trained == 48
-    if not workers:  # two workers begin their second pass each for itself
+    if not workers:  # each of two workers starts its second pass on its own
         assert sorted(rows[:24]) == sorted(rows[24:]) == list(range(24))
     assert sorted(rows) == sorted([*range(24), *range(24)])
 
@@ -133,7 +133,7 @@ def test_resumed_run_equals_an_unbroken_one(
     later = watch_rows(resumed)
     resumed.train(resume_from_checkpoint="auto")
     assert later == rows[8 * step :]
-    skipped = resumed.get_train_dataloader().dataset.skipped  # what is not decoded a second time
+    skipped = resumed.get_train_dataloader().dataset.skipped  # clips that are not decoded again
     assert skipped == step * resumed.args.gradient_accumulation_steps
     assert digest(resumed.model.state_dict()) == digest(unbroken.model.state_dict())
     ends = [checkpoint_digest(tmp_path / name / f"checkpoint-{STEPS}") for name in ("unbroken", "broken")]
@@ -154,11 +154,11 @@ def test_a_broken_loss_names_the_clips(clips: Path, tmp_path: Path) -> None:
     assert f"the clips {[row + 1 for row in rows[8:16]]}" in str(caught.value)
 
 
-# ---------------------------------------------------------------- what a run reports
+# ---------------------------------------------------------------- report
 
 
 def test_report_of_a_stream_is_that_of_stored_clips(clips: Path, tmp_path: Path) -> None:
-    """Evaluation keeps the order and loses no clip: the same weights get the same numbers from both."""
+    """Evaluation keeps the order and every clip: the same weights get the same metrics from both."""
     report = finetune(plan(clips, eval_strategy="no"), tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (stored["epochs"], stored["training_clips"], stored["clips"]) == (None, 64, {"test": 8})
@@ -197,7 +197,7 @@ def test_a_validation_stream_is_watched(clips: Path, tmp_path: Path) -> None:
 
 
 def test_statistics_of_some_clips(clips: Path, tmp_path: Path) -> None:
-    """Those that the first pass reads first: the same in each process, whatever its part is."""
+    """Uses the first clips of the first pass: the same in each process, independent of its part."""
     unmeasured = {"features": {"statistics_clips": 7}}
     measured = prepare(plan(clips, unmeasured), tmp_path).trainer.processing_class
     inputs = stream(clips, seed=42)
@@ -217,7 +217,7 @@ def test_the_bar_of_the_statistics_can_be_turned_off(clips: Path, tmp_path: Path
         assert ("measuring mean and std" in capsys.readouterr().err) is not quiet
 
 
-# ---------------------------------------------------------------- what cannot be
+# ---------------------------------------------------------------- refusals
 
 
 REFUSED = {
@@ -236,7 +236,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("options", "training", "option"), REFUSED.values(), ids=REFUSED)
 def test_options_unsupported_by_streams_are_refused(options: dict, training: dict, option: str) -> None:
-    """Before a clip is looked for: the source does not exist."""
+    """Raised before the source is opened: it does not exist."""
     with pytest.raises(AstHfError, match=rf"E307\] recipe: {re.escape(option)}"):
         plan(Path("no/such/folder"), options, **training)
 

@@ -31,7 +31,7 @@ def extractor() -> ASTFeatureExtractor:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Noise, each clip a little louder than the one before, in three classes."""
+    """Return clips of noise in three classes, each a little louder than the one before."""
     folder = tmp_path_factory.mktemp("clips")
     random = np.random.default_rng(0)
     lines = []
@@ -48,7 +48,7 @@ def stream(clips: Dataset, shards: int) -> IterableDataset:
 
 
 def numbers(shards: int) -> dict[int, int]:
-    """Number of a clip in a stream of so many shards -> its number in the table (contiguous shards)."""
+    """Return, by number of a clip in a stream with contiguous shards, its number in the table."""
     sizes = [CLIPS // shards + (shard < CLIPS % shards) for shard in range(shards)]
     firsts = np.concatenate([[0], np.cumsum(sizes)])
     return {
@@ -85,7 +85,7 @@ def test_every_clip_once_over_ranks_and_workers(clips: Dataset, shards: int) -> 
 
 
 def test_items_are_those_of_the_stored_split(clips: Dataset) -> None:
-    """Augmentation is keyed by the number in the stream, which is the clip's number if there is one shard."""
+    """Augmentation is keyed by the number in the stream, which with one shard is the clip's number."""
     stored = ClipInputs(clips, extractor(), seed=3)
     for item in StreamedClipInputs(stream(clips, 1), extractor(), seed=3):
         expected = stored[int(item["row"])]
@@ -146,8 +146,8 @@ def test_mixup_in_a_stream_mixes_labels_with_clips_that_were_read(clips: Dataset
     items = list(StreamedClipInputs(stream(clips, 1), extractor(), augmentation=options, shuffle_buffer=1))
     labels = torch.stack([item["labels"] for item in items])
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(CLIPS))
-    assert labels[0].tolist() == [1.0, 0.0, 0.0]  # only itself was there
-    assert labels[1][2].item() == 0.0  # no dog yet
+    assert labels[0].tolist() == [1.0, 0.0, 0.0]  # no other clip was available
+    assert labels[1][2].item() == 0.0  # no dog so far
     assert (labels[3:].count_nonzero(dim=1) == 2).sum() > 8
 
 

@@ -1,4 +1,4 @@
-"""Sources beyond one CSV: Parquet, JSON, the original's lists, boundaries, folds, class lists, several files."""
+"""Sources other than one CSV: Parquet, JSON, the original's lists, boundaries, folds, class lists, several files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_parquet_of_paths(folder: Path) -> None:
 
 
 def embedded(path: Path, labels: object, values: list, **columns: list) -> Path:
-    """A table as `datasets` writes one: clip n is a constant of n / 8."""
+    """Write a table as `datasets` does; clip n is a constant of n / 8."""
     sounds = [{"bytes": encoded(number / 8), "path": f"{number}.wav"} for number in range(len(values))]
     features = Features({"sound": BARE, "label": labels, **{name: Value("string") for name in columns}})
     table = Dataset.from_dict({"sound": sounds, "label": values, **columns}, features=features)
@@ -82,7 +82,8 @@ def test_parquet_of_embedded_audio(tmp_path: Path, order: list[str]) -> None:
     labels = ClassLabel(names=["owl", "cat", "dog"])
     file = embedded(tmp_path / "x.parquet", labels, [2, 0, 0, 2], split=order, who=["A", "B", "C", "D"])
     splits = load_audio_dataset(file, audio_column="sound")
-    assert {label_names(rows) == ["owl", "cat", "dog"] for rows in splits.values()} == {True}  # the file's own order
+    # the order of the file
+    assert {label_names(rows) == ["owl", "cat", "dog"] for rows in splits.values()} == {True}
     expected = {0: ("dog", "A"), 1: ("owl", "B"), 2: ("owl", "C"), 3: ("dog", "D")}
     for split, rows in splits.items():
         assert rows.features["audio"] == Audio(decode=False)
@@ -230,7 +231,7 @@ def test_dropped_labels(folder: Path) -> None:
 
 @pytest.fixture
 def ramp(tmp_path: Path) -> Path:
-    """Two seconds in which sample n of each second is n / 32768, the second one negative."""
+    """Write two seconds in which sample n of each second is n / 32768, negative in the second one."""
     second = (np.arange(16_000) / 32_768).astype(np.float32)
     soundfile.write(tmp_path / "long.wav", np.concatenate([second, -second]), 16_000)
     return tmp_path
@@ -390,11 +391,11 @@ def test_audio_root(tmp_path: Path) -> None:
     assert contents(load_audio_dataset(file, audio_root=tmp_path / "audio")) == {"train": {"a.wav": "dog"}}
 
 
-# The Hub: options that a table has too.
+# The Hub: options of tables.
 
 
 def stored(folder: Path, **splits: list[tuple]) -> Path:
-    """A folder as the Hub stores it; rows are (class name, fold)."""
+    """Write a folder as the Hub stores it; rows are (class name, fold)."""
     kind = ClassLabel(names=["owl", "cat", "_silence_"])
     bare = Features({"audio": BARE, "label": Value("string"), "names": datasets.List(kind)})
     bare |= {"kind": kind, "fold": Value("int64")}
@@ -413,7 +414,7 @@ def stored(folder: Path, **splits: list[tuple]) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`user/sounds` is this folder; a configuration is a folder in it."""
+    """Serve this folder as `user/sounds`; a configuration is a folder in it."""
     load = datasets.load_dataset
 
     def load_dataset(name: str, config: str = ".", **options: object) -> object:
@@ -458,7 +459,7 @@ def test_fold_of_a_data_set_on_the_hub(hub: Path, streaming: bool) -> None:
 
 @STREAMED
 def test_hub_configuration_and_merged_splits(hub: Path, streaming: bool) -> None:
-    """As AudioSet is stored: identifiers in a column that is called as ours, names in another."""
+    """Like AudioSet: a column with our name has identifiers, another one the label names."""
     (hub / "full").mkdir()
     stored(hub / "full", train=[("owl", 1)], validation=[("cat", 1)], test=[("cat", 2)])
     splits = load_audio_dataset(

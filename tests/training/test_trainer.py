@@ -1,5 +1,5 @@
-"""Training from start to end on tones and noise: learning, resuming to the bit, stopping, averaging, and what is left
-in the folder.
+"""Training from start to end on tones and noise: learning, resuming bit for bit, stopping, averaging, and the files of
+a run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from training.runs import SIZES, VARIED, Stop, checkpoint_digest, digest, flat, 
 
 
 class FirstStep(TrainerCallback):
-    """Digests of model and optimizer right before a run's first step."""
+    """Callback that records digests of model and optimizer before the first step."""
 
     seen: dict[str, dict[str, str]] | None = None
 
@@ -95,7 +95,7 @@ def test_the_finished_folder_has_every_file(trained: Report) -> None:
 def test_results_file_equals_the_report(trained: Report) -> None:
     stored = json.loads((trained.folder / "results.json").read_text())
     assert stored["results"] == plain_values(trained.results)
-    assert stored["results"]["test"]["d_prime"] is None  # infinite, since nothing is wrong
+    assert stored["results"]["test"]["d_prime"] is None  # infinite, since no answer is wrong
     assert stored["baseline"] == trained.baseline == {"test": 1.0}
     assert (stored["clips"], stored["training_clips"]) == ({"test": 8}, 24)
     assert (stored["epochs"], stored["chance"]) == (12.0, {"test": 0.5})
@@ -156,7 +156,7 @@ def test_held_out_clips_can_be_evaluated_next_to_other_splits(clips: Path, tmp_p
 
 
 def table(file: Path, clips: Path, column: str, noise: list[str], tone: list[str], tones: int = 12) -> Path:
-    """A CSV of 12 noises and so many tones to train on, 4 of each to test on, and one more column."""
+    """Write a CSV of 12 noises and these tones to train on, 4 of each to test on, and one more column."""
     lines = [f"path,label,split,{column}"]
     for split, counts in (("train", {"noise": 12, "tone": tones}), ("test", {"noise": 4, "tone": 4})):
         for kind, values in (("noise", noise), ("tone", tone)):
@@ -169,7 +169,7 @@ def table(file: Path, clips: Path, column: str, noise: list[str], tone: list[str
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_class_of_one_group_does_not_vanish_from_training(clips: Path, tmp_path: Path, seed: int) -> None:
-    """Either it stays in training, or the run is refused."""
+    """The class stays in training, or the run is refused."""
     source = table(tmp_path / "clips.csv", clips, "group", ["a", "b", "c", "d"], ["t"])
     options = {"data": {"validation_fraction": 0.34, "validation_group": "group"}}
     try:
@@ -185,7 +185,8 @@ def test_most_frequent_class_on_the_card_is_scored_on_the_test_split(clips: Path
     finetune(recipe(source, num_train_epochs=1), tmp_path / "out")
     text = ModelCard.load(tmp_path / "out" / "README.md").text
     row = next(line for line in text.splitlines() if line.startswith("| always the most frequent class"))
-    assert row.strip("|").split("|")[1].strip() == "0.500"  # noise, half of the test clips; 0.750 of the training clips
+    # noise, half of the test clips; 0.750 of the training clips
+    assert row.strip("|").split("|")[1].strip() == "0.500"
 
 
 def test_a_split_may_have_any_name(clips: Path, tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_a_split_may_have_any_name(clips: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- resuming
 
 BY_STEP = {"save_strategy": "steps", "save_steps": 4}
-#: what differs -> (options of the recipe, training arguments, where it stops, the checkpoint it leaves)
+#: variant -> (options of the recipe, training arguments, step of the stop, newest checkpoint)
 RESUMED = {
     "after an epoch": ({}, {}, Stop(epoch=1), 3),
     "in the middle of an epoch": ({}, BY_STEP, Stop(step=4), 4),
@@ -270,7 +271,7 @@ def test_finetune_resumes_from_the_newest_checkpoint(clips: Path, tmp_path: Path
     report = finetune(plan, tmp_path / "broken", resume_from_checkpoint=True)
     assert report.results == unbroken.results
     assert before["clips"] == 24
-    assert report.seconds > before["seconds"] > 0  # of the whole run, not of its last part
+    assert report.seconds > before["seconds"] > 0  # of the complete run, not only of its last part
     assert report.clips_per_second * report.seconds == pytest.approx(48)
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken")]
     assert files[0] == files[1]
@@ -292,7 +293,7 @@ def test_unknown_training_time_is_left_out(clips: Path, tmp_path: Path) -> None:
 def test_a_second_run_removes_the_outputs_of_the_first(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if it fails before it has results of its own."""
+    """Removes them even if the second run fails before it has results."""
     voice = tmp_path / "voice.wav"
     soundfile.write(voice, sound("tone", 1), 16_000)
     output = tmp_path / "out"
@@ -310,7 +311,7 @@ def test_a_second_run_removes_the_outputs_of_the_first(
     with pytest.raises(AttributeError):
         finish(run)
     assert not [name for name in ("results.json", "README.md", "confusion.png") if (output / name).exists()]
-    assert [path.name for path in (output / "samples").iterdir()] == ["mine.wav"]  # nobody's but the user's
+    assert [path.name for path in (output / "samples").iterdir()] == ["mine.wav"]  # a file of the user
     assert not list(output.glob(".eval_results/*.yaml"))
 
 
@@ -358,7 +359,7 @@ def test_a_missing_sample_reports_the_base_of_relative_paths(clips: Path, tmp_pa
 
 
 def test_resume_under_the_plain_trainer(clips: Path, tmp_path: Path) -> None:
-    """Stock transformers leaves 98 % of an AST's parameters at their random start here."""
+    """Stock transformers leaves 98 % of an AST's parameters at random values here."""
     run = prepare(recipe(clips), tmp_path / "unused")
 
     def trainer(folder: str, *callbacks: TrainerCallback) -> Trainer:
@@ -401,7 +402,7 @@ def test_resume_with_averaging_needs_the_average(clips: Path, tmp_path: Path) ->
 
 
 def test_best_model_is_loaded_at_the_end(clips: Path, tmp_path: Path) -> None:
-    """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
+    """The highest loss counts as the best; it comes first, so the last weights are not the best."""
     options = {"data": {"validation_fraction": 0.25}}
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     plan = recipe(clips, options, num_train_epochs=3, greater_is_better=True, save_total_limit=None, **best)
@@ -441,7 +442,7 @@ def test_broken_loss_stops_the_run(clips: Path, tmp_path: Path, value: float, st
 
 
 def test_broken_gradient_is_never_saved(clips: Path, tmp_path: Path) -> None:
-    """A finite loss may have a gradient that is not; in the last step no later loss would show it."""
+    """A finite loss may have an infinite gradient; after the last step no later loss would show it."""
     plan = recipe(clips)
     run = prepare(plan, tmp_path)
     calls: list[int] = []
@@ -494,7 +495,7 @@ def test_finished_folder_holds_the_average(trained: Report) -> None:
     assert saved != digest(load_file(folder / "model.safetensors"))
 
 
-# ---------------------------------------------------------------- what is prepared
+# ---------------------------------------------------------------- preparation
 
 
 def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path) -> None:
@@ -511,7 +512,7 @@ def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path
 
 
 def numpy_log_mel(samples: np.ndarray) -> np.ndarray:
-    """transformers' own log-mel in numpy, `(frames, 32)`."""
+    """Return transformers' own log-mel in numpy, `(frames, 32)`."""
     filters = mel_filter_bank(257, 32, 20, 8000, 16_000, norm=None, mel_scale="kaldi", triangularize_in_mel_space=True)
     return spectrogram(
         samples.astype(np.float64) * 2.0**15,
@@ -589,7 +590,7 @@ def test_invalid_runs_are_refused_before_training(
 
 @pytest.fixture(scope="session")
 def pitches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of tones, two of them training clips each. Read only."""
+    """Return three classes of tones, with two training clips each. Read only."""
     root = tmp_path_factory.mktemp("pitches")
     for hertz in (300, 900, 2700):
         (root / f"{hertz} Hz").mkdir()
@@ -615,12 +616,12 @@ def test_starts_from_a_base(trained: Report, pitches: Path, tmp_path: Path) -> N
     report = finetune(recipe(pitches, options), tmp_path)
     assert report.recipe.model.base == str(trained.folder)
     card = ModelCard.load(tmp_path / "README.md")
-    assert card.data.base_model is None  # the Hub takes no folders
+    assert card.data.base_model is None  # the Hub accepts no folders
     assert f"from `{trained.folder.name}`" in card.text
 
 
 def test_a_base_in_half_precision_trains_in_full(trained: Report, clips: Path, tmp_path: Path) -> None:
-    """Weights of bfloat16 lose small steps, and met features of float32 with torch's own error."""
+    """bfloat16 weights lose small steps, and float32 features with them raised an error of torch."""
     half = shutil.copytree(trained.folder, tmp_path / "half", ignore=shutil.ignore_patterns("checkpoint-*"))
     ASTForAudioClassification.from_pretrained(trained.folder, dtype=torch.bfloat16).save_pretrained(half)
     report = finetune(recipe(clips, {"model": {"base": str(half), "config": {}}}), tmp_path / "out")
@@ -678,7 +679,7 @@ def test_factored_positions_are_plain_in_the_finished_folder(clips: Path, tmp_pa
     (name,) = [name for name in state if "position" in name]
     assert name.endswith(".embeddings.position_embeddings")
     patches = state[name][0, 2:].unflatten(0, (3, 7))
-    crossed = patches[:1, :1] + patches - patches[:1] - patches[:, :1]  # zero for a sum of a row and a column
+    crossed = patches[:1, :1] + patches - patches[:1] - patches[:, :1]  # zero for sums of a row and a column
     assert crossed.abs().max() < 1e-6
     assert not list(tmp_path.glob("position_factors*"))
 
@@ -690,7 +691,7 @@ HOSTILE = ["a|b <script>alert(1)</script>", "two\nlines", "# [x](http://y) `z` *
 
 @pytest.fixture(scope="session")
 def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A multi-label JSONL with labels that mean something to Markdown, HTML or YAML. Read only."""
+    """Return a multi-label JSONL with labels that have a meaning in Markdown, HTML or YAML. Read only."""
     lines = []
     for split, count in SIZES.items():
         for number in range(count):
@@ -705,7 +706,7 @@ def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tags(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A finished multi-label run. Read only."""
+    """Return a finished multi-label run. Read only."""
     return finetune(recipe(tagged, {"name": "a|b <i>\n# c"}), tmp_path_factory.mktemp("tags"))
 
 
@@ -898,7 +899,7 @@ def test_a_validation_split_of_the_data_is_watched(clips: Path, tmp_path: Path) 
 
 
 def test_only_training_clips_are_augmented(clips: Path, tmp_path: Path) -> None:
-    """All that evaluates, while training and after it, gets the same inputs in every epoch."""
+    """Evaluations during and after training get the same inputs in every epoch."""
     varied = {
         "gain_db": 6.0,
         "noise": 0.1,

@@ -1,5 +1,5 @@
-"""Transforms of audiomentations: built strictly, keyed, checked. A small stand-in for the library is used everywhere;
-the tests marked `real` want the library itself, which `test_in_an_environment_with_audiomentations` installs.
+"""Transforms of audiomentations: built strictly, keyed, checked. Most tests use a small stand-in for the library;
+those marked `real` need the library itself, which `test_in_an_environment_with_audiomentations` installs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ real = pytest.mark.skipif(
     importlib.util.find_spec("audiomentations") is None, reason='needs pip install "ast_hf[augment]"'
 )
 
-#: What audiomentations does, in small: it draws from both global generators, and is not always right.
+#: A small audiomentations: it draws from both global generators, and some of its transforms are faulty.
 LIBRARY = """
 import random
 from collections.abc import Callable
@@ -101,7 +101,7 @@ class OneOf:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stand-in for audiomentations."""
+    """Install the stand-in for audiomentations."""
     (tmp_path / "stand_in" / "audiomentations").mkdir(parents=True)
     (tmp_path / "stand_in" / "audiomentations" / "__init__.py").write_text(LIBRARY)
     monkeypatch.syspath_prepend(tmp_path / "stand_in")
@@ -120,7 +120,7 @@ def extractor() -> ASTFeatureExtractor:
 
 @pytest.fixture
 def six(tmp_path: Path) -> Any:
-    """Six clips of noise of 0.4 to 0.9 s, two classes; row 1 has 8000 samples, row 2 begins with a zero."""
+    """Return six clips of noise of 0.4 to 0.9 s, two classes; row 1 has 8000 samples, row 2 begins with a zero."""
     random, lines = np.random.default_rng(0), ["path,label"]
     for number in range(6):
         samples = random.uniform(-0.4, 0.4, 6400 + 1600 * number)
@@ -136,7 +136,7 @@ def inputs(split: Any, *entries: dict, cache: bool = True, **options: Any) -> Cl
     return ClipInputs(split, extractor(), augmentation=augmentation, seed=3, cache=cache)
 
 
-#: what is wrong -> (entries, what the message has to name)
+#: mistake -> (entries, fragments of the message)
 REFUSED = {
     "unknown name": ([{"AddNoize": {}}], ["'AddNoize'", "did you mean 'AddNoise'?"]),
     "unknown argument": ([{"AddNoise": {"levle": 1}}], ["AddNoise.levle", "did you mean 'level'?"]),
@@ -226,7 +226,8 @@ def test_probability_of_a_share(library: None, tone: np.ndarray) -> None:
 
 def test_global_generators_are_restored(library: None, tone: np.ndarray) -> None:
     def upcoming() -> tuple:
-        return python_random.random(), np.random.standard_normal()  # every other normal draw is kept for later
+        # every other normal draw is kept for later
+        return python_random.random(), np.random.standard_normal()
 
     for entry in ({"AddNoise": {"p": 1.0}}, {"Refuses": {"p": 1.0}}):
         python_random.seed(5)
@@ -325,7 +326,7 @@ def test_recipe_reads_back_equal_and_holds_no_local_paths(library: None, tmp_pat
 
 
 def all_transforms() -> dict[str, dict]:
-    """Transforms of the installed library that need neither files, functions nor further packages, with arguments."""
+    """Return transforms of the installed library, with arguments, that need no files, functions or other packages."""
     import audiomentations
 
     further = {"Limiter", "LoudnessNormalization", "Mp3Compression", "RoomSimulator"}
@@ -400,7 +401,7 @@ def test_library_travels_to_spawned_workers(six: Any) -> None:
 
 @pytest.mark.slow
 def test_in_an_environment_with_audiomentations(tmp_path: Path) -> None:
-    """audiomentations needs a soxr below 1, which is older than ours: it gets an environment of its own, on top."""
+    """audiomentations needs a soxr below 1, older than ours, so it gets an environment of its own."""
     tomllib = pytest.importorskip("tomllib")
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["augment"]
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
