@@ -356,7 +356,10 @@ class Hub:
         depths = {path: len(parts) if recursive else 2 for path, parts in inner.items()}
         folders = {prefix + "/".join(inner[path][:depth]) for path in files for depth in range(1, depths[path])}
         listed = [blob.entry(path) for path, blob in files.items() if recursive or len(inner[path]) == 1]
-        return [*({"type": "directory", "path": path, "oid": "0" * 40} for path in folders - files.keys()), *listed]
+        return [
+            *({"type": "directory", "path": path, "oid": "0" * 40} for path in folders - files.keys()),
+            *listed,
+        ]
 
     def paths_info(self, request: Request, repo: str, revision: str) -> Any:
         files = self._commit(repo, revision).files
@@ -493,7 +496,12 @@ class HubServer(ThreadingHTTPServer):
 def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a fresh Python process whose Hub is `hub`, with an empty cache."""
     online = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
-    address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    address = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(cache),
+        "NO_PROXY": "127.0.0.1",
+    }
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,

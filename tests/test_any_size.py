@@ -217,7 +217,11 @@ def positions_only(**fields: Any) -> ASTForAudioClassification:
     """Return a model whose tokens are their position embeddings: patch (f, t) has 100 f + t in all channels."""
     ours = classifier(**fields)
     embeddings = ours.base_model.embeddings
-    for parameter in (embeddings.cls_token, embeddings.distillation_token, *embeddings.patch_embeddings.parameters()):
+    for parameter in (
+        embeddings.cls_token,
+        embeddings.distillation_token,
+        *embeddings.patch_embeddings.parameters(),
+    ):
         parameter.zero_()
     rows, columns = ours.config.patch_grid
     numbers = (100 * torch.arange(rows)[:, None] + torch.arange(columns)).flatten()
@@ -461,7 +465,11 @@ def test_masked_recordings_do_not_depend_on_padding(implementation: str, cut: st
         assert features["input_values"].shape == (1, max(frames, 16), 32)
         alone.append(answer(ours, features["input_values"]))
     for chosen in (slice(0, 5), slice(0, 4), slice(1, 3)):
-        for how in ({"padding": "longest"}, {"padding": "max_length"}, {"padding": "max_length", "max_length": 300}):
+        for how in (
+            {"padding": "longest"},
+            {"padding": "max_length"},
+            {"padding": "max_length", "max_length": 300},
+        ):
             features = extract(clips[chosen], return_attention_mask=True, **how)
             assert features["attention_mask"].sum(dim=1).tolist() == list(samples.values())[chosen]
             logits = answer(ours, features["input_values"], attention_mask=features["attention_mask"])
@@ -512,7 +520,10 @@ CHANGES: list[tuple[dict[str, int], tuple[int, int]]] = [
     ({"time_stride": 16}, (3, 4)),
     ({"time_stride": 5}, (3, 10)),
     ({"time_stride": 7}, (3, 7)),
-    ({"max_length": 128, "num_mel_bins": 64, "patch_size": 8, "frequency_stride": 4, "time_stride": 4}, (15, 31)),
+    (
+        {"max_length": 128, "num_mel_bins": 64, "patch_size": 8, "frequency_stride": 4, "time_stride": 4},
+        (15, 31),
+    ),
     ({"max_length": 100, "num_mel_bins": 24, "time_stride": 12}, (2, 8)),
 ]
 changes = pytest.mark.parametrize(("sizes", "grid"), CHANGES, ids=[str(sizes)[1:-1] for sizes, _ in CHANGES])
@@ -604,7 +615,11 @@ def audioset(table: torch.Tensor) -> ASTModel:
         ({"max_length": 128}, slice(0, 12), slice(44, 56)),
         ({"max_length": 998}, slice(0, 12), slice(1, 100)),
         ({"num_mel_bins": 64}, slice(4, 9), slice(0, 101)),
-        ({"num_mel_bins": 64, "position_cut": "start"}, slice(4, 9), slice(0, 101)),  # mel is cut at the centre
+        (
+            {"num_mel_bins": 64, "position_cut": "start"},
+            slice(4, 9),
+            slice(0, 101),
+        ),  # mel is cut at the centre
         ({"frequency_stride": 16, "time_stride": 16}, slice(2, 10), slice(18, 82)),
         ({"num_mel_bins": 64, "max_length": 128, "position_method": "nearest"}, slice(4, 9), slice(44, 56)),
     ],
@@ -746,7 +761,9 @@ def test_an_unknown_argument_is_refused_before_anything_changes(arguments: dict[
 
 
 @pytest.mark.parametrize(
-    "load", [ASTForAudioClassification, ASTModel, AutoModelForAudioClassification, AutoModel], ids=lambda x: x.__name__
+    "load",
+    [ASTForAudioClassification, ASTModel, AutoModelForAudioClassification, AutoModel],
+    ids=lambda x: x.__name__,
 )
 def test_from_pretrained_refuses_a_misspelt_size(load: Any, folder: Path) -> None:
     for arguments in ({"max_lenght": 128}, {"max_length": 128, "time_strid": 4}, {"frequency_strides": 4}):
@@ -857,7 +874,10 @@ def test_loading_info_of_an_adapted_model(folder: Path) -> None:
         _, info = ASTForAudioClassification.from_pretrained(
             folder, max_length=40, num_labels=2, output_loading_info=True
         )
-    assert {entry[0] for entry in info["mismatched_keys"]} == {"classifier.dense.weight", "classifier.dense.bias"}
+    assert {entry[0] for entry in info["mismatched_keys"]} == {
+        "classifier.dense.weight",
+        "classifier.dense.bias",
+    }
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=["file-float32", "file-bf16"])

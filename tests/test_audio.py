@@ -175,7 +175,9 @@ def test_wrong_extension_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tail", [b"LIST\x04\x00\x00\x00INFO", b"junk after the data", b"\x00" * 999], ids=["LIST", "junk", "zeros"]
+    "tail",
+    [b"LIST\x04\x00\x00\x00INFO", b"junk after the data", b"\x00" * 999],
+    ids=["LIST", "junk", "zeros"],
 )
 def test_wav_with_bytes_after_its_data_is_complete(tail: bytes) -> None:
     np.testing.assert_array_equal(load_audio(encoded(CLIP) + tail), CLIP)
@@ -226,7 +228,13 @@ BROKEN_FILES = [
     ("0", "a.wav", patched(WAV, 22, struct.pack("<H", 0)), "E204", ""),
     ("9", "a.wav", encoded(np.zeros((100, 9))), "E204", "9 channels, the limit is 8"),
     ("65535", "a.wav", patched(WAV, 22, struct.pack("<H", 65_535)), "E204", ""),
-    ("nan", "a.wav", encoded(WITH_NAN, subtype="FLOAT"), "E104", "1 samples are NaN or infinite, the first at 7"),
+    (
+        "nan",
+        "a.wav",
+        encoded(WITH_NAN, subtype="FLOAT"),
+        "E104",
+        "1 samples are NaN or infinite, the first at 7",
+    ),
     ("inf", "a.wav", encoded(np.full(8_000, np.inf), subtype="FLOAT"), "E104", "the first at 0"),
     ("B14", "a.wav", encoded(CLIP[:0]), "E101", "no samples"),
     ("m4a", "a.m4a", b"\0\0\0\x1cftypM4A \0\0\0\0" + b"\0" * 99, "E205", "MP4/M4A"),
@@ -250,7 +258,9 @@ def assert_clear(problem: AstHfError, code: str, name: str, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "code", "part"), [row[1:] for row in BROKEN_FILES], ids=[row[0] for row in BROKEN_FILES]
+    ("name", "content", "code", "part"),
+    [row[1:] for row in BROKEN_FILES],
+    ids=[row[0] for row in BROKEN_FILES],
 )
 def test_broken_audio_files_are_refused(name: str, content: bytes, code: str, part: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -338,7 +348,14 @@ def test_source_is_never_modified(kind: Any) -> None:
 
 # Parts of a clip.
 
-CONTAINERS = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("AIFF", None)]
+CONTAINERS = [
+    ("WAV", "PCM_16"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", None),
+    ("AIFF", None),
+]
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -348,7 +365,11 @@ def test_part_of_a_file(kind: str, subtype: str | None, channels: int, tmp_path:
     path = tmp_path / "clip"
     path.write_bytes(encoded(noise, 48_000, kind, subtype))
     full = load_audio(path, 48_000)
-    for start, end, first, last in ((0.25, 0.75, 12_000, 36_000), (None, 0.5, 0, 24_000), (1.5, None, 72_000, 96_000)):
+    for start, end, first, last in (
+        (0.25, 0.75, 12_000, 36_000),
+        (None, 0.5, 0, 24_000),
+        (1.5, None, 72_000, 96_000),
+    ):
         for source in (path, path.read_bytes(), {"path": str(path), "bytes": None}):
             part = load_audio(source, 48_000, start=start, end=end)
             np.testing.assert_allclose(part, full[first:last], rtol=0, atol=1e-6)
@@ -368,7 +389,9 @@ def test_part_of_an_array(source: Any) -> None:
 def test_only_the_part_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     monkeypatch.setattr(
-        soundfile.SoundFile, "read", lambda self, frames=-1, **_: read.append(frames) or np.zeros((frames, 1), "f4")
+        soundfile.SoundFile,
+        "read",
+        lambda self, frames=-1, **_: read.append(frames) or np.zeros((frames, 1), "f4"),
     )
     load_audio(encoded(CLIP), start=0.1, end=0.2)
     assert read == [1_600]

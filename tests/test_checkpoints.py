@@ -111,7 +111,12 @@ BROKEN: list[tuple[str, Callable[[Path], None], str, list[str]]] = [
     ("binary-config", content(lambda old: b"\xff\xfe" + old, CONFIG), "E306", [CONFIG]),
     ("missing-tensor", without(QUERY), "E305", [QUERY]),
     ("missing-layer-0", without("layer.0."), "E305", ["layer"]),
-    ("extra-tensor", tensors(lambda t: t.update({BACKBONE + "extra.weight": torch.ones(3)})), "E305", ["extra.weight"]),
+    (
+        "extra-tensor",
+        tensors(lambda t: t.update({BACKBONE + "extra.weight": torch.ones(3)})),
+        "E305",
+        ["extra.weight"],
+    ),
     (
         "extra-layer",
         tensors(lambda t: t.update({QUERY.replace(".1.", ".2."): torch.ones(24, 24)})),

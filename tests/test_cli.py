@@ -76,7 +76,8 @@ def test_finetune_trains_by_a_recipe(clips: Path, tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert "logistic regression baseline" in printed
     assert re.search(
-        r"Trained on 12 clips, 2 epochs, in \d+ s: [\d.]+ clips/s\.\nTrained .*\nEvaluated on 6 test\.\n", printed
+        r"Trained on 12 clips, 2 epochs, in \d+ s: [\d.]+ clips/s\.\nTrained .*\nEvaluated on 6 test\.\n",
+        printed,
     )
     assert (output / "model.safetensors").exists()
     again = [
@@ -204,7 +205,17 @@ def test_scripts_take_the_options_of_finetune() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--output_dir")
     finetune.add_run_options(parser)
-    arguments = ["--output_dir", "o", "--data", "my clips", "--vit", "a/b", "--set", "training.fp16=true", "--resume"]
+    arguments = [
+        "--output_dir",
+        "o",
+        "--data",
+        "my clips",
+        "--vit",
+        "a/b",
+        "--set",
+        "training.fp16=true",
+        "--resume",
+    ]
     options = parser.parse_args(arguments)
     assert (options.output_dir, options.resume, options.overwrite) == ("o", True, False)
     changes = ['data.source="my clips"', 'model.vit="a/b"', "training.fp16=true"]
@@ -250,7 +261,10 @@ def taken(folder: str) -> str:
             ["classify", "outputs/dmo", "x.flac"],
             f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?",
         ),
-        (["info", "outputs/dmo"], f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?"),
+        (
+            ["info", "outputs/dmo"],
+            f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?",
+        ),
         (["evaluate", "output", "table"], f"[AST-E306] 'output': {NOT_HERE}did you mean 'outputs'?"),
         (["convert", "output", "new"], f"[AST-E306] 'output': {NOT_HERE}did you mean 'outputs'?"),
     ],
@@ -414,14 +428,20 @@ def test_options_accept_hyphens_and_underscores(arguments: str, name: str, value
 @pytest.mark.parametrize(
     ("arguments", "last"),
     [
-        ("stats d --splitt test", "ast-hf stats: error: there is no option --splitt: did you mean '--split'?"),
+        (
+            "stats d --splitt test",
+            "ast-hf stats: error: there is no option --splitt: did you mean '--split'?",
+        ),
         (
             "evaluate c d --batchsize=3",
             "ast-hf evaluate: error: there is no option --batchsize: did you mean '--batch_size'?",
         ),
         ("info --zzz", "ast-hf info: error: there is no option --zzz: use one of --help"),
         ("info a b", "ast-hf info: error: too many arguments: b"),
-        ("merge a b --l-abels x", "ast-hf merge: error: there is no option --l-abels: did you mean '--labels'?"),
+        (
+            "merge a b --l-abels x",
+            "ast-hf merge: error: there is no option --l-abels: did you mean '--labels'?",
+        ),
     ],
 )
 def test_an_unknown_option_prints_the_usage_of_its_command(

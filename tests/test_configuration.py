@@ -44,8 +44,18 @@ BAD_FIELDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("time-stride-0", {"time_stride": 0}, "E302", ["time_stride", "0"]),
     ("frequency-stride-negative", {"frequency_stride": -10}, "E302", ["frequency_stride", "-10"]),
     ("time-stride-over-axis", {"time_stride": 1000}, "E302", ["time_stride", "1000", "max_length"]),
-    ("frequency-stride-over-axis", {"frequency_stride": 33}, "E302", ["frequency_stride", "33", "num_mel_bins"]),
-    ("heads-do-not-divide", {"hidden_size": 30, "num_attention_heads": 4}, "E302", ["hidden_size", "heads=4"]),
+    (
+        "frequency-stride-over-axis",
+        {"frequency_stride": 33},
+        "E302",
+        ["frequency_stride", "33", "num_mel_bins"],
+    ),
+    (
+        "heads-do-not-divide",
+        {"hidden_size": 30, "num_attention_heads": 4},
+        "E302",
+        ["hidden_size", "heads=4"],
+    ),
     ("heads-0", {"num_attention_heads": 0}, "E302", ["num_attention_heads", "0"]),
     ("heads-negative", {"num_attention_heads": -4}, "E302", ["num_attention_heads", "-4"]),
     ("heads-over-width", {"num_attention_heads": 64}, "E302", ["hidden_size", "num_attention_heads=64"]),
@@ -184,7 +194,12 @@ def test_classifier_eps_survives_the_file(tmp_path: Path) -> None:
     assert not {"auto_map", "custom_pipelines"} & saved.keys()
 
 
-FITTED = {**TINY, "id2label": {0: "cat", 1: "dog", 2: "owl"}, "temperature": 1.5, "thresholds": [0.0, 0.25, 1.0]}
+FITTED = {
+    **TINY,
+    "id2label": {0: "cat", 1: "dog", 2: "owl"},
+    "temperature": 1.5,
+    "thresholds": [0.0, 0.25, 1.0],
+}
 
 
 def test_temperature_and_thresholds_survive_the_file(tmp_path: Path) -> None:
@@ -199,7 +214,10 @@ def test_temperature_and_thresholds_survive_the_file(tmp_path: Path) -> None:
         ({"num_labels": 3}, (1.5, [0.0, 0.25, 1.0])),
         ({"id2label": {0: "cat", 1: "dog", 2: "owl"}}, (1.5, [0.0, 0.25, 1.0])),
         ({"num_labels": 2}, (None, None)),
-        ({"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}}, (None, None)),
+        (
+            {"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}},
+            (None, None),
+        ),
         ({"num_labels": 2, "temperature": 3.0}, (3.0, None)),
     ],
 )
@@ -278,7 +296,11 @@ def test_base_model_validates_its_configuration() -> None:
     ids=["width", "mlp", "layers", "frames", "bins"],
 )
 def test_size_beyond_the_weights_is_refused_before_allocating(
-    values: dict[str, int], message: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    values: dict[str, int],
+    message: str,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def build(*args: Any, **kwargs: Any) -> None:
         pytest.fail("went on to build the model")

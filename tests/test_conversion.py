@@ -36,7 +36,13 @@ State = dict[str, torch.Tensor]
 
 #: Options that cannot be inferred from the tensors of the golden checkpoint.
 GOLDEN = ConversionOptions(
-    max_length=100, num_mel_bins=64, frequency_stride=10, time_stride=12, num_attention_heads=3, mean=-4.0, std=4.5
+    max_length=100,
+    num_mel_bins=64,
+    frequency_stride=10,
+    time_stride=12,
+    num_attention_heads=3,
+    mean=-4.0,
+    std=4.5,
 )
 
 
@@ -157,7 +163,10 @@ PUBLISHED = [
 def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, expected: tuple[int, int]) -> None:
     for entry in (DATA_SETS[name], None):
         geometry = infer_geometry(patches, 16, entry, ConversionOptions())
-        assert (geometry.max_length, geometry.frequency_stride, geometry.time_stride) == (*expected, expected[1])
+        assert (geometry.max_length, geometry.frequency_stride, geometry.time_stride) == (
+            *expected,
+            expected[1],
+        )
         assert (geometry.num_mel_bins, geometry.patch_size) == (128, 16)
 
 
@@ -217,8 +226,16 @@ def spoilt(**changes: Any) -> State:
 BAD_STATES: dict[str, tuple[Any, str, list[str]]] = {
     "no tensors": ({"a": 1}, "E306", ["not a state dict"]),
     "a list": ([torch.ones(1)], "E306", ["not a state dict"]),
-    "missing": (spoilt(blocks__1__attn__proj__weight=None), "E305", ["encoder.layer.1.attention.output.dense.weight"]),
-    "misshapen": (spoilt(norm1__weight=torch.ones(11)), "E305", ["layernorm_before.weight", "(11,)", "(12,)"]),
+    "missing": (
+        spoilt(blocks__1__attn__proj__weight=None),
+        "E305",
+        ["encoder.layer.1.attention.output.dense.weight"],
+    ),
+    "misshapen": (
+        spoilt(norm1__weight=torch.ones(11)),
+        "E305",
+        ["layernorm_before.weight", "(11,)", "(12,)"],
+    ),
     "not finite": (spoilt(v__norm__bias=torch.full((12,), torch.nan)), "E306", ["layernorm.bias", "NaN"]),
     "unknown": ({**original_state(), "module.v.odd": torch.ones(1)}, "E305", ["module.v.odd"]),
     "registers": ({**original_state(), "module.v.reg_token": torch.ones(1)}, "E305", ["register tokens"]),
@@ -317,7 +334,10 @@ def test_published_data_sets() -> None:
         assert with_label_count(entry.labels) == name
     assert with_label_count(10) is None
     assert (class_names("esc50")[0], class_names("esc50")[49]) == ("dog", "hand_saw")
-    assert (class_names("speech_commands_v2")[0], class_names("speech_commands_v2")[34]) == ("backward", "one")
+    assert (class_names("speech_commands_v2")[0], class_names("speech_commands_v2")[34]) == (
+        "backward",
+        "one",
+    )
     assert (class_names("audioset")[1], class_names("audioset")[526]) == (
         "Male speech, man speaking",
         "Field recording",

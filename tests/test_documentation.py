@@ -37,7 +37,17 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     (folder / "examples").symlink_to(ROOT / "examples")
     torch.manual_seed(0)
-    labels = ["bass", "bowed_strings", "brass", "flute_pipe", "guitar", "mallet", "organ_reed", "piano", "sax_reed"]
+    labels = [
+        "bass",
+        "bowed_strings",
+        "brass",
+        "flute_pipe",
+        "guitar",
+        "mallet",
+        "organ_reed",
+        "piano",
+        "sax_reed",
+    ]
     config = ASTConfig(
         hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48, num_mel_bins=64,
         max_length=128, id2label=dict(enumerate(labels)), problem_type="single_label_classification",

@@ -212,8 +212,14 @@ def test_label_maps_of_texts_for_a_model(tiny_checkpoint: Path) -> None:
 
 
 def test_either_label_map_is_enough(tiny_checkpoint: Path, no_warnings: None) -> None:
-    assert ASTConfig.from_pretrained(tiny_checkpoint, id2label={"0": "a", "1": "b"}).label2id == {"a": 0, "b": 1}
-    assert ASTConfig.from_pretrained(tiny_checkpoint, label2id={"a": "1", "b": "0"}).id2label == {1: "a", 0: "b"}
+    assert ASTConfig.from_pretrained(tiny_checkpoint, id2label={"0": "a", "1": "b"}).label2id == {
+        "a": 0,
+        "b": 1,
+    }
+    assert ASTConfig.from_pretrained(tiny_checkpoint, label2id={"a": "1", "b": "0"}).id2label == {
+        1: "a",
+        0: "b",
+    }
     assert ASTConfig(label2id={"a": 0, "b": 1}).id2label == {0: "a", 1: "b"}
     assert ASTConfig(id2label={0: 10, 1: 20}).id2label == {0: "10", 1: "20"}
 
@@ -261,7 +267,11 @@ def test_configuration_rebuilt_from_its_fields_keeps_foreign_ones(tmp_path: Path
 
 @pytest.mark.parametrize(
     "fields",
-    [{"hidden_sizes": 3}, {"model_type": "audio-spectrogram-transformer", "hidden_sizes": 3}, {"model_type": "vit"}],
+    [
+        {"hidden_sizes": 3},
+        {"model_type": "audio-spectrogram-transformer", "hidden_sizes": 3},
+        {"model_type": "vit"},
+    ],
 )
 def test_fields_that_are_unknown_or_of_another_architecture_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(AstConfigError, match="E302"):
@@ -327,7 +337,11 @@ def test_argument_of_other_extractors_is_warned_of(extractor: ASTFeatureExtracto
 
 
 def test_pad_to_multiple_of_in_a_call(extractor: ASTFeatureExtractor) -> None:
-    assert extractor(CLIP, RATE, "np", padding=True, pad_to_multiple_of=50)["input_values"].shape == (1, 100, 32)
+    assert extractor(CLIP, RATE, "np", padding=True, pad_to_multiple_of=50)["input_values"].shape == (
+        1,
+        100,
+        32,
+    )
     with pytest.raises(AstInputError, match="E108"):
         extractor(CLIP, RATE, pad_to_multiple_of=0)
 
@@ -364,7 +378,13 @@ print([str(entry.message)[:10] for entry in caught if "AST" in str(entry.message
 
 # Numbers of numpy and torch.
 
-NUMBERS = [np.float32(-4.5), np.float64(-4.5), np.array(-4.5), torch.tensor(-4.5), torch.tensor(-4.5).double()]
+NUMBERS = [
+    np.float32(-4.5),
+    np.float64(-4.5),
+    np.array(-4.5),
+    torch.tensor(-4.5),
+    torch.tensor(-4.5).double(),
+]
 
 
 @pytest.mark.parametrize("mean", NUMBERS, ids=lambda value: f"{type(value).__name__}-{value.dtype}")
@@ -798,7 +818,10 @@ def of_compiled(model: Any) -> dict[str, torch.Tensor]:
 
 def of_the_base(model: Any) -> dict[str, torch.Tensor]:
     base = model.audio_spectrogram_transformer.state_dict()
-    return {**base, **{name: tensor for name, tensor in model.state_dict().items() if name.startswith("classifier.")}}
+    return {
+        **base,
+        **{name: tensor for name, tensor in model.state_dict().items() if name.startswith("classifier.")},
+    }
 
 
 SCHEMES = [version_5_names, hub_names, original_names, of_data_parallel, of_compiled, of_the_base]
@@ -864,7 +887,13 @@ def test_forward_has_the_signature_of_transformers(
 ) -> None:
     theirs = list(inspect.signature(stock.ASTForAudioClassification.forward).parameters.values())
     ours = inspect.signature(ASTForAudioClassification.forward).parameters
-    assert [parameter.name for parameter in theirs] == ["self", "input_values", "labels", "attention_mask", "kwargs"]
+    assert [parameter.name for parameter in theirs] == [
+        "self",
+        "input_values",
+        "labels",
+        "attention_mask",
+        "kwargs",
+    ]
     assert {parameter.name for parameter in theirs} <= set(ours)
     assert ours["kwargs"].kind is inspect.Parameter.VAR_KEYWORD
     labels = torch.tensor([0, 1, 2, 0, 1])
@@ -911,7 +940,11 @@ def test_some_hidden_states(model: ASTForAudioClassification, spectrograms: torc
     some = model(spectrograms, output_hidden_states=[0, -1, 9]).hidden_states
     assert [state is None for state in some] == [False, True, False]
     assert torch.equal(some[2], every[2])
-    assert [state is None for state in model(spectrograms, output_hidden_states=1).hidden_states] == [True, False, True]
+    assert [state is None for state in model(spectrograms, output_hidden_states=1).hidden_states] == [
+        True,
+        False,
+        True,
+    ]
 
 
 # Exports with any batch size.
@@ -939,7 +972,10 @@ def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path:
     model.save_pretrained(tmp_path)
     with pytest.raises(AstConfigError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\(") as caught:
         ASTFeatureExtractor.from_pretrained(tmp_path)
-    loads = (AutoFeatureExtractor.from_pretrained, lambda folder: pipeline("audio-classification", model=str(folder)))
+    loads = (
+        AutoFeatureExtractor.from_pretrained,
+        lambda folder: pipeline("audio-classification", model=str(folder)),
+    )
     for load in loads:
         with pytest.raises(OSError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\(") as refused:
             load(tmp_path)

@@ -38,7 +38,12 @@ CLIPS = (0.2, 0.8, 1.6)
 
 
 def make_member(
-    folder: Path, seed: int, labels: list[str] = LABELS, kind: str | None = SINGLE, hearing: Any = None, **fields: Any
+    folder: Path,
+    seed: int,
+    labels: list[str] = LABELS,
+    kind: str | None = SINGLE,
+    hearing: Any = None,
+    **fields: Any,
 ) -> Path:
     """Write a checkpoint with random weights, none near zero."""
     config = ASTConfig(**{**TINY, **fields}, id2label=dict(enumerate(labels)), problem_type=kind)
@@ -50,7 +55,13 @@ def make_member(
 
 def make_pair(root: Path, kind: str = SINGLE, **hearing: Any) -> list[Path]:
     """Write two members that differ in size, stride, length, mean and std, temperature and label order."""
-    other = {"hidden_size": 36, "num_hidden_layers": 1, "time_stride": 16, "max_length": 100, "temperature": 2.5}
+    other = {
+        "hidden_size": 36,
+        "num_hidden_layers": 1,
+        "time_stride": 16,
+        "max_length": 100,
+        "temperature": 2.5,
+    }
     return [
         make_member(root / "short", 1, kind=kind, hearing={"mean": -4.0, "std": 3.0, **hearing}),
         make_member(root / "long", 2, ["owl", "cat", "dog"], kind, {"mean": -7.0, "std": 5.0, **hearing}, **other),
@@ -261,7 +272,10 @@ def test_saved_folder_has_its_members_and_common_files(saved: Path, pair: list[P
     files = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
     assert files == expected | {"config.json", "preprocessor_config.json", "README.md"}
     config = json.loads((saved / "config.json").read_text())
-    assert (config["model_type"], config["architectures"]) == ("ast-ensemble", ["ASTEnsembleForAudioClassification"])
+    assert (config["model_type"], config["architectures"]) == (
+        "ast-ensemble",
+        ["ASTEnsembleForAudioClassification"],
+    )
     assert (config["members"], config["max_length"]) == (["member-1", "member-2"], 100)
     assert config["id2label"] == {"0": "cat", "1": "dog", "2": "owl"}
     preprocessor = json.loads((saved / "preprocessor_config.json").read_text())
@@ -334,7 +348,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "no such member": (set_members("member-1", "member-3"), "E306", "member-3"),
     "outside": (set_members("member-1", "../member-2"), "E302", "../member-2"),
     "twice": (set_members("member-1", "member-1"), "E302", "members"),
-    "another order of sizes": (lambda folder: change_json(folder / "config.json", max_length=64), "E302", "100"),
+    "another order of sizes": (
+        lambda folder: change_json(folder / "config.json", max_length=64),
+        "E302",
+        "100",
+    ),
     "another label": (
         lambda folder: change_json(
             folder / "config.json", id2label={"0": "cat", "1": "dog", "2": "bat"}, label2id=None
@@ -418,7 +436,10 @@ UNFIT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a card that promises too much": (as_transformers, "library_name: ast_hf"),
     "another mean": (lambda folder: change_json(folder / "preprocessor_config.json", mean=-5.0), "mean"),
     "no task": (lambda folder: change_json(folder / "config.json", problem_type=None), "problem_type"),
-    "no extractor": (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
+    "no extractor": (
+        lambda folder: (folder / "preprocessor_config.json").unlink(),
+        "preprocessor_config.json",
+    ),
 }
 
 

@@ -30,7 +30,13 @@ def answered(hub: Hub, status: int, **headers: str) -> BaseException:
 
 @pytest.mark.parametrize(
     ("status", "code", "passing"),
-    [(401, "E701", False), (403, "E701", False), (404, "E702", False), (400, "E704", False), (507, "E704", False)]
+    [
+        (401, "E701", False),
+        (403, "E701", False),
+        (404, "E702", False),
+        (400, "E704", False),
+        (507, "E704", False),
+    ]
     + [(status, "E704", True) for status in (408, 429, 500, 502, 503, 504)],
 )
 def test_http_statuses_map_to_codes(hub: Hub, status: int, code: str, passing: bool) -> None:
@@ -233,7 +239,10 @@ def caused(problem: Exception, cause: Exception) -> Exception:
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), None),
         (OSError("PermissionError at x when downloading user/pets."), None),
         (OSError("cannot identify image file"), None),
-        (caused(PermissionError(errno.EACCES, "Permission denied"), LocalEntryNotFoundError("no file")), None),
+        (
+            caused(PermissionError(errno.EACCES, "Permission denied"), LocalEntryNotFoundError("no file")),
+            None,
+        ),
         (caused(TypeError("a bug"), LocalEntryNotFoundError("no file")), None),
         (RuntimeError("CUDA error"), None),
     ],

@@ -175,7 +175,11 @@ def assert_same_state(left: nn.Module, right: nn.Module) -> None:
 def timm_folder(folder: Path, state: State, name: str = "model.safetensors") -> Path:
     """Write a folder as timm does on the Hub."""
     folder.mkdir(exist_ok=True)
-    about = {"architecture": "vit_small_patch8_32", "num_classes": 5, "pretrained_cfg": {"input_size": [3, 32, 32]}}
+    about = {
+        "architecture": "vit_small_patch8_32",
+        "num_classes": 5,
+        "pretrained_cfg": {"input_size": [3, 32, 32]},
+    }
     (folder / "config.json").write_text(json.dumps(about))
     if name.endswith(".bin"):
         torch.save(state, folder / name)
@@ -294,7 +298,12 @@ def test_initial_weights_match_the_original(
 @pytest.mark.parametrize("case", WITH_LOGITS)
 def test_hidden_states_match_the_original(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
     source = under_names(golden_source, names)
-    fields = {"num_labels": 5, "classifier_layer_norm_eps": 1e-5, "num_attention_heads": 3, **golden_fields(case)}
+    fields = {
+        "num_labels": 5,
+        "classifier_layer_norm_eps": 1e-5,
+        "num_attention_heads": 3,
+        **golden_fields(case),
+    }
     ours = ASTForAudioClassification.from_vit(source, **fields)
     head = {"layernorm": 0, "dense": 1}
     for name, number in head.items():
@@ -492,12 +501,24 @@ def test_reinit_draws_all_positions_anew(std: float) -> None:
 
 def test_defaults_are_those_of_the_paper() -> None:
     config = ASTModel.from_vit(vit(patch_size=16, num_hidden_layers=1)).config
-    sizes = (config.max_length, config.num_mel_bins, config.patch_size, config.frequency_stride, config.time_stride)
+    sizes = (
+        config.max_length,
+        config.num_mel_bins,
+        config.patch_size,
+        config.frequency_stride,
+        config.time_stride,
+    )
     assert sizes == (1024, 128, 16, 10, 10)
     assert config.num_tokens == 1214
     bare = ASTModel.from_vit(vit().state_dict(), num_attention_heads=3, **square()).config
     assert (bare.layer_norm_eps, bare.hidden_act, bare.classifier_layer_norm_eps) == (1e-6, "gelu", None)
-    sizes = (bare.hidden_size, bare.num_hidden_layers, bare.intermediate_size, bare.num_attention_heads, bare.qkv_bias)
+    sizes = (
+        bare.hidden_size,
+        bare.num_hidden_layers,
+        bare.intermediate_size,
+        bare.num_attention_heads,
+        bare.qkv_bias,
+    )
     assert sizes == (24, 2, 48, 3, True)
 
 
@@ -628,7 +649,12 @@ def test_stock_loads_a_model_made_by_from_vit(build: Callable, tmp_path: Path) -
 # Geometries
 
 TINY_STATE = vit(
-    hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8, image_size=12, patch_size=4
+    hidden_size=8,
+    num_attention_heads=2,
+    num_hidden_layers=1,
+    intermediate_size=8,
+    image_size=12,
+    patch_size=4,
 ).state_dict()
 
 
@@ -718,7 +744,11 @@ INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("swiglu", maker("Dinov2Model", "Dinov2Config", use_swiglu_ffn=True), ["SwiGLU", "mlp.gate_proj"]),
     ("swiglu-hub", with_tensor("encoder.layer.0.mlp.weights_in.weight"), ["SwiGLU", "mlp.weights_in"]),
     ("swiglu-timm", with_tensor("blocks.0.mlp.w12.weight"), ["SwiGLU", "mlp.w12"]),
-    ("qk-norm", with_tensor("blocks.0.attn.q_norm.weight"), ["normalised queries", "blocks.0.attn.q_norm.weight"]),
+    (
+        "qk-norm",
+        with_tensor("blocks.0.attn.q_norm.weight"),
+        ["normalised queries", "blocks.0.attn.q_norm.weight"],
+    ),
     ("pre-norm", with_tensor("norm_pre.weight"), ["LayerNorm before the blocks", "norm_pre.weight"]),
     ("average-pooling", with_tensor("fc_norm.weight"), ["average pooling", "fc_norm.weight"]),
     (
@@ -734,7 +764,13 @@ INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     ),
     (
         "beit-absolute",
-        maker("BeitModel", "BeitConfig", **MLP, use_absolute_position_embeddings=True, layer_scale_init_value=0.0),
+        maker(
+            "BeitModel",
+            "BeitConfig",
+            **MLP,
+            use_absolute_position_embeddings=True,
+            layer_scale_init_value=0.0,
+        ),
         ["key.bias"],
     ),
     ("no-class-token", maker("IJepaModel", "IJepaConfig", **MLP), ["cls_token"]),
@@ -744,7 +780,11 @@ INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("nested", lambda: {"model": timm().state_dict()}, ["model"]),
     ("not-weights", lambda: {**timm().state_dict(), "epoch": torch.tensor(3)}, ["epoch"]),
     ("oblong-images", lambda: vit(image_size=(32, 64)), ["33 positions", "square"]),
-    ("oblong-images-timm", lambda: {**timm().state_dict(), "pos_embed": torch.ones(1, 7, 24)}, ["7 positions"]),
+    (
+        "oblong-images-timm",
+        lambda: {**timm().state_dict(), "pos_embed": torch.ones(1, 7, 24)},
+        ["7 positions"],
+    ),
     # 3 x 5 patches and a class token are 16 positions, not 4 x 4 patches without one
     ("oblong-images-of-a-square-number", lambda: vit(image_size=(24, 40)), ["square"]),
     ("oblong-images-distilled", lambda: deit(image_size=(16, 56)), ["square"]),  # 2 x 7 + 2 = 4 x 4
@@ -1045,13 +1085,33 @@ def rewrite(folder: Path, change: Callable[[State], Any]) -> None:
 
 BROKEN: list[tuple[str, Callable[[Path], Any], str, list[str]]] = [
     ("cut", cut, "E306", ["model.safetensors"]),
-    ("no-tensors", lambda folder: (folder / "model.safetensors").write_text("<html>"), "E306", ["model.safetensors"]),
+    (
+        "no-tensors",
+        lambda folder: (folder / "model.safetensors").write_text("<html>"),
+        "E306",
+        ["model.safetensors"],
+    ),
     ("no-weights", lambda folder: (folder / "model.safetensors").unlink(), "E306", ["no weights"]),
     ("no-config", lambda folder: (folder / "config.json").unlink(), "E306", ["config.json"]),
     ("no-json", lambda folder: (folder / "config.json").write_text("{"), "E306", ["config.json", "JSON"]),
-    ("lost", lambda folder: rewrite(folder, lambda state: state.pop("layernorm.bias")), "E305", ["layernorm.bias"]),
-    ("extra", lambda folder: rewrite(folder, lambda state: state.update(x=torch.ones(1))), "E305", ["tensor x"]),
-    ("nan", lambda folder: rewrite(folder, lambda state: state["layernorm.bias"].fill_(torch.nan)), "E306", ["NaN"]),
+    (
+        "lost",
+        lambda folder: rewrite(folder, lambda state: state.pop("layernorm.bias")),
+        "E305",
+        ["layernorm.bias"],
+    ),
+    (
+        "extra",
+        lambda folder: rewrite(folder, lambda state: state.update(x=torch.ones(1))),
+        "E305",
+        ["tensor x"],
+    ),
+    (
+        "nan",
+        lambda folder: rewrite(folder, lambda state: state["layernorm.bias"].fill_(torch.nan)),
+        "E306",
+        ["NaN"],
+    ),
 ]
 
 

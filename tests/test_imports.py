@@ -15,7 +15,17 @@ PACKAGE = ROOT / "ast_hf"
 #: wherever the import is written: at the top, in a function, or for type checking.
 LAYERS = (
     (
-        *("errors", "scalars", "processes", "files", "versions", "moments", "log_mel", "audio", "paper_data_sets"),
+        *(
+            "errors",
+            "scalars",
+            "processes",
+            "files",
+            "versions",
+            "moments",
+            "log_mel",
+            "audio",
+            "paper_data_sets",
+        ),
         *("task", "label_order", "configuration_ast", "configuration_ensemble", "feature_extraction_ast"),
         "strict_options",
     ),
@@ -38,7 +48,17 @@ LAYERS = (
 #: Modules that work without the trainer, those with the fewest imports first.
 APART_FROM_TRAINING = ("inference.pipeline", "data.audit", "inputs.normalization", "evaluation.evaluate")
 #: Libraries whose import takes a tenth of a second to seconds.
-HEAVY = {"torch", "transformers", "datasets", "numpy", "pandas", "sklearn", "matplotlib", "accelerate", "peft"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "accelerate",
+    "peft",
+}
 COMMANDS = ("demo", "finetune", "evaluate", "classify", "push", "stats", "convert", "merge", "info")
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = {

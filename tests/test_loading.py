@@ -237,12 +237,24 @@ Q_PROJ = BACKBONE + "layers.1.attention.q_proj.weight"
 BROKEN: list[tuple[str, Callable[[Tensors], Any], list[str]]] = [
     ("missing-query", lambda t: t.pop(Q_PROJ), ["1.attention.", "weight", "query"]),
     ("missing-mlp", lambda t: t.pop(BACKBONE + "layers.0.mlp.fc2.bias"), ["layer.0.output.dense.bias"]),
-    ("missing-positions", lambda t: t.pop(BACKBONE + "embeddings.position_embeddings"), ["position_embeddings"]),
+    (
+        "missing-positions",
+        lambda t: t.pop(BACKBONE + "embeddings.position_embeddings"),
+        ["position_embeddings"],
+    ),
     ("missing-norm", lambda t: t.pop(BACKBONE + "layernorm.weight"), ["layernorm.weight"]),
-    ("extra-in-block", lambda t: t.update({BACKBONE + "layers.1.gate.weight": torch.ones(3)}), ["1.gate.weight"]),
+    (
+        "extra-in-block",
+        lambda t: t.update({BACKBONE + "layers.1.gate.weight": torch.ones(3)}),
+        ["1.gate.weight"],
+    ),
     ("extra-outside", lambda t: t.update({BACKBONE + "extra.weight": torch.ones(3)}), ["extra.weight"]),
     ("extra-layer", lambda t: t.update({Q_PROJ.replace("1", "2", 1): torch.ones(24, 24)}), ["layer"]),
-    ("narrow-query", lambda t: t.update({Q_PROJ: torch.ones(24, 12)}), ["query.weight", "(24, 12)", "(24, 24)"]),
+    (
+        "narrow-query",
+        lambda t: t.update({Q_PROJ: torch.ones(24, 12)}),
+        ["query.weight", "(24, 12)", "(24, 24)"],
+    ),
     (
         "wide-output",
         lambda t: t.update({BACKBONE + "layers.0.attention.o_proj.bias": torch.ones(48)}),
@@ -360,7 +372,12 @@ def put(hub: Hub, name: str, folder: Path, subfolder: str = "") -> str:
 def use(hub: Hub, cache: Path, calls: list[tuple[str, str, dict[str, Any]]], **env: str) -> list[dict[str, Any]]:
     """Return the result of each call, in a fresh process whose Hub is `hub`."""
     online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
-    address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    address = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(cache),
+        "NO_PROXY": "127.0.0.1",
+    }
     result = subprocess.run(
         [sys.executable, "-c", USE, json.dumps(calls)],
         capture_output=True,
@@ -379,7 +396,11 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "adapted": ("head", "user/hub", {"max_length": 40}),
     "adapted-auto": ("auto", "user/hub", {"max_length": 40}),
     "adapted-base": ("base", "user/hub", {"max_length": 40}),
-    "all-sizes": ("head", "user/hub", {"max_length": 96, "num_mel_bins": 64, "patch_size": 8, "time_stride": 4}),
+    "all-sizes": (
+        "head",
+        "user/hub",
+        {"max_length": 96, "num_mel_bins": 64, "patch_size": 8, "time_stride": 4},
+    ),
     "first": ("head", "user/hub", {"revision": "FIRST"}),
     "first-adapted": ("head", "user/hub", {"revision": "FIRST", "max_length": 40}),
     "first-adapted-auto": ("auto", "user/hub", {"revision": "FIRST", "max_length": 40}),
@@ -412,7 +433,11 @@ def by_name(checkpoints: dict, tmp_path_factory: pytest.TempPathFactory) -> Iter
     ViTModel(ViTConfig(**sizes, image_size=64, patch_size=16)).save_pretrained(root / "vit")
     incomplete = Path(shutil.copytree(checkpoints["head", "v5", "safetensors"].folder, root / "incomplete"))
     state = load_file(incomplete / WEIGHTS)
-    save_file({name: state[name] for name in state if name != Q_PROJ}, incomplete / WEIGHTS, metadata={"format": "pt"})
+    save_file(
+        {name: state[name] for name in state if name != Q_PROJ},
+        incomplete / WEIGHTS,
+        metadata={"format": "pt"},
+    )
     with HubServer("user", TOKEN) as server:
         first = put(server.hub, "user/hub", root / "first")
         put(server.hub, "user/hub", checkpoints["head", "hub", "safetensors"].folder)
@@ -436,7 +461,11 @@ def expected_of(folder: Path, **arguments: Any) -> dict[str, Any]:
     with torch.no_grad():
         answer, hidden = model(values).logits, model.base_model(values).last_hidden_state
     table = model.base_model.embeddings.position_embeddings.detach()
-    return {"answer": answer.flatten().tolist(), "hidden": hidden.flatten().tolist(), "table": table.flatten().tolist()}
+    return {
+        "answer": answer.flatten().tolist(),
+        "hidden": hidden.flatten().tolist(),
+        "table": table.flatten().tolist(),
+    }
 
 
 @pytest.mark.parametrize(

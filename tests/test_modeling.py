@@ -178,7 +178,10 @@ def test_other_number_of_labels_makes_only_the_last_layer_new(tiny_checkpoint: P
         loaded, info = ASTForAudioClassification.from_pretrained(
             tiny_checkpoint, num_labels=7, output_loading_info=True
         )
-    assert {entry[0] for entry in info["mismatched_keys"]} == {"classifier.dense.weight", "classifier.dense.bias"}
+    assert {entry[0] for entry in info["mismatched_keys"]} == {
+        "classifier.dense.weight",
+        "classifier.dense.bias",
+    }
     assert loaded.classifier.dense.weight.shape == (7, 24)
     assert 0.01 < loaded.classifier.dense.weight.std() < 0.03
     assert torch.count_nonzero(loaded.classifier.dense.bias) == 0
@@ -364,7 +367,13 @@ def test_lora_trains_adapters_only_and_merges_back() -> None:
 @pytest.mark.parametrize("std", [0.02, 0.05])
 def test_initialisation(std: float) -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 96, "intermediate_size": 384, "max_length": 1024, "num_hidden_layers": 1, "num_labels": 50}
+    sizes = {
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "max_length": 1024,
+        "num_hidden_layers": 1,
+        "num_labels": 50,
+    }
     state = ASTForAudioClassification(tiny_config(**sizes, initializer_range=std)).state_dict()
     for name, tensor in state.items():
         if "layernorm" in name:
@@ -388,7 +397,13 @@ LOGITS = torch.tensor([[0.0, 1.0986123]])
 LOSSES = [
     ("index", LOGITS, torch.tensor([1]), "single_label_classification", 0.287682),
     ("index-inferred", LOGITS, torch.tensor([1]), None, 0.287682),
-    ("index-int32-column", LOGITS, torch.tensor([[1]], dtype=torch.int32), "single_label_classification", 0.287682),
+    (
+        "index-int32-column",
+        LOGITS,
+        torch.tensor([[1]], dtype=torch.int32),
+        "single_label_classification",
+        0.287682,
+    ),
     ("soft", LOGITS, torch.tensor([[0.25, 0.75]]), "single_label_classification", 0.562335),
     ("ignored", LOGITS.repeat(2, 1), torch.tensor([1, -100]), "single_label_classification", 0.287682),
     ("tags", LOGITS, torch.tensor([[0.0, 1.0]]), "multi_label_classification", 0.490415),
@@ -478,7 +493,12 @@ def test_frame_mask_equals_its_token_mask(
     with torch.no_grad():
         expected = stock(spectrograms(), attention_mask=tokens).logits
         assert largest_gap(ours(spectrograms(), attention_mask=tokens).logits, expected) <= 1e-5
-        for frames in (frame_mask(40, 24), frame_mask(47, 31), frame_mask(40, 24).bool(), frame_mask(40, 24).float()):
+        for frames in (
+            frame_mask(40, 24),
+            frame_mask(47, 31),
+            frame_mask(40, 24).bool(),
+            frame_mask(40, 24).float(),
+        ):
             assert largest_gap(ours(spectrograms(), attention_mask=frames).logits, expected) <= 1e-5
 
 
@@ -536,7 +556,14 @@ def test_input_is_refused(head: bool, make: Callable, names: list[str], model: A
 
 @pytest.mark.parametrize(
     "mask",
-    [torch.ones(2, 63), torch.ones(1, 64), torch.ones(64), torch.ones(2, 21), torch.ones(2, 1, 23, 23), [[1] * 64] * 2],
+    [
+        torch.ones(2, 63),
+        torch.ones(1, 64),
+        torch.ones(64),
+        torch.ones(2, 21),
+        torch.ones(2, 1, 23, 23),
+        [[1] * 64] * 2,
+    ],
     ids=["frames", "batch", "no-batch", "patches", "four-axes", "list"],
 )
 def test_mask_is_refused(mask: Any, model: ASTForAudioClassification) -> None:

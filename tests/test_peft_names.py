@@ -194,7 +194,10 @@ def test_adapters_can_be_added_and_deleted(stock: Path) -> None:
 
 def test_load_adapter_accepts_a_configuration_and_weights(stock: Path) -> None:
     folder = str(stock / "query and value")
-    config, state = peft.PeftConfig.from_pretrained(folder), peft.utils.load_peft_weights(folder, device="cpu")
+    config, state = (
+        peft.PeftConfig.from_pretrained(folder),
+        peft.utils.load_peft_weights(folder, device="cpu"),
+    )
     asked = set(config.target_modules)
     model = base(stock)
     model.load_adapter(peft_config=config, adapter_state_dict=state)

@@ -76,7 +76,11 @@ PROGRAM = {
         Program("audio_course", "lab/gtzan", best_epoch=True),
         # Its extractor's mean is then a numpy.float32, which JSON cannot store.
         Program(
-            "blog_recipe", "lab/esc50", how="names", best_epoch=True, stock_stops="float32 is not JSON serializable"
+            "blog_recipe",
+            "lab/esc50",
+            how="names",
+            best_epoch=True,
+            stock_stops="float32 is not JSON serializable",
         ),
         Program("pytorch_loop", "clips", apart=0.02),  # two bits of bf16
     )
@@ -121,7 +125,10 @@ class Runner:
         self.root, self.hub, self.pool = root, hub, pool
         self.started: dict[tuple[str, ...], Future[Run]] = {}
         (root / "standins").mkdir()
-        for package, module in (("torchcodec", "torchcodec.decoders"), ("audiomentations", "audiomentations")):
+        for package, module in (
+            ("torchcodec", "torchcodec.decoders"),
+            ("audiomentations", "audiomentations"),
+        ):
             if not imports(module):
                 stand_in = next((PROGRAMS / "standins").glob(f"{package}*"))
                 (shutil.copytree if stand_in.is_dir() else shutil.copy)(stand_in, root / "standins" / stand_in.name)
@@ -132,7 +139,12 @@ class Runner:
     def python(self, *arguments: str, cache: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
         """Run a fresh process in `root`, where `evaluate` finds the metrics, with a cache of that name."""
         inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
-        hub = {"HF_ENDPOINT": self.hub.url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+        hub = {
+            "HF_ENDPOINT": self.hub.url,
+            "HF_TOKEN": token,
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
         here = {"HF_HOME": str(self.root / f"cache-{cache}"), "PYTHONPATH": str(self.root / "standins")}
         processor = {"OMP_NUM_THREADS": "1"} | ({} if ON_GPU else {"CUDA_VISIBLE_DEVICES": ""})
         return subprocess.run(
@@ -154,7 +166,11 @@ class Runner:
 
     def _run(self, program: Program, way: str, model: str) -> Run:
         title = f"{program.name}-{way}" + ("-other-head" if model == OTHER_HEAD else "")
-        report, output, repo = self.root / f"{title}.json", self.root / title, f"user/{title.replace('_', '-')}"
+        report, output, repo = (
+            self.root / f"{title}.json",
+            self.root / title,
+            f"user/{title.replace('_', '-')}",
+        )
         data = str(self.root / "clips") if program.data == "clips" else program.data
         how = "stock" if way == "stock" else program.how
         script = [str(PROGRAMS / "observer.py"), str(report), how, str(PROGRAMS / f"{program.name}.py")]
@@ -381,9 +397,21 @@ def test_in_an_environment_with_torchcodec_and_audiomentations(tmp_path: Path) -
     loaded = subprocess.run([python, "-c", "import torchcodec.decoders"], capture_output=True, text=True, check=False)
     if loaded.returncode:
         pytest.skip(f"{TORCHCODEC} does not load beside this torch and FFmpeg: {loaded.stderr[-500:]}")
-    options = ["-p", "no:cacheprovider", "-m", "slow", "-k", "not environment", f"--basetemp={tmp_path / 'runs'}"]
+    options = [
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "slow",
+        "-k",
+        "not environment",
+        f"--basetemp={tmp_path / 'runs'}",
+    ]
     tested = subprocess.run(
-        [python, "-m", "pytest", *options, str(Path(__file__))], capture_output=True, text=True, check=False, cwd=ROOT
+        [python, "-m", "pytest", *options, str(Path(__file__))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     assert tested.returncode == 0, tested.stdout[-4000:]
     assert not list((tmp_path / "runs").glob("programs*/standins/*"))

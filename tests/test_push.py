@@ -97,7 +97,10 @@ def write_clips(folder: Path) -> None:
     for split, count in (("train", 4), ("test", 3)):
         for number in range(count):
             noise = 0.1 * random.standard_normal(len(time))
-            for label, waveform in (("tone", np.sin(2 * np.pi * (400 + 50 * number) * time) / 3), ("noise", noise)):
+            for label, waveform in (
+                ("tone", np.sin(2 * np.pi * (400 + 50 * number) * time) / 3),
+                ("noise", noise),
+            ):
                 (folder / split / label).mkdir(parents=True, exist_ok=True)
                 soundfile.write(folder / split / label / f"{number}.wav", waveform, 16_000)
 
@@ -105,7 +108,12 @@ def write_clips(folder: Path) -> None:
 def run_example(hub: Hub, root: Path, model: dict[str, Any], *arguments: str) -> Push:
     """Train a model by the example in `root`, on clips written there, and push it."""
     write_clips(root / "clips")
-    training = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 0.01, "disable_tqdm": True}
+    training = {
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 0.01,
+        "disable_tqdm": True,
+    }
     card = {"license": "mit", "samples": [str(root / "clips" / "test" / "tone" / "1.wav")]}
     recipe = {"name": "tiny", "model": model, "training": training, "card": card}
     (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -188,7 +196,10 @@ def test_the_data_may_be_a_relative_folder(tmp_path: Path, monkeypatch: pytest.M
     """The data folder is relative, as in the example's own command line."""
     write_clips(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)
-    assert {name: len(split) for name, split in load_audio_dataset("clips").items()} == {"train": 8, "test": 6}
+    assert {name: len(split) for name, split in load_audio_dataset("clips").items()} == {
+        "train": 8,
+        "test": 6,
+    }
 
 
 def load(push: Push, cache: Path, code: str, *arguments: str) -> Any:

@@ -60,7 +60,17 @@ def libraries() -> Path:
         return Path(kept_folder)
     folder = ROOT / "build" / "quantisation"
     if not (folder / "bitsandbytes").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *LIBRARIES]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(folder),
+            *LIBRARIES,
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode and UNREACHABLE.search(result.stderr):
             pytest.skip(f"{LIBRARIES} cannot be downloaded: {result.stderr.strip().splitlines()[-1]}")
@@ -83,7 +93,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "weight", "rounding"),
-    [("torchao", "Int8Tensor", 0.01), ("bitsandbytes-8", "Linear8bitLt", 0.03), ("bitsandbytes-4", "Linear4bit", 0.2)],
+    [
+        ("torchao", "Int8Tensor", 0.01),
+        ("bitsandbytes-8", "Linear8bitLt", 0.03),
+        ("bitsandbytes-4", "Linear4bit", 0.2),
+    ],
     ids=["torchao", "bitsandbytes-8", "bitsandbytes-4"],
 )
 def test_quantised(kind: str, weight: str, rounding: float, libraries: Path, checkpoint: Path, tmp_path: Path) -> None:

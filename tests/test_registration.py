@@ -95,7 +95,12 @@ def folders(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             parameter.normal_(std=0.3)
     stock.save_pretrained(root / "stock")
     ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(root / "stock")
-    layers = {"conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_conv_pos_embeddings": 16}
+    layers = {
+        "conv_dim": (8, 8),
+        "conv_kernel": (10, 3),
+        "conv_stride": (5, 2),
+        "num_conv_pos_embeddings": 16,
+    }
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = Wav2Vec2Config(**layers, **sizes, num_conv_pos_embedding_groups=2, classifier_proj_size=8, num_labels=3)
     Wav2Vec2ForSequenceClassification(config).save_pretrained(root / "wav2vec2")

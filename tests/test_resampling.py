@@ -35,7 +35,18 @@ STRETCHED = 5e-5
 
 #: The new grids of audioset_resize.npz (from 12 x 101) and deit_init_384.npz (from 24 x 24), in the files' order.
 AUDIOSET_GRIDS = [(12, 101), (12, 50), (12, 12), (12, 9), (12, 119), (5, 50), (11, 29), (19, 12), (19, 149)]
-IMAGENET_GRIDS = [(12, 101), (12, 50), (12, 12), (8, 64), (8, 8), (10, 85), (10, 42), (12, 9), (12, 24), (12, 25)]
+IMAGENET_GRIDS = [
+    (12, 101),
+    (12, 50),
+    (12, 12),
+    (8, 64),
+    (8, 8),
+    (10, 85),
+    (10, 42),
+    (12, 9),
+    (12, 24),
+    (12, 25),
+]
 IMAGENET_GRIDS += [(12, 23), (11, 13), (5, 19), (15, 12), (29, 12), (29, 50), (12, 29)]
 
 SIZES = st.integers(1, 40)
@@ -128,7 +139,16 @@ def test_coordinates_of_new_positions(size: int, count: int, options: dict, expe
 
 @pytest.mark.parametrize(
     ("size", "count", "start"),
-    [(101, 50, 25), (101, 12, 44), (101, 9, 46), (24, 12, 6), (24, 23, 1), (24, 9, 8), (12, 5, 4), (12, 11, 1)],
+    [
+        (101, 50, 25),
+        (101, 12, 44),
+        (101, 9, 46),
+        (24, 12, 6),
+        (24, 23, 1),
+        (24, 9, 8),
+        (12, 5, 4),
+        (12, 11, 1),
+    ],
 )
 def test_the_centre_cut_matches_the_original(size: int, count: int, start: int) -> None:
     positions = uniform(1, size, 3)
@@ -431,7 +451,10 @@ def stretched(patches: torch.Tensor, size: int) -> torch.Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("old", "new"), [(16, 32), (8, 16), (14, 16), (16, 17), (5, 13), (1, 4), (16, 24)])
 def test_a_larger_kernel_on_stretched_patches_matches_the_old_one(old: int, new: int, channels: int) -> None:
-    kernel, patches = uniform(4, channels, old, old), uniform(20, channels, old, old, seed=1, dtype=torch.float64)
+    kernel, patches = (
+        uniform(4, channels, old, old),
+        uniform(20, channels, old, old, seed=1, dtype=torch.float64),
+    )
     resized = resize_kernel(kernel, new)
     assert resized.shape == (4, channels, new, new)
     expected = answers(kernel, patches)

@@ -177,9 +177,17 @@ def card(head: str) -> Callable[[Path], None]:
         (as_pickle, "E705", "model.safetensors"),
         (cut_short, "E306", "model.safetensors"),
         (set_field("no task", problem_type=None), "E705", "problem_type"),
-        (set_field("nameless", id2label={"0": "cat", "1": "LABEL_1", "2": "owl"}, label2id=None), "E705", "LABEL_1"),
+        (
+            set_field("nameless", id2label={"0": "cat", "1": "LABEL_1", "2": "owl"}, label2id=None),
+            "E705",
+            "LABEL_1",
+        ),
         (set_field("another size", num_hidden_layers=3), "E305", "num_hidden_layers"),
-        (set_field("another length", "preprocessor_config.json", max_length=128), "E705", "max_length is 128, but 64"),
+        (
+            set_field("another length", "preprocessor_config.json", max_length=128),
+            "E705",
+            "max_length is 128, but 64",
+        ),
         (card("# Pets\n"), "E705", "library_name"),
         (card(CARD.replace("pipeline_tag", "task")), "E705", "names no pipeline_tag"),
         (card(CARD.replace(": audio", ": image")), "E705", "image-classification"),
@@ -199,7 +207,11 @@ def test_incomplete_folders_are_refused_before_anything_is_sent(
 
 
 def in_weights(folder: Path, secret: str) -> None:
-    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", {"format": "pt", "note": secret})
+    save_file(
+        load_file(folder / "model.safetensors"),
+        folder / "model.safetensors",
+        {"format": "pt", "note": secret},
+    )
 
 
 def in_file(name: str) -> Callable[[Path, str], None]:
@@ -275,7 +287,10 @@ def test_text_that_is_not_a_local_path_is_unchanged(text: str) -> None:
     assert cut_paths_in_json(json.dumps([text])) == (json.dumps([text]), 0)
 
 
-@given(st.lists(st.text("aé /._-", min_size=1, max_size=6), min_size=1, max_size=4), st.text("ab :,\n", max_size=8))
+@given(
+    st.lists(st.text("aé /._-", min_size=1, max_size=6), min_size=1, max_size=4),
+    st.text("ab :,\n", max_size=8),
+)
 def test_no_home_folder_survives_in_json(parts: list[str], around: str) -> None:
     path = "/home/" + "/".join(["jane", *parts, "x"])
     clean, count = cut_paths_in_json(json.dumps({"a": path, "b": around}))

@@ -29,7 +29,9 @@ from conftest import ROOT, TINY, TOKEN, randomise, run_fresh
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from transformers import DeiTConfig, DeiTModel, Trainer, TrainingArguments, ViTConfig, ViTModel
-from transformers.models.audio_spectrogram_transformer.configuration_audio_spectrogram_transformer import ASTConfig
+from transformers.models.audio_spectrogram_transformer.configuration_audio_spectrogram_transformer import (
+    ASTConfig,
+)
 from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
     ASTFeatureExtractor,
 )
@@ -403,7 +405,13 @@ def test_the_same_calls_with_one_import_more(checkpoint: Path, clips: Path) -> N
     assert "[AST-W201]" in message
     assert "64 of 164 frames are used, 1.00 s are dropped" in message
     assert "[AST-W202]" in results["unscaled"]["messages"][0]
-    codes = {"NaN": "E104", "infinity": "E104", "200 samples": "E103", "300 samples": "E103", "no samples": "E101"}
+    codes = {
+        "NaN": "E104",
+        "infinity": "E104",
+        "200 samples": "E103",
+        "300 samples": "E103",
+        "no samples": "E101",
+    }
     for name, code in codes.items():
         assert answers[name].startswith(f"AstInputError: [AST-{code}]"), name
 
@@ -758,7 +766,15 @@ def test_two_processes_resume_at_the_right_clips(tmp_path: Path) -> None:
     """The weights are wrong after resuming in mid-epoch, the clips are not. Four steps are an epoch."""
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+    ]
     result = subprocess.run(
         [*command, str(tmp_path), str({**TINY, "num_labels": 3})],
         capture_output=True, text=True, timeout=300, check=False, cwd="/",

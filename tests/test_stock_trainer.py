@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BatchFeature, DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
+from transformers import (
+    BatchFeature,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
 from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
     ASTFeatureExtractor as StockFeatureExtractor,
 )

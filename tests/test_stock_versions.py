@@ -66,7 +66,11 @@ EXPECTED: dict[str, tuple[str, list[int], dict[str, list[int]]]] = {
     "from-vit": ("ASTForAudioClassification", [64, 32, 16, 8, 8], {"logits": [2, 3]}),
     "head": ("ASTForAudioClassification", [64, 32, 16, 8, 8], {"logits": [2, 3]}),
     "resized": ("ASTForAudioClassification", [100, 48, 8, 4, 6], {"logits": [2, 3]}),
-    "resized-base": ("ASTModel", [40, 32, 16, 8, 8], {"last_hidden_state": [2, 14, 24], "pooler_output": [2, 24]}),
+    "resized-base": (
+        "ASTModel",
+        [40, 32, 16, 8, 8],
+        {"last_hidden_state": [2, 14, 24], "pooler_output": [2, 24]},
+    ),
 }
 
 
@@ -212,7 +216,13 @@ def old_python(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.slow
 def test_the_last_transformers_4_loads_them(folders: Path, old_python: Path) -> None:
     result = subprocess.run(
-        [str(old_python), "-I", "-c", LOAD, str(folders)],  # -I: no PYTHONPATH, no user's packages, no current folder
+        [
+            str(old_python),
+            "-I",
+            "-c",
+            LOAD,
+            str(folders),
+        ],  # -I: no PYTHONPATH, no user's packages, no current folder
         capture_output=True,
         text=True,
         timeout=300,

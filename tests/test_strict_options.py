@@ -51,7 +51,12 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
     "fraction": ("minutes", 1.5, "type", "1.5 is not a whole number or null."),
     "negative": ("minutes", -1, "range", "-1 is negative. Fix: give a number, 0 or more."),
     "misspelt choice": ("mode", "gril", "choice", "'gril' is not a valid choice. Fix: did you mean 'grill'?"),
-    "number for text": ("mode", 3, "type", "3 is not a string. Fix: give a string; write strings like this in quotes."),
+    "number for text": (
+        "mode",
+        3,
+        "type",
+        "3 is not a string. Fix: give a string; write strings like this in quotes.",
+    ),
     "choice in a list": (
         "trays",
         ["top", "midle"],
@@ -59,7 +64,12 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
         "'midle' is not a valid choice. Fix: did you mean 'middle'?",
     ),
     "no list": ("trays", "top", "type", "'top' is not a list of strings. Fix: give a list of strings."),
-    "number in a list": ("trays", ["top", 3], "type", "3 is not a string. Fix: give a list of strings; write"),
+    "number in a list": (
+        "trays",
+        ["top", 3],
+        "type",
+        "3 is not a string. Fix: give a list of strings; write",
+    ),
     "number for true": ("door", 1, "type", "1 is not a boolean (true or false)."),
     "true in a list of numbers": (
         "times",
@@ -130,7 +140,11 @@ def test_built_from_plain_values() -> None:
 def test_paths_tuples_and_numbers_of_numpy_are_stored_as_plain_values(tmp_path: Path) -> None:
     assert DataOptions(source=tmp_path).source == str(tmp_path)  # type: ignore[arg-type]
     data = DataOptions(source={"train": (tmp_path, "b.csv")}, drop_labels=("noise",), test_fold=np.int64(2))  # type: ignore[arg-type]
-    assert (data.source, data.drop_labels, data.test_fold) == ({"train": [str(tmp_path), "b.csv"]}, ["noise"], 2)
+    assert (data.source, data.drop_labels, data.test_fold) == (
+        {"train": [str(tmp_path), "b.csv"]},
+        ["noise"],
+        2,
+    )
     features = FeatureOptions(mean=np.float32(-4.5), std=np.array(2.0))  # type: ignore[arg-type]
     assert (type(features.mean), features.mean, features.std) == (float, -4.5, 2.0)
     written = Recipe(data=data, features=features)
@@ -234,5 +248,9 @@ DETAILED: dict[str, tuple[dict[str, Any], str, str]] = {
 def test_detail_of_a_recipe_error(values: dict[str, Any], place: str, detail: str) -> None:
     with pytest.raises(AstConfigError) as caught:
         Recipe.from_dict(values, "my.yaml")
-    assert (caught.value.code, caught.value.where, caught.value.detail) == ("E307", f"my.yaml: {place}", detail)
+    assert (caught.value.code, caught.value.where, caught.value.detail) == (
+        "E307",
+        f"my.yaml: {place}",
+        detail,
+    )
     assert detail in DETAILS["E307"]

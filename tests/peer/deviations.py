@@ -22,7 +22,8 @@ FAILS = {
     "ModelTest::test_can_init_all_missing_weights": Deviation("AST-E305", _MISSING),
     "ModelTest::test_model_weights_reload_no_missing_tied_weights": Deviation("AST-E305", _MISSING),
     "ConfigurationTest::test_configuration_of_a_width_that_heads_do_not_divide": Deviation(
-        "AST-E302", "a width that the heads do not divide is refused where it is written, not in the first forward pass"
+        "AST-E302",
+        "a width that the heads do not divide is refused where it is written, not in the first forward pass",
     ),
 }
 

@@ -46,7 +46,14 @@ def unpacked_tests() -> Path:
 
 def _download(folder: Path) -> Path:
     """Fetch the source distribution with pip; raise NoSourceError if it cannot."""
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+    options = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--no-build-isolation",
+    ]
     requirement = f"transformers=={version('transformers')}"
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

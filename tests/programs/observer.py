@@ -52,7 +52,11 @@ def recording(kind, measure):
             output = measure(self)
             probing = False
             folder = str(Path(save_directory).resolve())
-            report[kind][folder] = {"module": type(self).__module__, "output": output, "steps": len(report["steps"])}
+            report[kind][folder] = {
+                "module": type(self).__module__,
+                "output": output,
+                "steps": len(report["steps"]),
+            }
             return save(self, save_directory, *args, **kwargs)
 
         return wrapped

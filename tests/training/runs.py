@@ -95,7 +95,10 @@ def optimizer_digest(folder: Path) -> dict[str, str]:
 
 def checkpoint_digest(folder: Path) -> dict[str, dict[str, str]]:
     """Return digests of the weights, optimizer state and average of a training checkpoint."""
-    state = {"weights": digest(load_file(folder / "model.safetensors")), "optimizer": optimizer_digest(folder)}
+    state = {
+        "weights": digest(load_file(folder / "model.safetensors")),
+        "optimizer": optimizer_digest(folder),
+    }
     if (folder / "average.safetensors").exists():
         state["average"] = digest(load_file(folder / "average.safetensors"))
     return state

@@ -14,7 +14,10 @@ LABELS = ["noise", "tone"]
 
 def names(labels: list[str]) -> dict[str, Any]:
     """Return the label maps of a config."""
-    return {"id2label": dict(enumerate(labels)), "label2id": {name: index for index, name in enumerate(labels)}}
+    return {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: index for index, name in enumerate(labels)},
+    }
 
 
 def ast_teacher(folder: Path, labels: list[str] = LABELS, max_length: int = 64, **fields: Any) -> str:

@@ -47,7 +47,12 @@ def base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def plan(clips: Path, base: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    values = {"model": {"base": str(base), "config": {}}, "adapter": {"rank": 4}, **STATISTICS, **(options or {})}
+    values = {
+        "model": {"base": str(base), "config": {}},
+        "adapter": {"rank": 4},
+        **STATISTICS,
+        **(options or {}),
+    }
     return recipe(clips, values, **{"learning_rate": 1e-2, **training})
 
 
@@ -219,7 +224,13 @@ def test_a_pushed_adapter_is_merged_from_the_hub(
     push_folder(report.folder, "user/merged")
     push_folder(report.folder / "adapter", "user/lora")
     assert set(hub.files("user/lora")) == {
-        *("README.md", "adapter_config.json", "adapter_model.safetensors", "config.json", "preprocessor_config.json")
+        *(
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "config.json",
+            "preprocessor_config.json",
+        )
     }
     assert not [name for name in hub.files("user/merged") if "adapter" in name]
     adapter_card = ModelCard(hub.files("user/lora")["README.md"].content.decode())
@@ -248,7 +259,11 @@ def test_incomplete_adapters_are_not_pushed(hub: Hub, adapted: Report, tmp_path:
         (folder / "adapter_model.safetensors").write_bytes(b"x")
     with pytest.raises(AstConfigError) as caught:
         push_folder(folder, "user/lora")
-    errors = {"base": ("E705", "./private"), "card": ("E705", "library_name"), "weights": ("E306", "adapter_model")}
+    errors = {
+        "base": ("E705", "./private"),
+        "card": ("E705", "library_name"),
+        "weights": ("E306", "adapter_model"),
+    }
     assert caught.value.code == errors[change][0]
     assert errors[change][1] in str(caught.value)
     assert hub.log == []
@@ -344,7 +359,10 @@ def test_resuming_with_another_base_is_refused(adapted: Report, clips: Path, bas
     shutil.copytree(checkpoint, plain)
     shutil.rmtree(plain / "adapter")
     (plain / "manifest.json").unlink()
-    with pytest.warns(UserWarning, match="W403"), pytest.raises(AstConfigError, match=r"E306.*has an adapter"):
+    with (
+        pytest.warns(UserWarning, match="W403"),
+        pytest.raises(AstConfigError, match=r"E306.*has an adapter"),
+    ):
         prepare(plan(clips, base), tmp_path / "out").trainer.train(resume_from_checkpoint=str(plain))
 
 
@@ -365,7 +383,10 @@ BASE = {"base": "somewhere"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown layer": ({"adapter": {"rank": 4, "targets": ["query", "valeu"]}}, "did you mean 'value'"),
     "no layer": ({"adapter": {"rank": 4, "targets": []}}, "adapter.targets: is empty"),
-    "one layer without a list": ({"adapter": {"rank": 4, "targets": "query"}}, "'query' is not a list of strings"),
+    "one layer without a list": (
+        {"adapter": {"rank": 4, "targets": "query"}},
+        "'query' is not a list of strings",
+    ),
     "option misspelt": ({"adapter": {"rnk": 4}}, "did you mean 'rank'"),
     "negative rank": ({"adapter": {"rank": -1}}, "rank: -1 is negative"),
     "dropout of everything": ({"adapter": {"rank": 4, "dropout": 1.0}}, "dropout: 1.0 is outside"),
@@ -376,7 +397,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "factored positions": ({"model": {**BASE, "factored_positions": True}}, "model.factored_positions"),
     "linear probe": ({"optimization": {"frozen": "backbone"}}, "optimization.frozen"),
     "reentrant checkpointing": (
-        {"training": {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}},
+        {
+            "training": {
+                "gradient_checkpointing": True,
+                "gradient_checkpointing_kwargs": {"use_reentrant": True},
+            }
+        },
         "gradient",
     ),
 }

@@ -87,7 +87,10 @@ NOT_TAKEN = {
     "lr_scheduler_type": ({"lr_scheduler_type": "cosinus"}, "cosinus"),
     "load_best_model_at_end": ({"load_best_model_at_end": True}, "eval"),
     "report_to": ({"report_to": "tensorbord"}, r"did you mean 'tensorboard'"),
-    "report_to a package": ({"report_to": ["neptune"]}, r"neptune is not installed\. Fix: pip install neptune"),
+    "report_to a package": (
+        {"report_to": ["neptune"]},
+        r"neptune is not installed\. Fix: pip install neptune",
+    ),
 }
 
 
@@ -126,7 +129,11 @@ def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
 @pytest.mark.parametrize("instructions", [{"avx512_bf16": True}, {"amx_bf16": True}, {"bf16": True}], ids=str)
 def test_bfloat16_on_a_processor_with_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, instructions: dict
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    tmp_path: Path,
+    name: str,
+    instructions: dict,
 ) -> None:
     processor(monkeypatch, **instructions)
     arguments = build_arguments({name: True}, tmp_path)
@@ -137,7 +144,11 @@ def test_bfloat16_on_a_processor_with_its_instructions(
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
 @pytest.mark.parametrize("training", [{}, {"use_cpu": True}], ids=["no accelerator", "asked for"])
 def test_bfloat16_on_a_processor_without_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, training: dict
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    tmp_path: Path,
+    name: str,
+    training: dict,
 ) -> None:
     processor(monkeypatch, avx512_bf16=False, amx_bf16=False)
     assert build_arguments({name: True, **training}, tmp_path).device.type == "cpu"

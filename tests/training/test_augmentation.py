@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from ast_hf import AstConfigError
-from ast_hf.inputs.augmentation import Augmentation, change_speed, mix_style, shift, shift_bins, smooth_gain, stretch
+from ast_hf.inputs.augmentation import (
+    Augmentation,
+    change_speed,
+    mix_style,
+    shift,
+    shift_bins,
+    smooth_gain,
+    stretch,
+)
 
 RATE, LIMIT = 16_000, 12_000
 

@@ -52,7 +52,10 @@ def test_esc50(root: Path) -> None:
     (folder / "meta" / "esc50.csv").write_text(ESC50)
     splits = load_audio_dataset(**find_data_set("esc50"))
     assert labels_by_file(splits["test"]) == {"audio/1-100-A-0.wav": "dog"}
-    assert labels_by_file(splits["train"]) == {"audio/2-200-A-49.wav": "hand_saw", "audio/5-300-B-1.wav": "rooster"}
+    assert labels_by_file(splits["train"]) == {
+        "audio/2-200-A-49.wav": "hand_saw",
+        "audio/5-300-B-1.wav": "rooster",
+    }
     assert list(splits["train"]["label"]) == [49, 1]  # the order of the published classes is that of `target`
     other = load_audio_dataset(**{**find_data_set("esc50"), "test_fold": 5})
     assert labels_by_file(other["test"]) == {"audio/5-300-B-1.wav": "rooster"}

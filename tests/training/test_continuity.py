@@ -102,7 +102,11 @@ def test_checkpoint_stores_no_local_paths(begun: Path, clips: Path) -> None:
     text = (begun / "checkpoint-3" / RUN_FILE).read_text(encoding="utf-8")
     assert str(clips.parent) not in text
     options = json.loads(text)["decided"]
-    assert (options["training.seed"], options["training clips"], options["model.config.hidden_size"]) == (42, 24, 24)
+    assert (options["training.seed"], options["training clips"], options["model.config.hidden_size"]) == (
+        42,
+        24,
+        24,
+    )
 
 
 def test_options_missing_from_an_old_checkpoint_count_as_defaults(tmp_path: Path) -> None:

@@ -185,7 +185,10 @@ def test_labels_that_would_be_separated_name_the_option(tmp_path: Path, recwarn:
 
 
 def test_labels_of_several_tables_are_compared(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    files = [table(tmp_path, "x.csv", "path,label\na.wav,cat\n"), table(tmp_path, "y.csv", "path,label\nb.wav,Cat\n")]
+    files = [
+        table(tmp_path, "x.csv", "path,label\na.wav,cat\n"),
+        table(tmp_path, "y.csv", "path,label\nb.wav,Cat\n"),
+    ]
     load_audio_dataset(files)
     assert warned(recwarn) == [
         f"[AST-W207] {str(files[0])!r} and 1 more: 'Cat' and 'cat' differ only in capitals or spaces, and are separate "
@@ -196,15 +199,27 @@ def test_labels_of_several_tables_are_compared(tmp_path: Path, recwarn: pytest.W
 SINGLE = {"train": {"a.wav": "cat", "b.wav": "dog"}, "test": {"c.wav": "dog"}}
 MULTI = {"train": {"a.wav": ["cat"], "b.wav": ["cat", "dog"], "c.wav": ["dog"]}}
 TABLES: dict[str, tuple[str, dict[str, Any], dict]] = {
-    "metadata.csv": ("file_name,label,split\na.wav,cat,train\nb.wav,dog,training\nc.wav,dog,test\n", {}, SINGLE),
+    "metadata.csv": (
+        "file_name,label,split\na.wav,cat,train\nb.wav,dog,training\nc.wav,dog,test\n",
+        {},
+        SINGLE,
+    ),
     "metadata.jsonl": (
         '{"file_name": "a.wav", "labels": ["cat"]}\n\n'
         '{"file_name": "b.wav", "labels": ["cat", "dog"]}\n{"file_name": "c.wav", "labels": ["dog"]}\n',
         {},
         MULTI,
     ),
-    "clips.csv": ("\ufeffpath,category\na.wav,cat\nb.wav,cat;dog\nc.wav,dog\n", {"label_separator": ";"}, MULTI),
-    "clips.tsv": ("filename\tclass\na.wav\tcat\nb.wav\tcat|dog\nc.wav\tdog\n", {"label_separator": "|"}, MULTI),
+    "clips.csv": (
+        "\ufeffpath,category\na.wav,cat\nb.wav,cat;dog\nc.wav,dog\n",
+        {"label_separator": ";"},
+        MULTI,
+    ),
+    "clips.tsv": (
+        "filename\tclass\na.wav\tcat\nb.wav\tcat|dog\nc.wav\tdog\n",
+        {"label_separator": "|"},
+        MULTI,
+    ),
     "clips.jsonl": (
         '{"audio": "a.wav", "target": "cat"}\n{"audio": "b.wav", "target": "cat, dog"}\n'
         '{"audio": "c.wav", "target": "dog"}\n',
@@ -233,7 +248,11 @@ WRITTEN = {
         {"label_separator": ";"},
         MULTI,
     ),
-    "other separated labels": ("path;label\na.wav;cat\nb.wav;cat,dog\nc.wav;dog\n", {"label_separator": ","}, MULTI),
+    "other separated labels": (
+        "path;label\na.wav;cat\nb.wav;cat,dog\nc.wav;dog\n",
+        {"label_separator": ","},
+        MULTI,
+    ),
     "spaces": (
         'path , label, split\na.wav, cat, train \nb.wav, "dog", train\nc.wav, dog,  test\n',
         {},
@@ -314,7 +333,11 @@ def test_labels_keep_their_spaces_in_a_table_with_lists(tmp_path: Path) -> None:
 
 def test_committed_instruments() -> None:
     splits = load_audio_dataset(INSTRUMENTS)
-    assert {name: len(rows) for name, rows in splits.items()} == {"train": 344, "test": 92, "unseen_instrument": 154}
+    assert {name: len(rows) for name, rows in splits.items()} == {
+        "train": 344,
+        "test": 92,
+        "unseen_instrument": 154,
+    }
     assert {len(label_names(rows)) for rows in splits.values()} == {9}
     groups = {name: set(rows["group"]) for name, rows in splits.items()}
     assert not groups["unseen_instrument"] & (groups["train"] | groups["test"])
@@ -337,7 +360,12 @@ def parquet(folder: Path, label: object, values: list, audio: str = "audio") -> 
 
 
 HUB = {
-    "class labels": (ClassLabel(names=["dog", "cat"]), [0, 1, 1], ["dog", "cat"], {"0.wav": "dog", "1.wav": "cat"}),
+    "class labels": (
+        ClassLabel(names=["dog", "cat"]),
+        [0, 1, 1],
+        ["dog", "cat"],
+        {"0.wav": "dog", "1.wav": "cat"},
+    ),
     "strings": (Value("string"), ["dog", "cat", "cat"], ["cat", "dog"], {"0.wav": "dog", "1.wav": "cat"}),
     "numbers": (Value("int64"), [7, 3, 3], ["3", "7"], {"0.wav": "7", "1.wav": "3"}),
     "lists of class labels": (
@@ -412,8 +440,18 @@ BAD_TABLES = {
         "E208",
         ["row 2", "'labels'"],
     ),
-    "key left out": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{"path": "b.wav"}\n', "E208", ["row 2", "'label'"]),
-    "path left out": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{"label": "dog"}\n', "E20", ["row 2", "'path'"]),
+    "key left out": (
+        "x.jsonl",
+        '{"path": "a.wav", "label": "cat"}\n{"path": "b.wav"}\n',
+        "E208",
+        ["row 2", "'label'"],
+    ),
+    "path left out": (
+        "x.jsonl",
+        '{"path": "a.wav", "label": "cat"}\n{"label": "dog"}\n',
+        "E20",
+        ["row 2", "'path'"],
+    ),
     "null label": ("x.jsonl", '{"path": "a.wav", "label": null}\n', "E208", ["row 1", "'label'"]),
     "no label column": (
         "x.csv",
@@ -435,8 +473,18 @@ BAD_TABLES = {
     ),
     "no head line": ("x.csv", "a.wav,cat\nb.wav,dog\n", "E208", ["no head line", "'a.wav'", "path,label"]),
     "no head line, another format": ("x.tsv", "cat\tsub/1.M4A\n", "E208", ["no head line", "'sub/1.M4A'"]),
-    "column twice": ("x.csv", "path,label, label\na.wav,cat,dog\n", "E208", ["the column 'label' more than once"]),
-    "several separators": ("x.csv", "path;label|kind\na.wav;cat|dog\n", "E208", ["the columns path;label|kind"]),
+    "column twice": (
+        "x.csv",
+        "path,label, label\na.wav,cat,dog\n",
+        "E208",
+        ["the column 'label' more than once"],
+    ),
+    "several separators": (
+        "x.csv",
+        "path;label|kind\na.wav;cat|dog\n",
+        "E208",
+        ["the columns path;label|kind"],
+    ),
     "Windows paths to nowhere": (
         "x.csv",
         "path,label\nC:\\a.wav,cat\nsub\\b.wav,dog\n",
@@ -445,7 +493,12 @@ BAD_TABLES = {
     ),
     "only a header": ("x.csv", "path,label\n", "E209", ["no rows"]),
     "nothing at all": ("x.jsonl", "", "E209", ["no rows"]),
-    "not JSON": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{path: b.wav}\n', "E208", ["line 2", "not JSON"]),
+    "not JSON": (
+        "x.jsonl",
+        '{"path": "a.wav", "label": "cat"}\n{path: b.wav}\n',
+        "E208",
+        ["line 2", "not JSON"],
+    ),
     "not an object": ("x.jsonl", '["a.wav", "cat"]\n', "E208", ["line 1"]),
     "no table": ("x.xlsx", "PK", "E208", [".csv", ".jsonl"]),
 }
@@ -497,7 +550,11 @@ def test_missing_source(name: str) -> None:
 
 CHECKS = {
     "one class": ("a.wav,cat,train\nb.wav,cat,train", ["train"], r"1 class \(cat\)"),
-    "no training clip": ("a.wav,cat,train\nb.wav,ant,train\nc.wav,dog,test", ["test"], r"'train': has no clip of dog"),
+    "no training clip": (
+        "a.wav,cat,train\nb.wav,ant,train\nc.wav,dog,test",
+        ["test"],
+        r"'train': has no clip of dog",
+    ),
     "missing split": (
         "a.wav,cat,train\nb.wav,dog,train\nc.wav,dog,test",
         ["tets"],
@@ -575,7 +632,11 @@ def test_options_of_a_recipe_reach_the_reader(tmp_path: Path) -> None:
     """Covers several files per split, paths relative to another folder, dropped labels, columns of other meaning."""
     for name in ("a", "b", "c"):
         wav(tmp_path / "sounds" / f"{name}.wav")
-    for table, rows in {"one": "a.wav,dog,7", "two": "b.wav,cat,8\nc.wav,junk,9", "three": "c.wav,cat,1"}.items():
+    for table, rows in {
+        "one": "a.wav,dog,7",
+        "two": "b.wav,cat,8\nc.wav,junk,9",
+        "three": "c.wav,cat,1",
+    }.items():
         (tmp_path / f"{table}.csv").write_text(f"path,label,start\n{rows}\n")
     tables = {name: str(tmp_path / f"{name}.csv") for name in ("one", "two", "three")}
     recipe = Recipe.from_dict(

@@ -146,7 +146,14 @@ BY_HAND = {
     "temperature 1": (SINGLE_LABEL, [0.0, LN3], [0.0, 0.0], {}, 0.1308120359, [0.25, -0.25]),
     "hard": (SINGLE_LABEL, [0.2, 0.1], [0.0, LN3], {"hard": True}, 1.3862943611, [-0.75, 0.75]),
     # ln 2, and -(ln(1/4) + 3 ln(3/4)) / 4
-    "multi-label": (MULTI_LABEL, [LN3, -LN3], [0.0, -LN3], {}, (0.6931471806 + 0.5623351446) / 2, [-0.125, 0.0]),
+    "multi-label": (
+        MULTI_LABEL,
+        [LN3, -LN3],
+        [0.0, -LN3],
+        {},
+        (0.6931471806 + 0.5623351446) / 2,
+        [-0.125, 0.0],
+    ),
 }
 
 
@@ -224,7 +231,10 @@ def test_stored_targets_are_mixed_like_labels(clips: Path) -> None:
     split = load_audio_dataset(clips)["train"]
     answers = torch.nn.functional.one_hot(torch.tensor(split["label"]), 2).float()
     inputs = ClipInputs(
-        split, extractor(), augmentation=Augmentation(speed=1.3, mixup_probability=0.5), teacher=StoredView(answers)
+        split,
+        extractor(),
+        augmentation=Augmentation(speed=1.3, mixup_probability=0.5),
+        teacher=StoredView(answers),
     )
     items = [inputs[key] for key in range(32)]
     assert all(largest_gap(item["teacher"]["targets"], item["labels"]) < 1e-6 for item in items)
@@ -270,7 +280,10 @@ def plan(clips: Path, distillation: dict[str, Any], options: dict[str, Any] | No
 def divergence(trainer: Any, clips: Path, distillation: Any) -> float:
     """Return the mean Kullback-Leibler divergence of a student from its teacher on unaugmented training clips."""
     inputs = ClipInputs(
-        load_audio_dataset(clips)["train"], trainer.processing_class, augmentation=None, teacher=distillation.view
+        load_audio_dataset(clips)["train"],
+        trainer.processing_class,
+        augmentation=None,
+        teacher=distillation.view,
     )
     batch = collate(list(inputs))
     with torch.no_grad():
@@ -304,7 +317,10 @@ def test_with_weight_one_labels_are_ignored(clips: Path, stored: Path, tmp_path:
 
 
 def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
-    options = {"model": {"config": {**TINY, "hidden_dropout_prob": 0.1}}, "augmentation": {"mixup_probability": 0.5}}
+    options = {
+        "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
+        "augmentation": {"mixup_probability": 0.5},
+    }
     alone = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "alone").trainer
     start = digest(alone.model.state_dict())
     alone.train()
@@ -330,7 +346,12 @@ def test_resumed_run_equals_an_unbroken_one(
         "patchout": {"time": 2, "unstructured": 3},
         "averaging_decay": 0.9,
     }
-    saving = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": None, "dataloader_num_workers": workers}
+    saving = {
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "save_total_limit": None,
+        "dataloader_num_workers": workers,
+    }
     made = plan(clips, {**chosen, "temperature": 2.0}, options, num_train_epochs=2, **saving)
     unbroken = prepare(made, tmp_path / "unbroken").trainer
     unbroken.train()
@@ -433,8 +454,16 @@ def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
         ({"weight": 1.5, "teacher": "a"}, {}, r"weight: 1\.5 is outside 0\.\.1"),
         ({"temperature": 0.0, "teacher": "a"}, {}, r"temperature: 0\.0 is outside"),
         ({"teacher": "a", "hard": True, "temperature": 2.0}, {}, r"distillation\.temperature.*hard"),
-        ({"logits": "b.safetensors"}, {"augmentation": {"random_crop": True}}, r"distillation\.logits.*random_crop"),
-        ({"teacher": "a"}, {"loss": "binary_cross_entropy"}, r"distillation\.teacher.*'binary_cross_entropy'"),
+        (
+            {"logits": "b.safetensors"},
+            {"augmentation": {"random_crop": True}},
+            r"distillation\.logits.*random_crop",
+        ),
+        (
+            {"teacher": "a"},
+            {"loss": "binary_cross_entropy"},
+            r"distillation\.teacher.*'binary_cross_entropy'",
+        ),
         ({"techer": "a"}, {}, r"techer: is not a recognised option.*'teacher'"),
     ],
 )
@@ -511,7 +540,11 @@ def test_digest_is_of_content_and_bounds(clips: Path, tmp_path: Path) -> None:
         {"path": str(path), "bytes": None} for path in (*files, tmp_path / "copy.wav", files[0], files[0])
     ]
     audio.append({"path": "elsewhere.wav", "bytes": files[0].read_bytes()})
-    rows = {"audio": audio, "start": [None, None, None, 0, 0.1, None], "end": [None, None, None, 0.2, 0.2, None]}
+    rows = {
+        "audio": audio,
+        "start": [None, None, None, 0, 0.1, None],
+        "end": [None, None, None, 0.2, 0.2, None],
+    }
     one, two, copy, part, later, embedded = map(bytes, clip_digests(Dataset.from_dict(rows)).numpy())
     assert one == copy == embedded
     assert len({one, two, part, later}) == 4

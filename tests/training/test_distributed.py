@@ -55,7 +55,11 @@ def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> 
     """Return a recipe with three steps of 8 clips per epoch."""
     fixed = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
     steps = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "logging_steps": 1}
-    sizes = {"per_device_train_batch_size": batch, "per_device_eval_batch_size": 2, "num_train_epochs": EPOCHS}
+    sizes = {
+        "per_device_train_batch_size": batch,
+        "per_device_eval_batch_size": 2,
+        "num_train_epochs": EPOCHS,
+    }
     return recipe(source, {**options, **fixed}, **{**steps, "logging_strategy": "steps", **sizes, **training})
 
 
@@ -233,7 +237,10 @@ def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
 
 def test_the_run_has_two_processes(two: Any) -> None:
     root, reports = two
-    assert [(part["world"], part["rank"], part["device"][:3]) for part in reports] == [(2, 0, "cpu"), (2, 1, "cpu")]
+    assert [(part["world"], part["rank"], part["device"][:3]) for part in reports] == [
+        (2, 0, "cpu"),
+        (2, 1, "cpu"),
+    ]
     assert {part["mode"] for part in reports} == {"ParallelMode.DISTRIBUTED"}
     for folder in checkpoints(root / "exact"):
         assert read_manifest(folder).processes == 2
@@ -378,7 +385,12 @@ def test_resumed_run_of_two_equals_an_unbroken_one(two: Any) -> None:
 @pytest.mark.slow
 def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
-    training = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "disable_tqdm": True, "learning_rate": 2e-3}
+    training = {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 4,
+        "disable_tqdm": True,
+        "learning_rate": 2e-3,
+    }
     file.write_text(yaml.safe_dump({"model": {"config": TINY}, "training": training, "threads": 1}))
     arguments = ["--recipe", str(file), "--data", str(sounds), "--output_dir", str(tmp_path / "out")]
     script = "examples/finetune.py"
@@ -387,7 +399,11 @@ def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
     assert result.stdout.count("24 training clips") == 1
     assert len(re.findall(r"^test: accuracy \d\.\d+ \(logistic regression: ", result.stdout, re.MULTILINE)) == 1
     assert result.stderr.count("[AST-W402]") == 1
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"model.safetensors", "README.md", "results.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "model.safetensors",
+        "README.md",
+        "results.json",
+    }
     manifest = read_manifest(tmp_path / "out" / "checkpoint-3")
     assert (manifest.step, manifest.processes) == (3, 2)
 

@@ -63,7 +63,12 @@ SIZES = {"validation": 5, "test": 4}
 
 
 def make_checkpoint(
-    folder: Path, seed: int, kind: str | None = SINGLE, labels: list[str] = LABELS, mean: float = -4.0, **fields: Any
+    folder: Path,
+    seed: int,
+    kind: str | None = SINGLE,
+    labels: list[str] = LABELS,
+    mean: float = -4.0,
+    **fields: Any,
 ) -> str:
     """Save a tiny model with weights so large that different audio gets different scores."""
     config = ASTConfig(**{**TINY, **fields}, id2label=dict(enumerate(labels)), problem_type=kind)
@@ -110,7 +115,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / split / label).mkdir(parents=True)
             for number in range(count):
                 soundfile.write(
-                    root / split / label / f"{number}.wav", sound(100 * len(split) + 10 * place + number), 16_000
+                    root / split / label / f"{number}.wav",
+                    sound(100 * len(split) + 10 * place + number),
+                    16_000,
                 )
     return root
 
@@ -234,7 +241,10 @@ def test_tags_and_their_ensemble(made: dict[str, str], tagged: Path, by_hand: Ca
     evaluation = evaluate([made["tags"], made["tags2"]], tagged, tmp_path, save_logits=file)
     (first, files), (second, _) = by_hand("tags", "test"), by_hand("tags2", "test")
     tags = tags_of(files)
-    for name, scores in {made["tags2"]: sigmoid(second), "ensemble": (sigmoid(first) + sigmoid(second)) / 2}.items():
+    for name, scores in {
+        made["tags2"]: sigmoid(second),
+        "ensemble": (sigmoid(first) + sigmoid(second)) / 2,
+    }.items():
         metrics = evaluation.outcomes[name].metrics
         expected = average_precision_score(tags[:, :2], scores[:, :2])
         assert metrics["mAP"] == pytest.approx(expected, abs=1e-9)
@@ -324,7 +334,14 @@ REFUSED: list[tuple[str, list[str], str, dict[str, Any], str, str]] = [
     ("average-of-one", ["one"], "clips", {"average": True}, "E108", "average"),
     ("fit-on-itself", ["one"], "clips", {"fit_on": "test"}, "E108", "fit_on"),
     ("nothing-to-store", ["one"], "clips", {"store": True}, "E108", "store"),
-    ("store-on-the-hub", ["user/name"], "clips", {"store": True, "fit_on": "validation"}, "E108", "user/name"),
+    (
+        "store-on-the-hub",
+        ["user/name"],
+        "clips",
+        {"store": True, "fit_on": "validation"},
+        "E108",
+        "user/name",
+    ),
     ("logits-of-another-kind", ["one"], "clips", {"save_logits": "logits.npy"}, "E108", ".safetensors"),
     ("no-such-split", ["one"], "clips", {"split": "tset"}, "E209", "did you mean 'test'"),
     ("no-such-fit-split", ["one"], "clips", {"fit_on": "valid"}, "E209", "'valid'"),
@@ -337,10 +354,19 @@ REFUSED: list[tuple[str, list[str], str, dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("names", "source", "options", "code", "text"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    ("names", "source", "options", "code", "text"),
+    [row[1:] for row in REFUSED],
+    ids=[row[0] for row in REFUSED],
 )
 def test_invalid_evaluations_are_refused(
-    names: list[str], source: str, options: dict, code: str, text: str, made: dict, request: Any, tmp_path: Path
+    names: list[str],
+    source: str,
+    options: dict,
+    code: str,
+    text: str,
+    made: dict,
+    request: Any,
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(AstHfError) as caught:
         evaluate([made.get(name, name) for name in names], request.getfixturevalue(source), tmp_path, **options)
@@ -369,7 +395,14 @@ def test_a_calibration_that_is_worse_on_the_evaluated_split_is_warned_of(
     with pytest.warns(
         AstHfWarning, match=r"W502.*one'.*on test NLL goes from .*clips of validation are not like those"
     ):
-        evaluate([name], tmp_path / "clips.csv", tmp_path / "out", fit_on="validation", store=True, class_labels=labels)
+        evaluate(
+            [name],
+            tmp_path / "clips.csv",
+            tmp_path / "out",
+            fit_on="validation",
+            store=True,
+            class_labels=labels,
+        )
 
 
 def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
@@ -392,9 +425,15 @@ def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_
     written = json.loads((tmp_path / "out" / "results.json").read_text())["calibration"]
     assert written.keys() == {*names, "average", "ensemble"}
     assert written[names[0]]["temperature"] == calibration.temperature
-    for name, folder in {**dict(zip(names, names, strict=True)), "average": str(tmp_path / "out" / "average")}.items():
+    for name, folder in {
+        **dict(zip(names, names, strict=True)),
+        "average": str(tmp_path / "out" / "average"),
+    }.items():
         config = ASTConfig.from_pretrained(folder)
-        assert (config.temperature, config.thresholds) == (evaluation.outcomes[name].calibration.temperature, None)
+        assert (config.temperature, config.thresholds) == (
+            evaluation.outcomes[name].calibration.temperature,
+            None,
+        )
     assert f"temperature {calibration.temperature:.4g}, fitted on validation" in evaluation.table()
 
     score = pipeline("audio-classification", model=names[0])(files[0], top_k=1)[0]["score"]
@@ -479,7 +518,11 @@ def test_logits_round_trip_through_a_file(made: dict[str, str], clips: Path, by_
 def test_segments_of_a_file_are_separate_clips() -> None:
     from datasets import Dataset
 
-    rows = {"audio": [{"path": "a.wav"}] * 2 + [{"path": None}], "start": [None, 1.5, None], "end": [None, 2.0, None]}
+    rows = {
+        "audio": [{"path": "a.wav"}] * 2 + [{"path": None}],
+        "start": [None, 1.5, None],
+        "end": [None, 2.0, None],
+    }
     assert clip_keys(Dataset.from_dict(rows)) == ["a.wav", "a.wav#1.5-2.0", "row 2"]
 
 

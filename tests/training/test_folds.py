@@ -26,7 +26,15 @@ from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
 from ast_hf.data.holding_out import random_fold
 from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.reports.fold_results import Fold
-from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare
+from ast_hf.training import (
+    ClipInputs,
+    CrossValidation,
+    Recipe,
+    cross_validate,
+    finetune,
+    measure_statistics,
+    prepare,
+)
 from ast_hf.training.splits import read_splits
 from training.runs import checkpoint_digest, digest, recipe, sound, torchrun
 
@@ -122,7 +130,11 @@ def rows(labels: list[Any], groups: list[Any] | None = None) -> Dataset:
 
 
 @settings(max_examples=10, deadline=None)
-@given(counts=st.lists(st.integers(4, 12), min_size=3, max_size=3), count=st.integers(2, 4), seed=st.integers(0, 99))
+@given(
+    counts=st.lists(st.integers(4, 12), min_size=3, max_size=3),
+    count=st.integers(2, 4),
+    seed=st.integers(0, 99),
+)
 def test_random_folds_share_the_clips_and_the_labels(counts: list[int], count: int, seed: int) -> None:
     labels = [label for label, number in enumerate(counts) for _ in range(number)]
     folds = folds_of(rows(labels), count, seed=seed)
@@ -280,7 +292,10 @@ def test_watching_does_not_change_training(finished: CrossValidation, table: Pat
 
 def test_a_watched_split_does_not_choose_the_best_checkpoint(table: Path, tmp_path: Path) -> None:
     """The highest validation loss counts as the best; the test fold is logged without influence."""
-    options = {"data": {"source": str(table), "test_fold": 10, "validation_fraction": 0.3}, "averaging_decay": None}
+    options = {
+        "data": {"source": str(table), "test_fold": 10, "validation_fraction": 0.3},
+        "averaging_decay": None,
+    }
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
     run = prepare(plan(table, options, eval_strategy="epoch", num_train_epochs=3, **best), tmp_path, watch="test")
     run.trainer.train()
@@ -423,7 +438,16 @@ def test_two_processes_match_one(table: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(
         plan(table, options, num_train_epochs=1, save_strategy="no", per_device_train_batch_size=4).to_yaml()
     )
-    command = ["-m", "ast_hf", "finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3"]
+    command = [
+        "-m",
+        "ast_hf",
+        "finetune",
+        str(tmp_path / "recipe.yaml"),
+        "--data",
+        str(table),
+        "--folds",
+        "3",
+    ]
     process = torchrun(*command, "--output", str(tmp_path / "two"))
     assert process.returncode == 0, process.stderr[-2000:]
     assert process.stdout.count("accuracy on test fold") == 1
@@ -495,7 +519,16 @@ def test_command_prints_the_table(
     """Uses finished folds, so that nothing is trained again."""
     shutil.copytree(finished.folder, tmp_path / "out")
     (tmp_path / "recipe.yaml").write_text(plan(table).to_yaml())
-    command = ["finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3", "--resume", "auto"]
+    command = [
+        "finetune",
+        str(tmp_path / "recipe.yaml"),
+        "--data",
+        str(table),
+        "--folds",
+        "3",
+        "--resume",
+        "auto",
+    ]
     assert cli.main([*command, "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     (row,) = [line for line in printed.splitlines() if line.startswith("AST, final epoch (2)")]

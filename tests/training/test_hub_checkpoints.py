@@ -103,7 +103,11 @@ def test_local_paths_are_cut_and_the_manifest_still_holds(hub: Hub, checkpoint: 
 
 @pytest.mark.parametrize(
     ("strategy", "folders"),
-    [("every_save", set()), ("checkpoint", {"last-checkpoint"}), ("all_checkpoints", {"checkpoint-2", "checkpoint-4"})],
+    [
+        ("every_save", set()),
+        ("checkpoint", {"last-checkpoint"}),
+        ("all_checkpoints", {"checkpoint-2", "checkpoint-4"}),
+    ],
 )
 def test_strategies(hub: Hub, few: Path, tmp_path: Path, strategy: str, folders: set[str]) -> None:
     run_until(few, tmp_path / "here", 4, hub_strategy=strategy, hub_always_push=True)
@@ -210,7 +214,12 @@ def test_the_best_checkpoint_is_downloaded_or_the_run_is_refused(hub: Hub, check
 
 def test_a_best_checkpoint_that_moved_is_found(few: Path, tmp_path: Path) -> None:
     """transformers does not find it, and would return the last weights as the best."""
-    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    best = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+    }
     first = prepare(recipe(few, HELD_OUT, **PLAN, **best), tmp_path / "a")
     first.trainer.add_callback(Stop(step=4))
     first.trainer.train()
@@ -243,7 +252,10 @@ def test_a_base_is_loaded_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -
         assert positions.norm().item() == pytest.approx(norm, rel=1e-6)
         run.trainer.adapter.save(tmp_path / "adapter")
         adapter_config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
-        assert (adapter_config["base_model_name_or_path"], adapter_config["revision"]) == ("user/run", revision)
+        assert (adapter_config["base_model_name_or_path"], adapter_config["revision"]) == (
+            "user/run",
+            revision,
+        )
 
 
 @pytest.mark.parametrize("model", [{"revision": "v2"}, {"revision": "v2", "base": "HERE"}])
@@ -272,7 +284,15 @@ def test_a_run_survives_a_hub_that_fails_all_the_time(
     hub.fail(".*", status, headers=headers, times=10_000)
     plan = recipe(few, OPTIONS, **PLAN, hub_strategy="checkpoint", hub_always_push=True)
     (tmp_path / "plan.yaml").write_text(plan.to_yaml())
-    flags = ("--data", str(few), "--output", str(tmp_path / "out"), "--push_to_hub", "--hub_model_id", "user/run")
+    flags = (
+        "--data",
+        str(few),
+        "--output",
+        str(tmp_path / "out"),
+        "--push_to_hub",
+        "--hub_model_id",
+        "user/run",
+    )
     assert cli.main(["finetune", str(tmp_path / "plan.yaml"), *flags]) == 75
     texts = [line for line in capsys.readouterr().err.splitlines() if "W701" in line]
     assert len(texts) == 3  # at the start, for the first checkpoint, and at the end

@@ -117,7 +117,11 @@ def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset
     keys = list(range(32))
     plain, never, always = (
         [values for _, values, _ in items(ClipInputs(several, extractor(), augmentation=option), keys)]
-        for option in (None, Augmentation(**{**options, chance: 0.0}), Augmentation(**{**options, chance: 1.0}))
+        for option in (
+            None,
+            Augmentation(**{**options, chance: 0.0}),
+            Augmentation(**{**options, chance: 1.0}),
+        )
     )
     assert never == plain
     same = sum(left == right for left, right in zip(always, plain, strict=True))
@@ -177,7 +181,12 @@ def test_data_loader_gives_the_same_items(several: Dataset, workers: int) -> Non
     inputs = ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=3)
     sampler = EpochSampler(8, seed=3)
     loader = torch.utils.data.DataLoader(
-        inputs, batch_size=3, sampler=sampler, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
+        inputs,
+        batch_size=3,
+        sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )
     alone = ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=3)
     for epoch in range(2):
@@ -346,6 +355,12 @@ def test_epoch_sampler_orders_differ_by_epoch_and_seed() -> None:
 
 def test_collate() -> None:
     batch = collate(
-        [{"x": torch.tensor([1.0, 2.0]), "row": torch.tensor(4)}, {"x": torch.zeros(2), "row": torch.tensor(2)}]
+        [
+            {"x": torch.tensor([1.0, 2.0]), "row": torch.tensor(4)},
+            {"x": torch.zeros(2), "row": torch.tensor(2)},
+        ]
     )
-    assert {name: value.tolist() for name, value in batch.items()} == {"x": [[1.0, 2.0], [0.0, 0.0]], "row": [4, 2]}
+    assert {name: value.tolist() for name, value in batch.items()} == {
+        "x": [[1.0, 2.0], [0.0, 0.0]],
+        "row": [4, 2],
+    }

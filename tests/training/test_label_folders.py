@@ -143,8 +143,20 @@ URBAN = {f"1000{fold}-{number}-0-0.wav": TWO[number] for fold in range(1, 11) fo
 ESC = {f"{fold}-1000-A-{number}.wav": ("dog", "rain")[number] for fold in (1, 2) for number in (0, 1)}
 #: layout -> source, options that cannot be inferred, part of the message, splits after applying the fix
 DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, dict[str, Any]]] = {
-    "UrbanSound8K": (urban, ".", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
-    "its audio": (urban, "audio", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
+    "UrbanSound8K": (
+        urban,
+        ".",
+        {},
+        "'fold1', 'fold10', 'fold2' and 7 more, which are folds",
+        {"train": URBAN},
+    ),
+    "its audio": (
+        urban,
+        "audio",
+        {},
+        "'fold1', 'fold10', 'fold2' and 7 more, which are folds",
+        {"train": URBAN},
+    ),
     "ESC-50": (esc50, ".", {}, "has its clips in 'audio', which does not name labels", {"train": ESC}),
     "FSD50K": (
         fsd50k,
@@ -242,14 +254,26 @@ def test_clip_boundaries_false_ignores_times_of_other_files(
     path = urban(tmp_path) / "metadata" / "UrbanSound8K.csv"
     written(path, *path.read_text().replace("dog_bark", "dog").replace("siren", "cat").splitlines())
     table = [str(path), "--audio_root", str(tmp_path / "audio"), "--audio_column", "slice_file_name"]
-    evaluate = ["evaluate", str(tiny_checkpoint), *table, "--split", "train", "--output", str(tmp_path / "out")]
+    evaluate = [
+        "evaluate",
+        str(tiny_checkpoint),
+        *table,
+        "--split",
+        "train",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     for command in (["stats", *table], evaluate):
         assert cli.main(command) == 65
         stderr = capsys.readouterr().err
         flags = re.search(r"E208.*\((--clip_boundaries \w+); ", stderr)
         assert flags is not None, stderr
         assert cli.main([*command, *flags[1].split()]) == 0
-        changes = [f"data.source={path}", f"data.audio_root={tmp_path / 'audio'}", "data.audio_column=slice_file_name"]
+        changes = [
+            f"data.source={path}",
+            f"data.audio_root={tmp_path / 'audio'}",
+            "data.audio_column=slice_file_name",
+        ]
         assert sorted(read_by_recipe(stderr, *changes)["train"]) == ["cat"] * 10 + ["dog"] * 10
         recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(stderr)])
         assert "start" not in read_data(recipe.data)["train"].column_names
@@ -279,10 +303,22 @@ def test_boundaries_of_other_files_name_the_option_when_they_are_read(tmp_path: 
 NO_LABELS: dict[str, tuple[list[str], str, str]] = {
     "splits": (["train/1.wav", "test/2.wav"], "'test', 'train'", "put a folder for each label"),
     "one split": (["train/1.wav"], "'train'", "put a folder for each label"),
-    "folds above labels": (["fold1/cat/1.wav", "fold2/dog/2.wav"], "'fold1', 'fold2'", "put a folder for each label"),
-    "splits below labels": (["cat/train/1.wav", "dog/test/2.wav"], "'test', 'train'", "put a folder for each label"),
+    "folds above labels": (
+        ["fold1/cat/1.wav", "fold2/dog/2.wav"],
+        "'fold1', 'fold2'",
+        "put a folder for each label",
+    ),
+    "splits below labels": (
+        ["cat/train/1.wav", "dog/test/2.wav"],
+        "'test', 'train'",
+        "put a folder for each label",
+    ),
     "folds of a split": (["train/fold 1/1.wav", "test/fold 2/2.wav"], "'fold 1', 'fold 2'", "put a folder"),
-    "parts of a name": (["nsynth-train/audio/1.wav", "nsynth-test/audio/2.wav"], "'nsynth-test'", "put a folder"),
+    "parts of a name": (
+        ["nsynth-train/audio/1.wav", "nsynth-test/audio/2.wav"],
+        "'nsynth-test'",
+        "put a folder",
+    ),
     "splits in a folder": (["audio/train/cat/1.wav", "audio/test/dog/2.wav"], "'test', 'train'", "give '"),
 }
 
@@ -301,7 +337,11 @@ def test_folds_and_splits_are_refused_as_labels(tmp_path: Path, files: list[str]
 
 #: files -> part of the message, and the labels of each split after applying its fix
 SPLITS: dict[str, tuple[list[str], str, dict[str, list[str]]]] = {
-    "flat test": (["train/cat/1.wav", "train/dog/2.wav", "test/3.wav"], "'test' without", {"train": ["cat", "dog"]}),
+    "flat test": (
+        ["train/cat/1.wav", "train/dog/2.wav", "test/3.wav"],
+        "'test' without",
+        {"train": ["cat", "dog"]},
+    ),
     "flat validation": (
         ["train/cat/1.wav", "train/dog/2.wav", "test/cat/3.wav", "validation/4.wav"],
         "'validation' without",
@@ -406,7 +446,10 @@ def test_shards_of_splits_are_named(tmp_path: Path, place: str) -> None:
 def test_splits_in_a_folder_are_read_from_there(tmp_path: Path) -> None:
     for split in ("train", "dev"):
         wav(tmp_path / "set" / "audio" / split / "cat" / f"{split}.wav")
-    assert read(refused(tmp_path / "set").fix) == {"train": {"train.wav": "cat"}, "validation": {"dev.wav": "cat"}}
+    assert read(refused(tmp_path / "set").fix) == {
+        "train": {"train.wav": "cat"},
+        "validation": {"dev.wav": "cat"},
+    }
 
 
 PARTS = {
@@ -639,7 +682,10 @@ def test_a_list_written_as_text(tmp_path: Path, text: str, labels: list[str]) ->
     rows = load_audio_dataset(table, label_separator=";")["train"]
     assert [[label_names(rows)[label] for label in row] for row in rows["labels"]] == [labels, ["owl"]]
     assert load_audio_dataset(table, label_separator=",")["train"]["labels"] == rows["labels"]
-    assert label_names(load_audio_dataset(table, class_labels=[text.strip(), "owl"])["train"]) == [text.strip(), "owl"]
+    assert label_names(load_audio_dataset(table, class_labels=[text.strip(), "owl"])["train"]) == [
+        text.strip(),
+        "owl",
+    ]
 
 
 def test_the_fix_for_a_list_written_as_text_works_in_a_shell(tmp_path: Path) -> None:
@@ -652,7 +698,8 @@ def test_the_fix_for_a_list_written_as_text_works_in_a_shell(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "label", ["[noise]", "(laughter)", "(unknown)", "(3)", "dog's", "'a'", "a [b]", "set (drums)", "[unk] x", "3"]
+    "label",
+    ["[noise]", "(laughter)", "(unknown)", "(3)", "dog's", "'a'", "a [b]", "set (drums)", "[unk] x", "3"],
 )
 def test_names_that_resemble_lists_are_accepted(tmp_path: Path, label: str) -> None:
     assert label in label_names(load_audio_dataset(of_label(tmp_path, label))["train"])

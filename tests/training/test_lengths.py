@@ -166,7 +166,9 @@ def test_augmented_clips_have_their_own_length(mixed: Path) -> None:
     assert lengths[0] != lengths[1]
     assert max(map(max, lengths)) == 64
     masked = ClipInputs(
-        split, extractor(return_attention_mask=True), augmentation=Augmentation(time_masks=1, time_mask_width=64)
+        split,
+        extractor(return_attention_mask=True),
+        augmentation=Augmentation(time_masks=1, time_mask_width=64),
     )
     hidden = [(masked[24 * epoch]["input_values"] == 5.0 / 8.0).all(dim=1).sum().item() for epoch in range(40)]
     assert 0 < max(hidden) <= 14
@@ -215,7 +217,10 @@ def test_pipeline_and_evaluation_use_inputs_without_padding(grouped: tuple, mixe
     report = grouped[0]
     model = ASTForAudioClassification.from_pretrained(report.folder)
     inputs = ClipInputs(load_audio_dataset(mixed)["test"], ASTFeatureExtractor.from_pretrained(report.folder))
-    collate, classifier = Collator(inputs.extractor, 16), pipeline("audio-classification", model=str(report.folder))
+    collate, classifier = (
+        Collator(inputs.extractor, 16),
+        pipeline("audio-classification", model=str(report.folder)),
+    )
     right = []
     for clip in range(len(inputs)):
         batch = collate([inputs[clip]])

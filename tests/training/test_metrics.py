@@ -173,7 +173,10 @@ def test_classes_without_positives_or_negatives_are_left_out_and_counted() -> No
     scores = [[0.9, 0.9, 0.1, 0.5], [0.8, 0.2, 0.9, 0.5], [0.7, 0.8, 0.8, 0.6]]
     tags = [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]]  # AUC: no negative; 1; 0; no positive
     assert MeanRocAuc().compute(prediction_scores=scores, references=tags) == {"mAUC": 0.5, "mAUC_classes": 2}
-    assert DPrime().compute(prediction_scores=scores, references=tags) == {"d_prime": 0.0, "d_prime_classes": 2}
+    assert DPrime().compute(prediction_scores=scores, references=tags) == {
+        "d_prime": 0.0,
+        "d_prime_classes": 2,
+    }
     assert MeanAveragePrecision().compute(prediction_scores=scores, references=tags)["mAP_classes"] == 3
     report = PerClass().compute(prediction_scores=scores, references=tags)
     assert (report["without_positive"], report["without_negative"]) == (1, 1)
@@ -186,7 +189,14 @@ def test_classes_without_positives_or_negatives_are_left_out_and_counted() -> No
 
 @pytest.mark.parametrize(
     ("auc", "expected"),
-    [(0.5, 0.0), (0.841344746, math.sqrt(2)), (0.979441, 2.888), (0.980985, 2.934), (1.0, math.inf), (0.0, -math.inf)],
+    [
+        (0.5, 0.0),
+        (0.841344746, math.sqrt(2)),
+        (0.979441, 2.888),
+        (0.980985, 2.934),
+        (1.0, math.inf),
+        (0.0, -math.inf),
+    ],
 )
 def test_d_prime(auc: float, expected: float) -> None:
     # 0.8413 is the share of a normal distribution below one standard deviation; 2.888 and 2.934 are the d' of the
@@ -308,7 +318,10 @@ def test_temperature_at_the_ends() -> None:
 
 def test_probabilities_and_log_loss_are_torchs() -> None:
     logits = torch.tensor([[800.0, -800.0, 1.0], [0.3, 0.2, -30.0]], dtype=torch.float64)
-    indices, tags = torch.tensor([0, 2]), torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
+    indices, tags = (
+        torch.tensor([0, 2]),
+        torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64),
+    )
     scaled = logits / 2
     single, multi = "single_label_classification", "multi_label_classification"
     assert Task(single).scores(logits.numpy(), 2.0) == pytest.approx(scaled.softmax(-1).numpy(), abs=1e-15)

@@ -66,14 +66,29 @@ def test_a_card_equals_the_stored_example() -> None:
 
 
 def test_unknown_facts_are_left_out() -> None:
-    unknown: dict[str, Any] = {"emissions": None, "data_sets": [], "base_model": None, "baseline": {}, "chance": {}}
+    unknown: dict[str, Any] = {
+        "emissions": None,
+        "data_sets": [],
+        "base_model": None,
+        "baseline": {},
+        "chance": {},
+    }
     recipe: dict[str, Any] = {"card": {}, "model": {}}
     pictures = {"curves": "curves.png"}
     card = write_card(results(**unknown, recipe=recipe, training_labels={}, pictures=pictures), "someone/pets-ast")
     assert card.data.to_dict().keys() == {
         *("library_name", "pipeline_tag", "tags", "metrics", "model-index"),
     }
-    for word in ("None", "null\n---", "kWh", "CO2", "logistic", "most frequent", "confusion", "Not for wolves"):
+    for word in (
+        "None",
+        "null\n---",
+        "kWh",
+        "CO2",
+        "logistic",
+        "most frequent",
+        "confusion",
+        "Not for wolves",
+    ):
         assert word not in card.text.replace("null", "").split("<details>")[0], word
     assert "from random weights" in card.text
     assert "None" not in body(card)

@@ -38,13 +38,35 @@ RATES: dict[str, tuple[int, list[float]]] = {
         34,
         [1e-5] * 5
         + [8.5e-6, 7.225e-6, 6.141e-6, 5.220e-6, 4.437e-6, 3.771e-6, 3.206e-6, 2.725e-6, 2.316e-6, 1.969e-6]
-        + [1.673e-6, 1.422e-6, 1.209e-6, 1.028e-6, 8.735e-7, 7.425e-7, 6.311e-7, 5.365e-7, 4.560e-7, 3.876e-7],
+        + [
+            1.673e-6,
+            1.422e-6,
+            1.209e-6,
+            1.028e-6,
+            8.735e-7,
+            7.425e-7,
+            6.311e-7,
+            5.365e-7,
+            4.560e-7,
+            3.876e-7,
+        ],
     ),
     "esc50-imagenet-only": (
         34,
         [1e-4] * 5
         + [8.5e-5, 7.225e-5, 6.141e-5, 5.220e-5, 4.437e-5, 3.771e-5, 3.206e-5, 2.725e-5, 2.316e-5, 1.969e-5]
-        + [1.673e-5, 1.422e-5, 1.209e-5, 1.028e-5, 8.735e-6, 7.425e-6, 6.311e-6, 5.365e-6, 4.560e-6, 3.876e-6],
+        + [
+            1.673e-5,
+            1.422e-5,
+            1.209e-5,
+            1.028e-5,
+            8.735e-6,
+            7.425e-6,
+            6.311e-6,
+            5.365e-6,
+            4.560e-6,
+            3.876e-6,
+        ],
     ),
     "speech-commands": (
         663,
@@ -148,7 +170,17 @@ def test_settings_match_the_original(name: str) -> None:
 def test_staircase_warm_up_matches_the_original() -> None:
     options = Optimization(milestones=[2], warmup="staircase")
     factors = {step: rate_factor(options, step, 700, 1000) for step in (0, 49, 50, 99, 100, 999, 1000, 1399, 1400)}
-    assert factors == {0: 0.0, 49: 0.0, 50: 0.05, 99: 0.05, 100: 0.1, 999: 0.95, 1000: 1.0, 1399: 1.0, 1400: 0.5}
+    assert factors == {
+        0: 0.0,
+        49: 0.0,
+        50: 0.05,
+        99: 0.05,
+        100: 0.1,
+        999: 0.95,
+        1000: 1.0,
+        1399: 1.0,
+        1400: 0.5,
+    }
 
 
 def test_linear_warm_up_starts_above_zero() -> None:
@@ -238,14 +270,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"optimization": {"milestones": [1]}, "training": {"lr_scheduler_type": "linear"}},
         r"optimization\.milestones.*lr_scheduler_type",
     ),
-    "stairs without milestones": ({"optimization": {"warmup": "staircase"}}, r"optimization\.warmup.*milestones"),
-    "adam by layers": ({"optimization": {"optimizer": "adam", "layer_decay": 0.9}}, r"optimization\.optimizer"),
+    "stairs without milestones": (
+        {"optimization": {"warmup": "staircase"}},
+        r"optimization\.warmup.*milestones",
+    ),
+    "adam by layers": (
+        {"optimization": {"optimizer": "adam", "layer_decay": 0.9}},
+        r"optimization\.optimizer",
+    ),
     "misspelt": ({"optimization": {"warmup": "stairs"}}, r"optimization\.warmup.*'stairs'.*staircase"),
     "sampling": ({"sampling": "balance"}, r"sampling.*did you mean 'balanced'"),
     "loss": ({"loss": "bce"}, r"loss.*'bce'"),
     "milestone": ({"optimization": {"milestones": [1.5]}}, r"milestones.*whole numbers"),
     "factor": ({"optimization": {"milestone_factor": 2.0}}, r"milestone_factor.*2.0"),
-    "two averages": ({"averaging_decay": 0.9, "averaging_epochs": [1, 2]}, r"averaging_epochs.*one of the two"),
+    "two averages": (
+        {"averaging_decay": 0.9, "averaging_epochs": [1, 2]},
+        r"averaging_epochs.*one of the two",
+    ),
     "no range": ({"averaging_epochs": [3, 2]}, r"averaging_epochs.*\[3, 2\]"),
     "one epoch": ({"averaging_epochs": [3]}, r"averaging_epochs.*\[3\]"),
 }

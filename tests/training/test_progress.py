@@ -88,7 +88,10 @@ def test_results_hold_the_rate_and_watched_splits(watched: tuple) -> None:
     values = [entry["eval_accuracy"] for entry in history if "eval_accuracy" in entry]
     assert stored["clips_per_second"] == pytest.approx(72 / stored["seconds"])  # 3 epochs of 24 clips
     assert list(stored["watched"]) == ["test"]
-    assert (stored["watched"]["test"]["epochs"], stored["watched"]["test"]["values"]) == ([1.0, 2.0, 3.0], values)
+    assert (stored["watched"]["test"]["epochs"], stored["watched"]["test"]["values"]) == (
+        [1.0, 2.0, 3.0],
+        values,
+    )
 
 
 def test_summary(watched: tuple, capsys: pytest.CaptureFixture) -> None:

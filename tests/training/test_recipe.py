@@ -9,7 +9,15 @@ import pytest
 from conftest import ROOT
 
 from ast_hf import AstConfigError, AstHfWarning
-from ast_hf.training import Augmentation, CardOptions, DataOptions, FeatureOptions, ModelOptions, Recipe, load_recipe
+from ast_hf.training import (
+    Augmentation,
+    CardOptions,
+    DataOptions,
+    FeatureOptions,
+    ModelOptions,
+    Recipe,
+    load_recipe,
+)
 
 FULL = Recipe(
     name="tönes | 1e5: yes",
@@ -18,7 +26,12 @@ FULL = Recipe(
     model=ModelOptions(config={"hidden_size": 24, "layer_norm_eps": 1e-6, "hidden_act": "gelu"}),
     augmentation=Augmentation(speed=1.25, random_crop=True, time_masks=2),
     averaging_decay=0.999,
-    training={"learning_rate": 1e-4, "num_train_epochs": 3, "save_strategy": "no", "lr_scheduler_kwargs": {"a": [1]}},
+    training={
+        "learning_rate": 1e-4,
+        "num_train_epochs": 3,
+        "save_strategy": "no",
+        "lr_scheduler_kwargs": {"a": [1]},
+    },
 )
 
 
@@ -59,7 +72,12 @@ def test_words_that_resemble_exponents_stay_text(tmp_path: Path) -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     text = "training:\n  learning_rate: 0.5\n  seed: 3\n"
-    overrides = ["training.learning_rate=1e-4", "data.eval_splits=[a, b]", "averaging_decay=0.9", "data.cache=false"]
+    overrides = [
+        "training.learning_rate=1e-4",
+        "data.eval_splits=[a, b]",
+        "averaging_decay=0.9",
+        "data.cache=false",
+    ]
     recipe = read(tmp_path, text, *overrides, "model.config.hidden_size=24", "name=a=b")
     assert recipe.training == {"learning_rate": 1e-4, "seed": 3}
     assert (recipe.data.eval_splits, recipe.data.cache) == (["a", "b"], False)
@@ -97,7 +115,10 @@ REFUSED = {
     "unknown option": ("augmentation: {sped: 1.5}", ["augmentation.sped", "did you mean 'speed'?"]),
     "unknown data option": ("data: {label_colum: x}", ["label_colum", "did you mean 'label_column'?"]),
     "nothing near": ("qqqq: 1", ["qqqq", "averaging_decay", "training"]),
-    "unknown argument": ("training: {learning_rte: 1}", ["training.learning_rte", "did you mean 'learning_rate'?"]),
+    "unknown argument": (
+        "training: {learning_rte: 1}",
+        ["training.learning_rte", "did you mean 'learning_rate'?"],
+    ),
     "section that is a value": ("augmentation: 3", ["augmentation", "3"]),
     "section that is empty": ("augmentation:", ["augmentation", "None"]),
     "text for a number": ("augmentation: {speed: fast}", ["speed", "'fast'", "not a number"]),
@@ -106,7 +127,10 @@ REFUSED = {
     "fraction for a count": ("augmentation: {time_masks: 1.5}", ["time_masks", "1.5", "a whole number"]),
     "number for yes": ("data: {cache: 1}", ["cache", "1", "a boolean"]),
     "text for a list": ("data: {eval_splits: test}", ["eval_splits", "'test'", "list"]),
-    "no list of transforms": ("augmentation: {audiomentations: {Gain: {}}}", ["audiomentations", "list of {name:"]),
+    "no list of transforms": (
+        "augmentation: {audiomentations: {Gain: {}}}",
+        ["audiomentations", "list of {name:"],
+    ),
     "text for options": ("training: fast", ["training", "'fast'"]),
     "negative": ("augmentation: {gain_db: -3}", ["gain_db", "-3", "negative"]),
     "negative rate": ("features: {sampling_rate: -1}", ["sampling_rate", "-1"]),

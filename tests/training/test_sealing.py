@@ -29,7 +29,14 @@ from transformers import TrainerCallback
 from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
 from ast_hf.training import finetune, prepare
 from ast_hf.training.checkpoints.resuming import resume_folder
-from ast_hf.training.checkpoints.sealing import MANIFEST, checkpoints, find_corruption, newest_sealed, rotate, seal
+from ast_hf.training.checkpoints.sealing import (
+    MANIFEST,
+    checkpoints,
+    find_corruption,
+    newest_sealed,
+    rotate,
+    seal,
+)
 from training.runs import VARIED, checkpoint_digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
@@ -337,7 +344,10 @@ BROKEN = {
     "manifest missing": (lambda folder: (folder / MANIFEST).unlink(), r"manifest\.json is missing"),
     "manifest cut": (lambda folder: shorten(folder / MANIFEST), r"manifest\.json is broken"),
     "manifest empty": (lambda folder: (folder / MANIFEST).write_text(""), r"manifest\.json is broken"),
-    "manifest of something else": (lambda folder: (folder / MANIFEST).write_text("[1]"), r"manifest\.json is broken"),
+    "manifest of something else": (
+        lambda folder: (folder / MANIFEST).write_text("[1]"),
+        r"manifest\.json is broken",
+    ),
     "of another step": (lambda folder: folder.rename(folder.with_name("checkpoint-9")), "is that of step 4"),
     "empty": (lambda folder: [path.unlink() for path in folder.iterdir()], r"manifest\.json is missing"),
     "a file": (lambda folder: [shutil.rmtree(folder), folder.write_text("")], "is not a folder"),
@@ -421,7 +431,10 @@ def test_a_fresh_start_does_not_touch_checkpoints_of_another_run(
 ) -> None:
     """Otherwise `auto` would resume from the newest checkpoint of either run."""
     root = two(unbroken, tmp_path)
-    begin = {"finetune": lambda: finetune(plan(few), root), "trainer": lambda: prepare(plan(few), root).trainer.train()}
+    begin = {
+        "finetune": lambda: finetune(plan(few), root),
+        "trainer": lambda: prepare(plan(few), root).trainer.train(),
+    }
     with pytest.raises(AstConfigError, match=r"E306.*checkpoint-2, checkpoint-4 of an earlier run.*--resume auto"):
         begin[start]()
     assert names(root) == ["checkpoint-2", "checkpoint-4"]
@@ -610,7 +623,12 @@ def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Pa
 
 def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) -> None:
     """The same in the state that a resumed run reads."""
-    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    best = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+    }
     options = {"data": {"validation_fraction": 0.25}}
     run = prepare(recipe(few, options, **PLAN, save_total_limit=None, **best, greater_is_better=True), tmp_path)
     run.trainer.train()

@@ -236,7 +236,12 @@ def test_a_token_in_a_column_or_a_class_name_is_refused(data_hub: Hub, folder: P
 
 def test_streams_and_single_splits_are_refused(folder: Path) -> None:
     splits = load_audio_dataset(folder)
-    for wrong in (load_audio_dataset(folder, streaming=True), splits["train"], splits.remove_columns("audio"), "clips"):
+    for wrong in (
+        load_audio_dataset(folder, streaming=True),
+        splits["train"],
+        splits.remove_columns("audio"),
+        "clips",
+    ):
         with pytest.raises(AstHfError, match=r"E102.*splits"):
             push_audio_dataset(wrong, "user/clips")
 
@@ -255,7 +260,10 @@ def test_text_inside_lists_and_structures_is_cleaned_too(data_hub: Hub, folder: 
     splits["train"] = splits["train"].add_column("notes", [note] * len(splits["train"]))
     push_audio_dataset(splits, "user/clips")
     assert all(str(tmp_path).encode() not in content for _, content in data_hub.uploads())
-    assert load_audio_dataset("user/clips")["train"][0]["notes"] == {"from": "tape.wav", "tags": ["a.txt", "b"]}
+    assert load_audio_dataset("user/clips")["train"][0]["notes"] == {
+        "from": "tape.wav",
+        "tags": ["a.txt", "b"],
+    }
     token = [{"from": TOKEN, "tags": []}] * len(splits["train"])
     splits["train"] = splits["train"].remove_columns("notes").add_column("notes", token)
     with pytest.raises(AstHfError, match=r"E705.*'notes'"):

@@ -302,7 +302,10 @@ def test_embedded_audio_is_described(messy: Path) -> None:
     stored = {"bytes": Value("binary"), "path": Value("string")}
     features = Features({"audio": stored, "label": ClassLabel(names=["x"])})
     content = (messy / "mono.wav").read_bytes()
-    rows = {"audio": [{"bytes": content, "path": "0.wav"}, {"bytes": b"no audio", "path": "1.wav"}], "label": [0, 0]}
+    rows = {
+        "audio": [{"bytes": content, "path": "0.wav"}, {"bytes": b"no audio", "path": "1.wav"}],
+        "label": [0, 0],
+    }
     part = Dataset.from_dict(rows, features=features).cast_column("audio", datasets.Audio(decode=False))
     report = describe_data({"train": part, "test": part})
     assert [clip.code for clip in report.splits["train"].unreadable] == ["E201"]

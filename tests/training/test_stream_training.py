@@ -121,7 +121,11 @@ def test_resumed_run_equals_an_unbroken_one(
     clips: Path, tmp_path: Path, options: dict[str, Any], training: dict[str, Any], step: int
 ) -> None:
     varied = plan(
-        clips, {**VARIED, "patchout": {"time": 2}, **options}, save_steps=step, save_total_limit=None, **training
+        clips,
+        {**VARIED, "patchout": {"time": 2}, **options},
+        save_steps=step,
+        save_total_limit=None,
+        **training,
     )
     unbroken = prepare(varied, tmp_path / "unbroken").trainer
     rows = watch_rows(unbroken)
@@ -227,7 +231,11 @@ REFUSED = {
     "not measured": ({"features": {"mean": -5.0}}, {}, "features.mean, features.std"),
     "an epoch's average": ({"averaging_epochs": [1, 2]}, {}, "averaging_epochs"),
     "a ramp of epochs": ({"patchout": {"time": 1, "ramp_epochs": 2}}, {}, "patchout.ramp_epochs"),
-    "dealt out twice": ({}, {"accelerator_config": {"dispatch_batches": True}}, "training.accelerator_config"),
+    "dealt out twice": (
+        {},
+        {"accelerator_config": {"dispatch_batches": True}},
+        "training.accelerator_config",
+    ),
     "saved by epoch": ({}, {"save_strategy": "epoch"}, "training.save_strategy"),
     "logged by epoch": ({}, {"logging_strategy": "epoch"}, "training.logging_strategy"),
     "evaluated by epoch": ({}, {"eval_strategy": "epoch"}, "training.eval_strategy"),
@@ -260,7 +268,11 @@ def test_all_stored_clips_are_measured(clips: Path, tmp_path: Path) -> None:
 def test_streams_of_another_place_are_refused(clips: Path, tmp_path: Path) -> None:
     run = prepare(plan(clips), tmp_path)
     part = stream(clips, rank=1, world_size=2)
-    arguments = {"model": run.trainer.model, "args": run.trainer.args, "processing_class": run.trainer.processing_class}
+    arguments = {
+        "model": run.trainer.model,
+        "args": run.trainer.args,
+        "processing_class": run.trainer.processing_class,
+    }
     with pytest.raises(AstHfError, match=r"E108.*train_dataset.*reader 1 of 2"):
         ASTTrainer(**arguments, train_dataset=part)
     with pytest.raises(AstHfError, match=r"E108.*eval_dataset"):

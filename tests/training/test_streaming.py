@@ -127,7 +127,13 @@ def test_order_differs_by_epoch_and_seed_and_repeats(clips: Dataset) -> None:
     for seed in (0, 1):
         for epoch in (0, 1):
             inputs = StreamedClipInputs(
-                stream(clips, 3), extractor(), augmentation=VARIED, seed=seed, shuffle_buffer=6, rank=0, world_size=1
+                stream(clips, 3),
+                extractor(),
+                augmentation=VARIED,
+                seed=seed,
+                shuffle_buffer=6,
+                rank=0,
+                world_size=1,
             )
             inputs.set_epoch(epoch)
             orders[seed, epoch] = rows(inputs)

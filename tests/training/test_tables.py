@@ -60,7 +60,11 @@ def write(path: Path, content: object) -> Path:
 
 
 def test_parquet_of_paths(folder: Path) -> None:
-    rows = {"path": ["a.wav", "b.wav", "c.wav"], "label": ["dog", "cat", "dog"], "split": ["train", "val", None]}
+    rows = {
+        "path": ["a.wav", "b.wav", "c.wav"],
+        "label": ["dog", "cat", "dog"],
+        "split": ["train", "val", None],
+    }
     Dataset.from_dict({**rows, "take": [1, 2, 3]}).to_parquet(folder / "clips.parquet")
     splits = load_audio_dataset(folder / "clips.parquet")
     assert contents(splits) == {"train": {"a.wav": "dog", "c.wav": "dog"}, "validation": {"b.wav": "cat"}}
@@ -107,7 +111,10 @@ def test_parquet_metadata_of_a_folder(folder: Path) -> None:
 
 
 def test_parquet_with_a_clip_that_has_no_audio(tmp_path: Path) -> None:
-    rows = {"audio": [{"bytes": encoded(0.5), "path": "0"}, {"bytes": None, "path": "1"}], "label": ["x", "y"]}
+    rows = {
+        "audio": [{"bytes": encoded(0.5), "path": "0"}, {"bytes": None, "path": "1"}],
+        "label": ["x", "y"],
+    }
     Dataset.from_dict(rows, features=Features(audio=BARE, label=Value("string"))).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(AstDataError, match=r"E208.*x\.parquet row 2, column 'audio'"):
         load_audio_dataset(tmp_path / "x.parquet")
@@ -242,7 +249,10 @@ def test_boundaries_are_read_and_used(ramp: Path, kind: str) -> None:
     rows = [("a", 0.5, 0.75), ("b", None, 0.25), ("a", 1.5, None), ("b", None, None)]
     file = ramp / f"clips.{kind}"
     if kind == "csv":
-        write(file, "path,label,start,end\nlong.wav,a,0.5,0.75\nlong.wav,b,,0.25\nlong.wav,a,1.5,\nlong.wav,b,,\n")
+        write(
+            file,
+            "path,label,start,end\nlong.wav,a,0.5,0.75\nlong.wav,b,,0.25\nlong.wav,a,1.5,\nlong.wav,b,,\n",
+        )
     elif kind == "jsonl":
         lines = [{"path": "long.wav", "label": label, "start": start, "end": end} for label, start, end in rows]
         write(file, "\n".join(map(json.dumps, lines)))
@@ -345,7 +355,8 @@ def test_list_of_files_keeps_the_rows_splits(parts: list[Path]) -> None:
 def test_embedded_audio_next_to_files(folder: Path) -> None:
     table = embedded(folder / "x.parquet", Value("string"), ["dog", "cat"], who=["A", "B"])
     rows = load_audio_dataset(
-        [table.rename(folder / "y.parquet"), write(folder / "x.csv", "sound,label\na.wav,owl\n")], audio_column="sound"
+        [table.rename(folder / "y.parquet"), write(folder / "x.csv", "sound,label\na.wav,owl\n")],
+        audio_column="sound",
     )["train"]
     assert [label_names(rows)[label] for label in rows["label"]] == ["dog", "cat", "owl"]
     assert [load_audio(row["audio"])[0] for row in rows] == [0.0, 0.125, 0.25]
@@ -452,7 +463,10 @@ def test_hub_label_outside_the_set(hub: Path, streaming: bool) -> None:
 def test_fold_of_a_data_set_on_the_hub(hub: Path, streaming: bool) -> None:
     stored(hub, train=[("owl", 1), ("cat", 2), ("cat", 1)])
     splits = load_audio_dataset("user/sounds", label_column="kind", test_fold=2, streaming=streaming)
-    assert contents(splits) == {"train": {"train0.wav": "owl", "train2.wav": "cat"}, "test": {"train1.wav": "cat"}}
+    assert contents(splits) == {
+        "train": {"train0.wav": "owl", "train2.wav": "cat"},
+        "test": {"train1.wav": "cat"},
+    }
     with pytest.raises(AstDataError, match=r"E208.*fold_column="):
         load_audio_dataset("user/sounds", test_fold=2, fold_column="part", streaming=streaming, class_labels=["x"])
 

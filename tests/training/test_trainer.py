@@ -44,7 +44,10 @@ class FirstStep(TrainerCallback):
     ) -> None:
         if self.seen is None:
             optimizer = getattr(optimizer, "optimizer", optimizer)
-            self.seen = {"weights": digest(model.state_dict()), "optimizer": digest(flat(optimizer.state_dict()))}
+            self.seen = {
+                "weights": digest(model.state_dict()),
+                "optimizer": digest(flat(optimizer.state_dict())),
+            }
 
 
 # ---------------------------------------------------------------- one run and its folder
@@ -123,7 +126,10 @@ def test_saved_files_agree_with_each_other(trained: Report) -> None:
     )
     assert config["id2label"] == {"0": "noise", "1": "tone"}
     assert config["problem_type"] == "single_label_classification"
-    assert (features["max_length"], features["num_mel_bins"]) == (config["max_length"], config["num_mel_bins"])
+    assert (features["max_length"], features["num_mel_bins"]) == (
+        config["max_length"],
+        config["num_mel_bins"],
+    )
     assert (features["mean"], features["std"]) == (trained.extractor.mean, trained.extractor.std)
 
 
@@ -605,7 +611,10 @@ def test_starts_from_a_base(trained: Report, pitches: Path, tmp_path: Path) -> N
     with pytest.warns(UserWarning, match=r"W303.*3 labels"):
         run = prepare(recipe(pitches, options), tmp_path)
     model = run.trainer.model
-    base, trained_digests = digest(load_file(trained.folder / "model.safetensors")), digest(model.state_dict())
+    base, trained_digests = (
+        digest(load_file(trained.folder / "model.safetensors")),
+        digest(model.state_dict()),
+    )
     assert {name for name in base if base[name] != trained_digests[name]} <= {
         "classifier.dense.weight",
         "classifier.dense.bias",
@@ -662,10 +671,16 @@ def test_starts_from_an_image_transformer(clips: Path, tmp_path: Path) -> None:
     sizes = {"max_length": 64, "num_mel_bins": 32, "hidden_dropout_prob": 0.1, "position_init": "nearest"}
     options = {"model": {"vit": str(tmp_path / "vit"), "config": sizes}}
     run = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "out")
-    images, state = load_file(tmp_path / "vit" / "model.safetensors"), run.trainer.model.base_model.state_dict()
+    images, state = (
+        load_file(tmp_path / "vit" / "model.safetensors"),
+        run.trainer.model.base_model.state_dict(),
+    )
     name = "encoder.layer.1.intermediate.dense.weight"
     assert torch.equal(state[name], images[name])
-    assert (run.trainer.model.config.patch_grid, run.trainer.model.config.hidden_dropout_prob) == ((2, 5), 0.1)
+    assert (run.trainer.model.config.patch_grid, run.trainer.model.config.hidden_dropout_prob) == (
+        (2, 5),
+        0.1,
+    )
     run.trainer.train()
     finish(run)
     assert "from the image transformer `vit`" in ModelCard.load(tmp_path / "out" / "README.md").text

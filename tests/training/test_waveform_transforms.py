@@ -142,7 +142,10 @@ REFUSED = {
     "unknown argument": ([{"AddNoise": {"levle": 1}}], ["AddNoise.levle", "did you mean 'level'?"]),
     "impossible value": ([{"AddNoise": {"p": 2}}], ["AddNoise", "AssertionError: assert 0 <= p <= 1"]),
     "value of another kind": ([{"AddNoise": {"level": "loud"}}], ["AddNoise", "TypeError"]),
-    "files left out": ([{"Background": {}}], ["Background", "needs sounds_path", "a file or folder of sounds"]),
+    "files left out": (
+        [{"Background": {}}],
+        ["Background", "needs sounds_path", "a file or folder of sounds"],
+    ),
     "no such files": ([{"Background": {"sounds_path": "nowhere"}}], ["Background.sounds_path", "'nowhere'"]),
     "one of the files": ([{"Background": {"sounds_path": [".", "nowhere"]}}], ["sounds_path", "'nowhere'"]),
     "a function": ([{"Custom": {"transform": "print"}}], ["Custom.transform", "subclass of Augmentation"]),
@@ -152,7 +155,10 @@ REFUSED = {
     "arguments in a list": ([{"AddNoise": [0.5]}], ["AddNoise", "[0.5]"]),
     "nothing inside": ([{"OneOf": {"transforms": []}}], ["OneOf", "no list of transforms"]),
     "transforms left out": ([{"OneOf": {}}], ["OneOf", "needs transforms"]),
-    "unknown inside": ([{"OneOf": {"transforms": [{"Lauder": {}}]}}], ["OneOf: 'Lauder'", "did you mean 'Louder'?"]),
+    "unknown inside": (
+        [{"OneOf": {"transforms": [{"Lauder": {}}]}}],
+        ["OneOf: 'Lauder'", "did you mean 'Louder'?"],
+    ),
 }
 
 
@@ -177,7 +183,10 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     ("entry", "message"),
     [
         ({"NotRepeatable": {"p": 0.01}}, "NotRepeatable.*same seed"),
-        ({"OneOf": {"transforms": [{"Louder": {}}, {"NotRepeatable": {"p": 0.0}}]}}, "NotRepeatable.*same seed"),
+        (
+            {"OneOf": {"transforms": [{"Louder": {}}, {"NotRepeatable": {"p": 0.0}}]}},
+            "NotRepeatable.*same seed",
+        ),
         ({"AddNoise": {"level": float("nan"), "p": 0.01}}, "AddNoise.*NaN"),
         ({"Background": {"sounds_path": ".", "p": 0.01}}, "Background.*fails.*apply"),
     ],
@@ -245,7 +254,10 @@ def test_global_generators_are_restored(library: None, tone: np.ndarray) -> None
 
 
 def test_an_item_depends_on_its_key_alone(library: None, six: Any) -> None:
-    entries: list[dict] = [{"AddNoise": {"p": 0.5}}, {"OneOf": {"transforms": [{"Louder": {}}, {"Slower": {}}]}}]
+    entries: list[dict] = [
+        {"AddNoise": {"p": 0.5}},
+        {"OneOf": {"transforms": [{"Louder": {}}, {"Slower": {}}]}},
+    ]
     options: dict[str, Any] = {"mixup_probability": 0.5, "gain_db": 3.0}
     one, other = inputs(six, *entries, **options), inputs(six, *entries, cache=False, **options)
     expected = {key: one[key]["input_values"] for key in range(18)}
@@ -347,7 +359,15 @@ def test_library_is_keyed_throughout(tone: np.ndarray) -> None:
         first, again, other = (varied([{name: arguments}], tone, seed) for seed in (1, 1, 2))
         np.testing.assert_array_equal(first, again, err_msg=name)
         np.testing.assert_array_equal(varied([{name: {**arguments, "p": 0.0}}], tone), tone, err_msg=name)
-        fixed = name in {"AdjustDuration", "Clip", "Normalize", "Padding", "PolarityInversion", "Reverse", "Trim"}
+        fixed = name in {
+            "AdjustDuration",
+            "Clip",
+            "Normalize",
+            "Padding",
+            "PolarityInversion",
+            "Reverse",
+            "Trim",
+        }
         assert fixed or first.shape != other.shape or not np.array_equal(first, other), name
 
 
@@ -411,7 +431,17 @@ def test_in_an_environment_with_audiomentations(tmp_path: Path) -> None:
     pins = str(ROOT / "constraints-augment.txt")
     subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-c", pins, *extra], check=True)
     result = subprocess.run(
-        [str(python), "-m", "pytest", "-rs", "-p", "no:cacheprovider", "-k", "test_library", str(Path(__file__))],
+        [
+            str(python),
+            "-m",
+            "pytest",
+            "-rs",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "test_library",
+            str(Path(__file__)),
+        ],
         capture_output=True,
         text=True,
         check=False,
