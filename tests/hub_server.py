@@ -123,7 +123,9 @@ class Hub:
     """Repositories of one user and one organisation; a handler of ROUTES returns a Reply or a JSON value."""
 
     def __init__(self, user: str, token: str, organization: str = "lab") -> None:
-        self.user, self.organization, self.url = user, organization, ""
+        self.user = user
+        self.organization = organization
+        self.url = ""
         self.roles = {token: "write"}
         self.repositories: dict[str, Repository] = {}  # "user/name", "datasets/user/name"
         self.objects: dict[str, bytes] = {}  # LFS uploads by SHA-256
@@ -316,10 +318,8 @@ class Hub:
         return {}
 
     def commit(self, request: Request, repo: str, revision: str) -> Any:
-        files, lines = (
-            dict(self._commit(repo, revision).files),
-            [json.loads(line) for line in request.body.splitlines()],
-        )
+        files = dict(self._commit(repo, revision).files)
+        lines = [json.loads(line) for line in request.body.splitlines()]
         for line in lines:
             key, value = line["key"], line["value"]
             if key == "file":
@@ -335,7 +335,8 @@ class Hub:
         changed = tuple(line["value"]["path"] for line in lines if line["key"] in ("file", "lfsFile"))
         message = next(line["value"]["summary"] for line in lines if line["key"] == "header")
         pulls = [name for name in self.repositories[repo].branches if name.startswith("refs/pr/")]
-        branch, more = revision, {}
+        branch = revision
+        more = {}
         if request.query.get("create_pr") == ["1"]:
             branch = f"refs/pr/{len(pulls) + 1}"
             self.repositories[repo].branches[branch] = [self._commit(repo, revision)]
@@ -409,7 +410,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: HubServer
 
     def _answer(self) -> None:
-        hub, url = self.server.hub, urlsplit(self.path)
+        hub = self.server.hub
+        url = urlsplit(self.path)
         path = unquote(url.path)
         fault = hub.fault(f"{self.command} {path}")
         if fault is not None and fault.kind == "reset":
@@ -424,12 +426,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(reply, truncated=fault is not None and fault.kind == "truncate")
 
     def _send(self, reply: Reply, *, truncated: bool) -> None:
-        status, body, more = reply.status, reply.body, {}
+        status = reply.status
+        body = reply.body
+        more = {}
         ranged = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if ranged and status == 200:
             start, end = int(ranged[1]), min(int(ranged[2] or len(body) - 1), len(body) - 1)
             more = {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
-            status, body = 206, body[start : end + 1]
+            status = 206
+            body = body[start : end + 1]
         self.send_response(status)
         for name, value in {**reply.headers, **more, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

@@ -239,7 +239,8 @@ def tokens_of(model: Any, frames: int, **arguments: Any) -> torch.Tensor:
 def test_a_shorter_clip_gets_the_positions_that_a_cut_keeps(cut: str) -> None:
     ours = positions_only(position_cut=cut)
     for frames, columns in SHORTER.items():
-        tokens, first = tokens_of(ours, frames), FIRST_KEPT[cut][columns]
+        tokens = tokens_of(ours, frames)
+        first = FIRST_KEPT[cut][columns]
         expected = [-1, -2] + [100 * row + first + step for row in range(3) for step in range(columns)]
         assert tokens.shape == (1, len(expected), 24)
         assert torch.equal(tokens, torch.tensor(expected, dtype=torch.float32)[None, :, None].expand_as(tokens)), frames
@@ -328,7 +329,8 @@ def test_bfloat16_stays_close_at_any_length(cut: str, masked: bool) -> None:
     half = copy.deepcopy(ours).to(torch.bfloat16)
     for frames in (24, 40, 64, 100, 200):
         mask = frame_mask([frames, 20], frames) if masked else None
-        values, expected = noise(2, frames, 32), answer(ours, noise(2, frames, 32), attention_mask=mask)
+        values = noise(2, frames, 32)
+        expected = answer(ours, noise(2, frames, 32), attention_mask=mask)
         logits = answer(half, values.to(torch.bfloat16), attention_mask=mask)
         assert logits.dtype == torch.bfloat16
         assert largest_gap(logits, expected) <= 0.05 * expected.abs().max(), frames
@@ -450,7 +452,8 @@ def test_without_a_mask_padding_changes_the_logits(model: ASTForAudioClassificat
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_masked_recordings_do_not_depend_on_padding(implementation: str, cut: str) -> None:
-    ours, extractor = masked_model(implementation, cut), ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    ours = masked_model(implementation, cut)
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
     random = np.random.default_rng(0)
     samples = {1_500: 7, 5_600: 33, 8_000: 48, 10_500: 64, 17_777: 109}  # at 16 kHz -> frames
     clips = [random.uniform(-0.5, 0.5, count).astype(np.float32) for count in samples]
@@ -538,13 +541,16 @@ def input_for(config: ASTConfig) -> torch.Tensor:
 @changes
 def test_resize_input(sizes: dict[str, int], grid: tuple[int, int], kind: type) -> None:
     ours = randomise(kind(tiny_config()))
-    before, config, embeddings = snapshot(ours), ours.config, ours.base_model.embeddings
+    before = snapshot(ours)
+    config = ours.config
+    embeddings = ours.base_model.embeddings
     assert ours.resize_input(**sizes) is ours
     assert ours.config is config
     assert ours.base_model.embeddings is embeddings
     assert {name: getattr(config, name) for name in GEOMETRY} == {name: {**TINY, **sizes}[name] for name in GEOMETRY}
     assert config.patch_grid == grid
-    side, prefix = sizes.get("patch_size", 16), "" if kind is ASTModel else BACKBONE
+    side = sizes.get("patch_size", 16)
+    prefix = "" if kind is ASTModel else BACKBONE
     shapes = {prefix + POSITIONS: (1, grid[0] * grid[1] + 2, 24), prefix + KERNEL: (24, 1, side, side)}
     for name, tensor in ours.state_dict().items():
         if name in shapes:
@@ -1058,7 +1064,8 @@ def test_a_factored_model_accepts_any_length(cut: str, tmp_path: Path) -> None:
     plain = ASTForAudioClassification.from_pretrained(tmp_path)
     assert plain.config.position_cut == cut
     for frames in (16, 40, 64, 71, 100, 200):
-        values, mask = noise(2, frames, 32), frame_mask([frames, 16], frames)
+        values = noise(2, frames, 32)
+        mask = frame_mask([frames, 16], frames)
         assert largest_gap(answer(ours, values), answer(plain, values)) <= 1e-6, frames
         masked = answer(ours, values, attention_mask=mask)
         assert largest_gap(masked, answer(plain, values, attention_mask=mask)) <= 1e-6, frames

@@ -22,7 +22,8 @@ from benchmarks.learning_systems import CORPORA, Corpus, Task
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Restore the settings that a run changes, such as threads: normally it has a process of its own."""
-    threads, verbosity = torch.get_num_threads(), transformers.logging.get_verbosity()
+    threads = torch.get_num_threads()
+    verbosity = transformers.logging.get_verbosity()
     yield
     torch.set_num_threads(threads)
     transformers.logging.set_verbosity(verbosity)
@@ -32,7 +33,8 @@ def _as_before() -> Iterator[None]:
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     """Return a task on twelve noises of two colours in place of the commands; four are held out."""
     root = tmp_path_factory.mktemp("sets")
-    folder, random = root / "arabic_commands", np.random.default_rng(0)
+    folder = root / "arabic_commands"
+    random = np.random.default_rng(0)
     folder.mkdir()
     with (folder / "manifest.csv").open("w", newline="") as file:
         rows = csv.writer(file)

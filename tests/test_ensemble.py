@@ -164,7 +164,8 @@ def test_other_precisions_average_in_float32(way: str, pair: list[Path]) -> None
 
 
 def test_labels_give_the_loss_of_the_mean(pair: list[Path]) -> None:
-    ensemble, values = ASTEnsembleForAudioClassification.from_members(pair), torch.ones(2, 100, 32)
+    ensemble = ASTEnsembleForAudioClassification.from_members(pair)
+    values = torch.ones(2, 100, 32)
     outputs = ensemble(values, labels=torch.tensor([0, 2]))
     assert outputs.loss.item() == pytest.approx(
         -outputs.logits.softmax(-1)[[0, 1], [0, 2]].log().mean().item(), abs=1e-6
@@ -205,7 +206,8 @@ def test_temperature_and_thresholds_of_the_ensemble_are_used(tmp_path: Path) -> 
     ensemble = ASTEnsembleForAudioClassification.from_members(make_pair(tmp_path, MULTI))
     ensemble.save_pretrained(tmp_path / "plain")
     plain = alone(tmp_path / "plain", clip(0.8))
-    ensemble.config.temperature, ensemble.config.thresholds = 2.0, [0.0, 1.0, 0.0]
+    ensemble.config.temperature = 2.0
+    ensemble.config.thresholds = [0.0, 1.0, 0.0]
     ensemble.save_pretrained(tmp_path / "fitted")
     classify = pipeline("audio-classification", model=str(tmp_path / "fitted"))
     odds = {label: np.log(score / (1 - score)) for label, score in plain.items()}

@@ -494,7 +494,8 @@ def test_reinit_draws_all_positions_anew(std: float) -> None:
     assert positions[:, :2].abs().max() < 5 * std  # the special tokens' too: the source's are larger
     assert model.embeddings.position_embeddings[:, :2].abs().max() > 0.5
     assert not torch.equal(positions, second.embeddings.position_embeddings)
-    adapted, state = ASTModel.from_vit(model, **WIDE).state_dict(), first.state_dict()
+    adapted = ASTModel.from_vit(model, **WIDE).state_dict()
+    state = first.state_dict()
     changed = {name for name in state if not torch.equal(state[name], adapted[name])}
     assert changed == {"embeddings.position_embeddings"}
 

@@ -23,9 +23,12 @@ JAVASCRIPT = ROOT / "tests" / "javascript"
 PACKAGE = JAVASCRIPT / "node_modules" / "@huggingface" / "transformers"
 #: Set by `make test-javascript`: a missing tool is then a failure.
 REQUIRED = os.environ.get("AST_HF_TEST_JAVASCRIPT") == "1"
-MISSING = (
-    "needs node" if shutil.which("node") is None else "needs `make test-javascript`" if not PACKAGE.is_dir() else ""
-)
+if shutil.which("node") is None:
+    MISSING = "needs node"
+elif not PACKAGE.is_dir():
+    MISSING = "needs `make test-javascript`"
+else:
+    MISSING = ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and not REQUIRED, reason=MISSING)
 
 TIME = np.arange(5 * 16_000) / 16_000
@@ -69,7 +72,8 @@ class Reading:
     """The report of transformers.js on each folder, and the features that it computed."""
 
     def __init__(self, root: Path, report: dict[str, Any]) -> None:
-        self.root, self.models = root, report["models"]
+        self.root = root
+        self.models = report["models"]
         self.version = report["version"]
         self.extractors = {name: ASTFeatureExtractor.from_pretrained(root / name) for name in self.models}
 

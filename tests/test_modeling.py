@@ -340,7 +340,8 @@ def test_dropout_acts_in_training_only(field: str, implementation: str) -> None:
 
 def test_lora_trains_adapters_only_and_merges_back() -> None:
     base = randomise(ASTForAudioClassification(tiny_config()))
-    names, before = set(base.state_dict()), base(spectrograms()).logits.detach()
+    names = set(base.state_dict())
+    before = base(spectrograms()).logits.detach()
     frozen = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     adapted = get_peft_model(copy.deepcopy(base), LoraConfig(target_modules=["query", "value"], r=4))
     trained = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
@@ -467,7 +468,8 @@ def frame_mask(*real: int) -> torch.Tensor:
 @pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
 def test_masked_frames_have_no_influence(implementation: str) -> None:
     ours = randomise(ASTForAudioClassification(tiny_config(attn_implementation=implementation)))
-    clean, mask = spectrograms(), frame_mask(40, 24)
+    clean = spectrograms()
+    mask = frame_mask(40, 24)
     padded, changed = clean.clone(), clean.clone()
     padded[0, 40:], padded[1, 24:] = 50.0, -50.0
     changed[0, 39], changed[1, 23] = 50.0, -50.0

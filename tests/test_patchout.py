@@ -81,7 +81,8 @@ def test_masks_drop_the_same_patches(model: ASTForAudioClassification) -> None:
 
 
 def test_checkpoints_do_not_store_patchout(model: ASTForAudioClassification) -> None:
-    names, config = set(model.state_dict()), model.config.to_dict()
+    names = set(model.state_dict())
+    config = model.config.to_dict()
     model.base_model.patchout = Patchout(time=3)
     assert set(model.state_dict()) == names
     assert model.config.to_dict() == config

@@ -194,10 +194,8 @@ def test_adapters_can_be_added_and_deleted(stock: Path) -> None:
 
 def test_load_adapter_accepts_a_configuration_and_weights(stock: Path) -> None:
     folder = str(stock / "query and value")
-    config, state = (
-        peft.PeftConfig.from_pretrained(folder),
-        peft.utils.load_peft_weights(folder, device="cpu"),
-    )
+    config = peft.PeftConfig.from_pretrained(folder)
+    state = peft.utils.load_peft_weights(folder, device="cpu")
     asked = set(config.target_modules)
     model = base(stock)
     model.load_adapter(peft_config=config, adapter_state_dict=state)
@@ -280,7 +278,8 @@ def test_an_adapter_under_our_names_is_read_by_transformers_alone(
 def test_an_adapter_on_the_hub(hub: Hub, stock: Path, place: str | None) -> None:
     api = HfApi(endpoint=hub.url)
     api.create_repo("user/lora")
-    folder, files = stock / "query and value", "adapter_*"
+    folder = stock / "query and value"
+    files = "adapter_*"
     api.upload_folder(repo_id="user/lora", folder_path=folder, path_in_repo=place, allow_patterns=files)
     model = base(stock)
     model.load_adapter("user/lora", **({} if place is None else {"adapter_kwargs": {"subfolder": place}}))

@@ -166,11 +166,9 @@ class Runner:
 
     def _run(self, program: Program, way: str, model: str) -> Run:
         title = f"{program.name}-{way}" + ("-other-head" if model == OTHER_HEAD else "")
-        report, output, repo = (
-            self.root / f"{title}.json",
-            self.root / title,
-            f"user/{title.replace('_', '-')}",
-        )
+        report = self.root / f"{title}.json"
+        output = self.root / title
+        repo = f"user/{title.replace('_', '-')}"
         data = str(self.root / "clips") if program.data == "clips" else program.data
         how = "stock" if way == "stock" else program.how
         script = [str(PROGRAMS / "observer.py"), str(report), how, str(PROGRAMS / f"{program.name}.py")]

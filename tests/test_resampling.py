@@ -190,7 +190,8 @@ def test_nearest_is_nearest_interpolation_where_an_axis_grows(old: tuple[int, in
 @properties
 @given(old=st.tuples(SIZES, SIZES), more=st.tuples(st.integers(0, 60), st.integers(0, 60)), seed=SEEDS)
 def test_growing_is_bilinear_for_any_sizes(old: tuple[int, int], more: tuple[int, int], seed: int) -> None:
-    positions, new = table(old, seed=seed), (old[0] + more[0], old[1] + more[1])
+    positions = table(old, seed=seed)
+    new = (old[0] + more[0], old[1] + more[1])
     expected = interpolated(positions.double(), old, new)
     for method in ("adapt", "stretch"):
         assert largest_gap(as_grid(resize_positions(positions, old, new, method=method), new), expected) <= 1e-6
@@ -328,7 +329,8 @@ def test_float64_tables_stay_float64() -> None:
     method=st.sampled_from(["adapt", "nearest", "stretch"]),
 )
 def test_clips_of_many_lengths_are_sampled_as_single_ones(size: int, counts: list[int], cut: str, method: str) -> None:
-    patches, longest = uniform(1, 2, size, 3), max(counts)
+    patches = uniform(1, 2, size, 3)
+    longest = max(counts)
     sampling = sample_axis(size, torch.tensor(counts), longest, cut, method)
     for places in (sampling.low, sampling.high):
         assert places.dtype == torch.int64

@@ -352,7 +352,8 @@ def test_a_dry_run_of_the_current_folder(pets: Path, monkeypatch: pytest.MonkeyP
 
 def test_unchanged_files_are_not_sent_again(hub: Hub, pets: Path) -> None:
     push_folder(pets, "user/pets")
-    sent, commits = hub.uploaded_bytes, hub.count("POST .*/commit/main 200")
+    sent = hub.uploaded_bytes
+    commits = hub.count("POST .*/commit/main 200")
     assert sent == sum((pets / name).stat().st_size for name in ("model.safetensors", "curves.png", "samples/cat.wav"))
     push_folder(pets, "user/pets")
     assert (hub.uploaded_bytes, hub.count("POST .*/commit/main 200")) == (sent, commits)
@@ -404,7 +405,8 @@ def test_retry_after_of_the_server_is_honoured(
 def test_an_interrupted_push_is_finished_by_the_command_that_it_names(
     hub: Hub, pets: Path, waits: list[float], capsys: pytest.CaptureFixture
 ) -> None:
-    before, oid = contents(pets), hashlib.sha256((pets / "model.safetensors").read_bytes()).hexdigest()
+    before = contents(pets)
+    oid = hashlib.sha256((pets / "model.safetensors").read_bytes()).hexdigest()
     hub.fail(f"{WEIGHTS}{oid}", kind="reset", after=70_000, times=1000)
     assert cli.main(["push", str(pets), "user/pets", "--revision", "v2"]) == 75
     stderr = capsys.readouterr().err

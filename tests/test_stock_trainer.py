@@ -81,7 +81,8 @@ def test_pad_is_transformers_for_features_of_one_length(
 
 @pytest.mark.parametrize("normalized", [True, False])
 def test_padded_afterwards_is_padded_in_the_call(ours: ASTFeatureExtractor, normalized: bool) -> None:
-    ours.do_normalize, ours.return_attention_mask = normalized, True
+    ours.do_normalize = normalized
+    ours.return_attention_mask = True
     random = np.random.default_rng(0)
     clips = [0.1 * random.standard_normal(length) for length in (3_000, 9_000, 10_480)]
     single = [ours(clip, sampling_rate=16_000, padding=False)["input_values"][0] for clip in clips]

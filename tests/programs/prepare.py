@@ -16,7 +16,8 @@ from datasets import Audio, ClassLabel, Dataset
 from huggingface_hub import HfApi, ModelCard
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-sizes, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+sizes = json.loads(sys.argv[1])
+folder = Path(sys.argv[2])
 SOUNDS = ("chirp", "noise", "tone")
 api = HfApi()
 

@@ -126,7 +126,8 @@ def test_shift_by_hand(samples: int, expected: list[float]) -> None:
 )
 def test_shift_bounds(options: dict, lowest: int, highest: int) -> None:
     clip = np.arange(1, 4001, dtype=np.float32)
-    shifts, random = [], generator()
+    shifts = []
+    random = generator()
     for _ in range(600):
         moved = Augmentation(**options).vary_waveform(clip, RATE, LIMIT, random)
         silence = int((moved == 0).sum())
@@ -138,7 +139,8 @@ def test_shift_bounds(options: dict, lowest: int, highest: int) -> None:
 
 
 def test_gain_stays_within_its_bounds() -> None:
-    random, varied = generator(), Augmentation(gain_db=6.0)
+    random = generator()
+    varied = Augmentation(gain_db=6.0)
     clip = np.full(100, 0.25, np.float32)
     gains = [20 * np.log10(varied.vary_waveform(clip, RATE, LIMIT, random) / 0.25) for _ in range(300)]
     assert max(np.ptp(gain) for gain in gains) < 1e-5  # one gain per clip
@@ -148,7 +150,8 @@ def test_gain_stays_within_its_bounds() -> None:
 
 
 def test_random_crop_takes_every_start() -> None:
-    clip, random = np.arange(110, dtype=np.float32), generator()
+    clip = np.arange(110, dtype=np.float32)
+    random = generator()
     crops = [Augmentation(random_crop=True).vary_waveform(clip, RATE, 100, random) for _ in range(300)]
     assert {len(crop) for crop in crops} == {100}
     assert {int(crop[0]) for crop in crops} == set(range(11))
@@ -177,7 +180,8 @@ def runs(lines: list[int]) -> int:
 
 @pytest.mark.parametrize(("axis", "name", "size"), [(0, "time", 64), (1, "frequency", 32)])
 def test_one_mask_is_one_run_of_lines(axis: int, name: str, size: int) -> None:
-    random, options = generator(), {f"{name}_masks": 1, f"{name}_mask_width": 5}
+    random = generator()
+    options = {f"{name}_masks": 1, f"{name}_mask_width": 5}
     masks = [masked(options, axis, random) for _ in range(800)]
     assert {len(lines) for lines in masks} == {0, 1, 2, 3, 4}
     assert max(runs(lines) for lines in masks) == 1
@@ -195,7 +199,8 @@ def test_number_and_width_of_masks(axis: int, name: str) -> None:
 
 
 def test_equalizer_changes_all_frames_alike() -> None:
-    random, gains = generator(), []
+    random = generator()
+    gains = []
     for _ in range(600):
         result = Augmentation(equalizer_db=3.0).vary_spectrogram(torch.zeros(40, 32), random)
         assert torch.equal(result, result[:1].expand(40, -1))
@@ -275,7 +280,8 @@ def test_disturb_is_off_by_default(raw: torch.Tensor) -> None:
 
 
 def test_mel_jitter_draws_both_ends_from_16_values() -> None:
-    varied, random = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0), generator()
+    varied = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0)
+    random = generator()
     drawn = [varied.mel_range(RATE, random) for _ in range(600)]
     lows, highs = (set(ends) for ends in zip(*drawn, strict=True))
     assert sorted(lows) == pytest.approx([20.0 + 2 * step for step in range(16)])

@@ -20,7 +20,8 @@ def model(value: float) -> nn.Linear:
 
 
 def averaged(decay: float, values: list[float]) -> tuple[WeightAverage, nn.Linear]:
-    average, layer = WeightAverage(decay), model(0.0)
+    average = WeightAverage(decay)
+    layer = model(0.0)
     for value in values:
         layer.load_state_dict(model(value).state_dict())
         average.update(layer)
@@ -101,7 +102,8 @@ def test_a_saved_average_continues_as_an_unbroken_one(tmp_path: Path) -> None:
 
 
 def test_mean_over_epochs_by_hand() -> None:
-    average, layer = EpochAverage(2, 4), model(0.0)
+    average = EpochAverage(2, 4)
+    layer = model(0.0)
     for epoch, value in enumerate([100.0, 1.0, 2.0, 6.0, 200.0], start=1):
         layer.load_state_dict(model(value).state_dict())
         average.after_step(layer)
@@ -129,7 +131,8 @@ def test_mean_over_epochs_resumes_after_a_stop(tmp_path: Path) -> None:
 
 
 def test_there_is_no_average_before_the_first_averaged_epoch(tmp_path: Path) -> None:
-    average, layer = EpochAverage(3, 5), model(7.0)
+    average = EpochAverage(3, 5)
+    layer = model(7.0)
     average.after_epoch(layer, 1)
     average.save(tmp_path)
     resumed = EpochAverage(3, 5)

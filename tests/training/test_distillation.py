@@ -183,7 +183,8 @@ def test_matching_the_teacher_gives_no_gradient(values: list[float], temperature
 
 def test_weight_divides_the_loss_between_teacher_and_labels(clips: Path, stored: Path) -> None:
     made = taught(load_audio_dataset(clips)["train"], logits=str(stored), weight=0.75)
-    logits, rows = torch.tensor([[0.5, -0.5]]), [{"targets": torch.tensor([0.5, 0.5])}]
+    logits = torch.tensor([[0.5, -0.5]])
+    rows = [{"targets": torch.tensor([0.5, 0.5])}]
     of_teacher = distillation_loss(logits, torch.tensor([[0.5, 0.5]]), SINGLE_LABEL).item()
     assert made.loss(torch.tensor(2.0), logits, rows).item() == pytest.approx(0.25 * 2.0 + 0.75 * of_teacher)
 
@@ -502,7 +503,8 @@ def test_logits_of_another_split_are_refused_though_its_clips_have_the_same_name
 
 
 def test_unfinished_or_foreign_logits_are_refused(clips: Path, stored: Path, tmp_path: Path) -> None:
-    split, intact = load_audio_dataset(clips)["train"], load_logits(stored)
+    split = load_audio_dataset(clips)["train"]
+    intact = load_logits(stored)
     file = tmp_path / "logits.safetensors"
 
     def write(rows: slice = slice(None), **changes: Any) -> str:

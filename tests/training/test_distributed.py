@@ -68,7 +68,8 @@ def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> 
 
 def watch_rows(trainer: Any) -> list[list[int]]:
     """Record step and rows of every training batch of this process."""
-    seen, compute = [], trainer.compute_loss
+    seen = []
+    compute = trainer.compute_loss
 
     def watched(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if model.training:
@@ -94,7 +95,8 @@ def watch_keys(trainer: Any) -> list[int]:
 
 def watch_evaluation(trainer: Any) -> list[int]:
     """Record the number of clips that each evaluation counts."""
-    seen, compute = [], trainer.compute_metrics
+    seen = []
+    compute = trainer.compute_metrics
 
     def watched(prediction: Any) -> dict[str, float]:
         seen.append(len(prediction.label_ids))
@@ -145,7 +147,8 @@ def stream_and_resume(source: Path, root: Path, report: dict[str, Any]) -> None:
     options = {**VARIED, "data": {"source": str(source), "streaming": True}, "averaging_decay": None}
     streamed = plan(source, options, 4, max_steps=5, num_train_epochs=1, save_steps=3)
     run = prepare(streamed, root / "streamed")
-    report["streamed rows"], report["streamed clips"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
+    report["streamed rows"] = watch_rows(run.trainer)
+    report["streamed clips"] = watch_evaluation(run.trainer)
     run.trainer.train()
     report["streamed"] = finish(run).results
     report["streamed weights"] = digest(run.trainer.model.state_dict())
@@ -160,14 +163,16 @@ def stream_and_resume(source: Path, root: Path, report: dict[str, Any]) -> None:
 def train_balanced(source: Path, root: Path, report: dict[str, Any]) -> None:
     balanced = plan(source, {**EXACT, "sampling": "balanced"}, 4, save_strategy="no")
     trainer = prepare(balanced, root / "balanced").trainer
-    report["drawn rows"], report["drawn keys"] = watch_rows(trainer), watch_keys(trainer)
+    report["drawn rows"] = watch_rows(trainer)
+    report["drawn keys"] = watch_keys(trainer)
     trainer.train()
 
 
 def train_and_resume(source: Path, root: Path, outcome: dict[str, Any]) -> None:
     writes = watch_writes(root)
     run = prepare(plan(source, EXACT, 4), root / "exact")
-    outcome["rows"], outcome["evaluated"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
+    outcome["rows"] = watch_rows(run.trainer)
+    outcome["evaluated"] = watch_evaluation(run.trainer)
     run.trainer.train()
     report = finish(run)
     arguments = run.trainer.args

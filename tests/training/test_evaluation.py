@@ -192,7 +192,8 @@ def test_one_checkpoint(
     evaluation = evaluate([made["one"]], clips, tmp_path)
     assert "one on test" in capsys.readouterr().err  # the progress bar
     logits, files = by_hand("one", "test")
-    scores, truth = softmax(logits), truth_of(files)
+    scores = softmax(logits)
+    truth = truth_of(files)
     metrics = evaluation.outcomes[made["one"]].metrics
     assert metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1))
     assert metrics["mAP"] == pytest.approx(average_precision_score(np.eye(3)[truth], scores), abs=1e-9)
@@ -449,7 +450,8 @@ def test_thresholds_are_fitted_and_stored(
     evaluation = evaluate([name], tagged, tmp_path / "out", fit_on="validation", store=True)
     calibration = evaluation.outcomes[name].calibration
     logits, files = by_hand("tags", "validation")
-    scores, tags = sigmoid(logits / calibration.temperature), tags_of(files)
+    scores = sigmoid(logits / calibration.temperature)
+    tags = tags_of(files)
     for index in range(3):
         best = max(f1_score(tags[:, index], scores[:, index] >= value) for value in scores[:, index])
         taken = scores[:, index] >= (calibration.thresholds or [])[index]
@@ -527,7 +529,8 @@ def test_segments_of_a_file_are_separate_clips() -> None:
 
 
 def test_names_of_stored_logits_are_checked(tmp_path: Path) -> None:
-    path, logits = tmp_path / "logits.safetensors", np.arange(6.0).reshape(2, 3)
+    path = tmp_path / "logits.safetensors"
+    logits = np.arange(6.0).reshape(2, 3)
     store_logits(path, logits, ["a.wav", "b.wav"], LABELS, SINGLE)
     for names, text in (
         ({"labels": ["cat", "dog", "bat"]}, "'owl'"),
@@ -757,7 +760,8 @@ def test_fitted_temperature_is_stored_in_the_ensemble(made: dict[str, str], tagg
     """Members keep the temperatures that they were evaluated with."""
     names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
     evaluation = evaluate(names, tagged, tmp_path / "out", ensemble=True, fit_on="validation", store=True)
-    folder, fitted = tmp_path / "out" / "ensemble", evaluation.outcomes["ensemble"].calibration
+    folder = tmp_path / "out" / "ensemble"
+    fitted = evaluation.outcomes["ensemble"].calibration
     config = ASTEnsembleConfig.from_pretrained(folder)
     assert (config.temperature, config.thresholds) == (fitted.temperature, fitted.thresholds)
     for number, name in enumerate(names, 1):

@@ -340,7 +340,9 @@ def test_checkpoints_saved_during_a_push_are_sent(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool, sent: list[int]
 ) -> None:
     """The files are those of the checkpoint at the push, although it is removed meanwhile."""
-    begun, go, seen = threading.Event(), threading.Event(), []
+    begun = threading.Event()
+    go = threading.Event()
+    seen = []
 
     def send(folder: Path, place: HubPlace, strategy: str) -> None:
         begun.set()

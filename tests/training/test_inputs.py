@@ -131,7 +131,8 @@ def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset
 def test_mel_jitter_computes_the_same_clip_over_another_range(several: Dataset) -> None:
     """A clip is jittered before padding, so padding does not change."""
     options = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0)
-    inputs, pairs = ClipInputs(several, extractor(), augmentation=options, seed=5), set()
+    inputs = ClipInputs(several, extractor(), augmentation=options, seed=5)
+    pairs = set()
     grid = [(20.0 + 2 * low, 8000.0 - 100 * high) for low in range(16) for high in range(16)]
     clip = torch.from_numpy(inputs.waveform(1))
     possible = {ends: ((log_mel(clip, 16_000, 32, ends) + 4.0) / 6.0).numpy().tobytes() for ends in grid}
@@ -145,11 +146,9 @@ def test_mel_jitter_computes_the_same_clip_over_another_range(several: Dataset) 
 
 def test_filter_banks_of_mel_jitter_are_kept() -> None:
     _tables.cache_clear()
-    varied, random, clip = (
-        Augmentation(mel_low_jitter_hz=10.0, mel_high_jitter_hz=2000.0),
-        np.random.default_rng(0),
-        torch.zeros(400),
-    )
+    varied = Augmentation(mel_low_jitter_hz=10.0, mel_high_jitter_hz=2000.0)
+    random = np.random.default_rng(0)
+    clip = torch.zeros(400)
     for _ in range(600):
         log_mel(clip, 16_000, 8, varied.mel_range(16_000, random))
     log_mel(clip, 16_000, 8)
@@ -236,7 +235,8 @@ def test_mixup_mixes_waveforms_as_it_mixes_labels(three: Dataset) -> None:
     inputs = ClipInputs(three, extractor(), augmentation=Augmentation(mixup_probability=1.0))
     shares = []
     for key in range(60):
-        item, clip = inputs[key], key % 3
+        item = inputs[key]
+        clip = key % 3
         label = item["labels"]
         assert label.sum().item() == pytest.approx(1.0, abs=1e-6)
         if label.count_nonzero() == 1:  # mixed with itself

@@ -52,9 +52,12 @@ def refused(source: Any, code: str = "E208", **options: Any) -> AstHfError:
 
 def followed(fix: str) -> tuple[Any, dict[str, Any]]:
     """Return the source and the options that a message names; None as the source if it does not change."""
-    several = "finetune takes --set 'data.source=" in fix
-    one = re.search(r"as the source, '([^']+)'|give '([^']+)' as the source", fix)
-    source = yaml.safe_load(pasted(fix)[0].partition("=")[2]) if several else (one[1] or one[2]) if one else None
+    match = re.search(r"as the source, '([^']+)'|give '([^']+)' as the source", fix)
+    source: Any = None
+    if "finetune takes --set 'data.source=" in fix:
+        source = yaml.safe_load(pasted(fix)[0].partition("=")[2])
+    elif match:
+        source = match[1] or match[2]
     options: dict[str, Any] = dict(re.findall(r"(\w+)='([^']*)'", re.split(r"\((?:--|stats)", fix)[0]))
     return source, options | ({"clip_boundaries": False} if "clip_boundaries=False" in fix else {})
 

@@ -85,7 +85,8 @@ def test_every_clip_once_in_steps_of_neighbours(lengths: list[int], step: int, s
 def test_pools_change_the_batches_between_epochs() -> None:
     """200 steps in four pools: the lengths of a step span more than in a full sort, and far less than unsorted."""
     lengths = np.random.default_rng(0).integers(1, 1025, size=1600)
-    sampler, companies = LengthGroupedSampler(lengths.tolist(), 8, 0), []
+    sampler = LengthGroupedSampler(lengths.tolist(), 8, 0)
+    companies = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         steps = np.array(list(sampler)).reshape(-1, 8) % 1600
@@ -131,7 +132,8 @@ def test_frames_of_a_stretch_of_a_file(tmp_path: Path) -> None:
 def test_batches_are_as_long_as_their_longest_clip(mixed: Path) -> None:
     split = load_audio_dataset(mixed)["train"]
     inputs = ClipInputs(split, extractor(return_attention_mask=True))
-    padded, collate = ClipInputs(split, extractor()), Collator(extractor(), 16)
+    padded = ClipInputs(split, extractor())
+    collate = Collator(extractor(), 16)
     batch = collate([inputs[1], inputs[3]])
     assert batch["input_values"].shape == (2, 23, 32)
     assert batch["attention_mask"].sum(dim=1).tolist() == [18, 23]
@@ -144,7 +146,8 @@ def test_batches_are_as_long_as_their_longest_clip(mixed: Path) -> None:
 
 def test_logits_do_not_depend_on_the_rest_of_the_batch(mixed: Path) -> None:
     split = load_audio_dataset(mixed)["train"]
-    inputs, collate = ClipInputs(split, extractor(return_attention_mask=True)), Collator(extractor(), 16)
+    inputs = ClipInputs(split, extractor(return_attention_mask=True))
+    collate = Collator(extractor(), 16)
     model = randomise(ASTForAudioClassification(ASTConfig(**TINY, num_labels=2)))
 
     def logits(clips: list[int]) -> torch.Tensor:
@@ -217,10 +220,8 @@ def test_pipeline_and_evaluation_use_inputs_without_padding(grouped: tuple, mixe
     report = grouped[0]
     model = ASTForAudioClassification.from_pretrained(report.folder)
     inputs = ClipInputs(load_audio_dataset(mixed)["test"], ASTFeatureExtractor.from_pretrained(report.folder))
-    collate, classifier = (
-        Collator(inputs.extractor, 16),
-        pipeline("audio-classification", model=str(report.folder)),
-    )
+    collate = Collator(inputs.extractor, 16)
+    classifier = pipeline("audio-classification", model=str(report.folder))
     right = []
     for clip in range(len(inputs)):
         batch = collate([inputs[clip]])

@@ -368,7 +368,8 @@ def test_work_grows_slower_than_the_number_of_clips() -> None:
 
     def compute(count: int) -> None:
         random = np.random.default_rng(0)
-        scores, tags = random.random((count, 100), dtype=np.float32), random.random((count, 100)) < 0.1
+        scores = random.random((count, 100), dtype=np.float32)
+        tags = random.random((count, 100)) < 0.1
         for metric in (MeanAveragePrecision(), MeanRocAuc(), DPrime(), PerClass(), CalibrationError()):
             for rows in np.split(np.arange(count), 20):
                 metric.add_batch(prediction_scores=scores[rows], references=tags[rows])
@@ -403,7 +404,8 @@ def test_audioset_sized_input_takes_seconds() -> None:
 
 def test_metrics_of_an_evaluation_share_one_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sorting is most of the work, so each class is ranked once for mAP, mAUC, d-prime and the per-class report."""
-    random, calls = np.random.default_rng(0), []
+    random = np.random.default_rng(0)
+    calls = []
     tags = random.random((50, 7)) < 0.5
     logits = random.standard_normal(tags.shape)
     monkeypatch.setattr(ranking, "rank", lambda *arguments: calls.append(arguments) or rank(*arguments))

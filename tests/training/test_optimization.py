@@ -88,7 +88,8 @@ def rate(recipe: Recipe, step: int, per_epoch: int) -> float:
 @pytest.mark.parametrize("name", RATES)
 def test_learning_rate_by_epoch_matches_the_original(name: str) -> None:
     """Compares the first and the last step of each epoch, without the warm-up."""
-    recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    (per_epoch, rates) = RATES[name]
     assert recipe.training["num_train_epochs"] == len(rates)
     firsts = [1000 if name in STAIRS else 0, *range(per_epoch, len(rates) * per_epoch, per_epoch)]
     lasts = range(per_epoch - 1, len(rates) * per_epoch, per_epoch)
@@ -98,7 +99,8 @@ def test_learning_rate_by_epoch_matches_the_original(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAIRS)
 def test_learning_rate_of_the_warm_up_matches_the_original(name: str) -> None:
-    recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    (per_epoch, rates) = RATES[name]
     climbed = [rate(recipe, step, per_epoch) for step in range(1001)]
     assert climbed == pytest.approx([stair * STAIRS[name] for stair in range(20) for _ in range(50)] + [rates[0]])
 
@@ -161,7 +163,8 @@ ADAM = {"adam_beta1": 0.95, "adam_beta2": 0.999, "weight_decay": 5e-7, "max_grad
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_match_the_original(name: str) -> None:
-    recipe, expected = load_recipe(RECIPES / f"{name}.yaml"), {**SETTINGS[name], "averaging_decay": None}
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    expected = {**SETTINGS[name], "averaging_decay": None}
     training = {**expected.pop("training"), **ADAM}
     assert {option: getattr(recipe, option) for option in expected} == expected
     assert {option: recipe.training.get(option) for option in training} == training

@@ -40,7 +40,9 @@ def test_clips_per_second_by_hand(rate: float | None, speed: str) -> None:
     arguments = SimpleNamespace(train_batch_size=4, gradient_accumulation_steps=2, world_size=2)
     state = SimpleNamespace(is_world_process_zero=True, global_step=16)
     progress = LossProgress()
-    progress.training_bar, progress.current_step, progress._postfix = Bar(rate), 15, {"loss": "1.2"}
+    progress.training_bar = Bar(rate)
+    progress.current_step = 15
+    progress._postfix = {"loss": "1.2"}
     progress.on_step_end(arguments, state, None)
     assert progress.training_bar.beside == {"loss": "1.2", "clips/s": speed}
 
@@ -117,7 +119,8 @@ def test_summary(watched: tuple, capsys: pytest.CaptureFixture) -> None:
 def test_curves_have_a_legend_of_watched_splits(
     watched: tuple, tmp_path: Path, monkeypatch: Any, changes: dict, legend: list[str], first: float
 ) -> None:
-    drawn, plot = [], matplotlib.axes.Axes.plot
+    drawn = []
+    plot = matplotlib.axes.Axes.plot
 
     def spy(axes: Any, x: Any, y: Any, label: str) -> Any:
         drawn.append((label, x[0]))

@@ -329,7 +329,8 @@ def test_any_damaged_file_is_detected(unbroken: Path, tmp_path: Path, damage: Ca
 
 
 def test_any_flipped_bit_is_detected(unbroken: Path, tmp_path: Path) -> None:
-    folder, draw = two(unbroken, tmp_path) / "checkpoint-4", random.Random(0)
+    folder = two(unbroken, tmp_path) / "checkpoint-4"
+    draw = random.Random(0)
     for _ in range(100):
         path = folder / draw.choice(SEALED)
         place = draw.randrange(path.stat().st_size)
@@ -382,7 +383,8 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
     shutil.copytree(unbroken / "checkpoint-6", root / "checkpoint-6")
     flip(root / "checkpoint-4" / "optimizer.pt")
     (root / "checkpoint-6" / "scheduler.pt").unlink()
-    trainer, begin = prepare(plan(few, save_total_limit=2), root).trainer, Begin()
+    trainer = prepare(plan(few, save_total_limit=2), root).trainer
+    begin = Begin()
     trainer.add_callback(begin)
     with pytest.warns(AstHfWarning, match="W401") as caught:
         trainer.train(resume_from_checkpoint="auto")
@@ -404,7 +406,8 @@ def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Pat
     root = two(unbroken, tmp_path)
     shorten(root / "checkpoint-4" / "model.safetensors")
     (root / "checkpoint-2" / MANIFEST).unlink()
-    trainer, begin = prepare(plan(few, max_steps=1), root).trainer, Begin()
+    trainer = prepare(plan(few, max_steps=1), root).trainer
+    begin = Begin()
     trainer.add_callback(begin)
     if resume is True:
         message = r"E306.*holds no intact checkpoint \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
@@ -606,7 +609,8 @@ def test_unsealed_folders_are_neither_counted_nor_removed(tmp_path: Path) -> Non
 
 def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Path) -> None:
     """At every write of three saves with a limit of one checkpoint, one checkpoint verifies."""
-    trainer, moments = prepare(plan(few, save_total_limit=1), tmp_path).trainer, []
+    trainer = prepare(plan(few, save_total_limit=1), tmp_path).trainer
+    moments = []
     real = os.fsync
 
     def fsync(handle: int) -> None:

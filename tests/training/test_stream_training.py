@@ -35,7 +35,8 @@ def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -
 
 def watch_rows(trainer: ASTTrainer) -> list[int]:
     """Record the rows of the training batches, in order."""
-    seen, compute = [], trainer.compute_loss
+    seen = []
+    compute = trainer.compute_loss
 
     def watched(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if model.training:
@@ -64,7 +65,8 @@ def take(passes: Passes, count: int) -> list[dict[str, Any]]:
 
 
 def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:
-    items, single = take(Passes(stream(clips, seed=3), 5), 60), stream(clips, seed=3)
+    items = take(Passes(stream(clips, seed=3), 5), 60)
+    single = stream(clips, seed=3)
     for epoch in range(2):
         single.set_epoch(epoch)
         for mine, alone in zip(items[24 * epoch :], single, strict=False):
@@ -76,7 +78,9 @@ def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:
 
 
 def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unskipped, decoded, waveform = take(Passes(stream(clips), 5), 40), [], RecentClips.waveform
+    unskipped = take(Passes(stream(clips), 5), 40)
+    decoded = []
+    waveform = RecentClips.waveform
     monkeypatch.setattr(RecentClips, "waveform", lambda source, clip: decoded.append(clip) or waveform(source, clip))
     skipping = take(Passes(stream(clips), 5, skipped=6), 40)
     assert len(decoded) == 10

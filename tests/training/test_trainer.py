@@ -108,7 +108,8 @@ def test_results_file_equals_the_report(trained: Report) -> None:
 
 
 def test_recipe_file_reads_back_equal(trained: Report) -> None:
-    read, source = load_recipe(trained.folder / "recipe.yaml"), Path(str(trained.recipe.data.source))
+    read = load_recipe(trained.folder / "recipe.yaml")
+    source = Path(str(trained.recipe.data.source))
     assert read.data.source == source.name  # only the last part of an absolute path is stored
     assert replace(read, data=replace(read.data, source=str(source))) == trained.recipe
 
@@ -255,7 +256,8 @@ def test_resumed_run_equals_an_unbroken_one(
     stored = checkpoint_digest(left)
     assert stored == checkpoint_digest(tmp_path / "unbroken" / left.name)
 
-    resumed, first = prepare(plan, tmp_path / "broken").trainer, FirstStep()
+    resumed = prepare(plan, tmp_path / "broken").trainer
+    first = FirstStep()
     resumed.add_callback(first)
     resumed.train(resume_from_checkpoint=str(left))
     assert first.seen == {name: stored[name] for name in ("weights", "optimizer")}
@@ -671,10 +673,8 @@ def test_starts_from_an_image_transformer(clips: Path, tmp_path: Path) -> None:
     sizes = {"max_length": 64, "num_mel_bins": 32, "hidden_dropout_prob": 0.1, "position_init": "nearest"}
     options = {"model": {"vit": str(tmp_path / "vit"), "config": sizes}}
     run = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "out")
-    images, state = (
-        load_file(tmp_path / "vit" / "model.safetensors"),
-        run.trainer.model.base_model.state_dict(),
-    )
+    images = load_file(tmp_path / "vit" / "model.safetensors")
+    state = run.trainer.model.base_model.state_dict()
     name = "encoder.layer.1.intermediate.dense.weight"
     assert torch.equal(state[name], images[name])
     assert (run.trainer.model.config.patch_grid, run.trainer.model.config.hidden_dropout_prob) == (
@@ -861,7 +861,8 @@ def test_linear_probe_does_not_change_the_backbone(clips: Path, tmp_path: Path) 
 
 def test_binary_cross_entropy_for_single_labels(clips: Path, tmp_path: Path) -> None:
     run = prepare(recipe(clips, {"loss": "binary_cross_entropy"}), tmp_path)
-    model, item = run.trainer.model.eval(), run.train[0]
+    model = run.trainer.model.eval()
+    item = run.train[0]
     logits = model(item["input_values"][None]).logits[0]
     target = torch.nn.functional.one_hot(item["labels"], 2).float()
     expected = (torch.log1p(logits.exp()) - logits * target).mean()

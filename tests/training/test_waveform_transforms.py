@@ -121,7 +121,8 @@ def extractor() -> ASTFeatureExtractor:
 @pytest.fixture
 def six(tmp_path: Path) -> Any:
     """Return six clips of noise of 0.4 to 0.9 s, two classes; row 1 has 8000 samples, row 2 begins with a zero."""
-    random, lines = np.random.default_rng(0), ["path,label"]
+    random = np.random.default_rng(0)
+    lines = ["path,label"]
     for number in range(6):
         samples = random.uniform(-0.4, 0.4, 6400 + 1600 * number)
         samples[0] *= number != 2
