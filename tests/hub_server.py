@@ -226,13 +226,15 @@ class Hub:
         return {"type": "user", "name": self.user, "orgs": [{"name": self.organization}], "auth": role}
 
     def create(self, request: Request) -> Any:
-        asked = json.loads(request.body)
-        name = f"{asked.get('organization') or self.user}/{asked['name']}"
-        repo = ("datasets/" if asked.get("type") == "dataset" else "") + name
+        options = json.loads(request.body)
+        name = f"{options.get('organization') or self.user}/{options['name']}"
+        repo = ("datasets/" if options.get("type") == "dataset" else "") + name
         self._check_rights(request, repo)
         if repo in self.repositories:
             return Reply(409, json.dumps({"url": f"{self.url}/{repo}"}).encode(), _JSON)
-        self.repositories[repo] = Repository(private=asked.get("visibility") == "private" or bool(asked.get("private")))
+        self.repositories[repo] = Repository(
+            private=options.get("visibility") == "private" or bool(options.get("private"))
+        )
         self._add_commit(repo, "main", "initial commit", {})
         return {"url": f"{self.url}/{repo}"}
 
@@ -364,10 +366,10 @@ class Hub:
 
     def paths_info(self, request: Request, repo: str, revision: str) -> Any:
         files = self._commit(repo, revision).files
-        asked = parse_qs(request.body.decode()).get("paths", [])
-        folders = [path for path in asked if any(name.startswith(f"{path}/") for name in files)]
+        paths = parse_qs(request.body.decode()).get("paths", [])
+        folders = [path for path in paths if any(name.startswith(f"{path}/") for name in files)]
         entries = [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
-        return [*entries, *(files[path].entry(path) for path in asked if path in files)]
+        return [*entries, *(files[path].entry(path) for path in paths if path in files)]
 
     def resolve(self, request: Request, repo: str, revision: str, path: str) -> Any:
         commit = self._commit(repo, revision)

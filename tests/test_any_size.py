@@ -887,15 +887,15 @@ def test_loading_info_of_an_adapted_model(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=["file-float32", "file-bf16"])
-@pytest.mark.parametrize("asked", [None, "auto", torch.float32, torch.bfloat16], ids=str)
-def test_dtype_is_the_same_with_another_geometry(stored: torch.dtype, asked: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("requested", [None, "auto", torch.float32, torch.bfloat16], ids=str)
+def test_dtype_is_the_same_with_another_geometry(stored: torch.dtype, requested: Any, tmp_path: Path) -> None:
     classifier().to(stored).save_pretrained(tmp_path)
-    arguments = {} if asked is None else {"dtype": asked}
+    arguments = {} if requested is None else {"dtype": requested}
     plain = ASTForAudioClassification.from_pretrained(tmp_path, **arguments)
     adapted = ASTForAudioClassification.from_pretrained(tmp_path, max_length=40, **arguments)
     dtypes = {name: parameter.dtype for name, parameter in plain.named_parameters()}
     assert {name: parameter.dtype for name, parameter in adapted.named_parameters()} == dtypes
-    assert adapted.dtype == (asked if isinstance(asked, torch.dtype) else stored)
+    assert adapted.dtype == (requested if isinstance(requested, torch.dtype) else stored)
     assert adapted.config.dtype == plain.config.dtype
 
 

@@ -105,7 +105,7 @@ SOURCES: dict[str, Callable[[Path], dict]] = {
     "datasets, memoryview": lambda path: {"source": {"bytes": memoryview(path.read_bytes()), "path": None}},
     "dict of array": lambda path: {"source": {"array": CLIP, "sampling_rate": 16_000}},
     "dict of raw": lambda path: {"source": {"raw": CLIP, "sampling_rate": 16_000}},
-    "dict, rate beside it": lambda path: {"source": {"array": CLIP}, "source_rate": 16_000},
+    "dict, rate as an argument": lambda path: {"source": {"array": CLIP}, "source_rate": 16_000},
     "array": lambda path: {"source": CLIP, "source_rate": 16_000},
     "float64": lambda path: {"source": CLIP.astype(np.float64), "source_rate": 16_000},
     "int16": lambda path: {"source": (CLIP * 2**15).astype(np.int16), "source_rate": 16_000},

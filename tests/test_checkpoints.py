@@ -272,10 +272,10 @@ def test_a_hub_name_whose_user_is_a_local_folder(elsewhere: Path, tiny_checkpoin
     (elsewhere / "user" / "cat").mkdir()
     (elsewhere / "user" / "pet").mkdir()
     assert ASTForAudioClassification.from_pretrained("user/pets").num_labels == 3  # it was downloaded before
-    asked = len(hub.log)
+    requests = len(hub.log)
     with pytest.raises(AstConfigError, match=r"E306.*'user/cats': is taken for a path, since a folder 'user' is here"):
         ASTForAudioClassification.from_pretrained("user/cats")
-    assert len(hub.log) == asked
+    assert len(hub.log) == requests
 
 
 def test_cached_names_are_looked_up_in_the_given_cache_dir(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:

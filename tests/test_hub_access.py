@@ -97,15 +97,15 @@ def test_the_cause_of_a_wrapped_exception_decides() -> None:
 
 
 def test_attempts_and_waits(waits: list[float]) -> None:
-    asked = []
+    attempts = []
 
     def request() -> None:
-        asked.append(1)
+        attempts.append(1)
         raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
     with pytest.raises(AstHfError) as caught:
         reach(request, where="'user/pets'", then="run `it` again", attempts=4)
-    assert (len(asked), waits) == (4, [2.0, 8.0, 32.0])
+    assert (len(attempts), waits) == (4, [2.0, 8.0, 32.0])
     assert caught.value.code == "E704"
     assert "'user/pets'" in str(caught.value)
     assert caught.value.fix.endswith("then run `it` again")

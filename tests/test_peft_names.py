@@ -33,7 +33,7 @@ needs_the_peft_of_transformers = pytest.mark.skipif(
 )
 
 #: adapters that a script on transformers 5 makes: (class of the configuration, its arguments)
-ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "query and value": ("LoraConfig", {"r": 4, "target_modules": ["q_proj", "v_proj"]}),
     "the other layers and the head": (
         "LoraConfig",
@@ -73,7 +73,7 @@ import json, sys
 from pathlib import Path
 import peft, torch, transformers
 
-folder, fields, asked = Path({folder!r}), json.loads({fields!r}), json.loads({asked!r})
+folder, fields, requests = Path({folder!r}), json.loads({fields!r}), json.loads({requests!r})
 assert "ast_hf" not in sys.modules
 generator = torch.Generator().manual_seed(0)
 model = transformers.ASTForAudioClassification(transformers.ASTConfig(**fields))
@@ -82,7 +82,7 @@ for parameter in model.parameters():
 model.save_pretrained(folder / "base")
 clips = torch.randn(3, fields["max_length"], fields["num_mel_bins"], generator=generator)
 answers = {{"": model.eval()(clips).logits.detach()}}
-for name, (kind, arguments) in asked.items():
+for name, (kind, arguments) in requests.items():
     model = transformers.ASTForAudioClassification.from_pretrained(folder / "base")
     adapted = peft.get_peft_model(model, getattr(peft, kind)(**arguments))
     for parameter in adapted.parameters():
@@ -98,7 +98,7 @@ torch.save((clips, answers), folder / "answers.pt")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return folders of a base and of adapters, made by transformers and peft alone, with their logits. Read only."""
     folder = tmp_path_factory.mktemp("stock")
-    run_fresh(MAKE.format(folder=str(folder), fields=json.dumps(TINY), asked=json.dumps(ASKED)), timeout=600)
+    run_fresh(MAKE.format(folder=str(folder), fields=json.dumps(TINY), requests=json.dumps(REQUESTS)), timeout=600)
     sizes = {"max_length": TINY["max_length"], "num_mel_bins": TINY["num_mel_bins"]}
     ASTFeatureExtractor(**sizes).save_pretrained(folder / "base")
     return folder
@@ -117,7 +117,7 @@ def base(stock: Path) -> Any:
     return ASTForAudioClassification.from_pretrained(stock / "base")
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", REQUESTS)
 def test_an_adapter_of_transformers_5_gives_the_same_logits(stock: Path, name: str) -> None:
     model = base(stock)
     info = model.load_adapter(str(stock / name))
@@ -127,7 +127,7 @@ def test_an_adapter_of_transformers_5_gives_the_same_logits(stock: Path, name: s
     assert largest_gap(expected, answers(stock)[""]) > 1e-2
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", REQUESTS)
 def test_an_adapter_of_transformers_5_is_merged(stock: Path, tmp_path: Path, name: str) -> None:
     merge_adapter(stock / name, tmp_path / "plain")
     expected = answers(stock)[name]
@@ -196,11 +196,11 @@ def test_load_adapter_accepts_a_configuration_and_weights(stock: Path) -> None:
     folder = str(stock / "query and value")
     config = peft.PeftConfig.from_pretrained(folder)
     state = peft.utils.load_peft_weights(folder, device="cpu")
-    asked = set(config.target_modules)
+    requested = set(config.target_modules)
     model = base(stock)
     model.load_adapter(peft_config=config, adapter_state_dict=state)
     assert torch.allclose(logits(model, stock), answers(stock)["query and value"], atol=1e-5)
-    assert set(config.target_modules) == asked == {"q_proj", "v_proj"}
+    assert set(config.target_modules) == requested == {"q_proj", "v_proj"}
 
 
 @needs_the_peft_of_transformers

@@ -205,8 +205,8 @@ def runner(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 def selected(request: pytest.FixtureRequest) -> list[str]:
     """Return the programs of the selected tests."""
     items = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
-    asked = {item.callspec.params["name"] for item in items if "name" in item.callspec.params}
-    return [name for name in PROGRAM if name in asked]
+    requested = {item.callspec.params["name"] for item in items if "name" in item.callspec.params}
+    return [name for name in PROGRAM if name in requested]
 
 
 @pytest.fixture(scope="module")
@@ -394,7 +394,7 @@ def test_in_an_environment_with_torchcodec_and_audiomentations(tmp_path: Path) -
         pytest.skip(f"pip cannot install {TORCHCODEC} and audiomentations: {installed.stderr[-500:]}")
     loaded = subprocess.run([python, "-c", "import torchcodec.decoders"], capture_output=True, text=True, check=False)
     if loaded.returncode:
-        pytest.skip(f"{TORCHCODEC} does not load beside this torch and FFmpeg: {loaded.stderr[-500:]}")
+        pytest.skip(f"{TORCHCODEC} does not load with this torch and FFmpeg: {loaded.stderr[-500:]}")
     options = [
         "-p",
         "no:cacheprovider",

@@ -561,9 +561,9 @@ def test_pulling_by_name_revision_and_from_the_cache(
     assert answer == pytest.approx(dict(zip(("cat", "dog", "owl"), new_scores, strict=True)), abs=1e-5)
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    asked = len(hub.log)
+    requests = len(hub.log)
     assert largest_gap(scores(model("user/pets"), AutoFeatureExtractor.from_pretrained("user/pets"), tone), new) == 0.0
-    assert len(hub.log) == asked
+    assert len(hub.log) == requests
 
 
 def test_an_interrupted_download_raises(hub: Hub, pets: Path, waits: list[float]) -> None:

@@ -476,21 +476,21 @@ PLAIN: dict[str, dict[str, Any]] = {
 }
 
 
-def under_stock_names(asked: dict[str, Any]) -> dict[str, Any]:
+def under_stock_names(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the same arguments with transformers 5's module names."""
-    renamed = dict(asked)
-    if isinstance(asked["target_modules"], list):
-        renamed["target_modules"] = [STOCK[name] for name in asked["target_modules"]]
+    renamed = dict(arguments)
+    if isinstance(arguments["target_modules"], list):
+        renamed["target_modules"] = [STOCK[name] for name in arguments["target_modules"]]
     for field in ("rank_pattern", "alpha_pattern"):
-        renamed[field] = {STOCK[name]: value for name, value in asked.get(field, {}).items()}
+        renamed[field] = {STOCK[name]: value for name, value in arguments.get(field, {}).items()}
     return renamed
 
 
-def of_plain_peft(base: Path, folder: Path, asked: dict[str, Any], *, stock: bool, **fields: Any) -> torch.Tensor:
+def of_plain_peft(base: Path, folder: Path, arguments: dict[str, Any], *, stock: bool, **fields: Any) -> torch.Tensor:
     """Write an adapter with random weights with peft alone; return its logits."""
     kind = transformers.ASTForAudioClassification if stock else ASTForAudioClassification
     model = kind.from_pretrained(base, ignore_mismatched_sizes=True, **fields)
-    config = peft.LoraConfig(modules_to_save=["classifier"], **(under_stock_names(asked) if stock else asked))
+    config = peft.LoraConfig(modules_to_save=["classifier"], **(under_stock_names(arguments) if stock else arguments))
     wrapped = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(0)
     for parameter in wrapped.parameters():
@@ -501,9 +501,11 @@ def of_plain_peft(base: Path, folder: Path, asked: dict[str, Any], *, stock: boo
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["our names", "names of transformers 5"])
-@pytest.mark.parametrize("asked", PLAIN.values(), ids=PLAIN)
-def test_merge_of_an_adapter_from_plain_peft(base: Path, tmp_path: Path, asked: dict[str, Any], stock: bool) -> None:
-    expected = of_plain_peft(base, tmp_path / "adapter", asked, stock=stock)
+@pytest.mark.parametrize("arguments", PLAIN.values(), ids=PLAIN)
+def test_merge_of_an_adapter_from_plain_peft(
+    base: Path, tmp_path: Path, arguments: dict[str, Any], stock: bool
+) -> None:
+    expected = of_plain_peft(base, tmp_path / "adapter", arguments, stock=stock)
     merge_adapter(tmp_path / "adapter", tmp_path / "plain")  # peft stored the path of the base
     model, info = ASTForAudioClassification.from_pretrained(tmp_path / "plain", output_loading_info=True)
     assert not info["missing_keys"]

@@ -142,7 +142,7 @@ def test_bfloat16_on_a_processor_with_its_instructions(
 
 
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
-@pytest.mark.parametrize("training", [{}, {"use_cpu": True}], ids=["no accelerator", "asked for"])
+@pytest.mark.parametrize("training", [{}, {"use_cpu": True}], ids=["no accelerator", "requested"])
 def test_bfloat16_on_a_processor_without_its_instructions(
     monkeypatch: pytest.MonkeyPatch,
     recwarn: pytest.WarningsRecorder,

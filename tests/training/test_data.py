@@ -525,8 +525,8 @@ def test_a_missing_label_column_is_named(tmp_path: Path) -> None:
 
 
 BAD_FOLDERS = {
-    "clip beside the label folders": (["cat/1.wav", "2.wav"], "E208", "2.wav"),
-    "clip beside them in a split": (["train/cat/1.wav", "train/dog/2.wav", "4.wav"], "E208", "4.wav"),
+    "clip next to the label folders": (["cat/1.wav", "2.wav"], "E208", "2.wav"),
+    "clip next to them in a split": (["train/cat/1.wav", "train/dog/2.wav", "4.wav"], "E208", "4.wav"),
     "no audio": (["cat/notes.txt"], "E209", ".flac"),
     "empty": ([], "E209", "no audio"),
 }

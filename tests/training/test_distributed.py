@@ -342,9 +342,9 @@ def test_losses_and_weights_are_those_of_one_process(two: Any, one: Any) -> None
     """Sums over 4 and 4 clips instead of 8, in float32."""
     assert history(two[0] / "exact") == pytest.approx(history(one[0]), rel=1e-4)
     for name in ("model.safetensors", "average.safetensors"):
-        mine, theirs = (load_file(root / "checkpoint-6" / name) for root in (two[0] / "exact", one[0]))
-        assert mine.keys() == theirs.keys()
-        assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) < 2e-4
+        ours, theirs = (load_file(root / "checkpoint-6" / name) for root in (two[0] / "exact", one[0]))
+        assert ours.keys() == theirs.keys()
+        assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) < 2e-4
 
 
 def test_metrics_are_those_of_one_process(two: Any, one: Any) -> None:

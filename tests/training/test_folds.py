@@ -160,7 +160,7 @@ def test_random_folds_depend_on_the_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "asked", "message"),
+    ("data", "options", "message"),
     [
         (rows([0, 1, 2] * 3), {"count": 10}, "9 clips do not make 10 folds"),
         (rows([0, 1, 2] * 3), {"group_column": "group"}, r"1 values of 'group' do not make 3"),
@@ -170,9 +170,9 @@ def test_random_folds_depend_on_the_seed() -> None:
         (rows([0, 1, 2]), {}, "cannot make 3"),
     ],
 )
-def test_impossible_random_folds_are_refused(data: Dataset, asked: dict[str, Any], message: str) -> None:
+def test_impossible_random_folds_are_refused(data: Dataset, options: dict[str, Any], message: str) -> None:
     with pytest.raises(AstDataError, match=message):
-        random_fold(data, **{"test_fold": 1, "count": 3, "group_column": None, "seed": 0, **asked})
+        random_fold(data, **{"test_fold": 1, "count": 3, "group_column": None, "seed": 0, **options})
 
 
 @pytest.mark.slow

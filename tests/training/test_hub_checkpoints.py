@@ -185,10 +185,10 @@ def test_an_interrupted_download_is_continued(pushed: Hub, tmp_path: Path, waits
 
 def test_the_same_checkpoint_is_not_downloaded_twice(pushed: Hub, tmp_path: Path) -> None:
     first = download_checkpoint(tmp_path, HubPlace("run"))  # the user's own repository, by its name alone
-    asked = pushed.count("GET .*/resolve/.*/optimizer.pt")
-    assert asked
+    downloads = pushed.count("GET .*/resolve/.*/optimizer.pt")
+    assert downloads
     assert download_checkpoint(tmp_path, HubPlace("user/run")) == first
-    assert pushed.count("GET .*/resolve/.*/optimizer.pt") == asked
+    assert pushed.count("GET .*/resolve/.*/optimizer.pt") == downloads
 
 
 def test_a_newer_local_checkpoint_is_warned_of(pushed: Hub, checkpoint: Path, tmp_path: Path) -> None:

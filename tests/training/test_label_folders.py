@@ -350,7 +350,7 @@ SPLITS: dict[str, tuple[list[str], str, dict[str, list[str]]]] = {
         "'validation' without",
         {"train": ["cat", "dog"], "test": ["cat"]},
     ),
-    "others beside": (["valid/a/1.wav", "invalid/b/2.wav"], "'invalid', not named", {"validation": ["a"]}),
+    "others next to them": (["valid/a/1.wav", "invalid/b/2.wav"], "'invalid', not named", {"validation": ["a"]}),
     "classes": (
         ["train/s1/1.wav", "train/s2/2.wav", "bus/s1/3.wav", "car/s1/4.wav"],
         "'bus', 'car', not named",
@@ -519,11 +519,11 @@ HEAD = "path,label,speaker"
 ROWS = ("cat/clip1.wav,cat,Ada", "dog/clip2.wav,dog,Bob")
 #: table of the same clips -> its name and lines
 TABLES = {
-    "beside the folders": ("clips/labels.csv", [HEAD, *ROWS]),
-    "beside the source": ("labels.csv", [HEAD, *(f"clips/{row}" for row in ROWS)]),
+    "next to the folders": ("clips/labels.csv", [HEAD, *ROWS]),
+    "next to the source": ("labels.csv", [HEAD, *(f"clips/{row}" for row in ROWS)]),
     "in a folder": ("clips/metadata/all.csv", [HEAD, *(f"../{row}" for row in ROWS)]),
     "in a folder, names alone": ("clips/meta/all.csv", [HEAD, *(row.partition("/")[2] for row in ROWS)]),
-    "in a folder beside the source": ("metadata/all.csv", [HEAD, *ROWS]),
+    "in a folder next to the source": ("metadata/all.csv", [HEAD, *ROWS]),
     "tabs": ("clips/all.tsv", [line.replace(",", "\t") for line in (HEAD, *ROWS)]),
     "lines of JSON": (
         "clips/all.jsonl",

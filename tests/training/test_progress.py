@@ -25,10 +25,10 @@ class Bar:
 
     def __init__(self, rate: float | None) -> None:
         self.format_dict = {"rate": rate, "n": 16, "initial": 10, "elapsed": 2.0}
-        self.beside: dict[str, str] = {}
+        self.postfix: dict[str, str] = {}
 
-    def set_postfix(self, beside: dict[str, str], refresh: bool = True) -> None:
-        self.beside = dict(beside)
+    def set_postfix(self, postfix: dict[str, str], refresh: bool = True) -> None:
+        self.postfix = dict(postfix)
 
     def update(self, steps: int) -> None:
         pass
@@ -44,7 +44,7 @@ def test_clips_per_second_by_hand(rate: float | None, speed: str) -> None:
     progress.current_step = 15
     progress._postfix = {"loss": "1.2"}
     progress.on_step_end(arguments, state, None)
-    assert progress.training_bar.beside == {"loss": "1.2", "clips/s": speed}
+    assert progress.training_bar.postfix == {"loss": "1.2", "clips/s": speed}
 
 
 @pytest.fixture(scope="module")

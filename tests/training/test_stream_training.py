@@ -85,8 +85,8 @@ def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeyp
     skipping = take(Passes(stream(clips), 5, skipped=6), 40)
     assert len(decoded) == 10
     assert [list(item) for item in skipping[:30]] == [["row"]] * 30
-    for mine, other in zip(skipping, unskipped, strict=True):
-        assert all(np.array_equal(value, other[name]) for name, value in mine.items())
+    for resumed, other in zip(skipping, unskipped, strict=True):
+        assert all(np.array_equal(value, other[name]) for name, value in resumed.items())
 
 
 def test_a_reader_without_clips_is_refused(clips: Path) -> None:
