@@ -69,9 +69,9 @@ def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:
     single = stream(clips, seed=3)
     for epoch in range(2):
         single.set_epoch(epoch)
-        for mine, alone in zip(items[24 * epoch :], single, strict=False):
-            assert mine["row"] == alone["row"]
-            assert np.array_equal(mine["input_values"], alone["input_values"])
+        for item_of_pass, alone in zip(items[24 * epoch :], single, strict=False):
+            assert item_of_pass["row"] == alone["row"]
+            assert np.array_equal(item_of_pass["input_values"], alone["input_values"])
     orders = [[int(item["row"]) for item in items[start : start + 24]] for start in (0, 24)]
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(24))

@@ -1,4 +1,4 @@
-"""Stand-in for audiomentations: the classes of the blog recipe with the same arguments. Each changes only the volume."""
+"""Stand-in for audiomentations: classes of the blog recipe with the same arguments. They change only the volume."""
 
 import random
 
