@@ -1,7 +1,7 @@
 # make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | reference |
 #      test-augment | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
 #      test-gpu | test-slow
-# Whichever runs first makes the environment, .venv.
+# The first target that runs makes the environment, .venv.
 # make demo QUICK=1 is a short run; make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593 starts from that checkpoint.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -65,7 +65,7 @@ reference: $(STAMP)
 test-augment: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests/training/test_waveform_transforms.py
 
-# A minute: transformers.js reads what we save. Needs node and npm; npm installs 165 MB under tests/javascript.
+# A minute: transformers.js loads our checkpoints. Needs node and npm; npm installs 165 MB under tests/javascript.
 test-javascript: $(STAMP)
 	cd tests/javascript && npm ci
 	AST_HF_TEST_JAVASCRIPT=1 $(BIN)/python -m pytest -m "slow or not slow" tests/test_javascript.py
@@ -75,9 +75,9 @@ test-javascript: $(STAMP)
 test-peer: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rs tests/peer
 
-# Two minutes: fine-tuning programs as people write them for transformers' AST, with its classes and with ours. They push
-# to a local Hub server and load from it. The same again with torchcodec and audiomentations, in an environment of its
-# own (needs ffmpeg).
+# Two minutes: typical fine-tuning programs for transformers' AST, with its classes and with ours. They push to a local Hub
+# server and load from it. The same again with torchcodec and audiomentations, in an environment of its own (needs
+# ffmpeg).
 test-programs: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rs tests/test_programs.py tests/test_stock_column.py
 

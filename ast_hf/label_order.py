@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def model_labels(config: Any) -> list[str]:
+    """Return the label names of a model configuration, by index."""
+    return [config.id2label[index] for index in range(config.num_labels)]
 
 
 def label_differences(labels: Iterable[str], others: Iterable[str]) -> tuple[list[str], list[str]]:

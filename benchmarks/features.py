@@ -42,7 +42,13 @@ def measure() -> dict[str, float]:
         difference = np.abs(run_stock() - run_own())
         ratios = interleave(run_stock, run_own)
     low, middle, high = statistics.quantiles(ratios, n=4)
-    return {"ratio": middle, "low": low, "high": high, "max": float(difference.max()), "mean": float(difference.mean())}
+    return {
+        "ratio": middle,
+        "low": low,
+        "high": high,
+        "max": float(difference.max()),
+        "mean": float(difference.mean()),
+    }
 
 
 def interleave(slow: Callable[[], object], fast: Callable[[], object]) -> list[float]:

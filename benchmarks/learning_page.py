@@ -163,7 +163,13 @@ def draw(stored: dict[str, Any], path: Path = PICTURE) -> None:
         for name, system in values["systems"].items():
             points = curve(system)
             seconds = [mean(epoch) for epoch in points.seconds]
-            axes.plot(seconds, [mean(epoch) for epoch in points.accuracy], marker="o", markersize=4, label=NAMES[name])
+            axes.plot(
+                seconds,
+                [mean(epoch) for epoch in points.accuracy],
+                marker="o",
+                markersize=4,
+                label=NAMES[name],
+            )
             axes.fill_between(seconds, list(map(min, points.accuracy)), list(map(max, points.accuracy)), alpha=0.15)
         for (name, reached), style in zip(simple(values).items(), ("--", ":"), strict=True):
             axes.axhline(mean(reached), color="black", linestyle=style, label=name)

@@ -97,7 +97,7 @@ CORPORA = {
         card={
             "description": "Ten spoken commands in Arabic, tested on speakers that were not trained on.",
             "language": ["ar"],
-            "limits": "Thirty speakers recorded the words, one word in a second; running speech was never heard.",
+            "limits": "Thirty speakers recorded the words, one word in a second; running speech is not included.",
         },
     ),
 }

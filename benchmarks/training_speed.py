@@ -36,7 +36,12 @@ MODEL = {
     "num_mel_bins": 128,
     "max_length": 304,
 }
-TRAINING = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-4, "save_strategy": "no"}
+TRAINING = {
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-4,
+    "save_strategy": "no",
+}
 
 #: name of a variant -> options of the recipe. The others are compared with the first.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -84,7 +89,12 @@ def store(seconds: dict[str, list[float]], megabytes: dict[str, float]) -> None:
         }
         for name, durations in seconds.items()
     }
-    values = {"command": "python -m benchmarks.training_speed", "clips": CLIPS, "model": MODEL, **circumstances()}
+    values = {
+        "command": "python -m benchmarks.training_speed",
+        "clips": CLIPS,
+        "model": MODEL,
+        **circumstances(),
+    }
     values["rounds"] = len(seconds["plain"])
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({**values, "variants": variants}, indent=2) + "\n", encoding="utf-8")
@@ -118,7 +128,13 @@ def recipe_of(name: str, folder: Path, **training: Any) -> Any:
         "model": {"config": MODEL, **changes.get("model", {})},
         "patchout": changes.get("patchout", {}),
         "threads": 1,
-        "training": {**TRAINING, "disable_tqdm": True, "use_cpu": True, **changes.get("training", {}), **training},
+        "training": {
+            **TRAINING,
+            "disable_tqdm": True,
+            "use_cpu": True,
+            **changes.get("training", {}),
+            **training,
+        },
     }
     return Recipe.from_dict(values, "benchmarks.training_speed")
 
@@ -166,7 +182,8 @@ def memory(name: str, folder: Path) -> float:
     from ast_hf.training import prepare
 
     run = prepare(recipe_of(name, folder, max_steps=2), folder / "out")
-    [run.train[clip] for clip in range(len(run.train))]  # fills the cache of decoded clips, which should not count
+    # fills the cache of decoded clips, which should not count
+    [run.train[clip] for clip in range(len(run.train))]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run.trainer.train()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

@@ -107,7 +107,12 @@ def recipe_of(name: str, folder: Path) -> Any:
         "features": {"mean": -5.0, "std": 4.5},
         "model": changes.get("model", {}),
         "patchout": changes.get("patchout", {}),
-        "training": {"per_device_train_batch_size": BATCH, "tf32": False, **fixed, **changes.get("training", {})},
+        "training": {
+            "per_device_train_batch_size": BATCH,
+            "tf32": False,
+            **fixed,
+            **changes.get("training", {}),
+        },
     }
     return Recipe.from_dict(values, "benchmarks.training_speed_gpu")
 
@@ -118,7 +123,12 @@ def store(measured: dict[str, tuple[float, float]]) -> None:
 
     first, _ = next(iter(measured.values()))
     variants = {
-        name: {"options": VARIANTS[name], "seconds": seconds, "times": [first / seconds], "megabytes": megabytes}
+        name: {
+            "options": VARIANTS[name],
+            "seconds": seconds,
+            "times": [first / seconds],
+            "megabytes": megabytes,
+        }
         for name, (seconds, megabytes) in measured.items()
     }
     values = {"command": "python -m benchmarks.training_speed_gpu", "gpu": torch.cuda.get_device_name()}

@@ -254,7 +254,12 @@ def section() -> str:
     choice = stored["choice"]
     epochs = stored["epochs"]
     seeds = list(starts["vit"]["accuracy"])
-    columns = ["start", "learning rate", *(f"epoch {epoch}" for epoch in range(1, epochs + 1)), "each seed, last"]
+    columns = [
+        "start",
+        "learning rate",
+        *(f"epoch {epoch}" for epoch in range(1, epochs + 1)),
+        "each seed, last",
+    ]
     blank = ["-"] * epochs
     rows = [start_row(name, start) for name, start in starts.items()]
     rows += [["logistic regression", "-", *blank[1:], f"{stored['baseline']:.3f}", "-"]]
@@ -281,7 +286,12 @@ def start_row(name: str, start: dict[str, Any]) -> list[str]:
     """Return the row of a start: mean accuracy after each epoch, and that of each seed after the last."""
     points = by_epoch(start)
     means = [f"{mean(seeds):.3f}" for seeds in points]
-    return [LABELS[name], short(start["learning_rate"]), *means, ", ".join(f"{value:.3f}" for value in points[-1])]
+    return [
+        LABELS[name],
+        short(start["learning_rate"]),
+        *means,
+        ", ".join(f"{value:.3f}" for value in points[-1]),
+    ]
 
 
 def tried_rates(runs: list[dict[str, float]]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Before huggingface_hub is imported: whatever tries to reach the Hub fails at once instead of waiting.
+# Set before huggingface_hub is imported: a request to the Hub then fails at once instead of waiting.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -71,7 +71,7 @@ def _no_outside_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tone() -> np.ndarray:
-    """One second of a 440 Hz tone with a little noise, 16 kHz, float32."""
+    """Return one second of a 440 Hz tone with a little noise, 16 kHz, float32."""
     time = np.arange(16_000) / 16_000
     noise = np.random.default_rng(0).standard_normal(16_000)
     return (0.3 * np.sin(2 * np.pi * 440 * time) + 0.01 * noise).astype(np.float32)
@@ -79,7 +79,7 @@ def tone() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny three-label model and its feature extractor, as `save_pretrained` writes it. Read only."""
+    """Return a folder with a tiny three-label model and its feature extractor. Read only."""
     import torch
 
     from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
@@ -92,13 +92,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-#: Looks like a real one; pieced together so that no scanner of this repository takes it for one.
+#: Has the form of a real token; joined from parts so that scanners of this repository do not report it.
 TOKEN = "hf_" + "MustNeverLeaveThisMachine"
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """A Hub of its own for the test, that this process's client talks to, as "user" with a token."""
+    """Start a Hub for one test; the client of this process uses it as "user" with a token."""
     from hub_server import HubServer
     from huggingface_hub import constants, hf_api
     from huggingface_hub.utils import close_session
@@ -106,12 +106,20 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
     with HubServer("user", TOKEN) as server:
         url = server.hub.url
-        addresses = {"ENDPOINT": url, "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}"}
-        plain = {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(tmp_path / "hub-cache")}
+        addresses = {
+            "ENDPOINT": url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
+        }
+        plain = {
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
+        }
         for name, value in {**addresses, **plain}.items():
             monkeypatch.setattr(constants, name, value)
         monkeypatch.setattr(hf_api.api, "endpoint", url)
-        monkeypatch.setattr(transformers_hub, "_hf_api", None, raising=False)  # of transformers, made on first use
+        # of transformers, made on first use
+        monkeypatch.setattr(transformers_hub, "_hf_api", None, raising=False)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server.hub
         close_session()
@@ -119,10 +127,14 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def data_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
-    """The same for `datasets`, which has its own copy of the Hub's address and its own cache."""
+    """Start a Hub for `datasets` too, which has its own copy of the Hub's address and its own cache."""
     import datasets
 
-    replaced = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_DATASETS_CACHE": tmp_path / "datasets-cache"}
+    replaced = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_OFFLINE": False,
+        "HF_DATASETS_CACHE": tmp_path / "datasets-cache",
+    }
     for name, value in replaced.items():
         monkeypatch.setattr(datasets.config, name, value)
     return hub
@@ -130,7 +142,7 @@ def data_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Replace `time.sleep`; the seconds of each call."""
+    """Replace `time.sleep`; return the list of seconds that it is called with."""
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     return waited
@@ -146,8 +158,8 @@ def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def flex_attention_uncompiled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What we hand to flex attention and get back is the same uncompiled, and takes no half minute of C++. Tests that
-    say "compile" in their name do.
+    """Run flex attention uncompiled: the same result without half a minute of C++. Tests with "compile" in their name
+    compile it.
     """
     import torch
 
@@ -156,7 +168,7 @@ def flex_attention_uncompiled(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def randomise(model: Any, seed: int = 1) -> Any:
-    """Every parameter random, none at zero or one, and the model ready for inference."""
+    """Set every parameter to random values, none near zero or one, and the model to evaluation mode."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -167,13 +179,13 @@ def randomise(model: Any, seed: int = 1) -> Any:
 
 
 def largest_gap(left: torch.Tensor, right: torch.Tensor) -> float:
-    """The largest difference of two tensors of one shape."""
+    """Return the largest difference of two tensors of one shape."""
     assert left.shape == right.shape
     return (left.double() - right.double()).abs().max().item()
 
 
 def count_calls(function: Callable[[], object]) -> int:
-    """Count the calls of Python and C functions that a call makes: its work, the same on a busy machine."""
+    """Count the Python and C functions that a call runs: its work, independent of other load on the machine."""
     count = 0
 
     def profile(_: object, event: str, __: object) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ast_hf.errors import DETAILS
 
-#: Functions of `ast_hf.errors` that make an error -> the detail that they give it themselves.
+#: Functions of `ast_hf.errors` that make an error -> the detail that they set themselves.
 MAKERS = {"error": None, "not_a_choice": "choice", "wrong_type": "type", "unreadable": "unreadable"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -79,8 +79,8 @@ class Module:
         names = [parameter.arg for parameter in parameters]
         defaults = dict(zip(reversed(names), reversed(function.args.defaults), strict=False))
         keyword_only = [parameter.arg for parameter in function.args.kwonlyargs]
-        given = zip(keyword_only, function.args.kw_defaults, strict=True)
-        defaults.update({key: value for key, value in given if value is not None})
+        default_pairs = zip(keyword_only, function.args.kw_defaults, strict=True)
+        defaults.update({key: value for key, value in default_pairs if value is not None})
         if name not in [*names, *keyword_only]:
             return set()
         texts = self.literals(defaults[name], None) if name in defaults else set()
@@ -125,7 +125,7 @@ class Module:
 
     def errors(self) -> Iterator[ErrorCall]:
         """Find the calls that make errors of codes with details."""
-        for maker, own in MAKERS.items():
+        for maker, fixed_code in MAKERS.items():
             for call, function in self.calls(maker):
                 code = call.args[0] if call.args else ast.Constant(None)
                 passes_on = isinstance(code, ast.Attribute)  # another error, checked where it is made
@@ -133,8 +133,8 @@ class Module:
                 if codes:
                     details = [keyword.value for keyword in call.keywords if keyword.arg == "detail"]
                     texts = {text for value in details for text in self.literals(value, function)}
-                    if own is not None:
-                        texts = {own}
+                    if fixed_code is not None:
+                        texts = {fixed_code}
                     is_known = bool(texts) or any(isinstance(value, ast.Attribute) for value in details)
                     place = f"{self.path.name}:{call.lineno}"
                     yield ErrorCall(place, codes, isinstance(code, ast.Constant), texts if is_known else None)

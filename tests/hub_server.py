@@ -1,6 +1,7 @@
 """A Hub in memory: enough of huggingface.co's HTTP API for its own client to push and load over loopback, and to fail.
 
-Not a copy of the Hub's code, but of what `huggingface_hub` asks and expects (`hf_api.py`, `_commit_api.py`, `lfs.py`).
+Written from the requests that `huggingface_hub` sends and the replies that it expects (`hf_api.py`, `_commit_api.py`,
+`lfs.py`), not from the Hub's code.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-#: Files stored by LFS; the Hub decides that by a .gitattributes much like this.
+#: Files stored by LFS, as in the Hub's default .gitattributes.
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".png", ".flac", ".wav", ".parquet")
 _JSON = {"Content-Type": "application/json"}
 _DATE = "2026-01-01T00:00:00.000Z"
-#: Header of the Hub's answer to an unknown or expired token.
+#: Header of the Hub's reply to an unknown or expired token.
 _BAD_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
 
 
@@ -64,7 +65,7 @@ class Repository:
     tags: dict[str, Commit] = field(default_factory=dict)
 
     def find(self, revision: str) -> Commit | None:
-        """What a branch, a tag or a hash names."""
+        """Return the commit of a branch, a tag or a hash."""
         if revision in self.branches:
             return self.branches[revision][-1]
         every = {commit.oid: commit for commits in self.branches.values() for commit in commits}
@@ -73,13 +74,13 @@ class Repository:
 
 @dataclass
 class Fault:
-    """One way to fail: `times` requests that match, after the first `skip` of them.
+    """A failure of `times` matching requests, after the first `skip` of them.
 
     Attributes:
         pattern: of `"METHOD /path"`.
-        status: what is answered instead; None with another kind.
-        kind: `"status"`; `"reset"`, the connection breaks after `after` bytes of the request's body; `"truncate"`, it
-            breaks after half of the answer's body, all of it done.
+        status: status of the reply; None with another kind.
+        kind: `"status"`; `"reset"`, the connection breaks after `after` bytes of the request's body; `"truncate"`, the
+            request is carried out, but the connection breaks after half of the reply's body.
     """
 
     pattern: str
@@ -101,7 +102,7 @@ class Request(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """A request by POST that only reads is not counted as an upload."""
+        """Return True unless the request only reads: some POST requests do."""
         return self.method in ("POST", "PUT") and not re.search(r"/(paths-info|validate-yaml)\b", self.path)
 
 
@@ -112,7 +113,7 @@ class Reply(NamedTuple):
 
 
 class Refusal(Exception):  # noqa: N818 (an answer, not a fault)
-    """Ends a request with an error; from `code` the client makes its own exception."""
+    """Error reply to a request; the client raises its own exception for `code`."""
 
     def __init__(self, status: int, code: str, **headers: str) -> None:
         self.reply = Reply(status, b"{}", {"X-Error-Code": code, **headers})
@@ -122,43 +123,45 @@ class Hub:
     """Repositories of one user and one organisation; a handler of ROUTES returns a Reply or a JSON value."""
 
     def __init__(self, user: str, token: str, organization: str = "lab") -> None:
-        self.user, self.organization, self.url = user, organization, ""
+        self.user = user
+        self.organization = organization
+        self.url = ""
         self.roles = {token: "write"}
         self.repositories: dict[str, Repository] = {}  # "user/name", "datasets/user/name"
         self.objects: dict[str, bytes] = {}  # LFS uploads by SHA-256
         self.faults: list[Fault] = []
         self.log: list[str] = []
-        self.uploaded_bytes = 0  # of LFS files, whole or not
+        self.uploaded_bytes = 0  # of LFS files, complete or not
         self._lock = threading.Lock()
 
-    # ------------------------------------------------------------ what tests look at
+    # ------------------------------------------------------------ inspection by tests
 
     def files(self, repo: str, revision: str = "main") -> dict[str, Blob]:
-        """What a repository shows now."""
+        """Return the files of the newest commit by path."""
         return self._commit(repo, revision).files
 
     def commits(self, repo: str, branch: str = "main") -> list[Commit]:
-        """Its history without the empty start, oldest first."""
+        """Return the commits after the empty first one, oldest first."""
         return self.repositories[repo].branches[branch][1:]
 
     def uploads(self) -> list[tuple[str, bytes]]:
-        """Name and content of all that was ever uploaded, also of what a later commit replaced."""
+        """Return name and content of every upload, also of files that a later commit replaced."""
         lists = [commits for repo in self.repositories.values() for commits in repo.branches.values()]
         files = [item for commits in lists for commit in commits for item in commit.files.items()]
         return [*self.objects.items(), *((path, blob.content) for path, blob in files)]
 
     def count(self, pattern: str) -> int:
-        """How many requests `"METHOD /path status"` match."""
+        """Return the number of requests whose `"METHOD /path status"` matches."""
         return sum(re.match(pattern, line) is not None for line in self.log)
 
     def fail(self, pattern: str, status: int | None = None, **how: Any) -> None:
         """Fail the next requests that match; see `Fault`."""
         self.faults.append(Fault(pattern, status, **how))
 
-    # ------------------------------------------------------------ answering
+    # ------------------------------------------------------------ replies
 
     def fault(self, request: str) -> Fault | None:
-        """The fault that a request `"METHOD /path"` meets, if any."""
+        """Return the fault for a request `"METHOD /path"`, or None."""
         with self._lock:
             for fault in self.faults:
                 if fault.times and re.match(fault.pattern, request):
@@ -180,11 +183,11 @@ class Hub:
         if request.token and request.token not in self.roles:
             raise Refusal(401, "", **_BAD_TOKEN)
         for method, pattern, handler in ROUTES:
-            found = re.fullmatch(pattern, request.path)
-            if found and method == request.method.replace("HEAD", "GET"):
-                parts = {name: value for name, value in found.groupdict().items() if name != "kind"}
+            match = re.fullmatch(pattern, request.path)
+            if match and method == request.method.replace("HEAD", "GET"):
+                parts = {name: value for name, value in match.groupdict().items() if name != "kind"}
                 if "repo" in parts:
-                    kind = found.groupdict().get("kind") or "models"
+                    kind = match.groupdict().get("kind") or "models"
                     parts["repo"] = ("" if kind.startswith("models") else "datasets/") + parts["repo"]
                     self._check_rights(request, parts["repo"])
                 return handler(self, request, **parts)
@@ -203,10 +206,10 @@ class Hub:
     def _commit(self, repo: str, revision: str | None) -> Commit:
         if repo not in self.repositories:
             raise Refusal(404, "RepoNotFound")
-        found = self.repositories[repo].find(revision or "main")
-        if found is None:
+        commit = self.repositories[repo].find(revision or "main")
+        if commit is None:
             raise Refusal(404, "RevisionNotFound")
-        return found
+        return commit
 
     def _add_commit(self, repo: str, branch: str, message: str, files: dict[str, Blob], changed: tuple = ()) -> Commit:
         commits = self.repositories[repo].branches.setdefault(branch, [])
@@ -223,13 +226,15 @@ class Hub:
         return {"type": "user", "name": self.user, "orgs": [{"name": self.organization}], "auth": role}
 
     def create(self, request: Request) -> Any:
-        asked = json.loads(request.body)
-        name = f"{asked.get('organization') or self.user}/{asked['name']}"
-        repo = ("datasets/" if asked.get("type") == "dataset" else "") + name
+        options = json.loads(request.body)
+        name = f"{options.get('organization') or self.user}/{options['name']}"
+        repo = ("datasets/" if options.get("type") == "dataset" else "") + name
         self._check_rights(request, repo)
         if repo in self.repositories:
             return Reply(409, json.dumps({"url": f"{self.url}/{repo}"}).encode(), _JSON)
-        self.repositories[repo] = Repository(private=asked.get("visibility") == "private" or bool(asked.get("private")))
+        self.repositories[repo] = Repository(
+            private=options.get("visibility") == "private" or bool(options.get("private"))
+        )
         self._add_commit(repo, "main", "initial commit", {})
         return {"url": f"{self.url}/{repo}"}
 
@@ -258,7 +263,7 @@ class Hub:
     def info(self, request: Request, repo: str, revision: str | None) -> Any:
         commit = self._commit(repo, revision)
         card = commit.files["README.md"].content.decode() if "README.md" in commit.files else ""
-        told = dict(re.findall(r"^(pipeline_tag|library_name): (\S+)$", card, re.MULTILINE))
+        tags = dict(re.findall(r"^(pipeline_tag|library_name): (\S+)$", card, re.MULTILINE))
         licences = re.findall(r"^license: (\S+)$", card, re.MULTILINE)
         return {
             "id": repo.removeprefix("datasets/"),
@@ -270,13 +275,13 @@ class Hub:
             "likes": 0,
             "createdAt": _DATE,
             "lastModified": _DATE,
-            **told,
+            **tags,
         }
 
     # ------------------------------------------------------------ pushing
 
     def validate_yaml(self, request: Request) -> Any:
-        """The Hub refuses a card whose base model is not a name on the Hub."""
+        """Refuse a card whose base model is not a name on the Hub, as the Hub does."""
         content = json.loads(request.body)["content"]
         if re.search(r"^base_model: [./~]", content, re.MULTILINE):
             fault = {"message": '"base_model" with value "..." is not valid'}
@@ -293,7 +298,9 @@ class Hub:
         return {"files": [{**fact, "shouldIgnore": fact["path"] in ignored} for fact in facts]}
 
     def lfs_batch(self, request: Request, repo: str) -> Any:
-        objects = [{"oid": wanted["oid"], "size": wanted["size"]} for wanted in json.loads(request.body)["objects"]]
+        objects = [
+            {"oid": requested["oid"], "size": requested["size"]} for requested in json.loads(request.body)["objects"]
+        ]
         for entry in objects:
             if entry["oid"] not in self.objects:
                 hrefs = {"upload": f"{self.url}/lfs/{entry['oid']}", "verify": f"{self.url}/lfs/verify"}
@@ -307,16 +314,14 @@ class Hub:
         return {}
 
     def lfs_verify(self, request: Request) -> Any:
-        wanted = json.loads(request.body)
-        if len(self.objects.get(wanted["oid"], b"")) != wanted["size"]:
+        expected = json.loads(request.body)
+        if len(self.objects.get(expected["oid"], b"")) != expected["size"]:
             raise Refusal(404, "ObjectNotFound")
         return {}
 
     def commit(self, request: Request, repo: str, revision: str) -> Any:
-        files, lines = (
-            dict(self._commit(repo, revision).files),
-            [json.loads(line) for line in request.body.splitlines()],
-        )
+        files = dict(self._commit(repo, revision).files)
+        lines = [json.loads(line) for line in request.body.splitlines()]
         for line in lines:
             key, value = line["key"], line["value"]
             if key == "file":
@@ -332,7 +337,8 @@ class Hub:
         changed = tuple(line["value"]["path"] for line in lines if line["key"] in ("file", "lfsFile"))
         message = next(line["value"]["summary"] for line in lines if line["key"] == "header")
         pulls = [name for name in self.repositories[repo].branches if name.startswith("refs/pr/")]
-        branch, more = revision, {}
+        branch = revision
+        more = {}
         if request.query.get("create_pr") == ["1"]:
             branch = f"refs/pr/{len(pulls) + 1}"
             self.repositories[repo].branches[branch] = [self._commit(repo, revision)]
@@ -353,14 +359,17 @@ class Hub:
         depths = {path: len(parts) if recursive else 2 for path, parts in inner.items()}
         folders = {prefix + "/".join(inner[path][:depth]) for path in files for depth in range(1, depths[path])}
         listed = [blob.entry(path) for path, blob in files.items() if recursive or len(inner[path]) == 1]
-        return [*({"type": "directory", "path": path, "oid": "0" * 40} for path in folders - files.keys()), *listed]
+        return [
+            *({"type": "directory", "path": path, "oid": "0" * 40} for path in folders - files.keys()),
+            *listed,
+        ]
 
     def paths_info(self, request: Request, repo: str, revision: str) -> Any:
         files = self._commit(repo, revision).files
-        asked = parse_qs(request.body.decode()).get("paths", [])
-        folders = [path for path in asked if any(name.startswith(f"{path}/") for name in files)]
-        found = [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
-        return [*found, *(files[path].entry(path) for path in asked if path in files)]
+        paths = parse_qs(request.body.decode()).get("paths", [])
+        folders = [path for path in paths if any(name.startswith(f"{path}/") for name in files)]
+        entries = [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
+        return [*entries, *(files[path].entry(path) for path in paths if path in files)]
 
     def resolve(self, request: Request, repo: str, revision: str, path: str) -> Any:
         commit = self._commit(repo, revision)
@@ -375,7 +384,7 @@ class Hub:
 _REPO, _REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?P<revision>refs/pr/\d+|[^/]+)"
 _API = f"/api/(?P<kind>models|datasets)/{_REPO}"
 _WEB = rf"/(?P<kind>datasets/)?{_REPO}"
-#: Method, path, who answers. HEAD is answered as GET, without the body.
+#: Method, path, handler. HEAD is handled as GET, without the body.
 ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("GET", "/api/whoami-v2", Hub.whoami),
     ("POST", "/api/repos/create", Hub.create),
@@ -396,14 +405,15 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """HTTP/1.1 around `Hub.answer`, and the faults."""
+    """HTTP/1.1 handler that serves `Hub.answer` and applies the faults."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: HubServer
 
     def _answer(self) -> None:
-        hub, url = self.server.hub, urlsplit(self.path)
+        hub = self.server.hub
+        url = urlsplit(self.path)
         path = unquote(url.path)
         fault = hub.fault(f"{self.command} {path}")
         if fault is not None and fault.kind == "reset":
@@ -418,12 +428,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(reply, truncated=fault is not None and fault.kind == "truncate")
 
     def _send(self, reply: Reply, *, truncated: bool) -> None:
-        status, body, more = reply.status, reply.body, {}
+        status = reply.status
+        body = reply.body
+        more = {}
         ranged = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if ranged and status == 200:
             start, end = int(ranged[1]), min(int(ranged[2] or len(body) - 1), len(body) - 1)
             more = {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
-            status, body = 206, body[start : end + 1]
+            status = 206
+            body = body[start : end + 1]
         self.send_response(status)
         for name, value in {**reply.headers, **more, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
@@ -458,11 +471,11 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def log_message(self, *args: Any) -> None:
-        """Nothing: `Hub.log` has it."""
+        """Do nothing: `Hub.log` has the requests."""
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves a `Hub` on a free port of 127.0.0.1 while used as a context manager."""
+    """Server of a `Hub` on a free port of 127.0.0.1, as a context manager."""
 
     daemon_threads = True
 
@@ -472,11 +485,11 @@ class HubServer(ThreadingHTTPServer):
         self.hub.url = f"http://127.0.0.1:{self.server_port}"
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without a shutdown, as a reset connection does."""
+        """Close the socket without a shutdown, as after a reset."""
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is not reported."""
+        """Do nothing: a client that closed its connection is not an error."""
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -488,9 +501,14 @@ class HubServer(ThreadingHTTPServer):
 
 
 def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """A fresh Python process whose Hub is `hub`, with an empty cache."""
+    """Run a fresh Python process whose Hub is `hub`, with an empty cache."""
     online = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
-    address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    address = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(cache),
+        "NO_PROXY": "127.0.0.1",
+    }
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Any size of input: every grid, clips of any length, padding that leaves no trace, resized and factored positions."""
+"""Any input size: every grid, clips of any length, masked padding, resized and factored position embeddings."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def noise(*shape: int, seed: int = 2) -> torch.Tensor:
 
 
 def table_of(model: Any) -> torch.Tensor:
-    """The plain position table, `(1, tokens, hidden)`."""
+    """Return the plain position table, `(1, tokens, hidden)`."""
     return model.base_model.state_dict()[POSITIONS]
 
 
 def patches_of(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Positions of the patches as `(F, T, C)`."""
+    """Return the position embeddings of the patches as `(F, T, C)`."""
     return table[0, 2:].reshape(*grid, -1)
 
 
 def snapshot(model: Any) -> dict[str, Any]:
-    """All of a model that a resize may touch."""
+    """Return everything of a model that a resize may change."""
     projection = model.base_model.embeddings.patch_embeddings.projection
     return {
         "config": model.config.to_dict(),
@@ -79,7 +79,7 @@ def assert_same(model: Any, before: dict[str, Any]) -> None:
 
 
 def stocks(model: Any, folder: Path) -> Any:
-    """The same model in transformers' own class, by way of a file."""
+    """Return the same model in transformers' own class, through a saved file."""
     model.save_pretrained(folder)
     reader = StockModel if isinstance(model, ASTModel) else StockClassifier
     stock, info = reader.from_pretrained(folder, output_loading_info=True)
@@ -89,7 +89,7 @@ def stocks(model: Any, folder: Path) -> Any:
 
 
 def answer(model: Any, values: torch.Tensor, **arguments: Any) -> torch.Tensor:
-    """Logits, or hidden states of a model without a head."""
+    """Return the logits, or the hidden states of a model without a classifier."""
     with torch.no_grad():
         outputs = model(values, **arguments)
     return outputs.logits if "logits" in outputs else outputs.last_hidden_state
@@ -100,19 +100,19 @@ pytestmark = pytest.mark.usefixtures("flex_attention_uncompiled")
 
 @pytest.fixture(scope="module")
 def model() -> ASTForAudioClassification:
-    """Read only."""
+    """Return a tiny model. Read only."""
     return classifier()
 
 
 @pytest.fixture(scope="module")
 def folder(model: ASTForAudioClassification, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That model's checkpoint. Read only."""
+    """Return the checkpoint of `model`. Read only."""
     path = tmp_path_factory.mktemp("any-size")
     model.save_pretrained(path)
     return path
 
 
-# The grid of every size that the paper's recipes and the published models use
+# Grids of all sizes that the paper's recipes and the published models use
 
 #: Frames -> stride -> patches along time, and mel bins -> stride -> patches along frequency.
 COLUMNS = {
@@ -156,7 +156,7 @@ def sized(size: str, stride: int, frames: int, bins: int) -> dict[str, int]:
 
 
 def assert_grid(model: ASTModel, stride: int, frames: int, bins: int) -> int:
-    """The config's and the table's grid are the literal one; the number of tokens."""
+    """Assert the grid of config and position table; return the number of tokens."""
     rows, columns = ROWS[bins][stride], COLUMNS[frames][stride]
     tokens = TOKENS.get((frames, bins, stride), rows * columns + 2)
     assert model.config.patch_grid == (rows, columns)
@@ -203,21 +203,25 @@ def test_grid_with_a_stride_of_its_own_for_each_axis() -> None:
     assert answer(ours, noise(1, 998, 128)).shape == (1, 794, 12)
 
 
-# Clips of another length than the model was built for
+# Clips of another length than `max_length`
 
 #: Frames -> patches along time, for patches of 16 frames every 8.
 SHORTER = {16: 1, 17: 1, 23: 1, 24: 2, 31: 2, 32: 3, 40: 4, 47: 4, 48: 5, 56: 6, 63: 6}
 LONGER = {72: 8, 79: 8, 80: 9, 100: 11, 128: 15, 200: 24, 313: 38}
-#: Patches along time -> the first of the seven positions that stays: `int(7 / 2) - int(n / 2)` in the original's code.
+#: Patches along time -> first kept position of seven, `int(7 / 2) - int(n / 2)` in the original's code.
 FIRST_KEPT = {"start": dict.fromkeys(range(1, 8), 0), "centre": {1: 3, 2: 2, 3: 2, 4: 1, 5: 1, 6: 0, 7: 0}}
 
 
 @torch.no_grad()
 def positions_only(**fields: Any) -> ASTForAudioClassification:
-    """A model whose tokens are nothing but their positions: patch (f, t) has 100 f + t in all channels."""
+    """Return a model whose tokens are their position embeddings: patch (f, t) has 100 f + t in all channels."""
     ours = classifier(**fields)
     embeddings = ours.base_model.embeddings
-    for parameter in (embeddings.cls_token, embeddings.distillation_token, *embeddings.patch_embeddings.parameters()):
+    for parameter in (
+        embeddings.cls_token,
+        embeddings.distillation_token,
+        *embeddings.patch_embeddings.parameters(),
+    ):
         parameter.zero_()
     rows, columns = ours.config.patch_grid
     numbers = (100 * torch.arange(rows)[:, None] + torch.arange(columns)).flatten()
@@ -226,7 +230,7 @@ def positions_only(**fields: Any) -> ASTForAudioClassification:
 
 
 def tokens_of(model: Any, frames: int, **arguments: Any) -> torch.Tensor:
-    """The tokens before the first block for one clip of noise."""
+    """Return the tokens before the first block for one clip of noise."""
     with torch.no_grad():
         return model(noise(1, frames, 32), output_hidden_states=True, **arguments).hidden_states[0]
 
@@ -235,7 +239,8 @@ def tokens_of(model: Any, frames: int, **arguments: Any) -> torch.Tensor:
 def test_a_shorter_clip_gets_the_positions_that_a_cut_keeps(cut: str) -> None:
     ours = positions_only(position_cut=cut)
     for frames, columns in SHORTER.items():
-        tokens, first = tokens_of(ours, frames), FIRST_KEPT[cut][columns]
+        tokens = tokens_of(ours, frames)
+        first = FIRST_KEPT[cut][columns]
         expected = [-1, -2] + [100 * row + first + step for row in range(3) for step in range(columns)]
         assert tokens.shape == (1, len(expected), 24)
         assert torch.equal(tokens, torch.tensor(expected, dtype=torch.float32)[None, :, None].expand_as(tokens)), frames
@@ -253,8 +258,8 @@ def test_a_longer_clip_gets_stretched_positions(cut: str) -> None:
 
 def test_a_cut_of_an_even_number_of_positions() -> None:
     ours = positions_only(position_cut="centre", max_length=72)  # eight along time
-    kept = {frames: tokens_of(ours, frames)[0, 2, 0].item() for frames in (16, 24, 32, 40, 64)}
-    assert kept == {16: 4, 24: 3, 32: 3, 40: 2, 64: 1}
+    first_positions = {frames: tokens_of(ours, frames)[0, 2, 0].item() for frames in (16, 24, 32, 40, 64)}
+    assert first_positions == {16: 4, 24: 3, 32: 3, 40: 2, 64: 1}
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -265,7 +270,7 @@ def test_any_length_matches_a_model_resized_to_it(cut: str) -> None:
         values = noise(2, frames, 32)
         assert resized.config.max_length == frames
         assert largest_gap(answer(ours, values), answer(resized, values)) <= 1e-6, frames
-    assert ours.config.max_length == 64  # nothing was changed by hearing other lengths
+    assert ours.config.max_length == 64  # inputs of other lengths changed nothing
 
 
 def test_the_two_cuts_give_different_logits() -> None:
@@ -281,17 +286,18 @@ def test_the_configured_length_matches_stock(cut: str, tmp_path: Path) -> None:
     stock = stocks(ours, tmp_path)
     assert largest_gap(answer(ours, noise(2, 64, 32)), answer(stock, noise(2, 64, 32))) <= 1e-5
     padded = noise(2, 64, 32)
-    padded[0, 20:], padded[1, 51:] = 0.467, 0.467  # padding without a mask, as the published weights were trained
+    # padding without a mask, as the published weights were trained
+    padded[0, 20:], padded[1, 51:] = 0.467, 0.467
     assert largest_gap(answer(ours, padded), answer(stock, padded)) <= 1e-5
 
 
 def test_gradient_of_a_cut_reaches_the_kept_positions_only() -> None:
-    for cut, kept in (("start", [0, 1]), ("centre", [2, 3])):
+    for cut, positions in (("start", [0, 1]), ("centre", [2, 3])):
         ours = classifier(position_cut=cut)
         ours(noise(2, 24, 32), labels=torch.tensor([0, 2])).loss.backward()
         gradient = ours.base_model.embeddings.position_embeddings.grad
         reached = patches_of(gradient, (3, 7)).abs().amax(dim=-1) > 0
-        assert [row.nonzero().flatten().tolist() for row in reached] == [kept] * 3
+        assert [row.nonzero().flatten().tolist() for row in reached] == [positions] * 3
         assert (gradient[0, :2].abs().amax(dim=-1) > 0).all()
 
 
@@ -323,7 +329,8 @@ def test_bfloat16_stays_close_at_any_length(cut: str, masked: bool) -> None:
     half = copy.deepcopy(ours).to(torch.bfloat16)
     for frames in (24, 40, 64, 100, 200):
         mask = frame_mask([frames, 20], frames) if masked else None
-        values, expected = noise(2, frames, 32), answer(ours, noise(2, frames, 32), attention_mask=mask)
+        values = noise(2, frames, 32)
+        expected = answer(ours, noise(2, frames, 32), attention_mask=mask)
         logits = answer(half, values.to(torch.bfloat16), attention_mask=mask)
         assert logits.dtype == torch.bfloat16
         assert largest_gap(logits, expected) <= 0.05 * expected.abs().max(), frames
@@ -331,11 +338,12 @@ def test_bfloat16_stays_close_at_any_length(cut: str, masked: bool) -> None:
 
 @pytest.mark.slow
 def test_one_graph_that_compiles_serves_many_lengths() -> None:
-    """One for the first length, one for the other shorter ones, one for longer ones: torch gives up after eight."""
+    """One graph for the first length, one for shorter and one for longer ones: torch stops compiling after eight."""
     torch._dynamo.reset()
     ours = classifier(num_hidden_layers=1)
     lengths = (24, 32, 40, 48, 56, 120, 128)
-    expected = [answer(ours, noise(2, frames, 32)) for frames in lengths]  # what they leave behind must not matter
+    # values cached here must not matter
+    expected = [answer(ours, noise(2, frames, 32)) for frames in lengths]
     backend = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(ours, fullgraph=True, backend=backend)
     for frames, logits in zip(lengths, expected, strict=True):
@@ -362,23 +370,23 @@ def test_less_than_a_patch_is_refused(frames: int, model: ASTForAudioClassificat
         assert caught.value.code == "E304"
 
 
-# Masks: padding leaves no trace
+# Masks: padding has no influence
 
 
 def frame_mask(lengths: list[int], frames: int) -> torch.Tensor:
-    """(clips, frames): 1 on the first frames of each clip."""
+    """Return a mask (clips, frames): 1 on the first frames of each clip."""
     return (torch.arange(frames) < torch.tensor(lengths)[:, None]).long()
 
 
 def clip_of(length: int, seed: int) -> torch.Tensor:
-    """Noise of `length` frames, completed to one patch by masked frames inside the first patch."""
+    """Return noise of `length` frames, padded to one patch by masked frames."""
     clip = torch.full((max(length, 16), 32), 0.467)
     clip[:length] = noise(length, 32, seed=seed)
     return clip
 
 
 def batch_of(clips: list[torch.Tensor], frames: int, padding: float, seed: int = 0) -> torch.Tensor:
-    """A batch of clips; the frames beyond them are noise around `padding`."""
+    """Return a batch of clips; the frames after their ends are noise around `padding`."""
     batch = padding * (1 + 0.1 * noise(len(clips), frames, 32, seed=seed))
     for row, clip in zip(batch, clips, strict=True):
         row[: len(clip)] = clip
@@ -433,8 +441,8 @@ def test_positions_of_masked_clips_are_those_they_have_alone(cut: str) -> None:
 def test_without_a_mask_padding_changes_the_logits(model: ASTForAudioClassification) -> None:
     clip = clip_of(40, 0)
     for frames in (64, 100):
-        heard = answer(model, batch_of([clip], frames, 50.0))
-        assert largest_gap(heard, answer(model, clip[None])) > 1e-2
+        padded = answer(model, batch_of([clip], frames, 50.0))
+        assert largest_gap(padded, answer(model, clip[None])) > 1e-2
     louder = clip.clone()
     louder[39] = 50.0
     masked = answer(model, batch_of([louder], 64, 0.0), attention_mask=frame_mask([40], 64))
@@ -444,7 +452,8 @@ def test_without_a_mask_padding_changes_the_logits(model: ASTForAudioClassificat
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_masked_recordings_do_not_depend_on_padding(implementation: str, cut: str) -> None:
-    ours, extractor = masked_model(implementation, cut), ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    ours = masked_model(implementation, cut)
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
     random = np.random.default_rng(0)
     samples = {1_500: 7, 5_600: 33, 8_000: 48, 10_500: 64, 17_777: 109}  # at 16 kHz -> frames
     clips = [random.uniform(-0.5, 0.5, count).astype(np.float32) for count in samples]
@@ -459,7 +468,11 @@ def test_masked_recordings_do_not_depend_on_padding(implementation: str, cut: st
         assert features["input_values"].shape == (1, max(frames, 16), 32)
         alone.append(answer(ours, features["input_values"]))
     for chosen in (slice(0, 5), slice(0, 4), slice(1, 3)):
-        for how in ({"padding": "longest"}, {"padding": "max_length"}, {"padding": "max_length", "max_length": 300}):
+        for how in (
+            {"padding": "longest"},
+            {"padding": "max_length"},
+            {"padding": "max_length", "max_length": 300},
+        ):
             features = extract(clips[chosen], return_attention_mask=True, **how)
             assert features["attention_mask"].sum(dim=1).tolist() == list(samples.values())[chosen]
             logits = answer(ours, features["input_values"], attention_mask=features["attention_mask"])
@@ -496,7 +509,7 @@ def test_masks_of_another_length_are_refused(shape: tuple[int, ...], model: ASTF
 
 # Another geometry for trained weights: resize_input and from_pretrained
 
-#: New sizes -> the grid that they make of TINY's 3 x 7.
+#: New sizes -> their grid, for TINY's 3 x 7.
 CHANGES: list[tuple[dict[str, int], tuple[int, int]]] = [
     ({"max_length": 40}, (3, 4)),
     ({"max_length": 16}, (3, 1)),
@@ -510,7 +523,10 @@ CHANGES: list[tuple[dict[str, int], tuple[int, int]]] = [
     ({"time_stride": 16}, (3, 4)),
     ({"time_stride": 5}, (3, 10)),
     ({"time_stride": 7}, (3, 7)),
-    ({"max_length": 128, "num_mel_bins": 64, "patch_size": 8, "frequency_stride": 4, "time_stride": 4}, (15, 31)),
+    (
+        {"max_length": 128, "num_mel_bins": 64, "patch_size": 8, "frequency_stride": 4, "time_stride": 4},
+        (15, 31),
+    ),
     ({"max_length": 100, "num_mel_bins": 24, "time_stride": 12}, (2, 8)),
 ]
 changes = pytest.mark.parametrize(("sizes", "grid"), CHANGES, ids=[str(sizes)[1:-1] for sizes, _ in CHANGES])
@@ -525,20 +541,24 @@ def input_for(config: ASTConfig) -> torch.Tensor:
 @changes
 def test_resize_input(sizes: dict[str, int], grid: tuple[int, int], kind: type) -> None:
     ours = randomise(kind(tiny_config()))
-    before, config, embeddings = snapshot(ours), ours.config, ours.base_model.embeddings
+    before = snapshot(ours)
+    config = ours.config
+    embeddings = ours.base_model.embeddings
     assert ours.resize_input(**sizes) is ours
     assert ours.config is config
     assert ours.base_model.embeddings is embeddings
     assert {name: getattr(config, name) for name in GEOMETRY} == {name: {**TINY, **sizes}[name] for name in GEOMETRY}
     assert config.patch_grid == grid
-    side, prefix = sizes.get("patch_size", 16), "" if kind is ASTModel else BACKBONE
+    side = sizes.get("patch_size", 16)
+    prefix = "" if kind is ASTModel else BACKBONE
     shapes = {prefix + POSITIONS: (1, grid[0] * grid[1] + 2, 24), prefix + KERNEL: (24, 1, side, side)}
     for name, tensor in ours.state_dict().items():
         if name in shapes:
             assert tensor.shape == shapes[name]
         else:
             assert torch.equal(tensor, before["state"][name]), name
-    assert torch.equal(table_of(ours)[:, :2], before["state"][prefix + POSITIONS][:, :2])  # the special tokens'
+    # the special tokens'
+    assert torch.equal(table_of(ours)[:, :2], before["state"][prefix + POSITIONS][:, :2])
     rebuilt = kind(tiny_config(**sizes)).eval()
     rebuilt.load_state_dict(ours.state_dict(), strict=True)
     assert largest_gap(answer(ours, input_for(config)), answer(rebuilt, input_for(config))) <= 1e-6
@@ -586,7 +606,7 @@ def audioset_table() -> torch.Tensor:
 
 
 def audioset(table: torch.Tensor) -> ASTModel:
-    """The published models' 12 x 101 patches with that table."""
+    """Return a model with the published models' 12 x 101 patches and that table."""
     ours = ASTModel(ASTConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=24))
     ours.load_state_dict({**ours.state_dict(), POSITIONS: table})
     return ours
@@ -601,7 +621,11 @@ def audioset(table: torch.Tensor) -> ASTModel:
         ({"max_length": 128}, slice(0, 12), slice(44, 56)),
         ({"max_length": 998}, slice(0, 12), slice(1, 100)),
         ({"num_mel_bins": 64}, slice(4, 9), slice(0, 101)),
-        ({"num_mel_bins": 64, "position_cut": "start"}, slice(4, 9), slice(0, 101)),  # mel is cut at the centre
+        (
+            {"num_mel_bins": 64, "position_cut": "start"},
+            slice(4, 9),
+            slice(0, 101),
+        ),  # mel is cut at the centre
         ({"frequency_stride": 16, "time_stride": 16}, slice(2, 10), slice(18, 82)),
         ({"num_mel_bins": 64, "max_length": 128, "position_method": "nearest"}, slice(4, 9), slice(44, 56)),
     ],
@@ -610,8 +634,8 @@ def test_a_cut_is_a_slice_of_the_table(
     arguments: dict[str, Any], rows: slice, columns: slice, audioset_table: torch.Tensor
 ) -> None:
     ours = audioset(audioset_table).resize_input(**arguments)
-    kept = patches_of(audioset_table, (12, 101))[rows, columns]
-    assert torch.equal(patches_of(table_of(ours), ours.config.patch_grid), kept)
+    expected = patches_of(audioset_table, (12, 101))[rows, columns]
+    assert torch.equal(patches_of(table_of(ours), ours.config.patch_grid), expected)
     assert torch.equal(table_of(ours)[:, :2], audioset_table[:, :2])
 
 
@@ -654,7 +678,7 @@ def test_a_larger_patch_kernel_on_stretched_patches_matches_the_old_kernel() -> 
 
 
 def test_a_smaller_patch_kernel_is_the_least_squares_solution() -> None:
-    """The least squares problem of the FlexiViT paper (section 3.4), solved by another routine."""
+    """Solve the least squares problem of the FlexiViT paper (section 3.4) with another routine."""
     ours = classifier()
     kernel = ours.base_model.state_dict()[KERNEL].double().flatten(1)  # (24, 256)
     pixels = torch.eye(256, dtype=torch.float64).reshape(256, 1, 16, 16)
@@ -743,7 +767,9 @@ def test_an_unknown_argument_is_refused_before_anything_changes(arguments: dict[
 
 
 @pytest.mark.parametrize(
-    "load", [ASTForAudioClassification, ASTModel, AutoModelForAudioClassification, AutoModel], ids=lambda x: x.__name__
+    "load",
+    [ASTForAudioClassification, ASTModel, AutoModelForAudioClassification, AutoModel],
+    ids=lambda x: x.__name__,
 )
 def test_from_pretrained_refuses_a_misspelt_size(load: Any, folder: Path) -> None:
     for arguments in ({"max_lenght": 128}, {"max_length": 128, "time_strid": 4}, {"frequency_strides": 4}):
@@ -831,8 +857,8 @@ def test_labels_and_geometry_change_together(load: Any, folder: Path, model: AST
     assert "7 labels; classifier.dense.bias, classifier.dense.weight are newly initialised" in texts[0]
     assert loaded.classifier.dense.weight.shape == (7, 24)
     assert torch.equal(patches_of(table_of(loaded), (3, 4)), patches_of(table_of(model), (3, 7))[:, 1:5])
-    kept = model.state_dict()["classifier.layernorm.weight"]
-    assert torch.equal(loaded.classifier.layernorm.weight, kept)
+    layer_norm = model.state_dict()["classifier.layernorm.weight"]
+    assert torch.equal(loaded.classifier.layernorm.weight, layer_norm)
     assert answer(loaded, noise(1, 40, 32)).shape == (1, 7)
 
 
@@ -854,19 +880,22 @@ def test_loading_info_of_an_adapted_model(folder: Path) -> None:
         _, info = ASTForAudioClassification.from_pretrained(
             folder, max_length=40, num_labels=2, output_loading_info=True
         )
-    assert {entry[0] for entry in info["mismatched_keys"]} == {"classifier.dense.weight", "classifier.dense.bias"}
+    assert {entry[0] for entry in info["mismatched_keys"]} == {
+        "classifier.dense.weight",
+        "classifier.dense.bias",
+    }
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=["file-float32", "file-bf16"])
-@pytest.mark.parametrize("asked", [None, "auto", torch.float32, torch.bfloat16], ids=str)
-def test_dtype_is_the_same_with_another_geometry(stored: torch.dtype, asked: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("requested", [None, "auto", torch.float32, torch.bfloat16], ids=str)
+def test_dtype_is_the_same_with_another_geometry(stored: torch.dtype, requested: Any, tmp_path: Path) -> None:
     classifier().to(stored).save_pretrained(tmp_path)
-    arguments = {} if asked is None else {"dtype": asked}
+    arguments = {} if requested is None else {"dtype": requested}
     plain = ASTForAudioClassification.from_pretrained(tmp_path, **arguments)
     adapted = ASTForAudioClassification.from_pretrained(tmp_path, max_length=40, **arguments)
     dtypes = {name: parameter.dtype for name, parameter in plain.named_parameters()}
     assert {name: parameter.dtype for name, parameter in adapted.named_parameters()} == dtypes
-    assert adapted.dtype == (asked if isinstance(asked, torch.dtype) else stored)
+    assert adapted.dtype == (requested if isinstance(requested, torch.dtype) else stored)
     assert adapted.config.dtype == plain.config.dtype
 
 
@@ -886,7 +915,7 @@ def test_other_arguments_are_kept_with_a_new_geometry(folder: Path) -> None:
 
 
 def outer_sums(grid: tuple[int, int], width: int = 24, seed: int = 5) -> torch.Tensor:
-    """A table `(1, 2 + F * T, width)` that one position per row and one per column make."""
+    """Return a table `(1, 2 + F * T, width)`: sums of one embedding per row and one per column."""
     rows, columns, special = (noise(1, count, width, seed=seed + n) for n, count in enumerate((*grid, 2)))
     patches = (rows[:, :, None] + columns[:, None]).reshape(1, -1, width)
     return torch.cat((special, patches), dim=1)
@@ -940,7 +969,7 @@ def test_outer_sums_are_reproduced(grid: tuple[int, int]) -> None:
 
 
 def test_factors_start_at_the_nearest_outer_sum(model: ASTForAudioClassification) -> None:
-    """Least squares over all rows and columns: the remainder has no mean along either axis."""
+    """Least squares over all rows and columns: the residual has zero mean along either axis."""
     ours = copy.deepcopy(model).factor_positions()
     remainder = patches_of(table_of(model), (3, 7)) - patches_of(table_of(ours), (3, 7))
     assert is_outer_sum(table_of(ours), (3, 7))
@@ -1035,7 +1064,8 @@ def test_a_factored_model_accepts_any_length(cut: str, tmp_path: Path) -> None:
     plain = ASTForAudioClassification.from_pretrained(tmp_path)
     assert plain.config.position_cut == cut
     for frames in (16, 40, 64, 71, 100, 200):
-        values, mask = noise(2, frames, 32), frame_mask([frames, 16], frames)
+        values = noise(2, frames, 32)
+        mask = frame_mask([frames, 16], frames)
         assert largest_gap(answer(ours, values), answer(plain, values)) <= 1e-6, frames
         masked = answer(ours, values, attention_mask=mask)
         assert largest_gap(masked, answer(plain, values, attention_mask=mask)) <= 1e-6, frames
@@ -1078,7 +1108,7 @@ def test_factors_keep_the_dtype(dtype: torch.dtype) -> None:
 
 
 def test_stock_configs_keep_position_cut(tmp_path: Path) -> None:
-    """`position_cut` is ours alone; transformers keeps it as it is."""
+    """`position_cut` is a field of ours only; transformers keeps its value."""
     classifier(position_cut="centre").save_pretrained(tmp_path)
     assert StockConfig.from_pretrained(tmp_path).position_cut == "centre"
     assert ASTConfig.from_pretrained(tmp_path).position_cut == "centre"

@@ -1,4 +1,4 @@
-"""`load_audio`: every kind of source gives the same mono waveform; broken ones are refused by name."""
+"""`load_audio`: every kind of source gives the same mono waveform; errors name a broken one."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_audio_formats_decode_to_the_same_samples(
 
 
 class Decoder:
-    """What torchcodec's AudioDecoder looks like."""
+    """Object with the interface of torchcodec's AudioDecoder."""
 
     def get_all_samples(self) -> SimpleNamespace:
         return SimpleNamespace(data=torch.from_numpy(CLIP).expand(2, -1), sample_rate=16_000)
@@ -105,7 +105,7 @@ SOURCES: dict[str, Callable[[Path], dict]] = {
     "datasets, memoryview": lambda path: {"source": {"bytes": memoryview(path.read_bytes()), "path": None}},
     "dict of array": lambda path: {"source": {"array": CLIP, "sampling_rate": 16_000}},
     "dict of raw": lambda path: {"source": {"raw": CLIP, "sampling_rate": 16_000}},
-    "dict, rate beside it": lambda path: {"source": {"array": CLIP}, "source_rate": 16_000},
+    "dict, rate as an argument": lambda path: {"source": {"array": CLIP}, "source_rate": 16_000},
     "array": lambda path: {"source": CLIP, "source_rate": 16_000},
     "float64": lambda path: {"source": CLIP.astype(np.float64), "source_rate": 16_000},
     "int16": lambda path: {"source": (CLIP * 2**15).astype(np.int16), "source_rate": 16_000},
@@ -148,10 +148,10 @@ def test_interleaved_array_is_converted_without_a_loop() -> None:
 
 @pytest.mark.parametrize("hertz", [1_000, 7_000])
 def test_resampling_keeps_tones_below_8_khz_and_removes_11_khz(hertz: int) -> None:
-    kept = load_audio(tone(hertz, 44_100), source_rate=44_100)
+    low_tone = load_audio(tone(hertz, 44_100), source_rate=44_100)
     removed = load_audio(tone(11_000, 44_100), source_rate=44_100)
     middle = slice(2_000, -2_000)
-    np.testing.assert_allclose(kept[middle], tone(hertz, 16_000)[middle], atol=1e-3)
+    np.testing.assert_allclose(low_tone[middle], tone(hertz, 16_000)[middle], atol=1e-3)
     assert np.abs(removed[middle]).max() < 1e-5
 
 
@@ -175,7 +175,9 @@ def test_wrong_extension_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tail", [b"LIST\x04\x00\x00\x00INFO", b"junk after the data", b"\x00" * 999], ids=["LIST", "junk", "zeros"]
+    "tail",
+    [b"LIST\x04\x00\x00\x00INFO", b"junk after the data", b"\x00" * 999],
+    ids=["LIST", "junk", "zeros"],
 )
 def test_wav_with_bytes_after_its_data_is_complete(tail: bytes) -> None:
     np.testing.assert_array_equal(load_audio(encoded(CLIP) + tail), CLIP)
@@ -226,7 +228,13 @@ BROKEN_FILES = [
     ("0", "a.wav", patched(WAV, 22, struct.pack("<H", 0)), "E204", ""),
     ("9", "a.wav", encoded(np.zeros((100, 9))), "E204", "9 channels, the limit is 8"),
     ("65535", "a.wav", patched(WAV, 22, struct.pack("<H", 65_535)), "E204", ""),
-    ("nan", "a.wav", encoded(WITH_NAN, subtype="FLOAT"), "E104", "1 samples are NaN or infinite, the first at 7"),
+    (
+        "nan",
+        "a.wav",
+        encoded(WITH_NAN, subtype="FLOAT"),
+        "E104",
+        "1 samples are NaN or infinite, the first at 7",
+    ),
     ("inf", "a.wav", encoded(np.full(8_000, np.inf), subtype="FLOAT"), "E104", "the first at 0"),
     ("B14", "a.wav", encoded(CLIP[:0]), "E101", "no samples"),
     ("m4a", "a.m4a", b"\0\0\0\x1cftypM4A \0\0\0\0" + b"\0" * 99, "E205", "MP4/M4A"),
@@ -250,7 +258,9 @@ def assert_clear(problem: AstHfError, code: str, name: str, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "code", "part"), [row[1:] for row in BROKEN_FILES], ids=[row[0] for row in BROKEN_FILES]
+    ("name", "content", "code", "part"),
+    [row[1:] for row in BROKEN_FILES],
+    ids=[row[0] for row in BROKEN_FILES],
 )
 def test_broken_audio_files_are_refused(name: str, content: bytes, code: str, part: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -261,7 +271,7 @@ def test_broken_audio_files_are_refused(name: str, content: bytes, code: str, pa
         assert_clear(caught.value, code, name, part)
 
 
-#: id, how the path is made in a folder that holds dog.wav, part of the message
+#: id, function that makes the path in a folder with dog.wav, part of the message
 PATHS: list[tuple[str, Callable[[Path], Path], str]] = [
     ("directory", lambda folder: folder, "is a directory"),
     ("missing", lambda folder: folder / "gog.wav", "dog.wav'?"),
@@ -338,7 +348,14 @@ def test_source_is_never_modified(kind: Any) -> None:
 
 # Parts of a clip.
 
-CONTAINERS = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("AIFF", None)]
+CONTAINERS = [
+    ("WAV", "PCM_16"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", None),
+    ("AIFF", None),
+]
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -347,11 +364,15 @@ def test_part_of_a_file(kind: str, subtype: str | None, channels: int, tmp_path:
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, (96_000, channels))
     path = tmp_path / "clip"
     path.write_bytes(encoded(noise, 48_000, kind, subtype))
-    whole = load_audio(path, 48_000)
-    for start, end, first, last in ((0.25, 0.75, 12_000, 36_000), (None, 0.5, 0, 24_000), (1.5, None, 72_000, 96_000)):
+    full = load_audio(path, 48_000)
+    for start, end, first, last in (
+        (0.25, 0.75, 12_000, 36_000),
+        (None, 0.5, 0, 24_000),
+        (1.5, None, 72_000, 96_000),
+    ):
         for source in (path, path.read_bytes(), {"path": str(path), "bytes": None}):
             part = load_audio(source, 48_000, start=start, end=end)
-            np.testing.assert_allclose(part, whole[first:last], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(part, full[first:last], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -360,14 +381,17 @@ def test_part_of_a_file(kind: str, subtype: str | None, channels: int, tmp_path:
     ids=["array", "tensor", "planar stereo", "dict"],
 )
 def test_part_of_an_array(source: Any) -> None:
-    part = load_audio(source, source_rate=16_000, start=0.125, end=0.1252)  # 3 samples: fewer than channels may be
+    # 3 samples: fewer than the maximum number of channels
+    part = load_audio(source, source_rate=16_000, start=0.125, end=0.1252)
     np.testing.assert_array_equal(part, CLIP[2_000:2_003])
 
 
 def test_only_the_part_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     monkeypatch.setattr(
-        soundfile.SoundFile, "read", lambda self, frames=-1, **_: read.append(frames) or np.zeros((frames, 1), "f4")
+        soundfile.SoundFile,
+        "read",
+        lambda self, frames=-1, **_: read.append(frames) or np.zeros((frames, 1), "f4"),
     )
     load_audio(encoded(CLIP), start=0.1, end=0.2)
     assert read == [1_600]
@@ -403,12 +427,12 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize(("part", "code", "said"), PARTS.values(), ids=PARTS)
-def test_impossible_parts_are_refused(part: dict, code: str, said: str) -> None:
+@pytest.mark.parametrize(("part", "code", "message"), PARTS.values(), ids=PARTS)
+def test_impossible_parts_are_refused(part: dict, code: str, message: str) -> None:
     for source in (encoded(CLIP), {"array": CLIP, "sampling_rate": 16_000}):
         with pytest.raises(AstHfError) as caught:
             load_audio(source, **part)
-        assert (caught.value.code, said in str(caught.value)) == (code, True)
+        assert (caught.value.code, message in str(caught.value)) == (code, True)
 
 
 def test_part_of_a_broken_file_is_refused() -> None:

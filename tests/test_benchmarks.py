@@ -21,8 +21,9 @@ from benchmarks.learning_systems import CORPORA, Corpus, Task
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """A run belongs into a process of its own, where it chooses threads and silence for itself."""
-    threads, verbosity = torch.get_num_threads(), transformers.logging.get_verbosity()
+    """Restore the settings that a run changes, such as threads: normally it has a process of its own."""
+    threads = torch.get_num_threads()
+    verbosity = transformers.logging.get_verbosity()
     yield
     torch.set_num_threads(threads)
     transformers.logging.set_verbosity(verbosity)
@@ -30,9 +31,10 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """Twelve noises of two colours in place of the commands; four of them are held out."""
+    """Return a task on twelve noises of two colours in place of the commands; four are held out."""
     root = tmp_path_factory.mktemp("sets")
-    folder, random = root / "arabic_commands", np.random.default_rng(0)
+    folder = root / "arabic_commands"
+    random = np.random.default_rng(0)
     folder.mkdir()
     with (folder / "manifest.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -47,19 +49,19 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 @pytest.mark.parametrize("system", learning_systems.SYSTEMS)
 def test_a_run_records_accuracy_and_seconds_of_each_epoch(task: Task, system: str) -> None:
-    found = learning_systems.run(dataclasses.replace(task, system=system, epochs=2))
-    assert [point["epoch"] for point in found["points"]] == [1.0, 2.0]
-    assert 0 < found["points"][0]["seconds"] < found["points"][1]["seconds"]
-    assert all(point["accuracy"] in (0, 0.25, 0.5, 0.75, 1) for point in found["points"])
+    results = learning_systems.run(dataclasses.replace(task, system=system, epochs=2))
+    assert [point["epoch"] for point in results["points"]] == [1.0, 2.0]
+    assert 0 < results["points"][0]["seconds"] < results["points"][1]["seconds"]
+    assert all(point["accuracy"] in (0, 0.25, 0.5, 0.75, 1) for point in results["points"])
 
 
 def test_stock_starts_from_the_same_weights_as_ours(task: Task) -> None:
     stock = learning_systems.plain(task).trainer.model
     assert type(stock).__module__.startswith("transformers.")
-    own = ASTForAudioClassification.from_pretrained(task.folder / "start")
+    ours = ASTForAudioClassification.from_pretrained(task.folder / "start")
     values = torch.randn(2, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        gap = (stock.eval()(values).logits - own.eval()(values).logits).abs().max()
+        gap = (stock.eval()(values).logits - ours.eval()(values).logits).abs().max()
     assert gap < 1e-5
 
 
@@ -80,15 +82,15 @@ def test_the_other_systems_get_more_trials_and_at_least_as_much_time() -> None:
         assert min(tries["plain"], tries["psla"]) > max(tries["recipe"], tries["patchout"])
         assert corpus.epochs["plain"] == corpus.epochs["narrow"]
     stored = json.loads(learning_page.RESULTS.read_text(encoding="utf-8"))
-    for found in stored["sets"].values():
-        cost = {name: learning_page.curve(system).cost for name, system in found["systems"].items()}
+    for results in stored["sets"].values():
+        cost = {name: learning_page.curve(system).cost for name, system in results["systems"].items()}
         assert max(cost["recipe"], cost["patchout"]) <= cost["plain"]
 
 
 def test_equal_attention_is_the_mean_over_time() -> None:
     pooling = psla.AttentionPooling(channels=3, num_labels=2)
     with torch.no_grad():
-        pooling.attention.weight.zero_()  # the same weight for every moment
+        pooling.attention.weight.zero_()  # every time step has the same weight
         pooling.votes.weight.fill_(1.0)
         pooling.votes.bias.zero_()
     features = torch.tensor([[[1.0, 3.0], [0.0, 0.0], [2.0, 2.0]]])
@@ -96,7 +98,7 @@ def test_equal_attention_is_the_mean_over_time() -> None:
 
 
 def test_the_convolutional_network_starts_with_a_signal() -> None:
-    """transformers' own random weights lose it: all clips got the same logits, and nothing was learnt."""
+    """With transformers' own random weights the signal vanishes: all clips get the same logits."""
     torch.manual_seed(0)
     model = psla.PSLA(3).train()
     logits = model(torch.randn(4, 128, 64)).logits
@@ -128,15 +130,15 @@ PLAIN = stored([[0.2, 0.5, 0.6], [0.4, 0.5, 0.8]], [100.0, 200.0, 300.0])
 
 
 def test_an_accuracy_is_reached_where_the_mean_stays_above_it() -> None:
-    own = learning_page.curve(stored([[0.8, 0.6, 0.75], [0.7, 0.7, 0.8]], [30.0, 60.0, 90.0]))
-    assert learning_page.cost_to_reach(0.7, own) == 90.0  # 0.75, then 0.65, then 0.775
-    assert learning_page.cost_to_reach(0.65, own) == 30.0
-    assert learning_page.cost_to_reach(0.8, own) is None
+    curve = learning_page.curve(stored([[0.8, 0.6, 0.75], [0.7, 0.7, 0.8]], [30.0, 60.0, 90.0]))
+    assert learning_page.cost_to_reach(0.7, curve) == 90.0  # 0.75, then 0.65, then 0.775
+    assert learning_page.cost_to_reach(0.65, curve) == 30.0
+    assert learning_page.cost_to_reach(0.8, curve) is None
 
 
 def test_a_row_has_costs_as_shares_of_plain_fine_tuning() -> None:
-    own = stored([[0.6, 0.7, 0.9], [0.6, 0.7, 0.8]], [50.0, 75.0, 150.0])
-    assert learning_page.row("(b)", own, learning_page.curve(PLAIN)) == (
+    results = stored([[0.6, 0.7, 0.9], [0.6, 0.7, 0.8]], [50.0, 75.0, 150.0])
+    assert learning_page.row("(b)", results, learning_page.curve(PLAIN)) == (
         "| (b), learning rate 1e-4 | 2.5 M | 3 | 0.850 ± 0.071 | 0.900, 0.800 | 0.50 | 0.25 |"
     )
 
@@ -148,10 +150,10 @@ def test_an_interrupted_comparison_counts_its_finished_runs(task: Task) -> None:
     learning.result_of(planned[1]).write_text(
         json.dumps({"task": dataclasses.asdict(planned[1]), "parameters": 9, "points": points})
     )
-    found = learning.stored(planned)
-    assert found["runs"] == {"planned": 2, "finished": 1}
-    assert found["sets"]["esc10"] == {"systems": {}}
-    assert found["sets"]["arabic_commands"]["systems"] == {
+    results = learning.stored(planned)
+    assert results["runs"] == {"planned": 2, "finished": 1}
+    assert results["sets"]["esc10"] == {"systems": {}}
+    assert results["sets"]["arabic_commands"]["systems"] == {
         "plain": {"seeds": {"1": points}, "learning_rate": 1e-3, "parameters": 9}
     }
 
@@ -165,11 +167,11 @@ def test_stored_results_of_other_weights_are_not_reused(task: Task) -> None:
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
-    found = {
+    results = {
         "systems": {"plain": PLAIN},
         "simple": [{"baseline": 0.3, "chance": 0.1, "clips": {"train": 9, "test": 4}}],
     }
-    learning_page.draw({"sets": {"esc10": found}}, tmp_path / "learning.png")
+    learning_page.draw({"sets": {"esc10": results}}, tmp_path / "learning.png")
     assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -177,7 +179,7 @@ def test_splits_are_disjoint_and_settings_are_chosen_on_other_folds() -> None:
     esc10 = CORPORA["esc10"].splits
     assert esc10["choice"] == [{"2": "test", "3": "train", "4": "train", "5": "train"}]
     tested = [[fold for fold, split in splits.items() if split == "test"] for splits in esc10["final"]]
-    assert tested == [["1"], ["3"], ["4"]]  # none is the one that the choice was made on
+    assert tested == [["1"], ["3"], ["4"]]  # none is the split of the choice
     assert all(set(splits) == {"1", "2", "3", "4", "5"} for splits in esc10["final"])
 
 

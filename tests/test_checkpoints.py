@@ -1,4 +1,4 @@
-"""Broken checkpoints: each is refused with its file or tensor named, none becomes a partly random model."""
+"""Broken checkpoints: each is refused, naming the file or tensor; none loads as a partly random model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def tensors(change: Callable[[Tensors], Tensors | None]) -> Callable[[Path], None]:
-    """Rewrites the weights; `change` edits the dict or returns another."""
+    """Return a function that rewrites the weights; `change` edits the dict or returns another."""
 
     def spoil(folder: Path) -> None:
         state = load_file(folder / WEIGHTS)
@@ -67,7 +67,7 @@ def removed(name: str) -> Callable[[Path], None]:
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 98765\n"
 
-#: id -> what is done to a good checkpoint, code, names in the message.
+#: id -> damage to a good checkpoint, code, names in the message.
 BROKEN: list[tuple[str, Callable[[Path], None], str, list[str]]] = [
     (
         "module-prefix",
@@ -111,7 +111,12 @@ BROKEN: list[tuple[str, Callable[[Path], None], str, list[str]]] = [
     ("binary-config", content(lambda old: b"\xff\xfe" + old, CONFIG), "E306", [CONFIG]),
     ("missing-tensor", without(QUERY), "E305", [QUERY]),
     ("missing-layer-0", without("layer.0."), "E305", ["layer"]),
-    ("extra-tensor", tensors(lambda t: t.update({BACKBONE + "extra.weight": torch.ones(3)})), "E305", ["extra.weight"]),
+    (
+        "extra-tensor",
+        tensors(lambda t: t.update({BACKBONE + "extra.weight": torch.ones(3)})),
+        "E305",
+        ["extra.weight"],
+    ),
     (
         "extra-layer",
         tensors(lambda t: t.update({QUERY.replace(".1.", ".2."): torch.ones(24, 24)})),
@@ -124,7 +129,7 @@ cases = pytest.mark.parametrize(("spoil", "code", "names"), [row[1:] for row in 
 
 @pytest.fixture
 def folder(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy of the good checkpoint, to be spoilt."""
+    """Return a copy of the good checkpoint, to be damaged."""
     return Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
 
 
@@ -179,13 +184,13 @@ def test_asking_to_ignore_mismatches_does_not_give_a_random_backbone(folder: Pat
 
 
 def test_weights_in_several_files(folder: Path) -> None:
-    whole = ASTForAudioClassification.from_pretrained(folder)
+    model = ASTForAudioClassification.from_pretrained(folder)
     (folder / WEIGHTS).unlink()
-    whole.save_pretrained(folder, max_shard_size="20KB")
+    model.save_pretrained(folder, max_shard_size="20KB")
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 1
     loaded = ASTForAudioClassification.from_pretrained(folder)
-    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
     shards[1].write_bytes(shards[1].read_bytes()[:-1])
     with pytest.raises(AstConfigError, match=shards[1].name) as cut:
         ASTForAudioClassification.from_pretrained(folder)
@@ -202,12 +207,12 @@ def test_broken_subfolders_are_refused(folder: Path) -> None:
         ASTForAudioClassification.from_pretrained(folder.parent, subfolder=folder.name)
 
 
-# Names of what is not here
+# Names that do not exist
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with `outputs/demo`, `outputs/pets/model` and `clips.csv`."""
+    """Return the working folder, with `outputs/demo`, `outputs/pets/model` and `clips.csv`."""
     for name in ("outputs/demo", "outputs/pets/model"):
         (tmp_path / "work" / name).mkdir(parents=True)
     (tmp_path / "work" / "clips.csv").touch()
@@ -254,7 +259,7 @@ def test_a_misspelt_folder_is_not_looked_up_on_the_hub(
 
 
 def publish(checkpoint: Path) -> None:
-    """A checkpoint on the Hub as user/pets."""
+    """Publish a checkpoint on the Hub as user/pets."""
     HfApi().create_repo("user/pets")
     HfApi().upload_folder(folder_path=checkpoint, repo_id="user/pets")
 
@@ -262,14 +267,15 @@ def publish(checkpoint: Path) -> None:
 def test_a_hub_name_whose_user_is_a_local_folder(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
     publish(tiny_checkpoint)
     (elsewhere / "user" / "quite-another").mkdir(parents=True)
-    ASTForAudioClassification.from_pretrained("user/pets")  # nothing like it is in that folder: the Hub is asked
+    # no similar name in that folder: the Hub gets a request
+    ASTForAudioClassification.from_pretrained("user/pets")
     (elsewhere / "user" / "cat").mkdir()
     (elsewhere / "user" / "pet").mkdir()
     assert ASTForAudioClassification.from_pretrained("user/pets").num_labels == 3  # it was downloaded before
-    asked = len(hub.log)
+    requests = len(hub.log)
     with pytest.raises(AstConfigError, match=r"E306.*'user/cats': is taken for a path, since a folder 'user' is here"):
         ASTForAudioClassification.from_pretrained("user/cats")
-    assert len(hub.log) == asked
+    assert len(hub.log) == requests
 
 
 def test_cached_names_are_looked_up_in_the_given_cache_dir(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
@@ -282,17 +288,17 @@ def test_cached_names_are_looked_up_in_the_given_cache_dir(elsewhere: Path, tiny
 def test_near_path_suggests_misspelt_paths(elsewhere: Path) -> None:
     (elsewhere / ".hidden").touch()
     assert near_path("outptus/demo") == "outputs/demo"
-    assert near_path("outptus/dmo") == "outputs"  # as far as it is known
+    assert near_path("outptus/dmo") == "outputs"  # the part of the path that exists
     assert near_path("hidden") is None
     assert near_path("clips.cvs") == "clips.csv"
 
 
-# Who may read what is written
+# File modes
 
 
 @pytest.fixture(params=[(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)], ids=lambda pair: oct(pair[0]))
 def mode(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The mode of a new file under the umask that is set."""
+    """Return the mode of a new file under the current umask."""
     before = os.umask(request.param[0])
     yield request.param[1]
     os.umask(before)
@@ -308,7 +314,7 @@ def test_weights_have_the_file_mode_of_the_config(tiny_checkpoint: Path, mode: i
     for name, size in (("whole", "5GB"), ("shards", "20KB")):
         model.save_pretrained(tmp_path / name, max_shard_size=size)
         assert modes(tmp_path / name) == {mode}
-    assert len(list((tmp_path / "shards").iterdir())) > 3  # nothing but config, shards and their index
+    assert len(list((tmp_path / "shards").iterdir())) > 3  # only config, shards and their index
     assert {path.name for path in (tmp_path / "whole").iterdir()} == {CONFIG, WEIGHTS}
     ensemble = ASTEnsembleForAudioClassification.from_members([tiny_checkpoint])
     ensemble.save_pretrained(tmp_path / "ensemble")

@@ -27,7 +27,7 @@ from ast_hf.errors import error
 
 @pytest.fixture
 def clips(tmp_path: Path, tone: np.ndarray) -> Path:
-    """Label folders of tones and noise, six clips each, with a test split."""
+    """Return label folders of tones and noise, six clips each, with a test split."""
     random = np.random.default_rng(0)
     for split, count in (("train", 6), ("test", 3)):
         for number in range(count):
@@ -76,7 +76,8 @@ def test_finetune_trains_by_a_recipe(clips: Path, tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert "logistic regression baseline" in printed
     assert re.search(
-        r"Trained on 12 clips, 2 epochs, in \d+ s: [\d.]+ clips/s\.\nTrained .*\nEvaluated on 6 test\.\n", printed
+        r"Trained on 12 clips, 2 epochs, in \d+ s: [\d.]+ clips/s\.\nTrained .*\nEvaluated on 6 test\.\n",
+        printed,
     )
     assert (output / "model.safetensors").exists()
     again = [
@@ -204,7 +205,17 @@ def test_scripts_take_the_options_of_finetune() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--output_dir")
     finetune.add_run_options(parser)
-    arguments = ["--output_dir", "o", "--data", "my clips", "--vit", "a/b", "--set", "training.fp16=true", "--resume"]
+    arguments = [
+        "--output_dir",
+        "o",
+        "--data",
+        "my clips",
+        "--vit",
+        "a/b",
+        "--set",
+        "training.fp16=true",
+        "--resume",
+    ]
     options = parser.parse_args(arguments)
     assert (options.output_dir, options.resume, options.overwrite) == ("o", True, False)
     changes = ['data.source="my clips"', 'model.vit="a/b"', "training.fp16=true"]
@@ -213,12 +224,12 @@ def test_scripts_take_the_options_of_finetune() -> None:
     assert finetune.recipe_overrides(command) == changes
 
 
-# Names of what is not here
+# Names that do not exist
 
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with `outputs/demo` and `table/metadata.csv`."""
+    """Return the working folder, with `outputs/demo` and `table/metadata.csv`."""
     for name in ("outputs/demo", "table"):
         (tmp_path / "work" / name).mkdir(parents=True)
     (tmp_path / "work" / "table" / "metadata.csv").touch()
@@ -250,7 +261,10 @@ def taken(folder: str) -> str:
             ["classify", "outputs/dmo", "x.flac"],
             f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?",
         ),
-        (["info", "outputs/dmo"], f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?"),
+        (
+            ["info", "outputs/dmo"],
+            f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?",
+        ),
         (["evaluate", "output", "table"], f"[AST-E306] 'output': {NOT_HERE}did you mean 'outputs'?"),
         (["convert", "output", "new"], f"[AST-E306] 'output': {NOT_HERE}did you mean 'outputs'?"),
     ],
@@ -270,9 +284,9 @@ def test_a_misspelt_path_in_a_recipe_is_refused_without_a_hub_request(
 ) -> None:
     recipe = work / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"training": {"num_train_epochs": 1, "disable_tqdm": True}}))
-    given = ["--set", f"{option}=outputs/dmo"] if "." in option else [f"--{option}", "outputs/dmo"]
+    flags = ["--set", f"{option}=outputs/dmo"] if "." in option else [f"--{option}", "outputs/dmo"]
     start = [f"--set=model.config={json.dumps(TINY if option == 'distillation.teacher' else {})}"]
-    arguments = ["finetune", str(recipe), "--data", str(clips), "--output", "out", *given, *start]
+    arguments = ["finetune", str(recipe), "--data", str(clips), "--output", "out", *flags, *start]
     assert cli.main(arguments) == 65
     assert f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?" in capsys.readouterr().err
     assert hub.log == []
@@ -315,16 +329,16 @@ def test_hub_errors_from_transformers_get_a_code(
     }
     for name, start in cases.items():
         assert cli.main(["classify", name, "x.flac"]) == 65
-        told = capsys.readouterr().err
-        assert told.startswith(start)
-        assert told.count("\n") == 1
+        stderr = capsys.readouterr().err
+        assert stderr.startswith(start)
+        assert stderr.count("\n") == 1
 
 
 def test_offline_and_not_in_the_cache(capsys: pytest.CaptureFixture[str], waits: list[float]) -> None:
     assert cli.main(["stats", "user/nothing"]) == 75
-    told = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub. Fix: unset it."
-    assert capsys.readouterr().err == f"[AST-E704] data set 'user/nothing': {told}\n"
-    assert waits == []  # nothing is tried again
+    message = "is not in the cache, and HF_HUB_OFFLINE forbids to reach the Hub. Fix: unset it."
+    assert capsys.readouterr().err == f"[AST-E704] data set 'user/nothing': {message}\n"
+    assert waits == []  # no retry
     assert cli.main(["classify", "user/nothing", "x.flac"]) == 75
     start = "[AST-E704] the Hub: cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy ("
     assert capsys.readouterr().err.startswith(start)
@@ -335,7 +349,7 @@ def test_offline_and_not_in_the_cache(capsys: pytest.CaptureFixture[str], waits:
 
 @pytest.fixture
 def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
-    """Makes `ast-hf info` do something else."""
+    """Replace the function of `ast-hf info`."""
 
     def replace(act: Callable[[argparse.Namespace], Any]) -> None:
         monkeypatch.setitem(cli._COMMANDS, "info", (info.add_options, act, "does something else"))
@@ -414,14 +428,20 @@ def test_options_accept_hyphens_and_underscores(arguments: str, name: str, value
 @pytest.mark.parametrize(
     ("arguments", "last"),
     [
-        ("stats d --splitt test", "ast-hf stats: error: there is no option --splitt: did you mean '--split'?"),
+        (
+            "stats d --splitt test",
+            "ast-hf stats: error: there is no option --splitt: did you mean '--split'?",
+        ),
         (
             "evaluate c d --batchsize=3",
             "ast-hf evaluate: error: there is no option --batchsize: did you mean '--batch_size'?",
         ),
         ("info --zzz", "ast-hf info: error: there is no option --zzz: use one of --help"),
         ("info a b", "ast-hf info: error: too many arguments: b"),
-        ("merge a b --l-abels x", "ast-hf merge: error: there is no option --l-abels: did you mean '--labels'?"),
+        (
+            "merge a b --l-abels x",
+            "ast-hf merge: error: there is no option --l-abels: did you mean '--labels'?",
+        ),
     ],
 )
 def test_an_unknown_option_prints_the_usage_of_its_command(

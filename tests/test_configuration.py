@@ -44,8 +44,18 @@ BAD_FIELDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("time-stride-0", {"time_stride": 0}, "E302", ["time_stride", "0"]),
     ("frequency-stride-negative", {"frequency_stride": -10}, "E302", ["frequency_stride", "-10"]),
     ("time-stride-over-axis", {"time_stride": 1000}, "E302", ["time_stride", "1000", "max_length"]),
-    ("frequency-stride-over-axis", {"frequency_stride": 33}, "E302", ["frequency_stride", "33", "num_mel_bins"]),
-    ("heads-do-not-divide", {"hidden_size": 30, "num_attention_heads": 4}, "E302", ["hidden_size", "heads=4"]),
+    (
+        "frequency-stride-over-axis",
+        {"frequency_stride": 33},
+        "E302",
+        ["frequency_stride", "33", "num_mel_bins"],
+    ),
+    (
+        "heads-do-not-divide",
+        {"hidden_size": 30, "num_attention_heads": 4},
+        "E302",
+        ["hidden_size", "heads=4"],
+    ),
     ("heads-0", {"num_attention_heads": 0}, "E302", ["num_attention_heads", "0"]),
     ("heads-negative", {"num_attention_heads": -4}, "E302", ["num_attention_heads", "-4"]),
     ("heads-over-width", {"num_attention_heads": 64}, "E302", ["hidden_size", "num_attention_heads=64"]),
@@ -91,7 +101,7 @@ BAD_FIELDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ),
 ]
 
-#: The same, but these are arguments only, not fields of a file or attributes.
+#: The same for values that are only arguments, not fields of a file or attributes.
 BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("label2id-swapped", {"label2id": {0: "a", 1: "b"}}, "E303", ["label2id"]),
     ("labels-0", {"num_labels": 0}, "E302", ["num_labels", "0"]),
@@ -109,7 +119,7 @@ def cases(*tables: list[tuple]) -> Any:
 
 
 def assert_explains(error: AstConfigError, code: str, names: list[str]) -> None:
-    """One line that has the code, the names, and a fix."""
+    """Assert one line with the code, the names and a fix."""
     message = str(error)
     assert error.code == code, message
     assert message.startswith(f"[AST-{code}] ASTConfig.")
@@ -140,11 +150,11 @@ def test_grid_with_different_strides_and_for_other_lengths() -> None:
 
 
 def test_defaults_equal_stock() -> None:
-    own, stock = ASTConfig().to_dict(), StockConfig().to_dict()
-    assert own.pop("classifier_layer_norm_eps") is None
-    assert own.pop("position_cut") == "start"
-    assert (own.pop("temperature"), own.pop("thresholds")) == (None, None)
-    assert own == stock
+    ours, stock = ASTConfig().to_dict(), StockConfig().to_dict()
+    assert ours.pop("classifier_layer_norm_eps") is None
+    assert ours.pop("position_cut") == "start"
+    assert (ours.pop("temperature"), ours.pop("thresholds")) == (None, None)
+    assert ours == stock
 
 
 def test_head_eps_defaults_to_that_of_the_encoder() -> None:
@@ -184,7 +194,12 @@ def test_classifier_eps_survives_the_file(tmp_path: Path) -> None:
     assert not {"auto_map", "custom_pipelines"} & saved.keys()
 
 
-FITTED = {**TINY, "id2label": {0: "cat", 1: "dog", 2: "owl"}, "temperature": 1.5, "thresholds": [0.0, 0.25, 1.0]}
+FITTED = {
+    **TINY,
+    "id2label": {0: "cat", 1: "dog", 2: "owl"},
+    "temperature": 1.5,
+    "thresholds": [0.0, 0.25, 1.0],
+}
 
 
 def test_temperature_and_thresholds_survive_the_file(tmp_path: Path) -> None:
@@ -199,7 +214,10 @@ def test_temperature_and_thresholds_survive_the_file(tmp_path: Path) -> None:
         ({"num_labels": 3}, (1.5, [0.0, 0.25, 1.0])),
         ({"id2label": {0: "cat", 1: "dog", 2: "owl"}}, (1.5, [0.0, 0.25, 1.0])),
         ({"num_labels": 2}, (None, None)),
-        ({"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}}, (None, None)),
+        (
+            {"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}},
+            (None, None),
+        ),
         ({"num_labels": 2, "temperature": 3.0}, (3.0, None)),
     ],
 )
@@ -229,7 +247,7 @@ def test_stock_transformers_loads_fitted_temperature_and_thresholds(tmp_path: Pa
     assert json.loads(logits) == pytest.approx(expected, abs=1e-5)
     assert loaded_ours == "False"
     again = ASTConfig.from_pretrained(tmp_path / "again")
-    assert (again.temperature, again.thresholds) == (None, [0.0, 0.25, 1.0])  # as the docstring says
+    assert (again.temperature, again.thresholds) == (None, [0.0, 0.25, 1.0])  # as in the docstring
 
 
 @cases(BAD_FIELDS, BAD_ARGUMENTS)
@@ -267,7 +285,7 @@ def test_base_model_validates_its_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("values", "message"),
     [
         ({"hidden_size": 12_000_000}, "hidden_size"),
         ({"intermediate_size": 10**9}, "intermediate_size"),
@@ -278,7 +296,11 @@ def test_base_model_validates_its_configuration() -> None:
     ids=["width", "mlp", "layers", "frames", "bins"],
 )
 def test_size_beyond_the_weights_is_refused_before_allocating(
-    values: dict[str, int], named: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    values: dict[str, int],
+    message: str,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def build(*args: Any, **kwargs: Any) -> None:
         pytest.fail("went on to build the model")
@@ -286,7 +308,7 @@ def test_size_beyond_the_weights_is_refused_before_allocating(
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", build)
     write_config(tmp_path, **values)
     (tmp_path / "model.safetensors").symlink_to(tiny_checkpoint / "model.safetensors")
-    with pytest.raises(AstConfigError, match=named) as caught:
+    with pytest.raises(AstConfigError, match=message) as caught:
         ASTForAudioClassification.from_pretrained(tmp_path)
     assert caught.value.code == "E305"
 
@@ -339,9 +361,9 @@ def test_num_labels_replaces_the_files_labels(tmp_path: Path) -> None:
 
 def test_id2label_replaces_the_files_labels(tmp_path: Path) -> None:
     folder = write_config(tmp_path, id2label={"0": "cat", "1": "dog"}, label2id={"cat": 0, "dog": 1})
-    named = {0: "low", 1: "mid", 2: "high"}
-    config = ASTConfig.from_pretrained(folder, id2label=named, label2id={"low": 0, "mid": 1, "high": 2})
-    assert (config.id2label, config.num_labels) == (named, 3)
+    id2label = {0: "low", 1: "mid", 2: "high"}
+    config = ASTConfig.from_pretrained(folder, id2label=id2label, label2id={"low": 0, "mid": 1, "high": 2})
+    assert (config.id2label, config.num_labels) == (id2label, 3)
 
 
 def test_label_map_rules() -> None:

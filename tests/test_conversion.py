@@ -34,9 +34,15 @@ from ast_hf.paper_data_sets import DATA_SETS, class_names, data_set, with_label_
 DATA = Path(__file__).parent / "data"
 State = dict[str, torch.Tensor]
 
-#: What cannot be inferred from the tensors of the golden checkpoint.
+#: Options that cannot be inferred from the tensors of the golden checkpoint.
 GOLDEN = ConversionOptions(
-    max_length=100, num_mel_bins=64, frequency_stride=10, time_stride=12, num_attention_heads=3, mean=-4.0, std=4.5
+    max_length=100,
+    num_mel_bins=64,
+    frequency_stride=10,
+    time_stride=12,
+    num_attention_heads=3,
+    mean=-4.0,
+    std=4.5,
 )
 
 
@@ -46,7 +52,7 @@ def golden(name: str) -> torch.Tensor:
 
 
 def original_state() -> State:
-    """A checkpoint as the original repository saves it: DataParallel's prefix, and timm's two image heads."""
+    """Return a checkpoint as the original repository saves it: DataParallel's prefix, and timm's two image heads."""
     with np.load(DATA / "original_checkpoint.npz") as arrays:
         state = {name[6:]: torch.from_numpy(arrays[name]) for name in arrays if name.startswith("state/")}
     heads = {f"module.v.{head}.weight": torch.zeros(1000, 12) for head in ("head", "head_dist")}
@@ -54,7 +60,7 @@ def original_state() -> State:
 
 
 def random_original(labels: int, patches: int, width: int = 192) -> State:
-    """A one-block checkpoint of the original's names and a published width."""
+    """Return a one-block checkpoint with the original's names and a published width."""
     shapes = {
         "v.cls_token": (1, 1, width),
         "v.dist_token": (1, 1, width),
@@ -78,7 +84,7 @@ def random_original(labels: int, patches: int, width: int = 192) -> State:
     return {f"module.{name}": 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def told(*arguments: Any) -> list[str]:
+def converted_lines(*arguments: Any) -> list[str]:
     """Convert, and return the printed lines."""
     lines: list[str] = []
     convert(*arguments, tell=lines.append)  # type: ignore[misc]
@@ -103,13 +109,13 @@ def test_converted_checkpoint_matches_the_original_code(form: str, tmp_path: Pat
         save_file(state, source)
     else:
         saved({"epoch": 3, "state_dict": state} if form == "wrapped" else state, source)
-    lines = told(source, tmp_path / "out", GOLDEN)
+    lines = converted_lines(source, tmp_path / "out", GOLDEN)
     model = ASTForAudioClassification.from_pretrained(tmp_path / "out")
     with torch.no_grad():
         logits = model(golden("input")).logits
         stock = StockClassifier.from_pretrained(tmp_path / "out")(golden("input")).logits
     assert (logits - golden("logits")).abs().max() <= 1e-5
-    assert (stock - golden("logits")).abs().max() <= 1e-4  # stock's head has the encoder's epsilon
+    assert (stock - golden("logits")).abs().max() <= 1e-4  # stock's classifier has the encoder's epsilon
     assert (model.config.layer_norm_eps, model.config.classifier_layer_norm_eps) == (1e-6, 1e-5)
     text = "\n".join(lines)
     assert "blocks.N.attn.qkv.weight" in text
@@ -122,7 +128,7 @@ def test_converted_checkpoint_matches_the_original_code(form: str, tmp_path: Pat
 
 def test_folder_is_complete(tmp_path: Path) -> None:
     source = saved(random_original(labels=527, patches=512), tmp_path / "audioset_16_16_0.4422.pth")
-    told(source, tmp_path / "out")
+    converted_lines(source, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["id2label"]["0"] == "Speech"
     assert config["id2label"]["137"] == "Music"
@@ -156,13 +162,16 @@ PUBLISHED = [
 @pytest.mark.parametrize(("patches", "name", "expected"), PUBLISHED)
 def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, expected: tuple[int, int]) -> None:
     for entry in (DATA_SETS[name], None):
-        found = infer_geometry(patches, 16, entry, ConversionOptions())
-        assert (found.max_length, found.frequency_stride, found.time_stride) == (*expected, expected[1])
-        assert (found.num_mel_bins, found.patch_size) == (128, 16)
+        geometry = infer_geometry(patches, 16, entry, ConversionOptions())
+        assert (geometry.max_length, geometry.frequency_stride, geometry.time_stride) == (
+            *expected,
+            expected[1],
+        )
+        assert (geometry.num_mel_bins, geometry.patch_size) == (128, 16)
 
 
 @pytest.mark.parametrize(
-    ("patches", "wishes", "named"),
+    ("patches", "wishes", "fragments"),
     [
         (1213, ConversionOptions(), ["1213 patches", "no published geometry", "--max_length"]),
         (1212, ConversionOptions(max_length=512), ["1212", "max_length"]),
@@ -170,24 +179,24 @@ def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, ex
         (600, ConversionOptions(num_mel_bins=64), ["600", "num_mel_bins"]),
     ],
 )
-def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: ConversionOptions, named: list[str]) -> None:
+def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: ConversionOptions, fragments: list[str]) -> None:
     with pytest.raises(AstHfError) as caught:
         infer_geometry(patches, 16, None, wishes)
     assert caught.value.code == "E108"
-    assert [part for part in named if part not in str(caught.value)] == []
+    assert [part for part in fragments if part not in str(caught.value)] == []
 
 
 def test_other_strides_and_lengths_can_be_given() -> None:
     wishes = ConversionOptions(max_length=300, num_mel_bins=64, frequency_stride=8, time_stride=20)
-    found = infer_geometry(7 * 15, 16, None, wishes)
-    assert tuple(found) == (300, 64, 16, 8, 20)
+    geometry = infer_geometry(7 * 15, 16, None, wishes)
+    assert tuple(geometry) == (300, 64, 16, 8, 20)
 
 
-# Nothing is executed, nothing half is left
+# Nothing is executed, no partial folder is left
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -199,7 +208,7 @@ class Trap:
 def test_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     source = saved({**original_state(), "extra": Trap(tmp_path / "sprung")}, tmp_path / "model.pth")
     with pytest.raises(AstHfError, match=r"E306.*model\.pth.*would run its code"):
-        told(source, tmp_path / "out", GOLDEN)
+        converted_lines(source, tmp_path / "out", GOLDEN)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
@@ -217,8 +226,16 @@ def spoilt(**changes: Any) -> State:
 BAD_STATES: dict[str, tuple[Any, str, list[str]]] = {
     "no tensors": ({"a": 1}, "E306", ["not a state dict"]),
     "a list": ([torch.ones(1)], "E306", ["not a state dict"]),
-    "missing": (spoilt(blocks__1__attn__proj__weight=None), "E305", ["encoder.layer.1.attention.output.dense.weight"]),
-    "misshapen": (spoilt(norm1__weight=torch.ones(11)), "E305", ["layernorm_before.weight", "(11,)", "(12,)"]),
+    "missing": (
+        spoilt(blocks__1__attn__proj__weight=None),
+        "E305",
+        ["encoder.layer.1.attention.output.dense.weight"],
+    ),
+    "misshapen": (
+        spoilt(norm1__weight=torch.ones(11)),
+        "E305",
+        ["layernorm_before.weight", "(11,)", "(12,)"],
+    ),
     "not finite": (spoilt(v__norm__bias=torch.full((12,), torch.nan)), "E306", ["layernorm.bias", "NaN"]),
     "unknown": ({**original_state(), "module.v.odd": torch.ones(1)}, "E305", ["module.v.odd"]),
     "registers": ({**original_state(), "module.v.reg_token": torch.ones(1)}, "E305", ["register tokens"]),
@@ -228,13 +245,13 @@ BAD_STATES: dict[str, tuple[Any, str, list[str]]] = {
 
 @pytest.mark.parametrize("case", BAD_STATES)
 def test_bad_weights_are_refused_and_nothing_is_written(case: str, tmp_path: Path) -> None:
-    content, code, named = BAD_STATES[case]
+    content, code, fragments = BAD_STATES[case]
     source = saved(content, tmp_path / "model.pth")
     with pytest.raises(AstHfError) as caught:
-        told(source, tmp_path / "out", GOLDEN)
+        converted_lines(source, tmp_path / "out", GOLDEN)
     message = str(caught.value)
     assert caught.value.code == code
-    assert [part for part in named if part not in message] == [], message
+    assert [part for part in fragments if part not in message] == [], message
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
@@ -242,24 +259,24 @@ def test_bad_weights_are_refused_and_nothing_is_written(case: str, tmp_path: Pat
 def test_files_without_weights_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(AstHfError, match=r"E306.*model\.pth"):
-        told(tmp_path / "model.pth", tmp_path / "out", GOLDEN)
+        converted_lines(tmp_path / "model.pth", tmp_path / "out", GOLDEN)
 
 
 def test_conversion_with_different_logits_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = lambda *_: golden("logits")[:1] + 1  # noqa: E731
     monkeypatch.setattr(conversion, "original_logits", wrong)
     with pytest.raises(AstHfError, match=r"E601.*logits differ"):
-        told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", GOLDEN)
+        converted_lines(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", GOLDEN)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
 def test_conversion_does_not_overwrite_a_folder(tmp_path: Path) -> None:
     source = saved(original_state(), tmp_path / "model.pth")
     (tmp_path / "out").mkdir()
-    told(source, tmp_path / "out", GOLDEN)  # an empty folder is fine
+    converted_lines(source, tmp_path / "out", GOLDEN)  # an empty folder is fine
     before = (tmp_path / "out" / "config.json").read_bytes()
     with pytest.raises(AstHfError, match=r"E306.*is not empty"):
-        told(source, tmp_path / "out", GOLDEN)
+        converted_lines(source, tmp_path / "out", GOLDEN)
     assert (tmp_path / "out" / "config.json").read_bytes() == before
 
 
@@ -270,7 +287,7 @@ def test_statistics_are_never_guessed(tmp_path: Path) -> None:
     source = saved(original_state(), tmp_path / "model.pth")
     wishes = ConversionOptions(**{**vars(GOLDEN), "mean": None})
     with pytest.raises(AstHfError, match=r"E108.*mean, std.*5 labels.*--data_set"):
-        told(source, tmp_path / "out", wishes)
+        converted_lines(source, tmp_path / "out", wishes)
 
 
 @pytest.mark.parametrize(
@@ -286,14 +303,14 @@ def test_label_files(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert read_label_file(tmp_path / name) == ["cat", "dog, small", "owl", "wolf", "seal"]
     wishes = ConversionOptions(**{**vars(GOLDEN), "labels": str(tmp_path / name), "multi_label": True})
-    told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
+    converted_lines(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
     config = ASTForAudioClassification.from_pretrained(tmp_path / "out").config
     assert config.id2label[1] == "dog, small"
     assert config.problem_type == "multi_label_classification"
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "named"),
+    ("name", "text", "message"),
     [
         ("labels.txt", "cat\ndog\n", "2 names for 5 outputs"),
         ("labels.csv", "number,name\n0,cat\n", "cannot be read"),
@@ -301,11 +318,11 @@ def test_label_files(name: str, text: str, tmp_path: Path) -> None:
         ("labels.json", "[", "cannot be read"),
     ],
 )
-def test_bad_label_files(name: str, text: str, named: str, tmp_path: Path) -> None:
+def test_bad_label_files(name: str, text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     wishes = ConversionOptions(**{**vars(GOLDEN), "labels": str(tmp_path / name)})
-    with pytest.raises(AstHfError, match=rf"E303.*{named}"):
-        told(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
+    with pytest.raises(AstHfError, match=rf"E303.*{message}"):
+        converted_lines(saved(original_state(), tmp_path / "model.pth"), tmp_path / "out", wishes)
     with pytest.raises(AstHfError, match=r"E303.*does not exist"):
         read_label_file(tmp_path / "absent.txt")
 
@@ -317,7 +334,10 @@ def test_published_data_sets() -> None:
         assert with_label_count(entry.labels) == name
     assert with_label_count(10) is None
     assert (class_names("esc50")[0], class_names("esc50")[49]) == ("dog", "hand_saw")
-    assert (class_names("speech_commands_v2")[0], class_names("speech_commands_v2")[34]) == ("backward", "one")
+    assert (class_names("speech_commands_v2")[0], class_names("speech_commands_v2")[34]) == (
+        "backward",
+        "one",
+    )
     assert (class_names("audioset")[1], class_names("audioset")[526]) == (
         "Male speech, man speaking",
         "Field recording",
@@ -347,7 +367,7 @@ def test_image_transformer_folders(kind: str, tmp_path: Path) -> None:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path / "source")
-    lines = told(tmp_path / "source", tmp_path / "out", ConversionOptions(max_length=64, num_mel_bins=32))
+    lines = converted_lines(tmp_path / "source", tmp_path / "out", ConversionOptions(max_length=64, num_mel_bins=32))
     assert "hidden states of an image" in lines[-2]
     loaded = ASTModel.from_pretrained(tmp_path / "out")
     expected = ASTModel.from_vit(tmp_path / "source", max_length=64, num_mel_bins=32)
@@ -357,7 +377,7 @@ def test_image_transformer_folders(kind: str, tmp_path: Path) -> None:
 
 
 def timm_state() -> State:
-    """A distilled image transformer of timm's names with LayerScale."""
+    """Return the state dict of a distilled image transformer with timm's names and LayerScale."""
     state = {name.removeprefix("module.v."): tensor for name, tensor in random_original(2, 9).items()}
     state = {name: tensor for name, tensor in state.items() if "mlp_head" not in name}
     state["patch_embed.proj.weight"] = torch.randn(192, 3, 16, 16) / 16
@@ -374,7 +394,7 @@ def test_timm_weights(form: str, tmp_path: Path) -> None:
         source.mkdir()
         (source / "config.json").write_text(json.dumps({"architecture": "deit_tiny_distilled_patch16_224"}))
         save_file(timm_state(), source / "model.safetensors")
-    lines = told(source, tmp_path / "out", ConversionOptions(data_set="speech_commands_v2"))
+    lines = converted_lines(source, tmp_path / "out", ConversionOptions(data_set="speech_commands_v2"))
     config = ASTModel.from_pretrained(tmp_path / "out").config
     assert (config.max_length, config.layer_norm_eps, config.id2label[0]) == (128, 1e-6, "backward")
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "out").mean == -6.845978

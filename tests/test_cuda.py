@@ -1,4 +1,4 @@
-"""The same features and scores on a GPU as on a CPU. Skipped where there is no GPU."""
+"""Features and scores on a GPU equal those on a CPU. Skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MASK = (torch.arange(64) < torch.tensor([64, 40, 24])[:, None]).long()
 
 @pytest.fixture(autouse=True)
 def _whole_float32() -> Iterator[None]:
-    """torch multiplies convolutions in TF32 (10 bits) by default."""
+    """Turn off TF32 (10 bits), which torch uses for convolutions by default."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
@@ -52,7 +52,8 @@ def test_features(rate: int, tone: np.ndarray) -> None:
 @pytest.mark.parametrize("frames", [64, 90], ids=["own length", "longer"])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_scores(implementation: str, frames: int, masked: bool) -> None:
-    ours, clips = model(attn_implementation=implementation), spectrograms(frames)
+    ours = model(attn_implementation=implementation)
+    clips = spectrograms(frames)
     mask = torch.nn.functional.pad(MASK, (0, frames - 64)) if masked else None
     with torch.no_grad():
         expected = ours(clips, attention_mask=mask).logits
@@ -73,16 +74,16 @@ def test_half_precision_stays_close(dtype: torch.dtype) -> None:
 
 
 def test_gradients_with_patchout() -> None:
-    """Which patches are left out is drawn on the CPU, so that both devices leave out the same."""
-    found = []
+    """Dropped patches are drawn on the CPU, so both devices drop the same."""
+    gradients = []
     for device in ("cpu", "cuda"):
         ours = model().to(device).train()
         ours.base_model.patchout = Patchout(time=2, unstructured=3)
         torch.manual_seed(3)
         ours(spectrograms().to(device), labels=torch.tensor([0, 1, 4]).to(device)).loss.backward()
-        found.append({name: value.grad.cpu() for name, value in ours.named_parameters()})
-    assert max(float(value.abs().max()) for value in found[0].values()) > 0.1
-    assert max(largest_gap(found[0][name], found[1][name]) for name in found[0]) <= 1e-4
+        gradients.append({name: value.grad.cpu() for name, value in ours.named_parameters()})
+    assert max(float(value.abs().max()) for value in gradients[0].values()) > 0.1
+    assert max(largest_gap(gradients[0][name], gradients[1][name]) for name in gradients[0]) <= 1e-4
 
 
 def test_pipeline(tiny_checkpoint: Path, tone: np.ndarray) -> None:

@@ -25,7 +25,7 @@ BLOCKS = [
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has after `make demo`: the examples, and a checkpoint in outputs/demo (a tiny one here).
+    """Return a clone as after `make demo`: the examples, and a checkpoint in outputs/demo (a tiny one here).
 
     Names on the Hub are folders of that name here, with tiny models in them.
     """
@@ -37,7 +37,17 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     (folder / "examples").symlink_to(ROOT / "examples")
     torch.manual_seed(0)
-    labels = ["bass", "bowed_strings", "brass", "flute_pipe", "guitar", "mallet", "organ_reed", "piano", "sax_reed"]
+    labels = [
+        "bass",
+        "bowed_strings",
+        "brass",
+        "flute_pipe",
+        "guitar",
+        "mallet",
+        "organ_reed",
+        "piano",
+        "sax_reed",
+    ]
     config = ASTConfig(
         hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48, num_mel_bins=64,
         max_length=128, id2label=dict(enumerate(labels)), problem_type="single_label_classification",
@@ -84,9 +94,9 @@ def test_linked_files_exist(path: Path) -> None:
 
 def test_architecture_names_every_module_and_no_other() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(ast_hf/[\w/]+\.py)`", text))
+    documented = set(re.findall(r"`(ast_hf/[\w/]+\.py)`", text))
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ast_hf").rglob("*.py")}
-    assert named == modules
+    assert documented == modules
 
 
 def test_readme_names_every_make_target() -> None:
@@ -109,11 +119,11 @@ def test_readme_results_match_the_bench_page() -> None:
 def test_readme_quotes_the_accuracies_of_bench_learning() -> None:
     (row,) = re.findall(r"^\| `make bench-learning .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     stored = json.loads((ROOT / "benchmarks" / "results" / "learning.json").read_text(encoding="utf-8"))
-    for found in stored["sets"].values():
+    for results in stored["sets"].values():
         for system in ("plain", "recipe", "patchout", "psla"):
-            finals = [points[-1]["accuracy"] for points in found["systems"][system]["seeds"].values()]
+            finals = [points[-1]["accuracy"] for points in results["systems"][system]["seeds"].values()]
             assert f"{mean(finals):.3f}" in row, system
-        finals = [values["baseline"] for values in found["simple"]]
+        finals = [values["baseline"] for values in results["simple"]]
         assert f"{mean(finals):.3f}" in row
 
 

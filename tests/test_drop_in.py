@@ -72,7 +72,7 @@ def model() -> ASTForAudioClassification:
 
 @pytest.fixture(scope="module")
 def stock_model() -> Any:
-    """Transformers' own model, every parameter random."""
+    """Return transformers' own model, every parameter random."""
     return randomise(stock.ASTForAudioClassification(stock.ASTConfig(**TINY, num_labels=3)))
 
 
@@ -92,7 +92,7 @@ def no_warnings() -> Iterator[None]:
 
 
 def features_of(extractor: ASTFeatureExtractor, **options: Any) -> list[dict[str, np.ndarray]]:
-    """What `map` would store of two clips of 58 and 38 frames, one row each."""
+    """Return the rows that `map` would store for two clips of 58 and 38 frames."""
     batch = extractor([CLIP, OTHER], sampling_rate=RATE, padding=False, **options)
     return [{name: values[row] for name, values in batch.items()} for row in range(2)]
 
@@ -191,7 +191,7 @@ def test_accumulated_gradients_are_those_of_one_batch(
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-# Label maps as tutorials write them, and configurations made of their own fields.
+# Label maps as in tutorials, and configurations rebuilt from their own fields.
 
 
 @pytest.mark.parametrize("load", [ASTConfig, AutoConfig], ids=["own", "auto"])
@@ -212,8 +212,14 @@ def test_label_maps_of_texts_for_a_model(tiny_checkpoint: Path) -> None:
 
 
 def test_either_label_map_is_enough(tiny_checkpoint: Path, no_warnings: None) -> None:
-    assert ASTConfig.from_pretrained(tiny_checkpoint, id2label={"0": "a", "1": "b"}).label2id == {"a": 0, "b": 1}
-    assert ASTConfig.from_pretrained(tiny_checkpoint, label2id={"a": "1", "b": "0"}).id2label == {1: "a", 0: "b"}
+    assert ASTConfig.from_pretrained(tiny_checkpoint, id2label={"0": "a", "1": "b"}).label2id == {
+        "a": 0,
+        "b": 1,
+    }
+    assert ASTConfig.from_pretrained(tiny_checkpoint, label2id={"a": "1", "b": "0"}).id2label == {
+        1: "a",
+        0: "b",
+    }
     assert ASTConfig(label2id={"a": 0, "b": 1}).id2label == {0: "a", 1: "b"}
     assert ASTConfig(id2label={0: 10, 1: 20}).id2label == {0: "10", 1: "20"}
 
@@ -261,14 +267,18 @@ def test_configuration_rebuilt_from_its_fields_keeps_foreign_ones(tmp_path: Path
 
 @pytest.mark.parametrize(
     "fields",
-    [{"hidden_sizes": 3}, {"model_type": "audio-spectrogram-transformer", "hidden_sizes": 3}, {"model_type": "vit"}],
+    [
+        {"hidden_sizes": 3},
+        {"model_type": "audio-spectrogram-transformer", "hidden_sizes": 3},
+        {"model_type": "vit"},
+    ],
 )
 def test_fields_that_are_unknown_or_of_another_architecture_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(AstConfigError, match="E302"):
         ASTConfig(**fields)
 
 
-# What feature extractors for speech are given.
+# Calls as for feature extractors of speech.
 
 
 @pytest.mark.parametrize("samples", [16_000, 16_000 * 30, 8_000, np.int64(16_000)])
@@ -287,7 +297,7 @@ def test_max_length_in_frames_is_honoured(extractor: ASTFeatureExtractor, no_war
     for frames in (100, 641, 7_999):
         assert extractor(CLIP, RATE, "np", max_length=frames)["input_values"].shape == (1, frames, 32)
     long = ASTFeatureExtractor(num_mel_bins=8)(CLIP, RATE, "np", max_length=10_240)
-    assert long["input_values"].shape == (1, 10_240, 8)  # ten times its own 1,024, not more
+    assert long["input_values"].shape == (1, 10_240, 8)  # exactly ten times its own 1,024
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
@@ -327,7 +337,11 @@ def test_argument_of_other_extractors_is_warned_of(extractor: ASTFeatureExtracto
 
 
 def test_pad_to_multiple_of_in_a_call(extractor: ASTFeatureExtractor) -> None:
-    assert extractor(CLIP, RATE, "np", padding=True, pad_to_multiple_of=50)["input_values"].shape == (1, 100, 32)
+    assert extractor(CLIP, RATE, "np", padding=True, pad_to_multiple_of=50)["input_values"].shape == (
+        1,
+        100,
+        32,
+    )
     with pytest.raises(AstInputError, match="E108"):
         extractor(CLIP, RATE, pad_to_multiple_of=0)
 
@@ -364,7 +378,13 @@ print([str(entry.message)[:10] for entry in caught if "AST" in str(entry.message
 
 # Numbers of numpy and torch.
 
-NUMBERS = [np.float32(-4.5), np.float64(-4.5), np.array(-4.5), torch.tensor(-4.5), torch.tensor(-4.5).double()]
+NUMBERS = [
+    np.float32(-4.5),
+    np.float64(-4.5),
+    np.array(-4.5),
+    torch.tensor(-4.5),
+    torch.tensor(-4.5).double(),
+]
 
 
 @pytest.mark.parametrize("mean", NUMBERS, ids=lambda value: f"{type(value).__name__}-{value.dtype}")
@@ -424,7 +444,7 @@ def test_field_of_the_extractor_in_a_call_is_warned_of(extractor: ASTFeatureExtr
 
 
 class OwnExtractor(ASTFeatureExtractor):
-    """A field of its own, and another way to normalise."""
+    """Extractor with a field of its own, and another normalisation."""
 
     def __init__(self, shift: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -436,12 +456,12 @@ class OwnExtractor(ASTFeatureExtractor):
 
 def test_subclass_of_the_extractor(extractor: ASTFeatureExtractor, tmp_path: Path) -> None:
     OwnExtractor(**SIZES, shift=7.0).save_pretrained(tmp_path)
-    own = OwnExtractor.from_pretrained(tmp_path)
+    subclass = OwnExtractor.from_pretrained(tmp_path)
     plain = extractor(CLIP, RATE, "np")["input_values"]
-    np.testing.assert_allclose(own(CLIP, RATE, "np")["input_values"], plain + 7.0, atol=1e-5)
+    np.testing.assert_allclose(subclass(CLIP, RATE, "np")["input_values"], plain + 7.0, atol=1e-5)
 
 
-# Heads that were replaced.
+# Replaced classifiers.
 
 
 def test_head_of_another_size_is_saved_with_generic_names(model: ASTForAudioClassification, tmp_path: Path) -> None:
@@ -498,7 +518,7 @@ def test_head_of_another_kind_is_saved_with_a_warning(model: ASTForAudioClassifi
 
 @pytest.fixture
 def disagreeing(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A folder whose config names three labels, and whose head has four outputs."""
+    """Return a folder whose config names three labels and whose classifier has four outputs."""
     folder = tmp_path / "disagreeing"
     folder.mkdir()
     for name in ("config.json", "preprocessor_config.json"):
@@ -547,7 +567,7 @@ def test_another_number_of_labels_is_a_new_head(disagreeing: Path) -> None:
 
 
 class OwnHead(ASTPreTrainedModel):
-    """A head of somebody's own on the base model."""
+    """Base model with a user's own classifier."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -557,7 +577,7 @@ class OwnHead(ASTPreTrainedModel):
 
 
 class OwnPart(ASTForAudioClassification):
-    """The classifier, and an extra module."""
+    """Classification model with an extra module."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -663,7 +683,7 @@ def test_return_attention_mask_of_the_extractor_is_warned_of(unwarned: None) -> 
 
 @pytest.fixture
 def web_server() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """A server on this machine, and what it serves by path."""
+    """Return the address of a local server, and its content by path."""
     files: dict[str, bytes] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -756,9 +776,9 @@ def hub_names(model: Any) -> dict[str, torch.Tensor]:
 
 
 def original_names(model: Any) -> dict[str, torch.Tensor]:
-    """As the original repository's .pth: timm's blocks below `v`, query, key and value in one tensor."""
+    """Return the state dict with the original's names: blocks below `v`, query, key and value in one tensor."""
     state = hub_names(model)
-    named = {}
+    tensors = {}
     renamed = {
         "embeddings.cls_token": "v.cls_token",
         "embeddings.distillation_token": "v.dist_token",
@@ -780,12 +800,12 @@ def original_names(model: Any) -> dict[str, torch.Tensor]:
             if ".query." in name:
                 parts = [state[name.replace(".query.", f".{part}.")] for part in ("query", "key", "value")]
                 block = name.split("encoder.layer.")[1].split(".")[0]
-                named[f"v.blocks.{block}.attn.qkv.{name.rsplit('.', 1)[1]}"] = torch.cat(parts)
+                tensors[f"v.blocks.{block}.attn.qkv.{name.rsplit('.', 1)[1]}"] = torch.cat(parts)
             continue
         for ours, theirs in renamed.items():
             name = name.replace(ours, theirs)
-        named[name] = tensor
-    return named
+        tensors[name] = tensor
+    return tensors
 
 
 def of_data_parallel(model: Any) -> dict[str, torch.Tensor]:
@@ -798,23 +818,26 @@ def of_compiled(model: Any) -> dict[str, torch.Tensor]:
 
 def of_the_base(model: Any) -> dict[str, torch.Tensor]:
     base = model.audio_spectrogram_transformer.state_dict()
-    return {**base, **{name: tensor for name, tensor in model.state_dict().items() if name.startswith("classifier.")}}
+    return {
+        **base,
+        **{name: tensor for name, tensor in model.state_dict().items() if name.startswith("classifier.")},
+    }
 
 
 SCHEMES = [version_5_names, hub_names, original_names, of_data_parallel, of_compiled, of_the_base]
 
 
-@pytest.mark.parametrize("named", SCHEMES, ids=lambda named: named.__name__)
+@pytest.mark.parametrize("renamed", SCHEMES, ids=lambda renamed: renamed.__name__)
 def test_state_dict_under_any_names(
-    named: Callable, stock_model: Any, spectrograms: torch.Tensor, no_warnings: None
+    renamed: Callable, stock_model: Any, spectrograms: torch.Tensor, no_warnings: None
 ) -> None:
     model, info = ASTForAudioClassification.from_pretrained(
-        None, config=stock_model.config, state_dict=named(stock_model), output_loading_info=True
+        None, config=stock_model.config, state_dict=renamed(stock_model), output_loading_info=True
     )
     assert not any(info.values())
     with torch.no_grad():
         assert largest_gap(model.eval()(spectrograms).logits, stock_model(spectrograms).logits) < 1e-5
-    base = ASTModel.from_pretrained(None, config=stock_model.config, state_dict=named(stock_model))
+    base = ASTModel.from_pretrained(None, config=stock_model.config, state_dict=renamed(stock_model))
     with torch.no_grad():
         theirs = stock_model.audio_spectrogram_transformer(spectrograms).pooler_output
         assert largest_gap(base.eval()(spectrograms).pooler_output, theirs) < 1e-5
@@ -864,7 +887,13 @@ def test_forward_has_the_signature_of_transformers(
 ) -> None:
     theirs = list(inspect.signature(stock.ASTForAudioClassification.forward).parameters.values())
     ours = inspect.signature(ASTForAudioClassification.forward).parameters
-    assert [parameter.name for parameter in theirs] == ["self", "input_values", "labels", "attention_mask", "kwargs"]
+    assert [parameter.name for parameter in theirs] == [
+        "self",
+        "input_values",
+        "labels",
+        "attention_mask",
+        "kwargs",
+    ]
     assert {parameter.name for parameter in theirs} <= set(ours)
     assert ours["kwargs"].kind is inspect.Parameter.VAR_KEYWORD
     labels = torch.tensor([0, 1, 2, 0, 1])
@@ -911,7 +940,11 @@ def test_some_hidden_states(model: ASTForAudioClassification, spectrograms: torc
     some = model(spectrograms, output_hidden_states=[0, -1, 9]).hidden_states
     assert [state is None for state in some] == [False, True, False]
     assert torch.equal(some[2], every[2])
-    assert [state is None for state in model(spectrograms, output_hidden_states=1).hidden_states] == [True, False, True]
+    assert [state is None for state in model(spectrograms, output_hidden_states=1).hidden_states] == [
+        True,
+        False,
+        True,
+    ]
 
 
 # Exports with any batch size.
@@ -939,13 +972,16 @@ def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path:
     model.save_pretrained(tmp_path)
     with pytest.raises(AstConfigError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\(") as caught:
         ASTFeatureExtractor.from_pretrained(tmp_path)
-    loads = (AutoFeatureExtractor.from_pretrained, lambda folder: pipeline("audio-classification", model=str(folder)))
+    loads = (
+        AutoFeatureExtractor.from_pretrained,
+        lambda folder: pipeline("audio-classification", model=str(folder)),
+    )
     for load in loads:
         with pytest.raises(OSError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\(") as refused:
             load(tmp_path)
         assert str(as_error(refused.value)) == str(caught.value)
     line = caught.value.fix.split("for example ")[1].split(", with its mean")[0]
-    exec(line, {"ASTFeatureExtractor": ASTFeatureExtractor})  # the message's own words
+    exec(line, {"ASTFeatureExtractor": ASTFeatureExtractor})  # the text of the message
     assert AutoFeatureExtractor.from_pretrained(tmp_path).max_length == 64
     assert len(pipeline("audio-classification", model=str(tmp_path))({"array": CLIP, "sampling_rate": RATE})) == 3
 
@@ -1007,9 +1043,9 @@ class Finder(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Finder())
 import importlib
 table = importlib.import_module(NAME)
-import ast_hf.feature_extraction_ast  # a hook waits for what is still being imported; this is imported by any model
-found = {config.__name__: kind.__module__ for config, kind in table.AUDIO_PROCESSOR_MAPPING._extra_content.items()}
-print(found["ASTConfig"], sorted(table.AUDIO_PROCESSOR_MAPPING_NAMES))
+import ast_hf.feature_extraction_ast  # hooks wait for modules that are being imported; every model imports this one
+modules = {config.__name__: kind.__module__ for config, kind in table.AUDIO_PROCESSOR_MAPPING._extra_content.items()}
+print(modules["ASTConfig"], sorted(table.AUDIO_PROCESSOR_MAPPING_NAMES))
 ast_hf.unregister()
 print(table.AUDIO_PROCESSOR_MAPPING._extra_content, sorted(table.AUDIO_PROCESSOR_MAPPING_NAMES))
 """
@@ -1033,7 +1069,7 @@ def test_new_head_is_reported_in_one_line(tiny_checkpoint: Path, caplog: pytest.
         assert [str(entry.message)[:10] for entry in caught] == ["[AST-W303]"]
         assert "LOAD REPORT" not in caplog.text
         stock.ASTForAudioClassification.from_pretrained(tiny_checkpoint, num_labels=7, ignore_mismatched_sizes=True)
-        assert "LOAD REPORT" in caplog.text  # of other models it stays
+        assert "LOAD REPORT" in caplog.text  # it stays for other models
     finally:
         logger.removeHandler(caplog.handler)
         logger.setLevel(level)
@@ -1043,25 +1079,25 @@ def test_new_head_is_reported_in_one_line(tiny_checkpoint: Path, caplog: pytest.
 
 
 def own_classes() -> list[type]:
-    """Every class of the package that extends one of another library."""
+    """Return every class of the package that extends one of another library."""
     script = Path(ast_hf.__file__).parent
     for path in sorted(script.rglob("*.py")):
         name = ".".join(path.relative_to(script.parent).with_suffix("").parts).removesuffix(".__init__")
         if not name.endswith("__main__"):
             __import__(name)
-    found = {
+    classes = {
         kind
         for name, module in sys.modules.items()
         if name.split(".")[0] == "ast_hf"
         for kind in vars(module).values()
         if inspect.isclass(kind) and kind.__module__.split(".")[0] == "ast_hf"
     }
-    return sorted(found, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
+    return sorted(classes, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
 
 
-def refused_parameters(own: Callable, base: Callable) -> list[str]:
-    """Parameters of an overridden method that the overriding one cannot be given by name."""
-    ours = inspect.signature(own).parameters.values()
+def refused_parameters(method: Callable, base: Callable) -> list[str]:
+    """Return the parameters of a base method that the override does not accept by name."""
+    ours = inspect.signature(method).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in ours):
         return []
     names = {parameter.name for parameter in ours}
@@ -1071,18 +1107,18 @@ def refused_parameters(own: Callable, base: Callable) -> list[str]:
     return [entry.name for entry in theirs if entry.name not in names and not taken_by_position]
 
 
-#: Overriding methods that their callers give arguments by position only: torch's, and Python's own.
+#: Overrides that torch and Python call with positional arguments only.
 BY_POSITION = {"_load_from_state_dict", "__getitem__", "__setattr__"}
 
 
 def test_no_method_shadows_one_of_a_base_class_with_another_signature() -> None:
     refused = {}
     for kind in own_classes():
-        for name, own in vars(kind).items():
+        for name, override in vars(kind).items():
             base = next((vars(parent)[name] for parent in kind.__mro__[1:] if name in vars(parent)), None)
-            own, base = (getattr(method, "__func__", method) for method in (own, base))
-            if not (inspect.isfunction(own) and inspect.isfunction(base)) or name in BY_POSITION | {"__init__"}:
+            override, base = (getattr(method, "__func__", method) for method in (override, base))
+            if not (inspect.isfunction(override) and inspect.isfunction(base)) or name in BY_POSITION | {"__init__"}:
                 continue
-            if base.__module__.split(".")[0] != "ast_hf" and (names := refused_parameters(own, base)):
+            if base.__module__.split(".")[0] != "ast_hf" and (names := refused_parameters(override, base)):
                 refused[f"{kind.__name__}.{name}"] = names
     assert refused == {}

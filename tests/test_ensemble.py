@@ -1,4 +1,4 @@
-"""Ensembles: each member gives the logits that it gives alone, and the ensemble their mean, in every use."""
+"""Ensembles: each member computes the same logits as alone, and the ensemble returns their mean, in every use."""
 
 from __future__ import annotations
 
@@ -38,9 +38,14 @@ CLIPS = (0.2, 0.8, 1.6)
 
 
 def make_member(
-    folder: Path, seed: int, labels: list[str] = LABELS, kind: str | None = SINGLE, hearing: Any = None, **fields: Any
+    folder: Path,
+    seed: int,
+    labels: list[str] = LABELS,
+    kind: str | None = SINGLE,
+    hearing: Any = None,
+    **fields: Any,
 ) -> Path:
-    """A checkpoint with random weights, none of them near zero."""
+    """Write a checkpoint with random weights, none near zero."""
     config = ASTConfig(**{**TINY, **fields}, id2label=dict(enumerate(labels)), problem_type=kind)
     randomise(ASTForAudioClassification(config), seed).save_pretrained(folder)
     sizes = {"num_mel_bins": config.num_mel_bins, "max_length": config.max_length}
@@ -49,8 +54,14 @@ def make_member(
 
 
 def make_pair(root: Path, kind: str = SINGLE, **hearing: Any) -> list[Path]:
-    """Two members as unlike as they may be: size, stride, length, mean and std, temperature, order of labels."""
-    other = {"hidden_size": 36, "num_hidden_layers": 1, "time_stride": 16, "max_length": 100, "temperature": 2.5}
+    """Write two members that differ in size, stride, length, mean and std, temperature and label order."""
+    other = {
+        "hidden_size": 36,
+        "num_hidden_layers": 1,
+        "time_stride": 16,
+        "max_length": 100,
+        "temperature": 2.5,
+    }
     return [
         make_member(root / "short", 1, kind=kind, hearing={"mean": -4.0, "std": 3.0, **hearing}),
         make_member(root / "long", 2, ["owl", "cat", "dog"], kind, {"mean": -7.0, "std": 5.0, **hearing}, **other),
@@ -59,13 +70,13 @@ def make_pair(root: Path, kind: str = SINGLE, **hearing: Any) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Read only."""
+    """Return the folders of two members. Read only."""
     return make_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture
 def saved(pair: list[Path], tmp_path: Path) -> Path:
-    """The ensemble of the two, saved, with a card."""
+    """Return the folder of the ensemble of both, saved with a card."""
     folder = tmp_path / "ensemble"
     ASTEnsembleForAudioClassification.from_members(pair).save_pretrained(folder)
     head = "---\nlibrary_name: ast_hf\npipeline_tag: audio-classification\n---\n"
@@ -105,19 +116,20 @@ def test_each_member_gets_the_features_that_it_gets_alone(
 ) -> None:
     folders = [make_pair(tmp_path, kind, return_attention_mask=masked)[index] for index in order]
     ASTEnsembleForAudioClassification.from_members(folders).save_pretrained(tmp_path / "ensemble")
-    whole = pipeline("audio-classification", model=str(tmp_path / "ensemble"))
+    ensemble = pipeline("audio-classification", model=str(tmp_path / "ensemble"))
     for seconds in CLIPS:
         parts = [alone(folder, clip(seconds)) for folder in folders]
-        assert max(abs(parts[0][label] - parts[1][label]) for label in LABELS) > 0.05  # so that a mean of one is none
-        assert scores(whole, clip(seconds)) == pytest.approx(mean(parts), abs=1e-5), seconds
+        # Scores of one member differ from the mean.
+        assert max(abs(parts[0][label] - parts[1][label]) for label in LABELS) > 0.05
+        assert scores(ensemble, clip(seconds)) == pytest.approx(mean(parts), abs=1e-5), seconds
 
 
 @pytest.mark.parametrize("field", [{"do_normalize": False}, {"mean": -1.0}, {"std": 1.0}], ids=str)
 def test_normalisation(field: dict[str, Any], tmp_path: Path) -> None:
-    """Not normalised at all; or of equal mean, or equal std."""
+    """Members without normalisation, with equal mean, or with equal std."""
     folders = make_pair(tmp_path, **field)
-    whole = ASTEnsembleForAudioClassification.from_members(folders)
-    classify = pipeline("audio-classification", model=whole, feature_extractor=whole.feature_extractor)
+    ensemble = ASTEnsembleForAudioClassification.from_members(folders)
+    classify = pipeline("audio-classification", model=ensemble, feature_extractor=ensemble.feature_extractor)
     parts = [alone(folder, clip(0.8)) for folder in folders]
     assert scores(classify, clip(0.8)) == pytest.approx(mean(parts), abs=1e-5)
 
@@ -126,11 +138,11 @@ def test_normalisation(field: dict[str, Any], tmp_path: Path) -> None:
 def test_mean_logits(kind: str) -> None:
     logits = torch.tensor([[[2.0, -1.0, 0.5]], [[-3.0, 4.0, 0.5]]])
     squash = torch.sigmoid if kind == MULTI else lambda value: value.softmax(-1)
-    found = mean_logits(logits, kind)
-    assert largest_gap(squash(found), squash(logits).mean(0)) < 1e-6
+    averaged = mean_logits(logits, kind)
+    assert largest_gap(squash(averaged), squash(logits).mean(0)) < 1e-6
     temperatures = {"a": Setting(2.0), "b": Setting(0.5)}
     expected = ensemble_logits({"a": logits[0].numpy() * 2.0, "b": logits[1].numpy() * 0.5}, kind, temperatures)
-    assert largest_gap(found, torch.from_numpy(expected)) < 1e-5
+    assert largest_gap(averaged, torch.from_numpy(expected)) < 1e-5
     sure = mean_logits(torch.tensor([[[900.0, -900.0]], [[900.0, -900.0]]]), kind)
     assert torch.isfinite(sure).all()
     assert squash(sure).tolist() == [[1.0, 0.0]]
@@ -140,22 +152,25 @@ def test_mean_logits(kind: str) -> None:
 def test_other_precisions_average_in_float32(way: str, pair: list[Path]) -> None:
     torch.manual_seed(0)
     values = torch.randn(4, 100, 32)
-    whole = ASTEnsembleForAudioClassification.from_members(pair)
+    ensemble = ASTEnsembleForAudioClassification.from_members(pair)
     with torch.no_grad():
-        expected = whole(values).logits.softmax(-1)
+        expected = ensemble(values).logits.softmax(-1)
         with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
             kind = torch.float32 if way == "autocast" else getattr(torch, way)
-            found = whole.to(kind)(values.to(kind)).logits
-    assert found.dtype == torch.float32
-    assert 0.0 < largest_gap(found.softmax(-1), expected) < (1e-5 if way == "float64" else 0.03)
-    assert largest_gap(found.softmax(-1).sum(-1), torch.ones(4)) < 1e-5
+            averaged = ensemble.to(kind)(values.to(kind)).logits
+    assert averaged.dtype == torch.float32
+    assert 0.0 < largest_gap(averaged.softmax(-1), expected) < (1e-5 if way == "float64" else 0.03)
+    assert largest_gap(averaged.softmax(-1).sum(-1), torch.ones(4)) < 1e-5
 
 
 def test_labels_give_the_loss_of_the_mean(pair: list[Path]) -> None:
-    whole, values = ASTEnsembleForAudioClassification.from_members(pair), torch.ones(2, 100, 32)
-    found = whole(values, labels=torch.tensor([0, 2]))
-    assert found.loss.item() == pytest.approx(-found.logits.softmax(-1)[[0, 1], [0, 2]].log().mean().item(), abs=1e-6)
-    assert whole(values, return_dict=False)[0].shape == (2, 3)
+    ensemble = ASTEnsembleForAudioClassification.from_members(pair)
+    values = torch.ones(2, 100, 32)
+    outputs = ensemble(values, labels=torch.tensor([0, 2]))
+    assert outputs.loss.item() == pytest.approx(
+        -outputs.logits.softmax(-1)[[0, 1], [0, 2]].log().mean().item(), abs=1e-6
+    )
+    assert ensemble(values, return_dict=False)[0].shape == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -188,11 +203,12 @@ def test_the_pipeline_accepts_what_it_accepts_for_one_model(saved: Path, tmp_pat
 
 
 def test_temperature_and_thresholds_of_the_ensemble_are_used(tmp_path: Path) -> None:
-    whole = ASTEnsembleForAudioClassification.from_members(make_pair(tmp_path, MULTI))
-    whole.save_pretrained(tmp_path / "plain")
+    ensemble = ASTEnsembleForAudioClassification.from_members(make_pair(tmp_path, MULTI))
+    ensemble.save_pretrained(tmp_path / "plain")
     plain = alone(tmp_path / "plain", clip(0.8))
-    whole.config.temperature, whole.config.thresholds = 2.0, [0.0, 1.0, 0.0]
-    whole.save_pretrained(tmp_path / "fitted")
+    ensemble.config.temperature = 2.0
+    ensemble.config.thresholds = [0.0, 1.0, 0.0]
+    ensemble.save_pretrained(tmp_path / "fitted")
     classify = pipeline("audio-classification", model=str(tmp_path / "fitted"))
     odds = {label: np.log(score / (1 - score)) for label, score in plain.items()}
     expected = {label: 1 / (1 + np.exp(-value / 2.0)) for label, value in odds.items()}
@@ -216,15 +232,15 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "code", "told"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+@pytest.mark.parametrize(("change", "code", "message"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_incompatible_members_are_refused(
-    change: dict[str, Any], code: str, told: str, pair: list[Path], tmp_path: Path
+    change: dict[str, Any], code: str, message: str, pair: list[Path], tmp_path: Path
 ) -> None:
     other = make_member(tmp_path / "other", 3, **change)
     with pytest.raises(AstHfError) as caught:
         ASTEnsembleForAudioClassification.from_members([pair[0], other])
     assert caught.value.code == code
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.where.startswith(f"member-2 ({other})")
 
 
@@ -247,10 +263,10 @@ def test_subfolder_applies_to_all_members(saved: Path, pair: list[Path]) -> None
 
 
 def test_missing_problem_type_comes_from_other_members_or_the_argument(pair: list[Path], tmp_path: Path) -> None:
-    untold = make_member(tmp_path / "untold", 5, kind=None)
-    for sources, given in (([untold, pair[0]], None), ([untold], SINGLE)):
-        whole = ASTEnsembleForAudioClassification.from_members(sources, problem_type=given)
-        assert [whole.config.problem_type, whole.members[0].config.problem_type] == [SINGLE, SINGLE]
+    no_task = make_member(tmp_path / "no_task", 5, kind=None)
+    for sources, problem_type in (([no_task, pair[0]], None), ([no_task], SINGLE)):
+        ensemble = ASTEnsembleForAudioClassification.from_members(sources, problem_type=problem_type)
+        assert [ensemble.config.problem_type, ensemble.members[0].config.problem_type] == [SINGLE, SINGLE]
 
 
 # ---------------------------------------------------------------- files
@@ -261,16 +277,19 @@ def change_json(path: Path, **fields: Any) -> None:
 
 
 def test_saved_folder_has_its_members_and_common_files(saved: Path, pair: list[Path], tmp_path: Path) -> None:
-    own = {"config.json", "preprocessor_config.json", "model.safetensors"}
-    expected = {f"member-{number}/{name}" for number in (1, 2) for name in own}
+    names = {"config.json", "preprocessor_config.json", "model.safetensors"}
+    expected = {f"member-{number}/{name}" for number in (1, 2) for name in names}
     files = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
     assert files == expected | {"config.json", "preprocessor_config.json", "README.md"}
-    told = json.loads((saved / "config.json").read_text())
-    assert (told["model_type"], told["architectures"]) == ("ast-ensemble", ["ASTEnsembleForAudioClassification"])
-    assert (told["members"], told["max_length"]) == (["member-1", "member-2"], 100)
-    assert told["id2label"] == {"0": "cat", "1": "dog", "2": "owl"}
-    heard = json.loads((saved / "preprocessor_config.json").read_text())
-    assert [heard[name] for name in ("feature_extractor_type", "max_length", "mean", "std")] == [
+    config = json.loads((saved / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == (
+        "ast-ensemble",
+        ["ASTEnsembleForAudioClassification"],
+    )
+    assert (config["members"], config["max_length"]) == (["member-1", "member-2"], 100)
+    assert config["id2label"] == {"0": "cat", "1": "dog", "2": "owl"}
+    preprocessor = json.loads((saved / "preprocessor_config.json").read_text())
+    assert [preprocessor[name] for name in ("feature_extractor_type", "max_length", "mean", "std")] == [
         "ASTFeatureExtractor", 100, -4.0, 3.0,
     ]  # fmt: skip
     for number, folder in enumerate(pair, 1):
@@ -281,7 +300,7 @@ def test_saved_folder_has_its_members_and_common_files(saved: Path, pair: list[P
         assert all(torch.equal(member[name], before[name]) for name in before)
         assert ASTConfig.from_pretrained(saved, subfolder=f"member-{number}").temperature == (None, 2.5)[number - 1]
     (saved / "notes.txt").write_text("mine")
-    pipeline("audio-classification", model=str(saved)).save_pretrained(saved)  # over itself
+    pipeline("audio-classification", model=str(saved)).save_pretrained(saved)  # into its own folder
     assert {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()} == files | {"notes.txt"}
     with pytest.raises(AstHfError, match=r"E108.*push_to_hub"):
         ASTEnsembleForAudioClassification.from_pretrained(saved).save_pretrained(tmp_path / "x", push_to_hub=True)
@@ -293,14 +312,14 @@ def test_every_loader_reads_a_saved_ensemble(saved: Path, pair: list[Path]) -> N
     shutil.copytree(saved, saved.parent / "nested" / "inner")
     model, info = AutoModelForAudioClassification.from_pretrained(saved, output_loading_info=True)
     assert not any(info.values())
-    for found in (
+    for loaded in (
         model,
         ASTEnsembleForAudioClassification.from_pretrained(str(saved)),
         AutoModelForAudioClassification.from_pretrained(saved.parent / "nested", subfolder="inner"),
     ):
-        assert type(found) is ASTEnsembleForAudioClassification
-        assert not any(part.training for part in found.modules())
-        assert largest_gap(found(values).logits, expected) == 0.0
+        assert type(loaded) is ASTEnsembleForAudioClassification
+        assert not any(part.training for part in loaded.modules())
+        assert largest_gap(loaded(values).logits, expected) == 0.0
     assert isinstance(AutoConfig.from_pretrained(saved), ASTEnsembleConfig)
     assert isinstance(AutoFeatureExtractor.from_pretrained(saved), ASTFeatureExtractor)
     eager = AutoModelForAudioClassification.from_pretrained(saved, attn_implementation="eager", dtype=torch.bfloat16)
@@ -316,8 +335,8 @@ def cut_weights(folder: Path) -> None:
 def lose(name: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         weights = load_file(folder / "member-2" / "model.safetensors")
-        kept = {key: value for key, value in weights.items() if not key.startswith(name)}
-        save_file(kept, folder / "member-2" / "model.safetensors", {"format": "pt"})
+        remaining = {key: value for key, value in weights.items() if not key.startswith(name)}
+        save_file(remaining, folder / "member-2" / "model.safetensors", {"format": "pt"})
 
     return change
 
@@ -330,7 +349,7 @@ def set_members(*names: str) -> Callable[[Path], None]:
     return lambda folder: change_json(folder / "config.json", members=list(names))
 
 
-#: id -> what is done to the folder, code, text
+#: id -> damage to the folder, code, text
 BROKEN: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "cut": (cut_weights, "E306", "member-2"),
     "no tensor": (lose("audio_spectrogram_transformer.layernorm.weight"), "E305", "member-2"),
@@ -339,7 +358,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "no such member": (set_members("member-1", "member-3"), "E306", "member-3"),
     "outside": (set_members("member-1", "../member-2"), "E302", "../member-2"),
     "twice": (set_members("member-1", "member-1"), "E302", "members"),
-    "another order of sizes": (lambda folder: change_json(folder / "config.json", max_length=64), "E302", "100"),
+    "another order of sizes": (
+        lambda folder: change_json(folder / "config.json", max_length=64),
+        "E302",
+        "100",
+    ),
     "another label": (
         lambda folder: change_json(
             folder / "config.json", id2label={"0": "cat", "1": "dog", "2": "bat"}, label2id=None
@@ -355,9 +378,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "code", "told"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("change", "code", "message"), BROKEN.values(), ids=BROKEN)
 @pytest.mark.filterwarnings("ignore:.*W303")
-def test_a_broken_member_is_named(change: Callable[[Path], Any], code: str, told: str, saved: Path) -> None:
+def test_a_broken_member_is_named(change: Callable[[Path], Any], code: str, message: str, saved: Path) -> None:
     change(saved)
     for load in (
         ASTEnsembleForAudioClassification.from_pretrained,
@@ -366,7 +389,7 @@ def test_a_broken_member_is_named(change: Callable[[Path], Any], code: str, told
         with pytest.raises(AstHfError) as caught:
             load(str(saved))
         assert caught.value.code == code, str(caught.value)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
 
 
 def test_a_single_model_and_an_ensemble_are_not_confused(saved: Path, pair: list[Path]) -> None:
@@ -386,15 +409,15 @@ def test_commands_accept_an_ensemble(saved: Path, tmp_path: Path, capsys: pytest
     best = max(alone(saved, str(tmp_path / "clip.wav")).items(), key=lambda entry: entry[1])
     assert f"clip.wav\t{best[0]} {best[1]:.3f}" in capsys.readouterr().out
     assert cli.main(["info", str(saved)]) == 0
-    told = capsys.readouterr().out
-    whole = ASTEnsembleForAudioClassification.from_pretrained(saved)
+    stdout = capsys.readouterr().out
+    ensemble = ASTEnsembleForAudioClassification.from_pretrained(saved)
     for fact in (
         "2 layers, 24 wide, stride 8 x 8, 0.64 s",
         "1 layers, 36 wide, stride 8 x 16, 1.00 s",
         "3: cat, dog, owl",
     ):
-        assert fact in told
-    assert f"{whole.num_parameters():,}" in told
+        assert fact in stdout
+    assert f"{ensemble.num_parameters():,}" in stdout
     (saved / "member-2" / "config.json").unlink()
     assert cli.main(["info", str(saved)]) == 65
     assert "member-2" in capsys.readouterr().err
@@ -416,23 +439,28 @@ def as_transformers(folder: Path) -> None:
     card.write_text(card.read_text().replace("ast_hf\n", "transformers\n", 1))
 
 
-#: id -> what is done to the folder, text
+#: id -> damage to the folder, text
 UNFIT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an old member": (add_old_member, "member-3"),
     "weights of one model": (add_weights, "model.safetensors"),
     "a card that promises too much": (as_transformers, "library_name: ast_hf"),
     "another mean": (lambda folder: change_json(folder / "preprocessor_config.json", mean=-5.0), "mean"),
     "no task": (lambda folder: change_json(folder / "config.json", problem_type=None), "problem_type"),
-    "no extractor": (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
+    "no extractor": (
+        lambda folder: (folder / "preprocessor_config.json").unlink(),
+        "preprocessor_config.json",
+    ),
 }
 
 
-@pytest.mark.parametrize(("change", "told"), UNFIT.values(), ids=UNFIT)
-def test_incomplete_ensembles_are_not_pushed(change: Callable[[Path], Any], told: str, hub: Hub, saved: Path) -> None:
+@pytest.mark.parametrize(("change", "message"), UNFIT.values(), ids=UNFIT)
+def test_incomplete_ensembles_are_not_pushed(
+    change: Callable[[Path], Any], message: str, hub: Hub, saved: Path
+) -> None:
     change(saved)
     with pytest.raises(AstHfError) as caught:
         push_folder(saved, "user/ensemble")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert hub.log == []
 
 
@@ -455,7 +483,7 @@ def test_an_interrupted_download_names_the_member(hub: Hub, saved: Path, waits: 
 
 
 def test_all_members_are_of_one_commit(hub: Hub, saved: Path) -> None:
-    """Also when somebody pushes while they are being loaded."""
+    """The same if a push happens while the members are loaded."""
     first = push_folder(saved, "user/ensemble").commit
     for load in (ASTEnsembleForAudioClassification, AutoModelForAudioClassification):
         load.from_pretrained("user/ensemble")
@@ -464,7 +492,7 @@ def test_all_members_are_of_one_commit(hub: Hub, saved: Path) -> None:
     assert all(f"/resolve/{first}/member-" in line for line in members), members
 
 
-#: The ensemble's module comes first: importing it is what brings the modules that are registered.
+#: The ensemble's module is imported first, and it imports the modules that are registered.
 WITH_AST_HF = """
 import json, sys
 import ast_hf
@@ -475,14 +503,14 @@ def scores(**where):
     answer = pipeline("audio-classification", model="user/ensemble", **where)(sys.argv[1])
     return {entry["label"]: entry["score"] for entry in answer}
 
-told = {"new": scores(), "old": scores(revision=sys.argv[2])}
+report = {"new": scores(), "old": scores(revision=sys.argv[2])}
 ast_hf.unregister()
 try:
     AutoConfig.from_pretrained("user/ensemble")
 except ValueError as problem:
-    told["unregistered"] = str(problem)
+    report["unregistered"] = str(problem)
 ast_hf.register()
-print(json.dumps({**told, "again": scores()}))
+print(json.dumps({**report, "again": scores()}))
 """
 
 WITHOUT_AST_HF = """
@@ -490,20 +518,20 @@ import json, sys
 import torch
 from transformers import AutoModelForAudioClassification, pipeline
 
-told = {}
+report = {}
 for name, load in {"model": AutoModelForAudioClassification.from_pretrained, "pipeline": pipeline}.items():
     try:
         load(*(["audio-classification"] if load is pipeline else []), "user/ensemble")
     except ValueError as problem:
-        told[name] = str(problem)
+        report[name] = str(problem)
 member = AutoModelForAudioClassification.from_pretrained("user/ensemble", subfolder="member-2").eval()
 values = torch.randn(1, 100, 32, generator=torch.Generator().manual_seed(0))
-told["module"], told["logits"] = type(member).__module__, member(values).logits[0].tolist()
-told["imported"] = "ast_hf" in sys.modules
+report["module"], report["logits"] = type(member).__module__, member(values).logits[0].tolist()
+report["imported"] = "ast_hf" in sys.modules
 import ast_hf
 answer = pipeline("audio-classification", "user/ensemble")(sys.argv[1])
-told["scores"] = {entry["label"]: entry["score"] for entry in answer}
-print(json.dumps(told))
+report["scores"] = {entry["label"]: entry["score"] for entry in answer}
+print(json.dumps(report))
 """
 
 
@@ -535,20 +563,20 @@ def test_without_ast_hf_only_single_members_load_by_name(
     parts = [alone(folder, str(file)) for folder in (saved / "member-1", saved / "member-2")]
     with_it = run_python(hub, tmp_path / "cache", "-c", WITH_AST_HF, str(file), before.commit, HF_TOKEN=TOKEN)
     assert with_it.returncode == 0, with_it.stderr[-4000:]
-    told = json.loads(with_it.stdout)
-    assert told["new"] == told["again"] == pytest.approx(mean(parts), abs=1e-5)
-    assert told["old"] == pytest.approx(old, abs=1e-5)
-    assert max(abs(told["old"][label] - told["new"][label]) for label in LABELS) > 0.01
-    assert "does not recognize this architecture" in told["unregistered"]
+    report_with = json.loads(with_it.stdout)
+    assert report_with["new"] == report_with["again"] == pytest.approx(mean(parts), abs=1e-5)
+    assert report_with["old"] == pytest.approx(old, abs=1e-5)
+    assert max(abs(report_with["old"][label] - report_with["new"][label]) for label in LABELS) > 0.01
+    assert "does not recognize this architecture" in report_with["unregistered"]
 
     offline = run_python(hub, tmp_path / "cache", "-c", WITHOUT_AST_HF, str(file), HF_HUB_OFFLINE="1")
     assert offline.returncode == 0, offline.stderr[-4000:]
-    told_without = json.loads(offline.stdout)
+    report_without = json.loads(offline.stdout)
     for way in ("model", "pipeline"):
-        assert "does not recognize this architecture" in told_without[way]
-    assert told_without["module"].startswith("transformers.")
-    assert not told_without["imported"]
+        assert "does not recognize this architecture" in report_without[way]
+    assert report_without["module"].startswith("transformers.")
+    assert not report_without["imported"]
     values = torch.randn(1, 100, 32, generator=torch.Generator().manual_seed(0))
     member = ASTForAudioClassification.from_pretrained(saved / "member-2")(values).logits[0]
-    assert told_without["logits"] == pytest.approx(member.tolist(), abs=1e-5)
-    assert told_without["scores"] == pytest.approx(told["new"], abs=1e-6)
+    assert report_without["logits"] == pytest.approx(member.tolist(), abs=1e-5)
+    assert report_without["scores"] == pytest.approx(report_with["new"], abs=1e-6)

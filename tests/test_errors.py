@@ -1,4 +1,4 @@
-"""One table of codes: what the source raises, what the table lists and what the page explains are the same."""
+"""Error codes: those raised in the source, listed in the table and explained on the page are the same."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def test_every_detail_is_used(code: str) -> None:
         ("error('E101')", "no call"),
         ("unreadable('E307', problem=problem)", {"unreadable"}),
         ("def f():\n    code, detail = 'E306', 'exists'\n    error(code, detail=detail)", {"exists"}),
-        ("def f(x, detail='type'):\n    error('E307', detail=detail)\nf(1, 'range')\nf(1)", {"range", "type"}),
+        (
+            "def f(x, detail='type'):\n    error('E307', detail=detail)\nf(1, 'range')\nf(1)",
+            {"range", "type"},
+        ),
         ("def f(x):\n    error('E307', detail=x)", None),
         (
             "class Rule:\n    detail: str = 'data'\nRule('conflict')\nerror('E307', detail=rule.detail)",

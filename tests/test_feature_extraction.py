@@ -1,4 +1,4 @@
-"""`ASTFeatureExtractor`: equal inputs give equal bits, options are honoured, bad input is named and refused."""
+"""`ASTFeatureExtractor`: equal inputs give equal bits, options take effect, invalid input is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPECTROGRAM = RNG.normal(-4, 4, (30, 128)).astype(np.float32)
 
 
 def extract(clips: Any, **options: Any) -> Any:
-    """Features as numpy, padded to the longest clip by default."""
+    """Return features as numpy, padded to the longest clip by default."""
     options = {"sampling_rate": 16_000, "return_tensors": "np", "padding": "longest", **options}
     return EXTRACTOR(clips, **options)["input_values"]
 
@@ -40,9 +40,9 @@ def changed(array: np.ndarray, index: int, value: float) -> np.ndarray:
     return array
 
 
-# Inputs that a waveform may have: accepted, refused, and taken with a warning.
+# Kinds of waveforms: accepted, refused, and accepted with a warning.
 
-#: case, clip, the float32 clips that it has to be equal to, bit for bit
+#: case, clip, the float32 clips that it equals bit for bit
 ACCEPTED = [
     ("int16", INT16, [CLIP]),
     ("int16", torch.from_numpy(INT16), [CLIP]),
@@ -107,7 +107,14 @@ REFUSED_CALLS = [
     ("empty-batch", [], {}, "E101", "batch", "at least one"),
     ("empty-batch", np.zeros((0, 2_000)), {}, "E101", "batch", "at least one"),
     ("channels-last", np.stack([CLIP, CLIP], axis=1), {}, "E106", "batch", "'last' for (time, channels)"),
-    ("channels-last", torch.from_numpy(np.stack([CLIP, CLIP], axis=1)), {}, "E106", "batch", "channels='last'"),
+    (
+        "channels-last",
+        torch.from_numpy(np.stack([CLIP, CLIP], axis=1)),
+        {},
+        "E106",
+        "batch",
+        "channels='last'",
+    ),
     ("channel-axis-in-a-list", [np.stack([CLIP, CLIP])], {}, "E106", "clip 0", "mix its channels"),
     ("channel-axis-in-a-list", [CLIP, np.stack([CLIP, CLIP])], {}, "E106", "clip 1", "channels='first'"),
     ("channel-axis-in-a-list", np.zeros((2, 2, 2_000)), {}, "E106", "clip 0", "channels='first'"),
@@ -159,10 +166,17 @@ REFUSED_FIELDS = [
     ("field-unknown-or-fixed", {"padding_side": "left"}, "padding_side", "'right'"),
 ]
 
-#: case, fields, clip, options of the call, shapes of what comes back, codes of the warnings
+#: case, fields, clip, options of the call, shapes of the result, codes of the warnings
 OUTCOMES = [
     ("two-axes-as-batch", {}, np.stack([CLIP, CLIP]), {}, {"input_values": (2, 1024, 128)}, ["W211"]),
-    ("two-axes-as-batch", {}, torch.from_numpy(np.stack([CLIP, CLIP])), {}, {"input_values": (2, 1024, 128)}, ["W211"]),
+    (
+        "two-axes-as-batch",
+        {},
+        torch.from_numpy(np.stack([CLIP, CLIP])),
+        {},
+        {"input_values": (2, 1024, 128)},
+        ["W211"],
+    ),
     ("two-axes-as-batch", {}, np.stack([CLIP] * 3), {}, {"input_values": (3, 1024, 128)}, []),
     ("channels-last", {}, CLIP[:, None], {}, {"input_values": (1, 1024, 128)}, []),
     ("channel-axis-in-a-list", {}, [CLIP[None], CLIP[:, None]], {}, {"input_values": (2, 1024, 128)}, []),
@@ -322,7 +336,10 @@ def test_shapes_and_warnings_of_unusual_calls(
 @pytest.mark.parametrize(
     ("clip", "text"),
     [
-        (changed(changed(CLIP, 5, np.nan), 9, np.inf), "2 samples are NaN, infinite or above 1e+12, the first at 5"),
+        (
+            changed(changed(CLIP, 5, np.nan), 9, np.inf),
+            "2 samples are NaN, infinite or above 1e+12, the first at 5",
+        ),
         (CLIP[:399], "too short, 399 samples. Fix: give at least 400 samples (25 ms at 16000 Hz)"),
         ({"array": CLIP}, "is a dict. Fix: pass samples; `ast_hf.load_audio` reads files and dicts"),
     ],
@@ -388,7 +405,10 @@ def test_two_dimensional_array_of_many_clips_is_a_batch() -> None:
 @pytest.mark.parametrize(
     ("samples", "floats"),
     [
-        (np.array([-32768, -1, 0, 16384, 32767], np.int16), [-1.0, -0.000030517578125, 0.0, 0.5, 0.999969482421875]),
+        (
+            np.array([-32768, -1, 0, 16384, 32767], np.int16),
+            [-1.0, -0.000030517578125, 0.0, 0.5, 0.999969482421875],
+        ),
         (np.array([-(2**31), 0, 2**30, 2**31 - 1], np.int32), [-1.0, 0.0, 0.5, 1.0]),
         (np.array([16_777_217, 16_777_219], np.int32), [0.0078125, 0.0078125018626451492]),
         (np.array([0, 127, 128, 192, 255], np.uint8), [-1.0, -0.0078125, 0.0, 0.5, 0.9921875]),
@@ -643,7 +663,8 @@ def test_numbers_of_numpy_can_be_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("writer", "reader"), [(StockFeatureExtractor, ASTFeatureExtractor), (ASTFeatureExtractor, StockFeatureExtractor)]
+    ("writer", "reader"),
+    [(StockFeatureExtractor, ASTFeatureExtractor), (ASTFeatureExtractor, StockFeatureExtractor)],
 )
 def test_files_are_read_by_stock_and_by_us(writer: Any, reader: Any, tmp_path: Path) -> None:
     writer(**FIELDS).save_pretrained(tmp_path)

@@ -21,7 +21,7 @@ from ast_hf.hub.access import as_error, check_account, check_name, failure_of, r
 
 
 def answered(hub: Hub, status: int, **headers: str) -> BaseException:
-    """What the client raises for an answer."""
+    """Return the exception that the client raises for a reply."""
     hub.fail("GET /api/whoami-v2", status, headers=headers, times=1)
     with pytest.raises(HfHubHTTPError) as caught:
         HfApi().whoami()
@@ -30,7 +30,13 @@ def answered(hub: Hub, status: int, **headers: str) -> BaseException:
 
 @pytest.mark.parametrize(
     ("status", "code", "passing"),
-    [(401, "E701", False), (403, "E701", False), (404, "E702", False), (400, "E704", False), (507, "E704", False)]
+    [
+        (401, "E701", False),
+        (403, "E701", False),
+        (404, "E702", False),
+        (400, "E704", False),
+        (507, "E704", False),
+    ]
     + [(status, "E704", True) for status in (408, 429, 500, 502, 503, 504)],
 )
 def test_http_statuses_map_to_codes(hub: Hub, status: int, code: str, passing: bool) -> None:
@@ -38,9 +44,9 @@ def test_http_statuses_map_to_codes(hub: Hub, status: int, code: str, passing: b
     assert (failure.code, failure.transient) == (code, passing)
 
 
-@pytest.mark.parametrize("told", ["RepoNotFound", "RevisionNotFound"])
-def test_401_for_a_hidden_repository_is_a_wrong_name(hub: Hub, told: str) -> None:
-    hub.fail("GET /api/models/user/x", 401, headers={"X-Error-Code": told})
+@pytest.mark.parametrize("error_code", ["RepoNotFound", "RevisionNotFound"])
+def test_401_for_a_hidden_repository_is_a_wrong_name(hub: Hub, error_code: str) -> None:
+    hub.fail("GET /api/models/user/x", 401, headers={"X-Error-Code": error_code})
     with pytest.raises(HfHubHTTPError) as caught:
         HfApi().model_info("user/x")
     assert failure_of(caught.value).code == "E702"
@@ -91,15 +97,15 @@ def test_the_cause_of_a_wrapped_exception_decides() -> None:
 
 
 def test_attempts_and_waits(waits: list[float]) -> None:
-    asked = []
+    attempts = []
 
     def request() -> None:
-        asked.append(1)
+        attempts.append(1)
         raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
     with pytest.raises(AstHfError) as caught:
         reach(request, where="'user/pets'", then="run `it` again", attempts=4)
-    assert (len(asked), waits) == (4, [2.0, 8.0, 32.0])
+    assert (len(attempts), waits) == (4, [2.0, 8.0, 32.0])
     assert caught.value.code == "E704"
     assert "'user/pets'" in str(caught.value)
     assert caught.value.fix.endswith("then run `it` again")
@@ -146,7 +152,7 @@ def test_an_account_is_checked_without_a_request(
     assert hub.log == []
 
 
-# What transformers raises where it does not find a checkpoint
+# Exceptions of transformers for checkpoints that it does not find
 
 LOAD = {"config": ASTConfig.from_pretrained, "extractor": ASTFeatureExtractor.from_pretrained}
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN."
@@ -155,9 +161,9 @@ LOG_IN = "log in with `hf auth login`, or set HF_TOKEN."
 def raised(load: Callable, name: str) -> AstHfError:
     with pytest.raises(OSError) as caught:  # noqa: PT011 (its text is what this is about)
         load(name)
-    told = as_error(caught.value)
-    assert told is not None
-    return told
+    problem = as_error(caught.value)
+    assert problem is not None
+    return problem
 
 
 @pytest.mark.parametrize("load", LOAD.values(), ids=LOAD.keys())
@@ -173,8 +179,8 @@ def test_a_missing_repository_is_reported(load: Callable, hub: Hub) -> None:
 def test_a_gated_repository_is_reported(load: Callable, hub: Hub) -> None:
     HfApi().create_repo("user/gated")
     hub.fail("(GET|HEAD) /.*user/gated", 403, headers={"X-Error-Code": "GatedRepo"}, times=50)
-    told = raised(load, "user/gated")
-    assert (told.code, told.what) == (
+    problem = raised(load, "user/gated")
+    assert (problem.code, problem.what) == (
         "E702", "is gated, and the token has no access (You are trying to access a gated repo)"
     )  # fmt: skip
 
@@ -182,20 +188,24 @@ def test_a_gated_repository_is_reported(load: Callable, hub: Hub) -> None:
 def test_an_unavailable_hub_is_reported(hub: Hub, waits: list[float]) -> None:
     HfApi().create_repo("user/pets")
     hub.fail("(GET|HEAD) /user/pets/resolve", 503, times=500)
-    told = raised(LOAD["config"], "user/pets")
-    assert (told.code, told.fix) == ("E704", "wait")
-    assert told.what.startswith("the Hub answered 503 (")
+    problem = raised(LOAD["config"], "user/pets")
+    assert (problem.code, problem.fix) == ("E704", "wait")
+    assert problem.what.startswith("the Hub answered 503 (")
 
 
 def test_a_missing_file_is_reported(hub: Hub, tmp_path: Path) -> None:
     HfApi().create_repo("user/empty")
-    told = raised(LOAD["extractor"], "user/empty")
-    assert str(told) == (
+    problem = raised(LOAD["extractor"], "user/empty")
+    assert str(problem) == (
         "[AST-E702] 'user/empty': does not hold the requested file, or cannot be reached "
         "(Can't load feature extractor for 'user/empty'). Fix: name a whole checkpoint."
     )
-    told = raised(LOAD["extractor"], str(tmp_path))
-    assert (told.code, told.where, told.fix) == ("E306", repr(str(tmp_path)), "copy the whole checkpoint folder again")
+    problem = raised(LOAD["extractor"], str(tmp_path))
+    assert (problem.code, problem.where, problem.fix) == (
+        "E306",
+        repr(str(tmp_path)),
+        "copy the whole checkpoint folder again",
+    )
 
 
 def test_offline_and_not_in_the_cache() -> None:
@@ -204,14 +214,14 @@ def test_offline_and_not_in_the_cache() -> None:
         "connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files). "
         "Fix: unset it."
     )
-    told = raised(LOAD["extractor"], "user/nothing")
-    assert (told.code, told.where, told.fix) == ("E704", "'user/nothing'", "unset it")
+    problem = raised(LOAD["extractor"], "user/nothing")
+    assert (problem.code, problem.where, problem.fix) == ("E704", "'user/nothing'", "unset it")
 
 
 def test_an_impossible_name_is_reported() -> None:
-    told = raised(LOAD["config"], "user/na--me")
-    assert (told.code, told.where) == ("E702", "the Hub")
-    assert "(Cannot have -- or .. in repo_id: 'user/na--me')" in told.what
+    problem = raised(LOAD["config"], "user/na--me")
+    assert (problem.code, problem.where) == ("E702", "the Hub")
+    assert "(Cannot have -- or .. in repo_id: 'user/na--me')" in problem.what
 
 
 def caused(problem: Exception, cause: Exception) -> Exception:
@@ -220,7 +230,7 @@ def caused(problem: Exception, cause: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("problem", "told"),
+    ("problem", "code"),
     [
         (caused(OSError("We couldn't connect"), LocalEntryNotFoundError("no file")), "E704"),
         (OfflineModeIsEnabled("offline"), "E704"),
@@ -229,12 +239,15 @@ def caused(problem: Exception, cause: Exception) -> Exception:
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), None),
         (OSError("PermissionError at x when downloading user/pets."), None),
         (OSError("cannot identify image file"), None),
-        (caused(PermissionError(errno.EACCES, "Permission denied"), LocalEntryNotFoundError("no file")), None),
+        (
+            caused(PermissionError(errno.EACCES, "Permission denied"), LocalEntryNotFoundError("no file")),
+            None,
+        ),
         (caused(TypeError("a bug"), LocalEntryNotFoundError("no file")), None),
         (RuntimeError("CUDA error"), None),
     ],
     ids=repr,
 )
-def test_local_errors_and_bugs_are_not_hub_errors(problem: Exception, told: str | None) -> None:
-    found = as_error(problem)
-    assert (found and found.code) == told
+def test_local_errors_and_bugs_are_not_hub_errors(problem: Exception, code: str | None) -> None:
+    converted = as_error(problem)
+    assert (converted and converted.code) == code

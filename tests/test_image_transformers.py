@@ -45,7 +45,7 @@ DECODER = {
 
 
 def maker(model: str, config: str, **fixed: Any) -> Callable[..., nn.Module]:
-    """Builds a random model of transformers; fields may be given to the call."""
+    """Return a function that builds a random model of transformers and takes fields."""
     return lambda **fields: randomise(getattr(hf, model)(getattr(hf, config)(**{**SIZES, **fixed, **fields})))
 
 
@@ -69,7 +69,7 @@ ARCHITECTURES = {
 
 
 class TimmBlock(nn.Module):
-    """A block with timm's names and timm's arithmetic."""
+    """Transformer block with timm's names and timm's arithmetic."""
 
     def __init__(self, width: int, heads: int, layer_scale: bool, qkv_bias: bool, eps: float) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class TimmBlock(nn.Module):
 
 
 class TimmViT(nn.Module):
-    """What timm would load: heads and epsilon are attributes, there is no config."""
+    """Image transformer as timm loads it: heads and epsilon are attributes, there is no config."""
 
     def __init__(
         self,
@@ -134,30 +134,30 @@ def timm(**options: Any) -> TimmViT:
 
 
 def square(pixels: int = 32, patch: int = 8) -> dict[str, Any]:
-    """A spectrogram with the size and patches of an image."""
+    """Return the options for a spectrogram with the size and patches of an image."""
     strides = {"frequency_stride": patch, "time_stride": patch}
     return {"num_mel_bins": pixels, "max_length": pixels, "patch_size": patch, **strides}
 
 
 def grey(pixels: int = 32, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same picture for an image transformer (rows are mel bins, columns frames) and for AST (frames, bins)."""
+    """Return one picture for an image transformer (rows are mel bins, columns frames) and for AST (frames, bins)."""
     picture = torch.randn(2, pixels, pixels, generator=torch.Generator().manual_seed(seed))
     return picture[:, None].expand(-1, 3, -1, -1), picture.transpose(1, 2)
 
 
 @torch.no_grad()
 def image_tokens(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """The image transformer's own answer: all its tokens, after its last LayerNorm."""
+    """Return all tokens of the image transformer, after its last LayerNorm."""
     if isinstance(model, TimmViT):
         return model(pixels)
-    if "MAE" in type(model).__name__:  # nothing is masked, and sorted noise leaves the patches in their order
+    if "MAE" in type(model).__name__:  # no patch is masked, and sorted noise keeps their order
         return model.base_model(pixels, noise=torch.arange(16.0).expand(len(pixels), -1)).last_hidden_state
     return model.base_model(pixels).last_hidden_state
 
 
 @torch.no_grad()
 def ast_tokens(model: ASTModel, inputs: torch.Tensor, distilled: bool) -> torch.Tensor:
-    """AST's tokens; without its second special token, seen by none, where the image transformer has only one."""
+    """Return AST's tokens, without the masked second special token if the image transformer has only one."""
     if distilled:
         return model(inputs).last_hidden_state
     mask = torch.ones(len(inputs), model.config.num_tokens)
@@ -173,9 +173,13 @@ def assert_same_state(left: nn.Module, right: nn.Module) -> None:
 
 
 def timm_folder(folder: Path, state: State, name: str = "model.safetensors") -> Path:
-    """A folder as timm lays it out on the Hub."""
+    """Write a folder as timm does on the Hub."""
     folder.mkdir(exist_ok=True)
-    about = {"architecture": "vit_small_patch8_32", "num_classes": 5, "pretrained_cfg": {"input_size": [3, 32, 32]}}
+    about = {
+        "architecture": "vit_small_patch8_32",
+        "num_classes": 5,
+        "pretrained_cfg": {"input_size": [3, 32, 32]},
+    }
     (folder / "config.json").write_text(json.dumps(about))
     if name.endswith(".bin"):
         torch.save(state, folder / name)
@@ -208,7 +212,7 @@ GOLDEN = [
 ]
 WITH_LOGITS = (4, 7, 11, 13)
 
-#: What tools call timm's tensors: on the Hub, and in transformers 5.
+#: Names of timm's tensors in other tools: on the Hub, and in transformers 5.
 TO_HUB = [
     (r"^cls_token", "embeddings.cls_token"),
     (r"^dist_token", "embeddings.distillation_token"),
@@ -233,7 +237,7 @@ TO_V5 = [
 
 
 def under_names(state: State, names: str) -> State:
-    """Timm's state dict under the names of another tool."""
+    """Return timm's state dict under the names of another tool."""
     rules = {"timm": [], "hub": TO_HUB, "v5": TO_V5}[names]
     renamed = {}
     for name, tensor in state.items():
@@ -251,7 +255,7 @@ def under_names(state: State, names: str) -> State:
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Any]:
-    """Arrays as tensors; read only."""
+    """Return arrays as tensors. Read only."""
     with np.load(DATA / "deit_init_384.npz") as file:
         return {name: torch.from_numpy(file[name]) for name in file if name != "about"}
 
@@ -294,7 +298,12 @@ def test_initial_weights_match_the_original(
 @pytest.mark.parametrize("case", WITH_LOGITS)
 def test_hidden_states_match_the_original(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
     source = under_names(golden_source, names)
-    fields = {"num_labels": 5, "classifier_layer_norm_eps": 1e-5, "num_attention_heads": 3, **golden_fields(case)}
+    fields = {
+        "num_labels": 5,
+        "classifier_layer_norm_eps": 1e-5,
+        "num_attention_heads": 3,
+        **golden_fields(case),
+    }
     ours = ASTForAudioClassification.from_vit(source, **fields)
     head = {"layernorm": 0, "dense": 1}
     for name, number in head.items():
@@ -321,15 +330,15 @@ def test_golden_geometries_are_those_of_the_file() -> None:
 @pytest.mark.parametrize("form", ["object", "folder", "folder-v5", "state-dict"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_computes_what_the_image_transformer_computes(name: str, form: str, tmp_path: Path) -> None:
-    told = form != "state-dict"  # tensors alone tell neither heads nor epsilon, and their activation is GELU
-    model = ARCHITECTURES[name](hidden_act="relu" if told else "gelu")
-    options: dict[str, Any] = {} if told else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
+    has_config = form != "state-dict"  # tensors alone imply neither heads nor epsilon, and GELU is assumed
+    model = ARCHITECTURES[name](hidden_act="relu" if has_config else "gelu")
+    options: dict[str, Any] = {} if has_config else {"num_attention_heads": 3, "layer_norm_eps": 0.01}
     source: Any = model if form == "object" else model.state_dict()
     if form.startswith("folder"):
         model.save_pretrained(tmp_path, save_original_format=form == "folder")
         source = tmp_path if form == "folder" else str(tmp_path)
     ours = ASTModel.from_vit(source, **square(), **options)
-    assert ours.config.hidden_act == ("relu" if told else "gelu")
+    assert ours.config.hidden_act == ("relu" if has_config else "gelu")
     pixels, inputs = grey()
     assert largest_gap(ast_tokens(ours, inputs, "deit" in name), image_tokens(model, pixels)) <= 1e-5
 
@@ -373,7 +382,7 @@ def test_other_square_grids_and_patch_sizes(build: Callable, pixels: int, patch:
 
 @pytest.mark.parametrize("old", [8, 14, 5])
 def test_larger_patches_match_on_stretched_pictures(old: int) -> None:
-    """Patches of 16 x 16 that show what the image transformer's smaller ones show give the same tokens."""
+    """Patches of 16 x 16 with the stretched content of the smaller ones give the same tokens."""
     model = vit(image_size=3 * old, patch_size=old)
     ours = ASTModel.from_vit(model, **square(48, 16))
     pixels, inputs = grey(3 * old)
@@ -393,8 +402,8 @@ def test_smaller_patches_get_the_nearest_kernel() -> None:
     ours = ASTModel.from_vit(model, **square(32, 16))
     basis = torch.eye(32 * 32, dtype=torch.float64).view(-1, 1, 32, 32)
     stretched = F.interpolate(basis, size=(16, 16), mode="bilinear", align_corners=False).flatten(1)
-    wanted = summed_kernel(model).flatten(1).double()  # the answers to the basis
-    expected = torch.linalg.lstsq(stretched, wanted.T, driver="gelsd").solution.T.reshape(24, 1, 16, 16)
+    responses = summed_kernel(model).flatten(1).double()  # the responses to the basis
+    expected = torch.linalg.lstsq(stretched, responses.T, driver="gelsd").solution.T.reshape(24, 1, 16, 16)
     assert largest_gap(ours.embeddings.patch_embeddings.projection.weight, expected) <= 1e-4
 
 
@@ -485,19 +494,32 @@ def test_reinit_draws_all_positions_anew(std: float) -> None:
     assert positions[:, :2].abs().max() < 5 * std  # the special tokens' too: the source's are larger
     assert model.embeddings.position_embeddings[:, :2].abs().max() > 0.5
     assert not torch.equal(positions, second.embeddings.position_embeddings)
-    adapted, state = ASTModel.from_vit(model, **WIDE).state_dict(), first.state_dict()
+    adapted = ASTModel.from_vit(model, **WIDE).state_dict()
+    state = first.state_dict()
     changed = {name for name in state if not torch.equal(state[name], adapted[name])}
     assert changed == {"embeddings.position_embeddings"}
 
 
 def test_defaults_are_those_of_the_paper() -> None:
     config = ASTModel.from_vit(vit(patch_size=16, num_hidden_layers=1)).config
-    sizes = (config.max_length, config.num_mel_bins, config.patch_size, config.frequency_stride, config.time_stride)
+    sizes = (
+        config.max_length,
+        config.num_mel_bins,
+        config.patch_size,
+        config.frequency_stride,
+        config.time_stride,
+    )
     assert sizes == (1024, 128, 16, 10, 10)
     assert config.num_tokens == 1214
     bare = ASTModel.from_vit(vit().state_dict(), num_attention_heads=3, **square()).config
     assert (bare.layer_norm_eps, bare.hidden_act, bare.classifier_layer_norm_eps) == (1e-6, "gelu", None)
-    sizes = (bare.hidden_size, bare.num_hidden_layers, bare.intermediate_size, bare.num_attention_heads, bare.qkv_bias)
+    sizes = (
+        bare.hidden_size,
+        bare.num_hidden_layers,
+        bare.intermediate_size,
+        bare.num_attention_heads,
+        bare.qkv_bias,
+    )
     assert sizes == (24, 2, 48, 3, True)
 
 
@@ -628,7 +650,12 @@ def test_stock_loads_a_model_made_by_from_vit(build: Callable, tmp_path: Path) -
 # Geometries
 
 TINY_STATE = vit(
-    hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8, image_size=12, patch_size=4
+    hidden_size=8,
+    num_attention_heads=2,
+    num_hidden_layers=1,
+    intermediate_size=8,
+    image_size=12,
+    patch_size=4,
 ).state_dict()
 
 
@@ -707,7 +734,7 @@ def with_tensor(name: str, shape: tuple[int, ...] = (24,)) -> Callable[[], State
     return lambda: {**timm().state_dict(), name: torch.ones(shape)}
 
 
-#: id -> source, what the message has to name. Heads are given, so that nothing else is in the way.
+#: id -> source, text of the message. Heads are passed, so that no other error comes first.
 INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     (
         "registers",
@@ -718,7 +745,11 @@ INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("swiglu", maker("Dinov2Model", "Dinov2Config", use_swiglu_ffn=True), ["SwiGLU", "mlp.gate_proj"]),
     ("swiglu-hub", with_tensor("encoder.layer.0.mlp.weights_in.weight"), ["SwiGLU", "mlp.weights_in"]),
     ("swiglu-timm", with_tensor("blocks.0.mlp.w12.weight"), ["SwiGLU", "mlp.w12"]),
-    ("qk-norm", with_tensor("blocks.0.attn.q_norm.weight"), ["normalised queries", "blocks.0.attn.q_norm.weight"]),
+    (
+        "qk-norm",
+        with_tensor("blocks.0.attn.q_norm.weight"),
+        ["normalised queries", "blocks.0.attn.q_norm.weight"],
+    ),
     ("pre-norm", with_tensor("norm_pre.weight"), ["LayerNorm before the blocks", "norm_pre.weight"]),
     ("average-pooling", with_tensor("fc_norm.weight"), ["average pooling", "fc_norm.weight"]),
     (
@@ -734,7 +765,13 @@ INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     ),
     (
         "beit-absolute",
-        maker("BeitModel", "BeitConfig", **MLP, use_absolute_position_embeddings=True, layer_scale_init_value=0.0),
+        maker(
+            "BeitModel",
+            "BeitConfig",
+            **MLP,
+            use_absolute_position_embeddings=True,
+            layer_scale_init_value=0.0,
+        ),
         ["key.bias"],
     ),
     ("no-class-token", maker("IJepaModel", "IJepaConfig", **MLP), ["cls_token"]),
@@ -744,7 +781,11 @@ INEXPRESSIBLE: list[tuple[str, Callable[[], Any], list[str]]] = [
     ("nested", lambda: {"model": timm().state_dict()}, ["model"]),
     ("not-weights", lambda: {**timm().state_dict(), "epoch": torch.tensor(3)}, ["epoch"]),
     ("oblong-images", lambda: vit(image_size=(32, 64)), ["33 positions", "square"]),
-    ("oblong-images-timm", lambda: {**timm().state_dict(), "pos_embed": torch.ones(1, 7, 24)}, ["7 positions"]),
+    (
+        "oblong-images-timm",
+        lambda: {**timm().state_dict(), "pos_embed": torch.ones(1, 7, 24)},
+        ["7 positions"],
+    ),
     # 3 x 5 patches and a class token are 16 positions, not 4 x 4 patches without one
     ("oblong-images-of-a-square-number", lambda: vit(image_size=(24, 40)), ["square"]),
     ("oblong-images-distilled", lambda: deit(image_size=(16, 56)), ["square"]),  # 2 x 7 + 2 = 4 x 4
@@ -782,7 +823,7 @@ def test_an_ast_is_refused_as_an_image_transformer(build: type, form: str, tmp_p
     assert "from_pretrained" in error.fix
 
 
-# A tensor that is missing, too many, of another shape, not finite
+# Tensors that are missing, unexpected, of another shape, or not finite
 
 BLOCK = "encoder.layer.0."
 #: DINOv2's tensors -> ours, the hardest source: LayerScale goes into other tensors.
@@ -839,7 +880,8 @@ def test_a_missing_tensor_is_refused(name: str) -> None:
     del state[name]
     error = refused(state, num_attention_heads=3)
     assert_explains(error, "E305")
-    if name == BLOCK + "attention.q_proj.bias":  # as if it had none: then those of key and value are too many
+    # as if it had none: then those of key and value are unexpected
+    if name == BLOCK + "attention.q_proj.bias":
         name = BLOCK + "attention.k_proj.bias"
     assert name in str(error) or DINOV2_NAMES[name] in str(error)
 
@@ -865,20 +907,20 @@ def test_a_lost_block_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "named"),
+    ("name", "message"),
     [
         ("encoder.layer.0.norm3.weight", "encoder.layer.0.norm3.weight"),
         ("encoder.layer.2.norm1.weight", "encoder.layer.2."),
         ("encoder.layer.0.attention.extra", "encoder.layer.0.attention.extra"),
         ("extra.weight", "extra.weight"),
         ("embeddings.cls_tokens", "embeddings.cls_tokens"),
-        ("classifier.dense.weight", "classifier.dense.weight"),  # a head of AST's
+        ("classifier.dense.weight", "classifier.dense.weight"),  # a classifier of AST
         ("dinov2.embeddings.cls_token", "embeddings.cls_token"),  # the same tensor under two names
     ],
 )
-def test_an_extra_tensor_is_refused(name: str, named: str) -> None:
+def test_an_extra_tensor_is_refused(name: str, message: str) -> None:
     state = {**dinov2().state_dict(), name: torch.ones(1, 1, 24)}
-    assert_explains(refused(state, num_attention_heads=3), "E305", named)
+    assert_explains(refused(state, num_attention_heads=3), "E305", message)
 
 
 MISSHAPEN = [
@@ -913,7 +955,7 @@ def test_a_misshapen_tensor_is_refused(name: str, shape: tuple[int, ...]) -> Non
     state = {**dinov2().state_dict(), name: torch.ones(shape)}
     error = refused(state, num_attention_heads=3)
     assert_explains(error, "E305")
-    kind = re.search("position|patch", name)  # named in words, since the whole model depends on it
+    kind = re.search("position|patch", name)  # described in words, since the whole model depends on it
     names = (name, DINOV2_NAMES[name], kind.group() if kind else name)
     assert any(each in str(error) for each in names), str(error)
 
@@ -1044,13 +1086,33 @@ def rewrite(folder: Path, change: Callable[[State], Any]) -> None:
 
 BROKEN: list[tuple[str, Callable[[Path], Any], str, list[str]]] = [
     ("cut", cut, "E306", ["model.safetensors"]),
-    ("no-tensors", lambda folder: (folder / "model.safetensors").write_text("<html>"), "E306", ["model.safetensors"]),
+    (
+        "no-tensors",
+        lambda folder: (folder / "model.safetensors").write_text("<html>"),
+        "E306",
+        ["model.safetensors"],
+    ),
     ("no-weights", lambda folder: (folder / "model.safetensors").unlink(), "E306", ["no weights"]),
     ("no-config", lambda folder: (folder / "config.json").unlink(), "E306", ["config.json"]),
     ("no-json", lambda folder: (folder / "config.json").write_text("{"), "E306", ["config.json", "JSON"]),
-    ("lost", lambda folder: rewrite(folder, lambda state: state.pop("layernorm.bias")), "E305", ["layernorm.bias"]),
-    ("extra", lambda folder: rewrite(folder, lambda state: state.update(x=torch.ones(1))), "E305", ["tensor x"]),
-    ("nan", lambda folder: rewrite(folder, lambda state: state["layernorm.bias"].fill_(torch.nan)), "E306", ["NaN"]),
+    (
+        "lost",
+        lambda folder: rewrite(folder, lambda state: state.pop("layernorm.bias")),
+        "E305",
+        ["layernorm.bias"],
+    ),
+    (
+        "extra",
+        lambda folder: rewrite(folder, lambda state: state.update(x=torch.ones(1))),
+        "E305",
+        ["tensor x"],
+    ),
+    (
+        "nan",
+        lambda folder: rewrite(folder, lambda state: state["layernorm.bias"].fill_(torch.nan)),
+        "E306",
+        ["NaN"],
+    ),
 ]
 
 
@@ -1076,6 +1138,6 @@ def test_impossible_heads_of_bare_tensors_are_refused(heads: int) -> None:
 def test_dtype_is_honoured(dtype: Any) -> None:
     source = vit()
     model = ASTModel.from_vit(source, dtype=dtype, max_length=64, num_mel_bins=32)
-    wanted = torch.bfloat16 if dtype == "bfloat16" else torch.float16
-    assert {parameter.dtype for parameter in model.parameters()} == {wanted}
-    assert model.config.dtype == wanted
+    expected_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float16
+    assert {parameter.dtype for parameter in model.parameters()} == {expected_dtype}
+    assert model.config.dtype == expected_dtype

@@ -15,7 +15,17 @@ PACKAGE = ROOT / "ast_hf"
 #: wherever the import is written: at the top, in a function, or for type checking.
 LAYERS = (
     (
-        *("errors", "scalars", "processes", "files", "versions", "moments", "log_mel", "audio", "paper_data_sets"),
+        *(
+            "errors",
+            "scalars",
+            "processes",
+            "files",
+            "versions",
+            "moments",
+            "log_mel",
+            "audio",
+            "paper_data_sets",
+        ),
         *("task", "label_order", "configuration_ast", "configuration_ensemble", "feature_extraction_ast"),
         "strict_options",
     ),
@@ -37,8 +47,18 @@ LAYERS = (
 )
 #: Modules that work without the trainer, those with the fewest imports first.
 APART_FROM_TRAINING = ("inference.pipeline", "data.audit", "inputs.normalization", "evaluation.evaluate")
-#: Libraries that take from a tenth of a second to seconds to import.
-HEAVY = {"torch", "transformers", "datasets", "numpy", "pandas", "sklearn", "matplotlib", "accelerate", "peft"}
+#: Libraries whose import takes a tenth of a second to seconds.
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "accelerate",
+    "peft",
+}
 COMMANDS = ("demo", "finetune", "evaluate", "classify", "push", "stats", "convert", "merge", "info")
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = {
@@ -80,7 +100,7 @@ def test_imports_point_downwards(module: str) -> None:
 
 
 def test_no_circles() -> None:
-    """Take away modules that import nothing that is left: a circle never goes."""
+    """Remove modules without remaining imports, repeatedly: only circles are left."""
     left = {module: imported(module) for module in MODULES}
     while free := {module for module, targets in left.items() if not targets & left.keys()}:
         left = {module: targets for module, targets in left.items() if module not in free}
@@ -89,7 +109,7 @@ def test_no_circles() -> None:
 
 @pytest.fixture(scope="module")
 def imports_of_the_trainer() -> dict[str, bool]:
-    """Module -> whether the trainer is imported after it and those before it, in one process for all of them."""
+    """Return, for each module, True if the trainer is imported after it and those before it, in one process."""
     printed = run_fresh(
         "import importlib, json, sys\n"
         "seen = {}\n"
@@ -106,7 +126,7 @@ def test_evaluation_and_data_do_not_import_the_trainer(module: str, imports_of_t
     assert imports_of_the_trainer[module] is False
 
 
-#: Options of `ast-hf finetune`, for scripts that take the same.
+#: Options of `ast-hf finetune`, for scripts with the same options.
 OPTIONS = ("ast_hf.commands.finetune",)
 
 
@@ -140,7 +160,7 @@ def test_load_audio_needs_neither_transformers_nor_torch_for_files() -> None:
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command))
 def test_help_imports_no_heavy_library(command: list[str]) -> None:
-    """Importing transformers alone would take 3 s of an answer that comes in 0.2 s."""
+    """Help takes 0.2 s; importing transformers alone would take 3 s."""
     printed = run_fresh(
         "import runpy, sys\n"
         f"sys.argv = ['ast-hf', *{command!r}, '--help']\n"

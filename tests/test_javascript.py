@@ -1,7 +1,7 @@
-"""transformers.js reads the folders that we save, from disk, and makes our features of the same samples.
+"""transformers.js reads saved folders from disk, and computes the same features from the same samples.
 
-It computes in float64 and we in float32, so values far below the loudest of their frame differ most. Features are all
-that is compared: the model itself would have to be an ONNX file. `make test-javascript` installs what is needed.
+It computes in float64 and we in float32, so values far below the loudest of their frame differ most. Only features are
+compared: the model itself would have to be an ONNX file. `make test-javascript` installs what is needed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, lo
 
 JAVASCRIPT = ROOT / "tests" / "javascript"
 PACKAGE = JAVASCRIPT / "node_modules" / "@huggingface" / "transformers"
-#: What `make test-javascript` sets: there, what is missing is a failure.
+#: Set by `make test-javascript`: a missing tool is then a failure.
 REQUIRED = os.environ.get("AST_HF_TEST_JAVASCRIPT") == "1"
-MISSING = (
-    "needs node" if shutil.which("node") is None else "needs `make test-javascript`" if not PACKAGE.is_dir() else ""
-)
+if shutil.which("node") is None:
+    MISSING = "needs node"
+elif not PACKAGE.is_dir():
+    MISSING = "needs `make test-javascript`"
+else:
+    MISSING = ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and not REQUIRED, reason=MISSING)
 
 TIME = np.arange(5 * 16_000) / 16_000
@@ -68,17 +71,18 @@ def save(folder: Path, fields: dict[str, Any]) -> None:
 class Reading:
     """The report of transformers.js on each folder, and the features that it computed."""
 
-    def __init__(self, root: Path, told: dict[str, Any]) -> None:
-        self.root, self.told = root, told["models"]
-        self.version = told["version"]
-        self.extractors = {name: ASTFeatureExtractor.from_pretrained(root / name) for name in self.told}
+    def __init__(self, root: Path, report: dict[str, Any]) -> None:
+        self.root = root
+        self.models = report["models"]
+        self.version = report["version"]
+        self.extractors = {name: ASTFeatureExtractor.from_pretrained(root / name) for name in self.models}
 
     def features(self, folder: str, sound: str) -> np.ndarray:
-        shape = self.told[folder]["shapes"][sound]
+        shape = self.models[folder]["shapes"][sound]
         return np.fromfile(self.root / folder / f"{sound}.features", dtype=np.float32).reshape(shape)
 
     def gap(self, folder: str, sound: str) -> float:
-        """The largest difference to what the folder's own extractor makes of the same samples."""
+        """Return the largest difference from the features of the folder's own extractor."""
         samples = np.fromfile(self.root / f"{sound}.f32", dtype=np.float32)
         extractor = self.extractors[folder]
         ours = extractor(samples, 16_000, return_tensors="np", truncation=True)["input_values"]
@@ -108,20 +112,20 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
 
 
 def test_the_installed_version_is_that_of_package_json(reading: Reading) -> None:
-    named = json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"]
-    assert reading.version == named["@huggingface/transformers"]
+    dependencies = json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"]
+    assert reading.version == dependencies["@huggingface/transformers"]
 
 
 @pytest.mark.parametrize("folder", EXTRACTORS)
 def test_transformers_js_reads_saved_folders(reading: Reading, folder: str) -> None:
-    told, fields = reading.told[folder], EXTRACTORS[folder]
-    assert told["config"] == {
+    report, fields = reading.models[folder], EXTRACTORS[folder]
+    assert report["config"] == {
         "model_type": "audio-spectrogram-transformer",
         "id2label": {"0": "cat", "1": "Köter", "2": "owl, hooting"},
         "num_mel_bins": fields.get("num_mel_bins", 128),
         "max_length": fields.get("max_length", 1024),
     }
-    assert told["extractor"] == "ASTFeatureExtractor"
+    assert report["extractor"] == "ASTFeatureExtractor"
 
 
 @pytest.mark.parametrize("sound", SIGNALS)
@@ -138,7 +142,7 @@ def test_transformers_js_computes_our_features_of_recordings(reading: Reading, f
 
 
 def test_raw_values_agree_as_well(reading: Reading) -> None:
-    """They are 9.1 times as far apart as those normalised for AudioSet."""
+    """Raw values differ 9.1 times as much as those normalised for AudioSet."""
     assert max(reading.gap("raw", name) for name in SOME) <= 9.1e-3
 
 
@@ -153,10 +157,10 @@ def test_all_recordings_of_the_demo(tmp_path: Path) -> None:
 
 
 def test_other_rates_and_masks_are_not_supported(reading: Reading) -> None:
-    """Its frames are 400 samples every 160 at any rate: 48 of 8,000 samples, of which 8 kHz makes 98."""
+    """transformers.js uses 400 samples every 160 at any rate: 48 frames of 8,000 samples; at 8 kHz there are 98."""
     padded = np.abs(reading.features("other_rate", "half a second")[0] - 0.4670327).max(axis=1) < 1e-5
     assert padded.tolist() == [False] * 48 + [True] * 80
-    assert reading.told["other_rate"]["outputs"] == ["input_values"]
+    assert reading.models["other_rate"]["outputs"] == ["input_values"]
 
 
 def test_padding_and_truncation_match_ours(reading: Reading) -> None:

@@ -47,7 +47,7 @@ BOTH_NAMES = {
     "encoder.layer.1.layernorm_after.weight": "layers.1.layernorm_after.weight",
     "encoder.layer.1.layernorm_after.bias": "layers.1.layernorm_after.bias",
 }
-#: What both call alike.
+#: Tensors with the same name in both.
 SHARED_NAMES = {
     "embeddings.cls_token",
     "embeddings.distillation_token",
@@ -68,7 +68,7 @@ def inputs(frames: int = 64) -> torch.Tensor:
 
 
 def names_in(folder: Path) -> set[str]:
-    """The tensors of a folder's weights, read by safetensors or torch alone."""
+    """Return the tensors of a folder's weights, read by safetensors or torch alone."""
     if (folder / BIN).exists():
         return set(torch.load(folder / BIN, weights_only=True))
     names: set[str] = set()
@@ -80,7 +80,7 @@ def names_in(folder: Path) -> set[str]:
 
 @torch.no_grad()
 def assert_answers_as(stock: Any, ours: Any) -> None:
-    """Logits where both have a head, and the hidden states in any case."""
+    """Assert equal hidden states, and equal logits if both have a classifier."""
     assert type(ours) in OURS
     assert not ours.training
     if isinstance(stock, StockClassifier) and isinstance(ours, ASTForAudioClassification):
@@ -91,7 +91,7 @@ def assert_answers_as(stock: Any, ours: Any) -> None:
 
 
 class Saved(NamedTuple):
-    """A checkpoint of transformers, and the model that it was written from."""
+    """Checkpoint of transformers, and the model that it was written from."""
 
     folder: Path
     stock: Any
@@ -117,7 +117,7 @@ def write(folder: Path, head: str, version: str, file: str) -> Saved:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str], Saved]:
-    """One of every kind. Read only."""
+    """Return one checkpoint of every kind. Read only."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {kind: write(root / "-".join(kind), *kind) for kind in KINDS}
 
@@ -142,12 +142,12 @@ def test_any_checkpoint_of_transformers_loads(kind: tuple[str, str, str], reader
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         loaded, info = reader.from_pretrained(folder, output_loading_info=True)
-    told = [str(entry.message) for entry in caught if issubclass(entry.category, AstHfWarning)]
+    messages = [str(entry.message) for entry in caught if issubclass(entry.category, AstHfWarning)]
     assert_answers_as(stock, loaded)
     assert set(info["missing_keys"]) == (HEAD_NAMES if new_head else set())
     assert not info["mismatched_keys"]
     assert {name for name in info["unexpected_keys"] if not name.startswith("classifier.")} == set()
-    assert [text[:10] for text in told] == (["[AST-W303]"] if new_head else [])
+    assert [text[:10] for text in messages] == (["[AST-W303]"] if new_head else [])
     assert loaded.name_or_path == loaded.config.name_or_path == str(folder)
 
 
@@ -172,9 +172,9 @@ def test_number_of_labels_of_transformers_checkpoints(version: str, arguments: d
     folder, stock, _ = checkpoints["head", version, "safetensors"]
     with pytest.warns(
         AstHfWarning, match=r"W303.*7 labels; classifier\.dense\.bias, classifier\.dense\.weight"
-    ) as told:
+    ) as caught:
         loaded = ASTForAudioClassification.from_pretrained(folder, num_labels=7, **arguments)
-    assert len([entry for entry in told if issubclass(entry.category, AstHfWarning)]) == 1
+    assert len([entry for entry in caught if issubclass(entry.category, AstHfWarning)]) == 1
     assert loaded.classifier.dense.weight.shape == (7, 24)
     assert 0.01 < loaded.classifier.dense.weight.std() < 0.03
     assert torch.equal(loaded.classifier.layernorm.weight, stock.classifier.layernorm.weight)
@@ -233,16 +233,28 @@ def test_a_file_of_half_precision_under_names_of_version_5(tmp_path: Path) -> No
 Tensors = dict[str, torch.Tensor]
 Q_PROJ = BACKBONE + "layers.1.attention.q_proj.weight"
 
-#: id -> what is done to the tensors, names that the message has to hold.
+#: id -> damage to the tensors, names in the message.
 BROKEN: list[tuple[str, Callable[[Tensors], Any], list[str]]] = [
     ("missing-query", lambda t: t.pop(Q_PROJ), ["1.attention.", "weight", "query"]),
     ("missing-mlp", lambda t: t.pop(BACKBONE + "layers.0.mlp.fc2.bias"), ["layer.0.output.dense.bias"]),
-    ("missing-positions", lambda t: t.pop(BACKBONE + "embeddings.position_embeddings"), ["position_embeddings"]),
+    (
+        "missing-positions",
+        lambda t: t.pop(BACKBONE + "embeddings.position_embeddings"),
+        ["position_embeddings"],
+    ),
     ("missing-norm", lambda t: t.pop(BACKBONE + "layernorm.weight"), ["layernorm.weight"]),
-    ("extra-in-block", lambda t: t.update({BACKBONE + "layers.1.gate.weight": torch.ones(3)}), ["1.gate.weight"]),
+    (
+        "extra-in-block",
+        lambda t: t.update({BACKBONE + "layers.1.gate.weight": torch.ones(3)}),
+        ["1.gate.weight"],
+    ),
     ("extra-outside", lambda t: t.update({BACKBONE + "extra.weight": torch.ones(3)}), ["extra.weight"]),
     ("extra-layer", lambda t: t.update({Q_PROJ.replace("1", "2", 1): torch.ones(24, 24)}), ["layer"]),
-    ("narrow-query", lambda t: t.update({Q_PROJ: torch.ones(24, 12)}), ["query.weight", "(24, 12)", "(24, 24)"]),
+    (
+        "narrow-query",
+        lambda t: t.update({Q_PROJ: torch.ones(24, 12)}),
+        ["query.weight", "(24, 12)", "(24, 24)"],
+    ),
     (
         "wide-output",
         lambda t: t.update({BACKBONE + "layers.0.attention.o_proj.bias": torch.ones(48)}),
@@ -306,7 +318,7 @@ def test_an_image_transformer_is_refused_with_the_way_to_use_it(reader: Any, arg
     with pytest.raises(AstConfigError, match=r"E305.*'vit'.*Fix: .*from_vit") as caught:
         reader.from_pretrained(tmp_path, **arguments)
     assert str(tmp_path) in str(caught.value)
-    assert type(AutoModel.from_pretrained(tmp_path)) is ViTModel  # no concern of ours
+    assert type(AutoModel.from_pretrained(tmp_path)) is ViTModel  # not checked here
     started = reader.from_vit(tmp_path, max_length=64, num_mel_bins=32, frequency_stride=8, time_stride=8)
     assert type(started) is reader
 
@@ -322,8 +334,8 @@ import torch
 import ast_hf
 from transformers import AutoModel, AutoModelForAudioClassification
 
-def given(load, name, **arguments):
-    "What a call answers: its class, what it was asked for, its positions, and logits or hidden states."
+def outputs_of(load, name, **arguments):
+    "Return class, grid, name, positions and logits or hidden states of a loaded model, or its error."
     try:
         model = load.from_pretrained(name, **arguments)
     except Exception as problem:
@@ -343,13 +355,13 @@ def given(load, name, **arguments):
 
 loads = {"head": ast_hf.ASTForAudioClassification, "base": ast_hf.ASTModel,
          "auto": AutoModelForAudioClassification, "auto-base": AutoModel}
-answers = [given(loads[kind], name, **arguments) for kind, name, arguments in json.loads(sys.argv[1])]
+answers = [outputs_of(loads[kind], name, **arguments) for kind, name, arguments in json.loads(sys.argv[1])]
 print("REPORT" + json.dumps(answers))
 """
 
 
 def put(hub: Hub, name: str, folder: Path, subfolder: str = "") -> str:
-    """A commit with the files of a folder; its hash."""
+    """Commit the files of a folder; return the hash."""
     files = {f"{subfolder}{path.name}": Blob(path.read_bytes(), path.suffix != ".json") for path in folder.iterdir()}
     commits = hub.repositories.setdefault(name, Repository()).branches.setdefault("main", [])
     oid = f"{len(hub.repositories):020x}{len(commits):020x}"
@@ -358,9 +370,14 @@ def put(hub: Hub, name: str, folder: Path, subfolder: str = "") -> str:
 
 
 def use(hub: Hub, cache: Path, calls: list[tuple[str, str, dict[str, Any]]], **env: str) -> list[dict[str, Any]]:
-    """What each call answers, in a fresh process whose Hub is `hub`."""
+    """Return the result of each call, in a fresh process whose Hub is `hub`."""
     online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
-    address = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    address = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(cache),
+        "NO_PROXY": "127.0.0.1",
+    }
     result = subprocess.run(
         [sys.executable, "-c", USE, json.dumps(calls)],
         capture_output=True,
@@ -379,7 +396,11 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "adapted": ("head", "user/hub", {"max_length": 40}),
     "adapted-auto": ("auto", "user/hub", {"max_length": 40}),
     "adapted-base": ("base", "user/hub", {"max_length": 40}),
-    "all-sizes": ("head", "user/hub", {"max_length": 96, "num_mel_bins": 64, "patch_size": 8, "time_stride": 4}),
+    "all-sizes": (
+        "head",
+        "user/hub",
+        {"max_length": 96, "num_mel_bins": 64, "patch_size": 8, "time_stride": 4},
+    ),
     "first": ("head", "user/hub", {"revision": "FIRST"}),
     "first-adapted": ("head", "user/hub", {"revision": "FIRST", "max_length": 40}),
     "first-adapted-auto": ("auto", "user/hub", {"revision": "FIRST", "max_length": 40}),
@@ -405,14 +426,18 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def by_name(checkpoints: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What every call answers, the Hub's log, and what is expected of either revision."""
+    """Return the result of every call, the Hub's log, and the expected results of both revisions."""
     root = tmp_path_factory.mktemp("hub")
     randomise(StockClassifier(StockConfig(**TINY, num_labels=3)), seed=7).save_pretrained(root / "first")
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
     ViTModel(ViTConfig(**sizes, image_size=64, patch_size=16)).save_pretrained(root / "vit")
     incomplete = Path(shutil.copytree(checkpoints["head", "v5", "safetensors"].folder, root / "incomplete"))
     state = load_file(incomplete / WEIGHTS)
-    save_file({name: state[name] for name in state if name != Q_PROJ}, incomplete / WEIGHTS, metadata={"format": "pt"})
+    save_file(
+        {name: state[name] for name in state if name != Q_PROJ},
+        incomplete / WEIGHTS,
+        metadata={"format": "pt"},
+    )
     with HubServer("user", TOKEN) as server:
         first = put(server.hub, "user/hub", root / "first")
         put(server.hub, "user/hub", checkpoints["head", "hub", "safetensors"].folder)
@@ -429,14 +454,18 @@ def by_name(checkpoints: dict, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def expected_of(folder: Path, **arguments: Any) -> dict[str, Any]:
-    """The same from the folder that was put on the Hub, here."""
+    """Return the results of the uploaded folder, computed in this process."""
     model = ASTForAudioClassification.from_pretrained(folder, **arguments)
     shape = (1, model.config.max_length, model.config.num_mel_bins)
     values = torch.linspace(-1, 1, shape[1] * shape[2]).mul(40).sin().reshape(shape)
     with torch.no_grad():
         answer, hidden = model(values).logits, model.base_model(values).last_hidden_state
     table = model.base_model.embeddings.position_embeddings.detach()
-    return {"answer": answer.flatten().tolist(), "hidden": hidden.flatten().tolist(), "table": table.flatten().tolist()}
+    return {
+        "answer": answer.flatten().tolist(),
+        "hidden": hidden.flatten().tolist(),
+        "table": table.flatten().tolist(),
+    }
 
 
 @pytest.mark.parametrize(
@@ -466,9 +495,9 @@ def expected_of(folder: Path, **arguments: Any) -> dict[str, Any]:
 def test_checkpoints_load_by_name(call: str, source: Any, grid: list[int], by_name: dict, checkpoints: dict) -> None:
     answer, (kind, name, arguments) = by_name["answers"][call], CALLS[call]
     assert "error" not in answer, answer
-    kept = {key: value for key, value in arguments.items() if key.endswith(("length", "bins", "size", "stride"))}
+    sizes = {key: value for key, value in arguments.items() if key.endswith(("length", "bins", "size", "stride"))}
     folder = by_name["first"] if source == "first" else checkpoints[source].folder
-    expected = expected_of(folder, **kept)
+    expected = expected_of(folder, **sizes)
     base = kind in ("base", "auto-base")
     assert answer["class"] == f"ast_hf.modeling_ast.{'ASTModel' if base else 'ASTForAudioClassification'}"
     assert answer["grid"] == grid

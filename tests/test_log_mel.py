@@ -33,9 +33,11 @@ def kaldi_filters(rate: int, bins: int, fft_length: int, ends: tuple[float, floa
 
 
 def kaldi_fbank(waveform: np.ndarray, rate: int = 16_000, bins: int = 128) -> np.ndarray:
-    """One frame after the other, in the order of Kaldi's `feature-window.cc` and `feature-fbank.cc`."""
+    """Compute frame by frame, in the order of Kaldi's `feature-window.cc` and `feature-fbank.cc`."""
     samples = np.asarray(waveform, dtype=np.float64)
-    frame, hop, fft_length = rate * 25 // 1000, rate * 10 // 1000, 1
+    frame = rate * 25 // 1000
+    hop = rate * 10 // 1000
+    fft_length = 1
     while fft_length < frame:
         fft_length *= 2
     filters = kaldi_filters(rate, bins, fft_length)

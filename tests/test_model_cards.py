@@ -35,9 +35,9 @@ def test_changed_results_change_the_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_pictures_of_cards_exist(name: str) -> None:
     text = (cards.FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
-    assert len(shown) == 2
-    for picture in shown:
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert len(pictures) == 2
+    for picture in pictures:
         assert (cards.FOLDER / picture).read_bytes().startswith(b"\x89PNG")
 
 

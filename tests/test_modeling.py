@@ -34,7 +34,7 @@ from ast_hf.losses import classification_loss
 
 DATA = Path(__file__).parent / "data"
 
-#: What published checkpoints hold: name -> shape for TINY with three labels, one layer of two.
+#: Tensors of published checkpoints: name -> shape for TINY with three labels, one layer of two.
 BACKBONE = "audio_spectrogram_transformer."
 EMBEDDINGS = {
     "embeddings.cls_token": (1, 1, 24),
@@ -101,7 +101,7 @@ pytestmark = pytest.mark.usefixtures("flex_attention_uncompiled")
 
 @pytest.fixture(scope="module")
 def model() -> ASTForAudioClassification:
-    """Read only."""
+    """Return a tiny model. Read only."""
     return randomise(ASTForAudioClassification(tiny_config()))
 
 
@@ -178,13 +178,16 @@ def test_other_number_of_labels_makes_only_the_last_layer_new(tiny_checkpoint: P
         loaded, info = ASTForAudioClassification.from_pretrained(
             tiny_checkpoint, num_labels=7, output_loading_info=True
         )
-    assert {entry[0] for entry in info["mismatched_keys"]} == {"classifier.dense.weight", "classifier.dense.bias"}
+    assert {entry[0] for entry in info["mismatched_keys"]} == {
+        "classifier.dense.weight",
+        "classifier.dense.bias",
+    }
     assert loaded.classifier.dense.weight.shape == (7, 24)
     assert 0.01 < loaded.classifier.dense.weight.std() < 0.03
     assert torch.count_nonzero(loaded.classifier.dense.bias) == 0
     assert loaded.config.id2label[6] == "LABEL_6"
-    kept = [name for name in before if not name.startswith("classifier.dense.")]
-    assert [name for name in kept if not torch.equal(before[name], loaded.state_dict()[name])] == []
+    loaded_names = [name for name in before if not name.startswith("classifier.dense.")]
+    assert [name for name in loaded_names if not torch.equal(before[name], loaded.state_dict()[name])] == []
 
 
 # Equal to the original, to stock, and to itself
@@ -222,7 +225,8 @@ def test_logits_match_the_original_code(name: str, implementation: str, dtype: t
     ours.load_state_dict(from_original(state), strict=True)
     ours.eval().to(dtype)
     answer = ours(inputs.to(dtype))
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-6  # the softmax of "eager" is float32 at any dtype, as in stock
+    # the softmax of "eager" is float32 at any dtype, as in stock
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-6
     assert largest_gap(answer.logits, logits) <= tolerance
     assert largest_gap(ours.audio_spectrogram_transformer(inputs.to(dtype)).last_hidden_state, hidden) <= tolerance
 
@@ -336,7 +340,8 @@ def test_dropout_acts_in_training_only(field: str, implementation: str) -> None:
 
 def test_lora_trains_adapters_only_and_merges_back() -> None:
     base = randomise(ASTForAudioClassification(tiny_config()))
-    names, before = set(base.state_dict()), base(spectrograms()).logits.detach()
+    names = set(base.state_dict())
+    before = base(spectrograms()).logits.detach()
     frozen = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     adapted = get_peft_model(copy.deepcopy(base), LoraConfig(target_modules=["query", "value"], r=4))
     trained = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
@@ -363,12 +368,18 @@ def test_lora_trains_adapters_only_and_merges_back() -> None:
 @pytest.mark.parametrize("std", [0.02, 0.05])
 def test_initialisation(std: float) -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 96, "intermediate_size": 384, "max_length": 1024, "num_hidden_layers": 1, "num_labels": 50}
+    sizes = {
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "max_length": 1024,
+        "num_hidden_layers": 1,
+        "num_labels": 50,
+    }
     state = ASTForAudioClassification(tiny_config(**sizes, initializer_range=std)).state_dict()
     for name, tensor in state.items():
         if "layernorm" in name:
             assert torch.all(tensor == (1.0 if name.endswith("weight") else 0.0)), name
-        elif "projection" in name:  # torch's own start: uniform in +-1/sqrt(16 * 16)
+        elif "projection" in name:  # torch's own initialisation: uniform in +-1/sqrt(16 * 16)
             assert 0.05 < tensor.abs().max() <= 1 / 16, name
         elif name.endswith("bias"):
             assert torch.count_nonzero(tensor) == 0, name
@@ -387,7 +398,13 @@ LOGITS = torch.tensor([[0.0, 1.0986123]])
 LOSSES = [
     ("index", LOGITS, torch.tensor([1]), "single_label_classification", 0.287682),
     ("index-inferred", LOGITS, torch.tensor([1]), None, 0.287682),
-    ("index-int32-column", LOGITS, torch.tensor([[1]], dtype=torch.int32), "single_label_classification", 0.287682),
+    (
+        "index-int32-column",
+        LOGITS,
+        torch.tensor([[1]], dtype=torch.int32),
+        "single_label_classification",
+        0.287682,
+    ),
     ("soft", LOGITS, torch.tensor([[0.25, 0.75]]), "single_label_classification", 0.562335),
     ("ignored", LOGITS.repeat(2, 1), torch.tensor([1, -100]), "single_label_classification", 0.287682),
     ("tags", LOGITS, torch.tensor([[0.0, 1.0]]), "multi_label_classification", 0.490415),
@@ -443,7 +460,7 @@ def test_the_problem_type_is_not_inferred_from_the_first_batch() -> None:
 
 
 def frame_mask(*real: int) -> torch.Tensor:
-    """(2, 64): the first `real` frames of each clip are audio."""
+    """Return a mask (2, 64): the first `real` frames of each clip are audio."""
     lengths = torch.tensor(real * 2 if len(real) == 1 else real)
     return (torch.arange(64) < lengths[:, None]).long()
 
@@ -451,16 +468,17 @@ def frame_mask(*real: int) -> torch.Tensor:
 @pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
 def test_masked_frames_have_no_influence(implementation: str) -> None:
     ours = randomise(ASTForAudioClassification(tiny_config(attn_implementation=implementation)))
-    clean, mask = spectrograms(), frame_mask(40, 24)
-    padded, heard = clean.clone(), clean.clone()
+    clean = spectrograms()
+    mask = frame_mask(40, 24)
+    padded, changed = clean.clone(), clean.clone()
     padded[0, 40:], padded[1, 24:] = 50.0, -50.0
-    heard[0, 39], heard[1, 23] = 50.0, -50.0
+    changed[0, 39], changed[1, 23] = 50.0, -50.0
     with torch.no_grad():
         expected = ours(clean, attention_mask=mask).logits
         assert largest_gap(ours(padded, attention_mask=mask).logits, expected) <= 1e-6
         assert largest_gap(ours(padded).logits, ours(clean).logits) > 1e-2
         for clip in (0, 1):
-            assert largest_gap(ours(heard, attention_mask=mask).logits[clip], expected[clip]) > 1e-2
+            assert largest_gap(ours(changed, attention_mask=mask).logits[clip], expected[clip]) > 1e-2
         assert largest_gap(ours(clean, attention_mask=frame_mask(64)).logits, ours(clean).logits) <= 1e-6
 
 
@@ -470,14 +488,19 @@ def test_frame_mask_equals_its_token_mask(
 ) -> None:
     ours = ASTForAudioClassification(tiny_config(attn_implementation=implementation)).eval()
     ours.load_state_dict(model.state_dict())
-    columns = [[1, 1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0]]  # patches start every 8 frames and take 16
+    columns = [[1, 1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0]]  # patches start every 8 frames and span 16
     tokens = torch.tensor([[1, 1] + row * 3 for row in columns])
     model.save_pretrained(tmp_path)
     stock = StockClassifier.from_pretrained(tmp_path, attn_implementation="eager").eval()
     with torch.no_grad():
         expected = stock(spectrograms(), attention_mask=tokens).logits
         assert largest_gap(ours(spectrograms(), attention_mask=tokens).logits, expected) <= 1e-5
-        for frames in (frame_mask(40, 24), frame_mask(47, 31), frame_mask(40, 24).bool(), frame_mask(40, 24).float()):
+        for frames in (
+            frame_mask(40, 24),
+            frame_mask(47, 31),
+            frame_mask(40, 24).bool(),
+            frame_mask(40, 24).float(),
+        ):
             assert largest_gap(ours(spectrograms(), attention_mask=frames).logits, expected) <= 1e-5
 
 
@@ -535,7 +558,14 @@ def test_input_is_refused(head: bool, make: Callable, names: list[str], model: A
 
 @pytest.mark.parametrize(
     "mask",
-    [torch.ones(2, 63), torch.ones(1, 64), torch.ones(64), torch.ones(2, 21), torch.ones(2, 1, 23, 23), [[1] * 64] * 2],
+    [
+        torch.ones(2, 63),
+        torch.ones(1, 64),
+        torch.ones(64),
+        torch.ones(2, 21),
+        torch.ones(2, 1, 23, 23),
+        [[1] * 64] * 2,
+    ],
     ids=["frames", "batch", "no-batch", "patches", "four-axes", "list"],
 )
 def test_mask_is_refused(mask: Any, model: ASTForAudioClassification) -> None:

@@ -1,4 +1,4 @@
-"""Patchout: which tokens a training step keeps, and that nothing else changes."""
+"""Patchout: a training step keeps the requested tokens, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def seen(model: ASTForAudioClassification, **arguments: torch.Tensor) -> int:
 def test_structured_patchout_drops_rows_and_columns() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
-        kept = Patchout(time=3, frequency=1).kept_tokens(GRID)
-        assert kept[:2].tolist() == [0, 1]
-        assert torch.equal(kept, kept.sort().values)
-        rows, columns = (kept[2:] - 2) // 7, (kept[2:] - 2) % 7
-        assert (len(rows.unique()), len(columns.unique()), len(kept)) == (2, 4, 2 + 2 * 4)
+        tokens = Patchout(time=3, frequency=1).kept_tokens(GRID)
+        assert tokens[:2].tolist() == [0, 1]
+        assert torch.equal(tokens, tokens.sort().values)
+        rows, columns = (tokens[2:] - 2) // 7, (tokens[2:] - 2) % 7
+        assert (len(rows.unique()), len(columns.unique()), len(tokens)) == (2, 4, 2 + 2 * 4)
 
 
 def test_unstructured_patchout_drops_single_patches() -> None:
     counts = torch.zeros(23)
     for seed in range(400):
         torch.manual_seed(seed)
-        kept = Patchout(unstructured=6).kept_tokens(GRID)
-        assert len(kept) == len(kept.unique()) == 17
-        counts[kept] += 1
+        tokens = Patchout(unstructured=6).kept_tokens(GRID)
+        assert len(tokens) == len(tokens.unique()) == 17
+        counts[tokens] += 1
     assert counts[:2].tolist() == [400, 400]
     assert (counts[2:] / 400 - 15 / 21).abs().max() < 0.1
 
@@ -59,14 +59,14 @@ def test_zero_patchout_and_evaluation_keep_all_patches(model: ASTForAudioClassif
 
 
 def test_kept_patches_keep_their_positions(model: ASTForAudioClassification) -> None:
-    whole = model.eval()(clips(), output_hidden_states=True).hidden_states[0]
+    embedded = model.eval()(clips(), output_hidden_states=True).hidden_states[0]
     model.base_model.patchout = Patchout(time=3)
     model.train()
     torch.manual_seed(5)
     part = model(clips(), output_hidden_states=True).hidden_states[0]
     torch.manual_seed(5)
-    kept = Patchout(time=3).kept_tokens(GRID)
-    assert torch.equal(part, whole[:, kept])
+    tokens = Patchout(time=3).kept_tokens(GRID)
+    assert torch.equal(part, embedded[:, tokens])
 
 
 def test_masks_drop_the_same_patches(model: ASTForAudioClassification) -> None:
@@ -81,7 +81,8 @@ def test_masks_drop_the_same_patches(model: ASTForAudioClassification) -> None:
 
 
 def test_checkpoints_do_not_store_patchout(model: ASTForAudioClassification) -> None:
-    names, config = set(model.state_dict()), model.config.to_dict()
+    names = set(model.state_dict())
+    config = model.config.to_dict()
     model.base_model.patchout = Patchout(time=3)
     assert set(model.state_dict()) == names
     assert model.config.to_dict() == config

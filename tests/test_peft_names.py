@@ -1,4 +1,4 @@
-"""Adapters that plain peft made on transformers 5's AST answer on ours as they did there."""
+"""Adapters that plain peft made on transformers 5's AST give the same logits on ours."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ast_hf.weights.peft_names import own_config, own_name, own_state, stock_nam
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing")
 
-#: Loading an adapter does not need it; adding, choosing and saving one through the model does.
+#: Needed to add, choose and save an adapter through the model, but not to load one.
 needs_the_peft_of_transformers = pytest.mark.skipif(
     Version(peft.__version__) < Version(MIN_PEFT_VERSION),
     reason=f"transformers {transformers.__version__} asks for peft {MIN_PEFT_VERSION}, peft {peft.__version__} is here",
 )
 
 #: adapters that a script on transformers 5 makes: (class of the configuration, its arguments)
-ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "query and value": ("LoraConfig", {"r": 4, "target_modules": ["q_proj", "v_proj"]}),
     "the other layers and the head": (
         "LoraConfig",
@@ -73,7 +73,7 @@ import json, sys
 from pathlib import Path
 import peft, torch, transformers
 
-folder, fields, asked = Path({folder!r}), json.loads({fields!r}), json.loads({asked!r})
+folder, fields, requests = Path({folder!r}), json.loads({fields!r}), json.loads({requests!r})
 assert "ast_hf" not in sys.modules
 generator = torch.Generator().manual_seed(0)
 model = transformers.ASTForAudioClassification(transformers.ASTConfig(**fields))
@@ -82,7 +82,7 @@ for parameter in model.parameters():
 model.save_pretrained(folder / "base")
 clips = torch.randn(3, fields["max_length"], fields["num_mel_bins"], generator=generator)
 answers = {{"": model.eval()(clips).logits.detach()}}
-for name, (kind, arguments) in asked.items():
+for name, (kind, arguments) in requests.items():
     model = transformers.ASTForAudioClassification.from_pretrained(folder / "base")
     adapted = peft.get_peft_model(model, getattr(peft, kind)(**arguments))
     for parameter in adapted.parameters():
@@ -96,9 +96,9 @@ torch.save((clips, answers), folder / "answers.pt")
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of a base and of adapters, made by transformers and peft alone, with what they answer. Read only."""
+    """Return folders of a base and of adapters, made by transformers and peft alone, with their logits. Read only."""
     folder = tmp_path_factory.mktemp("stock")
-    run_fresh(MAKE.format(folder=str(folder), fields=json.dumps(TINY), asked=json.dumps(ASKED)), timeout=600)
+    run_fresh(MAKE.format(folder=str(folder), fields=json.dumps(TINY), requests=json.dumps(REQUESTS)), timeout=600)
     sizes = {"max_length": TINY["max_length"], "num_mel_bins": TINY["num_mel_bins"]}
     ASTFeatureExtractor(**sizes).save_pretrained(folder / "base")
     return folder
@@ -117,7 +117,7 @@ def base(stock: Path) -> Any:
     return ASTForAudioClassification.from_pretrained(stock / "base")
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", REQUESTS)
 def test_an_adapter_of_transformers_5_gives_the_same_logits(stock: Path, name: str) -> None:
     model = base(stock)
     info = model.load_adapter(str(stock / name))
@@ -127,7 +127,7 @@ def test_an_adapter_of_transformers_5_gives_the_same_logits(stock: Path, name: s
     assert largest_gap(expected, answers(stock)[""]) > 1e-2
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", REQUESTS)
 def test_an_adapter_of_transformers_5_is_merged(stock: Path, tmp_path: Path, name: str) -> None:
     merge_adapter(stock / name, tmp_path / "plain")
     expected = answers(stock)[name]
@@ -163,7 +163,7 @@ def test_an_adapter_of_another_model_is_refused(change: str, stock: Path, tmp_pa
 
 
 def test_dora_under_our_names(stock: Path, tmp_path: Path) -> None:
-    """transformers alone leaves its magnitudes at their start, with a table in the log."""
+    """transformers alone leaves DoRA's magnitudes at their initial values, with a table in the log."""
     config = peft.LoraConfig(r=2, target_modules=["value"], use_dora=True, init_lora_weights=False)
     wrapped = peft.get_peft_model(base(stock), config)
     for name, parameter in wrapped.named_parameters():
@@ -194,17 +194,18 @@ def test_adapters_can_be_added_and_deleted(stock: Path) -> None:
 
 def test_load_adapter_accepts_a_configuration_and_weights(stock: Path) -> None:
     folder = str(stock / "query and value")
-    config, state = peft.PeftConfig.from_pretrained(folder), peft.utils.load_peft_weights(folder, device="cpu")
-    asked = set(config.target_modules)
+    config = peft.PeftConfig.from_pretrained(folder)
+    state = peft.utils.load_peft_weights(folder, device="cpu")
+    requested = set(config.target_modules)
     model = base(stock)
     model.load_adapter(peft_config=config, adapter_state_dict=state)
     assert torch.allclose(logits(model, stock), answers(stock)["query and value"], atol=1e-5)
-    assert set(config.target_modules) == asked == {"q_proj", "v_proj"}
+    assert set(config.target_modules) == requested == {"q_proj", "v_proj"}
 
 
 @needs_the_peft_of_transformers
 def test_adapters_load_in_a_fresh_process_and_are_saved_under_our_names(stock: Path, tmp_path: Path) -> None:
-    """What is saved again has our names: peft reads it on our model by itself."""
+    """An adapter that is saved again has our names: peft alone loads it on our model."""
     run_fresh(
         "import ast_hf, torch\n"
         "from transformers import AutoModelForAudioClassification as Auto\n"
@@ -235,7 +236,7 @@ def test_new_adapters_accept_module_names_of_transformers_5(stock: Path, through
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [
         {"target_modules": ["query", "value"]},
         {"target_modules": ["dense"]},
@@ -247,8 +248,8 @@ def test_new_adapters_accept_module_names_of_transformers_5(stock: Path, through
     ],
     ids=str,
 )
-def test_a_configuration_under_our_names_is_not_changed(stock: Path, given: dict[str, Any]) -> None:
-    config = peft.LoraConfig(**given)
+def test_a_configuration_under_our_names_is_not_changed(stock: Path, options: dict[str, Any]) -> None:
+    config = peft.LoraConfig(**options)
     assert own_config(config, base(stock)) is config
 
 
@@ -259,17 +260,17 @@ def test_an_adapter_under_our_names_is_read_by_transformers_alone(
     wrapped.save_pretrained(str(tmp_path))
     seen: list[dict[str, Any]] = []
     parent = sys.modules["transformers"].PreTrainedModel
-    whole = parent.load_adapter
+    load_adapter = parent.load_adapter
 
-    @functools.wraps(whole)
-    def noted(self: Any, **named: Any) -> Any:
-        seen.append(named)
-        return whole(self, **named)
+    @functools.wraps(load_adapter)
+    def recording(self: Any, **arguments: Any) -> Any:
+        seen.append(arguments)
+        return load_adapter(self, **arguments)
 
-    monkeypatch.setattr(parent, "load_adapter", noted)
+    monkeypatch.setattr(parent, "load_adapter", recording)
     model = base(stock)
     model.load_adapter(str(tmp_path), is_trainable=True)
-    assert [sorted(named) for named in seen] == [["is_trainable", "peft_model_id"]]
+    assert [sorted(arguments) for arguments in seen] == [["is_trainable", "peft_model_id"]]
     assert torch.allclose(logits(model, stock), logits(wrapped, stock), atol=1e-6)
 
 
@@ -277,7 +278,8 @@ def test_an_adapter_under_our_names_is_read_by_transformers_alone(
 def test_an_adapter_on_the_hub(hub: Hub, stock: Path, place: str | None) -> None:
     api = HfApi(endpoint=hub.url)
     api.create_repo("user/lora")
-    folder, files = stock / "query and value", "adapter_*"
+    folder = stock / "query and value"
+    files = "adapter_*"
     api.upload_folder(repo_id="user/lora", folder_path=folder, path_in_repo=place, allow_patterns=files)
     model = base(stock)
     model.load_adapter("user/lora", **({} if place is None else {"adapter_kwargs": {"subfolder": place}}))

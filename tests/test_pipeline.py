@@ -1,4 +1,4 @@
-"""`pipeline("audio-classification")`: every kind of input, the scores of extractor and model by hand, named errors."""
+"""`pipeline("audio-classification")`: every kind of input, scores computed by hand from extractor and model, errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ast_hf import (
 RATE = 16_000
 LABELS = {"cat", "dog", "owl"}
 
-#: file name -> soundfile's subtype, and how far scores may be from those of the samples themselves.
+#: file name -> soundfile's subtype, and tolerance of the scores against those of the samples.
 FORMATS = {
     "clip.wav": ("PCM_16", 2e-3),
     "clip24.wav": ("PCM_24", 1e-4),
@@ -45,7 +45,7 @@ Scores = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint with larger weights, so that different audio gets different scores."""
+    """Return the tiny checkpoint with larger weights, so that different audio gets different scores."""
     folder = tmp_path_factory.mktemp("lively")
     shutil.copytree(tiny_checkpoint, folder, dirs_exist_ok=True)
     model = ASTForAudioClassification.from_pretrained(folder)
@@ -64,7 +64,7 @@ def classify(checkpoint: Path) -> ASTAudioClassificationPipeline:
 
 @pytest.fixture
 def clip(tone: np.ndarray) -> np.ndarray:
-    """0.6 s of the tone: shorter than the model's 64 frames, so that nothing is cut."""
+    """Return 0.6 s of the tone: shorter than the model's 64 frames, so that nothing is cut."""
     return tone[:9_600]
 
 
@@ -196,7 +196,11 @@ def test_function_to_apply(name: str, classify: Any, clip: np.ndarray, checkpoin
 
 @pytest.mark.parametrize(
     ("problem_type", "activation"),
-    [("multi_label_classification", "sigmoid"), ("single_label_classification", "softmax"), ("regression", "none")],
+    [
+        ("multi_label_classification", "sigmoid"),
+        ("single_label_classification", "softmax"),
+        ("regression", "none"),
+    ],
 )
 def test_activation_follows_the_problem_type(
     problem_type: str, activation: str, clip: np.ndarray, checkpoint: Path
@@ -209,7 +213,7 @@ def test_activation_follows_the_problem_type(
 
 
 def adjusted(checkpoint: Path, kind: str = "multi", **fields: Any) -> ASTAudioClassificationPipeline:
-    """A pipeline of the checkpoint with other fields in its config."""
+    """Return a pipeline of the checkpoint with other fields in its config."""
     fields["problem_type"] = f"{kind}_label_classification"
     model = ASTForAudioClassification.from_pretrained(checkpoint, **fields)
     extractor = ASTFeatureExtractor.from_pretrained(checkpoint)
@@ -276,20 +280,55 @@ def short_file(folder: Path) -> Path:
     return path
 
 
-#: id -> what is classified (made in a folder), keyword arguments, class, code, text that the message has to hold.
+#: id -> input (made in a folder), keyword arguments, class, code, text of the message.
 BAD_CALLS: list[tuple[str, Callable[[Path], Any], dict[str, Any], type, str, str]] = [
     ("text", text_file, {}, AstDataError, "E201", "notes.wav"),
     ("cut", cut_file, {}, AstDataError, "E202", "cut.wav"),
     ("too-short", short_file, {}, AstInputError, "E103", "short.wav"),
-    ("too-short-dict", lambda f: {"path": str(short_file(f)), "bytes": None}, {}, AstInputError, "E103", "short.wav"),
+    (
+        "too-short-dict",
+        lambda f: {"path": str(short_file(f)), "bytes": None},
+        {},
+        AstInputError,
+        "E103",
+        "short.wav",
+    ),
     ("missing", lambda folder: folder / "none.wav", {}, AstDataError, "E206", "none.wav"),
     ("folder", lambda folder: folder, {}, AstDataError, "E206", "directory"),
     ("in-a-list", lambda f: [short_file(f).parent / "none.wav"], {}, AstDataError, "E206", "none.wav"),
-    ("url", lambda folder: "https://example.com/a.wav", {}, AstInputError, "E703", "https://example.com/a.wav"),
-    ("dict-without-rate", lambda folder: {"array": np.zeros(9_600)}, {}, AstInputError, "E107", "sampling_rate"),
+    (
+        "url",
+        lambda folder: "https://example.com/a.wav",
+        {},
+        AstInputError,
+        "E703",
+        "https://example.com/a.wav",
+    ),
+    (
+        "dict-without-rate",
+        lambda folder: {"array": np.zeros(9_600)},
+        {},
+        AstInputError,
+        "E107",
+        "sampling_rate",
+    ),
     ("dict-without-audio", lambda folder: {"label": 1}, {}, AstInputError, "E102", "label"),
-    ("nan", lambda f: {"array": np.full(9_600, np.nan), "sampling_rate": RATE}, {}, AstInputError, "E104", "NaN"),
-    ("empty-array", lambda folder: {"array": np.zeros(0), "sampling_rate": RATE}, {}, AstInputError, "E101", "samples"),
+    (
+        "nan",
+        lambda f: {"array": np.full(9_600, np.nan), "sampling_rate": RATE},
+        {},
+        AstInputError,
+        "E104",
+        "NaN",
+    ),
+    (
+        "empty-array",
+        lambda folder: {"array": np.zeros(0), "sampling_rate": RATE},
+        {},
+        AstInputError,
+        "E101",
+        "samples",
+    ),
     ("empty-list", lambda folder: [], {}, AstInputError, "E101", "list"),
     ("number", lambda folder: 3, {"sampling_rate": RATE}, AstInputError, "E102", "int"),
     ("none", lambda folder: None, {"sampling_rate": RATE}, AstInputError, "E102", "NoneType"),
@@ -301,12 +340,21 @@ BAD_CALLS: list[tuple[str, Callable[[Path], Any], dict[str, Any], type, str, str
     ("threshold-bool", short_file, {"threshold": True}, AstInputError, "E108", "True"),
     ("threshold-nan", short_file, {"threshold": float("nan")}, AstInputError, "E108", "nan"),
     ("threshold-single-label", short_file, {"threshold": "fitted"}, AstInputError, "E108", "single_label"),
-    ("activation", short_file, {"function_to_apply": "softmacks"}, AstInputError, "E108", "did you mean 'softmax'?"),
+    (
+        "activation",
+        short_file,
+        {"function_to_apply": "softmacks"},
+        AstInputError,
+        "E108",
+        "did you mean 'softmax'?",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("make", "arguments", "kind", "code", "text"), [row[1:] for row in BAD_CALLS], ids=[row[0] for row in BAD_CALLS]
+    ("make", "arguments", "kind", "code", "text"),
+    [row[1:] for row in BAD_CALLS],
+    ids=[row[0] for row in BAD_CALLS],
 )
 def test_bad_call_is_refused(
     make: Callable, arguments: dict, kind: type, code: str, text: str, classify: Any, tmp_path: Path

@@ -1,8 +1,8 @@
-"""Fine-tuning programs as people write them for transformers' AST run here unchanged, and give what they give there.
+"""Typical fine-tuning programs for transformers' AST run unchanged with our classes, with the same results.
 
-tests/programs holds five, none of which mentions ast_hf. Each runs twice in processes of its own, with transformers'
-classes and with ours, from one checkpoint on a Hub and back to it. Where torchcodec or audiomentations is missing,
-standins/ has what the programs need of them; the last test runs all of it with the real ones.
+tests/programs has five, and none of them mentions ast_hf. Each runs twice in processes of its own, with transformers'
+classes and with ours, from one checkpoint on a Hub and back to it. If torchcodec or audiomentations is missing,
+standins/ replaces it; the last test runs everything with the real ones.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ OPTIONS += "--push_to_hub --hub_model_id"
 
 @dataclass(frozen=True)
 class Program:
-    """One of the five.
+    """One of the five programs.
 
     Attributes:
         data: repository of its data set, or "clips", the folder that prepare.py writes.
         how: argument of observer.py for a run with our classes.
-        best_epoch: whether it sets `load_best_model_at_end`.
+        best_epoch: True if it sets `load_best_model_at_end`.
         apart: largest accepted difference from transformers' logits.
         stock_stops: end of the error that its last lines raise with transformers' classes.
     """
@@ -74,9 +74,13 @@ PROGRAM = {
         Program("example_script", "lab/sounds"),
         Program("task_guide", "lab/minds14", best_epoch=True),
         Program("audio_course", "lab/gtzan", best_epoch=True),
-        # Its extractor's mean is a numpy.float32 by then, which JSON cannot store.
+        # Its extractor's mean is then a numpy.float32, which JSON cannot store.
         Program(
-            "blog_recipe", "lab/esc50", how="names", best_epoch=True, stock_stops="float32 is not JSON serializable"
+            "blog_recipe",
+            "lab/esc50",
+            how="names",
+            best_epoch=True,
+            stock_stops="float32 is not JSON serializable",
         ),
         Program("pytorch_loop", "clips", apart=0.02),  # two bits of bf16
     )
@@ -87,7 +91,7 @@ WAYS = tuple(PACKAGES)
 
 @dataclass(frozen=True)
 class Run:
-    """A program that ended: its process, its folder and repository, and what observer.py recorded."""
+    """A finished program: its process, its folder and repository, and the report of observer.py."""
 
     process: subprocess.CompletedProcess[str]
     output: Path
@@ -115,13 +119,16 @@ class Run:
 
 
 class Runner:
-    """Runs each program once, two at a time; their Hub is on loopback."""
+    """Runner of the programs: each once, two at a time, with a local Hub."""
 
     def __init__(self, root: Path, hub: Hub, pool: ThreadPoolExecutor) -> None:
         self.root, self.hub, self.pool = root, hub, pool
         self.started: dict[tuple[str, ...], Future[Run]] = {}
         (root / "standins").mkdir()
-        for package, module in (("torchcodec", "torchcodec.decoders"), ("audiomentations", "audiomentations")):
+        for package, module in (
+            ("torchcodec", "torchcodec.decoders"),
+            ("audiomentations", "audiomentations"),
+        ):
             if not imports(module):
                 stand_in = next((PROGRAMS / "standins").glob(f"{package}*"))
                 (shutil.copytree if stand_in.is_dir() else shutil.copy)(stand_in, root / "standins" / stand_in.name)
@@ -131,8 +138,13 @@ class Runner:
 
     def python(self, *arguments: str, cache: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
         """Run a fresh process in `root`, where `evaluate` finds the metrics, with a cache of that name."""
-        kept = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
-        hub = {"HF_ENDPOINT": self.hub.url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+        inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
+        hub = {
+            "HF_ENDPOINT": self.hub.url,
+            "HF_TOKEN": token,
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
         here = {"HF_HOME": str(self.root / f"cache-{cache}"), "PYTHONPATH": str(self.root / "standins")}
         processor = {"OMP_NUM_THREADS": "1"} | ({} if ON_GPU else {"CUDA_VISIBLE_DEVICES": ""})
         return subprocess.run(
@@ -140,7 +152,7 @@ class Runner:
             capture_output=True,
             text=True,
             timeout=300,
-            env={**kept, **hub, **here, **processor},
+            env={**inherited, **hub, **here, **processor},
             cwd=self.root,
             check=False,
         )
@@ -154,7 +166,9 @@ class Runner:
 
     def _run(self, program: Program, way: str, model: str) -> Run:
         title = f"{program.name}-{way}" + ("-other-head" if model == OTHER_HEAD else "")
-        report, output, repo = self.root / f"{title}.json", self.root / title, f"user/{title.replace('_', '-')}"
+        report = self.root / f"{title}.json"
+        output = self.root / title
+        repo = f"user/{title.replace('_', '-')}"
         data = str(self.root / "clips") if program.data == "clips" else program.data
         how = "stock" if way == "stock" else program.how
         script = [str(PROGRAMS / "observer.py"), str(report), how, str(PROGRAMS / f"{program.name}.py")]
@@ -165,7 +179,7 @@ class Runner:
 
 
 def imports(module: str) -> bool:
-    """Return whether a module can be imported; torchcodec is often installed where it cannot."""
+    """Return True if a module can be imported: an installed torchcodec often cannot."""
     try:
         importlib.import_module(module)
     except Exception:
@@ -175,7 +189,7 @@ def imports(module: str) -> bool:
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Runner]:
-    """A Hub with start checkpoints and data, and the programs of the selected tests, started."""
+    """Start a Hub with checkpoints and data, and the programs of the selected tests."""
     with HubServer("user", TOKEN) as server, ThreadPoolExecutor(max_workers=2) as pool:
         programs = Runner(tmp_path_factory.mktemp("programs"), server.hub, pool)
         prepare = (str(PROGRAMS / "prepare.py"), json.dumps(TINY), str(programs.root / "clips"))
@@ -191,13 +205,13 @@ def runner(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 def selected(request: pytest.FixtureRequest) -> list[str]:
     """Return the programs of the selected tests."""
     items = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
-    asked = {item.callspec.params["name"] for item in items if "name" in item.callspec.params}
-    return [name for name in PROGRAM if name in asked]
+    requested = {item.callspec.params["name"] for item in items if "name" in item.callspec.params}
+    return [name for name in PROGRAM if name in requested]
 
 
 @pytest.fixture(scope="module")
 def reloaded(runner: Runner, request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
-    """What reload.py records of every folder and repository, with transformers' classes and with ours."""
+    """Return the reports of reload.py on every folder and repository, with transformers' classes and with ours."""
     runs = [runner.start(name, way).result() for name in selected(request) for way in WAYS]
     places = [place for run in runs if run.done for place in (str(run.output), run.repo)]
 
@@ -251,7 +265,7 @@ def test_stock_and_ours_start_with_the_same_scores(runner: Runner, name: str) ->
 
 @every_program
 def test_stock_and_ours_give_the_same_scores_at_every_step(runner: Runner, name: str) -> None:
-    """Until the model is saved: in every forward pass, and in every checkpoint of an epoch."""
+    """Compares every forward pass, and every checkpoint of an epoch, until the model is saved."""
     stock, ours = runs_of(runner, name)
     count = ours.report["model"][str(ours.output)]["steps"]
     assert len(stock.report["steps"]) == len(ours.report["steps"]) >= count > 5
@@ -264,7 +278,7 @@ def test_stock_and_ours_give_the_same_scores_at_every_step(runner: Runner, name:
 
 @every_program
 def test_the_saved_model_is_the_one_that_the_program_selects(runner: Runner, name: str) -> None:
-    """The best epoch, if the program selects it: transformers' own AST gets the best head on the last encoder."""
+    """The best epoch, if the program selects it; stock combines the best classifier with the last encoder."""
     stock, ours = runs_of(runner, name)
     end = ours.report["model"][str(ours.output)]["output"]
     assert gap(end, ours.report["before"]) > 0.1, "it has not learned"
@@ -288,7 +302,7 @@ def runs_of(runner: Runner, name: str) -> list[Run]:
 def test_saved_models_reload_with_the_same_scores(
     runner: Runner, reloaded: dict[str, Any], name: str, way: str, loader: str
 ) -> None:
-    """From its folder and from the Hub, in processes with ast_hf and without."""
+    """Loads from the folder and from the Hub, in processes with and without ast_hf."""
     run = runner.start(name, way).result()
     if way == "stock" and PROGRAM[name].stock_stops:
         pytest.skip(f"transformers cannot save this extractor: {PROGRAM[name].stock_stops}")
@@ -321,7 +335,7 @@ def without_logs(files: dict[str, Any]) -> set[str]:
     return {path for path in files if "tfevents" not in path}
 
 
-#: Fields of the cards. A card that no Trainer made has none of its own.
+#: Fields of the cards. A card without a Trainer has no others.
 TRAINED = {
     "base_model": START,
     "license": "bsd-3-clause",
@@ -339,20 +353,20 @@ CARD: dict[str, dict[str, Any]] = {
 
 @every_program
 def test_the_card_is_complete(runner: Runner, name: str) -> None:
-    """The card is word for word the one that transformers' classes get from the same program."""
+    """The card equals the one that the same program writes with transformers' classes."""
     texts = [runner.hub.files(run.repo)["README.md"].content.decode() for run in runs_of(runner, name)]
-    theirs, own = (re.sub("-(stock|ours)", "", text) for text in texts)
+    theirs, ours = (re.sub("-(stock|ours)", "", text) for text in texts)
     number = r"\d+\.\d+"
-    assert re.sub(number, "N", own) == re.sub(number, "N", theirs)
-    read = [[float(found) for found in re.findall(number, text)] for text in (theirs, own)]
+    assert re.sub(number, "N", ours) == re.sub(number, "N", theirs)
+    read = [[float(metadata) for metadata in re.findall(number, text)] for text in (theirs, ours)]
     assert read[1] == pytest.approx(read[0], abs=1e-3)
-    fields = ModelCard(own).data.to_dict()
+    fields = ModelCard(ours).data.to_dict()
     expected = {"library_name": "transformers", **CARD[name]}
     assert {key: fields[key] for key in expected} == expected
     if name == "audio_course":
-        (result,) = ModelCard(own).data.eval_results
-        found = (result.task_type, result.dataset_type, result.dataset_name, result.metric_type)
-        assert found == ("audio-classification", "lab/gtzan", "GTZAN", "accuracy")
+        (result,) = ModelCard(ours).data.eval_results
+        metadata = (result.task_type, result.dataset_type, result.dataset_name, result.metric_type)
+        assert metadata == ("audio-classification", "lab/gtzan", "GTZAN", "accuracy")
 
 
 def test_a_head_for_other_labels_needs_no_flag(runner: Runner) -> None:
@@ -365,7 +379,7 @@ def test_a_head_for_other_labels_needs_no_flag(runner: Runner) -> None:
 
 
 def test_in_an_environment_with_torchcodec_and_audiomentations(tmp_path: Path) -> None:
-    """torchcodec in place of our decoder, and audiomentations, which needs an older soxr than ours."""
+    """Needs torchcodec as the decoder, and audiomentations, which needs an older soxr than ours."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("torchcodec needs FFmpeg's libraries: apt-get install ffmpeg")
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
@@ -380,10 +394,22 @@ def test_in_an_environment_with_torchcodec_and_audiomentations(tmp_path: Path) -
         pytest.skip(f"pip cannot install {TORCHCODEC} and audiomentations: {installed.stderr[-500:]}")
     loaded = subprocess.run([python, "-c", "import torchcodec.decoders"], capture_output=True, text=True, check=False)
     if loaded.returncode:
-        pytest.skip(f"{TORCHCODEC} does not load beside this torch and FFmpeg: {loaded.stderr[-500:]}")
-    options = ["-p", "no:cacheprovider", "-m", "slow", "-k", "not environment", f"--basetemp={tmp_path / 'runs'}"]
+        pytest.skip(f"{TORCHCODEC} does not load with this torch and FFmpeg: {loaded.stderr[-500:]}")
+    options = [
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "slow",
+        "-k",
+        "not environment",
+        f"--basetemp={tmp_path / 'runs'}",
+    ]
     tested = subprocess.run(
-        [python, "-m", "pytest", *options, str(Path(__file__))], capture_output=True, text=True, check=False, cwd=ROOT
+        [python, "-m", "pytest", *options, str(Path(__file__))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     assert tested.returncode == 0, tested.stdout[-4000:]
     assert not list((tmp_path / "runs").glob("programs*/standins/*"))

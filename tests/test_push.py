@@ -28,8 +28,8 @@ import ast_hf
 import soundfile, torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-def given(name, clip):
-    "Scores by the Auto classes and by the pipeline, and the package that each part comes from."
+def scores_of(name, clip):
+    "Return scores by the Auto classes and by the pipeline, and the packages of their classes."
     model, extractor = AutoModelForAudioClassification.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
     waveform, rate = soundfile.read(clip, dtype="float32")
     with torch.no_grad():
@@ -42,7 +42,7 @@ def given(name, clip):
     }
 
 name, folder, clip = sys.argv[1:]
-print(json.dumps([given(name, clip), given(folder, clip)]))
+print(json.dumps([scores_of(name, clip), scores_of(folder, clip)]))
 """
 
 #: Runs the snippets of the card unchanged, next to a clip.wav.
@@ -61,8 +61,8 @@ import json, sys
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-def given(name):
-    "Logits on fixed features, and the modules of the model and its extractor."
+def logits_of(name):
+    "Return logits on fixed features, and the modules of the model and its extractor."
     model, extractor = AutoModelForAudioClassification.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
     shape = (1, model.config.max_length, model.config.num_mel_bins)
     features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -71,13 +71,13 @@ def given(name):
     return {"modules": [type(model).__module__, type(extractor).__module__], "logits": logits}
 
 name, folder = sys.argv[1:]
-print(json.dumps([given(name), given(folder), "ast_hf" in sys.modules]))
+print(json.dumps([logits_of(name), logits_of(folder), "ast_hf" in sys.modules]))
 """
 
 
 @dataclass(frozen=True)
 class Push:
-    """A finished run of the example: where it ran, its folder, what it ended with, and the Hub it pushed to."""
+    """A finished run of the example: working folder, output folder, process and Hub."""
 
     root: Path
     output: Path
@@ -86,18 +86,21 @@ class Push:
 
     @property
     def why(self) -> str:
-        """What to read when it failed."""
+        """Return the output of a failed process."""
         return self.process.stderr[-4000:] + "\n".join(self.hub.log)
 
 
 def write_clips(folder: Path) -> None:
-    """Label folders of tones and noise, 0.6 s each: four of a kind to train on, three to test on."""
+    """Write label folders of tones and noise, 0.6 s each: four per label to train on, three to test on."""
     random = np.random.default_rng(0)
     time = np.arange(9_600) / 16_000
     for split, count in (("train", 4), ("test", 3)):
         for number in range(count):
             noise = 0.1 * random.standard_normal(len(time))
-            for label, waveform in (("tone", np.sin(2 * np.pi * (400 + 50 * number) * time) / 3), ("noise", noise)):
+            for label, waveform in (
+                ("tone", np.sin(2 * np.pi * (400 + 50 * number) * time) / 3),
+                ("noise", noise),
+            ):
                 (folder / split / label).mkdir(parents=True, exist_ok=True)
                 soundfile.write(folder / split / label / f"{number}.wav", waveform, 16_000)
 
@@ -105,7 +108,12 @@ def write_clips(folder: Path) -> None:
 def run_example(hub: Hub, root: Path, model: dict[str, Any], *arguments: str) -> Push:
     """Train a model by the example in `root`, on clips written there, and push it."""
     write_clips(root / "clips")
-    training = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 0.01, "disable_tqdm": True}
+    training = {
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 0.01,
+        "disable_tqdm": True,
+    }
     card = {"license": "mit", "samples": [str(root / "clips" / "test" / "tone" / "1.wav")]}
     recipe = {"name": "tiny", "model": model, "training": training, "card": card}
     (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -116,7 +124,7 @@ def run_example(hub: Hub, root: Path, model: dict[str, Any], *arguments: str) ->
 
 @pytest.fixture(scope="module")
 def push(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Push]:
-    """A push with every name given, and the token also as an argument: so it could get into the run's files."""
+    """Return a push with all names, and with the token as an argument, which could leak into the run's files."""
     root = tmp_path_factory.mktemp("push")
     names = ("--data", f"{root}/clips", "--output_dir", f"{root}/out", "--hub_model_id", REPO)
     with HubServer("user", TOKEN) as server:
@@ -155,10 +163,10 @@ def test_the_card_on_the_hub_is_ours(push: Push) -> None:
     assert (push.output / "samples" / "1.wav").read_bytes() == (push.root / "clips/test/tone/1.wav").read_bytes()
     assert "trained with `ast_hf`" in card.text
     assert f'pipeline("audio-classification", model="{REPO}")' in card.text
-    told = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
-    known = {name: value for name, value in results["results"]["test"].items() if name in told}
-    assert told == {name: round(value, 4) for name, value in known.items()}
-    assert {"accuracy", "mAP", "mAUC"} <= told.keys()
+    card_metrics = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
+    expected = {name: value for name, value in results["results"]["test"].items() if name in card_metrics}
+    assert card_metrics == {name: round(value, 4) for name, value in expected.items()}
+    assert {"accuracy", "mAP", "mAUC"} <= card_metrics.keys()
     assert f"![Confusion matrix]({results['pictures']['confusion']})" in card.text
     assert results["pictures"]["confusion"] in push.hub.files(REPO)
 
@@ -185,14 +193,17 @@ def test_a_push_without_a_name_from_a_local_base_that_fails_at_its_end(
 
 
 def test_the_data_may_be_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the example's own command line."""
+    """The data folder is relative, as in the example's own command line."""
     write_clips(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)
-    assert {name: len(split) for name, split in load_audio_dataset("clips").items()} == {"train": 8, "test": 6}
+    assert {name: len(split) for name, split in load_audio_dataset("clips").items()} == {
+        "train": 8,
+        "test": 6,
+    }
 
 
 def load(push: Push, cache: Path, code: str, *arguments: str) -> Any:
-    """What `code` prints as JSON, run without a token and with the Hub's and the folder's name before `arguments`."""
+    """Return the JSON that `code` prints, run without a token; repository and folder come before `arguments`."""
     process = run_python(push.hub, cache / "cache", "-c", code, REPO, str(push.output), *arguments)
     assert process.returncode == 0, process.stderr[-4000:]
     return json.loads(process.stdout)
@@ -219,7 +230,7 @@ def test_the_snippets_of_the_card_run(push: Push, tmp_path: Path) -> None:
     """The first with transformers alone, the second with ast_hf; both give the same scores."""
     shutil.copy(push.root / "clips" / "test" / "tone" / "0.wav", tmp_path / "clip.wav")
     stock, imported = load(push, tmp_path, SNIPPETS, "0")
-    own, ours = load(push, tmp_path, SNIPPETS, "1")
+    with_ast_hf, ours = load(push, tmp_path, SNIPPETS, "1")
     assert (imported, ours) == (False, True)
     assert stock.keys() == {"tone", "noise"}
-    assert stock == pytest.approx(own, abs=1e-3)
+    assert stock == pytest.approx(with_ast_hf, abs=1e-3)

@@ -1,6 +1,6 @@
-"""Quantised models, made, saved and loaded as transformers does: by torchao and bitsandbytes, compared with stock AST.
+"""Models quantised, saved and loaded by torchao and bitsandbytes, compared with transformers' AST.
 
-The libraries lie in a folder of their own, since transformers and peft import them wherever they are installed.
+The libraries are in a folder of their own, because transformers and peft import them if they are installed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pytest
 from conftest import ROOT, TINY, UNREACHABLE, run_fresh
 
 LIBRARIES = ("torchao==0.18.0", "bitsandbytes==0.50.2")
-#: A folder that holds them, for machines without a package index; without it pip fills one in `build`.
+#: Variable with a folder of the libraries, for machines without a package index; without it pip fills one in `build`.
 KEPT_FOLDER = "AST_HF_QUANTISATION_LIBRARIES"
 
-#: Multiples of 64: bitsandbytes stores 4-bit weights in blocks of so many.
+#: Multiples of 64: bitsandbytes stores 4-bit weights in blocks of 64.
 SIZES = {**TINY, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 64, "num_labels": 64}
 
 PROGRAM = """
@@ -55,12 +55,22 @@ print("REPORT" + json.dumps({"module": type(again).__module__, "layers": layers,
 
 @pytest.fixture(scope="module")
 def libraries() -> Path:
-    """The folder to import them from; skipped where they are not to be had."""
-    if kept := os.environ.get(KEPT_FOLDER):
-        return Path(kept)
+    """Return the folder to import the libraries from; skip without them."""
+    if kept_folder := os.environ.get(KEPT_FOLDER):
+        return Path(kept_folder)
     folder = ROOT / "build" / "quantisation"
     if not (folder / "bitsandbytes").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *LIBRARIES]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(folder),
+            *LIBRARIES,
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode and UNREACHABLE.search(result.stderr):
             pytest.skip(f"{LIBRARIES} cannot be downloaded: {result.stderr.strip().splitlines()[-1]}")
@@ -70,7 +80,7 @@ def libraries() -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that transformers' own AST saved."""
+    """Return a folder that transformers' own AST saved."""
     import torch
     from transformers.models import audio_spectrogram_transformer as stock
 
@@ -83,7 +93,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "weight", "rounding"),
-    [("torchao", "Int8Tensor", 0.01), ("bitsandbytes-8", "Linear8bitLt", 0.03), ("bitsandbytes-4", "Linear4bit", 0.2)],
+    [
+        ("torchao", "Int8Tensor", 0.01),
+        ("bitsandbytes-8", "Linear8bitLt", 0.03),
+        ("bitsandbytes-4", "Linear4bit", 0.2),
+    ],
     ids=["torchao", "bitsandbytes-8", "bitsandbytes-4"],
 )
 def test_quantised(kind: str, weight: str, rounding: float, libraries: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The generated pages in docs/reference agree with the code that they are made from, and are complete."""
+"""The generated pages in docs/reference agree with the code, and are complete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def generator() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def pages(generator: ModuleType) -> dict[str, str]:
-    """Return the pages as the code says now."""
+    """Return the pages that the generator writes now."""
     return generator.pages()
 
 

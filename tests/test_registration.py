@@ -19,7 +19,7 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
-#: Functions for the fresh processes; importing transformers is left to the first call.
+#: Functions for the fresh processes; the first call imports transformers.
 PRELUDE = """
 import json, sys
 import numpy as np
@@ -30,8 +30,8 @@ AUDIO = {{"array": np.load({clip!r}), "sampling_rate": 16_000}}
 def owner(thing):
     return type(thing).__module__.split(".")[0]
 
-def given(folder):
-    "Which package the Auto classes and the pipeline answer with."
+def providers(folder):
+    "Return the package of what the Auto classes and the pipeline return."
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification, pipeline
     pipe = pipeline("audio-classification", model=folder)
     return {{
@@ -44,8 +44,8 @@ def given(folder):
         "its extractor": owner(pipe.feature_extractor),
     }}
 
-def ast_given():
-    first, second = (given(FOLDERS[name]) for name in ("ours", "stock"))
+def common_providers():
+    first, second = (providers(FOLDERS[name]) for name in ("ours", "stock"))
     assert first == second, (first, second)
     return first
 
@@ -86,7 +86,7 @@ STOCK_PIPELINE = "transformers.pipelines.audio_classification.AudioClassificatio
 
 @pytest.fixture(scope="module")
 def folders(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Checkpoints: of an AST saved by us, of one saved by transformers, and of another model."""
+    """Return checkpoints of an AST saved by us, of one saved by transformers, and of another model."""
     root = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(3)
     stock = ASTForAudioClassification(ASTConfig(**TINY, num_labels=3))
@@ -95,7 +95,12 @@ def folders(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             parameter.normal_(std=0.3)
     stock.save_pretrained(root / "stock")
     ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(root / "stock")
-    layers = {"conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_conv_pos_embeddings": 16}
+    layers = {
+        "conv_dim": (8, 8),
+        "conv_kernel": (10, 3),
+        "conv_stride": (5, 2),
+        "num_conv_pos_embeddings": 16,
+    }
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = Wav2Vec2Config(**layers, **sizes, num_conv_pos_embedding_groups=2, classifier_proj_size=8, num_labels=3)
     Wav2Vec2ForSequenceClassification(config).save_pretrained(root / "wav2vec2")
@@ -105,7 +110,7 @@ def folders(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def fresh(folders: dict[str, str], tone: np.ndarray, tmp_path: Path) -> Any:
-    """Runs code after the prelude in a fresh process and returns what it reports."""
+    """Return a function that runs code after the prelude in a fresh process and returns its report."""
     np.save(tmp_path / "clip.npy", tone[:9_600])
     prelude = PRELUDE.format(folders=folders, clip=str(tmp_path / "clip.npy"))
 
@@ -119,15 +124,15 @@ def fresh(folders: dict[str, str], tone: np.ndarray, tmp_path: Path) -> Any:
 def test_import_does_not_import_transformers_and_can_be_undone(fresh: Any) -> None:
     seen = fresh("""
 import ast_hf
-own = sorted(name for name in sys.modules if name.startswith("ast_hf"))
+modules = sorted(name for name in sys.modules if name.startswith("ast_hf"))
 loaded = [name for name in ("transformers", "torch", "datasets", "soundfile") if name in sys.modules]
 ast_hf.unregister()
-without = given(FOLDERS["ours"])
+without = providers(FOLDERS["ours"])
 ast_hf.register()
-report(own=own, loaded=loaded, without=without, again=ast_given(), public=dir(ast_hf))
+report(modules=modules, loaded=loaded, without=without, again=common_providers(), public=dir(ast_hf))
 """)
     assert seen["loaded"] == []
-    assert len(seen["own"]) <= 4, seen["own"]
+    assert len(seen["modules"]) <= 4, seen["modules"]
     assert seen["without"] == ALL_STOCK
     assert seen["again"] == ALL_OURS
     assert {"ASTConfig", "ASTForAudioClassification", "register", "unregister"} <= set(seen["public"])
@@ -135,22 +140,22 @@ report(own=own, loaded=loaded, without=without, again=ast_given(), public=dir(as
 
 def test_transformers_imported_first(fresh: Any) -> None:
     seen = fresh("""
-before = ast_given()
+before = common_providers()
 numbers = {name: [logits(folder), scores(folder)] for name, folder in FOLDERS.items() if name != "wav2vec2"}
 other = wav2vec2()
 import ast_hf
-imported = ast_given()
+imported = common_providers()
 own_numbers = {name: [logits(folder), scores(folder)] for name, folder in FOLDERS.items() if name != "wav2vec2"}
 own_other = wav2vec2()
 ast_hf.unregister()
 ast_hf.unregister()
-taken_back, other_after = ast_given(), wav2vec2()
+taken_back, other_after = common_providers(), wav2vec2()
 ast_hf.register()
 ast_hf.register()
-again = ast_given()
+again = common_providers()
 ast_hf.unregister()
 report(before=before, numbers=numbers, other=other, imported=imported, own_numbers=own_numbers, own_other=own_other,
-       taken_back=taken_back, other_after=other_after, again=again, finally_=given(FOLDERS["ours"]))
+       taken_back=taken_back, other_after=other_after, again=again, finally_=providers(FOLDERS["ours"]))
 """)
     assert (seen["before"], seen["taken_back"], seen["finally_"]) == (ALL_STOCK, ALL_STOCK, ALL_STOCK)
     assert (seen["imported"], seen["again"]) == (ALL_OURS, ALL_OURS)
@@ -168,17 +173,17 @@ def test_our_model_is_imported_first(fresh: Any, tmp_path: Path) -> None:
     seen = fresh(f"""
 from ast_hf import ASTForAudioClassification
 import ast_hf
-found = ast_given()
+imported = common_providers()
 other = wav2vec2()
 from transformers import ASTConfig, AutoConfig, AutoModel, pipeline
 pipe = pipeline("audio-classification", model=FOLDERS["ours"])
 pipe.save_pretrained({str(target)!r})
 sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=12)
 kinds = [owner(AutoModel.from_config(kind(**sizes))) for kind in (ast_hf.ASTConfig, ASTConfig)]
-report(found=found, other=other, kinds=kinds, saved=given({str(target)!r}),
+report(imported=imported, other=other, kinds=kinds, saved=providers({str(target)!r}),
        made=owner(AutoConfig.for_model("audio-spectrogram-transformer")))
 """)
-    assert (seen["found"], seen["saved"]) == (ALL_OURS, ALL_OURS)
+    assert (seen["imported"], seen["saved"]) == (ALL_OURS, ALL_OURS)
     assert seen["other"][:2] == [STOCK_PIPELINE, "transformers"]
     assert seen["kinds"] == ["ast_hf", "ast_hf"]  # transformers' own configuration is converted
     assert seen["made"] == "ast_hf"
@@ -190,8 +195,10 @@ report(found=found, other=other, kinds=kinds, saved=given({str(target)!r}),
 
 
 def test_another_model_is_imported_first(fresh: Any) -> None:
-    seen = fresh("import ast_hf\nfrom transformers import ViTModel\nreport(found=ast_given(), other=wav2vec2()[0])")
-    assert seen == {"found": ALL_OURS, "other": STOCK_PIPELINE}
+    seen = fresh(
+        "import ast_hf\nfrom transformers import ViTModel\nreport(imported=common_providers(), other=wav2vec2()[0])"
+    )
+    assert seen == {"imported": ALL_OURS, "other": STOCK_PIPELINE}
 
 
 @pytest.mark.slow

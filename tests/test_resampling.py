@@ -1,4 +1,4 @@
-"""Position tables and patch kernels at other sizes: the original's, those of `F.interpolate`, and of plain algebra."""
+"""Resampled position tables and patch kernels, against the original, `F.interpolate` and plain algebra."""
 
 from __future__ import annotations
 
@@ -35,7 +35,18 @@ STRETCHED = 5e-5
 
 #: The new grids of audioset_resize.npz (from 12 x 101) and deit_init_384.npz (from 24 x 24), in the files' order.
 AUDIOSET_GRIDS = [(12, 101), (12, 50), (12, 12), (12, 9), (12, 119), (5, 50), (11, 29), (19, 12), (19, 149)]
-IMAGENET_GRIDS = [(12, 101), (12, 50), (12, 12), (8, 64), (8, 8), (10, 85), (10, 42), (12, 9), (12, 24), (12, 25)]
+IMAGENET_GRIDS = [
+    (12, 101),
+    (12, 50),
+    (12, 12),
+    (8, 64),
+    (8, 8),
+    (10, 85),
+    (10, 42),
+    (12, 9),
+    (12, 24),
+    (12, 25),
+]
 IMAGENET_GRIDS += [(12, 23), (11, 13), (5, 19), (15, 12), (29, 12), (29, 50), (12, 29)]
 
 SIZES = st.integers(1, 40)
@@ -44,7 +55,7 @@ properties = settings(max_examples=60, deadline=None)
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """In [-1, 1)."""
+    """Return random values in [-1, 1)."""
     generator = torch.Generator().manual_seed(seed)
     return 2 * torch.rand(shape, generator=generator, dtype=dtype) - 1
 
@@ -54,12 +65,12 @@ def table(grid: tuple[int, int], channels: int = 2, seed: int = 0, dtype: torch.
 
 
 def as_grid(positions: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """(1, 2 + F * T, C) -> (F, T, C), without the special tokens."""
+    """Return a table (1, 2 + F * T, C) as (F, T, C), without the special tokens."""
     return positions[0, 2:].reshape(*grid, -1)
 
 
 def interpolated(positions: torch.Tensor, old: tuple[int, int], new: tuple[int, int]) -> torch.Tensor:
-    """(F', T', C): torch's bilinear stretching of the patches, in the dtype of the table."""
+    """Return torch's bilinear stretching of the patches, (F', T', C), in the dtype of the table."""
     image = as_grid(positions, old).permute(2, 0, 1)[None]
     return F.interpolate(image, size=new, mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
 
@@ -128,7 +139,16 @@ def test_coordinates_of_new_positions(size: int, count: int, options: dict, expe
 
 @pytest.mark.parametrize(
     ("size", "count", "start"),
-    [(101, 50, 25), (101, 12, 44), (101, 9, 46), (24, 12, 6), (24, 23, 1), (24, 9, 8), (12, 5, 4), (12, 11, 1)],
+    [
+        (101, 50, 25),
+        (101, 12, 44),
+        (101, 9, 46),
+        (24, 12, 6),
+        (24, 23, 1),
+        (24, 9, 8),
+        (12, 5, 4),
+        (12, 11, 1),
+    ],
 )
 def test_the_centre_cut_matches_the_original(size: int, count: int, start: int) -> None:
     positions = uniform(1, size, 3)
@@ -142,7 +162,8 @@ def test_a_table_is_frequency_major_and_its_special_tokens_stay() -> None:
     for cut, columns in (("centre", slice(2, 7)), ("start", slice(0, 5))):
         resized = resize_positions(positions, old, new, cut=cut)
         assert torch.equal(resized[:, :2], special)
-        assert torch.equal(as_grid(resized, new), patches[1:5, columns])  # mel bins are cut at the centre either way
+        # mel bins are cut at the centre either way
+        assert torch.equal(as_grid(resized, new), patches[1:5, columns])
 
 
 # torch.nn.functional.interpolate
@@ -169,7 +190,8 @@ def test_nearest_is_nearest_interpolation_where_an_axis_grows(old: tuple[int, in
 @properties
 @given(old=st.tuples(SIZES, SIZES), more=st.tuples(st.integers(0, 60), st.integers(0, 60)), seed=SEEDS)
 def test_growing_is_bilinear_for_any_sizes(old: tuple[int, int], more: tuple[int, int], seed: int) -> None:
-    positions, new = table(old, seed=seed), (old[0] + more[0], old[1] + more[1])
+    positions = table(old, seed=seed)
+    new = (old[0] + more[0], old[1] + more[1])
     expected = interpolated(positions.double(), old, new)
     for method in ("adapt", "stretch"):
         assert largest_gap(as_grid(resize_positions(positions, old, new, method=method), new), expected) <= 1e-6
@@ -215,10 +237,10 @@ def test_a_cut_is_a_slice(size: int, counts: tuple[int, int], method: str, seed:
     assume(large <= size)
     axis = uniform(1, 2, size, seed=seed)
     for cut, start in (("centre", size // 2 - small // 2), ("start", 0)):
-        kept = resize_axis(axis, 2, small, cut=cut, method=method)
-        assert torch.equal(kept, axis[..., start : start + small])
+        resized = resize_axis(axis, 2, small, cut=cut, method=method)
+        assert torch.equal(resized, axis[..., start : start + small])
         in_two_steps = resize_axis(resize_axis(axis, 2, large, cut=cut, method=method), 2, small, cut=cut)
-        assert torch.equal(in_two_steps, kept)
+        assert torch.equal(in_two_steps, resized)
 
 
 @properties
@@ -307,7 +329,8 @@ def test_float64_tables_stay_float64() -> None:
     method=st.sampled_from(["adapt", "nearest", "stretch"]),
 )
 def test_clips_of_many_lengths_are_sampled_as_single_ones(size: int, counts: list[int], cut: str, method: str) -> None:
-    patches, longest = uniform(1, 2, size, 3), max(counts)
+    patches = uniform(1, 2, size, 3)
+    longest = max(counts)
     sampling = sample_axis(size, torch.tensor(counts), longest, cut, method)
     for places in (sampling.low, sampling.high):
         assert places.dtype == torch.int64
@@ -351,12 +374,12 @@ def test_gradients_reach_the_sampled_positions(clips: int) -> None:
     assert (patches.grad.flatten() / clips).tolist() == [2, 2, 2, 2]
 
 
-# Remembered samplings
+# Cached samplings
 
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> dict:
-    """An empty memory of samplings."""
+    """Return an empty cache of samplings."""
     monkeypatch.setattr(resampling, "_SAMPLINGS", {})
     return resampling._SAMPLINGS
 
@@ -370,10 +393,10 @@ def test_a_cached_sampling_equals_the_computed_one(memory: dict, size: int, coun
     cached_sampling(size, count + 1, cut, CPU)
     expected = sample_axis(size, torch.tensor([count]), count, cut)
     first, again = cached_sampling(size, count, cut, CPU), cached_sampling(size, count, cut, CPU)
-    for part, same, wanted in zip(first, again, expected, strict=True):
+    for part, same, computed in zip(first, again, expected, strict=True):
         assert same is part
-        assert part.dtype == wanted.dtype
-        assert torch.equal(part, wanted)
+        assert part.dtype == computed.dtype
+        assert torch.equal(part, computed)
 
 
 def test_samplings_cached_in_inference_mode_work_in_training(memory: dict) -> None:
@@ -430,7 +453,10 @@ def stretched(patches: torch.Tensor, size: int) -> torch.Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("old", "new"), [(16, 32), (8, 16), (14, 16), (16, 17), (5, 13), (1, 4), (16, 24)])
 def test_a_larger_kernel_on_stretched_patches_matches_the_old_one(old: int, new: int, channels: int) -> None:
-    kernel, patches = uniform(4, channels, old, old), uniform(20, channels, old, old, seed=1, dtype=torch.float64)
+    kernel, patches = (
+        uniform(4, channels, old, old),
+        uniform(20, channels, old, old, seed=1, dtype=torch.float64),
+    )
     resized = resize_kernel(kernel, new)
     assert resized.shape == (4, channels, new, new)
     expected = answers(kernel, patches)
@@ -445,7 +471,7 @@ def test_a_kernel_is_the_least_squares_optimum(old: int, new: int) -> None:
     expected = answers(kernel, basis)
 
     def lost(candidate: torch.Tensor) -> torch.Tensor:
-        """Squared error over all patches, one number for each output."""
+        """Return the squared error over all patches, one number for each output."""
         return (answers(candidate, stretched(basis, new)) - expected).square().sum(dim=0)
 
     best = lost(resized)
@@ -476,7 +502,8 @@ def test_bicubic_is_plain_bicubic(new: int) -> None:
 
 def test_only_flexivit_keeps_the_scale_of_tokens() -> None:
     ones = torch.ones(1, 1, 8, 8)
-    assert resize_kernel(ones, 16).sum().item() == pytest.approx(64, rel=1e-5)  # its answer to a patch of ones
+    # its response to a patch of ones
+    assert resize_kernel(ones, 16).sum().item() == pytest.approx(64, rel=1e-5)
     assert resize_kernel(ones, 16, "bicubic").sum().item() == pytest.approx(256, rel=1e-5)
 
 
@@ -489,7 +516,7 @@ def test_kernels_keep_their_type(dtype: torch.dtype, method: str) -> None:
     assert largest_gap(resized, resize_kernel(kernel.float(), 12, method)) <= (1e-6 if dtype == torch.float64 else 0.02)
 
 
-# Choices that do not exist
+# Invalid choices
 
 WRONG = [
     ("position_method", "adpat", "adapt"),

@@ -1,4 +1,4 @@
-"""Publishing a folder: which files, in one commit, nothing sent twice, and clear errors when it fails."""
+"""Publishing a folder: the right files, in one commit, nothing sent twice, and clear errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ WEIGHTS = "PUT /lfs/"
 
 @pytest.fixture
 def pets(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A folder as training leaves it: what is published, and what is not."""
+    """Return a folder as training leaves it, with files that are published and files that are not."""
     folder = tmp_path / "outputs" / "pets"
     shutil.copytree(tiny_checkpoint, folder)
     (folder / "README.md").write_text(CARD)
@@ -73,7 +73,7 @@ def pets(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def set_field(name: str, file: str = "config.json", **fields: Any) -> Callable[[Path], None]:
-    """Changes a JSON file of a folder; `name` is for reading."""
+    """Return a function that changes a JSON file of a folder; `name` labels the case."""
 
     def change(folder: Path) -> None:
         values = json.loads((folder / file).read_text())
@@ -168,7 +168,7 @@ def card(head: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "told"),
+    ("change", "code", "message"),
     [
         (remove("README.md"), "E705", "README.md"),
         (remove("preprocessor_config.json"), "E705", "preprocessor_config.json"),
@@ -177,9 +177,17 @@ def card(head: str) -> Callable[[Path], None]:
         (as_pickle, "E705", "model.safetensors"),
         (cut_short, "E306", "model.safetensors"),
         (set_field("no task", problem_type=None), "E705", "problem_type"),
-        (set_field("nameless", id2label={"0": "cat", "1": "LABEL_1", "2": "owl"}, label2id=None), "E705", "LABEL_1"),
+        (
+            set_field("nameless", id2label={"0": "cat", "1": "LABEL_1", "2": "owl"}, label2id=None),
+            "E705",
+            "LABEL_1",
+        ),
         (set_field("another size", num_hidden_layers=3), "E305", "num_hidden_layers"),
-        (set_field("another length", "preprocessor_config.json", max_length=128), "E705", "max_length is 128, but 64"),
+        (
+            set_field("another length", "preprocessor_config.json", max_length=128),
+            "E705",
+            "max_length is 128, but 64",
+        ),
         (card("# Pets\n"), "E705", "library_name"),
         (card(CARD.replace("pipeline_tag", "task")), "E705", "names no pipeline_tag"),
         (card(CARD.replace(": audio", ": image")), "E705", "image-classification"),
@@ -188,18 +196,22 @@ def card(head: str) -> Callable[[Path], None]:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_incomplete_folders_are_refused_before_anything_is_sent(
-    hub: Hub, pets: Path, change: Callable[[Path], None], code: str, told: str
+    hub: Hub, pets: Path, change: Callable[[Path], None], code: str, message: str
 ) -> None:
     change(pets)
     with pytest.raises(AstConfigError) as caught:
         push_folder(pets, "user/pets")
     assert caught.value.code == code
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert hub.log == []
 
 
 def in_weights(folder: Path, secret: str) -> None:
-    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", {"format": "pt", "note": secret})
+    save_file(
+        load_file(folder / "model.safetensors"),
+        folder / "model.safetensors",
+        {"format": "pt", "note": secret},
+    )
 
 
 def in_file(name: str) -> Callable[[Path, str], None]:
@@ -275,7 +287,10 @@ def test_text_that_is_not_a_local_path_is_unchanged(text: str) -> None:
     assert cut_paths_in_json(json.dumps([text])) == (json.dumps([text]), 0)
 
 
-@given(st.lists(st.text("aé /._-", min_size=1, max_size=6), min_size=1, max_size=4), st.text("ab :,\n", max_size=8))
+@given(
+    st.lists(st.text("aé /._-", min_size=1, max_size=6), min_size=1, max_size=4),
+    st.text("ab :,\n", max_size=8),
+)
 def test_no_home_folder_survives_in_json(parts: list[str], around: str) -> None:
     path = "/home/" + "/".join(["jane", *parts, "x"])
     clean, count = cut_paths_in_json(json.dumps({"a": path, "b": around}))
@@ -285,7 +300,7 @@ def test_no_home_folder_survives_in_json(parts: list[str], around: str) -> None:
 
 
 def test_a_dry_run_writes_exactly_what_a_push_sends(hub: Hub, pets: Path, capsys: pytest.CaptureFixture) -> None:
-    for _ in range(2):  # the second finds its own files there
+    for _ in range(2):  # the second push finds its own files there
         assert cli.main(["push", str(pets), "user/pets", "--dry-run"]) == 0
     assert hub.log == []
     printed = capsys.readouterr().out
@@ -337,7 +352,8 @@ def test_a_dry_run_of_the_current_folder(pets: Path, monkeypatch: pytest.MonkeyP
 
 def test_unchanged_files_are_not_sent_again(hub: Hub, pets: Path) -> None:
     push_folder(pets, "user/pets")
-    sent, commits = hub.uploaded_bytes, hub.count("POST .*/commit/main 200")
+    sent = hub.uploaded_bytes
+    commits = hub.count("POST .*/commit/main 200")
     assert sent == sum((pets / name).stat().st_size for name in ("model.safetensors", "curves.png", "samples/cat.wav"))
     push_folder(pets, "user/pets")
     assert (hub.uploaded_bytes, hub.count("POST .*/commit/main 200")) == (sent, commits)
@@ -373,7 +389,7 @@ def test_transient_failures_are_retried(
     push_folder(pets, "user/pets")
     assert waits
     assert hub.files("user/pets").keys() == PUBLISHED
-    assert len(hub.commits("user/pets")) == 1  # also where the commit was made, and its answer lost
+    assert len(hub.commits("user/pets")) == 1  # also if the commit was made but the reply lost
 
 
 @pytest.mark.parametrize("pattern", ["POST /api/repos/create", "POST .*/commit/main"])
@@ -389,12 +405,13 @@ def test_retry_after_of_the_server_is_honoured(
 def test_an_interrupted_push_is_finished_by_the_command_that_it_names(
     hub: Hub, pets: Path, waits: list[float], capsys: pytest.CaptureFixture
 ) -> None:
-    before, oid = contents(pets), hashlib.sha256((pets / "model.safetensors").read_bytes()).hexdigest()
+    before = contents(pets)
+    oid = hashlib.sha256((pets / "model.safetensors").read_bytes()).hexdigest()
     hub.fail(f"{WEIGHTS}{oid}", kind="reset", after=70_000, times=1000)
     assert cli.main(["push", str(pets), "user/pets", "--revision", "v2"]) == 75
-    told = capsys.readouterr().err
-    assert "AST-E704" in told
-    assert f"`ast-hf push {pets} user/pets --revision v2`" in told
+    stderr = capsys.readouterr().err
+    assert "AST-E704" in stderr
+    assert f"`ast-hf push {pets} user/pets --revision v2`" in stderr
     assert contents(pets) == before
     assert hub.files("user/pets", "v2") == {}  # all or nothing
     hub.faults.clear()
@@ -407,19 +424,19 @@ def test_an_interrupted_push_is_finished_by_the_command_that_it_names(
 
 @pytest.mark.parametrize("pattern", ["POST /api/repos/create", "POST .*/preupload/", "POST .*/commit/main"])
 @pytest.mark.parametrize(
-    ("status", "headers", "told"),
+    ("status", "headers", "message"),
     [
         (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "hf auth login"),
         (403, {}, "write access"),
     ],
 )
 def test_permission_errors_are_not_retried(
-    hub: Hub, pets: Path, waits: list[float], pattern: str, status: int, headers: dict[str, str], told: str
+    hub: Hub, pets: Path, waits: list[float], pattern: str, status: int, headers: dict[str, str], message: str
 ) -> None:
     hub.fail(pattern, status, headers=headers, times=1000)
     with pytest.raises(AstHfError, match="E701") as caught:
         push_folder(pets, "user/pets")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert f"ast-hf push {pets} user/pets" in str(caught.value)
     assert waits == []
 
@@ -540,13 +557,13 @@ def test_pulling_by_name_revision_and_from_the_cache(
 
     classifier = pipeline(model="user/pets")  # no task: it is in the card
     answer = {entry["label"]: entry["score"] for entry in classifier({"array": tone, "sampling_rate": 16_000})}
-    wanted = new.softmax(-1)[0].tolist()
-    assert answer == pytest.approx(dict(zip(("cat", "dog", "owl"), wanted, strict=True)), abs=1e-5)
+    new_scores = new.softmax(-1)[0].tolist()
+    assert answer == pytest.approx(dict(zip(("cat", "dog", "owl"), new_scores, strict=True)), abs=1e-5)
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    asked = len(hub.log)
+    requests = len(hub.log)
     assert largest_gap(scores(model("user/pets"), AutoFeatureExtractor.from_pretrained("user/pets"), tone), new) == 0.0
-    assert len(hub.log) == asked
+    assert len(hub.log) == requests
 
 
 def test_an_interrupted_download_raises(hub: Hub, pets: Path, waits: list[float]) -> None:
@@ -574,7 +591,7 @@ def test_a_data_set_is_pushed_and_loaded_back(
     rows = datasets.Dataset.from_dict({"audio": [str(tmp_path / "a.wav")] * 4, "label": ["hum", "beep"] * 2})
     rows.cast_column("audio", datasets.Audio(decode=False)).push_to_hub("user/clips", private=True)
     assert hub.repositories["datasets/user/clips"].private
-    (tmp_path / "a.wav").unlink()  # the clips themselves went there
+    (tmp_path / "a.wav").unlink()  # the clips themselves were uploaded
     (split,) = load_audio_dataset("user/clips").values()
     assert (len(split), label_names(split)) == (4, ["beep", "hum"])
 
@@ -582,8 +599,8 @@ def test_a_data_set_is_pushed_and_loaded_back(
 def test_an_adapter_with_the_short_name_of_its_base_still_names_the_base(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "MIT/ast"}', encoding="utf-8")
     card = 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "outputs/ast")\n'
-    named = publication._with_repository(card, tmp_path, "alice/ast")
-    assert named == 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "alice/ast")\n'
+    text = publication._with_repository(card, tmp_path, "alice/ast")
+    assert text == 'from_pretrained("MIT/ast", config=config)\nfrom_pretrained(base, "alice/ast")\n'
 
 
 @pytest.mark.parametrize(

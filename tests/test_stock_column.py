@@ -1,7 +1,7 @@
-"""The README's comparison with transformers, row by row: what transformers' own AST does, and which tests hold ours.
+"""The README's comparison with transformers, row by row: the behaviour of transformers' AST, and the tests of ours.
 
-`ROWS` has one entry a row. The tests here run transformers' classes, the pipeline in a process without `ast_hf`; where
-another version than the README's behaves otherwise, the reason of the skip says so.
+`ROWS` has one entry per row. The tests here run transformers' classes, the pipeline in a process without `ast_hf`. If
+the installed version differs from the README's, the reason of the skip names the difference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from conftest import ROOT, TINY, TOKEN, randomise, run_fresh
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from transformers import DeiTConfig, DeiTModel, Trainer, TrainingArguments, ViTConfig, ViTModel
-from transformers.models.audio_spectrogram_transformer.configuration_audio_spectrogram_transformer import ASTConfig
+from transformers.models.audio_spectrogram_transformer.configuration_audio_spectrogram_transformer import (
+    ASTConfig,
+)
 from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
     ASTFeatureExtractor,
 )
@@ -49,7 +51,7 @@ class Row(NamedTuple):
     right: tuple[str, ...]
 
 
-#: What `import ast_hf` alone changes in the calls of the first rows.
+#: Tests of the first rows with `import ast_hf` as the only change.
 SAME_CALLS = "test_stock_column.py::test_the_same_calls_with_one_import_more"
 
 #: First cell of a row -> its tests, in the order of the README.
@@ -63,7 +65,7 @@ ROWS = {
             SAME_CALLS,
         ),
     ),
-    "clips longer than the model hears": Row(
+    "clips longer than the model's input": Row(
         ("test_long_clips_are_cut_without_a_warning",),
         ("test_feature_extraction.py::test_truncated_seconds_are_warned_of_once_per_extractor", SAME_CALLS),
     ),
@@ -187,7 +189,7 @@ INT16 = np.round(CLIP * 32_767).astype(np.int16)
 SIZES = {"num_mel_bins": 32, "max_length": 64}
 
 
-# The table itself.
+# The table.
 
 
 def readme_rows() -> list[str]:
@@ -198,7 +200,7 @@ def readme_rows() -> list[str]:
     return [line.split("|")[1].strip() for line in lines[2:]]
 
 
-#: Tests of this file that are about no left cell.
+#: Tests of this file without a left cell.
 OF_NO_LEFT_CELL = {
     "test_every_row_of_the_readme_has_its_tests",
     "test_every_test_named_in_a_row_exists",
@@ -213,15 +215,15 @@ def test_every_row_of_the_readme_has_its_tests() -> None:
 
 def test_every_test_named_in_a_row_exists() -> None:
     here = {name for name, value in globals().items() if name.startswith("test_") and inspect.isfunction(value)}
-    named = [name for row in ROWS.values() for name in row.left]
-    assert len(named) == len(set(named))
-    assert set(named) == here - OF_NO_LEFT_CELL
+    tests = [name for row in ROWS.values() for name in row.left]
+    assert len(tests) == len(set(tests))
+    assert set(tests) == here - OF_NO_LEFT_CELL
     for place in {place for row in ROWS.values() for place in row.right}:
         file, _, name = place.partition("::")
         assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), place
 
 
-# What the tests share.
+# Fixtures.
 
 
 def installed(package: str) -> Version:
@@ -239,13 +241,13 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """A tiny model, every parameter random. Read only."""
+    """Return a tiny model, every parameter random. Read only."""
     return randomise(ASTForAudioClassification(ASTConfig(**TINY, num_labels=3)))
 
 
 @pytest.fixture(scope="module")
 def checkpoint(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its folder, as transformers saves it. Read only."""
+    """Return the folder of `model`, saved by transformers. Read only."""
     folder = tmp_path_factory.mktemp("stock")
     model.save_pretrained(folder)
     ASTFeatureExtractor(**SIZES).save_pretrained(folder)
@@ -254,7 +256,7 @@ def checkpoint(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    """What transformers logs from the level of warnings on."""
+    """Return the messages that transformers logs, warnings and above."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())
@@ -283,31 +285,31 @@ CLASSIFY = """
 import json, logging, sys, warnings
 from pathlib import Path
 
-sys.modules["torchaudio"] = None  # as where it is not installed
+sys.modules["torchaudio"] = None  # as if it were not installed
 import numpy as np
 import transformers
 from transformers import pipeline
 
-said = []
+messages = []
 handler = logging.Handler(logging.WARNING)
-handler.emit = lambda record: said.append(record.getMessage())
+handler.emit = lambda record: messages.append(record.getMessage())
 transformers.logging.add_handler(handler)
-warnings.showwarning = lambda message, kind, *_: said.append(f"{kind.__name__}: {message}")
+warnings.showwarning = lambda message, kind, *_: messages.append(f"{kind.__name__}: {message}")
 
 classify = pipeline("audio-classification", model=FOLDER)
 clips = dict(np.load(CLIPS + "/clips.npz"))
 rate = {"array": clips["clip"], "sampling_rate": 8_000}
 inputs = {**clips, "file": CLIPS + "/clip.wav", "bytes": Path(CLIPS, "clip.wav").read_bytes(), "rate": rate}
-found = {}
+results = {}
 for name, source in inputs.items():
-    said.clear()
+    messages.clear()
     try:
         answer = {entry["label"]: entry["score"] for entry in classify(source)}
     except Exception as problem:
         answer = f"{type(problem).__name__}: {problem}"
-    found[name] = {"answer": answer, "said": list(said)}
+    results[name] = {"answer": answer, "messages": list(messages)}
 ours = "ast_hf" in sys.modules
-print("FOUND" + json.dumps([ours, found]))
+print("FOUND" + json.dumps([ours, results]))
 """
 
 
@@ -319,7 +321,7 @@ def spoilt(value: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of inputs."""
+    """Return a folder of inputs."""
     folder = tmp_path_factory.mktemp("clips")
     arrays = {
         "clip": CLIP,
@@ -333,7 +335,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "int16": INT16,
         "unscaled": INT16.astype(np.float32),
         "long": np.concatenate([NOISE[:10_480], np.ones(RATE, np.float32)]),
-        "cut": NOISE[:10_480],  # just 64 frames
+        "cut": NOISE[:10_480],  # exactly 64 frames
     }
     np.savez(folder / "clips.npz", **arrays)  # type: ignore[arg-type]
     soundfile.write(folder / "clip.wav", CLIP, RATE, subtype="FLOAT")
@@ -343,9 +345,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classify(checkpoint: Path, clips: Path, *, ours: bool) -> dict[str, Any]:
     """Return scores and warnings of `pipeline` for each input, in a process without ffmpeg and torchaudio."""
     code = f"FOLDER, CLIPS = {str(checkpoint)!r}, {str(clips)!r}\n{'import ast_hf' if ours else ''}\n{CLASSIFY}"
-    imported, found = json.loads(run_fresh(code, env={"PATH": ""}).rpartition("FOUND")[2])
+    imported, results = json.loads(run_fresh(code, env={"PATH": ""}).rpartition("FOUND")[2])
     assert imported == ours
-    return found
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +368,7 @@ def test_pipeline_refuses_a_stereo_array(classified: dict[str, Any]) -> None:
 
 def test_long_clips_are_cut_without_a_warning(classified: dict[str, Any]) -> None:
     assert classified["long"]["answer"] == pytest.approx(classified["cut"]["answer"], abs=1e-6)
-    assert classified["long"]["said"] == []
+    assert classified["long"]["messages"] == []
 
 
 @pytest.mark.parametrize("kind", ["NaN", "infinity"])
@@ -375,35 +377,41 @@ def test_scores_of_broken_samples_are_nan(kind: str, classified: dict[str, Any])
 
 
 def test_short_clips_are_an_error_or_padding(classified: dict[str, Any]) -> None:
-    """Torchaudio's features, where it is installed, are padding for both lengths."""
+    """Torchaudio's features, if it is installed, are padding for both lengths."""
     assert classified["200 samples"]["answer"] == "ValueError: negative dimensions are not allowed"
     assert classified["no samples"]["answer"] == "ValueError: negative dimensions are not allowed"
     assert classified["300 samples"]["answer"] == classified["300 of silence"]["answer"]
-    assert classified["300 samples"]["said"] == []
+    assert classified["300 samples"]["messages"] == []
 
 
 def test_int16_is_read_as_floats(classified: dict[str, Any]) -> None:
     assert classified["int16"]["answer"] == pytest.approx(classified["unscaled"]["answer"], abs=1e-5)
-    assert classified["int16"]["said"] == []
+    assert classified["int16"]["messages"] == []
     louder = (extract(INT16) - extract(CLIP))[:58]  # of frames, and not of padding
     assert louder.mean() == pytest.approx(np.log(32_767.0**2) / (2 * 4.5689974), abs=1e-3)
 
 
 def test_the_same_calls_with_one_import_more(checkpoint: Path, clips: Path) -> None:
-    """The right column of these rows."""
-    found = classify(checkpoint, clips, ours=True)
-    answers = {name: entry["answer"] for name, entry in found.items()}
+    """Tests the right column of these rows."""
+    results = classify(checkpoint, clips, ours=True)
+    answers = {name: entry["answer"] for name, entry in results.items()}
     assert answers["clip"].keys() == {"LABEL_0", "LABEL_1", "LABEL_2"}
     for name in ("file", "bytes", "stereo"):
         assert answers[name] == pytest.approx(answers["clip"], abs=1e-6), name
     assert answers["int16"] == pytest.approx(answers["clip"], abs=1e-4)
     assert answers["rate"].keys() == answers["clip"].keys()
     assert answers["long"] == pytest.approx(answers["cut"], abs=1e-6)
-    (said,) = found["long"]["said"]
-    assert "[AST-W201]" in said
-    assert "64 of 164 frames are used, 1.00 s are dropped" in said
-    assert "[AST-W202]" in found["unscaled"]["said"][0]
-    codes = {"NaN": "E104", "infinity": "E104", "200 samples": "E103", "300 samples": "E103", "no samples": "E101"}
+    (message,) = results["long"]["messages"]
+    assert "[AST-W201]" in message
+    assert "64 of 164 frames are used, 1.00 s are dropped" in message
+    assert "[AST-W202]" in results["unscaled"]["messages"][0]
+    codes = {
+        "NaN": "E104",
+        "infinity": "E104",
+        "200 samples": "E103",
+        "300 samples": "E103",
+        "no samples": "E101",
+    }
     for name, code in codes.items():
         assert answers[name].startswith(f"AstInputError: [AST-{code}]"), name
 
@@ -422,14 +430,14 @@ def test_arguments_of_a_call_are_ignored() -> None:
         {"return_attention_mask": True},
     ]
     for option in options:
-        found = ASTFeatureExtractor(**SIZES)(CLIP, sampling_rate=RATE, return_tensors="np", **option)
-        assert list(found) == ["input_values"], option
-        np.testing.assert_array_equal(found["input_values"], plain["input_values"])
+        features = ASTFeatureExtractor(**SIZES)(CLIP, sampling_rate=RATE, return_tensors="np", **option)
+        assert list(features) == ["input_values"], option
+        np.testing.assert_array_equal(features["input_values"], plain["input_values"])
 
 
 @pytest.mark.slow
 def test_features_take_three_times_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In CPU time, by the benchmark of the README with fewer turns."""
+    """Measures CPU time with the benchmark of the README, with fewer turns."""
     from benchmarks import features
 
     monkeypatch.setattr(features, "PAIRS", 7)
@@ -440,15 +448,15 @@ def test_features_take_three_times_as_long(monkeypatch: pytest.MonkeyPatch) -> N
 
 # Loading.
 
-QUERY = "encoder.layer.1.attention.attention.query.weight"  # in files of any version
+QUERY = "encoder.layer.1.attention.attention.query.weight"  # in files of every version
 
 
 def test_missing_tensors_are_random(checkpoint: Path, tmp_path: Path, log: list[str]) -> None:
     shutil.copy(checkpoint / "config.json", tmp_path)
     stored = load_file(checkpoint / "model.safetensors")
-    kept = {name: tensor for name, tensor in stored.items() if not name.endswith(QUERY)}
-    assert len(kept) == len(stored) - 1
-    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    remaining = {name: tensor for name, tensor in stored.items() if not name.endswith(QUERY)}
+    assert len(remaining) == len(stored) - 1
+    save_file(remaining, tmp_path / "model.safetensors", metadata={"format": "pt"})
     states = []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -464,8 +472,8 @@ def test_missing_tensors_are_random(checkpoint: Path, tmp_path: Path, log: list[
 def test_other_sizes_are_an_error_or_positions_of_zero(sizes: dict[str, int], checkpoint: Path) -> None:
     with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
         ASTForAudioClassification.from_pretrained(checkpoint, **sizes)
-    found = ASTForAudioClassification.from_pretrained(checkpoint, ignore_mismatched_sizes=True, **sizes)
-    assert not found.audio_spectrogram_transformer.embeddings.position_embeddings.any()
+    model = ASTForAudioClassification.from_pretrained(checkpoint, ignore_mismatched_sizes=True, **sizes)
+    assert not model.audio_spectrogram_transformer.embeddings.position_embeddings.any()
 
 
 @pytest.mark.parametrize(("config", "kind"), [(ViTConfig, ViTModel), (DeiTConfig, DeiTModel)], ids=["ViT", "DeiT"])
@@ -483,14 +491,14 @@ def test_image_transformers_are_an_error_or_blocks_alone(config: Any, kind: Any,
     ours = {name: tensor for name, tensor in states[0].items() if "embeddings" not in name}
     stored = [tensor for name, tensor in load_file(tmp_path / "model.safetensors").items() if "layer." in name]
     assert len(stored) == 32
-    assert all(any(torch.equal(tensor, found) for found in ours.values()) for tensor in stored)
+    assert all(any(torch.equal(tensor, parameter) for parameter in ours.values()) for tensor in stored)
 
 
 def test_other_labels_need_a_flag(checkpoint: Path) -> None:
     with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
         ASTForAudioClassification.from_pretrained(checkpoint, num_labels=5)
-    found = ASTForAudioClassification.from_pretrained(checkpoint, num_labels=5, ignore_mismatched_sizes=True)
-    assert found.classifier.dense.out_features == 5
+    model = ASTForAudioClassification.from_pretrained(checkpoint, num_labels=5, ignore_mismatched_sizes=True)
+    assert model.classifier.dense.out_features == 5
 
 
 # The model.
@@ -525,22 +533,22 @@ def test_masks_are_not_understood(model: Any) -> None:
 
 def test_soft_labels_are_an_error(checkpoint: Path) -> None:
     kind = "single_label_classification"
-    found = ASTForAudioClassification.from_pretrained(checkpoint, problem_type=kind)
+    model = ASTForAudioClassification.from_pretrained(checkpoint, problem_type=kind)
     with pytest.raises((RuntimeError, ValueError)):
-        found(spectrograms(2), labels=torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.2, 0.8]]))
-    assert found(spectrograms(2), labels=torch.tensor([0, 2])).loss.isfinite()
+        model(spectrograms(2), labels=torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.2, 0.8]]))
+    assert model(spectrograms(2), labels=torch.tensor([0, 2])).loss.isfinite()
 
 
 def test_the_first_batch_sets_the_problem_type(checkpoint: Path) -> None:
-    found = ASTForAudioClassification.from_pretrained(checkpoint)
-    assert found.config.problem_type is None
-    found(spectrograms(2), labels=torch.tensor([0, 2]))
-    assert found.config.problem_type == "single_label_classification"
+    model = ASTForAudioClassification.from_pretrained(checkpoint)
+    assert model.config.problem_type is None
+    model(spectrograms(2), labels=torch.tensor([0, 2]))
+    assert model.config.problem_type == "single_label_classification"
     tags = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     with pytest.raises((RuntimeError, ValueError)):
-        found(spectrograms(2), labels=tags)
+        model(spectrograms(2), labels=tags)
     other = ASTForAudioClassification.from_pretrained(checkpoint)
-    assert other(spectrograms(2), labels=tags).loss.isfinite()  # as the first batch, the same is fine
+    assert other(spectrograms(2), labels=tags).loss.isfinite()  # the same batch is accepted as the first one
 
 
 # Training.
@@ -567,7 +575,7 @@ def trainer_for(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
-    """The folder of a run with checkpoint-2 and checkpoint-4, and the weights at its end. Read only."""
+    """Return the folder of a run with checkpoint-2 and checkpoint-4, and its final weights. Read only."""
     folder = tmp_path_factory.mktemp("trained")
     run = trainer_for(folder)
     run.train()
@@ -578,7 +586,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
 def test_most_weights_are_not_restored(
     trained: tuple[Path, dict[str, torch.Tensor]], log: list[str], tmp_path: Path
 ) -> None:
-    """Those of the encoder: files name them otherwise than the model."""
+    """The encoder is not restored: its names in files differ from those of the model."""
     folder, weights = trained
     if any(name.endswith(QUERY) for name in weights):
         pytest.skip(f"transformers {transformers.__version__} names AST's modules as its files do, and restores all")
@@ -618,13 +626,13 @@ def test_the_page_lacks_scores_and_usage(tmp_path: Path) -> None:
     }
     run = trainer_for(tmp_path, options=options, eval_strategy="epoch", logging_steps=1)
     run.train()
-    named = {"dataset": "Noises", "dataset_tags": "noises", "dataset_args": "plain"}
-    run.create_model_card(language="en", license="apache-2.0", tasks="audio-classification", **named)
+    data_set = {"dataset": "Noises", "dataset_tags": "noises", "dataset_args": "plain"}
+    run.create_model_card(language="en", license="apache-2.0", tasks="audio-classification", **data_set)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     header = yaml.safe_load(text.split("---\n")[1])
     (entry,) = header["model-index"]
-    found = [metric["name"] for result in entry["results"] for metric in result["metrics"]]
-    assert found == ["Accuracy"]
+    metric_names = [metric["name"] for result in entry["results"] for metric in result["metrics"]]
+    assert metric_names == ["Accuracy"]
     assert "pipeline_tag" not in header
     assert "```" not in text
     assert "from_pretrained" not in text
@@ -643,7 +651,7 @@ def test_a_push_uploads_the_token(hub: Hub, tmp_path: Path) -> None:
     assert holding == {"training_args.bin", "last-checkpoint/training_args.bin"}
 
 
-#: What a killed save has left: nothing yet, the weights alone, or all but the file that is written last.
+#: Files of a killed save: none, the weights alone, or all but the last one.
 LEFT = {"nothing": 0, "weights": 2, "all but the last": 6}
 
 
@@ -652,9 +660,9 @@ def test_a_checkpoint_without_its_last_file_cannot_be_resumed(
     left: str, trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
-    whole = sorted((tmp_path / "checkpoint-4").iterdir(), key=lambda file: file.stat().st_mtime_ns)
-    assert (len(whole), whole[-1].name) == (7, "trainer_state.json")
-    for file in whole[LEFT[left] :]:
+    files = sorted((tmp_path / "checkpoint-4").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    assert (len(files), files[-1].name) == (7, "trainer_state.json")
+    for file in files[LEFT[left] :]:
         file.unlink()
     with pytest.raises((ValueError, OSError)):
         trainer_for(tmp_path).train(resume_from_checkpoint=True)
@@ -738,9 +746,9 @@ def clips_of(folder, steps, resume):
     Trainer(model, arguments, train_dataset=Clips()).train(resume_from_checkpoint=resume)
     return seen
 
-found = [clips_of("unbroken", 12, None), clips_of("broken", 6, None), clips_of("broken", 12, True)]
+runs = [clips_of("unbroken", 12, None), clips_of("broken", 6, None), clips_of("broken", 12, True)]
 with open(os.path.join(sys.argv[1], f"clips-{os.environ['RANK']}.json"), "w") as file:
-    json.dump(found, file)
+    json.dump(runs, file)
 torch.distributed.destroy_process_group()
 """
 
@@ -758,7 +766,15 @@ def test_two_processes_resume_at_the_right_clips(tmp_path: Path) -> None:
     """The weights are wrong after resuming in mid-epoch, the clips are not. Four steps are an epoch."""
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+    ]
     result = subprocess.run(
         [*command, str(tmp_path), str({**TINY, "num_labels": 3})],
         capture_output=True, text=True, timeout=300, check=False, cwd="/",

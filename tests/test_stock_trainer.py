@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BatchFeature, DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
+from transformers import (
+    BatchFeature,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
 from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
     ASTFeatureExtractor as StockFeatureExtractor,
 )
@@ -22,7 +28,7 @@ SIZES: dict[str, Any] = {"num_mel_bins": 32, "max_length": 64}
 
 
 @pytest.fixture
-def own() -> ASTFeatureExtractor:
+def ours() -> ASTFeatureExtractor:
     return ASTFeatureExtractor(**SIZES)
 
 
@@ -32,7 +38,7 @@ def stock() -> Any:
 
 
 def examples(*frames: int, **more: Any) -> list[dict[str, Any]]:
-    """Features of so many frames each, with further entries."""
+    """Return examples with features of these numbers of frames, and further entries."""
     random = np.random.default_rng(0)
     return [{"input_values": random.standard_normal((count, 32)).astype(np.float32), **more} for count in frames]
 
@@ -59,75 +65,76 @@ CALLS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("call", CALLS, ids=str)
 @pytest.mark.parametrize("kind", ["list of dicts", "list of BatchFeatures", "dict of lists", "BatchFeature"])
 def test_pad_is_transformers_for_features_of_one_length(
-    own: ASTFeatureExtractor, stock: Any, kind: str, call: dict[str, Any]
+    ours: ASTFeatureExtractor, stock: Any, kind: str, call: dict[str, Any]
 ) -> None:
-    """Its own pads a spectrogram's bins as well as its frames, so no further than this."""
+    """transformers' `pad` also pads mel bins, so only features of one length can be compared."""
 
-    def given() -> Any:
+    def features() -> Any:
         batch = examples(64, 64, 64)
         if kind == "list of BatchFeatures":
             return [BatchFeature(example) for example in batch]
         together = {"input_values": [example["input_values"] for example in batch]}
         return {"dict of lists": together, "BatchFeature": BatchFeature(together)}.get(kind, batch)
 
-    assert_same(own.pad(given(), **call), stock.pad(given(), **call))
+    assert_same(ours.pad(features(), **call), stock.pad(features(), **call))
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-def test_padded_afterwards_is_padded_in_the_call(own: ASTFeatureExtractor, normalized: bool) -> None:
-    own.do_normalize, own.return_attention_mask = normalized, True
+def test_padded_afterwards_is_padded_in_the_call(ours: ASTFeatureExtractor, normalized: bool) -> None:
+    ours.do_normalize = normalized
+    ours.return_attention_mask = True
     random = np.random.default_rng(0)
     clips = [0.1 * random.standard_normal(length) for length in (3_000, 9_000, 10_480)]
-    single = [own(clip, sampling_rate=16_000, padding=False)["input_values"][0] for clip in clips]
+    single = [ours(clip, sampling_rate=16_000, padding=False)["input_values"][0] for clip in clips]
     assert [len(features) for features in single] == [17, 54, 64]
-    wanted = own(clips, sampling_rate=16_000, return_tensors="np")
+    expected = ours(clips, sampling_rate=16_000, return_tensors="np")
     together = [{"input_values": features} for features in single]
-    padded = own.pad(together, padding="max_length", max_length=64, return_tensors="np")
+    padded = ours.pad(together, padding="max_length", max_length=64, return_tensors="np")
     assert padded["input_values"].dtype == np.float32
-    assert np.array_equal(padded["input_values"], wanted["input_values"])
-    assert np.array_equal(padded["attention_mask"], wanted["attention_mask"])
+    assert np.array_equal(padded["input_values"], expected["input_values"])
+    assert np.array_equal(padded["attention_mask"], expected["attention_mask"])
 
 
 @pytest.mark.parametrize("name", ["label", "labels"])
-def test_collator_with_padding(own: ASTFeatureExtractor, stock: Any, name: str) -> None:
-    """What `Trainer` makes of a feature extractor. Labels stay, whatever they are called."""
-    batches = [DataCollatorWithPadding(extractor)(examples(64, 64, **{name: 2})) for extractor in (own, stock)]
+def test_collator_with_padding(ours: ASTFeatureExtractor, stock: Any, name: str) -> None:
+    """`Trainer` uses this collator for a feature extractor. It keeps labels under both names."""
+    batches = [DataCollatorWithPadding(extractor)(examples(64, 64, **{name: 2})) for extractor in (ours, stock)]
     assert_same(*batches)
     assert batches[0]["labels"].tolist() == [2, 2]
 
 
-def test_collator_with_padding_pads(own: ASTFeatureExtractor) -> None:
-    batch = DataCollatorWithPadding(own, padding="max_length", max_length=64)(examples(40, 64, labels=1))
+def test_collator_with_padding_pads(ours: ASTFeatureExtractor) -> None:
+    batch = DataCollatorWithPadding(ours, padding="max_length", max_length=64)(examples(40, 64, labels=1))
     assert batch["input_values"].shape == (2, 64, 32)
     assert batch["input_values"].dtype == torch.float32
-    padding = -own.mean / (2 * own.std)
+    padding = -ours.mean / (2 * ours.std)
     assert batch["input_values"][0, 40:].numpy() == pytest.approx(padding, abs=1e-6)
 
 
-def test_default_collator_takes_rows_of_a_call(own: ASTFeatureExtractor, tone: np.ndarray) -> None:
+def test_default_collator_takes_rows_of_a_call(ours: ASTFeatureExtractor, tone: np.ndarray) -> None:
     clips = [tone[:10_000], tone[:4_000]]
-    features = own(clips, sampling_rate=16_000)["input_values"]
+    features = ours(clips, sampling_rate=16_000)["input_values"]
     batch = default_data_collator([{"input_values": row, "label": 1} for row in features])
-    wanted = own(clips, sampling_rate=16_000, return_tensors="pt")["input_values"]
-    assert torch.equal(batch["input_values"], wanted)
+    expected = ours(clips, sampling_rate=16_000, return_tensors="pt")["input_values"]
+    assert torch.equal(batch["input_values"], expected)
     assert batch["labels"].tolist() == [1, 1]
 
 
-def test_trainer_collates_by_the_extractor(own: ASTFeatureExtractor, tmp_path: Path) -> None:
-    """And trains on features of different lengths, which nothing else would put into one tensor."""
+def test_trainer_collates_by_the_extractor(ours: ASTFeatureExtractor, tmp_path: Path) -> None:
+    """Trains on features of different lengths, which only the extractor pads into one tensor."""
     config = ASTConfig(**SIZES, hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48)
     model = ASTForAudioClassification(config)
     arguments = TrainingArguments(str(tmp_path), max_steps=1, per_device_train_batch_size=2, report_to="none")
     data = examples(40, 64, labels=1)
-    trainer = Trainer(model, arguments, train_dataset=data, processing_class=own)
+    trainer = Trainer(model, arguments, train_dataset=data, processing_class=ours)
     assert isinstance(trainer.data_collator, DataCollatorWithPadding)
     assert trainer.train().global_step == 1
 
 
 @pytest.mark.parametrize(("model_class", "of_the_best"), [(ASTForAudioClassification, 43), (StockClassifier, 11)])
 def test_the_best_epoch_at_the_end(tiny_checkpoint: Path, tmp_path: Path, model_class: Any, of_the_best: int) -> None:
-    """With transformers' AST, the Trainer restores the head and the embeddings alone: files have other names for the
-    parameters of its encoder.
+    """With transformers' AST, the Trainer restores only classifier and embeddings: in files the parameters of the
+    encoder have other names.
     """
     scores = iter((2.0, 1.0))
     model = model_class.from_pretrained(tiny_checkpoint)

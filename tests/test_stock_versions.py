@@ -24,7 +24,7 @@ from ast_hf import ASTConfig, ASTForAudioClassification, ASTModel
 OLD_TRANSFORMERS = "4.57.6"
 #: A folder for the second environment, kept between runs; without it each run installs one.
 KEPT_ENVIRONMENT = "AST_HF_STOCK_ENV"
-#: The name of a layer's tensors in version 5 of transformers, which no file of ours may hold.
+#: Tensor names of version 5 of transformers, which our files must not have.
 VERSION_5_NAME = re.compile(r"(^|\.)layers\.\d+\.|[qkvo]_proj|mlp\.fc")
 
 LOAD = """
@@ -47,7 +47,7 @@ for folder in sorted(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT).iterdir())
         "last_hidden_state": outputs.last_hidden_state, "pooler_output": outputs.pooler_output}
     report["models"][folder.name] = {
         "class": f"{type(model).__module__}.{type(model).__name__}",
-        "info": {name: sorted(map(str, found)) for name, found in info.items()},
+        "info": {name: sorted(map(str, entries)) for name, entries in info.items()},
         "gaps": {name: float(np.abs(np.load(folder / f"{name}.npy") - answer.numpy()).max())
                  for name, answer in answers.items()},
         "shapes": {name: list(answer.shape) for name, answer in answers.items()},
@@ -59,14 +59,18 @@ report["ast_hf"] = [name for name in sys.modules if name.split(".")[0] == "ast_h
 print("REPORT" + json.dumps(report))
 """
 
-#: Folder -> (class, sizes in the order of LOAD, shape of what it answers).
+#: Folder -> (class, sizes in the order of LOAD, shape of the output).
 EXPECTED: dict[str, tuple[str, list[int], dict[str, list[int]]]] = {
     "base": ("ASTModel", [64, 32, 16, 8, 8], {"last_hidden_state": [2, 23, 24], "pooler_output": [2, 24]}),
     "factored": ("ASTForAudioClassification", [64, 32, 16, 8, 8], {"logits": [2, 3]}),
     "from-vit": ("ASTForAudioClassification", [64, 32, 16, 8, 8], {"logits": [2, 3]}),
     "head": ("ASTForAudioClassification", [64, 32, 16, 8, 8], {"logits": [2, 3]}),
     "resized": ("ASTForAudioClassification", [100, 48, 8, 4, 6], {"logits": [2, 3]}),
-    "resized-base": ("ASTModel", [40, 32, 16, 8, 8], {"last_hidden_state": [2, 14, 24], "pooler_output": [2, 24]}),
+    "resized-base": (
+        "ASTModel",
+        [40, 32, 16, 8, 8],
+        {"last_hidden_state": [2, 14, 24], "pooler_output": [2, 24]},
+    ),
 }
 
 
@@ -91,7 +95,7 @@ def models() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoints as we write them, each with an input and what we answer to it. Read only."""
+    """Return checkpoints that we wrote, each with an input and our output. Read only."""
     root = tmp_path_factory.mktemp("stock-versions")
     for name, model in models().items():
         model.save_pretrained(root / name)
@@ -111,15 +115,15 @@ def assert_loaded(report: dict[str, Any]) -> None:
     assert report["ast_hf"] == []
     assert set(report["models"]) == set(EXPECTED)
     for name, (kind, sizes, shapes) in EXPECTED.items():
-        found = report["models"][name]
-        assert found["class"].startswith("transformers.models.audio_spectrogram_transformer."), name
-        assert found["class"].endswith("." + kind), name
-        assert {"missing_keys", "unexpected_keys", "mismatched_keys"} <= set(found["info"])
-        assert {part: names for part, names in found["info"].items() if names} == {}, name
-        assert found["sizes"] == sizes, name
-        assert found["shapes"] == shapes, name
-        assert found["labels"] == (["LABEL_0", "LABEL_1", "LABEL_2"] if name == "from-vit" else ["cat", "dog", "owl"])
-        assert max(found["gaps"].values()) <= 1e-5, name
+        model = report["models"][name]
+        assert model["class"].startswith("transformers.models.audio_spectrogram_transformer."), name
+        assert model["class"].endswith("." + kind), name
+        assert {"missing_keys", "unexpected_keys", "mismatched_keys"} <= set(model["info"])
+        assert {part: names for part, names in model["info"].items() if names} == {}, name
+        assert model["sizes"] == sizes, name
+        assert model["shapes"] == shapes, name
+        assert model["labels"] == (["LABEL_0", "LABEL_1", "LABEL_2"] if name == "from-vit" else ["cat", "dog", "owl"])
+        assert max(model["gaps"].values()) <= 1e-5, name
 
 
 def read(output: str) -> dict[str, Any]:
@@ -133,13 +137,14 @@ def test_files_hold_the_names_of_the_hub(folders: Path) -> None:
         prefix = "" if name.endswith("base") else "audio_spectrogram_transformer."
         assert f"{prefix}encoder.layer.1.attention.attention.query.weight" in names
         assert f"{prefix}embeddings.position_embeddings" in names
-        assert len(names) == (39 if name.endswith("base") else 43)  # 2 x 16 in blocks, 7 outside, 4 in the head
-        assert [found for found in names if VERSION_5_NAME.search(found)] == []
+        # 2 x 16 in blocks, 7 outside, 4 in the head
+        assert len(names) == (39 if name.endswith("base") else 43)
+        assert [tensor_name for tensor_name in names if VERSION_5_NAME.search(tensor_name)] == []
 
 
 @pytest.mark.slow
 def test_the_transformers_of_this_environment_loads_them(folders: Path) -> None:
-    """The one that the package is made for, in a process that never imports `ast_hf`."""
+    """Loads them in a process that never imports `ast_hf`."""
     report = read(run_fresh(f"ROOT = {str(folders)!r}\n{LOAD}"))
     assert report["version"].startswith("5.")
     assert_loaded(report)
@@ -149,7 +154,7 @@ def test_the_transformers_of_this_environment_loads_them(folders: Path) -> None:
 
 
 def versions(python: Path) -> list[str]:
-    """The transformers and torch that an environment has; empty where it has none."""
+    """Return the versions of transformers and torch in an environment; empty without one."""
     code = "import transformers, torch; print(transformers.__version__, torch.__version__.split('+')[0])"
     if not python.exists():
         return []
@@ -158,20 +163,20 @@ def versions(python: Path) -> list[str]:
 
 
 def pinned(package: str) -> str:
-    """The version in constraints.txt."""
+    """Return the version in constraints.txt."""
     (line,) = re.findall(rf"^{package}==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     return line
 
 
 def environment_for(folder: Path) -> Path:
-    """The Python of an environment with transformers 4 and the torch of ours, made in `folder` unless it is there."""
+    """Return the Python of an environment with transformers 4 and our torch; create it in `folder` if missing."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    wanted = [OLD_TRANSFORMERS, pinned("torch")]
-    if versions(python) == wanted:
+    required = [OLD_TRANSFORMERS, pinned("torch")]
+    if versions(python) == required:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
     # Only torch is pinned: the other versions of constraints.txt are for transformers 5.
-    packages = [f"transformers=={wanted[0]}", f"torch=={wanted[1]}"]
+    packages = [f"transformers=={required[0]}", f"torch=={required[1]}"]
     result = subprocess.run(
         [
             str(python),
@@ -194,24 +199,30 @@ def environment_for(folder: Path) -> Path:
     if result.returncode and (reason := UNREACHABLE.search(result.stderr)):
         pytest.skip(f"pip reaches no package index for {' and '.join(packages)} ({reason.group()})")
     assert result.returncode == 0, result.stderr[-3000:]
-    assert versions(python) == wanted
+    assert versions(python) == required
     return python
 
 
 @pytest.fixture
 def old_python(tmp_path: Path) -> Iterator[Path]:
-    """The Python of that environment; a gigabyte that goes away again unless a folder for it was named."""
-    kept = os.environ.get(KEPT_ENVIRONMENT)
-    folder = Path(kept or tmp_path / "environment").absolute()
+    """Return the Python of that environment; its gigabyte is deleted afterwards unless a folder is configured."""
+    kept_folder = os.environ.get(KEPT_ENVIRONMENT)
+    folder = Path(kept_folder or tmp_path / "environment").absolute()
     yield environment_for(folder)
-    if not kept:
+    if not kept_folder:
         shutil.rmtree(folder)
 
 
 @pytest.mark.slow
 def test_the_last_transformers_4_loads_them(folders: Path, old_python: Path) -> None:
     result = subprocess.run(
-        [str(old_python), "-I", "-c", LOAD, str(folders)],  # -I: no PYTHONPATH, no user's packages, no current folder
+        [
+            str(old_python),
+            "-I",
+            "-c",
+            LOAD,
+            str(folders),
+        ],  # -I: no PYTHONPATH, no user's packages, no current folder
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,4 +1,4 @@
-"""Options are checked when they are assigned: types, ranges and choices, with a message for people who write YAML."""
+"""Options are checked when they are assigned: types, ranges and choices, with a message for authors of YAML."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Kitchen:
     name: str = "kitchen"
 
 
-#: what is wrong -> (option, value, detail, what the message has to say)
+#: mistake -> (option, value, detail, text of the message)
 REFUSED: dict[str, tuple[str, Any, str, str]] = {
     "text for a number": ("heat", "hot", "type", "'hot' is not a number. Fix: give a number."),
     "true for a number": ("heat", True, "type", "True is not a number."),
@@ -51,7 +51,12 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
     "fraction": ("minutes", 1.5, "type", "1.5 is not a whole number or null."),
     "negative": ("minutes", -1, "range", "-1 is negative. Fix: give a number, 0 or more."),
     "misspelt choice": ("mode", "gril", "choice", "'gril' is not a valid choice. Fix: did you mean 'grill'?"),
-    "number for text": ("mode", 3, "type", "3 is not a string. Fix: give a string; write strings like this in quotes."),
+    "number for text": (
+        "mode",
+        3,
+        "type",
+        "3 is not a string. Fix: give a string; write strings like this in quotes.",
+    ),
     "choice in a list": (
         "trays",
         ["top", "midle"],
@@ -59,7 +64,12 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
         "'midle' is not a valid choice. Fix: did you mean 'middle'?",
     ),
     "no list": ("trays", "top", "type", "'top' is not a list of strings. Fix: give a list of strings."),
-    "number in a list": ("trays", ["top", 3], "type", "3 is not a string. Fix: give a list of strings; write"),
+    "number in a list": (
+        "trays",
+        ["top", 3],
+        "type",
+        "3 is not a string. Fix: give a list of strings; write",
+    ),
     "number for true": ("door", 1, "type", "1 is not a boolean (true or false)."),
     "true in a list of numbers": (
         "times",
@@ -130,7 +140,11 @@ def test_built_from_plain_values() -> None:
 def test_paths_tuples_and_numbers_of_numpy_are_stored_as_plain_values(tmp_path: Path) -> None:
     assert DataOptions(source=tmp_path).source == str(tmp_path)  # type: ignore[arg-type]
     data = DataOptions(source={"train": (tmp_path, "b.csv")}, drop_labels=("noise",), test_fold=np.int64(2))  # type: ignore[arg-type]
-    assert (data.source, data.drop_labels, data.test_fold) == ({"train": [str(tmp_path), "b.csv"]}, ["noise"], 2)
+    assert (data.source, data.drop_labels, data.test_fold) == (
+        {"train": [str(tmp_path), "b.csv"]},
+        ["noise"],
+        2,
+    )
     features = FeatureOptions(mean=np.float32(-4.5), std=np.array(2.0))  # type: ignore[arg-type]
     assert (type(features.mean), features.mean, features.std) == (float, -4.5, 2.0)
     written = Recipe(data=data, features=features)
@@ -173,14 +187,14 @@ def test_subclasses_are_checked_too() -> None:
 
 
 def test_validators_of_other_packages() -> None:
-    def odd(value: int) -> None:
+    def check_odd(value: int) -> None:
         if value % 2 == 0:
             raise ValueError(f"{value} is even")
 
     @strict_options("numbers")
     @dataclass
     class Numbers:
-        count: int = validated_field(odd, default=1)
+        count: int = validated_field(check_odd, default=1)
 
     with pytest.raises(AstConfigError, match=r"E307\] numbers\.count: 2 is even\. Fix: ") as caught:
         Numbers(count=2)
@@ -194,7 +208,7 @@ def test_options_do_not_share_their_defaults() -> None:
 
 # ---------------------------------------------------------------- details of a recipe's errors
 
-#: what is wrong -> (recipe, place, detail)
+#: mistake -> (recipe, place, detail)
 DETAILED: dict[str, tuple[dict[str, Any], str, str]] = {
     "misspelt option": ({"augmentation": {"sped": 1.5}}, "augmentation.sped", "unknown"),
     "misspelt argument": ({"training": {"sed": 1}}, "training.sed", "unknown"),
@@ -234,5 +248,9 @@ DETAILED: dict[str, tuple[dict[str, Any], str, str]] = {
 def test_detail_of_a_recipe_error(values: dict[str, Any], place: str, detail: str) -> None:
     with pytest.raises(AstConfigError) as caught:
         Recipe.from_dict(values, "my.yaml")
-    assert (caught.value.code, caught.value.where, caught.value.detail) == ("E307", f"my.yaml: {place}", detail)
+    assert (caught.value.code, caught.value.where, caught.value.detail) == (
+        "E307",
+        f"my.yaml: {place}",
+        detail,
+    )
     assert detail in DETAILS["E307"]

@@ -1,4 +1,4 @@
-"""The wheel: complete, small, and usable in an environment that has nothing else."""
+"""The wheel: complete, small, and usable in an environment without other packages."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> Non
     assert "loaded ast_hf.modeling_ast" in result.stdout
     assert str(tmp_path) in result.stdout
     tool = subprocess.run(
-        [str(python.parent / "ast-hf"), "--help"], capture_output=True, text=True, check=True, env=dict(os.environ)
+        [str(python.parent / "ast-hf"), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=dict(os.environ),
     )
     assert "finetune" in tool.stdout

@@ -1,4 +1,4 @@
-"""Calibration of a model: temperature and thresholds fitted on one split, their effect and storage."""
+"""Calibration of a model: fit temperature and thresholds on one split, measure their effect, store them."""
 
 from __future__ import annotations
 
@@ -18,38 +18,33 @@ from ..metrics.ranking import class_report
 from ..reports.evaluation_results import Calibration
 from ..task import Task
 
-#: Threshold of a label that has none of its own: nothing was fitted, or the label had no clip in the split.
+#: Threshold of a label without a fitted one: nothing was fitted, or the label has no clip in the split.
 DEFAULT_THRESHOLD = 0.5
 
 
 class Setting(NamedTuple):
-    """Temperature that turns logits into scores, and thresholds that turn scores into decisions."""
+    """Temperature that divides logits, and thresholds of scores, a label each."""
 
     temperature: float = 1.0
     thresholds: list[float] | None = None
 
     @classmethod
     def of_config(cls, config: ASTConfig | ASTEnsembleConfig) -> Setting:
-        """Return what a checkpoint stores."""
+        """Return the stored calibration of a checkpoint."""
         return cls(config.temperature or 1.0, config.thresholds)
 
 
 def calibrate(
     logits: dict[str, np.ndarray], targets: dict[str, np.ndarray], task: Task, setting: Setting, fit_on: str
 ) -> Calibration:
-    """Fit on one split, and measure the setting in use so far and the fitted one on every split.
+    """Fit a calibration on the split `fit_on`, and measure it and the stored one (`setting`) on every split.
 
-    Args:
-        logits: by split, `(clips, labels)`.
-        targets: by split, as `true_labels` returns them.
-        task: the model's.
-        setting: the one in use so far.
-        fit_on: the split to fit on.
+    `logits` and `targets` are by split: `(clips, labels)`, and as `true_labels` returns them.
     """
     fitted, missing = fit(logits[fit_on], targets[fit_on], task, start=setting.temperature)
     splits = [fit_on, *(name for name in logits if name != fit_on)]
-    before = {name: _quality(logits[name], targets[name], task, setting) for name in splits}
-    after = {name: _quality(logits[name], targets[name], task, fitted) for name in splits}
+    before = {name: _measure(logits[name], targets[name], task, setting) for name in splits}
+    after = {name: _measure(logits[name], targets[name], task, fitted) for name in splits}
     return Calibration(fit_on, fitted.temperature, fitted.thresholds, missing, before, after)
 
 
@@ -60,26 +55,24 @@ def fit(logits: np.ndarray, targets: np.ndarray, task: Task, *, start: float = 1
         logits: `(clips, labels)`.
         targets: as `true_labels` returns them.
         task: the model's.
-        start: the temperature in use so far.
+        start: temperature from which the search starts.
 
     Returns:
-        The setting, and the number of labels that had no clip: their threshold is 0.5.
+        The setting, and the number of labels without a clip, whose threshold is 0.5.
     """
     temperature = fit_temperature(logits, targets, start=start)
     if task is not Task.MULTI_LABEL:
-        without_clips = np.bincount(targets, minlength=logits.shape[1]) == 0
-        return Setting(temperature), int(np.sum(without_clips))
+        return Setting(temperature), int(np.sum(np.bincount(targets, minlength=logits.shape[1]) == 0))
     scores = task.scores(logits, temperature)
     thresholds = class_report(scores, targets)["threshold"]
     lowest = scores.min(axis=0)
-    # a threshold that takes all clips moves halfway to 0, so that rounding cannot leave one out
+    # a threshold that accepts all clips moves halfway to 0, so that rounding cannot exclude one
     thresholds = np.where(thresholds <= lowest, lowest / 2, thresholds)
     undefined = np.isnan(thresholds)
-    thresholds = np.where(undefined, DEFAULT_THRESHOLD, thresholds)
-    return Setting(temperature, thresholds.tolist()), int(undefined.sum())
+    return Setting(temperature, np.where(undefined, DEFAULT_THRESHOLD, thresholds).tolist()), int(undefined.sum())
 
 
-def _quality(logits: np.ndarray, targets: np.ndarray, task: Task, setting: Setting) -> dict[str, float]:
+def _measure(logits: np.ndarray, targets: np.ndarray, task: Task, setting: Setting) -> dict[str, float]:
     """Return the metrics that depend on temperature and thresholds: ECE, NLL and, for multi-label, F1."""
     scores = task.scores(logits, setting.temperature)
     values = {
@@ -93,12 +86,10 @@ def _quality(logits: np.ndarray, targets: np.ndarray, task: Task, setting: Setti
 
 
 def mean_f1(scores: np.ndarray, tags: np.ndarray, thresholds: Any) -> float:
-    """Return the mean F1, in [0, 1], over classes that have a positive; NaN if there are none.
+    """Return the mean F1, in [0, 1], over classes that have a positive; NaN without one.
 
-    Args:
-        scores: `(clips, classes)`.
-        tags: bool, `(clips, classes)`.
-        thresholds: one for all classes, or `(classes,)`; a label is predicted from its threshold on.
+    Scores and bool `tags` are `(clips, classes)`; `thresholds` is a number or `(classes,)`. A class is predicted
+    if its score is at least the threshold.
     """
     predicted = scores >= np.asarray(thresholds)
     with_positive = tags.any(axis=0)
@@ -112,12 +103,8 @@ def mean_f1(scores: np.ndarray, tags: np.ndarray, thresholds: Any) -> float:
 def store_calibration(folder: str | Path, calibration: Calibration, task: Task, columns: Sequence[int]) -> None:
     """Write a calibration into a checkpoint's `config.json`, where the pipeline reads it.
 
-    Args:
-        folder: the checkpoint.
-        calibration: temperature and thresholds to write.
-        task: written as `problem_type` if the configuration has none, since scores and thresholds depend on
-            it.
-        columns: for each threshold, the label's index in this checkpoint.
+    `columns` are the labels' indices in this checkpoint, in the order of the thresholds. Scores depend on the
+    task, so it is written as `problem_type` if the configuration has none.
     """
     path = Path(folder) / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
     evaluation = evaluate_checkpoints(["outputs/demo"], "clips", output_dir="outputs/evaluation")
     print(evaluation.table())
 
-Clips are never augmented here, and are cut or padded as in the pipeline.
+Clips are not augmented, and are cut or padded as in the pipeline.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import torch
 
 from ..errors import AstHfWarning, warning_text
 from ..files import write_text
+from ..label_order import model_labels
 from ..metrics.summary import all_metrics
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..reports.ensemble_card import write_ensemble_card
 from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outcome
 from ..task import Task
 from .calibration import Setting, calibrate, store_calibration
-from .members import Member, labels_of, load_members
+from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
 from .prediction import Predictor, ensemble_logits
 from .request import AVERAGE, Request, check_request
@@ -51,32 +52,33 @@ def evaluate_checkpoints(
     """Evaluate checkpoints, and their ensemble if there are several.
 
     The ensemble is the paper's (section 3.1): the mean of the models' sigmoid outputs, for single-label the
-    mean of softmax. Its members may differ in size, strides and input length, but not in their labels. Labels
-    of the data are matched by name. A stored temperature is applied, as in the pipeline. The data decide the
-    task of checkpoints without a `problem_type`.
+    mean of softmax. Its members may differ in size, strides and input length, but must have the same labels.
+    Labels of the data are matched by name. A stored temperature is applied, as in the pipeline. Checkpoints
+    without a `problem_type` get the task of the data.
 
     Args:
         checkpoints: folders or names on the Hub.
-        source: as for `load_audio_dataset`, or a name of `find_data_set`, such as `"esc50"`.
-        output_dir: for `results.json`, `per_class.csv` and `.json`, `precision_recall.png`, for single-label
-            `confusion.png`, and `average` and `ensemble` (see below).
-        split: the part of the data set to evaluate.
-        average: also evaluate the mean of the checkpoints' weights, and save it as the checkpoint
-            `output_dir/average`. Meaningful for checkpoints of one run.
-        ensemble: also save the ensemble, of the checkpoints as they were evaluated, in `output_dir/ensemble`.
+        source: as for `load_audio_dataset`, or a name of `find_data_set`, for example `"esc50"`.
+        output_dir: folder for `results.json`, `per_class.csv` and `.json`, `precision_recall.png`, for
+            single-label `confusion.png`, and `average` and `ensemble` (see below).
+        split: the split to evaluate.
+        average: also evaluate the mean of the checkpoints' weights, and save it in `output_dir/average`.
+            Meaningful for checkpoints of one run.
+        ensemble: also save the ensemble of the evaluated checkpoints, in `output_dir/ensemble`.
         fit_on: another split, on which to fit a temperature and, for multi-label, each label's threshold of
             best F1.
-        store: write these into the checkpoints' `config.json`, and those of `average` and `ensemble`.
-        save_logits: file for the logits of the evaluated split (the ensemble's, if there is one), see
+        store: write the fitted calibration into the `config.json` of the checkpoints, `average` and
+            `ensemble`.
+        save_logits: file for the logits of the evaluated split, of the ensemble if there is one; see
             `load_logits`.
         batch_size: clips at a time.
-        workers: processes that decode.
-        device: where the models run; if None, a GPU if there is one.
+        workers: number of processes that decode clips.
+        device: device of the models; if None, a GPU if there is one.
         **reading: as for `load_audio_dataset`: `label_column`, `label_separator`, ...
 
     Raises:
         AstInputError: E108 for arguments that contradict each other, and for data that come as a stream.
-        AstDataError: E208 for labels that the model does not have, E209 for splits, and what reading raises.
+        AstDataError: E208 for labels that the model does not have, E209 for splits, and errors of reading.
         AstConfigError: E303 for checkpoints of different labels, E305 and E301 for weights that cannot be
             averaged and for members that cannot share one input, E306 for broken checkpoints.
     """
@@ -86,13 +88,13 @@ def evaluate_checkpoints(
     members = load_members(names)
     splits = read_splits(source, request.splits, reading)
     task = common_task(members, splits[split])
-    labels = labels_of(members[0].config)
+    labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
     members += _save_models(request, task)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    predictor = Predictor(splits, batch_size, workers, chosen)
+    model_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    predictor = Predictor(splits, batch_size, workers, model_device)
     logits, settings = _predict(members, names, predictor, task)
-    outcomes = {name: _outcome(logits[name], targets, task, settings[name], request) for name in logits}
+    outcomes = {name: _measure_outcome(logits[name], targets, task, settings[name], request) for name in logits}
     clips = len(splits[split])
     evaluation = Evaluation(request.output_dir, str(source), split, task.value, labels, clips, names, outcomes)
     main_logits = logits[evaluation.main][split]
@@ -107,35 +109,34 @@ def evaluate_checkpoints(
 
 
 def _save_models(request: Request, task: Task) -> list[Member]:
-    """Save the mean of the weights and the ensemble if requested; return the former, to be evaluated."""
+    """Save the requested mean of the weights and ensemble, and return the former as a member to evaluate."""
     added = []
     if request.average_folder is not None:
         added.append(save_average(request.checkpoints, request.average_folder, AVERAGE))
     if request.ensemble_folder is not None:
-        whole = ASTEnsembleForAudioClassification.from_members(request.checkpoints, problem_type=task.value)
-        whole.save_pretrained(request.ensemble_folder)
+        model = ASTEnsembleForAudioClassification.from_members(request.checkpoints, problem_type=task.value)
+        model.save_pretrained(request.ensemble_folder)
     return added
 
 
 def _predict(
     members: list[Member], names: list[str], predictor: Predictor, task: Task
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Setting]]:
-    """Return logits by model and split, and each model's calibration; several `names` add their ensemble."""
+    """Return logits by model and split, and each model's calibration, with those of the ensemble of `names`."""
     logits = {member.name: predictor.logits(member) for member in members}
     settings = {member.name: Setting.of_config(member.config) for member in members}
     if len(names) > 1:
-        by_split = {part: {name: logits[name][part] for name in names} for part in predictor.splits}
         logits[ENSEMBLE] = {
-            part: ensemble_logits(member_logits, task, settings) for part, member_logits in by_split.items()
+            split: ensemble_logits({name: logits[name][split] for name in names}, task, settings)
+            for split in predictor.splits
         }
         settings[ENSEMBLE] = Setting()
     return logits, settings
 
 
-def _outcome(
+def _measure_outcome(
     logits: dict[str, np.ndarray], targets: dict[str, np.ndarray], task: Task, setting: Setting, request: Request
 ) -> Outcome:
-    """Return a model's results from its logits and the targets of each split."""
     split = request.split
     metrics, classes = all_metrics(logits[split], targets[split], task, setting.temperature)
     if request.fit_on is None:
@@ -144,10 +145,10 @@ def _outcome(
 
 
 def _store_calibrations(evaluation: Evaluation, members: list[Member], task: Task, request: Request) -> None:
-    """Store what was fitted in the checkpoints; warn (W502) if it is worse on the evaluated split."""
-    for member in members if request.store else ():
+    """Store fitted calibrations in the checkpoints; warn (W502) of those worse on the evaluated split."""
+    for member in members:
         calibration = evaluation.outcomes[member.name].calibration
-        if calibration is not None:
+        if request.store and calibration is not None:
             store_calibration(member.folder, calibration, task, member.columns)
             _warn_if_worse(member.name, calibration, request.split)
 
@@ -157,18 +158,15 @@ def _warn_if_worse(name: str, calibration: Calibration, split: str) -> None:
     after = calibration.after[split]
     if not after["NLL"] > before["NLL"]:
         return
-    what = (
-        f"on {split} NLL goes from {before['NLL']:.3f} to {after['NLL']:.3f}, "
-        f"ECE from {before['ECE']:.3f} to {after['ECE']:.3f}: "
-        f"clips of {calibration.fitted_on} are not like those"
-    )
+    changes = ", ".join(f"{metric} from {before[metric]:.3f} to {after[metric]:.3f}" for metric in ("NLL", "ECE"))
+    what = f"changes on {split}: {changes}; clips of {calibration.fitted_on} differ from those"
     warnings.warn(warning_text("W502", where=repr(name), what=what), AstHfWarning, stacklevel=4)
 
 
 def _finish_ensemble(
     evaluation: Evaluation, folder: Path, logits: np.ndarray, targets: np.ndarray, task: Task, *, store: bool
 ) -> None:
-    """Store the ensemble's calibration in its folder, and write its card with the metrics after that."""
+    """Store the ensemble's calibration in its folder, and write its card with calibrated metrics."""
     temperature = 1.0
     calibration = evaluation.outcomes[ENSEMBLE].calibration
     if store and calibration is not None:

@@ -1,4 +1,4 @@
-"""Checkpoints to evaluate, with their logits in one common order of labels."""
+"""Checkpoints to evaluate: configuration, feature extractor, and the order of labels they share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import error, shortlist
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..label_order import label_columns, label_differences
+from ..label_order import label_columns, label_differences, model_labels
 from ..modeling_ensemble import classes_for
 from ..task import Task
 from ..weights.integrity import check_folder
@@ -25,19 +25,19 @@ class Member(NamedTuple):
 
 
 def load_members(names: list[str]) -> list[Member]:
-    """Load the configurations of checkpoints; the common order of labels is the first one's.
+    """Load checkpoints' configurations and extractors; the common order of labels is the first one's.
 
     Raises:
         AstConfigError: E303 for checkpoints of different labels, E302 for a regression, E306 for a broken
             checkpoint.
     """
     members = [load_member(name) for name in names]
-    labels = labels_of(members[0].config)
+    labels = model_labels(members[0].config)
     return [_with_columns(member, labels, names[0]) for member in members]
 
 
 def load_member(folder: str, name: str | None = None) -> Member:
-    """Load the configuration and extractor of one checkpoint, in its own order of labels."""
+    """Load the configuration and extractor of one checkpoint; columns are in its order of labels."""
     check_folder(folder)
     config_class, _ = classes_for(folder)
     config = config_class.from_pretrained(folder)
@@ -48,16 +48,11 @@ def load_member(folder: str, name: str | None = None) -> Member:
     return Member(name or folder, folder, config, extractor, list(range(config.num_labels)))
 
 
-def labels_of(config: ASTConfig | ASTEnsembleConfig) -> list[str]:
-    """Return the names of a model's labels by index."""
-    return [config.id2label[index] for index in range(config.num_labels)]
-
-
 def _with_columns(member: Member, labels: list[str], first: str) -> Member:
-    """Return the member with its logits in the order of `labels`; raise E303 unless it has the same names."""
+    """Return the member with columns in the order of `labels`; raise E303 for other label names."""
     missing, surplus = label_differences(labels, member.config.label2id)
     if missing or surplus:
         what = f"has other labels than {first!r}: {shortlist([*missing, *surplus])} only in one of them"
-        fix = "evaluate only checkpoints with the same label names together"
+        fix = "evaluate checkpoints with the same label names together"
         raise error("E303", where=repr(member.name), what=what, fix=fix)
     return member._replace(columns=label_columns(labels, member.config.label2id))

@@ -20,11 +20,8 @@ from .stored_logits import clip_digests, clip_keys, store_logits
 def write_evaluation(evaluation: Evaluation, scores: np.ndarray, targets: np.ndarray, task: Task) -> None:
     """Write tables and pictures into the evaluation's folder, and results.json last.
 
-    Args:
-        evaluation: the results.
-        scores: those of `evaluation.main` on the evaluated split, `(clips, labels)`.
-        targets: of the same split, as `true_labels` returns them.
-        task: the models'.
+    `scores` are those of `evaluation.main` on the evaluated split, `(clips, labels)`; `targets` are as
+    `true_labels` returns them.
     """
     from ..reports.pictures import draw_confusion, draw_precision_recall
 
@@ -46,7 +43,7 @@ def write_logits(path: str | Path, logits: np.ndarray, split: Dataset, evaluatio
 
 
 def _write_class_tables(evaluation: Evaluation) -> None:
-    """Write per_class.csv and per_class.json: a row for each model and label; undefined is empty or null."""
+    """Write per_class.csv and per_class.json, a row for each model and label; NaN becomes empty or null."""
     rows: list[dict[str, Any]] = []
     for model, outcome in evaluation.outcomes.items():
         for index, label in enumerate(evaluation.labels):

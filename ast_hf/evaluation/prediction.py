@@ -1,4 +1,4 @@
-"""Logits of models on splits, and of the mean of several models."""
+"""Logits of models on splits, and of the ensemble of several models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .stored_logits import clip_keys
 
 @dataclass(frozen=True)
 class Predictor:
-    """Splits to run models on, and how: batch size, processes that decode, device."""
+    """Runs models on splits; `workers` is the number of processes that decode clips."""
 
     splits: dict[str, Dataset]
     batch_size: int
@@ -36,10 +36,10 @@ class Predictor:
         logits = {}
         for name, split in self.splits.items():
             text = f"{member.name} on {name}"
-            own_order = predict_logits(
+            model_order = predict_logits(
                 model, split, member.extractor, batch_size=self.batch_size, workers=self.workers, text=text
             )
-            logits[name] = own_order[:, member.columns]
+            logits[name] = model_order[:, member.columns]
         return logits
 
 
@@ -53,18 +53,9 @@ def predict_logits(
     workers: int = 0,
     text: str = "evaluating",
 ) -> np.ndarray:
-    """Return a model's logits on a split, computed on the model's device without augmentation.
+    """Return a model's logits on a split, float32 `(clips, labels)`, computed on the model's device.
 
-    Args:
-        model: in any mode; it is left in the same mode.
-        split: one split of `load_audio_dataset`.
-        extractor: the model's.
-        batch_size: clips at a time.
-        workers: processes that decode.
-        text: shown by the progress bar.
-
-    Returns:
-        float32, `(clips, labels)`.
+    The model stays in its mode, training or evaluation; `text` is shown by the progress bar.
 
     Raises:
         AstInputError: E104 for logits that are not finite, naming the clip.
@@ -96,9 +87,9 @@ def ensemble_logits(
     """Return logits whose scores are the mean of the models' scores: float64, `(clips, labels)`.
 
     Args:
-        logits: of each model, `(clips, labels)`, labels in the same order.
-        problem_type: a `Task`: scores are the sigmoid of logits for multi-label, else the softmax.
-        settings: the models' temperatures; 1 for those without one.
+        logits: by model, `(clips, labels)`, labels in the same order.
+        problem_type: a `Task`: sigmoid for multi-label, else softmax.
+        settings: by model, with its temperature; 1 for models without an entry.
     """
     temperatures = {name: (settings or {}).get(name, Setting()).temperature for name in logits}
     parts = [np.asarray(values, dtype=np.float64) / temperatures[name] for name, values in logits.items()]

@@ -1,4 +1,4 @@
-"""Checks of a request to evaluate, before anything is read."""
+"""Arguments of an evaluation, checked before any file is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AVERAGE = "average"
 
 @dataclass(frozen=True)
 class Request:
-    """Models, splits and output files of an evaluation, as arguments of `evaluate_checkpoints`."""
+    """Arguments of `evaluate_checkpoints` that name models, splits and output files."""
 
     checkpoints: list[str]
     output_dir: Path
@@ -28,7 +28,7 @@ class Request:
 
     @property
     def splits(self) -> list[str]:
-        """Names of the splits to run on: the evaluated one and the one to fit on."""
+        """Names of the splits to run on: the evaluated one, and the one to fit on."""
         return [self.split] if self.fit_on is None else [self.split, self.fit_on]
 
     @property
@@ -43,7 +43,7 @@ class Request:
 
 
 def check_request(request: Request) -> None:
-    """Raise E108 for arguments that contradict each other, and for output over a checkpoint."""
+    """Raise E108 for arguments that contradict each other, and for output that would replace a checkpoint."""
     _check_names(request.checkpoints)
     _check_options(request)
     if request.save_logits is not None:
@@ -67,7 +67,7 @@ def _check_options(request: Request) -> None:
             fix = "name two or more, or leave it out"
             raise error("E108", where=option, what="needs several checkpoints", fix=fix)
     if request.fit_on == request.split:
-        what = f"{request.fit_on!r} is the evaluated split: results on clips of the fit are too good"
+        what = f"{request.fit_on!r} is the evaluated split: results on the clips of the fit are too optimistic"
         raise error("E108", where="fit_on", what=what, fix="fit on a validation split")
     if not request.store:
         return

@@ -1,4 +1,4 @@
-"""File of a model's logits on a data set, for a student to learn from or another tool to read."""
+"""Files of a model's logits on a data set, for distillation and other tools."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from safetensors.torch import save_file
 
 from ..errors import error, shortlist
 from ..files import write_whole
+from ..label_order import label_differences
 from ..weights.reading import read_tensors
 
-#: Length of a clip's digest: two clips share one with a chance of 2^-128.
+#: Length of a clip's digest; the probability that two clips share one is 2^-128.
 _DIGEST_BYTES = 16
 
 
 def clip_keys(split: Dataset) -> list[str]:
-    """Return a name for each clip: its path, with `#start-end` in seconds for a part, or `row N`."""
-    starts, ends = _bounds(split)
+    """Return a name for each clip: its path or `row N`, with `#start-end` in seconds for a part of a file."""
+    starts, ends = _read_bounds(split)
     keys = []
     for number, (audio, start, end) in enumerate(zip(split["audio"], starts, ends, strict=True)):
         key = audio.get("path") or f"row {number}"
@@ -35,33 +36,29 @@ def clip_keys(split: Dataset) -> list[str]:
 
 
 def clip_digests(split: Dataset) -> torch.Tensor:
-    """Return what identifies each clip wherever its file is: BLAKE2b of the file's bytes and the bounds.
+    """Return the BLAKE2b digest of each clip's file content and bounds, uint8 `(clips, 16)`.
 
-    Reads every file once. The same recording in another file (converted, copied with other tags) is another
-    clip.
-
-    Returns:
-        uint8, `(clips, 16)`.
+    Reads every file once. A digest does not depend on the path, but a converted or retagged file has another.
     """
     files: dict[str, bytes] = {}
     digests = []
-    for audio, *bounds in zip(split["audio"], *_bounds(split), strict=True):
+    for audio, *bounds in zip(split["audio"], *_read_bounds(split), strict=True):
         content = audio.get("bytes")
         path = audio.get("path")
         if content is None and path not in files:
-            files[path] = _digest_of_file(path)
+            files[path] = _digest_file(path)
         file_digest = files[path] if content is None else hashlib.blake2b(content).digest()
         part = json.dumps([None if bound is None else float(bound) for bound in bounds]).encode()
         digests.append(hashlib.blake2b(file_digest + part, digest_size=_DIGEST_BYTES).digest())
     return torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).reshape(-1, _DIGEST_BYTES)
 
 
-def _bounds(split: Dataset) -> list[Sequence[float | None]]:
-    """Return start and end of each clip in seconds; None where a clip is not bounded."""
+def _read_bounds(split: Dataset) -> list[Sequence[float | None]]:
+    """Return start and end of each clip in seconds; None for the start or end of the file."""
     return [split[name] if name in split.column_names else [None] * len(split) for name in ("start", "end")]
 
 
-def _digest_of_file(path: str) -> bytes:
+def _digest_file(path: str) -> bytes:
     digest = hashlib.blake2b()
     with Path(path).open("rb") as file:
         while part := file.read(1 << 20):
@@ -87,23 +84,23 @@ def store_logits(
     problem_type: str,
     digests: torch.Tensor | None = None,
 ) -> None:
-    """Write logits `(clips, labels)` as a safetensors file, complete or not at all.
+    """Write logits `(clips, labels)` atomically as a safetensors file.
 
-    The file has the float32 tensor `logits`, and the clips' names as the bytes of a JSON list in the tensor
-    `clips` (millions of names do not fit a safetensors header). Label names and problem type are in its
-    metadata. With `clip_digests` as the tensor `digests`, clips are recognised under other names.
+    Its tensors are `logits` (float32), `clips` (the bytes of a JSON list of names, since millions of names do
+    not fit a safetensors header) and `digests` (`clip_digests`, by which clips are recognised under other
+    names). Its metadata are label names and problem type.
 
     Raises:
         AstInputError: E108 for a file name that does not end in `.safetensors`.
-        AstDataError: E208 for two clips of one name with different logits.
+        AstDataError: E208 for two clips with the same name and different logits.
     """
     check_name(path)
     rows: dict[str, int] = {}
     for row, name in enumerate(clips):
         first = rows.setdefault(name, row)
         if not np.allclose(logits[first], logits[row], atol=1e-3):
-            what = "names two clips that are not the same"
-            raise error("E208", where=repr(name), what=what, fix="give every clip a path of its own")
+            what = "is the name of two different clips"
+            raise error("E208", where=repr(name), what=what, fix="give each clip its own path")
     encoded_names = np.frombuffer(json.dumps(list(clips)).encode(), dtype=np.uint8).copy()
     tensors = {
         "logits": torch.tensor(np.ascontiguousarray(logits), dtype=torch.float32),
@@ -122,32 +119,29 @@ def load_logits(
 
     Args:
         path: the file.
-        labels: names that the columns must have; the columns are returned in this order. The file's own if
-            None.
-        clips: names of clips (`clip_keys`); the rows are returned in this order. The file's own if None.
+        labels: order of the columns, all label names of the file; None for the file's order.
+        clips: names of the rows to return (`clip_keys`), in this order; None for all.
 
     Raises:
-        AstDataError: E208 for labels or clips that the file does not have, and for labels that only the file
-            has.
+        AstDataError: E208 for labels or clips that the file does not have, and for missing names in `labels`.
         AstConfigError: E306 for a broken file.
     """
     stored = _read_file(Path(path))
     where = repr(str(path))
     labels = stored.labels if labels is None else list(labels)
     clips = stored.clips if clips is None else list(clips)
-    requested = set(labels)
-    surplus = [name for name in stored.labels if name not in requested]
+    _, surplus = label_differences(labels, stored.labels)
     if surplus:
         what = f"has labels that were not requested: {shortlist(surplus)}"
         raise error("E208", where=where, what=what, fix="use logits of a model with the same labels")
-    columns = _positions(labels, stored.labels, "label", where)
-    rows = _positions(clips, stored.clips, "clip", where)
+    columns = _find_positions(labels, stored.labels, "label", where)
+    rows = _find_positions(clips, stored.clips, "clip", where)
     digests = None if stored.digests is None else stored.digests[rows]
     return StoredLogits(stored.logits[rows][:, columns], clips, labels, stored.problem_type, digests)
 
 
 def _read_file(path: Path) -> StoredLogits:
-    """Return everything in a file; raise E306 if it is not a file of logits."""
+    """Read a file of `store_logits`; raise E306 if it is not one."""
     tensors = read_tensors(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
@@ -167,17 +161,14 @@ def _read_file(path: Path) -> StoredLogits:
 def logits_of(stored: StoredLogits, split: Dataset, where: str) -> torch.Tensor:
     """Return the logits of a split's clips, `(clips, labels)`, matched by content: files may have moved.
 
-    Args:
-        stored: as `load_logits` returns it.
-        split: one split of `load_audio_dataset`.
-        where: name of the file in errors.
+    `where` is the name of the file in errors.
 
     Raises:
         AstDataError: E208 for clips without logits.
     """
     if stored.digests is None:
         fix = "make it again with `ast-hf evaluate --save-logits`"
-        raise error("E208", where=where, what="does not hold digests of what is in the clips", fix=fix)
+        raise error("E208", where=where, what="holds no digests of the clips", fix=fix)
     position = {bytes(digest): row for row, digest in enumerate(stored.digests.numpy())}
     rows = [position.get(bytes(digest), -1) for digest in clip_digests(split).numpy()]
     missing = [name for name, row in zip(clip_keys(split), rows, strict=True) if row < 0]
@@ -189,7 +180,7 @@ def logits_of(stored: StoredLogits, split: Dataset, where: str) -> torch.Tensor:
     return stored.logits[rows]
 
 
-def _positions(names: list[str], stored_names: list[str], kind: str, where: str) -> list[int]:
+def _find_positions(names: list[str], stored_names: list[str], kind: str, where: str) -> list[int]:
     """Return the first position of each name among those of a file; raise E208 for missing names."""
     position: dict[str, int] = {}
     for number, name in enumerate(stored_names):
@@ -202,7 +193,7 @@ def _positions(names: list[str], stored_names: list[str], kind: str, where: str)
 
 
 def check_name(path: str | Path) -> None:
-    """Raise E108 unless the name of a file for logits ends in `.safetensors`."""
+    """Raise E108 unless a file name ends in `.safetensors`."""
     if Path(path).suffix != ".safetensors":
         what = f"{str(path)!r} does not end in .safetensors"
         raise error("E108", where="save_logits", what=what, fix="let it end in .safetensors")

@@ -1,4 +1,4 @@
-"""Splits of a data set as targets of a model: the task, and the true labels in the model's numbering."""
+"""Splits of a data set as targets of a model: the common task, and true labels as the model's indices."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from datasets import Dataset, DatasetDict
 
 from ..data.catalog import find_data_set
 from ..data.reading import load_audio_dataset
-from ..data.splits import label_names, split_task
+from ..data.splits import label_lists, label_names, split_task
 from ..errors import did_you_mean, error, shortlist
 from ..task import Task
 from .members import Member
 
 
 def read_splits(source: str | Path, names: list[str], reading: dict[str, Any]) -> dict[str, Dataset]:
-    """Read splits of a data set, with the arguments `reading` of `load_audio_dataset`.
+    """Read splits of a data set by name; `reading` are arguments of `load_audio_dataset`.
 
     Raises:
         AstInputError: E108 for data that come as a stream.
-        AstDataError: E209 for a split that is missing or empty, and what reading raises.
+        AstDataError: E209 for a split that is missing or empty, and errors of reading.
     """
     splits = load_audio_dataset(**{**find_data_set(source), **reading})
     if not isinstance(splits, DatasetDict):
-        what = f"{source!r} comes as a stream, whose clips cannot be counted before they are read"
+        what = f"{source!r} is a stream, whose clips cannot be counted before they are read"
         raise error("E108", where="source", what=what, fix="download it and name its folder in AST_HF_DATA")
     for name in names:
         if name not in splits:
@@ -51,31 +51,22 @@ def common_task(members: list[Member], split: Dataset) -> Task:
         raise error("E303", where="checkpoints", what=what, fix="evaluate them one by one")
     (task,) = names
     if task_of_data is Task.MULTI_LABEL and task is not Task.MULTI_LABEL:
-        what = f"have several labels, but {members[0].name!r} chooses one"
+        what = f"are multi-label, but {members[0].name!r} is single-label"
         fix = "use a multi-label checkpoint, or a column of single labels"
         raise error("E208", where="clips", what=what, fix=fix)
     return task
 
 
 def true_labels(split: Dataset, labels: Sequence[str], task: Task, name: str = "data") -> np.ndarray:
-    """Return the targets of a split's clips in a model's numbering.
-
-    Args:
-        split: one split of `load_audio_dataset`.
-        labels: the model's label names, by index.
-        task: the model's.
-        name: name of the split in errors.
+    """Return the targets of a split's clips, as indices of the model's `labels`.
 
     Returns:
         As `Task.targets`: indices `(clips,)`, int64; for multi-label, tags `(clips, labels)`, bool.
 
     Raises:
-        AstDataError: E208 naming the labels of clips that the model does not have.
+        AstDataError: E208 naming the split and the labels of clips that the model does not have.
     """
-    task_of_data = split_task(split)
-    rows = split[task_of_data.label_column]
-    if task_of_data is not Task.MULTI_LABEL:
-        rows = [[index] for index in rows]
+    rows = label_lists(split)
     names = label_names(split)
     position = {label: index for index, label in enumerate(labels)}
     used = sorted({index for row in rows for index in row})

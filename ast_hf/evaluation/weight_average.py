@@ -9,10 +9,11 @@ from ..configuration_ast import FIELD_RULES
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..label_order import model_labels
 from ..modeling_ast import ASTForAudioClassification
-from .members import Member, labels_of, load_member
+from .members import Member, load_member
 
-#: Fields in which two checkpoints may differ and still have a meaningful mean.
+#: Fields that do not affect the mean of two checkpoints' weights.
 _NOT_ARCHITECTURE = frozenset(
     {"attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range", "temperature", "thresholds"}
 )
@@ -20,7 +21,7 @@ _FEATURE_FIELDS = ("sampling_rate", "do_normalize", "mean", "std")
 
 
 def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
-    """Return the model whose weights are the mean of the checkpoints', on the CPU, without calibration.
+    """Return the model with the mean of the checkpoints' weights, on the CPU, without calibration.
 
     Raises:
         AstConfigError: E305 for another architecture, E303 for other labels or another order of them, E301
@@ -41,8 +42,7 @@ def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
         summand = ASTForAudioClassification.from_pretrained(other.folder).state_dict()
         for name, total in totals.items():
             total += summand[name]
-    means = {name: total / len(checkpoints) for name, total in totals.items()}
-    model.load_state_dict({**state, **means})
+    model.load_state_dict({**state, **{name: total / len(checkpoints) for name, total in totals.items()}})
     model.config.temperature = None
     model.config.thresholds = None
     return model
@@ -56,21 +56,19 @@ def save_average(checkpoints: Sequence[str], folder: Path, name: str) -> Member:
 
 
 def _check_same(first: Member, other: Member) -> None:
-    """Raise E305, E303 or E301 unless the mean of two checkpoints' weights is a model of the same kind."""
+    """Raise E305, E303 or E301 if two checkpoints differ in architecture, labels or features."""
     for field in FIELD_RULES:
-        value = getattr(other.config, field)
-        expected = getattr(first.config, field)
+        value, expected = getattr(other.config, field), getattr(first.config, field)
         if field not in _NOT_ARCHITECTURE and value != expected:
             what = f"{value!r}, but {expected!r} in {first.name!r}: their weights cannot be averaged"
             fix = "average checkpoints of one run, or leave the average out: an ensemble takes any"
             raise error("E305", where=f"{other.name!r}: {field}", what=what, fix=fix)
-    if labels_of(other.config) != labels_of(first.config):
+    if model_labels(other.config) != model_labels(first.config):
         where = f"{other.name!r}: id2label"
         what = f"differs from {first.name!r} in labels or their order: their weights cannot be averaged"
         raise error("E303", where=where, what=what, fix="average checkpoints of one run")
     for field in _FEATURE_FIELDS:
-        value = getattr(other.extractor, field)
-        expected = getattr(first.extractor, field)
+        value, expected = getattr(other.extractor, field), getattr(first.extractor, field)
         if value != expected:
             where = f"{other.name!r}: {field}"
             what = f"{value!r}, but {expected!r} in {first.name!r}: their weights expect other features"

@@ -226,7 +226,7 @@ def check_best(arguments: TrainingArguments, task: Task) -> None:
         raise error("E307", where="training.metric_for_best_model", what=what, fix=fix, detail="choice")
 
 
-def settled(arguments: TrainingArguments, optimization: Optimization) -> dict[str, Any]:
+def weight_arguments(arguments: TrainingArguments, optimization: Optimization) -> dict[str, Any]:
     """Return the arguments that the weights depend on, in the form of a recipe's section `training`.
 
     Defaults are included. Arguments that `optimization` replaces are left out.

@@ -23,12 +23,7 @@ _EPOCH_MARKERS = {"final": "o", "best": "*"}
 def draw_curves(history: list[dict[str, Any]], report: Report, path: Path) -> None:
     """Write a PNG with the losses while training, and a bar for each method on each evaluation split.
 
-    Losses are over epochs, for a stream over steps.
-
-    Args:
-        history: the Trainer's `state.log_history`.
-        report: results of the run.
-        path: the picture's file.
+    Losses are over epochs, for a stream over steps. `history` is the Trainer's `state.log_history`.
     """
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
@@ -71,10 +66,6 @@ def draw_folds(result: CrossValidation, path: Path) -> None:
     """Write a PNG with the metric on the test folds after each epoch: each fold, their mean and range.
 
     The final epoch, the best one, and the means of the simple methods are marked.
-
-    Args:
-        result: results of the cross-validation.
-        path: the picture's file.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

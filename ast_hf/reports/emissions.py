@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import AstHfWarning, warning_text
 
-#: codecarbon's file in a run's folder: a line for each part of the run that was finished.
+#: codecarbon's file in a run's folder, with a line for each finished part of the run.
 EMISSIONS_FILE = "emissions.csv"
 #: Longitude and latitude that codecarbon (3.3.2, `external/geography.py`) reports for a machine that it
 #: cannot locate.
@@ -19,8 +19,8 @@ _UNLOCATED = (-71.2, 46.8)
 def read_emissions(folder: Path) -> dict[str, Any] | None:
     """Return energy and emissions of a run, summed over its resumed parts; None if nothing was measured.
 
-    Emissions follow from the country's electricity. Without a connection codecarbon counts as if the machine
-    were in Quebec; then only the energy is returned. Warns (W501) about a file that cannot be read.
+    Emissions depend on the country's electricity. Without a connection codecarbon assumes Quebec; then only
+    the energy is returned. Warns (W501) about a file that cannot be read.
 
     Returns:
         `energy_kwh`, `co2_grams` and `country` (both None if unknown), `hardware`, `source`.
@@ -32,7 +32,7 @@ def read_emissions(folder: Path) -> dict[str, Any] | None:
         rows = list(csv.DictReader(file))
     try:
         return _sum_rows(rows) if rows else None
-    except (KeyError, TypeError, ValueError):  # a line that was cut, or columns of another version
+    except (KeyError, TypeError, ValueError):  # an incomplete line, or columns of another version
         what = "cannot be read, so the card has no emissions"
         warnings.warn(warning_text("W501", where=repr(str(path)), what=what), AstHfWarning, stacklevel=2)
         return None

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..label_order import model_labels
 from ..log_mel import frames_to_seconds
 from ..task import Task
 from .markdown import inline_code, label_list, one_line, plain, render_card, table, version_list
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def write_ensemble_card(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> ModelCard:
-    """Return the card of the ensemble in `folder`, whose metrics on the evaluated split are `metrics`."""
-    # the Hub accepts only names on the Hub
+    """Return the card of the ensemble in `folder`; `metrics` are those on the evaluated split."""
+    # metadata may hold only names on the Hub
     published = [name for name in evaluation.checkpoints if not Path(name).exists()]
     metadata = ModelCardData(
         library_name="ast_hf",
         pipeline_tag="audio-classification",
         base_model=published or None,
         tags=["audio-spectrogram-transformer", "ast_hf", "ensemble"],
-        metrics=list(_shown_metrics(metrics)),
+        metrics=list(_select_metrics(metrics)),
         model_name=one_line(_short_name(str(folder))),
         eval_results=_eval_results(evaluation, metrics),
     )
@@ -36,7 +37,7 @@ def write_ensemble_card(evaluation: Evaluation, metrics: dict[str, float], folde
 
 
 def ensemble_card_values(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> dict[str, Any]:
-    """Return everything that the template needs; text from users is escaped."""
+    """Return the values of the template, with text from users escaped."""
     config = ASTEnsembleConfig.from_pretrained(folder)
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     names = config.members or []
@@ -57,7 +58,7 @@ def ensemble_card_values(evaluation: Evaluation, metrics: dict[str, float], fold
         "source": plain(_short_name(evaluation.source)),
         "results_table": _results_table({"**ensemble**": metrics, **member_metrics}),
         "members_table": _members_table(folder, sources),
-        "labels": label_list([config.id2label[index] for index in range(config.num_labels)]),
+        "labels": label_list(model_labels(config)),
         "versions": version_list(evaluation.versions),
     }
 
@@ -67,10 +68,9 @@ def _short_name(name: str) -> str:
     return Path(name).resolve().name if Path(name).exists() else name
 
 
-def _shown_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """Return the metrics that are finite, without the numbers of classes."""
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    return {name: value for name, value in finite.items() if not name.endswith("_classes")}
+def _select_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the finite metrics, without the numbers of classes."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value) and not name.endswith("_classes")}
 
 
 def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[EvalResult]:
@@ -85,13 +85,12 @@ def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[Eva
             metric_type=name,
             metric_value=round(value, 4),
         )
-        for name, value in _shown_metrics(metrics).items()
+        for name, value in _select_metrics(metrics).items()
     ]
 
 
 def _results_table(metrics: dict[str, dict[str, float]]) -> str:
-    """Return models as rows, metrics as columns."""
-    columns = list(_shown_metrics(next(iter(metrics.values()))))
+    columns = list(_select_metrics(next(iter(metrics.values()))))
     rows = [[name, *(f"{values[column]:.4f}" for column in columns)] for name, values in metrics.items()]
     return table(["model", *columns], rows)
 

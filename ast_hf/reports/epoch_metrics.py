@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-#: Prefix of the validation split in the Trainer's log, and of a split that is evaluated in addition while
-#: training.
+#: Prefix in the Trainer's log of the validation split, and of another split that is evaluated while training.
 VALIDATION_PREFIX = "eval"
 WATCHED_PREFIX = "test"
 
@@ -38,7 +37,7 @@ class Curve:
         return max(range(len(self.values)), key=self.values.__getitem__)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values. `best` was chosen on the clips that it is measured on, so it is optimistic."""
+        """Return plain values; `best` is optimistic, since it was chosen on the clips of the split."""
         return {
             "epochs": self.epochs,
             "values": self.values,

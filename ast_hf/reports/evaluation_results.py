@@ -22,13 +22,12 @@ class Calibration:
     """Temperature and thresholds fitted for one model, and their effect.
 
     Attributes:
-        fitted_on: the split.
+        fitted_on: name of the split.
         temperature: divisor of the logits.
-        thresholds: lowest score at which each label counts as present; multi-label only.
+        thresholds: lowest score at which each label is predicted; multi-label only.
         without_positive: number of labels without a clip in that split, whose threshold is 0.5.
-        before: `{split: {"ECE", "NLL"}}` with the checkpoint's own calibration; for multi-label also the
-            classes' mean `"F1"`.
-        after: the same with the fitted one.
+        before: `{split: {"ECE", "NLL"}}` with the stored calibration; for multi-label also the mean `"F1"`.
+        after: the same with the fitted calibration.
     """
 
     fitted_on: str
@@ -53,13 +52,13 @@ class Evaluation:
     """Result of `evaluate_checkpoints`.
 
     Attributes:
-        folder: where the files are.
+        folder: folder of the files.
         source: the data set.
-        split: the evaluated part of it.
+        split: the evaluated split.
         problem_type: the models' task.
         labels: names, in the order of all per-class results: the first checkpoint's `id2label`.
         clips: number of evaluated clips.
-        checkpoints: as the caller named them.
+        checkpoints: names as in the call.
         outcomes: by checkpoint, and under `"ensemble"` and `"average"` if those were evaluated.
         versions: of the packages that affect results.
     """
@@ -80,7 +79,7 @@ class Evaluation:
         return ENSEMBLE if ENSEMBLE in self.outcomes else self.checkpoints[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for results.json; numbers that are undefined or infinite are None."""
+        """Return plain values for results.json; NaN and infinities become None."""
         names = ("source", "split", "problem_type", "clips", "checkpoints", "versions")
         calibrations = {
             model: asdict(outcome.calibration) for model, outcome in self.outcomes.items() if outcome.calibration
@@ -97,7 +96,7 @@ class Evaluation:
         )
 
     def table(self) -> str:
-        """Return the metrics, a line for each model, and below them the effect of calibration."""
+        """Return text: the metrics, a line for each model, then the effect of calibration."""
         columns = [name for name in self.outcomes[self.main].metrics if not name.endswith("_classes")]
         first = max(map(len, (*self.outcomes, "model")))
         lines = [f"{'model':{first}}  " + "  ".join(f"{name:>8}" for name in columns)]
@@ -106,11 +105,11 @@ class Evaluation:
         lines.append("")
         lines.append(f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}")
         for model, outcome in self.outcomes.items():
-            lines += _calibration_lines(model, outcome.calibration)
+            lines += _format_calibration(model, outcome.calibration)
         return "\n".join(lines)
 
 
-def _calibration_lines(model: str, calibration: Calibration | None) -> list[str]:
+def _format_calibration(model: str, calibration: Calibration | None) -> list[str]:
     if calibration is None:
         return []
     lines = [f"{model}: temperature {calibration.temperature:.4g}, fitted on {calibration.fitted_on}"]

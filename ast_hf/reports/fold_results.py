@@ -25,7 +25,7 @@ class Fold:
         clips: number of test clips.
         training_clips: number of training clips.
         curve: the main metric on the fold after each epoch.
-        features: fields of the feature extractor; mean and std are those of the training clips, unless the
+        features: fields of the feature extractor; mean and std are measured on the training clips unless the
             recipe sets them.
         baseline: accuracy of logistic regression; None for multi-label data.
         chance: accuracy of the most frequent class; None for multi-label data.
@@ -69,7 +69,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Spread:
-    """Value of each fold, in the folds' order. `epoch` is when it was measured, else 0."""
+    """Value of each fold, in the folds' order, with the epoch of the measurement; 0 if it has none."""
 
     values: list[float]
     epoch: int = 0
@@ -95,10 +95,10 @@ class CrossValidation:
     """Result of `cross_validate`.
 
     Attributes:
-        recipe: that of every fold.
-        folder: where the folds and files are.
+        recipe: the recipe of every fold.
+        folder: folder of the folds and of folds.json.
         origin: source of the folds, in words.
-        folds: their runs.
+        folds: runs of the folds.
     """
 
     recipe: Recipe
@@ -119,30 +119,29 @@ class CrossValidation:
 
     @property
     def final(self) -> Spread:
-        """Metric after the last epoch, which is the result."""
+        """Metric after the last epoch: the result."""
         return self.epochs[-1]
 
     @property
     def best(self) -> Spread:
-        """Metric after the epoch of the highest mean over the folds, the first of equal ones.
+        """Metric after the first epoch with the highest mean (the original's `egs/esc50/get_esc_result.py`).
 
-        This is the original's rule (`egs/esc50/get_esc_result.py`). As the epoch is chosen on the clips that
-        it is measured on, it is optimistic.
+        Optimistic, since the epoch is chosen on the test clips.
         """
         return max(self.epochs, key=lambda spread: spread.mean)
 
     @property
     def baseline(self) -> Spread | None:
-        """Accuracy of logistic regression, fitted and tested on the same clips; None for multi-label data."""
-        return _spread([fold.baseline for fold in self.folds])
+        """Accuracy of logistic regression on the same folds; None for multi-label data."""
+        return _make_spread([fold.baseline for fold in self.folds])
 
     @property
     def chance(self) -> Spread | None:
-        """Accuracy of the training clips' most frequent class; None for multi-label data."""
-        return _spread([fold.chance for fold in self.folds])
+        """Accuracy of the most frequent training class; None for multi-label data."""
+        return _make_spread([fold.chance for fold in self.folds])
 
     def by_method(self) -> dict[str, Spread]:
-        """Return `"final"`, `"best"` and, if they were measured, `"baseline"` and `"chance"`."""
+        """Return `"final"`, `"best"` and, if measured, `"baseline"` and `"chance"`."""
         spreads = {"final": self.final, "best": self.best, "baseline": self.baseline, "chance": self.chance}
         return {name: spread for name, spread in spreads.items() if spread is not None}
 
@@ -159,7 +158,6 @@ class CrossValidation:
         }
 
 
-def _spread(values: list[float | None]) -> Spread | None:
-    """Return the spread of values, or None if a fold has none."""
+def _make_spread(values: list[float | None]) -> Spread | None:
     measured = [value for value in values if value is not None]
     return Spread(measured) if len(measured) == len(values) else None

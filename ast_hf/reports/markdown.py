@@ -11,32 +11,24 @@ from huggingface_hub import ModelCard, ModelCardData
 
 #: Folder of the cards' Jinja templates.
 _TEMPLATES = Path(__file__).parent / "templates"
-
-#: Most labels that are listed by name.
+#: Maximum number of labels that are listed by name.
 _MAX_LABELS = 50
 
 #: Characters with a meaning in Markdown, HTML or on the Hub's pages: links, code, emphasis, tables, formulas,
-#: entities,
-#: user names.
+#: entities, user names.
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&@])")
-#: Characters that make a list, a rule or a headline of a line that begins with them.
+#: Characters that start a list, a rule or a headline at the beginning of a line.
 _BLOCK_START = re.compile(r"^((?:\d+(?=[.)](?:\s|$)))?)([-+=.)])")
-#: Parts of an address that make it a link without any markup.
+#: Parts of an address that make it a link without markup.
 _BARE_LINK = re.compile(r"(?i)\b(https?|ftp)(:)(?=//)|\b(www)(\.)")
-#: Invisible characters: control characters, and those that change the direction of text.
+#: Control characters, and characters that change the direction of text.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def render_card(template: str, data: ModelCardData, values: Mapping[str, Any]) -> ModelCard:
-    """Fill in a template of the folder `templates`.
+    """Return a card from a file in the folder `templates`.
 
-    Values are inserted as they are, never interpreted as a template: escape what comes from users with
-    `plain`.
-
-    Args:
-        template: file name of the template.
-        data: the card's metadata.
-        values: by name in the template.
+    Values are inserted unchanged and never interpreted as a template: escape text from users with `plain`.
     """
     text = (_TEMPLATES / template).read_text(encoding="utf-8")
     text += "\n"  # Jinja removes the last line break
@@ -61,24 +53,24 @@ def inline_code(text: object) -> str:
 
 
 def fence_for(text: str) -> str:
-    """Return a code fence that the text cannot close: more backticks than it has in a row."""
+    """Return a code fence that the text cannot close: longer than any run of backticks in it."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     return "`" * max(3, longest + 1)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are Markdown already."""
+    """Return a table of cells that are already Markdown."""
     lines = ["| " + " | ".join(cells) + " |" for cells in [head, *rows]]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells of plain text."""
+    """Return a table of cells of plain text, which is escaped."""
     return table([plain(cell) for cell in head], [[plain(cell) for cell in row] for row in rows])
 
 
 def label_list(labels: Sequence[str]) -> str:
-    """Return names of labels as a sentence; the first 50 if there are more."""
+    """Return the first 50 label names, and the number of the others, as a sentence."""
     names = ", ".join(map(plain, labels[:_MAX_LABELS]))
     more = f" and {len(labels) - _MAX_LABELS} more, in config.json" if len(labels) > _MAX_LABELS else ""
     return f"{names}{more}."

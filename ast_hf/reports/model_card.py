@@ -1,4 +1,4 @@
-"""Model card (README.md) of a run's checkpoint, made of its results.json alone, so that both say the same.
+"""Model card (README.md) of a run's checkpoint, made of its results.json alone.
 
 The text is in `templates/model_card.md`, its values are in `model_card_values.py`; the metadata for the Hub
 is here. Unknown values are left out.
@@ -36,7 +36,7 @@ def write_adapter_card(results: dict[str, Any], model_id: str, base: str) -> Mod
     Args:
         results: the content of its results.json.
         model_id: the folder or Hub name of the adapter.
-        base: the same of the model that it changes.
+        base: the folder or Hub name of its base.
     """
     metadata = _metadata(results)
     metadata.library_name = "peft"
@@ -46,9 +46,9 @@ def write_adapter_card(results: dict[str, Any], model_id: str, base: str) -> Mod
 
 
 def eval_results_files(results: dict[str, Any]) -> dict[str, str]:
-    """Return the scores in the Hub's newer form: a file for each split, by path in the repository.
+    """Return the scores as the Hub's `.eval_results`: a file for each split, by path in the repository.
 
-    Only for data with one name on the Hub, since an entry needs a data set.
+    Empty unless the data have exactly one name on the Hub, which each entry needs.
     """
     if len(results["data_sets"]) != 1:
         return {}
@@ -73,7 +73,7 @@ def eval_results_files(results: dict[str, Any]) -> dict[str, str]:
 
 
 def _metadata(results: dict[str, Any]) -> ModelCardData:
-    """Return the head of the card, which the Hub reads."""
+    """Return the metadata for the Hub."""
     card = results["recipe"]["card"]
     co2 = _co2(results)
     optional: dict[str, Any] = {} if co2 is None else {"co2_eq_emissions": co2}
@@ -94,18 +94,13 @@ def _metadata(results: dict[str, Any]) -> ModelCardData:
 
 def _eval_results(results: dict[str, Any]) -> list[EvalResult]:
     """Return the entries of the model index: every metric of every split."""
-    data_sets = results["data_sets"]
-    if data_sets:
-        name = data_sets[0]
-        kind = name
-    else:
-        name = ", ".join(source_names(results["recipe"]["data"]["source"]))
-        kind = "audiofolder"
+    data_set = next(iter(results["data_sets"]), None)
+    name = data_set or ", ".join(source_names(results["recipe"]["data"]["source"]))
     return [
         EvalResult(
             task_type="audio-classification",
             task_name="Audio classification",
-            dataset_type=kind,
+            dataset_type=data_set or "audiofolder",
             dataset_name=one_line(name),
             dataset_split=split,
             metric_type=metric,
@@ -119,7 +114,7 @@ def _eval_results(results: dict[str, Any]) -> list[EvalResult]:
 
 
 def _co2(results: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the emissions in the Hub's form; None if they, or the country that decides them, are unknown."""
+    """Return the emissions in the Hub's form, or None if they are unknown."""
     emissions = results["emissions"]
     if emissions is None or emissions["co2_grams"] is None:
         return None

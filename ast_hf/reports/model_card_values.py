@@ -12,21 +12,12 @@ from .markdown import fence_for, inline_code, label_list, plain, plain_table, ve
 from .run_results import amount
 from .titles import METHOD_TITLES, METRICS
 
-#: Most rows of the table of classes; of more classes, the worst and the best are shown.
+#: Maximum number of rows of the table of classes; of more, the worst and the best are shown.
 _MAX_ROWS = 50
-
-#: Units of a duration, in seconds.
-_UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 
 
 def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -> dict[str, Any]:
-    """Return everything that the template needs; text from users is escaped.
-
-    Args:
-        results: the content of a run's results.json.
-        model_id: the folder or Hub name that snippets load.
-        pictures: prefix of the pictures' names.
-    """
+    """Return the values of the template, with text from users escaped; arguments as for `write_card`."""
     recipe = results["recipe"]
     return {
         "model_id": model_id,
@@ -51,13 +42,13 @@ def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -
 
 
 def start_of(results: dict[str, Any]) -> str:
-    """Return where the weights came from, `"base"`, `"vit"` or `"random"`, as `ModelOptions.start`."""
+    """Return the origin of the initial weights, `"base"`, `"vit"` or `"random"`, as `ModelOptions.start`."""
     model = results["recipe"]["model"]
     return next((name for name in ("base", "vit") if model[name] is not None), "random")
 
 
 def source_names(source: Any) -> list[str]:
-    """Return the folders, tables or the name in a recipe's `data.source`."""
+    """Return the folders, the tables or the name in a recipe's `data.source`."""
     if isinstance(source, dict):
         return source_names(list(source.values()))
     if isinstance(source, list):
@@ -66,7 +57,7 @@ def source_names(source: Any) -> list[str]:
 
 
 def evaluated_metrics(results: dict[str, Any]) -> list[str]:
-    """Return the metrics that have a number in some split."""
+    """Return the metrics that are defined for at least one split."""
     splits = results["results"].values()
     return [name for name in METRICS if any(values.get(name) is not None for values in splits)]
 
@@ -80,7 +71,7 @@ def _start_values(results: dict[str, Any]) -> dict[str, Any]:
     if start == "random":
         return {"start": "from random weights", "start_option": ""}
     name = inline_code(results["base_model"] or results["recipe"]["model"][start])
-    # recipes store only the last part of a local path, so the command names the option
+    # recipes store only the last part of a local path, so the command must set the option
     option = "" if results["base_model"] else f"--{start} {start.upper()} "
     return {
         "start": f"from {name}" if start == "base" else f"from the image transformer {name}",
@@ -102,16 +93,16 @@ def _input_values(features: dict[str, Any]) -> dict[str, Any]:
 
 
 def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
-    """Return tables and pictures; those of classes are of the first split."""
+    """Return tables and pictures; results by class are those of the first split."""
     splits = list(results["results"])
     if not splits:
         return {"splits": []}
     all_classes = results["classes"][splits[0]]
     with_clips = sum(row["AP"] is not None for row in all_classes)
-    rows = _shown_classes(all_classes)
-    shown_labels = "all"
+    rows = _select_classes(all_classes)
+    class_selection = "all"
     if len(rows) < len(all_classes):
-        shown_labels = "with clips" if len(rows) == with_clips else "extremes"
+        class_selection = "with clips" if len(rows) == with_clips else "extremes"
     pictures_of_run = {name: pictures + file for name, file in results["pictures"].items()}
     return {
         "splits": [plain(name) for name in splits],
@@ -119,15 +110,15 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
         "results_table": _results_table(results),
         "metrics_table": _metrics_table(results),
         "classes_table": _classes_table(rows, results["training_labels"]),
-        "shown_labels": shown_labels,
-        "shown_count": len(rows),
+        "class_selection": class_selection,
+        "class_count": len(rows),
         "curves": pictures_of_run.get("curves"),
         "confusion": pictures_of_run.get("confusion"),
     }
 
 
 def _results_table(results: dict[str, Any]) -> str:
-    """Return the main metric: splits as columns, methods as rows."""
+    """Return the main metric, with methods as rows and splits as columns."""
     metric = results["metric"]
     values = {
         "model": {name: split[metric] for name, split in results["results"].items()},
@@ -135,23 +126,25 @@ def _results_table(results: dict[str, Any]) -> str:
         "chance": results["chance"],
     }
     rows = [
-        [title, *map(_number, values[method].values())] for method, title in METHOD_TITLES.items() if values[method]
+        [title, *map(_format_number, values[method].values())]
+        for method, title in METHOD_TITLES.items()
+        if values[method]
     ]
     return plain_table([METRICS[metric].title, *results["results"]], rows)
 
 
 def _metrics_table(results: dict[str, Any]) -> str:
-    """Return all metrics of the model, and what they mean."""
+    """Return all metrics of the model, with their meaning."""
     splits = results["results"]
     rows = []
     for name in evaluated_metrics(results):
-        numbers = [_number(values.get(name)) for values in splits.values()]
+        numbers = [_format_number(values.get(name)) for values in splits.values()]
         rows.append([METRICS[name].title, *numbers, METRICS[name].meaning])
     return plain_table(["metric", *splits, "meaning"], rows)
 
 
-def _shown_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return all rows; if they are too many, those with clips, and of these the worst and the best by AP."""
+def _select_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return at most `_MAX_ROWS` rows: all, or else those with clips, or else the worst and the best by AP."""
     if len(rows) <= _MAX_ROWS:
         return rows
     ranked = sorted((row for row in rows if row["AP"] is not None), key=lambda row: row["AP"])
@@ -159,17 +152,17 @@ def _shown_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _classes_table(rows: list[dict[str, Any]], training_labels: dict[str, int]) -> str:
-    """Return one row for each class: its training clips if they were counted, and its results."""
+    """Return a row for each class: its training clips, if they were counted, and its results."""
     columns = [name for name in rows[0] if name != "label"]
     cells = []
     for row in rows:
         trained = [str(training_labels[row["label"]])] if training_labels else []
-        values = [str(row[name]) if name == "clips" else _number(row[name]) for name in columns]
+        values = [str(row[name]) if name == "clips" else _format_number(row[name]) for name in columns]
         cells.append([row["label"], *trained, *values])
     return plain_table(["label", *(["trained on"] if training_labels else []), *columns], cells)
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
@@ -187,7 +180,7 @@ def _data_values(results: dict[str, Any]) -> dict[str, Any]:
 def _training_values(results: dict[str, Any]) -> dict[str, Any]:
     return {
         "amount": amount(results["training_clips"], results["epochs"]),
-        "duration": _duration(results["seconds"]) if results["seconds"] else "",
+        "duration": _format_duration(results["seconds"]) if results["seconds"] else "",
         "clips_per_second": f"{results['clips_per_second']:.3g}",
         "hardware": plain(results["hardware"]),
         "parameters": f"{results['parameters']:,}",
@@ -198,10 +191,10 @@ def _training_values(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has one."""
-    name, unit = next(entry for entry in _UNITS.items() if seconds >= entry[1] or entry[1] == 1)
-    return f"{seconds / unit:.1f} {name}"
+def _format_duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
 
 
 def _emission_values(emissions: dict[str, Any] | None) -> dict[str, Any]:

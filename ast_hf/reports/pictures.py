@@ -13,17 +13,17 @@ from ..metrics.ranking import Ranking, average_precision, mean_over_classes, ran
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Most classes of a confusion matrix, and most classes for which its cells have numbers.
-MOST_CLASSES = 50
-MOST_NUMBERED = 20
-#: Most bars of the best and of the worst classes.
-MOST_BARS = 12
-#: Most points of a curve: more look the same, and 500 curves of 20,000 points take minutes to draw.
-MOST_POINTS = 500
+#: Maximum number of classes in a confusion matrix, and in one with numbers in its cells.
+MAX_CLASSES = 50
+MAX_NUMBERED = 20
+#: Maximum number of bars for the best classes, and for the worst.
+MAX_BARS = 12
+#: Maximum number of points of a curve: 500 curves of 20,000 points look the same and take minutes to draw.
+MAX_POINTS = 500
 
 
 def confusion_counts(answers: np.ndarray, truth: np.ndarray, count: int) -> np.ndarray:
-    """Return the number of clips of each class (row) that got each answer (column), `(count, count)`."""
+    """Return the number of clips by true class (row) and predicted class (column), `(count, count)`."""
     return np.bincount(truth * count + answers, minlength=count * count).reshape(count, count)
 
 
@@ -34,44 +34,45 @@ def draw_confusion(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]
     are shown.
 
     Args:
-        answers: class indices, `(clips,)`.
-        truth: class indices, `(clips,)`.
+        answers: predicted class indices, `(clips,)`.
+        truth: true class indices, `(clips,)`.
         labels: names of the classes.
         path: the picture's file.
     """
     from matplotlib.figure import Figure
 
     counts = confusion_counts(answers, truth, len(labels))
-    shown = most_confused(counts)
+    indices = most_confused(counts)
     clips = counts.sum(axis=1)
-    shares = (counts / np.maximum(clips, 1)[:, None])[np.ix_(shown, shown)]
-    side = 3.5 + 0.26 * len(shown)
+    shares = (counts / np.maximum(clips, 1)[:, None])[np.ix_(indices, indices)]
+    side = 3.5 + 0.26 * len(indices)
     figure = Figure(figsize=(side + 1, side), layout="constrained", dpi=110)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    names = [axis_label(labels[index]) for index in shown]
-    names_and_clips = [f"{name} ({clips[index]})" for name, index in zip(names, shown, strict=True)]
-    axes.set_xticks(range(len(shown)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(shown)), names_and_clips, fontsize=8)
-    cut = len(shown) < np.count_nonzero(clips + counts.sum(axis=0))
-    selection = f", the {len(shown)} of {len(labels)} classes with most mistakes" if cut else ""
-    axes.set(xlabel="answer", ylabel="true class (clips)", title=f"Share of each row{selection}")
-    if len(shown) <= MOST_NUMBERED:
+    names = [axis_label(labels[index]) for index in indices]
+    names_and_clips = [f"{name} ({clips[index]})" for name, index in zip(names, indices, strict=True)]
+    axes.set_xticks(range(len(indices)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(indices)), names_and_clips, fontsize=8)
+    title = "Share of each row"
+    if len(indices) < np.count_nonzero(clips + counts.sum(axis=0)):
+        title += f", the {len(indices)} of {len(labels)} classes with most mistakes"
+    axes.set(xlabel="answer", ylabel="true class (clips)", title=title)
+    if len(indices) <= MAX_NUMBERED:
         _write_numbers(axes, shares)
     figure.colorbar(image, ax=axes, shrink=0.7)
     figure.savefig(path)
 
 
 def most_confused(counts: np.ndarray) -> list[int]:
-    """Return the classes that occur in a matrix of counts, at most the 50 with most mistakes, by index."""
+    """Return the indices of the classes that occur in a matrix of counts; at most 50, with most mistakes."""
     mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
     occurring = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
-    worst = occurring[np.argsort(-mistakes[occurring], kind="stable")][:MOST_CLASSES]
+    worst = occurring[np.argsort(-mistakes[occurring], kind="stable")][:MAX_CLASSES]
     return sorted(worst.tolist())
 
 
 def _write_numbers(axes: Axes, shares: np.ndarray) -> None:
-    """Write the share into each cell that is not 0."""
+    """Write the share into each cell above 0."""
     for row, column in np.argwhere(shares > 0):
         share = shares[row, column]
         colour = "white" if share > 0.5 else "black"
@@ -81,11 +82,7 @@ def _write_numbers(axes: Axes, shares: np.ndarray) -> None:
 def draw_precision_recall(scores: np.ndarray, tags: np.ndarray, labels: Sequence[str], path: Path) -> None:
     """Write a PNG with precision-recall curves of each class and of all decisions together, and bars of AP.
 
-    Args:
-        scores: `(clips, classes)`.
-        tags: bool, `(clips, classes)`; for single-label data each class against the rest.
-        labels: names of the classes.
-        path: the picture's file.
+    Scores and bool `tags` are `(clips, classes)`; single-label classes are one against the rest.
     """
     from matplotlib.figure import Figure
 
@@ -113,30 +110,30 @@ def _draw_curve(axes: Axes, scores: np.ndarray, tags: np.ndarray, **style: Any) 
 def curve(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
     """Return recall and precision, both `(points,)`, wherever recall rises; empty without a positive.
 
-    Of more than 500 points, 500 evenly spaced ones.
+    At most 500 evenly spaced points are used.
     """
     rises = np.flatnonzero(np.diff(ranking.hits, prepend=0))
     if not len(rises):
         return np.empty(0), np.empty(0)
-    shown = rises[np.unique(np.linspace(0, len(rises) - 1, MOST_POINTS).astype(int))]
-    recall = ranking.hits[shown] / ranking.hits[-1]
-    precision = ranking.hits[shown] / ranking.taken[shown]
+    points = rises[np.unique(np.linspace(0, len(rises) - 1, MAX_POINTS).astype(int))]
+    recall = ranking.hits[points] / ranking.hits[-1]
+    precision = ranking.hits[points] / ranking.taken[points]
     return np.append(0.0, recall), np.append(precision[0], precision)
 
 
 def _draw_bars(axes: Axes, values: np.ndarray, positives: np.ndarray, labels: Sequence[str]) -> None:
     """Draw AP of all classes, or of the best and the worst."""
-    shown = [index for index in np.argsort(values, kind="stable") if not np.isnan(values[index])]
-    colours = ["C0"] * len(shown)
+    indices = [index for index in np.argsort(values, kind="stable") if not np.isnan(values[index])]
+    colours = ["C0"] * len(indices)
     title = "AP by class (clips)"
-    if len(shown) > 2 * MOST_BARS:
-        shown = shown[:MOST_BARS] + shown[-MOST_BARS:]
-        colours = ["C3"] * MOST_BARS + ["C0"] * MOST_BARS
-        title = f"AP of the {MOST_BARS} worst and the {MOST_BARS} best classes (clips)"
-    bars = axes.barh(range(len(shown)), values[shown], color=colours)
+    if len(indices) > 2 * MAX_BARS:
+        indices = indices[:MAX_BARS] + indices[-MAX_BARS:]
+        colours = ["C3"] * MAX_BARS + ["C0"] * MAX_BARS
+        title = f"AP of the {MAX_BARS} worst and the {MAX_BARS} best classes (clips)"
+    bars = axes.barh(range(len(indices)), values[indices], color=colours)
     axes.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
-    names = [f"{axis_label(labels[index])} ({positives[index]})" for index in shown]
-    axes.set_yticks(range(len(shown)), names, fontsize=8)
+    names = [f"{axis_label(labels[index])} ({positives[index]})" for index in indices]
+    axes.set_yticks(range(len(indices)), names, fontsize=8)
     axes.set(xlim=(0, 1.12), xlabel="average precision", title=title)
 
 
@@ -147,5 +144,5 @@ def axis_label(label: str, width: int = 32) -> str:
 
 
 def without_formulas(text: str) -> str:
-    """Return text in which matplotlib sees no formula; a dollar sign would start one."""
+    """Return text with escaped dollar signs, with which matplotlib marks formulas."""
     return text.replace("$", r"\$")

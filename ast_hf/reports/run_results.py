@@ -1,4 +1,4 @@
-"""Results of a run, from which its card, its pictures and results.json are made."""
+"""Results of a run: the source of its card, its pictures and results.json."""
 
 from __future__ import annotations
 
@@ -13,33 +13,19 @@ import numpy as np
 from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
+from ..label_order import model_labels
 from ..metrics.summary import all_metrics
 from ..recipe.recipe import Recipe
-from ..reports.pictures import confusion_counts
 from ..task import Task
 from ..versions import result_versions
 from .epoch_metrics import Curve
+from .pictures import confusion_counts
 
 #: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
-_FEATURES = (
-    "sampling_rate",
-    "num_mel_bins",
-    "max_length",
-    "do_normalize",
-    "mean",
-    "std",
-    "return_attention_mask",
-)
+_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std", "return_attention_mask")
 #: Fields of the model configuration in results.json.
-_SIZES = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "patch_size",
-    "frequency_stride",
-    "time_stride",
-)
-#: Attributes of the report that results.json holds as they are.
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "frequency_stride", "time_stride")
+#: Attributes of the report that results.json holds unchanged.
 _ATTRIBUTES = (
     "metric",
     "results",
@@ -63,19 +49,12 @@ _ATTRIBUTES = (
 
 
 class SplitResults(NamedTuple):
-    """Results on one split.
+    """Results on one split."""
 
-    Attributes:
-        metrics: the loss and those of `all_metrics`, by name; NaN if undefined.
-        classes: a row for each label, see `class_rows`.
-        answers: index of the best label of each clip, `(clips,)`.
-        truth: indices `(clips,)`, or tags `(clips, labels)`.
-    """
-
-    metrics: dict[str, float]
-    classes: list[dict[str, Any]]
-    answers: np.ndarray
-    truth: np.ndarray
+    metrics: dict[str, float]  # the loss and those of `all_metrics`; NaN if undefined
+    classes: list[dict[str, Any]]  # as `class_rows` returns them
+    answers: np.ndarray  # index of the best label of each clip, `(clips,)`
+    truth: np.ndarray  # indices `(clips,)`; for multi-label, tags `(clips, labels)`
 
     @classmethod
     def from_output(cls, output: Any, config: ASTConfig) -> SplitResults:
@@ -87,9 +66,8 @@ class SplitResults(NamedTuple):
             truth = truth.astype(bool)
         metrics, ranked = all_metrics(logits, truth, task)
         metrics["loss"] = float(output.metrics["eval_loss"])
-        labels = [config.id2label[index] for index in range(config.num_labels)]
         answers = logits.argmax(axis=1)
-        return cls(metrics, class_rows(labels, ranked, answers, truth, task), answers, truth)
+        return cls(metrics, class_rows(model_labels(config), ranked, answers, truth, task), answers, truth)
 
 
 def class_rows(
@@ -97,15 +75,9 @@ def class_rows(
 ) -> list[dict[str, Any]]:
     """Return a row for each label: its clips, AP and AUC (one against the rest).
 
-    Single-label rows also have precision, recall and F1 of the best label. Those of several labels need a
-    threshold, which must not be chosen on the same clips.
-
-    Args:
-        labels: names, by index.
-        ranked: `class_report` of the scores.
-        answers: best label of each clip, `(clips,)`.
-        truth: indices `(clips,)`, or tags `(clips, labels)`.
-        task: single-label or multi-label.
+    Single-label rows also have precision, recall and F1 of the best label. For multi-label these need a
+    threshold, which must not be chosen on the same clips. `ranked` is the `class_report` of the scores;
+    `answers` and `truth` are as in `SplitResults`.
     """
     columns: dict[str, np.ndarray] = {"clips": ranked["positives"].astype(int)}
     if task is not Task.MULTI_LABEL:
@@ -113,7 +85,7 @@ def class_rows(
         right = np.diag(counts)
         answered = counts.sum(axis=0)
         true = counts.sum(axis=1)
-        with np.errstate(invalid="ignore"):  # NaN for a label that was never the answer, or has no clip
+        with np.errstate(invalid="ignore"):  # NaN for labels that are never predicted, or have no clip
             columns["precision"] = right / answered
             columns["recall"] = right / true
             columns["F1"] = 2 * right / (answered + true)
@@ -130,25 +102,25 @@ class Report:
     """Results of a finished run. `results` and `baseline` are by split; `metric` names the main metric.
 
     Attributes:
-        settings: every option of `recipe.training` that affects the weights, defaults too.
+        settings: every option of `recipe.training` that affects the weights, with defaults.
         results: all metrics by split and name.
         classes: rows of `class_rows` by split.
-        clips: evaluated, by split.
-        training_clips: clips of the training split; for a stream, clips trained on, in all passes.
-        training_labels: clips of the training split by label; empty for a stream, which is not counted.
+        clips: number of evaluated clips by split.
+        training_clips: number of training clips; for a stream, in all passes.
+        training_labels: number of training clips by label; empty for a stream.
         epochs: passes over the training split; None for a stream.
         seconds: wall time of the training with its evaluations and checkpoints, before a resumption too; 0 if
             unknown.
-        clips_per_second: clips trained on per second of it.
+        clips_per_second: training clips per second of this time.
         pictures: `"curves"` and, for single labels, `"confusion"` -> file in `folder`.
-        emissions: of the training, as `read_emissions` returns them; None if they were not measured.
-        data_sets: names on the Hub of the training data, as far as they are known.
-        base_model: name on the Hub of the initial weights; None for random ones, or if unknown.
+        emissions: of the training, see `read_emissions`; None if they were not measured.
+        data_sets: Hub names of the training data, as far as they are known.
+        base_model: Hub name of the initial weights; None for random ones, or if unknown.
         date: of the measurement, in UTC, as YYYY-MM-DD.
         watched: curves of the splits that were evaluated while training, by name.
         changes: options that differed when the run was resumed, in words.
-        published: page of the pushed model.
-        unpublished: the command that finishes a push that failed.
+        published: address of the pushed model's page.
+        unpublished: the command that completes a failed push.
     """
 
     recipe: Recipe
@@ -187,7 +159,7 @@ class Report:
         return self.pictures["curves"]
 
     def by_method(self) -> dict[str, dict[str, float]]:
-        """Return the main metric by split of the `"model"` and of the simple methods that were measured."""
+        """Return the main metric by split of the `"model"` and of the measured simple methods."""
         model = {name: values[self.metric] for name, values in self.results.items()}
         methods = {"model": model, "baseline": self.baseline, "chance": self.chance}
         return {method: values for method, values in methods.items() if values or method == "model"}
@@ -204,7 +176,7 @@ class Report:
             {
                 **{name: getattr(self, name) for name in _ATTRIBUTES},
                 "problem_type": config.problem_type,
-                "labels": [config.id2label[index] for index in range(config.num_labels)],
+                "labels": model_labels(config),
                 "features": {name: getattr(self.extractor, name) for name in _FEATURES},
                 "model": {name: getattr(config, name) for name in _SIZES},
                 "watched": {name: curve.to_dict() for name, curve in self.watched.items()},

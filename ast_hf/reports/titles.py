@@ -13,7 +13,7 @@ METHOD_TITLES = {
 
 
 class Metric(NamedTuple):
-    """Name and meaning of a metric, for readers of a card; the Hub lists scores, of which more is better."""
+    """Name and meaning of a metric in cards; of a score, higher is better."""
 
     title: str
     meaning: str

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..data.catalog import find_data_set
     from ..data.publishing import push_audio_dataset
     from ..data.reading import load_audio_dataset
-    from ..evaluation.baseline import baseline_accuracy
+    from ..evaluation.baseline import baseline_accuracy, most_frequent_class
     from ..evaluation.evaluate import evaluate_checkpoints
     from ..evaluation.stored_logits import load_logits
     from ..inputs.augmentation import Augmentation
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
     from ..inputs.streams import StreamedClipInputs
     from ..recipe.distillation import DistillationOptions
     from ..recipe.optimization import Optimization
-    from ..recipe.options import (
-        CardOptions,
-        DataOptions,
-        FeatureOptions,
-        ModelOptions,
-        PatchoutOptions,
-    )
+    from ..recipe.options import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions
     from ..recipe.reading import load_recipe
     from ..recipe.recipe import Recipe
     from ..reports.evaluation_results import Evaluation
@@ -37,7 +31,6 @@ if TYPE_CHECKING:
     from .distillation import build_distillation
     from .finetuning import Run, finetune, finish, prepare
     from .folds import cross_validate
-    from .run_facts import most_frequent_class
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -73,7 +66,7 @@ _MODULES = {
     "load_recipe": "..recipe.reading",
     "measure_statistics": "..inputs.normalization",
     "merge_adapter": "..adapters.merging",
-    "most_frequent_class": ".run_facts",
+    "most_frequent_class": "..evaluation.baseline",
     "prepare": ".finetuning",
     "push_audio_dataset": "..data.publishing",
     "write_card": "..reports.model_card",

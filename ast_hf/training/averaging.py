@@ -1,4 +1,4 @@
-"""Averages of the weights over a run, evaluated and saved instead of the last weights if a recipe has one."""
+"""Averages of the weights over a run, evaluated and saved instead of the last weights."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class WeightAverage:
     """Running average of a model's trainable parameters.
 
     Args:
-        decay: weight of the past after each step, in (0, 1). Early steps use (1 + step) / (10 + step) where
-            that is smaller, so that the average does not remember the random start.
+        decay: weight of the previous average at each step, in (0, 1). Early steps use (1 + step) / (10 + step)
+            if that is smaller, so that the random start does not dominate.
     """
 
     def __init__(self, decay: float) -> None:
@@ -57,7 +57,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Put the average into the model inside the block, and its own weights back after it."""
+        """Use the average in this block, and restore the model's weights after it."""
         backup = {name: value.clone() for name, value in _trainable(model).items()}
         self.copy_to(model)
         try:
@@ -104,7 +104,7 @@ class EpochAverage(WeightAverage):
 
 
 def build_average(decay: float | None, epochs: Sequence[int] | None) -> WeightAverage | None:
-    """Return the average of a recipe's `averaging_decay` or `averaging_epochs`, None without either."""
+    """Return the average of a recipe's `averaging_decay` or `averaging_epochs`, or None."""
     if epochs is not None:
         return EpochAverage(*epochs)
     return None if decay is None else WeightAverage(decay)

@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from ..adapters.lora import Adapter, AdapterOptions
 from ..configuration_ast import ASTConfig
-from ..errors import did_you_mean, error
+from ..errors import did_you_mean, error, short_reason
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.augmentation import Augmentation
 from ..inputs.clips import ClipInputs
@@ -34,13 +34,7 @@ _LOSS_KINDS = {"task": None, "binary_cross_entropy": "sigmoid_per_class"}
 
 
 class RunInputs(NamedTuple):
-    """Model inputs of a run's splits.
-
-    Attributes:
-        train: the augmented training clips.
-        validation: the split that is evaluated while training, None without one.
-        evaluation: the splits to report on, by name.
-    """
+    """Model inputs of a run's `Splits`; training clips are augmented."""
 
     train: Inputs
     validation: Inputs | None
@@ -52,15 +46,12 @@ def build_extractor(
 ) -> ASTFeatureExtractor:
     """Return the feature extractor of the base, or a new one, with the input sizes of `model.config`.
 
-    Args:
-        model: names the base, if there is one.
-        features: sampling rate. Mean and std are set later, see `normalization_statistics`.
-        is_length_grouped: training batches hold clips of one length. The model then never sees padding, so
-            the extractor returns an attention mask, which the pipeline reads from the checkpoint.
+    Mean and std are set later, see `normalization_statistics`. A model trained on batches of clips of one
+    length (`is_length_grouped`) never sees padding: its extractor returns an attention mask, for inference
+    too.
 
     Raises:
-        AstConfigError: E307 for another sampling rate than that of the base; E306 for a base that cannot be
-            read.
+        AstConfigError: E307 for another sampling rate than that of the base; E306 for a broken base.
     """
     sizes: dict[str, Any] = {
         name: model.config[name] for name in ("max_length", "num_mel_bins") if name in model.config
@@ -68,12 +59,12 @@ def build_extractor(
     if is_length_grouped:
         sizes["return_attention_mask"] = True
     if model.base is not None:
-        return _base_extractor(model.base, features.sampling_rate, **model.pinned, **sizes)
+        return _load_base_extractor(model.base, features.sampling_rate, **model.pinned, **sizes)
     return ASTFeatureExtractor(sampling_rate=features.sampling_rate or _SAMPLING_RATE, **sizes)
 
 
-def _base_extractor(base: str, sampling_rate: int | None, **arguments: Any) -> ASTFeatureExtractor:
-    """Return the feature extractor of a base; raise E307 if its sampling rate is not the one of the recipe."""
+def _load_base_extractor(base: str, sampling_rate: int | None, **arguments: Any) -> ASTFeatureExtractor:
+    """Return the feature extractor of a base; raise E307 if the recipe has another sampling rate."""
     check_folder(base, classifier=False)
     extractor = ASTFeatureExtractor.from_pretrained(base, **arguments)
     if sampling_rate not in (None, extractor.sampling_rate):
@@ -86,19 +77,13 @@ def _base_extractor(base: str, sampling_rate: int | None, **arguments: Any) -> A
 def check_evaluation(
     splits: Splits, watch: str | None, extractor: ASTFeatureExtractor, arguments: TrainingArguments
 ) -> None:
-    """Raise an error for evaluations that cannot be done, before anything is trained.
-
-    Args:
-        splits: what was read.
-        watch: name of the split to evaluate after each epoch too.
-        extractor: of the run.
-        arguments: when to evaluate, and by how many processes.
+    """Check that the evaluations of a run are possible; `watch` names a split to evaluate after each epoch.
 
     Raises:
         AstDataError: E209 for a watched split that is not one of the evaluated ones.
         AstConfigError: E307 without a validation split, for a best checkpoint chosen by a metric that is not
-            computed, and for streams that accelerate cannot dispatch: it joins the batches of a stream, which
-            need one length.
+            computed, and for streams with an attention mask in several processes: accelerate joins the
+            batches of a stream, which must have one length.
     """
     check_best(arguments, splits.task)
     if watch not in (None, *splits.evaluation):
@@ -111,7 +96,7 @@ def check_evaluation(
     evaluated = (splits.validation, *splits.evaluation.values())
     is_streamed = any(isinstance(split, IterableDataset) for split in evaluated)
     if is_streamed and arguments.world_size > 1 and extractor.return_attention_mask:
-        what = "masks padding (return_attention_mask), and several processes cannot evaluate such a stream"
+        what = "masks padding (return_attention_mask), so several processes cannot evaluate a stream"
         fix = "set data.eval_splits to [], leave eval_strategy out, and evaluate afterwards"
         raise error("E307", where="model.base", what=what, fix=fix, detail="conflict")
 
@@ -127,13 +112,8 @@ def build_inputs(
 ) -> RunInputs:
     """Return the model inputs of all splits.
 
-    Args:
-        splits: what was read.
-        extractor: of the run.
-        augmentation: of the training clips.
-        arguments: seed, and the place of this process among those of the run.
-        cache: keep decoded waveforms of stored clips in memory.
-        teacher: view of the training clips for a teacher, see `Distillation`.
+    Training clips get `augmentation` and the view of a `teacher` (see `Distillation`). `cache` keeps decoded
+    waveforms of stored clips in memory. `arguments` give the seed, and the rank of this process.
     """
     seed = arguments.seed
     train: Inputs
@@ -163,7 +143,7 @@ def normalization_statistics(options: FeatureOptions, train: Inputs, *, disable_
     if options.mean is not None and options.std is not None:
         return options.mean, options.std
     if isinstance(train, StreamedClipInputs):
-        # Every process measures the same clips, not its own part of the stream.
+        # every process measures the same clips, not its part of the stream
         train = StreamedClipInputs(
             train.split, train.extractor, augmentation=train.augmentation, seed=train.seed, rank=0, world_size=1
         )
@@ -174,24 +154,17 @@ def normalization_statistics(options: FeatureOptions, train: Inputs, *, disable_
 def build_model(
     options: ModelOptions, labels: list[str], task: Task, *, loss: str = "task", frozen: str = "nothing"
 ) -> ASTForAudioClassification:
-    """Return the model to train, with an output for each label.
-
-    Args:
-        options: start, sizes and attention.
-        labels: names by index.
-        task: of the labels.
-        loss: a recipe's `loss`.
-        frozen: see `Optimization.frozen`.
+    """Return the model to train, with an output for each label; `loss` and `frozen` are options of a recipe.
 
     Raises:
-        AstConfigError: E307 for an attention implementation that cannot be used here; what loading the start
-            raises.
+        AstConfigError: E307 for an attention implementation that cannot be used here; errors of loading the
+            start.
     """
     outputs: dict[str, Any] = {
         "id2label": dict(enumerate(labels)),
         "label2id": {name: index for index, name in enumerate(labels)},
         "problem_type": task.value,
-        "temperature": None,  # the calibration of a base does not hold for what is trained from it
+        "temperature": None,  # the calibration of a base does not hold after training
         "thresholds": None,
     }
     model = _build_start(options, outputs)
@@ -201,7 +174,7 @@ def build_model(
             model.set_attn_implementation(options.attn_implementation)
     except (ImportError, ValueError) as problem:
         where = "model.attn_implementation"
-        what = f"{options.attn_implementation!r} cannot be used ({str(problem).splitlines()[0][:160]})"
+        what = f"{options.attn_implementation!r} cannot be used ({short_reason(problem, 160)})"
         fix = "leave it out for 'sdpa'"
         raise error("E307", where=where, what=what, fix=fix, detail="environment") from problem
     model.loss_kind = _LOSS_KINDS[loss]
@@ -210,7 +183,7 @@ def build_model(
 
 def _build_start(options: ModelOptions, outputs: dict[str, Any]) -> ASTForAudioClassification:
     if options.base is not None:
-        # Weights train in float32 whatever the base was saved in: bf16 and fp16 are for the arithmetic.
+        # weights are float32 whatever dtype the base has: bf16 and fp16 are for the arithmetic
         return ASTForAudioClassification.from_pretrained(
             options.base,
             num_labels=len(outputs["id2label"]),
@@ -230,7 +203,7 @@ def build_adapter(
 ) -> Adapter | None:
     """Put an adapter into a model, or return None for rank 0.
 
-    Its base gets the name on the Hub from the card, or else the name in the recipe.
+    The card's name of the base, or else the recipe's, is stored with the adapter.
     """
     if not options.rank:
         return None

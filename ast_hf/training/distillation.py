@@ -1,12 +1,13 @@
 """Knowledge distillation: a student learns a teacher's outputs in addition to the labels.
 
-The teacher is any audio classifier of transformers, which gets every training clip as augmented for the
-student, or a file of its logits. Its labels must be the student's, by name.
+The teacher is any audio classifier of transformers, which gets the student's augmented clips, or a file of its
+logits. It must have the student's labels, by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,17 @@ from ..recipe.distillation import DistillationOptions
 from ..task import Task
 from ..weights.integrity import check_folder
 
-#: Tensors that only training uses, so that a teacher may lack them.
+#: Tensors that only training uses: a teacher may lack them.
 _FOR_TRAINING = frozenset({"masked_spec_embed"})
 
 
 def teacher_targets(
     logits: torch.Tensor, problem_type: str, *, temperature: float = 1.0, hard: bool = False
 ) -> torch.Tensor:
-    """Return the student's targets, from a teacher's logits `(..., labels)`: probabilities of the same shape.
+    """Return the student's targets, probabilities of the shape of a teacher's logits `(..., labels)`.
 
-    For `"single_label_classification"` the softmax, or 1 for the teacher's choice (`hard`); for
-    `"multi_label_classification"` the sigmoid of each label. Logits are divided by the temperature first.
+    `"single_label_classification"`: softmax, or 1 for the best label (`hard`); `"multi_label_classification"`:
+    sigmoid. Logits are divided by the temperature first.
     """
     scaled = logits.float() / temperature
     if problem_type == Task.MULTI_LABEL:
@@ -53,9 +54,8 @@ def distillation_loss(
     Args:
         logits: the student's, `(batch, labels)`.
         targets: probabilities of the same shape.
-        problem_type: `"single_label_classification"`: Kullback-Leibler divergence of the student from the
-            targets, which is the cross-entropy for hard targets; `"multi_label_classification"`: binary
-            cross-entropy.
+        problem_type: `"single_label_classification"` for the Kullback-Leibler divergence (the cross-entropy
+            for hard targets), `"multi_label_classification"` for binary cross-entropy.
         temperature: divides the student's logits, as it does the teacher's. The loss is multiplied by its
             square, which keeps the size of the gradient (Hinton et al., section 2).
     """
@@ -68,20 +68,20 @@ def distillation_loss(
     return loss * temperature**2
 
 
+@dataclass(eq=False)
 class TeacherView:
     """Turns the student's waveforms into the inputs of a teacher model.
 
-    Called with a waveform `(time,)` float32 and the clips that it is a mix of (unused here), it returns the
-    model's inputs with a batch dimension of 1. It runs in the workers of the data loader.
+    Called with a waveform `(time,)` float32 and the clips of its mix (unused here), it returns the model's
+    inputs with a batch dimension of 1. It runs in the workers of the data loader.
 
-    Args:
+    Attributes:
         extractor: the teacher's feature extractor.
         sampling_rate: of the waveforms, in Hz; they are resampled to the teacher's.
     """
 
-    def __init__(self, extractor: Any, sampling_rate: int) -> None:
-        self.extractor = extractor
-        self.sampling_rate = sampling_rate
+    extractor: Any
+    sampling_rate: int
 
     def __call__(self, waveform: np.ndarray, parts: Sequence[tuple[int, float]]) -> dict[str, torch.Tensor]:
         rate = self.extractor.sampling_rate
@@ -89,47 +89,36 @@ class TeacherView:
         return dict(self.extractor(resampled, sampling_rate=rate, return_tensors="pt"))
 
 
+@dataclass(eq=False)
 class StoredView:
-    """Looks up the stored targets of a clip, or their sum for a mix, weighted by the shares of the clips.
+    """Looks up stored targets `(clips, labels)`: those of a clip, or the weighted sum of a mix of clips."""
 
-    Args:
-        targets: probabilities, `(clips, labels)`.
-    """
-
-    def __init__(self, targets: torch.Tensor) -> None:
-        self.targets = targets
+    targets: torch.Tensor
 
     def __call__(self, waveform: np.ndarray, parts: Sequence[tuple[int, float]]) -> dict[str, torch.Tensor]:
         return {"targets": torch.stack([share * self.targets[clip] for clip, share in parts]).sum(dim=0)}
 
 
+@dataclass(eq=False)
 class Distillation:
     """A teacher, and the loss of a student that learns from it.
 
-    Args:
+    Attributes:
         options: weight, temperature, kind of targets.
         problem_type: the student's.
-        view: gives `ClipInputs` the teacher's inputs, or its stored targets, for a clip.
+        view: returns the teacher's inputs, or its stored targets, for a clip of `ClipInputs`.
         model: the teacher; None if its outputs are stored.
         columns: index of each of the student's labels among the teacher's.
     """
 
-    def __init__(
-        self,
-        options: DistillationOptions,
-        problem_type: str,
-        view: TeacherView | StoredView,
-        model: torch.nn.Module | None = None,
-        columns: Sequence[int] = (),
-    ) -> None:
-        self.options = options
-        self.problem_type = problem_type
-        self.view = view
-        self.model = model
-        self.columns = list(columns)
+    options: DistillationOptions
+    problem_type: str
+    view: TeacherView | StoredView
+    model: torch.nn.Module | None = None
+    columns: list[int] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Distillation:
-        """Move the teacher's weights to a device, and return self."""
+        """Move the teacher to a device, and return self."""
         if self.model is not None:
             self.model.to(device)
         return self
@@ -137,7 +126,7 @@ class Distillation:
     def loss(
         self, label_loss: torch.Tensor, logits: torch.Tensor, views: list[dict[str, torch.Tensor]]
     ) -> torch.Tensor:
-        """Return the loss to train on.
+        """Return the weighted sum of the loss from the labels and that from the teacher.
 
         Args:
             label_loss: the loss from the labels.
@@ -147,10 +136,9 @@ class Distillation:
         Raises:
             AstRunError: E501 if an output of the teacher is not finite.
         """
-        targets = self.targets(views)
         weight = self.options.weight
         temperature = self.options.temperature
-        teacher_loss = distillation_loss(logits, targets, self.problem_type, temperature=temperature)
+        teacher_loss = distillation_loss(logits, self.targets(views), self.problem_type, temperature=temperature)
         return (1 - weight) * label_loss + weight * teacher_loss
 
     @torch.no_grad()
@@ -161,7 +149,7 @@ class Distillation:
         logits = self._teacher_logits(self.model, views)
         if not torch.isfinite(logits).all():
             fix = "use another teacher, or train in float32"
-            raise error("E501", where="distillation", what="the teacher's answer is NaN or infinite", fix=fix)
+            raise error("E501", where="distillation", what="the teacher's logits are NaN or infinite", fix=fix)
         options = self.options
         return teacher_targets(logits, self.problem_type, temperature=options.temperature, hard=options.hard)
 
@@ -173,13 +161,13 @@ class Distillation:
         rows: dict[int, torch.Tensor] = {}
         for clips in groups.values():
             batch = {name: torch.cat([views[clip][name] for clip in clips]) for name in views[0]}
-            logits = model(**{name: _as(value, model) for name, value in batch.items()}).logits
+            logits = model(**{name: _convert(value, model) for name, value in batch.items()}).logits
             rows.update(zip(clips, logits.float()[:, self.columns], strict=True))
         return torch.stack([rows[clip] for clip in range(len(views))])
 
 
-def _as(value: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
-    """Return a tensor on a model's device; numbers get its dtype, as DeepSpeed gives them the student's."""
+def _convert(value: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """Return a tensor on a model's device; floats get its dtype, since DeepSpeed cast them to the student's."""
     return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
 
 
@@ -189,7 +177,7 @@ def build_distillation(
     """Return the teacher of a run, or None without one and for weight 0. Draws no random numbers.
 
     Args:
-        options: of the recipe.
+        options: section `distillation` of the recipe.
         train: the split to train on, from `load_audio_dataset`; its labels are the student's.
         extractor: the student's.
 
@@ -205,14 +193,14 @@ def build_distillation(
     task = split_task(train)
     for name in ("temperature", "hard"):
         if task is Task.MULTI_LABEL and getattr(options, name) != getattr(DistillationOptions(), name):
-            what = "is for clips of one label; these may have several, each with a probability of its own"
+            what = "is for single-label clips; these are multi-label"
             raise error("E307", where=f"distillation.{name}", what=what, fix="leave it out", detail="data")
     if options.source == "logits":
-        return _with_logits(options, task, labels, train)
-    return _with_model(options, task, labels, extractor)
+        return _build_from_logits(options, task, labels, train)
+    return _build_from_model(options, task, labels, extractor)
 
 
-def _with_logits(options: DistillationOptions, task: Task, labels: list[str], train: Dataset) -> Distillation:
+def _build_from_logits(options: DistillationOptions, task: Task, labels: list[str], train: Dataset) -> Distillation:
     path = str(options.logits)
     stored = load_logits(path, labels=labels)
     _check_problem_type(stored.problem_type, task, f"distillation.logits: {path!r}")
@@ -226,7 +214,7 @@ def _with_logits(options: DistillationOptions, task: Task, labels: list[str], tr
     return Distillation(options, task, StoredView(targets))
 
 
-def _with_model(
+def _build_from_model(
     options: DistillationOptions, task: Task, labels: list[str], extractor: ASTFeatureExtractor
 ) -> Distillation:
     from transformers import AutoConfig, AutoFeatureExtractor
@@ -236,7 +224,7 @@ def _with_model(
     config = _from_pretrained(AutoConfig, name)
     teacher_extractor = _from_pretrained(AutoFeatureExtractor, name)
     _check_problem_type(config.problem_type or task, task, f"distillation.teacher: {name!r}")
-    columns = _columns(labels, config.id2label, name)
+    columns = _match_labels(labels, config.id2label, name)
     _check_input_length(teacher_extractor, extractor, name)
     view = TeacherView(teacher_extractor, extractor.sampling_rate)
     return Distillation(options, task, view, _load_teacher(name), columns)
@@ -252,8 +240,7 @@ def _from_pretrained(kind: Any, name: str, **arguments: Any) -> Any:
         if isinstance(problem.__cause__, AstHfError):
             raise problem.__cause__ from None
         where = f"distillation.teacher: {name!r}"
-        files = "config.json, preprocessor_config.json and weights"
-        fix = f"name a folder with {files}, or such a model on the Hub"
+        fix = "name a folder or Hub model with config.json, preprocessor_config.json and weights"
         what = "cannot be read as an audio classifier"
         raise unreadable("E306", where=where, problem=problem, fix=fix, what=what) from problem
 
@@ -267,9 +254,9 @@ def _load_teacher(name: str) -> Any:
             AutoModelForAudioClassification, name, output_loading_info=True, dtype=torch.float32
         )
     random_keys = {*loading["missing_keys"], *(entry[0] for entry in loading["mismatched_keys"])}
-    needed = sorted(key for key in random_keys if key.rpartition(".")[2] not in _FOR_TRAINING)
-    if needed:
-        what = f"has no {shortlist(needed)}, which would be random"
+    missing = sorted(key for key in random_keys if key.rpartition(".")[2] not in _FOR_TRAINING)
+    if missing:
+        what = f"has no {shortlist(missing)}, which would be random"
         fix = "name a checkpoint that was trained to classify audio"
         raise error("E305", where=f"distillation.teacher: {name!r}", what=what, fix=fix)
     return model.eval().requires_grad_(False)
@@ -281,17 +268,13 @@ def _check_problem_type(teacher: str, student: Task, where: str) -> None:
         raise error("E307", where=where, what=what, fix="use a teacher of the same kind", detail="data")
 
 
-def _columns(labels: list[str], id2label: dict[int, str], name: str) -> list[int]:
+def _match_labels(labels: list[str], id2label: dict[int, str], name: str) -> list[int]:
     """Return the index of each label among the teacher's; raise E307 unless they are the same."""
     label2id = {label: index for index, label in id2label.items()}
     missing, surplus = label_differences(labels, label2id)
-    parts = []
-    if missing:
-        parts.append(f"lacks {shortlist(missing)}")
-    if surplus:
-        parts.append(f"also has {shortlist(surplus)}")
-    if parts:
-        what = " and ".join(parts)
+    differences = {"lacks": missing, "also has": surplus}
+    what = " and ".join(f"{verb} {shortlist(names)}" for verb, names in differences.items() if names)
+    if what:
         fix = "use a teacher trained on these labels, or put their names into its config.json (id2label)"
         raise error("E307", where=f"distillation.teacher: {name!r}", what=what, fix=fix, detail="data")
     return label_columns(labels, label2id)
@@ -299,11 +282,9 @@ def _columns(labels: list[str], id2label: dict[int, str], name: str) -> list[int
 
 def _check_input_length(teacher: Any, student: ASTFeatureExtractor, name: str) -> None:
     """Raise E307 for a teacher with a shorter input than the student; some teachers take any length."""
-    samples: int | None
+    samples = getattr(teacher, "n_samples", None)  # Whisper's
     if isinstance(teacher, ASTFeatureExtractor):
         samples = num_samples(teacher.max_length, teacher.sampling_rate)
-    else:
-        samples = getattr(teacher, "n_samples", None)  # Whisper's
     student_seconds = num_samples(student.max_length, student.sampling_rate) / student.sampling_rate
     if samples is None or samples / teacher.sampling_rate >= student_seconds:
         return

@@ -11,11 +11,11 @@ from transformers import set_seed
 
 from ..audio import load_audio
 from ..errors import AstHfError, error
-from ..evaluation.baseline import baseline_accuracy
+from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
 from ..metrics import metrics_for
-from ..recipe.arguments import build_arguments, settled
+from ..recipe.arguments import build_arguments, weight_arguments
 from ..recipe.recipe import Recipe
 from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
@@ -32,14 +32,13 @@ from .building import (
     check_evaluation,
     normalization_statistics,
 )
-from .checkpoints.continuity import deciding
+from .checkpoints.continuity import collect_options
 from .checkpoints.resuming import check_resumable
 from .distillation import build_distillation
 from .run_facts import (
     base_model_name,
     data_set_names,
     describe_hardware,
-    most_frequent_class,
     read_curves,
     training_extent,
     training_labels,
@@ -55,8 +54,8 @@ class Run:
     """A prepared run: call `trainer.train()`, then pass it to `finish`.
 
     Attributes:
-        recipe: what was prepared.
-        trainer: with all parts of the run.
+        recipe: data, model and training of the run.
+        trainer: holds all parts of the run.
         train: inputs of the training split.
         evaluation: inputs of the splits to report on, by name.
         watch: the evaluation split that is also evaluated after each epoch.
@@ -83,24 +82,23 @@ def finetune(
 
     Args:
         recipe: data, model and training of the run.
-        output_dir: folder of the result; training checkpoints go into `checkpoint-N` inside it.
+        output_dir: folder of the result and its training checkpoints, `checkpoint-N`.
         resume_from_checkpoint: True to resume from the newest intact checkpoint in `output_dir`; `"auto"` for
-            the same, or a fresh start without one; `"hub"` for the newest one that a run pushed to the Hub;
-            or a checkpoint folder.
+            the same, or a fresh start without one; `"hub"` for the newest one on the Hub; or a checkpoint
+            folder.
         watch: as for `prepare`.
-        push_to_hub: publish the finished folder on the Hub. A push that fails is a warning (W701), not an
-            error.
+        push_to_hub: publish the finished folder on the Hub. A failed push is a warning (W701).
         hub_model_id: its name there, `user/name`; the folder's name under your account when None.
         overwrite: as for `prepare`.
 
     Returns:
-        The report; the folder holds the model, the feature extractor, README.md (card), curves.png,
+        The report. The folder holds the model, the feature extractor, README.md (card), curves.png,
         results.json and recipe.yaml; with `adapter.rank` also the adapter alone, in `adapter/`.
 
     Raises:
-        AstHfError: for anything wrong with the recipe, the data or the base, before the first training step;
-            E306 if there is no intact checkpoint to resume from, or if a fresh start finds a checkpoint or a
-            model; E401 if a checkpoint cannot be written; E501 if the loss stops being finite.
+        AstHfError: before the first training step, for problems of the recipe, the data or the base, and E306
+            without an intact checkpoint to resume from, or for a fresh start in a folder with a checkpoint or
+            a model; later, E401 if a checkpoint cannot be written, and E501 if the loss is not finite.
     """
     check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
     has_repository = push_to_hub or hub_model_id or "hub_model_id" in recipe.training
@@ -126,9 +124,8 @@ def prepare(
     Args:
         recipe: data, model and training of the run.
         output_dir: folder of the result.
-        watch: an evaluation split to evaluate after each epoch too. It is reported only: the weights are
-            those of a run without it.
-        overwrite: allow a fresh start to replace a finished model or a README.md in `output_dir`.
+        watch: an evaluation split to evaluate after each epoch too. It does not affect the weights.
+        overwrite: let a fresh start replace a finished model or a README.md in `output_dir`.
         **hub: arguments of `TrainingArguments` about publishing.
 
     Raises:
@@ -149,22 +146,11 @@ def prepare(
     extractor = build_extractor(recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training))
     check_evaluation(splits, watch, extractor, arguments)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
-    inputs = build_inputs(
-        splits,
-        extractor,
-        recipe.augmentation,
-        arguments,
-        cache=recipe.data.cache,
-        teacher=None if distillation is None else distillation.view,
-    )
-    extractor.mean, extractor.std = normalization_statistics(
-        recipe.features,
-        inputs.train,
-        disable_tqdm=arguments.disable_tqdm or arguments.process_index > 0,  # one process shows a bar
-    )
+    teacher = None if distillation is None else distillation.view
+    inputs = build_inputs(splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher)
+    is_silent = arguments.disable_tqdm or arguments.process_index > 0  # one process shows a bar
+    extractor.mean, extractor.std = normalization_statistics(recipe.features, inputs.train, disable_tqdm=is_silent)
     model = build_model(recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen)
-    average = build_average(recipe.averaging_decay, recipe.averaging_epochs)
-    adapter = build_adapter(model, recipe.adapter, recipe.model, recipe.card)
     trainer = ASTTrainer(
         model=model,
         args=arguments,
@@ -172,33 +158,32 @@ def prepare(
         eval_dataset=inputs.validation,
         processing_class=extractor,
         compute_metrics=metrics_for(splits.task),
-        average=average,
+        average=build_average(recipe.averaging_decay, recipe.averaging_epochs),
         optimization=recipe.optimization,
         sampling=recipe.sampling,
         patchout=recipe.patchout,
-        adapter=adapter,
+        adapter=build_adapter(model, recipe.adapter, recipe.model, recipe.card),
         watched=None if watch is None else inputs.evaluation[watch],
         distillation=distillation,
-        decided=deciding(recipe, settled(arguments, recipe.optimization), splits),
+        decided=collect_options(recipe, weight_arguments(arguments, recipe.optimization), splits),
         overwrite=overwrite,
     )
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch)
 
 
 def _check_samples(samples: list[str]) -> None:
-    """Raise what reading raises for samples that cannot be read."""
+    """Read the samples of the card, to raise their errors before anything is trained."""
     for sample in samples:
         try:
             load_audio(sample)
         except AstHfError as problem:
             where = f"card.samples: {problem.where}"
-            fix = f"{problem.fix}; paths count from the current directory"
-            what = problem.what
-            raise error(problem.code, where=where, what=what, fix=fix, detail=problem.detail) from problem
+            fix = f"{problem.fix}; paths are relative to the current directory"
+            raise error(problem.code, where=where, what=problem.what, fix=fix, detail=problem.detail) from problem
 
 
 def _check_outside_clips(source: Any, output_dir: str | Path) -> None:
-    """Raise E307 for a result in the folder of clips, where its samples would be taken for clips."""
+    """Raise E307 for a result in the folder of clips: its samples would be read as clips."""
     if not isinstance(source, str) or not Path(source).is_dir():
         return
     output = Path(output_dir).absolute()
@@ -209,12 +194,12 @@ def _check_outside_clips(source: Any, output_dir: str | Path) -> None:
 
 
 def finish(run: Run) -> Report:
-    """Evaluate a trained run on its evaluation splits, and write everything that belongs next to the weights.
+    """Evaluate a trained run on its evaluation splits, and write the weights, the card and all other files.
 
-    An adapter is saved alone, then added to the weights: what is evaluated is what the folder holds.
+    An adapter is saved alone, then added to the weights, so that the saved model is evaluated.
 
-    Every process of a distributed run must call it. Each evaluates its share of the clips, and all get the
-    same results; the main one measures the baseline and writes the files.
+    Every process of a distributed run must call it, and evaluates its share of the clips. All get the same
+    results; the main one measures the baseline and writes the files.
     """
     trainer = run.trainer
     folder = Path(trainer.args.output_dir)
@@ -255,7 +240,7 @@ def finish(run: Run) -> Report:
         training_labels=training_labels(run.train.split),
         chance=most_frequent_class(run.train.split, evaluated),
         baseline=baseline_accuracy(run.train, run.evaluation) if has_baseline else {},
-        settings=settled(trainer.args, run.recipe.optimization),
+        settings=weight_arguments(trainer.args, run.recipe.optimization),
         emissions=read_emissions(folder),
         changes=trainer.changes,
     )
@@ -265,7 +250,7 @@ def finish(run: Run) -> Report:
 
 
 def _evaluate(trainer: ASTTrainer, evaluation: dict[str, Inputs]) -> dict[str, SplitResults]:
-    """Measure the evaluation splits, and log loss and main metric of each as `eval_SPLIT_...`."""
+    """Evaluate the splits, and log loss and main metric of each as `eval_SPLIT_...`."""
     config = trainer.model.config
     names = (Task(config.problem_type).main_metric, "loss")
     splits: dict[str, SplitResults] = {}
@@ -278,7 +263,7 @@ def _evaluate(trainer: ASTTrainer, evaluation: dict[str, Inputs]) -> dict[str, S
 
 
 def _log_prefixes(run: Run) -> dict[str, str]:
-    """Return the prefix in the Trainer's log of each split that was evaluated while training, by name."""
+    """Return split name -> prefix in the Trainer's log, for splits that are evaluated while training."""
     validation = run.trainer.eval_dataset
     name = next((name for name, inputs in run.evaluation.items() if inputs is validation), "validation")
     prefixes = {name: VALIDATION_PREFIX}

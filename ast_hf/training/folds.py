@@ -3,8 +3,8 @@
     results = cross_validate(load_recipe("examples/recipes/esc50.yaml"), "outputs/esc50", folds=5)
     print(results.final.mean, results.final.standard_deviation)
 
-The result is that of the final epoch. The best epoch is reported separately: it is chosen on the clips that
-it is tested on.
+The result is that of the final epoch. The best epoch is reported separately, since it is chosen on the test
+clips.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
-from .checkpoints.continuity import flat
+from .checkpoints.continuity import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
 from .finetuning import finetune
 from .splits import read_data, read_splits
@@ -37,25 +37,18 @@ FOLDS_FILE = "folds.json"
 PICTURE = "folds.png"
 RECIPE_FILE = "folds.yaml"
 
-#: What to do instead of publishing one model of several.
+#: Fix for a request to publish the models of all folds.
 NO_PUSH = "train on all clips without folds and publish that, or upload the folder of one fold"
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """Run of one fold, before it starts.
-
-    Attributes:
-        name: of the fold.
-        folder: of its result.
-        recipe: with the fold as `data.test_fold`.
-        sizes: number of clips tested and trained on.
-    """
+class _FoldPlan:
+    """Run of one fold, before it starts."""
 
     name: str
     folder: Path
-    recipe: Recipe
-    sizes: tuple[int, int]
+    recipe: Recipe  # with the fold as `data.test_fold`
+    sizes: tuple[int, int]  # clips tested and trained on
 
 
 def cross_validate(
@@ -68,21 +61,20 @@ def cross_validate(
 ) -> CrossValidation:
     """Train a recipe once for each fold, on the other folds, and test it on that fold after each epoch.
 
-    The folds are those of the column `data.fold_column`. Data without such a column get random ones, as
-    `data.random_folds` describes. The test fold steers nothing: the weights are those of a run without it.
+    The folds are those of the column `data.fold_column`; data without this column get random ones, see
+    `data.random_folds`. The test fold does not affect the weights.
 
     Args:
         recipe: data, model and training of each run; `data.test_fold` is set for each fold.
-        output_dir: for `fold-1`, `fold-2`, ... (each as `finetune` writes it), folds.json, folds.png and the
-            recipe, folds.yaml.
+        output_dir: folder for `fold-1`, `fold-2`, ... (see `finetune`), folds.json, folds.png, folds.yaml
+            (the recipe).
         folds: number of folds, at least 2.
-        resume: True to resume what is in `output_dir`: finished folds are kept, an interrupted one continues
-            from its newest intact checkpoint; `"auto"` for the same, or a fresh start in an empty folder.
+        resume: True to resume the folds in `output_dir`: finished ones stay, an interrupted one continues from
+            its newest intact checkpoint; `"auto"` for the same, or a fresh start in an empty folder.
         tell: called with a line of text for each fold, for example `print`; only on the main process.
 
     Returns:
-        The results of all folds. In a distributed run all processes get the same except for the baseline,
-        which the main one measures; it also writes the files.
+        The results of all folds. The main process alone measures the baseline and writes the files.
 
     Raises:
         AstHfError: before the first training step: E307 for options that contradict folds, for another number
@@ -94,23 +86,18 @@ def cross_validate(
     _check_request(recipe, folds, resume)
     _check_folder(root, resume)
     recipe, names, origin = _name_folds(recipe, folds)
-    plans = [_plan(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
+    plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
     _check_begun_recipe(root, recipe)
     finished = {plan.name: _read_finished(plan) for plan in plans}
-    report = tell if tell is not None and is_main_process() else _ignore
+    report = tell if tell is not None and is_main_process() else lambda _: None
     if is_main_process():
         root.mkdir(parents=True, exist_ok=True)
         write_text(root / RECIPE_FILE, recipe.to_yaml())
     report(f"{len(plans)} folds: {origin}")
-    runs = [_run(plan, finished[plan.name], report) for plan in plans]
-    results = CrossValidation(recipe, root, origin, runs)
+    results = CrossValidation(recipe, root, origin, [_run_fold(plan, finished[plan.name], report) for plan in plans])
     if is_main_process():
-        _write(results)
+        _write_results(results)
     return results
-
-
-def _ignore(text: str) -> None:
-    pass
 
 
 def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> None:
@@ -120,28 +107,29 @@ def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> Non
     if folds < 2:
         raise error("E307", where="folds", what=f"is {folds}, too few", fix="give 2 or more", detail="range")
     if resume not in (None, True, False, "auto"):
-        what = f"{resume!r} is one checkpoint, but folds have several"
-        raise error("E307", where="resume", what=what, fix="resume with auto", detail="conflict")
+        raise _conflict("resume", f"{resume!r} is one checkpoint, but folds have several", "resume with auto")
     if data.test_fold is not None:
-        what = "names one fold, but all of them are tested on in turn"
-        raise error("E307", where="data.test_fold", what=what, fix="leave it out", detail="conflict")
+        raise _conflict("data.test_fold", "names one fold, but all are tested in turn", "leave it out")
     if data.eval_splits not in (None, [TEST_SPLIT]):
         what = f"is {data.eval_splits}, but each run is tested on its fold"
-        fix = "add --set data.eval_splits=null"
-        raise error("E307", where="data.eval_splits", what=what, fix=fix, detail="conflict")
+        raise _conflict("data.eval_splits", what, "add --set data.eval_splits=null")
     if data.random_folds not in (None, folds):
         what = f"is {data.random_folds}, but folds is {folds}"
-        raise error("E307", where="data.random_folds", what=what, fix="give the same number", detail="conflict")
+        raise _conflict("data.random_folds", what, "give the same number")
     if training.get("load_best_model_at_end"):
         what = "chooses an epoch, but the result of folds is the final one's"
         fix = "leave it out; the best epoch is reported too"
-        raise error("E307", where="training.load_best_model_at_end", what=what, fix=fix, detail="conflict")
+        raise _conflict("training.load_best_model_at_end", what, fix)
     if training.get("max_steps", -1) > 0:
         what = "counts steps, but folds are compared by epoch"
-        raise error("E307", where="training.max_steps", what=what, fix="give num_train_epochs", detail="conflict")
+        raise _conflict("training.max_steps", what, "give num_train_epochs")
     if training.get("push_to_hub"):
-        what = f"does not say which of the {folds} models to publish"
-        raise error("E307", where="training.push_to_hub", what=what, fix=NO_PUSH, detail="conflict")
+        what = f"leaves open which of the {folds} models to publish"
+        raise _conflict("training.push_to_hub", what, NO_PUSH)
+
+
+def _conflict(option: str, what: str, fix: str) -> AstHfError:
+    return error("E307", where=option, what=what, fix=fix, detail="conflict")
 
 
 def _check_folder(root: Path, resume: str | bool | None) -> None:
@@ -152,7 +140,7 @@ def _check_folder(root: Path, resume: str | bool | None) -> None:
     if resume is True and not begun:
         fix = "start without resuming, or resume with auto"
         raise error("E306", where=where, what="holds no folds to resume", fix=fix, detail="missing")
-    fix = "choose another folder, or remove what is there"
+    fix = "choose another folder, or remove its files"
     if other_run:
         what = f"holds {other_run[0]} of an earlier run"
         raise error("E306", where=where, what=what, fix=fix, detail="exists")
@@ -163,7 +151,7 @@ def _check_folder(root: Path, resume: str | bool | None) -> None:
 
 
 def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
-    """Return the recipe (with random folds for data without a column of them), fold names and origin."""
+    """Return the recipe (with `random_folds` if the data have no folds), the fold names and their origin."""
     data = recipe.data
     splits = read_data(data, test_fold=None)
     columns = next(iter(splits.values())).column_names
@@ -179,20 +167,19 @@ def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
         _check_fold_column(data, columns)
     check_splits(splits, data.train_split, [])
     if data.validation_group:
-        origin = f"random, clips of one {data.validation_group!r} kept together"
+        origin = f"random, clips of one {data.validation_group!r} in one fold"
     else:
-        origin = "random, clip by clip (data.validation_group would keep clips of one source together)"
-    origin += "".join(f"; split {name!r} is left alone" for name in splits if name != data.train_split)
+        origin = "random, clip by clip (data.validation_group would put clips of one source into one fold)"
+    origin += "".join(f"; split {name!r} is not used" for name in splits if name != data.train_split)
     return _change_data(recipe, random_folds=count), [str(number) for number in range(1, count + 1)], origin
 
 
 def _check_fold_column(data: DataOptions, columns: list[str]) -> None:
-    """Raise E208 for a column of folds that was named but is missing, or that seems to have another name."""
+    """Raise E208 if the fold column was set but is missing, or seems to have another name."""
     near = next((name for name in columns if "fold" in name.lower()), None)
     if near is not None or data.fold_column != DataOptions().fold_column:
         what = f"has no column {data.fold_column!r}; its columns are {', '.join(columns)}"
-        fix = f"name it with --set data.fold_column={near or 'NAME'}, or draw folds with "
-        fix += "--set data.random_folds=5"
+        fix = f"set data.fold_column={near or 'NAME'} (--set), or draw folds with --set data.random_folds=5"
         raise error("E208", where=repr(data.source), what=what, fix=fix)
 
 
@@ -200,17 +187,15 @@ def _change_data(recipe: Recipe, **options: Any) -> Recipe:
     return replace(recipe, data=replace(recipe.data, **options))
 
 
-def _plan(recipe: Recipe, name: str, folder: Path) -> _Plan:
-    """Return the run of a fold; raise now what reading its splits would raise when its turn comes."""
+def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
+    """Return the run of a fold; read its splits now, to raise their errors before any fold is trained."""
     recipe = _change_data(recipe, test_fold=int(name) if name.isdecimal() else name)
     try:
         splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed))
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
-        what = problem.what
-        fix = problem.fix
-        raise error(problem.code, where=where, what=what, fix=fix, detail=problem.detail) from problem
-    return _Plan(name, folder, recipe, (len(splits.evaluation[TEST_SPLIT]), len(splits.train)))
+        raise error(problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail) from problem
+    return _FoldPlan(name, folder, recipe, (len(splits.evaluation[TEST_SPLIT]), len(splits.train)))
 
 
 def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
@@ -220,9 +205,9 @@ def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
         _check_same_options(load_recipe(begun).to_dict(), recipe.to_dict(), begun)
 
 
-def _check_same_options(begun: dict[str, Any], current: dict[str, Any], path: Path) -> None:
-    old = flat(begun)
-    new = flat(current)
+def _check_same_options(stored: dict[str, Any], current: dict[str, Any], path: Path) -> None:
+    old = flatten_options(stored)
+    new = flatten_options(current)
     for name in {**old, **new}:
         if old.get(name) != new.get(name):
             what = f"the folds began with {old.get(name)!r}, and now it is {new.get(name)!r}"
@@ -230,8 +215,8 @@ def _check_same_options(begun: dict[str, Any], current: dict[str, Any], path: Pa
             raise error("E307", where=f"{path}: {name}", what=what, fix=fix, detail="conflict")
 
 
-def _read_finished(plan: _Plan) -> dict[str, Any] | None:
-    """Return the results of a finished fold, or None; raise E306 or E307 for those of another run."""
+def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
+    """Return the results of a finished fold, or None; raise E306 or E307 if they are of another run."""
     file = plan.folder / RESULTS_FILE
     if not file.exists():
         return None
@@ -239,24 +224,22 @@ def _read_finished(plan: _Plan) -> dict[str, Any] | None:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
         recipe = results["recipe"]
-        tested = results["clips"][TEST_SPLIT]
-        trained = results["training_clips"]
-        Fold.from_results(plan.name, plan.folder.name, results)
+        fold = Fold.from_results(plan.name, plan.folder.name, results)
     except (ValueError, KeyError, TypeError) as problem:
         what = f"was not written by a run ({type(problem).__name__}: {problem})"
         fix = "remove the folder of that fold"
         raise error("E306", where=where, what=what, fix=fix, detail="unreadable") from problem
     _check_same_options(recipe, plan.recipe.to_dict(), file)
-    if (tested, trained) != plan.sizes:
-        sizes = "{} and {}".format(*plan.sizes)
-        what = f"tested on {tested} clips, trained on {trained}; now they are {sizes}"
+    if (fold.clips, fold.training_clips) != plan.sizes:
+        tested, trained = plan.sizes
+        what = f"tested on {fold.clips} clips, trained on {fold.training_clips}; now {tested} and {trained}"
         fix = "the data changed: choose another folder"
         raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
     return results
 
 
-def _run(plan: _Plan, results: dict[str, Any] | None, report: Callable[[str], None]) -> Fold:
-    """Train a fold, or take the results of a finished one."""
+def _run_fold(plan: _FoldPlan, results: dict[str, Any] | None, report: Callable[[str], None]) -> Fold:
+    """Train a fold, unless it is finished."""
     tested, trained = plan.sizes
     line = f"{plan.folder.name}: test fold {plan.name} ({tested} clips), trained on {trained}"
     report(line if results is None else f"{line}: is finished")
@@ -266,12 +249,11 @@ def _run(plan: _Plan, results: dict[str, Any] | None, report: Callable[[str], No
         finished = finetune(plan.recipe, plan.folder, watch=TEST_SPLIT, resume_from_checkpoint=resume, overwrite=True)
         results = finished.to_dict()
         del finished
-        gc.collect()  # a Trainer refers to itself: its model would stay on the GPU during the next fold
+        gc.collect()  # a Trainer refers to itself, so its model would stay on the GPU during the next fold
     return Fold.from_results(plan.name, plan.folder.name, results)
 
 
-def _write(results: CrossValidation) -> None:
-    """Write the picture, then folds.json."""
+def _write_results(results: CrossValidation) -> None:
     from ..reports.curves import draw_folds
 
     draw_folds(results, results.folder / PICTURE)

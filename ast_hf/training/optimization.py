@@ -24,14 +24,10 @@ def freeze(model: ASTPreTrainedModel, frozen: str) -> None:
 def parameter_groups(
     model: nn.Module, decayed: list[str], learning_rate: float, weight_decay: float, layer_decay: float
 ) -> list[dict]:
-    """Return parameters grouped by learning rate and weight decay.
+    """Return an optimizer's parameter groups, by learning rate and weight decay.
 
-    Args:
-        model: an AST with or without a head.
-        decayed: names of the parameters with weight decay.
-        learning_rate: of the head.
-        weight_decay: for `decayed`.
-        layer_decay: see `Optimization`.
+    `learning_rate` is that of the head, lower layers get less (`Optimization.layer_decay`); only the
+    parameters named in `decayed` get the weight decay.
     """
     layers = model.config.num_hidden_layers
     groups: dict[tuple[int, bool], dict] = {}
@@ -63,10 +59,10 @@ def original_adam(model: nn.Module, learning_rate: float, betas: tuple[float, fl
 
 
 def rate_factor(options: Optimization, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
-    """Return the learning rate at an optimizer step, from 0, as a share of the full one.
+    """Return the factor of the learning rate at an optimizer step, counted from 0.
 
-    The original's staircase sets the rate at every 50th step up to and including the last of the warm-up, and
-    its milestones act at the ends of epochs, whatever the warm-up does (`traintest.py`, lines 62 and 100).
+    As in the original (`traintest.py`, lines 62 and 100), the staircase sets the rate at every 50th step up to
+    and including the last of the warm-up, and milestones act at the ends of epochs, even during the warm-up.
     """
     if step < warmup_steps:
         warmed_up = step - step % STAIR if options.warmup == "staircase" else step + 1

@@ -10,10 +10,7 @@ from transformers.trainer_utils import has_length
 
 
 class LossProgress(ProgressCallback):
-    """The Trainer's progress bar with clips per second, loss and metric, instead of lines of text.
-
-    Evaluations are counted in clips.
-    """
+    """The Trainer's progress bar with clips per second, loss and metric; evaluations are counted in clips."""
 
     _LOGGED = ("loss", "eval_loss", "eval_accuracy", "eval_mAP", "test_accuracy", "test_mAP", "learning_rate")
     _postfix: dict[str, str]

@@ -38,17 +38,11 @@ _READING = (
 
 
 class Splits(NamedTuple):
-    """Splits of a run.
-
-    Attributes:
-        train: the split to train on.
-        validation: the split that is evaluated while training, None without one.
-        evaluation: the splits to report on, by name.
-    """
+    """Splits of a run."""
 
     train: Split
-    validation: Split | None
-    evaluation: dict[str, Split]
+    validation: Split | None  # evaluated while training
+    evaluation: dict[str, Split]  # to report on, by name
 
     @property
     def task(self) -> Task:
@@ -62,8 +56,8 @@ class Splits(NamedTuple):
 
 
 def is_streamed(recipe: Recipe) -> bool:
-    """Return True if the data of a recipe are a stream; raise E307 for options that do not fit that."""
-    streamed = bool(_reading_arguments(recipe.data).get("streaming"))
+    """Return True if the data of a recipe are a stream; raise E307 for options that contradict it."""
+    streamed = bool(_collect_arguments(recipe.data).get("streaming"))
     if streamed:
         check_streaming(recipe, where=f"{recipe.data.source!r}, a stream")
     elif recipe.features.statistics_clips is not None:
@@ -80,7 +74,7 @@ def read_data(options: DataOptions, **changes: Any) -> DatasetDict:
         AstConfigError: E307 without a source, and for a stream.
         AstDataError: as `load_audio_dataset`.
     """
-    arguments = {**_reading_arguments(options), **changes}
+    arguments = {**_collect_arguments(options), **changes}
     _check_stored(options, arguments)
     return load_audio_dataset(**arguments)
 
@@ -89,14 +83,15 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
     """Read the splits of a run; `seed` draws held-out clips and random folds.
 
     Raises:
-        AstConfigError: E307 as `read_data`, but for streams; and for a group without anything to hold out.
+        AstConfigError: E307 without a source, for random folds of a stream, and for `validation_group` if
+            nothing is held out.
         AstDataError: E208 and E209 for columns and splits that do not fit the options.
     """
     if options.validation_group and not options.validation_fraction and options.random_folds is None:
         what = f"is {options.validation_group!r}, but nothing is held out by it"
         fix = "set data.validation_fraction or data.random_folds, or leave it out"
         raise error("E307", where="data.validation_group", what=what, fix=fix, detail="conflict")
-    arguments = _reading_arguments(options)
+    arguments = _collect_arguments(options)
     training = options.train_split
     if options.random_folds is not None:
         _check_random_fold(options, arguments)
@@ -123,12 +118,11 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
         evaluation = evaluation or ["validation"]
     elif training != "validation":
         validation = splits.get("validation")
-    reported = {name: splits.get(name, validation) for name in evaluation}
-    return Splits(train, validation, reported)
+    return Splits(train, validation, {name: splits.get(name, validation) for name in evaluation})
 
 
 def _check_stored(options: DataOptions, arguments: dict[str, Any]) -> None:
-    """Raise E307 for a stream."""
+    """Raise E307 for a stream, which has no folds."""
     if arguments.get("streaming"):
         what = f"{options.source!r} is read as a stream, and a stream has no folds"
         fix = "download it and name its folder in AST_HF_DATA, or leave data.streaming out"
@@ -136,24 +130,21 @@ def _check_stored(options: DataOptions, arguments: dict[str, Any]) -> None:
 
 
 def _check_random_fold(options: DataOptions, arguments: dict[str, Any]) -> None:
-    """Raise E307 for random folds without one to test on, and of a stream."""
+    """Raise E307 for random folds without `test_fold`, and for a stream."""
     if options.test_fold is None:
         count = options.random_folds
-        what = "needs data.test_fold, the one to test on"
-        fix = f"name one, from 1 to {count}, or run all of them with --folds {count}"
+        what = "needs data.test_fold, the fold to test on"
+        fix = f"set it, from 1 to {count}, or run all folds with --folds {count}"
         raise error("E307", where="data.random_folds", what=what, fix=fix, detail="missing")
     _check_stored(options, arguments)
 
 
-def _reading_arguments(options: DataOptions) -> dict[str, Any]:
-    """Return the arguments of `load_audio_dataset`: a known data set's, then the options that were set."""
+def _collect_arguments(options: DataOptions) -> dict[str, Any]:
+    """Return the arguments of `load_audio_dataset`: those of the catalog, replaced by options that are set."""
     if not options.source:
         fix = "name a folder, a table or a data set"
         raise error("E307", where="data.source", what="is not set", fix=fix, detail="missing")
     defaults = DataOptions()
-    arguments = dict(find_data_set(options.source))
-    for name in _READING:
-        value = getattr(options, name)
-        if value != getattr(defaults, name):
-            arguments[name] = value
-    return arguments
+    values = {name: getattr(options, name) for name in _READING}
+    changed = {name: value for name, value in values.items() if value != getattr(defaults, name)}
+    return {**find_data_set(options.source), **changed}

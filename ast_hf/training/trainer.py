@@ -1,4 +1,4 @@
-"""Trainer for AST: keyed sampling, layer-wise learning rates, averages, no step on a broken loss."""
+"""Trainer for AST: samplers, layer-wise learning rates, distillation, averages, checks of loss and weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ..recipe.rules import groups_by_length
 from ..reports.epoch_metrics import WATCHED_PREFIX
 from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
-from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, TellEpoch
+from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, SetSamplerEpoch
 from .distillation import Distillation
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
@@ -41,11 +41,9 @@ from .sealed_trainer import SealedTrainer
 
 #: Parameters without weight decay, besides biases and LayerNorms: not matrix-multiplication weights.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")
-
 #: Suffixes of the speeds that `predict` reports next to the metrics.
 _SPEEDS = ("_runtime", "_per_second", "_preparation_time")
-
-#: In a training checkpoint, next to the weights.
+#: In a training checkpoint: factors of factored position embeddings.
 FACTORS_FILE = "position_factors.safetensors"
 
 #: `TrainingArguments.dataloader_...` for the loader of a stream. `persistent_workers` is refused in recipes;
@@ -56,24 +54,24 @@ _LOADER_OPTIONS = ("num_workers", "pin_memory", "prefetch_factor", "multiprocess
 class ASTTrainer(SealedTrainer):
     """Trainer for `ClipInputs`, and for `StreamedClipInputs`, which need `TrainingArguments.max_steps`.
 
-    Each process reads a training stream for itself, pass after pass; its `rank` and `world_size` are those of
-    the process. The main process reads an evaluation stream and dispatches the batches: `rank=0,
-    world_size=1`.
+    A training stream has the `rank` and `world_size` of the process: each process reads its own part, pass
+    after pass. An evaluation stream has `rank=0, world_size=1`: the main process reads it and dispatches the
+    batches.
 
     Args:
-        average: the weight average that evaluation and the final model use; None for none.
+        average: the weight average that evaluation and the final model use.
         optimization: optimizer and learning rates beyond `TrainingArguments`.
         sampling: `"shuffled"` or `"balanced"`, see `inputs.sampling`.
         patchout: patches that training steps leave out, and over how many epochs their number grows.
         adapter: the adapter in the model. Saved folders hold the plain model with the adapter added to its
             weights, and the adapter alone in `adapter/`.
-        watched: clips to evaluate after each epoch too. Their metrics are logged as `test_...` and steer
-            nothing: the best checkpoint, and whatever else callbacks do, follows `eval_dataset` alone.
-        distillation: the teacher; training clips need its view (`ClipInputs`). It is neither trained nor
-            saved.
-        decided: result of `continuity.deciding` for the run. Checkpoints store it. Resuming one with other
-            options is an error (E306), or a warning (W406) if that checkpoint was chosen by hand.
-        overwrite: a fresh start may overwrite a finished model, or a README.md, in the output folder.
+        watched: clips to evaluate after each epoch too. Their metrics are logged as `test_...`. Callbacks and
+            the choice of the best checkpoint use `eval_dataset` alone.
+        distillation: the teacher, neither trained nor saved; training clips need its view (`ClipInputs`).
+        decided: the options that affect the weights, from `continuity.collect_options`. Checkpoints store
+            them. Resuming with other options is an error (E306), or a warning (W406) if the checkpoint was
+            named by the user.
+        overwrite: let a fresh start replace a finished model or a README.md in the output folder.
         **kwargs: as for transformers' `Trainer`.
 
     Attributes: see `SealedTrainer`.
@@ -85,7 +83,7 @@ class ASTTrainer(SealedTrainer):
         AstRunError: E501 if a loss is not finite, at that step, naming the clips, before anything is saved;
             E401 if a checkpoint cannot be written.
 
-    Evaluating changes nothing about training: the weights are those of a run that does not evaluate.
+    Evaluation does not affect training: the weights are those of a run that does not evaluate.
     """
 
     def __init__(
@@ -117,7 +115,7 @@ class ASTTrainer(SealedTrainer):
         self.distillation = None if distillation is None else distillation.to(self.args.device)
         self._check_reader("train_dataset", self.train_dataset, self.args.process_index, self.args.world_size)
         self._check_reader("eval_dataset", self.eval_dataset, 0, 1)
-        self._epoch_callback = TellEpoch()
+        self._epoch_callback = SetSamplerEpoch()
         self._add_callbacks(patchout)
 
     def _add_callbacks(self, patchout: PatchoutOptions | None) -> None:
@@ -136,18 +134,19 @@ class ASTTrainer(SealedTrainer):
 
     def _check_sharding(self) -> None:
         """Raise E307 for options that need whole weights while they are spread over processes."""
-        sharding = None
         if self.is_fsdp_enabled:
             sharding = "FSDP"
         elif is_deepspeed_zero3_enabled():
             sharding = "DeepSpeed's ZeRO-3"
+        else:
+            return
         options = {
             "averaging_decay, averaging_epochs": self.average is not None,
             "model.factored_positions": bool(self._factors),
             "adapter.rank": self.adapter is not None,
         }
         for option, is_set in options.items():
-            if sharding is not None and is_set:
+            if is_set:
                 what = f"needs whole weights, and {sharding} spreads them"
                 fix = "leave it out, or train with DDP"
                 raise error("E307", where=option, what=what, fix=fix, detail="conflict")
@@ -155,10 +154,9 @@ class ASTTrainer(SealedTrainer):
     # ---------------------------------------------------------------- loading clips
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
-        """Return the batches to train on. Those of a stream have no end.
+        """Return the batches to train on, without an end for a stream.
 
-        Each process reads its own part of a stream: accelerate would let the main process read and send all
-        of it.
+        Each process reads its own part of a stream; accelerate would read all of it on the main process.
         """
         if not isinstance(self.train_dataset, StreamedClipInputs):
             return super().get_train_dataloader()
@@ -174,7 +172,7 @@ class ASTTrainer(SealedTrainer):
         return prepare_data_loader(loader, device, 1, 0, put_on_device=True, dispatch_batches=False)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
-        """Return the batches to evaluate on; raise E108 for a stream that is one process's part."""
+        """Return the batches to evaluate on; raise E108 for a stream of one process's part."""
         self._check_reader("eval_dataset", eval_dataset, 0, 1)
         return super().get_eval_dataloader(eval_dataset)
 
@@ -201,7 +199,7 @@ class ASTTrainer(SealedTrainer):
         return sampler
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        """Return clips in their order, even if those to train on are grouped."""
+        """Return clips in their order, even if the training clips are grouped by length."""
         if isinstance(eval_dataset, ClipInputs):
             return torch.utils.data.SequentialSampler(eval_dataset)
         return super()._get_eval_sampler(eval_dataset)
@@ -209,7 +207,7 @@ class ASTTrainer(SealedTrainer):
     # ---------------------------------------------------------------- optimizing
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Return the matrix-multiplication weights: no biases, LayerNorms, special tokens and positions."""
+        """Return the matrix-multiplication weights: no biases, LayerNorms, special tokens or positions."""
         names = super().get_decay_parameter_names(model)
         return [name for name in names if not any(part in name for part in _NO_DECAY)]
 
@@ -220,7 +218,7 @@ class ASTTrainer(SealedTrainer):
         return super().create_optimizer(*args, **kwargs)
 
     def _create_recipe_optimizer(self) -> torch.optim.Optimizer | None:
-        """Return the optimizer of `optimization`, None if `TrainingArguments` decide it."""
+        """Return the optimizer of `optimization`, or None for that of `TrainingArguments`."""
         options = self.optimization
         args = self.args
         if options.optimizer == "adam":
@@ -244,7 +242,7 @@ class ASTTrainer(SealedTrainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Return the model's loss; raise E501 if it is not finite: it would spoil all later steps."""
+        """Return the model's loss; raise E501 if it is not finite, since it would break all later steps."""
         rows = inputs.pop("row", None)
         views = inputs.pop("teacher", None)
         if views is None:
@@ -258,7 +256,7 @@ class ASTTrainer(SealedTrainer):
             result = (loss, *result[1:]) if isinstance(result, tuple) else loss
         if model.training and not torch.isfinite(loss):
             what = f"loss is {float(loss.detach())} on {self._describe_clips(rows)}"
-            fix = "listen to those clips; lower the learning rate or train in float32 if they are sound"
+            fix = "listen to those clips; lower the learning rate or train in float32 if they are intact"
             raise error("E501", where=f"step {self.state.global_step + 1}", what=what, fix=fix)
         return result
 
@@ -270,7 +268,7 @@ class ASTTrainer(SealedTrainer):
         return_outputs: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Return the loss from labels and teacher; the teacher computes in the precision of the run."""
+        """Return the loss from labels and teacher; the teacher runs in the precision of the run."""
         assert self.distillation is not None, "clips come with a teacher's view, but there is no teacher"
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         with self.accelerator.autocast():
@@ -278,20 +276,20 @@ class ASTTrainer(SealedTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the batches of a step, and note how many clips each has."""
+        """Return the batches of a step, and store how many clips each has."""
         batches, items = super().get_batch_samples(*args, **kwargs)
         self._batch_sizes = [len(batch["row"]) for batch in batches if "row" in batch]
         return batches, items
 
     def _share_of_step(self, clips: int) -> float:
-        """Return the factor that makes the loss of a step the mean over its clips.
+        """Return the factor of a batch that makes the loss of a step the mean over its clips.
 
-        The Trainer takes the mean of its batches, and the last one of an epoch may be smaller.
+        The Trainer takes the mean over batches, and the last batch of an epoch may be smaller.
         """
         return clips * len(self._batch_sizes) / sum(self._batch_sizes) if self._batch_sizes else 1.0
 
     def _describe_clips(self, rows: torch.Tensor | None) -> str:
-        """Return the row numbers of a batch, from 1, with the first file names of stored clips."""
+        """Return the row numbers of a batch, from 1, and the first three file names of stored clips."""
         if rows is None:
             return "the clips of this batch"
         numbers = [row + 1 for row in rows.tolist()]
@@ -305,17 +303,16 @@ class ASTTrainer(SealedTrainer):
     # ---------------------------------------------------------------- evaluating
 
     def _evaluate_watched(self) -> None:
-        """Evaluate `watched` and log its metrics. `evaluate` would pass them to the callbacks that steer."""
+        """Evaluate `watched` and log its metrics; `evaluate` would pass them to early stopping."""
         metrics = self.predict(self.watched, metric_key_prefix=WATCHED_PREFIX).metrics
         should_log = self.control.should_log
         self.log({name: value for name, value in metrics.items() if not name.endswith(_SPEEDS)})
-        self.control.should_log = should_log  # else this counts as the log of the epoch's loss, still to come
+        self.control.should_log = should_log  # else this replaces the log of the epoch's loss
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """Evaluate the averaged weights, if there are any. Every clip counts once, in the loss too.
 
-        Loading clips draws from torch's random numbers. They are restored, so that dropout in training is not
-        affected.
+        Loading clips draws from torch's generator. Its state is restored for the dropout of training.
         """
         average = self.average
         applied = average.applied(self.model) if average is not None and average.steps else nullcontext()
@@ -330,10 +327,10 @@ class ASTTrainer(SealedTrainer):
         return output
 
     def _evaluation_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """Return the loss of all clips of a distributed evaluation.
+        """Return the loss of a distributed evaluation, each clip counted once.
 
-        The last batch is filled up with clips that come twice: transformers drops these from logits and
-        labels, but not from the mean loss of that batch.
+        The last batch is filled up with repeated clips, which transformers drops from logits and labels, but
+        not from the loss.
         """
         kind = self.model.loss_kind or self.model.config.problem_type
         return classification_loss(torch.from_numpy(logits), torch.from_numpy(labels), kind).item()
@@ -341,12 +338,12 @@ class ASTTrainer(SealedTrainer):
     # ---------------------------------------------------------------- saving and loading
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Save the model, and the arguments as JSON: transformers' pickle of them holds the Hub token."""
+        """Save the model, and the arguments as JSON: transformers' pickle of them contains the Hub token."""
         if self.adapter is not None:
             state_dict = self.adapter.plain_state()
         self._check_finite(state_dict)
         super()._save(output_dir, state_dict)
-        if not self.args.should_save:  # every process gets here, since gathering weights takes all of them
+        if not self.args.should_save:  # all processes gather weights, one writes
             return
         folder = Path(output_dir or self.args.output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
@@ -369,31 +366,30 @@ class ASTTrainer(SealedTrainer):
 
     @property
     def _factors(self) -> dict[str, nn.Parameter]:
-        """Factors of factored positions; saved weights hold their sums, which lose them."""
+        """Factors of factored positions; saved weights hold only their sums."""
         if not isinstance(self.model, ASTPreTrainedModel):
             return {}
         factored = self.model.base_model.embeddings.factored
         return {} if factored is None else dict(factored.named_parameters())
 
     def _check_finite(self, state_dict: dict[str, torch.Tensor] | None) -> None:
-        """Raise E501 for weights that are not finite: the very last step can break them after a finite loss.
+        """Raise E501 for weights that are not finite; the last step can break them after a finite loss.
 
-        `state_dict` holds weights that were gathered from several processes for saving.
+        `state_dict` holds the weights if they were gathered from several processes.
         """
         weights = dict(self.model.named_parameters()) if state_dict is None else state_dict
         for name, weight in weights.items():
             if not torch.isfinite(weight).all():
-                what = f"{name} became NaN or infinite, nothing is saved"
+                what = f"{name} is NaN or infinite; nothing is saved"
                 fix = "lower the learning rate, clip gradients (max_grad_norm), or train in float32"
                 raise error("E501", where=f"step {self.state.global_step}", what=what, fix=fix)
 
     def save_parts(self, folder: Path) -> None:
-        """Write the average and the factors of positions into a checkpoint."""
+        """Write the weight average and the factors of positions into a checkpoint."""
         if self.average is not None:
             self.average.save(folder)
         if self._factors:
-            factors = {name: factor.detach() for name, factor in self._factors.items()}
-            save_file(factors, folder / FACTORS_FILE)
+            save_file({name: factor.detach() for name, factor in self._factors.items()}, folder / FACTORS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
@@ -413,7 +409,7 @@ class ASTTrainer(SealedTrainer):
             self.average.load(folder, self.model)
 
     def _load_adapter(self, adapter: Adapter, folder: Path) -> None:
-        """Load the adapter alone; the saved sum of base and adapter cannot be taken apart exactly."""
+        """Load the adapter alone; the saved sum of base and adapter cannot be split exactly."""
         _require(folder, f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}", "has an adapter")
         adapter.load(folder / ADAPTER_FOLDER)
 
@@ -427,13 +423,14 @@ class ASTTrainer(SealedTrainer):
 def _use_one_gpu(args: TrainingArguments | None) -> None:
     """Train on one GPU per process, with a warning (W407) about the others.
 
-    transformers would spread a process's batches over all GPUs (`nn.DataParallel`), with as many times the
-    clips, and the loss would be a vector.
+    transformers would spread batches over all GPUs (`nn.DataParallel`): larger batches, and a loss per GPU.
     """
     if args is None or args.n_gpu <= 1:
         return
-    what = f"of {args.n_gpu} GPUs this process uses one; to use all: torchrun --nproc_per_node {args.n_gpu} "
-    what += "examples/finetune.py ..., or hide the others with CUDA_VISIBLE_DEVICES"
+    what = (
+        f"of {args.n_gpu} GPUs this process uses one; to use all: torchrun --nproc_per_node {args.n_gpu} "
+        "examples/finetune.py ..., or hide the others with CUDA_VISIBLE_DEVICES"
+    )
     warnings.warn(warning_text("W407", where="training", what=what), AstHfWarning, stacklevel=4)
     args._n_gpu = 1
 

@@ -1,4 +1,4 @@
-"""Folder of a finished run, except for the weights: recipe, pictures, samples, card, results.json."""
+"""Files of a finished run besides the weights: recipe, pictures, samples, card, results.json."""
 
 from __future__ import annotations
 
@@ -12,23 +12,20 @@ from typing import Any
 from ..adapters.lora import ADAPTER_FOLDER
 from ..files import write_json, write_text
 from ..reports.run_results import Report, SplitResults
+from ..task import Task
 from .trainer import ASTTrainer
 
-#: What a run measured. It is written last, so a folder that has it is complete.
+#: Results of the run, written last: a folder that has this file is complete.
 RESULTS_FILE = "results.json"
 #: Recordings for the model's page, from `card.samples`.
 SAMPLES_FOLDER = "samples"
-
 _CONFUSION_FILE = "confusion.png"
 
 
 def remove_stale_outputs(folder: Path, *, samples: Sequence[str]) -> None:
-    """Remove what an earlier run wrote next to its weights, which would be published with the new ones.
+    """Remove the files of an earlier run, which would be published with the new weights.
 
-    Args:
-        folder: folder of the result.
-        samples: recordings of this run, which stay. Of others, only those that the earlier run copied are
-            removed.
+    Recordings are removed only if that run copied them and they are not among the new `samples`.
     """
     results = folder / RESULTS_FILE
     copied: list[str] = []
@@ -50,13 +47,13 @@ def write_outputs(
     history: list[dict[str, Any]],
     adapter_base: str | None,
 ) -> None:
-    """Write everything besides the weights into a run's folder.
+    """Write everything besides the weights into a run's folder; sets `report.pictures` and `trainer.card`.
 
     Args:
-        report: of the run; its `pictures` are completed.
-        trainer: gets the card.
-        splits: what was measured, by name of the evaluation split.
-        history: the Trainer's log, for the curves.
+        report: results of the run.
+        trainer: the run's.
+        splits: results by evaluation split.
+        history: the Trainer's log.
         adapter_base: base of the run's adapter, None without one.
     """
     from ..reports.curves import draw_curves
@@ -79,12 +76,12 @@ def write_outputs(
 
 
 def _draw_confusion(report: Report, splits: dict[str, SplitResults]) -> None:
-    """Draw the confusion matrix of the first split, if its clips have one label each."""
+    """Draw the confusion matrix of the first split of a single-label run."""
     from ..reports.pictures import draw_confusion
 
-    first = next(iter(splits.values()), None)
-    if first is None or first.truth.ndim != 1:
+    if not splits or report.config.problem_type == Task.MULTI_LABEL:
         return
+    first = next(iter(splits.values()))
     report.pictures["confusion"] = _CONFUSION_FILE
     labels = [row["label"] for row in first.classes]
     draw_confusion(first.answers, first.truth, labels, report.folder / _CONFUSION_FILE)

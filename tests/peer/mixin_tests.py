@@ -1,4 +1,4 @@
-"""transformers' common tests (its package `tests`) over the AST of the package under test. Run by run_mixins.py."""
+"""transformers' common tests (its package `tests`) on the AST of the package under test. Run by run_mixins.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pipeline_mixin.transformers_module = SimpleNamespace(ASTFeatureExtractor=package
 
 
 class TinyModels:
-    """Makes configurations and inputs of a few kilobytes, with patches that overlap along time."""
+    """Configurations and inputs of a few kilobytes, with patches that overlap along time."""
 
     batch_size = 3
     num_mel_bins = 16
@@ -70,7 +70,7 @@ class ModelTest(ModelTesterMixin, pipeline_mixin.PipelineTesterMixin, unittest.T
     def test_model_get_set_embeddings(self) -> None: ...
 
     def test_package_under_test(self) -> None:
-        """Auto classes and the pipeline give its classes, and stock is alone."""
+        """Auto classes and the pipeline return the classes under test; stock runs without ast_hf."""
         config = self.model_tester.get_config()
         model = transformers.AutoModelForAudioClassification.from_config(config)
         extractor = package.ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
@@ -83,7 +83,7 @@ class ModelTest(ModelTesterMixin, pipeline_mixin.PipelineTesterMixin, unittest.T
         assert ("ast_hf" in sys.modules) == (SIDE != "stock")
 
     def test_labels(self) -> None:
-        """Scores have one column a label; the loss of random ones has gradients."""
+        """Scores have one column per label; the loss has gradients."""
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         labels = ids_tensor([self.model_tester.batch_size], self.model_tester.num_labels)
         model = package.ASTForAudioClassification(config).to(torch_device)
@@ -116,7 +116,7 @@ class ConfigurationTest(unittest.TestCase):
 
 
 class TinyClips:
-    """Makes sequences of growing lengths, as padding and truncation are tested with."""
+    """Sequences of growing lengths, to test padding and truncation."""
 
     batch_size = 5
     min_seq_length = 400

@@ -1,4 +1,4 @@
-"""A plugin of pytest for run_mixins.py: marks what ours fails on purpose, and writes down how every test ended."""
+"""Plugin of pytest for run_mixins.py: marks expected failures of ours, and records how every test ended."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         deviation = FAILS.get(_name(item.nodeid))
         if deviation and os.environ["AST_HF_PEER"] != "stock":
-            # Not strict, because that looks at a test and not at its subtests; test_peer.py looks at both.
+            # Not strict: pytest checks tests without their subtests, and test_peer.py checks both.
             item.add_marker(pytest.mark.xfail(strict=False, reason=deviation.reason))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note a test's end, and those of its subtests, which have the same name."""
+    """Record how a test and its subtests ended; subtests have the same name."""
     if report.passed and report.when != "call":
         return
     ends = _ends.setdefault(_name(report.nodeid), {"passed": 0, "failed": 0, "skipped": 0, "xfailed": 0, "says": []})

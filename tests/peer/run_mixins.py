@@ -1,9 +1,9 @@
-"""Runs transformers' common tests over its own AST or over ours, each in a process of its own.
+"""Run transformers' common tests on its own AST or on ours, each in a process of its own.
 
-    python tests/peer/run_mixins.py ours -k save_load     (or stock, or replaced; what follows goes to pytest)
+    python tests/peer/run_mixins.py ours -k save_load     (or stock, or replaced; pytest gets the rest)
 
-The tests are those of the installed version, from its source distribution: pip fetches it once, or the folder
-AST_HF_TRANSFORMERS_SDIST has it as transformers-<version>.tar.gz. Only its tests are unpacked, under build/peer.
+The tests are from the source distribution of the installed version. pip downloads it once, or it is in the folder
+AST_HF_TRANSFORMERS_SDIST as transformers-<version>.tar.gz. Only its tests are unpacked, under build/peer.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ SIDES = ("stock", *OURS)
 
 
 class NoSourceError(Exception):
-    """The source distribution cannot be had, and why."""
+    """Reason why the source distribution is not available."""
 
 
 def unpacked_tests() -> Path:
-    """Return a folder with the package `tests` of the installed transformers; make it where it is missing."""
+    """Return a folder with the package `tests` of the installed transformers; create it if it is missing."""
     name = f"transformers-{version('transformers')}"
     folder = ROOT / "build" / "peer" / name
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        given = os.environ.get("AST_HF_TRANSFORMERS_SDIST")
-        archive = Path(given) / f"{name}.tar.gz" if given else _download(Path(temporary))
+        source_folder = os.environ.get("AST_HF_TRANSFORMERS_SDIST")
+        archive = Path(source_folder) / f"{name}.tar.gz" if source_folder else _download(Path(temporary))
         unpacked = Path(temporary) / "unpacked"
         _unpack(archive, unpacked)
         unpacked.rename(folder)
@@ -45,19 +45,26 @@ def unpacked_tests() -> Path:
 
 
 def _download(folder: Path) -> Path:
-    """Fetch the source distribution with pip; raise NoSourceError where it is out of reach."""
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
-    wanted = f"transformers=={version('transformers')}"
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), wanted]
+    """Fetch the source distribution with pip; raise NoSourceError if it cannot."""
+    options = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--no-build-isolation",
+    ]
+    requirement = f"transformers=={version('transformers')}"
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         reason = (result.stderr.strip() or "no message").splitlines()[-1]
-        raise NoSourceError(f"pip cannot fetch the source distribution of {wanted}: {reason}")
+        raise NoSourceError(f"pip cannot fetch the source distribution of {requirement}: {reason}")
     return next(folder.glob("*.tar.gz"))
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Take the files directly under tests, and two packages that they expect, empty: the installed one is tested."""
+    """Unpack the files directly in tests, and create two empty packages that they expect."""
     for package in (folder / "tests", folder / "src" / "transformers"):
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
@@ -69,7 +76,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def make_tiny_models(folder: Path) -> Path:
-    """Write what PipelineTesterMixin loads, a stock checkpoint of a few kilobytes with its table of contents."""
+    """Write the stock checkpoint of a few kilobytes that PipelineTesterMixin loads, with its index."""
     import torch
     from transformers.models import audio_spectrogram_transformer as stock
 
@@ -99,7 +106,7 @@ def make_tiny_models(folder: Path) -> Path:
 def start(
     side: str, tests: Path, models: Path, report: Path, options: list[str], printed: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start the tests over one side; they write `report`, and print to the file `printed` if there is one."""
+    """Start the tests on one side; they write `report`, and print to the file `printed` if it is set."""
     paths = [str(tests), str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     settings = {
         "AST_HF_PEER": side,

@@ -1,4 +1,4 @@
-"""Modules that transformers' tests import and its source distribution leaves out. Importing this puts them in place."""
+"""Replacements of modules that transformers' tests import but its source distribution lacks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 
 class ExportTesterMixin:
-    """No tests: ours of exporting are in tests/test_drop_in.py."""
+    """Mixin without tests: exporting is tested in tests/test_drop_in.py."""
 
 
 class GenerationTesterMixin:
-    """No tests: AST generates nothing."""
+    """Mixin without tests: AST generates nothing."""
 
 
-#: What every configuration takes, each value unlike its default.
+#: Fields of every configuration, with other values than the defaults.
 config_common_kwargs = {
     "architectures": ["NamedByNobody"],
     "chunk_size_feed_forward": 3,
@@ -35,7 +35,7 @@ config_common_kwargs = {
 
 
 class AudioClassificationPipelineTests(unittest.TestCase):
-    """`pipeline("audio-classification")` on arrays: what an answer has to look like, alone and in a batch."""
+    """`pipeline("audio-classification")` on arrays: the form of the results, alone and in a batch."""
 
     def get_test_pipeline(self, model: Any, tokenizer: Any = None, feature_extractor: Any = None, **kwargs: Any) -> Any:
         """Return the pipeline under test, and for it two arrays and one with its rate, as `datasets` has it."""
@@ -53,7 +53,7 @@ class AudioClassificationPipelineTests(unittest.TestCase):
         return answer, [short, long, {"raw": short, "sampling_rate": rate}]
 
     def run_pipeline_test(self, pipeline: Any, examples: list[Any]) -> None:
-        """Check the answers to each example alone, to all of them as a list, and in batches."""
+        """Check the results for each example alone, to all of them as a list, and in batches."""
         labels = set(pipeline.model.config.id2label.values())
         alone = [pipeline(example) for example in examples]
         for answer in alone:

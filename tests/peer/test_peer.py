@@ -1,4 +1,4 @@
-"""Our AST under transformers' own common tests: what stock's passes, ours passes (`make test-peer`)."""
+"""Our AST passes every common test of transformers that stock AST passes (`make test-peer`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from run_mixins import OURS, SIDES, NoSourceError, make_tiny_models, start, unpa
 
 pytestmark = pytest.mark.slow
 
-#: Tests that stock passes in every version tried; fewer means that they were not run.
+#: Number of tests that stock passes in every version tried; fewer means that some were not run.
 LEAST = 110
 
 Ends = dict[str, dict[str, Any]]
@@ -19,7 +19,7 @@ Ends = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ends]:
-    """How each test ended, by side and name; all sides run at once."""
+    """Return how each test ended, by side and name; all sides run at once."""
     try:
         tests = unpacked_tests()
     except NoSourceError as problem:

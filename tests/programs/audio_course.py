@@ -9,7 +9,13 @@ import evaluate
 import numpy as np
 import torch
 from datasets import Audio, load_dataset
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, Trainer, TrainingArguments, pipeline
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 parser = argparse.ArgumentParser()
 parser.add_argument("model")

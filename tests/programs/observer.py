@@ -1,4 +1,4 @@
-"""Run a program as it stands and record its logits: observer.py REPORT HOW PROGRAM ARGUMENTS...
+"""Run a program unchanged and record its logits: observer.py REPORT HOW PROGRAM ARGUMENTS...
 
 HOW is "stock"; "import", with `import ast_hf` first; or "names", with `ast_hf.register(replace_names=True)` first.
 """
@@ -24,13 +24,13 @@ from transformers import PreTrainedModel  # noqa: E402
 from transformers.feature_extraction_utils import FeatureExtractionMixin  # noqa: E402
 
 #: before: logits of fixed noise at the program's first forward pass. steps: logits of each forward pass.
-#: model, feature_extractor: by folder, what was saved there.
+#: model, feature_extractor: saved objects by folder.
 report = {"before": None, "steps": [], "model": {}, "feature_extractor": {}}
 probing = False
 
 
 def record_forward(module, inputs, output):
-    """Record the logits of a forward pass of the program; before the first, also those of fixed noise."""
+    """Record the logits of each forward pass of the program, and of fixed noise before the first."""
     global probing
     if probing or not isinstance(module, PreTrainedModel) or not hasattr(output, "logits"):
         return
@@ -52,7 +52,11 @@ def recording(kind, measure):
             output = measure(self)
             probing = False
             folder = str(Path(save_directory).resolve())
-            report[kind][folder] = {"module": type(self).__module__, "output": output, "steps": len(report["steps"])}
+            report[kind][folder] = {
+                "module": type(self).__module__,
+                "output": output,
+                "steps": len(report["steps"]),
+            }
             return save(self, save_directory, *args, **kwargs)
 
         return wrapped
@@ -62,9 +66,9 @@ def recording(kind, measure):
 
 torch.nn.modules.module.register_module_forward_hook(record_forward)
 PreTrainedModel.save_pretrained = recording("model", probe.logits)(PreTrainedModel.save_pretrained)
-FeatureExtractionMixin.save_pretrained = recording("feature_extractor", lambda own: probe.features(own).tolist())(
-    FeatureExtractionMixin.save_pretrained
-)
+FeatureExtractionMixin.save_pretrained = recording(
+    "feature_extractor", lambda extractor: probe.features(extractor).tolist()
+)(FeatureExtractionMixin.save_pretrained)
 random.seed(0)
 np.random.seed(0)
 torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Puts a start checkpoint and data sets on the Hub of the tests, with transformers' own classes.
+"""Upload a start checkpoint and data sets to the Hub of the tests, with transformers' own classes.
 
 python prepare.py SIZES FOLDER    SIZES are the model's, as JSON; FOLDER gets the clips of the PyTorch loop.
 """
@@ -16,13 +16,14 @@ from datasets import Audio, ClassLabel, Dataset
 from huggingface_hub import HfApi, ModelCard
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-sizes, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+sizes = json.loads(sys.argv[1])
+folder = Path(sys.argv[2])
 SOUNDS = ("chirp", "noise", "tone")
 api = HfApi()
 
 
 def write_checkpoint(name, labels):
-    """A tiny model with random weights and a head for `labels`."""
+    """Write a tiny model with random weights and a classifier for `labels`."""
     torch.manual_seed(0)
     model = ASTForAudioClassification(ASTConfig(**sizes, num_labels=len(labels), id2label=dict(enumerate(labels))))
     model.config.label2id = {label: number for number, label in enumerate(labels)}
@@ -36,7 +37,7 @@ def write_checkpoint(name, labels):
 
 
 def sound(kind, number, rate, shortest):
-    """A clip of `shortest` to 0.7 s more; the model's input is 0.65 s."""
+    """Return a clip of `shortest` to `shortest` + 0.7 s; the model's input is 0.65 s."""
     random = np.random.default_rng(10 * number + SOUNDS.index(kind))
     time = np.arange(int(rate * (shortest + 0.1 * number))) / rate
     shapes = {
@@ -48,7 +49,7 @@ def sound(kind, number, rate, shortest):
 
 
 def every_clip(rate, shortest=0.4):
-    """Class, number and wave file of each clip, classes in turn."""
+    """Yield class, number and wave file of each clip, alternating the classes."""
     for number in range(8):
         for kind in SOUNDS:
             file = io.BytesIO()
@@ -57,7 +58,7 @@ def every_clip(rate, shortest=0.4):
 
 
 def publish(name, split, rows, label=None):
-    """One Parquet file on the Hub, its audio column as `datasets` stores it."""
+    """Upload one Parquet file, with the audio column as `datasets` stores it."""
     data = Dataset.from_dict({key: [row[key] for row in rows] for key in rows[0]}).cast_column("audio", Audio())
     if label:
         data = data.cast_column(label, ClassLabel(names=list(SOUNDS)))
@@ -86,7 +87,7 @@ rows = [
 ]
 publish("lab/minds14", "train", rows, "intent_class")
 
-# None is padded, as GTZAN's are not: transformers' extractor gives no mask, whatever it is asked.
+# None is padded, as in GTZAN: transformers' extractor never returns a mask.
 rows = [
     {"file": f"{number}.wav", "audio": audio(number, wave), "genre": kind}
     for kind, number, wave in every_clip(22_050, shortest=0.7)

@@ -12,7 +12,11 @@ import soundfile
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, random_split
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, get_cosine_schedule_with_warmup
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    get_cosine_schedule_with_warmup,
+)
 
 parser = argparse.ArgumentParser()
 parser.add_argument("model")

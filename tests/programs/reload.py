@@ -17,7 +17,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 
 
 def load(name):
-    """Return what the tests compare: classes, labels, missing weights, logits, features and the pipeline's scores."""
+    """Return classes, labels, missing weights, logits, features and the pipeline's scores for the tests."""
     model, loading = AutoModelForAudioClassification.from_pretrained(name, output_loading_info=True)
     feature_extractor = AutoFeatureExtractor.from_pretrained(name)
     features = probe.features(feature_extractor)

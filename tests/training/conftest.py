@@ -13,7 +13,7 @@ from training.runs import SIZES, recipe, sound
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones. Read only."""
+    """Return label folders of noise and tones. Read only."""
     root = tmp_path_factory.mktemp("clips")
     for split, count in SIZES.items():
         for kind in ("noise", "tone"):
@@ -26,5 +26,5 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A finished run. Read only."""
+    """Return a finished run. Read only."""
     return finetune(recipe(clips, {"averaging_decay": 0.9}, num_train_epochs=12), tmp_path_factory.mktemp("trained"))

@@ -1,4 +1,4 @@
-"""Helpers of training tests: a recipe for a short run, ways to stop or break it, and digests of what it leaves."""
+"""Short training runs for tests: a recipe, ways to stop or break a run, and digests of its files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ VARIED = {
 
 
 def sound(kind: str, number: int) -> np.ndarray:
-    """0.3 to 0.6 s of white noise or of a tone."""
+    """Return 0.3 to 0.6 s of white noise or of a tone."""
     random = np.random.default_rng([number, len(kind)])
     time = np.arange(4800 + 400 * (number % 12)) / 16_000
     noise = random.standard_normal(len(time))
@@ -50,7 +50,10 @@ def sound(kind: str, number: int) -> np.ndarray:
 
 
 def recipe(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    """Two epochs of three steps by default; `training` are TrainingArguments, `options` the recipe's other sections."""
+    """Return a recipe of two epochs of three steps by default.
+
+    `training` are TrainingArguments, `options` the other sections of the recipe.
+    """
     values: dict[str, Any] = {
         "name": "tones",
         "data": {"source": str(source)},
@@ -70,7 +73,7 @@ def recipe(source: Path, options: dict[str, Any] | None = None, **training: Any)
 
 
 def digest(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
-    """name -> sha256 of a tensor's bytes."""
+    """Return the SHA-256 of each tensor's bytes, by name."""
     return {
         name: hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
         for name, value in tensors.items()
@@ -78,7 +81,7 @@ def digest(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
 
 
 def flat(state: Any, name: str = "") -> dict[str, torch.Tensor]:
-    """Every number and tensor of nested dicts and lists, by its path."""
+    """Return every number and tensor of nested dicts and lists, by path."""
     if isinstance(state, dict):
         return {key: value for part in state for key, value in flat(state[part], f"{name}/{part}").items()}
     if isinstance(state, (list, tuple)):
@@ -91,15 +94,18 @@ def optimizer_digest(folder: Path) -> dict[str, str]:
 
 
 def checkpoint_digest(folder: Path) -> dict[str, dict[str, str]]:
-    """Own weights, optimizer state and average of a training checkpoint."""
-    state = {"weights": digest(load_file(folder / "model.safetensors")), "optimizer": optimizer_digest(folder)}
+    """Return digests of the weights, optimizer state and average of a training checkpoint."""
+    state = {
+        "weights": digest(load_file(folder / "model.safetensors")),
+        "optimizer": optimizer_digest(folder),
+    }
     if (folder / "average.safetensors").exists():
         state["average"] = digest(load_file(folder / "average.safetensors"))
     return state
 
 
 class Stop(TrainerCallback):
-    """Ends a run after a step or at the end of an epoch, as if the machine had failed after the save."""
+    """Callback that ends a run after a step or at the end of an epoch, like a crash after the save."""
 
     def __init__(self, *, step: int | None = None, epoch: int | None = None) -> None:
         self.step, self.epoch = step, epoch
@@ -114,7 +120,7 @@ class Stop(TrainerCallback):
 
 
 def poison(model: nn.Module, step: int, value: float) -> None:
-    """Make the loss of a training step (counted from 1) `value`."""
+    """Set the loss of a training step (counted from 1) to `value`."""
     calls = []
 
     def spoil(module: nn.Module, inputs: Any, output: Any) -> Any:

@@ -1,4 +1,4 @@
-"""LoRA: which parameters are trained; an adapter gives the same logits next to its base and merged into it."""
+"""LoRA: the trained parameters; equal logits of an adapter on its base and merged into it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STATISTICS = {"features": {"mean": -5.0, "std": 4.0}}
 
 @pytest.fixture(scope="module")
 def base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with three labels and no weight at its start. Read only."""
+    """Return a checkpoint with three labels whose weights all differ from their initial values. Read only."""
     folder = tmp_path_factory.mktemp("base") / "private"
     randomise(ASTForAudioClassification.from_pretrained(tiny_checkpoint)).save_pretrained(folder)
     ASTFeatureExtractor.from_pretrained(tiny_checkpoint).save_pretrained(folder)
@@ -47,13 +47,18 @@ def base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def plan(clips: Path, base: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    values = {"model": {"base": str(base), "config": {}}, "adapter": {"rank": 4}, **STATISTICS, **(options or {})}
+    values = {
+        "model": {"base": str(base), "config": {}},
+        "adapter": {"rank": 4},
+        **STATISTICS,
+        **(options or {}),
+    }
     return recipe(clips, values, **{"learning_rate": 1e-2, **training})
 
 
 @pytest.fixture(scope="module")
 def adapted(clips: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A finished run of six steps. Read only."""
+    """Return a finished run of six steps. Read only."""
     return finetune(plan(clips, base), tmp_path_factory.mktemp("adapted"))
 
 
@@ -180,8 +185,8 @@ def test_folder_is_a_plain_checkpoint_for_stock_transformers(adapted: Report, tm
     )
     answer, wrong, ours, labels = json.loads(printed.splitlines()[-1])
     assert (wrong, ours, labels) == ([], False, {"0": "noise", "1": "tone"})
-    own = logits(ASTForAudioClassification.from_pretrained(adapted.folder))
-    assert largest_gap(torch.tensor(answer), own) <= 1e-5
+    expected = logits(ASTForAudioClassification.from_pretrained(adapted.folder))
+    assert largest_gap(torch.tensor(answer), expected) <= 1e-5
 
 
 def test_peft_reads_the_adapter(adapted: Report, base: Path) -> None:
@@ -219,20 +224,26 @@ def test_a_pushed_adapter_is_merged_from_the_hub(
     push_folder(report.folder, "user/merged")
     push_folder(report.folder / "adapter", "user/lora")
     assert set(hub.files("user/lora")) == {
-        *("README.md", "adapter_config.json", "adapter_model.safetensors", "config.json", "preprocessor_config.json")
+        *(
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "config.json",
+            "preprocessor_config.json",
+        )
     }
     assert not [name for name in hub.files("user/merged") if "adapter" in name]
-    told = ModelCard(hub.files("user/lora")["README.md"].content.decode())
-    assert (told.data.library_name, told.data.base_model) == ("peft", "user/base")
-    assert 'ast-hf merge "user/lora" my_model' in told.text
+    adapter_card = ModelCard(hub.files("user/lora")["README.md"].content.decode())
+    assert (adapter_card.data.library_name, adapter_card.data.base_model) == ("peft", "user/base")
+    assert 'ast-hf merge "user/lora" my_model' in adapter_card.text
 
     merge_adapter("user/lora", tmp_path / "again")
     expected = logits(ASTForAudioClassification.from_pretrained("user/merged"))
     assert largest_gap(logits(ASTForAudioClassification.from_pretrained(tmp_path / "again")), expected) <= 1e-5
-    snippet = re.search(r"```python\n(.*?)```", told.text, re.DOTALL)
+    snippet = re.search(r"```python\n(.*?)```", adapter_card.text, re.DOTALL)
     assert snippet is not None
     names: dict[str, Any] = {}
-    exec(snippet[1], names)  # as the page has it
+    exec(snippet[1], names)  # as on the page
     assert largest_gap(logits(names["model"]), expected) <= 1e-5
 
 
@@ -240,7 +251,7 @@ def test_a_pushed_adapter_is_merged_from_the_hub(
 def test_incomplete_adapters_are_not_pushed(hub: Hub, adapted: Report, tmp_path: Path, change: str) -> None:
     folder = shutil.copytree(adapted.folder / "adapter", tmp_path / "adapter")
     settings = json.loads((folder / "adapter_config.json").read_text())
-    if change != "base":  # which is a folder of this machine
+    if change != "base":  # which is a local folder
         (folder / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "user/base"}))
     if change == "card":
         (folder / "README.md").write_text("# Adapter\n")
@@ -248,9 +259,13 @@ def test_incomplete_adapters_are_not_pushed(hub: Hub, adapted: Report, tmp_path:
         (folder / "adapter_model.safetensors").write_bytes(b"x")
     with pytest.raises(AstConfigError) as caught:
         push_folder(folder, "user/lora")
-    told = {"base": ("E705", "./private"), "card": ("E705", "library_name"), "weights": ("E306", "adapter_model")}
-    assert caught.value.code == told[change][0]
-    assert told[change][1] in str(caught.value)
+    errors = {
+        "base": ("E705", "./private"),
+        "card": ("E705", "library_name"),
+        "weights": ("E306", "adapter_model"),
+    }
+    assert caught.value.code == errors[change][0]
+    assert errors[change][1] in str(caught.value)
     assert hub.log == []
 
 
@@ -290,29 +305,29 @@ BUSY = {
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    """What a training checkpoint holds, as digests."""
+    """Return digests of the content of a training checkpoint."""
     weights = {path.name: digest(load_file(path)) for path in folder.rglob("*.safetensors")}
     return {**weights, "optimizer": optimizer_digest(folder)}
 
 
 def test_resumed_run_equals_an_unbroken_one(clips: Path, base: Path, tmp_path: Path) -> None:
     busy = plan(clips, base, BUSY, save_strategy="steps", save_steps=2)
-    whole = finetune(busy, tmp_path / "whole")
+    unbroken = finetune(busy, tmp_path / "whole")
     broken = prepare(busy, tmp_path / "broken").trainer
     broken.add_callback(Stop(step=4))  # in the middle of the second epoch
     broken.train()
     report = finetune(busy, tmp_path / "broken", resume_from_checkpoint="auto")
-    assert report.results == whole.results
+    assert report.results == unbroken.results
     last = everything(tmp_path / "whole" / "checkpoint-6")
     assert len(last) == 4
     assert last == everything(tmp_path / "broken" / "checkpoint-6")
     for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
         ended = [digest(load_file(tmp_path / run / name)) for run in ("whole", "broken")]
-        assert ended[0] == ended[1] != last[Path(name).name]  # the end holds the average
+        assert ended[0] == ended[1] != last[Path(name).name]  # the final checkpoint has the average
 
 
 def test_best_adapter_is_loaded_at_the_end(clips: Path, base: Path, tmp_path: Path) -> None:
-    """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
+    """The highest loss counts as the best; it comes first, so the last weights are not the best."""
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     options = {"data": {"validation_fraction": 0.25}}
     run = plan(clips, base, options, greater_is_better=True, save_total_limit=None, **best)
@@ -337,14 +352,17 @@ def test_resuming_with_another_base_is_refused(adapted: Report, clips: Path, bas
         "lacks 4 tensors": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query", "value", "key"]}}),
         "4 tensors that the model has no place for": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query"]}}),
     }
-    for said, changed in cases.items():
-        with pytest.raises(AstConfigError, match=rf"E30[56].*{said}"):
+    for message, changed in cases.items():
+        with pytest.raises(AstConfigError, match=rf"E30[56].*{message}"):
             prepare(changed, tmp_path / "out").trainer.train(resume_from_checkpoint=checkpoint)
     plain = tmp_path / "checkpoint-6"
     shutil.copytree(checkpoint, plain)
     shutil.rmtree(plain / "adapter")
     (plain / "manifest.json").unlink()
-    with pytest.warns(UserWarning, match="W403"), pytest.raises(AstConfigError, match=r"E306.*has an adapter"):
+    with (
+        pytest.warns(UserWarning, match="W403"),
+        pytest.raises(AstConfigError, match=r"E306.*has an adapter"),
+    ):
         prepare(plan(clips, base), tmp_path / "out").trainer.train(resume_from_checkpoint=str(plain))
 
 
@@ -365,7 +383,10 @@ BASE = {"base": "somewhere"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown layer": ({"adapter": {"rank": 4, "targets": ["query", "valeu"]}}, "did you mean 'value'"),
     "no layer": ({"adapter": {"rank": 4, "targets": []}}, "adapter.targets: is empty"),
-    "one layer without a list": ({"adapter": {"rank": 4, "targets": "query"}}, "'query' is not a list of strings"),
+    "one layer without a list": (
+        {"adapter": {"rank": 4, "targets": "query"}},
+        "'query' is not a list of strings",
+    ),
     "option misspelt": ({"adapter": {"rnk": 4}}, "did you mean 'rank'"),
     "negative rank": ({"adapter": {"rank": -1}}, "rank: -1 is negative"),
     "dropout of everything": ({"adapter": {"rank": 4, "dropout": 1.0}}, "dropout: 1.0 is outside"),
@@ -376,22 +397,27 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "factored positions": ({"model": {**BASE, "factored_positions": True}}, "model.factored_positions"),
     "linear probe": ({"optimization": {"frozen": "backbone"}}, "optimization.frozen"),
     "reentrant checkpointing": (
-        {"training": {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}},
+        {
+            "training": {
+                "gradient_checkpointing": True,
+                "gradient_checkpointing_kwargs": {"use_reentrant": True},
+            }
+        },
         "gradient",
     ),
 }
 
 
-@pytest.mark.parametrize(("sections", "said"), REFUSED.values(), ids=REFUSED)
-def test_invalid_adapter_recipes_are_refused(sections: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("sections", "message"), REFUSED.values(), ids=REFUSED)
+def test_invalid_adapter_recipes_are_refused(sections: dict[str, Any], message: str) -> None:
     values = {"model": BASE, "adapter": {"rank": 4}}
     Recipe.from_dict(values)
-    with pytest.raises(AstConfigError, match=rf"E307.*{re.escape(said)}"):
+    with pytest.raises(AstConfigError, match=rf"E307.*{re.escape(message)}"):
         Recipe.from_dict({**values, **sections})
 
 
 def test_sharded_weights_are_refused(clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP
+    plugin = SimpleNamespace(activation_checkpointing=False)  # set by accelerate under FSDP
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
     with pytest.raises(AstConfigError, match=r"E307.*adapter\.rank.*FSDP"):
         prepare(plan(clips, base), tmp_path)
@@ -421,7 +447,7 @@ def test_merge_equals_the_checkpoint_of_the_run(
     assert "largest difference" in capsys.readouterr().out
     for name in ("model.safetensors", "config.json", "preprocessor_config.json"):
         assert (tmp_path / "plain" / name).read_bytes() == (adapted.folder / name).read_bytes(), name
-    assert cli.main([*command, "--base", str(base)]) == 65  # is there already
+    assert cli.main([*command, "--base", str(base)]) == 65  # exists already
     assert "is not empty" in capsys.readouterr().err
 
 
@@ -434,7 +460,7 @@ def test_merge_of_an_adapter_for_another_size_of_input(clips: Path, base: Path, 
 
 
 STOCK = {"query": "q_proj", "attention.output.dense": "o_proj", "intermediate.dense": "fc1"}
-#: arguments for peft on our AST; `STOCK` has the names that transformers 5 gives the same layers.
+#: arguments for peft on our AST; `STOCK` has transformers 5's names of the same layers.
 PLAIN: dict[str, dict[str, Any]] = {
     "list": {"r": 4, "target_modules": ["query", "intermediate.dense"]},
     "patterns": {
@@ -450,21 +476,21 @@ PLAIN: dict[str, dict[str, Any]] = {
 }
 
 
-def under_stock_names(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same request for transformers 5's modules."""
-    renamed = dict(asked)
-    if isinstance(asked["target_modules"], list):
-        renamed["target_modules"] = [STOCK[name] for name in asked["target_modules"]]
+def under_stock_names(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the same arguments with transformers 5's module names."""
+    renamed = dict(arguments)
+    if isinstance(arguments["target_modules"], list):
+        renamed["target_modules"] = [STOCK[name] for name in arguments["target_modules"]]
     for field in ("rank_pattern", "alpha_pattern"):
-        renamed[field] = {STOCK[name]: value for name, value in asked.get(field, {}).items()}
+        renamed[field] = {STOCK[name]: value for name, value in arguments.get(field, {}).items()}
     return renamed
 
 
-def of_plain_peft(base: Path, folder: Path, asked: dict[str, Any], *, stock: bool, **fields: Any) -> torch.Tensor:
-    """Write an adapter with random weights, as a script with peft alone would; returns its logits."""
+def of_plain_peft(base: Path, folder: Path, arguments: dict[str, Any], *, stock: bool, **fields: Any) -> torch.Tensor:
+    """Write an adapter with random weights with peft alone; return its logits."""
     kind = transformers.ASTForAudioClassification if stock else ASTForAudioClassification
     model = kind.from_pretrained(base, ignore_mismatched_sizes=True, **fields)
-    config = peft.LoraConfig(modules_to_save=["classifier"], **(under_stock_names(asked) if stock else asked))
+    config = peft.LoraConfig(modules_to_save=["classifier"], **(under_stock_names(arguments) if stock else arguments))
     wrapped = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(0)
     for parameter in wrapped.parameters():
@@ -475,10 +501,12 @@ def of_plain_peft(base: Path, folder: Path, asked: dict[str, Any], *, stock: boo
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["our names", "names of transformers 5"])
-@pytest.mark.parametrize("asked", PLAIN.values(), ids=PLAIN)
-def test_merge_of_an_adapter_from_plain_peft(base: Path, tmp_path: Path, asked: dict[str, Any], stock: bool) -> None:
-    expected = of_plain_peft(base, tmp_path / "adapter", asked, stock=stock)
-    merge_adapter(tmp_path / "adapter", tmp_path / "plain")  # peft has stored where the base is
+@pytest.mark.parametrize("arguments", PLAIN.values(), ids=PLAIN)
+def test_merge_of_an_adapter_from_plain_peft(
+    base: Path, tmp_path: Path, arguments: dict[str, Any], stock: bool
+) -> None:
+    expected = of_plain_peft(base, tmp_path / "adapter", arguments, stock=stock)
+    merge_adapter(tmp_path / "adapter", tmp_path / "plain")  # peft stored the path of the base
     model, info = ASTForAudioClassification.from_pretrained(tmp_path / "plain", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -535,12 +563,12 @@ def cut_one(tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [(lose_one, "lacks 1 tensors"), (add_one, "holds"), (cut_one, "does not fit")]
+    ("change", "message"), [(lose_one, "lacks 1 tensors"), (add_one, "holds"), (cut_one, "does not fit")]
 )
-def test_broken_adapters_are_refused(adapted: Report, base: Path, tmp_path: Path, change: Any, said: str) -> None:
+def test_broken_adapters_are_refused(adapted: Report, base: Path, tmp_path: Path, change: Any, message: str) -> None:
     shutil.copytree(adapted.folder / "adapter", tmp_path / "adapter")
     spoil(tmp_path / "adapter", change)
-    with pytest.raises(AstConfigError, match=rf"E305.*{said}"):
+    with pytest.raises(AstConfigError, match=rf"E305.*{message}"):
         merge_adapter(tmp_path / "adapter", tmp_path / "plain", base=str(base))
     assert {path.name for path in tmp_path.iterdir()} == {"adapter"}
 
@@ -557,9 +585,9 @@ def test_merge_with_another_base_is_refused(adapted: Report, base: Path, tmp_pat
 
 
 def test_digest_ignores_the_input_size(base: Path) -> None:
-    known = backbone_digest(ASTForAudioClassification.from_pretrained(base))
+    expected = backbone_digest(ASTForAudioClassification.from_pretrained(base))
     sized = ASTForAudioClassification.from_pretrained(base, max_length=48, patch_size=8)
-    assert backbone_digest(sized) == known
+    assert backbone_digest(sized) == expected
     with torch.no_grad():
         sized.base_model.layernorm.bias[3] += 1e-6
-    assert backbone_digest(sized) != known
+    assert backbone_digest(sized) != expected

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
-from ast_hf.recipe.arguments import build_arguments, check_joined, settled
+from ast_hf.recipe.arguments import build_arguments, check_joined, weight_arguments
 from ast_hf.recipe.optimization import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
 from training.runs import recipe
@@ -40,7 +40,7 @@ def test_arguments_without_effect_or_with_harm_are_refused(name: str, value: Any
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("logging_steps", "lots", "not a number"),
         ("num_train_epochs", True, "not a number"),
@@ -52,8 +52,8 @@ def test_arguments_without_effect_or_with_harm_are_refused(name: str, value: Any
         ("learning_rate", -1, "is -1"),
     ],
 )
-def test_values_of_the_wrong_type_or_range_are_refused(name: str, value: Any, said: str) -> None:
-    with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*{said}"):
+def test_values_of_the_wrong_type_or_range_are_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*{message}"):
         Recipe.from_dict({"training": {name: value}})
 
 
@@ -64,7 +64,7 @@ def test_false_is_accepted_for_refused_flags(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["save_strategy", "eval_strategy", "logging_strategy"])
 def test_unquoted_no_is_accepted_as_a_strategy(name: str, tmp_path: Path) -> None:
-    """YAML reads it as false."""
+    """YAML parses an unquoted `no` as false."""
     (tmp_path / "recipe.yaml").write_text(f"training:\n  {name}: no\n")
     recipe = load_recipe(tmp_path / "recipe.yaml")
     assert recipe.training == {name: "no"}
@@ -87,14 +87,19 @@ NOT_TAKEN = {
     "lr_scheduler_type": ({"lr_scheduler_type": "cosinus"}, "cosinus"),
     "load_best_model_at_end": ({"load_best_model_at_end": True}, "eval"),
     "report_to": ({"report_to": "tensorbord"}, r"did you mean 'tensorboard'"),
-    "report_to a package": ({"report_to": ["neptune"]}, r"neptune is not installed\. Fix: pip install neptune"),
+    "report_to a package": (
+        {"report_to": ["neptune"]},
+        r"neptune is not installed\. Fix: pip install neptune",
+    ),
 }
 
 
-@pytest.mark.parametrize(("given", "said"), NOT_TAKEN.values(), ids=NOT_TAKEN)
-def test_arguments_that_transformers_refuses_are_refused(given: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(AstConfigError, match=rf"E307.*training.*{said}"):
-        build_arguments({"use_cpu": True, **given}, tmp_path)
+@pytest.mark.parametrize(("training", "message"), NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_arguments_that_transformers_refuses_are_refused(
+    training: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*training.*{message}"):
+        build_arguments({"use_cpu": True, **training}, tmp_path)
 
 
 def test_best_checkpoint_by_an_unknown_metric_is_refused(clips: Path, tmp_path: Path) -> None:
@@ -113,18 +118,22 @@ def test_best_checkpoint_by_accuracy(clips: Path, tmp_path: Path) -> None:
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
-    """No accelerator, and a processor that can do so much."""
+    """Pretend that there is no accelerator, and a processor with these capabilities."""
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     for name in ("is_torch_bf16_gpu_available", "is_torch_xla_available"):
         monkeypatch.setattr(sys.modules["ast_hf.recipe.arguments"], name, lambda: False)
-    told = {"architecture": "x86_64", "avx2": True, **capabilities}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    reported = {"architecture": "x86_64", "avx2": True, **capabilities}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: reported, raising=False)
 
 
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
 @pytest.mark.parametrize("instructions", [{"avx512_bf16": True}, {"amx_bf16": True}, {"bf16": True}], ids=str)
 def test_bfloat16_on_a_processor_with_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, instructions: dict
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    tmp_path: Path,
+    name: str,
+    instructions: dict,
 ) -> None:
     processor(monkeypatch, **instructions)
     arguments = build_arguments({name: True}, tmp_path)
@@ -133,14 +142,18 @@ def test_bfloat16_on_a_processor_with_its_instructions(
 
 
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
-@pytest.mark.parametrize("given", [{}, {"use_cpu": True}], ids=["no accelerator", "asked for"])
+@pytest.mark.parametrize("training", [{}, {"use_cpu": True}], ids=["no accelerator", "requested"])
 def test_bfloat16_on_a_processor_without_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, tmp_path: Path, name: str, given: dict
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    tmp_path: Path,
+    name: str,
+    training: dict,
 ) -> None:
     processor(monkeypatch, avx512_bf16=False, amx_bf16=False)
-    assert build_arguments({name: True, **given}, tmp_path).device.type == "cpu"
-    told = [str(one.message) for one in recwarn if one.category is AstHfWarning]
-    assert told == [
+    assert build_arguments({name: True, **training}, tmp_path).device.type == "cpu"
+    messages = [str(one.message) for one in recwarn if one.category is AstHfWarning]
+    assert messages == [
         f"[AST-W408] training.{name}: this processor has no bfloat16 instructions, so float32 would be faster: 6.5 "
         "times for AST-base."
     ]
@@ -157,20 +170,20 @@ def test_unknown_processor_features_give_no_warning(
 
 @pytest.mark.parametrize("where", ["accelerator", "is_torch_bf16_gpu_available", "is_torch_xla_available"])
 def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
-    """On a GPU, on Apple's, on a TPU, transformers gets the arguments of the recipe unchanged."""
+    """On a GPU, Apple's accelerator or a TPU, transformers gets the arguments of the recipe unchanged."""
     processor(monkeypatch, avx512_bf16=True)
     arguments = sys.modules["ast_hf.recipe.arguments"]
     module, name = (torch.accelerator, "is_available") if where == "accelerator" else (arguments, where)
     monkeypatch.setattr(module, name, lambda: True)
     seen: list[dict[str, Any]] = []
 
-    def noted(output_dir: str, **given: Any) -> TrainingArguments:
-        seen.append(given)
-        return TrainingArguments(output_dir, use_cpu=True, **given)
+    def recording(output_dir: str, **values: Any) -> TrainingArguments:
+        seen.append(values)
+        return TrainingArguments(output_dir, use_cpu=True, **values)
 
-    monkeypatch.setattr(arguments, "TrainingArguments", noted)
+    monkeypatch.setattr(arguments, "TrainingArguments", recording)
     build_arguments({"bf16": True}, tmp_path)
-    assert ["use_cpu" in given for given in seen] == [False]
+    assert ["use_cpu" in values for values in seen] == [False]
 
 
 def test_float32_leaves_use_cpu_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -179,7 +192,7 @@ def test_float32_leaves_use_cpu_unset(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_a_run_in_bfloat16_without_use_cpu(clips: Path, tmp_path: Path) -> None:
-    """As in the shipped small-data.yaml."""
+    """Uses the settings of the shipped small-data.yaml."""
     plan = recipe(clips, num_train_epochs=1, bf16=True)
     del plan.training["use_cpu"]
     run = prepare(plan, tmp_path)
@@ -211,7 +224,7 @@ DEFAULTS = {
     "fp16": False,
     "seed": 42,
 }
-#: arguments of a recipe -> differences from the defaults, None for what another section decides
+#: arguments of a recipe -> differences from the defaults, None for arguments that another section sets
 SETTLED: dict[str, Any] = {
     "nothing": ({}, {}, {}),
     "a rate": ({"learning_rate": 1e-3}, {}, {"learning_rate": 1e-3}),
@@ -221,25 +234,25 @@ SETTLED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("given", "optimization", "changes"), SETTLED.values(), ids=SETTLED)
+@pytest.mark.parametrize(("training", "optimization", "changes"), SETTLED.values(), ids=SETTLED)
 def test_settled_arguments_are_the_effective_ones(
-    given: dict[str, Any], optimization: dict[str, Any], changes: dict[str, Any], tmp_path: Path
+    training: dict[str, Any], optimization: dict[str, Any], changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    told = settled(build_arguments({"use_cpu": True, **given}, tmp_path), Optimization(**optimization))
-    assert told == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
-    assert Recipe.from_dict({"training": told, "optimization": optimization}).training == told
+    effective = weight_arguments(build_arguments({"use_cpu": True, **training}, tmp_path), Optimization(**optimization))
+    assert effective == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
+    assert Recipe.from_dict({"training": effective, "optimization": optimization}).training == effective
 
 
 def test_card_has_the_defaults_of_unset_arguments(trained: Report) -> None:
     text = ModelCard.load(trained.folder / "README.md").text
-    told = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["training"]
+    card_options = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["training"]
     assert "lr_scheduler_type" not in trained.recipe.training
-    given = {"num_train_epochs": 12, "learning_rate": 2e-3, "disable_tqdm": True, "use_cpu": True}
-    assert told == {**DEFAULTS, **given}
+    training = {"num_train_epochs": 12, "learning_rate": 2e-3, "disable_tqdm": True, "use_cpu": True}
+    assert card_options == {**DEFAULTS, **training}
 
 
 def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers would wrap the model in `nn.DataParallel`, for a batch of 2 x 8 and a loss of two numbers."""
+    """transformers would wrap the model in `nn.DataParallel`, with a batch of 2 x 8 and two losses."""
 
     def two_gpus(*args: Any, **kwargs: Any) -> TrainingArguments:
         arguments = build_arguments(*args, **kwargs)

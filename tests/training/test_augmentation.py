@@ -1,4 +1,4 @@
-"""Each way in which training clips vary, alone: off is the identity; on is bounded, seeded and spares its input."""
+"""Each augmentation alone: off is the identity; on is bounded, seeded and leaves its input unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from ast_hf import AstConfigError
-from ast_hf.inputs.augmentation import Augmentation, change_speed, mix_style, shift, shift_bins, smooth_gain, stretch
+from ast_hf.inputs.augmentation import (
+    Augmentation,
+    change_speed,
+    mix_style,
+    shift,
+    shift_bins,
+    smooth_gain,
+    stretch,
+)
 
 RATE, LIMIT = 16_000, 12_000
 
@@ -36,12 +44,12 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 @pytest.fixture
 def raw() -> torch.Tensor:
-    """64 frames of 32 bins without a zero."""
+    """Return 64 frames of 32 bins without a zero."""
     return torch.rand(64, 32, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
 def vary(augmentation: Augmentation, raw: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """Everything that happens to a spectrogram."""
+    """Apply all augmentations of a spectrogram."""
     return augmentation.mask(augmentation.vary_spectrogram(raw, random), random)
 
 
@@ -118,7 +126,8 @@ def test_shift_by_hand(samples: int, expected: list[float]) -> None:
 )
 def test_shift_bounds(options: dict, lowest: int, highest: int) -> None:
     clip = np.arange(1, 4001, dtype=np.float32)
-    shifts, random = [], generator()
+    shifts = []
+    random = generator()
     for _ in range(600):
         moved = Augmentation(**options).vary_waveform(clip, RATE, LIMIT, random)
         silence = int((moved == 0).sum())
@@ -130,7 +139,8 @@ def test_shift_bounds(options: dict, lowest: int, highest: int) -> None:
 
 
 def test_gain_stays_within_its_bounds() -> None:
-    random, varied = generator(), Augmentation(gain_db=6.0)
+    random = generator()
+    varied = Augmentation(gain_db=6.0)
     clip = np.full(100, 0.25, np.float32)
     gains = [20 * np.log10(varied.vary_waveform(clip, RATE, LIMIT, random) / 0.25) for _ in range(300)]
     assert max(np.ptp(gain) for gain in gains) < 1e-5  # one gain per clip
@@ -140,7 +150,8 @@ def test_gain_stays_within_its_bounds() -> None:
 
 
 def test_random_crop_takes_every_start() -> None:
-    clip, random = np.arange(110, dtype=np.float32), generator()
+    clip = np.arange(110, dtype=np.float32)
+    random = generator()
     crops = [Augmentation(random_crop=True).vary_waveform(clip, RATE, 100, random) for _ in range(300)]
     assert {len(crop) for crop in crops} == {100}
     assert {int(crop[0]) for crop in crops} == set(range(11))
@@ -154,7 +165,7 @@ def test_never_longer_than_the_model_input(tone: np.ndarray, seed: int) -> None:
 
 
 def masked(options: dict, axis: int, random: np.random.Generator) -> list[int]:
-    """Masked rows (0) or columns (1) of a spectrogram of ones."""
+    """Return the masked rows (0) or columns (1) of a spectrogram of ones."""
     result = Augmentation(**options).mask(torch.ones(64, 32), random)
     zero = result == 0.0
     assert ((result == 1.0) | zero).all()
@@ -169,7 +180,8 @@ def runs(lines: list[int]) -> int:
 
 @pytest.mark.parametrize(("axis", "name", "size"), [(0, "time", 64), (1, "frequency", 32)])
 def test_one_mask_is_one_run_of_lines(axis: int, name: str, size: int) -> None:
-    random, options = generator(), {f"{name}_masks": 1, f"{name}_mask_width": 5}
+    random = generator()
+    options = {f"{name}_masks": 1, f"{name}_mask_width": 5}
     masks = [masked(options, axis, random) for _ in range(800)]
     assert {len(lines) for lines in masks} == {0, 1, 2, 3, 4}
     assert max(runs(lines) for lines in masks) == 1
@@ -182,12 +194,13 @@ def test_number_and_width_of_masks(axis: int, name: str) -> None:
     three = [runs(masked({f"{name}_masks": 3, f"{name}_mask_width": 4}, axis, random)) for _ in range(200)]
     assert max(three) == 3
     assert masked({f"{name}_masks": 3, f"{name}_mask_width": 0}, axis, random) == []
-    whole = [len(masked({f"{name}_masks": 1, f"{name}_mask_width": 200}, axis, random)) for _ in range(50)]
-    assert max(whole) == (64, 32)[axis]
+    widths = [len(masked({f"{name}_masks": 1, f"{name}_mask_width": 200}, axis, random)) for _ in range(50)]
+    assert max(widths) == (64, 32)[axis]
 
 
 def test_equalizer_changes_all_frames_alike() -> None:
-    random, gains = generator(), []
+    random = generator()
+    gains = []
     for _ in range(600):
         result = Augmentation(equalizer_db=3.0).vary_spectrogram(torch.zeros(40, 32), random)
         assert torch.equal(result, result[:1].expand(40, -1))
@@ -240,7 +253,7 @@ def test_mix_style_takes_over_mean_and_spread_of_each_bin() -> None:
 
 
 def test_noise_is_uniform_up_to_its_level(raw: torch.Tensor) -> None:
-    """x + U[0, 1) * u / 10, u uniform in [0, 1) for the clip."""
+    """Noise is x + U[0, 1) * u / 10, with u uniform in [0, 1) for the clip."""
     levels = []
     for seed in range(200):
         added = Augmentation(noise=0.1).disturb(raw, generator(seed)) - raw
@@ -267,12 +280,13 @@ def test_disturb_is_off_by_default(raw: torch.Tensor) -> None:
 
 
 def test_mel_jitter_draws_both_ends_from_16_values() -> None:
-    varied, random = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0), generator()
+    varied = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0)
+    random = generator()
     drawn = [varied.mel_range(RATE, random) for _ in range(600)]
     lows, highs = (set(ends) for ends in zip(*drawn, strict=True))
     assert sorted(lows) == pytest.approx([20.0 + 2 * step for step in range(16)])
     assert sorted(highs) == pytest.approx([6500.0 + 100 * step for step in range(16)])
-    assert len(set(drawn)) > 200  # the two ends are drawn each by itself: 256 pairs
+    assert len(set(drawn)) > 200  # the two ends are drawn independently: 256 pairs
     assert [varied.mel_range(RATE, generator(3)) for _ in range(2)] == [varied.mel_range(RATE, generator(3))] * 2
 
 

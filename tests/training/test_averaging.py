@@ -20,7 +20,8 @@ def model(value: float) -> nn.Linear:
 
 
 def averaged(decay: float, values: list[float]) -> tuple[WeightAverage, nn.Linear]:
-    average, layer = WeightAverage(decay), model(0.0)
+    average = WeightAverage(decay)
+    layer = model(0.0)
     for value in values:
         layer.load_state_dict(model(value).state_dict())
         average.update(layer)
@@ -30,7 +31,7 @@ def averaged(decay: float, values: list[float]) -> tuple[WeightAverage, nn.Linea
 @pytest.mark.parametrize(
     ("decay", "values", "expected"),
     [
-        (0.99, [6.0], 6.0),  # the first step is the average, the random start is not in it
+        (0.99, [6.0], 6.0),  # the average is that of the first step, without the random start
         (0.99, [6.0, 10.0], 9.0),  # weight of the past (1 + 2) / (10 + 2) = 1/4
         (0.99, [6.0, 10.0, -4.0], 0.0),  # then 4/13: 9 * 4/13 - 4 * 9/13
         (0.1, [6.0, 10.0], 9.6),  # 0.1 is below 1/4
@@ -68,7 +69,7 @@ def test_applied_restores_the_weights_after_an_error() -> None:
     with pytest.raises(KeyboardInterrupt), average.applied(layer):
         raise KeyboardInterrupt
     assert (layer.weight.item(), layer.bias.item()) == (10.0, -10.0)
-    with average.applied(layer):  # the average itself did not take part in the exchange
+    with average.applied(layer):  # the average itself was not exchanged
         assert layer.weight.item() == pytest.approx(9.0)
 
 
@@ -101,7 +102,8 @@ def test_a_saved_average_continues_as_an_unbroken_one(tmp_path: Path) -> None:
 
 
 def test_mean_over_epochs_by_hand() -> None:
-    average, layer = EpochAverage(2, 4), model(0.0)
+    average = EpochAverage(2, 4)
+    layer = model(0.0)
     for epoch, value in enumerate([100.0, 1.0, 2.0, 6.0, 200.0], start=1):
         layer.load_state_dict(model(value).state_dict())
         average.after_step(layer)
@@ -129,7 +131,8 @@ def test_mean_over_epochs_resumes_after_a_stop(tmp_path: Path) -> None:
 
 
 def test_there_is_no_average_before_the_first_averaged_epoch(tmp_path: Path) -> None:
-    average, layer = EpochAverage(3, 5), model(7.0)
+    average = EpochAverage(3, 5)
+    layer = model(7.0)
     average.after_epoch(layer, 1)
     average.save(tmp_path)
     resumed = EpochAverage(3, 5)

@@ -24,17 +24,17 @@ def wav(path: Path) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of data sets."""
+    """Return the folder of data sets."""
     monkeypatch.setenv("AST_HF_DATA", str(tmp_path))
     return tmp_path
 
 
-def told(rows: Any) -> dict[str, object]:
-    """File name -> label name, or names."""
+def labels_by_file(rows: Any) -> dict[str, object]:
+    """Return file name -> label name, or names."""
     names = label_names(rows)
     key = "labels" if "labels" in rows.column_names else "label"
-    named = [[names[index] for index in row[key]] if key == "labels" else names[row[key]] for row in rows]
-    return {"/".join(Path(row["audio"]["path"]).parts[-2:]): name for row, name in zip(rows, named, strict=True)}
+    labels = [[names[index] for index in row[key]] if key == "labels" else names[row[key]] for row in rows]
+    return {"/".join(Path(row["audio"]["path"]).parts[-2:]): name for row, name in zip(rows, labels, strict=True)}
 
 
 ESC50 = """filename,fold,target,category,esc10,src_file,take
@@ -51,11 +51,14 @@ def test_esc50(root: Path) -> None:
     (folder / "meta").mkdir()
     (folder / "meta" / "esc50.csv").write_text(ESC50)
     splits = load_audio_dataset(**find_data_set("esc50"))
-    assert told(splits["test"]) == {"audio/1-100-A-0.wav": "dog"}
-    assert told(splits["train"]) == {"audio/2-200-A-49.wav": "hand_saw", "audio/5-300-B-1.wav": "rooster"}
+    assert labels_by_file(splits["test"]) == {"audio/1-100-A-0.wav": "dog"}
+    assert labels_by_file(splits["train"]) == {
+        "audio/2-200-A-49.wav": "hand_saw",
+        "audio/5-300-B-1.wav": "rooster",
+    }
     assert list(splits["train"]["label"]) == [49, 1]  # the order of the published classes is that of `target`
     other = load_audio_dataset(**{**find_data_set("esc50"), "test_fold": 5})
-    assert told(other["test"]) == {"audio/5-300-B-1.wav": "rooster"}
+    assert labels_by_file(other["test"]) == {"audio/5-300-B-1.wav": "rooster"}
 
 
 def test_speech_commands(root: Path) -> None:
@@ -65,7 +68,7 @@ def test_speech_commands(root: Path) -> None:
     (folder / "validation_list.txt").write_text("bed/2.wav\n")
     (folder / "testing_list.txt").write_text("zero/2.wav\n")
     splits = load_audio_dataset(**find_data_set("speech-commands"))
-    assert {split: told(rows) for split, rows in splits.items()} == {
+    assert {split: labels_by_file(rows) for split, rows in splits.items()} == {
         "train": {"bed/1.wav": "bed", "zero/1.wav": "zero"},
         "validation": {"bed/2.wav": "bed"},
         "test": {"zero/2.wav": "zero"},
@@ -95,7 +98,8 @@ def test_audioset(root: Path, name: str, listed: str, place: str) -> None:
     (folder / "class_labels_indices.csv").write_text(csv)
     splits = load_audio_dataset(**find_data_set(name))
     assert list(splits) == ["train", "test"]
-    assert [list(split["labels"]) for split in splits.values()] == [[[1], [2]], [[2, 0]]]  # multi-label all the same
+    # multi-label with a single label too
+    assert [list(split["labels"]) for split in splits.values()] == [[[1], [2]], [[2, 0]]]
     assert label_names(splits["train"]) == ["Speech", "Male speech, man speaking", "Music"]
 
 
@@ -105,7 +109,7 @@ def test_data_sets_without_a_local_copy_come_from_the_hub(
 ) -> None:
     if missing is None:
         monkeypatch.delenv("AST_HF_DATA")
-    (root / "ESC-50-master" / "meta").mkdir(parents=True)  # no clips: an unpacking that was interrupted
+    (root / "ESC-50-master" / "meta").mkdir(parents=True)  # no clips: unpacking was interrupted
     esc50, balanced, full = (find_data_set(name) for name in ("esc50", "audioset-balanced", "audioset-full"))
     assert (esc50["source"], esc50["test_fold"], esc50["label_column"]) == ("ashraq/esc50", 1, "category")
     assert (balanced["source"], balanced["config_name"]) == ("agkphysics/AudioSet", "balanced")
@@ -114,7 +118,7 @@ def test_data_sets_without_a_local_copy_come_from_the_hub(
     assert full["streaming"] is True
 
 
-@pytest.mark.parametrize("name", [name for name, known in KNOWN_SETS.items() if known.hub is None])
+@pytest.mark.parametrize("name", [name for name, data_set in KNOWN_SETS.items() if data_set.hub is None])
 def test_data_sets_neither_local_nor_on_the_hub_are_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -135,10 +139,10 @@ def test_other_sources_are_returned_unchanged(source: str | Path) -> None:
 
 @pytest.mark.parametrize("name", KNOWN_SETS)
 def test_arguments_are_those_of_the_reader(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the Hub's entries name is an argument of `load_audio_dataset`."""
+    """Options of the Hub's entries are arguments of `load_audio_dataset`."""
     import inspect
 
     monkeypatch.delenv("AST_HF_DATA", raising=False)
-    known = KNOWN_SETS[name]
-    arguments = known.hub() if known.hub else {"source": ""}
+    data_set = KNOWN_SETS[name]
+    arguments = data_set.hub() if data_set.hub else {"source": ""}
     assert arguments.keys() <= inspect.signature(load_audio_dataset).parameters.keys()

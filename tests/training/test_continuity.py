@@ -1,5 +1,5 @@
-"""Resuming with other options is refused unless the checkpoint was named; resuming the same run is not,
-wherever its files lie now.
+"""Resuming with other options is refused unless the checkpoint is given by name. Resuming the same run is accepted,
+also after its files moved.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from huggingface_hub import ModelCard
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.training import finetune, prepare
-from ast_hf.training.checkpoints.continuity import RUN_FILE, check_same_run, flat
+from ast_hf.training.checkpoints.continuity import RUN_FILE, check_options, flatten_options
 from training.runs import Stop, recipe
 
 
 @pytest.fixture
 def begun(clips: Path, tmp_path: Path) -> Path:
-    """The folder of a run that was interrupted after its first epoch."""
+    """Return the folder of a run that was interrupted after its first epoch."""
     trainer = prepare(recipe(clips), tmp_path / "run").trainer
     trainer.add_callback(Stop(epoch=1))
     trainer.train()
@@ -42,17 +42,17 @@ CHANGED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("options", "training", "said"), CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize(("options", "training", "message"), CHANGED.values(), ids=CHANGED)
 def test_resuming_with_other_options_is_refused(
-    begun: Path, clips: Path, options: dict[str, Any], training: dict[str, Any], said: str
+    begun: Path, clips: Path, options: dict[str, Any], training: dict[str, Any], message: str
 ) -> None:
     trainer = prepare(recipe(clips, options, **training), begun).trainer
-    with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{said}.*insist on these with --resume .*/run/chec"):
+    with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{message}.*accept these with --resume .*/run/chec"):
         trainer.train(resume_from_checkpoint="auto")
 
 
 def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path, tmp_path: Path) -> None:
-    """The card lists the changes, after another resumption too."""
+    """The card lists the changes, also after another resume."""
     plan = recipe(clips, learning_rate=1e-3)
     trainer = prepare(plan, begun).trainer
     trainer.add_callback(Stop(epoch=2))
@@ -67,7 +67,7 @@ def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path,
 
 
 def test_resuming_with_other_label_names_is_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
-    """Even where it was named: the old outputs would get the new names."""
+    """Refused even if the checkpoint is given by name: the old outputs would get the new names."""
     shutil.copytree(clips, tmp_path / "other")
     for split in ("train", "test"):
         (tmp_path / "other" / split / "noise").rename(tmp_path / "other" / split / "zzz")
@@ -86,7 +86,7 @@ def test_resuming_with_relabelled_clips_is_refused(begun: Path, clips: Path, tmp
 
 
 def test_the_same_run_resumes_in_another_place(begun: Path, clips: Path, tmp_path: Path) -> None:
-    """Options without influence on the weights may differ: names, paths of clips, logging, threads."""
+    """Options that do not affect the weights may differ: names, paths of clips, logging, threads."""
     shutil.copytree(clips, tmp_path / "moved")
     options = {"name": "renamed", "threads": 1, "card": {"license": "mit"}, "data": {"cache": False}}
     trainer = prepare(recipe(tmp_path / "moved", options, logging_steps=1, logging_strategy="steps"), begun).trainer
@@ -99,20 +99,24 @@ def test_the_same_run_resumes_in_another_place(begun: Path, clips: Path, tmp_pat
 def test_checkpoint_stores_no_local_paths(begun: Path, clips: Path) -> None:
     text = (begun / "checkpoint-3" / RUN_FILE).read_text(encoding="utf-8")
     assert str(clips.parent) not in text
-    told = json.loads(text)["decided"]
-    assert (told["training.seed"], told["training clips"], told["model.config.hidden_size"]) == (42, 24, 24)
+    options = json.loads(text)["decided"]
+    assert (options["training.seed"], options["training clips"], options["model.config.hidden_size"]) == (
+        42,
+        24,
+        24,
+    )
 
 
 def test_options_missing_from_an_old_checkpoint_count_as_defaults(tmp_path: Path) -> None:
     (tmp_path / RUN_FILE).write_text('{"decided": {"training.seed": 1}, "changes": []}')
-    assert check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.0}, named=False) == []
+    assert check_options(tmp_path, {"training.seed": 1, "augmentation.noise": 0.0}, is_explicit=False) == []
     with pytest.raises(AstConfigError, match=r"augmentation\.noise was 0\.0 and is 0\.1"):
-        check_same_run(tmp_path, {"training.seed": 1, "augmentation.noise": 0.1}, named=False)
+        check_options(tmp_path, {"training.seed": 1, "augmentation.noise": 0.1}, is_explicit=False)
 
 
 def test_a_checkpoint_without_recorded_options_is_accepted(tmp_path: Path) -> None:
-    assert check_same_run(tmp_path, {"a": 1}, named=False) == []
+    assert check_options(tmp_path, {"a": 1}, is_explicit=False) == []
 
 
 def test_flat_names() -> None:
-    assert flat({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}
+    assert flatten_options({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}

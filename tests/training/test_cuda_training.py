@@ -1,5 +1,5 @@
-"""Training on a GPU: it learns in every precision, resumes, stops at NaN, and leaves files that a CPU reads. Skipped
-where there is no GPU.
+"""Training on a GPU: it learns in every precision, resumes, stops at NaN, and writes files that load on a CPU. Skipped
+without a GPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from training.teachers import ast_teacher
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
-#: what is tried -> (options of the recipe, TrainingArguments)
+#: variant -> (options of the recipe, TrainingArguments)
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "float32": ({}, {}),
     "tf32": ({}, {"tf32": True}),
@@ -51,32 +51,32 @@ def test_training_on_a_gpu_learns(way: str, clips: Path, tmp_path: Path) -> None
     weights = load_file(tmp_path / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
     assert all(torch.isfinite(value).all() for value in weights.values())
-    found = [
+    evaluations = [
         evaluate_checkpoints([str(tmp_path)], clips, output_dir=tmp_path / device, device=device)
         for device in ("cpu", "cuda")
     ]
-    accuracy = [part.outcomes[str(tmp_path)].metrics["accuracy"] for part in found]
+    accuracy = [part.outcomes[str(tmp_path)].metrics["accuracy"] for part in evaluations]
     assert accuracy[0] == accuracy[1] == pytest.approx(report.results["test"]["accuracy"])
 
 
 @pytest.mark.parametrize("precision", [{}, {"bf16": True}, {"fp16": True}], ids=["float32", "bf16", "fp16"])
 @pytest.mark.parametrize("stop", [Stop(epoch=1), Stop(step=4)], ids=["epoch", "mid-epoch"])
 def test_resumes_to_the_same_weights(clips: Path, tmp_path: Path, stop: Any, precision: dict[str, bool]) -> None:
-    """To the bit with `full_determinism`, without which a GPU's sums come in any order."""
+    """Bit for bit with `full_determinism`; otherwise a GPU adds in any order."""
     steps = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
     plan = on_gpu(clips, VARIED, **steps, full_determinism=True, num_train_epochs=3, **precision)
     try:
-        whole = prepare(plan, tmp_path / "whole").trainer
-        whole.train()
+        unbroken = prepare(plan, tmp_path / "whole").trainer
+        unbroken.train()
         broken = prepare(plan, tmp_path / "broken").trainer
         broken.add_callback(stop)
         broken.train()
-        assert broken.state.global_step < whole.state.global_step == 9
+        assert broken.state.global_step < unbroken.state.global_step == 9
         resumed = prepare(plan, tmp_path / "broken").trainer
         resumed.train(resume_from_checkpoint=True)
     finally:
         torch.use_deterministic_algorithms(False)
-    gaps = [largest_gap(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items()]
+    gaps = [largest_gap(value, resumed.model.state_dict()[name]) for name, value in unbroken.model.state_dict().items()]
     assert max(gaps) == 0
     ends = [checkpoint_digest(tmp_path / name / "checkpoint-9") for name in ("whole", "broken")]
     assert ends[0] == ends[1]
@@ -114,7 +114,7 @@ def test_a_teacher_on_the_gpu(clips: Path, tmp_path: Path) -> None:
     assert 0 < losses[-1] < 10
     distillation = run.trainer.distillation
     assert {value.device.type for value in distillation.model.parameters()} == {"cuda"}
-    assert distillation.targets([run.train[0]["teacher"]]).shape == (1, 2)  # as docs/how-to/distil.md looks at them
+    assert distillation.targets([run.train[0]["teacher"]]).shape == (1, 2)  # as in docs/how-to/distil.md
 
 
 def test_a_trained_model_loads_on_a_cpu_without_warning(clips: Path, tmp_path: Path) -> None:

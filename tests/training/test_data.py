@@ -1,4 +1,4 @@
-"""Every format of labelled audio, and the errors of data that cannot be trained on."""
+"""Every format of labelled audio, and errors for unusable data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wav(path: Path, samples: int = 800) -> Path:
 
 
 def table(folder: Path, name: str, text: str) -> Path:
-    """A table of `a.wav`, `b.wav`, `c.wav`, which exist next to it."""
+    """Return a table of `a.wav`, `b.wav`, `c.wav`, which are next to it."""
     for clip in "abc":
         wav(folder / f"{clip}.wav")
     (folder / name).write_text(text, encoding="utf-8")
@@ -40,7 +40,7 @@ def table(folder: Path, name: str, text: str) -> Path:
 
 
 def contents(splits: DatasetDict) -> dict[str, dict[str, str | list[str]]]:
-    """split -> file name -> label name, or names."""
+    """Return split -> file name -> label name, or names."""
     return {
         split: {
             Path(row["audio"]["path"]).name: [label_names(rows)[label] for label in row["labels"]]
@@ -81,12 +81,12 @@ def test_label_folders(tmp_path: Path, files: list[str], expected: dict) -> None
 
 
 def warned(record: pytest.WarningsRecorder) -> list[str]:
-    """Our warnings, in their order."""
+    """Return our warnings, in their order."""
     return [str(one.message) for one in record if one.category is AstHfWarning]
 
 
 def placed(folder: Path, *files: str) -> Path:
-    """A folder of those files: clips, empty files of other suffixes, and folders for names that end in `/`."""
+    """Create these files: clips, empty files of other suffixes, and folders for names that end in `/`."""
     for file in files:
         if file.endswith("/"):
             (folder / file).mkdir(parents=True)
@@ -116,12 +116,12 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize(("files", "said"), LEFT_OUT.values(), ids=LEFT_OUT)
+@pytest.mark.parametrize(("files", "message"), LEFT_OUT.values(), ids=LEFT_OUT)
 def test_files_left_out_of_label_folders_are_warned_of_once(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder, files: list[str], said: str
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, files: list[str], message: str
 ) -> None:
     load_audio_dataset(placed(tmp_path, *files))
-    assert warned(recwarn) == [f"[AST-W205] {str(tmp_path)!r}: {said}."]
+    assert warned(recwarn) == [f"[AST-W205] {str(tmp_path)!r}: {message}."]
 
 
 def test_files_that_are_not_audio_are_left_out_without_warning(
@@ -163,15 +163,15 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize(("labels", "code", "said"), LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize(("labels", "code", "fragments"), LABELS.values(), ids=LABELS)
 def test_suspicious_labels_are_warned_of(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder, labels: list[str], code: str, said: list[str]
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, labels: list[str], code: str, fragments: list[str]
 ) -> None:
     text = "path,label\n" + "".join(f"a.wav,{label}\n" for label in labels)
     file = table(tmp_path, "x.csv", text)
     load_audio_dataset(file)
-    (told,) = warned(recwarn)
-    assert [part for part in (f"[AST-{code}] {str(file)!r}: ", *said) if part not in told] == []
+    (message,) = warned(recwarn)
+    assert [part for part in (f"[AST-{code}] {str(file)!r}: ", *fragments) if part not in message] == []
     load_audio_dataset(file, class_labels=sorted(set(labels)))
     assert len(warned(recwarn)) == 1
 
@@ -185,7 +185,10 @@ def test_labels_that_would_be_separated_name_the_option(tmp_path: Path, recwarn:
 
 
 def test_labels_of_several_tables_are_compared(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    files = [table(tmp_path, "x.csv", "path,label\na.wav,cat\n"), table(tmp_path, "y.csv", "path,label\nb.wav,Cat\n")]
+    files = [
+        table(tmp_path, "x.csv", "path,label\na.wav,cat\n"),
+        table(tmp_path, "y.csv", "path,label\nb.wav,Cat\n"),
+    ]
     load_audio_dataset(files)
     assert warned(recwarn) == [
         f"[AST-W207] {str(files[0])!r} and 1 more: 'Cat' and 'cat' differ only in capitals or spaces, and are separate "
@@ -196,15 +199,27 @@ def test_labels_of_several_tables_are_compared(tmp_path: Path, recwarn: pytest.W
 SINGLE = {"train": {"a.wav": "cat", "b.wav": "dog"}, "test": {"c.wav": "dog"}}
 MULTI = {"train": {"a.wav": ["cat"], "b.wav": ["cat", "dog"], "c.wav": ["dog"]}}
 TABLES: dict[str, tuple[str, dict[str, Any], dict]] = {
-    "metadata.csv": ("file_name,label,split\na.wav,cat,train\nb.wav,dog,training\nc.wav,dog,test\n", {}, SINGLE),
+    "metadata.csv": (
+        "file_name,label,split\na.wav,cat,train\nb.wav,dog,training\nc.wav,dog,test\n",
+        {},
+        SINGLE,
+    ),
     "metadata.jsonl": (
         '{"file_name": "a.wav", "labels": ["cat"]}\n\n'
         '{"file_name": "b.wav", "labels": ["cat", "dog"]}\n{"file_name": "c.wav", "labels": ["dog"]}\n',
         {},
         MULTI,
     ),
-    "clips.csv": ("\ufeffpath,category\na.wav,cat\nb.wav,cat;dog\nc.wav,dog\n", {"label_separator": ";"}, MULTI),
-    "clips.tsv": ("filename\tclass\na.wav\tcat\nb.wav\tcat|dog\nc.wav\tdog\n", {"label_separator": "|"}, MULTI),
+    "clips.csv": (
+        "\ufeffpath,category\na.wav,cat\nb.wav,cat;dog\nc.wav,dog\n",
+        {"label_separator": ";"},
+        MULTI,
+    ),
+    "clips.tsv": (
+        "filename\tclass\na.wav\tcat\nb.wav\tcat|dog\nc.wav\tdog\n",
+        {"label_separator": "|"},
+        MULTI,
+    ),
     "clips.jsonl": (
         '{"audio": "a.wav", "target": "cat"}\n{"audio": "b.wav", "target": "cat, dog"}\n'
         '{"audio": "c.wav", "target": "dog"}\n',
@@ -233,7 +248,11 @@ WRITTEN = {
         {"label_separator": ";"},
         MULTI,
     ),
-    "other separated labels": ("path;label\na.wav;cat\nb.wav;cat,dog\nc.wav;dog\n", {"label_separator": ","}, MULTI),
+    "other separated labels": (
+        "path;label\na.wav;cat\nb.wav;cat,dog\nc.wav;dog\n",
+        {"label_separator": ","},
+        MULTI,
+    ),
     "spaces": (
         'path , label, split\na.wav, cat, train \nb.wav, "dog", train\nc.wav, dog,  test\n',
         {},
@@ -263,7 +282,7 @@ def test_classes_of_a_table_with_semicolons(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("check", [True, False])
 def test_paths_of_windows(tmp_path: Path, check: bool) -> None:
-    """Read where slashes find the file and it is not there as it is written; they are found in lists of splits too."""
+    """Backslashes are read as slashes if only that path exists; also in lists of splits."""
     wav(tmp_path / "sub" / "d.wav")
     wav(tmp_path / "odd\\e.wav")
     wav(tmp_path / "odd" / "e.wav", samples=900)
@@ -314,7 +333,11 @@ def test_labels_keep_their_spaces_in_a_table_with_lists(tmp_path: Path) -> None:
 
 def test_committed_instruments() -> None:
     splits = load_audio_dataset(INSTRUMENTS)
-    assert {name: len(rows) for name, rows in splits.items()} == {"train": 344, "test": 92, "unseen_instrument": 154}
+    assert {name: len(rows) for name, rows in splits.items()} == {
+        "train": 344,
+        "test": 92,
+        "unseen_instrument": 154,
+    }
     assert {len(label_names(rows)) for rows in splits.values()} == {9}
     groups = {name: set(rows["group"]) for name, rows in splits.items()}
     assert not groups["unseen_instrument"] & (groups["train"] | groups["test"])
@@ -322,11 +345,12 @@ def test_committed_instruments() -> None:
 
 
 def parquet(folder: Path, label: object, values: list, audio: str = "audio") -> DatasetDict:
-    """A data set as the Hub stores it: Parquet with the files' bytes inside."""
+    """Write a data set as the Hub stores it: Parquet with the files' bytes inside."""
     sound = io.BytesIO()
     soundfile.write(sound, np.sin(np.arange(800) / 5) / 2, 16_000, format="WAV")
     stored = [{"bytes": sound.getvalue(), "path": f"{index}.wav"} for index in range(len(values))]
-    bare = {"bytes": Value("binary"), "path": Value("string")}  # encoding `Audio` itself would need torchcodec
+    # encoding `Audio` itself would need torchcodec
+    bare = {"bytes": Value("binary"), "path": Value("string")}
     features = Features({audio: bare, "class": label, "speaker": Value("string")})
     rows = {audio: stored, "class": values, "speaker": [f"s{index}" for index in range(len(values))]}
     for name, part in (("train", slice(0, -1)), ("test", slice(-1, None))):
@@ -336,7 +360,12 @@ def parquet(folder: Path, label: object, values: list, audio: str = "audio") -> 
 
 
 HUB = {
-    "class labels": (ClassLabel(names=["dog", "cat"]), [0, 1, 1], ["dog", "cat"], {"0.wav": "dog", "1.wav": "cat"}),
+    "class labels": (
+        ClassLabel(names=["dog", "cat"]),
+        [0, 1, 1],
+        ["dog", "cat"],
+        {"0.wav": "dog", "1.wav": "cat"},
+    ),
     "strings": (Value("string"), ["dog", "cat", "cat"], ["cat", "dog"], {"0.wav": "dog", "1.wav": "cat"}),
     "numbers": (Value("int64"), [7, 3, 3], ["3", "7"], {"0.wav": "7", "1.wav": "3"}),
     "lists of class labels": (
@@ -369,15 +398,15 @@ def test_data_set_on_the_hub(
     assert load_audio(audio).shape == (800,)
 
 
-@pytest.mark.parametrize(("options", "said"), [({}, "speaker"), ({"label_column": "klass"}, "klass")])
+@pytest.mark.parametrize(("options", "message"), [({}, "speaker"), ({"label_column": "klass"}, "klass")])
 def test_data_set_on_the_hub_without_such_a_column(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
     stored = parquet(tmp_path, Value("string"), ["dog", "cat", "cat"]).rename_column("class", "kind")
     monkeypatch.setattr(datasets, "load_dataset", lambda name: stored)
     with pytest.raises(AstDataError, match=r"E208.*user/sounds.*label_column=") as caught:
         load_audio_dataset("user/sounds", **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_missing_label_on_the_hub_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,8 +440,18 @@ BAD_TABLES = {
         "E208",
         ["row 2", "'labels'"],
     ),
-    "key left out": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{"path": "b.wav"}\n', "E208", ["row 2", "'label'"]),
-    "path left out": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{"label": "dog"}\n', "E20", ["row 2", "'path'"]),
+    "key left out": (
+        "x.jsonl",
+        '{"path": "a.wav", "label": "cat"}\n{"path": "b.wav"}\n',
+        "E208",
+        ["row 2", "'label'"],
+    ),
+    "path left out": (
+        "x.jsonl",
+        '{"path": "a.wav", "label": "cat"}\n{"label": "dog"}\n',
+        "E20",
+        ["row 2", "'path'"],
+    ),
     "null label": ("x.jsonl", '{"path": "a.wav", "label": null}\n', "E208", ["row 1", "'label'"]),
     "no label column": (
         "x.csv",
@@ -434,8 +473,18 @@ BAD_TABLES = {
     ),
     "no head line": ("x.csv", "a.wav,cat\nb.wav,dog\n", "E208", ["no head line", "'a.wav'", "path,label"]),
     "no head line, another format": ("x.tsv", "cat\tsub/1.M4A\n", "E208", ["no head line", "'sub/1.M4A'"]),
-    "column twice": ("x.csv", "path,label, label\na.wav,cat,dog\n", "E208", ["the column 'label' more than once"]),
-    "several separators": ("x.csv", "path;label|kind\na.wav;cat|dog\n", "E208", ["the columns path;label|kind"]),
+    "column twice": (
+        "x.csv",
+        "path,label, label\na.wav,cat,dog\n",
+        "E208",
+        ["the column 'label' more than once"],
+    ),
+    "several separators": (
+        "x.csv",
+        "path;label|kind\na.wav;cat|dog\n",
+        "E208",
+        ["the columns path;label|kind"],
+    ),
     "Windows paths to nowhere": (
         "x.csv",
         "path,label\nC:\\a.wav,cat\nsub\\b.wav,dog\n",
@@ -444,7 +493,12 @@ BAD_TABLES = {
     ),
     "only a header": ("x.csv", "path,label\n", "E209", ["no rows"]),
     "nothing at all": ("x.jsonl", "", "E209", ["no rows"]),
-    "not JSON": ("x.jsonl", '{"path": "a.wav", "label": "cat"}\n{path: b.wav}\n', "E208", ["line 2", "not JSON"]),
+    "not JSON": (
+        "x.jsonl",
+        '{"path": "a.wav", "label": "cat"}\n{path: b.wav}\n',
+        "E208",
+        ["line 2", "not JSON"],
+    ),
     "not an object": ("x.jsonl", '["a.wav", "cat"]\n', "E208", ["line 1"]),
     "no table": ("x.xlsx", "PK", "E208", [".csv", ".jsonl"]),
 }
@@ -456,12 +510,12 @@ def test_table_in_another_encoding(tmp_path: Path) -> None:
         load_audio_dataset(tmp_path / "x.csv")
 
 
-@pytest.mark.parametrize(("name", "text", "code", "said"), BAD_TABLES.values(), ids=BAD_TABLES)
-def test_bad_tables_are_refused(tmp_path: Path, name: str, text: str, code: str, said: list[str]) -> None:
+@pytest.mark.parametrize(("name", "text", "code", "fragments"), BAD_TABLES.values(), ids=BAD_TABLES)
+def test_bad_tables_are_refused(tmp_path: Path, name: str, text: str, code: str, fragments: list[str]) -> None:
     with pytest.raises(AstDataError) as caught:
         load_audio_dataset(table(tmp_path, name, text))
     assert caught.value.code.startswith(code)
-    assert [part for part in [name, *said] if part not in str(caught.value)] == []
+    assert [part for part in [name, *fragments] if part not in str(caught.value)] == []
 
 
 def test_a_missing_label_column_is_named(tmp_path: Path) -> None:
@@ -471,19 +525,19 @@ def test_a_missing_label_column_is_named(tmp_path: Path) -> None:
 
 
 BAD_FOLDERS = {
-    "clip beside the label folders": (["cat/1.wav", "2.wav"], "E208", "2.wav"),
-    "clip beside them in a split": (["train/cat/1.wav", "train/dog/2.wav", "4.wav"], "E208", "4.wav"),
+    "clip next to the label folders": (["cat/1.wav", "2.wav"], "E208", "2.wav"),
+    "clip next to them in a split": (["train/cat/1.wav", "train/dog/2.wav", "4.wav"], "E208", "4.wav"),
     "no audio": (["cat/notes.txt"], "E209", ".flac"),
     "empty": ([], "E209", "no audio"),
 }
 
 
-@pytest.mark.parametrize(("files", "code", "said"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
-def test_bad_folders_are_refused(tmp_path: Path, files: list[str], code: str, said: str) -> None:
+@pytest.mark.parametrize(("files", "code", "message"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_bad_folders_are_refused(tmp_path: Path, files: list[str], code: str, message: str) -> None:
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("")
-    with pytest.raises(AstDataError, match=said) as caught:
+    with pytest.raises(AstDataError, match=message) as caught:
         load_audio_dataset(tmp_path)
     assert caught.value.code == code
 
@@ -496,7 +550,11 @@ def test_missing_source(name: str) -> None:
 
 CHECKS = {
     "one class": ("a.wav,cat,train\nb.wav,cat,train", ["train"], r"1 class \(cat\)"),
-    "no training clip": ("a.wav,cat,train\nb.wav,ant,train\nc.wav,dog,test", ["test"], r"'train': has no clip of dog"),
+    "no training clip": (
+        "a.wav,cat,train\nb.wav,ant,train\nc.wav,dog,test",
+        ["test"],
+        r"'train': has no clip of dog",
+    ),
     "missing split": (
         "a.wav,cat,train\nb.wav,dog,train\nc.wav,dog,test",
         ["tets"],
@@ -505,10 +563,10 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("rows", "evaluation", "said"), CHECKS.values(), ids=CHECKS)
-def test_splits_that_cannot_be_trained_on(tmp_path: Path, rows: str, evaluation: list[str], said: str) -> None:
+@pytest.mark.parametrize(("rows", "evaluation", "message"), CHECKS.values(), ids=CHECKS)
+def test_splits_that_cannot_be_trained_on(tmp_path: Path, rows: str, evaluation: list[str], message: str) -> None:
     splits = load_audio_dataset(table(tmp_path, "x.csv", f"path,label,split\n{rows}\n"))
-    with pytest.raises(AstDataError, match=said) as caught:
+    with pytest.raises(AstDataError, match=message) as caught:
         check_splits(splits, "train", evaluation)
     assert caught.value.code == "E209"
 
@@ -532,7 +590,7 @@ def test_empty_split_is_an_error(tmp_path: Path) -> None:
 
 
 def clips_of_groups(groups: int, *, several: bool, each: int = 6) -> Dataset:
-    """So many clips of each group, half of them of either class."""
+    """Return a split with these numbers of clips per group, half of each class."""
     name = "labels" if several else "label"
     kind = ClassLabel(names=["cat", "dog"])
     features = Features(
@@ -553,7 +611,8 @@ def test_hold_out(several: bool, group: str | None) -> None:
     assert sorted(rows["train"] + rows["validation"]) == list(range(60))
     assert len(rows["validation"]) == 12
     assert rows["validation"] == list(again["validation"]["row"])
-    if Version(sklearn.__version__) >= Version("1.8") or not group or several:  # before, alike groups kept their order
+    # earlier versions kept the order of equal groups
+    if Version(sklearn.__version__) >= Version("1.8") or not group or several:
         assert any(rows["validation"] != list(other["validation"]["row"]) for other in others)
     if group:
         assert not set(first["train"]["group"]) & set(first["validation"]["group"])
@@ -570,10 +629,14 @@ def test_validation_group_without_held_out_clips_is_refused() -> None:
 
 
 def test_options_of_a_recipe_reach_the_reader(tmp_path: Path) -> None:
-    """Several files of a split, paths relative to another folder, labels left out, columns that mean something else."""
+    """Covers several files per split, paths relative to another folder, dropped labels, columns of other meaning."""
     for name in ("a", "b", "c"):
         wav(tmp_path / "sounds" / f"{name}.wav")
-    for table, rows in {"one": "a.wav,dog,7", "two": "b.wav,cat,8\nc.wav,junk,9", "three": "c.wav,cat,1"}.items():
+    for table, rows in {
+        "one": "a.wav,dog,7",
+        "two": "b.wav,cat,8\nc.wav,junk,9",
+        "three": "c.wav,cat,1",
+    }.items():
         (tmp_path / f"{table}.csv").write_text(f"path,label,start\n{rows}\n")
     tables = {name: str(tmp_path / f"{name}.csv") for name in ("one", "two", "three")}
     recipe = Recipe.from_dict(
@@ -591,15 +654,15 @@ def test_options_of_a_recipe_reach_the_reader(tmp_path: Path) -> None:
         "train": {"a.wav": "dog", "b.wav": "cat"},
         "test": {"c.wav": "cat"},
     }
-    told = recipe.to_dict()["data"]
-    assert told["source"] == {"train": ["one.csv", "two.csv"], "test": "three.csv"}
-    assert told["audio_root"] == "sounds"
+    options = recipe.to_dict()["data"]
+    assert options["source"] == {"train": ["one.csv", "two.csv"], "test": "three.csv"}
+    assert options["audio_root"] == "sounds"
 
 
-@pytest.mark.parametrize("given", [{"config_name": "small"}, {"merge_splits": {"train": ["a", "b"]}}])
-def test_hub_options_are_refused_for_local_files(given: dict) -> None:
-    with pytest.raises(AstHfError, match=rf"E108.*{next(iter(given))}.*local files"):
-        load_audio_dataset(INSTRUMENTS, **given)
+@pytest.mark.parametrize("options", [{"config_name": "small"}, {"merge_splits": {"train": ["a", "b"]}}])
+def test_hub_options_are_refused_for_local_files(options: dict) -> None:
+    with pytest.raises(AstHfError, match=rf"E108.*{next(iter(options))}.*local files"):
+        load_audio_dataset(INSTRUMENTS, **options)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -609,7 +672,7 @@ def test_hold_out_of_few_groups_leaves_neither_side_empty(seed: int) -> None:
 
 
 def test_hold_out_of_a_class_with_one_clip() -> None:
-    """Either it stays in training, or the class is named."""
+    """The clip stays in training, or the error names the class."""
     clips = clips_of_groups(4, several=False).select([0, 1, 2, 4, 6, 8, 10, 12, 14, 16, 18])
     try:
         parts = hold_out(clips, 0.25, group_column=None, seed=0)

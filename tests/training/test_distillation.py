@@ -68,7 +68,7 @@ WAV2VEC2: dict[str, Any] = {
 
 
 def wav2vec2_teacher(folder: Path, labels: list[str] = LABELS) -> str:
-    """Save a model of waveforms with another sampling rate."""
+    """Save a waveform model with another sampling rate."""
     model = randomise(Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**WAV2VEC2, **names(labels))))
     with torch.no_grad():
         model.classifier.weight.mul_(10.0)
@@ -78,7 +78,7 @@ def wav2vec2_teacher(folder: Path, labels: list[str] = LABELS) -> str:
 
 
 def whisper_teacher(folder: Path, seconds: int) -> str:
-    """An encoder with a head, whose input is always as long."""
+    """Save an encoder with a classifier and a fixed input length."""
     sizes = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
     rest = {"decoder_layers": 1, "decoder_attention_heads": 2, "classifier_proj_size": 8, "vocab_size": 20}
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
@@ -92,7 +92,7 @@ def whisper_teacher(folder: Path, seconds: int) -> str:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight noises and eight tones to train on, two of each to test on, 0.3 to 0.5 s. Read only."""
+    """Return eight noises and eight tones to train on, two of each to test on, 0.3 to 0.5 s. Read only."""
     root = tmp_path_factory.mktemp("clips")
     for split, count in (("train", 8), ("test", 2)):
         for kind in LABELS:
@@ -105,20 +105,20 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Teachers by name; those of `turned` have the labels the other way round. Read only."""
+    """Return teachers by name; those with `turned` have the labels in reverse order. Read only."""
     root = tmp_path_factory.mktemp("teachers")
     made = {"ast": ast_teacher(root / "ast"), "ast turned": ast_teacher(root / "ast_turned", LABELS[::-1])}
     made["wav2vec2 turned"] = wav2vec2_teacher(root / "wav2vec2", LABELS[::-1])
     made["whisper"] = whisper_teacher(root / "whisper", 1)
     longer = ast_teacher(root / "longer", max_length=80)
-    whole = ASTEnsembleForAudioClassification.from_members([made["ast turned"], longer], problem_type=SINGLE_LABEL)
-    whole.save_pretrained(root / "ensemble")
+    ensemble = ASTEnsembleForAudioClassification.from_members([made["ast turned"], longer], problem_type=SINGLE_LABEL)
+    ensemble.save_pretrained(root / "ensemble")
     return {**made, "ensemble turned": str(root / "ensemble")}
 
 
 @pytest.fixture(scope="module")
 def stored(clips: Path, teachers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The AST teacher's logits of the training split. Read only."""
+    """Return the AST teacher's logits of the training split. Read only."""
     folder = tmp_path_factory.mktemp("stored")
     file = folder / "logits.safetensors"
     evaluate_checkpoints([teachers["ast turned"]], clips, output_dir=folder, split="train", save_logits=file)
@@ -141,12 +141,19 @@ LN3 = 1.0986122886681098
 #: kind -> (teacher's logits, student's, options, loss, its gradient); worked out by hand from probabilities of 1/4, 1/2
 #: and 3/4
 BY_HAND = {
-    # the student has 1/4 and 3/4 at temperature 2, the teacher 1/2: KL = ln(4/3) / 2, times 4
+    # student 1/4 and 3/4 at temperature 2, teacher 1/2: KL = ln(4/3) / 2, times 4
     "soft": (SINGLE_LABEL, [0.0, 0.0], [0.0, 2 * LN3], {"temperature": 2.0}, 0.5753641449, [-0.5, 0.5]),
     "temperature 1": (SINGLE_LABEL, [0.0, LN3], [0.0, 0.0], {}, 0.1308120359, [0.25, -0.25]),
     "hard": (SINGLE_LABEL, [0.2, 0.1], [0.0, LN3], {"hard": True}, 1.3862943611, [-0.75, 0.75]),
     # ln 2, and -(ln(1/4) + 3 ln(3/4)) / 4
-    "multi-label": (MULTI_LABEL, [LN3, -LN3], [0.0, -LN3], {}, (0.6931471806 + 0.5623351446) / 2, [-0.125, 0.0]),
+    "multi-label": (
+        MULTI_LABEL,
+        [LN3, -LN3],
+        [0.0, -LN3],
+        {},
+        (0.6931471806 + 0.5623351446) / 2,
+        [-0.125, 0.0],
+    ),
 }
 
 
@@ -159,7 +166,8 @@ def test_loss_and_gradient_by_hand(
     value = distillation_loss(logits, targets, kind, temperature=options.get("temperature", 1.0))
     value.backward()
     assert value.item() == pytest.approx(loss, abs=1e-6)
-    assert logits.grad.tolist() == [pytest.approx([part / 2 for part in gradient], abs=1e-6)] * 2  # mean of two clips
+    # mean of two clips
+    assert logits.grad.tolist() == [pytest.approx([part / 2 for part in gradient], abs=1e-6)] * 2
 
 
 @given(st.lists(st.floats(-30, 30), min_size=3, max_size=3), st.sampled_from([0.5, 1.0, 4.0]), st.booleans())
@@ -175,22 +183,24 @@ def test_matching_the_teacher_gives_no_gradient(values: list[float], temperature
 
 def test_weight_divides_the_loss_between_teacher_and_labels(clips: Path, stored: Path) -> None:
     made = taught(load_audio_dataset(clips)["train"], logits=str(stored), weight=0.75)
-    logits, given = torch.tensor([[0.5, -0.5]]), [{"targets": torch.tensor([0.5, 0.5])}]
+    logits = torch.tensor([[0.5, -0.5]])
+    rows = [{"targets": torch.tensor([0.5, 0.5])}]
     of_teacher = distillation_loss(logits, torch.tensor([[0.5, 0.5]]), SINGLE_LABEL).item()
-    assert made.loss(torch.tensor(2.0), logits, given).item() == pytest.approx(0.25 * 2.0 + 0.75 * of_teacher)
+    assert made.loss(torch.tensor(2.0), logits, rows).item() == pytest.approx(0.25 * 2.0 + 0.75 * of_teacher)
 
 
 # ---------------------------------------------------------------- inputs of a teacher
 
 
-def heard(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
+def teacher_input(waveform: np.ndarray, parts: Any) -> dict[str, Any]:
     return {"waveform": torch.tensor(waveform), "parts": parts}
 
 
 def test_without_augmentation_the_teacher_gets_the_clip(clips: Path) -> None:
     split = load_audio_dataset(clips)["train"]
-    for augmentation in (None, Augmentation(), Augmentation(time_stretch=1.5)):  # stretching needs more samples
-        inputs = ClipInputs(split, extractor(20), augmentation=augmentation, teacher=heard)
+    # stretching needs more samples
+    for augmentation in (None, Augmentation(), Augmentation(time_stretch=1.5)):
+        inputs = ClipInputs(split, extractor(20), augmentation=augmentation, teacher=teacher_input)
         item = inputs[16 + 3]
         assert item["teacher"]["waveform"].numpy().tolist() == inputs.waveform(3)[: 400 + 19 * 160].tolist()
         assert item["teacher"]["parts"] == [(3, 1.0)]
@@ -201,7 +211,7 @@ def test_teacher_gets_the_same_mix(clips: Path) -> None:
         load_audio_dataset(clips)["train"],
         extractor(),
         augmentation=Augmentation(mixup_probability=1.0),
-        teacher=heard,
+        teacher=teacher_input,
     )
     student = ClipInputs(inputs.split, extractor(), augmentation=inputs.augmentation)
     for key in range(8):
@@ -218,11 +228,14 @@ def test_teacher_gets_the_same_mix(clips: Path) -> None:
 
 
 def test_stored_targets_are_mixed_like_labels(clips: Path) -> None:
-    """Stored answers that are the labels stay the labels."""
+    """Stored logits that equal the labels give the labels as targets."""
     split = load_audio_dataset(clips)["train"]
     answers = torch.nn.functional.one_hot(torch.tensor(split["label"]), 2).float()
     inputs = ClipInputs(
-        split, extractor(), augmentation=Augmentation(speed=1.3, mixup_probability=0.5), teacher=StoredView(answers)
+        split,
+        extractor(),
+        augmentation=Augmentation(speed=1.3, mixup_probability=0.5),
+        teacher=StoredView(answers),
     )
     items = [inputs[key] for key in range(32)]
     assert all(largest_gap(item["teacher"]["targets"], item["labels"]) < 1e-6 for item in items)
@@ -231,17 +244,17 @@ def test_stored_targets_are_mixed_like_labels(clips: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ast turned", "wav2vec2 turned", "whisper", "ensemble turned"])
 def test_teacher_targets_match_its_own_pipeline(clips: Path, teachers: dict[str, str], name: str) -> None:
-    """Clips of many lengths in one batch; labels of the teacher in another order than the student's."""
+    """Uses clips of many lengths in one batch, and a teacher with another label order."""
     split = load_audio_dataset(clips)["train"]
     made = taught(split, teacher=teachers[name], temperature=2.0)
     inputs = ClipInputs(split, extractor(), augmentation=Augmentation(), teacher=pickle.loads(pickle.dumps(made.view)))
     batch = collate([inputs[clip] for clip in (5, 2, 11, 5)])
     targets = made.targets(batch["teacher"])
     classifier = pipeline("audio-classification", model=teachers[name], top_k=None)
-    own = made.view.extractor.sampling_rate
+    rate = made.view.extractor.sampling_rate
     for clip, target in zip((5, 2, 11, 5), targets, strict=True):
-        sample = soxr.resample(inputs.waveform(clip), 16_000, own, quality="HQ")
-        scores = {answer["label"]: answer["score"] for answer in classifier({"raw": sample, "sampling_rate": own})}
+        sample = soxr.resample(inputs.waveform(clip), 16_000, rate, quality="HQ")
+        scores = {answer["label"]: answer["score"] for answer in classifier({"raw": sample, "sampling_rate": rate})}
         logits = torch.tensor([scores[label] for label in LABELS]).log()
         assert largest_gap(target, (logits / 2).softmax(dim=-1)) < 1e-5
     assert targets.std(dim=0).max() > 1e-4  # it differs between clips
@@ -266,9 +279,12 @@ def plan(clips: Path, distillation: dict[str, Any], options: dict[str, Any] | No
 
 
 def divergence(trainer: Any, clips: Path, distillation: Any) -> float:
-    """Mean Kullback-Leibler divergence of a student from its teacher on the training clips, nothing augmented."""
+    """Return the mean Kullback-Leibler divergence of a student from its teacher on unaugmented training clips."""
     inputs = ClipInputs(
-        load_audio_dataset(clips)["train"], trainer.processing_class, augmentation=None, teacher=distillation.view
+        load_audio_dataset(clips)["train"],
+        trainer.processing_class,
+        augmentation=None,
+        teacher=distillation.view,
     )
     batch = collate(list(inputs))
     with torch.no_grad():
@@ -302,14 +318,18 @@ def test_with_weight_one_labels_are_ignored(clips: Path, stored: Path, tmp_path:
 
 
 def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
-    options = {"model": {"config": {**TINY, "hidden_dropout_prob": 0.1}}, "augmentation": {"mixup_probability": 0.5}}
+    options = {
+        "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
+        "augmentation": {"mixup_probability": 0.5},
+    }
     alone = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "alone").trainer
     start = digest(alone.model.state_dict())
     alone.train()
     for weight in (0.0, 0.5):
         teacher = {"teacher": teachers["wav2vec2 turned"], "weight": weight}
         other = prepare(plan(clips, teacher, options, num_train_epochs=1), tmp_path / str(weight)).trainer
-        assert digest(other.model.state_dict()) == start  # whatever the teacher drew while it was loaded
+        # independent of random numbers that loading the teacher consumed
+        assert digest(other.model.state_dict()) == start
         other.train()
         same = digest(other.model.state_dict()) == digest(alone.model.state_dict())
         assert same is (weight == 0.0)
@@ -319,7 +339,7 @@ def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: di
 def test_resumed_run_equals_an_unbroken_one(
     clips: Path, teachers: dict[str, str], stored: Path, tmp_path: Path, source: str, workers: int
 ) -> None:
-    """With a teacher that draws random numbers even in evaluation mode (wav2vec 2.0's LayerDrop does)."""
+    """Uses a teacher that draws random numbers even in evaluation mode: wav2vec 2.0 with LayerDrop."""
     chosen = {"logits": str(stored)} if source == "stored" else {"teacher": teachers["wav2vec2 turned"]}
     options = {
         "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
@@ -327,7 +347,12 @@ def test_resumed_run_equals_an_unbroken_one(
         "patchout": {"time": 2, "unstructured": 3},
         "averaging_decay": 0.9,
     }
-    saving = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": None, "dataloader_num_workers": workers}
+    saving = {
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "save_total_limit": None,
+        "dataloader_num_workers": workers,
+    }
     made = plan(clips, {**chosen, "temperature": 2.0}, options, num_train_epochs=2, **saving)
     unbroken = prepare(made, tmp_path / "unbroken").trainer
     unbroken.train()
@@ -386,7 +411,7 @@ def test_multi_label_distillation(clips: Path, tmp_path: Path) -> None:
     assert run.trainer.compute_loss(run.trainer.model, batch).item() == pytest.approx(expected.item(), abs=1e-5)
     run.trainer.train()
     for option in ({"temperature": 2.0}, {"hard": True}):
-        with pytest.raises(AstHfError, match=rf"E307.*distillation\.{next(iter(option))}.*one label"):
+        with pytest.raises(AstHfError, match=rf"E307.*distillation\.{next(iter(option))}.*single-label"):
             prepare(plan(table, {"teacher": teacher, **option}), tmp_path / "no")
 
 
@@ -430,8 +455,16 @@ def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
         ({"weight": 1.5, "teacher": "a"}, {}, r"weight: 1\.5 is outside 0\.\.1"),
         ({"temperature": 0.0, "teacher": "a"}, {}, r"temperature: 0\.0 is outside"),
         ({"teacher": "a", "hard": True, "temperature": 2.0}, {}, r"distillation\.temperature.*hard"),
-        ({"logits": "b.safetensors"}, {"augmentation": {"random_crop": True}}, r"distillation\.logits.*random_crop"),
-        ({"teacher": "a"}, {"loss": "binary_cross_entropy"}, r"distillation\.teacher.*'binary_cross_entropy'"),
+        (
+            {"logits": "b.safetensors"},
+            {"augmentation": {"random_crop": True}},
+            r"distillation\.logits.*random_crop",
+        ),
+        (
+            {"teacher": "a"},
+            {"loss": "binary_cross_entropy"},
+            r"distillation\.teacher.*'binary_cross_entropy'",
+        ),
         ({"techer": "a"}, {}, r"techer: is not a recognised option.*'teacher'"),
     ],
 )
@@ -455,8 +488,8 @@ def test_stored_logits_follow_a_data_set_that_was_moved(clips: Path, stored: Pat
     split = load_audio_dataset(tmp_path / "moved")["train"]
     made = taught(split, logits=str(stored))
     by_path = load_logits(stored, labels=LABELS)
-    wanted = {bytes(digest): row for digest, row in zip(by_path.digests.numpy(), by_path.logits, strict=True)}
-    expected = torch.stack([wanted[bytes(digest)] for digest in clip_digests(split).numpy()])
+    logits_by_digest = {bytes(digest): row for digest, row in zip(by_path.digests.numpy(), by_path.logits, strict=True)}
+    expected = torch.stack([logits_by_digest[bytes(digest)] for digest in clip_digests(split).numpy()])
     assert torch.equal(made.view.targets, expected.softmax(dim=-1))
     original = load_audio_dataset(clips)["train"]
     first = made.view.targets[[row["audio"]["path"].endswith("noise/clip00.wav") for row in split].index(True)]
@@ -470,11 +503,12 @@ def test_logits_of_another_split_are_refused_though_its_clips_have_the_same_name
 
 
 def test_unfinished_or_foreign_logits_are_refused(clips: Path, stored: Path, tmp_path: Path) -> None:
-    split, whole = load_audio_dataset(clips)["train"], load_logits(stored)
+    split = load_audio_dataset(clips)["train"]
+    intact = load_logits(stored)
     file = tmp_path / "logits.safetensors"
 
     def write(rows: slice = slice(None), **changes: Any) -> str:
-        content = {**whole._asdict(), **changes}
+        content = {**intact._asdict(), **changes}
         logits, digests = content["logits"].numpy()[rows], content["digests"]
         digests = None if digests is None else digests[rows].clone()
         store_logits(file, logits, content["clips"][rows], content["labels"], content["problem_type"], digests)
@@ -483,7 +517,7 @@ def test_unfinished_or_foreign_logits_are_refused(clips: Path, stored: Path, tmp
     assert torch.equal(taught(split, logits=write()).view.targets, taught(split, logits=str(stored)).view.targets)
     for change, text in (
         ({"rows": slice(0, 9)}, r"E208.*for 9 of 16 clips, none for"),
-        ({"digests": None}, r"E208.*what is in the clips.*again"),
+        ({"digests": None}, r"E208.*no digests of the clips.*again"),
         ({"labels": ["noise", "owl"]}, r"E208.*not requested: 'owl'"),
         ({"problem_type": MULTI_LABEL}, r"E307.*distillation\.logits.*multi_label"),
     ):
@@ -508,7 +542,11 @@ def test_digest_is_of_content_and_bounds(clips: Path, tmp_path: Path) -> None:
         {"path": str(path), "bytes": None} for path in (*files, tmp_path / "copy.wav", files[0], files[0])
     ]
     audio.append({"path": "elsewhere.wav", "bytes": files[0].read_bytes()})
-    rows = {"audio": audio, "start": [None, None, None, 0, 0.1, None], "end": [None, None, None, 0.2, 0.2, None]}
+    rows = {
+        "audio": audio,
+        "start": [None, None, None, 0, 0.1, None],
+        "end": [None, None, None, 0.2, 0.2, None],
+    }
     one, two, copy, part, later, embedded = map(bytes, clip_digests(Dataset.from_dict(rows)).numpy())
     assert one == copy == embedded
     assert len({one, two, part, later}) == 4
@@ -519,5 +557,5 @@ def test_nan_from_the_teacher_stops_the_run(clips: Path, teachers: dict[str, str
     run.trainer.distillation.model.register_forward_hook(
         lambda module, inputs, output: type(output)(logits=output.logits * float("nan"))
     )
-    with pytest.raises(AstHfError, match=r"E501.*teacher's answer"):
+    with pytest.raises(AstHfError, match=r"E501.*teacher's logits"):
         run.trainer.train()

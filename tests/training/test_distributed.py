@@ -1,5 +1,5 @@
-"""Two processes that really are two: the same clips, losses, weights and files as one, and an end for all when one
-breaks. torchrun runs this file; `TASKS` is what it can do there.
+"""Two real processes: the same clips, losses, weights and files as one, and all stop if one fails. torchrun runs this
+file with one of `TASKS`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from ast_hf.training import finish, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints, find_corruption, read_manifest
 from training.runs import VARIED, Stop, checkpoint_digest, digest, poison, recipe, sound, torchrun
 
-#: clips of each class; 9 test clips do not divide by 2
+#: clips of each class; 9 test clips are not divisible by 2
 SIZES = {"train": (16, 8), "test": (5, 4)}
-#: no dropout, so that one process with whole batches computes what two with half batches do
+#: no dropout, so that one process with full batches computes the same as two with half batches
 EXACT = {**VARIED, "model": {"config": TINY}}
 EPOCHS = 2
 
 
 @pytest.fixture(scope="session")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones. Read only."""
+    """Return label folders of noise and tones. Read only."""
     root = tmp_path_factory.mktemp("sounds")
     for split, counts in SIZES.items():
         for kind, count in zip(("noise", "tone"), counts, strict=True):
@@ -52,10 +52,14 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> Any:
-    """Three steps of 8 clips an epoch."""
+    """Return a recipe with three steps of 8 clips per epoch."""
     fixed = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
     steps = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "logging_steps": 1}
-    sizes = {"per_device_train_batch_size": batch, "per_device_eval_batch_size": 2, "num_train_epochs": EPOCHS}
+    sizes = {
+        "per_device_train_batch_size": batch,
+        "per_device_eval_batch_size": 2,
+        "num_train_epochs": EPOCHS,
+    }
     return recipe(source, {**options, **fixed}, **{**steps, "logging_strategy": "steps", **sizes, **training})
 
 
@@ -63,8 +67,9 @@ def plan(source: Path, options: dict[str, Any], batch: int, **training: Any) -> 
 
 
 def watch_rows(trainer: Any) -> list[list[int]]:
-    """Step and rows of every training batch of this process."""
-    seen, compute = [], trainer.compute_loss
+    """Record step and rows of every training batch of this process."""
+    seen = []
+    compute = trainer.compute_loss
 
     def watched(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if model.training:
@@ -89,8 +94,9 @@ def watch_keys(trainer: Any) -> list[int]:
 
 
 def watch_evaluation(trainer: Any) -> list[int]:
-    """How many clips each evaluation counts."""
-    seen, compute = [], trainer.compute_metrics
+    """Record the number of clips that each evaluation counts."""
+    seen = []
+    compute = trainer.compute_metrics
 
     def watched(prediction: Any) -> dict[str, float]:
         seen.append(len(prediction.label_ids))
@@ -101,7 +107,7 @@ def watch_evaluation(trainer: Any) -> list[int]:
 
 
 def watch_writes(root: Path) -> list[str]:
-    """Names of the files under a folder that Python code of this process opens for writing."""
+    """Record the files in a folder that Python code of this process opens for writing."""
     seen: list[str] = []
 
     def audit(event: str, arguments: tuple) -> None:
@@ -115,7 +121,7 @@ def watch_writes(root: Path) -> list[str]:
 
 
 def dealt(sampler: EpochSampler, batch: int) -> list[list[int]]:
-    """The keys of two epochs that this process gets of a sampler."""
+    """Return the keys of two epochs that this process gets from a sampler."""
     loader = torch.utils.data.DataLoader(AnyKey(), batch_size=batch, sampler=sampler)
     loader = Accelerator(cpu=True).prepare(loader)
     epochs = []
@@ -126,56 +132,59 @@ def dealt(sampler: EpochSampler, batch: int) -> list[list[int]]:
 
 
 class AnyKey(torch.utils.data.Dataset):
-    """A dictionary that has every key."""
+    """Dictionary that has every key."""
 
     def __getitem__(self, key: int) -> int:
         return key
 
 
-#: 24 clips, of which the last class has 2.
+#: 24 clips; the last class has 2.
 RARE = clip_weights([0] * 12 + [1] * 10 + [2] * 2)
 
 
-def stream_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
-    """Five steps of 8 clips from a stream; then three, and the other two."""
+def stream_and_resume(source: Path, root: Path, report: dict[str, Any]) -> None:
+    """Train five steps of 8 clips from a stream; then three, and resume for the other two."""
     options = {**VARIED, "data": {"source": str(source), "streaming": True}, "averaging_decay": None}
     streamed = plan(source, options, 4, max_steps=5, num_train_epochs=1, save_steps=3)
     run = prepare(streamed, root / "streamed")
-    told["streamed rows"], told["streamed clips"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
+    report["streamed rows"] = watch_rows(run.trainer)
+    report["streamed clips"] = watch_evaluation(run.trainer)
     run.trainer.train()
-    told["streamed"] = finish(run).results
-    told["streamed weights"] = digest(run.trainer.model.state_dict())
+    report["streamed"] = finish(run).results
+    report["streamed weights"] = digest(run.trainer.model.state_dict())
     broken = prepare(streamed, root / "stopped").trainer
     broken.add_callback(Stop(step=3))
     broken.train()
     resumed = prepare(streamed, root / "stopped").trainer
     resumed.train(resume_from_checkpoint=True)
-    told["resumed weights"] = digest(resumed.model.state_dict())
+    report["resumed weights"] = digest(resumed.model.state_dict())
 
 
-def train_balanced(source: Path, root: Path, told: dict[str, Any]) -> None:
+def train_balanced(source: Path, root: Path, report: dict[str, Any]) -> None:
     balanced = plan(source, {**EXACT, "sampling": "balanced"}, 4, save_strategy="no")
     trainer = prepare(balanced, root / "balanced").trainer
-    told["drawn rows"], told["drawn keys"] = watch_rows(trainer), watch_keys(trainer)
+    report["drawn rows"] = watch_rows(trainer)
+    report["drawn keys"] = watch_keys(trainer)
     trainer.train()
 
 
-def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
+def train_and_resume(source: Path, root: Path, outcome: dict[str, Any]) -> None:
     writes = watch_writes(root)
     run = prepare(plan(source, EXACT, 4), root / "exact")
-    told["rows"], told["evaluated"] = watch_rows(run.trainer), watch_evaluation(run.trainer)
+    outcome["rows"] = watch_rows(run.trainer)
+    outcome["evaluated"] = watch_evaluation(run.trainer)
     run.trainer.train()
     report = finish(run)
     arguments = run.trainer.args
-    told.update(
+    outcome.update(
         world=arguments.world_size,
         rank=arguments.process_index,
         device=str(arguments.device),
         mode=str(arguments.parallel_mode),
     )
-    told.update(results=report.results, averaged=digest(run.trainer.model.state_dict()), writes=list(writes))
-    told["ragged"] = dealt(EpochSampler(26, 7), 4)
-    told["balanced"] = dealt(BalancedSampler(RARE, 7), 4)
+    outcome.update(results=report.results, averaged=digest(run.trainer.model.state_dict()), writes=list(writes))
+    outcome["ragged"] = dealt(EpochSampler(26, 7), 4)
+    outcome["balanced"] = dealt(BalancedSampler(RARE, 7), 4)
 
     varied = plan(source, VARIED, 4)
     prepare(varied, root / "unbroken").trainer.train()
@@ -183,20 +192,20 @@ def train_and_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
     broken.add_callback(Stop(step=4))
     broken.train()
     resumed = prepare(varied, root / "broken").trainer
-    told["resumed rows"] = watch_rows(resumed)
+    outcome["resumed rows"] = watch_rows(resumed)
     resumed.train(resume_from_checkpoint="auto")
-    train_balanced(source, root, told)
-    stream_and_resume(source, root, told)
+    train_balanced(source, root, outcome)
+    stream_and_resume(source, root, outcome)
 
 
-def break_one(source: Path, root: Path, told: dict[str, Any]) -> None:
+def break_one(source: Path, root: Path, outcome: dict[str, Any]) -> None:
     run = prepare(plan(source, EXACT, 4), root / "poisoned")
     if run.trainer.args.process_index == 1:
         poison(run.trainer.model, 3, float("nan"))
     run.trainer.train()
 
 
-def nothing_to_resume(source: Path, root: Path, told: dict[str, Any]) -> None:
+def nothing_to_resume(source: Path, root: Path, outcome: dict[str, Any]) -> None:
     prepare(plan(source, EXACT, 4), root / "empty").trainer.train(resume_from_checkpoint=True)
 
 
@@ -204,9 +213,9 @@ TASKS = {"train": train_and_resume, "break": break_one, "nothing": nothing_to_re
 
 
 def main(task: str, source: str, root: str) -> None:
-    told: dict[str, Any] = {}
-    TASKS[task](Path(source), Path(root), told)
-    Path(root, f"told-{os.environ['RANK']}.json").write_text(json.dumps(told))
+    outcome: dict[str, Any] = {}
+    TASKS[task](Path(source), Path(root), outcome)
+    Path(root, f"outcome-{os.environ['RANK']}.json").write_text(json.dumps(outcome))
 
 
 # ---------------------------------------------------------------- two against one
@@ -214,16 +223,16 @@ def main(task: str, source: str, root: str) -> None:
 
 @pytest.fixture(scope="session")
 def two(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """The output folder of two processes, and the report of each."""
+    """Return the output folder of two processes, and the report of each."""
     root = tmp_path_factory.mktemp("two")
     result = torchrun("-m", __name__, "train", str(sounds), str(root))
     assert result.returncode == 0, result.stderr[-4000:]
-    return root, [json.loads((root / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+    return root, [json.loads((root / f"outcome-{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.fixture(scope="session")
 def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The same run in one process, with the same 8 clips in each step."""
+    """Return the same run in one process, with the same 8 clips in each step."""
     root = tmp_path_factory.mktemp("one")
     run = prepare(plan(sounds, EXACT, 8), root)
     rows = watch_rows(run.trainer)
@@ -232,9 +241,12 @@ def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
 
 
 def test_the_run_has_two_processes(two: Any) -> None:
-    root, told = two
-    assert [(part["world"], part["rank"], part["device"][:3]) for part in told] == [(2, 0, "cpu"), (2, 1, "cpu")]
-    assert {part["mode"] for part in told} == {"ParallelMode.DISTRIBUTED"}
+    root, reports = two
+    assert [(part["world"], part["rank"], part["device"][:3]) for part in reports] == [
+        (2, 0, "cpu"),
+        (2, 1, "cpu"),
+    ]
+    assert {part["mode"] for part in reports} == {"ParallelMode.DISTRIBUTED"}
     for folder in checkpoints(root / "exact"):
         assert read_manifest(folder).processes == 2
         assert {"rng_state_0.pth", "rng_state_1.pth"} <= read_manifest(folder).files.keys()
@@ -242,11 +254,13 @@ def test_the_run_has_two_processes(two: Any) -> None:
 
 
 def test_every_clip_once_an_epoch_on_one_of_the_two(two: Any) -> None:
-    _, told = two
+    _, reports = two
     for epoch in range(EPOCHS):
-        seen = [row for part in told for step, *rows in part["rows"] if step // 3 == epoch for row in rows]
+        seen = [row for part in reports for step, *rows in part["rows"] if step // 3 == epoch for row in rows]
         assert sorted(seen) == list(range(24))
-    orders = [[row for step, *rows in told[0]["rows"] if step // 3 == epoch for row in rows] for epoch in range(EPOCHS)]
+    orders = [
+        [row for step, *rows in reports[0]["rows"] if step // 3 == epoch for row in rows] for epoch in range(EPOCHS)
+    ]
     assert orders[0] != orders[1]
 
 
@@ -259,7 +273,7 @@ def test_a_step_has_the_clips_that_one_process_would_take(two: Any, one: Any) ->
 
 
 def test_clips_that_do_not_divide(two: Any) -> None:
-    """26 clips in two times 4: all are seen, and the last step is filled up with the epoch's first ones."""
+    """26 clips in batches of two times 4: all are used, and the epoch's first clips fill up the last step."""
     for epoch in range(EPOCHS):
         counts = Counter(key for part in two[1] for key in part["ragged"][epoch])
         order = EpochSampler(26, 7)
@@ -280,7 +294,7 @@ def test_balanced_draws_of_one_process_are_dealt_out_to_two(two: Any) -> None:
 
 
 def test_balanced_training_of_two_takes_the_draws_of_one(two: Any, tmp_path: Path) -> None:
-    """Each step the next 8 draws, 4 to each process."""
+    """Each step uses the next 8 draws, 4 per process."""
     sampler = BalancedSampler(clip_weights([0] * 16 + [1] * 8), TrainingArguments(str(tmp_path)).seed)
     keys: list[list[int]] = [[], []]
     for epoch in range(EPOCHS):
@@ -289,8 +303,8 @@ def test_balanced_training_of_two_takes_the_draws_of_one(two: Any, tmp_path: Pat
             keys[position // 4 % 2].append(key)
     assert [part["drawn keys"] for part in two[1]] == keys
     assert len({*keys[0], *keys[1]}) == EPOCHS * 24  # a clip that is drawn twice has another key each time
-    for part, own in zip(two[1], keys, strict=True):
-        assert [row for _, *rows in part["drawn rows"] for row in rows] == [key % 24 for key in own]
+    for part, own_keys in zip(two[1], keys, strict=True):
+        assert [row for _, *rows in part["drawn rows"] for row in rows] == [key % 24 for key in own_keys]
 
 
 def test_a_stream_is_dealt_out_to_two_without_repeats(two: Any) -> None:
@@ -303,7 +317,7 @@ def test_a_stream_is_dealt_out_to_two_without_repeats(two: Any) -> None:
 
 
 def test_a_stream_is_evaluated_once_by_two(two: Any, sounds: Path, tmp_path: Path) -> None:
-    """9 clips in batches of 4: the numbers are those that one process gets from the saved folder."""
+    """9 clips in batches of 4: the metrics equal those of one process on the saved folder."""
     root, (first, second) = two
     assert first["streamed clips"] == second["streamed clips"] == [9]
     assert first["streamed"] == second["streamed"]
@@ -325,25 +339,25 @@ def history(root: Path) -> list[float]:
 
 
 def test_losses_and_weights_are_those_of_one_process(two: Any, one: Any) -> None:
-    """Sums of 4 and 4 clips instead of 8, in float32."""
+    """Sums over 4 and 4 clips instead of 8, in float32."""
     assert history(two[0] / "exact") == pytest.approx(history(one[0]), rel=1e-4)
     for name in ("model.safetensors", "average.safetensors"):
-        mine, theirs = (load_file(root / "checkpoint-6" / name) for root in (two[0] / "exact", one[0]))
-        assert mine.keys() == theirs.keys()
-        assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) < 2e-4
+        ours, theirs = (load_file(root / "checkpoint-6" / name) for root in (two[0] / "exact", one[0]))
+        assert ours.keys() == theirs.keys()
+        assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) < 2e-4
 
 
 def test_metrics_are_those_of_one_process(two: Any, one: Any) -> None:
-    for told in two[1]:
-        assert told["evaluated"] == [9]  # clips; with 2 processes of 2 the last batch is filled up
-        assert told["results"]["test"]["accuracy"] == one[1]["results"]["test"]["accuracy"]
-        assert told["results"]["test"]["loss"] == pytest.approx(one[1]["results"]["test"]["loss"], rel=1e-4)
+    for report in two[1]:
+        assert report["evaluated"] == [9]  # clips; with 2 processes of 2 the last batch is filled up
+        assert report["results"]["test"]["accuracy"] == one[1]["results"]["test"]["accuracy"]
+        assert report["results"]["test"]["loss"] == pytest.approx(one[1]["results"]["test"]["loss"], rel=1e-4)
     assert two[1][0]["results"] == two[1][1]["results"]
 
 
 def test_both_end_with_the_same_average(two: Any) -> None:
-    root, told = two
-    assert told[0]["averaged"] == told[1]["averaged"]
+    root, reports = two
+    assert reports[0]["averaged"] == reports[1]["averaged"]
     saved = digest(load_file(root / "exact" / "model.safetensors"))
     assert saved == digest(load_file(root / "exact" / "checkpoint-6" / "average.safetensors"))
     assert saved != digest(load_file(root / "exact" / "checkpoint-6" / "model.safetensors"))
@@ -360,8 +374,8 @@ def test_files_are_written_once_by_the_first(two: Any) -> None:
 
 
 def test_resumed_run_of_two_equals_an_unbroken_one(two: Any) -> None:
-    root, told = two
-    assert [step for step, *_ in told[0]["resumed rows"]] == [4, 5]
+    root, reports = two
+    assert [step for step, *_ in reports[0]["resumed rows"]] == [4, 5]
     last = [checkpoint_digest(root / name / "checkpoint-6") for name in ("unbroken", "broken")]
     assert last[0] == last[1]
     for rank in (0, 1):
@@ -376,7 +390,12 @@ def test_resumed_run_of_two_equals_an_unbroken_one(two: Any) -> None:
 @pytest.mark.slow
 def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
-    training = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "disable_tqdm": True, "learning_rate": 2e-3}
+    training = {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 4,
+        "disable_tqdm": True,
+        "learning_rate": 2e-3,
+    }
     file.write_text(yaml.safe_dump({"model": {"config": TINY}, "training": training, "threads": 1}))
     arguments = ["--recipe", str(file), "--data", str(sounds), "--output_dir", str(tmp_path / "out")]
     script = "examples/finetune.py"
@@ -385,22 +404,27 @@ def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
     assert result.stdout.count("24 training clips") == 1
     assert len(re.findall(r"^test: accuracy \d\.\d+ \(logistic regression: ", result.stdout, re.MULTILINE)) == 1
     assert result.stderr.count("[AST-W402]") == 1
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"model.safetensors", "README.md", "results.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "model.safetensors",
+        "README.md",
+        "results.json",
+    }
     manifest = read_manifest(tmp_path / "out" / "checkpoint-3")
     assert (manifest.step, manifest.processes) == (3, 2)
 
 
 @pytest.mark.slow
 def test_a_broken_loss_on_one_ends_both(sounds: Path, tmp_path: Path) -> None:
-    # Shorter than the half hour after which a process gives up waiting for the others.
+    # Shorter than the half hour after which a process stops waiting for the others.
     result = torchrun("-m", __name__, "break", str(sounds), str(tmp_path), timeout=600)
     assert result.returncode != 0
     sampler = EpochSampler(24, TrainingArguments(str(tmp_path)).seed)
-    rows = [key % 24 + 1 for key in sampler][20:24]  # counted from 1; of the third step, the half of the second process
+    # counted from 1; of the third step, the half of the second process
+    rows = [key % 24 + 1 for key in sampler][20:24]
     assert re.search(rf"AST-E501\] step 3: loss is nan on the clips {re.escape(str(rows))}", result.stderr)
     assert [folder.name for folder in checkpoints(tmp_path / "poisoned")] == ["checkpoint-2"]
     assert find_corruption(tmp_path / "poisoned" / "checkpoint-2") is None
-    assert not list(tmp_path.glob("told-*"))
+    assert not list(tmp_path.glob("outcome-*"))
 
 
 @pytest.mark.slow
@@ -448,7 +472,7 @@ def test_slurm_script_has_valid_syntax() -> None:
 def test_options_that_need_whole_weights_are_refused_with_sharded_ones(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    plugin = SimpleNamespace(activation_checkpointing=False)  # what accelerate keeps there under FSDP
+    plugin = SimpleNamespace(activation_checkpointing=False)  # set by accelerate under FSDP
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
     with pytest.raises(AstConfigError, match=r"E307.*(averaging_decay|factored_positions).*FSDP"):
         prepare(plan(sounds, options, 4), tmp_path)

@@ -1,4 +1,4 @@
-"""`evaluate_checkpoints` on tiny models: every number again from pipeline and scikit-learn, files, and refusals."""
+"""`evaluate_checkpoints` on tiny models: numbers against pipeline and scikit-learn, files, and errors."""
 
 from __future__ import annotations
 
@@ -63,9 +63,14 @@ SIZES = {"validation": 5, "test": 4}
 
 
 def make_checkpoint(
-    folder: Path, seed: int, kind: str | None = SINGLE, labels: list[str] = LABELS, mean: float = -4.0, **fields: Any
+    folder: Path,
+    seed: int,
+    kind: str | None = SINGLE,
+    labels: list[str] = LABELS,
+    mean: float = -4.0,
+    **fields: Any,
 ) -> str:
-    """A tiny model with weights so large that different audio gets different scores."""
+    """Save a tiny model with weights so large that different audio gets different scores."""
     config = ASTConfig(**{**TINY, **fields}, id2label=dict(enumerate(labels)), problem_type=kind)
     model = ASTForAudioClassification(config)
     generator = torch.Generator().manual_seed(seed)
@@ -79,7 +84,7 @@ def make_checkpoint(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Checkpoints by name. Read only."""
+    """Return checkpoints by name. Read only."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {
         "one": make_checkpoint(root / "one", 1),
@@ -87,7 +92,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "turned": make_checkpoint(root / "turned", 3, labels=["owl", "cat", "dog"], time_stride=16),
         "tags": make_checkpoint(root / "tags", 4, MULTI),
         "tags2": make_checkpoint(root / "tags2", 5, MULTI, labels=["dog", "owl", "cat"]),
-        "untold": make_checkpoint(root / "untold", 6, None),
+        "no_task": make_checkpoint(root / "no_task", 6, None),
         "other": make_checkpoint(root / "other", 7, labels=["cat", "dog", "bat"]),
         "louder": make_checkpoint(root / "louder", 8, mean=-5.0),
         "number": make_checkpoint(root / "number", 9, "regression"),
@@ -103,21 +108,23 @@ def sound(number: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders. Read only."""
+    """Return label folders. Read only."""
     root = tmp_path_factory.mktemp("clips")
     for split, count in SIZES.items():
         for place, label in enumerate(LABELS):
             (root / split / label).mkdir(parents=True)
             for number in range(count):
                 soundfile.write(
-                    root / split / label / f"{number}.wav", sound(100 * len(split) + 10 * place + number), 16_000
+                    root / split / label / f"{number}.wav",
+                    sound(100 * len(split) + 10 * place + number),
+                    16_000,
                 )
     return root
 
 
 @pytest.fixture(scope="module")
 def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same clips with lists of labels. Nothing in the test split is an owl. Read only."""
+    """Return the same clips with lists of labels, without owls in the test split. Read only."""
     path = clips / "tagged.jsonl"
     tags = {"cat": ["cat"], "dog": ["dog", "cat"], "owl": ["dog"]}
     rows = [
@@ -135,7 +142,7 @@ Logits = dict[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def by_hand(made: dict[str, str], clips: Path) -> Callable[[str, str], tuple[np.ndarray, list[str]]]:
-    """(checkpoint, split) -> scores of the pipeline for each file, in the order of LABELS, and the files."""
+    """Return, by checkpoint and split, the pipeline's scores for each file, in the order of LABELS, and the files."""
 
     def run(name: str, split: str) -> tuple[np.ndarray, list[str]]:
         classify = pipeline("audio-classification", model=made[name])
@@ -182,18 +189,24 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def test_one_checkpoint(
     made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    found = evaluate([made["one"]], clips, tmp_path)
+    evaluation = evaluate([made["one"]], clips, tmp_path)
     assert "one on test" in capsys.readouterr().err  # the progress bar
     logits, files = by_hand("one", "test")
-    scores, truth = softmax(logits), truth_of(files)
-    metrics = found.outcomes[made["one"]].metrics
+    scores = softmax(logits)
+    truth = truth_of(files)
+    metrics = evaluation.outcomes[made["one"]].metrics
     assert metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1))
     assert metrics["mAP"] == pytest.approx(average_precision_score(np.eye(3)[truth], scores), abs=1e-9)
     assert metrics["mAUC"] == pytest.approx(roc_auc_score(np.eye(3)[truth], scores), abs=1e-9)
     assert metrics["NLL"] == pytest.approx(-np.mean(np.log(scores[np.arange(12), truth])), abs=1e-4)
-    assert (found.clips, found.labels, found.problem_type, found.main) == (12, LABELS, SINGLE, made["one"])
-    assert list(found.outcomes) == [made["one"]]
-    assert f"{metrics['accuracy']:.4f}" in found.table()
+    assert (evaluation.clips, evaluation.labels, evaluation.problem_type, evaluation.main) == (
+        12,
+        LABELS,
+        SINGLE,
+        made["one"],
+    )
+    assert list(evaluation.outcomes) == [made["one"]]
+    assert f"{metrics['accuracy']:.4f}" in evaluation.table()
 
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["metrics"] == {made["one"]: pytest.approx(metrics)}
@@ -201,9 +214,9 @@ def test_one_checkpoint(
     assert results["versions"]["torch"] == torch.__version__
     rows = rows_of(tmp_path)
     assert [(row["model"], row["label"], row["positives"]) for row in rows] == [(made["one"], n, "4") for n in LABELS]
-    own = average_precision_score(truth == 1, scores[:, 1])
-    assert float(rows[1]["AP"]) == pytest.approx(own, abs=1e-9)
-    assert json.loads((tmp_path / "per_class.json").read_text())[1]["AP"] == pytest.approx(own, abs=1e-9)
+    expected = average_precision_score(truth == 1, scores[:, 1])
+    assert float(rows[1]["AP"]) == pytest.approx(expected, abs=1e-9)
+    assert json.loads((tmp_path / "per_class.json").read_text())[1]["AP"] == pytest.approx(expected, abs=1e-9)
     for name in ("confusion.png", "precision_recall.png"):
         assert imread(tmp_path / name).std() > 0.05
     assert not (tmp_path / "average").exists()
@@ -211,26 +224,29 @@ def test_one_checkpoint(
 
 def test_ensemble_of_different_models(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
     names = [made["one"], made["two"], made["turned"]]
-    found = evaluate(names, clips, tmp_path)
-    assert list(found.outcomes) == [*names, "ensemble"]
-    assert found.main == "ensemble"
+    evaluation = evaluate(names, clips, tmp_path)
+    assert list(evaluation.outcomes) == [*names, "ensemble"]
+    assert evaluation.main == "ensemble"
     parts = [softmax(by_hand(name, "test")[0]) for name in ("one", "two", "turned")]
     truth = truth_of(by_hand("one", "test")[1])
-    for name, scores in zip(found.outcomes, [*parts, np.mean(parts, axis=0)], strict=True):
-        assert found.outcomes[name].metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1)), name
+    for name, scores in zip(evaluation.outcomes, [*parts, np.mean(parts, axis=0)], strict=True):
+        assert evaluation.outcomes[name].metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1)), name
         expected = average_precision_score(np.eye(3)[truth], scores)
-        assert found.outcomes[name].metrics["mAP"] == pytest.approx(expected, abs=1e-9), name
-    assert len({outcome.metrics["NLL"] for outcome in found.outcomes.values()}) == 4
+        assert evaluation.outcomes[name].metrics["mAP"] == pytest.approx(expected, abs=1e-9), name
+    assert len({outcome.metrics["NLL"] for outcome in evaluation.outcomes.values()}) == 4
     assert len(rows_of(tmp_path)) == 4 * 3
 
 
 def test_tags_and_their_ensemble(made: dict[str, str], tagged: Path, by_hand: Callable, tmp_path: Path) -> None:
     file = tmp_path / "logits.safetensors"
-    found = evaluate([made["tags"], made["tags2"]], tagged, tmp_path, save_logits=file)
+    evaluation = evaluate([made["tags"], made["tags2"]], tagged, tmp_path, save_logits=file)
     (first, files), (second, _) = by_hand("tags", "test"), by_hand("tags2", "test")
     tags = tags_of(files)
-    for name, scores in {made["tags2"]: sigmoid(second), "ensemble": (sigmoid(first) + sigmoid(second)) / 2}.items():
-        metrics = found.outcomes[name].metrics
+    for name, scores in {
+        made["tags2"]: sigmoid(second),
+        "ensemble": (sigmoid(first) + sigmoid(second)) / 2,
+    }.items():
+        metrics = evaluation.outcomes[name].metrics
         expected = average_precision_score(tags[:, :2], scores[:, :2])
         assert metrics["mAP"] == pytest.approx(expected, abs=1e-9)
         assert (metrics["mAP_classes"], metrics["mAUC_classes"]) == (2, 2)  # no owl in the test split
@@ -255,8 +271,8 @@ def test_ensemble_logits_give_the_mean_again() -> None:
 
 def test_mean_of_weights(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
     names = [made["one"], made["two"]]
-    found = evaluate(names, clips, tmp_path, average=True)
-    assert list(found.outcomes) == [*names, "average", "ensemble"]
+    evaluation = evaluate(names, clips, tmp_path, average=True)
+    assert list(evaluation.outcomes) == [*names, "average", "ensemble"]
     first, second, mean = (
         load_file(Path(folder) / "model.safetensors") for folder in (*names, str(tmp_path / "average"))
     )
@@ -264,7 +280,7 @@ def test_mean_of_weights(made: dict[str, str], clips: Path, tmp_path: Path) -> N
     for name, value in mean.items():
         assert torch.allclose(value, (first[name] + second[name]) / 2, atol=1e-6), name
     again = evaluate([str(tmp_path / "average")], clips, tmp_path / "again")
-    assert again.outcomes[again.main].metrics == pytest.approx(found.outcomes["average"].metrics)
+    assert again.outcomes[again.main].metrics == pytest.approx(evaluation.outcomes["average"].metrics)
     classify = pipeline("audio-classification", model=str(tmp_path / "average"))
     assert len(classify(str(clips / "test" / "cat" / "0.wav"))) == 3
 
@@ -282,7 +298,7 @@ def test_weights_without_a_mean_are_refused(other: str, code: str, text: str, ma
 
 
 def test_labels_are_matched_by_name(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
-    """A table with two of the labels, for a model that has them at other indices."""
+    """Uses a table with two of the labels, and a model that has them at other indices."""
     rows = [("owl", "test/owl/0.wav"), ("owl", "test/owl/1.wav"), ("dog", "test/dog/0.wav")]
     table = clips / "few.csv"
     table.write_text("path,label,split\n" + "".join(f"{path},{label},test\n" for label, path in rows))
@@ -290,19 +306,19 @@ def test_labels_are_matched_by_name(made: dict[str, str], clips: Path, tmp_path:
     assert true_labels(split, ["bat", "owl", "cat", "dog"], Task.SINGLE_LABEL).tolist() == [1, 1, 3]
     tags = true_labels(split, ["bat", "owl", "cat", "dog"], Task.MULTI_LABEL)
     assert tags.tolist() == [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
-    found = evaluate([made["turned"]], table, tmp_path)
-    assert found.labels == ["owl", "cat", "dog"]
+    evaluation = evaluate([made["turned"]], table, tmp_path)
+    assert evaluation.labels == ["owl", "cat", "dog"]
     assert [row["positives"] for row in rows_of(tmp_path)] == ["2", "0", "1"]
 
 
 def test_single_labels_for_a_tagger_are_tags(
     made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path
 ) -> None:
-    found = evaluate([made["tags"]], clips, tmp_path)
+    evaluation = evaluate([made["tags"]], clips, tmp_path)
     logits, files = by_hand("tags", "test")
     expected = average_precision_score(np.eye(3)[truth_of(files)], sigmoid(logits))
-    assert found.problem_type == MULTI
-    assert found.outcomes[found.main].metrics["mAP"] == pytest.approx(expected, abs=1e-9)
+    assert evaluation.problem_type == MULTI
+    assert evaluation.outcomes[evaluation.main].metrics["mAP"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_labels_missing_from_the_model_are_refused(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
@@ -319,23 +335,39 @@ REFUSED: list[tuple[str, list[str], str, dict[str, Any], str, str]] = [
     ("average-of-one", ["one"], "clips", {"average": True}, "E108", "average"),
     ("fit-on-itself", ["one"], "clips", {"fit_on": "test"}, "E108", "fit_on"),
     ("nothing-to-store", ["one"], "clips", {"store": True}, "E108", "store"),
-    ("store-on-the-hub", ["user/name"], "clips", {"store": True, "fit_on": "validation"}, "E108", "user/name"),
+    (
+        "store-on-the-hub",
+        ["user/name"],
+        "clips",
+        {"store": True, "fit_on": "validation"},
+        "E108",
+        "user/name",
+    ),
     ("logits-of-another-kind", ["one"], "clips", {"save_logits": "logits.npy"}, "E108", ".safetensors"),
     ("no-such-split", ["one"], "clips", {"split": "tset"}, "E209", "did you mean 'test'"),
     ("no-such-fit-split", ["one"], "clips", {"fit_on": "valid"}, "E209", "'valid'"),
     ("other-labels", ["one", "other"], "clips", {}, "E303", "'owl', 'bat'"),
     ("other-task", ["one", "tags"], "clips", {}, "E303", "multi_label"),
-    ("tags-for-one-label", ["one"], "tagged", {}, "E208", "chooses one"),
+    ("tags-for-one-label", ["one"], "tagged", {}, "E208", "is single-label"),
     ("regression", ["number"], "clips", {}, "E302", "regression"),
     ("no-folder", ["./none"], "clips", {}, "E306", "none"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("names", "source", "options", "code", "text"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    ("names", "source", "options", "code", "text"),
+    [row[1:] for row in REFUSED],
+    ids=[row[0] for row in REFUSED],
 )
 def test_invalid_evaluations_are_refused(
-    names: list[str], source: str, options: dict, code: str, text: str, made: dict, request: Any, tmp_path: Path
+    names: list[str],
+    source: str,
+    options: dict,
+    code: str,
+    text: str,
+    made: dict,
+    request: Any,
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(AstHfError) as caught:
         evaluate([made.get(name, name) for name in names], request.getfixturevalue(source), tmp_path, **options)
@@ -353,7 +385,7 @@ def copy_of(made: dict[str, str], name: str, folder: Path) -> str:
 def test_a_calibration_that_is_worse_on_the_evaluated_split_is_warned_of(
     made: dict[str, str], by_hand: Callable, tmp_path: Path
 ) -> None:
-    """Fitted where it is always right, a model is sure of itself, and here it is then always wrong."""
+    """A temperature fitted on right answers makes scores confident, and all test answers are wrong."""
     logits, files = by_hand("one", "test")
     answers = [f"{file},{LABELS[row.argmax()]},validation" for file, row in zip(files, logits, strict=True)]
     answers += [f"{file},{LABELS[row.argmin()]},test" for file, row in zip(files, logits, strict=True)]
@@ -362,14 +394,21 @@ def test_a_calibration_that_is_worse_on_the_evaluated_split_is_warned_of(
     labels.write_text("\n".join(LABELS))
     name = copy_of(made, "one", tmp_path / "one")
     with pytest.warns(
-        AstHfWarning, match=r"W502.*one'.*on test NLL goes from .*clips of validation are not like those"
+        AstHfWarning, match=r"W502.*one'.*changes on test: NLL from .*clips of validation differ from those"
     ):
-        evaluate([name], tmp_path / "clips.csv", tmp_path / "out", fit_on="validation", store=True, class_labels=labels)
+        evaluate(
+            [name],
+            tmp_path / "clips.csv",
+            tmp_path / "out",
+            fit_on="validation",
+            store=True,
+            class_labels=labels,
+        )
 
 
 def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
     names = [copy_of(made, "one", tmp_path / "one"), copy_of(made, "two", tmp_path / "two")]
-    found = evaluate(names, clips, tmp_path / "out", fit_on="validation", store=True, average=True)
+    evaluation = evaluate(names, clips, tmp_path / "out", fit_on="validation", store=True, average=True)
     logits, files = by_hand("one", "validation")
     truth = truth_of(files)
 
@@ -377,24 +416,30 @@ def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_
         return float(torch.nn.functional.cross_entropy(torch.tensor(logits / temperature), torch.tensor(truth)))
 
     best = min(np.geomspace(0.05, 20, 4000), key=loss)
-    calibration = found.outcomes[names[0]].calibration
+    calibration = evaluation.outcomes[names[0]].calibration
     assert calibration.temperature == pytest.approx(best, rel=0.01)
     assert calibration.before["validation"]["NLL"] == pytest.approx(loss(1.0), abs=1e-4)
     assert calibration.after["validation"]["NLL"] == pytest.approx(loss(best), abs=1e-4)
     assert calibration.after["validation"]["NLL"] < calibration.before["validation"]["NLL"]
-    assert calibration.before["test"]["ECE"] == found.outcomes[names[0]].metrics["ECE"]
+    assert calibration.before["test"]["ECE"] == evaluation.outcomes[names[0]].metrics["ECE"]
     assert (calibration.thresholds, calibration.without_positive) == (None, 0)
     written = json.loads((tmp_path / "out" / "results.json").read_text())["calibration"]
     assert written.keys() == {*names, "average", "ensemble"}
     assert written[names[0]]["temperature"] == calibration.temperature
-    for name, folder in {**dict(zip(names, names, strict=True)), "average": str(tmp_path / "out" / "average")}.items():
+    for name, folder in {
+        **dict(zip(names, names, strict=True)),
+        "average": str(tmp_path / "out" / "average"),
+    }.items():
         config = ASTConfig.from_pretrained(folder)
-        assert (config.temperature, config.thresholds) == (found.outcomes[name].calibration.temperature, None)
-    assert f"temperature {calibration.temperature:.4g}, fitted on validation" in found.table()
+        assert (config.temperature, config.thresholds) == (
+            evaluation.outcomes[name].calibration.temperature,
+            None,
+        )
+    assert f"temperature {calibration.temperature:.4g}, fitted on validation" in evaluation.table()
 
     score = pipeline("audio-classification", model=names[0])(files[0], top_k=1)[0]["score"]
     assert score == pytest.approx(softmax(logits[:1] / calibration.temperature).max(), abs=1e-4)
-    again = evaluate(names[:1], clips, tmp_path / "again")  # what is stored is used
+    again = evaluate(names[:1], clips, tmp_path / "again")  # the stored values are used
     assert again.outcomes[names[0]].metrics["ECE"] == pytest.approx(calibration.after["test"]["ECE"], abs=1e-6)
 
 
@@ -402,10 +447,11 @@ def test_thresholds_are_fitted_and_stored(
     made: dict[str, str], tagged: Path, by_hand: Callable, tmp_path: Path
 ) -> None:
     name = copy_of(made, "tags", tmp_path / "tags")
-    found = evaluate([name], tagged, tmp_path / "out", fit_on="validation", store=True)
-    calibration = found.outcomes[name].calibration
+    evaluation = evaluate([name], tagged, tmp_path / "out", fit_on="validation", store=True)
+    calibration = evaluation.outcomes[name].calibration
     logits, files = by_hand("tags", "validation")
-    scores, tags = sigmoid(logits / calibration.temperature), tags_of(files)
+    scores = sigmoid(logits / calibration.temperature)
+    tags = tags_of(files)
     for index in range(3):
         best = max(f1_score(tags[:, index], scores[:, index] >= value) for value in scores[:, index])
         taken = scores[:, index] >= (calibration.thresholds or [])[index]
@@ -423,25 +469,26 @@ def test_thresholds_are_stored_in_the_label_order_of_each_checkpoint(
     made: dict[str, str], tagged: Path, tmp_path: Path
 ) -> None:
     names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
-    found = evaluate(names, tagged, tmp_path / "out", fit_on="validation", store=True)
-    cat, dog, owl = found.outcomes[names[1]].calibration.thresholds or []  # in the order of the first one's labels
+    evaluation = evaluate(names, tagged, tmp_path / "out", fit_on="validation", store=True)
+    # in the label order of the first checkpoint
+    cat, dog, owl = evaluation.outcomes[names[1]].calibration.thresholds or []
     assert ASTConfig.from_pretrained(names[1]).thresholds == [dog, owl, cat]
     assert len({cat, dog, owl}) == 3
 
 
 def test_label_without_a_clip_gets_the_middle_threshold(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
     name = copy_of(made, "tags", tmp_path / "tags")
-    found = evaluate([name], tagged, tmp_path / "out", split="validation", fit_on="test")
-    calibration = found.outcomes[name].calibration
+    evaluation = evaluate([name], tagged, tmp_path / "out", split="validation", fit_on="test")
+    calibration = evaluation.outcomes[name].calibration
     assert ((calibration.thresholds or [])[2], calibration.without_positive) == (0.5, 1)
     assert ASTConfig.from_pretrained(name).temperature is None  # not stored by default
 
 
 def test_missing_problem_type_follows_the_data(made: dict[str, str], clips: Path, tagged: Path, tmp_path: Path) -> None:
-    name = copy_of(made, "untold", tmp_path / "untold")
+    name = copy_of(made, "no_task", tmp_path / "no_task")
     assert evaluate([name], clips, tmp_path / "single").problem_type == SINGLE
-    found = evaluate([name], tagged, tmp_path / "tags", fit_on="validation", store=True)
-    assert found.problem_type == MULTI
+    evaluation = evaluate([name], tagged, tmp_path / "tags", fit_on="validation", store=True)
+    assert evaluation.problem_type == MULTI
     assert ASTConfig.from_pretrained(name).problem_type == MULTI
 
 
@@ -473,22 +520,27 @@ def test_logits_round_trip_through_a_file(made: dict[str, str], clips: Path, by_
 def test_segments_of_a_file_are_separate_clips() -> None:
     from datasets import Dataset
 
-    rows = {"audio": [{"path": "a.wav"}] * 2 + [{"path": None}], "start": [None, 1.5, None], "end": [None, 2.0, None]}
+    rows = {
+        "audio": [{"path": "a.wav"}] * 2 + [{"path": None}],
+        "start": [None, 1.5, None],
+        "end": [None, 2.0, None],
+    }
     assert clip_keys(Dataset.from_dict(rows)) == ["a.wav", "a.wav#1.5-2.0", "row 2"]
 
 
 def test_names_of_stored_logits_are_checked(tmp_path: Path) -> None:
-    path, logits = tmp_path / "logits.safetensors", np.arange(6.0).reshape(2, 3)
+    path = tmp_path / "logits.safetensors"
+    logits = np.arange(6.0).reshape(2, 3)
     store_logits(path, logits, ["a.wav", "b.wav"], LABELS, SINGLE)
-    for wanted, text in (
+    for names, text in (
         ({"labels": ["cat", "dog", "bat"]}, "'owl'"),
         ({"labels": [*LABELS, "bat"]}, "no label 'bat'"),
         ({"labels": ["cat", "dog"]}, "'owl'"),
         ({"clips": ["a.wav", "c.wav"]}, "no clip 'c.wav'"),
     ):
         with pytest.raises(AstHfError, match=rf"E208.*{text}"):
-            load_logits(path, **wanted)
-    with pytest.raises(AstHfError, match=r"E208.*'a\.wav'.*two clips"):
+            load_logits(path, **names)
+    with pytest.raises(AstHfError, match=r"E208.*'a\.wav'.*two different clips"):
         store_logits(path, logits, ["a.wav", "a.wav"], LABELS, SINGLE)
     store_logits(tmp_path / "again.safetensors", logits[[0, 0]], ["a.wav", "a.wav"], LABELS, SINGLE)
     assert load_logits(tmp_path / "again.safetensors", clips=["a.wav"]).logits.tolist() == [[0.0, 1.0, 2.0]]
@@ -497,8 +549,8 @@ def test_names_of_stored_logits_are_checked(tmp_path: Path) -> None:
 def test_broken_stored_logits_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "logits.safetensors"
     store_logits(path, np.zeros((2, 3)), ["a.wav", "b.wav"], LABELS, SINGLE)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-5])
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
     with pytest.raises(AstHfError, match="E306"):
         load_logits(path)
     save_file({"weights": torch.zeros(2)}, path)
@@ -513,7 +565,7 @@ def test_logits_file_is_written_atomically(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "logits.safetensors"
     store_logits(path, np.ones((1, 3)), ["a.wav"], LABELS, SINGLE)
     before = path.read_bytes()
-    with path.open("rb") as reader:  # a reader of the old file keeps its content
+    with path.open("rb") as reader:  # a process that reads the old file keeps its content
         store_logits(path, np.zeros((1, 3)), ["a.wav"], LABELS, SINGLE)
         assert reader.read() == before != path.read_bytes()
     path.write_bytes(before)
@@ -597,7 +649,7 @@ def test_pictures_of_few_and_many_classes(classes: int, tmp_path: Path) -> None:
 def test_a_data_set_by_its_name(
     made: dict[str, str], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ESC-50 in miniature where the catalog looks for it, and another fold of it."""
+    """Uses ESC-50 in miniature in the catalog's folder, and another fold of it."""
     folder = tmp_path / "ESC-50-master"
     (folder / "meta").mkdir(parents=True)
     (folder / "audio").symlink_to(clips / "test" / "cat")
@@ -634,15 +686,15 @@ def test_the_ensemble_is_saved_as_it_was_evaluated(
     assert cli.main(["evaluate", *names, str(clips), "--output", str(tmp_path / "out"), "--ensemble"]) == 0
     folder = tmp_path / "out" / "ensemble"
     files = [str(file) for file in sorted((clips / "test").rglob("*.wav"))]
-    found = probabilities_by_pipeline(str(folder), files)
+    probabilities = probabilities_by_pipeline(str(folder), files)
     expected = np.mean([probabilities_by_pipeline(name, files) for name in names], axis=0)
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert probabilities == pytest.approx(expected, abs=1e-5)
     metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
     truth = truth_of(files)
-    assert metrics["ensemble"]["accuracy"] == accuracy_score(truth, found.argmax(axis=1))
-    assert metrics["ensemble"]["NLL"] == pytest.approx(-np.log(found[np.arange(12), truth]).mean(), abs=1e-5)
+    assert metrics["ensemble"]["accuracy"] == accuracy_score(truth, probabilities.argmax(axis=1))
+    assert metrics["ensemble"]["NLL"] == pytest.approx(-np.log(probabilities[np.arange(12), truth]).mean(), abs=1e-5)
 
-    again = evaluate([str(folder)], clips, tmp_path / "again")  # an ensemble is a checkpoint like another
+    again = evaluate([str(folder)], clips, tmp_path / "again")  # an ensemble works like any checkpoint
     assert again.outcomes[str(folder)].metrics == pytest.approx(metrics["ensemble"], abs=1e-5)
     assert again.labels == LABELS
     for refused, code in (({"ensemble": True}, "E306"), ({"average": True}, "E305")):
@@ -651,18 +703,22 @@ def test_the_ensemble_is_saved_as_it_was_evaluated(
 
 
 def test_the_card_of_an_ensemble(made: dict[str, str], clips: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    found = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
+    evaluation = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
     folder = tmp_path / "out" / "ensemble"
     card = ModelCard((folder / "README.md").read_text())
     head = card.data
     assert (head.library_name, head.pipeline_tag) == ("ast_hf", "audio-classification")
     assert (head.base_model, "ensemble" in head.tags) == (None, True)
-    wanted = {name: value for name, value in found.outcomes["ensemble"].metrics.items() if "_classes" not in name}
-    assert wanted.keys() == {"accuracy", "mAP", "mAUC", "d_prime", "ECE", "NLL"}
-    assert {entry.metric_type: entry.metric_value for entry in head.eval_results} == pytest.approx(wanted, abs=6e-5)
+    expected = {
+        name: value for name, value in evaluation.outcomes["ensemble"].metrics.items() if "_classes" not in name
+    }
+    assert expected.keys() == {"accuracy", "mAP", "mAUC", "d_prime", "ECE", "NLL"}
+    assert {entry.metric_type: entry.metric_value for entry in head.eval_results} == pytest.approx(expected, abs=6e-5)
     assert {(entry.dataset_split, entry.dataset_name) for entry in head.eval_results} == {("test", clips.name)}
-    for name, outcome in zip(("**ensemble**", "member-1", "member-2"), ("ensemble", *found.checkpoints), strict=True):
-        assert f"| {name} | {found.outcomes[outcome].metrics['accuracy']:.4f} |" in card.text
+    for name, outcome in zip(
+        ("**ensemble**", "member-1", "member-2"), ("ensemble", *evaluation.checkpoints), strict=True
+    ):
+        assert f"| {name} | {evaluation.outcomes[outcome].metrics['accuracy']:.4f} |" in card.text
     assert "| `member-2` | turned | 2 | 24 | 8 x 16 | 0.64 | 1 |" in card.text
     assert "cat, dog, owl." in card.text
     assert str(tmp_path) not in (folder / "README.md").read_text().replace(str(folder), "")
@@ -685,8 +741,8 @@ def test_the_card_of_an_ensemble(made: dict[str, str], clips: Path, tmp_path: Pa
 def test_template_of_an_ensemble_uses_exactly_the_values_that_it_is_given(
     made: dict[str, str], clips: Path, tmp_path: Path
 ) -> None:
-    found = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
-    values = ensemble_card_values(found, found.outcomes["ensemble"].metrics, tmp_path / "out" / "ensemble")
+    evaluation = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
+    values = ensemble_card_values(evaluation, evaluation.outcomes["ensemble"].metrics, tmp_path / "out" / "ensemble")
     text = (ROOT / "ast_hf" / "reports" / "templates" / "ensemble_card.md").read_text(encoding="utf-8")
     variables = meta.find_undeclared_variables(Environment(autoescape=False).parse(text))
     assert variables == {"card_data", *values}
@@ -701,28 +757,29 @@ def test_names_in_the_card_of_an_ensemble_are_plain(clips: Path, tmp_path: Path)
 
 
 def test_fitted_temperature_is_stored_in_the_ensemble(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
-    """Its members keep the temperatures that they were evaluated with."""
+    """Members keep the temperatures that they were evaluated with."""
     names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
-    found = evaluate(names, tagged, tmp_path / "out", ensemble=True, fit_on="validation", store=True)
-    folder, fitted = tmp_path / "out" / "ensemble", found.outcomes["ensemble"].calibration
+    evaluation = evaluate(names, tagged, tmp_path / "out", ensemble=True, fit_on="validation", store=True)
+    folder = tmp_path / "out" / "ensemble"
+    fitted = evaluation.outcomes["ensemble"].calibration
     config = ASTEnsembleConfig.from_pretrained(folder)
     assert (config.temperature, config.thresholds) == (fitted.temperature, fitted.thresholds)
     for number, name in enumerate(names, 1):
         assert ASTConfig.from_pretrained(folder, subfolder=f"member-{number}").temperature is None
-        assert ASTConfig.from_pretrained(name).temperature == found.outcomes[name].calibration.temperature
+        assert ASTConfig.from_pretrained(name).temperature == evaluation.outcomes[name].calibration.temperature
     again = evaluate([str(folder)], tagged, tmp_path / "again").outcomes[str(folder)].metrics
     assert again["ECE"] == pytest.approx(fitted.after["test"]["ECE"], abs=1e-5)
     card = ModelCard((folder / "README.md").read_text())
-    told = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
-    assert told["NLL"] == round(fitted.after["test"]["NLL"], 4) != round(fitted.before["test"]["NLL"], 4)
-    assert "accuracy" not in told
+    card_metrics = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
+    assert card_metrics["NLL"] == round(fitted.after["test"]["NLL"], 4) != round(fitted.before["test"]["NLL"], 4)
+    assert "accuracy" not in card_metrics
     assert "for tagging" in card.text
 
 
 def test_problem_type_missing_from_all_members_follows_the_data(
     made: dict[str, str], tagged: Path, tmp_path: Path
 ) -> None:
-    names = [copy_of(made, "untold", tmp_path / name) for name in ("a", "b")]
+    names = [copy_of(made, "no_task", tmp_path / name) for name in ("a", "b")]
     evaluate(names, tagged, tmp_path / "out", ensemble=True)
     assert ASTEnsembleConfig.from_pretrained(tmp_path / "out" / "ensemble").problem_type == MULTI
 
@@ -743,11 +800,11 @@ def test_an_ensemble_that_cannot_be_saved_is_refused(made: dict[str, str], clips
 
 
 def test_a_checkpoint_is_not_overwritten(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
-    own = copy_of(made, "one", tmp_path / "own")
+    checkpoint = copy_of(made, "one", tmp_path / "own")
     average = copy_of(made, "one", tmp_path / "average")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(AstHfError, match=r"E108.*output_dir.*results\.json would be lost"):
-        evaluate([own], clips, own)
+        evaluate([checkpoint], clips, checkpoint)
     with pytest.raises(AstHfError, match=r"E108.*average.*would be written over"):
-        evaluate([own, average], clips, tmp_path, average=True)
+        evaluate([checkpoint, average], clips, tmp_path, average=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -1,4 +1,4 @@
-"""Cross-validation on tones and noise: which clips, which numbers, killed and resumed, and what is refused."""
+"""Cross-validation on tones and noise: clips of the folds, results, resuming after a kill, and errors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,22 @@ from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, cli
 from ast_hf.data.holding_out import random_fold
 from ast_hf.reports.epoch_metrics import Curve
 from ast_hf.reports.fold_results import Fold
-from ast_hf.training import ClipInputs, CrossValidation, Recipe, cross_validate, finetune, measure_statistics, prepare
+from ast_hf.training import (
+    ClipInputs,
+    CrossValidation,
+    Recipe,
+    cross_validate,
+    finetune,
+    measure_statistics,
+    prepare,
+)
 from ast_hf.training.splits import read_splits
 from training.runs import checkpoint_digest, digest, recipe, sound, torchrun
 
-#: Clips of noise and of tones in each fold, so that no two folds are of one size.
+#: Clips of noise and of tones in each fold: no two folds have the same size.
 SIZES = {"1": (3, 3), "2": (4, 3), "10": (4, 4)}
 
-#: Dropout and masks, so that a random draw too many changes the weights; an average, so that it is what is tested.
+#: Dropout and masks, so that an extra random draw changes the weights; an average, so that it is tested.
 VARIED = {
     "averaging_decay": 0.5,
     "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
@@ -42,7 +50,7 @@ VARIED = {
 
 
 def write_clips(root: Path) -> Path:
-    """A CSV of clips with the columns fold and source; two clips come of each source."""
+    """Write a CSV of clips with the columns fold and source; each source has two clips."""
     lines = ["path,label,fold,source"]
     for fold, counts in SIZES.items():
         for kind, count in zip(("noise", "tone"), counts, strict=True):
@@ -56,19 +64,19 @@ def write_clips(root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips in three folds. Read only."""
+    """Return a table of clips in three folds. Read only."""
     return write_clips(tmp_path_factory.mktemp("folded"))
 
 
 def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    # One thread: a fresh process and this one, where other tests chose, have to round alike.
+    # One thread: a fresh process and this one, where other tests set the number, have to round alike.
     return recipe(source, {**VARIED, "threads": 1, **(options or {})}, **{"save_total_limit": None, **training})
 
 
 @pytest.fixture(scope="session")
-def found(table: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
-    """A finished cross-validation. Read only."""
-    return cross_validate(plan(table), tmp_path_factory.mktemp("found"), folds=3)
+def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
+    """Return a finished cross-validation. Read only."""
+    return cross_validate(plan(table), tmp_path_factory.mktemp("finished"), folds=3)
 
 
 def weights(root: Path) -> dict[str, bytes]:
@@ -82,15 +90,15 @@ def stored(root: Path, fold: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- which clips
 
 
-def test_every_fold_is_tested_once_in_the_order_of_numbers(found: CrossValidation) -> None:
-    told = [(fold.name, fold.folder, fold.clips, fold.training_clips) for fold in found.folds]
-    assert told == [("1", "fold-1", 6, 15), ("2", "fold-2", 7, 14), ("10", "fold-3", 8, 13)]
+def test_every_fold_is_tested_once_in_the_order_of_numbers(finished: CrossValidation) -> None:
+    folds = [(fold.name, fold.folder, fold.clips, fold.training_clips) for fold in finished.folds]
+    assert folds == [("1", "fold-1", 6, 15), ("2", "fold-2", 7, 14), ("10", "fold-3", 8, 13)]
 
 
-def test_statistics_are_those_of_each_training_part(found: CrossValidation, table: Path) -> None:
+def test_statistics_are_those_of_each_training_part(finished: CrossValidation, table: Path) -> None:
     seen = set()
-    for fold in found.folds:
-        train, _, evaluation = read_splits(replace(found.recipe.data, test_fold=int(fold.name)), 42)
+    for fold in finished.folds:
+        train, _, evaluation = read_splits(replace(finished.recipe.data, test_fold=int(fold.name)), 42)
         assert {row["fold"] for row in evaluation["test"]} == {fold.name}
         assert fold.name not in {row["fold"] for row in train}
         measured = measure_statistics(ClipInputs(train, ASTFeatureExtractor(num_mel_bins=32, max_length=64)))
@@ -122,7 +130,11 @@ def rows(labels: list[Any], groups: list[Any] | None = None) -> Dataset:
 
 
 @settings(max_examples=10, deadline=None)
-@given(counts=st.lists(st.integers(4, 12), min_size=3, max_size=3), count=st.integers(2, 4), seed=st.integers(0, 99))
+@given(
+    counts=st.lists(st.integers(4, 12), min_size=3, max_size=3),
+    count=st.integers(2, 4),
+    seed=st.integers(0, 99),
+)
 def test_random_folds_share_the_clips_and_the_labels(counts: list[int], count: int, seed: int) -> None:
     labels = [label for label, number in enumerate(counts) for _ in range(number)]
     folds = folds_of(rows(labels), count, seed=seed)
@@ -148,7 +160,7 @@ def test_random_folds_depend_on_the_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "asked", "said"),
+    ("data", "options", "message"),
     [
         (rows([0, 1, 2] * 3), {"count": 10}, "9 clips do not make 10 folds"),
         (rows([0, 1, 2] * 3), {"group_column": "group"}, r"1 values of 'group' do not make 3"),
@@ -158,9 +170,9 @@ def test_random_folds_depend_on_the_seed() -> None:
         (rows([0, 1, 2]), {}, "cannot make 3"),
     ],
 )
-def test_impossible_random_folds_are_refused(data: Dataset, asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(AstDataError, match=said):
-        random_fold(data, **{"test_fold": 1, "count": 3, "group_column": None, "seed": 0, **asked})
+def test_impossible_random_folds_are_refused(data: Dataset, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(AstDataError, match=message):
+        random_fold(data, **{"test_fold": 1, "count": 3, "group_column": None, "seed": 0, **options})
 
 
 @pytest.mark.slow
@@ -171,17 +183,17 @@ def test_data_without_folds_get_random_ones_that_a_recipe_can_name(table: Path, 
     ]
     source = table.parent / "without.csv"
     source.write_text("\n".join(["path,label,split,source", *lines, lines[0].replace("train", "test")]) + "\n")
-    said: list[str] = []
+    printed: list[str] = []
     options = {"data": {"source": str(source), "validation_group": "source"}}
     plain = plan(source, options, num_train_epochs=1, save_strategy="no")
-    found = cross_validate(plain, tmp_path / "out", folds=2, tell=said.append)
-    assert sum(fold.clips for fold in found.folds) == 21
-    assert said[0] == "2 folds: random, clips of one 'source' kept together; split 'test' is left alone"
-    data = found.recipe.data
+    cross_validation = cross_validate(plain, tmp_path / "out", folds=2, tell=printed.append)
+    assert sum(fold.clips for fold in cross_validation.folds) == 21
+    assert printed[0] == "2 folds: random, clips of one 'source' in one fold; split 'test' is not used"
+    data = cross_validation.recipe.data
     sides = [{row["source"] for row in read_splits(replace(data, test_fold=fold), 42)[2]["test"]} for fold in (1, 2)]
     assert sides[0].isdisjoint(sides[1])
     again = finetune(replace(plain, data=replace(data, test_fold=2)), tmp_path / "again")
-    assert again.results["test"]["accuracy"] == found.final.values[1]
+    assert again.results["test"]["accuracy"] == cross_validation.final.values[1]
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == weights(tmp_path / "out")["fold-2"]
     with pytest.raises(AstHfError, match=r"E307.*random_folds.*needs data\.test_fold.*--folds 2"):
         prepare(replace(plain, data=data), tmp_path / "one")
@@ -210,14 +222,14 @@ def by_hand(*curves: list[float], baseline: float | None = 0.5) -> CrossValidati
 
 
 def test_final_and_best_epoch_by_hand() -> None:
-    """The best epoch is that of the best mean: 2, not 2 for one fold and 3 for the other, which would give 0.85."""
-    found = by_hand([0.5, 0.9, 0.6], [0.7, 0.6, 0.8])
-    assert (found.final.epoch, found.final.values) == (3, [0.6, 0.8])
-    assert found.final.mean == pytest.approx(0.7)
-    assert found.final.standard_deviation == pytest.approx(0.1 * math.sqrt(2))
-    assert (found.best.epoch, found.best.values) == (2, [0.9, 0.6])
-    assert (found.best.mean, found.best.standard_deviation) == pytest.approx((0.75, 0.15 * math.sqrt(2)))
-    assert (found.baseline.mean, found.baseline.standard_deviation) == (0.5, 0.0)
+    """The best epoch has the best mean over folds: 2. The best epochs of each fold, 2 and 3, would give 0.85."""
+    summary = by_hand([0.5, 0.9, 0.6], [0.7, 0.6, 0.8])
+    assert (summary.final.epoch, summary.final.values) == (3, [0.6, 0.8])
+    assert summary.final.mean == pytest.approx(0.7)
+    assert summary.final.standard_deviation == pytest.approx(0.1 * math.sqrt(2))
+    assert (summary.best.epoch, summary.best.values) == (2, [0.9, 0.6])
+    assert (summary.best.mean, summary.best.standard_deviation) == pytest.approx((0.75, 0.15 * math.sqrt(2)))
+    assert (summary.baseline.mean, summary.baseline.standard_deviation) == (0.5, 0.0)
 
 
 def test_equally_good_epochs_choose_the_first() -> None:
@@ -234,40 +246,40 @@ def test_without_a_baseline_none_is_reported() -> None:
     ]
 
 
-def test_final_values_match_the_saved_models(found: CrossValidation) -> None:
-    for fold, final in zip(found.folds, found.final.values, strict=True):
-        results = stored(found.folder, fold.folder)
+def test_final_values_match_the_saved_models(finished: CrossValidation) -> None:
+    for fold, final in zip(finished.folds, finished.final.values, strict=True):
+        results = stored(finished.folder, fold.folder)
         assert results["results"]["test"]["accuracy"] == final == fold.curve.values[-1]
         assert results["watched"]["test"]["epochs"] == [1.0, 2.0]
-    assert [spread.epoch for spread in found.epochs] == [1, 2]
-    assert (len(found.baseline.values), len(found.chance.values)) == (3, 3)
+    assert [spread.epoch for spread in finished.epochs] == [1, 2]
+    assert (len(finished.baseline.values), len(finished.chance.values)) == (3, 3)
 
 
-def test_files_match_the_returned_result(found: CrossValidation) -> None:
-    told = json.loads((found.folder / "folds.json").read_text())
-    assert told == found.to_dict()
-    assert told["final"] == {
+def test_files_match_the_returned_result(finished: CrossValidation) -> None:
+    results = json.loads((finished.folder / "folds.json").read_text())
+    assert results == finished.to_dict()
+    assert results["final"] == {
         "epoch": 2,
-        "mean": found.final.mean,
-        "standard_deviation": found.final.standard_deviation,
-        "values": found.final.values,
+        "mean": finished.final.mean,
+        "standard_deviation": finished.final.standard_deviation,
+        "values": finished.final.values,
     }
-    assert "overstates" in told["best_is"]
-    picture = imread(found.folder / "folds.png")
+    assert "overstates" in results["best_is"]
+    picture = imread(finished.folder / "folds.png")
     assert 0.01 < (picture[..., :3].min(axis=-1) < 0.9).mean() < 0.9
 
 
 # ---------------------------------------------------------------- watching changes nothing
 
 
-def test_watching_does_not_change_training(found: CrossValidation, table: Path, tmp_path: Path) -> None:
-    """Neither the draws of dropout nor what is logged and saved."""
-    alone = finetune(replace(found.recipe, data=replace(found.recipe.data, test_fold=1)), tmp_path)
-    assert (tmp_path / "model.safetensors").read_bytes() == weights(found.folder)["fold-1"]
+def test_watching_does_not_change_training(finished: CrossValidation, table: Path, tmp_path: Path) -> None:
+    """Dropout draws, logs and saved files stay the same."""
+    alone = finetune(replace(finished.recipe, data=replace(finished.recipe.data, test_fold=1)), tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == weights(finished.folder)["fold-1"]
     checkpoints = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
     assert len(checkpoints) == 2
     for name in checkpoints:
-        watched = found.folder / "fold-1" / name
+        watched = finished.folder / "fold-1" / name
         assert checkpoint_digest(tmp_path / name) == checkpoint_digest(watched)
         logs = [
             json.loads((folder / name / "trainer_state.json").read_text())["log_history"]
@@ -279,8 +291,11 @@ def test_watching_does_not_change_training(found: CrossValidation, table: Path, 
 
 
 def test_a_watched_split_does_not_choose_the_best_checkpoint(table: Path, tmp_path: Path) -> None:
-    """With the highest validation loss as the best: the test fold is logged, and has no influence."""
-    options = {"data": {"source": str(table), "test_fold": 10, "validation_fraction": 0.3}, "averaging_decay": None}
+    """The highest validation loss counts as the best; the test fold is logged without influence."""
+    options = {
+        "data": {"source": str(table), "test_fold": 10, "validation_fraction": 0.3},
+        "averaging_decay": None,
+    }
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
     run = prepare(plan(table, options, eval_strategy="epoch", num_train_epochs=3, **best), tmp_path, watch="test")
     run.trainer.train()
@@ -301,9 +316,9 @@ def test_evaluating_does_not_change_training(table: Path, tmp_path: Path) -> Non
     }
     files = [(tmp_path / strategy / "model.safetensors").read_bytes() for strategy in reports]
     assert files[0] == files[1]
-    told = stored(tmp_path, "epoch")["watched"]["validation"]
-    assert (told["epochs"], told["final"]["value"]) == ([1.0, 2.0], told["values"][-1])
-    assert told["best"]["value"] == max(told["values"])
+    curve = stored(tmp_path, "epoch")["watched"]["validation"]
+    assert (curve["epochs"], curve["final"]["value"]) == ([1.0, 2.0], curve["values"][-1])
+    assert curve["best"]["value"] == max(curve["values"])
     assert stored(tmp_path, "no")["watched"] == {}
     features = stored(tmp_path, "no")["features"]
     extractor = reports["no"].extractor
@@ -328,7 +343,7 @@ def test_only_evaluated_splits_can_be_watched(table: Path, tmp_path: Path) -> No
 
 
 class Kill(TrainerCallback):
-    """Kills the process at a step, as a machine that goes away."""
+    """Callback that kills the process at a step, like a lost machine."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -339,7 +354,7 @@ class Kill(TrainerCallback):
 
 
 def killed_in_the_second_fold(source: str, root: str) -> None:
-    """What the process does that is killed: in fold 2 after its first epoch, two steps long, was saved."""
+    """Run a cross-validation that is killed in fold 2 after its first epoch of two steps was saved."""
     from ast_hf.training import trainer
 
     train = trainer.ASTTrainer.train
@@ -355,7 +370,7 @@ def killed_in_the_second_fold(source: str, root: str) -> None:
 
 @pytest.fixture(scope="module")
 def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a killed cross-validation left: fold 1 finished, fold 2 under way, fold 3 not begun. Read only."""
+    """Return the folder of a killed cross-validation: fold 1 finished, fold 2 started, fold 3 missing. Read only."""
     root = tmp_path_factory.mktemp("killed")
     code = (
         f"import sys; sys.path[:0] = {[str(ROOT / 'tests'), str(ROOT)]!r}; from training import test_folds; "
@@ -368,20 +383,20 @@ def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_killed_cross_validation_resumes_to_the_bit(
-    found: CrossValidation, killed: Path, table: Path, tmp_path: Path
+    finished: CrossValidation, killed: Path, table: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "copy"
     shutil.copytree(killed, root)
     assert list(weights(root)) == ["fold-1"]
     assert [path.name for path in (root / "fold-2").glob("checkpoint-*")] == ["checkpoint-2"]
     before = (root / "fold-1" / "results.json").stat().st_mtime_ns
-    said: list[str] = []
-    resumed = cross_validate(plan(table), root, folds=3, resume="auto", tell=said.append)
+    lines: list[str] = []
+    resumed = cross_validate(plan(table), root, folds=3, resume="auto", tell=lines.append)
     assert (root / "fold-1" / "results.json").stat().st_mtime_ns == before
-    assert [line.endswith("is finished") for line in said] == [False, True, False, False]
-    assert weights(root) == weights(found.folder)
-    assert resumed.by_method() == found.by_method()
-    assert [fold.curve for fold in resumed.folds] == [fold.curve for fold in found.folds]
+    assert [line.endswith("is finished") for line in lines] == [False, True, False, False]
+    assert weights(root) == weights(finished.folder)
+    assert resumed.by_method() == finished.by_method()
+    assert [fold.curve for fold in resumed.folds] == [fold.curve for fold in finished.folds]
 
 
 def test_folds_of_another_cross_validation_are_refused(killed: Path, table: Path, tmp_path: Path) -> None:
@@ -394,7 +409,7 @@ def test_folds_of_another_cross_validation_are_refused(killed: Path, table: Path
     fewer = tmp_path / "clips.csv"
     lines = [line for line in table.read_text().splitlines() if not line.startswith("noise-2-0")]
     fewer.write_text("\n".join([lines[0], *(f"{table.parent}/{line}" for line in lines[1:])]) + "\n")
-    with pytest.raises(AstHfError, match=r"E306.*tested on 6 clips, trained on 15; now they are 6 and 14"):
+    with pytest.raises(AstHfError, match=r"E306.*tested on 6 clips, trained on 15; now 6 and 14"):
         cross_validate(plan(fewer), killed, folds=3, resume=True)
     assert list(weights(killed)) == ["fold-1"]
 
@@ -417,24 +432,33 @@ def test_broken_results_of_a_fold_are_refused(table: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_two_processes_match_one(table: Path, tmp_path: Path) -> None:
-    """The same clips a step, no dropout: the same numbers, and every file written once."""
+    """Same clips per step and no dropout: the same numbers, and every file is written once."""
     options = {"model": {"config": TINY}, "data": {"source": str(table)}}
     one = cross_validate(plan(table, options, num_train_epochs=1, save_strategy="no"), tmp_path / "one", folds=3)
     (tmp_path / "recipe.yaml").write_text(
         plan(table, options, num_train_epochs=1, save_strategy="no", per_device_train_batch_size=4).to_yaml()
     )
-    command = ["-m", "ast_hf", "finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3"]
+    command = [
+        "-m",
+        "ast_hf",
+        "finetune",
+        str(tmp_path / "recipe.yaml"),
+        "--data",
+        str(table),
+        "--folds",
+        "3",
+    ]
     process = torchrun(*command, "--output", str(tmp_path / "two"))
     assert process.returncode == 0, process.stderr[-2000:]
     assert process.stdout.count("accuracy on test fold") == 1
-    told = json.loads((tmp_path / "two" / "folds.json").read_text())
-    assert told["baseline"] == one.baseline.to_dict()
-    assert [fold["values"] for fold in told["folds"]] == [fold.curve.values for fold in one.folds]
+    results = json.loads((tmp_path / "two" / "folds.json").read_text())
+    assert results["baseline"] == one.baseline.to_dict()
+    assert [fold["values"] for fold in results["folds"]] == [fold.curve.values for fold in one.folds]
 
 
 # ---------------------------------------------------------------- what is refused
 
-#: what is wrong -> (folds, options of data, training arguments, what is said)
+#: mistake -> (folds, options of data, training arguments, message)
 REFUSED = {
     "one fold": (1, {}, {}, r"E307.*folds: is 1, too few"),
     "another number than the data have": (5, {}, {}, r"E307.*'fold' has 3 folds: 1, 2, 10.*random_folds=5"),
@@ -453,12 +477,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("folds", "data", "training", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("folds", "data", "training", "message"), REFUSED.values(), ids=REFUSED)
 def test_invalid_folds_are_refused_before_anything_is_written(
-    table: Path, tmp_path: Path, folds: int, data: dict, training: dict, said: str
+    table: Path, tmp_path: Path, folds: int, data: dict, training: dict, message: str
 ) -> None:
     options = {"data": {"source": str(table), **data}}
-    with pytest.raises(AstHfError, match=said):
+    with pytest.raises(AstHfError, match=message):
         cross_validate(plan(table, options, **training), tmp_path / "out", folds=folds)
     assert not (tmp_path / "out").exists()
 
@@ -490,17 +514,26 @@ def test_a_likely_fold_column_is_suggested(table: Path, tmp_path: Path) -> None:
 
 
 def test_command_prints_the_table(
-    found: CrossValidation, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: CrossValidation, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On folds that are finished, so that nothing is trained again."""
-    shutil.copytree(found.folder, tmp_path / "out")
+    """Uses finished folds, so that nothing is trained again."""
+    shutil.copytree(finished.folder, tmp_path / "out")
     (tmp_path / "recipe.yaml").write_text(plan(table).to_yaml())
-    command = ["finetune", str(tmp_path / "recipe.yaml"), "--data", str(table), "--folds", "3", "--resume", "auto"]
+    command = [
+        "finetune",
+        str(tmp_path / "recipe.yaml"),
+        "--data",
+        str(table),
+        "--folds",
+        "3",
+        "--resume",
+        "auto",
+    ]
     assert cli.main([*command, "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     (row,) = [line for line in printed.splitlines() if line.startswith("AST, final epoch (2)")]
-    assert row.split()[4:7] == [f"{value:.3f}" for value in found.final.values]
-    assert row.endswith(f"{found.final.mean:.3f} +- {found.final.standard_deviation:.3f}")
+    assert row.split()[4:7] == [f"{value:.3f}" for value in finished.final.values]
+    assert row.endswith(f"{finished.final.mean:.3f} +- {finished.final.standard_deviation:.3f}")
     assert "chosen on these folds" in printed
     assert "fold-3: test fold 10 (8 clips), trained on 13: is finished" in printed
     assert "21 clips" in printed

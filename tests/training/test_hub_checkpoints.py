@@ -33,7 +33,7 @@ HELD_OUT = {"features": {"mean": -5.0, "std": 4.0}, "data": {"validation_fractio
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones. Read only."""
+    """Return label folders of noise and tones. Read only."""
     root = tmp_path_factory.mktemp("few")
     for split, count in (("train", 12), ("test", 2)):
         for kind in ("noise", "tone"):
@@ -45,7 +45,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sealed checkpoint of step 2. Read only."""
+    """Return a sealed checkpoint of step 2. Read only."""
     root = tmp_path_factory.mktemp("run")
     run = prepare(recipe(few, OPTIONS, **PLAN), root)
     run.trainer.add_callback(Stop(step=2))
@@ -94,16 +94,20 @@ def test_local_paths_are_cut_and_the_manifest_still_holds(hub: Hub, checkpoint: 
     seal(copy, step=2)
     _create(hub)
     send_checkpoint(copy, HubPlace("user/run"), "checkpoint")
-    found = download_checkpoint(tmp_path / "there", HubPlace("user/run"))
-    assert found == tmp_path / "there" / "checkpoint-2"
-    assert find_corruption(found) is None
-    assert json.loads((found / "trainer_state.json").read_text())["best_model_checkpoint"] == "checkpoint-2"
+    downloaded = download_checkpoint(tmp_path / "there", HubPlace("user/run"))
+    assert downloaded == tmp_path / "there" / "checkpoint-2"
+    assert find_corruption(downloaded) is None
+    assert json.loads((downloaded / "trainer_state.json").read_text())["best_model_checkpoint"] == "checkpoint-2"
     assert json.loads((copy / "trainer_state.json").read_text())["best_model_checkpoint"] == str(copy)
 
 
 @pytest.mark.parametrize(
     ("strategy", "folders"),
-    [("every_save", set()), ("checkpoint", {"last-checkpoint"}), ("all_checkpoints", {"checkpoint-2", "checkpoint-4"})],
+    [
+        ("every_save", set()),
+        ("checkpoint", {"last-checkpoint"}),
+        ("all_checkpoints", {"checkpoint-2", "checkpoint-4"}),
+    ],
 )
 def test_strategies(hub: Hub, few: Path, tmp_path: Path, strategy: str, folders: set[str]) -> None:
     run_until(few, tmp_path / "here", 4, hub_strategy=strategy, hub_always_push=True)
@@ -180,11 +184,11 @@ def test_an_interrupted_download_is_continued(pushed: Hub, tmp_path: Path, waits
 
 
 def test_the_same_checkpoint_is_not_downloaded_twice(pushed: Hub, tmp_path: Path) -> None:
-    first = download_checkpoint(tmp_path, HubPlace("run"))  # one's own, by its name alone
-    asked = pushed.count("GET .*/resolve/.*/optimizer.pt")
-    assert asked
+    first = download_checkpoint(tmp_path, HubPlace("run"))  # the user's own repository, by its name alone
+    downloads = pushed.count("GET .*/resolve/.*/optimizer.pt")
+    assert downloads
     assert download_checkpoint(tmp_path, HubPlace("user/run")) == first
-    assert pushed.count("GET .*/resolve/.*/optimizer.pt") == asked
+    assert pushed.count("GET .*/resolve/.*/optimizer.pt") == downloads
 
 
 def test_a_newer_local_checkpoint_is_warned_of(pushed: Hub, checkpoint: Path, tmp_path: Path) -> None:
@@ -209,8 +213,13 @@ def test_the_best_checkpoint_is_downloaded_or_the_run_is_refused(hub: Hub, check
 
 
 def test_a_best_checkpoint_that_moved_is_found(few: Path, tmp_path: Path) -> None:
-    """transformers forgets it, and would leave the last weights as if they were the best."""
-    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    """transformers does not find it, and would return the last weights as the best."""
+    best = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+    }
     first = prepare(recipe(few, HELD_OUT, **PLAN, **best), tmp_path / "a")
     first.trainer.add_callback(Stop(step=4))
     first.trainer.train()
@@ -226,7 +235,7 @@ def test_resuming_from_the_hub_needs_a_name(few: Path, tmp_path: Path) -> None:
 
 
 def test_a_base_is_loaded_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -> None:
-    """And an adapter names it, for `ast-hf merge`."""
+    """An adapter stores the revision, for `ast-hf merge`."""
     _create(hub)
     commits, norms = [], []
     for seed in (1, 2):
@@ -239,18 +248,21 @@ def test_a_base_is_loaded_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -
     for revision, norm in ((commits[0], norms[0]), (None, norms[1])):
         start: dict[str, Any] = {"base": "user/run", "config": {}, "revision": revision}
         run = prepare(recipe(few, {"model": start, "adapter": {"rank": 2}, "features": {"std": 4.0}}), tmp_path / "out")
-        found = run.trainer.model.base_model.embeddings.position_embeddings
-        assert found.norm().item() == pytest.approx(norm, rel=1e-6)
+        positions = run.trainer.model.base_model.embeddings.position_embeddings
+        assert positions.norm().item() == pytest.approx(norm, rel=1e-6)
         run.trainer.adapter.save(tmp_path / "adapter")
-        told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
-        assert (told["base_model_name_or_path"], told["revision"]) == ("user/run", revision)
+        adapter_config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+        assert (adapter_config["base_model_name_or_path"], adapter_config["revision"]) == (
+            "user/run",
+            revision,
+        )
 
 
 @pytest.mark.parametrize("model", [{"revision": "v2"}, {"revision": "v2", "base": "HERE"}])
 def test_a_revision_without_a_hub_name_is_refused(tmp_path: Path, model: dict[str, str]) -> None:
-    named = {name: str(tmp_path) if value == "HERE" else value for name, value in model.items()}
+    options = {name: str(tmp_path) if value == "HERE" else value for name, value in model.items()}
     with pytest.raises(AstHfError, match=r"E307.*model\.revision.*not on the Hub"):
-        Recipe.from_dict({"model": named})
+        Recipe.from_dict({"model": options})
 
 
 # ---------------------------------------------------------------- a Hub that fails
@@ -272,12 +284,20 @@ def test_a_run_survives_a_hub_that_fails_all_the_time(
     hub.fail(".*", status, headers=headers, times=10_000)
     plan = recipe(few, OPTIONS, **PLAN, hub_strategy="checkpoint", hub_always_push=True)
     (tmp_path / "plan.yaml").write_text(plan.to_yaml())
-    named = ("--data", str(few), "--output", str(tmp_path / "out"), "--push_to_hub", "--hub_model_id", "user/run")
-    assert cli.main(["finetune", str(tmp_path / "plan.yaml"), *named]) == 75
+    flags = (
+        "--data",
+        str(few),
+        "--output",
+        str(tmp_path / "out"),
+        "--push_to_hub",
+        "--hub_model_id",
+        "user/run",
+    )
+    assert cli.main(["finetune", str(tmp_path / "plan.yaml"), *flags]) == 75
     texts = [line for line in capsys.readouterr().err.splitlines() if "W701" in line]
     assert len(texts) == 3  # at the start, for the first checkpoint, and at the end
     assert "'user/run': cannot be published yet" in texts[0]
-    assert "checkpoint-2: was not sent" in texts[1]
+    assert "checkpoint-2: was not pushed" in texts[1]
     command = f"ast-hf push {tmp_path / 'out'} user/run"
     assert f"`{command}`" in texts[2]
     assert find_corruption(tmp_path / "out" / "checkpoint-6") is None
@@ -294,13 +314,13 @@ def test_a_push_failure_is_warned_of_once_until_a_success(
 ) -> None:
     warnings.simplefilter("always")
     pushes = CheckpointPushes(HubPlace("user/run"), "checkpoint")
-    for answers, told in (([403, 403], 1), ([None], 1), ([403], 2)):
+    for answers, count in (([403, 403], 1), ([None], 1), ([403], 2)):
         for status in answers:
             if status:
                 hub.fail("POST .*/(create|preupload/.*)", status)
             pushes.push(checkpoint)
             pushes.finish()
-        assert sum("W701" in str(warning.message) for warning in recwarn) == told
+        assert sum("W701" in str(warning.message) for warning in recwarn) == count
 
 
 def test_transient_push_failures_are_retried(hub: Hub, checkpoint: Path, waits: list[float]) -> None:
@@ -319,14 +339,16 @@ def test_transient_push_failures_are_retried(hub: Hub, checkpoint: Path, waits: 
 def test_checkpoints_saved_during_a_push_are_sent(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool, sent: list[int]
 ) -> None:
-    """Also, what is sent is what was pushed, although it was removed meanwhile."""
-    begun, go, seen = threading.Event(), threading.Event(), []
+    """The files are those of the checkpoint at the push, although it is removed meanwhile."""
+    begun = threading.Event()
+    go = threading.Event()
+    seen = []
 
-    def send(kept: Path, place: HubPlace, strategy: str) -> None:
+    def send(folder: Path, place: HubPlace, strategy: str) -> None:
         begun.set()
         assert go.wait(20)
-        assert (kept / "optimizer.pt").read_bytes() == (checkpoint / "optimizer.pt").read_bytes()
-        seen.append(int(kept.name.split("-")[1]))
+        assert (folder / "optimizer.pt").read_bytes() == (checkpoint / "optimizer.pt").read_bytes()
+        seen.append(int(folder.name.split("-")[1]))
 
     monkeypatch.setattr(hub_checkpoints, "send_checkpoint", send)
     monkeypatch.setattr(hub_checkpoints, "open_repository", lambda name, **_: name)
@@ -358,7 +380,7 @@ def test_a_full_disk_does_not_stop_training(
 def test_invalid_hub_options_are_refused_before_data_are_read(hub: Hub, tmp_path: Path) -> None:
     for name, code in (("my run", "E702"), ("user/run", "E701")):
         if code == "E701":
-            os.environ.pop("HF_TOKEN")  # the fixture puts it back
+            os.environ.pop("HF_TOKEN")  # the fixture restores it
         with pytest.raises(AstHfError, match=code):
             finetune(recipe(tmp_path / "nowhere"), tmp_path / "out", push_to_hub=True, hub_model_id=name)
 
@@ -382,11 +404,11 @@ def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: H
 
 
 def test_the_command_for_later_needs_only_the_user(hub: Hub, few: Path, tmp_path: Path, waits: list[float]) -> None:
-    """Without a name, and with a Hub that does not return the user of the token."""
+    """Runs without a name, and with a Hub that does not return the user of the token."""
     hub.fail(".*", 503, times=10_000)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         report = finetune(recipe(few, OPTIONS, max_steps=1), tmp_path / "out", push_to_hub=True)
     assert report.unpublished == f"ast-hf push {tmp_path / 'out'} USER/out"
-    texts = [str(entry.message) for entry in told if "W701" in str(entry.message)]
+    texts = [str(entry.message) for entry in caught if "W701" in str(entry.message)]
     assert f"`{report.unpublished}`" in texts[-1]

@@ -1,4 +1,4 @@
-"""Clip number -> model input: shapes, keyed randomness, mixed labels, errors that name the row, the epoch's order."""
+"""Model inputs of clips: shapes, keyed randomness, mixed labels, errors that name the row, order of an epoch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def extractor() -> ASTFeatureExtractor:
 
 
 def write(folder: Path, labels: list, samples: list[int]) -> Dataset:
-    """One noise clip per label; lists of labels make a multi-label split."""
+    """Write one noise clip per label; lists of labels make a multi-label split."""
     random = np.random.default_rng(0)
     lines = []
     for number, (label, length) in enumerate(zip(labels, samples, strict=True)):
@@ -61,13 +61,13 @@ def write(folder: Path, labels: list, samples: list[int]) -> Dataset:
 
 @pytest.fixture
 def three(tmp_path: Path) -> Dataset:
-    """One clip of each class: 48, 23 and 98 frames."""
+    """Return one clip of each class: 48, 23 and 98 frames."""
     return write(tmp_path, CLASSES, [8000, 4000, 16_000])
 
 
 @pytest.fixture
 def several(tmp_path: Path) -> Dataset:
-    """Eight clips of three classes."""
+    """Return eight clips of three classes."""
     return write(tmp_path, [CLASSES[number % 3] for number in range(8)], [3000 + 1500 * number for number in range(8)])
 
 
@@ -105,7 +105,7 @@ def test_augmentation_that_is_off_changes_nothing(three: Dataset) -> None:
     assert list(items(plain, [0, 1, 2, 4])) == list(items(off, [0, 1, 2, 4]))
 
 
-#: an option with a probability -> other options that it needs
+#: option with a probability -> other options that it needs
 CHANCES = {
     "mixup_probability": {"mixup_alpha": 5.0},
     "mixstyle_probability": {"mixstyle_alpha": 0.5},
@@ -117,7 +117,11 @@ def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset
     keys = list(range(32))
     plain, never, always = (
         [values for _, values, _ in items(ClipInputs(several, extractor(), augmentation=option), keys)]
-        for option in (None, Augmentation(**{**options, chance: 0.0}), Augmentation(**{**options, chance: 1.0}))
+        for option in (
+            None,
+            Augmentation(**{**options, chance: 0.0}),
+            Augmentation(**{**options, chance: 1.0}),
+        )
     )
     assert never == plain
     same = sum(left == right for left, right in zip(always, plain, strict=True))
@@ -125,27 +129,26 @@ def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset
 
 
 def test_mel_jitter_computes_the_same_clip_over_another_range(several: Dataset) -> None:
-    """A clip is jittered before it is padded: the padding is that of any clip."""
+    """A clip is jittered before padding, so padding does not change."""
     options = Augmentation(mel_low_jitter_hz=30.0, mel_high_jitter_hz=1500.0)
-    inputs, pairs = ClipInputs(several, extractor(), augmentation=options, seed=5), set()
+    inputs = ClipInputs(several, extractor(), augmentation=options, seed=5)
+    pairs = set()
     grid = [(20.0 + 2 * low, 8000.0 - 100 * high) for low in range(16) for high in range(16)]
     clip = torch.from_numpy(inputs.waveform(1))
     possible = {ends: ((log_mel(clip, 16_000, 32, ends) + 4.0) / 6.0).numpy().tobytes() for ends in grid}
     for epoch in range(8):
         values = inputs[8 * epoch + 1]["input_values"]
-        (found,) = [ends for ends in grid if possible[ends] == values[:26].numpy().tobytes()]
+        (match,) = [ends for ends in grid if possible[ends] == values[:26].numpy().tobytes()]
         assert torch.equal(values[26:], torch.full((38, 32), 4 / 6))
-        pairs.add(found)
+        pairs.add(match)
     assert len(pairs) > 4
 
 
 def test_filter_banks_of_mel_jitter_are_kept() -> None:
     _tables.cache_clear()
-    varied, random, clip = (
-        Augmentation(mel_low_jitter_hz=10.0, mel_high_jitter_hz=2000.0),
-        np.random.default_rng(0),
-        torch.zeros(400),
-    )
+    varied = Augmentation(mel_low_jitter_hz=10.0, mel_high_jitter_hz=2000.0)
+    random = np.random.default_rng(0)
+    clip = torch.zeros(400)
     for _ in range(600):
         log_mel(clip, 16_000, 8, varied.mel_range(16_000, random))
     log_mel(clip, 16_000, 8)
@@ -158,7 +161,7 @@ def test_item_depends_on_its_key_alone(several: Dataset) -> None:
     shuffled = np.random.default_rng(0).permutation(keys).tolist()
     again = ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=3, cache=False)
     torch.manual_seed(99)
-    np.random.seed(99)  # the global generators do not matter
+    np.random.seed(99)  # global generators do not matter
     assert sorted(items(again, shuffled)) == expected
     assert list(items(again, keys[5:9])) == expected[5:9]
 
@@ -177,7 +180,12 @@ def test_data_loader_gives_the_same_items(several: Dataset, workers: int) -> Non
     inputs = ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=3)
     sampler = EpochSampler(8, seed=3)
     loader = torch.utils.data.DataLoader(
-        inputs, batch_size=3, sampler=sampler, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
+        inputs,
+        batch_size=3,
+        sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )
     alone = ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=3)
     for epoch in range(2):
@@ -187,8 +195,8 @@ def test_data_loader_gives_the_same_items(several: Dataset, workers: int) -> Non
         rows = torch.cat([batch["row"] for batch in batches]).tolist()
         assert sorted(rows) == list(range(8))
         for name in ("input_values", "labels"):
-            wanted = torch.stack([alone[8 * epoch + row][name] for row in rows])
-            assert torch.equal(torch.cat([batch[name] for batch in batches]), wanted)
+            expected = torch.stack([alone[8 * epoch + row][name] for row in rows])
+            assert torch.equal(torch.cat([batch[name] for batch in batches]), expected)
 
 
 @pytest.mark.parametrize("samples", [400, 450, 500, 700])
@@ -223,11 +231,12 @@ def test_mix_by_hand(first: list, second: list, share: float, expected: list) ->
 
 
 def test_mixup_mixes_waveforms_as_it_mixes_labels(three: Dataset) -> None:
-    """Every class has one clip, so that the label shows which clips were mixed, and in which shares."""
+    """Every class has one clip, so the label shows the mixed clips and their shares."""
     inputs = ClipInputs(three, extractor(), augmentation=Augmentation(mixup_probability=1.0))
     shares = []
     for key in range(60):
-        item, clip = inputs[key], key % 3
+        item = inputs[key]
+        clip = key % 3
         label = item["labels"]
         assert label.sum().item() == pytest.approx(1.0, abs=1e-6)
         if label.count_nonzero() == 1:  # mixed with itself
@@ -346,6 +355,12 @@ def test_epoch_sampler_orders_differ_by_epoch_and_seed() -> None:
 
 def test_collate() -> None:
     batch = collate(
-        [{"x": torch.tensor([1.0, 2.0]), "row": torch.tensor(4)}, {"x": torch.zeros(2), "row": torch.tensor(2)}]
+        [
+            {"x": torch.tensor([1.0, 2.0]), "row": torch.tensor(4)},
+            {"x": torch.zeros(2), "row": torch.tensor(2)},
+        ]
     )
-    assert {name: value.tolist() for name, value in batch.items()} == {"x": [[1.0, 2.0], [0.0, 0.0]], "row": [4, 2]}
+    assert {name: value.tolist() for name, value in batch.items()} == {
+        "x": [[1.0, 2.0], [0.0, 0.0]],
+        "row": [4, 2],
+    }

@@ -1,6 +1,6 @@
 """Data sets as they are downloaded: folders that are not labels, tables next to them, audio in another folder.
 
-The fix of each message is applied, and has to read the data.
+The fix of each message is applied, and then reads the data.
 """
 
 from __future__ import annotations
@@ -51,30 +51,33 @@ def refused(source: Any, code: str = "E208", **options: Any) -> AstHfError:
 
 
 def followed(fix: str) -> tuple[Any, dict[str, Any]]:
-    """The source and the options that a message names; no source where it is to stay."""
-    several = "finetune takes --set 'data.source=" in fix
-    one = re.search(r"as the source, '([^']+)'|give '([^']+)' as the source", fix)
-    source = yaml.safe_load(pasted(fix)[0].partition("=")[2]) if several else (one[1] or one[2]) if one else None
+    """Return the source and the options that a message names; None as the source if it does not change."""
+    match = re.search(r"as the source, '([^']+)'|give '([^']+)' as the source", fix)
+    source: Any = None
+    if "finetune takes --set 'data.source=" in fix:
+        source = yaml.safe_load(pasted(fix)[0].partition("=")[2])
+    elif match:
+        source = match[1] or match[2]
     options: dict[str, Any] = dict(re.findall(r"(\w+)='([^']*)'", re.split(r"\((?:--|stats)", fix)[0]))
     return source, options | ({"clip_boundaries": False} if "clip_boundaries=False" in fix else {})
 
 
 def pasted(fix: str) -> list[str]:
-    """The changes of the line that a message gives for finetune, as a shell reads it."""
+    """Return the overrides that a message gives for finetune, parsed like a shell."""
     line = re.search(r"finetune takes (--set .*?)\)(?=[;,.]|$| reads| for)", fix)
     assert line is not None
     return [word for word in shlex.split(line[1]) if word != "--set"]
 
 
 def read_by_recipe(fix: str, *changes: str) -> dict[str, list[str]]:
-    """split -> names of the labels of its clips, read by a recipe with the changes that a message gives."""
+    """Return split -> label names of its clips, read by a recipe with the overrides of a message."""
     recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(fix)])
     splits = read_data(recipe.data)
     return {split: [label_names(rows)[label] for label in rows["label"]] for split, rows in splits.items()}
 
 
 def read(fix: str, **more: Any) -> dict[str, dict[str, Any]]:
-    """split -> file name -> label or labels, after applying the fix of a message."""
+    """Return split -> file name -> label or labels, after applying the fix of a message."""
     source, options = followed(fix)
     return contents(load_audio_dataset(source, **options, **more))
 
@@ -83,7 +86,7 @@ def read(fix: str, **more: Any) -> dict[str, dict[str, Any]]:
 
 
 def urban(root: Path) -> Path:
-    """UrbanSound8K: the table names files of ten folders, and its times are those of recordings that are not there."""
+    """Create UrbanSound8K: a table of files in ten folders, with times in recordings that are not included."""
     rows = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
     for fold in range(1, 11):
         for number, kind in enumerate(("dog_bark", "siren")):
@@ -106,7 +109,7 @@ def esc50(root: Path) -> Path:
 
 
 def fsd50k(root: Path) -> Path:
-    """Names without suffixes, a table for each part, and several labels a clip."""
+    """Create FSD50K: names without suffixes, a table for each part, and several labels per clip."""
     for part, first in (("dev", 64_760), ("eval", 37_199)):
         rows = ["fname,labels,mids"]
         for number in range(first, first + 3):
@@ -128,7 +131,7 @@ def common_voice(root: Path) -> Path:
 
 
 def audio_folder(root: Path) -> Path:
-    """As `datasets` writes an audiofolder with splits."""
+    """Create an audiofolder with splits, as `datasets` writes it."""
     for split in ("train", "test"):
         rows = ["file_name,label"]
         for number, kind in enumerate(("cat", "dog")):
@@ -141,10 +144,22 @@ def audio_folder(root: Path) -> Path:
 TWO = ("dog_bark", "siren")
 URBAN = {f"1000{fold}-{number}-0-0.wav": TWO[number] for fold in range(1, 11) for number in (0, 1)}
 ESC = {f"{fold}-1000-A-{number}.wav": ("dog", "rain")[number] for fold in (1, 2) for number in (0, 1)}
-#: layout -> source, options that cannot be inferred, part of the message, splits that are read in the end
+#: layout -> source, options that cannot be inferred, part of the message, splits after applying the fix
 DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, dict[str, Any]]] = {
-    "UrbanSound8K": (urban, ".", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
-    "its audio": (urban, "audio", {}, "'fold1', 'fold10', 'fold2' and 7 more, which are folds", {"train": URBAN}),
+    "UrbanSound8K": (
+        urban,
+        ".",
+        {},
+        "'fold1', 'fold10', 'fold2' and 7 more, which are folds",
+        {"train": URBAN},
+    ),
+    "its audio": (
+        urban,
+        "audio",
+        {},
+        "'fold1', 'fold10', 'fold2' and 7 more, which are folds",
+        {"train": URBAN},
+    ),
     "ESC-50": (esc50, ".", {}, "has its clips in 'audio', which does not name labels", {"train": ESC}),
     "FSD50K": (
         fsd50k,
@@ -177,7 +192,7 @@ DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, di
 }
 
 
-@pytest.mark.parametrize(("make", "place", "more", "said", "expected"), DOWNLOADED.values(), ids=DOWNLOADED)
+@pytest.mark.parametrize(("make", "place", "more", "message", "expected"), DOWNLOADED.values(), ids=DOWNLOADED)
 @pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
 def test_a_downloaded_folder_is_refused_with_the_options_that_read_it(
     tmp_path: Path,
@@ -185,14 +200,14 @@ def test_a_downloaded_folder_is_refused_with_the_options_that_read_it(
     make: Any,
     place: str,
     more: Any,
-    said: str,
+    message: str,
     expected: Any,
     relative: bool,
 ) -> None:
     root = make(tmp_path / "set")
     monkeypatch.chdir(root / place)
     problem = refused("." if relative else root / place)
-    assert said in problem.what
+    assert message in problem.what
     assert read(problem.fix, **more) == expected
     source = followed(problem.fix)[0]
     changes = [f"data.source={source}"] * isinstance(source, str) + [f"data.{name}={v!r}" for name, v in more.items()]
@@ -209,25 +224,25 @@ def test_a_missing_label_column_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize("given", ["meta/esc50.csv", "esc50.csv"])
+@pytest.mark.parametrize("source", ["meta/esc50.csv", "esc50.csv"])
 def test_a_table_next_to_its_audio_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, given: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, source: str
 ) -> None:
     root = esc50(tmp_path / "ESC-50-master")
-    monkeypatch.chdir(root if "/" in given else root / "meta")
-    problem = refused(given, "E206", check_files=check)
+    monkeypatch.chdir(root if "/" in source else root / "meta")
+    problem = refused(source, "E206", check_files=check)
     assert "'1-1000-A-0.wav' does not exist (4 rows: 1, 2, 3 and 1 more)" in problem.what
     options = followed(problem.fix)[1]
-    splits = load_audio_dataset(given, **options, check_files=check, test_fold=1)
+    splits = load_audio_dataset(source, **options, check_files=check, test_fold=1)
     assert {split: len(rows) for split, rows in splits.items()} == {"test": 2, "train": 2}
 
 
 def test_stats_of_a_table_next_to_its_audio_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     table = str(esc50(tmp_path) / "meta" / "esc50.csv")
     assert cli.main(["stats", table]) == 65
-    told = capsys.readouterr().err
-    assert "E206" in told
-    flags = re.search(r"\((--[^;]+); finetune takes (--set [^)]+)\)", told)
+    stderr = capsys.readouterr().err
+    assert "E206" in stderr
+    flags = re.search(r"\((--[^;]+); finetune takes (--set [^)]+)\)", stderr)
     assert flags is not None
     assert cli.main(["stats", table, *flags[1].split()]) == 0
     assert "4 clips" in capsys.readouterr().out
@@ -242,16 +257,28 @@ def test_clip_boundaries_false_ignores_times_of_other_files(
     path = urban(tmp_path) / "metadata" / "UrbanSound8K.csv"
     written(path, *path.read_text().replace("dog_bark", "dog").replace("siren", "cat").splitlines())
     table = [str(path), "--audio_root", str(tmp_path / "audio"), "--audio_column", "slice_file_name"]
-    evaluate = ["evaluate", str(tiny_checkpoint), *table, "--split", "train", "--output", str(tmp_path / "out")]
+    evaluate = [
+        "evaluate",
+        str(tiny_checkpoint),
+        *table,
+        "--split",
+        "train",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     for command in (["stats", *table], evaluate):
         assert cli.main(command) == 65
-        told = capsys.readouterr().err
-        flags = re.search(r"E208.*\((--clip_boundaries \w+); ", told)
-        assert flags is not None, told
+        stderr = capsys.readouterr().err
+        flags = re.search(r"E208.*\((--clip_boundaries \w+); ", stderr)
+        assert flags is not None, stderr
         assert cli.main([*command, *flags[1].split()]) == 0
-        changes = [f"data.source={path}", f"data.audio_root={tmp_path / 'audio'}", "data.audio_column=slice_file_name"]
-        assert sorted(read_by_recipe(told, *changes)["train"]) == ["cat"] * 10 + ["dog"] * 10
-        recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(told)])
+        changes = [
+            f"data.source={path}",
+            f"data.audio_root={tmp_path / 'audio'}",
+            "data.audio_column=slice_file_name",
+        ]
+        assert sorted(read_by_recipe(stderr, *changes)["train"]) == ["cat"] * 10 + ["dog"] * 10
+        recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [*changes, *pasted(stderr)])
         assert "start" not in read_data(recipe.data)["train"].column_names
     with pytest.raises(SystemExit):
         cli.main(["stats", *table, "--clip_boundaries", "maybe"])
@@ -279,20 +306,32 @@ def test_boundaries_of_other_files_name_the_option_when_they_are_read(tmp_path: 
 NO_LABELS: dict[str, tuple[list[str], str, str]] = {
     "splits": (["train/1.wav", "test/2.wav"], "'test', 'train'", "put a folder for each label"),
     "one split": (["train/1.wav"], "'train'", "put a folder for each label"),
-    "folds above labels": (["fold1/cat/1.wav", "fold2/dog/2.wav"], "'fold1', 'fold2'", "put a folder for each label"),
-    "splits below labels": (["cat/train/1.wav", "dog/test/2.wav"], "'test', 'train'", "put a folder for each label"),
+    "folds above labels": (
+        ["fold1/cat/1.wav", "fold2/dog/2.wav"],
+        "'fold1', 'fold2'",
+        "put a folder for each label",
+    ),
+    "splits below labels": (
+        ["cat/train/1.wav", "dog/test/2.wav"],
+        "'test', 'train'",
+        "put a folder for each label",
+    ),
     "folds of a split": (["train/fold 1/1.wav", "test/fold 2/2.wav"], "'fold 1', 'fold 2'", "put a folder"),
-    "parts of a name": (["nsynth-train/audio/1.wav", "nsynth-test/audio/2.wav"], "'nsynth-test'", "put a folder"),
+    "parts of a name": (
+        ["nsynth-train/audio/1.wav", "nsynth-test/audio/2.wav"],
+        "'nsynth-test'",
+        "put a folder",
+    ),
     "splits in a folder": (["audio/train/cat/1.wav", "audio/test/dog/2.wav"], "'test', 'train'", "give '"),
 }
 
 
-@pytest.mark.parametrize(("files", "said", "fix"), NO_LABELS.values(), ids=NO_LABELS)
-def test_folds_and_splits_are_refused_as_labels(tmp_path: Path, files: list[str], said: str, fix: str) -> None:
+@pytest.mark.parametrize(("files", "message", "fix"), NO_LABELS.values(), ids=NO_LABELS)
+def test_folds_and_splits_are_refused_as_labels(tmp_path: Path, files: list[str], message: str, fix: str) -> None:
     for file in files:
         wav(tmp_path / file)
     problem = refused(tmp_path)
-    assert said in problem.what
+    assert message in problem.what
     assert problem.fix.startswith(fix)
     names = ["fold 1", "fold 2"] if "fold 1" in problem.what else sorted({str(Path(file).parent) for file in files})
     splits = load_audio_dataset(tmp_path, class_labels=names)
@@ -301,13 +340,17 @@ def test_folds_and_splits_are_refused_as_labels(tmp_path: Path, files: list[str]
 
 #: files -> part of the message, and the labels of each split after applying its fix
 SPLITS: dict[str, tuple[list[str], str, dict[str, list[str]]]] = {
-    "flat test": (["train/cat/1.wav", "train/dog/2.wav", "test/3.wav"], "'test' without", {"train": ["cat", "dog"]}),
+    "flat test": (
+        ["train/cat/1.wav", "train/dog/2.wav", "test/3.wav"],
+        "'test' without",
+        {"train": ["cat", "dog"]},
+    ),
     "flat validation": (
         ["train/cat/1.wav", "train/dog/2.wav", "test/cat/3.wav", "validation/4.wav"],
         "'validation' without",
         {"train": ["cat", "dog"], "test": ["cat"]},
     ),
-    "others beside": (["valid/a/1.wav", "invalid/b/2.wav"], "'invalid', not named", {"validation": ["a"]}),
+    "others next to them": (["valid/a/1.wav", "invalid/b/2.wav"], "'invalid', not named", {"validation": ["a"]}),
     "classes": (
         ["train/s1/1.wav", "train/s2/2.wav", "bus/s1/3.wav", "car/s1/4.wav"],
         "'bus', 'car', not named",
@@ -332,14 +375,14 @@ SPLITS: dict[str, tuple[list[str], str, dict[str, list[str]]]] = {
 
 
 @pytest.mark.parametrize("folder", ["set", "my set, v1", "a: b # {c}", "quo'te"])
-@pytest.mark.parametrize(("files", "said", "expected"), SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize(("files", "message", "expected"), SPLITS.values(), ids=SPLITS)
 def test_splits_that_are_read_after_the_message(
-    tmp_path: Path, files: list[str], said: str, expected: dict[str, list[str]], folder: str
+    tmp_path: Path, files: list[str], message: str, expected: dict[str, list[str]], folder: str
 ) -> None:
     for file in files:
         wav(tmp_path / folder / file)
     problem = refused(tmp_path / folder)
-    assert said in problem.what
+    assert message in problem.what
     assert {split: sorted(labels) for split, labels in read_by_recipe(problem.fix).items()} == expected
     assert "stats and evaluate take one of them at a time" in problem.fix
 
@@ -406,7 +449,10 @@ def test_shards_of_splits_are_named(tmp_path: Path, place: str) -> None:
 def test_splits_in_a_folder_are_read_from_there(tmp_path: Path) -> None:
     for split in ("train", "dev"):
         wav(tmp_path / "set" / "audio" / split / "cat" / f"{split}.wav")
-    assert read(refused(tmp_path / "set").fix) == {"train": {"train.wav": "cat"}, "validation": {"dev.wav": "cat"}}
+    assert read(refused(tmp_path / "set").fix) == {
+        "train": {"train.wav": "cat"},
+        "validation": {"dev.wav": "cat"},
+    }
 
 
 PARTS = {
@@ -471,13 +517,13 @@ def test_folders_of_audio_alone_are_refused_for_a_table_that_names_their_clips(
 
 HEAD = "path,label,speaker"
 ROWS = ("cat/clip1.wav,cat,Ada", "dog/clip2.wav,dog,Bob")
-#: a table of the same clips -> its name and lines
+#: table of the same clips -> its name and lines
 TABLES = {
-    "beside the folders": ("clips/labels.csv", [HEAD, *ROWS]),
-    "beside the source": ("labels.csv", [HEAD, *(f"clips/{row}" for row in ROWS)]),
+    "next to the folders": ("clips/labels.csv", [HEAD, *ROWS]),
+    "next to the source": ("labels.csv", [HEAD, *(f"clips/{row}" for row in ROWS)]),
     "in a folder": ("clips/metadata/all.csv", [HEAD, *(f"../{row}" for row in ROWS)]),
     "in a folder, names alone": ("clips/meta/all.csv", [HEAD, *(row.partition("/")[2] for row in ROWS)]),
-    "in a folder beside the source": ("metadata/all.csv", [HEAD, *ROWS]),
+    "in a folder next to the source": ("metadata/all.csv", [HEAD, *ROWS]),
     "tabs": ("clips/all.tsv", [line.replace(",", "\t") for line in (HEAD, *ROWS)]),
     "lines of JSON": (
         "clips/all.jsonl",
@@ -499,12 +545,12 @@ def test_an_unread_table_of_the_clips_is_warned_of(
     table = written(tmp_path / name, *lines)
     splits = load_audio_dataset(tmp_path / "clips")
     assert label_names(splits["train"]) == ["cat", "dog"]
-    (told,) = warned(recwarn)
+    (message,) = warned(recwarn)
     start = (
         f"[AST-W205] {str(tmp_path / 'clips')!r}: has a table of its clips that is not read; to read it, give the table"
     )
-    assert told.startswith(f"{start} as the source, {str(table)!r}")
-    assert read(told) == {"train": {"clip1.wav": "cat", "clip2.wav": "dog"}}
+    assert message.startswith(f"{start} as the source, {str(table)!r}")
+    assert read(message) == {"train": {"clip1.wav": "cat", "clip2.wav": "dog"}}
     load_audio_dataset(tmp_path / "clips", class_labels=["cat", "dog"])
     assert [text for text in warned(recwarn)[1:] if "has a table" in text] == []
 
@@ -532,7 +578,7 @@ def test_an_unread_parquet_file_is_warned_of(tmp_path: Path, recwarn: pytest.War
     wav(tmp_path / "cat" / "clip1.wav")
     Dataset.from_dict({"path": ["cat/clip1.wav"], "label": ["cat"], "n": [1]}).to_parquet(tmp_path / "all.parquet")
     load_audio_dataset(tmp_path)
-    assert [str(tmp_path / "all.parquet") in told for told in warned(recwarn)] == [True]
+    assert [str(tmp_path / "all.parquet") in message for message in warned(recwarn)] == [True]
 
 
 #: files next to label folders that are not a table of their clips
@@ -567,11 +613,11 @@ def test_bare_file_names_are_found_below_audio_root(tmp_path: Path) -> None:
     table = written(tmp_path / "x.csv", "path,label", "one.wav,cat", "two,dog", "three.wav,owl", "b/three.wav,emu")
     lists = {"test": written(tmp_path / "test.txt", "two", "a/one.wav")}
     splits = load_audio_dataset(table, audio_root=tmp_path / "audio", split_lists=lists)
-    found = {
+    files_by_split = {
         split: [str(Path(row["audio"]["path"]).relative_to(tmp_path / "audio")) for row in rows]
         for split, rows in splits.items()
     }
-    assert found == {"test": ["a/one.wav", "b/c/two.flac"], "train": ["three.wav", "b/three.wav"]}
+    assert files_by_split == {"test": ["a/one.wav", "b/c/two.flac"], "train": ["three.wav", "b/three.wav"]}
 
 
 def test_an_ambiguous_file_name_is_refused(tmp_path: Path) -> None:
@@ -599,7 +645,7 @@ def test_missing_files_are_reported(tmp_path: Path) -> None:
     wav(tmp_path / "meta" / "here.wav")
     table = written(tmp_path / "meta" / "x.csv", "path,label", "one.wav,cat", "two.wav,dog")
     assert "relative to" in refused(table, "E206").fix
-    wav(tmp_path / "audio" / "one.wav")  # one of two is not enough
+    wav(tmp_path / "audio" / "one.wav")  # one of two names is not enough
     assert "audio_root" not in refused(table, "E206").fix
 
 
@@ -639,20 +685,24 @@ def test_a_list_written_as_text(tmp_path: Path, text: str, labels: list[str]) ->
     rows = load_audio_dataset(table, label_separator=";")["train"]
     assert [[label_names(rows)[label] for label in row] for row in rows["labels"]] == [labels, ["owl"]]
     assert load_audio_dataset(table, label_separator=",")["train"]["labels"] == rows["labels"]
-    assert label_names(load_audio_dataset(table, class_labels=[text.strip(), "owl"])["train"]) == [text.strip(), "owl"]
+    assert label_names(load_audio_dataset(table, class_labels=[text.strip(), "owl"])["train"]) == [
+        text.strip(),
+        "owl",
+    ]
 
 
 def test_the_fix_for_a_list_written_as_text_works_in_a_shell(tmp_path: Path) -> None:
     table = of_label(tmp_path, "['a', 'b']")
-    told = re.search(r"finetune takes (--set [^)]+)\)", refused(table).fix)
-    assert told is not None
-    changes = [word for word in shlex.split(told[1]) if word != "--set"]
+    match = re.search(r"finetune takes (--set [^)]+)\)", refused(table).fix)
+    assert match is not None
+    changes = [word for word in shlex.split(match[1]) if word != "--set"]
     recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", [f"data.source={table}", *changes])
     assert label_names(read_data(recipe.data)["train"]) == ["a", "b", "owl"]
 
 
 @pytest.mark.parametrize(
-    "label", ["[noise]", "(laughter)", "(unknown)", "(3)", "dog's", "'a'", "a [b]", "set (drums)", "[unk] x", "3"]
+    "label",
+    ["[noise]", "(laughter)", "(unknown)", "(3)", "dog's", "'a'", "a [b]", "set (drums)", "[unk] x", "3"],
 )
 def test_names_that_resemble_lists_are_accepted(tmp_path: Path, label: str) -> None:
     assert label in label_names(load_audio_dataset(of_label(tmp_path, label))["train"])
@@ -681,7 +731,7 @@ def test_collections_other_than_lists_written_as_text_are_refused(
 
 @contextmanager
 def processor_time_limit(seconds: float) -> Iterator[None]:
-    """Raise after so much processor time of this process, also inside of a regular expression."""
+    """Raise after this much processor time of the process, also inside a regular expression."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"took more than {seconds} s of processor time")
@@ -719,7 +769,7 @@ def test_invalid_labels_in_lines_of_json_are_refused(tmp_path: Path, label: str)
     assert "is not a label" in refused(table).what
 
 
-@pytest.mark.parametrize(("label", "told"), [("Bark,Dog", True), ("/m/a,/m/b", True), ("Ant, small", False)])
-def test_labels_that_commas_separate(tmp_path: Path, recwarn: pytest.WarningsRecorder, label: str, told: bool) -> None:
+@pytest.mark.parametrize(("label", "count"), [("Bark,Dog", True), ("/m/a,/m/b", True), ("Ant, small", False)])
+def test_labels_that_commas_separate(tmp_path: Path, recwarn: pytest.WarningsRecorder, label: str, count: bool) -> None:
     load_audio_dataset(of_label(tmp_path, label))
-    assert ["W206" in text for text in warned(recwarn)] == [True] * told
+    assert ["W206" in text for text in warned(recwarn)] == [True] * count

@@ -1,5 +1,5 @@
-"""Clips of mixed lengths without padding: which share a batch, what the model gets, and the same convention wherever a
-checkpoint is used afterwards.
+"""Clips of mixed lengths without padding: batches of similar lengths, inputs of the model, and the same convention in
+every later use of the checkpoint.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ GROUPED = {"train_sampling_strategy": "group_by_length", "per_device_train_batch
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones, 0.155 to 1.2 s. Read only."""
+    """Return label folders of noise and tones, 0.155 to 1.2 s. Read only."""
     root = tmp_path_factory.mktemp("mixed")
     for split, step in (("train", 1), ("test", 3)):
         for kind in ("noise", "tone"):
@@ -83,15 +83,17 @@ def test_every_clip_once_in_steps_of_neighbours(lengths: list[int], step: int, s
 
 
 def test_pools_change_the_batches_between_epochs() -> None:
-    """Of 200 steps, four pools: a step spans more than in one sort of all, and far less than without any."""
+    """200 steps in four pools: the lengths of a step span more than in a full sort, and far less than unsorted."""
     lengths = np.random.default_rng(0).integers(1, 1025, size=1600)
-    sampler, companies = LengthGroupedSampler(lengths.tolist(), 8, 0), []
+    sampler = LengthGroupedSampler(lengths.tolist(), 8, 0)
+    companies = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         steps = np.array(list(sampler)).reshape(-1, 8) % 1600
         spread = lengths[steps].max(axis=1) - lengths[steps].min(axis=1)
         assert 5 < spread.mean() < 40  # 1024 / 50 steps of a pool; unsorted, 7/9 of 1024
-        assert abs(np.corrcoef(np.arange(200), lengths[steps].mean(axis=1))[0, 1]) < 0.2  # no march from short to long
+        # not ordered from short to long
+        assert abs(np.corrcoef(np.arange(200), lengths[steps].mean(axis=1))[0, 1]) < 0.2
         companies.append({frozenset(step) for step in steps.tolist()})
     assert companies[0].isdisjoint(companies[1])
 
@@ -129,20 +131,23 @@ def test_frames_of_a_stretch_of_a_file(tmp_path: Path) -> None:
 
 def test_batches_are_as_long_as_their_longest_clip(mixed: Path) -> None:
     split = load_audio_dataset(mixed)["train"]
-    own = ClipInputs(split, extractor(return_attention_mask=True))
-    padded, collate = ClipInputs(split, extractor()), Collator(extractor(), 16)
-    batch = collate([own[1], own[3]])
+    inputs = ClipInputs(split, extractor(return_attention_mask=True))
+    padded = ClipInputs(split, extractor())
+    collate = Collator(extractor(), 16)
+    batch = collate([inputs[1], inputs[3]])
     assert batch["input_values"].shape == (2, 23, 32)
     assert batch["attention_mask"].sum(dim=1).tolist() == [18, 23]
-    assert torch.equal(batch["input_values"][0], padded[1]["input_values"][:23])  # padding has the value it always had
-    assert collate([own[0]])["input_values"].shape == (1, 16, 32)  # one patch at least
+    # the padding value does not change
+    assert torch.equal(batch["input_values"][0], padded[1]["input_values"][:23])
+    assert collate([inputs[0]])["input_values"].shape == (1, 16, 32)  # one patch at least
     assert "attention_mask" not in padded[1]
     assert collate([padded[0], padded[1]])["input_values"].shape == (2, 64, 32)
 
 
 def test_logits_do_not_depend_on_the_rest_of_the_batch(mixed: Path) -> None:
     split = load_audio_dataset(mixed)["train"]
-    inputs, collate = ClipInputs(split, extractor(return_attention_mask=True)), Collator(extractor(), 16)
+    inputs = ClipInputs(split, extractor(return_attention_mask=True))
+    collate = Collator(extractor(), 16)
     model = randomise(ASTForAudioClassification(ASTConfig(**TINY, num_labels=2)))
 
     def logits(clips: list[int]) -> torch.Tensor:
@@ -156,7 +161,7 @@ def test_logits_do_not_depend_on_the_rest_of_the_batch(mixed: Path) -> None:
 
 
 def test_augmented_clips_have_their_own_length(mixed: Path) -> None:
-    """Time masks shrink with the clip: of 14 frames a mask of 64 of 64 would leave nothing."""
+    """Time masks shrink with the clip: a mask of 64 frames would cover all 14 frames."""
     split = load_audio_dataset(mixed)["train"]
     options = Augmentation(mixup_probability=0.5, speed=1.2, roll_frames=3, time_masks=1, time_mask_width=32)
     inputs = ClipInputs(split, extractor(return_attention_mask=True), augmentation=options)
@@ -164,7 +169,9 @@ def test_augmented_clips_have_their_own_length(mixed: Path) -> None:
     assert lengths[0] != lengths[1]
     assert max(map(max, lengths)) == 64
     masked = ClipInputs(
-        split, extractor(return_attention_mask=True), augmentation=Augmentation(time_masks=1, time_mask_width=64)
+        split,
+        extractor(return_attention_mask=True),
+        augmentation=Augmentation(time_masks=1, time_mask_width=64),
     )
     hidden = [(masked[24 * epoch]["input_values"] == 5.0 / 8.0).all(dim=1).sum().item() for epoch in range(40)]
     assert 0 < max(hidden) <= 14
@@ -177,7 +184,7 @@ def test_augmented_clips_have_their_own_length(mixed: Path) -> None:
 
 @pytest.fixture(scope="module")
 def grouped(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, list[tuple]]:
-    """A finished run, and shape and rows of its training batches."""
+    """Return a finished run, and shape and rows of its training batches."""
     run_folder = tmp_path_factory.mktemp("grouped")
     run = prepare(recipe(mixed, FIXED, **GROUPED), run_folder)
     seen: list[tuple] = []
@@ -209,11 +216,12 @@ def test_checkpoint_records_that_it_was_trained_without_padding(grouped: tuple) 
 
 
 def test_pipeline_and_evaluation_use_inputs_without_padding(grouped: tuple, mixed: Path, tmp_path: Path) -> None:
-    """Each clip alone, in the pipeline's padded input, and in the batches of an evaluation."""
+    """Compares each clip alone, in the pipeline's padded input, and in the batches of an evaluation."""
     report = grouped[0]
     model = ASTForAudioClassification.from_pretrained(report.folder)
     inputs = ClipInputs(load_audio_dataset(mixed)["test"], ASTFeatureExtractor.from_pretrained(report.folder))
-    collate, classifier = Collator(inputs.extractor, 16), pipeline("audio-classification", model=str(report.folder))
+    collate = Collator(inputs.extractor, 16)
+    classifier = pipeline("audio-classification", model=str(report.folder))
     right = []
     for clip in range(len(inputs)):
         batch = collate([inputs[clip]])
@@ -222,8 +230,8 @@ def test_pipeline_and_evaluation_use_inputs_without_padding(grouped: tuple, mixe
         answer = {entry["label"]: entry["score"] for entry in classifier(inputs.split[clip]["audio"]["path"])}
         assert [answer[model.config.id2label[index]] for index in range(2)] == pytest.approx(alone.tolist(), abs=1e-4)
         right.append(int(alone.argmax()) == inputs.split[clip]["label"])
-    found = evaluate_checkpoints([str(report.folder)], mixed, output_dir=tmp_path, batch_size=3)
-    assert found.outcomes[str(report.folder)].metrics["accuracy"] == pytest.approx(np.mean(right))
+    evaluation = evaluate_checkpoints([str(report.folder)], mixed, output_dir=tmp_path, batch_size=3)
+    assert evaluation.outcomes[str(report.folder)].metrics["accuracy"] == pytest.approx(np.mean(right))
     assert report.results["test"]["accuracy"] == pytest.approx(np.mean(right))
 
 
@@ -248,9 +256,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("options", "training", "said"), REFUSED.values(), ids=REFUSED)
-def test_options_incompatible_with_grouping_are_refused(options: dict, training: dict, said: str) -> None:
-    with pytest.raises(AstConfigError, match=rf"E307.*train_sampling_strategy: .*{said}"):
+@pytest.mark.parametrize(("options", "training", "message"), REFUSED.values(), ids=REFUSED)
+def test_options_incompatible_with_grouping_are_refused(options: dict, training: dict, message: str) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*train_sampling_strategy: .*{message}"):
         recipe(Path("nowhere"), {**FIXED, **options}, **training)
 
 

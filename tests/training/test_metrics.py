@@ -1,4 +1,4 @@
-"""The metrics against numbers worked out by hand and against scikit-learn, and as `evaluate` modules."""
+"""Metrics against numbers computed by hand and scikit-learn, and as `evaluate` modules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_accuracy(predictions: list[int], references: list[int], expected: float
     assert Accuracy().compute(predictions=predictions, references=references) == {"accuracy": expected}
 
 
-#: tags of the four clips, which are ranked in this order -> average precision
+#: tags of the four clips, ranked in this order -> average precision
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
@@ -173,7 +173,10 @@ def test_classes_without_positives_or_negatives_are_left_out_and_counted() -> No
     scores = [[0.9, 0.9, 0.1, 0.5], [0.8, 0.2, 0.9, 0.5], [0.7, 0.8, 0.8, 0.6]]
     tags = [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]]  # AUC: no negative; 1; 0; no positive
     assert MeanRocAuc().compute(prediction_scores=scores, references=tags) == {"mAUC": 0.5, "mAUC_classes": 2}
-    assert DPrime().compute(prediction_scores=scores, references=tags) == {"d_prime": 0.0, "d_prime_classes": 2}
+    assert DPrime().compute(prediction_scores=scores, references=tags) == {
+        "d_prime": 0.0,
+        "d_prime_classes": 2,
+    }
     assert MeanAveragePrecision().compute(prediction_scores=scores, references=tags)["mAP_classes"] == 3
     report = PerClass().compute(prediction_scores=scores, references=tags)
     assert (report["without_positive"], report["without_negative"]) == (1, 1)
@@ -186,7 +189,14 @@ def test_classes_without_positives_or_negatives_are_left_out_and_counted() -> No
 
 @pytest.mark.parametrize(
     ("auc", "expected"),
-    [(0.5, 0.0), (0.841344746, math.sqrt(2)), (0.979441, 2.888), (0.980985, 2.934), (1.0, math.inf), (0.0, -math.inf)],
+    [
+        (0.5, 0.0),
+        (0.841344746, math.sqrt(2)),
+        (0.979441, 2.888),
+        (0.980985, 2.934),
+        (1.0, math.inf),
+        (0.0, -math.inf),
+    ],
 )
 def test_d_prime(auc: float, expected: float) -> None:
     # 0.8413 is the share of a normal distribution below one standard deviation; 2.888 and 2.934 are the d' of the
@@ -199,13 +209,13 @@ def test_d_prime(auc: float, expected: float) -> None:
 
 def test_best_f1_by_hand() -> None:
     scores, tags = np.array([[0.9], [0.8], [0.6], [0.4], [0.2]]), np.array([[1], [0], [1], [0], [0]])
-    # F1 when so many are taken: 2/3, 1/2, 4/5, 4/6, 4/7
+    # F1 with the top 1, 2, ... taken: 2/3, 1/2, 4/5, 4/6, 4/7
     report = {name: values.tolist() for name, values in class_report(scores, tags).items()}
     assert report["F1"] == [pytest.approx(0.8)]
     assert report["threshold"] == [pytest.approx(0.5)]  # between 0.6 and 0.4
     assert (report["precision"], report["recall"]) == ([pytest.approx(2 / 3)], [1.0])
     everything = class_report(np.array([[0.3], [0.7]]), np.array([[1], [1]]))
-    assert everything["threshold"][0] == 0.3  # nothing is left out
+    assert everything["threshold"][0] == 0.3  # nothing is missing
 
 
 @pytest.mark.parametrize("digits", [1, 6], ids=["many-ties", "few-ties"])
@@ -231,7 +241,7 @@ MODULES: list[tuple[ModuleType, dict[str, Any]]] = [
     (mean_roc_auc, {"mAUC": 0.875}),
     (d_prime, {"d_prime": pytest.approx(1.150349 * math.sqrt(2), abs=1e-5)}),
     (per_class, {"AP": [5 / 6, 1.0], "positives": [2, 1]}),
-    # each pair alone in its fifteenth, so that each counts by itself
+    # each pair in a bin of its own
     (calibration_error, {"ECE": (0.1 + 0.8 + 0.3 + 0.6 + 0.1 + 0.2 + 0.7 + 0.0) / 8}),
 ]
 
@@ -285,13 +295,14 @@ def test_temperature_undoes_a_scale(scale: float, expected: float, problem_type:
         truth = random.random(scores.shape) < scores
     else:
         truth = (random.random((6000, 1)) < scores.cumsum(axis=1)).argmax(axis=1)
-    found = fit_temperature(scale * logits, truth)
-    assert found == pytest.approx(expected, rel=0.05)  # 6000 clips are a sample
-    assert log_loss(scale * logits, truth, found) <= log_loss(scale * logits, truth)
-    for other in (0.98 * found, 1.02 * found):
-        assert log_loss(scale * logits, truth, other) > log_loss(scale * logits, truth, found)
+    temperature = fit_temperature(scale * logits, truth)
+    assert temperature == pytest.approx(expected, rel=0.05)  # 6000 clips are a sample
+    assert log_loss(scale * logits, truth, temperature) <= log_loss(scale * logits, truth)
+    for other in (0.98 * temperature, 1.02 * temperature):
+        assert log_loss(scale * logits, truth, other) > log_loss(scale * logits, truth, temperature)
     before, after = (
-        expected_calibration_error(Task(problem_type).scores(scale * logits, value), truth) for value in (1.0, found)
+        expected_calibration_error(Task(problem_type).scores(scale * logits, value), truth)
+        for value in (1.0, temperature)
     )
     assert after < 0.02
     assert after < before or scale == 1.0
@@ -299,14 +310,18 @@ def test_temperature_undoes_a_scale(scale: float, expected: float, problem_type:
 
 def test_temperature_at_the_ends() -> None:
     logits, right = np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1])
-    assert fit_temperature(logits, right) == pytest.approx(0.05, rel=1e-3)  # all right: as sure as is allowed
+    # all correct: the lowest temperature allowed
+    assert fit_temperature(logits, right) == pytest.approx(0.05, rel=1e-3)
     assert fit_temperature(logits, 1 - right) == pytest.approx(20.0, rel=1e-3)
-    assert fit_temperature(np.zeros((3, 2)), np.array([0, 1, 1])) == 1.0  # nothing to gain
+    assert fit_temperature(np.zeros((3, 2)), np.array([0, 1, 1])) == 1.0  # no better temperature
 
 
 def test_probabilities_and_log_loss_are_torchs() -> None:
     logits = torch.tensor([[800.0, -800.0, 1.0], [0.3, 0.2, -30.0]], dtype=torch.float64)
-    indices, tags = torch.tensor([0, 2]), torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
+    indices, tags = (
+        torch.tensor([0, 2]),
+        torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64),
+    )
     scaled = logits / 2
     single, multi = "single_label_classification", "multi_label_classification"
     assert Task(single).scores(logits.numpy(), 2.0) == pytest.approx(scaled.softmax(-1).numpy(), abs=1e-15)
@@ -349,24 +364,25 @@ def test_batches_of_different_widths_are_refused() -> None:
 
 
 def test_work_grows_slower_than_the_number_of_clips() -> None:
-    """All modules together rank in numpy: ten times the clips take less than three times the calls."""
+    """All modules rank in numpy: ten times the clips need less than three times the calls."""
 
     def compute(count: int) -> None:
         random = np.random.default_rng(0)
-        scores, tags = random.random((count, 100), dtype=np.float32), random.random((count, 100)) < 0.1
+        scores = random.random((count, 100), dtype=np.float32)
+        tags = random.random((count, 100)) < 0.1
         for metric in (MeanAveragePrecision(), MeanRocAuc(), DPrime(), PerClass(), CalibrationError()):
             for rows in np.split(np.arange(count), 20):
                 metric.add_batch(prediction_scores=scores[rows], references=tags[rows])
             metric.compute()
 
-    compute(200)  # what is done once in a process
+    compute(200)  # work done once per process
     assert count_calls(lambda: compute(2000)) < 3 * count_calls(lambda: compute(200))
 
 
 @pytest.mark.slow
 def test_audioset_sized_input_takes_seconds() -> None:
-    """20,000 clips of 527 classes: what `ast-hf evaluate` measures, and all modules one after the other, each in less
-    than 10 s of processor time. Every module ranks for itself; together they take longer than all metrics at once.
+    """Compute 20,000 clips of 527 classes: the metrics of `ast-hf evaluate`, and all modules in turn, each in less than
+    10 s of processor time. Every module ranks anew, so together they take longer than all metrics at once.
     """
     random = np.random.default_rng(0)
     tags = random.random((20_000, 527)) < 0.01
@@ -387,11 +403,12 @@ def test_audioset_sized_input_takes_seconds() -> None:
 
 
 def test_metrics_of_an_evaluation_share_one_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sorting is most of the work: each class is ranked once for mAP, mAUC, d-prime and the report by class."""
-    random, calls = np.random.default_rng(0), []
+    """Sorting is most of the work, so each class is ranked once for mAP, mAUC, d-prime and the per-class report."""
+    random = np.random.default_rng(0)
+    calls = []
     tags = random.random((50, 7)) < 0.5
     logits = random.standard_normal(tags.shape)
-    monkeypatch.setattr(ranking, "rank", lambda *given: calls.append(given) or rank(*given))
+    monkeypatch.setattr(ranking, "rank", lambda *arguments: calls.append(arguments) or rank(*arguments))
     values, classes = all_metrics(logits, tags, Task.MULTI_LABEL)
     assert {"mAP", "mAUC", "d_prime", "ECE"} <= set(values)
     assert len(classes["AP"]) == len(calls) == 7
@@ -401,7 +418,7 @@ def test_metrics_of_an_evaluation_share_one_ranking(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("task", [Task.SINGLE_LABEL, Task.MULTI_LABEL], ids=lambda task: task.display_name)
 def test_metrics_are_computed_in_memory(task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No folder, file or lock appears in the cache of `evaluate`, which may not be writable."""
+    """The cache of `evaluate` may not be writable: no folder, file or lock appears there."""
     monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", str(tmp_path / "cache"))
     logits = np.random.default_rng(0).standard_normal((5, 3))
     targets = task.targets([[0], [1], [2], [0], [1]], 3)
@@ -412,7 +429,7 @@ def test_metrics_are_computed_in_memory(task: Task, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("task", [Task.SINGLE_LABEL, Task.MULTI_LABEL], ids=lambda task: task.display_name)
 def test_float64_scores_reach_the_modules_exactly(task: Task) -> None:
-    """Two scores that float32 cannot tell apart are no tie."""
+    """Two float64 scores that are equal in float32 are not a tie."""
     logits = np.array([[0.0, 1.0], [0.0, 1.0 + 1e-12]])
     metrics, classes = all_metrics(logits, task.targets([[0], [1]], 2), task)
     assert classes["AUC"].tolist()[1] == 1.0

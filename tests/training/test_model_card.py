@@ -1,4 +1,4 @@
-"""Model cards hold everything in results.json, and no name can break their Markdown."""
+"""Model cards have everything in results.json, and no name can break their Markdown."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ RECIPE = {
     "training": {"num_train_epochs": 8},
     "card": CARD,
 }
-#: As on the Hub: tables, and HTML as HTML. What a name must not become is looked for in what this makes of it.
+#: Renderer like the Hub's: tables, and HTML as HTML. Tests search its output for elements that names must not become.
 PAGE = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
 def results(**changes: Any) -> dict[str, Any]:
-    """Results of a run with every field."""
+    """Return results of a run with every field."""
     stored = json.loads((DATA / "card_results.json").read_text(encoding="utf-8"))
     recipe = Recipe.from_dict(copy.deepcopy({**RECIPE, **changes.pop("recipe", {})})).to_dict()
     return {**stored, "recipe": recipe, **changes}
 
 
 def body(card: ModelCard) -> str:
-    """A card's page without the recipe."""
+    """Return a card's page without the recipe."""
     return re.sub(r"<details>.*?</details>", "", PAGE.render(card.text), flags=re.DOTALL)
 
 
-# ---------------------------------------------------------------- all of it
+# ---------------------------------------------------------------- completeness
 
 
 def test_a_card_equals_the_stored_example() -> None:
@@ -66,14 +66,29 @@ def test_a_card_equals_the_stored_example() -> None:
 
 
 def test_unknown_facts_are_left_out() -> None:
-    unknown: dict[str, Any] = {"emissions": None, "data_sets": [], "base_model": None, "baseline": {}, "chance": {}}
+    unknown: dict[str, Any] = {
+        "emissions": None,
+        "data_sets": [],
+        "base_model": None,
+        "baseline": {},
+        "chance": {},
+    }
     recipe: dict[str, Any] = {"card": {}, "model": {}}
     pictures = {"curves": "curves.png"}
     card = write_card(results(**unknown, recipe=recipe, training_labels={}, pictures=pictures), "someone/pets-ast")
     assert card.data.to_dict().keys() == {
         *("library_name", "pipeline_tag", "tags", "metrics", "model-index"),
     }
-    for word in ("None", "null\n---", "kWh", "CO2", "logistic", "most frequent", "confusion", "Not for wolves"):
+    for word in (
+        "None",
+        "null\n---",
+        "kWh",
+        "CO2",
+        "logistic",
+        "most frequent",
+        "confusion",
+        "Not for wolves",
+    ):
         assert word not in card.text.replace("null", "").split("<details>")[0], word
     assert "from random weights" in card.text
     assert "None" not in body(card)
@@ -92,8 +107,8 @@ def test_with_many_labels_the_worst_and_the_best_are_shown() -> None:
     many = {"labels": [row["label"] for row in rows], "training_labels": {row["label"]: 3 for row in rows}}
     problem = {"problem_type": "multi_label_classification"}
     card = write_card(results(classes={"test": rows, "unseen": rows}, **many, **problem), "someone/tags")
-    shown = re.findall(r"^\| (l\d+) \| 3 \| 1 \|", card.text, re.MULTILINE)
-    assert shown == [f"l{number}" for number in (*range(7), *range(8, 26), *range(95, 120))]
+    labels = re.findall(r"^\| (l\d+) \| 3 \| 1 \|", card.text, re.MULTILINE)
+    assert labels == [f"l{number}" for number in (*range(7), *range(8, 26), *range(95, 120))]
     assert "the worst and the best 25 of 120 by AP" in card.text
     assert "and 70 more, in config.json." in card.text
 
@@ -114,7 +129,7 @@ def test_scores_in_the_newer_form() -> None:
     assert eval_results_files(results(data_sets=[])) == {}
 
 
-# ---------------------------------------------------------------- names that mean something
+# ---------------------------------------------------------------- names with meaning in Markdown
 
 HOSTILE = [
     "a|b <script>alert(1)</script>",
@@ -133,27 +148,27 @@ HOSTILE = [
 
 
 def hostile_results(name: str) -> dict[str, Any]:
-    """A card's results with a name in every place that takes one."""
-    given = results(recipe={"name": name, "card": {**CARD, "description": name, "limits": name}})
-    given["labels"] = [name, "dog"]
-    given["training_labels"] = {name: 12, "dog": 8}
-    for rows in given["classes"].values():
+    """Return results with a name in every field that takes one."""
+    changed = results(recipe={"name": name, "card": {**CARD, "description": name, "limits": name}})
+    changed["labels"] = [name, "dog"]
+    changed["training_labels"] = {name: 12, "dog": 8}
+    for rows in changed["classes"].values():
         rows[0]["label"] = name
     for part in ("results", "classes", "clips", "baseline", "chance"):
-        given[part] = {name: given[part]["test"], "unseen": given[part]["unseen"]}
-    given["recipe"]["data"]["source"] = name
-    given |= {"data_sets": [], "hardware": name}
-    given["emissions"] |= {"country": name, "hardware": name}
-    return given
+        changed[part] = {name: changed[part]["test"], "unseen": changed[part]["unseen"]}
+    changed["recipe"]["data"]["source"] = name
+    changed |= {"data_sets": [], "hardware": name}
+    changed["emissions"] |= {"country": name, "hardware": name}
+    return changed
 
 
 def tags(page: str) -> list[str]:
-    """The elements of a page, in order."""
+    """Return the HTML elements of a page, in order."""
     return re.findall(r"</?[a-z][^>]*>|<!--", page)
 
 
 def test_an_unescaped_name_breaks_the_page() -> None:
-    """Without `plain`, the test below would see it."""
+    """Without `plain`, the test below would fail."""
     assert tags(PAGE.render("| a |\n|---|\n| " + HOSTILE[2] + " |")) != tags(PAGE.render("| a |\n|---|\n| cat |"))
 
 
@@ -168,37 +183,37 @@ def test_an_unescaped_name_breaks_the_page() -> None:
 @example("1. x")
 @example("+ x")
 def test_hostile_names_do_not_change_a_card(name: str) -> None:
-    card, usual = (write_card(hostile_results(text), "someone/pets-ast") for text in (name, "cat"))
-    assert tags(body(card)) == tags(body(usual))
-    assert card.data.to_dict().keys() == usual.data.to_dict().keys()
-    assert len(card.data.eval_results) == len(usual.data.eval_results)
-    assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()  # and it reads back
+    card, plain_card = (write_card(hostile_results(text), "someone/pets-ast") for text in (name, "cat"))
+    assert tags(body(card)) == tags(body(plain_card))
+    assert card.data.to_dict().keys() == plain_card.data.to_dict().keys()
+    assert len(card.data.eval_results) == len(plain_card.data.eval_results)
+    assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()  # and the card reads back
     first = next(line for line in PAGE.render(card.text).splitlines() if line.startswith("<h1>"))
     assert _text(first).strip() == _seen(name).strip()
 
 
 def _text(page: str) -> str:
-    """What is read of a page."""
+    """Return the text of a rendered page."""
     return html.unescape(re.sub(r"<[^>]*>", "", page))
 
 
 def _seen(text: str) -> str:
-    """Without the signs that nobody sees."""
+    """Return the text without invisible characters."""
     return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_addresses_are_not_links(text: str) -> None:
-    """GitHub and the Hub make links of bare addresses, names of users and signs of formulas."""
-    shown = plain(text)
-    assert not re.search(r"(?<!\\)[$@~]|https?://|www\.", shown)
+    """GitHub and the Hub turn bare addresses and user names into links, and dollar signs into formulas."""
+    escaped = plain(text)
+    assert not re.search(r"(?<!\\)[$@~]|https?://|www\.", escaped)
 
 
 # ---------------------------------------------------------------- card options of the recipe
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("license", "My own licence", "license"),
         ("data_sets", ["pets"], "data_sets"),
@@ -208,10 +223,10 @@ def test_addresses_are_not_links(text: str) -> None:
         ("samples", ["a/cat.wav", "b/cat.wav"], "samples"),
     ],
 )
-def test_card_options_invalid_on_the_hub_are_refused_before_training(option: str, value: Any, told: str) -> None:
+def test_card_options_invalid_on_the_hub_are_refused_before_training(option: str, value: Any, message: str) -> None:
     with pytest.raises(AstHfError, match="E307") as caught:
         Recipe.from_dict({"card": {option: value}})
-    assert f"card.{told}" in str(caught.value)
+    assert f"card.{message}" in str(caught.value)
 
 
 def test_a_sample_that_is_not_audio_is_refused_before_data_are_read(tmp_path: Path) -> None:
@@ -223,7 +238,7 @@ def test_a_sample_that_is_not_audio_is_refused_before_data_are_read(tmp_path: Pa
 
 # ---------------------------------------------------------------- emissions
 
-#: Columns and a line as codecarbon 3.3.2 writes them, those that are not read left out.
+#: Columns and a line of codecarbon 3.3.2, without those that are not read.
 HEAD = (
     "timestamp,duration,emissions,energy_consumed,country_name,codecarbon_version,cpu_model,gpu_model,"
     "longitude,latitude"
@@ -245,16 +260,16 @@ def test_emissions(
     tmp_path: Path, lines: list[str], energy: float, grams: float | None, country: str | None, hardware: str
 ) -> None:
     (tmp_path / "emissions.csv").write_text("\n".join([HEAD, *lines, ""]))
-    found = read_emissions(tmp_path)
-    assert found is not None
-    assert found == {
+    emissions = read_emissions(tmp_path)
+    assert emissions is not None
+    assert emissions == {
         "energy_kwh": pytest.approx(energy),
         "co2_grams": None if grams is None else pytest.approx(grams),
         "country": country,
         "hardware": hardware,
         "source": "codecarbon 3.3.2",
     }
-    card = write_card(results(emissions=found), "someone/pets-ast")
+    card = write_card(results(emissions=emissions), "someone/pets-ast")
     assert ("co2_eq_emissions" in card.data.to_dict()) == (grams is not None)
     assert "kWh" in card.text
 
@@ -289,7 +304,7 @@ def test_an_unknown_duration_is_left_out() -> None:
 
 
 def test_template_uses_exactly_the_values_that_it_is_given() -> None:
-    """Jinja renders a misspelled variable as nothing."""
+    """Jinja silently renders a misspelt variable as an empty string."""
     text = (ROOT / "ast_hf" / "reports" / "templates" / "model_card.md").read_text(encoding="utf-8")
     variables = meta.find_undeclared_variables(Environment(autoescape=False).parse(text))
     assert variables == {"card_data", *card_values(results(), "someone/pets-ast")}
@@ -297,7 +312,7 @@ def test_template_uses_exactly_the_values_that_it_is_given() -> None:
 
 @pytest.mark.parametrize("text", ["{{ 7 * 7 }}", "{% raw %}", "{# note #}", "{{ name", "%} }}"])
 def test_text_of_users_is_no_template(text: str) -> None:
-    usual = write_card(hostile_results("cat"), "someone/pets-ast")
+    plain_card = write_card(hostile_results("cat"), "someone/pets-ast")
     card = write_card(hostile_results(text), "someone/pets-ast")
-    assert tags(body(card)) == tags(body(usual))
+    assert tags(body(card)) == tags(body(plain_card))
     assert plain(text) in card.text

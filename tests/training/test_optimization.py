@@ -29,8 +29,8 @@ def model() -> ASTForAudioClassification:
     return ASTForAudioClassification(ASTConfig(**TINY, num_labels=3))
 
 
-#: recipe -> optimizer steps per epoch of the original, and the learning rate of every epoch, to four digits. (That of
-#: speech-commands is of the log; the published script would continue from epoch 26 to 4.30e-6.)
+#: recipe -> optimizer steps per epoch of the original, and the learning rate of every epoch, to four digits. (Those of
+#: speech-commands are from the log; the published script would lower the rate to 4.30e-6 from epoch 26 on.)
 RATES: dict[str, tuple[int, list[float]]] = {
     "audioset-balanced": (1733, [5e-5] * 10 + [2.5e-5] * 5 + [1.25e-5] * 5 + [6.25e-6] * 5),
     "audioset-full": (162_757, [1e-5, 1e-5, 5e-6, 2.5e-6, 1.25e-6]),
@@ -38,13 +38,35 @@ RATES: dict[str, tuple[int, list[float]]] = {
         34,
         [1e-5] * 5
         + [8.5e-6, 7.225e-6, 6.141e-6, 5.220e-6, 4.437e-6, 3.771e-6, 3.206e-6, 2.725e-6, 2.316e-6, 1.969e-6]
-        + [1.673e-6, 1.422e-6, 1.209e-6, 1.028e-6, 8.735e-7, 7.425e-7, 6.311e-7, 5.365e-7, 4.560e-7, 3.876e-7],
+        + [
+            1.673e-6,
+            1.422e-6,
+            1.209e-6,
+            1.028e-6,
+            8.735e-7,
+            7.425e-7,
+            6.311e-7,
+            5.365e-7,
+            4.560e-7,
+            3.876e-7,
+        ],
     ),
     "esc50-imagenet-only": (
         34,
         [1e-4] * 5
         + [8.5e-5, 7.225e-5, 6.141e-5, 5.220e-5, 4.437e-5, 3.771e-5, 3.206e-5, 2.725e-5, 2.316e-5, 1.969e-5]
-        + [1.673e-5, 1.422e-5, 1.209e-5, 1.028e-5, 8.735e-6, 7.425e-6, 6.311e-6, 5.365e-6, 4.560e-6, 3.876e-6],
+        + [
+            1.673e-5,
+            1.422e-5,
+            1.209e-5,
+            1.028e-5,
+            8.735e-6,
+            7.425e-6,
+            6.311e-6,
+            5.365e-6,
+            4.560e-6,
+            3.876e-6,
+        ],
     ),
     "speech-commands": (
         663,
@@ -54,7 +76,7 @@ RATES: dict[str, tuple[int, list[float]]] = {
         + [8.236e-6] * 5,
     ),
 }
-#: recipe -> how much the learning rate rises every 50 steps, from 0 and 20 times; elsewhere there is no warm-up.
+#: recipe -> rise of the learning rate every 50 steps, 20 times from 0; other recipes have no warm-up.
 STAIRS = {"audioset-balanced": 2.5e-6, "audioset-full": 5e-7}
 
 
@@ -65,8 +87,9 @@ def rate(recipe: Recipe, step: int, per_epoch: int) -> float:
 
 @pytest.mark.parametrize("name", RATES)
 def test_learning_rate_by_epoch_matches_the_original(name: str) -> None:
-    """At the first and the last step of each epoch, those of the warm-up left out."""
-    recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
+    """Compares the first and the last step of each epoch, without the warm-up."""
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    (per_epoch, rates) = RATES[name]
     assert recipe.training["num_train_epochs"] == len(rates)
     firsts = [1000 if name in STAIRS else 0, *range(per_epoch, len(rates) * per_epoch, per_epoch)]
     lasts = range(per_epoch - 1, len(rates) * per_epoch, per_epoch)
@@ -76,7 +99,8 @@ def test_learning_rate_by_epoch_matches_the_original(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAIRS)
 def test_learning_rate_of_the_warm_up_matches_the_original(name: str) -> None:
-    recipe, (per_epoch, rates) = load_recipe(RECIPES / f"{name}.yaml"), RATES[name]
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    (per_epoch, rates) = RATES[name]
     climbed = [rate(recipe, step, per_epoch) for step in range(1001)]
     assert climbed == pytest.approx([stair * STAIRS[name] for stair in range(20) for _ in range(50)] + [rates[0]])
 
@@ -139,7 +163,8 @@ ADAM = {"adam_beta1": 0.95, "adam_beta2": 0.999, "weight_decay": 5e-7, "max_grad
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_match_the_original(name: str) -> None:
-    recipe, expected = load_recipe(RECIPES / f"{name}.yaml"), {**SETTINGS[name], "averaging_decay": None}
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    expected = {**SETTINGS[name], "averaging_decay": None}
     training = {**expected.pop("training"), **ADAM}
     assert {option: getattr(recipe, option) for option in expected} == expected
     assert {option: recipe.training.get(option) for option in training} == training
@@ -148,7 +173,17 @@ def test_settings_match_the_original(name: str) -> None:
 def test_staircase_warm_up_matches_the_original() -> None:
     options = Optimization(milestones=[2], warmup="staircase")
     factors = {step: rate_factor(options, step, 700, 1000) for step in (0, 49, 50, 99, 100, 999, 1000, 1399, 1400)}
-    assert factors == {0: 0.0, 49: 0.0, 50: 0.05, 99: 0.05, 100: 0.1, 999: 0.95, 1000: 1.0, 1399: 1.0, 1400: 0.5}
+    assert factors == {
+        0: 0.0,
+        49: 0.0,
+        50: 0.05,
+        99: 0.05,
+        100: 0.1,
+        999: 0.95,
+        1000: 1.0,
+        1399: 1.0,
+        1400: 0.5,
+    }
 
 
 def test_linear_warm_up_starts_above_zero() -> None:
@@ -171,7 +206,7 @@ def test_schedule_steps_with_the_optimizer() -> None:
 
 
 def test_original_adam_decays_towards_zero_through_the_gradient() -> None:
-    """L2 goes through Adam: with no loss at all, its first step moves every weight against its sign."""
+    """L2 passes through Adam: without any loss, the first step moves every weight towards zero."""
     ours = model()
     before = {name: value.detach().clone() for name, value in ours.named_parameters()}
     optimizer = original_adam(ours, 1e-3, (0.95, 0.999), 5e-7)
@@ -203,8 +238,8 @@ def test_layer_decay_gives_each_layer_its_rate() -> None:
     ours = model()
     groups = parameter_groups(ours, ["classifier.dense.weight"], 1e-3, 0.1, layer_decay=0.5)
     rate_of = {id(parameter): group for group in groups for parameter in group["params"]}
-    named = {name: rate_of[id(parameter)] for name, parameter in ours.named_parameters()}
-    assert len(rate_of) == len(named)
+    groups_by_name = {name: rate_of[id(parameter)] for name, parameter in ours.named_parameters()}
+    assert len(rate_of) == len(groups_by_name)
     backbone = "audio_spectrogram_transformer."
     for name, rate in {
         "classifier.dense.weight": 1e-3,
@@ -213,9 +248,9 @@ def test_layer_decay_gives_each_layer_its_rate() -> None:
         f"{backbone}encoder.layer.0.layernorm_after.weight": 2.5e-4,
         f"{backbone}embeddings.position_embeddings": 1.25e-4,
     }.items():
-        assert named[name]["lr"] == pytest.approx(rate), name
-    assert named["classifier.dense.weight"]["weight_decay"] == 0.1
-    assert named["classifier.dense.bias"]["weight_decay"] == 0.0
+        assert groups_by_name[name]["lr"] == pytest.approx(rate), name
+    assert groups_by_name["classifier.dense.weight"]["weight_decay"] == 0.1
+    assert groups_by_name["classifier.dense.bias"]["weight_decay"] == 0.0
 
 
 def test_linear_probe_trains_the_classifier_alone() -> None:
@@ -238,14 +273,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"optimization": {"milestones": [1]}, "training": {"lr_scheduler_type": "linear"}},
         r"optimization\.milestones.*lr_scheduler_type",
     ),
-    "stairs without milestones": ({"optimization": {"warmup": "staircase"}}, r"optimization\.warmup.*milestones"),
-    "adam by layers": ({"optimization": {"optimizer": "adam", "layer_decay": 0.9}}, r"optimization\.optimizer"),
+    "stairs without milestones": (
+        {"optimization": {"warmup": "staircase"}},
+        r"optimization\.warmup.*milestones",
+    ),
+    "adam by layers": (
+        {"optimization": {"optimizer": "adam", "layer_decay": 0.9}},
+        r"optimization\.optimizer",
+    ),
     "misspelt": ({"optimization": {"warmup": "stairs"}}, r"optimization\.warmup.*'stairs'.*staircase"),
     "sampling": ({"sampling": "balance"}, r"sampling.*did you mean 'balanced'"),
     "loss": ({"loss": "bce"}, r"loss.*'bce'"),
     "milestone": ({"optimization": {"milestones": [1.5]}}, r"milestones.*whole numbers"),
     "factor": ({"optimization": {"milestone_factor": 2.0}}, r"milestone_factor.*2.0"),
-    "two averages": ({"averaging_decay": 0.9, "averaging_epochs": [1, 2]}, r"averaging_epochs.*one of the two"),
+    "two averages": (
+        {"averaging_decay": 0.9, "averaging_epochs": [1, 2]},
+        r"averaging_epochs.*one of the two",
+    ),
     "no range": ({"averaging_epochs": [3, 2]}, r"averaging_epochs.*\[3, 2\]"),
     "one epoch": ({"averaging_epochs": [3]}, r"averaging_epochs.*\[3\]"),
 }
@@ -253,14 +297,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_contradictions_are_refused(case: str) -> None:
-    values, said = REFUSED[case]
-    with pytest.raises(AstConfigError, match=rf"E307.*{said}"):
+    values, message = REFUSED[case]
+    with pytest.raises(AstConfigError, match=rf"E307.*{message}"):
         Recipe.from_dict(values)
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_reads_and_explains_itself(path: Path) -> None:
     recipe = load_recipe(path)
-    told = Recipe.from_dict(recipe.to_dict())  # fit to be published: without the places of samples
-    assert replace(told, card=replace(told.card, samples=recipe.card.samples)) == recipe
+    published = Recipe.from_dict(recipe.to_dict())  # as published: without the paths of samples
+    assert replace(published, card=replace(published.card, samples=recipe.card.samples)) == recipe
     assert path.read_text(encoding="utf-8").startswith("# ")

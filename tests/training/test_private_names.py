@@ -9,7 +9,7 @@ from transformers import Trainer
 
 from ast_hf.training import ASTTrainer
 
-#: Methods of transformers' Trainer that ours replaces, and calls unless it has to be left out.
+#: Methods of transformers' Trainer that ours overrides.
 REPLACED = {
     "_finish_current_push",
     "_get_eval_sampler",

@@ -21,45 +21,47 @@ from training.runs import Stop, recipe
 
 
 class Bar:
-    """A progress bar that took 2 s for 6 steps from the tenth on, and records its postfix."""
+    """Progress bar that took 2 s for 6 steps from the tenth on, and records its postfix."""
 
     def __init__(self, rate: float | None) -> None:
         self.format_dict = {"rate": rate, "n": 16, "initial": 10, "elapsed": 2.0}
-        self.beside: dict[str, str] = {}
+        self.postfix: dict[str, str] = {}
 
-    def set_postfix(self, beside: dict[str, str], refresh: bool = True) -> None:
-        self.beside = dict(beside)
+    def set_postfix(self, postfix: dict[str, str], refresh: bool = True) -> None:
+        self.postfix = dict(postfix)
 
     def update(self, steps: int) -> None:
         pass
 
 
-@pytest.mark.parametrize(("rate", "shown"), [(5.0, "80"), (None, "48")])
-def test_clips_per_second_by_hand(rate: float | None, shown: str) -> None:
+@pytest.mark.parametrize(("rate", "speed"), [(5.0, "80"), (None, "48")])
+def test_clips_per_second_by_hand(rate: float | None, speed: str) -> None:
     """4 clips in 2 accumulated batches on 2 processes: 16 in each step."""
     arguments = SimpleNamespace(train_batch_size=4, gradient_accumulation_steps=2, world_size=2)
     state = SimpleNamespace(is_world_process_zero=True, global_step=16)
     progress = LossProgress()
-    progress.training_bar, progress.current_step, progress._postfix = Bar(rate), 15, {"loss": "1.2"}
+    progress.training_bar = Bar(rate)
+    progress.current_step = 15
+    progress._postfix = {"loss": "1.2"}
     progress.on_step_end(arguments, state, None)
-    assert progress.training_bar.beside == {"loss": "1.2", "clips/s": shown}
+    assert progress.training_bar.postfix == {"loss": "1.2", "clips/s": speed}
 
 
 @pytest.fixture(scope="module")
 def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str, Any]:
-    """A run that watched its test split, what it printed, and its history."""
+    """Return a run that watched its test split, its output on stderr, and its history."""
     import contextlib
     import io
 
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told):
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
         plan = recipe(clips, disable_tqdm=False, num_train_epochs=3, logging_steps=1)
         run = prepare(plan, tmp_path_factory.mktemp("watched"))
         run.trainer.eval_dataset = run.evaluation["test"]
         run.trainer.args.eval_strategy = type(run.trainer.args.eval_strategy)("epoch")
         run.trainer.train()
         history = list(run.trainer.state.log_history)
-        return finish(run), told.getvalue(), history
+        return finish(run), stderr.getvalue(), history
 
 
 def test_bars_show_the_remaining_time_and_the_rate(watched: tuple) -> None:
@@ -88,12 +90,15 @@ def test_results_hold_the_rate_and_watched_splits(watched: tuple) -> None:
     values = [entry["eval_accuracy"] for entry in history if "eval_accuracy" in entry]
     assert stored["clips_per_second"] == pytest.approx(72 / stored["seconds"])  # 3 epochs of 24 clips
     assert list(stored["watched"]) == ["test"]
-    assert (stored["watched"]["test"]["epochs"], stored["watched"]["test"]["values"]) == ([1.0, 2.0, 3.0], values)
+    assert (stored["watched"]["test"]["epochs"], stored["watched"]["test"]["values"]) == (
+        [1.0, 2.0, 3.0],
+        values,
+    )
 
 
 def test_summary(watched: tuple, capsys: pytest.CaptureFixture) -> None:
-    told = Curve([1.0, 2.0, 3.0], [0.25, 0.75, 0.5])
-    report = replace(watched[0], seconds=8.0, clips_per_second=9.0, watched={"validation": told})
+    curve = Curve([1.0, 2.0, 3.0], [0.25, 0.75, 0.5])
+    report = replace(watched[0], seconds=8.0, clips_per_second=9.0, watched={"validation": curve})
     print_results(report)
     printed = capsys.readouterr().out
     assert "Trained on 24 clips, 3 epochs, in 8 s: 9 clips/s.\n" in printed
@@ -114,7 +119,8 @@ def test_summary(watched: tuple, capsys: pytest.CaptureFixture) -> None:
 def test_curves_have_a_legend_of_watched_splits(
     watched: tuple, tmp_path: Path, monkeypatch: Any, changes: dict, legend: list[str], first: float
 ) -> None:
-    drawn, plot = [], matplotlib.axes.Axes.plot
+    drawn = []
+    plot = matplotlib.axes.Axes.plot
 
     def spy(axes: Any, x: Any, y: Any, label: str) -> Any:
         drawn.append((label, x[0]))

@@ -9,7 +9,15 @@ import pytest
 from conftest import ROOT
 
 from ast_hf import AstConfigError, AstHfWarning
-from ast_hf.training import Augmentation, CardOptions, DataOptions, FeatureOptions, ModelOptions, Recipe, load_recipe
+from ast_hf.training import (
+    Augmentation,
+    CardOptions,
+    DataOptions,
+    FeatureOptions,
+    ModelOptions,
+    Recipe,
+    load_recipe,
+)
 
 FULL = Recipe(
     name="tönes | 1e5: yes",
@@ -18,7 +26,12 @@ FULL = Recipe(
     model=ModelOptions(config={"hidden_size": 24, "layer_norm_eps": 1e-6, "hidden_act": "gelu"}),
     augmentation=Augmentation(speed=1.25, random_crop=True, time_masks=2),
     averaging_decay=0.999,
-    training={"learning_rate": 1e-4, "num_train_epochs": 3, "save_strategy": "no", "lr_scheduler_kwargs": {"a": [1]}},
+    training={
+        "learning_rate": 1e-4,
+        "num_train_epochs": 3,
+        "save_strategy": "no",
+        "lr_scheduler_kwargs": {"a": [1]},
+    },
 )
 
 
@@ -36,9 +49,9 @@ def test_round_trip(tmp_path: Path, recipe: Recipe) -> None:
 def test_written_recipes_hold_no_local_paths() -> None:
     data = {"source": "/scratch/me/clips", "class_labels": "/scratch/me/labels.csv"}
     training = {"deepspeed": "/scratch/me/zero.json", "accelerator_config": {"file": "/scratch/me/a.json"}}
-    told = Recipe.from_dict({"data": data, "training": training}).to_dict()
-    assert told["data"]["class_labels"] == "labels.csv"
-    assert "scratch" not in str(told)
+    written = Recipe.from_dict({"data": data, "training": training}).to_dict()
+    assert written["data"]["class_labels"] == "labels.csv"
+    assert "scratch" not in str(written)
 
 
 def test_missing_options_have_their_defaults(tmp_path: Path) -> None:
@@ -59,7 +72,12 @@ def test_words_that_resemble_exponents_stay_text(tmp_path: Path) -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     text = "training:\n  learning_rate: 0.5\n  seed: 3\n"
-    overrides = ["training.learning_rate=1e-4", "data.eval_splits=[a, b]", "averaging_decay=0.9", "data.cache=false"]
+    overrides = [
+        "training.learning_rate=1e-4",
+        "data.eval_splits=[a, b]",
+        "averaging_decay=0.9",
+        "data.cache=false",
+    ]
     recipe = read(tmp_path, text, *overrides, "model.config.hidden_size=24", "name=a=b")
     assert recipe.training == {"learning_rate": 1e-4, "seed": 3}
     assert (recipe.data.eval_splits, recipe.data.cache) == (["a", "b"], False)
@@ -91,13 +109,16 @@ def test_a_recipe_without_clips_keeps_its_card(tmp_path: Path) -> None:
     assert read(tmp_path, "card: {license: mit}", "data.source=wasps").card.license == "mit"
 
 
-#: what is wrong -> (YAML, what the message has to name)
+#: mistake -> (YAML, fragments of the message)
 REFUSED = {
     "unknown section": ("augmentations: {}", ["augmentations", "did you mean 'augmentation'?"]),
     "unknown option": ("augmentation: {sped: 1.5}", ["augmentation.sped", "did you mean 'speed'?"]),
     "unknown data option": ("data: {label_colum: x}", ["label_colum", "did you mean 'label_column'?"]),
     "nothing near": ("qqqq: 1", ["qqqq", "averaging_decay", "training"]),
-    "unknown argument": ("training: {learning_rte: 1}", ["training.learning_rte", "did you mean 'learning_rate'?"]),
+    "unknown argument": (
+        "training: {learning_rte: 1}",
+        ["training.learning_rte", "did you mean 'learning_rate'?"],
+    ),
     "section that is a value": ("augmentation: 3", ["augmentation", "3"]),
     "section that is empty": ("augmentation:", ["augmentation", "None"]),
     "text for a number": ("augmentation: {speed: fast}", ["speed", "'fast'", "not a number"]),
@@ -106,7 +127,10 @@ REFUSED = {
     "fraction for a count": ("augmentation: {time_masks: 1.5}", ["time_masks", "1.5", "a whole number"]),
     "number for yes": ("data: {cache: 1}", ["cache", "1", "a boolean"]),
     "text for a list": ("data: {eval_splits: test}", ["eval_splits", "'test'", "list"]),
-    "no list of transforms": ("augmentation: {audiomentations: {Gain: {}}}", ["audiomentations", "list of {name:"]),
+    "no list of transforms": (
+        "augmentation: {audiomentations: {Gain: {}}}",
+        ["audiomentations", "list of {name:"],
+    ),
     "text for options": ("training: fast", ["training", "'fast'"]),
     "negative": ("augmentation: {gain_db: -3}", ["gain_db", "-3", "negative"]),
     "negative rate": ("features: {sampling_rate: -1}", ["sampling_rate", "-1"]),
@@ -144,17 +168,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
-def test_invalid_recipes_are_refused(tmp_path: Path, text: str, said: list[str]) -> None:
+@pytest.mark.parametrize(("text", "fragments"), REFUSED.values(), ids=REFUSED)
+def test_invalid_recipes_are_refused(tmp_path: Path, text: str, fragments: list[str]) -> None:
     with pytest.raises(AstConfigError) as caught:
         read(tmp_path, text)
     assert caught.value.code == "E307"
-    assert [part for part in said if part not in str(caught.value)] == []
+    assert [part for part in fragments if part not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("training.learning_rate", "has no value"),
         ("augmentation.sped=2", "did you mean 'speed'"),
@@ -163,8 +187,8 @@ def test_invalid_recipes_are_refused(tmp_path: Path, text: str, said: list[str])
         ("data.eval_splits=[a", "not YAML|eval_splits"),
     ],
 )
-def test_invalid_overrides_are_refused(tmp_path: Path, override: str, said: str) -> None:
-    with pytest.raises(AstConfigError, match=said) as caught:
+def test_invalid_overrides_are_refused(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(AstConfigError, match=message) as caught:
         read(tmp_path, "name: x", override)
     assert caught.value.code == "E307"
 

@@ -1,4 +1,4 @@
-"""Balanced sampling: frequencies, keys, and that an epoch is the same whenever it is drawn."""
+"""Balanced sampling: frequencies, keys, and reproducible epochs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Atomic checkpoints: killed at every write of a save, damaged, out of disk, and resumed to the
-bit each time.
-"""
+"""Atomic checkpoints: killed at every write of a save, damaged, with a full disk, and resumed bit for bit each time."""
 
 from __future__ import annotations
 
@@ -31,7 +29,14 @@ from transformers import TrainerCallback
 from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
 from ast_hf.training import finetune, prepare
 from ast_hf.training.checkpoints.resuming import resume_folder
-from ast_hf.training.checkpoints.sealing import MANIFEST, checkpoints, find_corruption, newest_sealed, rotate, seal
+from ast_hf.training.checkpoints.sealing import (
+    MANIFEST,
+    checkpoints,
+    find_corruption,
+    newest_sealed,
+    rotate,
+    seal,
+)
 from training.runs import VARIED, checkpoint_digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
@@ -40,7 +45,7 @@ PLAN: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "logging_stra
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Label folders of noise and tones. Read only."""
+    """Return label folders of noise and tones. Read only."""
     root = tmp_path_factory.mktemp("few")
     for kind in ("noise", "tone"):
         (root / kind).mkdir()
@@ -55,7 +60,7 @@ def plan(source: Path, **training: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def unbroken(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uninterrupted run with all its checkpoints. Read only."""
+    """Return the folder of an uninterrupted run with all its checkpoints. Read only."""
     root = tmp_path_factory.mktemp("unbroken")
     prepare(plan(few, save_total_limit=None), root).trainer.train()
     return root
@@ -69,7 +74,7 @@ def names(root: Path) -> list[str]:
 
 
 class Watch:
-    """Counts what a save does to its folder, names it, and kills the process at one of these points."""
+    """Counter of the file operations of a save; kills the process at one of them."""
 
     EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
@@ -99,19 +104,19 @@ class Watch:
             self.tick(f"before {what}", path)
             result = real(*args, **kwargs)
             if halves:
-                whole = Path(path).read_bytes()
-                os.truncate(path, len(whole) // 2)
+                content = Path(path).read_bytes()
+                os.truncate(path, len(content) // 2)
                 self.tick(f"half {what}", path)
                 os.truncate(path, 0)
                 with Path(path).open("rb+") as file:
-                    file.write(whole)
+                    file.write(content)
             return result
 
         return call
 
 
 class Begin(TrainerCallback):
-    """Records the step that a run resumes from."""
+    """Callback that records the step that a run resumes from."""
 
     step = -1
 
@@ -120,7 +125,7 @@ class Begin(TrainerCallback):
 
 
 def forked(task: Callable[[], None]) -> int:
-    """Run a task in a copy of this process; the signal that ended it, or minus its exit code."""
+    """Run a task in a fork; return the signal that ended it, or minus its exit code."""
     if child := os.fork():
         return (lambda status: os.WTERMSIG(status) or -os.WEXITSTATUS(status))(os.waitpid(child, 0)[1])
     code = 1
@@ -142,16 +147,16 @@ def resumed(trainer: Any, folder: Path, report: Path) -> None:
     trainer.args.output_dir = str(folder)
     begin = Begin()
     trainer.add_callback(begin)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer.train(resume_from_checkpoint="auto")
-    said = [str(entry.message) for entry in told if "[AST-" in str(entry.message)]
+    messages = [str(entry.message) for entry in caught if "[AST-" in str(entry.message)]
     state = checkpoint_digest(folder / "checkpoint-6")
-    report.write_text(json.dumps({"from": begin.step, "said": said, "digest": state, "left": names(folder)}))
+    report.write_text(json.dumps({"from": begin.step, "messages": messages, "digest": state, "left": names(folder)}))
 
 
 def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
-    """From step 3 on no file may become larger than `size` bytes: what a full disk is for those who write."""
+    """Train with a limit of `size` bytes per file from step 3 on, which fails like a full disk."""
 
     class Limit(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -169,15 +174,15 @@ def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
 
 
 def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
-    """One process imports and prepares; its copies are killed, one at each point of the second save, and resumed."""
+    """Prepare once, then kill one fork at each point of the second save, and resume it."""
     folder = Path(root)
     trainer = prepare(plan(Path(source), save_total_limit=1), folder / "unused").trainer
     for clip in range(len(trainer.train_dataset)):
         trainer.train_dataset.waveform(clip)  # into its cache
     gc.freeze()
-    told = folder / "told.json"
-    assert forked(lambda: watched(trainer, folder / "whole", None, told)) == 0
-    points = json.loads(told.read_text())
+    report = folder / "report.json"
+    assert forked(lambda: watched(trainer, folder / "whole", None, report)) == 0
+    points = json.loads(report.read_text())
     outcome = {"whole": checkpoint_digest(folder / "whole" / "checkpoint-6"), "all": points, "points": []}
     for number, name in enumerate(points, start=1):
         if some is not None and name not in some:
@@ -185,17 +190,17 @@ def kill_everywhere(source: str, root: str, some: list[str] | None) -> None:
         run = folder / f"killed-{number}"
         ended = forked(partial(watched, trainer, run, number, folder / "unused.json"))
         left = {path.name: find_corruption(path) for path in checkpoints(run)}
-        again = forked(partial(resumed, trainer, run, told))
-        outcome["points"].append([name, ended, left, again, json.loads(told.read_text())])
+        again = forked(partial(resumed, trainer, run, report))
+        outcome["points"].append([name, ended, left, again, json.loads(report.read_text())])
     for size in (50_000, 150_000):
         run = folder / f"limited-{size}"
-        ended = forked(partial(limited, trainer, run, size, told))
-        outcome[f"limited to {size}"] = [ended, told.read_text(), names(run), newest_sealed(run)[0].name]
+        ended = forked(partial(limited, trainer, run, size, report))
+        outcome[f"limited to {size}"] = [ended, report.read_text(), names(run), newest_sealed(run)[0].name]
     (folder / "outcome.json").write_text(json.dumps(outcome))
 
 
 def kill(few: Path, root: Path, some: list[str] | None) -> dict[str, Any]:
-    """What became of the runs of `kill_everywhere`, in a fresh process."""
+    """Run `kill_everywhere` in a fresh process and return its outcome."""
     code = f"from training import test_sealing; test_sealing.kill_everywhere({str(few)!r}, {str(root)!r}, {some!r})"
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     run_fresh(code, env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, timeout=900)
@@ -214,7 +219,7 @@ POINTS = {
     "half weights .partial/checkpoint-4/average.safetensors": 2,
     "before fsync .partial/checkpoint-4/optimizer.pt": 2,
     "open .partial/checkpoint-4/manifest.json": 2,
-    "os.rename .partial/checkpoint-4": 4,  # sealed, and given its place by the resume
+    "os.rename .partial/checkpoint-4": 4,  # sealed, and renamed by the resume
     "before fsync .": 4,
     "os.rename checkpoint-2": 4,
     "os.rmdir .partial": 4,
@@ -223,7 +228,7 @@ POINTS = {
 
 @pytest.fixture(scope="session")
 def killed(few: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A sweep over POINTS."""
+    """Return the outcome of a sweep over POINTS."""
     return kill(few, tmp_path_factory.mktemp("killed"), list(POINTS))
 
 
@@ -231,8 +236,9 @@ def check_killed(outcome: dict[str, Any]) -> None:
     for point, ended, left, again, after in outcome["points"]:
         assert ended == signal.SIGKILL, point
         assert left, point
-        assert set(left.values()) == {None}, (point, left)  # what has its place is whole, at any moment
-        assert (again, after["from"] in (2, 4), after["said"]) == (0, True, []), point
+        # a checkpoint under its final name is complete at any time
+        assert set(left.values()) == {None}, (point, left)
+        assert (again, after["from"] in (2, 4), after["messages"]) == (0, True, []), point
         assert after["digest"] == outcome["whole"], point
         assert after["left"] == ["checkpoint-6"], point
 
@@ -252,10 +258,10 @@ def test_a_save_killed_at_every_point_is_resumed_to_the_bit(few: Path, tmp_path:
 
 @pytest.mark.parametrize("size", [50_000, 150_000], ids=["weights", "optimizer"])
 def test_a_file_size_limit_leaves_the_older_checkpoint(killed: dict[str, Any], size: int) -> None:
-    ended, said, left, newest = killed[f"limited to {size}"]
+    ended, message, left, newest = killed[f"limited to {size}"]
     assert (ended, left, newest) == (0, ["checkpoint-2"], "checkpoint-2")
     pattern = r"AST-E401.*checkpoint-4.*cannot be written.*MB are free\); checkpoint-2 is intact and stays"
-    assert re.search(pattern, said)
+    assert re.search(pattern, message)
 
 
 # ---------------------------------------------------------------- damage
@@ -272,7 +278,7 @@ def flip(path: Path, place: int | None = None) -> None:
 
 
 def two(unbroken: Path, root: Path) -> Path:
-    """The first two checkpoints of a run, to be damaged."""
+    """Return the first two checkpoints of a run, to be damaged."""
     for name in ("checkpoint-2", "checkpoint-4"):
         shutil.copytree(unbroken / name, root / name)
     return root
@@ -311,19 +317,20 @@ def test_manifest_names_every_file(unbroken: Path) -> None:
     assert (entry["size"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_any_damaged_file_is_detected(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_any_damaged_file_is_detected(unbroken: Path, tmp_path: Path, damage: Callable, message: str) -> None:
     for name in SEALED:
         root = two(unbroken, tmp_path / name)
         damage(root / "checkpoint-4" / name)
         chosen, ((path, reason),) = newest_sealed(root)
         assert (chosen, path) == (root / "checkpoint-2", root / "checkpoint-4")
         assert reason.startswith(name)
-        assert said in reason
+        assert message in reason
 
 
 def test_any_flipped_bit_is_detected(unbroken: Path, tmp_path: Path) -> None:
-    folder, draw = two(unbroken, tmp_path) / "checkpoint-4", random.Random(0)
+    folder = two(unbroken, tmp_path) / "checkpoint-4"
+    draw = random.Random(0)
     for _ in range(100):
         path = folder / draw.choice(SEALED)
         place = draw.randrange(path.stat().st_size)
@@ -338,20 +345,23 @@ BROKEN = {
     "manifest missing": (lambda folder: (folder / MANIFEST).unlink(), r"manifest\.json is missing"),
     "manifest cut": (lambda folder: shorten(folder / MANIFEST), r"manifest\.json is broken"),
     "manifest empty": (lambda folder: (folder / MANIFEST).write_text(""), r"manifest\.json is broken"),
-    "manifest of something else": (lambda folder: (folder / MANIFEST).write_text("[1]"), r"manifest\.json is broken"),
+    "manifest of something else": (
+        lambda folder: (folder / MANIFEST).write_text("[1]"),
+        r"manifest\.json is broken",
+    ),
     "of another step": (lambda folder: folder.rename(folder.with_name("checkpoint-9")), "is that of step 4"),
     "empty": (lambda folder: [path.unlink() for path in folder.iterdir()], r"manifest\.json is missing"),
     "a file": (lambda folder: [shutil.rmtree(folder), folder.write_text("")], "is not a folder"),
 }
 
 
-@pytest.mark.parametrize(("damage", "said"), BROKEN.values(), ids=BROKEN)
-def test_invalid_checkpoints_are_skipped(unbroken: Path, tmp_path: Path, damage: Callable, said: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
+def test_invalid_checkpoints_are_skipped(unbroken: Path, tmp_path: Path, damage: Callable, message: str) -> None:
     root = two(unbroken, tmp_path)
     damage(root / "checkpoint-4")
     chosen, ((_, reason),) = newest_sealed(root)
     assert chosen == root / "checkpoint-2"
-    assert re.search(said, reason)
+    assert re.search(message, reason)
 
 
 def test_newest_is_the_highest_step_not_the_latest_written(unbroken: Path, tmp_path: Path) -> None:
@@ -363,7 +373,7 @@ def test_newest_is_the_highest_step_not_the_latest_written(unbroken: Path, tmp_p
     assert newest_sealed(tmp_path / "nothing") == (None, [])
 
 
-# ---------------------------------------------------------------- resuming from what is left
+# ---------------------------------------------------------------- resuming
 
 
 def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
@@ -373,12 +383,13 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
     shutil.copytree(unbroken / "checkpoint-6", root / "checkpoint-6")
     flip(root / "checkpoint-4" / "optimizer.pt")
     (root / "checkpoint-6" / "scheduler.pt").unlink()
-    trainer, begin = prepare(plan(few, save_total_limit=2), root).trainer, Begin()
+    trainer = prepare(plan(few, save_total_limit=2), root).trainer
+    begin = Begin()
     trainer.add_callback(begin)
-    with pytest.warns(AstHfWarning, match="W401") as told:
+    with pytest.warns(AstHfWarning, match="W401") as caught:
         trainer.train(resume_from_checkpoint="auto")
-    said = [str(entry.message) for entry in told if "AST-W" in str(entry.message)]
-    assert [re.sub(r"'.*/", "'", line) for line in said] == [
+    messages = [str(entry.message) for entry in caught if "AST-W" in str(entry.message)]
+    assert [re.sub(r"'.*/", "'", line) for line in messages] == [
         "[AST-W401] 'checkpoint-6': skipped, scheduler.pt is missing; the run continues from checkpoint-2.",
         "[AST-W401] 'checkpoint-4': skipped, optimizer.pt is not as it was written (sha256 differs); the run continues "
         "from checkpoint-2.",
@@ -389,22 +400,23 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
     assert [find_corruption(path) for path in checkpoints(root)] == [None, None]
 
 
-@pytest.mark.parametrize("wanted", [True, "auto"])
-def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, wanted: bool | str) -> None:
-    """True raises; auto starts afresh with a warning."""
+@pytest.mark.parametrize("resume", [True, "auto"])
+def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, resume: bool | str) -> None:
+    """True raises an error; auto starts from the beginning with a warning."""
     root = two(unbroken, tmp_path)
     shorten(root / "checkpoint-4" / "model.safetensors")
     (root / "checkpoint-2" / MANIFEST).unlink()
-    trainer, begin = prepare(plan(few, max_steps=1), root).trainer, Begin()
+    trainer = prepare(plan(few, max_steps=1), root).trainer
+    begin = Begin()
     trainer.add_callback(begin)
-    if wanted is True:
-        said = r"E306.*holds no intact checkpoint \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
-        with pytest.raises(AstConfigError, match=said):
+    if resume is True:
+        message = r"E306.*holds no intact checkpoint \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
+        with pytest.raises(AstConfigError, match=message):
             trainer.train(resume_from_checkpoint=True)
     else:
-        with pytest.warns(AstHfWarning, match=r"W402.*starts from the beginning") as told:
+        with pytest.warns(AstHfWarning, match=r"W402.*starts from the beginning") as caught:
             trainer.train(resume_from_checkpoint="auto")
-        assert sum("W401" in str(entry.message) for entry in told) == 2
+        assert sum("W401" in str(entry.message) for entry in caught) == 2
         assert begin.step == 0
 
 
@@ -422,7 +434,10 @@ def test_a_fresh_start_does_not_touch_checkpoints_of_another_run(
 ) -> None:
     """Otherwise `auto` would resume from the newest checkpoint of either run."""
     root = two(unbroken, tmp_path)
-    begin = {"finetune": lambda: finetune(plan(few), root), "trainer": lambda: prepare(plan(few), root).trainer.train()}
+    begin = {
+        "finetune": lambda: finetune(plan(few), root),
+        "trainer": lambda: prepare(plan(few), root).trainer.train(),
+    }
     with pytest.raises(AstConfigError, match=r"E306.*checkpoint-2, checkpoint-4 of an earlier run.*--resume auto"):
         begin[start]()
     assert names(root) == ["checkpoint-2", "checkpoint-4"]
@@ -493,7 +508,7 @@ def rust_full(*args: Any, **kwargs: Any) -> None:
     raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-#: which write finds the disk full -> what is replaced
+#: write that fails because the disk is full -> replaced function
 FULL = {
     "weights": ("safetensors.torch.serialize_file", rust_full),
     "optimizer": ("torch.save", torch_full),
@@ -504,7 +519,7 @@ FULL = {
 
 
 class Fill(TrainerCallback):
-    """The disk becomes full after step 3."""
+    """Callback that makes the disk full after step 3."""
 
     def __init__(self, patch: pytest.MonkeyPatch, what: str, by: Callable) -> None:
         self.change = lambda: patch.setattr(what, by)
@@ -548,7 +563,7 @@ def test_other_errors_in_a_save_are_passed_on(few: Path, tmp_path: Path) -> None
     assert names(tmp_path) == []
 
 
-# ---------------------------------------------------------------- how many stay
+# ---------------------------------------------------------------- save_total_limit
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(1, [6]), (2, [4, 6]), (None, [2, 4, 6])], ids=str)
@@ -565,7 +580,7 @@ def sealed(root: Path, *steps: int) -> None:
         seal(root / f"checkpoint-{step}", step=step)
 
 
-#: what is there -> (steps, newest, limit, best, steps that stay)
+#: case -> (steps, newest, limit, best, remaining steps)
 ROTATIONS = {
     "one": ([2, 4, 10], 10, 1, None, [10]),
     "by number": ([2, 4, 10], 10, 2, None, [4, 10]),
@@ -593,8 +608,9 @@ def test_unsealed_folders_are_neither_counted_nor_removed(tmp_path: Path) -> Non
 
 
 def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Path) -> None:
-    """At every write of three saves that keep one checkpoint, one verifies."""
-    trainer, moments = prepare(plan(few, save_total_limit=1), tmp_path).trainer, []
+    """At every write of three saves with a limit of one checkpoint, one checkpoint verifies."""
+    trainer = prepare(plan(few, save_total_limit=1), tmp_path).trainer
+    moments = []
     real = os.fsync
 
     def fsync(handle: int) -> None:
@@ -610,8 +626,13 @@ def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Pa
 
 
 def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) -> None:
-    """Also in the state that a resumed run reads."""
-    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    """The same in the state that a resumed run reads."""
+    best = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+    }
     options = {"data": {"validation_fraction": 0.25}}
     run = prepare(recipe(few, options, **PLAN, save_total_limit=None, **best, greater_is_better=True), tmp_path)
     run.trainer.train()

@@ -18,7 +18,7 @@ from ast_hf import AstHfError, cli
 from ast_hf.training import Recipe, load_audio_dataset, push_audio_dataset
 from ast_hf.training.splits import read_splits
 
-#: What there is of data sets by name, as JSON: class names, and the rows with a digest of each waveform.
+#: Prints the content of data sets by name as JSON: class names, and rows with a digest of each waveform.
 READ = """
 import hashlib, json, sys
 from ast_hf import AstHfError, load_audio
@@ -27,27 +27,27 @@ from ast_hf.data.splits import label_names
 
 def rows(part):
     samples = [load_audio(row["audio"], start=row.get("start"), end=row.get("end")) for row in part]
-    told = [{name: cell for name, cell in row.items() if name != "audio"} for row in part]
+    cells = [{name: cell for name, cell in row.items() if name != "audio"} for row in part]
     names = [row["audio"]["path"].split("/")[-1] for row in part]
     digests = [hashlib.sha256(waveform.tobytes()).hexdigest() for waveform in samples]
-    return [[*clip] for clip in zip(told, names, digests, strict=True)]
+    return [[*clip] for clip in zip(cells, names, digests, strict=True)]
 
 def read(splits):
     return {name: [label_names(part), rows(part)] for name, part in splits.items()}
 
-def told(name):
+def contents(name):
     try:
         return [read(load_audio_dataset(name, streaming=streaming)) for streaming in (False, True)]
     except AstHfError as problem:
         return str(problem)
 
 if __name__ == "__main__":
-    print(json.dumps({name: told(name) for name in sys.argv[1:]}))
+    print(json.dumps({name: contents(name) for name in sys.argv[1:]}))
 """
 
 
-def told_of(splits: Any) -> Any:
-    """The same of splits in this process."""
+def contents_of(splits: Any) -> Any:
+    """Return the same content of splits in this process."""
     names: dict[str, Any] = {"__name__": "read"}
     exec(READ, names)
     return json.loads(json.dumps(names["read"](splits)))
@@ -55,7 +55,7 @@ def told_of(splits: Any) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Label folders of noise in several formats: three clips of a kind to train on, one to test on; 0.3 to 0.9 s."""
+    """Return label folders of noise in several formats, 0.3 to 0.9 s: three clips each to train on, one to test on."""
     random = np.random.default_rng(0)
     for number, suffix in enumerate(("wav", "flac", "ogg", "mp3")):
         for label in ("köter", "cat"):
@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def absolute_table(folder: Path) -> Path:
-    """A table of several labels a clip, of absolute paths and boundaries, with columns of text."""
+    """Return a table with several labels per clip, absolute paths, boundaries and columns of text."""
     lines = ["path,label,start,end,speaker,original"]
     for number, path in enumerate(sorted(folder.rglob("*.*"))):
         label = ("cat;owl", "owl", "dog;cat;owl")[number % 3]
@@ -78,7 +78,7 @@ def absolute_table(folder: Path) -> Path:
 
 
 def embedded_table(folder: Path) -> Path:
-    """Parquet of the files' bytes and their local paths."""
+    """Return Parquet with the files' bytes and their local paths."""
     paths = sorted(folder.rglob("*.wav"))
     rows = {"audio": [{"bytes": path.read_bytes(), "path": str(path)} for path in paths], "label": ["a", "b"]}
     features = {"audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
@@ -97,7 +97,7 @@ def test_pushed_clips_load_unchanged_by_name(data_hub: Hub, folder: Path, tmp_pa
     for name, splits in sources.items():
         pushed = push_audio_dataset(splits, name)
         assert (pushed.repo_id, pushed.commit) == (name, data_hub.commits(f"datasets/{name}")[-1].oid)
-        expected[name] = told_of(splits)
+        expected[name] = contents_of(splits)
     assert {split: [names, len(rows)] for split, (names, rows) in expected["user/folders"].items()} == {
         "train": [["cat", "köter"], 6],
         "test": [["cat", "köter"], 2],
@@ -236,7 +236,12 @@ def test_a_token_in_a_column_or_a_class_name_is_refused(data_hub: Hub, folder: P
 
 def test_streams_and_single_splits_are_refused(folder: Path) -> None:
     splits = load_audio_dataset(folder)
-    for wrong in (load_audio_dataset(folder, streaming=True), splits["train"], splits.remove_columns("audio"), "clips"):
+    for wrong in (
+        load_audio_dataset(folder, streaming=True),
+        splits["train"],
+        splits.remove_columns("audio"),
+        "clips",
+    ):
         with pytest.raises(AstHfError, match=r"E102.*splits"):
             push_audio_dataset(wrong, "user/clips")
 
@@ -255,7 +260,10 @@ def test_text_inside_lists_and_structures_is_cleaned_too(data_hub: Hub, folder: 
     splits["train"] = splits["train"].add_column("notes", [note] * len(splits["train"]))
     push_audio_dataset(splits, "user/clips")
     assert all(str(tmp_path).encode() not in content for _, content in data_hub.uploads())
-    assert load_audio_dataset("user/clips")["train"][0]["notes"] == {"from": "tape.wav", "tags": ["a.txt", "b"]}
+    assert load_audio_dataset("user/clips")["train"][0]["notes"] == {
+        "from": "tape.wav",
+        "tags": ["a.txt", "b"],
+    }
     token = [{"from": TOKEN, "tags": []}] * len(splits["train"])
     splits["train"] = splits["train"].remove_columns("notes").add_column("notes", token)
     with pytest.raises(AstHfError, match=r"E705.*'notes'"):

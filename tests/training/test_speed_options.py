@@ -21,7 +21,7 @@ FIXED = {"features": {"mean": -5.0, "std": 4.0}, "threads": 1}
 
 
 def train(source: Path, folder: Path, options: dict[str, Any] | None = None, **training: Any) -> Any:
-    """The trainer of a finished run of three steps."""
+    """Return the trainer of a finished run of three steps."""
     fixed = {"max_steps": 3, "logging_strategy": "steps", "logging_steps": 1, "save_strategy": "no"}
     trainer = prepare(recipe(source, {**FIXED, **(options or {})}, **{**fixed, **training}), folder).trainer
     trainer.train()
@@ -33,20 +33,20 @@ def losses(trainer: Any) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def usual(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The trainer of a run without any of the options."""
+def baseline(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the trainer of a run without any of the options."""
     return train(clips, tmp_path_factory.mktemp("usual"))
 
 
 @pytest.fixture(scope="module")
-def plain(usual: Any) -> list[float]:
-    """Its losses."""
-    return losses(usual)
+def plain(baseline: Any) -> list[float]:
+    """Return the losses of `baseline`."""
+    return losses(baseline)
 
 
 @pytest.fixture(scope="module")
-def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The trainer of a run that takes all clips in each step."""
+def full_batches(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the trainer of a run with all clips in each step."""
     return train(clips, tmp_path_factory.mktemp("whole"), per_device_train_batch_size=24)
 
 
@@ -54,7 +54,7 @@ def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def gradients(model: nn.Module, **options: Any) -> tuple[dict[str, torch.Tensor], int]:
-    """Gradients of a training step, dropout and patchout in it, and how often the first block was run."""
+    """Return the gradients of a training step with dropout and patchout, and the number of runs of the first block."""
     runs: list[int] = []
     watch = model.base_model.encoder.layer[0].intermediate.register_forward_hook(lambda *_: runs.append(1))
     if options:
@@ -71,11 +71,11 @@ def gradients(model: nn.Module, **options: Any) -> tuple[dict[str, torch.Tensor]
 def test_checkpointed_gradients_are_the_same(reentrant: bool) -> None:
     model = randomise(ASTForAudioClassification(ASTConfig(**TINY, num_labels=2, hidden_dropout_prob=0.2)))
     model.base_model.patchout = Patchout(time=2, unstructured=3)
-    kept, once = gradients(model)
+    expected, once = gradients(model)
     recomputed, twice = gradients(model, use_reentrant=reentrant)
     assert (once, twice) == (1, 2)
-    assert max(float(value.abs().max()) for value in kept.values()) > 0.1
-    assert max(largest_gap(kept[name], recomputed[name]) for name in kept) < 1e-6
+    assert max(float(value.abs().max()) for value in expected.values()) > 0.1
+    assert max(largest_gap(expected[name], recomputed[name]) for name in expected) < 1e-6
 
 
 def test_gradient_checkpointing_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:
@@ -99,15 +99,17 @@ def test_gradient_checkpointing_of_a_frozen_start(clips: Path, tmp_path: Path) -
 def test_accumulated_batches_equal_the_big_one(
     clips: Path,
     tmp_path: Path,
-    whole: Any,
+    full_batches: Any,
     batch: int,
     batches: int,
 ) -> None:
-    """24 clips in one step, of which the last batch may be a smaller one: 5, 5, 5, 5 and 4."""
+    """24 clips in one step; the last batch may be smaller: 5, 5, 5, 5 and 4."""
     parts = train(clips, tmp_path, per_device_train_batch_size=batch, gradient_accumulation_steps=batches)
-    assert whole.clips_trained == parts.clips_trained == 72
-    assert losses(parts) == pytest.approx(losses(whole), rel=1e-6)
-    norms = [[entry["grad_norm"] for entry in run.state.log_history if "loss" in entry] for run in (parts, whole)]
+    assert full_batches.clips_trained == parts.clips_trained == 72
+    assert losses(parts) == pytest.approx(losses(full_batches), rel=1e-6)
+    norms = [
+        [entry["grad_norm"] for entry in run.state.log_history if "loss" in entry] for run in (parts, full_batches)
+    ]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
@@ -143,10 +145,10 @@ def test_fp16_on_a_cpu_is_refused(clips: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- attention, optimizer, compiler
 
 
-def test_attention_of_a_recipe(clips: Path, tmp_path: Path, usual: Any) -> None:
+def test_attention_of_a_recipe(clips: Path, tmp_path: Path, baseline: Any) -> None:
     trainer = train(clips, tmp_path, {"model": {"config": TINY, "attn_implementation": "eager"}})
-    assert [run.model.config._attn_implementation for run in (usual, trainer)] == ["sdpa", "eager"]
-    assert losses(trainer) == pytest.approx(losses(usual), rel=1e-5)
+    assert [run.model.config._attn_implementation for run in (baseline, trainer)] == ["sdpa", "eager"]
+    assert losses(trainer) == pytest.approx(losses(baseline), rel=1e-5)
     trainer.save_model(str(tmp_path))
     assert "eager" not in (tmp_path / "config.json").read_text()
 
@@ -157,15 +159,15 @@ def test_unavailable_attention_is_refused(clips: Path, tmp_path: Path, name: str
         prepare(recipe(clips, {**FIXED, "model": {"config": TINY, "attn_implementation": name}}), tmp_path)
 
 
-def test_a_run_uses_fused_adamw_by_default(clips: Path, tmp_path: Path, usual: Any) -> None:
+def test_a_run_uses_fused_adamw_by_default(clips: Path, tmp_path: Path, baseline: Any) -> None:
     other = train(clips, tmp_path, optim="adamw_torch")
-    assert [bool(run.optimizer.optimizer.defaults["fused"]) for run in (usual, other)] == [True, False]
-    assert losses(other) == pytest.approx(losses(usual), rel=1e-5)
+    assert [bool(run.optimizer.optimizer.defaults["fused"]) for run in (baseline, other)] == [True, False]
+    assert losses(other) == pytest.approx(losses(baseline), rel=1e-5)
 
 
 @pytest.mark.slow
 def test_torch_compile_in_a_recipe(clips: Path, tmp_path: Path, plain: list[float]) -> None:
-    """Half a minute of C++ on an idle machine. What is saved is the plain model."""
+    """Compiles half a minute of C++ on an idle machine. The plain model is saved."""
     fixed = {"max_steps": 3, "logging_strategy": "steps", "logging_steps": 1}
     report = finetune(recipe(clips, FIXED, torch_compile=True, **fixed), tmp_path)
     history = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]

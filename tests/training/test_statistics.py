@@ -1,4 +1,4 @@
-"""Reports on data sets, against the same numbers computed by other means on synthetic clips."""
+"""Reports on data sets, against the same numbers computed in another way on synthetic clips."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_moments_are_those_of_all_values_together() -> None:
 
 
 def test_moments_far_from_zero() -> None:
-    """Sums of squares give 0 or 16 here; the standard deviation of 0 and 1 is 0.5."""
+    """Plain sums of squares would give 0 or 16; the standard deviation of 0 and 1 is 0.5."""
     moments = Moments()
     for value in (1e9, 1e9 + 1) * 500:
         moments.add(np.array([value]))
@@ -48,7 +48,7 @@ def test_equal_values_have_no_spread(tmp_path: Path) -> None:
 
 
 def test_measured_statistics_weigh_frames_and_leave_padding_out(tmp_path: Path) -> None:
-    """One clip of 10 frames, one of 300 of which the model gets 64; mean and std over the 74 frames."""
+    """Uses clips of 10 frames and of 300, cut to 64; mean and std are over the 74 frames."""
     clips = [RANDOM.uniform(-0.5, 0.5, 400 + 9 * 160), RANDOM.uniform(-0.01, 0.01, 400 + 299 * 160)]
     for name, samples in zip("ab", clips, strict=True):
         soundfile.write(tmp_path / f"{name}.wav", samples, 16_000, subtype="FLOAT")
@@ -91,7 +91,7 @@ def noise(seed: int, count: int, channels: int = 1) -> np.ndarray:
 
 @pytest.fixture
 def messy(tmp_path: Path) -> Path:
-    """Clips of all kinds, in `train` by default."""
+    """Return a table of clips of all kinds, in `train` by default."""
     loud = np.clip(noise(2, 16_000) * 4, -1, 1)
     soundfile.write(tmp_path / "mono.wav", noise(0, 16_000), 16_000)
     soundfile.write(tmp_path / "stereo.flac", noise(1, 88_200, 2), 44_100)
@@ -129,20 +129,20 @@ def test_labels_lengths_rates_channels(report: DataReport) -> None:
 
 def test_clips_to_look_at(report: DataReport) -> None:
     train, test = report.splits["train"], report.splits["test"]
-    assert [(found.row, Path(found.path).name) for found in train.clipped] == [(3, "loud.wav")]
-    assert [(found.row, Path(found.path).name) for found in train.silent] == [(4, "silent.wav")]
-    assert [(found.row, found.code) for found in train.unreadable] == [(5, "E103"), (6, "E201"), (7, "E206")]
-    assert [(found.row, found.code) for found in test.unreadable] == [(3, "E202")]
+    assert [(clip.row, Path(clip.path).name) for clip in train.clipped] == [(3, "loud.wav")]
+    assert [(clip.row, Path(clip.path).name) for clip in train.silent] == [(4, "silent.wav")]
+    assert [(clip.row, clip.code) for clip in train.unreadable] == [(5, "E103"), (6, "E201"), (7, "E206")]
+    assert [(clip.row, clip.code) for clip in test.unreadable] == [(3, "E202")]
     assert len(report.unreadable) == 4
 
 
 def test_duplicates_across_splits(report: DataReport) -> None:
-    """The same file, and the same samples in another file; not silence, and not within a split."""
-    found = {
+    """Finds the same file, and the same samples in another file; not silence, and not within a split."""
+    duplicates = {
         duplicate.kind: [(split, row, Path(path).name) for split, row, path in duplicate.clips]
         for duplicate in report.duplicates
     }
-    assert found == {
+    assert duplicates == {
         "path": [("train", 2, "stereo.flac"), ("test", 4, "stereo.flac")],
         "content": [("train", 1, "mono.wav"), ("test", 1, "copy.flac")],
     }
@@ -192,13 +192,13 @@ def test_parts_of_one_file_are_duplicates_where_they_overlap(tmp_path: Path, row
     soundfile.write(tmp_path / "a.wav", noise(0, 16_000), 16_000)
     (tmp_path / "x.csv").write_text("path,label,start,end,split\n" + rows)
     report = describe_data(load_audio_dataset(tmp_path / "x.csv"))
-    found = [[split for split, _, _ in duplicate.clips] for duplicate in report.duplicates]
-    assert found == expected
+    splits = [[split for split, _, _ in duplicate.clips] for duplicate in report.duplicates]
+    assert splits == expected
     assert report.splits["train"].clips > 0
     assert [split.repeated for split in report.splits.values()] == [[]] * len(report.splits)
 
 
-#: rows of path, label, start, end, split -> duplicates that are reported for `train`
+#: rows of path, label, start, end, split -> duplicates reported for `train`
 REPEATED = {
     "the same file": ("a.wav,x,,,train\nb.wav,x,,,train\na.wav,x,,,train\n", [("path", [1, 3], False)]),
     "the same stretch": ("a.wav,x,0.1,0.5,train\na.wav,x,0.1,0.5,train\n", [("path", [1, 2], False)]),
@@ -221,7 +221,7 @@ REPEATED = {
 
 @pytest.fixture
 def few(tmp_path: Path) -> Path:
-    """`copy.flac` is `a.wav` in another format."""
+    """Return a few clips; `copy.flac` is `a.wav` in another format."""
     for number, name in enumerate("ab"):
         soundfile.write(tmp_path / f"{name}.wav", noise(number, 16_000), 16_000)
     soundfile.write(tmp_path / "copy.flac", soundfile.read(tmp_path / "a.wav")[0], 16_000, subtype="PCM_16")
@@ -295,15 +295,18 @@ def test_other_training_split(messy: Path) -> None:
 
 
 def test_embedded_audio_is_described(messy: Path) -> None:
-    """Embedded audio has no path: it is recognised by its content."""
+    """Embedded audio has no path; its content is compared."""
     import datasets
     from datasets import ClassLabel, Dataset, Features, Value
 
     stored = {"bytes": Value("binary"), "path": Value("string")}
     features = Features({"audio": stored, "label": ClassLabel(names=["x"])})
     content = (messy / "mono.wav").read_bytes()
-    rows = {"audio": [{"bytes": content, "path": "0.wav"}, {"bytes": b"no audio", "path": "1.wav"}], "label": [0, 0]}
+    rows = {
+        "audio": [{"bytes": content, "path": "0.wav"}, {"bytes": b"no audio", "path": "1.wav"}],
+        "label": [0, 0],
+    }
     part = Dataset.from_dict(rows, features=features).cast_column("audio", datasets.Audio(decode=False))
     report = describe_data({"train": part, "test": part})
-    assert [found.code for found in report.splits["train"].unreadable] == ["E201"]
+    assert [clip.code for clip in report.splits["train"].unreadable] == ["E201"]
     assert [duplicate.kind for duplicate in report.duplicates] == ["content"]

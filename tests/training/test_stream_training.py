@@ -1,4 +1,4 @@
-"""A recipe on a stream: clips of every pass, resuming to the bit in any of them, refusals and reports."""
+"""Recipes on streams: clips of every pass, resuming bit for bit in any pass, errors and reports."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ STREAM = {"data": {"streaming": True}, "features": {"mean": -5.0, "std": 4.0}, "
 
 
 def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
-    """Eight steps of 8 clips: two and two thirds passes over 24 clips."""
+    """Return a recipe of eight steps of 8 clips: two and two thirds passes over 24 clips."""
     return recipe(source, {**STREAM, **(options or {})}, **{"max_steps": STEPS, "save_steps": STEPS, **training})
 
 
 def watch_rows(trainer: ASTTrainer) -> list[int]:
-    """Rows of the training batches, in their order."""
-    seen, compute = [], trainer.compute_loss
+    """Record the rows of the training batches, in order."""
+    seen = []
+    compute = trainer.compute_loss
 
     def watched(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if model.training:
@@ -64,25 +65,28 @@ def take(passes: Passes, count: int) -> list[dict[str, Any]]:
 
 
 def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:
-    items, single = take(Passes(stream(clips, seed=3), 5), 60), stream(clips, seed=3)
+    items = take(Passes(stream(clips, seed=3), 5), 60)
+    single = stream(clips, seed=3)
     for epoch in range(2):
         single.set_epoch(epoch)
-        for mine, alone in zip(items[24 * epoch :], single, strict=False):
-            assert mine["row"] == alone["row"]
-            assert np.array_equal(mine["input_values"], alone["input_values"])
+        for item_of_pass, alone in zip(items[24 * epoch :], single, strict=False):
+            assert item_of_pass["row"] == alone["row"]
+            assert np.array_equal(item_of_pass["input_values"], alone["input_values"])
     orders = [[int(item["row"]) for item in items[start : start + 24]] for start in (0, 24)]
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(24))
 
 
 def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, decoded, waveform = take(Passes(stream(clips), 5), 40), [], RecentClips.waveform
+    unskipped = take(Passes(stream(clips), 5), 40)
+    decoded = []
+    waveform = RecentClips.waveform
     monkeypatch.setattr(RecentClips, "waveform", lambda source, clip: decoded.append(clip) or waveform(source, clip))
     skipping = take(Passes(stream(clips), 5, skipped=6), 40)
     assert len(decoded) == 10
     assert [list(item) for item in skipping[:30]] == [["row"]] * 30
-    for mine, other in zip(skipping, whole, strict=True):
-        assert all(np.array_equal(value, other[name]) for name, value in mine.items())
+    for resumed, other in zip(skipping, unskipped, strict=True):
+        assert all(np.array_equal(value, other[name]) for name, value in resumed.items())
 
 
 def test_a_reader_without_clips_is_refused(clips: Path) -> None:
@@ -99,7 +103,7 @@ def test_every_clip_once_in_a_pass(clips: Path, tmp_path: Path, workers: int) ->
     rows = watch_rows(trainer)
     trainer.train()
     assert len(rows) == trainer.clips_trained == 48
-    if not workers:  # two workers begin their second pass each for itself
+    if not workers:  # each of two workers starts its second pass on its own
         assert sorted(rows[:24]) == sorted(rows[24:]) == list(range(24))
     assert sorted(rows) == sorted([*range(24), *range(24)])
 
@@ -121,7 +125,11 @@ def test_resumed_run_equals_an_unbroken_one(
     clips: Path, tmp_path: Path, options: dict[str, Any], training: dict[str, Any], step: int
 ) -> None:
     varied = plan(
-        clips, {**VARIED, "patchout": {"time": 2}, **options}, save_steps=step, save_total_limit=None, **training
+        clips,
+        {**VARIED, "patchout": {"time": 2}, **options},
+        save_steps=step,
+        save_total_limit=None,
+        **training,
     )
     unbroken = prepare(varied, tmp_path / "unbroken").trainer
     rows = watch_rows(unbroken)
@@ -133,7 +141,7 @@ def test_resumed_run_equals_an_unbroken_one(
     later = watch_rows(resumed)
     resumed.train(resume_from_checkpoint="auto")
     assert later == rows[8 * step :]
-    skipped = resumed.get_train_dataloader().dataset.skipped  # what is not decoded a second time
+    skipped = resumed.get_train_dataloader().dataset.skipped  # clips that are not decoded again
     assert skipped == step * resumed.args.gradient_accumulation_steps
     assert digest(resumed.model.state_dict()) == digest(unbroken.model.state_dict())
     ends = [checkpoint_digest(tmp_path / name / f"checkpoint-{STEPS}") for name in ("unbroken", "broken")]
@@ -154,11 +162,11 @@ def test_a_broken_loss_names_the_clips(clips: Path, tmp_path: Path) -> None:
     assert f"the clips {[row + 1 for row in rows[8:16]]}" in str(caught.value)
 
 
-# ---------------------------------------------------------------- what a run reports
+# ---------------------------------------------------------------- report
 
 
 def test_report_of_a_stream_is_that_of_stored_clips(clips: Path, tmp_path: Path) -> None:
-    """Evaluation keeps the order and loses no clip: the same weights get the same numbers from both."""
+    """Evaluation keeps the order and every clip: the same weights get the same metrics from both."""
     report = finetune(plan(clips, eval_strategy="no"), tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (stored["epochs"], stored["training_clips"], stored["clips"]) == (None, 64, {"test": 8})
@@ -197,7 +205,7 @@ def test_a_validation_stream_is_watched(clips: Path, tmp_path: Path) -> None:
 
 
 def test_statistics_of_some_clips(clips: Path, tmp_path: Path) -> None:
-    """Those that the first pass reads first: the same in each process, whatever its part is."""
+    """Uses the first clips of the first pass: the same in each process, independent of its part."""
     unmeasured = {"features": {"statistics_clips": 7}}
     measured = prepare(plan(clips, unmeasured), tmp_path).trainer.processing_class
     inputs = stream(clips, seed=42)
@@ -217,7 +225,7 @@ def test_the_bar_of_the_statistics_can_be_turned_off(clips: Path, tmp_path: Path
         assert ("measuring mean and std" in capsys.readouterr().err) is not quiet
 
 
-# ---------------------------------------------------------------- what cannot be
+# ---------------------------------------------------------------- refusals
 
 
 REFUSED = {
@@ -227,7 +235,11 @@ REFUSED = {
     "not measured": ({"features": {"mean": -5.0}}, {}, "features.mean, features.std"),
     "an epoch's average": ({"averaging_epochs": [1, 2]}, {}, "averaging_epochs"),
     "a ramp of epochs": ({"patchout": {"time": 1, "ramp_epochs": 2}}, {}, "patchout.ramp_epochs"),
-    "dealt out twice": ({}, {"accelerator_config": {"dispatch_batches": True}}, "training.accelerator_config"),
+    "dealt out twice": (
+        {},
+        {"accelerator_config": {"dispatch_batches": True}},
+        "training.accelerator_config",
+    ),
     "saved by epoch": ({}, {"save_strategy": "epoch"}, "training.save_strategy"),
     "logged by epoch": ({}, {"logging_strategy": "epoch"}, "training.logging_strategy"),
     "evaluated by epoch": ({}, {"eval_strategy": "epoch"}, "training.eval_strategy"),
@@ -236,7 +248,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("options", "training", "option"), REFUSED.values(), ids=REFUSED)
 def test_options_unsupported_by_streams_are_refused(options: dict, training: dict, option: str) -> None:
-    """Before a clip is looked for: the source does not exist."""
+    """Raised before the source is opened: it does not exist."""
     with pytest.raises(AstHfError, match=rf"E307\] recipe: {re.escape(option)}"):
         plan(Path("no/such/folder"), options, **training)
 
@@ -260,8 +272,12 @@ def test_all_stored_clips_are_measured(clips: Path, tmp_path: Path) -> None:
 def test_streams_of_another_place_are_refused(clips: Path, tmp_path: Path) -> None:
     run = prepare(plan(clips), tmp_path)
     part = stream(clips, rank=1, world_size=2)
-    given = {"model": run.trainer.model, "args": run.trainer.args, "processing_class": run.trainer.processing_class}
+    arguments = {
+        "model": run.trainer.model,
+        "args": run.trainer.args,
+        "processing_class": run.trainer.processing_class,
+    }
     with pytest.raises(AstHfError, match=r"E108.*train_dataset.*reader 1 of 2"):
-        ASTTrainer(**given, train_dataset=part)
+        ASTTrainer(**arguments, train_dataset=part)
     with pytest.raises(AstHfError, match=r"E108.*eval_dataset"):
         run.trainer.evaluate(part)

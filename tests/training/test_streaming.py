@@ -31,7 +31,7 @@ def extractor() -> ASTFeatureExtractor:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Noise, each clip a little louder than the one before, in three classes."""
+    """Return clips of noise in three classes, each a little louder than the one before."""
     folder = tmp_path_factory.mktemp("clips")
     random = np.random.default_rng(0)
     lines = []
@@ -48,7 +48,7 @@ def stream(clips: Dataset, shards: int) -> IterableDataset:
 
 
 def numbers(shards: int) -> dict[int, int]:
-    """Number of a clip in a stream of so many shards -> its number in the table (contiguous shards)."""
+    """Return, by number of a clip in a stream with contiguous shards, its number in the table."""
     sizes = [CLIPS // shards + (shard < CLIPS % shards) for shard in range(shards)]
     firsts = np.concatenate([[0], np.cumsum(sizes)])
     return {
@@ -69,27 +69,27 @@ def test_every_clip_once_over_the_ranks(clips: Dataset, shards: int, world: int)
     split = stream(clips, shards)
     for augmentation in (None, VARIED):
         options: dict[str, Any] = {"augmentation": augmentation, "world_size": world, "shuffle_buffer": 5}
-        heard = [
+        drawn = [
             row for rank in range(world) for row in rows(StreamedClipInputs(split, extractor(), rank=rank, **options))
         ]
-        assert sorted(heard) == sorted(numbers(shards))
+        assert sorted(drawn) == sorted(numbers(shards))
 
 
 @pytest.mark.parametrize("shards", [1, 5])
 def test_every_clip_once_over_ranks_and_workers(clips: Dataset, shards: int) -> None:
     split = stream(clips, shards)
     options: dict[str, Any] = {"augmentation": VARIED, "world_size": 2, "shuffle_buffer": 5}
-    heard = [rows(StreamedClipInputs(split, extractor(), rank=rank, **options), workers=2) for rank in range(2)]
-    assert sorted(heard[0] + heard[1]) == sorted(numbers(shards))
-    assert all(heard)
+    drawn = [rows(StreamedClipInputs(split, extractor(), rank=rank, **options), workers=2) for rank in range(2)]
+    assert sorted(drawn[0] + drawn[1]) == sorted(numbers(shards))
+    assert all(drawn)
 
 
 def test_items_are_those_of_the_stored_split(clips: Dataset) -> None:
-    """Augmentation is keyed by the number in the stream, which is the clip's number if there is one shard."""
+    """Augmentation is keyed by the number in the stream, which with one shard is the clip's number."""
     stored = ClipInputs(clips, extractor(), seed=3)
     for item in StreamedClipInputs(stream(clips, 1), extractor(), seed=3):
-        wanted = stored[int(item["row"])]
-        assert {name: value.tolist() for name, value in item.items()} == {n: v.tolist() for n, v in wanted.items()}
+        expected = stored[int(item["row"])]
+        assert {name: value.tolist() for name, value in item.items()} == {n: v.tolist() for n, v in expected.items()}
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
@@ -127,7 +127,13 @@ def test_order_differs_by_epoch_and_seed_and_repeats(clips: Dataset) -> None:
     for seed in (0, 1):
         for epoch in (0, 1):
             inputs = StreamedClipInputs(
-                stream(clips, 3), extractor(), augmentation=VARIED, seed=seed, shuffle_buffer=6, rank=0, world_size=1
+                stream(clips, 3),
+                extractor(),
+                augmentation=VARIED,
+                seed=seed,
+                shuffle_buffer=6,
+                rank=0,
+                world_size=1,
             )
             inputs.set_epoch(epoch)
             orders[seed, epoch] = rows(inputs)
@@ -146,8 +152,8 @@ def test_mixup_in_a_stream_mixes_labels_with_clips_that_were_read(clips: Dataset
     items = list(StreamedClipInputs(stream(clips, 1), extractor(), augmentation=options, shuffle_buffer=1))
     labels = torch.stack([item["labels"] for item in items])
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(CLIPS))
-    assert labels[0].tolist() == [1.0, 0.0, 0.0]  # only itself was there
-    assert labels[1][2].item() == 0.0  # no dog yet
+    assert labels[0].tolist() == [1.0, 0.0, 0.0]  # no other clip was available
+    assert labels[1][2].item() == 0.0  # no dog so far
     assert (labels[3:].count_nonzero(dim=1) == 2).sum() > 8
 
 
@@ -155,9 +161,9 @@ def test_boundaries_in_a_stream(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.arange(8_000) / 8_000, 16_000, subtype="FLOAT")
     (tmp_path / "x.csv").write_text("path,label,start,end\na.wav,x,0.25,0.375\na.wav,y,,\n")
     split = load_audio_dataset(tmp_path / "x.csv", streaming=True)["train"]
-    found = list(StreamedClipInputs(split, extractor()).waveforms())
-    assert [len(waveform) for waveform in found] == [2_000, 8_000]
-    assert found[0][0] == 0.5
+    waveforms = list(StreamedClipInputs(split, extractor()).waveforms())
+    assert [len(waveform) for waveform in waveforms] == [2_000, 8_000]
+    assert waveforms[0][0] == 0.5
 
 
 def test_statistics_of_a_stream_are_those_of_the_stored_split(clips: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Sources beyond one CSV: Parquet, JSON, the original's lists, boundaries, folds, class lists, several files."""
+"""Sources other than one CSV: Parquet, JSON, the original's lists, boundaries, folds, class lists, several files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,11 @@ def write(path: Path, content: object) -> Path:
 
 
 def test_parquet_of_paths(folder: Path) -> None:
-    rows = {"path": ["a.wav", "b.wav", "c.wav"], "label": ["dog", "cat", "dog"], "split": ["train", "val", None]}
+    rows = {
+        "path": ["a.wav", "b.wav", "c.wav"],
+        "label": ["dog", "cat", "dog"],
+        "split": ["train", "val", None],
+    }
     Dataset.from_dict({**rows, "take": [1, 2, 3]}).to_parquet(folder / "clips.parquet")
     splits = load_audio_dataset(folder / "clips.parquet")
     assert contents(splits) == {"train": {"a.wav": "dog", "c.wav": "dog"}, "validation": {"b.wav": "cat"}}
@@ -69,7 +73,7 @@ def test_parquet_of_paths(folder: Path) -> None:
 
 
 def embedded(path: Path, labels: object, values: list, **columns: list) -> Path:
-    """A table as `datasets` writes one: clip n is a constant of n / 8."""
+    """Write a table as `datasets` does; clip n is a constant of n / 8."""
     sounds = [{"bytes": encoded(number / 8), "path": f"{number}.wav"} for number in range(len(values))]
     features = Features({"sound": BARE, "label": labels, **{name: Value("string") for name in columns}})
     table = Dataset.from_dict({"sound": sounds, "label": values, **columns}, features=features)
@@ -82,13 +86,14 @@ def test_parquet_of_embedded_audio(tmp_path: Path, order: list[str]) -> None:
     labels = ClassLabel(names=["owl", "cat", "dog"])
     file = embedded(tmp_path / "x.parquet", labels, [2, 0, 0, 2], split=order, who=["A", "B", "C", "D"])
     splits = load_audio_dataset(file, audio_column="sound")
-    assert {label_names(rows) == ["owl", "cat", "dog"] for rows in splits.values()} == {True}  # the file's own order
-    said = {0: ("dog", "A"), 1: ("owl", "B"), 2: ("owl", "C"), 3: ("dog", "D")}
+    # the order of the file
+    assert {label_names(rows) == ["owl", "cat", "dog"] for rows in splits.values()} == {True}
+    expected = {0: ("dog", "A"), 1: ("owl", "B"), 2: ("owl", "C"), 3: ("dog", "D")}
     for split, rows in splits.items():
         assert rows.features["audio"] == Audio(decode=False)
-        wanted = [number for number, name in enumerate(order) if name == split]
-        for number, row in zip(wanted, rows, strict=True):
-            assert (label_names(rows)[row["label"]], row["who"]) == said[number]
+        numbers = [number for number, name in enumerate(order) if name == split]
+        for number, row in zip(numbers, rows, strict=True):
+            assert (label_names(rows)[row["label"]], row["who"]) == expected[number]
             np.testing.assert_array_equal(load_audio(row["audio"]), samples(number / 8))
 
 
@@ -106,7 +111,10 @@ def test_parquet_metadata_of_a_folder(folder: Path) -> None:
 
 
 def test_parquet_with_a_clip_that_has_no_audio(tmp_path: Path) -> None:
-    rows = {"audio": [{"bytes": encoded(0.5), "path": "0"}, {"bytes": None, "path": "1"}], "label": ["x", "y"]}
+    rows = {
+        "audio": [{"bytes": encoded(0.5), "path": "0"}, {"bytes": None, "path": "1"}],
+        "label": ["x", "y"],
+    }
     Dataset.from_dict(rows, features=Features(audio=BARE, label=Value("string"))).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(AstDataError, match=r"E208.*x\.parquet row 2, column 'audio'"):
         load_audio_dataset(tmp_path / "x.parquet")
@@ -161,9 +169,9 @@ BAD_JSON = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), BAD_JSON.values(), ids=BAD_JSON)
-def test_bad_json(folder: Path, text: str, said: str) -> None:
-    with pytest.raises(AstDataError, match=rf"E208.*x\.json.*{said}"):
+@pytest.mark.parametrize(("text", "message"), BAD_JSON.values(), ids=BAD_JSON)
+def test_bad_json(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(AstDataError, match=rf"E208.*x\.json.*{message}"):
         load_audio_dataset(write(folder / "x.json", text))
 
 
@@ -203,9 +211,9 @@ BAD_CLASSES = {
 }
 
 
-@pytest.mark.parametrize(("text", "code", "said"), BAD_CLASSES.values(), ids=BAD_CLASSES)
-def test_bad_class_labels(tmp_path: Path, text: str, code: str, said: str) -> None:
-    with pytest.raises(AstDataError, match=said) as caught:
+@pytest.mark.parametrize(("text", "code", "message"), BAD_CLASSES.values(), ids=BAD_CLASSES)
+def test_bad_class_labels(tmp_path: Path, text: str, code: str, message: str) -> None:
+    with pytest.raises(AstDataError, match=message) as caught:
         read_class_labels(write(tmp_path / "c.csv", text))
     assert caught.value.code == code
 
@@ -230,7 +238,7 @@ def test_dropped_labels(folder: Path) -> None:
 
 @pytest.fixture
 def ramp(tmp_path: Path) -> Path:
-    """Two seconds in which sample n of each second is n / 32768, the second one negative."""
+    """Write two seconds in which sample n of each second is n / 32768, negative in the second one."""
     second = (np.arange(16_000) / 32_768).astype(np.float32)
     soundfile.write(tmp_path / "long.wav", np.concatenate([second, -second]), 16_000)
     return tmp_path
@@ -241,7 +249,10 @@ def test_boundaries_are_read_and_used(ramp: Path, kind: str) -> None:
     rows = [("a", 0.5, 0.75), ("b", None, 0.25), ("a", 1.5, None), ("b", None, None)]
     file = ramp / f"clips.{kind}"
     if kind == "csv":
-        write(file, "path,label,start,end\nlong.wav,a,0.5,0.75\nlong.wav,b,,0.25\nlong.wav,a,1.5,\nlong.wav,b,,\n")
+        write(
+            file,
+            "path,label,start,end\nlong.wav,a,0.5,0.75\nlong.wav,b,,0.25\nlong.wav,a,1.5,\nlong.wav,b,,\n",
+        )
     elif kind == "jsonl":
         lines = [{"path": "long.wav", "label": label, "start": start, "end": end} for label, start, end in rows]
         write(file, "\n".join(map(json.dumps, lines)))
@@ -258,9 +269,9 @@ def test_boundaries_are_read_and_used(ramp: Path, kind: str) -> None:
     train = load_audio_dataset(file)["train"]
     assert (list(train["start"]), list(train["end"])) == ([0.5, None, 1.5, None], [0.75, 0.25, None, None])
     inputs = ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32))
-    whole = load_audio(ramp / "long.wav")
+    full = load_audio(ramp / "long.wav")
     for clip, (first, last) in enumerate([(8_000, 12_000), (0, 4_000), (24_000, 32_000), (0, 32_000)]):
-        np.testing.assert_array_equal(inputs.waveform(clip), whole[first:last])
+        np.testing.assert_array_equal(inputs.waveform(clip), full[first:last])
 
 
 BAD_BOUNDARIES = {
@@ -344,7 +355,8 @@ def test_list_of_files_keeps_the_rows_splits(parts: list[Path]) -> None:
 def test_embedded_audio_next_to_files(folder: Path) -> None:
     table = embedded(folder / "x.parquet", Value("string"), ["dog", "cat"], who=["A", "B"])
     rows = load_audio_dataset(
-        [table.rename(folder / "y.parquet"), write(folder / "x.csv", "sound,label\na.wav,owl\n")], audio_column="sound"
+        [table.rename(folder / "y.parquet"), write(folder / "x.csv", "sound,label\na.wav,owl\n")],
+        audio_column="sound",
     )["train"]
     assert [label_names(rows)[label] for label in rows["label"]] == ["dog", "cat", "owl"]
     assert [load_audio(row["audio"])[0] for row in rows] == [0.0, 0.125, 0.25]
@@ -390,11 +402,11 @@ def test_audio_root(tmp_path: Path) -> None:
     assert contents(load_audio_dataset(file, audio_root=tmp_path / "audio")) == {"train": {"a.wav": "dog"}}
 
 
-# The Hub: options that a table has too.
+# The Hub: options of tables.
 
 
 def stored(folder: Path, **splits: list[tuple]) -> Path:
-    """A folder as the Hub stores it; rows are (class name, fold)."""
+    """Write a folder as the Hub stores it; rows are (class name, fold)."""
     kind = ClassLabel(names=["owl", "cat", "_silence_"])
     bare = Features({"audio": BARE, "label": Value("string"), "names": datasets.List(kind)})
     bare |= {"kind": kind, "fold": Value("int64")}
@@ -413,7 +425,7 @@ def stored(folder: Path, **splits: list[tuple]) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`user/sounds` is this folder; a configuration is a folder in it."""
+    """Serve this folder as `user/sounds`; a configuration is a folder in it."""
     load = datasets.load_dataset
 
     def load_dataset(name: str, config: str = ".", **options: object) -> object:
@@ -451,14 +463,17 @@ def test_hub_label_outside_the_set(hub: Path, streaming: bool) -> None:
 def test_fold_of_a_data_set_on_the_hub(hub: Path, streaming: bool) -> None:
     stored(hub, train=[("owl", 1), ("cat", 2), ("cat", 1)])
     splits = load_audio_dataset("user/sounds", label_column="kind", test_fold=2, streaming=streaming)
-    assert contents(splits) == {"train": {"train0.wav": "owl", "train2.wav": "cat"}, "test": {"train1.wav": "cat"}}
+    assert contents(splits) == {
+        "train": {"train0.wav": "owl", "train2.wav": "cat"},
+        "test": {"train1.wav": "cat"},
+    }
     with pytest.raises(AstDataError, match=r"E208.*fold_column="):
         load_audio_dataset("user/sounds", test_fold=2, fold_column="part", streaming=streaming, class_labels=["x"])
 
 
 @STREAMED
 def test_hub_configuration_and_merged_splits(hub: Path, streaming: bool) -> None:
-    """As AudioSet is stored: identifiers in a column that is called as ours, names in another."""
+    """Like AudioSet: a column with our name has identifiers, another one the label names."""
     (hub / "full").mkdir()
     stored(hub / "full", train=[("owl", 1)], validation=[("cat", 1)], test=[("cat", 2)])
     splits = load_audio_dataset(

@@ -1,5 +1,5 @@
-"""Training from start to end on tones and noise: learning, resuming to the bit, stopping, averaging, and what is left
-in the folder.
+"""Training from start to end on tones and noise: learning, resuming bit for bit, stopping, averaging, and the files of
+a run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from training.runs import SIZES, VARIED, Stop, checkpoint_digest, digest, flat, 
 
 
 class FirstStep(TrainerCallback):
-    """Digests of model and optimizer right before a run's first step."""
+    """Callback that records digests of model and optimizer before the first step."""
 
     seen: dict[str, dict[str, str]] | None = None
 
@@ -44,7 +44,10 @@ class FirstStep(TrainerCallback):
     ) -> None:
         if self.seen is None:
             optimizer = getattr(optimizer, "optimizer", optimizer)
-            self.seen = {"weights": digest(model.state_dict()), "optimizer": digest(flat(optimizer.state_dict()))}
+            self.seen = {
+                "weights": digest(model.state_dict()),
+                "optimizer": digest(flat(optimizer.state_dict())),
+            }
 
 
 # ---------------------------------------------------------------- one run and its folder
@@ -95,7 +98,7 @@ def test_the_finished_folder_has_every_file(trained: Report) -> None:
 def test_results_file_equals_the_report(trained: Report) -> None:
     stored = json.loads((trained.folder / "results.json").read_text())
     assert stored["results"] == plain_values(trained.results)
-    assert stored["results"]["test"]["d_prime"] is None  # infinite, since nothing is wrong
+    assert stored["results"]["test"]["d_prime"] is None  # infinite, since no answer is wrong
     assert stored["baseline"] == trained.baseline == {"test": 1.0}
     assert (stored["clips"], stored["training_clips"]) == ({"test": 8}, 24)
     assert (stored["epochs"], stored["chance"]) == (12.0, {"test": 0.5})
@@ -105,7 +108,8 @@ def test_results_file_equals_the_report(trained: Report) -> None:
 
 
 def test_recipe_file_reads_back_equal(trained: Report) -> None:
-    read, source = load_recipe(trained.folder / "recipe.yaml"), Path(str(trained.recipe.data.source))
+    read = load_recipe(trained.folder / "recipe.yaml")
+    source = Path(str(trained.recipe.data.source))
     assert read.data.source == source.name  # only the last part of an absolute path is stored
     assert replace(read, data=replace(read.data, source=str(source))) == trained.recipe
 
@@ -123,7 +127,10 @@ def test_saved_files_agree_with_each_other(trained: Report) -> None:
     )
     assert config["id2label"] == {"0": "noise", "1": "tone"}
     assert config["problem_type"] == "single_label_classification"
-    assert (features["max_length"], features["num_mel_bins"]) == (config["max_length"], config["num_mel_bins"])
+    assert (features["max_length"], features["num_mel_bins"]) == (
+        config["max_length"],
+        config["num_mel_bins"],
+    )
     assert (features["mean"], features["std"]) == (trained.extractor.mean, trained.extractor.std)
 
 
@@ -156,7 +163,7 @@ def test_held_out_clips_can_be_evaluated_next_to_other_splits(clips: Path, tmp_p
 
 
 def table(file: Path, clips: Path, column: str, noise: list[str], tone: list[str], tones: int = 12) -> Path:
-    """A CSV of 12 noises and so many tones to train on, 4 of each to test on, and one more column."""
+    """Write a CSV of 12 noises and these tones to train on, 4 of each to test on, and one more column."""
     lines = [f"path,label,split,{column}"]
     for split, counts in (("train", {"noise": 12, "tone": tones}), ("test", {"noise": 4, "tone": 4})):
         for kind, values in (("noise", noise), ("tone", tone)):
@@ -169,7 +176,7 @@ def table(file: Path, clips: Path, column: str, noise: list[str], tone: list[str
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_class_of_one_group_does_not_vanish_from_training(clips: Path, tmp_path: Path, seed: int) -> None:
-    """Either it stays in training, or the run is refused."""
+    """The class stays in training, or the run is refused."""
     source = table(tmp_path / "clips.csv", clips, "group", ["a", "b", "c", "d"], ["t"])
     options = {"data": {"validation_fraction": 0.34, "validation_group": "group"}}
     try:
@@ -185,7 +192,8 @@ def test_most_frequent_class_on_the_card_is_scored_on_the_test_split(clips: Path
     finetune(recipe(source, num_train_epochs=1), tmp_path / "out")
     text = ModelCard.load(tmp_path / "out" / "README.md").text
     row = next(line for line in text.splitlines() if line.startswith("| always the most frequent class"))
-    assert row.strip("|").split("|")[1].strip() == "0.500"  # noise, half of the test clips; 0.750 of the training clips
+    # noise, half of the test clips; 0.750 of the training clips
+    assert row.strip("|").split("|")[1].strip() == "0.500"
 
 
 def test_a_split_may_have_any_name(clips: Path, tmp_path: Path) -> None:
@@ -199,7 +207,7 @@ def test_a_split_may_have_any_name(clips: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- resuming
 
 BY_STEP = {"save_strategy": "steps", "save_steps": 4}
-#: what differs -> (options of the recipe, training arguments, where it stops, the checkpoint it leaves)
+#: variant -> (options of the recipe, training arguments, step of the stop, newest checkpoint)
 RESUMED = {
     "after an epoch": ({}, {}, Stop(epoch=1), 3),
     "in the middle of an epoch": ({}, BY_STEP, Stop(step=4), 4),
@@ -248,7 +256,8 @@ def test_resumed_run_equals_an_unbroken_one(
     stored = checkpoint_digest(left)
     assert stored == checkpoint_digest(tmp_path / "unbroken" / left.name)
 
-    resumed, first = prepare(plan, tmp_path / "broken").trainer, FirstStep()
+    resumed = prepare(plan, tmp_path / "broken").trainer
+    first = FirstStep()
     resumed.add_callback(first)
     resumed.train(resume_from_checkpoint=str(left))
     assert first.seen == {name: stored[name] for name in ("weights", "optimizer")}
@@ -262,15 +271,15 @@ def test_resumed_run_equals_an_unbroken_one(
 
 def test_finetune_resumes_from_the_newest_checkpoint(clips: Path, tmp_path: Path) -> None:
     plan = recipe(clips, VARIED)
-    whole = finetune(plan, tmp_path / "whole")
+    unbroken = finetune(plan, tmp_path / "whole")
     broken = prepare(plan, tmp_path / "broken").trainer
     broken.add_callback(Stop(epoch=1))
     broken.train()
     before = json.loads((tmp_path / "broken" / "checkpoint-3" / "effort.json").read_text(encoding="utf-8"))
     report = finetune(plan, tmp_path / "broken", resume_from_checkpoint=True)
-    assert report.results == whole.results
+    assert report.results == unbroken.results
     assert before["clips"] == 24
-    assert report.seconds > before["seconds"] > 0  # of the whole run, not of its last part
+    assert report.seconds > before["seconds"] > 0  # of the complete run, not only of its last part
     assert report.clips_per_second * report.seconds == pytest.approx(48)
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken")]
     assert files[0] == files[1]
@@ -292,25 +301,25 @@ def test_unknown_training_time_is_left_out(clips: Path, tmp_path: Path) -> None:
 def test_a_second_run_removes_the_outputs_of_the_first(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if it fails before it has results of its own."""
+    """Removes them even if the second run fails before it has results."""
     voice = tmp_path / "voice.wav"
     soundfile.write(voice, sound("tone", 1), 16_000)
     output = tmp_path / "out"
-    own: dict[str, Any] = {"save_strategy": "no", "max_steps": 1}
-    said = {"card": {"samples": [str(voice)], "data_sets": ["someone/clips"]}}
-    finetune(recipe(clips, said, **own), output)
+    training: dict[str, Any] = {"save_strategy": "no", "max_steps": 1}
+    card = {"card": {"samples": [str(voice)], "data_sets": ["someone/clips"]}}
+    finetune(recipe(clips, card, **training), output)
     (output / "samples" / "mine.wav").write_bytes(voice.read_bytes())
     assert {path.name for path in (output / "samples").iterdir()} == {"voice.wav", "mine.wav"}
     assert len(list(output.glob(".eval_results/*.yaml"))) == 1
 
-    run = prepare(recipe(clips, **own), output, overwrite=True)
+    run = prepare(recipe(clips, **training), output, overwrite=True)
     run.trainer.train()
     monkeypatch.delattr(Trainer, "predict")
     monkeypatch.delattr(type(run.trainer), "predict", raising=False)
     with pytest.raises(AttributeError):
         finish(run)
     assert not [name for name in ("results.json", "README.md", "confusion.png") if (output / name).exists()]
-    assert [path.name for path in (output / "samples").iterdir()] == ["mine.wav"]  # nobody's but the user's
+    assert [path.name for path in (output / "samples").iterdir()] == ["mine.wav"]  # a file of the user
     assert not list(output.glob(".eval_results/*.yaml"))
 
 
@@ -324,15 +333,15 @@ def test_a_sample_inside_the_output_folder_is_kept(clips: Path, tmp_path: Path) 
         assert place.is_file()
 
 
-@pytest.mark.parametrize("kept", ["README.md", "model.safetensors", "config.json"])
-def test_a_folder_with_a_model_or_notes_is_not_overwritten(clips: Path, tmp_path: Path, kept: str) -> None:
-    (tmp_path / kept).write_text("three years of work")
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "config.json"])
+def test_a_folder_with_a_model_or_notes_is_not_overwritten(clips: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("three years of work")
     plan = recipe(clips, save_strategy="no", max_steps=1)
-    with pytest.raises(AstConfigError, match=rf"E306.*holds {kept}.*--overwrite"):
+    with pytest.raises(AstConfigError, match=rf"E306.*holds {name}.*--overwrite"):
         finetune(plan, tmp_path)
-    with pytest.raises(AstConfigError, match=rf"E306.*holds {kept}.*--overwrite"):
+    with pytest.raises(AstConfigError, match=rf"E306.*holds {name}.*--overwrite"):
         prepare(plan, tmp_path).trainer.train()
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {kept: "three years of work"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "three years of work"}
     finetune(plan, tmp_path, overwrite=True)
     assert (tmp_path / "results.json").is_file()
 
@@ -353,12 +362,12 @@ def test_the_output_must_be_a_folder_outside_the_clips(clips: Path, tmp_path: Pa
 
 
 def test_a_missing_sample_reports_the_base_of_relative_paths(clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(AstHfError, match=r"E206.*card\.samples: .*paths count from the current directory"):
+    with pytest.raises(AstHfError, match=r"E206.*card\.samples: .*paths are relative to the current directory"):
         finetune(recipe(clips, {"card": {"samples": ["no/such.wav"]}}), tmp_path)
 
 
 def test_resume_under_the_plain_trainer(clips: Path, tmp_path: Path) -> None:
-    """Stock transformers leaves 98 % of an AST's parameters at their random start here."""
+    """Stock transformers leaves 98 % of an AST's parameters at random values here."""
     run = prepare(recipe(clips), tmp_path / "unused")
 
     def trainer(folder: str, *callbacks: TrainerCallback) -> Trainer:
@@ -401,7 +410,7 @@ def test_resume_with_averaging_needs_the_average(clips: Path, tmp_path: Path) ->
 
 
 def test_best_model_is_loaded_at_the_end(clips: Path, tmp_path: Path) -> None:
-    """Best is called the highest loss, which comes first, so that the last weights cannot pass for the best."""
+    """The highest loss counts as the best; it comes first, so the last weights are not the best."""
     options = {"data": {"validation_fraction": 0.25}}
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     plan = recipe(clips, options, num_train_epochs=3, greater_is_better=True, save_total_limit=None, **best)
@@ -441,7 +450,7 @@ def test_broken_loss_stops_the_run(clips: Path, tmp_path: Path, value: float, st
 
 
 def test_broken_gradient_is_never_saved(clips: Path, tmp_path: Path) -> None:
-    """A finite loss may have a gradient that is not; in the last step no later loss would show it."""
+    """A finite loss may have an infinite gradient; after the last step no later loss would show it."""
     plan = recipe(clips)
     run = prepare(plan, tmp_path)
     calls: list[int] = []
@@ -479,12 +488,12 @@ def test_the_average_is_evaluated_and_training_keeps_its_own_weights(clips: Path
     folder = max((tmp_path / "watched").glob("checkpoint-*"))
     assert checkpoint_digest(folder) == checkpoint_digest(tmp_path / "unwatched" / folder.name)
 
-    own = ASTForAudioClassification.from_pretrained(folder)
+    last_model = ASTForAudioClassification.from_pretrained(folder)
     average = ASTForAudioClassification.from_pretrained(folder)
     average.load_state_dict(load_file(folder / "average.safetensors"))
     logged = [entry["eval_loss"] for entry in watched.state.log_history if "eval_loss" in entry][-1]
     assert logged == pytest.approx(loss_of(average, watched.eval_dataset), abs=1e-5)
-    assert logged != pytest.approx(loss_of(own, watched.eval_dataset), abs=1e-4)
+    assert logged != pytest.approx(loss_of(last_model, watched.eval_dataset), abs=1e-4)
 
 
 def test_finished_folder_holds_the_average(trained: Report) -> None:
@@ -494,7 +503,7 @@ def test_finished_folder_holds_the_average(trained: Report) -> None:
     assert saved != digest(load_file(folder / "model.safetensors"))
 
 
-# ---------------------------------------------------------------- what is prepared
+# ---------------------------------------------------------------- preparation
 
 
 def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path) -> None:
@@ -511,7 +520,7 @@ def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path
 
 
 def numpy_log_mel(samples: np.ndarray) -> np.ndarray:
-    """transformers' own log-mel in numpy, `(frames, 32)`."""
+    """Return transformers' own log-mel in numpy, `(frames, 32)`."""
     filters = mel_filter_bank(257, 32, 20, 8000, 16_000, norm=None, mel_scale="kaldi", triangularize_in_mel_space=True)
     return spectrogram(
         samples.astype(np.float64) * 2.0**15,
@@ -539,12 +548,12 @@ def test_mean_and_std_ignore_padding(clips: Path, tmp_path: Path) -> None:
     assert extractor.std == pytest.approx(values.std(), abs=2e-3)
 
 
-@pytest.mark.parametrize("given", [{"mean": -4.0, "std": 3.0}, {"mean": -4.0}, {"std": 3.0}], ids=str)
-def test_given_statistics_are_used(clips: Path, tmp_path: Path, given: dict) -> None:
-    run = prepare(recipe(clips, {"features": given}), tmp_path)
+@pytest.mark.parametrize("statistics", [{"mean": -4.0, "std": 3.0}, {"mean": -4.0}, {"std": 3.0}], ids=str)
+def test_given_statistics_are_used(clips: Path, tmp_path: Path, statistics: dict) -> None:
+    run = prepare(recipe(clips, {"features": statistics}), tmp_path)
     measured = dict(zip(("mean", "std"), measure_statistics(run.train), strict=True))
     extractor = run.trainer.processing_class
-    assert {"mean": extractor.mean, "std": extractor.std} == {**measured, **given}
+    assert {"mean": extractor.mean, "std": extractor.std} == {**measured, **statistics}
 
 
 def test_silence_has_no_statistics(tmp_path: Path) -> None:
@@ -576,11 +585,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("options", "training", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("options", "training", "message"), REFUSED.values(), ids=REFUSED)
 def test_invalid_runs_are_refused_before_training(
-    clips: Path, tmp_path: Path, options: dict, training: dict, said: str
+    clips: Path, tmp_path: Path, options: dict, training: dict, message: str
 ) -> None:
-    with pytest.raises(AstHfError, match=re.escape(said)):
+    with pytest.raises(AstHfError, match=re.escape(message)):
         prepare(recipe(clips, options, **training), tmp_path).trainer.train()
 
 
@@ -589,7 +598,7 @@ def test_invalid_runs_are_refused_before_training(
 
 @pytest.fixture(scope="session")
 def pitches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of tones, two of them training clips each. Read only."""
+    """Return three classes of tones, with two training clips each. Read only."""
     root = tmp_path_factory.mktemp("pitches")
     for hertz in (300, 900, 2700):
         (root / f"{hertz} Hz").mkdir()
@@ -604,20 +613,26 @@ def test_starts_from_a_base(trained: Report, pitches: Path, tmp_path: Path) -> N
     with pytest.warns(UserWarning, match=r"W303.*3 labels"):
         run = prepare(recipe(pitches, options), tmp_path)
     model = run.trainer.model
-    base, own = digest(load_file(trained.folder / "model.safetensors")), digest(model.state_dict())
-    assert {name for name in base if base[name] != own[name]} <= {"classifier.dense.weight", "classifier.dense.bias"}
+    base, trained_digests = (
+        digest(load_file(trained.folder / "model.safetensors")),
+        digest(model.state_dict()),
+    )
+    assert {name for name in base if base[name] != trained_digests[name]} <= {
+        "classifier.dense.weight",
+        "classifier.dense.bias",
+    }
     assert model.config.id2label == {0: "2700 Hz", 1: "300 Hz", 2: "900 Hz"}
     assert (model.config.num_labels, model.classifier.dense.out_features) == (3, 3)
     assert run.trainer.processing_class.max_length == 64
     report = finetune(recipe(pitches, options), tmp_path)
     assert report.recipe.model.base == str(trained.folder)
     card = ModelCard.load(tmp_path / "README.md")
-    assert card.data.base_model is None  # the Hub takes no folders
+    assert card.data.base_model is None  # the Hub accepts no folders
     assert f"from `{trained.folder.name}`" in card.text
 
 
 def test_a_base_in_half_precision_trains_in_full(trained: Report, clips: Path, tmp_path: Path) -> None:
-    """Weights of bfloat16 lose small steps, and met features of float32 with torch's own error."""
+    """bfloat16 weights lose small steps, and float32 features with them raised an error of torch."""
     half = shutil.copytree(trained.folder, tmp_path / "half", ignore=shutil.ignore_patterns("checkpoint-*"))
     ASTForAudioClassification.from_pretrained(trained.folder, dtype=torch.bfloat16).save_pretrained(half)
     report = finetune(recipe(clips, {"model": {"base": str(half), "config": {}}}), tmp_path / "out")
@@ -645,11 +660,11 @@ def test_base_is_adapted_to_other_sizes(trained: Report, pitches: Path, tmp_path
     assert run.trainer.processing_class.max_length == 40
     assert run.train[0]["input_values"].shape == (40, 32)
     table = run.trainer.model.base_model.embeddings.position_embeddings
-    own = load_file(trained.folder / "model.safetensors")[
+    base_table = load_file(trained.folder / "model.safetensors")[
         "audio_spectrogram_transformer.embeddings.position_embeddings"
     ]
-    assert torch.equal(table[:, :2], own[:, :2])
-    assert torch.equal(table[:, 2:].unflatten(1, (3, 3)), own[:, 2:].unflatten(1, (3, 7))[:, :, 2:5])
+    assert torch.equal(table[:, :2], base_table[:, :2])
+    assert torch.equal(table[:, 2:].unflatten(1, (3, 3)), base_table[:, 2:].unflatten(1, (3, 7))[:, :, 2:5])
 
 
 def test_starts_from_an_image_transformer(clips: Path, tmp_path: Path) -> None:
@@ -658,10 +673,14 @@ def test_starts_from_an_image_transformer(clips: Path, tmp_path: Path) -> None:
     sizes = {"max_length": 64, "num_mel_bins": 32, "hidden_dropout_prob": 0.1, "position_init": "nearest"}
     options = {"model": {"vit": str(tmp_path / "vit"), "config": sizes}}
     run = prepare(recipe(clips, options, num_train_epochs=1), tmp_path / "out")
-    images, own = load_file(tmp_path / "vit" / "model.safetensors"), run.trainer.model.base_model.state_dict()
+    images = load_file(tmp_path / "vit" / "model.safetensors")
+    state = run.trainer.model.base_model.state_dict()
     name = "encoder.layer.1.intermediate.dense.weight"
-    assert torch.equal(own[name], images[name])
-    assert (run.trainer.model.config.patch_grid, run.trainer.model.config.hidden_dropout_prob) == ((2, 5), 0.1)
+    assert torch.equal(state[name], images[name])
+    assert (run.trainer.model.config.patch_grid, run.trainer.model.config.hidden_dropout_prob) == (
+        (2, 5),
+        0.1,
+    )
     run.trainer.train()
     finish(run)
     assert "from the image transformer `vit`" in ModelCard.load(tmp_path / "out" / "README.md").text
@@ -675,7 +694,7 @@ def test_factored_positions_are_plain_in_the_finished_folder(clips: Path, tmp_pa
     (name,) = [name for name in state if "position" in name]
     assert name.endswith(".embeddings.position_embeddings")
     patches = state[name][0, 2:].unflatten(0, (3, 7))
-    crossed = patches[:1, :1] + patches - patches[:1] - patches[:, :1]  # zero for a sum of a row and a column
+    crossed = patches[:1, :1] + patches - patches[:1] - patches[:, :1]  # zero for sums of a row and a column
     assert crossed.abs().max() < 1e-6
     assert not list(tmp_path.glob("position_factors*"))
 
@@ -687,7 +706,7 @@ HOSTILE = ["a|b <script>alert(1)</script>", "two\nlines", "# [x](http://y) `z` *
 
 @pytest.fixture(scope="session")
 def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A multi-label JSONL with labels that mean something to Markdown, HTML or YAML. Read only."""
+    """Return a multi-label JSONL with labels that have a meaning in Markdown, HTML or YAML. Read only."""
     lines = []
     for split, count in SIZES.items():
         for number in range(count):
@@ -702,7 +721,7 @@ def tagged(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tags(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A finished multi-label run. Read only."""
+    """Return a finished multi-label run. Read only."""
     return finetune(recipe(tagged, {"name": "a|b <i>\n# c"}), tmp_path_factory.mktemp("tags"))
 
 
@@ -747,10 +766,12 @@ def test_card_holds_the_results(run: str, request: pytest.FixtureRequest) -> Non
     report = request.getfixturevalue(run)
     card = ModelCard.load(report.folder / "README.md")
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "audio-classification")
-    told = {(entry.dataset_split, entry.metric_type): entry.metric_value for entry in card.data.eval_results}
-    known = {name: value for name, value in report.results["test"].items() if math.isfinite(value)}
-    assert told.keys() == {("test", name) for name in known if name != "loss" and not name.endswith("_classes")}
-    for (split, name), value in told.items():
+    card_metrics = {(entry.dataset_split, entry.metric_type): entry.metric_value for entry in card.data.eval_results}
+    finite = {name: value for name, value in report.results["test"].items() if math.isfinite(value)}
+    assert card_metrics.keys() == {
+        ("test", name) for name in finite if name != "loss" and not name.endswith("_classes")
+    }
+    for (split, name), value in card_metrics.items():
         assert value == pytest.approx(report.results[split][name], abs=5e-5)
     assert f"{report.results['test'][report.metric]:.3f}" in card.text
 
@@ -840,7 +861,8 @@ def test_linear_probe_does_not_change_the_backbone(clips: Path, tmp_path: Path) 
 
 def test_binary_cross_entropy_for_single_labels(clips: Path, tmp_path: Path) -> None:
     run = prepare(recipe(clips, {"loss": "binary_cross_entropy"}), tmp_path)
-    model, item = run.trainer.model.eval(), run.train[0]
+    model = run.trainer.model.eval()
+    item = run.train[0]
     logits = model(item["input_values"][None]).logits[0]
     target = torch.nn.functional.one_hot(item["labels"], 2).float()
     expected = (torch.log1p(logits.exp()) - logits * target).mean()
@@ -866,9 +888,9 @@ def test_results_are_logged_to_the_trackers_of_the_run(clips: Path, tmp_path: Pa
     run = prepare(recipe(clips, num_train_epochs=1), tmp_path)
     run.trainer.train()
     report = finish(run)
-    told = run.trainer.state.log_history[-1]
-    assert told["eval_test_accuracy"] == report.results["test"]["accuracy"]
-    assert told["eval_test_loss"] == report.results["test"]["loss"]
+    logged = run.trainer.state.log_history[-1]
+    assert logged["eval_test_accuracy"] == report.results["test"]["accuracy"]
+    assert logged["eval_test_loss"] == report.results["test"]["loss"]
 
 
 def test_average_over_epochs_is_the_mean_of_their_ends(clips: Path, tmp_path: Path) -> None:
@@ -893,7 +915,7 @@ def test_a_validation_split_of_the_data_is_watched(clips: Path, tmp_path: Path) 
 
 
 def test_only_training_clips_are_augmented(clips: Path, tmp_path: Path) -> None:
-    """All that evaluates, while training and after it, gets the same inputs in every epoch."""
+    """Evaluations during and after training get the same inputs in every epoch."""
     varied = {
         "gain_db": 6.0,
         "noise": 0.1,

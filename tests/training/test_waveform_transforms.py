@@ -1,5 +1,5 @@
-"""Transforms of audiomentations: built strictly, keyed, checked. A small stand-in for the library is used everywhere;
-the tests marked `real` want the library itself, which `test_in_an_environment_with_audiomentations` installs.
+"""Transforms of audiomentations: built strictly, keyed, checked. Most tests use a small stand-in for the library;
+those marked `real` need the library itself, which `test_in_an_environment_with_audiomentations` installs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ real = pytest.mark.skipif(
     importlib.util.find_spec("audiomentations") is None, reason='needs pip install "ast_hf[augment]"'
 )
 
-#: What audiomentations does, in small: it draws from both global generators, and is not always right.
+#: A small audiomentations: it draws from both global generators, and some of its transforms are faulty.
 LIBRARY = """
 import random
 from collections.abc import Callable
@@ -101,7 +101,7 @@ class OneOf:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stand-in for audiomentations."""
+    """Install the stand-in for audiomentations."""
     (tmp_path / "stand_in" / "audiomentations").mkdir(parents=True)
     (tmp_path / "stand_in" / "audiomentations" / "__init__.py").write_text(LIBRARY)
     monkeypatch.syspath_prepend(tmp_path / "stand_in")
@@ -120,8 +120,9 @@ def extractor() -> ASTFeatureExtractor:
 
 @pytest.fixture
 def six(tmp_path: Path) -> Any:
-    """Six clips of noise of 0.4 to 0.9 s, two classes; row 1 has 8000 samples, row 2 begins with a zero."""
-    random, lines = np.random.default_rng(0), ["path,label"]
+    """Return six clips of noise of 0.4 to 0.9 s, two classes; row 1 has 8000 samples, row 2 begins with a zero."""
+    random = np.random.default_rng(0)
+    lines = ["path,label"]
     for number in range(6):
         samples = random.uniform(-0.4, 0.4, 6400 + 1600 * number)
         samples[0] *= number != 2
@@ -136,13 +137,16 @@ def inputs(split: Any, *entries: dict, cache: bool = True, **options: Any) -> Cl
     return ClipInputs(split, extractor(), augmentation=augmentation, seed=3, cache=cache)
 
 
-#: what is wrong -> (entries, what the message has to name)
+#: mistake -> (entries, fragments of the message)
 REFUSED = {
     "unknown name": ([{"AddNoize": {}}], ["'AddNoize'", "did you mean 'AddNoise'?"]),
     "unknown argument": ([{"AddNoise": {"levle": 1}}], ["AddNoise.levle", "did you mean 'level'?"]),
     "impossible value": ([{"AddNoise": {"p": 2}}], ["AddNoise", "AssertionError: assert 0 <= p <= 1"]),
     "value of another kind": ([{"AddNoise": {"level": "loud"}}], ["AddNoise", "TypeError"]),
-    "files left out": ([{"Background": {}}], ["Background", "needs sounds_path", "a file or folder of sounds"]),
+    "files left out": (
+        [{"Background": {}}],
+        ["Background", "needs sounds_path", "a file or folder of sounds"],
+    ),
     "no such files": ([{"Background": {"sounds_path": "nowhere"}}], ["Background.sounds_path", "'nowhere'"]),
     "one of the files": ([{"Background": {"sounds_path": [".", "nowhere"]}}], ["sounds_path", "'nowhere'"]),
     "a function": ([{"Custom": {"transform": "print"}}], ["Custom.transform", "subclass of Augmentation"]),
@@ -152,16 +156,21 @@ REFUSED = {
     "arguments in a list": ([{"AddNoise": [0.5]}], ["AddNoise", "[0.5]"]),
     "nothing inside": ([{"OneOf": {"transforms": []}}], ["OneOf", "no list of transforms"]),
     "transforms left out": ([{"OneOf": {}}], ["OneOf", "needs transforms"]),
-    "unknown inside": ([{"OneOf": {"transforms": [{"Lauder": {}}]}}], ["OneOf: 'Lauder'", "did you mean 'Louder'?"]),
+    "unknown inside": (
+        [{"OneOf": {"transforms": [{"Lauder": {}}]}}],
+        ["OneOf: 'Lauder'", "did you mean 'Louder'?"],
+    ),
 }
 
 
-@pytest.mark.parametrize(("entries", "said"), REFUSED.values(), ids=REFUSED)
-def test_invalid_transforms_are_refused_with_the_recipe(library: None, entries: list, said: list[str]) -> None:
+@pytest.mark.parametrize(("entries", "fragments"), REFUSED.values(), ids=REFUSED)
+def test_invalid_transforms_are_refused_with_the_recipe(library: None, entries: list, fragments: list[str]) -> None:
     with pytest.raises(AstHfError) as caught:
         Recipe.from_dict({"augmentation": {"audiomentations": entries}}, "mine.yaml")
     assert caught.value.code == "E307"
-    assert [part for part in ["mine.yaml: augmentation.audiomentations", *said] if part not in str(caught.value)] == []
+    assert [
+        part for part in ["mine.yaml: augmentation.audiomentations", *fragments] if part not in str(caught.value)
+    ] == []
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,17 +181,20 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ({"NotRepeatable": {"p": 0.01}}, "NotRepeatable.*same seed"),
-        ({"OneOf": {"transforms": [{"Louder": {}}, {"NotRepeatable": {"p": 0.0}}]}}, "NotRepeatable.*same seed"),
+        (
+            {"OneOf": {"transforms": [{"Louder": {}}, {"NotRepeatable": {"p": 0.0}}]}},
+            "NotRepeatable.*same seed",
+        ),
         ({"AddNoise": {"level": float("nan"), "p": 0.01}}, "AddNoise.*NaN"),
         ({"Background": {"sounds_path": ".", "p": 0.01}}, "Background.*fails.*apply"),
     ],
     ids=["own draws", "own draws inside", "nan", "fails"],
 )
-def test_failing_transforms_are_refused_before_training(library: None, six: Any, entry: dict, said: str) -> None:
-    with pytest.raises(AstHfError, match=f"E307.*augmentation.audiomentations: {said}"):
+def test_failing_transforms_are_refused_before_training(library: None, six: Any, entry: dict, message: str) -> None:
+    with pytest.raises(AstHfError, match=f"E307.*augmentation.audiomentations: {message}"):
         inputs(six, entry)
 
 
@@ -224,7 +236,8 @@ def test_probability_of_a_share(library: None, tone: np.ndarray) -> None:
 
 def test_global_generators_are_restored(library: None, tone: np.ndarray) -> None:
     def upcoming() -> tuple:
-        return python_random.random(), np.random.standard_normal()  # every other normal draw is kept for later
+        # every other normal draw is kept for later
+        return python_random.random(), np.random.standard_normal()
 
     for entry in ({"AddNoise": {"p": 1.0}}, {"Refuses": {"p": 1.0}}):
         python_random.seed(5)
@@ -242,7 +255,10 @@ def test_global_generators_are_restored(library: None, tone: np.ndarray) -> None
 
 
 def test_an_item_depends_on_its_key_alone(library: None, six: Any) -> None:
-    entries: list[dict] = [{"AddNoise": {"p": 0.5}}, {"OneOf": {"transforms": [{"Louder": {}}, {"Slower": {}}]}}]
+    entries: list[dict] = [
+        {"AddNoise": {"p": 0.5}},
+        {"OneOf": {"transforms": [{"Louder": {}}, {"Slower": {}}]}},
+    ]
     options: dict[str, Any] = {"mixup_probability": 0.5, "gain_db": 3.0}
     one, other = inputs(six, *entries, **options), inputs(six, *entries, cache=False, **options)
     expected = {key: one[key]["input_values"] for key in range(18)}
@@ -288,13 +304,15 @@ BROKEN = {
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-@pytest.mark.parametrize(("name", "row", "code", "said"), [(name, *rest) for name, rest in BROKEN.items()], ids=BROKEN)
+@pytest.mark.parametrize(
+    ("name", "row", "code", "message"), [(name, *rest) for name, rest in BROKEN.items()], ids=BROKEN
+)
 def test_a_broken_result_names_clip_and_transform(
-    library: None, six: Any, name: str, row: int, code: str, said: str
+    library: None, six: Any, name: str, row: int, code: str, message: str
 ) -> None:
     varying = inputs(six, {name: {"p": 1.0}})
     assert varying[0]["input_values"].isfinite().all()
-    with pytest.raises(AstHfError, match=rf"row {row + 1}, .*{row}\.wav', {re.escape(said)}") as caught:
+    with pytest.raises(AstHfError, match=rf"row {row + 1}, .*{row}\.wav', {re.escape(message)}") as caught:
         _ = varying[row]
     assert caught.value.code == code
 
@@ -310,8 +328,8 @@ def test_recipe_reads_back_equal_and_holds_no_local_paths(library: None, tmp_pat
     inside = [{"Background": {"sounds_path": str(tmp_path)}}, {"Louder": None}]
     entries = [{"AddNoise": {"level": 0.5, "p": 0.1}}, {"OneOf": {"transforms": inside}}]
     recipe = Recipe.from_dict({"augmentation": {"audiomentations": entries}})
-    told = recipe.to_dict()["augmentation"]["audiomentations"]
-    assert told[1]["OneOf"]["transforms"][0]["Background"]["sounds_path"] == tmp_path.name
+    transforms = recipe.to_dict()["augmentation"]["audiomentations"]
+    assert transforms[1]["OneOf"]["transforms"][0]["Background"]["sounds_path"] == tmp_path.name
     assert recipe.augmentation.audiomentations == entries
     plain = Recipe.from_dict({"augmentation": {"audiomentations": entries[:1]}})
     assert Recipe.from_dict(plain.to_dict()) == plain
@@ -321,7 +339,7 @@ def test_recipe_reads_back_equal_and_holds_no_local_paths(library: None, tmp_pat
 
 
 def all_transforms() -> dict[str, dict]:
-    """Transforms of the installed library that need neither files, functions nor further packages, with arguments."""
+    """Return transforms of the installed library, with arguments, that need no files, functions or other packages."""
     import audiomentations
 
     further = {"Limiter", "LoudnessNormalization", "Mp3Compression", "RoomSimulator"}
@@ -342,7 +360,15 @@ def test_library_is_keyed_throughout(tone: np.ndarray) -> None:
         first, again, other = (varied([{name: arguments}], tone, seed) for seed in (1, 1, 2))
         np.testing.assert_array_equal(first, again, err_msg=name)
         np.testing.assert_array_equal(varied([{name: {**arguments, "p": 0.0}}], tone), tone, err_msg=name)
-        fixed = name in {"AdjustDuration", "Clip", "Normalize", "Padding", "PolarityInversion", "Reverse", "Trim"}
+        fixed = name in {
+            "AdjustDuration",
+            "Clip",
+            "Normalize",
+            "Padding",
+            "PolarityInversion",
+            "Reverse",
+            "Trim",
+        }
         assert fixed or first.shape != other.shape or not np.array_equal(first, other), name
 
 
@@ -396,7 +422,7 @@ def test_library_travels_to_spawned_workers(six: Any) -> None:
 
 @pytest.mark.slow
 def test_in_an_environment_with_audiomentations(tmp_path: Path) -> None:
-    """audiomentations needs a soxr below 1, which is older than ours: it gets an environment of its own, on top."""
+    """audiomentations needs a soxr below 1, older than ours, so it gets an environment of its own."""
     tomllib = pytest.importorskip("tomllib")
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["augment"]
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
@@ -406,7 +432,17 @@ def test_in_an_environment_with_audiomentations(tmp_path: Path) -> None:
     pins = str(ROOT / "constraints-augment.txt")
     subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-c", pins, *extra], check=True)
     result = subprocess.run(
-        [str(python), "-m", "pytest", "-rs", "-p", "no:cacheprovider", "-k", "test_library", str(Path(__file__))],
+        [
+            str(python),
+            "-m",
+            "pytest",
+            "-rs",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "test_library",
+            str(Path(__file__)),
+        ],
         capture_output=True,
         text=True,
         check=False,

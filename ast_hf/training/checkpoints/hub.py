@@ -35,12 +35,11 @@ from .sealing import (
     step_of,
 )
 
-#: Folder of a run's newest checkpoint on the Hub, under transformers' name.
+#: Folder of a run's newest checkpoint on the Hub; the name is transformers'.
 LAST = "last-checkpoint"
-#: Folder next to the checkpoints that holds those being pushed, as links: old checkpoints can be removed
-#: meanwhile.
+#: Folder next to the checkpoints with links to those being pushed, which may be removed meanwhile.
 _SENDING = ".sending"
-#: Files of a checkpoint that make up the model, for visitors of its page while it is trained.
+#: Files of the model alone, in the root of the repository: a checkpoint can be used while it is trained.
 _MODEL_FILES = (
     "config.json",
     "preprocessor_config.json",
@@ -51,35 +50,31 @@ _MODEL_FILES = (
 
 
 class HubPlace(NamedTuple):
-    """Repository that a run publishes to.
+    """Repository that a run publishes to; arguments of `push_folder`."""
 
-    Attributes:
-        repo_id: `user/name`, or `name` under the token's own account.
-        revision: branch, None for `main`.
-        private: as for `push_folder`.
-        token: as for `push_folder`.
-    """
-
-    repo_id: str
-    revision: str | None = None
+    repo_id: str  # `user/name`, or `name` under the token's account
+    revision: str | None = None  # branch, None for `main`
     private: bool | None = None
     token: str | None = None
+
+    def create(self) -> HubPlace:
+        """Create the repository unless it exists, and return the place with its full name."""
+        name = open_repository(self.repo_id, private=self.private, revision=self.revision, token=self.token)
+        return self._replace(repo_id=name)
 
 
 class CheckpointPushes:
     """Pushes sealed checkpoints to the Hub, one after the other, in the background of training.
 
-    Failures never stop training: the first one in a row is a warning (W701), and the next checkpoint is tried
-    again.
-
-    A daemon thread does it, since a run that ends must not wait for the network; the threads of an executor,
-    as in `HfApi.run_as_future`, are joined when the interpreter exits.
+    Failures never stop training or later pushes; the first of several in a row is a warning (W701). The thread
+    is a daemon, so that a run that ends does not wait for the network; threads of an executor
+    (`HfApi.run_as_future`) are joined at exit.
 
     Args:
         place: repository to push to.
-        strategy: `"every_save"` pushes the model alone, `"checkpoint"` also all that a run resumes from, as
-            `last-checkpoint`, `"all_checkpoints"` the same as `checkpoint-N`.
-        every: push each one; otherwise, of those that are saved during a push, only the newest.
+        strategy: `"every_save"` pushes the model alone; `"checkpoint"` also the complete checkpoint, as
+            `last-checkpoint`; `"all_checkpoints"` the same as `checkpoint-N`.
+        every: push each one; otherwise only the newest of those saved during a push.
     """
 
     def __init__(self, place: HubPlace, strategy: str, *, every: bool = False) -> None:
@@ -93,7 +88,7 @@ class CheckpointPushes:
         self._has_warned = False
 
     def push(self, checkpoint: Path) -> None:
-        """Push a sealed checkpoint in the background, with its present contents."""
+        """Push the current contents of a sealed checkpoint in the background."""
         with self._lock:
             self._drop_superseded(checkpoint)
             try:
@@ -106,12 +101,12 @@ class CheckpointPushes:
 
     def finish(self) -> None:
         """Wait until all pushes have succeeded or failed."""
-        thread = self._thread
+        thread = self._thread  # the thread itself resets the attribute
         if thread is not None:
             thread.join()
 
     def _drop_superseded(self, checkpoint: Path) -> None:
-        """Forget the waiting checkpoints that a newer one replaces, and what a killed run left to push."""
+        """Drop waiting checkpoints that a newer one replaces, and the links of a killed run."""
         superseded = [] if self.every else list(self._waiting)
         if self._thread is None:
             shutil.rmtree(checkpoint.parent / _SENDING, ignore_errors=True)
@@ -135,9 +130,7 @@ class CheckpointPushes:
     def _push_one(self, links: Path) -> None:
         try:
             if not self._is_open:
-                repo_id, revision, private, token = self.place
-                name = open_repository(repo_id, private=private, revision=revision, token=token)
-                self.place = self.place._replace(repo_id=name)
+                self.place = self.place.create()
                 self._is_open = True
             send_checkpoint(links, self.place, self.strategy)
             self._has_warned = False
@@ -146,13 +139,13 @@ class CheckpointPushes:
 
     def _warn(self, problem: str, checkpoint: Path) -> None:
         if not self._has_warned:
-            what = f"was not sent to the Hub; training continues, and the next one is tried again. {problem}"
+            what = f"was not pushed; training continues, and the next checkpoint will be pushed. {problem}"
             warnings.warn(warning_text("W701", where=checkpoint.name, what=what), AstHfWarning, stacklevel=2)
         self._has_warned = True
 
 
 def _link_files(checkpoint: Path) -> Path:
-    """Link the files of a checkpoint into another folder, where they stay until they are pushed."""
+    """Link the files of a checkpoint into the folder `_SENDING`, where they stay until they are pushed."""
     folder = checkpoint.parent / _SENDING / checkpoint.name
     shutil.rmtree(folder, ignore_errors=True)
     for path in checkpoint.rglob("*"):
@@ -169,7 +162,7 @@ def _link(path: Path, target: Path) -> None:
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        shutil.copy2(path, target)  # a disk without links
+        shutil.copy2(path, target)  # a file system without links
 
 
 def send_checkpoint(checkpoint: Path, place: HubPlace, strategy: str) -> None:
@@ -194,10 +187,9 @@ def send_checkpoint(checkpoint: Path, place: HubPlace, strategy: str) -> None:
 
 
 def _published_files(checkpoint: Path) -> dict[str, Path | bytes]:
-    """Return a checkpoint's files without local paths in them, with the manifest of exactly these files."""
-    files: dict[str, Path | bytes] = {
-        path.relative_to(checkpoint).as_posix(): path for path in sorted(checkpoint.rglob("*")) if path.is_file()
-    }
+    """Return a checkpoint's files without local paths in them, and the manifest of these files."""
+    paths = [path for path in sorted(checkpoint.rglob("*")) if path.is_file()]
+    files: dict[str, Path | bytes] = {path.relative_to(checkpoint).as_posix(): path for path in paths}
     manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     for entry in manifest["files"]:
         path = checkpoint / entry["name"]
@@ -212,7 +204,7 @@ def _published_files(checkpoint: Path) -> dict[str, Path | bytes]:
 
 
 def _list_folder(place: HubPlace, folder: str) -> list[str]:
-    """Return the files in a folder on the Hub, none if there is no such folder."""
+    """Return the files in a folder on the Hub; empty if the folder does not exist."""
     api = HfApi(token=place.token)
 
     def request() -> list[str]:
@@ -240,15 +232,15 @@ def download_checkpoint(root: Path, place: HubPlace, *, with_best: bool = False)
         The checkpoint, verified by its manifest.
 
     Raises:
-        AstConfigError: E306 if there is none, if it is not intact, or if the best one is gone; E702 if there
-            is no such repository.
+        AstConfigError: E306 if there is none, if it is not intact, or if the best one was removed; E702 if
+            the repository does not exist.
         AstRunError: E701 and E704 if it cannot be downloaded.
     """
-    place = place._replace(repo_id=_full_name(place))
+    place = place._replace(repo_id=_complete_name(place))
     api = HfApi(token=place.token)
     where = repr(place.repo_id)
     commit = reach(lambda: api.model_info(place.repo_id, revision=place.revision).sha, where=where)
-    pinned = place._replace(revision=commit)  # later pushes cannot mix in
+    pinned = place._replace(revision=commit)  # a push meanwhile has no effect
     paths = reach(lambda: api.list_repo_files(place.repo_id, revision=commit), where=where)
     names = [path.removesuffix(f"/{MANIFEST}") for path in paths if path.endswith(f"/{MANIFEST}")]
     steps = {name: step_of(Path(name)) for name in names}
@@ -273,7 +265,7 @@ def _warn_of_newer(root: Path, downloaded: Path) -> None:
         warnings.warn(warning_text("W405", where=downloaded.name, what=what), AstHfWarning, stacklevel=3)
 
 
-def _full_name(place: HubPlace) -> str:
+def _complete_name(place: HubPlace) -> str:
     check_name(place.repo_id)
     if "/" in place.repo_id:
         return place.repo_id
@@ -282,7 +274,7 @@ def _full_name(place: HubPlace) -> str:
 
 
 def _fetch(root: Path, place: HubPlace, name: str) -> Path:
-    """Download a checkpoint unless the same one is in the folder, and rename it once it is verified."""
+    """Download, verify and rename a checkpoint, unless the same one is in the folder."""
     manifest = _fetch_manifest(root, place, name)
     target = checkpoint_folder(root, manifest.step)
     if read_manifest(target) == manifest and find_corruption(target) is None:
@@ -307,7 +299,7 @@ def _fetch_manifest(root: Path, place: HubPlace, name: str) -> Manifest:
 
 def _corrupt_download(place: HubPlace, name: str, reason: str) -> AstHfError:
     what = f"was downloaded from {place.repo_id!r} and cannot be resumed, {reason}"
-    fix = "resume with auto, which looks on this machine"
+    fix = "resume with auto, from this machine"
     return error("E306", where=repr(name), what=what, fix=fix, detail="unreadable")
 
 
@@ -332,7 +324,7 @@ def _fetch_best(root: Path, place: HubPlace, newest: Path, numbered: list[str]) 
     if best == newest or find_corruption(best) is None:
         return
     if best.name not in numbered:
-        what = f"is the best checkpoint of {place.repo_id!r}, which load_best_model_at_end needs, but is gone"
-        fix = "resume without load_best_model_at_end; all_checkpoints is the hub_strategy that keeps it"
+        what = f"the best checkpoint of {place.repo_id!r}, needed by load_best_model_at_end, was removed"
+        fix = "resume without load_best_model_at_end; hub_strategy all_checkpoints keeps it"
         raise error("E306", where=best.name, what=what, fix=fix, detail="missing")
     _fetch(root, place, best.name)

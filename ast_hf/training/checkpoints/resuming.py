@@ -1,4 +1,4 @@
-"""Checkpoint that a run resumes from: the newest intact one, or one chosen by hand."""
+"""Checkpoint that a run resumes from: the newest intact one, or one that the user names."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ from .sealing import (
     staging_folder,
 )
 
-#: Files of a finished run, or of a person, that another run would overwrite.
+#: Files that another run would overwrite.
 _RESULT_FILES = ("README.md", "config.json", "model.safetensors", "model.safetensors.index.json")
-#: How many checkpoints a message lists.
-_LISTED = 3
 
 
 def check_resumable(request: str | os.PathLike | bool | None, root: Path, *, overwrite: bool = False) -> None:
-    """Raise E306 before data are read, if the names of files already show that `resume_folder` will."""
+    """Raise the E306 of `resume_folder` as far as file names show it, before data are read."""
     if request is None or request is False:
         _check_unused(root, overwrite)
     elif request is True:
@@ -45,32 +43,32 @@ def resume_folder(
         request: True for the newest intact one in `root`; `"auto"` for the same, or a fresh start without
             one; a checkpoint folder; None or False for a fresh start.
         root: the run's output folder.
-        processes: how many processes resume.
-        overwrite: a fresh start may overwrite the result of a finished run.
+        processes: number of processes that resume; another number than before is a warning (W404).
+        overwrite: let a fresh start replace the result of a finished run.
 
     Raises:
-        AstConfigError: E306 if no checkpoint is intact (True), or the chosen one is not; for a fresh start in
-            a folder with checkpoints, since the newest of two runs would be resumed next time; and for one in
-            a folder with a model or a README.md, unless `overwrite`.
+        AstConfigError: E306 if no checkpoint is intact (True), or the named one is not; for a fresh start in
+            a folder with checkpoints, which would mix two runs; and for one in a folder with a model or a
+            README.md, unless `overwrite`.
     """
     if request is None or request is False:
         _check_unused(root, overwrite)
         return None
     if request is True or request == "auto":
-        chosen = _newest(root, required=request is True)
+        checkpoint = _find_newest(root, required=request is True)
     else:
-        chosen = _verified(Path(request))
-    if chosen is None:
+        checkpoint = _verify(Path(request))
+    if checkpoint is None:
         return None
-    manifest = read_manifest(chosen)
+    manifest = read_manifest(checkpoint)
     if manifest is not None and manifest.processes != processes:
         what = f"was trained by {manifest.processes} processes and is resumed by {processes}"
-        _warn("W404", chosen, f"{what}: the result differs from that of an unbroken run")
-    return str(chosen)
+        _warn("W404", checkpoint, f"{what}: the result differs from that of an unbroken run")
+    return str(checkpoint)
 
 
 def recover(root: Path) -> None:
-    """Rename a checkpoint that was sealed when its run was killed, and remove what else that run left."""
+    """Rename a checkpoint that was sealed when its run was killed, and remove the rest of the staging folder."""
     for staged in checkpoints(staging_folder(root)):
         if find_corruption(staged) is None and find_corruption(root / staged.name) is not None:
             put_in_place(root, staged.name)
@@ -85,8 +83,7 @@ def _check_unused(root: Path, overwrite: bool) -> None:
         raise error("E306", where=where, what="is a file", fix=fix, detail="exists")
     names = [path.name for path in checkpoints(root)]
     if names:
-        more = ", ..." if len(names) > _LISTED else ""
-        what = f"holds {', '.join(names[:_LISTED])}{more} of an earlier run"
+        what = f"holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''} of an earlier run"
         fix = "continue that run (--resume auto), choose another folder, or remove its checkpoints"
         raise error("E306", where=where, what=what, fix=fix, detail="exists")
     results = [name for name in _RESULT_FILES if (root / name).exists()]
@@ -96,23 +93,23 @@ def _check_unused(root: Path, overwrite: bool) -> None:
         raise error("E306", where=where, what=what, fix=fix, detail="exists")
 
 
-def _newest(root: Path, *, required: bool) -> Path | None:
+def _find_newest(root: Path, *, required: bool) -> Path | None:
     recover(root)
-    chosen, skipped = newest_sealed(root)
-    if chosen is None and required:
+    checkpoint, skipped = newest_sealed(root)
+    if checkpoint is None and required:
         raise _nothing_to_resume(root, skipped)
     for path, reason in skipped:
         what = f"skipped, {reason}"
-        if chosen is not None:
-            what += f"; the run continues from {chosen.name}"
+        if checkpoint is not None:
+            what += f"; the run continues from {checkpoint.name}"
         _warn("W401", path, what)
-    if chosen is None:
+    if checkpoint is None:
         _warn("W402", root, "holds no checkpoint that could be resumed, so the run starts from the beginning")
-    return chosen
+    return checkpoint
 
 
-def _verified(folder: Path) -> Path:
-    """Return a checkpoint that was chosen by hand; warn of one of plain transformers (W403)."""
+def _verify(folder: Path) -> Path:
+    """Return a checkpoint that the user named; warn of one of plain transformers (W403)."""
     reason = find_corruption(folder)
     if reason is None:
         return folder
@@ -120,15 +117,14 @@ def _verified(folder: Path) -> Path:
         raise _not_resumable(folder, reason)
     if not (folder / STATE_FILE).is_file():
         raise _not_resumable(folder, f"{STATE_FILE} is missing")
-    _warn("W403", folder, f"has no {MANIFEST}, so nothing shows whether its files are intact")
+    _warn("W403", folder, f"has no {MANIFEST}, so its files cannot be verified")
     return folder
 
 
 def _not_resumable(folder: Path, reason: str | None) -> AstHfError:
     fix = "name another checkpoint, or resume with auto, which takes the newest intact one"
     detail = "unreadable" if folder.exists() else "missing"
-    what = f"cannot be resumed, {reason}"
-    return error("E306", where=repr(str(folder)), what=what, fix=fix, detail=detail)
+    return error("E306", where=repr(str(folder)), what=f"cannot be resumed, {reason}", fix=fix, detail=detail)
 
 
 def _nothing_to_resume(root: Path, skipped: list[tuple[Path, str]]) -> AstHfError:

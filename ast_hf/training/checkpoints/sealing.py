@@ -2,10 +2,9 @@
 
 However a run ends, a `checkpoint-N` with a manifest is intact, and the one before it is still there.
 
-The order of writes, syncs and renames is the usual one for replacing files that have to survive a crash:
-contents reach the disk before the name does (rename(2), fsync(2)). transformers' own Trainer writes into the
-final folder, and resumes from the newest one whatever it holds (`trainer.py`: `_save_checkpoint`,
-`get_last_checkpoint`).
+Contents reach the disk before the name does (rename(2), fsync(2)), as in any crash-safe replacement of files.
+transformers' own Trainer writes into the final folder, and resumes from the newest one, complete or not
+(`trainer.py`: `_save_checkpoint`, `get_last_checkpoint`).
 """
 
 from __future__ import annotations
@@ -32,30 +31,21 @@ MANIFEST = "manifest.json"
 #: The Trainer reads the step from it; a folder without it is not a training checkpoint.
 STATE_FILE = "trainer_state.json"
 
-#: Next to the checkpoints: those being written, and those being removed. Not of the form `checkpoint-N`.
+#: Folder next to the checkpoints for those being written or removed. Not of the form `checkpoint-N`.
 _STAGING = ".partial"
 _FORMAT = 1
 _VERSIONS = ("ast_hf", "torch", "transformers", "accelerate", "safetensors")
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 #: Messages of torch's and safetensors' writers for a disk that is full or gone; they do not raise OSError.
-_WRITE_FAILURE = re.compile(
-    r"os error|I/O error|inline_container|PytorchStreamWriter|No space left",
-    re.IGNORECASE,
-)
+_WRITE_FAILURE = re.compile(r"os error|I/O error|inline_container|PytorchStreamWriter|No space left", re.IGNORECASE)
 
 
 class Manifest(NamedTuple):
-    """Contents of a sealed checkpoint.
+    """Contents of a sealed checkpoint."""
 
-    Attributes:
-        step: optimizer step.
-        processes: how many trained it; each stored its own random state.
-        files: path in the folder -> (size in bytes, sha256 in hexadecimal).
-    """
-
-    step: int
-    processes: int
-    files: dict[str, tuple[int, str]]
+    step: int  # of the optimizer
+    processes: int  # that trained it; each stored its own random state
+    files: dict[str, tuple[int, str]]  # path in the folder -> (size in bytes, sha256 in hexadecimal)
 
 
 def checkpoint_folder(root: Path, step: int) -> Path:
@@ -85,12 +75,7 @@ def checkpoints(root: Path) -> list[Path]:
 
 
 def seal(folder: Path, *, step: int, processes: int = 1) -> None:
-    """Sync all files of a folder to the disk, and write the manifest that lists them.
-
-    Args:
-        folder: a complete training checkpoint.
-        step: its optimizer step.
-        processes: how many processes trained it.
+    """Sync all files of a complete training checkpoint to the disk, and write the manifest that lists them.
 
     Raises:
         OSError: if a file cannot be read or written.
@@ -122,7 +107,7 @@ def seal(folder: Path, *, step: int, processes: int = 1) -> None:
 def find_corruption(folder: Path) -> str | None:
     """Return why a checkpoint is invalid, naming the file, or None if it is intact.
 
-    Reads every file in the manifest, and ignores those that are not in it.
+    Reads every file in the manifest, and ignores all others.
     """
     if not folder.is_dir():
         return "is not a folder" if folder.exists() else "does not exist"
@@ -153,14 +138,7 @@ def _find_file_corruption(path: Path, name: str, size: int, digest: str) -> str 
 
 
 def newest_sealed(folder: str | os.PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """Return the newest intact checkpoint of a folder, and the newer ones that are not, with the reason.
-
-    Args:
-        folder: holds the `checkpoint-N`.
-
-    Returns:
-        The checkpoint, None if none is intact, and the list of (checkpoint, reason) that were skipped.
-    """
+    """Return the newest intact checkpoint in a folder, or None, and the newer ones as (checkpoint, reason)."""
     skipped: list[tuple[Path, str]] = []
     for path in reversed(checkpoints(Path(folder))):
         reason = find_corruption(path)
@@ -171,7 +149,7 @@ def newest_sealed(folder: str | os.PathLike) -> tuple[Path | None, list[tuple[Pa
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest of a checkpoint, or None if there is none that this version reads."""
+    """Return the manifest of a checkpoint, or None if it is missing, broken or of a later version."""
     try:
         values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = {entry["name"]: (int(entry["size"]), str(entry["sha256"])) for entry in values["files"]}
@@ -183,7 +161,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, reading it in pieces."""
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -210,13 +188,10 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def writing(root: Path, name: str, *, tidies: bool = True) -> Iterator[None]:
-    """Write a checkpoint in this block; any exception removes the staging folder, and older ones stay.
+def staged_save(root: Path, name: str, *, cleans_up: bool = True) -> Iterator[None]:
+    """Write the checkpoint `name` in this block; older ones stay.
 
-    Args:
-        root: folder of the checkpoints.
-        name: of the one that is written.
-        tidies: whether this process removes the staging folder; only one may.
+    An exception removes the staging folder, if the process `cleans_up`; only one may.
 
     Raises:
         AstRunError: E401 if a file cannot be written, for example because the disk is full.
@@ -224,7 +199,7 @@ def writing(root: Path, name: str, *, tidies: bool = True) -> Iterator[None]:
     try:
         yield
     except BaseException as problem:
-        if tidies:
+        if cleans_up:
             clear(root)
         if isinstance(problem, (OSError, SafetensorError)) or _is_write_failure(problem):
             raise _write_error(root, name, problem) from problem
@@ -246,16 +221,8 @@ def _write_error(root: Path, name: str, problem: BaseException) -> AstHfError:
     return error("E401", where=repr(str(root / name)), what=what, fix=fix)
 
 
-def publish(root: Path, step: int, *, processes: int, limit: int | None = None, keep: Path | None = None) -> None:
-    """Seal a complete checkpoint in the staging folder, rename it, and only then remove older ones.
-
-    Args:
-        root: folder of the checkpoints.
-        step: of the one that was written.
-        processes: as for `seal`.
-        limit: as for `rotate`.
-        keep: as for `rotate`.
-    """
+def commit(root: Path, step: int, *, processes: int, limit: int | None = None, keep: Path | None = None) -> None:
+    """`seal` a complete checkpoint in the staging folder, rename it, and only then `rotate` older ones."""
     target = checkpoint_folder(root, step)
     seal(staging_folder(root) / target.name, step=step, processes=processes)
     put_in_place(root, target.name)
@@ -263,7 +230,7 @@ def publish(root: Path, step: int, *, processes: int, limit: int | None = None, 
 
 
 def put_in_place(root: Path, name: str) -> None:
-    """Give a sealed checkpoint its final name, replacing one that an earlier run left."""
+    """Move a sealed checkpoint to its final name, replacing one of an earlier run."""
     staged = staging_folder(root) / name
     target = root / name
     replaced = staging_folder(root) / f"replaced-{name}"
@@ -280,14 +247,10 @@ def put_in_place(root: Path, name: str) -> None:
 
 
 def rotate(root: Path, newest: Path, limit: int | None, keep: Path | None = None) -> None:
-    """Remove the oldest sealed checkpoints until `limit` are left.
+    """Remove the oldest sealed checkpoints until `limit` are left; None or 0 removes none.
 
-    Args:
-        root: folder of the checkpoints.
-        newest: the one just written, which always stays. Later steps belong to an earlier run, and are
-            removed first.
-        limit: how many may stay; None or 0 for all.
-        keep: another one that always stays, the best so far.
+    The `newest`, which was just written, and `keep`, the best so far, always stay. Checkpoints of later steps
+    belong to an earlier run, and are removed first.
     """
     protected = {path.name for path in (newest, keep) if path is not None}
     sealed = [path for path in checkpoints(root) if (path / MANIFEST).exists()]
@@ -296,10 +259,10 @@ def rotate(root: Path, newest: Path, limit: int | None, keep: Path | None = None
     surplus = len(sealed) - max(limit, len(protected)) if limit else 0
     for path in removable[: max(surplus, 0)]:
         staging_folder(root).mkdir(exist_ok=True)
-        path.replace(staging_folder(root) / f"removed-{path.name}")  # removed at once, not file by file
+        path.replace(staging_folder(root) / f"removed-{path.name}")  # atomic, unlike removing its files
     clear(root)
 
 
 def clear(root: Path) -> None:
-    """Remove the staging folder, with what a killed save or removal left."""
+    """Remove the staging folder, with the remains of a killed save or removal."""
     shutil.rmtree(staging_folder(root), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Stands in for audiomentations: the classes of the blog recipe, called alike. Each only changes the volume."""
+"""Stand-in for audiomentations: classes of the blog recipe with the same arguments. They change only the volume."""
 
 import random
 

@@ -1,3 +1,3 @@
-"""Stands in for torchcodec where that is not installed or does not load: `datasets` decodes audio with nothing else."""
+"""Stand-in for torchcodec if it is not installed or does not load: `datasets` decodes audio only with torchcodec."""
 
 __version__ = "0.13.0"

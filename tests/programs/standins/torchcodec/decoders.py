@@ -10,7 +10,7 @@ import torch
 
 
 class AudioDecoder:
-    """Every sample of a file or of its bytes, at the asked rate."""
+    """Every sample of a file or of its bytes, at the requested rate."""
 
     def __init__(self, source, *, stream_index=None, sample_rate=None, num_channels=None):
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
