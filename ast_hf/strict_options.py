@@ -58,10 +58,13 @@ def strict_options(section: str = "") -> Callable[[type[T]], type[T]]:
         assign = cls.__setattr__
 
         def assign_checked(self: Any, name: str, value: Any) -> None:
+            where = f"{section}.{name}" if section else name
             try:
                 assign(self, name, _plain(value))
+            except RecursionError:
+                what = "is a list or mapping that contains itself"
+                raise error("E307", where=where, what=what, fix="write it out", detail="type") from None
             except StrictDataclassFieldValidationError as problem:
-                where = f"{section}.{name}" if section else name
                 raise _with_place(problem.__cause__, where) from None
 
         cls.__setattr__ = assign_checked  # type: ignore[method-assign]
@@ -196,12 +199,17 @@ def _wrong_type(value: Any, annotation: Any, expected: str) -> AstHfError:
     kind = expected
     if isinstance(value, list):
         for entry_type in _entry_types(annotation):
-            value = next(entry for entry in value if type(entry) is not entry_type)
+            value = next(entry for entry in value if not _is_of(entry, entry_type))
             kind = _describe(entry_type)
     fix = f"give {expected}"
     if kind.startswith("a string") and isinstance(value, (bool, int, float, date)):
         fix += "; write strings like this in quotes"
     return error("E307", where="", what=f"{value!r} is not {kind}", fix=fix, detail="type")
+
+
+def _is_of(entry: Any, entry_type: Any) -> bool:
+    """Return True for an entry of a type; booleans are not numbers."""
+    return isinstance(entry, entry_type) and not (isinstance(entry, bool) and entry_type is not bool)
 
 
 def _entry_types(annotation: Any) -> list[Any]:
@@ -241,11 +249,17 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as YAML and JSON hold it: paths as strings, tuples as lists, numbers as Python's."""
+    """Return a value as YAML and JSON hold it: paths as strings, tuples as lists, numbers as Python's.
+
+    A list or dict that holds only such values is returned itself, so that a caller may fill it afterwards.
+    """
     if isinstance(value, PathLike):
         return fspath(value)
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        plain = {key: _plain(entry) for key, entry in value.items()}
+        return value if all(plain[key] is entry for key, entry in value.items()) else plain
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        entries = [_plain(entry) for entry in value]
+        is_plain = isinstance(value, list) and all(map(operator.is_, entries, value))
+        return value if is_plain else entries
     return plain_scalar(value)

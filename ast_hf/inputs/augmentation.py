@@ -14,7 +14,6 @@ from huggingface_hub.dataclasses import validated_field
 from ..errors import AstHfError, error
 from ..log_mel import MIN_FREQUENCY
 from ..strict_options import in_range, not_negative, strict_options
-from ..task import Task
 from .waveform_transforms import Transform, apply_transforms, build_transforms, try_transforms
 
 
@@ -96,9 +95,9 @@ class Augmentation:
         """Transforms of `audiomentations`; E307 for unknown names and arguments or without the package."""
         return build_transforms(self.audiomentations, "augmentation.audiomentations")
 
-    def check(self, sampling_rate: int, task: Task = Task.SINGLE_LABEL) -> None:
-        """Raise E307 for options that fail or have no effect on clips of a sampling rate in Hz and a task."""
-        if self.label_smoothing > 0 and task is Task.MULTI_LABEL:
+    def check(self, sampling_rate: int, *, multi_label: bool = False) -> None:
+        """Raise E307 for options that fail or have no effect on clips of this sampling rate in Hz."""
+        if self.label_smoothing > 0 and multi_label:
             where = "augmentation.label_smoothing"
             what = "is for clips of one label, and these may have several"
             raise error("E307", where=where, what=what, fix="leave it out", detail="data")

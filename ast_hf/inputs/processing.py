@@ -82,7 +82,7 @@ class ClipProcessor:
         self.task = split_task(split)
         self.num_labels = len(label_names(split))
         if augmentation is not None:
-            augmentation.check(extractor.sampling_rate, self.task)
+            augmentation.check(extractor.sampling_rate, multi_label=self.task is Task.MULTI_LABEL)
 
     def item(self, epoch: int, clip: int) -> dict[str, Any]:
         """Return the item of a clip in an epoch, see `ClipInputs`."""

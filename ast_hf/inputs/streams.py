@@ -23,6 +23,7 @@ from ..data.conventions import Row
 from ..data.splits import split_task
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..task import Task
 from .augmentation import Augmentation
 from .processing import ClipProcessor, decode_clip, describe_clip
 from .randomness import BUFFER_KEY, MAX_CLIPS, ORDER_KEY, keyed_random
@@ -77,7 +78,8 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
             what = f"{shuffle_buffer} holds no clip"
             raise error("E108", where="shuffle_buffer", what=what, fix="give 1 or more")
         if augmentation is not None:
-            augmentation.check(extractor.sampling_rate, split_task(split))
+            is_multi_label = split_task(split) is Task.MULTI_LABEL
+            augmentation.check(extractor.sampling_rate, multi_label=is_multi_label)
         self.split = split
         self.extractor = extractor
         self.augmentation = augmentation

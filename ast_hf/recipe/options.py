@@ -38,6 +38,14 @@ def _check_paths(value: Any) -> None:
                 raise error("E307", where="", what=what, fix="give names or paths, in quotes", detail="type")
 
 
+def _check_files(value: dict[str, Any]) -> None:
+    """Raise E307 for a mapping from splits to anything but one string each."""
+    for path in value.values():
+        if not isinstance(path, str):
+            what = f"{path!r} is not a string"
+            raise error("E307", where="", what=what, fix="give one path for each split, in quotes", detail="type")
+
+
 def _check_epochs(value: list[int] | None) -> None:
     """Raise E307 unless a list is a first and a last epoch, counted from 1."""
     if value is not None and not (len(value) == 2 and 1 <= value[0] <= value[1]):
@@ -132,7 +140,7 @@ class DataOptions:
     class_labels: str | None = None
     drop_labels: list[str] = field(default_factory=list)
     audio_root: str | None = None
-    split_lists: dict[str, Any] = validated_field(_check_paths, default_factory=dict)
+    split_lists: dict[str, Any] = validated_field(_check_files, default_factory=dict)
     clip_boundaries: bool = True
     config_name: str | None = None
     merge_splits: dict[str, Any] | None = validated_field(_check_paths, default=None)
