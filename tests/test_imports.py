@@ -21,7 +21,7 @@ LAYERS = (
             "processes",
             "files",
             "versions",
-            "moments",
+            "running_moments",
             "log_mel",
             "audio",
             "paper_data_sets",

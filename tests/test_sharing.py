@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
 from ast_hf import AstConfigError, ASTForAudioClassification, AstHfError, cli, push_folder
-from ast_hf.hub import publication
+from ast_hf.hub import published_files as publication
 from ast_hf.hub.cleaning import check_secrets, cut_paths, cut_paths_in_json
-from ast_hf.hub.publication import publication_of
+from ast_hf.hub.published_files import publication_of
 
 CARD = """\
 ---

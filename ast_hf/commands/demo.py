@@ -79,7 +79,7 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
 
 def _has_results_of(recipe: Recipe, folder: Path) -> bool:
     """Return True if a folder has an earlier demo's results; raise E306 for results that no run wrote."""
-    from ..training.writing import RESULTS_FILE
+    from ..training.output_files import RESULTS_FILE
 
     results = folder / RESULTS_FILE
     if not results.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .console import quiet_transformers
-from .reading_options import DATA_HELP, add_reading_options, reading_arguments
+from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

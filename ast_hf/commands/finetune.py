@@ -100,7 +100,7 @@ def _how_to_resume(output: str) -> str:
 
 def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
     from ..training import cross_validate
-    from ..training.folds import NO_PUSH
+    from ..training.cross_validation import NO_PUSH
 
     if options.push_to_hub or options.hub_model_id:
         where = "--push_to_hub, --hub_model_id"

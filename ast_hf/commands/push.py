@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _write_dry_run(options: argparse.Namespace) -> None:
-    from ..hub.publication import dry_run_folder, publication_of, write_publication
+    from ..hub.published_files import dry_run_folder, publication_of, write_publication
     from ..hub.publishing import check_full_name
 
     folder = Path(options.folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import error
 from .console import quiet_transformers
-from .reading_options import DATA_HELP, add_reading_options, reading_arguments
+from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

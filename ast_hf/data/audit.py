@@ -18,11 +18,11 @@ from ..audio import load_audio, resample
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
-from ..moments import Moments
+from ..running_moments import Moments
 from ..task import Task
-from .conventions import Row
+from .audio_headers import read_header
 from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition
-from .headers import read_header
+from .naming_conventions import Row
 from .splits import label_names, split_task
 
 #: Full scale, with a tolerance of one step of 16 bits. A sample counts as clipped if a sample next to it is

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..errors import error
 from ..paper_data_sets import class_names
-from .conventions import Source
+from .naming_conventions import Source
 
 #: The environment variable that names the folder of data sets.
 DATA_VARIABLE = "AST_HF_DATA"

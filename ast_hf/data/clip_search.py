@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import soundfile
 
-from .conventions import AUDIO_SUFFIXES, BOUNDARIES, Row
+from .naming_conventions import AUDIO_SUFFIXES, BOUNDARIES, Row
 from .option_spelling import chosen
 
 #: Limits, so that a message never takes long: rows of a table, and entries below a folder.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .conventions import Row
+from .naming_conventions import Row
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .conventions import SPLIT_NAMES
+from .naming_conventions import SPLIT_NAMES
 
 #: Words in the names of split folders, of fold folders (with a number or letter after them), and next to
 #: both.

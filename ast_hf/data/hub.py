@@ -17,8 +17,8 @@ from ..hub.access import reach
 from ..task import Task
 from ..weights.paths import missing_path
 from .catalog import KNOWN_SETS
-from .conventions import BOUNDARIES, LABEL_COLUMNS, Row
 from .labels import LabelSet
+from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, Row
 from .option_spelling import option
 from .reading_options import ReadingOptions
 from .splits import STORED, class_feature, label_feature

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import AstHfWarning, error, shortlist, warning_text
-from .conventions import AUDIO_SUFFIXES, METADATA_FILES, SPLIT_NAMES, UNREAD_SUFFIXES, Row
 from .folder_names import are_splits_or_folds, is_container, split_of_name
 from .labels import LabelSet
+from .naming_conventions import AUDIO_SUFFIXES, METADATA_FILES, SPLIT_NAMES, UNREAD_SUFFIXES, Row
 from .option_spelling import chosen_sources, unless_classes
 from .table_search import TABLE_SUFFIXES, ClipTable, how_to_read, shards_of, tables_of
 from .tables import Table

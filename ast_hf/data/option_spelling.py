@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .conventions import SPLIT_NAMES
+from .naming_conventions import SPLIT_NAMES
 
 
 def option(argument: str) -> str:

@@ -18,12 +18,12 @@ from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict,
 
 from ..errors import error
 from ..task import Task
-from .conventions import BOUNDARIES, METADATA_FILES, Source
 from .holding_out import FoldChoice
 from .hub import read_hub
 from .label_cells import LabelReader
 from .label_folders import read_label_folders
 from .labels import LabelSet, read_class_labels, warn_of_labels
+from .naming_conventions import BOUNDARIES, METADATA_FILES, Source
 from .reading_options import ReadingOptions
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips

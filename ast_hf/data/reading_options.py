@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .conventions import SPLIT_NAMES, Row
 from .holding_out import FoldChoice
 from .label_cells import LabelReader
+from .naming_conventions import SPLIT_NAMES, Row
 
 
 @dataclass(frozen=True, kw_only=True)

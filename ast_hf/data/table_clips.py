@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from ..errors import error, shortlist
 from .clip_search import ClipNames, clips_below, where_clips_are
-from .conventions import BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, Row
+from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, Row
 from .option_spelling import NO_BOUNDARIES
 from .reading_options import ReadingOptions
 from .tables import Table

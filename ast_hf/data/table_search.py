@@ -19,7 +19,7 @@ from pyarrow.parquet import ParquetFile
 
 from ..errors import AstHfError
 from .clip_search import FIRST_ROWS, FOREIGN_BOUNDARIES, ClipNames, is_beyond_end, parent_of, roots_of
-from .conventions import LABEL_COLUMNS, PATH_COLUMNS, SPLIT_NAMES, Row
+from .naming_conventions import LABEL_COLUMNS, PATH_COLUMNS, SPLIT_NAMES, Row
 from .option_spelling import chosen, chosen_sources, option
 from .tables import read_table, separator_of
 

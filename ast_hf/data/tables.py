@@ -20,7 +20,7 @@ from pyarrow import ArrowInvalid
 from pyarrow.parquet import ParquetFile
 
 from ..errors import error, unreadable
-from .conventions import AUDIO_SUFFIXES, PATH_COLUMNS, UNREAD_SUFFIXES, Row
+from .naming_conventions import AUDIO_SUFFIXES, PATH_COLUMNS, UNREAD_SUFFIXES, Row
 from .option_spelling import chosen, option
 from .splits import class_feature, is_stored_audio
 

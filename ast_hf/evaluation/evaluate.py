@@ -28,7 +28,7 @@ from .calibration import Setting, calibrate, store_calibration
 from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
 from .prediction import Predictor, ensemble_logits
-from .request import AVERAGE, Request, check_request
+from .request_checks import AVERAGE, Request, check_request
 from .targets import common_task, read_splits, true_labels
 from .weight_average import save_average
 

@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from ..errors import error, short_reason
 from .access import check_account, check_name, reach
-from .publication import publication_of
+from .published_files import publication_of
 
 
 class Pushed(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import error
-from ..moments import Moments
+from ..running_moments import Moments
 from .clips import ClipInputs
 from .streams import StreamedClipInputs
 

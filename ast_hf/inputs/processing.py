@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset, IterableDataset
 
 from ..audio import load_audio
-from ..data.conventions import Row
+from ..data.naming_conventions import Row
 from ..data.option_spelling import NO_BOUNDARIES
 from ..data.splits import label_names, split_task
 from ..errors import AstHfError, error

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from datasets import IterableDataset
 
-from ..data.conventions import Row
+from ..data.naming_conventions import Row
 from ..data.splits import split_task
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor

@@ -19,7 +19,7 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text, wrong_type
 from ..metrics import METRIC_NAMES
 from ..task import Task
-from .optimization import Optimization
+from .optimization_options import Optimization
 
 #: When a run uploads to the Hub: the result at the end; the model at every save; also the latest training
 #: checkpoint, or all of them.

@@ -16,8 +16,8 @@ from ..inputs.augmentation import Augmentation
 from ..inputs.sampling import SAMPLINGS
 from ..patchout import Patchout
 from ..strict_options import Check, in_range, not_negative, one_of, strict_options
-from .distillation import DistillationOptions
-from .optimization import Optimization
+from .distillation_options import DistillationOptions
+from .optimization_options import Optimization
 
 #: Valid values of `loss`.
 LOSSES = ("task", "binary_cross_entropy")

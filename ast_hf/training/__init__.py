@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..inputs.clips import ClipInputs
     from ..inputs.normalization import measure_statistics
     from ..inputs.streams import StreamedClipInputs
-    from ..recipe.distillation import DistillationOptions
-    from ..recipe.optimization import Optimization
+    from ..recipe.distillation_options import DistillationOptions
+    from ..recipe.optimization_options import Optimization
     from ..recipe.options import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions
     from ..recipe.reading import load_recipe
     from ..recipe.recipe import Recipe
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ..reports.fold_results import CrossValidation
     from ..reports.model_card import write_card
     from ..reports.run_results import Report
+    from .cross_validation import cross_validate
     from .distillation import build_distillation
     from .finetuning import Run, finetune, finish, prepare
-    from .folds import cross_validate
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -43,11 +43,11 @@ _MODULES = {
     "CrossValidation": "..reports.fold_results",
     "DataOptions": "..recipe.options",
     "DataReport": "..data.audit",
-    "DistillationOptions": "..recipe.distillation",
+    "DistillationOptions": "..recipe.distillation_options",
     "Evaluation": "..reports.evaluation_results",
     "FeatureOptions": "..recipe.options",
     "ModelOptions": "..recipe.options",
-    "Optimization": "..recipe.optimization",
+    "Optimization": "..recipe.optimization_options",
     "PatchoutOptions": "..recipe.options",
     "Recipe": "..recipe.recipe",
     "Report": "..reports.run_results",
@@ -55,7 +55,7 @@ _MODULES = {
     "StreamedClipInputs": "..inputs.streams",
     "baseline_accuracy": "..evaluation.baseline",
     "build_distillation": ".distillation",
-    "cross_validate": ".folds",
+    "cross_validate": ".cross_validation",
     "describe_data": "..data.audit",
     "evaluate_checkpoints": "..evaluation.evaluate",
     "find_data_set": "..data.catalog",

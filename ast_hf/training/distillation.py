@@ -22,7 +22,7 @@ from ..evaluation.stored_logits import load_logits, logits_of
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..label_order import label_columns, label_differences
 from ..log_mel import num_frames, num_samples
-from ..recipe.distillation import DistillationOptions
+from ..recipe.distillation_options import DistillationOptions
 from ..task import Task
 from ..weights.integrity import check_folder
 

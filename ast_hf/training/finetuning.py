@@ -32,9 +32,10 @@ from .building import (
     check_evaluation,
     normalization_statistics,
 )
-from .checkpoints.continuity import collect_options
 from .checkpoints.resuming import check_resumable
+from .checkpoints.run_options import collect_options
 from .distillation import build_distillation
+from .output_files import remove_stale_outputs, write_outputs
 from .run_facts import (
     base_model_name,
     data_set_names,
@@ -46,7 +47,6 @@ from .run_facts import (
 )
 from .splits import is_streamed, read_splits
 from .trainer import ASTTrainer
-from .writing import remove_stale_outputs, write_outputs
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..errors import error
 from ..modeling_ast import ASTPreTrainedModel
-from ..recipe.optimization import Optimization
+from ..recipe.optimization_options import Optimization
 
 #: Steps between the jumps of the original's warm-up (`traintest.py`).
 STAIR = 50

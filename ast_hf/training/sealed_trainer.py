@@ -18,9 +18,9 @@ from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..files import write_json
 from ..hub.publishing import Pushed, finishing_command, push_folder
 from ..reports.emissions import EMISSIONS_FILE
-from .checkpoints.continuity import check_options, save_options
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
 from .checkpoints.resuming import resume_folder
+from .checkpoints.run_options import check_options, save_options
 from .checkpoints.sealing import STATE_FILE, checkpoint_folder, clear, commit, staged_save, staging_folder
 
 #: In a training checkpoint: seconds and clips of the run so far.

@@ -27,7 +27,7 @@ from ..inputs.streams import Passes, StreamedClipInputs
 from ..inputs.waveform_transforms import without_folders
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
-from ..recipe.optimization import Optimization
+from ..recipe.optimization_options import Optimization
 from ..recipe.options import PatchoutOptions
 from ..recipe.rules import groups_by_length
 from ..reports.epoch_metrics import WATCHED_PREFIX

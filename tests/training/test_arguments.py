@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.recipe.arguments import build_arguments, check_joined, weight_arguments
-from ast_hf.recipe.optimization import Optimization
+from ast_hf.recipe.optimization_options import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
 from training.runs import recipe
 

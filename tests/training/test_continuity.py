@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 
 from ast_hf import AstConfigError, AstHfWarning
 from ast_hf.training import finetune, prepare
-from ast_hf.training.checkpoints.continuity import RUN_FILE, check_options, flatten_options
+from ast_hf.training.checkpoints.run_options import RUN_FILE, check_options, flatten_options
 from training.runs import Stop, recipe
 
 

@@ -41,7 +41,7 @@ from ast_hf.evaluation.prediction import ensemble_logits, predict_logits
 from ast_hf.evaluation.stored_logits import clip_keys, load_logits, store_logits
 from ast_hf.evaluation.targets import true_labels
 from ast_hf.evaluation.weight_average import average_weights
-from ast_hf.hub.publication import publication_of
+from ast_hf.hub.published_files import publication_of
 from ast_hf.metrics.ranking import rank
 from ast_hf.reports.ensemble_card import ensemble_card_values
 from ast_hf.reports.evaluation_results import Evaluation

@@ -22,7 +22,7 @@ from torch.utils.data import BatchSampler
 from transformers import TrainingArguments, pipeline
 
 from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification
-from ast_hf.data.headers import read_header
+from ast_hf.data.audio_headers import read_header
 from ast_hf.inputs.collation import Collator
 from ast_hf.inputs.sampling import LengthGroupedSampler
 from ast_hf.training import (

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT, TINY
 
 from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification, AstHfError
-from ast_hf.recipe.optimization import Optimization
+from ast_hf.recipe.optimization_options import Optimization
 from ast_hf.training import Augmentation, FeatureOptions, ModelOptions, Recipe, load_recipe
 from ast_hf.training.optimization import (
     depth_of,

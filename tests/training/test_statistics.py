@@ -12,7 +12,7 @@ import soundfile
 
 from ast_hf import AstDataError, ASTFeatureExtractor, load_audio
 from ast_hf.data.audit import DataReport, clipped_share, describe_data
-from ast_hf.moments import Moments
+from ast_hf.running_moments import Moments
 from ast_hf.training import ClipInputs, load_audio_dataset, measure_statistics
 
 RANDOM = np.random.default_rng(5)

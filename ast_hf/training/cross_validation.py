@@ -27,11 +27,11 @@ from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
-from .checkpoints.continuity import flatten_options
+from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
 from .finetuning import finetune
+from .output_files import RESULTS_FILE
 from .splits import read_data, read_splits
-from .writing import RESULTS_FILE
 
 FOLDS_FILE = "folds.json"
 PICTURE = "folds.png"
