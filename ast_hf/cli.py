@@ -26,13 +26,29 @@ _UNPUBLISHED = ("E701", "E704")
 _COMMANDS: dict[
     str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int | None], str]
 ] = {
-    "demo": (demo.add_options, demo.run, "train on the repository's instrument recordings and show the result"),
+    "demo": (
+        demo.add_options,
+        demo.run,
+        "train on the repository's instrument recordings and show the result",
+    ),
     "finetune": (finetune.add_options, finetune.run, "train by a recipe on your own labelled audio"),
     "classify": (classify.add_options, classify.run, "print the labels of audio files"),
     "push": (push.add_options, push.run, "publish a model's folder on the Hub"),
-    "evaluate": (evaluate.add_options, evaluate.run, "measure checkpoints, ensembles and averages on labelled audio"),
-    "stats": (stats.add_options, stats.run, "summarise a data set: labels, durations, damaged files, mean and std"),
-    "convert": (convert.add_options, convert.run, "make a checkpoint from original, timm or image transformer weights"),
+    "evaluate": (
+        evaluate.add_options,
+        evaluate.run,
+        "measure checkpoints, ensembles and averages on labelled audio",
+    ),
+    "stats": (
+        stats.add_options,
+        stats.run,
+        "summarise a data set: labels, durations, damaged files, mean and std",
+    ),
+    "convert": (
+        convert.add_options,
+        convert.run,
+        "make a checkpoint from original, timm or image transformer weights",
+    ),
     "merge": (merge.add_options, merge.run, "add an adapter (LoRA) to its base: a plain checkpoint"),
     "info": (info.add_options, info.run, "describe a checkpoint, or this environment and its problems"),
 }

@@ -16,7 +16,14 @@ from .task import Task
 #: Arguments that every transformers configuration takes.
 _COMMON_ARGUMENTS = frozenset(
     {"architectures", "attn_implementation", "auto_map", "chunk_size_feed_forward", "dtype", "id2label"}
-    | {"is_encoder_decoder", "label2id", "name_or_path", "num_labels", "output_attentions", "output_hidden_states"}
+    | {
+        "is_encoder_decoder",
+        "label2id",
+        "name_or_path",
+        "num_labels",
+        "output_attentions",
+        "output_hidden_states",
+    }
     | {"problem_type", "return_dict", "tie_last_hidden_states", "torch_dtype", "transformers_version"}
 )
 
@@ -51,7 +58,10 @@ FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "attention_probs_dropout_prob": _PROBABILITY,
     "initializer_range": _POSITIVE,
     "layer_norm_eps": _POSITIVE,
-    "classifier_layer_norm_eps": (lambda value: value is None or _POSITIVE[0](value), "None or a number above 0"),
+    "classifier_layer_norm_eps": (
+        lambda value: value is None or _POSITIVE[0](value),
+        "None or a number above 0",
+    ),
     "patch_size": _COUNT,
     "qkv_bias": (lambda value: isinstance(value, bool), "True or False"),
     "frequency_stride": _COUNT,
@@ -316,7 +326,9 @@ class ASTConfig(PreTrainedConfig):
     @property
     def head_eps(self) -> float:
         """Epsilon of the head's LayerNorm."""
-        return self.layer_norm_eps if self.classifier_layer_norm_eps is None else self.classifier_layer_norm_eps
+        return (
+            self.layer_norm_eps if self.classifier_layer_norm_eps is None else self.classifier_layer_norm_eps
+        )
 
 
 def _plain_field(value: Any) -> Any:
@@ -473,7 +485,9 @@ def _replaces_labels(id2label: Any, arguments: dict[str, Any]) -> bool:
     """Return True if keyword arguments change the number or the names of a file's labels."""
     labels = arguments.get("id2label")
     if isinstance(labels, dict) and isinstance(id2label, dict):
-        return {str(key): label for key, label in labels.items()} != {str(key): id2label[key] for key in id2label}
+        return {str(key): label for key, label in labels.items()} != {
+            str(key): id2label[key] for key in id2label
+        }
     return "num_labels" in arguments and len(id2label or ()) != arguments["num_labels"]
 
 

@@ -67,7 +67,9 @@ class FactoredPositions(nn.Module):
     @torch.no_grad()
     def resize(self, grid: tuple[int, int], *, method: str, cut: str) -> None:
         """Adapt the factors to another patch grid, each axis as `resize_positions` adapts a table."""
-        self.frequency = _parameter_like(self.frequency, resize_axis(self.frequency, 1, grid[0], method=method))
+        self.frequency = _parameter_like(
+            self.frequency, resize_axis(self.frequency, 1, grid[0], method=method)
+        )
         self.time = _parameter_like(self.time, resize_axis(self.time, 2, grid[1], cut=cut, method=method))
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -75,7 +77,14 @@ class FactoredPositions(nn.Module):
         destination[prefix.removesuffix(".")] = table if keep_vars else table.detach()
 
     def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
+        self,
+        state_dict: Any,
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing: Any,
+        unexpected: Any,
+        errors: Any,
     ) -> None:
         """Report tensors under this name as unexpected: `ASTEmbeddings` loads the table by `set_table`."""
         unexpected.extend(name for name in state_dict if name.startswith(prefix))
@@ -116,7 +125,14 @@ class ASTEmbeddings(nn.Module):
         projection.stride = (new.frequency_stride, new.time_stride)
 
     def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
+        self,
+        state_dict: Any,
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing: Any,
+        unexpected: Any,
+        errors: Any,
     ) -> None:
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         if self.factored is None:

@@ -179,7 +179,9 @@ def wrong_type(code: str, *, where: str, value: object, expected: str) -> AstHfE
     return error(code, where=where, what=what, fix=f"give {expected}", detail=_detail(code, "type"))
 
 
-def unreadable(code: str, *, where: str, problem: object, fix: str, what: str = "cannot be read") -> AstHfError:
+def unreadable(
+    code: str, *, where: str, problem: object, fix: str, what: str = "cannot be read"
+) -> AstHfError:
     """Return the error for a file that another library cannot read; `problem` is that library's exception."""
     text = f"{what} ({short_reason(problem)})"
     return error(code, where=where, what=text, fix=fix, detail=_detail(code, "unreadable"))

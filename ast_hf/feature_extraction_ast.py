@@ -67,7 +67,10 @@ FIELD_RULES: dict[str, tuple[Any, str]] = {
     "sampling_rate": _whole(MIN_RATE, MAX_RATE),
     "num_mel_bins": _whole(1, 512),
     "max_length": _whole(1),
-    "padding_value": (lambda value: value == 0.0, "0.0: padding is raw 0.0 before normalisation, as in training"),
+    "padding_value": (
+        lambda value: value == 0.0,
+        "0.0: padding is raw 0.0 before normalisation, as in training",
+    ),
     "padding_side": (lambda value: value == "right", "'right'"),
     "do_normalize": _BOOLEAN,
     "mean": (is_number, "a finite number"),
@@ -126,7 +129,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 where = f"ASTFeatureExtractor.{name}"
                 fix = did_you_mean(name, FIELD_RULES)
                 raise error("E301", where=where, what="is not a recognised field", fix=fix)
-        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        super().__init__(
+            feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs
+        )
         self.num_mel_bins = num_mel_bins
         self.max_length = max_length
         self.do_normalize = do_normalize
@@ -160,7 +165,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         names = set(FIELD_RULES) | _FILE_KEYS
         if cls is not ASTFeatureExtractor:  # a subclass may have other fields
             names |= set(feature_extractor_dict)
-        fields = {name: value for name, value in feature_extractor_dict.items() if name in names or name[0] == "_"}
+        fields = {
+            name: value for name, value in feature_extractor_dict.items() if name in names or name[0] == "_"
+        }
         for name in feature_extractor_dict.keys() - fields.keys():
             _reject_misspelt(name, f"preprocessor_config.json: {name}")
         for name in kwargs.keys() - names:  # other names are left to transformers (code_revision, ...)
@@ -240,7 +247,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         limit = self._frame_limit(plain_whole(max_length))
         _check_arguments(padding, limit, return_tensors, channels, device)
         _check_multiple(pad_to_multiple_of)
-        _check_flags(truncation=truncation, return_attention_mask=return_attention_mask, do_normalize=do_normalize)
+        _check_flags(
+            truncation=truncation, return_attention_mask=return_attention_mask, do_normalize=do_normalize
+        )
         clips = _split(raw_speech, channels, spectrograms=input_is_spectrogram)
         extract = self._read_spectrogram if input_is_spectrogram else self._extract
         cut = limit if truncation is None or truncation else None
@@ -474,7 +483,15 @@ def _argument_error(name: str, what: str, fix: str) -> Exception:
 _WARNED_OF_CUTS: weakref.WeakSet[ASTFeatureExtractor] = weakref.WeakSet()
 
 #: Fields and arguments of calls, for "did you mean".
-_CALL_ARGUMENTS = (*FIELD_RULES, "padding", "truncation", "return_tensors", "pad_to_multiple_of", "device", "channels")
+_CALL_ARGUMENTS = (
+    *FIELD_RULES,
+    "padding",
+    "truncation",
+    "return_tensors",
+    "pad_to_multiple_of",
+    "device",
+    "channels",
+)
 
 
 def _check_unknown(arguments: dict[str, Any]) -> None:

@@ -96,7 +96,10 @@ _CACHE_SIZE = 320
 
 @functools.lru_cache(maxsize=_CACHE_SIZE)
 def _tables(
-    sampling_rate: int, num_mel_bins: int, device: torch.device, frequency_range: tuple[float, float] | None = None
+    sampling_rate: int,
+    num_mel_bins: int,
+    device: torch.device,
+    frequency_range: tuple[float, float] | None = None,
 ) -> _Tables:
     """Return the window, and the filters as bands of (first frequency, end frequency, matrix)."""
     frame, _, _ = frame_lengths(sampling_rate)
@@ -130,7 +133,10 @@ _scratch = _Scratch()
 
 @torch.no_grad()
 def log_mel(
-    waveform: torch.Tensor, sampling_rate: int, num_mel_bins: int, frequency_range: tuple[float, float] | None = None
+    waveform: torch.Tensor,
+    sampling_rate: int,
+    num_mel_bins: int,
+    frequency_range: tuple[float, float] | None = None,
 ) -> torch.Tensor:
     """Return the log-mel spectrogram of one clip.
 
@@ -175,7 +181,9 @@ def _mel_energies(
     torch.mul(spectrum.real, spectrum.real, out=power[:rows])
     power[:rows].addcmul_(spectrum.imag, spectrum.imag)
     for index, (low, high, block) in enumerate(bands):
-        torch.matmul(power[:rows, low:high], block, out=mel[:, index * _BAND : index * _BAND + block.shape[1]])
+        torch.matmul(
+            power[:rows, low:high], block, out=mel[:, index * _BAND : index * _BAND + block.shape[1]]
+        )
 
 
 def frame_means(waveform: torch.Tensor, frame: int, hop: int) -> torch.Tensor:

@@ -97,7 +97,9 @@ class ASTSelfAttention(nn.Module):
         )
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
         dropout = self.dropout if self.training else 0.0
-        mixed, weights = attend(self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout)
+        mixed, weights = attend(
+            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout
+        )
         return mixed.flatten(2), weights
 
 
@@ -404,7 +406,9 @@ class ASTPreTrainedModel(PreTrainedModel):
         """
         check_choices(position_method=position_method, position_cut=position_cut, kernel_method=kernel_method)
         new = changed_geometry(self.config.geometry, sizes)
-        self.base_model.embeddings.resize(new, method=position_method, cut=position_cut, kernel_method=kernel_method)
+        self.base_model.embeddings.resize(
+            new, method=position_method, cut=position_cut, kernel_method=kernel_method
+        )
         for name, value in new._asdict().items():
             setattr(self.config, name, value)
         return self
@@ -604,7 +608,9 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, items: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, items: Any, kwargs: Mapping[str, Any]
+    ) -> torch.Tensor:
         """Return the loss: `self.loss_function` if it was set or overridden, else `classification_loss`."""
         overridden = type(self).loss_function is not PreTrainedModel.loss_function
         if overridden or hasattr(self, "_loss_function"):

@@ -203,7 +203,9 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
         check_folder(source, subfolder=subfolder)
         kwargs["revision"] = pinned_revision(source, {**kwargs, "subfolder": subfolder})
         if not isinstance(config, ASTEnsembleConfig):
-            config = ASTEnsembleConfig.from_pretrained(config or source, subfolder=subfolder, **hub_arguments(kwargs))
+            config = ASTEnsembleConfig.from_pretrained(
+                config or source, subfolder=subfolder, **hub_arguments(kwargs)
+            )
         config.validate()
         kwargs.setdefault("attn_implementation", config._attn_implementation)
         pairs = [_load(source, name, kwargs, str(Path(subfolder, name))) for name in config.members]
@@ -301,7 +303,9 @@ def _load(
         member, info = ASTForAudioClassification.from_pretrained(
             source, subfolder=subfolder, output_loading_info=True, **arguments
         )
-        extractor = ASTFeatureExtractor.from_pretrained(source, subfolder=subfolder, **hub_arguments(arguments))
+        extractor = ASTFeatureExtractor.from_pretrained(
+            source, subfolder=subfolder, **hub_arguments(arguments)
+        )
     except AstHfError as problem:
         where = f"{name} ({str(source)!r}): {problem.where}"
         parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}

@@ -24,7 +24,13 @@ PIPELINE_TASK = "audio-classification"
 #: to each other there.
 STOCK_PACKAGE = "transformers.models.audio_spectrogram_transformer"
 #: Names that `register(replace_names=True)` replaces in `transformers` and in `STOCK_PACKAGE`.
-REPLACED_NAMES = ("ASTConfig", "ASTFeatureExtractor", "ASTForAudioClassification", "ASTModel", "ASTPreTrainedModel")
+REPLACED_NAMES = (
+    "ASTConfig",
+    "ASTFeatureExtractor",
+    "ASTForAudioClassification",
+    "ASTModel",
+    "ASTPreTrainedModel",
+)
 
 _enabled = False
 _hooks_placed = False
@@ -159,13 +165,18 @@ def _change_models(table: Any, source: Any) -> Callable[[], object]:
     ]
     for auto, model in models:
         auto.register(model.config_class, model, exist_ok=True)
-    return lambda: [auto._model_mapping._extra_content.pop(model.config_class, None) for auto, model in models]
+    return lambda: [
+        auto._model_mapping._extra_content.pop(model.config_class, None) for auto, model in models
+    ]
 
 
 def _change_stock_config(table: Any, source: Any) -> Callable[[], object]:
     """Map transformers' `ASTConfig` to this package's models; `register` refuses a foreign config class."""
     auto = importlib.import_module("transformers.models.auto.modeling_auto")
-    models = {auto.AutoModel: source.ASTModel, auto.AutoModelForAudioClassification: source.ASTForAudioClassification}
+    models = {
+        auto.AutoModel: source.ASTModel,
+        auto.AutoModelForAudioClassification: source.ASTForAudioClassification,
+    }
     for kind, model in models.items():
         kind._model_mapping._extra_content[table.ASTConfig] = model
     return lambda: [kind._model_mapping._extra_content.pop(table.ASTConfig, None) for kind in models]
@@ -173,7 +184,9 @@ def _change_stock_config(table: Any, source: Any) -> Callable[[], object]:
 
 def _change_feature_extractors(table: Any, source: Any) -> Callable[[], object]:
     """Register the extractor, and replace the error for a checkpoint without one by an error with the fix."""
-    unregister_extractor = _register_extractor(table, source, "AutoFeatureExtractor", "FEATURE_EXTRACTOR_MAPPING")
+    unregister_extractor = _register_extractor(
+        table, source, "AutoFeatureExtractor", "FEATURE_EXTRACTOR_MAPPING"
+    )
     stock = table.FeatureExtractionMixin
     table.FeatureExtractionMixin = source.FeatureExtractionFiles
 

@@ -19,7 +19,12 @@ def plain_scalar(value: Any) -> Any:
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor) and value.ndim == 0 and value.device.type != "meta":
+    if (
+        torch is not None
+        and isinstance(value, torch.Tensor)
+        and value.ndim == 0
+        and value.device.type != "meta"
+    ):
         return value.item()
     return value
 

@@ -53,12 +53,20 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--vit", default="facebook/dinov2-small", help="ViT-S weights: a Hub name or a folder")
+    parser.add_argument(
+        "--vit", default="facebook/dinov2-small", help="ViT-S weights: a Hub name or a folder"
+    )
     parser.add_argument("--output", type=Path, default=Path("outputs/learning"), help="folder of the runs")
     parser.add_argument("--choose", action="store_true", help="compare learning rates instead")
-    parser.add_argument("--control", action="store_true", help="also plain fine-tuning with the recipe's mel bins")
-    parser.add_argument("--quick", action="store_true", help="one seed and few epochs; stores nothing beside the runs")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: %(default)s)")
+    parser.add_argument(
+        "--control", action="store_true", help="also plain fine-tuning with the recipe's mel bins"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed and few epochs; stores nothing beside the runs"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: %(default)s)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -74,12 +82,15 @@ def choose(options: argparse.Namespace) -> None:
         for rate in rates
         if len(rates) > 1
     ]
-    runs: dict[str, dict[str, dict[str, float]]] = {corpus: {system: {} for system in SYSTEMS} for corpus in CORPORA}
+    runs: dict[str, dict[str, dict[str, float]]] = {
+        corpus: {system: {} for system in SYSTEMS} for corpus in CORPORA
+    }
     for done in run_all(tasks, options.jobs):
         result = json.loads(result_of(done).read_text(encoding="utf-8"))
         runs[done.corpus][done.system][str(done.learning_rate)] = result["points"][-1]["accuracy"]
     chosen = {
-        corpus: {system: best(about, runs[corpus], system) for system in SYSTEMS} for corpus, about in CORPORA.items()
+        corpus: {system: best(about, runs[corpus], system) for system in SYSTEMS}
+        for corpus, about in CORPORA.items()
     }
     place = options.output / "quick_choice.json" if options.quick else CHOICE
     write(place, {"command": options.command, "chosen": chosen, "runs": runs})
@@ -105,7 +116,9 @@ def compare(options: argparse.Namespace) -> None:
         if options.control or system not in CONTROLS
     ]
     firsts = [part for part in tasks if part.system == "plain"]
-    simple = {corpus: [simple_methods(part) for part in firsts if part.corpus == corpus] for corpus in CORPORA}
+    simple = {
+        corpus: [simple_methods(part) for part in firsts if part.corpus == corpus] for corpus in CORPORA
+    }
     place = options.output / "quick.json" if options.quick else RESULTS
     for _ in run_all(tasks, options.jobs):
         results = {"command": options.command, **stored(tasks), "choice": choice}

@@ -43,7 +43,9 @@ class Curve(NamedTuple):
 def curve(system: dict[str, Any]) -> Curve:
     """Return the stored points of all seeds, epoch by epoch."""
     epochs = list(zip(*system["seeds"].values(), strict=True))
-    return Curve(*([[point[name] for point in epoch] for epoch in epochs] for name in ("seconds", "accuracy")))
+    return Curve(
+        *([[point[name] for point in epoch] for epoch in epochs] for name in ("seconds", "accuracy"))
+    )
 
 
 def cost_to_reach(accuracy: float, points: Curve) -> float | None:
@@ -170,7 +172,9 @@ def draw(stored: dict[str, Any], path: Path = PICTURE) -> None:
                 markersize=4,
                 label=NAMES[name],
             )
-            axes.fill_between(seconds, list(map(min, points.accuracy)), list(map(max, points.accuracy)), alpha=0.15)
+            axes.fill_between(
+                seconds, list(map(min, points.accuracy)), list(map(max, points.accuracy)), alpha=0.15
+            )
         for (name, reached), style in zip(simple(values).items(), ("--", ":"), strict=True):
             axes.axhline(mean(reached), color="black", linestyle=style, label=name)
         title = f"{TITLES[corpus]} ({values['simple'][0]['clips']['test']} test clips)"

@@ -168,11 +168,15 @@ class Clock(TrainerCallback):
         self.spent += now - self._since
         self._since = now
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
         """Record the accuracy, and leave out the time of the evaluation."""
         self._note(state, metrics["eval_accuracy"])
 
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+    def on_predict(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
         """Do the same for a watched split."""
         self._note(state, metrics["test_accuracy"])
 
@@ -298,7 +302,9 @@ def psla(task: Task) -> Started:
     arguments = {**settings.training, "lr_scheduler_type": "cosine", "warmup_steps": 0.1, **_EVERY_EPOCH}
     trainer = ASTTrainer(
         model=PSLA(train.num_labels),
-        args=TrainingArguments(str(task.folder), remove_unused_columns=False, label_names=["labels"], **arguments),
+        args=TrainingArguments(
+            str(task.folder), remove_unused_columns=False, label_names=["labels"], **arguments
+        ),
         train_dataset=train,
         eval_dataset=ClipInputs(splits["test"], extractor),
         compute_metrics=accuracy,

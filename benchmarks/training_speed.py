@@ -48,7 +48,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "bf16": {"training": {"bf16": True}},
     "gradient checkpointing": {"training": {"gradient_checkpointing": True}},
-    "gradient accumulation": {"training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}},
+    "gradient accumulation": {
+        "training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    },
     "torch.compile": {"training": {"torch_compile": True}},
     "attention without SDPA": {"model": {"attn_implementation": "eager"}},
     "patchout": {"patchout": {"time": 14}},

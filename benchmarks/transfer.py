@@ -73,17 +73,25 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__.split("\n")[0])
     manifest = "a folder with manifest.csv: path, label, fold (ESC-10 of ESC-50, karolpiczak/ESC-50)"
     parser.add_argument("--data", type=Path, required=True, help=manifest)
-    parser.add_argument("--vit", default="facebook/dinov2-small", help="ViT-S weights: a Hub name or a folder")
-    parser.add_argument("--output", type=Path, default=Path("outputs/transfer"), help="folder of the checkpoints")
+    parser.add_argument(
+        "--vit", default="facebook/dinov2-small", help="ViT-S weights: a Hub name or a folder"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/transfer"), help="folder of the checkpoints"
+    )
     parser.add_argument("--choose", action="store_true", help="compare learning rates on fold 2 instead")
     parser.add_argument("--epochs", type=int, help="passes over the training split: 3 to choose, else 5")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one run of either start for each")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1], help="one run of either start for each"
+    )
     return parser.parse_args(arguments)
 
 
 def neutral(arguments: list[str]) -> list[str]:
     """Return the command line without local folders: paths are cut to their last part."""
-    return [Path(part).name if Path(part).is_absolute() or part.startswith("..") else part for part in arguments]
+    return [
+        Path(part).name if Path(part).is_absolute() or part.startswith("..") else part for part in arguments
+    ]
 
 
 def write_table(data: Path, splits: dict[str, str], path: Path, column: str = "fold") -> Path:
@@ -122,7 +130,10 @@ def choose(options: argparse.Namespace) -> None:
     runs: dict[str, list[dict[str, float]]] = {}
     for start, rates in LEARNING_RATES.items():
         runs[start] = [try_rate(options, start, rate) for rate in rates]
-    best = {start: max(results, key=lambda run: (run["accuracy"], -run["loss"])) for start, results in runs.items()}
+    best = {
+        start: max(results, key=lambda run: (run["accuracy"], -run["loss"]))
+        for start, results in runs.items()
+    }
     chosen = {start: run["learning_rate"] for start, run in best.items()}
     write(CHOICE, {"command": options.command, "epochs": options.epochs, "chosen": chosen, "runs": runs})
 
@@ -151,10 +162,14 @@ def compare(options: argparse.Namespace) -> None:
     draw(json.loads(RESULTS.read_text(encoding="utf-8")), PICTURE)
 
 
-def run_seeds(options: argparse.Namespace, start: str, learning_rate: float) -> list[tuple[Report, list[float]]]:
+def run_seeds(
+    options: argparse.Namespace, start: str, learning_rate: float
+) -> list[tuple[Report, list[float]]]:
     """Return the report and the accuracy after each epoch, for each seed."""
     recipes = [recipe_of(options, start, learning_rate, seed) for seed in options.seeds]
-    return [finetune_watched(recipe, options.output / f"{start}-{recipe.training['seed']}") for recipe in recipes]
+    return [
+        finetune_watched(recipe, options.output / f"{start}-{recipe.training['seed']}") for recipe in recipes
+    ]
 
 
 def finetune_watched(recipe: Recipe, folder: Path) -> tuple[Report, list[float]]:
@@ -208,7 +223,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
     for name, start in results["starts"].items():
         points = by_epoch(start)
         axes.plot(epochs, [mean(seeds) for seeds in points], marker="o", label=f"AST from {LABELS[name]}")
-        axes.fill_between(epochs, [min(seeds) for seeds in points], [max(seeds) for seeds in points], alpha=0.2)
+        axes.fill_between(
+            epochs, [min(seeds) for seeds in points], [max(seeds) for seeds in points], alpha=0.2
+        )
     axes.axhline(results["baseline"], color="black", linestyle="--", label="logistic regression")
     axes.axhline(results["chance"], color="gray", linestyle=":", label="most frequent class")
     runs = len(next(iter(results["starts"].values()))["accuracy"])

@@ -16,7 +16,9 @@ from ast_hf.training import ClipInputs, finish, load_recipe, prepare
 
 def read_options() -> argparse.Namespace:
     """Parse the command line; all other options are in the recipe, and `--set` changes any of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--recipe",
         default="examples/recipes/finetune.yaml",

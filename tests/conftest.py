@@ -86,7 +86,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("tiny")
-    config = ASTConfig(**TINY, id2label={0: "cat", 1: "dog", 2: "owl"}, problem_type="single_label_classification")
+    config = ASTConfig(
+        **TINY, id2label={0: "cat", 1: "dog", 2: "owl"}, problem_type="single_label_classification"
+    )
     ASTForAudioClassification(config).save_pretrained(folder)
     ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(folder)
     return folder

@@ -115,7 +115,9 @@ class Module:
         """Find the calls of a function, each with the innermost function that it is in."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call):
-                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                called = (
+                    node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                )
                 if called == name:
                     yield node, self._around(node)
 

@@ -211,7 +211,9 @@ class Hub:
             raise Refusal(404, "RevisionNotFound")
         return commit
 
-    def _add_commit(self, repo: str, branch: str, message: str, files: dict[str, Blob], changed: tuple = ()) -> Commit:
+    def _add_commit(
+        self, repo: str, branch: str, message: str, files: dict[str, Blob], changed: tuple = ()
+    ) -> Commit:
         commits = self.repositories[repo].branches.setdefault(branch, [])
         oid = hashlib.sha1(f"{repo} {branch} {len(commits)}".encode()).hexdigest()
         commits.append(Commit(oid, message, files, changed))
@@ -252,11 +254,15 @@ class Hub:
     def refs(self, request: Request, repo: str) -> Any:
         self._commit(repo, "main")
         branches, tags = self.repositories[repo].branches, self.repositories[repo].tags
-        listed = [{"name": name, "ref": name, "targetCommit": commits[-1].oid} for name, commits in branches.items()]
+        listed = [
+            {"name": name, "ref": name, "targetCommit": commits[-1].oid} for name, commits in branches.items()
+        ]
         return {
             "branches": [entry for entry in listed if not entry["name"].startswith("refs/")],
             "pullRequests": [entry for entry in listed if entry["name"].startswith("refs/")],
-            "tags": [{"name": name, "ref": name, "targetCommit": commit.oid} for name, commit in tags.items()],
+            "tags": [
+                {"name": name, "ref": name, "targetCommit": commit.oid} for name, commit in tags.items()
+            ],
             "converts": [],
         }
 
@@ -299,7 +305,8 @@ class Hub:
 
     def lfs_batch(self, request: Request, repo: str) -> Any:
         objects = [
-            {"oid": requested["oid"], "size": requested["size"]} for requested in json.loads(request.body)["objects"]
+            {"oid": requested["oid"], "size": requested["size"]}
+            for requested in json.loads(request.body)["objects"]
         ]
         for entry in objects:
             if entry["oid"] not in self.objects:
@@ -331,7 +338,9 @@ class Hub:
             elif key == "deletedFile":
                 del files[value["path"]]
             elif key == "deletedFolder":
-                files = {path: blob for path, blob in files.items() if not path.startswith(f"{value['path']}/")}
+                files = {
+                    path: blob for path, blob in files.items() if not path.startswith(f"{value['path']}/")
+                }
             elif key != "header":
                 raise Refusal(400, f"NotImplemented-{key}")
         changed = tuple(line["value"]["path"] for line in lines if line["key"] in ("file", "lfsFile"))
@@ -352,12 +361,16 @@ class Hub:
     def tree(self, request: Request, repo: str, revision: str, folder: str | None) -> Any:
         prefix = f"{folder}/" if folder else ""
         recursive = request.query.get("recursive", [""])[0].lower() in ("true", "1")
-        files = {path: blob for path, blob in self._commit(repo, revision).files.items() if path.startswith(prefix)}
+        files = {
+            path: blob for path, blob in self._commit(repo, revision).files.items() if path.startswith(prefix)
+        }
         if folder and not files:
             raise Refusal(404, "EntryNotFound")
         inner = {path: path[len(prefix) :].split("/") for path in files}
         depths = {path: len(parts) if recursive else 2 for path, parts in inner.items()}
-        folders = {prefix + "/".join(inner[path][:depth]) for path in files for depth in range(1, depths[path])}
+        folders = {
+            prefix + "/".join(inner[path][:depth]) for path in files for depth in range(1, depths[path])
+        }
         listed = [blob.entry(path) for path, blob in files.items() if recursive or len(inner[path]) == 1]
         return [
             *({"type": "directory", "path": path, "oid": "0" * 40} for path in folders - files.keys()),
@@ -377,8 +390,12 @@ class Hub:
         if path not in commit.files:
             raise Refusal(404, "EntryNotFound", **headers)
         blob = commit.files[path]
-        linked = {"X-Linked-ETag": f'"{blob.oid}"', "X-Linked-Size": str(len(blob.content))} if blob.lfs else {}
-        return Reply(200, blob.content, {**headers, **linked, "ETag": f'"{blob.oid}"', "Accept-Ranges": "bytes"})
+        linked = (
+            {"X-Linked-ETag": f'"{blob.oid}"', "X-Linked-Size": str(len(blob.content))} if blob.lfs else {}
+        )
+        return Reply(
+            200, blob.content, {**headers, **linked, "ETag": f'"{blob.oid}"', "Accept-Ranges": "bytes"}
+        )
 
 
 _REPO, _REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?P<revision>refs/pr/\d+|[^/]+)"
@@ -502,7 +519,9 @@ class HubServer(ThreadingHTTPServer):
 
 def run_python(hub: Hub, cache: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a fresh Python process whose Hub is `hub`, with an empty cache."""
-    online = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
+    online = {
+        name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))
+    }
     address = {
         "HF_ENDPOINT": hub.url,
         "HF_HUB_DISABLE_XET": "1",

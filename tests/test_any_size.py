@@ -243,14 +243,18 @@ def test_a_shorter_clip_gets_the_positions_that_a_cut_keeps(cut: str) -> None:
         first = FIRST_KEPT[cut][columns]
         expected = [-1, -2] + [100 * row + first + step for row in range(3) for step in range(columns)]
         assert tokens.shape == (1, len(expected), 24)
-        assert torch.equal(tokens, torch.tensor(expected, dtype=torch.float32)[None, :, None].expand_as(tokens)), frames
+        assert torch.equal(
+            tokens, torch.tensor(expected, dtype=torch.float32)[None, :, None].expand_as(tokens)
+        ), frames
 
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_longer_clip_gets_stretched_positions(cut: str) -> None:
     ours = positions_only(position_cut=cut)
     for frames, columns in LONGER.items():
-        places = F.interpolate(torch.arange(7.0)[None, None], columns, mode="linear", align_corners=False)[0, 0]
+        places = F.interpolate(torch.arange(7.0)[None, None], columns, mode="linear", align_corners=False)[
+            0, 0
+        ]
         expected = torch.cat((torch.tensor([-1.0, -2.0]), *(100 * row + places for row in range(3))))
         tokens = tokens_of(ours, frames)
         assert largest_gap(tokens, expected[None, :, None].expand(1, -1, 24)) <= 1e-4, frames
@@ -431,11 +435,16 @@ def test_positions_of_masked_clips_are_those_they_have_alone(cut: str) -> None:
     ours = positions_only(position_cut=cut)
     lengths = {5: 1, 40: 4, 71: 7, 100: 11}  # frames -> patches along time
     with torch.no_grad():
-        batch = ours(noise(4, 160, 32), attention_mask=frame_mask(list(lengths), 160), output_hidden_states=True)
+        batch = ours(
+            noise(4, 160, 32), attention_mask=frame_mask(list(lengths), 160), output_hidden_states=True
+        )
     for row, (frames, columns) in zip(batch.hidden_states[0], lengths.items(), strict=True):
         alone = tokens_of(ours, max(frames, 16))[0]
         assert torch.equal(row[:2], alone[:2])
-        assert largest_gap(patches_of(row[None], (3, 19))[:, :columns], patches_of(alone[None], (3, columns))) == 0
+        assert (
+            largest_gap(patches_of(row[None], (3, 19))[:, :columns], patches_of(alone[None], (3, columns)))
+            == 0
+        )
 
 
 def test_without_a_mask_padding_changes_the_logits(model: ASTForAudioClassification) -> None:
@@ -493,7 +502,9 @@ def test_token_masks_work_at_any_length(implementation: str, cut: str) -> None:
             assert largest_gap(logits[[clip]], answer(ours, values[[clip], :length])) <= 1e-5
 
 
-def test_token_masks_match_stock_at_the_configured_length(model: ASTForAudioClassification, tmp_path: Path) -> None:
+def test_token_masks_match_stock_at_the_configured_length(
+    model: ASTForAudioClassification, tmp_path: Path
+) -> None:
     stock = stocks(model, tmp_path)
     stock.set_attn_implementation("eager")
     tokens = torch.tensor([[1, 1] + 3 * [1, 1, 0, 0, 0, 0, 0], [1, 1] + [1] * 7 + [0] * 14])
@@ -502,7 +513,9 @@ def test_token_masks_match_stock_at_the_configured_length(model: ASTForAudioClas
 
 
 @pytest.mark.parametrize("shape", [(2, 63), (2, 65), (2, 23), (2, 41), (1, 100), (2, 100, 1)])
-def test_masks_of_another_length_are_refused(shape: tuple[int, ...], model: ASTForAudioClassification) -> None:
+def test_masks_of_another_length_are_refused(
+    shape: tuple[int, ...], model: ASTForAudioClassification
+) -> None:
     with pytest.raises(AstInputError, match=r"E304.*attention_mask.*\(2, 100\).*\(2, 35\)"):
         model(noise(2, 100, 32), attention_mask=torch.ones(shape))
 
@@ -547,7 +560,9 @@ def test_resize_input(sizes: dict[str, int], grid: tuple[int, int], kind: type) 
     assert ours.resize_input(**sizes) is ours
     assert ours.config is config
     assert ours.base_model.embeddings is embeddings
-    assert {name: getattr(config, name) for name in GEOMETRY} == {name: {**TINY, **sizes}[name] for name in GEOMETRY}
+    assert {name: getattr(config, name) for name in GEOMETRY} == {
+        name: {**TINY, **sizes}[name] for name in GEOMETRY
+    }
     assert config.patch_grid == grid
     side = sizes.get("patch_size", 16)
     prefix = "" if kind is ASTModel else BACKBONE
@@ -564,7 +579,9 @@ def test_resize_input(sizes: dict[str, int], grid: tuple[int, int], kind: type) 
     assert largest_gap(answer(ours, input_for(config)), answer(rebuilt, input_for(config))) <= 1e-6
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=["float64", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.bfloat16, torch.float16], ids=["float64", "bf16", "fp16"]
+)
 def test_resized_parameters_keep_dtype_and_requires_grad(dtype: torch.dtype) -> None:
     ours = classifier().to(dtype)
     frozen = {BACKBONE + POSITIONS, "classifier.dense.bias"}
@@ -596,7 +613,9 @@ def test_resizing_to_the_same_geometry_changes_nothing(model: ASTForAudioClassif
     for sizes in ({}, {"max_length": 64}, {"max_length": 64, "patch_size": 16, "time_stride": 8}):
         ours = copy.deepcopy(model)
         ours.resize_input(**sizes, position_method="stretch")
-        assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in model.state_dict().items())
+        assert all(
+            torch.equal(tensor, ours.state_dict()[name]) for name, tensor in model.state_dict().items()
+        )
         assert ours.config.to_dict() == model.config.to_dict()
 
 
@@ -607,7 +626,9 @@ def audioset_table() -> torch.Tensor:
 
 def audioset(table: torch.Tensor) -> ASTModel:
     """Return a model with the published models' 12 x 101 patches and that table."""
-    ours = ASTModel(ASTConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=24))
+    ours = ASTModel(
+        ASTConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=24)
+    )
     ours.load_state_dict({**ours.state_dict(), POSITIONS: table})
     return ours
 
@@ -644,7 +665,9 @@ def test_a_cut_does_not_depend_on_intermediate_sizes(audioset_table: torch.Tenso
         ours = audioset(audioset_table)
         for sizes in ({"max_length": 512}, {"num_mel_bins": 64}, {"max_length": 98}):
             ours.resize_input(**sizes, position_cut=cut)
-        assert torch.equal(patches_of(table_of(ours), (5, 9)), patches_of(audioset_table, (12, 101))[4:9, columns])
+        assert torch.equal(
+            patches_of(table_of(ours), (5, 9)), patches_of(audioset_table, (12, 101))[4:9, columns]
+        )
 
 
 def test_nearest_neighbours_repeat_each_position_at_twice_the_length(audioset_table: torch.Tensor) -> None:
@@ -690,7 +713,9 @@ def test_a_smaller_patch_kernel_is_the_least_squares_solution() -> None:
 
 def test_a_bicubic_patch_kernel() -> None:
     ours = classifier()
-    expected = F.interpolate(ours.base_model.state_dict()[KERNEL], (8, 8), mode="bicubic", align_corners=False)
+    expected = F.interpolate(
+        ours.base_model.state_dict()[KERNEL], (8, 8), mode="bicubic", align_corners=False
+    )
     ours.resize_input(patch_size=8, kernel_method="bicubic")
     assert largest_gap(ours.base_model.state_dict()[KERNEL], expected) <= 1e-6
 
@@ -756,7 +781,9 @@ def test_from_pretrained_refuses_an_impossible_size(sizes: dict[str, Any], name:
     ],
     ids=lambda value: next(reversed(value)) if isinstance(value, dict) else "",
 )
-def test_an_unknown_argument_is_refused_before_anything_changes(arguments: dict[str, Any], names: list[str]) -> None:
+def test_an_unknown_argument_is_refused_before_anything_changes(
+    arguments: dict[str, Any], names: list[str]
+) -> None:
     ours = classifier()
     before = snapshot(ours)
     with pytest.raises(AstInputError) as caught:
@@ -773,7 +800,9 @@ def test_an_unknown_argument_is_refused_before_anything_changes(arguments: dict[
 )
 def test_from_pretrained_refuses_a_misspelt_size(load: Any, folder: Path) -> None:
     for arguments in ({"max_lenght": 128}, {"max_length": 128, "time_strid": 4}, {"frequency_strides": 4}):
-        with pytest.raises(AstConfigError, match=r"did you mean '(max_length|time_stride|frequency_stride)'") as caught:
+        with pytest.raises(
+            AstConfigError, match=r"did you mean '(max_length|time_stride|frequency_stride)'"
+        ) as caught:
             load.from_pretrained(folder, **arguments)
         assert_explains(caught.value, "E302", list(arguments)[-1])
 
@@ -783,7 +812,9 @@ def by_keywords(load: Any) -> Callable[[Path, dict[str, int]], Any]:
 
 
 def by_config(load: Any) -> Callable[[Path, dict[str, int]], Any]:
-    return lambda folder, sizes: load.from_pretrained(folder, config=ASTConfig.from_pretrained(folder, **sizes))
+    return lambda folder, sizes: load.from_pretrained(
+        folder, config=ASTConfig.from_pretrained(folder, **sizes)
+    )
 
 
 LOADERS: dict[str, Callable[[Path, dict[str, int]], Any]] = {
@@ -839,15 +870,21 @@ def test_an_adapted_model_saved_again_loads_in_stock(
     assert torch.equal(answer(again, values), answer(adapted, values))
 
 
-def test_from_pretrained_cuts_the_centre_of_a_published_grid(audioset_table: torch.Tensor, tmp_path: Path) -> None:
+def test_from_pretrained_cuts_the_centre_of_a_published_grid(
+    audioset_table: torch.Tensor, tmp_path: Path
+) -> None:
     audioset(audioset_table).save_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path, max_length=128, num_mel_bins=64)
     expected = patches_of(audioset_table, (12, 101))[4:9, 44:56]
     assert torch.equal(patches_of(table_of(loaded), (5, 12)), expected)
 
 
-@pytest.mark.parametrize("load", [ASTForAudioClassification, AutoModelForAudioClassification], ids=["own", "auto"])
-def test_labels_and_geometry_change_together(load: Any, folder: Path, model: ASTForAudioClassification) -> None:
+@pytest.mark.parametrize(
+    "load", [ASTForAudioClassification, AutoModelForAudioClassification], ids=["own", "auto"]
+)
+def test_labels_and_geometry_change_together(
+    load: Any, folder: Path, model: ASTForAudioClassification
+) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         loaded = load.from_pretrained(folder, num_labels=7, max_length=40)
@@ -862,7 +899,9 @@ def test_labels_and_geometry_change_together(load: Any, folder: Path, model: AST
     assert answer(loaded, noise(1, 40, 32)).shape == (1, 7)
 
 
-def test_a_new_head_on_a_base_checkpoint_of_another_geometry(model: ASTForAudioClassification, tmp_path: Path) -> None:
+def test_a_new_head_on_a_base_checkpoint_of_another_geometry(
+    model: ASTForAudioClassification, tmp_path: Path
+) -> None:
     model.base_model.save_pretrained(tmp_path)
     with pytest.warns(AstHfWarning, match="W303") as caught:
         loaded = ASTForAudioClassification.from_pretrained(tmp_path, num_labels=5, time_stride=16)
@@ -997,7 +1036,9 @@ def test_training_changes_the_factors_only(factored: ASTForAudioClassification) 
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    moved = {name for name, parameter in factored.named_parameters() if not torch.equal(parameter, start[name])}
+    moved = {
+        name for name, parameter in factored.named_parameters() if not torch.equal(parameter, start[name])
+    }
     assert moved == names
     after = factored.state_dict()
     assert {name for name in after if not torch.equal(after[name], before[name])} == {prefix}
@@ -1005,9 +1046,13 @@ def test_training_changes_the_factors_only(factored: ASTForAudioClassification) 
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_plain_state_dict_loads_into_a_factored_model(strict: bool, factored: ASTForAudioClassification) -> None:
+def test_a_plain_state_dict_loads_into_a_factored_model(
+    strict: bool, factored: ASTForAudioClassification
+) -> None:
     plain = with_table(randomise(ASTForAudioClassification(tiny_config()), seed=9), outer_sums((3, 7)))
-    assert str(factored.load_state_dict(plain.state_dict(), strict=strict)) == "<All keys matched successfully>"
+    assert (
+        str(factored.load_state_dict(plain.state_dict(), strict=strict)) == "<All keys matched successfully>"
+    )
     assert largest_gap(table_of(factored), table_of(plain)) <= 1e-6
     assert largest_gap(answer(factored, noise(2, 64, 32)), answer(plain, noise(2, 64, 32))) <= 1e-5
     back = ASTForAudioClassification(tiny_config()).eval()
@@ -1075,7 +1120,9 @@ def test_a_factored_model_accepts_any_length(cut: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("frames", "share"), [(40, 4), (64, 7), (128, 15)], ids=["cut", "whole", "stretch"])
 def test_gradients_of_the_factors(frames: int, share: int, factored: ASTForAudioClassification) -> None:
     factored(noise(1, frames, 32), output_hidden_states=True).hidden_states[0].sum().backward()
-    gradients = {name.rpartition(".")[2]: p.grad for name, p in factored.named_parameters() if POSITIONS in name}
+    gradients = {
+        name.rpartition(".")[2]: p.grad for name, p in factored.named_parameters() if POSITIONS in name
+    }
     assert largest_gap(gradients["special"], torch.ones(1, 2, 24)) <= 1e-6
     assert largest_gap(gradients["frequency"], torch.full((1, 3, 1, 24), float(share))) <= 1e-4
     assert largest_gap(gradients["time"].sum(dim=2), torch.full((1, 1, 24), 3.0 * share)) <= 1e-4

@@ -28,7 +28,9 @@ def tone(hertz: float, rate: int, seconds: float = 1.0) -> np.ndarray:
     return 0.3 * np.sin(2 * np.pi * hertz * np.arange(int(rate * seconds)) / rate)
 
 
-def encoded(samples: np.ndarray, rate: int = 16_000, kind: str = "WAV", subtype: str | None = "PCM_16") -> bytes:
+def encoded(
+    samples: np.ndarray, rate: int = 16_000, kind: str = "WAV", subtype: str | None = "PCM_16"
+) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=kind, subtype=subtype)
     return file.getvalue()
@@ -78,7 +80,9 @@ def test_audio_formats_decode_to_the_same_samples(
 ) -> None:
     path = tmp_path / f"tone.{kind.lower()}"
     left = tone(1000, rate)
-    soundfile.write(path, left if channels == 1 else np.stack([left, left / 3], axis=1), rate, subtype, format=kind)
+    soundfile.write(
+        path, left if channels == 1 else np.stack([left, left / 3], axis=1), rate, subtype, format=kind
+    )
     waveform = load_audio(path)
     assert (waveform.dtype, waveform.shape) == (np.float32, (16_000,))
     middle = slice(2_000, -2_000)
@@ -100,7 +104,9 @@ SOURCES: dict[str, Callable[[Path], dict]] = {
     "bytearray": lambda path: {"source": bytearray(path.read_bytes())},
     "memoryview": lambda path: {"source": memoryview(path.read_bytes())},
     "datasets, bytes": lambda path: {"source": {"bytes": path.read_bytes(), "path": None}},
-    "datasets, bytes and name": lambda path: {"source": {"bytes": path.read_bytes(), "path": "elsewhere.wav"}},
+    "datasets, bytes and name": lambda path: {
+        "source": {"bytes": path.read_bytes(), "path": "elsewhere.wav"}
+    },
     "datasets, path": lambda path: {"source": {"bytes": None, "path": str(path)}},
     "datasets, memoryview": lambda path: {"source": {"bytes": memoryview(path.read_bytes()), "path": None}},
     "dict of array": lambda path: {"source": {"array": CLIP, "sampling_rate": 16_000}},
@@ -132,7 +138,9 @@ def test_all_sources_give_the_same_samples(kind: str, tmp_path: Path) -> None:
 def test_channels_are_mixed_by_their_mean(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "six.wav", np.stack([CLIP, *[np.zeros_like(CLIP)] * 5], axis=1), 16_000)
     np.testing.assert_allclose(load_audio(tmp_path / "six.wav"), CLIP / 6, atol=1e-7)
-    np.testing.assert_array_equal(load_audio(np.stack([CLIP, -CLIP]), source_rate=16_000), np.zeros_like(CLIP))
+    np.testing.assert_array_equal(
+        load_audio(np.stack([CLIP, -CLIP]), source_rate=16_000), np.zeros_like(CLIP)
+    )
 
 
 def test_stereo_file_of_few_frames_is_stereo() -> None:
@@ -262,7 +270,9 @@ def assert_clear(problem: AstHfError, code: str, name: str, part: str) -> None:
     [row[1:] for row in BROKEN_FILES],
     ids=[row[0] for row in BROKEN_FILES],
 )
-def test_broken_audio_files_are_refused(name: str, content: bytes, code: str, part: str, tmp_path: Path) -> None:
+def test_broken_audio_files_are_refused(
+    name: str, content: bytes, code: str, part: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     for source in (path, {"bytes": content, "path": name}):
@@ -297,7 +307,9 @@ def test_dangling_link_is_missing(tmp_path: Path) -> None:
         load_audio(tmp_path / "link.wav")
 
 
-@pytest.mark.parametrize("url", ["http://example.org/a.wav", "https://example.org/a.wav", "HTTPS://example.org/a.wav"])
+@pytest.mark.parametrize(
+    "url", ["http://example.org/a.wav", "https://example.org/a.wav", "HTTPS://example.org/a.wav"]
+)
 def test_urls_are_refused(url: str) -> None:
     with pytest.raises(AstInputError) as caught:
         load_audio(url)
@@ -331,7 +343,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "part"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
 def test_unreadable_sources_are_refused(arguments: dict, code: str, part: str) -> None:
     with pytest.raises(AstHfError) as caught:
         load_audio(**arguments)

@@ -120,7 +120,9 @@ def test_attention_pooling_selects_frames() -> None:
 
 def stored(accuracies: list[list[float]], seconds: list[float]) -> dict:
     seeds = {
-        str(seed): [{"epoch": 1.0 + i, "seconds": seconds[i], "accuracy": value} for i, value in enumerate(values)]
+        str(seed): [
+            {"epoch": 1.0 + i, "seconds": seconds[i], "accuracy": value} for i, value in enumerate(values)
+        ]
         for seed, values in enumerate(accuracies)
     }
     return {"learning_rate": 1e-4, "parameters": 2_500_000, "seeds": seeds}

@@ -124,7 +124,9 @@ BROKEN: list[tuple[str, Callable[[Path], None], str, list[str]]] = [
         ["3 layers"],
     ),
 ]
-cases = pytest.mark.parametrize(("spoil", "code", "names"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+cases = pytest.mark.parametrize(
+    ("spoil", "code", "names"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN]
+)
 
 
 @pytest.fixture
@@ -167,9 +169,13 @@ def test_base_model_refuses_broken_checkpoints(name: str, folder: Path) -> None:
     assert_explains(caught.value, folder, code, [])
 
 
-@pytest.mark.parametrize("load", [AutoModelForAudioClassification.from_pretrained, None], ids=["auto", "pipeline"])
+@pytest.mark.parametrize(
+    "load", [AutoModelForAudioClassification.from_pretrained, None], ids=["auto", "pipeline"]
+)
 @pytest.mark.parametrize("name", ["fewer-layers", "cut-in-half", "missing-tensor", "extra-tensor", "nan"])
-def test_auto_class_and_pipeline_refuse_broken_checkpoints(name: str, load: Callable | None, folder: Path) -> None:
+def test_auto_class_and_pipeline_refuse_broken_checkpoints(
+    name: str, load: Callable | None, folder: Path
+) -> None:
     (spoil, code, names) = next(row[1:] for row in BROKEN if row[0] == name)
     spoil(folder)
     with pytest.raises(AstConfigError if load else AstHfError) as caught:
@@ -273,16 +279,22 @@ def test_a_hub_name_whose_user_is_a_local_folder(elsewhere: Path, tiny_checkpoin
     (elsewhere / "user" / "pet").mkdir()
     assert ASTForAudioClassification.from_pretrained("user/pets").num_labels == 3  # it was downloaded before
     requests = len(hub.log)
-    with pytest.raises(AstConfigError, match=r"E306.*'user/cats': is taken for a path, since a folder 'user' is here"):
+    with pytest.raises(
+        AstConfigError, match=r"E306.*'user/cats': is taken for a path, since a folder 'user' is here"
+    ):
         ASTForAudioClassification.from_pretrained("user/cats")
     assert len(hub.log) == requests
 
 
-def test_cached_names_are_looked_up_in_the_given_cache_dir(elsewhere: Path, tiny_checkpoint: Path, hub: Hub) -> None:
+def test_cached_names_are_looked_up_in_the_given_cache_dir(
+    elsewhere: Path, tiny_checkpoint: Path, hub: Hub
+) -> None:
     publish(tiny_checkpoint)
     ASTForAudioClassification.from_pretrained("user/pets", cache_dir=elsewhere / "cache")
     (elsewhere / "user" / "pet").mkdir(parents=True)
-    assert ASTForAudioClassification.from_pretrained("user/pets", cache_dir=elsewhere / "cache").num_labels == 3
+    assert (
+        ASTForAudioClassification.from_pretrained("user/pets", cache_dir=elsewhere / "cache").num_labels == 3
+    )
 
 
 def test_near_path_suggests_misspelt_paths(elsewhere: Path) -> None:
@@ -325,7 +337,9 @@ def test_weights_have_the_file_mode_of_the_config(tiny_checkpoint: Path, mode: i
 def test_averages_adapters_and_stored_logits_have_the_default_file_mode(
     mode: int, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    Adapter(ASTForAudioClassification.from_pretrained(tiny_checkpoint), AdapterOptions(rank=2), "base").save(tmp_path)
+    Adapter(ASTForAudioClassification.from_pretrained(tiny_checkpoint), AdapterOptions(rank=2), "base").save(
+        tmp_path
+    )
     average = WeightAverage(0.9)
     average.update(torch.nn.Linear(2, 2))
     average.save(tmp_path)
@@ -347,7 +361,9 @@ def test_averages_adapters_and_stored_logits_have_the_default_file_mode(
     ],
     ids=["no weights", "no config", "truncated", "git-lfs", "config is a list", "NaN", "no member"],
 )
-def test_detail_of_e306(change: Callable[[Path], None], detail: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_detail_of_e306(
+    change: Callable[[Path], None], detail: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "broken"))
     change(folder)
     with pytest.raises(AstHfError) as caught:

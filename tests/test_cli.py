@@ -43,7 +43,9 @@ def test_classify_prints_labels_and_reports_bad_files(
 ) -> None:
     good = tmp_path / "good.flac"
     soundfile.write(good, tone, 16_000)
-    code = cli.main(["classify", str(tiny_checkpoint), str(tmp_path / "missing.wav"), str(good), "--top_k", "2"])
+    code = cli.main(
+        ["classify", str(tiny_checkpoint), str(tmp_path / "missing.wav"), str(good), "--top_k", "2"]
+    )
     printed = capsys.readouterr()
     assert code == 65
     assert "AST-E206" in printed.err
@@ -145,10 +147,14 @@ def test_stats_lists_unreadable_clips_and_fails(tmp_path: Path, capsys: pytest.C
     assert "2.wav" in printed.err
 
 
-def test_evaluate_writes_and_prints(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_writes_and_prints(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for label in ("cat", "owl"):
         (tmp_path / "data" / "test" / label).mkdir(parents=True)
-        soundfile.write(tmp_path / "data" / "test" / label / "1.wav", 0.3 * np.sin(np.arange(8000) / 5), 16_000)
+        soundfile.write(
+            tmp_path / "data" / "test" / label / "1.wav", 0.3 * np.sin(np.arange(8000) / 5), 16_000
+        )
     arguments = ["evaluate", str(tiny_checkpoint), str(tmp_path / "data"), "--output", str(tmp_path / "out")]
     assert cli.main(arguments) == 0
     assert "accuracy" in capsys.readouterr().out
@@ -183,7 +189,9 @@ def test_commands_other_than_training_do_not_import_the_trainer(
 ) -> None:
     for label in ("cat", "owl"):
         (tmp_path / "data" / "test" / label).mkdir(parents=True)
-        soundfile.write(tmp_path / "data" / "test" / label / "1.wav", 0.3 * np.sin(np.arange(8000) / 5), 16_000)
+        soundfile.write(
+            tmp_path / "data" / "test" / label / "1.wav", 0.3 * np.sin(np.arange(8000) / 5), 16_000
+        )
     data = str(tmp_path / "data")
     arguments = {
         "stats": ["stats", data, "--split", "test"],
@@ -288,7 +296,9 @@ def test_a_misspelt_path_in_a_recipe_is_refused_without_a_hub_request(
     start = [f"--set=model.config={json.dumps(TINY if option == 'distillation.teacher' else {})}"]
     arguments = ["finetune", str(recipe), "--data", str(clips), "--output", "out", *flags, *start]
     assert cli.main(arguments) == 65
-    assert f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?" in capsys.readouterr().err
+    assert (
+        f"[AST-E306] 'outputs/dmo': {taken('outputs')}did you mean 'outputs/demo'?" in capsys.readouterr().err
+    )
     assert hub.log == []
 
 

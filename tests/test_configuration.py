@@ -115,7 +115,9 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str, list[str]]] = [
 
 def cases(*tables: list[tuple]) -> Any:
     rows = [row for table in tables for row in table]
-    return pytest.mark.parametrize(("values", "code", "names"), [row[1:] for row in rows], ids=[row[0] for row in rows])
+    return pytest.mark.parametrize(
+        ("values", "code", "names"), [row[1:] for row in rows], ids=[row[0] for row in rows]
+    )
 
 
 def assert_explains(error: AstConfigError, code: str, names: list[str]) -> None:
@@ -221,7 +223,9 @@ def test_temperature_and_thresholds_survive_the_file(tmp_path: Path) -> None:
         ({"num_labels": 2, "temperature": 3.0}, (3.0, None)),
     ],
 )
-def test_new_labels_drop_temperature_and_thresholds(arguments: dict[str, Any], expected: tuple, tmp_path: Path) -> None:
+def test_new_labels_drop_temperature_and_thresholds(
+    arguments: dict[str, Any], expected: tuple, tmp_path: Path
+) -> None:
     ASTConfig(**FITTED).save_pretrained(tmp_path)
     config = ASTConfig.from_pretrained(tmp_path, **arguments)
     assert (config.temperature, config.thresholds) == expected
@@ -268,7 +272,9 @@ def test_config_files_with_invalid_fields_are_refused(
 
 
 @cases(BAD_FIELDS)
-def test_field_set_afterwards_is_refused_when_a_model_is_built(values: dict, code: str, names: list[str]) -> None:
+def test_field_set_afterwards_is_refused_when_a_model_is_built(
+    values: dict, code: str, names: list[str]
+) -> None:
     config = ASTConfig(**TINY, num_labels=2)
     with pytest.raises(AstConfigError) as caught:  # noqa: PT012 (assigning may already refuse)
         for field, value in values.items():

@@ -160,7 +160,9 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("patches", "name", "expected"), PUBLISHED)
-def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, expected: tuple[int, int]) -> None:
+def test_geometry_follows_from_the_number_of_patches(
+    patches: int, name: str, expected: tuple[int, int]
+) -> None:
     for entry in (DATA_SETS[name], None):
         geometry = infer_geometry(patches, 16, entry, ConversionOptions())
         assert (geometry.max_length, geometry.frequency_stride, geometry.time_stride) == (
@@ -179,7 +181,9 @@ def test_geometry_follows_from_the_number_of_patches(patches: int, name: str, ex
         (600, ConversionOptions(num_mel_bins=64), ["600", "num_mel_bins"]),
     ],
 )
-def test_geometry_that_does_not_fit_is_refused(patches: int, wishes: ConversionOptions, fragments: list[str]) -> None:
+def test_geometry_that_does_not_fit_is_refused(
+    patches: int, wishes: ConversionOptions, fragments: list[str]
+) -> None:
     with pytest.raises(AstHfError) as caught:
         infer_geometry(patches, 16, None, wishes)
     assert caught.value.code == "E108"
@@ -262,7 +266,9 @@ def test_files_without_weights_are_refused(content: bytes, tmp_path: Path) -> No
         converted_lines(tmp_path / "model.pth", tmp_path / "out", GOLDEN)
 
 
-def test_conversion_with_different_logits_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversion_with_different_logits_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = lambda *_: golden("logits")[:1] + 1  # noqa: E731
     monkeypatch.setattr(conversion, "original_logits", wrong)
     with pytest.raises(AstHfError, match=r"E601.*logits differ"):
@@ -354,7 +360,9 @@ IMAGE_MODELS = {
     "deit": lambda: DeiTModel(DeiTConfig(**SMALL, image_size=48, patch_size=16)),
     "dinov2": lambda: Dinov2Model(Dinov2Config(**SMALL, image_size=42, patch_size=14, mlp_ratio=2)),
     "mae": lambda: ViTMAEForPreTraining(
-        ViTMAEConfig(**SMALL, image_size=48, patch_size=16, decoder_hidden_size=24, decoder_num_attention_heads=3)
+        ViTMAEConfig(
+            **SMALL, image_size=48, patch_size=16, decoder_hidden_size=24, decoder_num_attention_heads=3
+        )
     ),
 }
 
@@ -367,11 +375,15 @@ def test_image_transformer_folders(kind: str, tmp_path: Path) -> None:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path / "source")
-    lines = converted_lines(tmp_path / "source", tmp_path / "out", ConversionOptions(max_length=64, num_mel_bins=32))
+    lines = converted_lines(
+        tmp_path / "source", tmp_path / "out", ConversionOptions(max_length=64, num_mel_bins=32)
+    )
     assert "hidden states of an image" in lines[-2]
     loaded = ASTModel.from_pretrained(tmp_path / "out")
     expected = ASTModel.from_vit(tmp_path / "source", max_length=64, num_mel_bins=32)
-    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    assert all(
+        torch.equal(tensor, expected.state_dict()[name]) for name, tensor in loaded.state_dict().items()
+    )
     extractor = ASTFeatureExtractor.from_pretrained(tmp_path / "out")
     assert (extractor.max_length, extractor.num_mel_bins) == (64, 32)
 

@@ -44,7 +44,9 @@ def test_features(rate: int, tone: np.ndarray) -> None:
     features = extractor(clips, rate, return_tensors="pt", device="cuda")["input_values"]
     assert features.device.type == "cuda"
     assert largest_gap(features.cpu(), expected) <= 5e-4
-    moved = extractor([torch.from_numpy(clip).cuda() for clip in clips], rate, return_tensors="pt")["input_values"]
+    moved = extractor([torch.from_numpy(clip).cuda() for clip in clips], rate, return_tensors="pt")[
+        "input_values"
+    ]
     assert torch.equal(moved, features)
 
 

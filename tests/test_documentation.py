@@ -117,7 +117,9 @@ def test_readme_results_match_the_bench_page() -> None:
 
 
 def test_readme_quotes_the_accuracies_of_bench_learning() -> None:
-    (row,) = re.findall(r"^\| `make bench-learning .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    (row,) = re.findall(
+        r"^\| `make bench-learning .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     stored = json.loads((ROOT / "benchmarks" / "results" / "learning.json").read_text(encoding="utf-8"))
     for results in stored["sets"].values():
         for system in ("plain", "recipe", "patchout", "psla"):

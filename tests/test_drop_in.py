@@ -99,7 +99,9 @@ def features_of(extractor: ASTFeatureExtractor, **options: Any) -> list[dict[str
 
 @pytest.mark.parametrize("padding", ["longest", "max_length", True, PaddingStrategy.LONGEST])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_pad_equals_padding_in_the_call(normalize: bool, padding: Any, extractor: ASTFeatureExtractor) -> None:
+def test_pad_equals_padding_in_the_call(
+    normalize: bool, padding: Any, extractor: ASTFeatureExtractor
+) -> None:
     extractor.do_normalize = normalize
     padded = extractor.pad(features_of(extractor), padding=padding, max_length=64, return_tensors="pt")
     called = extractor([CLIP, OTHER], sampling_rate=RATE, padding=padding, return_tensors="pt")
@@ -133,7 +135,9 @@ def test_pad_truncates(extractor: ASTFeatureExtractor) -> None:
 def test_pad_of_vectors_is_that_of_the_base_class(extractor: ASTFeatureExtractor) -> None:
     vectors = {"input_values": [[1.0, 2.0, 3.0], [4.0]]}
     ours = extractor.pad(dict(vectors), return_tensors="np", return_attention_mask=True)
-    theirs = stock.ASTFeatureExtractor(**SIZES).pad(dict(vectors), return_tensors="np", return_attention_mask=True)
+    theirs = stock.ASTFeatureExtractor(**SIZES).pad(
+        dict(vectors), return_tensors="np", return_attention_mask=True
+    )
     for name in ("input_values", "attention_mask"):
         np.testing.assert_array_equal(ours[name], theirs[name])
     np.testing.assert_array_equal(ours["input_values"], [[1, 2, 3], [4, 0, 0]])
@@ -145,7 +149,10 @@ def test_pad_of_features_with_a_batch_axis(extractor: ASTFeatureExtractor) -> No
 
 
 def test_collator_with_padding(extractor: ASTFeatureExtractor, model: ASTForAudioClassification) -> None:
-    rows = [{**row, "label": index} for index, row in enumerate(features_of(extractor, return_attention_mask=True))]
+    rows = [
+        {**row, "label": index}
+        for index, row in enumerate(features_of(extractor, return_attention_mask=True))
+    ]
     batch = DataCollatorWithPadding(extractor)(rows)
     assert batch["input_values"].shape == (2, 58, 32)
     assert batch["labels"].tolist() == [0, 1]
@@ -160,8 +167,12 @@ def test_plain_trainer_with_the_extractor_as_processing_class(
     extractor: ASTFeatureExtractor, model: ASTForAudioClassification, tmp_path: Path
 ) -> None:
     rows = features_of(extractor) * 2
-    data = Dataset.from_list([{**row, "label": index % 3} for index, row in enumerate(rows)]).with_format("numpy")
-    arguments = TrainingArguments(str(tmp_path), max_steps=2, per_device_train_batch_size=2, report_to=[], use_cpu=True)
+    data = Dataset.from_list([{**row, "label": index % 3} for index, row in enumerate(rows)]).with_format(
+        "numpy"
+    )
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=2, per_device_train_batch_size=2, report_to=[], use_cpu=True
+    )
     trainer = Trainer(model, arguments, train_dataset=data, processing_class=extractor)
     assert isinstance(trainer.data_collator, DataCollatorWithPadding)
     assert np.isfinite(trainer.train().training_loss)
@@ -228,7 +239,9 @@ STALE = [{}, {"cat": 0}, {"x": 0, "y": 1, "z": 2}, {"cat": 2, "dog": 1, "owl": 0
 
 
 @pytest.mark.parametrize("stale", STALE)
-def test_stale_label2id_of_a_file_follows_id2label(stale: dict, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_stale_label2id_of_a_file_follows_id2label(
+    stale: dict, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     content = json.loads((tiny_checkpoint / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**content, "label2id": stale}))
     with pytest.warns(AstHfWarning, match=r"W305\] ASTConfig.label2id: does not mirror id2label"):
@@ -283,7 +296,9 @@ def test_fields_that_are_unknown_or_of_another_architecture_are_refused(fields: 
 
 @pytest.mark.parametrize("samples", [16_000, 16_000 * 30, 8_000, np.int64(16_000)])
 def test_max_length_in_samples_is_ignored(samples: Any, extractor: ASTFeatureExtractor) -> None:
-    with pytest.warns(AstHfWarning, match=r"W210\] max_length: \d+ is ignored.*frames of 10 ms.*64 frames") as caught:
+    with pytest.warns(
+        AstHfWarning, match=r"W210\] max_length: \d+ is ignored.*frames of 10 ms.*64 frames"
+    ) as caught:
         features = extractor(
             [CLIP, OTHER], sampling_rate=RATE, max_length=samples, truncation=True, return_tensors="np"
         )
@@ -301,12 +316,16 @@ def test_max_length_in_frames_is_honoured(extractor: ASTFeatureExtractor, no_war
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
-def test_mono_clip_with_a_channel_axis(kind: Callable, extractor: ASTFeatureExtractor, no_warnings: None) -> None:
+def test_mono_clip_with_a_channel_axis(
+    kind: Callable, extractor: ASTFeatureExtractor, no_warnings: None
+) -> None:
     plain = extractor(CLIP, RATE, "np")["input_values"]
     both = extractor([CLIP, OTHER], RATE, "np")["input_values"]
     for clip in (kind(CLIP[None]), kind(CLIP[:, None]), [kind(CLIP[None])], [kind(CLIP[:, None])]):
         np.testing.assert_array_equal(extractor(clip, RATE, "np")["input_values"], plain)
-    np.testing.assert_array_equal(extractor([kind(CLIP[None]), kind(OTHER[:, None])], RATE, "np")["input_values"], both)
+    np.testing.assert_array_equal(
+        extractor([kind(CLIP[None]), kind(OTHER[:, None])], RATE, "np")["input_values"], both
+    )
     stacked = kind(np.stack([CLIP, CLIP])[:, None])
     assert extractor(stacked, RATE, "np")["input_values"].shape == (2, 64, 32)
 
@@ -347,7 +366,9 @@ def test_pad_to_multiple_of_in_a_call(extractor: ASTFeatureExtractor) -> None:
 
 
 @pytest.mark.parametrize("array", [CLIP, torch.from_numpy(CLIP), CLIP.astype(np.float64), CLIP[None]])
-def test_pipeline_takes_bare_arrays_at_the_models_rate(array: Any, tiny_checkpoint: Path, unwarned: None) -> None:
+def test_pipeline_takes_bare_arrays_at_the_models_rate(
+    array: Any, tiny_checkpoint: Path, unwarned: None
+) -> None:
     classify = pipeline("audio-classification", model=str(tiny_checkpoint))
     with pytest.warns(AstHfWarning, match=r"W212\] sampling_rate: is missing, and 16000 Hz is assumed"):
         answer = classify(array)
@@ -401,7 +422,9 @@ def test_statistics_from_numpy_and_torch(mean: Any, extractor: ASTFeatureExtract
 
 
 def test_counts_from_numpy_and_torch(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    config = ASTConfig(**{**TINY, "max_length": np.int64(64), "time_stride": torch.tensor(8)}, num_labels=np.int64(3))
+    config = ASTConfig(
+        **{**TINY, "max_length": np.int64(64), "time_stride": torch.tensor(8)}, num_labels=np.int64(3)
+    )
     assert (config.num_labels, config.max_length, type(config.max_length)) == (3, 64, int)
     config.hidden_dropout_prob = np.float32(0.25)
     config.save_pretrained(tmp_path)
@@ -430,11 +453,15 @@ def test_flags_and_statistics_of_one_element(extractor: ASTFeatureExtractor) -> 
 
 def test_fields_that_only_resemble_ours(tiny_checkpoint: Path, tmp_path: Path) -> None:
     content = json.loads((tiny_checkpoint / "preprocessor_config.json").read_text())
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**content, "frame_length": 25, "min_length": 1}))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({**content, "frame_length": 25, "min_length": 1})
+    )
     assert ASTFeatureExtractor.from_pretrained(tmp_path).max_length == 64
     assert ASTConfig(**{**ASTConfig(**TINY).to_dict(), "min_length": 0}).max_length == 64
     with pytest.warns(AstHfWarning, match=r"W302\] ASTConfig.hidden_dropout: is not a field of AST"):
-        config = AutoConfig.from_pretrained(tiny_checkpoint, hidden_dropout=0.1, attention_dropout=0.1, layerdrop=0.1)
+        config = AutoConfig.from_pretrained(
+            tiny_checkpoint, hidden_dropout=0.1, attention_dropout=0.1, layerdrop=0.1
+        )
     assert config.hidden_dropout_prob == 0.0
 
 
@@ -464,7 +491,9 @@ def test_subclass_of_the_extractor(extractor: ASTFeatureExtractor, tmp_path: Pat
 # Replaced classifiers.
 
 
-def test_head_of_another_size_is_saved_with_generic_names(model: ASTForAudioClassification, tmp_path: Path) -> None:
+def test_head_of_another_size_is_saved_with_generic_names(
+    model: ASTForAudioClassification, tmp_path: Path
+) -> None:
     model.classifier.dense = nn.Linear(24, 5)
     with pytest.warns(AstHfWarning, match=r"W306\] classifier: has 5 outputs, but the config has 3 labels"):
         model.save_pretrained(tmp_path)
@@ -508,7 +537,9 @@ def test_head_without_a_bias_is_saved_with_zeros(model: ASTForAudioClassificatio
     assert torch.equal(loaded.classifier.dense.weight, model.classifier.dense.weight)
 
 
-def test_head_of_another_kind_is_saved_with_a_warning(model: ASTForAudioClassification, tmp_path: Path) -> None:
+def test_head_of_another_kind_is_saved_with_a_warning(
+    model: ASTForAudioClassification, tmp_path: Path
+) -> None:
     model.classifier = nn.Sequential(nn.Linear(24, 8), nn.ReLU(), nn.Linear(8, 3))
     with pytest.warns(AstHfWarning, match=r"W306\] classifier: is a Sequential"):
         model.save_pretrained(tmp_path)
@@ -536,16 +567,22 @@ def disagreeing(tiny_checkpoint: Path, tmp_path: Path) -> Path:
         ASTForAudioClassification.from_pretrained,
         AutoModelForAudioClassification.from_pretrained,
         lambda folder: pipeline("audio-classification", model=str(folder)),
-        lambda folder: ASTForAudioClassification.from_pretrained(folder, config=ASTConfig.from_pretrained(folder)),
+        lambda folder: ASTForAudioClassification.from_pretrained(
+            folder, config=ASTConfig.from_pretrained(folder)
+        ),
         lambda folder: ASTForAudioClassification.from_pretrained(folder, num_labels=3),
     ],
     ids=["own", "auto", "pipeline", "same-config", "same-number"],
 )
-def test_head_that_the_config_does_not_describe_is_refused(load: Callable, binary: bool, disagreeing: Path) -> None:
+def test_head_that_the_config_does_not_describe_is_refused(
+    load: Callable, binary: bool, disagreeing: Path
+) -> None:
     if binary:
         torch.save(load_file(disagreeing / "model.safetensors"), disagreeing / "pytorch_model.bin")
         (disagreeing / "model.safetensors").unlink()
-    with pytest.raises(AstHfError, match=r"E305.*config.json.*names 3 labels, but .* holds a classifier of 4 outputs"):
+    with pytest.raises(
+        AstHfError, match=r"E305.*config.json.*names 3 labels, but .* holds a classifier of 4 outputs"
+    ):
         load(disagreeing)
 
 
@@ -594,7 +631,9 @@ class OwnType(ASTForAudioClassification):
 
 
 @pytest.mark.parametrize("kind", [OwnHead, OwnPart])
-def test_subclasses_with_extra_modules_load_a_checkpoint(kind: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_subclasses_with_extra_modules_load_a_checkpoint(
+    kind: Any, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     with pytest.warns(AstHfWarning, match="W303.*newly initialised"):
         model = kind.from_pretrained(tiny_checkpoint)
     stored = ASTModel.from_pretrained(tiny_checkpoint).state_dict()
@@ -610,7 +649,9 @@ def test_subclass_with_another_model_type(tmp_path: Path) -> None:
     model = OwnType(OwnConfig(**TINY, num_labels=3))
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "somebodys-ast"
-    assert torch.equal(OwnType.from_pretrained(tmp_path).classifier.dense.weight, model.classifier.dense.weight)
+    assert torch.equal(
+        OwnType.from_pretrained(tmp_path).classifier.dense.weight, model.classifier.dense.weight
+    )
 
 
 # The pipeline's options, and the task that follows from labels.
@@ -637,7 +678,9 @@ def audioset_pipeline(**fields: Any) -> Any:
     names = class_names("audioset")
     config = ASTConfig(**TINY, id2label=dict(enumerate(names)), **fields)
     extractor = ASTFeatureExtractor(**SIZES)
-    return pipeline("audio-classification", model=ASTForAudioClassification(config), feature_extractor=extractor)
+    return pipeline(
+        "audio-classification", model=ASTForAudioClassification(config), feature_extractor=extractor
+    )
 
 
 def test_audioset_labels_without_a_problem_type_are_tags(unwarned: None) -> None:
@@ -656,7 +699,9 @@ def test_audioset_labels_without_a_problem_type_are_tags(unwarned: None) -> None
 
 def test_audioset_labels_with_a_problem_type_follow_it(no_warnings: None) -> None:
     classify = audioset_pipeline(problem_type="single_label_classification")
-    assert sum(entry["score"] for entry in classify({"array": CLIP, "sampling_rate": RATE})) == pytest.approx(1.0)
+    assert sum(entry["score"] for entry in classify({"array": CLIP, "sampling_rate": RATE})) == pytest.approx(
+        1.0
+    )
 
 
 def test_one_output_is_a_regression(tmp_path: Path) -> None:
@@ -677,7 +722,9 @@ def test_labels_without_a_problem_type_are_warned_of(
 
 def test_return_attention_mask_of_the_extractor_is_warned_of(unwarned: None) -> None:
     extractor = ASTFeatureExtractor(**SIZES, return_attention_mask=True)
-    with pytest.warns(AstHfWarning, match=r"W213\] attention_mask: .*the extractor's own return_attention_mask is set"):
+    with pytest.warns(
+        AstHfWarning, match=r"W213\] attention_mask: .*the extractor's own return_attention_mask is set"
+    ):
         assert extractor(CLIP, RATE, "np")["attention_mask"].sum() == 58
 
 
@@ -705,7 +752,9 @@ def web_server() -> Iterator[tuple[str, dict[str, bytes]]]:
     server.server_close()
 
 
-def test_pipeline_reads_urls(web_server: tuple[str, dict[str, bytes]], tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_pipeline_reads_urls(
+    web_server: tuple[str, dict[str, bytes]], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     import soundfile
 
     url, files = web_server
@@ -717,7 +766,9 @@ def test_pipeline_reads_urls(web_server: tuple[str, dict[str, bytes]], tiny_chec
         classify(f"{url}/none.wav")
 
 
-@pytest.mark.parametrize("copy", [copy.deepcopy, lambda pipe: pickle.loads(pickle.dumps(pipe))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "copy", [copy.deepcopy, lambda pipe: pickle.loads(pickle.dumps(pipe))], ids=["copy", "pickle"]
+)
 def test_pipelines_are_copied(copy: Callable, tiny_checkpoint: Path) -> None:
     classify = pipeline("audio-classification", model=str(tiny_checkpoint), top_k=2)
     clip = {"array": CLIP, "sampling_rate": RATE}
@@ -734,13 +785,17 @@ def test_argument_of_other_pipelines_is_warned_of(tiny_checkpoint: Path) -> None
 def test_threshold_after_labels_were_renamed_in_place(tiny_checkpoint: Path) -> None:
     classify = pipeline("audio-classification", model=str(tiny_checkpoint))
     classify.model.config.id2label = {0: "x", 1: "y", 2: "z"}
-    assert {entry["label"] for entry in classify({"array": CLIP, "sampling_rate": RATE}, threshold=0.0)} == {*"xyz"}
+    assert {entry["label"] for entry in classify({"array": CLIP, "sampling_rate": RATE}, threshold=0.0)} == {
+        *"xyz"
+    }
 
 
 # Configurations and state dicts of transformers.
 
 
-@pytest.mark.parametrize("kind", [ASTForAudioClassification, ASTModel, AutoModel, AutoModelForAudioClassification])
+@pytest.mark.parametrize(
+    "kind", [ASTForAudioClassification, ASTModel, AutoModel, AutoModelForAudioClassification]
+)
 def test_models_of_transformers_configuration(kind: Any) -> None:
     config = stock.ASTConfig(**TINY, num_labels=4)
     model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
@@ -749,7 +804,9 @@ def test_models_of_transformers_configuration(kind: Any) -> None:
     assert (model.config.num_labels, model.config.geometry) == (4, ASTConfig(**TINY).geometry)
 
 
-@pytest.mark.parametrize("kind", [ASTForAudioClassification, AutoModelForAudioClassification], ids=["own", "auto"])
+@pytest.mark.parametrize(
+    "kind", [ASTForAudioClassification, AutoModelForAudioClassification], ids=["own", "auto"]
+)
 def test_from_pretrained_with_transformers_configuration(kind: Any, tiny_checkpoint: Path) -> None:
     config = stock.ASTConfig.from_pretrained(tiny_checkpoint)
     model = kind.from_pretrained(tiny_checkpoint, config=config)
@@ -846,7 +903,9 @@ def test_state_dict_under_any_names(
 def test_state_dict_that_lacks_tensors_is_refused(stock_model: Any) -> None:
     state = stock_model.state_dict()
     del state["audio_spectrogram_transformer.layers.1.mlp.fc1.weight"]
-    with pytest.raises(AstConfigError, match=r"E305\] state_dict: .*encoder.layer.1.intermediate.dense.weight"):
+    with pytest.raises(
+        AstConfigError, match=r"E305\] state_dict: .*encoder.layer.1.intermediate.dense.weight"
+    ):
         ASTForAudioClassification.from_pretrained(None, config=stock_model.config, state_dict=state)
 
 
@@ -866,7 +925,9 @@ def test_load_state_dict_of_a_module_that_holds_the_model(stock_model: Any) -> N
     assert torch.equal(ours["ast"].classifier.dense.weight, stock_model.classifier.dense.weight)
 
 
-def test_blocks_are_dropped_by_either_name(stock_model: Any, spectrograms: torch.Tensor, tmp_path: Path) -> None:
+def test_blocks_are_dropped_by_either_name(
+    stock_model: Any, spectrograms: torch.Tensor, tmp_path: Path
+) -> None:
     model = ASTForAudioClassification(stock_model.config).eval()
     model.load_state_dict(stock_model.state_dict())
     theirs = copy.deepcopy(stock_model)
@@ -909,7 +970,9 @@ def half_loss(labels: torch.Tensor, logits: torch.Tensor, config: Any, **kwargs:
     return nn.functional.cross_entropy(logits, labels) / 2
 
 
-def test_loss_function_that_was_set_or_overridden(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
+def test_loss_function_that_was_set_or_overridden(
+    model: ASTForAudioClassification, spectrograms: torch.Tensor
+) -> None:
     labels = torch.tensor([0, 1, 2, 0, 1])
     plain = model(spectrograms, labels=labels).loss
 
@@ -924,7 +987,9 @@ def test_loss_function_that_was_set_or_overridden(model: ASTForAudioClassificati
         assert halved(spectrograms, labels=labels).loss.item() == pytest.approx(plain.item() / 2)
 
 
-def test_unknown_problem_type_is_refused(model: ASTForAudioClassification, spectrograms: torch.Tensor) -> None:
+def test_unknown_problem_type_is_refused(
+    model: ASTForAudioClassification, spectrograms: torch.Tensor
+) -> None:
     model.config.problem_type = "multilabel"
     with pytest.raises(AstConfigError, match=r"E302.*'multilabel' is not a valid choice"):
         model(spectrograms, labels=torch.tensor([0, 1, 2, 0, 1]))
@@ -955,7 +1020,9 @@ def test_export_with_a_dynamic_batch(
     masked: bool, model: ASTForAudioClassification, spectrograms: torch.Tensor
 ) -> None:
     mask = (torch.arange(64) < torch.tensor([64, 50, 33, 20, 64])[:, None]).long() if masked else None
-    inputs = {"input_values": spectrograms, "attention_mask": mask} if masked else {"input_values": spectrograms}
+    inputs = (
+        {"input_values": spectrograms, "attention_mask": mask} if masked else {"input_values": spectrograms}
+    )
     batch = torch.export.Dim("batch", min=1, max=64)
     two = {name: values[:2] for name, values in inputs.items()}
     exported = torch.export.export(model, (), two, dynamic_shapes={name: {0: batch} for name in two}).module()
@@ -970,20 +1037,27 @@ def test_export_with_a_dynamic_batch(
 
 def test_folder_without_an_extractor(model: ASTForAudioClassification, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
-    with pytest.raises(AstConfigError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\(") as caught:
+    with pytest.raises(
+        AstConfigError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\("
+    ) as caught:
         ASTFeatureExtractor.from_pretrained(tmp_path)
     loads = (
         AutoFeatureExtractor.from_pretrained,
         lambda folder: pipeline("audio-classification", model=str(folder)),
     )
     for load in loads:
-        with pytest.raises(OSError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\(") as refused:
+        with pytest.raises(
+            OSError, match=r"E306.*never saved there.*Fix: save .*ASTFeatureExtractor\("
+        ) as refused:
             load(tmp_path)
         assert str(as_error(refused.value)) == str(caught.value)
     line = caught.value.fix.split("for example ")[1].split(", with its mean")[0]
     exec(line, {"ASTFeatureExtractor": ASTFeatureExtractor})  # the text of the message
     assert AutoFeatureExtractor.from_pretrained(tmp_path).max_length == 64
-    assert len(pipeline("audio-classification", model=str(tmp_path))({"array": CLIP, "sampling_rate": RATE})) == 3
+    assert (
+        len(pipeline("audio-classification", model=str(tmp_path))({"array": CLIP, "sampling_rate": RATE}))
+        == 3
+    )
 
 
 # Names that code imports.
@@ -1068,7 +1142,9 @@ def test_new_head_is_reported_in_one_line(tiny_checkpoint: Path, caplog: pytest.
             ASTForAudioClassification.from_pretrained(tiny_checkpoint, num_labels=7)
         assert [str(entry.message)[:10] for entry in caught] == ["[AST-W303]"]
         assert "LOAD REPORT" not in caplog.text
-        stock.ASTForAudioClassification.from_pretrained(tiny_checkpoint, num_labels=7, ignore_mismatched_sizes=True)
+        stock.ASTForAudioClassification.from_pretrained(
+            tiny_checkpoint, num_labels=7, ignore_mismatched_sizes=True
+        )
         assert "LOAD REPORT" in caplog.text  # it stays for other models
     finally:
         logger.removeHandler(caplog.handler)
@@ -1117,7 +1193,9 @@ def test_no_method_shadows_one_of_a_base_class_with_another_signature() -> None:
         for name, override in vars(kind).items():
             base = next((vars(parent)[name] for parent in kind.__mro__[1:] if name in vars(parent)), None)
             override, base = (getattr(method, "__func__", method) for method in (override, base))
-            if not (inspect.isfunction(override) and inspect.isfunction(base)) or name in BY_POSITION | {"__init__"}:
+            if not (inspect.isfunction(override) and inspect.isfunction(base)) or name in BY_POSITION | {
+                "__init__"
+            }:
                 continue
             if base.__module__.split(".")[0] != "ast_hf" and (names := refused_parameters(override, base)):
                 refused[f"{kind.__name__}.{name}"] = names

@@ -64,7 +64,9 @@ def make_pair(root: Path, kind: str = SINGLE, **hearing: Any) -> list[Path]:
     }
     return [
         make_member(root / "short", 1, kind=kind, hearing={"mean": -4.0, "std": 3.0, **hearing}),
-        make_member(root / "long", 2, ["owl", "cat", "dog"], kind, {"mean": -7.0, "std": 5.0, **hearing}, **other),
+        make_member(
+            root / "long", 2, ["owl", "cat", "dog"], kind, {"mean": -7.0, "std": 5.0, **hearing}, **other
+        ),
     ]
 
 
@@ -141,7 +143,9 @@ def test_mean_logits(kind: str) -> None:
     averaged = mean_logits(logits, kind)
     assert largest_gap(squash(averaged), squash(logits).mean(0)) < 1e-6
     temperatures = {"a": Setting(2.0), "b": Setting(0.5)}
-    expected = ensemble_logits({"a": logits[0].numpy() * 2.0, "b": logits[1].numpy() * 0.5}, kind, temperatures)
+    expected = ensemble_logits(
+        {"a": logits[0].numpy() * 2.0, "b": logits[1].numpy() * 0.5}, kind, temperatures
+    )
     assert largest_gap(averaged, torch.from_numpy(expected)) < 1e-5
     sure = mean_logits(torch.tensor([[[900.0, -900.0]], [[900.0, -900.0]]]), kind)
     assert torch.isfinite(sure).all()
@@ -232,7 +236,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "code", "message"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+@pytest.mark.parametrize(
+    ("change", "code", "message"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
 def test_incompatible_members_are_refused(
     change: dict[str, Any], code: str, message: str, pair: list[Path], tmp_path: Path
 ) -> None:
@@ -262,7 +268,9 @@ def test_subfolder_applies_to_all_members(saved: Path, pair: list[Path]) -> None
         assert all(torch.equal(tensor, expected[name]) for name, tensor in member.state_dict().items())
 
 
-def test_missing_problem_type_comes_from_other_members_or_the_argument(pair: list[Path], tmp_path: Path) -> None:
+def test_missing_problem_type_comes_from_other_members_or_the_argument(
+    pair: list[Path], tmp_path: Path
+) -> None:
     no_task = make_member(tmp_path / "no_task", 5, kind=None)
     for sources, problem_type in (([no_task, pair[0]], None), ([no_task], SINGLE)):
         ensemble = ASTEnsembleForAudioClassification.from_members(sources, problem_type=problem_type)
@@ -298,12 +306,19 @@ def test_saved_folder_has_its_members_and_common_files(saved: Path, pair: list[P
             load_file(folder / "model.safetensors"),
         )
         assert all(torch.equal(member[name], before[name]) for name in before)
-        assert ASTConfig.from_pretrained(saved, subfolder=f"member-{number}").temperature == (None, 2.5)[number - 1]
+        assert (
+            ASTConfig.from_pretrained(saved, subfolder=f"member-{number}").temperature
+            == (None, 2.5)[number - 1]
+        )
     (saved / "notes.txt").write_text("mine")
     pipeline("audio-classification", model=str(saved)).save_pretrained(saved)  # into its own folder
-    assert {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()} == files | {"notes.txt"}
+    assert {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()} == files | {
+        "notes.txt"
+    }
     with pytest.raises(AstHfError, match=r"E108.*push_to_hub"):
-        ASTEnsembleForAudioClassification.from_pretrained(saved).save_pretrained(tmp_path / "x", push_to_hub=True)
+        ASTEnsembleForAudioClassification.from_pretrained(saved).save_pretrained(
+            tmp_path / "x", push_to_hub=True
+        )
 
 
 def test_every_loader_reads_a_saved_ensemble(saved: Path, pair: list[Path]) -> None:
@@ -322,7 +337,9 @@ def test_every_loader_reads_a_saved_ensemble(saved: Path, pair: list[Path]) -> N
         assert largest_gap(loaded(values).logits, expected) == 0.0
     assert isinstance(AutoConfig.from_pretrained(saved), ASTEnsembleConfig)
     assert isinstance(AutoFeatureExtractor.from_pretrained(saved), ASTFeatureExtractor)
-    eager = AutoModelForAudioClassification.from_pretrained(saved, attn_implementation="eager", dtype=torch.bfloat16)
+    eager = AutoModelForAudioClassification.from_pretrained(
+        saved, attn_implementation="eager", dtype=torch.bfloat16
+    )
     assert {member.config._attn_implementation for member in eager.members} == {"eager"}
     assert (eager.dtype, eager.members[1].dtype) == (torch.bfloat16, torch.bfloat16)
 
@@ -380,7 +397,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 
 @pytest.mark.parametrize(("change", "code", "message"), BROKEN.values(), ids=BROKEN)
 @pytest.mark.filterwarnings("ignore:.*W303")
-def test_a_broken_member_is_named(change: Callable[[Path], Any], code: str, message: str, saved: Path) -> None:
+def test_a_broken_member_is_named(
+    change: Callable[[Path], Any], code: str, message: str, saved: Path
+) -> None:
     change(saved)
     for load in (
         ASTEnsembleForAudioClassification.from_pretrained,

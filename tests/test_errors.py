@@ -122,7 +122,9 @@ def test_message_class_and_pickle(code: str) -> None:
 
 
 def test_question_ends_the_message() -> None:
-    assert str(error("E108", where="x", what="is unknown", fix="did you mean 'y'?")).endswith("Fix: did you mean 'y'?")
+    assert str(error("E108", where="x", what="is unknown", fix="did you mean 'y'?")).endswith(
+        "Fix: did you mean 'y'?"
+    )
 
 
 def test_message_is_one_line_whatever_the_names_hold() -> None:

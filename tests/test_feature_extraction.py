@@ -300,7 +300,9 @@ def test_invalid_clips_are_refused(case: str, clip: Any, code: str, position: st
     assert_clear(caught.value, code, "clip 2" if position == "last" else "clip 0")
 
 
-@pytest.mark.parametrize(("case", "clips", "options", "code", "where", "advice"), REFUSED_CALLS, ids=ids(REFUSED_CALLS))
+@pytest.mark.parametrize(
+    ("case", "clips", "options", "code", "where", "advice"), REFUSED_CALLS, ids=ids(REFUSED_CALLS)
+)
 def test_invalid_call_arguments_are_refused(
     case: str, clips: Any, options: dict, code: str, where: str, advice: str
 ) -> None:
@@ -318,7 +320,9 @@ def test_invalid_fields_are_refused(case: str, fields: dict, field: str, part: s
     assert part in str(caught.value)
 
 
-@pytest.mark.parametrize(("case", "fields", "clip", "options", "shapes", "codes"), OUTCOMES, ids=ids(OUTCOMES))
+@pytest.mark.parametrize(
+    ("case", "fields", "clip", "options", "shapes", "codes"), OUTCOMES, ids=ids(OUTCOMES)
+)
 def test_shapes_and_warnings_of_unusual_calls(
     case: str, fields: dict, clip: Any, options: dict, shapes: dict, codes: list[str], unwarned: None
 ) -> None:
@@ -388,7 +392,10 @@ def test_any_float32_array_is_finite_features_or_a_code(clip: np.ndarray) -> Non
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(400, 4000), min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_batch_is_single_bit_for_bit_in_any_order(lengths: list[int], random: Any) -> None:
-    clips = [np.random.default_rng(n).standard_normal(length).astype(np.float32) for n, length in enumerate(lengths)]
+    clips = [
+        np.random.default_rng(n).standard_normal(length).astype(np.float32)
+        for n, length in enumerate(lengths)
+    ]
     single = [extract(clip, padding="max_length", max_length=30)[0] for clip in clips]
     order = random.sample(range(len(clips)), len(clips))
     batch = extract([clips[index] for index in order], padding="max_length", max_length=30)
@@ -572,7 +579,9 @@ SPECTROGRAM_KINDS = {
 def test_spectrograms_are_only_padded_and_normalised(kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = extract(SPECTROGRAM_KINDS[kind], input_is_spectrogram=True, padding="max_length", max_length=31)
+        result = extract(
+            SPECTROGRAM_KINDS[kind], input_is_spectrogram=True, padding="max_length", max_length=31
+        )
     np.testing.assert_allclose(result[0, :30], (SPECTROGRAM + 4.2677393) / 9.1379948, atol=1e-6)
     np.testing.assert_allclose(result[0, 30], 0.46703236, atol=1e-6)
 
@@ -672,7 +681,9 @@ def test_files_are_read_by_stock_and_by_us(writer: Any, reader: Any, tmp_path: P
     assert type(loaded) is reader
     features = loaded(CLIP, sampling_rate=16_000, return_tensors="np")["input_values"]
     assert features.shape == (1, 100, 64)
-    np.testing.assert_array_equal(features, direct(CLIP, sampling_rate=16_000, return_tensors="np")["input_values"])
+    np.testing.assert_array_equal(
+        features, direct(CLIP, sampling_rate=16_000, return_tensors="np")["input_values"]
+    )
     written = writer(**FIELDS)(CLIP, sampling_rate=16_000, return_tensors="np")["input_values"]
     np.testing.assert_allclose(features, written, atol=5e-4)
 
@@ -686,12 +697,16 @@ def test_fields_can_be_replaced_while_loading(tmp_path: Path) -> None:
 
 
 def test_fields_that_the_file_leaves_out_can_be_given_while_loading(tmp_path: Path) -> None:
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"feature_extractor_type": "ASTFeatureExtractor"}))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"feature_extractor_type": "ASTFeatureExtractor"})
+    )
     loaded = ASTFeatureExtractor.from_pretrained(tmp_path, max_length=7, num_mel_bins=64)
     assert (loaded.max_length, loaded.num_mel_bins) == (7, 64)
 
 
-@pytest.mark.parametrize(("field", "value"), [("std", 0), ("max_length", "1024"), ("num_mel_bin", 64), ("mean", None)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("std", 0), ("max_length", "1024"), ("num_mel_bin", 64), ("mean", None)]
+)
 def test_broken_files_are_refused(field: str, value: Any, tmp_path: Path) -> None:
     content = {**ASTFeatureExtractor().to_dict(), field: value}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))

@@ -78,7 +78,9 @@ def test_exceptions_of_a_connection_map_to_codes(problem: Exception, code: str, 
     assert failure[0::3] == (code, passing)
 
 
-@pytest.mark.parametrize("problem", [KeyError("x"), ValueError("x"), FileNotFoundError(errno.ENOENT, "no such file")])
+@pytest.mark.parametrize(
+    "problem", [KeyError("x"), ValueError("x"), FileNotFoundError(errno.ENOENT, "no such file")]
+)
 def test_exceptions_that_do_not_concern_the_hub_pass_unchanged(problem: Exception) -> None:
     assert failure_of(problem) is None
 

@@ -266,7 +266,9 @@ def golden_source(golden: dict[str, Any]) -> State:
 
 
 def golden_fields(case: int) -> dict[str, Any]:
-    return dict(zip(("frequency_stride", "time_stride", "num_mel_bins", "max_length"), GOLDEN[case][:4], strict=True))
+    return dict(
+        zip(("frequency_stride", "time_stride", "num_mel_bins", "max_length"), GOLDEN[case][:4], strict=True)
+    )
 
 
 @pytest.mark.parametrize("names", ["timm", "hub", "v5"])
@@ -296,7 +298,9 @@ def test_initial_weights_match_the_original(
 
 @pytest.mark.parametrize("names", ["timm", "hub", "v5"])
 @pytest.mark.parametrize("case", WITH_LOGITS)
-def test_hidden_states_match_the_original(case: int, names: str, golden: dict[str, Any], golden_source: State) -> None:
+def test_hidden_states_match_the_original(
+    case: int, names: str, golden: dict[str, Any], golden_source: State
+) -> None:
     source = under_names(golden_source, names)
     fields = {
         "num_labels": 5,
@@ -353,7 +357,9 @@ TIMM = {
 }
 
 
-@pytest.mark.parametrize("form", ["object", "state-dict", "data-parallel", "original", "folder", "folder-bin"])
+@pytest.mark.parametrize(
+    "form", ["object", "state-dict", "data-parallel", "original", "folder", "folder-bin"]
+)
 @pytest.mark.parametrize("name", TIMM)
 def test_computes_what_timm_computes(name: str, form: str, tmp_path: Path) -> None:
     model = timm(**TIMM[name])
@@ -371,7 +377,9 @@ def test_computes_what_timm_computes(name: str, form: str, tmp_path: Path) -> No
     assert largest_gap(ast_tokens(ours, inputs, "distilled" in name), image_tokens(model, pixels)) <= 1e-5
 
 
-@pytest.mark.parametrize(("pixels", "patch"), [(8, 8), (24, 8), (40, 8), (42, 14), (96, 32), (21, 7), (48, 16)])
+@pytest.mark.parametrize(
+    ("pixels", "patch"), [(8, 8), (24, 8), (40, 8), (42, 14), (96, 32), (21, 7), (48, 16)]
+)
 @pytest.mark.parametrize("build", [vit, deit, dinov2], ids=["vit", "deit", "dinov2"])
 def test_other_square_grids_and_patch_sizes(build: Callable, pixels: int, patch: int) -> None:
     model = build(image_size=pixels, patch_size=patch)
@@ -455,7 +463,9 @@ def test_mean_is_a_third_of_the_sum() -> None:
     assert largest_gap(summed.state_dict()[kernel], summed_kernel(model)) <= 1e-6
     assert largest_gap(mean.state_dict()[kernel], summed_kernel(model) / 3) <= 1e-6
     rest = [name for name in summed.state_dict() if name != kernel]
-    assert [name for name in rest if not torch.equal(summed.state_dict()[name], mean.state_dict()[name])] == []
+    assert [
+        name for name in rest if not torch.equal(summed.state_dict()[name], mean.state_dict()[name])
+    ] == []
     assert_same_state(ASTModel.from_vit(model, **square()), summed)  # the default
 
 
@@ -475,11 +485,15 @@ def test_nearest_takes_neighbours_where_adapt_blends() -> None:
     nearest = ASTModel.from_vit(model, **WIDE, position_init="nearest").embeddings.position_embeddings
     assert torch.equal(nearest[0, 2:].unflatten(0, (3, 12)), grid.repeat_interleave(3, dim=1))
     adapted = ASTModel.from_vit(model, **WIDE, position_init="adapt").embeddings.position_embeddings
-    expected = F.interpolate(grid.transpose(1, 2), size=12, mode="linear", align_corners=False).transpose(1, 2)
+    expected = F.interpolate(grid.transpose(1, 2), size=12, mode="linear", align_corners=False).transpose(
+        1, 2
+    )
     assert largest_gap(adapted[0, 2:].unflatten(0, (3, 12)), expected) <= 5e-5
     for positions in (nearest, adapted):
         assert torch.equal(positions[:, :2], table[:, :1].expand(-1, 2, -1))
-    assert_same_state(ASTModel.from_vit(model, **WIDE), ASTModel.from_vit(model, **WIDE, position_init="adapt"))
+    assert_same_state(
+        ASTModel.from_vit(model, **WIDE), ASTModel.from_vit(model, **WIDE, position_init="adapt")
+    )
 
 
 @pytest.mark.parametrize("std", [0.02, 0.1])
@@ -561,7 +575,9 @@ def test_a_model_is_ready_for_use_and_for_training() -> None:
     assert [name for name, parameter in ours.named_parameters() if parameter.grad is None] == []
 
 
-@pytest.mark.parametrize(("width", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16), (1536, 24)])
+@pytest.mark.parametrize(
+    ("width", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16), (1536, 24)]
+)
 def test_heads_of_published_widths_are_inferred(width: int, heads: int) -> None:
     state = {
         "cls_token": torch.zeros(1, 1, width),
@@ -602,7 +618,9 @@ def test_the_source_model_is_not_changed(build: Callable, form: str) -> None:
         for parameter in ours.parameters():
             parameter.add_(1)
     assert list(source.state_dict() if form == "object" else source) == names
-    assert [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])] == []
+    assert [
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+    ] == []
     assert model.training
     assert config is None or model.config.to_dict() == config
 
@@ -622,7 +640,9 @@ def test_a_subfolder(tmp_path: Path) -> None:
     assert ours.name_or_path == ours.config.name_or_path == str(tmp_path)
 
 
-@pytest.mark.parametrize("prefix", ["v.", "vit.", "deit.", "dinov2.", "backbone.", "base_model.", "model.", "module."])
+@pytest.mark.parametrize(
+    "prefix", ["v.", "vit.", "deit.", "dinov2.", "backbone.", "base_model.", "model.", "module."]
+)
 def test_prefixes_of_wrappers_are_stripped(prefix: str) -> None:
     state = deit().state_dict()
     wrapped = {prefix + name: tensor for name, tensor in state.items()}
@@ -696,7 +716,9 @@ def geometries(draw: st.DrawFn) -> dict[str, int]:
 
 
 @settings(max_examples=50, deadline=None)
-@given(geometries(), st.sampled_from(["adapt", "nearest", "reinit"]), st.sampled_from(["flexivit", "bicubic"]))
+@given(
+    geometries(), st.sampled_from(["adapt", "nearest", "reinit"]), st.sampled_from(["flexivit", "bicubic"])
+)
 @example({**square(3, 3), "max_length": 7}, "adapt", "flexivit")
 def test_every_geometry_makes_a_model_that_runs(fields: dict[str, Any], positions: str, kernel: str) -> None:
     options: dict[str, Any] = {"position_init": positions, "kernel_method": kernel, "num_attention_heads": 2}
@@ -800,8 +822,12 @@ def tiny_ast() -> ASTConfig:
     return ASTConfig(**sizes, **square())
 
 
-@pytest.mark.parametrize(("make", "names"), [row[1:] for row in INEXPRESSIBLE], ids=[row[0] for row in INEXPRESSIBLE])
-def test_architectures_that_ast_cannot_represent_are_refused(make: Callable[[], Any], names: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("make", "names"), [row[1:] for row in INEXPRESSIBLE], ids=[row[0] for row in INEXPRESSIBLE]
+)
+def test_architectures_that_ast_cannot_represent_are_refused(
+    make: Callable[[], Any], names: list[str]
+) -> None:
     assert_explains(refused(make(), num_attention_heads=3), "E305", *names)
 
 
@@ -816,7 +842,9 @@ def test_unsupported_folders_are_refused(name: str, original_format: bool, tmp_p
 @pytest.mark.parametrize("form", ["object", "folder"])
 @pytest.mark.parametrize("build", [ASTForAudioClassification, ASTModel, hf.ASTForAudioClassification])
 def test_an_ast_is_refused_as_an_image_transformer(build: type, form: str, tmp_path: Path) -> None:
-    model = build(tiny_ast() if build is not hf.ASTForAudioClassification else hf.ASTConfig(**tiny_ast().to_dict()))
+    model = build(
+        tiny_ast() if build is not hf.ASTForAudioClassification else hf.ASTConfig(**tiny_ast().to_dict())
+    )
     model.save_pretrained(tmp_path)
     error = refused(model if form == "object" else tmp_path)
     assert_explains(error, "E305", "is an AST already", leave_out=str(tmp_path))
@@ -856,7 +884,9 @@ DINOV2_TOP = [
     "layernorm.bias",
 ]
 DINOV2_NAMES = {name: name for name in DINOV2_TOP} | {
-    f"encoder.layer.{n}.{theirs}": f"encoder.layer.{n}.{ours}" for n in (0, 1) for theirs, ours in DINOV2_BLOCK.items()
+    f"encoder.layer.{n}.{theirs}": f"encoder.layer.{n}.{ours}"
+    for n in (0, 1)
+    for theirs, ours in DINOV2_BLOCK.items()
 }
 TIMM_NAMES = {
     "cls_token": "embeddings.cls_token",
@@ -901,7 +931,9 @@ def test_a_lost_distillation_token_is_refused() -> None:
 
 def test_a_lost_block_is_refused() -> None:
     state = {
-        name: tensor for name, tensor in dinov2(num_hidden_layers=3).state_dict().items() if ".layer.1." not in name
+        name: tensor
+        for name, tensor in dinov2(num_hidden_layers=3).state_dict().items()
+        if ".layer.1." not in name
     }
     assert_explains(refused(state, num_attention_heads=3), "E305", "encoder.layer.1.")
 
@@ -965,7 +997,9 @@ def test_a_misshapen_stack_of_query_key_and_value_is_refused(shape: tuple[int, .
     state = {**timm().state_dict(), "blocks.1.attn.qkv.weight": torch.ones(shape)}
     error = refused(state, num_attention_heads=3)
     assert_explains(error, "E305")
-    assert re.search(r"blocks\.1\.attn\.qkv|encoder\.layer\.1\.attention\.attention\.(query|key|value)", str(error))
+    assert re.search(
+        r"blocks\.1\.attn\.qkv|encoder\.layer\.1\.attention\.attention\.(query|key|value)", str(error)
+    )
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -1047,7 +1081,9 @@ def test_heads_of_a_timm_folder_have_to_be_given(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_misspelt_and_impossible_options_are_refused(options: dict[str, Any], code: str, names: list[str]) -> None:
+def test_misspelt_and_impossible_options_are_refused(
+    options: dict[str, Any], code: str, names: list[str]
+) -> None:
     assert_explains(refused(vit(), **options), code, *names)
 
 
@@ -1116,7 +1152,9 @@ BROKEN: list[tuple[str, Callable[[Path], Any], str, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "code", "names"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+@pytest.mark.parametrize(
+    ("spoil", "code", "names"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN]
+)
 def test_broken_folders_are_refused(spoil: Callable, code: str, names: list[str], tmp_path: Path) -> None:
     vit().save_pretrained(tmp_path)
     assert ASTModel.from_vit(tmp_path, **square()).config.hidden_size == 24

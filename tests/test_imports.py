@@ -83,7 +83,8 @@ def imported(module: str) -> set[str]:
             above = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])
             names |= {
-                f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source for alias in node.names
+                f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source
+                for alias in node.names
             }
     return {name for name in names if name in MODULES and name != module}
 
@@ -97,6 +98,22 @@ def test_imports_point_downwards(module: str) -> None:
     targets = imported(module)
     assert "ast_hf" not in targets, "the package's public face is for users"
     assert not {target for target in targets if layer(target) > layer(module)}
+
+
+#: Modules that import by name: the faces, what they register, and the report on installed packages.
+DYNAMIC = {"ast_hf", "ast_hf.training", "ast_hf.registration", "ast_hf.commands.environment_description"}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_import_is_hidden_from_the_layers(module: str) -> None:
+    """An import by name, or the bare package, could reach any layer unseen."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    if module not in DYNAMIC:
+        assert not names & {"import_module", "__import__", "exec"}
+    bare = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    assert not {name for name in bare if name.split(".")[0] == "ast_hf"}
 
 
 def test_no_circles() -> None:
@@ -122,7 +139,9 @@ def imports_of_the_trainer() -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("module", APART_FROM_TRAINING)
-def test_evaluation_and_data_do_not_import_the_trainer(module: str, imports_of_the_trainer: dict[str, bool]) -> None:
+def test_evaluation_and_data_do_not_import_the_trainer(
+    module: str, imports_of_the_trainer: dict[str, bool]
+) -> None:
     assert imports_of_the_trainer[module] is False
 
 
@@ -158,7 +177,9 @@ def test_load_audio_needs_neither_transformers_nor_torch_for_files() -> None:
     assert printed.split() == ["800", "False", "False"]
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command))
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command)
+)
 def test_help_imports_no_heavy_library(command: list[str]) -> None:
     """Help takes 0.2 s; importing transformers alone would take 3 s."""
     printed = run_fresh(

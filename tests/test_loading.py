@@ -123,7 +123,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_checkpoint_fixtures_have_the_intended_names_and_files(kind: tuple[str, str, str], checkpoints: dict) -> None:
+def test_checkpoint_fixtures_have_the_intended_names_and_files(
+    kind: tuple[str, str, str], checkpoints: dict
+) -> None:
     folder, _, names = checkpoints[kind]
     assert names_in(folder) == names
     files = {path.name for path in folder.iterdir()} - {"config.json"}
@@ -136,7 +138,9 @@ def test_checkpoint_fixtures_have_the_intended_names_and_files(kind: tuple[str, 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_any_checkpoint_of_transformers_loads(kind: tuple[str, str, str], reader: Any, checkpoints: dict) -> None:
+def test_any_checkpoint_of_transformers_loads(
+    kind: tuple[str, str, str], reader: Any, checkpoints: dict
+) -> None:
     folder, stock, _ = checkpoints[kind]
     new_head = kind[0] == "base" and reader in (ASTForAudioClassification, AutoModelForAudioClassification)
     with warnings.catch_warnings(record=True) as caught:
@@ -154,7 +158,9 @@ def test_any_checkpoint_of_transformers_loads(kind: tuple[str, str, str], reader
 @pytest.mark.parametrize("file", FORMATS)
 @pytest.mark.parametrize("version", ["hub", "v5"])
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
-def test_any_checkpoint_of_transformers_is_adapted(reader: Any, version: str, file: str, checkpoints: dict) -> None:
+def test_any_checkpoint_of_transformers_is_adapted(
+    reader: Any, version: str, file: str, checkpoints: dict
+) -> None:
     folder, stock, _ = checkpoints["head", version, file]
     loaded = reader.from_pretrained(folder, max_length=40)
     assert type(loaded) in OURS
@@ -168,7 +174,9 @@ def test_any_checkpoint_of_transformers_is_adapted(reader: Any, version: str, fi
 
 @pytest.mark.parametrize("arguments", [{}, {"max_length": 40}], ids=["as-is", "adapted"])
 @pytest.mark.parametrize("version", ["hub", "v5"])
-def test_number_of_labels_of_transformers_checkpoints(version: str, arguments: dict, checkpoints: dict) -> None:
+def test_number_of_labels_of_transformers_checkpoints(
+    version: str, arguments: dict, checkpoints: dict
+) -> None:
     folder, stock, _ = checkpoints["head", version, "safetensors"]
     with pytest.warns(
         AstHfWarning, match=r"W303.*7 labels; classifier\.dense\.bias, classifier\.dense\.weight"
@@ -194,7 +202,9 @@ def test_our_own_checkpoints_load(file: str, kind: Any, tmp_path: Path) -> None:
         loaded = reader.from_pretrained(tmp_path)
         assert type(loaded) is kind
         state = written.state_dict()
-        assert [name for name, tensor in loaded.state_dict().items() if not torch.equal(tensor, state[name])] == []
+        assert [
+            name for name, tensor in loaded.state_dict().items() if not torch.equal(tensor, state[name])
+        ] == []
         assert torch.equal(loaded(inputs())[0], written(inputs())[0])
 
 
@@ -266,7 +276,9 @@ BROKEN: list[tuple[str, Callable[[Tensors], Any], list[str]]] = [
         ["position_embeddings", "23", "47"],
     ),
 ]
-broken = pytest.mark.parametrize(("spoil", "names"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+broken = pytest.mark.parametrize(
+    ("spoil", "names"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN]
+)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"max_length": 40}], ids=["as-is", "adapted"])
@@ -312,7 +324,9 @@ def test_nan_under_names_of_version_5_is_refused(checkpoints: dict, tmp_path: Pa
 
 @pytest.mark.parametrize("arguments", [{}, {"max_length": 128}], ids=["as-is", "adapted"])
 @pytest.mark.parametrize("reader", OURS, ids=["head", "base"])
-def test_an_image_transformer_is_refused_with_the_way_to_use_it(reader: Any, arguments: dict, tmp_path: Path) -> None:
+def test_an_image_transformer_is_refused_with_the_way_to_use_it(
+    reader: Any, arguments: dict, tmp_path: Path
+) -> None:
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
     ViTModel(ViTConfig(**sizes, image_size=64, patch_size=16)).save_pretrained(tmp_path)
     with pytest.raises(AstConfigError, match=r"E305.*'vit'.*Fix: .*from_vit") as caught:
@@ -362,14 +376,19 @@ print("REPORT" + json.dumps(answers))
 
 def put(hub: Hub, name: str, folder: Path, subfolder: str = "") -> str:
     """Commit the files of a folder; return the hash."""
-    files = {f"{subfolder}{path.name}": Blob(path.read_bytes(), path.suffix != ".json") for path in folder.iterdir()}
+    files = {
+        f"{subfolder}{path.name}": Blob(path.read_bytes(), path.suffix != ".json")
+        for path in folder.iterdir()
+    }
     commits = hub.repositories.setdefault(name, Repository()).branches.setdefault("main", [])
     oid = f"{len(hub.repositories):020x}{len(commits):020x}"
     commits.append(Commit(oid, "files of a folder", files, tuple(files)))
     return oid
 
 
-def use(hub: Hub, cache: Path, calls: list[tuple[str, str, dict[str, Any]]], **env: str) -> list[dict[str, Any]]:
+def use(
+    hub: Hub, cache: Path, calls: list[tuple[str, str, dict[str, Any]]], **env: str
+) -> list[dict[str, Any]]:
     """Return the result of each call, in a fresh process whose Hub is `hub`."""
     online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     address = {
@@ -492,10 +511,14 @@ def expected_of(folder: Path, **arguments: Any) -> dict[str, Any]:
         ("from-the-cache", ("head", "hub", "safetensors"), [3, 4]),
     ],
 )
-def test_checkpoints_load_by_name(call: str, source: Any, grid: list[int], by_name: dict, checkpoints: dict) -> None:
+def test_checkpoints_load_by_name(
+    call: str, source: Any, grid: list[int], by_name: dict, checkpoints: dict
+) -> None:
     answer, (kind, name, arguments) = by_name["answers"][call], CALLS[call]
     assert "error" not in answer, answer
-    sizes = {key: value for key, value in arguments.items() if key.endswith(("length", "bins", "size", "stride"))}
+    sizes = {
+        key: value for key, value in arguments.items() if key.endswith(("length", "bins", "size", "stride"))
+    }
     folder = by_name["first"] if source == "first" else checkpoints[source].folder
     expected = expected_of(folder, **sizes)
     base = kind in ("base", "auto-base")
@@ -523,7 +546,9 @@ def test_revisions_give_different_scores(by_name: dict) -> None:
         ("vit", "AstConfigError", ["E305", "user/vit", "'vit'", "from_vit"]),
     ],
 )
-def test_broken_checkpoints_are_refused_by_name(call: str, error: str, names: list[str], by_name: dict) -> None:
+def test_broken_checkpoints_are_refused_by_name(
+    call: str, error: str, names: list[str], by_name: dict
+) -> None:
     answer = by_name["answers"][call]
     assert answer.get("error") == error, answer
     assert [name for name in names if name not in answer["message"]] == [], answer["message"]
@@ -532,7 +557,9 @@ def test_broken_checkpoints_are_refused_by_name(call: str, error: str, names: li
 def test_each_file_is_downloaded_once(by_name: dict) -> None:
     """Reading a checkpoint ourselves and by transformers shares the cache."""
     gets = [
-        line for line in by_name["log"] if line.startswith("GET ") and line.endswith(" 200") and "/resolve/" in line
+        line
+        for line in by_name["log"]
+        if line.startswith("GET ") and line.endswith(" 200") and "/resolve/" in line
     ]
     weights = [line for line in gets if ".safetensors " in line or ".bin " in line]
     assert weights

@@ -14,7 +14,9 @@ MEAN, TWO_STD = -4.2677393, 9.1379948
 TIME = np.arange(32_000) / 16_000
 
 
-def kaldi_filters(rate: int, bins: int, fft_length: int, ends: tuple[float, float] | None = None) -> np.ndarray:
+def kaldi_filters(
+    rate: int, bins: int, fft_length: int, ends: tuple[float, float] | None = None
+) -> np.ndarray:
     def mel(hertz: float) -> float:
         return 1127.0 * np.log(1.0 + hertz / 700.0)
 
@@ -63,7 +65,9 @@ SIGNALS = {
     "silence + burst": np.where((TIME > 0.5) & (TIME < 0.6), 0.5 * noise(), 0.0),
     "quiet noise + DC": 1e-3 * noise(3) + 0.3,
     "quiet tone + DC": 1e-3 * np.sin(2 * np.pi * 1000 * TIME) + 0.3,
-    "harmonic, 16 bit": np.round(32767 * sum(0.2 / k * np.sin(2 * np.pi * 220 * k * TIME) for k in range(1, 9)))
+    "harmonic, 16 bit": np.round(
+        32767 * sum(0.2 / k * np.sin(2 * np.pi * 220 * k * TIME) for k in range(1, 9))
+    )
     / 32768,
 }
 
@@ -95,7 +99,9 @@ def test_agrees_with_stock_extractor(name: str) -> None:
     assert difference.mean() <= 1e-5
 
 
-@pytest.mark.parametrize(("rate", "bins"), [(8_000, 64), (11_025, 64), (22_050, 128), (44_100, 128), (48_000, 80)])
+@pytest.mark.parametrize(
+    ("rate", "bins"), [(8_000, 64), (11_025, 64), (22_050, 128), (44_100, 128), (48_000, 80)]
+)
 def test_other_rates_agree_with_kaldi(rate: int, bins: int) -> None:
     waveform = (0.1 * noise() + 0.05).astype(np.float32)[: rate // 2]
     expected = kaldi_fbank(waveform, rate, bins)
@@ -162,7 +168,9 @@ def test_the_default_range_changes_no_bit() -> None:
     assert torch.equal(log_mel(waveform, 16_000, 128, (20.0, 8000.0)), log_mel(waveform, 16_000, 128))
 
 
-@pytest.mark.parametrize(("ends", "peak"), [((20.0, 8000.0), 96), ((20.0, 7000.0), 101), ((420.0, 8000.0), 89)])
+@pytest.mark.parametrize(
+    ("ends", "peak"), [((20.0, 8000.0), 96), ((20.0, 7000.0), 101), ((420.0, 8000.0), 89)]
+)
 def test_a_tone_moves_with_the_range(ends: tuple[float, float], peak: int) -> None:
     """4 kHz is 2146.06 mel; 20, 420, 7000 and 8000 Hz are 31.75, 529.69, 2702.43 and 2840.02; 129 steps."""
     tone = torch.from_numpy(np.sin(2 * np.pi * 4000 * TIME)).float()

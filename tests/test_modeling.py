@@ -110,7 +110,9 @@ def model() -> ASTForAudioClassification:
 
 def test_parameter_names_and_shapes_are_those_of_published_checkpoints() -> None:
     expected = {BACKBONE + name: shape for name, shape in EMBEDDINGS.items()}
-    expected |= {f"{BACKBONE}encoder.layer.{n}.{name}": shape for n in (0, 1) for name, shape in LAYER.items()}
+    expected |= {
+        f"{BACKBONE}encoder.layer.{n}.{name}": shape for n in (0, 1) for name, shape in LAYER.items()
+    }
     state = ASTForAudioClassification(tiny_config()).state_dict()
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == expected | HEAD
 
@@ -118,7 +120,9 @@ def test_parameter_names_and_shapes_are_those_of_published_checkpoints() -> None
 def test_no_bias_means_no_bias() -> None:
     without = ASTModel(tiny_config(qkv_bias=False)).state_dict().keys()
     assert ASTModel(tiny_config()).state_dict().keys() - without == {
-        f"encoder.layer.{n}.attention.attention.{part}.bias" for n in (0, 1) for part in ("query", "key", "value")
+        f"encoder.layer.{n}.attention.attention.{part}.bias"
+        for n in (0, 1)
+        for part in ("query", "key", "value")
     }
 
 
@@ -174,7 +178,9 @@ def test_head_is_new_on_a_base_checkpoint(tmp_path: Path) -> None:
 
 def test_other_number_of_labels_makes_only_the_last_layer_new(tiny_checkpoint: Path) -> None:
     before = ASTForAudioClassification.from_pretrained(tiny_checkpoint).state_dict()
-    with pytest.warns(AstHfWarning, match=r"W303.*7 labels; classifier\.dense\.bias, classifier\.dense\.weight are"):
+    with pytest.warns(
+        AstHfWarning, match=r"W303.*7 labels; classifier\.dense\.bias, classifier\.dense\.weight are"
+    ):
         loaded, info = ASTForAudioClassification.from_pretrained(
             tiny_checkpoint, num_labels=7, output_loading_info=True
         )
@@ -214,7 +220,9 @@ def test_logits_match_the_original_code(name: str, implementation: str, dtype: t
     with np.load(DATA / f"{name}.npz") as golden:
         sizes = json.loads(str(golden["about"]))
         state = {key.removeprefix("state/"): golden[key] for key in golden if key.startswith("state/")}
-        inputs, logits, hidden = (torch.from_numpy(golden[key]) for key in ("input", "logits", "last_hidden_state"))
+        inputs, logits, hidden = (
+            torch.from_numpy(golden[key]) for key in ("input", "logits", "last_hidden_state")
+        )
     config = ASTConfig(
         **{field: sizes[field] for field in (*TINY, "num_labels")},
         layer_norm_eps=sizes["encoder_layer_norm_eps"],
@@ -228,7 +236,10 @@ def test_logits_match_the_original_code(name: str, implementation: str, dtype: t
     # the softmax of "eager" is float32 at any dtype, as in stock
     tolerance = 1e-5 if dtype == torch.float32 else 1e-6
     assert largest_gap(answer.logits, logits) <= tolerance
-    assert largest_gap(ours.audio_spectrogram_transformer(inputs.to(dtype)).last_hidden_state, hidden) <= tolerance
+    assert (
+        largest_gap(ours.audio_spectrogram_transformer(inputs.to(dtype)).last_hidden_state, hidden)
+        <= tolerance
+    )
 
 
 def test_hidden_states_and_attentions_match_stock(model: ASTForAudioClassification, tmp_path: Path) -> None:
@@ -237,7 +248,9 @@ def test_hidden_states_and_attentions_match_stock(model: ASTForAudioClassificati
     flags = {"output_hidden_states": True, "output_attentions": True}
     ours, theirs = model(spectrograms(), **flags), stock(spectrograms(), **flags)
     for field in ("hidden_states", "attentions"):
-        assert len(getattr(ours, field)) == len(getattr(theirs, field)) == (3 if field == "hidden_states" else 2)
+        assert (
+            len(getattr(ours, field)) == len(getattr(theirs, field)) == (3 if field == "hidden_states" else 2)
+        )
         for left, right in zip(getattr(ours, field), getattr(theirs, field), strict=True):
             assert left.shape == right.shape
             assert largest_gap(left, right) <= 1e-5
@@ -274,7 +287,9 @@ def test_output_flags_of_the_config_and_tuples(model: ASTForAudioClassification)
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
 def test_attention_implementation_can_be_changed_on_a_model(implementation: str) -> None:
-    ours = ASTForAudioClassification(tiny_config(attn_implementation="sdpa" if implementation == "eager" else "eager"))
+    ours = ASTForAudioClassification(
+        tiny_config(attn_implementation="sdpa" if implementation == "eager" else "eager")
+    )
     ours.set_attn_implementation(implementation)
     assert ours.config._attn_implementation == implementation
 
@@ -332,7 +347,9 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("field", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
 def test_dropout_acts_in_training_only(field: str, implementation: str) -> None:
-    ours = randomise(ASTForAudioClassification(tiny_config(attn_implementation=implementation, **{field: 0.5})))
+    ours = randomise(
+        ASTForAudioClassification(tiny_config(attn_implementation=implementation, **{field: 0.5}))
+    )
     assert torch.equal(ours(spectrograms()).logits, ours(spectrograms()).logits)
     ours.train()
     assert largest_gap(ours(spectrograms()).logits, ours(spectrograms()).logits) > 1e-3
@@ -361,7 +378,9 @@ def test_lora_trains_adapters_only_and_merges_back() -> None:
     assert largest_gap(merged(spectrograms()).logits, after) <= 1e-5
     changed = {name for name, tensor in merged.state_dict().items() if not torch.equal(tensor, frozen[name])}
     assert changed == {
-        f"{BACKBONE}encoder.layer.{n}.attention.attention.{part}.weight" for n in (0, 1) for part in ("query", "value")
+        f"{BACKBONE}encoder.layer.{n}.attention.attention.{part}.weight"
+        for n in (0, 1)
+        for part in ("query", "value")
     }
 
 
@@ -418,7 +437,9 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize(("logits", "labels", "kind", "value"), [row[1:] for row in LOSSES], ids=[r[0] for r in LOSSES])
+@pytest.mark.parametrize(
+    ("logits", "labels", "kind", "value"), [row[1:] for row in LOSSES], ids=[r[0] for r in LOSSES]
+)
 def test_loss_values(logits: torch.Tensor, labels: torch.Tensor, kind: str | None, value: float) -> None:
     loss = classification_loss(logits, labels, kind)
     assert loss.shape == ()
@@ -452,7 +473,9 @@ def test_the_problem_type_is_not_inferred_from_the_first_batch() -> None:
         assert ours.config.problem_type is None
     one = randomise(ASTForAudioClassification(tiny_config(num_labels=1)))
     value = one(spectrograms(1)).logits.item()
-    assert one(spectrograms(1), labels=torch.tensor([2.0])).loss.item() == pytest.approx((value - 2) ** 2, abs=1e-5)
+    assert one(spectrograms(1), labels=torch.tensor([2.0])).loss.item() == pytest.approx(
+        (value - 2) ** 2, abs=1e-5
+    )
     assert one.config.problem_type is None
 
 
@@ -548,9 +571,13 @@ def assert_explains(error: AstHfError, code: str, names: list[str]) -> None:
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(("make", "names"), [row[1:] for row in BAD_INPUTS], ids=[row[0] for row in BAD_INPUTS])
+@pytest.mark.parametrize(
+    ("make", "names"), [row[1:] for row in BAD_INPUTS], ids=[row[0] for row in BAD_INPUTS]
+)
 @pytest.mark.parametrize("head", [True, False], ids=["head", "base"])
-def test_input_is_refused(head: bool, make: Callable, names: list[str], model: ASTForAudioClassification) -> None:
+def test_input_is_refused(
+    head: bool, make: Callable, names: list[str], model: ASTForAudioClassification
+) -> None:
     with pytest.raises(AstInputError) as caught:
         (model if head else model.audio_spectrogram_transformer)(make())
     assert_explains(caught.value, "E304", ["input_values", *names])
@@ -599,7 +626,9 @@ BAD_LABELS: list[tuple[str, str | None, torch.Tensor, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "labels", "names"), [row[1:] for row in BAD_LABELS], ids=[r[0] for r in BAD_LABELS])
+@pytest.mark.parametrize(
+    ("kind", "labels", "names"), [row[1:] for row in BAD_LABELS], ids=[r[0] for r in BAD_LABELS]
+)
 def test_labels_are_refused(kind: str | None, labels: torch.Tensor, names: list[str]) -> None:
     with pytest.raises(AstDataError) as caught:
         ASTForAudioClassification(tiny_config(problem_type=kind))(spectrograms(), labels=labels)

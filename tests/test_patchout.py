@@ -93,7 +93,9 @@ def test_checkpoints_do_not_store_patchout(model: ASTForAudioClassification) -> 
     ("patchout", "name"),
     [(Patchout(time=7), "time"), (Patchout(frequency=3), "frequency"), (Patchout(2, 1, 10), "unstructured")],
 )
-def test_dropping_every_patch_is_refused(patchout: Patchout, name: str, model: ASTForAudioClassification) -> None:
+def test_dropping_every_patch_is_refused(
+    patchout: Patchout, name: str, model: ASTForAudioClassification
+) -> None:
     model.base_model.patchout = patchout
     with pytest.raises(AstConfigError, match=rf"E302.*patchout\.{name}"):
         model.train()(clips())

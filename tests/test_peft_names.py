@@ -98,7 +98,9 @@ torch.save((clips, answers), folder / "answers.pt")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return folders of a base and of adapters, made by transformers and peft alone, with their logits. Read only."""
     folder = tmp_path_factory.mktemp("stock")
-    run_fresh(MAKE.format(folder=str(folder), fields=json.dumps(TINY), requests=json.dumps(REQUESTS)), timeout=600)
+    run_fresh(
+        MAKE.format(folder=str(folder), fields=json.dumps(TINY), requests=json.dumps(REQUESTS)), timeout=600
+    )
     sizes = {"max_length": TINY["max_length"], "num_mel_bins": TINY["num_mel_bins"]}
     ASTFeatureExtractor(**sizes).save_pretrained(folder / "base")
     return folder
@@ -155,7 +157,9 @@ BROKEN: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tens
 def test_an_adapter_of_another_model_is_refused(change: str, stock: Path, tmp_path: Path) -> None:
     made, text = BROKEN[change]
     state = load_file(stock / "query and value" / "adapter_model.safetensors")
-    (tmp_path / "adapter_config.json").write_bytes((stock / "query and value" / "adapter_config.json").read_bytes())
+    (tmp_path / "adapter_config.json").write_bytes(
+        (stock / "query and value" / "adapter_config.json").read_bytes()
+    )
     broken = {name: tensor.clone() for name, tensor in made(state).items()}
     save_file(broken, tmp_path / "adapter_model.safetensors")
     with pytest.raises(AstConfigError, match=text):
@@ -256,7 +260,9 @@ def test_a_configuration_under_our_names_is_not_changed(stock: Path, options: di
 def test_an_adapter_under_our_names_is_read_by_transformers_alone(
     stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrapped = peft.get_peft_model(base(stock), peft.LoraConfig(target_modules=["query"], init_lora_weights=False))
+    wrapped = peft.get_peft_model(
+        base(stock), peft.LoraConfig(target_modules=["query"], init_lora_weights=False)
+    )
     wrapped.save_pretrained(str(tmp_path))
     seen: list[dict[str, Any]] = []
     parent = sys.modules["transformers"].PreTrainedModel

@@ -78,7 +78,9 @@ def assert_same(scores: Scores, expected: Scores, tolerance: float = 1e-6) -> No
     assert max(abs(left[label] - right[label]) for label in left) <= tolerance
 
 
-def by_hand(folder: Path, waveform: np.ndarray, activation: Callable = lambda logits: logits.softmax(-1)) -> dict:
+def by_hand(
+    folder: Path, waveform: np.ndarray, activation: Callable = lambda logits: logits.softmax(-1)
+) -> dict:
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     model = ASTForAudioClassification.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -162,7 +164,9 @@ def test_lists_generators_and_batches(classify: Any, tone: np.ndarray) -> None:
 def test_rows_of_datasets_are_accepted(classify: Any, clip: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, clip, RATE, subtype="FLOAT")
-    dataset = Dataset.from_dict({"audio": [str(path)] * 3, "n": [0, 1, 2]}).cast_column("audio", Audio(decode=False))
+    dataset = Dataset.from_dict({"audio": [str(path)] * 3, "n": [0, 1, 2]}).cast_column(
+        "audio", Audio(decode=False)
+    )
     expected = classify(clip, sampling_rate=RATE)
     for answers in (
         list(classify(KeyDataset(dataset, "audio"), batch_size=2)),
@@ -247,7 +251,9 @@ def test_fitted_thresholds_apply_per_label(clip: np.ndarray, checkpoint: Path) -
     assert by_label(answer) == pytest.approx({"dog": dog, "owl": owl}, abs=1e-6)
     assert len(adjusted(checkpoint, **fitted)(clip, sampling_rate=RATE)) == 3
     with pytest.raises(AstInputError, match=r"E108.*softmax"):
-        adjusted(checkpoint, **fitted)(clip, sampling_rate=RATE, threshold="fitted", function_to_apply="softmax")
+        adjusted(checkpoint, **fitted)(
+            clip, sampling_rate=RATE, threshold="fitted", function_to_apply="softmax"
+        )
 
 
 def test_thresholds_that_were_never_fitted_are_refused(clip: np.ndarray, checkpoint: Path) -> None:

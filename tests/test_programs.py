@@ -37,8 +37,12 @@ PROGRAMS = Path(__file__).parent / "programs"
 START, OTHER_HEAD = "lab/ast-start", "lab/ast-other-head"
 #: The newest that loads with torch 2.13 for the CPU: later ones need CUDA's libraries.
 TORCHCODEC = "torchcodec==0.13.0"
-OPTIONS = "--freeze_feature_encoder False --remove_unused_columns False --do_train --do_eval --eval_strategy epoch "
-OPTIONS += "--max_length_seconds 0.5 --learning_rate 1e-3 --num_train_epochs 2 --per_device_train_batch_size 5 "
+OPTIONS = (
+    "--freeze_feature_encoder False --remove_unused_columns False --do_train --do_eval --eval_strategy epoch "
+)
+OPTIONS += (
+    "--max_length_seconds 0.5 --learning_rate 1e-3 --num_train_epochs 2 --per_device_train_batch_size 5 "
+)
 OPTIONS += "--push_to_hub --hub_model_id"
 
 
@@ -131,14 +135,18 @@ class Runner:
         ):
             if not imports(module):
                 stand_in = next((PROGRAMS / "standins").glob(f"{package}*"))
-                (shutil.copytree if stand_in.is_dir() else shutil.copy)(stand_in, root / "standins" / stand_in.name)
+                (shutil.copytree if stand_in.is_dir() else shutil.copy)(
+                    stand_in, root / "standins" / stand_in.name
+                )
         for metric in ("accuracy", "f1", "precision", "recall"):
             (root / metric).mkdir()
             shutil.copy(PROGRAMS / "metric.py", root / metric / f"{metric}.py")
 
     def python(self, *arguments: str, cache: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
         """Run a fresh process in `root`, where `evaluate` finds the metrics, with a cache of that name."""
-        inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.endswith(("_OFFLINE", "HF_TOKEN"))
+        }
         hub = {
             "HF_ENDPOINT": self.hub.url,
             "HF_TOKEN": token,
@@ -204,7 +212,9 @@ def runner(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 def selected(request: pytest.FixtureRequest) -> list[str]:
     """Return the programs of the selected tests."""
-    items = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
+    items = [
+        item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")
+    ]
     requested = {item.callspec.params["name"] for item in items if "name" in item.callspec.params}
     return [name for name in PROGRAM if name in requested]
 
@@ -392,7 +402,9 @@ def test_in_an_environment_with_torchcodec_and_audiomentations(tmp_path: Path) -
     installed = subprocess.run(install, capture_output=True, text=True, check=False)
     if installed.returncode:
         pytest.skip(f"pip cannot install {TORCHCODEC} and audiomentations: {installed.stderr[-500:]}")
-    loaded = subprocess.run([python, "-c", "import torchcodec.decoders"], capture_output=True, text=True, check=False)
+    loaded = subprocess.run(
+        [python, "-c", "import torchcodec.decoders"], capture_output=True, text=True, check=False
+    )
     if loaded.returncode:
         pytest.skip(f"{TORCHCODEC} does not load with this torch and FFmpeg: {loaded.stderr[-500:]}")
     options = [

@@ -118,7 +118,9 @@ def run_example(hub: Hub, root: Path, model: dict[str, Any], *arguments: str) ->
     recipe = {"name": "tiny", "model": model, "training": training, "card": card}
     (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     options = ("--recipe", "recipe.yaml", *arguments, "--push_to_hub")
-    process = run_python(hub, root / "cache", str(ROOT / "examples" / "finetune.py"), *options, HF_TOKEN=TOKEN)
+    process = run_python(
+        hub, root / "cache", str(ROOT / "examples" / "finetune.py"), *options, HF_TOKEN=TOKEN
+    )
     return Push(root, root / "out", process, hub)
 
 
@@ -160,7 +162,9 @@ def test_the_card_on_the_hub_is_ours(push: Push) -> None:
     assert (card.data.pipeline_tag, card.data.license) == ("audio-classification", "mit")
     sample = f"https://huggingface.co/{REPO}/resolve/main/samples/1.wav"
     assert card.data.widget == [{"src": sample, "example_title": "1"}]
-    assert (push.output / "samples" / "1.wav").read_bytes() == (push.root / "clips/test/tone/1.wav").read_bytes()
+    assert (push.output / "samples" / "1.wav").read_bytes() == (
+        push.root / "clips/test/tone/1.wav"
+    ).read_bytes()
     assert "trained with `ast_hf`" in card.text
     assert f'pipeline("audio-classification", model="{REPO}")' in card.text
     card_metrics = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}

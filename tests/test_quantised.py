@@ -100,7 +100,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=["torchao", "bitsandbytes-8", "bitsandbytes-4"],
 )
-def test_quantised(kind: str, weight: str, rounding: float, libraries: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_quantised(
+    kind: str, weight: str, rounding: float, libraries: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     seen = {}
     for ours in (False, True):
         values = {"LIBRARIES": str(libraries), "OURS": ours, "FOLDER": str(checkpoint), "KIND": kind}

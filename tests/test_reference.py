@@ -48,7 +48,9 @@ def test_committed_page_is_up_to_date(name: str, pages: dict[str, str]) -> None:
     committed = (REFERENCE / name).read_text(encoding="utf-8").splitlines()
     current = pages[name].splitlines()
     differing = next((pair for pair in zip(committed, current, strict=False) if pair[0] != pair[1]), None)
-    assert committed == current, f"docs/reference/{name} is stale at {differing}; run `make reference` and commit it"
+    assert committed == current, (
+        f"docs/reference/{name} is stale at {differing}; run `make reference` and commit it"
+    )
 
 
 def test_generator_writes_these_pages(pages: dict[str, str]) -> None:
@@ -66,14 +68,18 @@ def test_recipe_page_has_every_option_with_its_meaning(pages: dict[str, str]) ->
     for name, value in vars(Recipe()).items():
         section = dataclasses.is_dataclass(value)
         options |= {f"{name}.{field.name}" for field in dataclasses.fields(value)} if section else {name}
-    meanings = dict(re.findall(r"^- `([\w.]+)` \(`.+?`, default `.+?`\): (.+)$", pages["recipe.md"], re.MULTILINE))
+    meanings = dict(
+        re.findall(r"^- `([\w.]+)` \(`.+?`, default `.+?`\): (.+)$", pages["recipe.md"], re.MULTILINE)
+    )
     assert meanings.keys() == options
     assert len(options) > 60
     assert all(len(text) > 7 for text in meanings.values())
 
 
 def test_command_page_has_every_option_with_its_help(pages: dict[str, str]) -> None:
-    (commands,) = (action for action in cli.build_parser()._actions if action.dest == "==SUPPRESS==" and action.choices)
+    (commands,) = (
+        action for action in cli.build_parser()._actions if action.dest == "==SUPPRESS==" and action.choices
+    )
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", pages["cli.md"], re.MULTILINE | re.DOTALL))
     assert sections.keys() == commands.choices.keys()
     for name, parser in commands.choices.items():

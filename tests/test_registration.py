@@ -102,7 +102,9 @@ def folders(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "num_conv_pos_embeddings": 16,
     }
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = Wav2Vec2Config(**layers, **sizes, num_conv_pos_embedding_groups=2, classifier_proj_size=8, num_labels=3)
+    config = Wav2Vec2Config(
+        **layers, **sizes, num_conv_pos_embedding_groups=2, classifier_proj_size=8, num_labels=3
+    )
     Wav2Vec2ForSequenceClassification(config).save_pretrained(root / "wav2vec2")
     Wav2Vec2FeatureExtractor().save_pretrained(root / "wav2vec2")
     return {"ours": str(tiny_checkpoint), "stock": str(root / "stock"), "wav2vec2": str(root / "wav2vec2")}
@@ -190,7 +192,9 @@ report(imported=imported, other=other, kinds=kinds, saved=providers({str(target)
     files = sorted(target.glob("*.json"))
     assert {"config.json", "preprocessor_config.json"} <= {file.name for file in files}
     for file in files:
-        assert not {"auto_map", "custom_pipelines", "trust_remote_code"} & json.loads(file.read_text()).keys(), file
+        assert (
+            not {"auto_map", "custom_pipelines", "trust_remote_code"} & json.loads(file.read_text()).keys()
+        ), file
     assert list(target.glob("*.py")) == []
 
 

@@ -60,7 +60,9 @@ def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> t
     return 2 * torch.rand(shape, generator=generator, dtype=dtype) - 1
 
 
-def table(grid: tuple[int, int], channels: int = 2, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def table(
+    grid: tuple[int, int], channels: int = 2, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     return uniform(1, 2 + grid[0] * grid[1], channels, seed=seed, dtype=dtype)
 
 
@@ -78,7 +80,9 @@ def interpolated(positions: torch.Tensor, old: tuple[int, int], new: tuple[int, 
 # The original
 
 
-def assert_is_the_originals(name: str, source: str, case: int, old: tuple[int, int], new: tuple[int, int]) -> None:
+def assert_is_the_originals(
+    name: str, source: str, case: int, old: tuple[int, int], new: tuple[int, int]
+) -> None:
     with np.load(DATA / f"{name}.npz") as golden:
         expected = torch.from_numpy(golden[f"case{case}/position_embeddings"])
         positions = torch.from_numpy(golden[source])
@@ -93,7 +97,9 @@ def assert_is_the_originals(name: str, source: str, case: int, old: tuple[int, i
 
 
 @pytest.mark.parametrize(("case", "grid"), list(enumerate(AUDIOSET_GRIDS)), ids=str)
-def test_positions_of_the_audioset_model_at_other_sizes_match_the_original(case: int, grid: tuple[int, int]) -> None:
+def test_positions_of_the_audioset_model_at_other_sizes_match_the_original(
+    case: int, grid: tuple[int, int]
+) -> None:
     assert_is_the_originals("audioset_resize", "source/position_embeddings", case, (12, 101), grid)
 
 
@@ -129,7 +135,9 @@ BY_HAND = [
     ("size", "count", "options", "expected"), [row[1:] for row in BY_HAND], ids=[row[0] for row in BY_HAND]
 )
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
-def test_coordinates_of_new_positions(size: int, count: int, options: dict, expected: list[float], dim: int) -> None:
+def test_coordinates_of_new_positions(
+    size: int, count: int, options: dict, expected: list[float], dim: int
+) -> None:
     shape = [1, 1, 1, 1]
     shape[dim] = size
     resized = resize_axis(torch.arange(float(size)).view(shape), dim, count, **options)
@@ -180,7 +188,9 @@ def test_stretching_is_bilinear_interpolation(old: tuple[int, int], new: tuple[i
 
 @pytest.mark.parametrize("new", [(12, 101), (24, 36), (9, 25), (7, 24)], ids=str)
 @pytest.mark.parametrize("old", [(7, 8), (1, 3), (5, 24)], ids=str)
-def test_nearest_is_nearest_interpolation_where_an_axis_grows(old: tuple[int, int], new: tuple[int, int]) -> None:
+def test_nearest_is_nearest_interpolation_where_an_axis_grows(
+    old: tuple[int, int], new: tuple[int, int]
+) -> None:
     positions = table(old)
     image = as_grid(positions, old).permute(2, 0, 1)[None]
     expected = F.interpolate(image, size=new, mode="nearest")[0].permute(1, 2, 0)
@@ -194,7 +204,9 @@ def test_growing_is_bilinear_for_any_sizes(old: tuple[int, int], more: tuple[int
     new = (old[0] + more[0], old[1] + more[1])
     expected = interpolated(positions.double(), old, new)
     for method in ("adapt", "stretch"):
-        assert largest_gap(as_grid(resize_positions(positions, old, new, method=method), new), expected) <= 1e-6
+        assert (
+            largest_gap(as_grid(resize_positions(positions, old, new, method=method), new), expected) <= 1e-6
+        )
 
 
 @properties
@@ -223,7 +235,9 @@ def test_nearest_takes_the_position_below_exactly(size: int, count: int) -> None
     cut=st.sampled_from(["centre", "start"]),
     dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
 )
-def test_an_unchanged_grid_changes_nothing(grid: tuple[int, int], method: str, cut: str, dtype: torch.dtype) -> None:
+def test_an_unchanged_grid_changes_nothing(
+    grid: tuple[int, int], method: str, cut: str, dtype: torch.dtype
+) -> None:
     positions = table(grid).to(dtype)
     resized = resize_positions(positions, grid, grid, method=method, cut=cut)
     assert resized.dtype == dtype
@@ -254,7 +268,9 @@ def test_a_cut_is_a_slice(size: int, counts: tuple[int, int], method: str, seed:
 def test_a_constant_stays_constant(
     old: tuple[int, int], new: tuple[int, int], method: str, cut: str, value: float
 ) -> None:
-    resized = resize_positions(torch.full((1, 2 + old[0] * old[1], 1), value), old, new, method=method, cut=cut)
+    resized = resize_positions(
+        torch.full((1, 2 + old[0] * old[1], 1), value), old, new, method=method, cut=cut
+    )
     assert torch.equal(resized, torch.full((1, 2 + new[0] * new[1], 1), value))
 
 
@@ -301,11 +317,15 @@ def test_sums_of_factors_may_be_resized_before_or_after(
 @pytest.mark.parametrize("method", ["adapt", "nearest", "stretch"])
 def test_half_precision_tables_are_resized_in_float32(method: str, dtype: torch.dtype) -> None:
     positions = table((5, 9)).to(dtype)
-    resized = resize_axis(resize_axis(positions[:, 2:].unflatten(1, (5, 9)), 2, 14, method=method), 1, 3, method=method)
+    resized = resize_axis(
+        resize_axis(positions[:, 2:].unflatten(1, (5, 9)), 2, 14, method=method), 1, 3, method=method
+    )
     assert resized.dtype == dtype
     along_time = resize_axis(positions[:, 2:].unflatten(1, (5, 9)).float(), 2, 14, method=method).to(dtype)
     assert torch.equal(resized, resize_axis(along_time.float(), 1, 3, method=method).to(dtype))
-    assert torch.equal(resize_positions(positions, (5, 9), (3, 14), method=method)[:, 2:], resized.flatten(1, 2))
+    assert torch.equal(
+        resize_positions(positions, (5, 9), (3, 14), method=method)[:, 2:], resized.flatten(1, 2)
+    )
 
 
 def test_float64_tables_stay_float64() -> None:
@@ -328,7 +348,9 @@ def test_float64_tables_stay_float64() -> None:
     cut=st.sampled_from(["centre", "start"]),
     method=st.sampled_from(["adapt", "nearest", "stretch"]),
 )
-def test_clips_of_many_lengths_are_sampled_as_single_ones(size: int, counts: list[int], cut: str, method: str) -> None:
+def test_clips_of_many_lengths_are_sampled_as_single_ones(
+    size: int, counts: list[int], cut: str, method: str
+) -> None:
     patches = uniform(1, 2, size, 3)
     longest = max(counts)
     sampling = sample_axis(size, torch.tensor(counts), longest, cut, method)
@@ -513,7 +535,9 @@ def test_kernels_keep_their_type(dtype: torch.dtype, method: str) -> None:
     kernel = uniform(2, 1, 8, 8).to(dtype)
     resized = resize_kernel(kernel, 12, method)
     assert resized.dtype == dtype
-    assert largest_gap(resized, resize_kernel(kernel.float(), 12, method)) <= (1e-6 if dtype == torch.float64 else 0.02)
+    assert largest_gap(resized, resize_kernel(kernel.float(), 12, method)) <= (
+        1e-6 if dtype == torch.float64 else 0.02
+    )
 
 
 # Invalid choices

@@ -61,7 +61,9 @@ def pets(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     shutil.copytree(tiny_checkpoint, folder)
     (folder / "README.md").write_text(CARD)
     (folder / "results.json").write_text(json.dumps({"metric": "mAP", "versions": {"torch": "2.13.0+cpu"}}))
-    (folder / "training_args.json").write_text(json.dumps({"deepspeed": str(tmp_path / "my ds.json"), "seed": 1}))
+    (folder / "training_args.json").write_text(
+        json.dumps({"deepspeed": str(tmp_path / "my ds.json"), "seed": 1})
+    )
     (folder / "curves.png").write_bytes(b"\x89PNG" + bytes(range(256)) * 8)
     for name in (
         *("training_args.bin", "checkpoint-3/optimizer.pt", ".env", "samples/cat.wav", "samples/list.csv"),
@@ -84,7 +86,9 @@ def set_field(name: str, file: str = "config.json", **fields: Any) -> Callable[[
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 # ---------------------------------------------------------------- what
@@ -299,7 +303,9 @@ def test_no_home_folder_survives_in_json(parts: list[str], around: str) -> None:
     assert json.loads(clean) == {"a": "x", "b": around}
 
 
-def test_a_dry_run_writes_exactly_what_a_push_sends(hub: Hub, pets: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_dry_run_writes_exactly_what_a_push_sends(
+    hub: Hub, pets: Path, capsys: pytest.CaptureFixture
+) -> None:
     for _ in range(2):  # the second push finds its own files there
         assert cli.main(["push", str(pets), "user/pets", "--dry-run"]) == 0
     assert hub.log == []
@@ -321,7 +327,9 @@ def test_a_dry_run_overwrites_nothing(pets: Path, place: str) -> None:
     assert contents(pets.parent) == before
 
 
-def test_a_dry_run_does_not_replace_another_model(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_dry_run_does_not_replace_another_model(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     place = tmp_path / "mine"
     for status in (0, 0):
         assert cli.main(["push", str(pets), "user/pets", "--dry-run", str(place)]) == status
@@ -334,7 +342,9 @@ def test_a_dry_run_does_not_replace_another_model(pets: Path, tmp_path: Path, ca
 
 
 @pytest.mark.parametrize("name", ["user/my model", "a/b/c", "pets"])
-def test_a_dry_run_refuses_names_that_a_push_would(pets: Path, name: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_dry_run_refuses_names_that_a_push_would(
+    pets: Path, name: str, capsys: pytest.CaptureFixture
+) -> None:
     before = contents(pets.parent)
     assert cli.main(["push", str(pets), name, "--dry-run"]) == 65
     assert f"[AST-E702] '{name}'" in capsys.readouterr().err
@@ -354,7 +364,9 @@ def test_unchanged_files_are_not_sent_again(hub: Hub, pets: Path) -> None:
     push_folder(pets, "user/pets")
     sent = hub.uploaded_bytes
     commits = hub.count("POST .*/commit/main 200")
-    assert sent == sum((pets / name).stat().st_size for name in ("model.safetensors", "curves.png", "samples/cat.wav"))
+    assert sent == sum(
+        (pets / name).stat().st_size for name in ("model.safetensors", "curves.png", "samples/cat.wav")
+    )
     push_folder(pets, "user/pets")
     assert (hub.uploaded_bytes, hub.count("POST .*/commit/main 200")) == (sent, commits)
     set_field("new", "results.json", metric="accuracy")(pets)
@@ -419,7 +431,11 @@ def test_an_interrupted_push_is_finished_by_the_command_that_it_names(
     assert cli.main(["push", str(pets), "user/pets", "--revision", "v2"]) == 0
     assert hub.uploaded_bytes - seen == (pets / "model.safetensors").stat().st_size  # the others are there
     assert hub.files("user/pets", "v2").keys() == PUBLISHED
-    assert capsys.readouterr().out.strip().endswith(f"/user/pets/commit/{hub.commits('user/pets', 'v2')[-1].oid}")
+    assert (
+        capsys.readouterr()
+        .out.strip()
+        .endswith(f"/user/pets/commit/{hub.commits('user/pets', 'v2')[-1].oid}")
+    )
 
 
 @pytest.mark.parametrize("pattern", ["POST /api/repos/create", "POST .*/preupload/", "POST .*/commit/main"])
@@ -472,7 +488,9 @@ def test_a_file_ignored_by_the_repository_is_an_error(hub: Hub, pets: Path) -> N
     from huggingface_hub import HfApi
 
     HfApi().create_repo("user/pets")
-    HfApi().upload_file(path_or_fileobj=b"model.safetensors\n", path_in_repo=".gitignore", repo_id="user/pets")
+    HfApi().upload_file(
+        path_or_fileobj=b"model.safetensors\n", path_in_repo=".gitignore", repo_id="user/pets"
+    )
     with pytest.raises(AstHfError, match=r"E704.*model.safetensors.*\.gitignore"):
         push_folder(pets, "user/pets")
 
@@ -498,7 +516,9 @@ def test_a_private_push_to_a_public_repository_is_refused(hub: Hub, pets: Path) 
     assert len(hub.commits("user/pets")) == sent
 
 
-def test_a_pull_request_to_somebody_elses_repository(hub: Hub, pets: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_pull_request_to_somebody_elses_repository(
+    hub: Hub, pets: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert cli.main(["push", str(pets), "jane/pets", "--create-pr"]) == 65
     assert "E702" in capsys.readouterr().err
     hub.user = "jane"
@@ -556,13 +576,18 @@ def test_pulling_by_name_revision_and_from_the_cache(
     assert largest_gap(new, scores(ASTForAudioClassification.from_pretrained(pets), extractor, tone)) == 0.0
 
     classifier = pipeline(model="user/pets")  # no task: it is in the card
-    answer = {entry["label"]: entry["score"] for entry in classifier({"array": tone, "sampling_rate": 16_000})}
+    answer = {
+        entry["label"]: entry["score"] for entry in classifier({"array": tone, "sampling_rate": 16_000})
+    }
     new_scores = new.softmax(-1)[0].tolist()
     assert answer == pytest.approx(dict(zip(("cat", "dog", "owl"), new_scores, strict=True)), abs=1e-5)
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     requests = len(hub.log)
-    assert largest_gap(scores(model("user/pets"), AutoFeatureExtractor.from_pretrained("user/pets"), tone), new) == 0.0
+    assert (
+        largest_gap(scores(model("user/pets"), AutoFeatureExtractor.from_pretrained("user/pets"), tone), new)
+        == 0.0
+    )
     assert len(hub.log) == requests
 
 

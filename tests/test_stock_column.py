@@ -214,7 +214,9 @@ def test_every_row_of_the_readme_has_its_tests() -> None:
 
 
 def test_every_test_named_in_a_row_exists() -> None:
-    here = {name for name, value in globals().items() if name.startswith("test_") and inspect.isfunction(value)}
+    here = {
+        name for name, value in globals().items() if name.startswith("test_") and inspect.isfunction(value)
+    }
     tests = [name for row in ROWS.values() for name in row.left]
     assert len(tests) == len(set(tests))
     assert set(tests) == here - OF_NO_LEFT_CELL
@@ -271,7 +273,9 @@ def log() -> Iterator[list[str]]:
 
 def extract(clip: Any, **options: Any) -> np.ndarray:
     """Return the features of one clip."""
-    (features,) = ASTFeatureExtractor(**SIZES)(clip, sampling_rate=RATE, return_tensors="np", **options)["input_values"]
+    (features,) = ASTFeatureExtractor(**SIZES)(clip, sampling_rate=RATE, return_tensors="np", **options)[
+        "input_values"
+    ]
     return features
 
 
@@ -344,7 +348,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def classify(checkpoint: Path, clips: Path, *, ours: bool) -> dict[str, Any]:
     """Return scores and warnings of `pipeline` for each input, in a process without ffmpeg and torchaudio."""
-    code = f"FOLDER, CLIPS = {str(checkpoint)!r}, {str(clips)!r}\n{'import ast_hf' if ours else ''}\n{CLASSIFY}"
+    code = (
+        f"FOLDER, CLIPS = {str(checkpoint)!r}, {str(clips)!r}\n{'import ast_hf' if ours else ''}\n{CLASSIFY}"
+    )
     imported, results = json.loads(run_fresh(code, env={"PATH": ""}).rpartition("FOUND")[2])
     assert imported == ours
     return results
@@ -476,7 +482,9 @@ def test_other_sizes_are_an_error_or_positions_of_zero(sizes: dict[str, int], ch
     assert not model.audio_spectrogram_transformer.embeddings.position_embeddings.any()
 
 
-@pytest.mark.parametrize(("config", "kind"), [(ViTConfig, ViTModel), (DeiTConfig, DeiTModel)], ids=["ViT", "DeiT"])
+@pytest.mark.parametrize(
+    ("config", "kind"), [(ViTConfig, ViTModel), (DeiTConfig, DeiTModel)], ids=["ViT", "DeiT"]
+)
 def test_image_transformers_are_an_error_or_blocks_alone(config: Any, kind: Any, tmp_path: Path) -> None:
     widths = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
     randomise(kind(config(**widths, image_size=64, patch_size=16))).save_pretrained(tmp_path)
@@ -489,7 +497,9 @@ def test_image_transformers_are_an_error_or_blocks_alone(config: Any, kind: Any,
     assert not states[0]["embeddings.position_embeddings"].any()
     assert not torch.equal(*(state["embeddings.patch_embeddings.projection.weight"] for state in states))
     ours = {name: tensor for name, tensor in states[0].items() if "embeddings" not in name}
-    stored = [tensor for name, tensor in load_file(tmp_path / "model.safetensors").items() if "layer." in name]
+    stored = [
+        tensor for name, tensor in load_file(tmp_path / "model.safetensors").items() if "layer." in name
+    ]
     assert len(stored) == 32
     assert all(any(torch.equal(tensor, parameter) for parameter in ours.values()) for tensor in stored)
 
@@ -589,7 +599,9 @@ def test_most_weights_are_not_restored(
     """The encoder is not restored: its names in files differ from those of the model."""
     folder, weights = trained
     if any(name.endswith(QUERY) for name in weights):
-        pytest.skip(f"transformers {transformers.__version__} names AST's modules as its files do, and restores all")
+        pytest.skip(
+            f"transformers {transformers.__version__} names AST's modules as its files do, and restores all"
+        )
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     run = trainer_for(tmp_path, seed=1)
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
@@ -607,7 +619,9 @@ def test_grouping_by_length_keeps_the_padding(tmp_path: Path) -> None:
     clips = [NOISE[:length] for length in (1_000, 9_000, 2_000, 8_000, 3_000, 7_000, 4_000, 6_000)]
     data = [{"input_values": extract(clip), "labels": index % 3} for index, clip in enumerate(clips)]
     options = {"processing_class": extractor}
-    run = trainer_for(tmp_path, data=data, options=options, train_sampling_strategy="group_by_length", save_steps=9)
+    run = trainer_for(
+        tmp_path, data=data, options=options, train_sampling_strategy="group_by_length", save_steps=9
+    )
     shapes: list[tuple[int, ...]] = []
     run.model.register_forward_pre_hook(
         lambda module, args, kwargs: shapes.append(tuple(kwargs["input_values"].shape)), with_kwargs=True

@@ -40,7 +40,9 @@ def stock() -> Any:
 def examples(*frames: int, **more: Any) -> list[dict[str, Any]]:
     """Return examples with features of these numbers of frames, and further entries."""
     random = np.random.default_rng(0)
-    return [{"input_values": random.standard_normal((count, 32)).astype(np.float32), **more} for count in frames]
+    return [
+        {"input_values": random.standard_normal((count, 32)).astype(np.float32), **more} for count in frames
+    ]
 
 
 def assert_same(left: Any, right: Any) -> None:
@@ -98,7 +100,9 @@ def test_padded_afterwards_is_padded_in_the_call(ours: ASTFeatureExtractor, norm
 @pytest.mark.parametrize("name", ["label", "labels"])
 def test_collator_with_padding(ours: ASTFeatureExtractor, stock: Any, name: str) -> None:
     """`Trainer` uses this collator for a feature extractor. It keeps labels under both names."""
-    batches = [DataCollatorWithPadding(extractor)(examples(64, 64, **{name: 2})) for extractor in (ours, stock)]
+    batches = [
+        DataCollatorWithPadding(extractor)(examples(64, 64, **{name: 2})) for extractor in (ours, stock)
+    ]
     assert_same(*batches)
     assert batches[0]["labels"].tolist() == [2, 2]
 
@@ -122,7 +126,9 @@ def test_default_collator_takes_rows_of_a_call(ours: ASTFeatureExtractor, tone: 
 
 def test_trainer_collates_by_the_extractor(ours: ASTFeatureExtractor, tmp_path: Path) -> None:
     """Trains on features of different lengths, which only the extractor pads into one tensor."""
-    config = ASTConfig(**SIZES, hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48)
+    config = ASTConfig(
+        **SIZES, hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=48
+    )
     model = ASTForAudioClassification(config)
     arguments = TrainingArguments(str(tmp_path), max_steps=1, per_device_train_batch_size=2, report_to="none")
     data = examples(40, 64, labels=1)
@@ -131,8 +137,12 @@ def test_trainer_collates_by_the_extractor(ours: ASTFeatureExtractor, tmp_path: 
     assert trainer.train().global_step == 1
 
 
-@pytest.mark.parametrize(("model_class", "of_the_best"), [(ASTForAudioClassification, 43), (StockClassifier, 11)])
-def test_the_best_epoch_at_the_end(tiny_checkpoint: Path, tmp_path: Path, model_class: Any, of_the_best: int) -> None:
+@pytest.mark.parametrize(
+    ("model_class", "of_the_best"), [(ASTForAudioClassification, 43), (StockClassifier, 11)]
+)
+def test_the_best_epoch_at_the_end(
+    tiny_checkpoint: Path, tmp_path: Path, model_class: Any, of_the_best: int
+) -> None:
     """With transformers' AST, the Trainer restores only classifier and embeddings: in files the parameters of the
     encoder have other names.
     """

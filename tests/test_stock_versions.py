@@ -100,7 +100,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, model in models().items():
         model.save_pretrained(root / name)
         config = model.config
-        values = torch.randn(2, config.max_length, config.num_mel_bins, generator=torch.Generator().manual_seed(2))
+        values = torch.randn(
+            2, config.max_length, config.num_mel_bins, generator=torch.Generator().manual_seed(2)
+        )
         np.save(root / name / "input_values.npy", values.numpy())
         with torch.no_grad():
             outputs = model(values)
@@ -122,7 +124,9 @@ def assert_loaded(report: dict[str, Any]) -> None:
         assert {part: names for part, names in model["info"].items() if names} == {}, name
         assert model["sizes"] == sizes, name
         assert model["shapes"] == shapes, name
-        assert model["labels"] == (["LABEL_0", "LABEL_1", "LABEL_2"] if name == "from-vit" else ["cat", "dog", "owl"])
+        assert model["labels"] == (
+            ["LABEL_0", "LABEL_1", "LABEL_2"] if name == "from-vit" else ["cat", "dog", "owl"]
+        )
         assert max(model["gaps"].values()) <= 1e-5, name
 
 
@@ -158,13 +162,17 @@ def versions(python: Path) -> list[str]:
     code = "import transformers, torch; print(transformers.__version__, torch.__version__.split('+')[0])"
     if not python.exists():
         return []
-    result = subprocess.run([str(python), "-I", "-c", code], capture_output=True, text=True, check=False, cwd="/")
+    result = subprocess.run(
+        [str(python), "-I", "-c", code], capture_output=True, text=True, check=False, cwd="/"
+    )
     return result.stdout.split() if result.returncode == 0 else []
 
 
 def pinned(package: str) -> str:
     """Return the version in constraints.txt."""
-    (line,) = re.findall(rf"^{package}==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    (line,) = re.findall(
+        rf"^{package}==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return line
 
 

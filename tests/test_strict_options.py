@@ -25,6 +25,7 @@ from ast_hf.training import AdapterOptions, Augmentation, DataOptions, FeatureOp
 class Oven:
     heat: float = validated_field(in_range(0.0, 250.0), default=20.0)
     minutes: int | None = validated_field(not_negative, default=None)
+    grams: float = validated_field(not_negative, default=0.0)
     mode: str = validated_field(one_of(("fan", "grill")), default="fan")
     trays: list[str] = validated_field(each_one_of(("top", "middle")), default_factory=list)
     door: bool = False
@@ -50,6 +51,12 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
     "not a number": ("heat", float("nan"), "range", "nan is outside 0..250."),
     "fraction": ("minutes", 1.5, "type", "1.5 is not a whole number or null."),
     "negative": ("minutes", -1, "range", "-1 is negative. Fix: give a number, 0 or more."),
+    "infinite": (
+        "grams",
+        float("inf"),
+        "range",
+        "inf is not a finite number. Fix: give a number, 0 or more.",
+    ),
     "misspelt choice": ("mode", "gril", "choice", "'gril' is not a valid choice. Fix: did you mean 'grill'?"),
     "number for text": (
         "mode",
@@ -103,8 +110,30 @@ def test_invalid_value(option: str, value: Any, detail: str, message: str) -> No
     assert oven == Oven()
 
 
+class Text(str):
+    __slots__ = ()
+
+
+def test_the_wrong_entry_of_a_list_is_named() -> None:
+    with pytest.raises(AstConfigError, match=r"1 is not a string"):
+        Oven(trays=[Text("top"), 1])  # type: ignore[list-item]
+
+
+def test_a_container_of_plain_values_is_kept_so_that_it_can_be_filled_later() -> None:
+    training: dict[str, Any] = {"seed": 3, "lr_scheduler_kwargs": {"num_cycles": 2}}
+    recipe = Recipe(training=training)
+    training["max_steps"] = 5
+    assert recipe.training["max_steps"] == 5
+    times = [1, 2]
+    oven = Oven(times=times)
+    times.append(3)
+    assert oven.times == [1, 2, 3]
+
+
 def test_section_of_the_wrong_class() -> None:
-    with pytest.raises(AstConfigError, match=r"E307\] oven: \{'heat': 3\} is not an instance of Oven") as caught:
+    with pytest.raises(
+        AstConfigError, match=r"E307\] oven: \{'heat': 3\} is not an instance of Oven"
+    ) as caught:
         Kitchen(oven={"heat": 3})  # type: ignore[arg-type]
     assert caught.value.detail == "type"
 

@@ -54,7 +54,9 @@ def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> Non
     install = [str(python), "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt")]
     subprocess.run([*install, "torch"], check=True)
     subprocess.run([*install, str(wheel)], check=True)
-    result = subprocess.run([str(python), "-c", USE], capture_output=True, text=True, check=False, cwd=tmp_path)
+    result = subprocess.run(
+        [str(python), "-c", USE], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "loaded ast_hf.modeling_ast" in result.stdout
     assert str(tmp_path) in result.stdout

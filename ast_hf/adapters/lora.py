@@ -100,7 +100,11 @@ class Adapter:
     """
 
     def __init__(
-        self, model: ASTForAudioClassification, options: AdapterOptions, base: str, revision: str | None = None
+        self,
+        model: ASTForAudioClassification,
+        options: AdapterOptions,
+        base: str,
+        revision: str | None = None,
     ) -> None:
         from peft import LoraConfig
 

@@ -96,7 +96,9 @@ def read_adapter(source: str | PathLike) -> StoredAdapter:
     where = repr(str(source))
     if (folder / ADAPTER_FOLDER / ADAPTER_CONFIG).is_file() and not (folder / ADAPTER_CONFIG).is_file():
         fix = f"its adapter alone is in {folder / ADAPTER_FOLDER}"
-        raise error("E306", where=where, what="is a complete checkpoint already", fix=fix, detail="unsupported")
+        raise error(
+            "E306", where=where, what="is a complete checkpoint already", fix=fix, detail="unsupported"
+        )
     if not (folder / ADAPTER_CONFIG).is_file():
         what = f"holds no adapter ({ADAPTER_CONFIG})"
         fix = "give the folder that peft or a run wrote"
@@ -186,7 +188,9 @@ def _base_model(
 
 
 @torch.no_grad()
-def _write(adapter: StoredAdapter, model: ASTForAudioClassification, base: BaseReference, folder: Path) -> float:
+def _write(
+    adapter: StoredAdapter, model: ASTForAudioClassification, base: BaseReference, folder: Path
+) -> float:
     """Merge and save; return the result of `largest_difference` for the logits."""
     spectrogram = random_input(model.config)
     try:

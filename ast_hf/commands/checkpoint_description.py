@@ -61,7 +61,10 @@ def _describe_input_and_labels(config: Any, extractor: ASTFeatureExtractor) -> l
         f"mean {extractor.mean:.4f}, std {extractor.std:.4f}"
     )
     return [
-        ("input", f"{extractor.sampling_rate} Hz mono, the first {frames_to_seconds(config.max_length):.2f} s"),
+        (
+            "input",
+            f"{extractor.sampling_rate} Hz mono, the first {frames_to_seconds(config.max_length):.2f} s",
+        ),
         ("features", features),
         ("task", Task.of_config(config) or "not set (scores are softmax)"),
         ("labels", f"{config.num_labels}: {names}"),

@@ -66,7 +66,9 @@ def add_label_options(parser: argparse.ArgumentParser, note: str = "") -> None:
     """Add `--labels` and `--multi_label`, for checkpoints whose files do not have them."""
     text = f"file of class names: text, CSV (index,mid,display_name) or JSON{note}"
     parser.add_argument("--labels", help=text)
-    parser.add_argument("--multi_label", action="store_true", default=None, help="clips may have several labels")
+    parser.add_argument(
+        "--multi_label", action="store_true", default=None, help="clips may have several labels"
+    )
 
 
 class ShowVersion(argparse.Action):
@@ -124,11 +126,21 @@ def print_results(report: Report) -> None:
     print(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
     for name, curve in report.watched.items():
         values = curve.to_dict()
-        epochs = [f"{values[key]['value']:.3f} at the {key} epoch ({values[key]['epoch']:g})" for key in _EPOCHS]
-        print(f"{report.metric} on {name} while training: {', '.join(epochs)}, which was chosen on those clips.")
-    hint = "" if report.clips else " (hold clips out with data.validation_fraction, or cross-validate with --folds 5)"
+        epochs = [
+            f"{values[key]['value']:.3f} at the {key} epoch ({values[key]['epoch']:g})" for key in _EPOCHS
+        ]
+        print(
+            f"{report.metric} on {name} while training: {', '.join(epochs)}, which was chosen on those clips."
+        )
+    hint = (
+        ""
+        if report.clips
+        else " (hold clips out with data.validation_fraction, or cross-validate with --folds 5)"
+    )
     print(f"Evaluated on {clips}{hint}.")
-    print(f"Curves: {report.folder / report.picture}. Checkpoint, results.json and model card: {report.folder}.")
+    print(
+        f"Curves: {report.folder / report.picture}. Checkpoint, results.json and model card: {report.folder}."
+    )
     if report.published:
         print(f"Published: {report.published}")
 
@@ -158,7 +170,9 @@ def print_folds(result: CrossValidation) -> None:
     first = max(len(titles[method]) for method in methods)
     print(f"\n{result.metric + ' on test fold':{first}}  {'  '.join(head)}    mean +- standard deviation")
     for method, spread in methods.items():
-        values = "  ".join(f"{value:>{len(title)}.3f}" for value, title in zip(spread.values, head, strict=True))
+        values = "  ".join(
+            f"{value:>{len(title)}.3f}" for value, title in zip(spread.values, head, strict=True)
+        )
         numbers = f"{spread.mean:.3f} +- {spread.standard_deviation:.3f}"
         print(f"{titles[method]:{first}}  {values}   {numbers}{notes.get(method, '')}")
     minutes = sum(fold.seconds for fold in result.folds) / 60

@@ -17,10 +17,14 @@ _SIZES = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("source", help="a .pth of the original repository or timm; or folder or Hub name of a ViT")
+    parser.add_argument(
+        "source", help="a .pth of the original repository or timm; or folder or Hub name of a ViT"
+    )
     parser.add_argument("destination", help="folder to create")
     add_label_options(parser)
-    parser.add_argument("--data_set", help="audioset, esc50 or speech_commands_v2: names, statistics, length, task")
+    parser.add_argument(
+        "--data_set", help="audioset, esc50 or speech_commands_v2: names, statistics, length, task"
+    )
     parser.add_argument("--mean", type=float, help="mean of the training data's raw log-mel values")
     parser.add_argument("--std", type=float, help="their standard deviation")
     for name, text in _SIZES.items():

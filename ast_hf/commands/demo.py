@@ -40,8 +40,12 @@ for file in files:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--output", default="outputs/demo", help="folder of the result (default: %(default)s)")
-    parser.add_argument("--base", help="checkpoint to start from (folder or Hub name) instead of random weights")
+    parser.add_argument(
+        "--output", default="outputs/demo", help="folder of the result (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--base", help="checkpoint to start from (folder or Hub name) instead of random weights"
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run: the accuracy is not meaningful")
 
 
@@ -72,7 +76,9 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
     report = finetune(recipe, output, overwrite=_has_results_of(recipe, Path(output)))
     print_results(report)
     seconds = frames_to_seconds(report.config.max_length)
-    print(f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):")
+    print(
+        f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):"
+    )
     sys.stdout.flush()
     subprocess.run([sys.executable, "-c", _CLASSIFY, output, *held_out_files(recipe, count=3)], check=True)
 

@@ -12,7 +12,16 @@ from pathlib import Path
 #: Name and value.
 Line = tuple[str, str]
 
-_PACKAGES = ("ast_hf", "torch", "transformers", "datasets", "evaluate", "accelerate", "huggingface-hub", "soundfile")
+_PACKAGES = (
+    "ast_hf",
+    "torch",
+    "transformers",
+    "datasets",
+    "evaluate",
+    "accelerate",
+    "huggingface-hub",
+    "soundfile",
+)
 #: Packages that are not needed. A build for another version of torch breaks `import transformers`.
 _HARMFUL_WHEN_BROKEN = ("torchaudio", "torchvision", "torchcodec")
 

@@ -13,8 +13,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoints", nargs="+", help="folders or Hub names; several are also an ensemble")
     parser.add_argument("data", help=DATA_HELP)
     parser.add_argument("--split", default="test", help="split to evaluate on (default: %(default)s)")
-    parser.add_argument("--output", default="outputs/evaluation", help="folder of the result (default: %(default)s)")
-    parser.add_argument("--average", action="store_true", help="also evaluate and save the mean of the weights")
+    parser.add_argument(
+        "--output", default="outputs/evaluation", help="folder of the result (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--average", action="store_true", help="also evaluate and save the mean of the weights"
+    )
     parser.add_argument("--ensemble", action="store_true", help="also save the ensemble, to push or load it")
     parser.add_argument("--fit-on", metavar="SPLIT", help="fit temperature and thresholds on another split")
     parser.add_argument("--store", action="store_true", help="write the fitted values into config.json")

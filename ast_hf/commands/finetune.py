@@ -41,7 +41,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--push_to_hub", action="store_true", help="publish the result on the Hub")
     parser.add_argument("--hub_model_id", help="name of the result on the Hub, user/name")
-    parser.add_argument("--overwrite", action="store_true", help="replace the finished model in the output folder")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the finished model in the output folder"
+    )
 
 
 def recipe_overrides(options: argparse.Namespace) -> list[str]:

@@ -7,7 +7,9 @@ import argparse
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("checkpoint", nargs="?", help="folder or Hub name; without it, the environment is described")
+    parser.add_argument(
+        "checkpoint", nargs="?", help="folder or Hub name; without it, the environment is described"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

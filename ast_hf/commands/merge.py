@@ -9,9 +9,13 @@ from .console import add_label_options, quiet_transformers
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("adapter", help="folder or Hub name of an adapter (LoRA), for example outputs/my_model/adapter")
+    parser.add_argument(
+        "adapter", help="folder or Hub name of an adapter (LoRA), for example outputs/my_model/adapter"
+    )
     parser.add_argument("destination", help="folder to create")
-    parser.add_argument("--base", help="its base, folder or Hub name, if the adapter does not name the right one")
+    parser.add_argument(
+        "--base", help="its base, folder or Hub name, if the adapter does not name the right one"
+    )
     add_label_options(parser, note="; for adapters of plain peft")
 
 

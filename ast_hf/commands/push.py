@@ -11,11 +11,17 @@ from .console import quiet_transformers
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("folder", help="output of training or save_pretrained, with a README.md")
-    parser.add_argument("repo_id", metavar="user/name", help="its name on the Hub; created if it does not exist")
+    parser.add_argument(
+        "repo_id", metavar="user/name", help="its name on the Hub; created if it does not exist"
+    )
     parser.add_argument("--private", action="store_true", default=None, help="create a private repository")
     parser.add_argument("--revision", help="branch to push to, created if it does not exist (default: main)")
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request in an existing repository")
-    parser.add_argument("--message", default="Upload model with ast_hf", help="of the commit (default: %(default)s)")
+    parser.add_argument(
+        "--create-pr", action="store_true", help="open a pull request in an existing repository"
+    )
+    parser.add_argument(
+        "--message", default="Upload model with ast_hf", help="of the commit (default: %(default)s)"
+    )
     parser.add_argument(
         "--dry-run",
         nargs="?",

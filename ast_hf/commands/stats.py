@@ -14,12 +14,16 @@ from .data_options import DATA_HELP, add_reading_options, reading_arguments
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("data", help=DATA_HELP)
-    parser.add_argument("--split", default="train", help="split to measure mean and std on (default: %(default)s)")
+    parser.add_argument(
+        "--split", default="train", help="split to measure mean and std on (default: %(default)s)"
+    )
     parser.add_argument("--sampling_rate", type=int, default=16_000, help="in Hz (default: %(default)s)")
     parser.add_argument("--num_mel_bins", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--max_length", type=int, default=1024, help="frames per clip (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
-    parser.add_argument("--streaming", action="store_true", help="read a data set on the Hub without storing it")
+    parser.add_argument(
+        "--streaming", action="store_true", help="read a data set on the Hub without storing it"
+    )
     add_reading_options(parser)
 
 

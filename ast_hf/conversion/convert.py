@@ -173,7 +173,9 @@ def _convert_image_transformer(source: Any, folder: Path, options: ConversionOpt
     heads = options.num_attention_heads
     model = ASTModel.from_vit(source, num_attention_heads=heads, **{**sizes, **options.sizes(), **labels})
     mean, std = _statistics(options, entry)
-    extractor = _extractor(model.config, AUDIOSET_MEAN if mean is None else mean, AUDIOSET_STD if std is None else std)
+    extractor = _extractor(
+        model.config, AUDIOSET_MEAN if mean is None else mean, AUDIOSET_STD if std is None else std
+    )
     yield from _summary_lines(model.config, extractor)
     if options.mean is None and entry is None:
         yield "statistics are AudioSet's until you train: fine-tuning measures its own"
@@ -307,7 +309,9 @@ def read_label_file(path: Path) -> list[str]:
 
 
 def _extractor(config: ASTConfig, mean: float, std: float) -> ASTFeatureExtractor:
-    return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=mean, std=std)
+    return ASTFeatureExtractor(
+        num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=mean, std=std
+    )
 
 
 def _save(model: ASTPreTrainedModel, extractor: ASTFeatureExtractor, folder: Path) -> None:

@@ -78,7 +78,9 @@ def _block(weights: Weights, block: str, x: torch.Tensor, heads: int) -> torch.T
     return x + _scaled(weights, f"{block}.ls2.gamma", _linear(weights, f"{block}.mlp.fc2", hidden))
 
 
-def original_logits(state: Mapping[str, torch.Tensor], spectrogram: torch.Tensor, config: ASTConfig) -> torch.Tensor:
+def original_logits(
+    state: Mapping[str, torch.Tensor], spectrogram: torch.Tensor, config: ASTConfig
+) -> torch.Tensor:
     """Return the logits of the original repository's model (`ast_models.py`), float64 `(B, labels)`.
 
     `spectrogram` is `(B, frames, mel)`; strides and heads are those of `config`.
@@ -92,7 +94,9 @@ def original_logits(state: Mapping[str, torch.Tensor], spectrogram: torch.Tensor
 
 
 @torch.no_grad()
-def image_hidden_states(source: Any, vit: ImageTransformer, heads: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+def image_hidden_states(
+    source: Any, vit: ImageTransformer, heads: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the hidden states of a grey image by an AST of its size, and by the source's own arithmetic.
 
     On a grey image, the kernel summed over its colour channels computes the same as the image model's. If the

@@ -127,7 +127,9 @@ class DataReport:
             yield from _split_lines(name, split)
         for kind, title in _KINDS.items():
             groups = [duplicate.clips for duplicate in self.duplicates if duplicate.kind == kind]
-            lines = ["  =  ".join(f"{split} row {row} {path}" for split, row, path in clips) for clips in groups]
+            lines = [
+                "  =  ".join(f"{split} row {row} {path}" for split, row, path in clips) for clips in groups
+            ]
             yield from _titled_list(f"{title} in several splits", lines)
 
 
@@ -158,7 +160,9 @@ def describe_data(
     if train_split not in splits:
         what = f"{train_split!r} does not exist, the splits are {', '.join(splits)}"
         raise error("E209", where="train_split", what=what, fix="name one of them")
-    extractor = ASTFeatureExtractor(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins, max_length=max_length)
+    extractor = ASTFeatureExtractor(
+        sampling_rate=sampling_rate, num_mel_bins=num_mel_bins, max_length=max_length
+    )
     moments = Moments()
     finder = DuplicateFinder()
     reports = {}

@@ -144,7 +144,9 @@ KNOWN_SETS = {
         ),
     ),
     "esc50": KnownSet(
-        _esc50, "ESC-50-master/ with meta/esc50.csv and audio/", lambda: {"source": "ashraq/esc50", **_esc50_options()}
+        _esc50,
+        "ESC-50-master/ with meta/esc50.csv and audio/",
+        lambda: {"source": "ashraq/esc50", **_esc50_options()},
     ),
     "speech-commands": KnownSet(
         _speech_commands,

@@ -91,7 +91,10 @@ class DuplicateFinder:
         by_content = _within_splits(self._by_content.values())
         contents = [group for group in by_content if tuple(group) not in reported]
         repetitions: dict[str, list[Repetition]] = {}
-        for kind, group in [*(("path", group) for group in paths), *(("content", group) for group in contents)]:
+        for kind, group in [
+            *(("path", group) for group in paths),
+            *(("content", group) for group in contents),
+        ]:
             repetitions.setdefault(group[0].split, []).append(_repetition(kind, group))
         return repetitions
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+)
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 
@@ -64,7 +73,11 @@ class _HubColumns:
 
 
 def read_hub(
-    name: str, config: list[str], merge: Mapping[str, Sequence[str]] | None, streaming: bool, options: ReadingOptions
+    name: str,
+    config: list[str],
+    merge: Mapping[str, Sequence[str]] | None,
+    streaming: bool,
+    options: ReadingOptions,
 ) -> DatasetDict | IterableDatasetDict:
     """Return the splits of a data set on the Hub, in the form of `load_audio_dataset`.
 
@@ -131,7 +144,9 @@ def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | Iterab
         what = short_reason(problem, 300)
         if "config" not in what.lower():
             raise
-        raise error("E209", where=f"data set {name!r}", what=what, fix="name one with config_name") from problem
+        raise error(
+            "E209", where=f"data set {name!r}", what=what, fix="name one with config_name"
+        ) from problem
 
 
 def _find_columns(name: str, features: Features | None, options: ReadingOptions) -> _HubColumns:
@@ -193,7 +208,9 @@ def _place(split: str, number: int, column: str) -> str:
     return f"split {split!r} row {number + 1}, column {column!r}"
 
 
-def _with_labels(part: Dataset, split: str, rows: list[list[str]], classes: LabelSet, columns: _HubColumns) -> Dataset:
+def _with_labels(
+    part: Dataset, split: str, rows: list[list[str]], classes: LabelSet, columns: _HubColumns
+) -> Dataset:
     """Return a split with its labels as indices, without the clips whose labels were all dropped."""
     indices = [
         list(dict.fromkeys(classes.index(name, _place(split, number, columns.label)) for name in names))
@@ -268,7 +285,9 @@ def _encode_streams(splits: IterableDatasetDict, columns: _HubColumns) -> Iterab
     return IterableDatasetDict({split: clips.filter(row_filter) for split, row_filter in filters.items()})
 
 
-def _encode_stream(part: IterableDataset, split: str, columns: _HubColumns, classes: LabelSet) -> IterableDataset:
+def _encode_stream(
+    part: IterableDataset, split: str, columns: _HubColumns, classes: LabelSet
+) -> IterableDataset:
     removed = {columns.audio, columns.label, *columns.discarded}
     others = {name: feature for name, feature in part.features.items() if name not in removed}
     features = Features({"audio": STORED, columns.task.label_column: columns.feature(classes), **others})

@@ -104,7 +104,9 @@ class LabelReader:
         if labels is not None and self.separator is None:
             what = f"{excerpt} is a list written as text, and would be one class"
             fix = f"for clips of several labels, read it with {chosen(label_separator=';')}"
-            raise error("E208", where=where, what=what, fix=f"{fix}; for one label a clip, remove the brackets")
+            raise error(
+                "E208", where=where, what=what, fix=f"{fix}; for one label a clip, remove the brackets"
+            )
         if labels is None and _COLLECTION.match(text):
             what = f"{excerpt} is a collection written as text, and not a plain list of names or integers"
             fix = "write the name alone, or several as dog;rain with label_separator ';'"

@@ -83,7 +83,9 @@ def _check_names(names: list[str], where: object) -> list[str]:
     for number, name in enumerate(names, start=1):
         if name in names[: number - 1]:
             what = f"names {name!r} a second time"
-            raise error("E208", where=f"{where} row {number}", what=what, fix="give each class a different name")
+            raise error(
+                "E208", where=f"{where} row {number}", what=what, fix="give each class a different name"
+            )
     return names
 
 

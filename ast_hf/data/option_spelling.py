@@ -41,7 +41,9 @@ def unless_classes(condition: str) -> str:
 
 
 def _as_yaml(sources: Mapping[str, str | list[str]]) -> str:
-    entries = {split if split in SPLIT_NAMES else _json(split): _json(files) for split, files in sources.items()}
+    entries = {
+        split if split in SPLIT_NAMES else _json(split): _json(files) for split, files in sources.items()
+    }
     return "{" + ", ".join(f"{split}: {files}" for split, files in entries.items()) + "}"
 
 

@@ -46,9 +46,13 @@ def push_audio_dataset(
         >>> push_audio_dataset(load_audio_dataset("my_clips"), "user/clips", private=True)
         >>> splits = load_audio_dataset("user/clips")
     """
-    if not isinstance(splits, DatasetDict) or not all("audio" in part.column_names for part in splits.values()):
+    if not isinstance(splits, DatasetDict) or not all(
+        "audio" in part.column_names for part in splits.values()
+    ):
         fix = "give the result of load_audio_dataset without streaming"
-        raise error("E102", where="splits", what=f"is a {type(splits).__name__}, not splits of clips", fix=fix)
+        raise error(
+            "E102", where="splits", what=f"is a {type(splits).__name__}, not splits of clips", fix=fix
+        )
     check_full_name(repo_id)
     for name in splits:
         if not re.fullmatch(r"\w+(\.\w+)*", str(name)):

@@ -195,7 +195,9 @@ def _encode(clips: list[Clip], classes: LabelSet, task: Task, others: list[str])
 def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list[str]) -> Dataset:
     """Return the clips of one table and split with the columns `others`; raise E208 for unknown labels."""
     # labels may be aliases of one class
-    indices = [list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels)) for clip in clips]
+    indices = [
+        list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels)) for clip in clips
+    ]
     cells: dict[str, list[Any]] = {
         task.label_column: indices if task is Task.MULTI_LABEL else [index for (index,) in indices]
     }
@@ -210,7 +212,9 @@ def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list
     return Dataset.from_dict(cells, features=features).cast_column("audio", Audio(decode=False))
 
 
-def _with_sounds(sounds: Dataset, rows: list[int], cells: dict[str, list[Any]], features: Features) -> Dataset:
+def _with_sounds(
+    sounds: Dataset, rows: list[int], cells: dict[str, list[Any]], features: Features
+) -> Dataset:
     """Return rows of embedded audio with their cells.
 
     To copy no audio, the cells are spread over all rows of the table, from which `rows` are then selected.

@@ -75,4 +75,6 @@ def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluati
     missing = [name for index, name in enumerate(names) if not counts[index]]
     if missing:
         fix = "add clips, drop the class, or hold out other clips"
-        raise error("E209", where=f"split {train!r}", what=f"has no clip of {', '.join(missing[:5])}", fix=fix)
+        raise error(
+            "E209", where=f"split {train!r}", what=f"has no clip of {', '.join(missing[:5])}", fix=fix
+        )

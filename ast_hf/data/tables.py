@@ -212,7 +212,9 @@ def _read_parquet(path: Path) -> Table:
     except ArrowInvalid as problem:
         fix = "copy it again; a git-lfs pointer needs `git lfs pull`"
         where = repr(str(path))
-        raise unreadable("E208", where=where, problem=problem, fix=fix, what="is not a Parquet file") from problem
+        raise unreadable(
+            "E208", where=where, problem=problem, fix=fix, what="is not a Parquet file"
+        ) from problem
     stored = Dataset.from_parquet(str(path))
     audio_columns = [name for name, feature in stored.features.items() if is_stored_audio(feature)]
     classes = ((name, class_feature(feature)) for name, feature in stored.features.items())

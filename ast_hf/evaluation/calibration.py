@@ -69,7 +69,9 @@ def fit(logits: np.ndarray, targets: np.ndarray, task: Task, *, start: float = 1
     # a threshold that accepts all clips moves halfway to 0, so that rounding cannot exclude one
     thresholds = np.where(thresholds <= lowest, lowest / 2, thresholds)
     undefined = np.isnan(thresholds)
-    return Setting(temperature, np.where(undefined, DEFAULT_THRESHOLD, thresholds).tolist()), int(undefined.sum())
+    return Setting(temperature, np.where(undefined, DEFAULT_THRESHOLD, thresholds).tolist()), int(
+        undefined.sum()
+    )
 
 
 def _measure(logits: np.ndarray, targets: np.ndarray, task: Task, setting: Setting) -> dict[str, float]:
@@ -100,7 +102,9 @@ def mean_f1(scores: np.ndarray, tags: np.ndarray, thresholds: Any) -> float:
     return float((2 * hits / totals).mean())
 
 
-def store_calibration(folder: str | Path, calibration: Calibration, task: Task, columns: Sequence[int]) -> None:
+def store_calibration(
+    folder: str | Path, calibration: Calibration, task: Task, columns: Sequence[int]
+) -> None:
     """Write a calibration into a checkpoint's `config.json`, where the pipeline reads it.
 
     `columns` are the labels' indices in this checkpoint, in the order of the thresholds. Scores depend on the

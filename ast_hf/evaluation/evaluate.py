@@ -94,9 +94,13 @@ def evaluate_checkpoints(
     model_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     predictor = Predictor(splits, batch_size, workers, model_device)
     logits, settings = _predict(members, names, predictor, task)
-    outcomes = {name: _measure_outcome(logits[name], targets, task, settings[name], request) for name in logits}
+    outcomes = {
+        name: _measure_outcome(logits[name], targets, task, settings[name], request) for name in logits
+    }
     clips = len(splits[split])
-    evaluation = Evaluation(request.output_dir, str(source), split, task.value, labels, clips, names, outcomes)
+    evaluation = Evaluation(
+        request.output_dir, str(source), split, task.value, labels, clips, names, outcomes
+    )
     main_logits = logits[evaluation.main][split]
     if save_logits is not None:
         write_logits(save_logits, main_logits, splits[split], evaluation)
@@ -135,7 +139,11 @@ def _predict(
 
 
 def _measure_outcome(
-    logits: dict[str, np.ndarray], targets: dict[str, np.ndarray], task: Task, setting: Setting, request: Request
+    logits: dict[str, np.ndarray],
+    targets: dict[str, np.ndarray],
+    task: Task,
+    setting: Setting,
+    request: Request,
 ) -> Outcome:
     split = request.split
     metrics, classes = all_metrics(logits[split], targets[split], task, setting.temperature)
@@ -158,7 +166,9 @@ def _warn_if_worse(name: str, calibration: Calibration, split: str) -> None:
     after = calibration.after[split]
     if not after["NLL"] > before["NLL"]:
         return
-    changes = ", ".join(f"{metric} from {before[metric]:.3f} to {after[metric]:.3f}" for metric in ("NLL", "ECE"))
+    changes = ", ".join(
+        f"{metric} from {before[metric]:.3f} to {after[metric]:.3f}" for metric in ("NLL", "ECE")
+    )
     what = f"changes on {split}: {changes}; clips of {calibration.fitted_on} differ from those"
     warnings.warn(warning_text("W502", where=repr(name), what=what), AstHfWarning, stacklevel=4)
 

@@ -67,7 +67,9 @@ def _check_options(request: Request) -> None:
             fix = "name two or more, or leave it out"
             raise error("E108", where=option, what="needs several checkpoints", fix=fix)
     if request.fit_on == request.split:
-        what = f"{request.fit_on!r} is the evaluated split: results on the clips of the fit are too optimistic"
+        what = (
+            f"{request.fit_on!r} is the evaluated split: results on the clips of the fit are too optimistic"
+        )
         raise error("E108", where="fit_on", what=what, fix="fit on a validation split")
     if not request.store:
         return

@@ -74,15 +74,27 @@ _BY_STATUS = {
     404: Failure("E702", "is not on the Hub, or the token may not see it", f"check the name, or {_LOG_IN}"),
     507: Failure("E704", "the Hub has no storage left for it", "free some storage there"),
 }
-_GATED = Failure("E702", "is gated, and the token has no access", f"ask for access on its page, then {_LOG_IN}")
+_GATED = Failure(
+    "E702", "is gated, and the token has no access", f"ask for access on its page, then {_LOG_IN}"
+)
 _INVALID_NAME = Failure("E702", "cannot have a model of that name", "give user/name")
-_OFFLINE = Failure("E704", "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy", "unset it")
+_OFFLINE = Failure(
+    "E704", "cannot be reached, since HF_HUB_OFFLINE is set, and the cache has no copy", "unset it"
+)
 _UNREACHED = Failure("E704", "cannot be reached, and the cache has no copy", "check the connection")
-_NO_FILE = Failure("E702", "does not hold the requested file, or cannot be reached", "name a whole checkpoint")
+_NO_FILE = Failure(
+    "E702", "does not hold the requested file, or cannot be reached", "name a whole checkpoint"
+)
 _BROKEN_FOLDER = Failure("E306", "does not hold the requested file", "copy the whole checkpoint folder again")
 
 #: Exceptions of the Hub's client; other libraries wrap them in their own.
-_CLIENT_ERRORS = (HTTPError, HFValidationError, LocalEntryNotFoundError, LocalTokenNotFoundError, OfflineModeIsEnabled)
+_CLIENT_ERRORS = (
+    HTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
 #: Messages of transformers for a missing model, which have no cause; the groups are its name.
 _MISSING = re.compile(r"^(\S+) (?:does not appear to have|is not a local folder)|^Can't load .*? '([^']+)'")
 
@@ -207,7 +219,9 @@ def _classify(problem: BaseException) -> Failure | None:
     if isinstance(problem, OSError) and problem.errno in _DISK_FULL:
         return Failure("E704", f"the disk is full ({problem.strerror})", "free some space")
     if isinstance(problem, (HTTPError, json.JSONDecodeError, ConnectionError, TimeoutError)):
-        return Failure("E704", f"cannot be reached ({_line(problem)})", "check the connection", transient=True)
+        return Failure(
+            "E704", f"cannot be reached ({_line(problem)})", "check the connection", transient=True
+        )
     # The client raises a bare OSError for a download of the wrong size.
     if isinstance(problem, OSError) and problem.errno is None and problem.__cause__ is None:
         return Failure("E704", _line(problem), "check the connection", transient=True)

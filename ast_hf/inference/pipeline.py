@@ -120,7 +120,11 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
-        self, top_k: int | None = _NOT_GIVEN, sampling_rate: int | None = None, threshold: Any = None, **kwargs: Any
+        self,
+        top_k: int | None = _NOT_GIVEN,
+        sampling_rate: int | None = None,
+        threshold: Any = None,
+        **kwargs: Any,
     ) -> Any:
         for name in kwargs.keys() - {*_PARAMETERS}:
             if nearest(name, _PARAMETERS, cutoff=0.7) is not None:

@@ -176,7 +176,9 @@ class Augmentation:
 
 def _narrow_masks(option: str, width: int, unit: str) -> AstHfError:
     what = f"is {width}, so the masks hide nothing"
-    return error("E307", where=f"augmentation.{option}", what=what, fix=f"give 2 or more {unit}", detail="range")
+    return error(
+        "E307", where=f"augmentation.{option}", what=what, fix=f"give 2 or more {unit}", detail="range"
+    )
 
 
 #: Number of values of each limit of the mel filters: `log_mel` caches 320 filter banks, which is enough.

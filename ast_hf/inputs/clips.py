@@ -54,7 +54,9 @@ class ClipInputs(torch.utils.data.Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.teacher = teacher
-        self.processor = ClipProcessor(self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher)
+        self.processor = ClipProcessor(
+            self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher
+        )
         self.num_labels = self.processor.num_labels
         self._labels = split[self.processor.task.label_column]
         self._cache: dict[int, np.ndarray] | None = {} if cache else None

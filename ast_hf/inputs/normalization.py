@@ -50,7 +50,9 @@ def measure_statistics(
     return moments.mean, moments.std
 
 
-def _waveforms(inputs: ClipInputs | StreamedClipInputs, clips: int | None) -> tuple[Iterator[np.ndarray], int | None]:
+def _waveforms(
+    inputs: ClipInputs | StreamedClipInputs, clips: int | None
+) -> tuple[Iterator[np.ndarray], int | None]:
     """Return the decoded clips, and the number of clips to measure, None for a whole stream."""
     if isinstance(inputs, StreamedClipInputs):
         return inputs.waveforms(), clips

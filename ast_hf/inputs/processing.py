@@ -133,7 +133,9 @@ class ClipProcessor:
         values = augmentation.disturb(self._normalized(masked), random)
         return _Example(values, label, waveform, parts)
 
-    def _varied_waveform(self, clip: int, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    def _varied_waveform(
+        self, clip: int, augmentation: Augmentation, random: np.random.Generator
+    ) -> np.ndarray:
         """Return a clip's changed samples, at least one frame, and no more than the model can use."""
         rate = self.extractor.sampling_rate
         limit = num_samples(math.ceil(self.extractor.max_length * augmentation.time_stretch), rate)
@@ -153,10 +155,14 @@ class ClipProcessor:
         frames = self._log_mel(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
         return augmentation.vary_spectrogram(frames, random)[: self.extractor.max_length]
 
-    def _log_mel(self, waveform: np.ndarray, frequency_range: tuple[float, float] | None = None) -> torch.Tensor:
+    def _log_mel(
+        self, waveform: np.ndarray, frequency_range: tuple[float, float] | None = None
+    ) -> torch.Tensor:
         """Return raw log-mel of all complete frames of a waveform, `(frames, mel)`."""
         extractor = self.extractor
-        return log_mel(torch.from_numpy(waveform), extractor.sampling_rate, extractor.num_mel_bins, frequency_range)
+        return log_mel(
+            torch.from_numpy(waveform), extractor.sampling_rate, extractor.num_mel_bins, frequency_range
+        )
 
     def _normalized(self, raw: torch.Tensor) -> torch.Tensor:
         return self.extractor.normalize(raw) if self.extractor.do_normalize else raw

@@ -101,7 +101,9 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         The function is valid until the next clip is drawn.
         """
         clips = RecentClips(self.split, self.extractor.sampling_rate)
-        processor = ClipProcessor(clips, self.split, self.extractor, augmentation=self.augmentation, seed=self.seed)
+        processor = ClipProcessor(
+            clips, self.split, self.extractor, augmentation=self.augmentation, seed=self.seed
+        )
         for number, row in self._shuffled(self.rows()):
             clips.add(number, row)
             yield number, partial(processor.item, self.epoch, number)

@@ -15,7 +15,9 @@ class Accuracy(modules.InMemoryMetric):
             description="Share of predictions that equal their reference.",
             citation="",
             inputs_description="predictions: class indices. references: class indices.",
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
+            features=datasets.Features(
+                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+            ),
         )
 
     def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:

@@ -68,7 +68,9 @@ class ScoresMetric(InMemoryMetric):
             features=datasets.Features({"prediction_scores": packed, "references": packed}),
         )
 
-    def _compute(self, prediction_scores: list[bytes], references: list[bytes], **options: Any) -> dict[str, Any]:
+    def _compute(
+        self, prediction_scores: list[bytes], references: list[bytes], **options: Any
+    ) -> dict[str, Any]:
         scores = _unpack(prediction_scores, "prediction_scores")
         return self.measure(scores, _unpack(references, "references"), **options)
 

@@ -90,7 +90,9 @@ def class_report(scores: np.ndarray, tags: np.ndarray) -> dict[str, np.ndarray]:
     """
     scores, tags = _check_arrays(scores, tags)
     rankings = (rank(one, marked) for one, marked in zip(scores.T.copy(), tags.T.copy(), strict=True))
-    rows = [(each.hits[-1], average_precision(each), roc_auc(each), *best_threshold(each)) for each in rankings]
+    rows = [
+        (each.hits[-1], average_precision(each), roc_auc(each), *best_threshold(each)) for each in rankings
+    ]
     return dict(zip(COLUMNS, np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS)).T, strict=True))
 
 

@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
 from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text, wrong_type
@@ -60,7 +63,10 @@ _REFUSED = {
     "label_smoothing_factor": ("replaces the loss of the model", "set augmentation.label_smoothing"),
     "remove_unused_columns": ("removes columns that the clips need", "leave it out"),
     "prediction_loss_only": ("omits the logits that metrics are computed from", "leave it out"),
-    "batch_eval_metrics": ("measures single batches, and mAP and AUC do not average over batches", "leave it out"),
+    "batch_eval_metrics": (
+        "measures single batches, and mAP and AUC do not average over batches",
+        "leave it out",
+    ),
 }
 
 #: Arguments that request arithmetic in bfloat16.
@@ -75,7 +81,14 @@ _NOT_NEGATIVE = ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm
 
 #: Arguments that the weights depend on, besides the other sections of a recipe.
 _WEIGHT_ARGUMENTS = (
-    *("num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *(
+        "num_train_epochs",
+        "max_steps",
+        "learning_rate",
+        "lr_scheduler_type",
+        "lr_scheduler_kwargs",
+        "warmup_steps",
+    ),
     *("optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "train_sampling_strategy"),
     *("bf16", "fp16", "seed"),
@@ -155,12 +168,16 @@ def build_arguments(
     except Exception as problem:  # 150 arguments, alone and combined: no common type of exception
         reason = short_reason(str(problem).splitlines()[0] if str(problem) else "", limit=200)
         what = f"is refused by transformers ({type(problem).__name__}: {reason})"
-        raise error("E307", where="training", what=what, fix="change that argument", detail="choice") from problem
+        raise error(
+            "E307", where="training", what=what, fix="change that argument", detail="choice"
+        ) from problem
     check_joined(arguments.world_size)
     _check_reporters(arguments)
     if arguments.fp16 and arguments.device.type == "cpu":
         fix = "use training.bf16, or leave it out"
-        raise error("E307", where="training.fp16", what="has no effect on a CPU", fix=fix, detail="environment")
+        raise error(
+            "E307", where="training.fp16", what="has no effect on a CPU", fix=fix, detail="environment"
+        )
     _warn_of_slow_bfloat16(arguments)
     return arguments
 

@@ -46,7 +46,9 @@ class DistillationOptions:
         place = f"{where}: distillation"
         if self.teacher is not None and self.logits is not None:
             what = "is set, and so is teacher"
-            raise error("E307", where=f"{place}.logits", what=what, fix="use one of the two", detail="conflict")
+            raise error(
+                "E307", where=f"{place}.logits", what=what, fix="use one of the two", detail="conflict"
+            )
         defaults = DistillationOptions()
         for name in ("weight", "temperature", "hard"):
             if not self.source and getattr(self, name) != getattr(defaults, name):

@@ -43,7 +43,9 @@ def _check_files(value: dict[str, Any]) -> None:
     for path in value.values():
         if not isinstance(path, str):
             what = f"{path!r} is not a string"
-            raise error("E307", where="", what=what, fix="give one path for each split, in quotes", detail="type")
+            raise error(
+                "E307", where="", what=what, fix="give one path for each split, in quotes", detail="type"
+            )
 
 
 def _check_epochs(value: list[int] | None) -> None:
@@ -281,7 +283,9 @@ class CardOptions:
     base_model: str | None = validated_field(
         _hub_names(_REPOSITORY, "give its name on the Hub, such as user/name"), default=None
     )
-    language: list[str] = validated_field(_hub_names(_LANGUAGE, "give codes, such as [en]"), default_factory=list)
+    language: list[str] = validated_field(
+        _hub_names(_LANGUAGE, "give codes, such as [en]"), default_factory=list
+    )
     description: str | None = None
     limits: str | None = None
     samples: list[str] = validated_field(_check_samples, default_factory=list)

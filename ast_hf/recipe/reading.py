@@ -50,7 +50,9 @@ def _read_file(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as problem:
         what = f"is not UTF-8 ({problem.reason} at byte {problem.start})"
-        raise error("E307", where=where, what=what, fix="save the file as UTF-8", detail="unreadable") from problem
+        raise error(
+            "E307", where=where, what=what, fix="save the file as UTF-8", detail="unreadable"
+        ) from problem
     values = _read_yaml(text, where) or {}
     if not isinstance(values, dict):
         fix = "write option: value lines"
@@ -63,13 +65,17 @@ def _override(values: dict[str, Any], change: str) -> None:
     where = repr(change)
     name, separator, value = change.partition("=")
     if not separator:
-        raise error("E307", where=where, what="has no value", fix="write it as option=value", detail="unreadable")
+        raise error(
+            "E307", where=where, what="has no value", fix="write it as option=value", detail="unreadable"
+        )
     *sections, last = name.strip().split(".")
     target = values
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            raise error("E307", where=where, what=f"{section} has no options", fix="check the name", detail="unknown")
+            raise error(
+                "E307", where=where, what=f"{section} has no options", fix="check the name", detail="unknown"
+            )
     target[last] = _read_yaml(value, where)
 
 
@@ -89,7 +95,9 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+0123456789.")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
 )
 
 

@@ -102,13 +102,17 @@ def _check_adapter(recipe: RecipeOptions, where: str) -> None:
     checkpointing = recipe.training.get("gradient_checkpointing_kwargs") or {}
     if model.vit:
         what = "is not an AST checkpoint, and an adapter names its base"
-        raise _invalid(where, "model.vit", what, "run ast-hf convert on it first, and name the result as model.base")
+        raise _invalid(
+            where, "model.vit", what, "run ast-hf convert on it first, and name the result as model.base"
+        )
     if model.base is None:
         what = "is not set, and frozen random weights learn nothing"
         raise _invalid(where, "model.base", what, "name a checkpoint", "missing")
     if model.factored_positions:
         what = "trains position embeddings, which an adapter freezes"
-        raise _invalid(where, "model.factored_positions", what, "leave out model.factored_positions or adapter")
+        raise _invalid(
+            where, "model.factored_positions", what, "leave out model.factored_positions or adapter"
+        )
     if recipe.optimization.frozen != "nothing":
         what = "freezes the layers that adapter.rank adapts"
         raise _invalid(where, "optimization.frozen", what, "leave out optimization.frozen or adapter")

@@ -70,7 +70,11 @@ def _short_name(name: str) -> str:
 
 def _select_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Return the finite metrics, without the numbers of classes."""
-    return {name: value for name, value in metrics.items() if math.isfinite(value) and not name.endswith("_classes")}
+    return {
+        name: value
+        for name, value in metrics.items()
+        if math.isfinite(value) and not name.endswith("_classes")
+    }
 
 
 def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[EvalResult]:

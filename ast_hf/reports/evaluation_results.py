@@ -82,7 +82,9 @@ class Evaluation:
         """Return plain values for results.json; NaN and infinities become None."""
         names = ("source", "split", "problem_type", "clips", "checkpoints", "versions")
         calibrations = {
-            model: asdict(outcome.calibration) for model, outcome in self.outcomes.items() if outcome.calibration
+            model: asdict(outcome.calibration)
+            for model, outcome in self.outcomes.items()
+            if outcome.calibration
         }
         return plain_values(
             {
@@ -101,9 +103,13 @@ class Evaluation:
         first = max(map(len, (*self.outcomes, "model")))
         lines = [f"{'model':{first}}  " + "  ".join(f"{name:>8}" for name in columns)]
         for model, outcome in self.outcomes.items():
-            lines.append(f"{model:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in columns))
+            lines.append(
+                f"{model:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in columns)
+            )
         lines.append("")
-        lines.append(f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}")
+        lines.append(
+            f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}"
+        )
         for model, outcome in self.outcomes.items():
             lines += _format_calibration(model, outcome.calibration)
         return "\n".join(lines)

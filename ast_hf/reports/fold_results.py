@@ -87,7 +87,12 @@ class Spread:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         epoch = {"epoch": self.epoch} if self.epoch else {}
-        return {**epoch, "mean": self.mean, "standard_deviation": self.standard_deviation, "values": self.values}
+        return {
+            **epoch,
+            "mean": self.mean,
+            "standard_deviation": self.standard_deviation,
+            "values": self.values,
+        }
 
 
 @dataclass(frozen=True)

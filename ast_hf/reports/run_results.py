@@ -22,9 +22,24 @@ from .epoch_metrics import Curve
 from .pictures import confusion_counts
 
 #: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
-_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std", "return_attention_mask")
+_FEATURES = (
+    "sampling_rate",
+    "num_mel_bins",
+    "max_length",
+    "do_normalize",
+    "mean",
+    "std",
+    "return_attention_mask",
+)
 #: Fields of the model configuration in results.json.
-_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "frequency_stride", "time_stride")
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "patch_size",
+    "frequency_stride",
+    "time_stride",
+)
 #: Attributes of the report that results.json holds unchanged.
 _ATTRIBUTES = (
     "metric",
@@ -93,7 +108,8 @@ def class_rows(
     columns["AUC"] = ranked["AUC"]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
-        {"label": label, **dict(zip(columns, values, strict=True))} for label, values in zip(labels, rows, strict=True)
+        {"label": label, **dict(zip(columns, values, strict=True))}
+        for label, values in zip(labels, rows, strict=True)
     ]
 
 

@@ -78,7 +78,9 @@ class WeightAverage:
             self.steps = int(stored.metadata()["steps"])
             if self.steps:
                 trained = _trainable(model)
-                self._average = {name: stored.get_tensor(name).to(value.device) for name, value in trained.items()}
+                self._average = {
+                    name: stored.get_tensor(name).to(value.device) for name, value in trained.items()
+                }
 
 
 class EpochAverage(WeightAverage):

@@ -118,7 +118,9 @@ def build_inputs(
     seed = arguments.seed
     train: Inputs
     if isinstance(splits.train, Dataset):
-        train = ClipInputs(splits.train, extractor, augmentation=augmentation, seed=seed, cache=cache, teacher=teacher)
+        train = ClipInputs(
+            splits.train, extractor, augmentation=augmentation, seed=seed, cache=cache, teacher=teacher
+        )
     else:
         reader = {"rank": arguments.process_index, "world_size": arguments.world_size}
         train = StreamedClipInputs(splits.train, extractor, augmentation=augmentation, seed=seed, **reader)
@@ -138,14 +140,21 @@ def build_inputs(
     return RunInputs(train, validation, evaluation)
 
 
-def normalization_statistics(options: FeatureOptions, train: Inputs, *, disable_tqdm: bool) -> tuple[float, float]:
+def normalization_statistics(
+    options: FeatureOptions, train: Inputs, *, disable_tqdm: bool
+) -> tuple[float, float]:
     """Return mean and std of raw log-mel values: those of the recipe, or measured on the training clips."""
     if options.mean is not None and options.std is not None:
         return options.mean, options.std
     if isinstance(train, StreamedClipInputs):
         # every process measures the same clips, not its part of the stream
         train = StreamedClipInputs(
-            train.split, train.extractor, augmentation=train.augmentation, seed=train.seed, rank=0, world_size=1
+            train.split,
+            train.extractor,
+            augmentation=train.augmentation,
+            seed=train.seed,
+            rank=0,
+            world_size=1,
         )
     mean, std = measure_statistics(train, clips=options.statistics_clips, disable_tqdm=disable_tqdm)
     return mean if options.mean is None else options.mean, std if options.std is None else options.std

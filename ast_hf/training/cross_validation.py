@@ -94,7 +94,9 @@ def cross_validate(
         root.mkdir(parents=True, exist_ok=True)
         write_text(root / RECIPE_FILE, recipe.to_yaml())
     report(f"{len(plans)} folds: {origin}")
-    results = CrossValidation(recipe, root, origin, [_run_fold(plan, finished[plan.name], report) for plan in plans])
+    results = CrossValidation(
+        recipe, root, origin, [_run_fold(plan, finished[plan.name], report) for plan in plans]
+    )
     if is_main_process():
         _write_results(results)
     return results
@@ -194,7 +196,9 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
         splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed))
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
-        raise error(problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail) from problem
+        raise error(
+            problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
+        ) from problem
     return _FoldPlan(name, folder, recipe, (len(splits.evaluation[TEST_SPLIT]), len(splits.train)))
 
 
@@ -246,7 +250,9 @@ def _run_fold(plan: _FoldPlan, results: dict[str, Any] | None, report: Callable[
     if results is None:
         is_begun = bool(checkpoints(plan.folder) + checkpoints(staging_folder(plan.folder)))
         resume = "auto" if is_begun else None
-        finished = finetune(plan.recipe, plan.folder, watch=TEST_SPLIT, resume_from_checkpoint=resume, overwrite=True)
+        finished = finetune(
+            plan.recipe, plan.folder, watch=TEST_SPLIT, resume_from_checkpoint=resume, overwrite=True
+        )
         results = finished.to_dict()
         del finished
         gc.collect()  # a Trainer refers to itself, so its model would stay on the GPU during the next fold

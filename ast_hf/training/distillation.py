@@ -138,7 +138,9 @@ class Distillation:
         """
         weight = self.options.weight
         temperature = self.options.temperature
-        teacher_loss = distillation_loss(logits, self.targets(views), self.problem_type, temperature=temperature)
+        teacher_loss = distillation_loss(
+            logits, self.targets(views), self.problem_type, temperature=temperature
+        )
         return (1 - weight) * label_loss + weight * teacher_loss
 
     @torch.no_grad()
@@ -149,7 +151,9 @@ class Distillation:
         logits = self._teacher_logits(self.model, views)
         if not torch.isfinite(logits).all():
             fix = "use another teacher, or train in float32"
-            raise error("E501", where="distillation", what="the teacher's logits are NaN or infinite", fix=fix)
+            raise error(
+                "E501", where="distillation", what="the teacher's logits are NaN or infinite", fix=fix
+            )
         options = self.options
         return teacher_targets(logits, self.problem_type, temperature=options.temperature, hard=options.hard)
 
@@ -200,7 +204,9 @@ def build_distillation(
     return _build_from_model(options, task, labels, extractor)
 
 
-def _build_from_logits(options: DistillationOptions, task: Task, labels: list[str], train: Dataset) -> Distillation:
+def _build_from_logits(
+    options: DistillationOptions, task: Task, labels: list[str], train: Dataset
+) -> Distillation:
     path = str(options.logits)
     stored = load_logits(path, labels=labels)
     _check_problem_type(stored.problem_type, task, f"distillation.logits: {path!r}")

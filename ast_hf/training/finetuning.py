@@ -143,14 +143,22 @@ def prepare(
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     splits = read_splits(recipe.data, arguments.seed)
-    extractor = build_extractor(recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training))
+    extractor = build_extractor(
+        recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training)
+    )
     check_evaluation(splits, watch, extractor, arguments)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
-    inputs = build_inputs(splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher)
+    inputs = build_inputs(
+        splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher
+    )
     is_silent = arguments.disable_tqdm or arguments.process_index > 0  # one process shows a bar
-    extractor.mean, extractor.std = normalization_statistics(recipe.features, inputs.train, disable_tqdm=is_silent)
-    model = build_model(recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen)
+    extractor.mean, extractor.std = normalization_statistics(
+        recipe.features, inputs.train, disable_tqdm=is_silent
+    )
+    model = build_model(
+        recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
+    )
     trainer = ASTTrainer(
         model=model,
         args=arguments,
@@ -179,7 +187,9 @@ def _check_samples(samples: list[str]) -> None:
         except AstHfError as problem:
             where = f"card.samples: {problem.where}"
             fix = f"{problem.fix}; paths are relative to the current directory"
-            raise error(problem.code, where=where, what=problem.what, fix=fix, detail=problem.detail) from problem
+            raise error(
+                problem.code, where=where, what=problem.what, fix=fix, detail=problem.detail
+            ) from problem
 
 
 def _check_outside_clips(source: Any, output_dir: str | Path) -> None:

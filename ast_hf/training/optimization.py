@@ -52,7 +52,9 @@ def depth_of(name: str, layers: int) -> int:
     return layers + 1
 
 
-def original_adam(model: nn.Module, learning_rate: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
+def original_adam(
+    model: nn.Module, learning_rate: float, betas: tuple[float, float], weight_decay: float
+) -> Optimizer:
     """Return Adam with L2 on all trainable parameters, as in the original repository's recipes."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.Adam(trainable, learning_rate, betas, weight_decay=weight_decay)

@@ -22,7 +22,11 @@ class LossProgress(ProgressCallback):
         self._postfix = {}
         if state.is_world_process_zero:
             self.training_bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc="training", unit="step", dynamic_ncols=True
+                total=state.max_steps,
+                initial=state.global_step,
+                desc="training",
+                unit="step",
+                dynamic_ncols=True,
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -45,12 +49,16 @@ class LossProgress(ProgressCallback):
         if self.prediction_bar is None:
             total = len(eval_dataloader.dataset) if has_length(eval_dataloader) else None
             leave = self.training_bar is None
-            self.prediction_bar = tqdm(total=total, desc="evaluating", unit="clip", leave=leave, dynamic_ncols=True)
+            self.prediction_bar = tqdm(
+                total=total, desc="evaluating", unit="clip", leave=leave, dynamic_ncols=True
+            )
         bar = self.prediction_bar
         clips = args.eval_batch_size * args.world_size
         bar.update(clips if bar.total is None else min(clips, bar.total - bar.n))
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         """Show the newest metrics."""
         if state.is_world_process_zero and self.training_bar is not None and logs:
             self._postfix |= {name: f"{float(logs[name]):.3g}" for name in self._LOGGED if name in logs}

@@ -48,7 +48,9 @@ class SealedTrainer(Trainer):
         unpublished: the command that completes the final push, if that failed.
     """
 
-    def __init__(self, *, decided: dict[str, Any] | None = None, overwrite: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, decided: dict[str, Any] | None = None, overwrite: bool = False, **kwargs: Any
+    ) -> None:
         self.decided = decided
         self.overwrite = overwrite
         self.card: Any = None
@@ -206,8 +208,12 @@ class SealedTrainer(Trainer):
         try:
             self.hub_model_id = place.create().repo_id
         except AstHfError as problem:
-            what = f"cannot be published yet; training continues, and its result stays in the folder. {problem}"
-            warnings.warn(warning_text("W701", where=repr(place.repo_id), what=what), AstHfWarning, stacklevel=2)
+            what = (
+                f"cannot be published yet; training continues, and its result stays in the folder. {problem}"
+            )
+            warnings.warn(
+                warning_text("W701", where=repr(place.repo_id), what=what), AstHfWarning, stacklevel=2
+            )
 
     def push_to_hub(
         self,

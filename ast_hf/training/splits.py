@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from inspect import signature
 from typing import Any, NamedTuple, TypeAlias
 
 from datasets import Dataset, DatasetDict, IterableDataset
@@ -18,22 +20,11 @@ from ..task import Task
 
 Split: TypeAlias = Dataset | IterableDataset
 
-#: Options of `DataOptions` that are arguments of `load_audio_dataset`.
-_READING = (
-    "audio_column",
-    "label_column",
-    "split_column",
-    "label_separator",
-    "class_labels",
-    "drop_labels",
-    "audio_root",
-    "split_lists",
-    "clip_boundaries",
-    "config_name",
-    "merge_splits",
-    "test_fold",
-    "fold_column",
-    "streaming",
+#: Options of a recipe's data that are arguments of `load_audio_dataset`, by the same names.
+_READING_OPTIONS = tuple(
+    option.name
+    for option in fields(DataOptions)
+    if option.name in signature(load_audio_dataset).parameters and option.name != "source"
 )
 
 
@@ -100,7 +91,9 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
     if options.random_folds is not None and options.test_fold is not None:
         check_splits(splits, training, [])
         group = options.validation_group
-        splits = random_fold(splits[training], options.test_fold, options.random_folds, group_column=group, seed=seed)
+        splits = random_fold(
+            splits[training], options.test_fold, options.random_folds, group_column=group, seed=seed
+        )
         training = "train"
     evaluation = options.eval_splits
     if evaluation is None:
@@ -145,6 +138,6 @@ def _collect_arguments(options: DataOptions) -> dict[str, Any]:
         fix = "name a folder, a table or a data set"
         raise error("E307", where="data.source", what="is not set", fix=fix, detail="missing")
     defaults = DataOptions()
-    values = {name: getattr(options, name) for name in _READING}
+    values = {name: getattr(options, name) for name in _READING_OPTIONS}
     changed = {name: value for name, value in values.items() if value != getattr(defaults, name)}
     return {**find_data_set(options.source), **changed}

@@ -228,7 +228,9 @@ class ASTTrainer(SealedTrainer):
             return None
         kind, settings = self.get_optimizer_cls_and_kwargs(args, self.model)
         decayed = self.get_decay_parameter_names(self.model)
-        groups = parameter_groups(self.model, decayed, args.learning_rate, args.weight_decay, options.layer_decay)
+        groups = parameter_groups(
+            self.model, decayed, args.learning_rate, args.weight_decay, options.layer_decay
+        )
         return kind(groups, **settings)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -237,7 +239,10 @@ class ASTTrainer(SealedTrainer):
             steps_per_epoch = round(num_training_steps / self.args.num_train_epochs)
             warmup_steps = self.args.get_warmup_steps(num_training_steps)
             self.lr_scheduler: Any = milestone_schedule(
-                self.optimizer if optimizer is None else optimizer, self.optimization, steps_per_epoch, warmup_steps
+                self.optimizer if optimizer is None else optimizer,
+                self.optimization,
+                steps_per_epoch,
+                warmup_steps,
             )
         return super().create_scheduler(num_training_steps, optimizer)
 
@@ -348,7 +353,9 @@ class ASTTrainer(SealedTrainer):
         folder = Path(output_dir or self.args.output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
         arguments = {
-            name: value for name, value in self.args.to_dict().items() if not name.endswith(("_dir", "_token"))
+            name: value
+            for name, value in self.args.to_dict().items()
+            if not name.endswith(("_dir", "_token"))
         }
         text = json.dumps(without_folders(arguments), indent=2, sort_keys=True, default=str)
         (folder / "training_args.json").write_text(text + "\n", encoding="utf-8")
@@ -389,7 +396,9 @@ class ASTTrainer(SealedTrainer):
         if self.average is not None:
             self.average.save(folder)
         if self._factors:
-            save_file({name: factor.detach() for name, factor in self._factors.items()}, folder / FACTORS_FILE)
+            save_file(
+                {name: factor.detach() for name, factor in self._factors.items()}, folder / FACTORS_FILE
+            )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

@@ -15,7 +15,15 @@ from .integrity import check_folder
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
 
 #: Arguments of `from_pretrained` that locate the files.
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+HUB_ARGUMENTS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "revision",
+    "subfolder",
+    "token",
+)
 #: Arguments that choose other weights files than the default ones; transformers reads these.
 _OTHER_FILES = ("gguf_file", "variant", "quantization_config")
 

@@ -24,7 +24,11 @@ KERNEL_METHODS = ("flexivit", "bicubic")
 #: Patches along (frequency, time).
 Grid = tuple[int, int]
 
-_CHOICES = {"position_method": POSITION_METHODS, "position_cut": POSITION_CUTS, "kernel_method": KERNEL_METHODS}
+_CHOICES = {
+    "position_method": POSITION_METHODS,
+    "position_cut": POSITION_CUTS,
+    "kernel_method": KERNEL_METHODS,
+}
 
 
 def check_choices(**chosen: str) -> None:
@@ -42,7 +46,9 @@ class Sampling(NamedTuple):
     weight: torch.Tensor  # float32 (clips, length), 0 where a position is copied
 
 
-def sample_axis(size: int, counts: torch.Tensor, length: int, cut: str = "centre", method: str = "adapt") -> Sampling:
+def sample_axis(
+    size: int, counts: torch.Tensor, length: int, cut: str = "centre", method: str = "adapt"
+) -> Sampling:
     """Return the sources of new positions on an axis of `size` old ones.
 
     `F.interpolate(mode="bilinear", align_corners=False)` samples at `(i + 1/2) * size / count - 1/2`, rounded

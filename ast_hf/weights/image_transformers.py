@@ -103,7 +103,9 @@ def initial_state(
     kernel = CHANNEL_REDUCTIONS[channel_reduction](state[KERNEL], dim=1, keepdim=True)
     state[KERNEL] = resize_kernel(kernel, geometry.patch_size, kernel_method)
     if position_init == "reinit":
-        state[POSITIONS] = nn.init.trunc_normal_(torch.empty(1, geometry.num_tokens, kernel.shape[0]), std=std)
+        state[POSITIONS] = nn.init.trunc_normal_(
+            torch.empty(1, geometry.num_tokens, kernel.shape[0]), std=std
+        )
     else:
         old = (vit.grid, vit.grid)
         state[POSITIONS] = resize_positions(state[POSITIONS], old, geometry.grid, method=position_init)
@@ -120,7 +122,9 @@ def check_options(channel_reduction: str, position_init: str, kernel_method: str
     check_choices(kernel_method=kernel_method)
 
 
-def _read_source(source: Source, hub: dict[str, Any]) -> tuple[Mapping[str, torch.Tensor], dict[str, Any], str]:
+def _read_source(
+    source: Source, hub: dict[str, Any]
+) -> tuple[Mapping[str, torch.Tensor], dict[str, Any], str]:
     """Return the tensors, the fields of the source's configuration, and a name for messages."""
     if isinstance(source, nn.Module):
         config: Any = getattr(source, "config", None)

@@ -21,7 +21,14 @@ from transformers.utils import is_peft_available
 from .names import hub_name
 
 #: Layers of a block that have other names in transformers 5.
-_LAYERS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
+_LAYERS = (
+    "attention.q_proj",
+    "attention.k_proj",
+    "attention.v_proj",
+    "attention.o_proj",
+    "mlp.fc1",
+    "mlp.fc2",
+)
 
 _STOCK_LAYER = re.compile(rf"((?:.*\.)?)(layers\.\d+\.(?:{'|'.join(map(re.escape, _LAYERS))}))(\..+)?")
 _STOCK_BLOCK = re.compile(r"((?:.*\.)?)layers\.(\d+)(\..+)?")
@@ -125,7 +132,9 @@ def _loaded_name(name: str) -> str:
     return own_name(f"{name}.weight" if name.endswith(".lora_magnitude_vector") else name)
 
 
-def _read(source: str, config: Any, state: Any, hub: dict[str, Any]) -> tuple[Any, Mapping[str, torch.Tensor]]:
+def _read(
+    source: str, config: Any, state: Any, hub: dict[str, Any]
+) -> tuple[Any, Mapping[str, torch.Tensor]]:
     """Return the configuration and the weights of an adapter; only those that are None are read."""
     from peft import PeftConfig
     from peft.utils import load_peft_weights

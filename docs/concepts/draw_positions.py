@@ -23,13 +23,28 @@ TEN_SECONDS = {"max_length": 1024}  # 12 x 101 patches
 #: title, size of the source, size of the target, arguments of `resize_input`
 PANELS = (
     ("an image transformer's own grid, 24 x 24", IMAGE, IMAGE, {}),
-    ("for 10.24 s, 12 x 101: rows cut, columns stretched", IMAGE, {"max_length": 1024, "num_mel_bins": 128}, {}),
+    (
+        "for 10.24 s, 12 x 101: rows cut, columns stretched",
+        IMAGE,
+        {"max_length": 1024, "num_mel_bins": 128},
+        {},
+    ),
     ("for 1.28 s, 12 x 12: both cut at the centre", IMAGE, {"max_length": 128, "num_mel_bins": 128}, {}),
     ("an AudioSet model's grid, 12 x 101", TEN_SECONDS, TEN_SECONDS, {}),
     ("resized to 5.12 s: the centre, 12 x 50", TEN_SECONDS, {"max_length": 512}, {}),
-    ("a 5.12 s clip in forward: the start, 12 x 50", TEN_SECONDS, {"max_length": 512}, {"position_cut": "start"}),
+    (
+        "a 5.12 s clip in forward: the start, 12 x 50",
+        TEN_SECONDS,
+        {"max_length": 512},
+        {"position_cut": "start"},
+    ),
     ("resized to 12 s: stretched, 12 x 119", TEN_SECONDS, {"max_length": 1200}, {}),
-    ("stride 16 by the same rule: the centre, 8 x 64", TEN_SECONDS, {"frequency_stride": 16, "time_stride": 16}, {}),
+    (
+        "stride 16 by the same rule: the centre, 8 x 64",
+        TEN_SECONDS,
+        {"frequency_stride": 16, "time_stride": 16},
+        {},
+    ),
     (
         'stride 16, position_method="stretch": 8 x 64',
         TEN_SECONDS,

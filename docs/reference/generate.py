@@ -262,7 +262,9 @@ def members(subject: type, public: set[type]) -> Iterator[tuple[str, Any]]:
             continue
         for name, value in vars(base).items():
             function = getattr(value, "__func__", value)
-            documented = inspect.isfunction(function) or isinstance(value, (property, functools.cached_property))
+            documented = inspect.isfunction(function) or isinstance(
+                value, (property, functools.cached_property)
+            )
             if documented and function.__doc__ and not name.startswith("_") and name not in seen:
                 seen.add(name)
                 yield name, value
@@ -285,7 +287,9 @@ def member_entry(name: str, value: Any) -> Iterator[str]:
 def api_page() -> str:
     """Return api.md: every public name with its signature and docstring."""
     modules = (ast_hf, ast_hf.training)
-    public = {value for module in modules for value in public_names(module).values() if inspect.isclass(value)}
+    public = {
+        value for module in modules for value in public_names(module).values() if inspect.isclass(value)
+    }
     blocks = [
         "# Public names",
         NOTE,
@@ -295,7 +299,9 @@ def api_page() -> str:
     for module in modules:
         blocks += [f"## {module.__name__}", prose(module.__doc__)]
         names = public_names(module)
-        blocks.append("\n".join(f"- [`{name}`](#{name.lower()}): {summary(names[name].__doc__)}" for name in names))
+        blocks.append(
+            "\n".join(f"- [`{name}`](#{name.lower()}): {summary(names[name].__doc__)}" for name in names)
+        )
         for name, subject in names.items():
             blocks += [f"### {name}", *api_entry(name, subject, public)]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -407,7 +413,9 @@ def cli_page() -> str:
         f"The exit code is 0 on success, 2 for a mistake on the command line, {cli.EXIT_DATA} for bad input (the "
         f"message says what to do), {cli.EXIT_UNPUBLISHED} when everything but the upload to the Hub is done (the "
         f"message has the command that finishes it), and {cli.EXIT_INTERRUPTED} after Ctrl-C. Any other code is a bug.",
-        "\n".join(item(f"[`{name}`](#{name})", command.description) for name, command in commands.choices.items()),
+        "\n".join(
+            item(f"[`{name}`](#{name})", command.description) for name, command in commands.choices.items()
+        ),
     ]
     for name, command in commands.choices.items():
         blocks += command_entry(name, command)

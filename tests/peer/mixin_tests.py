@@ -73,7 +73,9 @@ class ModelTest(ModelTesterMixin, pipeline_mixin.PipelineTesterMixin, unittest.T
         """Auto classes and the pipeline return the classes under test; stock runs without ast_hf."""
         config = self.model_tester.get_config()
         model = transformers.AutoModelForAudioClassification.from_config(config)
-        extractor = package.ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+        extractor = package.ASTFeatureExtractor(
+            num_mel_bins=config.num_mel_bins, max_length=config.max_length
+        )
         pipeline = transformers.pipeline("audio-classification", model=model, feature_extractor=extractor)
         assert type(transformers.AutoConfig.for_model(config.model_type)) is package.ASTConfig
         assert type(transformers.AutoModel.from_config(config)) is package.ASTModel
@@ -105,7 +107,9 @@ class ConfigurationTest(unittest.TestCase):
     model_tester = TinyModels()
 
     def _run(self, hidden_size: int) -> None:
-        tester = ConfigTester(self, config_class=package.ASTConfig, has_text_modality=False, hidden_size=hidden_size)
+        tester = ConfigTester(
+            self, config_class=package.ASTConfig, has_text_modality=False, hidden_size=hidden_size
+        )
         tester.run_common_tests()
 
     def test_configuration(self) -> None:

@@ -29,7 +29,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Record how a test and its subtests ended; subtests have the same name."""
     if report.passed and report.when != "call":
         return
-    ends = _ends.setdefault(_name(report.nodeid), {"passed": 0, "failed": 0, "skipped": 0, "xfailed": 0, "says": []})
+    ends = _ends.setdefault(
+        _name(report.nodeid), {"passed": 0, "failed": 0, "skipped": 0, "xfailed": 0, "says": []}
+    )
     ends["xfailed" if report.skipped and hasattr(report, "wasxfail") else report.outcome] += 1
     if not report.passed:
         ends["says"].append(report.longreprtext)

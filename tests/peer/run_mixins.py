@@ -97,7 +97,9 @@ def make_tiny_models(folder: Path) -> Path:
     checkpoint = folder / config.model_type / "ASTForAudioClassification"
     model.save_pretrained(checkpoint)
     stock.ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(checkpoint)
-    contents = {"ASTForAudioClassification": {"tokenizer_classes": [], "processor_classes": ["ASTFeatureExtractor"]}}
+    contents = {
+        "ASTForAudioClassification": {"tokenizer_classes": [], "processor_classes": ["ASTFeatureExtractor"]}
+    }
     (folder / "reports").mkdir()
     (folder / "reports" / "tiny_model_summary.json").write_text(json.dumps(contents))
     return folder

@@ -37,7 +37,9 @@ config_common_kwargs = {
 class AudioClassificationPipelineTests(unittest.TestCase):
     """`pipeline("audio-classification")` on arrays: the form of the results, alone and in a batch."""
 
-    def get_test_pipeline(self, model: Any, tokenizer: Any = None, feature_extractor: Any = None, **kwargs: Any) -> Any:
+    def get_test_pipeline(
+        self, model: Any, tokenizer: Any = None, feature_extractor: Any = None, **kwargs: Any
+    ) -> Any:
         """Return the pipeline under test, and for it two arrays and one with its rate, as `datasets` has it."""
         from transformers import pipeline
 

@@ -28,7 +28,9 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ends]:
     models = make_tiny_models(folder / "models")
     reports = {side: folder / f"{side}.json" for side in SIDES}
     printed = {side: folder / f"{side}.txt" for side in SIDES}
-    runs = {side: start(side, tests, models, reports[side], ["-q", "--tb=short"], printed[side]) for side in SIDES}
+    runs = {
+        side: start(side, tests, models, reports[side], ["-q", "--tb=short"], printed[side]) for side in SIDES
+    }
     try:
         for side, run in runs.items():
             assert run.wait(timeout=600) in (0, 1), printed[side].read_text()[-1500:]  # 1: some tests failed
@@ -57,8 +59,14 @@ def test_ours_passes_what_stock_passes(side: str, ends: dict[str, Ends]) -> None
     stock, ours = ends["stock"], ends[side]
     assert ours.keys() == stock.keys()
     failed = {name for name, end in ours.items() if end["failed"]}
-    fewer = {name for name, end in ours.items() if end["passed"] < stock[name]["passed"]} - FAILS.keys() - SKIPS.keys()
-    assert not failed | fewer, "\n".join(f"{name}: {_last_line(ours[name])}" for name in sorted(failed | fewer))
+    fewer = (
+        {name for name, end in ours.items() if end["passed"] < stock[name]["passed"]}
+        - FAILS.keys()
+        - SKIPS.keys()
+    )
+    assert not failed | fewer, "\n".join(
+        f"{name}: {_last_line(ours[name])}" for name in sorted(failed | fewer)
+    )
 
 
 @pytest.mark.parametrize("side", OURS)

@@ -31,7 +31,9 @@ id2label_fn = gtzan["train"].features["genre"].int2str
 print(id2label_fn(gtzan["train"][0]["genre"]))
 
 model_id = args.model
-feature_extractor = AutoFeatureExtractor.from_pretrained(model_id, do_normalize=True, return_attention_mask=True)
+feature_extractor = AutoFeatureExtractor.from_pretrained(
+    model_id, do_normalize=True, return_attention_mask=True
+)
 sampling_rate = feature_extractor.sampling_rate
 gtzan = gtzan.cast_column("audio", Audio(sampling_rate=sampling_rate))
 

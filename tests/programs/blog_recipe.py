@@ -56,7 +56,9 @@ augmentations = Compose(
     [
         AddGaussianSNR(min_snr_db=10, max_snr_db=20),
         Gain(min_gain_db=-6, max_gain_db=6),
-        GainTransition(min_gain_db=-6, max_gain_db=6, min_duration=0.01, max_duration=0.3, duration_unit="fraction"),
+        GainTransition(
+            min_gain_db=-6, max_gain_db=6, min_duration=0.01, max_duration=0.3, duration_unit="fraction"
+        ),
         ClippingDistortion(min_percentile_threshold=0, max_percentile_threshold=30, p=0.5),
         TimeStretch(min_rate=0.8, max_rate=1.2),
         PitchShift(min_semitones=-4, max_semitones=4),

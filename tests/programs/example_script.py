@@ -84,7 +84,9 @@ def main():  # noqa: C901 (as long as its model)
     transformers.utils.logging.set_verbosity(level)
     transformers.utils.logging.enable_default_handler()
     transformers.utils.logging.enable_explicit_format()
-    logger.warning(f"device {training_args.device}, {training_args.n_gpu} GPUs, half precision {training_args.fp16}")
+    logger.warning(
+        f"device {training_args.device}, {training_args.n_gpu} GPUs, half precision {training_args.fp16}"
+    )
     logger.info(f"arguments {training_args}")
     set_seed(training_args.seed)
 

@@ -9,7 +9,9 @@ import sklearn.metrics
 
 class Score(evaluate.Metric):
     def _info(self):
-        features = datasets.Features({"predictions": datasets.Value("int32"), "references": datasets.Value("int32")})
+        features = datasets.Features(
+            {"predictions": datasets.Value("int32"), "references": datasets.Value("int32")}
+        )
         return evaluate.MetricInfo(description=__doc__, citation="", inputs_description="", features=features)
 
     def _compute(self, predictions, references, **options):

@@ -25,7 +25,9 @@ api = HfApi()
 def write_checkpoint(name, labels):
     """Write a tiny model with random weights and a classifier for `labels`."""
     torch.manual_seed(0)
-    model = ASTForAudioClassification(ASTConfig(**sizes, num_labels=len(labels), id2label=dict(enumerate(labels))))
+    model = ASTForAudioClassification(
+        ASTConfig(**sizes, num_labels=len(labels), id2label=dict(enumerate(labels)))
+    )
     model.config.label2id = {label: number for number, label in enumerate(labels)}
     with torch.no_grad():
         for parameter in model.parameters():
@@ -59,7 +61,9 @@ def every_clip(rate, shortest=0.4):
 
 def publish(name, split, rows, label=None):
     """Upload one Parquet file, with the audio column as `datasets` stores it."""
-    data = Dataset.from_dict({key: [row[key] for row in rows] for key in rows[0]}).cast_column("audio", Audio())
+    data = Dataset.from_dict({key: [row[key] for row in rows] for key in rows[0]}).cast_column(
+        "audio", Audio()
+    )
     if label:
         data = data.cast_column(label, ClassLabel(names=list(SOUNDS)))
     file = io.BytesIO()

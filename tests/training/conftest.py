@@ -27,4 +27,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Return a finished run. Read only."""
-    return finetune(recipe(clips, {"averaging_decay": 0.9}, num_train_epochs=12), tmp_path_factory.mktemp("trained"))
+    return finetune(
+        recipe(clips, {"averaging_decay": 0.9}, num_train_epochs=12), tmp_path_factory.mktemp("trained")
+    )

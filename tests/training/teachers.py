@@ -23,6 +23,8 @@ def names(labels: list[str]) -> dict[str, Any]:
 def ast_teacher(folder: Path, labels: list[str] = LABELS, max_length: int = 64, **fields: Any) -> str:
     """Save a wider model with other features, and logits that differ between clips."""
     sizes = {**TINY, "hidden_size": 36, "num_mel_bins": 40, "max_length": max_length}
-    randomise(ASTForAudioClassification(ASTConfig(**sizes, **names(labels), **fields))).save_pretrained(folder)
+    randomise(ASTForAudioClassification(ASTConfig(**sizes, **names(labels), **fields))).save_pretrained(
+        folder
+    )
     ASTFeatureExtractor(num_mel_bins=40, max_length=max_length, mean=-7.0, std=2.0).save_pretrained(folder)
     return str(folder)

@@ -114,7 +114,9 @@ def test_training_starts_at_the_base(clips: Path, base: Path, tmp_path: Path) ->
 def test_rank_zero_trains_no_adapter(clips: Path, base: Path, tmp_path: Path) -> None:
     trainer = prepare(plan(clips, base, {"adapter": {"rank": 0}}), tmp_path).trainer
     assert trainer.adapter is None
-    assert all(parameter.requires_grad and "lora" not in name for name, parameter in trainer.model.named_parameters())
+    assert all(
+        parameter.requires_grad and "lora" not in name for name, parameter in trainer.model.named_parameters()
+    )
     trainer.save_model(str(tmp_path))
     assert not (tmp_path / "adapter").exists()
 
@@ -146,7 +148,10 @@ def test_number_of_trained_parameters(adapted: Report, targets: list[str]) -> No
     if len(targets) == 2:
         assert adapted.trained_parameters == expected == 866
         assert json.loads((adapted.folder / "results.json").read_text())["trained_parameters"] == 866
-        assert "of which 866 were trained: a LoRA adapter of rank 4 (" in (adapted.folder / "README.md").read_text()
+        assert (
+            "of which 866 were trained: a LoRA adapter of rank 4 ("
+            in (adapted.folder / "README.md").read_text()
+        )
 
 
 def test_gradient_checkpointing_reaches_the_adapter() -> None:
@@ -239,7 +244,9 @@ def test_a_pushed_adapter_is_merged_from_the_hub(
 
     merge_adapter("user/lora", tmp_path / "again")
     expected = logits(ASTForAudioClassification.from_pretrained("user/merged"))
-    assert largest_gap(logits(ASTForAudioClassification.from_pretrained(tmp_path / "again")), expected) <= 1e-5
+    assert (
+        largest_gap(logits(ASTForAudioClassification.from_pretrained(tmp_path / "again")), expected) <= 1e-5
+    )
     snippet = re.search(r"```python\n(.*?)```", adapter_card.text, re.DOTALL)
     assert snippet is not None
     names: dict[str, Any] = {}
@@ -252,7 +259,9 @@ def test_incomplete_adapters_are_not_pushed(hub: Hub, adapted: Report, tmp_path:
     folder = shutil.copytree(adapted.folder / "adapter", tmp_path / "adapter")
     settings = json.loads((folder / "adapter_config.json").read_text())
     if change != "base":  # which is a local folder
-        (folder / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "user/base"}))
+        (folder / "adapter_config.json").write_text(
+            json.dumps({**settings, "base_model_name_or_path": "user/base"})
+        )
     if change == "card":
         (folder / "README.md").write_text("# Adapter\n")
     if change == "weights":
@@ -279,7 +288,9 @@ def test_adapter_files_hold_no_local_paths(adapted: Report, base: Path) -> None:
 
 def test_training_checkpoint_is_plain_and_has_the_adapter(adapted: Report, base: Path) -> None:
     folder = next(adapted.folder.glob("checkpoint-6"))
-    assert digest(load_file(folder / "model.safetensors")) == digest(load_file(adapted.folder / "model.safetensors"))
+    assert digest(load_file(folder / "model.safetensors")) == digest(
+        load_file(adapted.folder / "model.safetensors")
+    )
     assert logits(ASTForAudioClassification.from_pretrained(folder)).shape == (3, 2)
     names = {entry["name"] for entry in json.loads((folder / "manifest.json").read_text())["files"]}
     assert "adapter/adapter_model.safetensors" in names
@@ -340,7 +351,9 @@ def test_best_adapter_is_loaded_at_the_end(clips: Path, base: Path, tmp_path: Pa
     assert len({str(value) for value in weights.values()}) == 2
 
 
-def test_resuming_with_another_base_is_refused(adapted: Report, clips: Path, base: Path, tmp_path: Path) -> None:
+def test_resuming_with_another_base_is_refused(
+    adapted: Report, clips: Path, base: Path, tmp_path: Path
+) -> None:
     checkpoint = str(adapted.folder / "checkpoint-6")
     other = tmp_path / "other"
     shutil.copytree(base, other)
@@ -350,7 +363,9 @@ def test_resuming_with_another_base_is_refused(adapted: Report, clips: Path, bas
         "the recipe has none": plan(clips, base, {"adapter": {"rank": 0}}),
         "does not fit": plan(clips, base, {"adapter": {"rank": 3}}),
         "lacks 4 tensors": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query", "value", "key"]}}),
-        "4 tensors that the model has no place for": plan(clips, base, {"adapter": {"rank": 4, "targets": ["query"]}}),
+        "4 tensors that the model has no place for": plan(
+            clips, base, {"adapter": {"rank": 4, "targets": ["query"]}}
+        ),
     }
     for message, changed in cases.items():
         with pytest.raises(AstConfigError, match=rf"E30[56].*{message}"):
@@ -416,7 +431,9 @@ def test_invalid_adapter_recipes_are_refused(sections: dict[str, Any], message: 
         Recipe.from_dict({**values, **sections})
 
 
-def test_sharded_weights_are_refused(clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharded_weights_are_refused(
+    clips: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plugin = SimpleNamespace(activation_checkpointing=False)  # set by accelerate under FSDP
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", plugin, raising=False)
     with pytest.raises(AstConfigError, match=r"E307.*adapter\.rank.*FSDP"):
@@ -486,11 +503,15 @@ def under_stock_names(arguments: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def of_plain_peft(base: Path, folder: Path, arguments: dict[str, Any], *, stock: bool, **fields: Any) -> torch.Tensor:
+def of_plain_peft(
+    base: Path, folder: Path, arguments: dict[str, Any], *, stock: bool, **fields: Any
+) -> torch.Tensor:
     """Write an adapter with random weights with peft alone; return its logits."""
     kind = transformers.ASTForAudioClassification if stock else ASTForAudioClassification
     model = kind.from_pretrained(base, ignore_mismatched_sizes=True, **fields)
-    config = peft.LoraConfig(modules_to_save=["classifier"], **(under_stock_names(arguments) if stock else arguments))
+    config = peft.LoraConfig(
+        modules_to_save=["classifier"], **(under_stock_names(arguments) if stock else arguments)
+    )
     wrapped = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(0)
     for parameter in wrapped.parameters():
@@ -539,7 +560,9 @@ def test_half_precision_base_is_merged_in_float32(base: Path, tmp_path: Path) ->
     ASTFeatureExtractor.from_pretrained(base).save_pretrained(half)
     of_plain_peft(half, tmp_path / "adapter", PLAIN["list"], stock=False, dtype=torch.float32)
     merge_adapter(tmp_path / "adapter", tmp_path / "plain")
-    assert {part.dtype for part in load_file(tmp_path / "plain" / "model.safetensors").values()} == {torch.float32}
+    assert {part.dtype for part in load_file(tmp_path / "plain" / "model.safetensors").values()} == {
+        torch.float32
+    }
 
 
 def spoil(folder: Path, change: Any) -> None:
@@ -565,7 +588,9 @@ def cut_one(tensors: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"), [(lose_one, "lacks 1 tensors"), (add_one, "holds"), (cut_one, "does not fit")]
 )
-def test_broken_adapters_are_refused(adapted: Report, base: Path, tmp_path: Path, change: Any, message: str) -> None:
+def test_broken_adapters_are_refused(
+    adapted: Report, base: Path, tmp_path: Path, change: Any, message: str
+) -> None:
     shutil.copytree(adapted.folder / "adapter", tmp_path / "adapter")
     spoil(tmp_path / "adapter", change)
     with pytest.raises(AstConfigError, match=rf"E305.*{message}"):

@@ -71,7 +71,9 @@ def test_unquoted_no_is_accepted_as_a_strategy(name: str, tmp_path: Path) -> Non
     assert getattr(build_arguments(recipe.training, tmp_path), name) == "no"
 
 
-@pytest.mark.parametrize(("started", "counted", "refused"), [("4", 1, True), ("4", 4, False), ("1", 1, False)])
+@pytest.mark.parametrize(
+    ("started", "counted", "refused"), [("4", 1, True), ("4", 4, False), ("1", 1, False)]
+)
 def test_several_processes_without_a_launcher_are_refused(
     monkeypatch: pytest.MonkeyPatch, started: str, counted: int, refused: bool
 ) -> None:
@@ -104,7 +106,9 @@ def test_arguments_that_transformers_refuses_are_refused(
 
 def test_best_checkpoint_by_an_unknown_metric_is_refused(clips: Path, tmp_path: Path) -> None:
     best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "acuracy"}
-    with pytest.raises(AstConfigError, match=r"E307.*metric_for_best_model: 'acuracy'.*did you mean 'accuracy'"):
+    with pytest.raises(
+        AstConfigError, match=r"E307.*metric_for_best_model: 'acuracy'.*did you mean 'accuracy'"
+    ):
         prepare(recipe(clips, {"data": {"validation_fraction": 0.25}}, **best), tmp_path)
 
 
@@ -169,7 +173,9 @@ def test_unknown_processor_features_give_no_warning(
 
 
 @pytest.mark.parametrize("where", ["accelerator", "is_torch_bf16_gpu_available", "is_torch_xla_available"])
-def test_bfloat16_stays_on_an_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
+def test_bfloat16_stays_on_an_accelerator(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
     """On a GPU, Apple's accelerator or a TPU, transformers gets the arguments of the recipe unchanged."""
     processor(monkeypatch, avx512_bf16=True)
     arguments = sys.modules["ast_hf.recipe.arguments"]
@@ -238,7 +244,9 @@ SETTLED: dict[str, Any] = {
 def test_settled_arguments_are_the_effective_ones(
     training: dict[str, Any], optimization: dict[str, Any], changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    effective = weight_arguments(build_arguments({"use_cpu": True, **training}, tmp_path), Optimization(**optimization))
+    effective = weight_arguments(
+        build_arguments({"use_cpu": True, **training}, tmp_path), Optimization(**optimization)
+    )
     assert effective == {name: value for name, value in {**DEFAULTS, **changes}.items() if value is not None}
     assert Recipe.from_dict({"training": effective, "optimization": optimization}).training == effective
 

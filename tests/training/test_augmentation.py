@@ -56,7 +56,9 @@ def vary(augmentation: Augmentation, raw: torch.Tensor, random: np.random.Genera
 @pytest.mark.parametrize("length", [500, LIMIT, 16_000])
 def test_off_is_the_identity(tone: np.ndarray, raw: torch.Tensor, length: int) -> None:
     off = Augmentation()
-    np.testing.assert_array_equal(off.vary_waveform(tone[:length], RATE, LIMIT, generator()), tone[:length][:LIMIT])
+    np.testing.assert_array_equal(
+        off.vary_waveform(tone[:length], RATE, LIMIT, generator()), tone[:length][:LIMIT]
+    )
     assert torch.equal(off.vary_spectrogram(raw, generator()), raw)
     assert torch.equal(off.mask(raw.clone(), generator()), raw)
     assert not off.softens_labels
@@ -99,7 +101,9 @@ def test_speed_moves_pitch_and_length(tone: np.ndarray, factor: float, frequency
 def test_speed_is_log_uniform_on_both_sides(tone: np.ndarray) -> None:
     varied = Augmentation(speed=2.0)
     random = generator()
-    octaves = [math.log2(1000 / len(varied.vary_waveform(tone[:1000], RATE, LIMIT, random))) for _ in range(400)]
+    octaves = [
+        math.log2(1000 / len(varied.vary_waveform(tone[:1000], RATE, LIMIT, random))) for _ in range(400)
+    ]
     assert -1.002 <= min(octaves) < -0.95
     assert 0.95 < max(octaves) <= 1.002
     assert np.mean(octaves) == pytest.approx(0.0, abs=0.1)  # a uniform factor would have 0.26
@@ -160,7 +164,9 @@ def test_random_crop_takes_every_start() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_never_longer_than_the_model_input(tone: np.ndarray, seed: int) -> None:
-    varied = Augmentation(speed=3.0, delay_seconds=2.0, advance_seconds=0.5, random_crop=bool(seed % 2), gain_db=3.0)
+    varied = Augmentation(
+        speed=3.0, delay_seconds=2.0, advance_seconds=0.5, random_crop=bool(seed % 2), gain_db=3.0
+    )
     assert 0 < len(varied.vary_waveform(tone, RATE, 5000, generator(seed))) <= 5000
 
 
@@ -287,7 +293,9 @@ def test_mel_jitter_draws_both_ends_from_16_values() -> None:
     assert sorted(lows) == pytest.approx([20.0 + 2 * step for step in range(16)])
     assert sorted(highs) == pytest.approx([6500.0 + 100 * step for step in range(16)])
     assert len(set(drawn)) > 200  # the two ends are drawn independently: 256 pairs
-    assert [varied.mel_range(RATE, generator(3)) for _ in range(2)] == [varied.mel_range(RATE, generator(3))] * 2
+    assert [varied.mel_range(RATE, generator(3)) for _ in range(2)] == [
+        varied.mel_range(RATE, generator(3))
+    ] * 2
 
 
 @pytest.mark.parametrize(

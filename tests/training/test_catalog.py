@@ -34,7 +34,9 @@ def labels_by_file(rows: Any) -> dict[str, object]:
     names = label_names(rows)
     key = "labels" if "labels" in rows.column_names else "label"
     labels = [[names[index] for index in row[key]] if key == "labels" else names[row[key]] for row in rows]
-    return {"/".join(Path(row["audio"]["path"]).parts[-2:]): name for row, name in zip(rows, labels, strict=True)}
+    return {
+        "/".join(Path(row["audio"]["path"]).parts[-2:]): name for row, name in zip(rows, labels, strict=True)
+    }
 
 
 ESC50 = """filename,fold,target,category,esc10,src_file,take

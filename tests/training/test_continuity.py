@@ -47,7 +47,9 @@ def test_resuming_with_other_options_is_refused(
     begun: Path, clips: Path, options: dict[str, Any], training: dict[str, Any], message: str
 ) -> None:
     trainer = prepare(recipe(clips, options, **training), begun).trainer
-    with pytest.raises(AstConfigError, match=rf"E306.*checkpoint-3.*{message}.*accept these with --resume .*/run/chec"):
+    with pytest.raises(
+        AstConfigError, match=rf"E306.*checkpoint-3.*{message}.*accept these with --resume .*/run/chec"
+    ):
         trainer.train(resume_from_checkpoint="auto")
 
 
@@ -63,7 +65,10 @@ def test_a_named_checkpoint_resumes_with_other_options(begun: Path, clips: Path,
     report = finetune(plan, begun, resume_from_checkpoint="auto")
     assert report.changes == ["from checkpoint-3 on: training.learning_rate was 0.002 and is 0.001"]
     text = ModelCard.load(begun / "README.md").text
-    assert r"resumed with other options than before: from checkpoint-3 on: training.learning\_rate was 0.002" in text
+    assert (
+        r"resumed with other options than before: from checkpoint-3 on: training.learning\_rate was 0.002"
+        in text
+    )
 
 
 def test_resuming_with_other_label_names_is_refused(begun: Path, clips: Path, tmp_path: Path) -> None:
@@ -72,7 +77,9 @@ def test_resuming_with_other_label_names_is_refused(begun: Path, clips: Path, tm
     for split in ("train", "test"):
         (tmp_path / "other" / split / "noise").rename(tmp_path / "other" / split / "zzz")
     trainer = prepare(recipe(tmp_path / "other"), begun).trainer
-    with pytest.raises(AstConfigError, match=r"E306.*label names was \['noise', 'tone'\] and is \['tone', 'zzz'\]"):
+    with pytest.raises(
+        AstConfigError, match=r"E306.*label names was \['noise', 'tone'\] and is \['tone', 'zzz'\]"
+    ):
         trainer.train(resume_from_checkpoint=str(begun / "checkpoint-3"))
 
 
@@ -89,7 +96,9 @@ def test_the_same_run_resumes_in_another_place(begun: Path, clips: Path, tmp_pat
     """Options that do not affect the weights may differ: names, paths of clips, logging, threads."""
     shutil.copytree(clips, tmp_path / "moved")
     options = {"name": "renamed", "threads": 1, "card": {"license": "mit"}, "data": {"cache": False}}
-    trainer = prepare(recipe(tmp_path / "moved", options, logging_steps=1, logging_strategy="steps"), begun).trainer
+    trainer = prepare(
+        recipe(tmp_path / "moved", options, logging_steps=1, logging_strategy="steps"), begun
+    ).trainer
     with warnings.catch_warnings():
         warnings.simplefilter("error", AstHfWarning)
         trainer.train(resume_from_checkpoint="auto")

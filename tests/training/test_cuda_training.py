@@ -61,7 +61,9 @@ def test_training_on_a_gpu_learns(way: str, clips: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("precision", [{}, {"bf16": True}, {"fp16": True}], ids=["float32", "bf16", "fp16"])
 @pytest.mark.parametrize("stop", [Stop(epoch=1), Stop(step=4)], ids=["epoch", "mid-epoch"])
-def test_resumes_to_the_same_weights(clips: Path, tmp_path: Path, stop: Any, precision: dict[str, bool]) -> None:
+def test_resumes_to_the_same_weights(
+    clips: Path, tmp_path: Path, stop: Any, precision: dict[str, bool]
+) -> None:
     """Bit for bit with `full_determinism`; otherwise a GPU adds in any order."""
     steps = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
     plan = on_gpu(clips, VARIED, **steps, full_determinism=True, num_train_epochs=3, **precision)
@@ -76,7 +78,10 @@ def test_resumes_to_the_same_weights(clips: Path, tmp_path: Path, stop: Any, pre
         resumed.train(resume_from_checkpoint=True)
     finally:
         torch.use_deterministic_algorithms(False)
-    gaps = [largest_gap(value, resumed.model.state_dict()[name]) for name, value in unbroken.model.state_dict().items()]
+    gaps = [
+        largest_gap(value, resumed.model.state_dict()[name])
+        for name, value in unbroken.model.state_dict().items()
+    ]
     assert max(gaps) == 0
     ends = [checkpoint_digest(tmp_path / name / "checkpoint-9") for name in ("whole", "broken")]
     assert ends[0] == ends[1]
@@ -103,7 +108,9 @@ def test_an_adapter(clips: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
     finish(run)
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
-    assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(load_file(Path(base) / "model.safetensors"))
+    assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(
+        load_file(Path(base) / "model.safetensors")
+    )
 
 
 def test_a_teacher_on_the_gpu(clips: Path, tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def test_files_left_out_of_label_folders_are_warned_of_once(
 def test_files_that_are_not_audio_are_left_out_without_warning(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    load_audio_dataset(placed(tmp_path, "cat/1.wav", "cat/a.txt", "dog/1.wav", "dog/.DS_Store", "x.json", ".git/a/"))
+    load_audio_dataset(
+        placed(tmp_path, "cat/1.wav", "cat/a.txt", "dog/1.wav", "dog/.DS_Store", "x.json", ".git/a/")
+    )
     assert warned(recwarn) == []
 
 
@@ -136,7 +138,9 @@ def test_label_folders_without_readable_audio_are_refused(tmp_path: Path) -> Non
         load_audio_dataset(placed(tmp_path, "cat/1.wma", "dog/1.wma"))
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [("caf", "CAF"), ("aifc", "AIFF"), ("wave", "WAV"), ("rf64", "RF64")])
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [("caf", "CAF"), ("aifc", "AIFF"), ("wave", "WAV"), ("rf64", "RF64")]
+)
 def test_label_folders_of_every_container_that_is_decoded(tmp_path: Path, suffix: str, kind: str) -> None:
     (tmp_path / "cat").mkdir()
     soundfile.write(tmp_path / "cat" / f"1.{suffix}", np.sin(np.arange(800) / 5) / 2, 16_000, format=kind)
@@ -176,7 +180,9 @@ def test_suspicious_labels_are_warned_of(
     assert len(warned(recwarn)) == 1
 
 
-def test_labels_that_would_be_separated_name_the_option(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_labels_that_would_be_separated_name_the_option(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     file = table(tmp_path, "x.csv", "path,label\na.wav,bass;low\nb.wav,low\n")
     load_audio_dataset(file)
     assert "label_separator= (--label_separator, in a recipe data.label_separator)" in warned(recwarn)[0]
@@ -511,7 +517,9 @@ def test_table_in_another_encoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "text", "code", "fragments"), BAD_TABLES.values(), ids=BAD_TABLES)
-def test_bad_tables_are_refused(tmp_path: Path, name: str, text: str, code: str, fragments: list[str]) -> None:
+def test_bad_tables_are_refused(
+    tmp_path: Path, name: str, text: str, code: str, fragments: list[str]
+) -> None:
     with pytest.raises(AstDataError) as caught:
         load_audio_dataset(table(tmp_path, name, text))
     assert caught.value.code.startswith(code)
@@ -564,7 +572,9 @@ CHECKS = {
 
 
 @pytest.mark.parametrize(("rows", "evaluation", "message"), CHECKS.values(), ids=CHECKS)
-def test_splits_that_cannot_be_trained_on(tmp_path: Path, rows: str, evaluation: list[str], message: str) -> None:
+def test_splits_that_cannot_be_trained_on(
+    tmp_path: Path, rows: str, evaluation: list[str], message: str
+) -> None:
     splits = load_audio_dataset(table(tmp_path, "x.csv", f"path,label,split\n{rows}\n"))
     with pytest.raises(AstDataError, match=message) as caught:
         check_splits(splits, "train", evaluation)
@@ -606,7 +616,9 @@ def clips_of_groups(groups: int, *, several: bool, each: int = 6) -> Dataset:
 @pytest.mark.parametrize("group", [None, "group"])
 def test_hold_out(several: bool, group: str | None) -> None:
     clips = clips_of_groups(10, several=several)
-    first, again, *others = (hold_out(clips, 0.2, group_column=group, seed=seed) for seed in (1, 1, 2, 3, 4, 5))
+    first, again, *others = (
+        hold_out(clips, 0.2, group_column=group, seed=seed) for seed in (1, 1, 2, 3, 4, 5)
+    )
     rows = {name: list(part["row"]) for name, part in first.items()}
     assert sorted(rows["train"] + rows["validation"]) == list(range(60))
     assert len(rows["validation"]) == 12

@@ -111,7 +111,9 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     made["wav2vec2 turned"] = wav2vec2_teacher(root / "wav2vec2", LABELS[::-1])
     made["whisper"] = whisper_teacher(root / "whisper", 1)
     longer = ast_teacher(root / "longer", max_length=80)
-    ensemble = ASTEnsembleForAudioClassification.from_members([made["ast turned"], longer], problem_type=SINGLE_LABEL)
+    ensemble = ASTEnsembleForAudioClassification.from_members(
+        [made["ast turned"], longer], problem_type=SINGLE_LABEL
+    )
     ensemble.save_pretrained(root / "ensemble")
     return {**made, "ensemble turned": str(root / "ensemble")}
 
@@ -157,7 +159,9 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize(("kind", "teacher", "student", "options", "loss", "gradient"), BY_HAND.values(), ids=BY_HAND)
+@pytest.mark.parametrize(
+    ("kind", "teacher", "student", "options", "loss", "gradient"), BY_HAND.values(), ids=BY_HAND
+)
 def test_loss_and_gradient_by_hand(
     kind: str, teacher: Any, student: Any, options: dict[str, Any], loss: float, gradient: Any
 ) -> None:
@@ -171,7 +175,9 @@ def test_loss_and_gradient_by_hand(
 
 
 @given(st.lists(st.floats(-30, 30), min_size=3, max_size=3), st.sampled_from([0.5, 1.0, 4.0]), st.booleans())
-def test_matching_the_teacher_gives_no_gradient(values: list[float], temperature: float, several: bool) -> None:
+def test_matching_the_teacher_gives_no_gradient(
+    values: list[float], temperature: float, several: bool
+) -> None:
     kind = MULTI_LABEL if several else SINGLE_LABEL
     logits = torch.tensor([values], requires_grad=True)
     targets = teacher_targets(logits.detach(), kind, temperature=temperature)
@@ -247,21 +253,27 @@ def test_teacher_targets_match_its_own_pipeline(clips: Path, teachers: dict[str,
     """Uses clips of many lengths in one batch, and a teacher with another label order."""
     split = load_audio_dataset(clips)["train"]
     made = taught(split, teacher=teachers[name], temperature=2.0)
-    inputs = ClipInputs(split, extractor(), augmentation=Augmentation(), teacher=pickle.loads(pickle.dumps(made.view)))
+    inputs = ClipInputs(
+        split, extractor(), augmentation=Augmentation(), teacher=pickle.loads(pickle.dumps(made.view))
+    )
     batch = collate([inputs[clip] for clip in (5, 2, 11, 5)])
     targets = made.targets(batch["teacher"])
     classifier = pipeline("audio-classification", model=teachers[name], top_k=None)
     rate = made.view.extractor.sampling_rate
     for clip, target in zip((5, 2, 11, 5), targets, strict=True):
         sample = soxr.resample(inputs.waveform(clip), 16_000, rate, quality="HQ")
-        scores = {answer["label"]: answer["score"] for answer in classifier({"raw": sample, "sampling_rate": rate})}
+        scores = {
+            answer["label"]: answer["score"] for answer in classifier({"raw": sample, "sampling_rate": rate})
+        }
         logits = torch.tensor([scores[label] for label in LABELS]).log()
         assert largest_gap(target, (logits / 2).softmax(dim=-1)) < 1e-5
     assert targets.std(dim=0).max() > 1e-4  # it differs between clips
     assert not targets.requires_grad
 
 
-def test_teacher_runs_in_evaluation_mode_and_float32(teachers: dict[str, str], clips: Path, tmp_path: Path) -> None:
+def test_teacher_runs_in_evaluation_mode_and_float32(
+    teachers: dict[str, str], clips: Path, tmp_path: Path
+) -> None:
     half = AutoModelForAudioClassification.from_pretrained(teachers["ast"], dtype=torch.float16)
     shutil.copytree(teachers["ast"], tmp_path / "half")
     half.save_pretrained(tmp_path / "half")
@@ -274,7 +286,9 @@ def test_teacher_runs_in_evaluation_mode_and_float32(teachers: dict[str, str], c
 # ---------------------------------------------------------------- runs
 
 
-def plan(clips: Path, distillation: dict[str, Any], options: dict[str, Any] | None = None, **training: Any) -> Any:
+def plan(
+    clips: Path, distillation: dict[str, Any], options: dict[str, Any] | None = None, **training: Any
+) -> Any:
     return recipe(clips, {"distillation": distillation, **(options or {})}, **training)
 
 
@@ -317,7 +331,9 @@ def test_with_weight_one_labels_are_ignored(clips: Path, stored: Path, tmp_path:
     assert gradients[0].abs().max() > 1e-4
 
 
-def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
+def test_weight_zero_equals_training_without_a_teacher(
+    clips: Path, teachers: dict[str, str], tmp_path: Path
+) -> None:
     options = {
         "model": {"config": {**TINY, "hidden_dropout_prob": 0.1}},
         "augmentation": {"mixup_probability": 0.5},
@@ -335,7 +351,9 @@ def test_weight_zero_equals_training_without_a_teacher(clips: Path, teachers: di
         assert same is (weight == 0.0)
 
 
-@pytest.mark.parametrize(("source", "workers"), [("stored", 0), pytest.param("wav2vec2", 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("source", "workers"), [("stored", 0), pytest.param("wav2vec2", 2, marks=pytest.mark.slow)]
+)
 def test_resumed_run_equals_an_unbroken_one(
     clips: Path, teachers: dict[str, str], stored: Path, tmp_path: Path, source: str, workers: int
 ) -> None:
@@ -365,9 +383,13 @@ def test_resumed_run_equals_an_unbroken_one(
     assert len({str(checkpoint_digest(folder)) for folder in tmp_path.glob("*/checkpoint-3")}) == 1
 
 
-def test_teacher_runs_in_the_precision_of_the_run(clips: Path, teachers: dict[str, str], tmp_path: Path) -> None:
+def test_teacher_runs_in_the_precision_of_the_run(
+    clips: Path, teachers: dict[str, str], tmp_path: Path
+) -> None:
     for bf16 in (False, True):
-        run = prepare(plan(clips, {"teacher": teachers["ast"]}, max_steps=1, bf16=bf16, save_strategy="no"), tmp_path)
+        run = prepare(
+            plan(clips, {"teacher": teachers["ast"]}, max_steps=1, bf16=bf16, save_strategy="no"), tmp_path
+        )
         seen: list[torch.dtype] = []
         layer = run.trainer.distillation.model.classifier.dense
         layer.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output.dtype))
@@ -408,7 +430,9 @@ def test_multi_label_distillation(clips: Path, tmp_path: Path) -> None:
     targets = run.trainer.distillation.targets(batch["teacher"])
     logits = run.trainer.model.eval()(batch["input_values"]).logits
     expected = -(targets * logits.sigmoid().log() + (1 - targets) * (-logits).sigmoid().log()).mean()
-    assert run.trainer.compute_loss(run.trainer.model, batch).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert run.trainer.compute_loss(run.trainer.model, batch).item() == pytest.approx(
+        expected.item(), abs=1e-5
+    )
     run.trainer.train()
     for option in ({"temperature": 2.0}, {"hard": True}):
         with pytest.raises(AstHfError, match=rf"E307.*distillation\.{next(iter(option))}.*single-label"):
@@ -426,11 +450,15 @@ def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "headless" / "model.safetensors", tmp_path / "whole" / "model.safetensors")
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "config.json").write_text('{"model_type": "bert"}')
-    (tmp_path / "words" / "model.safetensors").write_bytes((tmp_path / "whole" / "model.safetensors").read_bytes())
+    (tmp_path / "words" / "model.safetensors").write_bytes(
+        (tmp_path / "whole" / "model.safetensors").read_bytes()
+    )
     for teacher, text in {
         ast_teacher(tmp_path / "more", [*LABELS, "owl"]): r"E307.*more'.*also has 'owl'.*id2label",
         ast_teacher(tmp_path / "other", ["noise", "owl"]): r"E307.*lacks 'tone' and also has 'owl'",
-        ast_teacher(tmp_path / "tags", problem_type=MULTI_LABEL): r"E307.*'multi_label_classification'.*same kind",
+        ast_teacher(
+            tmp_path / "tags", problem_type=MULTI_LABEL
+        ): r"E307.*'multi_label_classification'.*same kind",
         short: r"E307.*takes 0\.495 s, the student 0\.655 s.*max_length to 48 or less",
         whisper_teacher(tmp_path / "whisper", 1): "",
         headless: r"E305.*has no 'classifier\.bias'.*random.*trained to classify",
@@ -468,7 +496,9 @@ def test_incompatible_teachers_are_refused(clips: Path, tmp_path: Path) -> None:
         ({"techer": "a"}, {}, r"techer: is not a recognised option.*'teacher'"),
     ],
 )
-def test_contradictory_recipes_are_refused(distillation: dict[str, Any], options: dict[str, Any], text: str) -> None:
+def test_contradictory_recipes_are_refused(
+    distillation: dict[str, Any], options: dict[str, Any], text: str
+) -> None:
     with pytest.raises(AstHfError, match=f"E307.*{text}"):
         plan(Path("clips"), distillation, options)
 
@@ -488,17 +518,25 @@ def test_stored_logits_follow_a_data_set_that_was_moved(clips: Path, stored: Pat
     split = load_audio_dataset(tmp_path / "moved")["train"]
     made = taught(split, logits=str(stored))
     by_path = load_logits(stored, labels=LABELS)
-    logits_by_digest = {bytes(digest): row for digest, row in zip(by_path.digests.numpy(), by_path.logits, strict=True)}
+    logits_by_digest = {
+        bytes(digest): row for digest, row in zip(by_path.digests.numpy(), by_path.logits, strict=True)
+    }
     expected = torch.stack([logits_by_digest[bytes(digest)] for digest in clip_digests(split).numpy()])
     assert torch.equal(made.view.targets, expected.softmax(dim=-1))
     original = load_audio_dataset(clips)["train"]
-    first = made.view.targets[[row["audio"]["path"].endswith("noise/clip00.wav") for row in split].index(True)]
+    first = made.view.targets[
+        [row["audio"]["path"].endswith("noise/clip00.wav") for row in split].index(True)
+    ]
     place = [row["audio"]["path"].endswith("noise/0.wav") for row in original].index(True)
     assert torch.equal(first, taught(original, logits=str(stored)).view.targets[place])
 
 
-def test_logits_of_another_split_are_refused_though_its_clips_have_the_same_names(clips: Path, stored: Path) -> None:
-    with pytest.raises(AstHfError, match=r"E208.*for 0 of 4 clips, none for '.*test/noise/0\.wav'.*--split train"):
+def test_logits_of_another_split_are_refused_though_its_clips_have_the_same_names(
+    clips: Path, stored: Path
+) -> None:
+    with pytest.raises(
+        AstHfError, match=r"E208.*for 0 of 4 clips, none for '.*test/noise/0\.wav'.*--split train"
+    ):
         taught(load_audio_dataset(clips / "test")["train"], logits=str(stored))
 
 
@@ -511,10 +549,14 @@ def test_unfinished_or_foreign_logits_are_refused(clips: Path, stored: Path, tmp
         content = {**intact._asdict(), **changes}
         logits, digests = content["logits"].numpy()[rows], content["digests"]
         digests = None if digests is None else digests[rows].clone()
-        store_logits(file, logits, content["clips"][rows], content["labels"], content["problem_type"], digests)
+        store_logits(
+            file, logits, content["clips"][rows], content["labels"], content["problem_type"], digests
+        )
         return str(file)
 
-    assert torch.equal(taught(split, logits=write()).view.targets, taught(split, logits=str(stored)).view.targets)
+    assert torch.equal(
+        taught(split, logits=write()).view.targets, taught(split, logits=str(stored)).view.targets
+    )
     for change, text in (
         ({"rows": slice(0, 9)}, r"E208.*for 9 of 16 clips, none for"),
         ({"digests": None}, r"E208.*no digests of the clips.*again"),

@@ -47,7 +47,9 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind, count in zip(("noise", "tone"), counts, strict=True):
             (root / split / kind).mkdir(parents=True)
             for number in range(count):
-                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number + 50 * len(split)), 16_000)
+                soundfile.write(
+                    root / split / kind / f"{number}.wav", sound(kind, number + 50 * len(split)), 16_000
+                )
     return root
 
 
@@ -182,7 +184,9 @@ def train_and_resume(source: Path, root: Path, outcome: dict[str, Any]) -> None:
         device=str(arguments.device),
         mode=str(arguments.parallel_mode),
     )
-    outcome.update(results=report.results, averaged=digest(run.trainer.model.state_dict()), writes=list(writes))
+    outcome.update(
+        results=report.results, averaged=digest(run.trainer.model.state_dict()), writes=list(writes)
+    )
     outcome["ragged"] = dealt(EpochSampler(26, 7), 4)
     outcome["balanced"] = dealt(BalancedSampler(RARE, 7), 4)
 
@@ -259,7 +263,8 @@ def test_every_clip_once_an_epoch_on_one_of_the_two(two: Any) -> None:
         seen = [row for part in reports for step, *rows in part["rows"] if step // 3 == epoch for row in rows]
         assert sorted(seen) == list(range(24))
     orders = [
-        [row for step, *rows in reports[0]["rows"] if step // 3 == epoch for row in rows] for epoch in range(EPOCHS)
+        [row for step, *rows in reports[0]["rows"] if step // 3 == epoch for row in rows]
+        for epoch in range(EPOCHS)
     ]
     assert orders[0] != orders[1]
 
@@ -267,7 +272,8 @@ def test_every_clip_once_an_epoch_on_one_of_the_two(two: Any) -> None:
 def test_a_step_has_the_clips_that_one_process_would_take(two: Any, one: Any) -> None:
     _, (first, second) = two
     together = [
-        [step, *rows, *others] for (step, *rows), (_, *others) in zip(first["rows"], second["rows"], strict=True)
+        [step, *rows, *others]
+        for (step, *rows), (_, *others) in zip(first["rows"], second["rows"], strict=True)
     ]
     assert together == one[1]["rows"]
 
@@ -402,7 +408,9 @@ def test_the_script_under_torchrun(sounds: Path, tmp_path: Path) -> None:
     result = torchrun(script, *arguments, "--resume", "auto", "--set", "training.use_cpu=true")
     assert result.returncode == 0, result.stderr[-4000:]
     assert result.stdout.count("24 training clips") == 1
-    assert len(re.findall(r"^test: accuracy \d\.\d+ \(logistic regression: ", result.stdout, re.MULTILINE)) == 1
+    assert (
+        len(re.findall(r"^test: accuracy \d\.\d+ \(logistic regression: ", result.stdout, re.MULTILINE)) == 1
+    )
     assert result.stderr.count("[AST-W402]") == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "model.safetensors",
@@ -455,7 +463,9 @@ def test_accelerate_reads_the_config(name: str, kind: str, monkeypatch: pytest.M
         settings = json.loads(Path(config.deepspeed_config["deepspeed_config_file"]).read_text())
         assert settings["zero_optimization"]["stage"] == 2
     if kind == "FSDP":
-        assert config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"] in ASTPreTrainedModel._no_split_modules
+        assert (
+            config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"] in ASTPreTrainedModel._no_split_modules
+        )
 
 
 def test_every_config_is_tested() -> None:
@@ -468,7 +478,9 @@ def test_slurm_script_has_valid_syntax() -> None:
     assert os.access(script, os.X_OK)
 
 
-@pytest.mark.parametrize("options", [{"averaging_decay": 0.9}, {"model": {"factored_positions": True}}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"averaging_decay": 0.9}, {"model": {"factored_positions": True}}], ids=str
+)
 def test_options_that_need_whole_weights_are_refused_with_sharded_ones(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:

@@ -213,7 +213,9 @@ def test_one_checkpoint(
     assert (results["split"], results["clips"], results["checkpoints"]) == ("test", 12, [made["one"]])
     assert results["versions"]["torch"] == torch.__version__
     rows = rows_of(tmp_path)
-    assert [(row["model"], row["label"], row["positives"]) for row in rows] == [(made["one"], n, "4") for n in LABELS]
+    assert [(row["model"], row["label"], row["positives"]) for row in rows] == [
+        (made["one"], n, "4") for n in LABELS
+    ]
     expected = average_precision_score(truth == 1, scores[:, 1])
     assert float(rows[1]["AP"]) == pytest.approx(expected, abs=1e-9)
     assert json.loads((tmp_path / "per_class.json").read_text())[1]["AP"] == pytest.approx(expected, abs=1e-9)
@@ -222,7 +224,9 @@ def test_one_checkpoint(
     assert not (tmp_path / "average").exists()
 
 
-def test_ensemble_of_different_models(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
+def test_ensemble_of_different_models(
+    made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path
+) -> None:
     names = [made["one"], made["two"], made["turned"]]
     evaluation = evaluate(names, clips, tmp_path)
     assert list(evaluation.outcomes) == [*names, "ensemble"]
@@ -230,14 +234,18 @@ def test_ensemble_of_different_models(made: dict[str, str], clips: Path, by_hand
     parts = [softmax(by_hand(name, "test")[0]) for name in ("one", "two", "turned")]
     truth = truth_of(by_hand("one", "test")[1])
     for name, scores in zip(evaluation.outcomes, [*parts, np.mean(parts, axis=0)], strict=True):
-        assert evaluation.outcomes[name].metrics["accuracy"] == accuracy_score(truth, scores.argmax(axis=1)), name
+        assert evaluation.outcomes[name].metrics["accuracy"] == accuracy_score(
+            truth, scores.argmax(axis=1)
+        ), name
         expected = average_precision_score(np.eye(3)[truth], scores)
         assert evaluation.outcomes[name].metrics["mAP"] == pytest.approx(expected, abs=1e-9), name
     assert len({outcome.metrics["NLL"] for outcome in evaluation.outcomes.values()}) == 4
     assert len(rows_of(tmp_path)) == 4 * 3
 
 
-def test_tags_and_their_ensemble(made: dict[str, str], tagged: Path, by_hand: Callable, tmp_path: Path) -> None:
+def test_tags_and_their_ensemble(
+    made: dict[str, str], tagged: Path, by_hand: Callable, tmp_path: Path
+) -> None:
     file = tmp_path / "logits.safetensors"
     evaluation = evaluate([made["tags"], made["tags2"]], tagged, tmp_path, save_logits=file)
     (first, files), (second, _) = by_hand("tags", "test"), by_hand("tags2", "test")
@@ -370,7 +378,9 @@ def test_invalid_evaluations_are_refused(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(AstHfError) as caught:
-        evaluate([made.get(name, name) for name in names], request.getfixturevalue(source), tmp_path, **options)
+        evaluate(
+            [made.get(name, name) for name in names], request.getfixturevalue(source), tmp_path, **options
+        )
     assert caught.value.code == code, str(caught.value)
     assert text in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -406,14 +416,18 @@ def test_a_calibration_that_is_worse_on_the_evaluated_split_is_warned_of(
         )
 
 
-def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
+def test_temperature_is_fitted_and_stored(
+    made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path
+) -> None:
     names = [copy_of(made, "one", tmp_path / "one"), copy_of(made, "two", tmp_path / "two")]
     evaluation = evaluate(names, clips, tmp_path / "out", fit_on="validation", store=True, average=True)
     logits, files = by_hand("one", "validation")
     truth = truth_of(files)
 
     def loss(temperature: float) -> float:
-        return float(torch.nn.functional.cross_entropy(torch.tensor(logits / temperature), torch.tensor(truth)))
+        return float(
+            torch.nn.functional.cross_entropy(torch.tensor(logits / temperature), torch.tensor(truth))
+        )
 
     best = min(np.geomspace(0.05, 20, 4000), key=loss)
     calibration = evaluation.outcomes[names[0]].calibration
@@ -440,7 +454,9 @@ def test_temperature_is_fitted_and_stored(made: dict[str, str], clips: Path, by_
     score = pipeline("audio-classification", model=names[0])(files[0], top_k=1)[0]["score"]
     assert score == pytest.approx(softmax(logits[:1] / calibration.temperature).max(), abs=1e-4)
     again = evaluate(names[:1], clips, tmp_path / "again")  # the stored values are used
-    assert again.outcomes[names[0]].metrics["ECE"] == pytest.approx(calibration.after["test"]["ECE"], abs=1e-6)
+    assert again.outcomes[names[0]].metrics["ECE"] == pytest.approx(
+        calibration.after["test"]["ECE"], abs=1e-6
+    )
 
 
 def test_thresholds_are_fitted_and_stored(
@@ -461,7 +477,11 @@ def test_thresholds_are_fitted_and_stored(
     assert (config.temperature, config.thresholds) == (calibration.temperature, calibration.thresholds)
     classify = pipeline("audio-classification", model=name)
     for file, row in zip(files, scores, strict=True):
-        expected = {label for label, score, least in zip(LABELS, row, config.thresholds, strict=True) if score >= least}
+        expected = {
+            label
+            for label, score, least in zip(LABELS, row, config.thresholds, strict=True)
+            if score >= least
+        }
         assert {entry["label"] for entry in classify(file, threshold="fitted")} == expected
 
 
@@ -476,7 +496,9 @@ def test_thresholds_are_stored_in_the_label_order_of_each_checkpoint(
     assert len({cat, dog, owl}) == 3
 
 
-def test_label_without_a_clip_gets_the_middle_threshold(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
+def test_label_without_a_clip_gets_the_middle_threshold(
+    made: dict[str, str], tagged: Path, tmp_path: Path
+) -> None:
     name = copy_of(made, "tags", tmp_path / "tags")
     evaluation = evaluate([name], tagged, tmp_path / "out", split="validation", fit_on="test")
     calibration = evaluation.outcomes[name].calibration
@@ -484,7 +506,9 @@ def test_label_without_a_clip_gets_the_middle_threshold(made: dict[str, str], ta
     assert ASTConfig.from_pretrained(name).temperature is None  # not stored by default
 
 
-def test_missing_problem_type_follows_the_data(made: dict[str, str], clips: Path, tagged: Path, tmp_path: Path) -> None:
+def test_missing_problem_type_follows_the_data(
+    made: dict[str, str], clips: Path, tagged: Path, tmp_path: Path
+) -> None:
     name = copy_of(made, "no_task", tmp_path / "no_task")
     assert evaluate([name], clips, tmp_path / "single").problem_type == SINGLE
     evaluation = evaluate([name], tagged, tmp_path / "tags", fit_on="validation", store=True)
@@ -500,7 +524,9 @@ def test_mean_f1() -> None:
     assert math.isnan(mean_f1(scores, np.zeros_like(tags), 0.5))
 
 
-def test_logits_round_trip_through_a_file(made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path) -> None:
+def test_logits_round_trip_through_a_file(
+    made: dict[str, str], clips: Path, by_hand: Callable, tmp_path: Path
+) -> None:
     path = tmp_path / "kept" / "logits.safetensors"
     evaluate([made["turned"]], clips, tmp_path, save_logits=path, batch_size=5)
     logits, files = by_hand("turned", "test")
@@ -510,7 +536,9 @@ def test_logits_round_trip_through_a_file(made: dict[str, str], clips: Path, by_
     assert stored.logits.numpy() == pytest.approx(logits, abs=1e-4)
     assert load_logits(path).labels == ["owl", "cat", "dog"]
     assert torch.equal(load_logits(path).logits, stored.logits[:, [2, 0, 1]])
-    assert torch.equal(load_logits(path, labels=LABELS, clips=[files[7], files[2]]).logits, stored.logits[[7, 2]])
+    assert torch.equal(
+        load_logits(path, labels=LABELS, clips=[files[7], files[2]]).logits, stored.logits[[7, 2]]
+    )
     assert clip_keys(load_audio_dataset(clips)["test"]) == files
     with safe_open(path, framework="pt") as file:
         assert json.loads(file.metadata()["labels"]) == ["owl", "cat", "dog"]
@@ -581,7 +609,9 @@ def test_logits_file_is_written_atomically(tmp_path: Path, monkeypatch: pytest.M
     assert [entry.name for entry in tmp_path.iterdir()] == ["logits.safetensors"]
 
 
-def test_progress_bar_counts_clips(made: dict[str, str], clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_bar_counts_clips(
+    made: dict[str, str], clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bars = []
 
     class Kept(prediction.tqdm):
@@ -590,12 +620,16 @@ def test_progress_bar_counts_clips(made: dict[str, str], clips: Path, monkeypatc
             bars.append(self)
 
     monkeypatch.setattr(prediction, "tqdm", Kept)
-    model, extractor = (kind.from_pretrained(made["one"]) for kind in (ASTForAudioClassification, ASTFeatureExtractor))
+    model, extractor = (
+        kind.from_pretrained(made["one"]) for kind in (ASTForAudioClassification, ASTFeatureExtractor)
+    )
     predict_logits(model, load_audio_dataset(clips)["test"], extractor, batch_size=5, text="one on test")
     assert [(bar.n, bar.total, bar.unit, bar.desc) for bar in bars] == [(12, 12, "clip", "one on test")]
 
 
-def test_prediction_does_not_change_the_model_and_names_broken_clips(made: dict[str, str], clips: Path) -> None:
+def test_prediction_does_not_change_the_model_and_names_broken_clips(
+    made: dict[str, str], clips: Path
+) -> None:
     split = load_audio_dataset(clips)["test"]
     model = ASTForAudioClassification.from_pretrained(made["one"], hidden_dropout_prob=0.5).train()
     extractor = ASTFeatureExtractor.from_pretrained(made["one"])
@@ -692,7 +726,9 @@ def test_the_ensemble_is_saved_as_it_was_evaluated(
     metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
     truth = truth_of(files)
     assert metrics["ensemble"]["accuracy"] == accuracy_score(truth, probabilities.argmax(axis=1))
-    assert metrics["ensemble"]["NLL"] == pytest.approx(-np.log(probabilities[np.arange(12), truth]).mean(), abs=1e-5)
+    assert metrics["ensemble"]["NLL"] == pytest.approx(
+        -np.log(probabilities[np.arange(12), truth]).mean(), abs=1e-5
+    )
 
     again = evaluate([str(folder)], clips, tmp_path / "again")  # an ensemble works like any checkpoint
     assert again.outcomes[str(folder)].metrics == pytest.approx(metrics["ensemble"], abs=1e-5)
@@ -710,11 +746,17 @@ def test_the_card_of_an_ensemble(made: dict[str, str], clips: Path, tmp_path: Pa
     assert (head.library_name, head.pipeline_tag) == ("ast_hf", "audio-classification")
     assert (head.base_model, "ensemble" in head.tags) == (None, True)
     expected = {
-        name: value for name, value in evaluation.outcomes["ensemble"].metrics.items() if "_classes" not in name
+        name: value
+        for name, value in evaluation.outcomes["ensemble"].metrics.items()
+        if "_classes" not in name
     }
     assert expected.keys() == {"accuracy", "mAP", "mAUC", "d_prime", "ECE", "NLL"}
-    assert {entry.metric_type: entry.metric_value for entry in head.eval_results} == pytest.approx(expected, abs=6e-5)
-    assert {(entry.dataset_split, entry.dataset_name) for entry in head.eval_results} == {("test", clips.name)}
+    assert {entry.metric_type: entry.metric_value for entry in head.eval_results} == pytest.approx(
+        expected, abs=6e-5
+    )
+    assert {(entry.dataset_split, entry.dataset_name) for entry in head.eval_results} == {
+        ("test", clips.name)
+    }
     for name, outcome in zip(
         ("**ensemble**", "member-1", "member-2"), ("ensemble", *evaluation.checkpoints), strict=True
     ):
@@ -742,7 +784,9 @@ def test_template_of_an_ensemble_uses_exactly_the_values_that_it_is_given(
     made: dict[str, str], clips: Path, tmp_path: Path
 ) -> None:
     evaluation = evaluate([made["one"], made["turned"]], clips, tmp_path / "out", ensemble=True)
-    values = ensemble_card_values(evaluation, evaluation.outcomes["ensemble"].metrics, tmp_path / "out" / "ensemble")
+    values = ensemble_card_values(
+        evaluation, evaluation.outcomes["ensemble"].metrics, tmp_path / "out" / "ensemble"
+    )
     text = (ROOT / "ast_hf" / "reports" / "templates" / "ensemble_card.md").read_text(encoding="utf-8")
     variables = meta.find_undeclared_variables(Environment(autoescape=False).parse(text))
     assert variables == {"card_data", *values}
@@ -756,7 +800,9 @@ def test_names_in_the_card_of_an_ensemble_are_plain(clips: Path, tmp_path: Path)
     assert "| `member-1` | a\\|b1 |" in text
 
 
-def test_fitted_temperature_is_stored_in_the_ensemble(made: dict[str, str], tagged: Path, tmp_path: Path) -> None:
+def test_fitted_temperature_is_stored_in_the_ensemble(
+    made: dict[str, str], tagged: Path, tmp_path: Path
+) -> None:
     """Members keep the temperatures that they were evaluated with."""
     names = [copy_of(made, "tags", tmp_path / "tags"), copy_of(made, "tags2", tmp_path / "tags2")]
     evaluation = evaluate(names, tagged, tmp_path / "out", ensemble=True, fit_on="validation", store=True)
@@ -766,12 +812,16 @@ def test_fitted_temperature_is_stored_in_the_ensemble(made: dict[str, str], tagg
     assert (config.temperature, config.thresholds) == (fitted.temperature, fitted.thresholds)
     for number, name in enumerate(names, 1):
         assert ASTConfig.from_pretrained(folder, subfolder=f"member-{number}").temperature is None
-        assert ASTConfig.from_pretrained(name).temperature == evaluation.outcomes[name].calibration.temperature
+        assert (
+            ASTConfig.from_pretrained(name).temperature == evaluation.outcomes[name].calibration.temperature
+        )
     again = evaluate([str(folder)], tagged, tmp_path / "again").outcomes[str(folder)].metrics
     assert again["ECE"] == pytest.approx(fitted.after["test"]["ECE"], abs=1e-5)
     card = ModelCard((folder / "README.md").read_text())
     card_metrics = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
-    assert card_metrics["NLL"] == round(fitted.after["test"]["NLL"], 4) != round(fitted.before["test"]["NLL"], 4)
+    assert (
+        card_metrics["NLL"] == round(fitted.after["test"]["NLL"], 4) != round(fitted.before["test"]["NLL"], 4)
+    )
     assert "accuracy" not in card_metrics
     assert "for tagging" in card.text
 
@@ -784,7 +834,9 @@ def test_problem_type_missing_from_all_members_follows_the_data(
     assert ASTEnsembleConfig.from_pretrained(tmp_path / "out" / "ensemble").problem_type == MULTI
 
 
-def test_an_ensemble_that_cannot_be_saved_is_refused(made: dict[str, str], clips: Path, tmp_path: Path) -> None:
+def test_an_ensemble_that_cannot_be_saved_is_refused(
+    made: dict[str, str], clips: Path, tmp_path: Path
+) -> None:
     with pytest.raises(AstHfError, match=r"E108.*ensemble.*several"):
         evaluate([made["one"]], clips, tmp_path, ensemble=True)
     member = copy_of(made, "one", tmp_path / "ensemble" / "member-1")

@@ -70,7 +70,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
     # One thread: a fresh process and this one, where other tests set the number, have to round alike.
-    return recipe(source, {**VARIED, "threads": 1, **(options or {})}, **{"save_total_limit": None, **training})
+    return recipe(
+        source, {**VARIED, "threads": 1, **(options or {})}, **{"save_total_limit": None, **training}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +147,9 @@ def test_random_folds_share_the_clips_and_the_labels(counts: list[int], count: i
     assert folds == folds_of(rows(labels), count, seed=seed)
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 2] * 8, [[0, 1], [2], [1]] * 8], ids=["single-label", "multi-label"])
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 2] * 8, [[0, 1], [2], [1]] * 8], ids=["single-label", "multi-label"]
+)
 def test_random_folds_keep_groups_together(labels: list[Any]) -> None:
     groups = [f"speaker {number // 4}" for number in range(24)]
     folds = folds_of(rows(labels, groups), 3, group_column="group")
@@ -179,10 +183,13 @@ def test_impossible_random_folds_are_refused(data: Dataset, options: dict[str, A
 def test_data_without_folds_get_random_ones_that_a_recipe_can_name(table: Path, tmp_path: Path) -> None:
     text = table.read_text().replace(",fold,", ",part,").splitlines()
     lines = [
-        ",".join(cell if place != 2 else "train" for place, cell in enumerate(line.split(","))) for line in text[1:]
+        ",".join(cell if place != 2 else "train" for place, cell in enumerate(line.split(",")))
+        for line in text[1:]
     ]
     source = table.parent / "without.csv"
-    source.write_text("\n".join(["path,label,split,source", *lines, lines[0].replace("train", "test")]) + "\n")
+    source.write_text(
+        "\n".join(["path,label,split,source", *lines, lines[0].replace("train", "test")]) + "\n"
+    )
     printed: list[str] = []
     options = {"data": {"source": str(source), "validation_group": "source"}}
     plain = plan(source, options, num_train_epochs=1, save_strategy="no")
@@ -190,7 +197,10 @@ def test_data_without_folds_get_random_ones_that_a_recipe_can_name(table: Path, 
     assert sum(fold.clips for fold in cross_validation.folds) == 21
     assert printed[0] == "2 folds: random, clips of one 'source' in one fold; split 'test' is not used"
     data = cross_validation.recipe.data
-    sides = [{row["source"] for row in read_splits(replace(data, test_fold=fold), 42)[2]["test"]} for fold in (1, 2)]
+    sides = [
+        {row["source"] for row in read_splits(replace(data, test_fold=fold), 42)[2]["test"]}
+        for fold in (1, 2)
+    ]
     assert sides[0].isdisjoint(sides[1])
     again = finetune(replace(plain, data=replace(data, test_fold=2)), tmp_path / "again")
     assert again.results["test"]["accuracy"] == cross_validation.final.values[1]
@@ -297,10 +307,14 @@ def test_a_watched_split_does_not_choose_the_best_checkpoint(table: Path, tmp_pa
         "averaging_decay": None,
     }
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
-    run = prepare(plan(table, options, eval_strategy="epoch", num_train_epochs=3, **best), tmp_path, watch="test")
+    run = prepare(
+        plan(table, options, eval_strategy="epoch", num_train_epochs=3, **best), tmp_path, watch="test"
+    )
     run.trainer.train()
     history = run.trainer.state.log_history
-    losses = {name: [entry[name] for entry in history if name in entry] for name in ("eval_loss", "test_loss")}
+    losses = {
+        name: [entry[name] for entry in history if name in entry] for name in ("eval_loss", "test_loss")
+    }
     assert [len(values) for values in losses.values()] == [3, 3]
     assert losses["eval_loss"] != losses["test_loss"]
     step = max((entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry)[1]
@@ -311,7 +325,9 @@ def test_a_watched_split_does_not_choose_the_best_checkpoint(table: Path, tmp_pa
 def test_evaluating_does_not_change_training(table: Path, tmp_path: Path) -> None:
     options = {"data": {"source": str(table), "test_fold": 1, "validation_fraction": 0.3}}
     reports = {
-        strategy: finetune(plan(table, options, eval_strategy=strategy, save_strategy="no"), tmp_path / strategy)
+        strategy: finetune(
+            plan(table, options, eval_strategy=strategy, save_strategy="no"), tmp_path / strategy
+        )
         for strategy in ("epoch", "no")
     }
     files = [(tmp_path / strategy / "model.safetensors").read_bytes() for strategy in reports]
@@ -376,7 +392,9 @@ def killed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"import sys; sys.path[:0] = {[str(ROOT / 'tests'), str(ROOT)]!r}; from training import test_folds; "
         f"test_folds.killed_in_the_second_fold({str(table)!r}, {str(root)!r})"
     )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert process.returncode == -signal.SIGKILL, process.stderr[-2000:]
     return root
 
@@ -402,10 +420,14 @@ def test_a_killed_cross_validation_resumes_to_the_bit(
 def test_folds_of_another_cross_validation_are_refused(killed: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E306.*holds fold-1 of an earlier run.*--resume auto"):
         cross_validate(plan(table), killed, folds=3)
-    with pytest.raises(AstHfError, match=r"E307.*training\.learning_rate.*began with 0\.002, and now it is 0\.1"):
+    with pytest.raises(
+        AstHfError, match=r"E307.*training\.learning_rate.*began with 0\.002, and now it is 0\.1"
+    ):
         cross_validate(plan(table, learning_rate=0.1), killed, folds=3, resume="auto")
     with pytest.raises(AstHfError, match=r"E307.*random_folds.*None, and now it is 3"):
-        cross_validate(plan(table, {"data": {"source": str(table), "random_folds": 3}}), killed, folds=3, resume=True)
+        cross_validate(
+            plan(table, {"data": {"source": str(table), "random_folds": 3}}), killed, folds=3, resume=True
+        )
     fewer = tmp_path / "clips.csv"
     lines = [line for line in table.read_text().splitlines() if not line.startswith("noise-2-0")]
     fewer.write_text("\n".join([lines[0], *(f"{table.parent}/{line}" for line in lines[1:])]) + "\n")
@@ -434,7 +456,9 @@ def test_broken_results_of_a_fold_are_refused(table: Path, tmp_path: Path) -> No
 def test_two_processes_match_one(table: Path, tmp_path: Path) -> None:
     """Same clips per step and no dropout: the same numbers, and every file is written once."""
     options = {"model": {"config": TINY}, "data": {"source": str(table)}}
-    one = cross_validate(plan(table, options, num_train_epochs=1, save_strategy="no"), tmp_path / "one", folds=3)
+    one = cross_validate(
+        plan(table, options, num_train_epochs=1, save_strategy="no"), tmp_path / "one", folds=3
+    )
     (tmp_path / "recipe.yaml").write_text(
         plan(table, options, num_train_epochs=1, save_strategy="no", per_device_train_batch_size=4).to_yaml()
     )
@@ -488,7 +512,9 @@ def test_invalid_folds_are_refused_before_anything_is_written(
 
 
 def test_a_class_of_one_fold_is_refused_before_another_is_trained(table: Path, tmp_path: Path) -> None:
-    lines = [line for line in table.read_text().splitlines() if ",tone,1," not in line and ",tone,2," not in line]
+    lines = [
+        line for line in table.read_text().splitlines() if ",tone,1," not in line and ",tone,2," not in line
+    ]
     lonely = table.parent / "lonely.csv"
     lonely.write_text("\n".join(lines) + "\n")
     with pytest.raises(AstDataError, match=r"E209.*fold 10: split 'train'.*has no clip of tone"):

@@ -67,7 +67,9 @@ def run_until(few: Path, root: Path, step: int | None, **training: Any) -> None:
 # ---------------------------------------------------------------- from one machine to another
 
 
-def test_a_run_resumes_to_the_bit_on_another_machine_without_private_data(hub: Hub, few: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_to_the_bit_on_another_machine_without_private_data(
+    hub: Hub, few: Path, tmp_path: Path
+) -> None:
     here, there, unbroken = (tmp_path / name for name in ("here", "there", "unbroken"))
     run_until(few, here, 4, hub_strategy="checkpoint", hub_token=TOKEN)
     for name, content in hub.uploads():
@@ -80,7 +82,9 @@ def test_a_run_resumes_to_the_bit_on_another_machine_without_private_data(hub: H
     assert not (here / ".sending").exists()
 
     prepare(recipe(few, OPTIONS, **PLAN), unbroken).trainer.train()
-    report = finetune(recipe(few, OPTIONS, **PLAN), there, resume_from_checkpoint="hub", hub_model_id="user/run")
+    report = finetune(
+        recipe(few, OPTIONS, **PLAN), there, resume_from_checkpoint="hub", hub_model_id="user/run"
+    )
     assert checkpoint_digest(there / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
     assert (there / "checkpoint-4").exists()
     assert report.unpublished is None
@@ -97,7 +101,9 @@ def test_local_paths_are_cut_and_the_manifest_still_holds(hub: Hub, checkpoint: 
     downloaded = download_checkpoint(tmp_path / "there", HubPlace("user/run"))
     assert downloaded == tmp_path / "there" / "checkpoint-2"
     assert find_corruption(downloaded) is None
-    assert json.loads((downloaded / "trainer_state.json").read_text())["best_model_checkpoint"] == "checkpoint-2"
+    assert (
+        json.loads((downloaded / "trainer_state.json").read_text())["best_model_checkpoint"] == "checkpoint-2"
+    )
     assert json.loads((copy / "trainer_state.json").read_text())["best_model_checkpoint"] == str(copy)
 
 
@@ -198,7 +204,9 @@ def test_a_newer_local_checkpoint_is_warned_of(pushed: Hub, checkpoint: Path, tm
         assert download_checkpoint(tmp_path, HubPlace("user/run")).name == "checkpoint-2"
 
 
-def test_the_best_checkpoint_is_downloaded_or_the_run_is_refused(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_downloaded_or_the_run_is_refused(
+    hub: Hub, checkpoint: Path, tmp_path: Path
+) -> None:
     _create(hub)
     newest = shutil.copytree(checkpoint, tmp_path / "here" / "checkpoint-4")
     state = json.loads((newest / "trainer_state.json").read_text())
@@ -208,7 +216,9 @@ def test_the_best_checkpoint_is_downloaded_or_the_run_is_refused(hub: Hub, check
     with pytest.raises(AstHfError, match=r"E306.*checkpoint-2.*best"):
         download_checkpoint(tmp_path / "there", HubPlace("user/run"), with_best=True)
     send_checkpoint(checkpoint, HubPlace("user/run"), "all_checkpoints")
-    assert download_checkpoint(tmp_path / "there", HubPlace("user/run"), with_best=True).name == "checkpoint-4"
+    assert (
+        download_checkpoint(tmp_path / "there", HubPlace("user/run"), with_best=True).name == "checkpoint-4"
+    )
     assert find_corruption(tmp_path / "there" / "checkpoint-2") is None
 
 
@@ -242,16 +252,24 @@ def test_a_base_is_loaded_at_its_revision(hub: Hub, few: Path, tmp_path: Path) -
         torch.manual_seed(seed)
         model = ASTForAudioClassification(ASTConfig(**TINY, num_labels=2))
         model.save_pretrained(tmp_path / str(seed))
-        ASTFeatureExtractor(num_mel_bins=32, max_length=64, std=float(seed)).save_pretrained(tmp_path / str(seed))
+        ASTFeatureExtractor(num_mel_bins=32, max_length=64, std=float(seed)).save_pretrained(
+            tmp_path / str(seed)
+        )
         norms.append(model.base_model.embeddings.position_embeddings.norm().item())
-        commits.append(HfApi(token=TOKEN).upload_folder(folder_path=tmp_path / str(seed), repo_id="user/run").oid)
+        commits.append(
+            HfApi(token=TOKEN).upload_folder(folder_path=tmp_path / str(seed), repo_id="user/run").oid
+        )
     for revision, norm in ((commits[0], norms[0]), (None, norms[1])):
         start: dict[str, Any] = {"base": "user/run", "config": {}, "revision": revision}
-        run = prepare(recipe(few, {"model": start, "adapter": {"rank": 2}, "features": {"std": 4.0}}), tmp_path / "out")
+        run = prepare(
+            recipe(few, {"model": start, "adapter": {"rank": 2}, "features": {"std": 4.0}}), tmp_path / "out"
+        )
         positions = run.trainer.model.base_model.embeddings.position_embeddings
         assert positions.norm().item() == pytest.approx(norm, rel=1e-6)
         run.trainer.adapter.save(tmp_path / "adapter")
-        adapter_config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+        adapter_config = json.loads(
+            (tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
+        )
         assert (adapter_config["base_model_name_or_path"], adapter_config["revision"]) == (
             "user/run",
             revision,
@@ -301,7 +319,9 @@ def test_a_run_survives_a_hub_that_fails_all_the_time(
     command = f"ast-hf push {tmp_path / 'out'} user/run"
     assert f"`{command}`" in texts[2]
     assert find_corruption(tmp_path / "out" / "checkpoint-6") is None
-    assert {"README.md", "model.safetensors", "results.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"README.md", "model.safetensors", "results.json"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
 
     hub.faults.clear()
     assert cli.main(command.split()[1:]) == 0
@@ -393,7 +413,9 @@ def test_a_recipe_may_name_the_repository(hub: Hub, few: Path, tmp_path: Path) -
     assert read_manifest(tmp_path / "out") is None
 
 
-def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: Hub, few: Path, tmp_path: Path) -> None:
+def test_an_evaluation_in_half_precision_does_not_round_what_is_published(
+    hub: Hub, few: Path, tmp_path: Path
+) -> None:
     options: dict[str, Any] = {"push_to_hub": True, "hub_model_id": "user/run"}
     finetune(recipe(few, OPTIONS, **PLAN, bf16_full_eval=True), tmp_path, **options)
     trained = load_file(tmp_path / "checkpoint-6" / "average.safetensors")
@@ -403,7 +425,9 @@ def test_an_evaluation_in_half_precision_does_not_round_what_is_published(hub: H
     assert hub.files("user/run")["model.safetensors"].content == (tmp_path / "model.safetensors").read_bytes()
 
 
-def test_the_command_for_later_needs_only_the_user(hub: Hub, few: Path, tmp_path: Path, waits: list[float]) -> None:
+def test_the_command_for_later_needs_only_the_user(
+    hub: Hub, few: Path, tmp_path: Path, waits: list[float]
+) -> None:
     """Runs without a name, and with a Hub that does not return the user of the token."""
     hub.fail(".*", 503, times=10_000)
     with warnings.catch_warnings(record=True) as caught:

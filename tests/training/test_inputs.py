@@ -68,7 +68,9 @@ def three(tmp_path: Path) -> Dataset:
 @pytest.fixture
 def several(tmp_path: Path) -> Dataset:
     """Return eight clips of three classes."""
-    return write(tmp_path, [CLASSES[number % 3] for number in range(8)], [3000 + 1500 * number for number in range(8)])
+    return write(
+        tmp_path, [CLASSES[number % 3] for number in range(8)], [3000 + 1500 * number for number in range(8)]
+    )
 
 
 def items(inputs: ClipInputs, keys: list[int]) -> Iterator[tuple[int, bytes, list]]:
@@ -113,7 +115,9 @@ CHANCES = {
 
 
 @pytest.mark.parametrize(("chance", "options"), CHANCES.items(), ids=CHANCES)
-def test_probability_0_is_the_identity_and_1_changes_every_clip(several: Dataset, chance: str, options: dict) -> None:
+def test_probability_0_is_the_identity_and_1_changes_every_clip(
+    several: Dataset, chance: str, options: dict
+) -> None:
     keys = list(range(32))
     plain, never, always = (
         [values for _, values, _ in items(ClipInputs(several, extractor(), augmentation=option), keys)]
@@ -170,7 +174,9 @@ def test_epochs_clips_and_seeds_differ(several: Dataset) -> None:
     draws = {
         values
         for seed in (0, 1)
-        for _, values, _ in items(ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=seed), list(range(24)))
+        for _, values, _ in items(
+            ClipInputs(several, extractor(), augmentation=EVERYTHING, seed=seed), list(range(24))
+        )
     }
     assert len(draws) == 48
 

@@ -192,7 +192,9 @@ DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, di
 }
 
 
-@pytest.mark.parametrize(("make", "place", "more", "message", "expected"), DOWNLOADED.values(), ids=DOWNLOADED)
+@pytest.mark.parametrize(
+    ("make", "place", "more", "message", "expected"), DOWNLOADED.values(), ids=DOWNLOADED
+)
 @pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
 def test_a_downloaded_folder_is_refused_with_the_options_that_read_it(
     tmp_path: Path,
@@ -210,7 +212,9 @@ def test_a_downloaded_folder_is_refused_with_the_options_that_read_it(
     assert message in problem.what
     assert read(problem.fix, **more) == expected
     source = followed(problem.fix)[0]
-    changes = [f"data.source={source}"] * isinstance(source, str) + [f"data.{name}={v!r}" for name, v in more.items()]
+    changes = [f"data.source={source}"] * isinstance(source, str) + [
+        f"data.{name}={v!r}" for name, v in more.items()
+    ]
     changes += pasted(problem.fix) if "finetune takes" in problem.fix else []
     recipe = load_recipe(ROOT / "examples" / "recipes" / "finetune.yaml", changes)
     assert {split: len(rows) for split, rows in read_data(recipe.data).items()} == {
@@ -327,13 +331,19 @@ NO_LABELS: dict[str, tuple[list[str], str, str]] = {
 
 
 @pytest.mark.parametrize(("files", "message", "fix"), NO_LABELS.values(), ids=NO_LABELS)
-def test_folds_and_splits_are_refused_as_labels(tmp_path: Path, files: list[str], message: str, fix: str) -> None:
+def test_folds_and_splits_are_refused_as_labels(
+    tmp_path: Path, files: list[str], message: str, fix: str
+) -> None:
     for file in files:
         wav(tmp_path / file)
     problem = refused(tmp_path)
     assert message in problem.what
     assert problem.fix.startswith(fix)
-    names = ["fold 1", "fold 2"] if "fold 1" in problem.what else sorted({str(Path(file).parent) for file in files})
+    names = (
+        ["fold 1", "fold 2"]
+        if "fold 1" in problem.what
+        else sorted({str(Path(file).parent) for file in files})
+    )
     splits = load_audio_dataset(tmp_path, class_labels=names)
     assert {tuple(label_names(rows)) for rows in splits.values()} == {tuple(names)}
 
@@ -350,7 +360,11 @@ SPLITS: dict[str, tuple[list[str], str, dict[str, list[str]]]] = {
         "'validation' without",
         {"train": ["cat", "dog"], "test": ["cat"]},
     ),
-    "others next to them": (["valid/a/1.wav", "invalid/b/2.wav"], "'invalid', not named", {"validation": ["a"]}),
+    "others next to them": (
+        ["valid/a/1.wav", "invalid/b/2.wav"],
+        "'invalid', not named",
+        {"validation": ["a"]},
+    ),
     "classes": (
         ["train/s1/1.wav", "train/s2/2.wav", "bus/s1/3.wav", "car/s1/4.wav"],
         "'bus', 'car', not named",
@@ -399,7 +413,9 @@ def test_a_nested_folder_of_one_split_is_read_from_there(tmp_path: Path) -> None
 def test_class_labels_accept_folders_named_like_splits(tmp_path: Path, classes: list[str]) -> None:
     for file in ("train/s1/1.wav", "bus/s1/2.wav"):
         wav(tmp_path / "set" / file)
-    assert "if 'bus', 'train' are your classes, list all classes in a text file" in refused(tmp_path / "set").fix
+    assert (
+        "if 'bus', 'train' are your classes, list all classes in a text file" in refused(tmp_path / "set").fix
+    )
     splits = load_audio_dataset(tmp_path / "set", class_labels=written(tmp_path / "classes.txt", *classes))
     assert {split: label_names(rows) for split, rows in splits.items()} == {"train": classes}
     assert sorted(splits["train"]["label"]) == [0, 1]
@@ -546,9 +562,8 @@ def test_an_unread_table_of_the_clips_is_warned_of(
     splits = load_audio_dataset(tmp_path / "clips")
     assert label_names(splits["train"]) == ["cat", "dog"]
     (message,) = warned(recwarn)
-    start = (
-        f"[AST-W205] {str(tmp_path / 'clips')!r}: has a table of its clips that is not read; to read it, give the table"
-    )
+    what = "has a table of its clips that is not read; to read it, give the table"
+    start = f"[AST-W205] {str(tmp_path / 'clips')!r}: {what}"
     assert message.startswith(f"{start} as the source, {str(table)!r}")
     assert read(message) == {"train": {"clip1.wav": "cat", "clip2.wav": "dog"}}
     load_audio_dataset(tmp_path / "clips", class_labels=["cat", "dog"])
@@ -569,14 +584,18 @@ def test_a_message_names_both_folders_of_the_files(tmp_path: Path) -> None:
     for place in ("a", "b"):
         wav(tmp_path / place / "one.wav")
     fix = refused(written(tmp_path / "x.csv", "path,label", "one.wav,cat"), "E206").fix
-    assert fix.startswith(f"its files are in {str(tmp_path / 'a')!r} and in {str(tmp_path / 'b')!r}: audio_root=")
+    assert fix.startswith(
+        f"its files are in {str(tmp_path / 'a')!r} and in {str(tmp_path / 'b')!r}: audio_root="
+    )
 
 
 def test_an_unread_parquet_file_is_warned_of(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     from datasets import Dataset
 
     wav(tmp_path / "cat" / "clip1.wav")
-    Dataset.from_dict({"path": ["cat/clip1.wav"], "label": ["cat"], "n": [1]}).to_parquet(tmp_path / "all.parquet")
+    Dataset.from_dict({"path": ["cat/clip1.wav"], "label": ["cat"], "n": [1]}).to_parquet(
+        tmp_path / "all.parquet"
+    )
     load_audio_dataset(tmp_path)
     assert [str(tmp_path / "all.parquet") in message for message in warned(recwarn)] == [True]
 
@@ -610,7 +629,9 @@ def test_other_files_next_to_label_folders_give_no_warning(
 def test_bare_file_names_are_found_below_audio_root(tmp_path: Path) -> None:
     for file in ("a/one.wav", "b/c/two.flac", "three.wav", "b/three.wav"):
         wav(tmp_path / "audio" / file)
-    table = written(tmp_path / "x.csv", "path,label", "one.wav,cat", "two,dog", "three.wav,owl", "b/three.wav,emu")
+    table = written(
+        tmp_path / "x.csv", "path,label", "one.wav,cat", "two,dog", "three.wav,owl", "b/three.wav,emu"
+    )
     lists = {"test": written(tmp_path / "test.txt", "two", "a/one.wav")}
     splits = load_audio_dataset(table, audio_root=tmp_path / "audio", split_lists=lists)
     files_by_split = {
@@ -729,6 +750,20 @@ def test_collections_other_than_lists_written_as_text_are_refused(
     assert label_names(load_audio_dataset(table, class_labels=classes)["train"]) == [label, "owl"]
 
 
+def test_a_vector_of_0_and_1_is_not_a_list_of_labels() -> None:
+    assert parse_label_list("[0, 1]") == ["0", "1"]  # two classes may be called so
+    assert parse_label_list("[0, 1, 0]") is None
+    assert parse_label_list("[0, 1, 2]") == ["0", "1", "2"]
+
+
+def test_a_label_that_is_given_twice_counts_once(tmp_path: Path) -> None:
+    for file in ("one.wav", "two.wav"):
+        wav(tmp_path / file)
+    table = written(tmp_path / "x.csv", "path,labels", "one.wav,cat;dog;cat", "two.wav,dog")
+    split = load_audio_dataset(table, label_separator=";")["train"]
+    assert list(split["labels"]) == [[0, 1], [1]]
+
+
 @contextmanager
 def processor_time_limit(seconds: float) -> Iterator[None]:
     """Raise after this much processor time of the process, also inside a regular expression."""
@@ -770,6 +805,8 @@ def test_invalid_labels_in_lines_of_json_are_refused(tmp_path: Path, label: str)
 
 
 @pytest.mark.parametrize(("label", "count"), [("Bark,Dog", True), ("/m/a,/m/b", True), ("Ant, small", False)])
-def test_labels_that_commas_separate(tmp_path: Path, recwarn: pytest.WarningsRecorder, label: str, count: bool) -> None:
+def test_labels_that_commas_separate(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, label: str, count: bool
+) -> None:
     load_audio_dataset(of_label(tmp_path, label))
     assert ["W206" in text for text in warned(recwarn)] == [True] * count

@@ -173,7 +173,9 @@ def test_augmented_clips_have_their_own_length(mixed: Path) -> None:
         extractor(return_attention_mask=True),
         augmentation=Augmentation(time_masks=1, time_mask_width=64),
     )
-    hidden = [(masked[24 * epoch]["input_values"] == 5.0 / 8.0).all(dim=1).sum().item() for epoch in range(40)]
+    hidden = [
+        (masked[24 * epoch]["input_values"] == 5.0 / 8.0).all(dim=1).sum().item() for epoch in range(40)
+    ]
     assert 0 < max(hidden) <= 14
     assert sum(count == 14 for count in hidden) <= 2
     assert np.mean(hidden) < 9
@@ -215,7 +217,9 @@ def test_checkpoint_records_that_it_was_trained_without_padding(grouped: tuple) 
     assert "attention_mask" not in (folder / "config.json").read_text()
 
 
-def test_pipeline_and_evaluation_use_inputs_without_padding(grouped: tuple, mixed: Path, tmp_path: Path) -> None:
+def test_pipeline_and_evaluation_use_inputs_without_padding(
+    grouped: tuple, mixed: Path, tmp_path: Path
+) -> None:
     """Compares each clip alone, in the pipeline's padded input, and in the batches of an evaluation."""
     report = grouped[0]
     model = ASTForAudioClassification.from_pretrained(report.folder)
@@ -228,7 +232,9 @@ def test_pipeline_and_evaluation_use_inputs_without_padding(grouped: tuple, mixe
         with torch.no_grad():
             alone = model(batch["input_values"], attention_mask=batch["attention_mask"]).logits.softmax(-1)[0]
         answer = {entry["label"]: entry["score"] for entry in classifier(inputs.split[clip]["audio"]["path"])}
-        assert [answer[model.config.id2label[index]] for index in range(2)] == pytest.approx(alone.tolist(), abs=1e-4)
+        assert [answer[model.config.id2label[index]] for index in range(2)] == pytest.approx(
+            alone.tolist(), abs=1e-4
+        )
         right.append(int(alone.argmax()) == inputs.split[clip]["label"])
     evaluation = evaluate_checkpoints([str(report.folder)], mixed, output_dir=tmp_path, batch_size=3)
     assert evaluation.outcomes[str(report.folder)].metrics["accuracy"] == pytest.approx(np.mean(right))

@@ -89,7 +89,9 @@ def test_equals_sklearn_on_random_data() -> None:
     scores = random.standard_normal((200, 7)).astype(np.float32)
     tags = (random.random((200, 7)) < 0.2).astype(np.float32)
     expected = average_precision_score(tags, scores, average="macro")
-    assert MeanAveragePrecision().compute(prediction_scores=scores, references=tags)["mAP"] == pytest.approx(expected)
+    assert MeanAveragePrecision().compute(prediction_scores=scores, references=tags)["mAP"] == pytest.approx(
+        expected
+    )
 
 
 def test_only_ranks_matter() -> None:
@@ -148,7 +150,9 @@ def test_the_trainer_gets_the_metrics_of_its_task() -> None:
     ],
 )
 def test_auc_of_one_class(tags: list[int], scores: list[float], expected: float) -> None:
-    result = MeanRocAuc().compute(prediction_scores=[[score] for score in scores], references=[[tag] for tag in tags])
+    result = MeanRocAuc().compute(
+        prediction_scores=[[score] for score in scores], references=[[tag] for tag in tags]
+    )
     assert result == {"mAUC": pytest.approx(expected), "mAUC_classes": 1}
 
 
@@ -248,7 +252,9 @@ MODULES: list[tuple[ModuleType, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("module", "expected"), MODULES, ids=lambda value: getattr(value, "__name__", None))
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_modules_through_evaluate_and_batches(module: ModuleType, expected: dict[str, Any], size: int) -> None:
+def test_modules_through_evaluate_and_batches(
+    module: ModuleType, expected: dict[str, Any], size: int
+) -> None:
     scores, tags = np.array([SCORES, [0.1, 0.2, 0.3, 0.0]]).T, np.array([[1, 0, 1, 0], [0, 0, 1, 0]]).T
     metric = evaluate.load(module.__file__)
     for start in range(0, 4, size):
@@ -268,7 +274,9 @@ def test_calibration_error_by_hand() -> None:
     scores = np.array([[0.4, 0.3, 0.3], [0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.9, 0.0], [0.0, 0.0, 1.0]])
     truth = np.array([0, 1, 1, 1, 0])
     assert expected_calibration_error(scores, truth, 2) == pytest.approx(abs(1 - 0.9) / 5 + abs(2 - 2.5) / 5)
-    assert CalibrationError().compute(prediction_scores=scores, references=truth, bins=2)["ECE"] == pytest.approx(0.12)
+    assert CalibrationError().compute(prediction_scores=scores, references=truth, bins=2)[
+        "ECE"
+    ] == pytest.approx(0.12)
     one_bin = abs(3 / 5 - 3.4 / 5)
     assert expected_calibration_error(scores, truth, 1) == pytest.approx(one_bin)
 
@@ -412,7 +420,9 @@ def test_metrics_of_an_evaluation_share_one_ranking(monkeypatch: pytest.MonkeyPa
     values, classes = all_metrics(logits, tags, Task.MULTI_LABEL)
     assert {"mAP", "mAUC", "d_prime", "ECE"} <= set(values)
     assert len(classes["AP"]) == len(calls) == 7
-    metrics_for("multi_label_classification")(SimpleNamespace(predictions=logits, label_ids=tags.astype(float)))
+    metrics_for("multi_label_classification")(
+        SimpleNamespace(predictions=logits, label_ids=tags.astype(float))
+    )
     assert len(calls) == 14
 
 

@@ -75,7 +75,9 @@ def test_unknown_facts_are_left_out() -> None:
     }
     recipe: dict[str, Any] = {"card": {}, "model": {}}
     pictures = {"curves": "curves.png"}
-    card = write_card(results(**unknown, recipe=recipe, training_labels={}, pictures=pictures), "someone/pets-ast")
+    card = write_card(
+        results(**unknown, recipe=recipe, training_labels={}, pictures=pictures), "someone/pets-ast"
+    )
     assert card.data.to_dict().keys() == {
         *("library_name", "pipeline_tag", "tags", "metrics", "model-index"),
     }
@@ -169,14 +171,18 @@ def tags(page: str) -> list[str]:
 
 def test_an_unescaped_name_breaks_the_page() -> None:
     """Without `plain`, the test below would fail."""
-    assert tags(PAGE.render("| a |\n|---|\n| " + HOSTILE[2] + " |")) != tags(PAGE.render("| a |\n|---|\n| cat |"))
+    assert tags(PAGE.render("| a |\n|---|\n| " + HOSTILE[2] + " |")) != tags(
+        PAGE.render("| a |\n|---|\n| cat |")
+    )
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     st.one_of(
         st.sampled_from(HOSTILE),
-        st.text("ab\n\r|`*_[]()<>#~$&@!\\-=:/.{}\"' \u202e", min_size=1).filter(lambda name: _seen(name).strip()),
+        st.text("ab\n\r|`*_[]()<>#~$&@!\\-=:/.{}\"' \u202e", min_size=1).filter(
+            lambda name: _seen(name).strip()
+        ),
     )
 )
 @example("=\n=")
@@ -223,7 +229,9 @@ def test_addresses_are_not_links(text: str) -> None:
         ("samples", ["a/cat.wav", "b/cat.wav"], "samples"),
     ],
 )
-def test_card_options_invalid_on_the_hub_are_refused_before_training(option: str, value: Any, message: str) -> None:
+def test_card_options_invalid_on_the_hub_are_refused_before_training(
+    option: str, value: Any, message: str
+) -> None:
     with pytest.raises(AstHfError, match="E307") as caught:
         Recipe.from_dict({"card": {option: value}})
     assert f"card.{message}" in str(caught.value)
@@ -231,7 +239,9 @@ def test_card_options_invalid_on_the_hub_are_refused_before_training(option: str
 
 def test_a_sample_that_is_not_audio_is_refused_before_data_are_read(tmp_path: Path) -> None:
     (tmp_path / "cat.wav").write_bytes(b"no audio")
-    recipe = Recipe.from_dict({"data": {"source": "nowhere"}, "card": {"samples": [str(tmp_path / "cat.wav")]}})
+    recipe = Recipe.from_dict(
+        {"data": {"source": "nowhere"}, "card": {"samples": [str(tmp_path / "cat.wav")]}}
+    )
     with pytest.raises(AstHfError, match=r"E20.*cat\.wav"):
         prepare(recipe, tmp_path / "out")
 
@@ -288,7 +298,10 @@ def test_emissions_that_cannot_be_read_do_not_end_a_run(tmp_path: Path, lines: l
 
 
 def test_with_many_labels_those_with_clips_are_shown() -> None:
-    rows = [{"label": f"l{number}", "clips": number % 2, "AP": 0.5 if number % 2 else None} for number in range(60)]
+    rows = [
+        {"label": f"l{number}", "clips": number % 2, "AP": 0.5 if number % 2 else None}
+        for number in range(60)
+    ]
     many = {"labels": [row["label"] for row in rows], "training_labels": {row["label"]: 3 for row in rows}}
     card = write_card(results(classes={"test": rows, "unseen": rows}, **many), "someone/tags")
     assert "the 30 of 60 labels that have clips there" in card.text

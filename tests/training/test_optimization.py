@@ -102,7 +102,9 @@ def test_learning_rate_of_the_warm_up_matches_the_original(name: str) -> None:
     recipe = load_recipe(RECIPES / f"{name}.yaml")
     (per_epoch, rates) = RATES[name]
     climbed = [rate(recipe, step, per_epoch) for step in range(1001)]
-    assert climbed == pytest.approx([stair * STAIRS[name] for stair in range(20) for _ in range(50)] + [rates[0]])
+    assert climbed == pytest.approx(
+        [stair * STAIRS[name] for stair in range(20) for _ in range(50)] + [rates[0]]
+    )
 
 
 DEIT = "facebook/deit-base-distilled-patch16-384"
@@ -172,7 +174,9 @@ def test_settings_match_the_original(name: str) -> None:
 
 def test_staircase_warm_up_matches_the_original() -> None:
     options = Optimization(milestones=[2], warmup="staircase")
-    factors = {step: rate_factor(options, step, 700, 1000) for step in (0, 49, 50, 99, 100, 999, 1000, 1399, 1400)}
+    factors = {
+        step: rate_factor(options, step, 700, 1000) for step in (0, 49, 50, 99, 100, 999, 1000, 1399, 1400)
+    }
     assert factors == {
         0: 0.0,
         49: 0.0,

@@ -67,7 +67,9 @@ def watched(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Repo
 def test_bars_show_the_remaining_time_and_the_rate(watched: tuple) -> None:
     lines = watched[1].split("\r")
     training = [line for line in lines if line.startswith("training:")]
-    assert re.search(r"training: 100%.* 9/9 \[\d\d:\d\d<00:00, .*(step/s|s/step), .*clips/s=[\d.e+]+", training[-1])
+    assert re.search(
+        r"training: 100%.* 9/9 \[\d\d:\d\d<00:00, .*(step/s|s/step), .*clips/s=[\d.e+]+", training[-1]
+    )
     assert re.search(r"eval_accuracy=[01]", training[-1])
     evaluating = [line for line in lines if line.startswith("evaluating:")]
     assert re.search(r"evaluating: 100%.* 8/8 \[.*clip/s\]", evaluating[-1])
@@ -102,7 +104,10 @@ def test_summary(watched: tuple, capsys: pytest.CaptureFixture) -> None:
     print_results(report)
     printed = capsys.readouterr().out
     assert "Trained on 24 clips, 3 epochs, in 8 s: 9 clips/s.\n" in printed
-    assert "accuracy on validation while training: 0.500 at the final epoch (3), 0.750 at the best epoch (2)" in printed
+    assert (
+        "accuracy on validation while training: 0.500 at the final epoch (3), 0.750 at the best epoch (2)"
+        in printed
+    )
     assert f"Curves: {report.folder / 'curves.png'}" in printed
     print_results(replace(report, watched={}))
     assert "while training" not in capsys.readouterr().out

@@ -67,7 +67,9 @@ def test_numbers_in_exponent_notation_are_numbers(tmp_path: Path, written: str) 
 
 
 def test_words_that_resemble_exponents_stay_text(tmp_path: Path) -> None:
-    assert read(tmp_path, "name: e-4\ndata:\n  source: 1e4x\n") == Recipe(name="e-4", data=DataOptions(source="1e4x"))
+    assert read(tmp_path, "name: e-4\ndata:\n  source: 1e4x\n") == Recipe(
+        name="e-4", data=DataOptions(source="1e4x")
+    )
 
 
 def test_overrides(tmp_path: Path) -> None:
@@ -93,7 +95,9 @@ card: {license: mit, description: Bees., samples: [bee.wav], base_model: a/b}
 
 @pytest.mark.parametrize("source", ["wasps", "[bees, wasps]", "elsewhere/wasps"])
 def test_card_facts_of_other_clips_are_dropped(tmp_path: Path, source: str) -> None:
-    with pytest.warns(AstHfWarning, match=r"W304.*recipe\.yaml: card.*left out: license, samples\.") as caught:
+    with pytest.warns(
+        AstHfWarning, match=r"W304.*recipe\.yaml: card.*left out: license, samples\."
+    ) as caught:
         recipe = read(tmp_path, CARD, f"data.source={source}", "card.description=Wasps.")
     assert recipe.card == CardOptions(description="Wasps.", base_model="a/b")
     assert len(caught) == 1
@@ -102,7 +106,9 @@ def test_card_facts_of_other_clips_are_dropped(tmp_path: Path, source: str) -> N
 @pytest.mark.parametrize("changes", [[], ["data.source=bees"], ["data.source=/moved/to/bees"], ["name=x"]])
 def test_card_facts_of_the_same_clips_are_kept(tmp_path: Path, changes: list[str]) -> None:
     recipe = read(tmp_path, CARD, *changes)
-    assert recipe.card == CardOptions(license="mit", description="Bees.", samples=["bee.wav"], base_model="a/b")
+    assert recipe.card == CardOptions(
+        license="mit", description="Bees.", samples=["bee.wav"], base_model="a/b"
+    )
 
 
 def test_a_recipe_without_clips_keeps_its_card(tmp_path: Path) -> None:
@@ -151,6 +157,15 @@ REFUSED = {
         "averaging_epochs: [1, 3]\ntraining: {max_steps: 40}",
         ["averaging_epochs", "max_steps", "num_train_epochs"],
     ),
+    "averages after the last epoch": (
+        "averaging_epochs: [1, 4]\ntraining: {num_train_epochs: 3}",
+        ["averaging_epochs", "ends after the run", "3 epochs"],
+    ),
+    "several files of one split": (
+        "data: {split_lists: {train: [a.txt]}}",
+        ["data.split_lists", "['a.txt'] is not a string", "one path for each split"],
+    ),
+    "a list that contains itself": ("name: &name [*name]", ["name", "contains itself"]),
     "slower layers that do not train": (
         "optimization: {layer_decay: 0.9, frozen: backbone}",
         ["optimization.layer_decay", "frozen"],

@@ -12,8 +12,12 @@ from ast_hf.inputs.sampling import BalancedSampler, clip_weights
 
 def test_weights_by_hand() -> None:
     """Three clips of class 0, one of class 1: 1000 / 3.01 and 1000 / 1.01."""
-    assert clip_weights([0, 0, 0, 1]).tolist() == pytest.approx([332.226, 332.226, 332.226, 990.099], abs=1e-3)
-    assert clip_weights([[0], [0, 1], [1, 2]]).tolist() == pytest.approx([497.512, 995.025, 1487.612], abs=1e-3)
+    assert clip_weights([0, 0, 0, 1]).tolist() == pytest.approx(
+        [332.226, 332.226, 332.226, 990.099], abs=1e-3
+    )
+    assert clip_weights([[0], [0, 1], [1, 2]]).tolist() == pytest.approx(
+        [497.512, 995.025, 1487.612], abs=1e-3
+    )
 
 
 def test_rare_classes_are_drawn_as_often_as_common_ones() -> None:

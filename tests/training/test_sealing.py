@@ -85,10 +85,14 @@ class Watch:
         os.fsync = self.around("fsync", os.fsync, lambda handle: Path(f"/proc/self/fd/{handle}").readlink())
         torch.save = self.around("torch.save", torch.save, lambda content, path: path, halves=True)
         write = safetensors.torch.serialize_file
-        safetensors.torch.serialize_file = self.around("weights", write, lambda tensors, path: path, halves=True)
+        safetensors.torch.serialize_file = self.around(
+            "weights", write, lambda tensors, path: path, halves=True
+        )
 
     def audit(self, event: str, arguments: tuple) -> None:
-        writes = event != "open" or (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_CREAT))
+        writes = event != "open" or (
+            isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_CREAT)
+        )
         if event in self.EVENTS and writes and isinstance(arguments[0], (str, Path)):
             self.tick(event, arguments[0])
 
@@ -152,7 +156,9 @@ def resumed(trainer: Any, folder: Path, report: Path) -> None:
         trainer.train(resume_from_checkpoint="auto")
     messages = [str(entry.message) for entry in caught if "[AST-" in str(entry.message)]
     state = checkpoint_digest(folder / "checkpoint-6")
-    report.write_text(json.dumps({"from": begin.step, "messages": messages, "digest": state, "left": names(folder)}))
+    report.write_text(
+        json.dumps({"from": begin.step, "messages": messages, "digest": state, "left": names(folder)})
+    )
 
 
 def limited(trainer: Any, folder: Path, size: int, report: Path) -> None:
@@ -356,7 +362,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
-def test_invalid_checkpoints_are_skipped(unbroken: Path, tmp_path: Path, damage: Callable, message: str) -> None:
+def test_invalid_checkpoints_are_skipped(
+    unbroken: Path, tmp_path: Path, damage: Callable, message: str
+) -> None:
     root = two(unbroken, tmp_path)
     damage(root / "checkpoint-4")
     chosen, ((_, reason),) = newest_sealed(root)
@@ -401,7 +409,9 @@ def test_auto_warns_of_skipped_checkpoints_and_ends_at_the_same_weights(
 
 
 @pytest.mark.parametrize("resume", [True, "auto"])
-def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Path, resume: bool | str) -> None:
+def test_no_intact_checkpoint_to_resume(
+    few: Path, unbroken: Path, tmp_path: Path, resume: bool | str
+) -> None:
     """True raises an error; auto starts from the beginning with a warning."""
     root = two(unbroken, tmp_path)
     shorten(root / "checkpoint-4" / "model.safetensors")
@@ -410,7 +420,9 @@ def test_no_intact_checkpoint_to_resume(few: Path, unbroken: Path, tmp_path: Pat
     begin = Begin()
     trainer.add_callback(begin)
     if resume is True:
-        message = r"E306.*holds no intact checkpoint \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
+        message = (
+            r"E306.*holds no intact checkpoint \(checkpoint-4: model\.safetensors.*; checkpoint-2: manifest"
+        )
         with pytest.raises(AstConfigError, match=message):
             trainer.train(resume_from_checkpoint=True)
     else:
@@ -438,7 +450,9 @@ def test_a_fresh_start_does_not_touch_checkpoints_of_another_run(
         "finetune": lambda: finetune(plan(few), root),
         "trainer": lambda: prepare(plan(few), root).trainer.train(),
     }
-    with pytest.raises(AstConfigError, match=r"E306.*checkpoint-2, checkpoint-4 of an earlier run.*--resume auto"):
+    with pytest.raises(
+        AstConfigError, match=r"E306.*checkpoint-2, checkpoint-4 of an earlier run.*--resume auto"
+    ):
         begin[start]()
     assert names(root) == ["checkpoint-2", "checkpoint-4"]
 
@@ -461,7 +475,9 @@ def test_named_checkpoint_of_plain_transformers_is_accepted_with_a_warning(
     trainer = prepare(plan(few), tmp_path / "out").trainer
     with pytest.warns(AstHfWarning, match=r"W403.*checkpoint-4.*no manifest\.json"):
         trainer.train(resume_from_checkpoint=str(folder))
-    assert checkpoint_digest(tmp_path / "out" / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
+    assert checkpoint_digest(tmp_path / "out" / "checkpoint-6") == checkpoint_digest(
+        unbroken / "checkpoint-6"
+    )
     (folder / "trainer_state.json").unlink()
     with pytest.raises(AstConfigError, match=r"E306.*checkpoint-4.*trainer_state\.json is missing"):
         trainer.train(resume_from_checkpoint=str(folder))
@@ -473,10 +489,14 @@ def test_another_number_of_processes_is_warned_of(unbroken: Path, tmp_path: Path
         assert resume_folder("auto", root, processes=2) == str(root / "checkpoint-4")
 
 
-def test_a_checkpoint_written_again_replaces_the_one_that_was_there(few: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_written_again_replaces_the_one_that_was_there(
+    few: Path, unbroken: Path, tmp_path: Path
+) -> None:
     root = two(unbroken, tmp_path)
     (root / "checkpoint-4" / "note.txt").write_text("of the earlier run")
-    prepare(plan(few, save_total_limit=None), root).trainer.train(resume_from_checkpoint=str(root / "checkpoint-2"))
+    prepare(plan(few, save_total_limit=None), root).trainer.train(
+        resume_from_checkpoint=str(root / "checkpoint-2")
+    )
     assert names(root) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
     assert names(root / "checkpoint-4") == sorted([*SEALED, MANIFEST])
 
@@ -505,7 +525,9 @@ def torch_full(*args: Any, **kwargs: Any) -> None:
 
 
 def rust_full(*args: Any, **kwargs: Any) -> None:
-    raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    raise safetensors.SafetensorError(
+        "Error while serializing: I/O error: No space left on device (os error 28)"
+    )
 
 
 #: write that fails because the disk is full -> replaced function
@@ -531,7 +553,9 @@ class Fill(TrainerCallback):
 
 @pytest.mark.parametrize(("what", "by"), FULL.values(), ids=FULL)
 @pytest.mark.parametrize("limit", [1, 2])
-def test_full_disk_leaves_the_older_checkpoint(few: Path, tmp_path: Path, what: str, by: Callable, limit: int) -> None:
+def test_full_disk_leaves_the_older_checkpoint(
+    few: Path, tmp_path: Path, what: str, by: Callable, limit: int
+) -> None:
     trainer = prepare(plan(few, save_total_limit=limit), tmp_path).trainer
     with pytest.MonkeyPatch.context() as patch:
         trainer.add_callback(Fill(patch, what, by))
@@ -596,7 +620,9 @@ def test_rotation(
     tmp_path: Path, steps: list[int], newest: int, limit: int | None, best: int | None, stay: list[int]
 ) -> None:
     sealed(tmp_path, *steps)
-    rotate(tmp_path, tmp_path / f"checkpoint-{newest}", limit, tmp_path / f"checkpoint-{best}" if best else None)
+    rotate(
+        tmp_path, tmp_path / f"checkpoint-{newest}", limit, tmp_path / f"checkpoint-{best}" if best else None
+    )
     assert [int(path.name.split("-")[1]) for path in checkpoints(tmp_path)] == stay
 
 
@@ -634,7 +660,9 @@ def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) 
         "metric_for_best_model": "loss",
     }
     options = {"data": {"validation_fraction": 0.25}}
-    run = prepare(recipe(few, options, **PLAN, save_total_limit=None, **best, greater_is_better=True), tmp_path)
+    run = prepare(
+        recipe(few, options, **PLAN, save_total_limit=None, **best, greater_is_better=True), tmp_path
+    )
     run.trainer.train()
     for folder in checkpoints(tmp_path):
         state = json.loads((folder / "trainer_state.json").read_text())

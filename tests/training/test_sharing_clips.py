@@ -82,7 +82,9 @@ def embedded_table(folder: Path) -> Path:
     paths = sorted(folder.rglob("*.wav"))
     rows = {"audio": [{"bytes": path.read_bytes(), "path": str(path)} for path in paths], "label": ["a", "b"]}
     features = {"audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
-    stored = datasets.Dataset.from_dict(rows, features=datasets.Features(**features, label=datasets.Value("string")))
+    stored = datasets.Dataset.from_dict(
+        rows, features=datasets.Features(**features, label=datasets.Value("string"))
+    )
     stored.cast_column("audio", datasets.Audio(decode=False)).to_parquet(folder.parent / "embedded.parquet")
     return folder.parent / "embedded.parquet"
 
@@ -185,7 +187,9 @@ def test_an_interrupted_push_is_retried(
     assert len(data_hub.files("datasets/user/clips")) == 3
 
 
-def test_a_failed_push_names_the_command_that_finishes_it(data_hub: Hub, folder: Path, waits: list[float]) -> None:
+def test_a_failed_push_names_the_command_that_finishes_it(
+    data_hub: Hub, folder: Path, waits: list[float]
+) -> None:
     splits = load_audio_dataset(folder)
     push_audio_dataset(datasets.DatasetDict(train=splits["test"]), "user/clips")
     before = data_hub.files("datasets/user/clips")
@@ -228,7 +232,9 @@ def test_a_token_in_a_column_or_a_class_name_is_refused(data_hub: Hub, folder: P
     table = folder.parent / "table.csv"
     for cells in (f"a,{TOKEN}", f"{TOKEN},quiet"):
         table.write_text(f"path,label,note\n{next(folder.rglob('*.wav'))},{cells}\n", encoding="utf-8")
-        with pytest.raises(AstHfError, match=r"E705.*split 'train', column.*holds a Hugging Face token") as caught:
+        with pytest.raises(
+            AstHfError, match=r"E705.*split 'train', column.*holds a Hugging Face token"
+        ) as caught:
             push_audio_dataset(load_audio_dataset(table), "user/clips")
         assert TOKEN not in str(caught.value)
     assert data_hub.log == []

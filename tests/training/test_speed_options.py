@@ -108,7 +108,8 @@ def test_accumulated_batches_equal_the_big_one(
     assert full_batches.clips_trained == parts.clips_trained == 72
     assert losses(parts) == pytest.approx(losses(full_batches), rel=1e-6)
     norms = [
-        [entry["grad_norm"] for entry in run.state.log_history if "loss" in entry] for run in (parts, full_batches)
+        [entry["grad_norm"] for entry in run.state.log_history if "loss" in entry]
+        for run in (parts, full_batches)
     ]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 

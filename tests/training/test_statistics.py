@@ -56,7 +56,9 @@ def test_measured_statistics_weigh_frames_and_leave_padding_out(tmp_path: Path) 
     splits = load_audio_dataset(tmp_path / "x.csv")
     extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
     raw = [
-        extractor(load_audio(tmp_path / f"{name}.wav"), 16_000, padding=False, truncation=True, do_normalize=False)
+        extractor(
+            load_audio(tmp_path / f"{name}.wav"), 16_000, padding=False, truncation=True, do_normalize=False
+        )
         for name in "ab"
     ]
     frames = np.concatenate([np.asarray(one["input_values"][0], np.float64) for one in raw])
@@ -101,7 +103,9 @@ def messy(tmp_path: Path) -> Path:
     soundfile.write(tmp_path / "short.wav", noise(3, 300), 16_000)
     (tmp_path / "text.wav").write_text("not audio at all, and long enough to be looked at")
     (tmp_path / "cut.wav").write_bytes((tmp_path / "mono.wav").read_bytes()[:20_000])
-    soundfile.write(tmp_path / "copy.flac", soundfile.read(tmp_path / "mono.wav")[0], 16_000, subtype="PCM_16")
+    soundfile.write(
+        tmp_path / "copy.flac", soundfile.read(tmp_path / "mono.wav")[0], 16_000, subtype="PCM_16"
+    )
     lines = [
         ("mono.wav", "cat", "train"), ("stereo.flac", "dog", "train"), ("loud.wav", "dog", "train"),
         ("silent.wav", "cat", "train"), ("short.wav", "cat", "train"), ("text.wav", "cat", "train"),
@@ -188,7 +192,9 @@ PARTS = {
 
 
 @pytest.mark.parametrize(("rows", "expected"), PARTS.values(), ids=PARTS)
-def test_parts_of_one_file_are_duplicates_where_they_overlap(tmp_path: Path, rows: str, expected: list) -> None:
+def test_parts_of_one_file_are_duplicates_where_they_overlap(
+    tmp_path: Path, rows: str, expected: list
+) -> None:
     soundfile.write(tmp_path / "a.wav", noise(0, 16_000), 16_000)
     (tmp_path / "x.csv").write_text("path,label,start,end,split\n" + rows)
     report = describe_data(load_audio_dataset(tmp_path / "x.csv"))
@@ -273,7 +279,9 @@ def test_split_folders_of_one_split_show_their_common_clips(tmp_path: Path) -> N
     for folder in ("train/x", "valid/y", "eval/y"):
         (tmp_path / folder).mkdir(parents=True)
         soundfile.write(tmp_path / folder / "1.wav", noise(len(folder) > 7, 16_000), 16_000)
-    soundfile.write(tmp_path / "eval" / "y" / "1.wav", soundfile.read(tmp_path / "valid" / "y" / "1.wav")[0], 16_000)
+    soundfile.write(
+        tmp_path / "eval" / "y" / "1.wav", soundfile.read(tmp_path / "valid" / "y" / "1.wav")[0], 16_000
+    )
     (same,) = describe_data(load_audio_dataset(tmp_path)).splits["validation"].repeated
     names = [Path(path).parts[-3] for _, path in same.clips]
     assert (same.kind, names) == ("content", ["eval", "valid"])

@@ -30,7 +30,9 @@ STREAM = {"data": {"streaming": True}, "features": {"mean": -5.0, "std": 4.0}, "
 
 def plan(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:
     """Return a recipe of eight steps of 8 clips: two and two thirds passes over 24 clips."""
-    return recipe(source, {**STREAM, **(options or {})}, **{"max_steps": STEPS, "save_steps": STEPS, **training})
+    return recipe(
+        source, {**STREAM, **(options or {})}, **{"max_steps": STEPS, "save_steps": STEPS, **training}
+    )
 
 
 def watch_rows(trainer: ASTTrainer) -> list[int]:
@@ -77,11 +79,15 @@ def test_each_pass_is_an_epoch_of_the_stream(clips: Path) -> None:
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(24))
 
 
-def test_skipped_clips_keep_their_place_and_are_not_decoded(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipped_clips_keep_their_place_and_are_not_decoded(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unskipped = take(Passes(stream(clips), 5), 40)
     decoded = []
     waveform = RecentClips.waveform
-    monkeypatch.setattr(RecentClips, "waveform", lambda source, clip: decoded.append(clip) or waveform(source, clip))
+    monkeypatch.setattr(
+        RecentClips, "waveform", lambda source, clip: decoded.append(clip) or waveform(source, clip)
+    )
     skipping = take(Passes(stream(clips), 5, skipped=6), 40)
     assert len(decoded) == 10
     assert [list(item) for item in skipping[:30]] == [["row"]] * 30
@@ -211,7 +217,8 @@ def test_statistics_of_some_clips(clips: Path, tmp_path: Path) -> None:
     inputs = stream(clips, seed=42)
     first = [next(items) for items in [inputs.waveforms()] for _ in range(7)]
     frames = [
-        extractor()(w, 16_000, padding=False, truncation=True, do_normalize=False)["input_values"][0] for w in first
+        extractor()(w, 16_000, padding=False, truncation=True, do_normalize=False)["input_values"][0]
+        for w in first
     ]
     values = np.concatenate(frames)
     assert (measured.mean, measured.std) == pytest.approx((values.mean(), values.std()), rel=1e-5)

@@ -70,7 +70,9 @@ def test_every_clip_once_over_the_ranks(clips: Dataset, shards: int, world: int)
     for augmentation in (None, VARIED):
         options: dict[str, Any] = {"augmentation": augmentation, "world_size": world, "shuffle_buffer": 5}
         drawn = [
-            row for rank in range(world) for row in rows(StreamedClipInputs(split, extractor(), rank=rank, **options))
+            row
+            for rank in range(world)
+            for row in rows(StreamedClipInputs(split, extractor(), rank=rank, **options))
         ]
         assert sorted(drawn) == sorted(numbers(shards))
 
@@ -79,7 +81,9 @@ def test_every_clip_once_over_the_ranks(clips: Dataset, shards: int, world: int)
 def test_every_clip_once_over_ranks_and_workers(clips: Dataset, shards: int) -> None:
     split = stream(clips, shards)
     options: dict[str, Any] = {"augmentation": VARIED, "world_size": 2, "shuffle_buffer": 5}
-    drawn = [rows(StreamedClipInputs(split, extractor(), rank=rank, **options), workers=2) for rank in range(2)]
+    drawn = [
+        rows(StreamedClipInputs(split, extractor(), rank=rank, **options), workers=2) for rank in range(2)
+    ]
     assert sorted(drawn[0] + drawn[1]) == sorted(numbers(shards))
     assert all(drawn)
 
@@ -89,7 +93,9 @@ def test_items_are_those_of_the_stored_split(clips: Dataset) -> None:
     stored = ClipInputs(clips, extractor(), seed=3)
     for item in StreamedClipInputs(stream(clips, 1), extractor(), seed=3):
         expected = stored[int(item["row"])]
-        assert {name: value.tolist() for name, value in item.items()} == {n: v.tolist() for n, v in expected.items()}
+        assert {name: value.tolist() for name, value in item.items()} == {
+            n: v.tolist() for n, v in expected.items()
+        }
 
 
 @pytest.mark.parametrize("epoch", [0, 2])

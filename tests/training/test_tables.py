@@ -106,7 +106,9 @@ def test_parquet_of_several_labels_each(tmp_path: Path) -> None:
 
 
 def test_parquet_metadata_of_a_folder(folder: Path) -> None:
-    Dataset.from_dict({"file_name": ["a.wav", "b.wav"], "label": ["x", "y"]}).to_parquet(folder / "metadata.parquet")
+    Dataset.from_dict({"file_name": ["a.wav", "b.wav"], "label": ["x", "y"]}).to_parquet(
+        folder / "metadata.parquet"
+    )
     assert contents(load_audio_dataset(folder)) == {"train": {"a.wav": "x", "b.wav": "y"}}
 
 
@@ -115,7 +117,9 @@ def test_parquet_with_a_clip_that_has_no_audio(tmp_path: Path) -> None:
         "audio": [{"bytes": encoded(0.5), "path": "0"}, {"bytes": None, "path": "1"}],
         "label": ["x", "y"],
     }
-    Dataset.from_dict(rows, features=Features(audio=BARE, label=Value("string"))).to_parquet(tmp_path / "x.parquet")
+    Dataset.from_dict(rows, features=Features(audio=BARE, label=Value("string"))).to_parquet(
+        tmp_path / "x.parquet"
+    )
     with pytest.raises(AstDataError, match=r"E208.*x\.parquet row 2, column 'audio'"):
         load_audio_dataset(tmp_path / "x.parquet")
 
@@ -156,9 +160,13 @@ def test_original_json_alone(folder: Path) -> None:
 
 
 def test_original_json_of_one_label_each_is_single_label_unless_asked(folder: Path) -> None:
-    file = write(folder / "x.json", {"data": [{"wav": "a.wav", "labels": "/m/a"}, {"wav": "b.wav", "labels": "/m/z"}]})
+    file = write(
+        folder / "x.json", {"data": [{"wav": "a.wav", "labels": "/m/a"}, {"wav": "b.wav", "labels": "/m/z"}]}
+    )
     assert contents(load_audio_dataset(file)) == {"train": {"a.wav": "/m/a", "b.wav": "/m/z"}}
-    assert contents(load_audio_dataset(file, label_separator=",")) == {"train": {"a.wav": ["/m/a"], "b.wav": ["/m/z"]}}
+    assert contents(load_audio_dataset(file, label_separator=",")) == {
+        "train": {"a.wav": ["/m/a"], "b.wav": ["/m/z"]}
+    }
 
 
 BAD_JSON = {
@@ -193,13 +201,17 @@ def test_class_labels_fix_set_and_order(folder: Path, kind: str) -> None:
 
 
 def test_label_outside_the_set_names_its_row(folder: Path) -> None:
-    with pytest.raises(AstDataError, match=r"E208.*x\.csv row 2.*'cat' is not one of the 2.*did you mean 'cats'"):
+    with pytest.raises(
+        AstDataError, match=r"E208.*x\.csv row 2.*'cat' is not one of the 2.*did you mean 'cats'"
+    ):
         load_audio_dataset(write(folder / "x.csv", TWO), class_labels=["dog", "cats"])
 
 
 def test_both_names_of_a_class_in_one_clip_are_one_label(folder: Path) -> None:
     rows = [{"path": "a.wav", "labels": ["/m/c", "Cat", "Zebra"]}]
-    train = load_audio_dataset(write(folder / "x.json", rows), class_labels=write(folder / "c.csv", CLASSES))["train"]
+    train = load_audio_dataset(write(folder / "x.json", rows), class_labels=write(folder / "c.csv", CLASSES))[
+        "train"
+    ]
     assert list(train["labels"]) == [[2, 0]]
 
 
@@ -254,7 +266,9 @@ def test_boundaries_are_read_and_used(ramp: Path, kind: str) -> None:
             "path,label,start,end\nlong.wav,a,0.5,0.75\nlong.wav,b,,0.25\nlong.wav,a,1.5,\nlong.wav,b,,\n",
         )
     elif kind == "jsonl":
-        lines = [{"path": "long.wav", "label": label, "start": start, "end": end} for label, start, end in rows]
+        lines = [
+            {"path": "long.wav", "label": label, "start": start, "end": end} for label, start, end in rows
+        ]
         write(file, "\n".join(map(json.dumps, lines)))
     else:
         labels, starts, ends = zip(*rows, strict=True)
@@ -296,7 +310,9 @@ def test_impossible_boundaries_name_the_row(ramp: Path, cells: str, where: str, 
 
 
 def test_boundaries_past_the_end_name_the_row_when_read(ramp: Path) -> None:
-    train = load_audio_dataset(write(ramp / "x.csv", "path,label,start,end\nlong.wav,a,0,1\nlong.wav,b,1,7\n"))["train"]
+    train = load_audio_dataset(
+        write(ramp / "x.csv", "path,label,start,end\nlong.wav,a,0,1\nlong.wav,b,1,7\n")
+    )["train"]
     inputs = ClipInputs(train, ASTFeatureExtractor(max_length=64, num_mel_bins=32))
     with pytest.raises(AstHfError, match=r"E208.*row 2, .*long\.wav.*lasts 2\.000 s"):
         inputs.waveform(1)
@@ -317,7 +333,9 @@ def test_fold_chooses_the_test_split(folder: Path, fold: Any) -> None:
 def test_fold_of_another_column(folder: Path) -> None:
     file = write(folder / "x.csv", FOLDS.replace("fold", "part"))
     assert contents(load_audio_dataset(file, test_fold=3, fold_column="part"))["test"] == {"c.wav": "x"}
-    with pytest.raises(AstDataError, match=r"E208.*row 1.*'fold'.*path, label, part.*fold_column=.*data\.fold_column"):
+    with pytest.raises(
+        AstDataError, match=r"E208.*row 1.*'fold'.*path, label, part.*fold_column=.*data\.fold_column"
+    ):
         load_audio_dataset(file, test_fold=3)
 
 
@@ -331,7 +349,9 @@ def parts(folder: Path) -> list[Path]:
     wav(folder / "more" / "cat" / "e.wav")
     return [
         write(folder / "1.csv", "path,label,who\na.wav,dog,A\nb.wav,cat,B\n"),
-        write(folder / "2.jsonl", '{"file_name": "c.wav", "category": "owl", "place": "sea", "split": "dev"}'),
+        write(
+            folder / "2.jsonl", '{"file_name": "c.wav", "category": "owl", "place": "sea", "split": "dev"}'
+        ),
         folder / "more",
     ]
 
@@ -383,7 +403,8 @@ def test_split_lists(tmp_path: Path) -> None:
     }
     splits = load_audio_dataset(tmp_path, split_lists=lists)
     files = {
-        split: sorted("/".join(Path(row["audio"]["path"]).parts[-2:]) for row in rows) for split, rows in splits.items()
+        split: sorted("/".join(Path(row["audio"]["path"]).parts[-2:]) for row in rows)
+        for split, rows in splits.items()
     }
     assert files == {"train": ["cat/2.wav", "dog/2.wav"], "validation": ["cat/1.wav"], "test": ["dog/1.wav"]}
 
@@ -456,7 +477,11 @@ def test_hub_classes_and_dropped_labels(hub: Path, streaming: bool) -> None:
 def test_hub_label_outside_the_set(hub: Path, streaming: bool) -> None:
     stored(hub, train=[("owl", 1), ("cat", 1)])
     with pytest.raises(AstDataError, match=r"E208.*'train' row 2, column 'kind'.*'cat'"):
-        list(load_audio_dataset("user/sounds", label_column="kind", class_labels=["owl"], streaming=streaming)["train"])
+        list(
+            load_audio_dataset("user/sounds", label_column="kind", class_labels=["owl"], streaming=streaming)[
+                "train"
+            ]
+        )
 
 
 @STREAMED
@@ -468,7 +493,9 @@ def test_fold_of_a_data_set_on_the_hub(hub: Path, streaming: bool) -> None:
         "test": {"train1.wav": "cat"},
     }
     with pytest.raises(AstDataError, match=r"E208.*fold_column="):
-        load_audio_dataset("user/sounds", test_fold=2, fold_column="part", streaming=streaming, class_labels=["x"])
+        load_audio_dataset(
+            "user/sounds", test_fold=2, fold_column="part", streaming=streaming, class_labels=["x"]
+        )
 
 
 @STREAMED
@@ -489,7 +516,9 @@ def test_hub_configuration_and_merged_splits(hub: Path, streaming: bool) -> None
     }
     assert set(splits["train"].features) == {"audio", "labels", "kind", "fold"}
     with pytest.raises(AstDataError, match=r"E209.*'dev': does not exist"):
-        load_audio_dataset("user/sounds", config_name="full", merge_splits={"train": ["dev"]}, streaming=streaming)
+        load_audio_dataset(
+            "user/sounds", config_name="full", merge_splits={"train": ["dev"]}, streaming=streaming
+        )
 
 
 def test_a_stream_with_unlisted_labels_is_refused(hub: Path) -> None:
@@ -499,7 +528,9 @@ def test_a_stream_with_unlisted_labels_is_refused(hub: Path) -> None:
 
 
 def test_local_files_as_streams(folder: Path) -> None:
-    file = write(folder / "x.csv", "path,label,split,start\na.wav,dog,train,0.01\nb.wav,cat,train,\nc.wav,cat,test,\n")
+    file = write(
+        folder / "x.csv", "path,label,split,start\na.wav,dog,train,0.01\nb.wav,cat,train,\nc.wav,cat,test,\n"
+    )
     splits = load_audio_dataset(file, streaming=True)
     assert isinstance(splits, IterableDatasetDict)
     assert contents(splits) == contents(load_audio_dataset(file))

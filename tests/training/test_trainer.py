@@ -67,7 +67,9 @@ def test_training_learns_to_classify(trained: Report, clips: Path) -> None:
 
 
 def test_loss_falls(trained: Report) -> None:
-    history = json.loads((max(trained.folder.glob("checkpoint-*")) / "trainer_state.json").read_text())["log_history"]
+    history = json.loads((max(trained.folder.glob("checkpoint-*")) / "trainer_state.json").read_text())[
+        "log_history"
+    ]
     losses = [entry["loss"] for entry in history if "loss" in entry]
     assert losses[-1] < losses[0] / 2
 
@@ -76,7 +78,9 @@ def test_reported_accuracy_is_that_of_the_saved_folder(trained: Report, clips: P
     stored = json.loads((trained.folder / "results.json").read_text())
     assert stored["metric"] == "accuracy"
     assert list(stored["results"]) == ["test"]
-    assert stored["results"]["test"]["accuracy"] == accuracy(trained.folder, sorted(clips.glob("test/*/*.wav")))
+    assert stored["results"]["test"]["accuracy"] == accuracy(
+        trained.folder, sorted(clips.glob("test/*/*.wav"))
+    )
 
 
 def test_the_finished_folder_has_every_file(trained: Report) -> None:
@@ -123,7 +127,8 @@ def test_curves_are_a_picture(trained: Report) -> None:
 
 def test_saved_files_agree_with_each_other(trained: Report) -> None:
     config, features = (
-        json.loads((trained.folder / name).read_text()) for name in ("config.json", "preprocessor_config.json")
+        json.loads((trained.folder / name).read_text())
+        for name in ("config.json", "preprocessor_config.json")
     )
     assert config["id2label"] == {"0": "noise", "1": "tone"}
     assert config["problem_type"] == "single_label_classification"
@@ -136,7 +141,11 @@ def test_saved_files_agree_with_each_other(trained: Report) -> None:
 
 def test_no_file_holds_the_token(clips: Path, tmp_path: Path) -> None:
     finetune(recipe(clips, num_train_epochs=1, hub_token="hf_secretsecret"), tmp_path / "out")
-    leaks = [str(path) for path in tmp_path.rglob("*") if path.is_file() and b"hf_secretsecret" in path.read_bytes()]
+    leaks = [
+        str(path)
+        for path in tmp_path.rglob("*")
+        if path.is_file() and b"hf_secretsecret" in path.read_bytes()
+    ]
     assert leaks == []
 
 
@@ -199,7 +208,9 @@ def test_most_frequent_class_on_the_card_is_scored_on_the_test_split(clips: Path
 def test_a_split_may_have_any_name(clips: Path, tmp_path: Path) -> None:
     names = ["train", "te$x_{$ | <b>"]
     source = table(tmp_path / "clips.csv", clips, "fold", names, names)
-    report = finetune(recipe(source, {"data": {"split_column": "fold"}}, num_train_epochs=1), tmp_path / "out")
+    report = finetune(
+        recipe(source, {"data": {"split_column": "fold"}}, num_train_epochs=1), tmp_path / "out"
+    )
     assert list(report.results) == ["te$x_{$ | <b>"]
     assert (tmp_path / "out" / "curves.png").is_file()
 
@@ -362,7 +373,9 @@ def test_the_output_must_be_a_folder_outside_the_clips(clips: Path, tmp_path: Pa
 
 
 def test_a_missing_sample_reports_the_base_of_relative_paths(clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(AstHfError, match=r"E206.*card\.samples: .*paths are relative to the current directory"):
+    with pytest.raises(
+        AstHfError, match=r"E206.*card\.samples: .*paths are relative to the current directory"
+    ):
         finetune(recipe(clips, {"card": {"samples": ["no/such.wav"]}}), tmp_path)
 
 
@@ -416,11 +429,16 @@ def test_best_model_is_loaded_at_the_end(clips: Path, tmp_path: Path) -> None:
     plan = recipe(clips, options, num_train_epochs=3, greater_is_better=True, save_total_limit=None, **best)
     trainer = prepare(plan, tmp_path).trainer
     trainer.train()
-    losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+    losses = {
+        entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry
+    }
     step = max(losses, key=lambda number: losses[number])
     assert step < max(losses)
     assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{step}"
-    weights = {number: digest(load_file(tmp_path / f"checkpoint-{number}" / "model.safetensors")) for number in losses}
+    weights = {
+        number: digest(load_file(tmp_path / f"checkpoint-{number}" / "model.safetensors"))
+        for number in losses
+    }
     assert digest(trainer.model.state_dict()) == weights[step] != weights[max(losses)]
 
 
@@ -513,7 +531,9 @@ def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path
     for group in trainer.create_optimizer().param_groups:
         groups.setdefault(group["weight_decay"], set()).update(names[id(value)] for value in group["params"])
     products = {
-        f"{name}.weight" for name, part in trainer.model.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))
+        f"{name}.weight"
+        for name, part in trainer.model.named_modules()
+        if isinstance(part, (nn.Linear, nn.Conv2d))
     }
     assert groups == {0.05: products, 0.0: set(names.values()) - products}
     assert len(products) == 2 * 6 + 2
@@ -521,7 +541,9 @@ def test_weight_decay_applies_to_matrix_weights_only(clips: Path, tmp_path: Path
 
 def numpy_log_mel(samples: np.ndarray) -> np.ndarray:
     """Return transformers' own log-mel in numpy, `(frames, 32)`."""
-    filters = mel_filter_bank(257, 32, 20, 8000, 16_000, norm=None, mel_scale="kaldi", triangularize_in_mel_space=True)
+    filters = mel_filter_bank(
+        257, 32, 20, 8000, 16_000, norm=None, mel_scale="kaldi", triangularize_in_mel_space=True
+    )
     return spectrogram(
         samples.astype(np.float64) * 2.0**15,
         np.hanning(400),
@@ -636,7 +658,9 @@ def test_a_base_in_half_precision_trains_in_full(trained: Report, clips: Path, t
     half = shutil.copytree(trained.folder, tmp_path / "half", ignore=shutil.ignore_patterns("checkpoint-*"))
     ASTForAudioClassification.from_pretrained(trained.folder, dtype=torch.bfloat16).save_pretrained(half)
     report = finetune(recipe(clips, {"model": {"base": str(half), "config": {}}}), tmp_path / "out")
-    assert {value.dtype for value in load_file(report.folder / "model.safetensors").values()} == {torch.float32}
+    assert {value.dtype for value in load_file(report.folder / "model.safetensors").values()} == {
+        torch.float32
+    }
     assert json.loads((report.folder / "config.json").read_text())["dtype"] == "float32"
 
 
@@ -740,12 +764,16 @@ def test_multi_label_run(tags: Report) -> None:
 def test_multi_label_result_is_that_of_the_saved_folder(tags: Report, tagged: Path) -> None:
     from sklearn.metrics import average_precision_score
 
-    classifier = pipeline("audio-classification", model=str(tags.folder), function_to_apply="sigmoid", top_k=None)
+    classifier = pipeline(
+        "audio-classification", model=str(tags.folder), function_to_apply="sigmoid", top_k=None
+    )
     rows = [row for row in map(json.loads, tagged.read_text().splitlines()) if row["split"] == "test"]
     scores = [{entry["label"]: entry["score"] for entry in classifier(row["path"])} for row in rows]
     expected = np.mean(
         [
-            average_precision_score([label in row["labels"] for row in rows], [score[label] for score in scores])
+            average_precision_score(
+                [label in row["labels"] for row in rows], [score[label] for score in scores]
+            )
             for label in HOSTILE
         ]
     )
@@ -766,7 +794,9 @@ def test_card_holds_the_results(run: str, request: pytest.FixtureRequest) -> Non
     report = request.getfixturevalue(run)
     card = ModelCard.load(report.folder / "README.md")
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "audio-classification")
-    card_metrics = {(entry.dataset_split, entry.metric_type): entry.metric_value for entry in card.data.eval_results}
+    card_metrics = {
+        (entry.dataset_split, entry.metric_type): entry.metric_value for entry in card.data.eval_results
+    }
     finite = {name: value for name, value in report.results["test"].items() if math.isfinite(value)}
     assert card_metrics.keys() == {
         ("test", name) for name in finite if name != "loss" and not name.endswith("_classes")
@@ -810,7 +840,9 @@ def test_emissions_of_an_earlier_run_are_not_counted(clips: Path, tmp_path: Path
     run.trainer.train()
     assert not (tmp_path / "emissions.csv").exists()
     (tmp_path / "emissions.csv").write_text("the first part")
-    prepare(recipe(clips, save_strategy="steps", save_steps=2), tmp_path).trainer.train(resume_from_checkpoint=True)
+    prepare(recipe(clips, save_strategy="steps", save_steps=2), tmp_path).trainer.train(
+        resume_from_checkpoint=True
+    )
     assert (tmp_path / "emissions.csv").read_text() == "the first part"
 
 
@@ -843,7 +875,9 @@ def test_optimizer_and_learning_rates_of_the_recipe(clips: Path, tmp_path: Path)
 
 
 def test_layer_decay_reaches_the_optimizer(clips: Path, tmp_path: Path) -> None:
-    run = prepare(recipe(clips, {"optimization": {"layer_decay": 0.5}}, weight_decay=0.1, warmup_steps=0), tmp_path)
+    run = prepare(
+        recipe(clips, {"optimization": {"layer_decay": 0.5}}, weight_decay=0.1, warmup_steps=0), tmp_path
+    )
     optimizer = run.trainer.create_optimizer()
     assert type(optimizer) is torch.optim.AdamW
     assert {round(group["lr"], 7) for group in optimizer.param_groups} == {2e-3, 1e-3, 5e-4, 2.5e-4}

@@ -164,12 +164,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("entries", "fragments"), REFUSED.values(), ids=REFUSED)
-def test_invalid_transforms_are_refused_with_the_recipe(library: None, entries: list, fragments: list[str]) -> None:
+def test_invalid_transforms_are_refused_with_the_recipe(
+    library: None, entries: list, fragments: list[str]
+) -> None:
     with pytest.raises(AstHfError) as caught:
         Recipe.from_dict({"augmentation": {"audiomentations": entries}}, "mine.yaml")
     assert caught.value.code == "E307"
     assert [
-        part for part in ["mine.yaml: augmentation.audiomentations", *fragments] if part not in str(caught.value)
+        part
+        for part in ["mine.yaml: augmentation.audiomentations", *fragments]
+        if part not in str(caught.value)
     ] == []
 
 
@@ -193,7 +197,9 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["own draws", "own draws inside", "nan", "fails"],
 )
-def test_failing_transforms_are_refused_before_training(library: None, six: Any, entry: dict, message: str) -> None:
+def test_failing_transforms_are_refused_before_training(
+    library: None, six: Any, entry: dict, message: str
+) -> None:
     with pytest.raises(AstHfError, match=f"E307.*augmentation.audiomentations: {message}"):
         inputs(six, entry)
 
@@ -216,7 +222,9 @@ def test_probability_0_is_the_identity_and_1_changes(library: None, tone: np.nda
 
 
 def test_arguments_and_order_reach_the_transforms(library: None, tone: np.ndarray) -> None:
-    np.testing.assert_array_equal(varied([{"Louder": {"p": 1}}, {"Slower": {"p": 1.0}}], tone), (2 * tone).repeat(3))
+    np.testing.assert_array_equal(
+        varied([{"Louder": {"p": 1}}, {"Slower": {"p": 1.0}}], tone), (2 * tone).repeat(3)
+    )
     quiet, loud = (varied([{"AddNoise": {"level": level, "p": 1.0}}], tone) - tone for level in (0.01, 0.02))
     np.testing.assert_allclose(loud, 2 * quiet, atol=1e-6)
     assert 0.005 < quiet.std() < 0.0105
@@ -424,7 +432,9 @@ def test_library_travels_to_spawned_workers(six: Any) -> None:
 def test_in_an_environment_with_audiomentations(tmp_path: Path) -> None:
     """audiomentations needs a soxr below 1, older than ours, so it gets an environment of its own."""
     tomllib = pytest.importorskip("tomllib")
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["augment"]
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][
+        "augment"
+    ]
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")

@@ -173,7 +173,9 @@ def send_checkpoint(checkpoint: Path, place: HubPlace, strategy: str) -> None:
     """
     files = _published_files(checkpoint)
     uploads = {
-        name: content for name, content in files.items() if any(fnmatchcase(name, part) for part in _MODEL_FILES)
+        name: content
+        for name, content in files.items()
+        if any(fnmatchcase(name, part) for part in _MODEL_FILES)
     }
     folder = {"every_save": "", "checkpoint": LAST, "all_checkpoints": checkpoint.name}[strategy]
     stale: list[str] = []
@@ -311,7 +313,11 @@ def _download(place: HubPlace, pattern: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     reach(
         lambda: snapshot_download(
-            place.repo_id, revision=place.revision, token=place.token, allow_patterns=pattern, local_dir=folder
+            place.repo_id,
+            revision=place.revision,
+            token=place.token,
+            allow_patterns=pattern,
+            local_dir=folder,
         ),
         where=f"{place.repo_id!r}, {pattern}",
         then="resume with hub again",

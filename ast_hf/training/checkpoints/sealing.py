@@ -37,7 +37,9 @@ _FORMAT = 1
 _VERSIONS = ("ast_hf", "torch", "transformers", "accelerate", "safetensors")
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 #: Messages of torch's and safetensors' writers for a disk that is full or gone; they do not raise OSError.
-_WRITE_FAILURE = re.compile(r"os error|I/O error|inline_container|PytorchStreamWriter|No space left", re.IGNORECASE)
+_WRITE_FAILURE = re.compile(
+    r"os error|I/O error|inline_container|PytorchStreamWriter|No space left", re.IGNORECASE
+)
 
 
 class Manifest(NamedTuple):
@@ -221,7 +223,9 @@ def _write_error(root: Path, name: str, problem: BaseException) -> AstHfError:
     return error("E401", where=repr(str(root / name)), what=what, fix=fix)
 
 
-def commit(root: Path, step: int, *, processes: int, limit: int | None = None, keep: Path | None = None) -> None:
+def commit(
+    root: Path, step: int, *, processes: int, limit: int | None = None, keep: Path | None = None
+) -> None:
     """`seal` a complete checkpoint in the staging folder, rename it, and only then `rotate` older ones."""
     target = checkpoint_folder(root, step)
     seal(staging_folder(root) / target.name, step=step, processes=processes)

@@ -40,6 +40,8 @@ class Compose:
     def __call__(self, samples, sample_rate):
         if random.random() >= self.p:
             return samples
-        for transform in random.sample(self.transforms, len(self.transforms)) if self.shuffle else self.transforms:
+        for transform in (
+            random.sample(self.transforms, len(self.transforms)) if self.shuffle else self.transforms
+        ):
             samples = transform(samples, sample_rate)
         return samples

@@ -28,7 +28,9 @@ class AudioDecoder:
         stop = None if stop_seconds is None else round(stop_seconds * self._rate)
         part = self._samples[:, round(start_seconds * self._rate) : stop]
         duration = part.shape[1] / self._rate
-        return SimpleNamespace(data=part, sample_rate=self._rate, pts_seconds=start_seconds, duration_seconds=duration)
+        return SimpleNamespace(
+            data=part, sample_rate=self._rate, pts_seconds=start_seconds, duration_seconds=duration
+        )
 
 
 class VideoDecoder:
