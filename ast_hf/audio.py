@@ -240,12 +240,16 @@ def as_samples(values: Any, where: str) -> torch.Tensor:
     if tensor.is_floating_point():
         return tensor.to(torch.float32)
     name = str(tensor.dtype).removeprefix("torch.")
-    if name not in INTEGER_SCALES:
-        what = f"{name} samples have no defined full scale"
-        raise error("E102", where=where, what=what, fix="pass float in [-1, 1], int16, int32 or uint8")
+    _check_full_scale(name, where)
     zero, scale = INTEGER_SCALES[name]
     # In float64: int32 has more bits than float32, so rounding must happen once, after scaling.
     return ((tensor.to(torch.float64) - zero) / scale).to(torch.float32)
+
+
+def _check_full_scale(dtype: str, where: str) -> None:
+    if dtype not in INTEGER_SCALES:
+        what = f"{dtype} samples have no defined full scale"
+        raise error("E102", where=where, what=what, fix="pass float in [-1, 1], int16, int32 or uint8")
 
 
 def _tensor_of(values: Any, where: str) -> torch.Tensor:
@@ -268,7 +272,9 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
     if array.dtype.kind not in "fiu":
         what = f"is a {kind} of {array.dtype}"
         raise error("E102", where=where, what=what, fix="pass float or integer samples")
-    if array.dtype.kind == "f":
+    if array.dtype.kind != "f":
+        _check_full_scale(array.dtype.newbyteorder("=").name, where)
+    else:
         with np.errstate(over="ignore"):  # an overflow becomes infinite, reported with its position later
             array = array.astype(np.float32)
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

@@ -156,7 +156,7 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             AstHfError: as the class and `ASTForAudioClassification.from_pretrained`, with the member's name.
         """
         names = [f"{MEMBER}{number}" for number in range(1, len(sources) + 1)]
-        subfolder = kwargs.pop("subfolder", "")
+        subfolder = kwargs.pop("subfolder", "") or ""
         pairs = [_load(source, name, kwargs, subfolder) for source, name in zip(sources, names, strict=True)]
         members = [member for member, _ in pairs]
         extractors = [extractor for _, extractor in pairs]

@@ -62,8 +62,10 @@ def strict_options(section: str = "") -> Callable[[type[T]], type[T]]:
             try:
                 assign(self, name, _plain(value))
             except RecursionError:
-                what = "is a list or mapping that contains itself"
-                raise error("E307", where=where, what=what, fix="write it out", detail="type") from None
+                what = "is a list or mapping that contains itself, or is nested too deeply"
+                raise error(
+                    "E307", where=where, what=what, fix="write it as a few plain values", detail="type"
+                ) from None
             except StrictDataclassFieldValidationError as problem:
                 raise _with_place(problem.__cause__, where) from None
 

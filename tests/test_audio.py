@@ -454,3 +454,9 @@ def test_part_of_a_broken_file_is_refused() -> None:
         with pytest.raises(AstDataError) as caught:
             load_audio(content, start=0.1, end=0.2)
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize("dtype", [np.ulonglong, np.uint16, np.int8, np.int64])
+def test_integers_without_a_full_scale_are_refused(dtype: type) -> None:
+    with pytest.raises(AstHfError, match=r"E102.*have no defined full scale"):
+        load_audio(np.ones(2_000, dtype), source_rate=16_000)

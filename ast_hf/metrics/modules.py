@@ -93,7 +93,10 @@ def _as_array(rows: Any, name: str) -> np.ndarray:
 
 
 def _as_rows(array: np.ndarray) -> np.ndarray:
-    """Return an array as `(rows, numbers)`, class indices `(rows,)` as one number each."""
+    """Return an array as `(rows, numbers)`, class indices `(rows,)` as one number each; E106 for a number."""
+    if not array.ndim:
+        fix = "give every clip a number, or a number for each class"
+        raise error("E106", where="scores and references", what=f"include the number {array}", fix=fix)
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import error
 from ..task import Task
 from .accuracy import Accuracy
 from .calibration import log_loss
@@ -54,8 +55,9 @@ def single_label_metrics(prediction: Any) -> dict[str, float]:
     """Return accuracy and ECE of a Trainer's `EvalPrediction`."""
     logits = np.asarray(prediction.predictions)
     targets = np.asarray(prediction.label_ids)
+    accuracy = _accuracy(logits, targets)
     scores = Task.SINGLE_LABEL.scores(logits)
-    return {**_accuracy(logits, targets), **_calibration_error(scores, targets, Task.SINGLE_LABEL)}
+    return {**accuracy, **_calibration_error(scores, targets, Task.SINGLE_LABEL)}
 
 
 def multi_label_metrics(prediction: Any) -> dict[str, float]:
@@ -64,6 +66,11 @@ def multi_label_metrics(prediction: Any) -> dict[str, float]:
 
 
 def _accuracy(scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    if scores.ndim != 2 or targets.shape != scores.shape[:1]:
+        what = f"are {scores.shape} and {targets.shape}"
+        raise error(
+            "E106", where="scores and references", what=what, fix="give (clips, classes) and (clips,)"
+        )
     return Accuracy(keep_in_memory=True).compute(predictions=scores.argmax(axis=1), references=targets)
 
 
