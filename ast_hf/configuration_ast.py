@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from .errors import AstHfWarning, did_you_mean, error, nearest, not_a_choice, warning_text
-from .scalars import is_number, plain_scalar
+from .scalars import is_finite_number, plain_scalar
 from .task import Task
 
 #: Arguments that every transformers configuration takes.
@@ -36,12 +36,12 @@ def _is_count(value: Any) -> bool:
 
 
 _COUNT = (_is_count, "a whole number of at least 1")
-_PROBABILITY = (lambda value: is_number(value) and 0.0 <= value < 1.0, "a number in [0, 1)")
-_POSITIVE = (lambda value: is_number(value) and value > 0.0, "a number above 0")
+_PROBABILITY = (lambda value: is_finite_number(value) and 0.0 <= value < 1.0, "a number in [0, 1)")
+_POSITIVE = (lambda value: is_finite_number(value) and value > 0.0, "a number above 0")
 
 
 def _is_share(value: Any) -> bool:
-    return is_number(value) and 0.0 <= value <= 1.0
+    return is_finite_number(value) and 0.0 <= value <= 1.0
 
 
 #: field -> (test, requirement for messages). Names and defaults are those of the published configs.

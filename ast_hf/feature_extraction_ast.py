@@ -30,7 +30,7 @@ from .errors import (
     wrong_type,
 )
 from .log_mel import frame_lengths, frames_to_seconds, log_mel, num_frames, num_samples
-from .scalars import is_number, plain_scalar, plain_whole
+from .scalars import is_finite_number, plain_scalar, plain_whole
 
 #: Highest peak that cannot overflow float32's power spectrum: (400 samples x 2 x 1e12)^2 x a filter's width
 #: is near 1e31, and float32 ends at 3e38.
@@ -73,8 +73,8 @@ FIELD_RULES: dict[str, tuple[Any, str]] = {
     ),
     "padding_side": (lambda value: value == "right", "'right'"),
     "do_normalize": _BOOLEAN,
-    "mean": (is_number, "a finite number"),
-    "std": (lambda value: is_number(value) and value > 0.0, "a number above 0"),
+    "mean": (is_finite_number, "a finite number"),
+    "std": (lambda value: is_finite_number(value) and value > 0.0, "a number above 0"),
     "return_attention_mask": _BOOLEAN,
     "strict": _BOOLEAN,
 }

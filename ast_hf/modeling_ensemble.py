@@ -21,7 +21,7 @@ from .configuration_ast import FIELD_RULES, ASTConfig
 from .configuration_ensemble import MEMBER, ASTEnsembleConfig
 from .errors import AstHfError, error, shortlist
 from .feature_extraction_ast import ASTFeatureExtractor
-from .label_order import label_columns, label_differences
+from .label_order import label_columns, label_differences, model_labels
 from .losses import classification_loss
 from .modeling_ast import ASTForAudioClassification, check_input
 from .task import Task
@@ -133,7 +133,7 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
         self.num_labels = config.num_labels
         self.members = nn.ModuleList(members)
         self.extractors = list(extractors)
-        labels = [config.id2label[index] for index in range(config.num_labels)]
+        labels = model_labels(config)
         self.member_inputs = [
             MemberInput.of(labels, member.config, extractor, extractors[0])
             for member, extractor in zip(members, extractors, strict=True)

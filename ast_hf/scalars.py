@@ -10,8 +10,13 @@ import numpy as np
 
 
 def is_number(value: Any) -> bool:
+    """Return True for an int or float, NaN and infinity included; a bool is not a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_finite_number(value: Any) -> bool:
     """Return True for a finite int or float; a bool is not a number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
 
 
 def plain_scalar(value: Any) -> Any:

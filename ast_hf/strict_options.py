@@ -29,7 +29,7 @@ from huggingface_hub.dataclasses import strict, type_validator
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 from .errors import AstHfError, did_you_mean, error, not_a_choice, short_reason
-from .scalars import plain_scalar
+from .scalars import is_number, plain_scalar
 
 T = TypeVar("T")
 Check = Callable[[Any], None]
@@ -124,7 +124,7 @@ def in_range(low: float, high: float) -> Check:
     """Return a validator that accepts numbers from `low` to `high`, both included."""
 
     def check(value: Any) -> None:
-        if _is_number(value) and not low <= value <= high:
+        if is_number(value) and not low <= value <= high:
             what = f"{value!r} is outside {low:.10g}..{high:.10g}"
             fix = f"give a number from {low:.10g} to {high:.10g}"
             raise error("E307", where="", what=what, fix=fix, detail="range")
@@ -134,7 +134,7 @@ def in_range(low: float, high: float) -> Check:
 
 def not_negative(value: Any) -> None:
     """Raise E307 for a number that is below 0, infinite or NaN."""
-    if not _is_number(value) or (value >= 0 and math.isfinite(value)):
+    if not is_number(value) or (value >= 0 and math.isfinite(value)):
         return
     what = f"{value!r} is negative" if math.isfinite(value) else f"{value!r} is not a finite number"
     raise error("E307", where="", what=what, fix="give a number, 0 or more", detail="range")
@@ -160,10 +160,6 @@ def each_one_of(choices: Iterable[str]) -> Check:
             check_entry(value)
 
     return check
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 #: Type -> its name in messages: with an article, and in the plural.

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from conftest import TINY, largest_gap, randomise
-from hub_server import Blob, Commit, Hub, HubServer, Repository
+from hub_server import Blob, Commit, Hub, HubServer, Repository, run_python
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import ASTConfig as StockConfig
@@ -390,22 +387,7 @@ def use(
     hub: Hub, cache: Path, calls: list[tuple[str, str, dict[str, Any]]], **env: str
 ) -> list[dict[str, Any]]:
     """Return the result of each call, in a fresh process whose Hub is `hub`."""
-    online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
-    address = {
-        "HF_ENDPOINT": hub.url,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HOME": str(cache),
-        "NO_PROXY": "127.0.0.1",
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", USE, json.dumps(calls)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**online, **address, **env},
-        cwd=cache.parent,
-        check=False,
-    )
+    result = run_python(hub, cache, "-c", USE, json.dumps(calls), **env)
     assert result.returncode == 0, result.stderr[-4000:] + "\n".join(hub.log)
     return json.loads(result.stdout.rpartition("REPORT")[2])
 

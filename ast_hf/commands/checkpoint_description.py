@@ -51,10 +51,11 @@ def describe_checkpoint(source: str) -> list[Line]:
 
 
 def _describe_input_and_labels(config: Any, extractor: ASTFeatureExtractor) -> list[Line]:
+    from ..label_order import model_labels
     from ..log_mel import frames_to_seconds
     from ..task import Task
 
-    labels = [config.id2label[index] for index in range(config.num_labels)]
+    labels = model_labels(config)
     names = ", ".join(labels[:_MAX_LABELS]) + (", ..." if len(labels) > _MAX_LABELS else "")
     features = (
         f"{config.max_length} frames x {config.num_mel_bins} mel bins, "

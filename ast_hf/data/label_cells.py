@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import error
+from ..scalars import is_finite_number
 from .labels import LabelSet
 from .option_spelling import chosen, unless_classes
 
@@ -141,8 +141,7 @@ def _without_one_hot(labels: list[str]) -> list[str] | None:
 
 
 def _is_plain(label: Any) -> bool:
-    number = isinstance(label, (int, float)) and not isinstance(label, bool)
-    return isinstance(label, str) or (number and math.isfinite(label))
+    return isinstance(label, str) or is_finite_number(label)
 
 
 def _unquote(text: str) -> str:

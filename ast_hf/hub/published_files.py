@@ -20,21 +20,13 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..weights.integrity import check_folder
-from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS_FILES, read_tensors
+from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_FILES, WEIGHTS_FILES, read_tensors
 from .cleaning import check_secrets, cut_paths, cut_paths_in_json
 
-#: Files of one model with its feature extractor.
-_MODEL_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors",
-    "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
-)
 #: Patterns of the files of a model's folder that are published; other files are never sent.
 PUBLISHED = (
-    *_MODEL_FILES,
-    *(f"{MEMBER}*/{name}" for name in _MODEL_FILES),
+    *MODEL_FILES,
+    *(f"{MEMBER}*/{name}" for name in MODEL_FILES),
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     "README.md",

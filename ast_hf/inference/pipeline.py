@@ -30,7 +30,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
-from ..scalars import is_number, plain_scalar
+from ..scalars import is_finite_number, plain_scalar
 from ..task import Task
 
 _PARAMETERS = ("top_k", "function_to_apply", "sampling_rate", "threshold")
@@ -198,7 +198,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     def _check_threshold(self, threshold: Any) -> None:
         """Raise E108 unless it is a number in [0, 1], or `"fitted"` and the checkpoint has thresholds."""
         config = self.model.config
-        if threshold != FITTED and not (is_number(threshold) and 0.0 <= threshold <= 1.0):
+        if threshold != FITTED and not (is_finite_number(threshold) and 0.0 <= threshold <= 1.0):
             fix = f"give a number in [0, 1], or {FITTED!r}"
             raise error("E108", where="threshold", what=f"{threshold!r} is not a threshold", fix=fix)
         if threshold == FITTED and config.problem_type != Task.MULTI_LABEL:

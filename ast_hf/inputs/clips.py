@@ -13,7 +13,7 @@ from ..data.audio_headers import read_header
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from .augmentation import Augmentation
-from .processing import ClipProcessor, TeacherView, decode_clip, describe_clip
+from .processing import ClipProcessor, TeacherView, check_augmentation, decode_clip, describe_clip
 
 
 class ClipInputs(torch.utils.data.Dataset):
@@ -49,6 +49,7 @@ class ClipInputs(torch.utils.data.Dataset):
         cache: bool = True,
         teacher: TeacherView | None = None,
     ) -> None:
+        check_augmentation(augmentation, split, extractor)
         self.split = split
         self.extractor = extractor
         self.augmentation = augmentation

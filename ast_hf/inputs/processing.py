@@ -49,6 +49,15 @@ class _Example(NamedTuple):
     parts: list[tuple[int, float]]
 
 
+def check_augmentation(
+    augmentation: Augmentation | None, split: Dataset | IterableDataset, extractor: ASTFeatureExtractor
+) -> None:
+    """Raise E307 for augmentation that cannot work on the clips of a split."""
+    if augmentation is not None:
+        is_multi_label = split_task(split) is Task.MULTI_LABEL
+        augmentation.check(extractor.sampling_rate, multi_label=is_multi_label)
+
+
 class ClipProcessor:
     """Turns clips of a source into model inputs.
 
@@ -59,9 +68,6 @@ class ClipProcessor:
         augmentation: random changes of clips; None for evaluation.
         seed: first part of the key of every random choice.
         teacher: returns the inputs of a teacher, see `ClipInputs`.
-
-    Raises:
-        AstConfigError: E307 for augmentation that cannot work on these clips.
     """
 
     def __init__(
@@ -81,8 +87,6 @@ class ClipProcessor:
         self.teacher = teacher
         self.task = split_task(split)
         self.num_labels = len(label_names(split))
-        if augmentation is not None:
-            augmentation.check(extractor.sampling_rate, multi_label=self.task is Task.MULTI_LABEL)
 
     def item(self, epoch: int, clip: int) -> dict[str, Any]:
         """Return the item of a clip in an epoch, see `ClipInputs`."""

@@ -23,9 +23,8 @@ from ..data.naming_conventions import Row
 from ..data.splits import split_task
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..task import Task
 from .augmentation import Augmentation
-from .processing import ClipProcessor, decode_clip, describe_clip
+from .processing import ClipProcessor, check_augmentation, decode_clip, describe_clip
 from .randomness import BUFFER_KEY, MAX_CLIPS, ORDER_KEY, keyed_random
 
 
@@ -77,9 +76,7 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         if shuffle_buffer < 1:
             what = f"{shuffle_buffer} holds no clip"
             raise error("E108", where="shuffle_buffer", what=what, fix="give 1 or more")
-        if augmentation is not None:
-            is_multi_label = split_task(split) is Task.MULTI_LABEL
-            augmentation.check(extractor.sampling_rate, multi_label=is_multi_label)
+        check_augmentation(augmentation, split, extractor)
         self.split = split
         self.extractor = extractor
         self.augmentation = augmentation

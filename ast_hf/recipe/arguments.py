@@ -21,6 +21,7 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 
 from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text, wrong_type
 from ..metrics import METRIC_NAMES
+from ..scalars import is_number
 from ..task import Task
 from .optimization_options import Optimization
 
@@ -126,10 +127,9 @@ def _check_type(entry: dataclasses.Field[Any], value: Any, where: str) -> None:
     types = set(re.findall(r"\w+", str(entry.type))) - {"class", "None"}
     if value is None and entry.default is None:
         return
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if types == {"bool"} and not isinstance(value, bool):
         raise wrong_type("E307", where=where, value=value, expected="a boolean (true or false)")
-    if types and types <= {"int", "float"} and not is_number:
+    if types and types <= {"int", "float"} and not is_number(value):
         raise wrong_type("E307", where=where, value=value, expected="a number")
 
 

@@ -20,6 +20,14 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",  # read by transformers alone
 )
+#: Patterns of the files of one model with its feature extractor, as it is published.
+MODEL_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+)
 
 #: peft's files of an adapter: its configuration and its weights.
 ADAPTER_CONFIG = "adapter_config.json"

@@ -22,6 +22,7 @@ from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...hub.access import check_name, reach
 from ...hub.cleaning import check_secrets, cut_paths_in_json
 from ...hub.publishing import open_repository, send
+from ...weights.reading import MODEL_FILES
 from .sealing import (
     MANIFEST,
     STATE_FILE,
@@ -39,14 +40,6 @@ from .sealing import (
 LAST = "last-checkpoint"
 #: Folder next to the checkpoints with links to those being pushed, which may be removed meanwhile.
 _SENDING = ".sending"
-#: Files of the model alone, in the root of the repository: a checkpoint can be used while it is trained.
-_MODEL_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors",
-    "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
-)
 
 
 class HubPlace(NamedTuple):
@@ -175,7 +168,8 @@ def send_checkpoint(checkpoint: Path, place: HubPlace, strategy: str) -> None:
     uploads = {
         name: content
         for name, content in files.items()
-        if any(fnmatchcase(name, part) for part in _MODEL_FILES)
+        # in the root of the repository too: a checkpoint can be used while it is trained
+        if any(fnmatchcase(name, part) for part in MODEL_FILES)
     }
     folder = {"every_save": "", "checkpoint": LAST, "all_checkpoints": checkpoint.name}[strategy]
     stale: list[str] = []
