@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.compute as pc
 from datasets import (
     Audio,
     ClassLabel,
@@ -30,7 +31,7 @@ from .labels import LabelSet
 from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, Row
 from .option_spelling import option
 from .reading_options import ReadingOptions
-from .splits import STORED, class_feature, label_feature
+from .splits import STORED, class_feature, class_names_of, label_feature
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,10 @@ class _HubColumns:
 
     def read_labels(self, cell: Any, where: str) -> list[str]:
         """Return the labels of a cell by name; raise E208 for a cell without a label."""
-        if cell is None or (self.classes and cell == -1):
-            raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
         if self.classes is None:
             return self.options.labels.read(cell, where)
-        indices = cell if isinstance(cell, list) else [cell]
-        return self.options.labels.read([self.classes.names[index] for index in indices], where)
+        names = class_names_of(cell, self.classes.names, where)
+        return replace(self.options.labels, are_names=True).read(names, where)
 
     def feature(self, classes: LabelSet) -> Any:
         """Return the feature of our label column."""
@@ -180,7 +179,8 @@ def _encode_stored(splits: DatasetDict, columns: _HubColumns) -> DatasetDict:
     options = columns.options
     renamed = DatasetDict({split: _rename_columns(part, columns) for split, part in splits.items()})
     labels = options.labels
-    if columns.classes is None or labels.classes or labels.dropped or labels.separator:
+    is_translated = columns.classes is None or labels.classes or labels.dropped or labels.separator
+    if is_translated or not all(_has_classes_only(part, columns) for part in renamed.values()):
         rows = {split: _read_labels(part, split, columns) for split, part in renamed.items()}
         classes = labels.all_classes(
             columns.class_order, (name for split_rows in rows.values() for row in split_rows for name in row)
@@ -188,6 +188,18 @@ def _encode_stored(splits: DatasetDict, columns: _HubColumns) -> DatasetDict:
         for split, part in renamed.items():
             renamed[split] = _with_labels(part, split, rows[split], classes, columns)
     return renamed if options.fold is None else _by_fold(renamed, options)
+
+
+def _has_classes_only(part: Dataset, columns: _HubColumns) -> bool:
+    """Return True if every clip of a split has a label, and every label is the index of a class."""
+    assert columns.classes is not None
+    name = columns.task.label_column
+    cells = part.select_columns(name).with_format("arrow")[:][name]
+    indices = pc.list_flatten(cells) if columns.task is Task.MULTI_LABEL else cells
+    if cells.null_count or indices.null_count or not len(indices):
+        return False
+    bounds = pc.min_max(indices).as_py()
+    return bounds["min"] >= 0 and bounds["max"] < len(columns.classes.names)
 
 
 def _rename_columns(part: Dataset, columns: _HubColumns) -> Dataset:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from os import PathLike
 from pathlib import Path
 
 from ..errors import AstHfWarning, did_you_mean, error, shortlist, warning_text
+from .naming_conventions import AUDIO_SUFFIXES
 from .option_spelling import option
 from .tables import check_exists, read_csv, read_lines
 
@@ -17,8 +19,44 @@ _JOINED_LABELS = re.compile(r"[;|]|(?<=\S),(?=[^\s\d])")
 
 _SPACES = re.compile(r"\s{2,}")
 
+#: A decimal number, and a whole one.
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?|[+-]?\.[0-9]+")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+
+#: Punctuation alone: `?`, `-`, `...`.
+_MARKS = re.compile(r"[!-/:-@\[-`{-~\s]+")
+
+#: Labels, in lower case, that may stand for no label. `label_cells.MISSING` has those that always do.
+_UNLABELLED = frozenset(
+    {
+        "nan",
+        "na",
+        "n/a",
+        "n.a.",
+        "null",
+        "none",
+        "nil",
+        "nat",
+        "inf",
+        "-inf",
+        "infinity",
+        "-infinity",
+        "undefined",
+    }
+    | {"missing", "unlabelled", "unlabeled", "no label", "unannotated", "tbd", "todo", "true", "false"}
+)
+
+#: Fewest classes of which W209 says that they are about as many as clips; below, examples would be warned of.
+_MANY_CLASSES = 5
+
 #: How many names a warning lists.
 _EXAMPLES = 3
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return class names sorted: by value if all are numbers (`"9"` before `"10"`), else as text."""
+    names = sorted(names)
+    return sorted(names, key=Decimal) if all(map(_NUMBER.fullmatch, names)) else names
 
 
 class LabelSet:
@@ -57,7 +95,13 @@ def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
             E209 for one that is empty.
     """
     if not isinstance(source, (str, PathLike)):
-        return LabelSet(_check_names(list(source), "class_labels"))
+        names = list(source)
+        for name in names:
+            if not isinstance(name, str) or not name.strip():
+                what = f"{name!r} is not the name of a class"
+                fix = f"give texts: {list(map(str, names[:_EXAMPLES]))!r}"
+                raise error("E108", where="class_labels", what=what, fix=fix)
+        return LabelSet(_check_names(names, "class_labels"))
     path = Path(source)
     check_exists(path)
     if path.suffix.lower() != ".csv":
@@ -80,22 +124,25 @@ def _check_names(names: list[str], where: object) -> list[str]:
     """Return the class names; raise E209 if there are none, E208 for a name that is listed twice."""
     if not names:
         raise error("E209", where=f"{where}", what="names no class", fix="list at least two class names")
+    seen = set[str]()
     for number, name in enumerate(names, start=1):
-        if name in names[: number - 1]:
+        if name in seen:
             what = f"names {name!r} a second time"
             raise error(
                 "E208", where=f"{where} row {number}", what=what, fix="give each class a different name"
             )
+        seen.add(name)
     return names
 
 
-def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None:
-    """Warn about suspicious class names: several labels in one (W206), or one label spelled two ways (W207).
+def warn_of_labels(names: Iterable[str], where: str, *, separable: bool, clips: int) -> None:
+    """Warn about class names that are several labels (W206), spelled in two ways (W207), or no names (W209).
 
     Args:
         names: the classes of data without a list of classes.
         where: the source of the data, for the message.
-        separable: True if a `label_separator` could split the names.
+        separable: True if each clip has one name, which a `label_separator` could split.
+        clips: number of clips with these labels.
     """
     names = sorted(names)
     joined = [name for name in names if _JOINED_LABELS.search(name)] if separable else []
@@ -109,6 +156,37 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None
         more = f" and {len(groups) - _EXAMPLES} more" if len(groups) > _EXAMPLES else ""
         what = f"{pairs}{more} differ only in capitals or spaces, and are separate classes; write them alike"
         warnings.warn(warning_text("W207", where=where, what=what), AstHfWarning, 2)
+    doubts = list(_doubts(names))
+    if separable and len(names) >= _MANY_CLASSES and clips < 2 * len(names):
+        doubts.append(f"{len(names)} classes for {clips} clips look like a column of ids or measurements")
+    if doubts:
+        what = f"{'; '.join(doubts)}; each is a class of its own: correct the labels, or name another column with "
+        what += f"{option('label_column')}"
+        warnings.warn(warning_text("W209", where=where, what=what), AstHfWarning, 2)
+
+
+def _doubts(names: Sequence[str]) -> Iterable[str]:
+    """Yield the reasons why some names may not be names of classes."""
+    numbers = [name for name in names if _NUMBER.fullmatch(name)]
+    if numbers and len(numbers) < len(names):
+        yield f"{shortlist(numbers, _EXAMPLES)} are numbers among names"
+    elif decimals := [name for name in numbers if not _WHOLE.fullmatch(name)]:
+        yield f"{shortlist(decimals, _EXAMPLES)} are decimal numbers, as in a column of measurements"
+    negative = [name for name in numbers if name.startswith("-")]
+    if len(negative) == 1:
+        yield f"{negative[0]!r} often marks clips without a label"
+    values: dict[Decimal, list[str]] = {}
+    for name in numbers:
+        values.setdefault(Decimal(name), []).append(name)
+    for group in values.values():
+        if len(group) > 1:
+            yield f"{shortlist(group, _EXAMPLES)} are the same number"
+    unlabelled = [name for name in names if name.lower() in _UNLABELLED or _MARKS.fullmatch(name)]
+    if unlabelled and {name.lower() for name in names} != {"true", "false"}:
+        yield f"{shortlist(unlabelled, _EXAMPLES)} may stand for no label"
+    files = [name for name in names if Path(name).suffix.lower() in AUDIO_SUFFIXES]
+    if files:
+        yield f"{shortlist(files, _EXAMPLES)} are names of files"
 
 
 def _similar_names(names: Iterable[str]) -> Iterable[list[str]]:
