@@ -142,12 +142,12 @@ class LabelReader:
 
     def _check_text(self, text: str, where: str, *, listed: bool) -> None:
         """Raise E208 for a collection written as text, unless a separator or a listed class allows it."""
-        if self.classes is not None and text in self.classes:
-            return
         if mark := _NOT_IN_NAMES.search(text):
             what = f"the label {reprlib.repr(text)} holds the character {mark[0]!r}"
             fix = "write the name of the class on one line; a quote may not be closed"
             raise error("E208", where=where, what=what, fix=fix)
+        if self.classes is not None and text in self.classes:
+            return
         labels = None if listed else parse_label_list(text)
         if labels is None and not _COLLECTION.match(text):
             return

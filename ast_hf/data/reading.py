@@ -68,8 +68,7 @@ def load_audio_dataset(
         split_column: column of each row's split; without it all rows are `"train"`.
         label_separator: separator of a clip's labels in multi-label tables (`"dog;bark"`); lists need none.
         class_labels: the classes in their order: a CSV of `index,mid,display_name` (rows may use either
-            name), a text file with one name per line, or the names. None for the data's order, or sorted
-            (numbers by value).
+            name), a text file of names, or the names. None for the data's order, else sorted, numbers by value.
         drop_labels: labels to leave out, together with the clips that have no other label.
         test_fold: the fold that becomes the split `"test"`, the others `"train"`; None to split otherwise.
         fold_column: column of the folds.
@@ -80,7 +79,7 @@ def load_audio_dataset(
         check_files: raise for missing files now, not when they are read. Without it, raise only if all are
             elsewhere.
         config_name: configuration of a data set on the Hub.
-        merge_splits: split -> splits on the Hub that it is made of; None for the splits as they are.
+        merge_splits: split -> splits on the Hub that it is made of; None for no change.
         streaming: return streams (`IterableDatasetDict`, audio as bytes and path), and download nothing.
 
     Returns:
