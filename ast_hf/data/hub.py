@@ -19,10 +19,10 @@ from datasets import (
     IterableDatasetDict,
     Value,
 )
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from huggingface_hub import constants
 
-from ..errors import did_you_mean, error, nearest, short_reason
+from ..errors import did_you_mean, error, nearest, short_reason, unreadable
 from ..hub.access import reach
 from ..task import Task
 from ..weights.paths import missing_path
@@ -94,7 +94,12 @@ def read_hub(
         AstRunError: E701 and E704 if the Hub refuses or cannot be reached.
     """
     _check_not_a_path(name)
-    splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
+    try:
+        splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
+    except DatasetsError as problem:
+        fix = f"check its files on the Hub, or delete its copy in {str(datasets.config.HF_DATASETS_CACHE)!r}"
+        reason = problem.__cause__ or problem
+        raise unreadable("E208", where=f"data set {name!r}", problem=reason, fix=fix) from problem
     for part in (part for parts in (merge or {}).values() for part in parts if part not in splits):
         raise error("E209", where=f"split {part!r}", what="does not exist", fix=did_you_mean(part, splits))
     if merge:

@@ -87,7 +87,7 @@ class LabelReader:
         if isinstance(cell, str):
             text = cell.strip()
             return not self.split(cell) or (text in MISSING and not self._is_name(text))
-        return _is_null(cell) or not self.split(cell)
+        return is_null(cell) or not self.split(cell)
 
     def read(self, cell: Any, where: str) -> list[str]:
         """Return the labels of a cell that are not dropped; raise E208 unless it has labels only."""
@@ -128,9 +128,14 @@ class LabelReader:
         return self.known_classes(order) or LabelSet(in_order(set(labels)))
 
     def _check(self, cell: Any, where: str) -> None:
-        """Raise E208 for a collection that would become a class by its text."""
+        """Raise E208 for a collection that would become a class by its text, and for a 0/1 vector."""
+        if isinstance(cell, list) and len(cell) > 2 and _is_vector(cell):
+            what = f"{reprlib.repr(cell)} is a 0/1 vector with a position for each class"
+            raise error(
+                "E208", where=where, what=what, fix="give the names of the classes whose position is 1"
+            )
         for part in cell if isinstance(cell, list) else [cell]:
-            if _is_null(part):
+            if is_null(part):
                 what = "has a missing value in its list of labels"
                 raise error("E208", where=where, what=what, fix="leave it out of the list, or remove the row")
             if isinstance(part, (list, dict, tuple, bytes)):
@@ -164,8 +169,8 @@ class LabelReader:
             raise error("E208", where=where, what=what, fix=f"{fix}; {unless_classes('this is a class')}")
 
 
-def _is_null(cell: Any) -> bool:
-    """Return True for None and NaN."""
+def is_null(cell: Any) -> bool:
+    """Return True for None and NaN, as which pandas writes a missing value."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
@@ -194,6 +199,11 @@ def _parse_python_list(text: str) -> list[str] | None:
 def _without_one_hot(labels: list[str]) -> list[str] | None:
     """Return the labels, or None for a 0/1 vector with one position per class: `[0, 1, 0]`."""
     return None if set(labels) == {"0", "1"} and len(labels) > 2 else labels
+
+
+def _is_vector(cells: Sequence[Any]) -> bool:
+    """Return True for numbers that are all 0 or 1."""
+    return all(is_finite_number(cell) and cell in (0, 1) for cell in cells)
 
 
 def _is_plain(label: Any) -> bool:

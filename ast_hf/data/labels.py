@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -12,7 +13,7 @@ from pathlib import Path
 from ..errors import AstHfWarning, did_you_mean, error, shortlist, warning_text
 from .naming_conventions import AUDIO_SUFFIXES
 from .option_spelling import option
-from .tables import check_exists, read_csv, read_lines
+from .tables import check_exists, check_regular, read_csv, read_lines
 
 #: Likely separators of several labels; a comma with a space is part of many names.
 _JOINED_LABELS = re.compile(r"[;|]|(?<=\S),(?=[^\s\d])")
@@ -104,6 +105,7 @@ def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
         return LabelSet(_check_names(names, "class_labels"))
     path = Path(source)
     check_exists(path)
+    check_regular(path)
     if path.suffix.lower() != ".csv":
         return LabelSet(_check_names(read_lines(path), path))
     rows = read_csv(path).rows
@@ -152,11 +154,16 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool, clips: 
         warnings.warn(warning_text("W206", where=where, what=what), AstHfWarning, 2)
     groups = list(_similar_names(names))
     if groups:
-        pairs = ", ".join(" and ".join(map(_quote_spaces, group)) for group in groups[:_EXAMPLES])
+        pairs = ", ".join(_quote_differences(group) for group in groups[:_EXAMPLES])
         more = f" and {len(groups) - _EXAMPLES} more" if len(groups) > _EXAMPLES else ""
-        what = f"{pairs}{more} differ only in capitals or spaces, and are separate classes; write them alike"
+        kinds = (
+            "capitals or spaces" if "\\" not in pairs else "capitals, spaces or characters that look the same"
+        )
+        what = f"{pairs}{more} differ only in {kinds}, and are separate classes; write them alike"
         warnings.warn(warning_text("W207", where=where, what=what), AstHfWarning, 2)
     doubts = list(_doubts(names))
+    if not separable and set(names) == {"0", "1"}:
+        doubts.append("'0' and '1' in lists look like 0/1 vectors, with a position for each class")
     if separable and len(names) >= _MANY_CLASSES and clips < 2 * len(names):
         doubts.append(f"{len(names)} classes for {clips} clips look like a column of ids or measurements")
     if doubts:
@@ -190,12 +197,18 @@ def _doubts(names: Sequence[str]) -> Iterable[str]:
 
 
 def _similar_names(names: Iterable[str]) -> Iterable[list[str]]:
+    """Yield names that a reader takes for the same: without capitals, spaces, invisible and composed characters."""
     spellings: dict[str, list[str]] = {}
     for name in names:
-        spellings.setdefault("".join(name.split()).casefold(), []).append(name)
+        plain = unicodedata.normalize("NFKC", name)
+        visible = "".join(mark for mark in plain if unicodedata.category(mark) not in ("Cf", "Cc"))
+        spellings.setdefault("".join(visible.split()).casefold(), []).append(name)
     return (group for group in spellings.values() if len(group) > 1)
 
 
-def _quote_spaces(name: str) -> str:
-    """Return a quoted name with repeated spaces made visible: messages collapse them to one."""
-    return repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name))
+def _quote_differences(names: Sequence[str]) -> str:
+    """Return quoted names, with repeated spaces and characters that look the same spelled out."""
+    shown = [repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name)) for name in names]
+    if len({unicodedata.normalize("NFKC", name) for name in names}) < len(names):
+        shown = list(map(ascii, names))
+    return " and ".join(shown)

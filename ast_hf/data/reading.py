@@ -29,7 +29,7 @@ from .reading_arguments import check_arguments, check_source
 from .reading_options import ReadingOptions
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
-from .tables import Table, check_exists, has_table_suffix, read_split_list, read_table
+from .tables import Table, check_exists, check_regular, has_table_suffix, read_split_list, read_table
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
@@ -157,6 +157,7 @@ def read_source(source: str | PathLike, labels: LabelSet | None = None) -> Table
     path = Path(source).expanduser()
     check_exists(path)
     if not path.is_dir():
+        check_regular(path)
         return read_table(path)
     metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
     return read_table(metadata) if metadata else read_label_folders(path, labels)
@@ -189,7 +190,17 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     by_split: dict[str, list[Clip]] = {}
     for clip in clips:
         by_split.setdefault(clip.split, []).append(clip)
+    _check_lists(by_split, options)
     return DatasetDict({split: _encode(part, classes, task, others) for split, part in by_split.items()})
+
+
+def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:
+    """Raise E209 for a list of a split that names none of the clips."""
+    for split in options.split_lists if options.fold is None else ():
+        if split not in by_split:
+            what = "lists none of the clips"
+            fix = "write their paths as in the table, or relative to the folder, one a line"
+            raise error("E209", where=f"split_lists, {split!r}", what=what, fix=fix)
 
 
 def _common_order(parts: Sequence[TableClips]) -> list[str] | None:

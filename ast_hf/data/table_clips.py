@@ -14,6 +14,8 @@ from datasets import Dataset
 from ..errors import error, shortlist
 from .clip_paths import ClipRoot, path_of_cell
 from .clip_search import ClipNames, clips_below, where_clips_are
+from .holding_out import FoldChoice
+from .label_cells import MISSING, is_null
 from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, Row
 from .option_spelling import NO_BOUNDARIES
 from .reading_options import ReadingOptions
@@ -72,7 +74,9 @@ class TableClips:
         self._clip_names: ClipNames | None = None
         self._root = ClipRoot(Path(self.root))
         self._check_labels()
-        self._check_folds()
+        self._check_column(options.split_column, "split")
+        if options.fold is not None:
+            self._check_column(options.fold.column, "fold", options.fold)
         self._paths = [self._path(row, number) for number, row in enumerate(table.rows, start=1)]
         if self.sounds is None:
             self._check_files()
@@ -91,7 +95,9 @@ class TableClips:
     def _others(self, row: Row, where: str) -> Row:
         """Return the other cells as text, and boundaries as numbers."""
         read = {self.audio, self.label, "audio", "label", "labels", *BOUNDARIES}
-        others = {name: None if cell is None else str(cell) for name, cell in row.items() if name not in read}
+        others = {
+            name: None if is_null(cell) else str(cell) for name, cell in row.items() if name not in read
+        }
         if self.options.clip_boundaries and any(name in row for name in BOUNDARIES):
             others |= _boundaries(row, where)
         return others
@@ -114,14 +120,16 @@ class TableClips:
         if self.options.label_column is None:
             warn_of_labels(rows, self.label, where)
 
-    def _check_folds(self) -> None:
-        """Raise E208 for a row without a fold if a test fold is selected."""
-        fold = self.options.fold
-        if fold is None:
-            return
+    def _check_column(self, column: str, kind: str, fold: FoldChoice | None = None) -> None:
+        """Raise E208 for a missing value in place of a split or a fold; an empty cell is one if folds are read."""
         for number, row in enumerate(self.table.rows, start=1):
-            if row.get(fold.column) in (None, ""):
+            cell = row.get(column)
+            if fold is not None and column not in row:
                 raise fold.missing_column(f"{self.table.where} row {number}", row)
+            is_empty = fold is not None and (cell == "" or is_null(cell))
+            if is_empty or (isinstance(cell, str) and cell.strip() in MISSING):
+                where = f"{self.table.where} row {number}, column {column!r}"
+                raise error("E208", where=where, what=f"has no {kind}", fix="name it, or remove the row")
 
     def _check_files(self) -> None:
         """Raise E206 for missing files; without `check_files` only if all are in another folder nearby."""
@@ -183,10 +191,10 @@ def _boundaries(row: Row, where: str) -> Row:
 def _boundary(row: Row, name: str, where: str) -> float | None:
     """Return `start` or `end` of a row in seconds, None for an empty cell; raise E208 unless it is >= 0."""
     cell = row.get(name)
-    if cell is None or cell == "" or cell != cell:  # pandas writes NaN for a missing number
+    if cell is None or is_null(cell) or cell == "":
         return None
     try:
-        seconds = float(cell)
+        seconds = math.nan if isinstance(cell, bool) else float(cell)
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:

@@ -7,6 +7,7 @@ separated by commas, or, if its head line has none, by the separator in the head
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from .parquet_tables import read_parquet
 
 #: Lists and objects within each other in a row of JSON: rows of labels need three, with `{"data": [...]}`.
 _MAX_DEPTH = 32
+
+#: Escapes of characters in two halves, such as emoji; a half alone is not text.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass
@@ -96,6 +100,7 @@ def has_table_suffix(path: Path) -> bool:
 def read_split_list(path: str | PathLike) -> set[str]:
     """Return the paths that a text file lists, one a line, as Speech Commands' `validation_list.txt` does."""
     check_exists(Path(path))
+    check_regular(Path(path))
     return set(read_lines(Path(path)))
 
 
@@ -103,6 +108,14 @@ def check_exists(path: Path) -> None:
     """Raise E206 for a path that does not exist."""
     if not path.exists():
         raise error("E206", where=repr(str(path)), what="does not exist", fix="check the path")
+
+
+def check_regular(path: Path) -> None:
+    """Raise E206 for a pipe or a device, which could be read without end."""
+    if not path.is_file():
+        raise error(
+            "E206", where=repr(str(path)), what="is a pipe or a device, not a file", fix="give a file"
+        )
 
 
 def read_lines(path: Path) -> list[str]:
@@ -176,6 +189,8 @@ def _split_identifiers(row: Row) -> Row:
 def _parse_json(text: str, where: str) -> Any:
     try:
         content = json.loads(text, object_pairs_hook=_unique_names)
+        if _SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # fails for half a character
     except RecursionError as problem:
         raise _too_deep(where) from problem
     except ValueError as problem:
