@@ -80,7 +80,10 @@ class Fault:
         pattern: of `"METHOD /path"`.
         status: status of the reply; None with another kind.
         kind: `"status"`; `"reset"`, the connection breaks after `after` bytes of the request's body; `"truncate"`, the
-            request is carried out, but the connection breaks after half of the reply's body.
+            request is carried out, but the connection breaks after half of the reply's body; `"lost"`, the
+            request is carried out, but the connection breaks before the reply; `"hang"`, the request is carried out
+            if `after`, and never answered; `"drip"`, a byte of the reply a second; `"flip"`, one byte of the body is
+            another.
     """
 
     pattern: str
@@ -132,6 +135,7 @@ class Hub:
         self.faults: list[Fault] = []
         self.log: list[str] = []
         self.uploaded_bytes = 0  # of LFS files, complete or not
+        self.drip_seconds = 1.0
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------ inspection by tests
@@ -341,6 +345,8 @@ class Hub:
                 files = {
                     path: blob for path, blob in files.items() if not path.startswith(f"{value['path']}/")
                 }
+            elif key == "header" and value.get("parentCommit") not in (None, self._commit(repo, revision).oid):
+                raise Refusal(412, "", **{"X-Error-Message": "A commit has happened since. Please refresh."})
             elif key != "header":
                 raise Refusal(400, f"NotImplemented-{key}")
         changed = tuple(line["value"]["path"] for line in lines if line["key"] in ("file", "lfsFile"))
@@ -421,6 +427,11 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
 ]
 
 
+def _flipped(reply: Reply) -> Reply:
+    """Return a reply with one bit of the last byte of its body changed."""
+    return reply._replace(body=reply.body[:-1] + bytes([reply.body[-1] ^ 1])) if reply.body else reply
+
+
 class _Handler(BaseHTTPRequestHandler):
     """HTTP/1.1 handler that serves `Hub.answer` and applies the faults."""
 
@@ -438,11 +449,23 @@ class _Handler(BaseHTTPRequestHandler):
             hub.log.append(f"{self.command} {path} reset")
             return
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        kind = None if fault is None else fault.kind
         request = Request(self.command, path, parse_qs(url.query), token, self._body())
-        refused = fault is not None and fault.kind == "status"
+        if kind == "hang" and not fault.after:
+            hub.log.append(f"{self.command} {path} hang")
+            self._hang()
+            return
+        refused = kind == "status"
         reply = Reply(fault.status or 500, fault.body, fault.headers) if refused else hub.answer(request)
         hub.log.append(f"{self.command} {path} {reply.status}")
-        self._send(reply, truncated=fault is not None and fault.kind == "truncate")
+        if kind == "hang":
+            self._hang()
+        elif kind == "lost":
+            self._break(0)
+        elif kind == "drip":
+            self._drip(reply)
+        else:
+            self._send(_flipped(reply) if kind == "flip" else reply, truncated=kind == "truncate")
 
     def _send(self, reply: Reply, *, truncated: bool) -> None:
         status = reply.status
@@ -464,6 +487,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._break(0)
 
     do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 (names of http.server)
+
+    def _hang(self) -> None:
+        self.server.closing.wait()
+        self.close_connection = True
+
+    def _drip(self, reply: Reply) -> None:
+        """Send the reply a byte a second, headers included."""
+        head = f"HTTP/1.1 {reply.status} OK\r\nContent-Length: {len(reply.body)}\r\n\r\n".encode()
+        for byte in head + reply.body:
+            self.wfile.write(bytes([byte]))
+            if self.server.closing.wait(self.server.hub.drip_seconds):
+                break
+        self.close_connection = True
 
     def _break(self, after: int) -> None:
         """Read so many bytes, then reset the connection (RST, by a linger time of zero)."""
@@ -500,6 +536,7 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hub = Hub(user, token)
         self.hub.url = f"http://127.0.0.1:{self.server_port}"
+        self.closing = threading.Event()  # ends requests that are never answered
 
     def shutdown_request(self, request: Any) -> None:
         """Close the socket without a shutdown, as after a reset."""
@@ -513,6 +550,7 @@ class HubServer(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *args: Any) -> None:
+        self.closing.set()
         self.shutdown()
         self.server_close()
 

@@ -20,6 +20,7 @@ LAYERS = (
             "scalars",
             "processes",
             "files",
+            "downloads",
             "versions",
             "running_moments",
             "log_mel",

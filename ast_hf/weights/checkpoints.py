@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub.errors import HTTPError
 
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
+from ..downloads import verify_download
 from ..errors import error, unreadable
 from .integrity import check_folder
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
@@ -90,7 +91,10 @@ def hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cached_file(source: str | PathLike, name: str, hub: dict[str, Any]) -> Path | None:
-    """Return the cached copy of a file on the Hub, or None; raise E704 for a failed download."""
+    """Return the verified cached copy of a file on the Hub, or None.
+
+    Raises E704 for a failed download, E706 for one that differs from the Hub's file.
+    """
     from transformers.utils import cached_file
 
     try:
@@ -101,4 +105,7 @@ def _cached_file(source: str | PathLike, name: str, hub: dict[str, Any]) -> Path
         what = f"{name} cannot be downloaded"
         fix = "check the connection, then try again"
         raise unreadable("E704", where=repr(str(source)), what=what, problem=problem, fix=fix) from problem
-    return None if path is None else Path(path)
+    if path is None:
+        return None
+    verify_download(Path(path))
+    return Path(path)
