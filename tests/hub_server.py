@@ -83,7 +83,7 @@ class Fault:
             request is carried out, but the connection breaks after half of the reply's body; `"lost"`, the
             request is carried out, but the connection breaks before the reply; `"hang"`, the request is carried out
             if `after`, and never answered; `"drip"`, a byte of the reply a second; `"flip"`, one byte of the body is
-            another.
+            another; `"redirect"`, to the same file on another host, whose requests are in `Hub.elsewhere`.
     """
 
     pattern: str
@@ -136,6 +136,8 @@ class Hub:
         self.log: list[str] = []
         self.uploaded_bytes = 0  # of LFS files, complete or not
         self.drip_seconds = 1.0
+        self.sent: list[tuple[str, int]] = []  # path and bytes of each body
+        self.elsewhere: list[tuple[str, str]] = []  # path and token of each request to the other host
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------ inspection by tests
@@ -345,7 +347,10 @@ class Hub:
                 files = {
                     path: blob for path, blob in files.items() if not path.startswith(f"{value['path']}/")
                 }
-            elif key == "header" and value.get("parentCommit") not in (None, self._commit(repo, revision).oid):
+            elif key == "header" and value.get("parentCommit") not in (
+                None,
+                self._commit(repo, revision).oid,
+            ):
                 raise Refusal(412, "", **{"X-Error-Message": "A commit has happened since. Please refresh."})
             elif key != "header":
                 raise Refusal(400, f"NotImplemented-{key}")
@@ -443,6 +448,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         url = urlsplit(self.path)
         path = unquote(url.path)
+        if path.startswith("/elsewhere/"):
+            path = path.removeprefix("/elsewhere")
+            hub.elsewhere.append((path, self.headers.get("Authorization", "")))
         fault = hub.fault(f"{self.command} {path}")
         if fault is not None and fault.kind == "reset":
             self._break(fault.after)
@@ -464,6 +472,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._break(0)
         elif kind == "drip":
             self._drip(reply)
+        elif kind == "redirect":
+            place = f"http://localhost:{self.server.server_port}/elsewhere{url.path}"
+            self._send(Reply(302, b"", {**reply.headers, "Location": place}), truncated=False)
         else:
             self._send(_flipped(reply) if kind == "flip" else reply, truncated=kind == "truncate")
 
@@ -482,7 +493,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if truncated else body)
+            body = body[: len(body) // 2] if truncated else body
+            self.server.hub.sent.append((self.path, len(body)))
+            self.wfile.write(body)
         if truncated:
             self._break(0)
 

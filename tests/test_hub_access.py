@@ -119,7 +119,9 @@ def test_waits_grow_until_patience_ends(waits: list[float], caplog: pytest.LogCa
     assert caught.value.fix.endswith("then run `it` again")
     lines = [record.getMessage() for record in caplog.records if record.name == "ast_hf.hub.access"]
     assert len(lines) == len(waits)
-    shape = r"'user/pets': cannot be reached \(.*\); try 2 at \d\d:\d\d:\d\d, in \d s; gives up at \d\d:\d\d:\d\d"
+    shape = (
+        r"'user/pets': cannot be reached \(.*\); try 2 at \d\d:\d\d:\d\d, in \d s; gives up at \d\d:\d\d:\d\d"
+    )
     assert re.fullmatch(shape, lines[0]), lines[0]
 
 

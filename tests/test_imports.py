@@ -20,6 +20,7 @@ LAYERS = (
             "scalars",
             "processes",
             "files",
+            "advisories",
             "downloads",
             "versions",
             "running_moments",

@@ -117,9 +117,7 @@ _CACHED = re.compile(r"'([^']+[/\\]snapshots[/\\][^']+)'")
 _SENTENCE_END = re.compile(r"\n|(?<=[\w'])\. ")
 
 
-def reach(
-    request: Callable[[], Answer], *, where: str, then: str = "", patience: float = READING
-) -> Answer:
+def reach(request: Callable[[], Answer], *, where: str, then: str = "", patience: float = READING) -> Answer:
     """Make a request to the Hub; repeat it after a broken connection, a time-out, 408, 409, 429 and 5xx.
 
     The waits grow; each is logged with the time of the next try. A `Retry-After` of the Hub is respected.

@@ -19,9 +19,10 @@ from ..errors import error, short_reason
 from .access import PUBLISHING, check_account, check_name, reach
 from .published_files import publication_of
 
-
 #: First line of a commit.
 COMMIT_MESSAGE = "Upload model with ast_hf"
+#: Messages that nobody chose, which a finishing command does not repeat; the others are training's.
+_DEFAULT_MESSAGES = (COMMIT_MESSAGE, "Fine-tuned with ast_hf", "End of training")
 
 
 class Pushed(NamedTuple):
@@ -126,7 +127,7 @@ def finishing_command(
         command += ["--revision", revision]
     if create_pr:
         command.append("--create-pr")
-    if message != COMMIT_MESSAGE:
+    if message not in _DEFAULT_MESSAGES:
         command += ["--message", message]
     return " ".join(map(_quoted, command))
 
@@ -252,7 +253,9 @@ class _Commit:
         if self._was_sent:
             if found := self._find():
                 return found
-            parent = self._head(self.revision)  # the Hub refuses the commit if the earlier one arrives meanwhile
+            parent = self._head(
+                self.revision
+            )  # the Hub refuses the commit if the earlier one arrives meanwhile
         try:
             return self._send(parent)
         except (HTTPError, OSError):
@@ -303,7 +306,9 @@ class _Commit:
     def _holds(self, commit: str) -> bool:
         """Return True if a commit holds exactly these files, and none of those to remove."""
         paths = [*self.files, *self.delete]
-        entries = {entry.path: entry for entry in self.api.get_paths_info(self.repo_id, paths, revision=commit)}
+        entries = {
+            entry.path: entry for entry in self.api.get_paths_info(self.repo_id, paths, revision=commit)
+        }
         return entries.keys() == self.files.keys() and all(
             _is_same(content, entries[path]) for path, content in self.files.items()
         )

@@ -33,6 +33,8 @@ SILENCE = 60.0
 #: Bytes per second below which an answer fails, measured over `WINDOW` seconds.
 SLOWEST = 1_000
 WINDOW = 30.0
+#: Seconds by which the beginning of an answer may take longer than one read of a socket.
+SPARE = 1.0
 #: Bytes of a body that must be sent within `SILENCE`.
 _PIECE = 2**16
 
@@ -164,7 +166,7 @@ def _limit_request(request: Any) -> float:
     default = _limits.seconds()
     limits = {name: own.get(name) or default for name in ("connect", "read", "write", "pool")}
     request.extensions = {**request.extensions, "timeout": limits}
-    return max(limits["connect"], limits["read"]) + 1.0
+    return max(limits["connect"], limits["read"]) + SPARE
 
 
 def _await(ask: Callable[[], Any], request: Any, body: _Upload, seconds: float) -> Any:
@@ -229,7 +231,10 @@ class _Download(_httpx.SyncByteStream):  # type: ignore[misc]  # of either libra
         received = 0
         while True:
             start = time.monotonic()
-            piece = next(pieces, None)
+            try:
+                piece = next(pieces, None)
+            except _httpx.ReadError as problem:  # the client resumes a download only after this class
+                raise _httpx.RemoteProtocolError(str(problem), request=self.request) from problem
             if piece is None:
                 return
             seconds += time.monotonic() - start
