@@ -123,7 +123,7 @@ def _blob_of(path: Path) -> Path | None:
     """Return the file in `blobs` that a path in `snapshots` links to, None for any other path."""
     if not path.is_symlink():
         return None
-    blob = path.parent / os.readlink(path)
+    blob = path.parent / path.readlink()
     is_blob = blob.parent.name == "blobs" and (_SHA256.fullmatch(blob.name) or _GIT.fullmatch(blob.name))
     return blob if is_blob and blob.is_file() else None
 

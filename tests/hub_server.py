@@ -146,6 +146,13 @@ class Hub:
         """Return the files of the newest commit by path."""
         return self._commit(repo, revision).files
 
+    def put(self, repo: str, files: dict[str, bytes]) -> None:
+        """Create a repository with one commit of files, without a request."""
+        blobs = {path: Blob(content, lfs=path.endswith(LFS_SUFFIXES)) for path, content in files.items()}
+        self.repositories[repo] = Repository()
+        self._add_commit(repo, "main", "initial commit", {})
+        self._add_commit(repo, "main", "files", blobs)
+
     def commits(self, repo: str, branch: str = "main") -> list[Commit]:
         """Return the commits after the empty first one, oldest first."""
         return self.repositories[repo].branches[branch][1:]
@@ -367,6 +374,11 @@ class Hub:
         url = f"{self.url}/{repo}/commit/{oid}"
         return {"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": "", **more}
 
+    def messages(self, request: Request, repo: str) -> Any:
+        """Return the messages of the commits of all branches, for a test in another process."""
+        branches = self.repositories[repo].branches.values()
+        return sorted({(commit.oid, commit.message) for commits in branches for commit in commits[1:]})
+
     # ------------------------------------------------------------ loading
 
     def tree(self, request: Request, repo: str, revision: str, folder: str | None) -> Any:
@@ -424,6 +436,7 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("POST", f"{_API}/commit/{_REVISION}", Hub.commit),
     ("POST", f"{_API}/branch/(?P<branch>.+)", Hub.create_branch),
     ("POST", f"{_API}/tag/{_REVISION}", Hub.create_tag),
+    ("GET", f"/test/{_REPO}/messages", Hub.messages),
     ("GET", f"{_API}/refs", Hub.refs),
     ("GET", f"{_API}(?:/revision/{_REVISION})?", Hub.info),
     ("GET", f"{_API}/tree/{_REVISION}(?:/(?P<folder>.+))?", Hub.tree),

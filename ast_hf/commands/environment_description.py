@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -36,10 +37,10 @@ def describe_environment() -> list[Line]:
     """
     lines = [("python", f"{platform.python_version()} ({sys.executable})")]
     for name in _PACKAGES:
-        lines += _describe_package(name, _attempt(lambda name=name: _version(name)))
+        lines += _describe_package(name, _attempt(functools.partial(_version, name)))
     lines += _describe_package("libsndfile", _attempt(_libsndfile_version))
     lines.append(("hardware", _attempt(_hardware)))
-    lines += [(name, _attempt(lambda name=name: _health(name))) for name in _HARMFUL_WHEN_BROKEN]
+    lines += [(name, _attempt(functools.partial(_health, name))) for name in _HARMFUL_WHEN_BROKEN]
     return [*lines, ("hub cache", _attempt(_cache))]
 
 

@@ -200,7 +200,7 @@ def _discard(answer: Future[Any]) -> None:
         answer.result().close()
 
 
-class _Upload(_httpx.SyncByteStream):  # type: ignore[misc]  # of either library
+class _Upload(_httpx.SyncByteStream):
     """Body of a request that notes when its last piece was sent."""
 
     def __init__(self, stream: Any) -> None:
@@ -218,7 +218,7 @@ class _Upload(_httpx.SyncByteStream):  # type: ignore[misc]  # of either library
         self.stream.close()
 
 
-class _Download(_httpx.SyncByteStream):  # type: ignore[misc]  # of either library
+class _Download(_httpx.SyncByteStream):
     """Body of an answer that raises ReadTimeout if it arrives too slowly."""
 
     def __init__(self, stream: Any, request: Any) -> None:
