@@ -80,10 +80,10 @@ class Fault:
         pattern: of `"METHOD /path"`.
         status: status of the reply; None with another kind.
         kind: `"status"`; `"reset"`, the connection breaks after `after` bytes of the request's body; `"truncate"`, the
-            request is carried out, but the connection breaks after half of the reply's body; `"lost"`, the
-            request is carried out, but the connection breaks before the reply; `"hang"`, the request is carried out
-            if `after`, and never answered; `"drip"`, a byte of the reply a second; `"flip"`, one byte of the body is
-            another; `"redirect"`, to the same file on another host, whose requests are in `Hub.elsewhere`.
+            request is carried out, but the connection breaks after half of the reply's body; `"lost"`, the same, but
+            before the reply; `"hang"`, the request is carried out if `after`, and never answered; `"drip"`, a byte of
+            the reply a second; `"flip"`, the byte `after` (1) before the end of the body is another; `"redirect"`, to
+            the same file on another host, whose requests are in `Hub.elsewhere`.
     """
 
     pattern: str
@@ -445,9 +445,12 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
 ]
 
 
-def _flipped(reply: Reply) -> Reply:
-    """Return a reply with one bit of the last byte of its body changed."""
-    return reply._replace(body=reply.body[:-1] + bytes([reply.body[-1] ^ 1])) if reply.body else reply
+def _flipped(reply: Reply, place: int) -> Reply:
+    """Return a reply with one bit changed in the byte `place` before the end of its body."""
+    body = bytearray(reply.body)
+    if body:
+        body[-place] ^= 1
+    return reply._replace(body=bytes(body))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -489,7 +492,9 @@ class _Handler(BaseHTTPRequestHandler):
             place = f"http://localhost:{self.server.server_port}/elsewhere{url.path}"
             self._send(Reply(302, b"", {**reply.headers, "Location": place}), truncated=False)
         else:
-            self._send(_flipped(reply) if kind == "flip" else reply, truncated=kind == "truncate")
+            self._send(
+                _flipped(reply, fault.after or 1) if kind == "flip" else reply, truncated=kind == "truncate"
+            )
 
     def _send(self, reply: Reply, *, truncated: bool) -> None:
         status = reply.status

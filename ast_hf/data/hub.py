@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from datasets import (
     IterableDatasetDict,
     Value,
 )
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub import constants
 
 from ..downloads import verify_download
@@ -97,7 +98,11 @@ def read_hub(
             differ from those on the Hub.
     """
     _check_not_a_path(name)
-    splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
+    try:
+        splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
+    except DatasetGenerationError:
+        _verify_files(name, DatasetDict())
+        raise
     if isinstance(splits, DatasetDict):
         _verify_files(name, splits)
     for part in (part for parts in (merge or {}).values() for part in parts if part not in splits):
@@ -160,8 +165,9 @@ def _verify_files(name: str, splits: DatasetDict) -> None:
         for path in sorted(folder.rglob("*")):
             verify_download(path)
     except AstHfError:
-        for entry in (entry for part in splits.values() for entry in part.cache_files):
-            Path(entry["filename"]).unlink(missing_ok=True)
+        made = {Path(entry["filename"]).parent for part in splits.values() for entry in part.cache_files}
+        for tables in made:
+            shutil.rmtree(tables, ignore_errors=True)
         raise
 
 

@@ -51,7 +51,7 @@ def _model() -> dict[str, bytes]:
     shutil.rmtree(folder)
     return {
         **files,
-        "README.md": b"---\nlicense: mit\nlibrary_name: transformers\npipeline_tag: audio-classification\n---\n# pets\n",
+        "README.md": _CARD,
     }
 
 
@@ -93,7 +93,7 @@ class Place:
         hf_api.api.endpoint = self.hub.url
         transformers_hub._hf_api = None
         os.environ["HF_TOKEN"] = TOKEN
-        time.sleep = lambda _: None  # type: ignore[assignment]
+        time.sleep = lambda _: None
 
     def shorten_limits(self) -> None:
         """Let requests of ours fail after a second."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_commands_at_once_share_one_download(place: Place) -> None:
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory):
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import torch
     from transformers import pipeline
 
@@ -61,7 +62,7 @@ def clips(count: int) -> list[np.ndarray]:
     return [(0.1 * random.standard_normal(9600)).astype(np.float32) for _ in range(count)]
 
 
-def test_threads_on_one_pipeline_agree_with_one_after_the_other(classifier) -> None:
+def test_threads_on_one_pipeline_agree_with_one_after_the_other(classifier: Any) -> None:
     waveforms = clips(THREADS)
     alone = [classifier(waveform, top_k=1 + number % 2) for number, waveform in enumerate(waveforms)]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -74,7 +75,7 @@ def test_threads_on_one_pipeline_agree_with_one_after_the_other(classifier) -> N
     record("Threads on one pipeline", threads=THREADS, different=0)
 
 
-def test_memory_does_not_grow_with_calls(classifier) -> None:
+def test_memory_does_not_grow_with_calls(classifier: Any) -> None:
     waveforms = clips(10)
 
     def resident() -> int:
