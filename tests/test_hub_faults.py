@@ -128,8 +128,10 @@ REQUESTS: dict[str, tuple[str, Callable[[], Any]]] = {
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 @pytest.mark.parametrize("request_name", REQUESTS)
 def test_a_hub_that_does_not_answer_is_an_error(
-    pets: Hub, waits: list[float], request_name: str, kind: str
+    pets: Hub, waits: list[float], monkeypatch: pytest.MonkeyPatch, request_name: str, kind: str
 ) -> None:
+    monkeypatch.setattr(time_limits, "SILENCE", 0.1)
+    monkeypatch.setattr(time_limits, "WINDOW", 0.1)
     pattern, request = REQUESTS[request_name]
     pets.drip_seconds = 0.02
     pets.fail(pattern, kind=kind, times=1000)
