@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,11 @@ def _halve(content: bytearray) -> None:
 def in_memory(make: Callable[[], Any]) -> Callable[[Path], Any]:
     """Return the preparation of a source that is not a path."""
     return lambda folder: make()
+
+
+def _pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "x.csv")
+    return folder / "x.csv"
 
 
 def _linked(folder: Path) -> Path:
@@ -338,6 +344,7 @@ _TEXTS = _section(
     ("capitals", "other capitals in the head line", text(rows(LABELS, "Path,Label")), "E208"),
     ("comment", "comment above the head line", text("# made today\n" + rows(LABELS)), "E208"),
     ("comment-row", "comment between rows", text(rows(LABELS) + "# checked\n"), "E208"),
+    ("pipe", "pipe in place of a table", _pipe, "E206"),
     ("deep", "JSON of 100,000 levels", text("[" * 100_000, "x.json"), "E208"),
     (
         "deep-label",
@@ -392,6 +399,7 @@ _LISTS = _section(
     ("null", "null in a list", text(lines([["cat", None], ["dog"]]), "x.jsonl"), "E208"),
     ("nan", "NaN in a list", text(lines([["cat", float("nan")], ["dog"]]), "x.jsonl"), "E208"),
     ("list", "lists", text(lines([["cat", "x"], ["dog"]]), "x.jsonl"), equals(["cat", "x"], ["dog"])),
+    ("vector", "0/1 vectors", text(lines([[1, 0, 0], [0, 1, 0]]), "x.jsonl"), "E208"),
     ("struct", "struct as a label", columns(path=PATHS, label=[{"name": "a"}] * 3), "E208"),
     ("bytes", "bytes as labels", columns(path=PATHS, label=[b"cat", b"dog", b"cat"]), "E208"),
 )
@@ -413,6 +421,10 @@ _MISSING = _section(
     ("ids", "ids as labels", text(rows([f"id{number}" for number in range(8)])), "W209"),
     ("measures", "measurements as labels", text(rows([f"{number / 7:.4f}" for number in range(8)])), "W209"),
     ("files", "names of files as labels", text(rows([f"{number % 2}.wav" for number in range(8)])), "W209"),
+    ("accents", "label in two forms of Unicode", text(rows(["caf\u00e9", "cafe\u0301"])), "W207"),
+    ("invisible", "invisible character in a label", text(rows(["cat\u200b", "cat"])), "W207"),
+    ("split", "nan as a split", text(rows(["cat,train", "dog,nan"], "path,label,split")), "E208"),
+    ("time", "true as a time", text('{"path": "0.wav", "label": "x", "start": true}\n', "x.jsonl"), "E208"),
     ("equal", "1 and 1.0", text(rows(["1", "1.0"] * 4)), "W209"),
     ("parquet-null", "null in Parquet", columns(path=PATHS, label=["cat", None, "dog"]), "E208"),
     ("parquet-nan", "NaN in Parquet", columns(path=PATHS, label=[0.0, 1.0, float("nan")]), "E208"),
