@@ -78,6 +78,8 @@ def stock(source: Any) -> Clips:
         source.suffix
     ]
     options = {"sep": "\t"} if source.suffix == ".tsv" else {}
+    if source.read_bytes().startswith(b"path;"):
+        options = {"sep": ";"}
     cache = str(source.parent / "cache")
     table = datasets.load_dataset(kind, data_files=str(source), split="train", cache_dir=cache, **options)
     file, label = table.column_names[:2]
