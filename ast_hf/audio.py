@@ -134,7 +134,7 @@ def load_beginning(
 
 def _resampled_length(clip: Clip, sampling_rate: int) -> int:
     """Return the number of samples of a clip at another rate, as soxr rounds it."""
-    return (2 * clip.count * sampling_rate + clip.rate) // (2 * clip.rate)
+    return (2 * clip.length * sampling_rate + clip.rate) // (2 * clip.rate)
 
 
 def _check_size(clip: Clip, sampling_rate: int) -> None:
@@ -142,7 +142,7 @@ def _check_size(clip: Clip, sampling_rate: int) -> None:
     if clip.in_memory:
         return
     allowed = min(MAX_SAMPLES / sampling_rate, MAX_DECODED / (clip.rate * clip.channels))
-    seconds = clip.count / clip.rate
+    seconds = clip.length / clip.rate
     if seconds > allowed:
         what = (
             f"declares {round(seconds, 3):,} s of audio ({clip.channels} channels at {clip.rate} Hz), "
@@ -158,10 +158,10 @@ def _checked_blocks(clip: Clip, sampling_rate: int) -> Iterator[np.ndarray]:
     for block in _resampled(_finite(clip), clip, sampling_rate):
         length += len(block)
         yield block
-    if clip.count == 0:
+    if clip.length == 0:
         raise _empty_error(clip.where)
     if length == 0:
-        what = f"is too short: {clip.count} samples at {clip.rate} Hz become 0 samples at {sampling_rate} Hz"
+        what = f"is too short: {clip.length} samples at {clip.rate} Hz become 0 samples at {sampling_rate} Hz"
         raise error("E101", where=clip.where, what=what, fix="remove it, or record it again")
 
 

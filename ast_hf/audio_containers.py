@@ -34,6 +34,9 @@ _AIFF_CODES = frozenset(
     | {b"FL64", b"ulaw", b"ULAW", b"alaw", b"ALAW"}
 )
 _AU_CODES = frozenset({1, 2, 3, 4, 5, 6, 7, 27})
+_CAF_CHUNKS = frozenset(
+    {b"desc", b"data", b"pakt", b"kuki", b"chan", b"info", b"free", b"strg", b"mark", b"regn"}
+)
 _CAF_CODES = frozenset({b"lpcm", b"alaw", b"ulaw", b"alac"})
 
 #: Last 12 bytes of the ids of Wave64 chunks (Sony Pictures Digital, Wave64 1.0); the "riff" chunk's differs.
@@ -42,6 +45,9 @@ _W64_ID = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 #: Chunks in a file before it is taken for nonsense.
 _MAX_CHUNKS = 1_000
 
+#: A shorter file without a chunk of samples is a part of its header.
+_LARGEST_HEADER = 1_024
+
 _UNKNOWN = b"\xff\xff\xff\xff"
 
 
@@ -49,14 +55,12 @@ class Layout(NamedTuple):
     """What libsndfile needs to decode a file completely, and what is wrong with the file.
 
     Attributes:
-        begin: first byte that libsndfile gets.
         patches: (offset, bytes) that replace header fields without a valid count.
         size: bytes that libsndfile is told, None for the true number.
         frames: length in frames, for files whose length libsndfile can only estimate.
         missing: why the file seems to be cut off, if decoding shows whether it is that or damaged.
     """
 
-    begin: int = 0
     patches: tuple[tuple[int, bytes], ...] = ()
     size: int | None = None
     frames: int | None = None
@@ -73,6 +77,12 @@ class Content:
         self.base = file.tell()
         self.size = max(file.seek(0, 2) - self.base, 0)
         self._start = 0
+        self._bytes = b""
+
+    def skip(self, count: int) -> None:
+        """Move the beginning `count` bytes on."""
+        self.base += count
+        self.size -= count
         self._bytes = b""
 
     def at(self, offset: int, count: int) -> bytes:
@@ -123,16 +133,17 @@ def unsupported(where: str, kind: str) -> AstHfError:
 
 
 def read_layout(content: Content, where: str) -> Layout:
-    """Return the layout of an audio file.
+    """Return the layout of an audio file, and move `content` behind a tag that libsndfile cannot skip.
 
     Raises:
         AstDataError: E202 for a file that is cut off, E203 for one that is damaged or contradicts itself, E205
             for a kind of samples that is not decoded.
     """
-    head = content.at(0, 12)
     begin = _behind_id3(content)
-    if content.at(begin, 4) == b"fLaC":
-        return _flac(content, begin, where)
+    if begin and content.at(begin, 4).startswith(_ALL_MARKS):
+        content.skip(begin)
+        begin = 0
+    head = content.at(0, 4)
     for marks, read in _READERS:
         if head.startswith(marks):
             return read(content, where)
@@ -176,6 +187,13 @@ def _check_chunk(chunk: _Chunk, content: Content, where: str) -> None:
         raise cut(where, f"its header ends early, in the chunk {chunk.id.decode('ascii', 'replace')!r}")
 
 
+def _no_data(content: Content, where: str) -> AstHfError:
+    """Return the error for a header without a chunk of samples."""
+    if content.size < _LARGEST_HEADER:
+        return cut(where, "its header ends early, before its samples")
+    return damaged(where, "has no chunk of samples")
+
+
 def _seconds(count: int, frame: int, rate: int) -> str:
     """Return bytes as seconds of audio, or as bytes if the header does not allow that."""
     return f"{count / frame / rate:.3f} s" if frame and rate else f"{count:,} bytes"
@@ -207,7 +225,7 @@ def _wave(content: Content, where: str) -> Layout:
             frame, rate = _wave_format(content.at(chunk.start, min(chunk.length, 40)), order, where)
         elif chunk.id == b"ds64" and head.startswith(b"RF64"):
             long_sizes = chunk
-    raise cut(where, "its header ends early, before the chunk 'data'")
+    raise _no_data(content, where)
 
 
 def _wave_format(fields: bytes, order: str, where: str) -> tuple[int, int]:
@@ -286,8 +304,8 @@ def _wave64(content: Content, where: str) -> Layout:
             return Layout(patches=tuple((offset, struct.pack("<Q", size)) for offset, size in sizes))
         if chunk.length > there:
             raise _lost(there, chunk.length, frame, rate, where)
-        return Layout()
-    raise cut(where, "its header ends early, before the chunk 'data'")
+        return Layout(frames=chunk.length // frame if frame else None)  # libsndfile reads to the file's end
+    raise _no_data(content, where)
 
 
 def _aiff(content: Content, where: str) -> Layout:
@@ -387,9 +405,10 @@ def _caf(content: Content, where: str) -> Layout:
                 raise _lost(there, chunk.length, 0, 0, where)
         if chunk.length < 0:
             raise damaged(where, "has a chunk with an impossible size")
-        _check_chunk(chunk, content, where)
+        if chunk.id in _CAF_CHUNKS:
+            _check_chunk(chunk, content, where)
     if not seen:
-        raise cut(where, "its header ends early, before the chunk 'data'")
+        raise _no_data(content, where)
     return Layout()
 
 
@@ -414,22 +433,22 @@ class _FlacInfo(NamedTuple):
 class _FlacFrame(NamedTuple):
     offset: int
     start: int
-    count: int
+    samples: int
 
     @property
     def end(self) -> int:
-        return self.start + self.count
+        return self.start + self.samples
 
 
-def _flac(content: Content, begin: int, where: str) -> Layout:
+def _flac(content: Content, where: str) -> Layout:
     """Compare the count in STREAMINFO with the number of the last frame."""
-    info = _flac_info(content, begin, where)
+    info = _flac_info(content, where)
     first = _flac_frame(content.at(info.first, 16), 0, info)
     last = None if first is None else _last_flac_frame(content, info, first)
     if first is None or last is None:
         if not info.total:
             raise damaged(where, "does not declare its length, and its last frame cannot be found")
-        return Layout(begin)
+        return Layout()
     length = last.end - first.start
     if info.total and length > info.total:
         raise damaged(
@@ -437,13 +456,13 @@ def _flac(content: Content, begin: int, where: str) -> Layout:
         )
     if info.total:
         missing = f"its last frame ends at {length:,}, its header declares {info.total:,}"
-        return Layout(begin, missing=missing if length < info.total else None)
-    field = int.from_bytes(content.at(begin + 18, 8), "big") | length
-    return Layout(begin, patches=((begin + 18, field.to_bytes(8, "big")),))
+        return Layout(missing=missing if length < info.total else None)
+    field = int.from_bytes(content.at(18, 8), "big") | length
+    return Layout(patches=((18, field.to_bytes(8, "big")),))
 
 
-def _flac_info(content: Content, begin: int, where: str) -> _FlacInfo:
-    offset = begin + 4
+def _flac_info(content: Content, where: str) -> _FlacInfo:
+    offset = 4
     fields = content.at(offset + 4, 34)
     if len(fields) < 34:
         raise cut(where, "its stream ends early, in the header")
@@ -524,7 +543,7 @@ def _last_flac_frame(content: Content, info: _FlacInfo, first: _FlacFrame) -> _F
         found: dict[int, _FlacFrame] = {}
         last = None
         for match in re.finditer(rb"\xff[\xf8\xf9]", data):
-            frame = _flac_frame(data, match.start(), info, first.count)
+            frame = _flac_frame(data, match.start(), info, first.samples)
             if frame is None:
                 continue
             if frame.start in found or start + frame.offset == info.first:
@@ -535,9 +554,9 @@ def _last_flac_frame(content: Content, info: _FlacInfo, first: _FlacFrame) -> _F
         window *= 16
 
 
-def holds_second_flac(content: Content, layout: Layout) -> bool:
+def holds_second_flac(content: Content) -> bool:
     """Return True if a second FLAC stream follows in the same file."""
-    return content.find(b"fLaC\x00\x00\x00\x22", layout.begin + 4) >= 0
+    return content.find(b"fLaC\x00\x00\x00\x22", 4) >= 0
 
 
 # Ogg (RFC 3533).
@@ -818,4 +837,6 @@ _READERS = (
     ((b".snd", b"dns."), _au),
     ((b"caff",), _caf),
     ((b"OggS",), _ogg),
+    ((b"fLaC",), _flac),
 )
+_ALL_MARKS = tuple(mark for marks, _ in _READERS for mark in marks)

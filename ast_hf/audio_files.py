@@ -78,7 +78,7 @@ class Clip(NamedTuple):
     Attributes:
         rate: in Hz.
         channels: number of channels before mixing.
-        count: samples per channel that the blocks have together.
+        length: samples per channel that the blocks have together.
         where: name for messages.
         blocks: float32 arrays `(time,)`.
         in_memory: whether the samples were in memory before.
@@ -87,7 +87,7 @@ class Clip(NamedTuple):
 
     rate: int
     channels: int
-    count: int
+    length: int
     where: str
     blocks: Iterator[np.ndarray]
     in_memory: bool = False
@@ -270,11 +270,11 @@ class _Reader:
     def __init__(self, content: Content, layout: Layout) -> None:
         self.content = content
         self._file = content.file
-        self._base = content.base + layout.begin
-        self._end = content.size - layout.begin
-        self._size = (content.size if layout.size is None else layout.size) - layout.begin
-        self._patches = [(offset - layout.begin, new) for offset, new in layout.patches]
-        self.is_flac = content.at(layout.begin, 4) == b"fLaC"
+        self._base = content.base
+        self._end = content.size
+        self._size = content.size if layout.size is None else layout.size
+        self._patches = layout.patches
+        self.is_flac = content.at(0, 4) == b"fLaC"
         self._piece = self._FLAC_PIECE if self.is_flac else None
         self._position = 0
         self._problem: BaseException | None = None
@@ -380,7 +380,7 @@ class _Decoder:
             raise cut(self.where, self.layout.missing)
         if whole and self.sound.format == "FLAC":
             with _reading(self.where):
-                if holds_second_flac(content, self.layout):
+                if holds_second_flac(content):
                     fix = "convert its parts one by one, for example with `ffmpeg -i IN OUT.flac`"
                     raise damaged(self.where, "holds several FLAC streams one after another", fix)
 

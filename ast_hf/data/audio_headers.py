@@ -25,4 +25,4 @@ def read_header(audio: Mapping[str, Any]) -> Header:
     with open_audio(audio) as clip:
         if clip.missing:
             raise clip.missing
-        return Header(clip.rate, clip.channels, clip.count / clip.rate)
+        return Header(clip.rate, clip.channels, clip.length / clip.rate)
