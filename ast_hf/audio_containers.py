@@ -182,9 +182,14 @@ def _chunks(content: Content, offset: int, form: str, where: str) -> Iterator[_C
     raise damaged(where, f"has more than {_MAX_CHUNKS} chunks in its header")
 
 
-def _check_chunk(chunk: _Chunk, content: Content, where: str) -> None:
-    if chunk.end > content.size:
-        raise cut(where, f"its header ends early, in the chunk {chunk.id.decode('ascii', 'replace')!r}")
+def _check_chunk(chunk: _Chunk, content: Content, total: int, where: str) -> None:
+    """Raise E202 or E203 for a chunk that is not completely in the file; the header declares `total` bytes."""
+    if chunk.end <= content.size:
+        return
+    name = chunk.id.decode("ascii", "replace")
+    if total > content.size:
+        raise cut(where, f"its header ends early, in the chunk {name!r}")
+    raise damaged(where, f"has a chunk {name!r} that is larger than the file")
 
 
 def _no_data(content: Content, where: str) -> AstHfError:
@@ -215,15 +220,18 @@ def _wave(content: Content, where: str) -> Layout:
     riff_size = struct.unpack(order + "I", head[4:8])[0]
     frame = rate = 0
     long_sizes: _Chunk | None = None
+    is_long = head.startswith(b"RF64")
     for chunk in _chunks(content, 12, order + "4sI", where):
         if chunk.id == b"data":
+            if is_long and long_sizes is None:
+                raise damaged(where, "has no chunk 'ds64'")
             return _wave_data(content, chunk, riff_size, long_sizes, (frame, rate), order, where)
-        _check_chunk(chunk, content, where)
+        _check_chunk(chunk, content, riff_size + 8, where)
         if chunk.id == b"fmt ":
             if frame or rate:
                 raise damaged(where, "has two chunks 'fmt '")
             frame, rate = _wave_format(content.at(chunk.start, min(chunk.length, 40)), order, where)
-        elif chunk.id == b"ds64" and head.startswith(b"RF64"):
+        elif chunk.id == b"ds64" and is_long:
             long_sizes = chunk
     raise _no_data(content, where)
 
@@ -238,7 +246,7 @@ def _wave_format(fields: bytes, order: str, where: str) -> tuple[int, int]:
     if code not in _WAVE_CODES:
         name = _OTHER_WAVE_CODES.get(code, f"format 0x{code:04x}")
         raise unsupported(where, f"WAV with {name} samples")
-    return channels * math.ceil(bits / 8), rate
+    return channels * (1 if code in (6, 7) else math.ceil(bits / 8)), rate
 
 
 def _wave_data(
@@ -254,9 +262,13 @@ def _wave_data(
     there = content.size - data.start
     behind = _is_chunk(content.at(data.end, 4)) or _is_chunk(content.at(data.end + 1, 4))
     unfinished = riff_size in (0, data.start - 8) or _has_no_count(riff_size)
-    if long_sizes is not None and data.length == 0xFFFFFFFF:
+    if long_sizes is not None:
         sizes = content.at(long_sizes.start, 24)
         length = struct.unpack("<Q", sizes[8:16])[0] if len(sizes) == 24 else 0
+        if data.length not in (0xFFFFFFFF, length):
+            raise damaged(
+                where, f"declares {data.length:,} bytes of audio in one place, and {length:,} in another"
+            )
         if there and (length == 0 or length >= 1 << 62):
             frames = there // (frame_rate[0] or 1)
             counts = struct.pack("<QQQ", content.size - 8, there, frames)
@@ -292,7 +304,7 @@ def _wave64(content: Content, where: str) -> Layout:
     for chunk in _chunks(content, 40, "<16sq", where):
         there = content.size - chunk.start
         if chunk.id != b"data":
-            _check_chunk(chunk, content, where)
+            _check_chunk(chunk, content, riff_size, where)
             if chunk.id == b"fmt ":
                 frame, rate = _wave_format(content.at(chunk.start, min(chunk.length, 40)), "<", where)
             continue
@@ -322,7 +334,7 @@ def _aiff(content: Content, where: str) -> Layout:
             if common or chunk.end > content.size:
                 break
             continue
-        _check_chunk(chunk, content, where)
+        _check_chunk(chunk, content, int.from_bytes(head[4:8], "big") + 8, where)
         common = chunk if chunk.id == b"COMM" else common
     if common is None or sound is None:
         raise cut(where, "its header ends early, without its chunks 'COMM' and 'SSND'")
@@ -339,21 +351,22 @@ def _aiff_sound(content: Content, common: _Chunk, sound: _Chunk, where: str) -> 
     channels, frames, bits = struct.unpack(">HIH", fields[:8])
     width = channels * _aiff_bytes(code, bits)
     there = content.size - sound.start
+    offset = int.from_bytes(content.at(sound.start, 4), "big")
     empty = frames == 0 and sound.length in (0, 8) and there > 8
     if (sound.length > there and _has_no_count(sound.length)) or empty:
-        known = (there - 8) // (width or 1)
+        known = max(there - 8 - offset, 0) // (width or 1)
         counts = [(4, content.size - 8), (common.start + 2, known), (sound.start - 4, there)]
         return Layout(
             patches=tuple((place, min(count, 0xFFFFFFFE).to_bytes(4, "big")) for place, count in counts)
         )
-    declared = sound.length - 8
+    declared = sound.length - 8 - offset
     if sound.length > there:
         raise _lost(max(there - 8, 0), declared, 0, 0, where)
-    if width and frames * width > declared:
-        raise _lost(declared, frames * width, 0, 0, where)
-    if width and frames * width < declared - max(width, 8):
+    if frames * width > declared:
+        raise _lost(max(declared, 0), frames * width, 0, 0, where)
+    if width and declared - frames * width >= max(width, 2):  # a byte may pad an odd number of bytes
         raise damaged(where, f"declares {frames:,} frames in one place, and {declared // width:,} in another")
-    return Layout()
+    return Layout(frames=frames)
 
 
 def _aiff_bytes(code: bytes, bits: int) -> int:
@@ -383,18 +396,13 @@ def _au(content: Content, where: str) -> Layout:
 
 def _caf(content: Content, where: str) -> Layout:
     """Read the chunks of a Core Audio file (Apple, CAF 1.0); a size of -1 means up to the file's end."""
-    seen = False
+    chunks: dict[bytes, _Chunk] = {}
     for chunk in _chunks(content, 8, ">4sq", where):
+        if chunk.id == b"data" and chunk.id in chunks:
+            raise damaged(where, "has two chunks of samples, and only one is allowed")
+        chunks.setdefault(chunk.id, chunk)
         there = content.size - chunk.start
-        if chunk.id == b"desc":
-            _check_chunk(chunk, content, where)
-            code = content.at(chunk.start + 8, 4)
-            if code not in _CAF_CODES:
-                raise unsupported(where, f"CAF with {code.decode('ascii', 'replace')!r} samples")
         if chunk.id == b"data":
-            if seen:
-                raise damaged(where, "has two chunks of samples, and only one is allowed")
-            seen = True
             if chunk.length == -1:
                 return Layout(patches=((chunk.start - 8, struct.pack(">q", there)),))
             if chunk.length < 4 < there:
@@ -406,10 +414,45 @@ def _caf(content: Content, where: str) -> Layout:
         if chunk.length < 0:
             raise damaged(where, "has a chunk with an impossible size")
         if chunk.id in _CAF_CHUNKS:
-            _check_chunk(chunk, content, where)
-    if not seen:
+            _check_chunk(chunk, content, chunk.end, where)
+        if chunk.id == b"desc":
+            _check_caf_format(content.at(chunk.start, 32), where)
+    if b"data" not in chunks:
         raise _no_data(content, where)
-    return Layout()
+    return _alac_layout(content, chunks, where)
+
+
+def _check_caf_format(fields: bytes, where: str) -> None:
+    """Raise E205 for samples that are not decoded, E203 unless the sizes of packets and samples agree."""
+    if len(fields) < 32:
+        raise damaged(where, "has a chunk 'desc' that is too short")
+    code = fields[8:12]
+    packet, frames, channels, bits = struct.unpack(">IIII", fields[16:32])
+    if code not in _CAF_CODES:
+        raise unsupported(where, f"CAF with {code.decode('ascii', 'replace')!r} samples")
+    if code != b"alac" and (frames != 1 or packet != channels * math.ceil(bits / 8)):
+        raise damaged(
+            where, f"declares {packet:,} bytes for {frames:,} frames of {channels:,} times {bits:,} bits"
+        )
+
+
+def _alac_layout(content: Content, chunks: dict[bytes, _Chunk], where: str) -> Layout:
+    """Return the length in frames of ALAC in CAF, which its packet table declares."""
+    description = chunks.get(b"desc")
+    if description is None:
+        raise damaged(where, "has no chunk 'desc'")
+    if content.at(description.start + 8, 4) != b"alac":
+        return Layout()
+    table = chunks.get(b"pakt")
+    if table is None or table.length < 24:
+        raise damaged(where, "has no packet table")
+    packets, valid, priming, rest = struct.unpack(">qqii", content.at(table.start, 24))
+    size = int.from_bytes(content.at(description.start + 20, 4), "big")
+    if valid < 0 or priming < 0 or rest < 0 or valid + priming + rest != packets * size:
+        raise damaged(
+            where, f"declares {valid:,} frames in {packets:,} packets of {size:,}, which do not agree"
+        )
+    return Layout(frames=valid)
 
 
 # FLAC (RFC 9639).
@@ -750,13 +793,17 @@ def _mpeg(content: Content, begin: int, where: str) -> Layout:
 
 
 def _declared_frames(frame: bytes) -> tuple[int, int]:
-    """Return the count in a Xing, Info or VBRI frame or 0, and 1 if it is such a frame, which has no audio."""
-    for name in (b"Xing", b"Info"):
-        place = frame.find(name, 4, 48)
-        if place > 0:
-            flags = int.from_bytes(frame[place + 4 : place + 8], "big")
-            return (int.from_bytes(frame[place + 8 : place + 12], "big") if flags & 1 else 0), 1
-    if frame[36:40] == b"VBRI":
+    """Return the count in a Xing, Info or VBRI frame or 0, and 1 if it is such a frame, which has no audio.
+
+    As in the decoder, a frame is only taken for one if the bytes in front of the name are zeros.
+    """
+    mpeg1 = frame[1] & 8
+    mono = frame[3] >> 6 == 3
+    place = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
+    if frame[place : place + 4] in (b"Xing", b"Info") and not any(frame[4:place]):
+        flags = int.from_bytes(frame[place + 4 : place + 8], "big")
+        return (int.from_bytes(frame[place + 8 : place + 12], "big") if flags & 1 else 0), 1
+    if frame[36:40] == b"VBRI" and not any(frame[4:36]):
         return int.from_bytes(frame[50:54], "big"), 1
     return 0, 0
 
