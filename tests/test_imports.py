@@ -16,6 +16,7 @@ PACKAGE = ROOT / "ast_hf"
 LAYERS = (
     (
         *(
+            "printing",
             "errors",
             "scalars",
             "processes",
