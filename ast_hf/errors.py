@@ -36,8 +36,8 @@ class AstHfError(Exception):
         if match := _MESSAGE.search(code):  # a data loader's worker rebuilds errors from their text alone
             code, where, what, fix = match.groups()
         self.code = code
-        self.where = _one_line(where)
-        self.what = _one_line(what)
+        self.where = _one_line(where, _MAX_TEXT)
+        self.what = _one_line(what, _MAX_TEXT)
         self.fix = _one_line(fix)
         self.detail = detail
         end = "" if self.fix.endswith("?") else "."
@@ -47,9 +47,14 @@ class AstHfError(Exception):
         return type(self), (self.code, self.where, self.what, self.fix, self.detail)
 
 
-def _one_line(text: str) -> str:
-    """Return text as one line that a terminal shows and does not execute."""
-    return visible(" ".join(text.split()))
+#: Maximum number of characters of a place and of a problem: values of any size are quoted in them.
+_MAX_TEXT = 2_000
+
+
+def _one_line(text: str, limit: int | None = None) -> str:
+    """Return text as one line that a terminal shows and does not execute, cut after `limit` characters."""
+    line = visible(" ".join(text.split()))
+    return line if limit is None or len(line) <= limit else line[:limit] + " ..."
 
 
 class AstInputError(AstHfError, ValueError):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import re
 import warnings
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,10 @@ from transformers.integrations.integration_utils import (
 )
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
-from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text, wrong_type
+from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text
 from ..metrics import METRIC_NAMES
-from ..scalars import is_number
 from ..task import Task
+from .argument_values import check_schedule, check_value
 from .optimization_options import Optimization
 
 #: When a run uploads to the Hub: the result at the end; the model at every save; also the latest training
@@ -73,13 +71,6 @@ _REFUSED = {
 #: Arguments that request arithmetic in bfloat16.
 _BFLOAT16 = ("bf16", "bf16_full_eval")
 
-#: Numbers that must be above 0, and numbers that must be >= 0.
-_POSITIVE = (
-    *("num_train_epochs", "gradient_accumulation_steps"),
-    *("per_device_train_batch_size", "per_device_eval_batch_size"),
-)
-_NOT_NEGATIVE = ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm")
-
 #: Arguments that the weights depend on, besides the other sections of a recipe.
 _WEIGHT_ARGUMENTS = (
     *(
@@ -96,12 +87,6 @@ _WEIGHT_ARGUMENTS = (
 )
 
 
-def normalize_strategies(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with `"no"` for each strategy that YAML read as false."""
-    off = {name: "no" for name, value in values.items() if value is False and name.endswith("_strategy")}
-    return {**values, **off}
-
-
 def check_training(values: dict[str, Any], where: str) -> None:
     """Raise E307 for a name or value that the section `training` of a recipe must not have."""
     fields = {entry.name: entry for entry in dataclasses.fields(TrainingArguments) if entry.init}
@@ -110,35 +95,12 @@ def check_training(values: dict[str, Any], where: str) -> None:
         if name not in fields:
             what = "is not an argument of TrainingArguments"
             raise error("E307", where=place, what=what, fix=did_you_mean(name, fields), detail="unknown")
-        if isinstance(value, date):
-            what = f"is the date {value}, and no argument takes a date"
-            raise error("E307", where=place, what=what, fix="put it in quotes", detail="type")
         if name == "hub_strategy" and value not in HUB_STRATEGIES:
             raise not_a_choice("E307", where=place, value=value, choices=HUB_STRATEGIES)
         if name in _REFUSED and value not in (None, False, 0):
             what, fix = _REFUSED[name]
             raise error("E307", where=place, what=what, fix=fix, detail="conflict")
-        _check_type(fields[name], value, place)
-        _check_sign(name, value, place)
-
-
-def _check_type(entry: dataclasses.Field[Any], value: Any, where: str) -> None:
-    """Raise E307 for a number or boolean of the wrong type; transformers would accept it silently."""
-    types = set(re.findall(r"\w+", str(entry.type))) - {"class", "None"}
-    if value is None and entry.default is None:
-        return
-    if types == {"bool"} and not isinstance(value, bool):
-        raise wrong_type("E307", where=where, value=value, expected="a boolean (true or false)")
-    if types and types <= {"int", "float"} and not is_number(value):
-        raise wrong_type("E307", where=where, value=value, expected="a number")
-
-
-def _check_sign(name: str, value: Any, where: str) -> None:
-    """Raise E307 for numbers below their range."""
-    if name in _POSITIVE and value <= 0:
-        raise error("E307", where=where, what=f"is {value!r}", fix="give a number above 0", detail="range")
-    if name in _NOT_NEGATIVE and value < 0:
-        raise error("E307", where=where, what=f"is {value!r}", fix="give 0 or more", detail="range")
+        check_value(name, value, place)
 
 
 def build_arguments(
@@ -173,6 +135,7 @@ def build_arguments(
         ) from problem
     check_joined(arguments.world_size)
     _check_reporters(arguments)
+    check_schedule(arguments)
     if arguments.fp16 and arguments.device.type == "cpu":
         fix = "use training.bf16, or leave it out"
         raise error(
