@@ -17,6 +17,7 @@ LAYERS = (
     (
         *(
             "printing",
+            "containment",
             "errors",
             "scalars",
             "processes",

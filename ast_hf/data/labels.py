@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -107,17 +108,21 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None
     if groups:
         pairs = ", ".join(" and ".join(map(_quote_spaces, group)) for group in groups[:_EXAMPLES])
         more = f" and {len(groups) - _EXAMPLES} more" if len(groups) > _EXAMPLES else ""
-        what = f"{pairs}{more} differ only in capitals or spaces, and are separate classes; write them alike"
+        is_composed = all(unicodedata.is_normalized("NFC", name) for group in groups for name in group)
+        difference = "capitals or spaces" if is_composed else "capitals, spaces or separate accents"
+        what = f"{pairs}{more} differ only in {difference}, and are separate classes; write them alike"
         warnings.warn(warning_text("W207", where=where, what=what), AstHfWarning, 2)
 
 
 def _similar_names(names: Iterable[str]) -> Iterable[list[str]]:
     spellings: dict[str, list[str]] = {}
     for name in names:
-        spellings.setdefault("".join(name.split()).casefold(), []).append(name)
+        key = unicodedata.normalize("NFC", "".join(name.split())).casefold()
+        spellings.setdefault(key, []).append(name)
     return (group for group in spellings.values() if len(group) > 1)
 
 
 def _quote_spaces(name: str) -> str:
-    """Return a quoted name with repeated spaces made visible: messages collapse them to one."""
-    return repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name))
+    """Return a quoted name with repeated spaces and separate accents made visible, which messages hide."""
+    shown = repr if unicodedata.is_normalized("NFC", name) else ascii
+    return shown(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from datasets import Dataset
 
+from ..containment import is_below, places_of
 from ..errors import error, shortlist
 from .clip_search import ClipNames, clips_below, where_clips_are
 from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, Row
@@ -49,6 +51,9 @@ class TableClips:
         split: the caller's split for all rows, None to decide row by row.
         options: options of `load_audio_dataset`.
 
+    Attributes:
+        outside: after `clips`, the files that are not in the table's folder or `audio_root`.
+
     Raises:
         AstDataError: E206 for missing files; E208 for missing columns, and for rows without a label or fold.
     """
@@ -63,6 +68,8 @@ class TableClips:
         self.sounds = table.sounds(self.audio)
         self.class_order = table.names.get(self.label)
         self.holds_lists = any(isinstance(row.get(self.label), list) for row in table.rows)
+        self.outside: list[str] = []
+        self._places = places_of(self.root)
         self._clip_names: ClipNames | None = None
         self._check_labels()
         self._check_folds()
@@ -75,9 +82,16 @@ class TableClips:
         for number, (row, path) in enumerate(zip(self.table.rows, self._paths, strict=True), start=1):
             where = f"{self.table.where} row {number}"
             split = self.options.split(row, {Path(path).as_posix(), str(row.get(self.audio))}, self.split)
-            full_path = str((self.root / path).resolve()) if self.sounds is None else path
+            full_path = self._full_path(path) if self.sounds is None else path
             labels = self.options.labels.read(row[self.label], f"{where}, column {self.label!r}")
             yield Clip(where, number, split, full_path, self.sounds, labels, self._others(row, where))
+
+    def _full_path(self, path: str) -> str:
+        """Return the absolute path of a file, without links; record it if that is outside of the root."""
+        full_path = str((self.root / path).resolve())
+        if not is_below(full_path, self._places):
+            self.outside.append(full_path)
+        return full_path
 
     def _others(self, row: Row, where: str) -> Row:
         """Return the other cells as text, and boundaries as numbers."""
@@ -117,7 +131,8 @@ class TableClips:
             missing = list(range(1, len(self._paths) + 1))
         if missing:
             where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
-            what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} does not exist{_count_rows(missing)}"
+            state = "does not exist" if elsewhere else _describe_missing(self.root / self._paths[missing[0] - 1])
+            what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} {state}{_count_rows(missing)}"
             raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
 
     def _how_to_find(self, row: int, elsewhere: str | None) -> str:
@@ -125,6 +140,9 @@ class TableClips:
         count = len(self._clip_names.find(self._paths[row - 1])) if self._clip_names else 0
         if count > 1:
             return f"{count} files below {str(self.root)!r} have this name; write their paths relative to it"
+        path = self.root / self._paths[row - 1]
+        if elsewhere is None and not _describe_missing(path).startswith("does not"):
+            return _FETCH_OR_REMOVE
         return elsewhere or f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
 
     def _exists(self, path: str) -> bool:
@@ -147,6 +165,24 @@ class TableClips:
         if self._clip_names is None:
             self._clip_names = ClipNames(clips_below(self.root))
         return self._clip_names.below(self.root, path) or path
+
+
+#: Fix for a name without a file.
+_FETCH_OR_REMOVE = (
+    "fetch its content (git-annex and DataLad: `git annex get .`; git-lfs: `git lfs pull`; iCloud: download it "
+    "in the Finder), or remove it"
+)
+
+
+def _describe_missing(path: Path) -> str:
+    """Return why a path is no file: it is missing, or a link, a folder or a device."""
+    if path.is_symlink() and not path.exists():
+        return f"is a link to {os.readlink(path)!r}, which does not exist"
+    if path.is_dir():
+        return "is a folder"
+    if (path.parent / f".{path.name}.icloud").is_file():
+        return "is in iCloud and not on this disk"
+    return "is not a regular file" if path.exists() else "does not exist"
 
 
 def _count_rows(numbers: Sequence[int]) -> str:

@@ -130,14 +130,14 @@ def common_voice(root: Path) -> Path:
     return root
 
 
-def audio_folder(root: Path) -> Path:
-    """Create an audiofolder with splits, as `datasets` writes it."""
+def split_tables(root: Path) -> Path:
+    """Create folders of splits with a table in each, under a name that `datasets` does not read."""
     for split in ("train", "test"):
         rows = ["file_name,label"]
         for number, kind in enumerate(("cat", "dog")):
             wav(root / split / f"{number}.wav")
             rows.append(f"{number}.wav,{kind}")
-        written(root / split / "metadata.csv", *rows)
+        written(root / split / "labels.csv", *rows)
     return root
 
 
@@ -182,8 +182,8 @@ DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, di
             "test": {f"common_voice_{n}.wav": ("male", "female")[n % 2] for n in (4, 5)},
         },
     ),
-    "audiofolder": (
-        audio_folder,
+    "tables in splits": (
+        split_tables,
         ".",
         {},
         "'test', 'train', which are folds or splits",
