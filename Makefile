@@ -1,6 +1,6 @@
 # make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | reference |
 #      test-augment | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
-#      test-gpu | test-slow
+#      test-gpu | test-reliability | reliability | test-slow
 # The first target that runs makes the environment, .venv.
 # make demo QUICK=1 is a short run; make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593 starts from that checkpoint.
 PYTHON ?= python3
@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards reference lint test-augment \
-	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-slow
+	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-slow
 .DEFAULT_GOAL := test
 
 # Every version is pinned by constraints.txt. The environment is updated only when one of these files changes.
@@ -113,6 +113,17 @@ test-newest:
 test-gpu: $(STAMP)
 	AST_HF_TEST_GPU=1 $(BIN)/python -m pytest -m "slow or not slow" -rs tests/test_cuda.py tests/training/test_cuda_training.py \
 		tests/test_stock_trainer.py tests/peer tests/test_programs.py -k "not environment"
+
+# Five minutes: bad input, fuzzing, kills, signals, full disks. FULL=1 is the long tier, 40 minutes.
+test-reliability: $(STAMP)
+	$(if $(FULL),AST_HF_RELIABILITY=full )OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow -rs tests/reliability
+
+# The long tier, beside transformers; then writes docs/reliability.md.
+reliability: $(STAMP)
+	rm -rf build/reliability
+	AST_HF_RELIABILITY=full AST_HF_RELIABILITY_RESULTS=$(CURDIR)/build/reliability OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -rs tests/reliability --deselect tests/reliability/test_page.py
+	$(BIN)/python tests/reliability/page.py build/reliability
 
 # Minutes: the wheel in an empty environment, metrics on input of AudioSet's size, failing runs of several processes, and
 # test-augment.
