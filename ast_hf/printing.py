@@ -38,7 +38,8 @@ def visible(text: str, keep: str = "\t\n") -> str:
     if text.isprintable():
         return text
     return "".join(
-        _escaped(char) if unicodedata.category(char) in _UNSAFE and char not in keep else char for char in text
+        _escaped(char) if unicodedata.category(char) in _UNSAFE and char not in keep else char
+        for char in text
     )
 
 

@@ -148,7 +148,8 @@ def print_results(report: Report) -> None:
             f"{values[key]['value']:.3f} at the {key} epoch ({values[key]['epoch']:g})" for key in _EPOCHS
         ]
         show(
-            f"{report.metric} on {printable(name)} while training: {', '.join(epochs)}, which was chosen on those clips."
+            f"{report.metric} on {printable(name)} while training: {', '.join(epochs)}, "
+            "which was chosen on those clips."
         )
     hint = (
         ""

@@ -17,8 +17,8 @@ from tqdm.auto import tqdm
 from ..audio import load_audio, resample
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..printing import printable
 from ..log_mel import log_mel, num_frames, num_samples
+from ..printing import printable
 from ..running_moments import Moments
 from ..task import Task
 from .audio_headers import read_header
@@ -129,7 +129,8 @@ class DataReport:
         for kind, title in _KINDS.items():
             groups = [duplicate.clips for duplicate in self.duplicates if duplicate.kind == kind]
             lines = [
-                "  =  ".join(f"{printable(split)} row {row} {printable(path)}" for split, row, path in clips) for clips in groups
+                "  =  ".join(f"{printable(split)} row {row} {printable(path)}" for split, row, path in clips)
+                for clips in groups
             ]
             yield from _titled_list(f"{title} in several splits", lines)
 
@@ -283,7 +284,9 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     yield from _titled_list("labels", labels, limit=2 * _MAX_ENTRIES)
     findings = {"clipped": split.clipped, "silent": split.silent, "unreadable": split.unreadable}
     for title, entries in findings.items():
-        yield from _titled_list(title, [f"row {entry.row} {printable(entry.path)}: {entry.what}" for entry in entries])
+        yield from _titled_list(
+            title, [f"row {entry.row} {printable(entry.path)}: {entry.what}" for entry in entries]
+        )
     for kind, same in _KINDS.items():
         repeated = [repetition for repetition in split.repeated if repetition.kind == kind]
         repeated.sort(key=lambda repetition: not repetition.contradictory)

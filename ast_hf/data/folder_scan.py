@@ -85,19 +85,19 @@ def scan_folder(root: Path) -> Folder:
         place, above, linked = waiting.pop()
         for entry in _entries(place):
             path = place / entry.name
-            if not entry.is_dir():
+            if not _is_folder(path):
                 search.add_file(path, hidden=entry.name.startswith("."))
             elif entry.name in _FOREIGN or entry.name == _MAC_ARCHIVE:
                 continue
             elif entry.name.startswith("."):
                 search.add_hidden_folder(path)
             else:
-                search.folder.others.append(path)
                 real = os.path.realpath(path)
                 is_link = entry.is_symlink()
                 if is_link and (real in above or (linked and real in search.seen)):
                     search.leave_out("links to folders that are read already", path)
                     continue
+                search.folder.others.append(path)
                 search.seen.add(real)
                 waiting.append((path, (*above, real), linked or is_link))
     search.folder.clips.sort()
@@ -113,6 +113,14 @@ def _entries(place: Path) -> list[os.DirEntry[str]]:
         what = f"cannot be listed ({problem.strerror})"
         fix = "check its permissions, or move it elsewhere"
         raise error("E206", where=repr(str(place)), what=what, fix=fix) from problem
+
+
+def _is_folder(path: Path) -> bool:
+    """Return True for a folder or a link to one; False for a link to itself, or in a folder of others."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 class _Search:
@@ -143,6 +151,8 @@ class _Search:
             self.folder.unread[suffix] += 1
         elif suffix in _ARCHIVES:
             self.leave_out("archives that are not opened", path)
+        elif not path.exists():
+            self.leave_out("links to nothing", path)
         elif self._is_audio(path):
             self.leave_out("audio files with other suffixes", path)
         else:

@@ -16,7 +16,7 @@ from .folder_tables import SplitTable, clips_without_row, read_folder_tables
 from .labels import LabelSet
 from .naming_conventions import AUDIO_SUFFIXES, METADATA_FILES, SPLIT_NAMES, Row
 from .option_spelling import chosen_sources, unless_classes
-from .table_search import how_to_read, shards_of
+from .table_search import ClipTable, how_to_read, shards_of
 from .tables import Table
 
 #: Number of names in a message, and of folders without a clip.
@@ -236,7 +236,7 @@ def _how_to_arrange(folder: Folder) -> str:
 def _omissions(folder: Folder, *, labels_given: bool) -> list[str]:
     """Return the omissions for the warning; a table is one if the caller does not list the labels."""
     omissions = folder.omissions()
-    tables = [] if labels_given else [table for table in folder.tables() if table.has_labels]
+    tables = [] if labels_given else list(filter(_is_of_labels, folder.tables()))
     table_folders = {table.path.parent for table in tables}
     if empty := [name for name in _without_clips(folder) if folder.root / name not in table_folders]:
         omissions.append(f"has folders without a clip ({shortlist(empty, _EMPTY_FOLDERS)})")
@@ -244,6 +244,11 @@ def _omissions(folder: Folder, *, labels_given: bool) -> list[str]:
         fix = how_to_read(tables, folder.clips)
         omissions.append(f"has a table of its clips that is not read; to read it, {fix}")
     return omissions
+
+
+def _is_of_labels(table: ClipTable) -> bool:
+    """Return True for a table with a column of labels, or with a name that `datasets` reads as labels."""
+    return table.has_labels or table.path.name in METADATA_FILES
 
 
 def _without_clips(folder: Folder) -> list[str]:

@@ -205,7 +205,7 @@ def _warn_of_outside(parts: Sequence[TableClips]) -> None:
         remember_outside(outside)
         first = next(part for part in parts if part.outside)
         where = repr(first.table.where)
-        what = f"{len(outside)} clips are outside of {str(first.root)!r}, first {outside[0]!r}; "
+        what = f"clips outside of {str(first.root)!r}: {len(outside)}, first {outside[0]!r}; "
         what += "they are read, but not published"
         warnings.warn(warning_text("W216", where=where, what=what), AstHfWarning, stacklevel=2)
 

@@ -131,7 +131,9 @@ class TableClips:
             missing = list(range(1, len(self._paths) + 1))
         if missing:
             where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
-            state = "does not exist" if elsewhere else _describe_missing(self.root / self._paths[missing[0] - 1])
+            state = (
+                "does not exist" if elsewhere else _describe_missing(self.root / self._paths[missing[0] - 1])
+            )
             what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} {state}{_count_rows(missing)}"
             raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
 
@@ -146,7 +148,10 @@ class TableClips:
         return elsewhere or f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
 
     def _exists(self, path: str) -> bool:
-        return bool(path) and (self.root / path).is_file()
+        try:
+            return bool(path) and (self.root / path).is_file()
+        except OSError:  # no permission, or a name of impossible length
+            return False
 
     def _path(self, row: Row) -> str:
         """Return the path of a row, relative to the root.
@@ -169,20 +174,23 @@ class TableClips:
 
 #: Fix for a name without a file.
 _FETCH_OR_REMOVE = (
-    "fetch its content (git-annex and DataLad: `git annex get .`; git-lfs: `git lfs pull`; iCloud: download it "
-    "in the Finder), or remove it"
+    "fetch its content (git-annex and DataLad: `git annex get .`; iCloud: download it in the Finder) or change its "
+    "permissions; or remove it"
 )
 
 
 def _describe_missing(path: Path) -> str:
     """Return why a path is no file: it is missing, or a link, a folder or a device."""
-    if path.is_symlink() and not path.exists():
-        return f"is a link to {os.readlink(path)!r}, which does not exist"
-    if path.is_dir():
-        return "is a folder"
-    if (path.parent / f".{path.name}.icloud").is_file():
-        return "is in iCloud and not on this disk"
-    return "is not a regular file" if path.exists() else "does not exist"
+    try:
+        if path.is_symlink() and not path.exists():
+            return f"is a link to {os.readlink(path)!r}, which does not exist"
+        if path.is_dir():
+            return "is a folder"
+        if (path.parent / f".{path.name}.icloud").is_file():
+            return "is in iCloud and not on this disk"
+        return "is not a regular file" if path.exists() else "does not exist"
+    except OSError as problem:
+        return f"cannot be opened ({problem.strerror})"
 
 
 def _count_rows(numbers: Sequence[int]) -> str:

@@ -179,7 +179,9 @@ def _check_mapping(value: Any, where: str, *, accepts_text: bool) -> None:
         raise wrong_type("E307", where=where, value=value, expected="a mapping")
     if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
         fix = "write names before the colons, in quotes if they could be read as something else"
-        raise error("E307", where=where, what=f"{value!r} has a name that is not text", fix=fix, detail="type")
+        raise error(
+            "E307", where=where, what=f"{value!r} has a name that is not text", fix=fix, detail="type"
+        )
 
 
 def _check_list(value: Any, where: str, *, accepts_text: bool) -> None:

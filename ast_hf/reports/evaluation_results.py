@@ -120,7 +120,9 @@ class Evaluation:
 def _format_calibration(model: str, calibration: Calibration | None) -> list[str]:
     if calibration is None:
         return []
-    lines = [f"{printable(model)}: temperature {calibration.temperature:.4g}, fitted on {printable(calibration.fitted_on)}"]
+    lines = [
+        f"{printable(model)}: temperature {calibration.temperature:.4g}, fitted on {printable(calibration.fitted_on)}"
+    ]
     for split, before in calibration.before.items():
         after = calibration.after[split]
         changes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before]
