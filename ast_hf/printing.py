@@ -29,7 +29,7 @@ def printable(name: object) -> str:
 
 
 def visible(text: str, keep: str = "\t\n") -> str:
-    """Return text with escapes (`\\x1b`, `\\u202e`) for characters that are obeyed or hidden, not shown.
+    r"""Return text with escapes (`\x1b`, `\u202e`) for characters that are obeyed or hidden, not shown.
 
     Args:
         text: one or several lines.

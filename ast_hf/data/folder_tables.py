@@ -37,7 +37,7 @@ def read_folder_tables(folder: Folder, columns: Mapping[str, str | None]) -> lis
     tables = [table for table in map(_read, _files(folder)) if table is not None]
     if not tables or not all(_has_columns(table, columns) for table in tables):
         return []
-    covered = _table_of_path(folder, tables, columns)
+    covered = _table_of_path(tables, columns)
     outermost = {_outermost(folder, clip) for clip in folder.clips}
     if outermost - {_outermost(folder, clip) for clip in folder.clips if _key(clip) in covered}:
         return []
@@ -63,9 +63,7 @@ def _files(folder: Folder) -> list[Path]:
     return [min(paths, key=lambda path: METADATA_FILES.index(path.name)) for paths in by_place.values()]
 
 
-def _table_of_path(
-    folder: Folder, tables: list[Table], columns: Mapping[str, str | None]
-) -> dict[str, Table]:
+def _table_of_path(tables: list[Table], columns: Mapping[str, str | None]) -> dict[str, Table]:
     """Return path of a clip -> its table; raise E208 for a clip that two tables name."""
     by_path: dict[str, Table] = {}
     for table in tables:
@@ -93,8 +91,9 @@ def _has_columns(table: Table, columns: Mapping[str, str | None]) -> bool:
     return bool(_path_column(table, columns)) and bool(_column(table, columns["label_column"], LABEL_COLUMNS))
 
 
-def _path_column(table: Table, columns: Mapping[str, str | None]) -> str | None:
-    return _column(table, columns["audio_column"], PATH_COLUMNS)
+def _path_column(table: Table, columns: Mapping[str, str | None]) -> str:
+    """Return the column of files, `""` for a table without one."""
+    return _column(table, columns["audio_column"], PATH_COLUMNS) or ""
 
 
 def _column(table: Table, requested: str | None, defaults: tuple[str, ...]) -> str | None:
@@ -108,7 +107,7 @@ def _paths(table: Table, columns: Mapping[str, str | None]) -> list[str]:
 
 
 def _key(path: Path) -> str:
-    return os.path.abspath(path)
+    return os.path.normpath(Path.cwd() / path)  # links are kept, unlike in `resolve`
 
 
 def _outermost(folder: Folder, clip: Path) -> str:
@@ -124,7 +123,7 @@ def _by_split(folder: Folder, table: Table, columns: Mapping[str, str | None]) -
     column = _path_column(table, columns)
     by_split: dict[str | None, list[Row]] = {}
     for row in table.rows:
-        path = os.path.abspath(table.root / str(row.get(column) or ""))
+        path = _key(table.root / str(row.get(column) or ""))
         parts = Path(os.path.relpath(path, folder.root)).parts[:-1]
         split = next((SPLIT_NAMES[part.lower()] for part in parts if part.lower() in SPLIT_NAMES), None)
         by_split.setdefault(split, []).append(row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -183,7 +182,7 @@ def _describe_missing(path: Path) -> str:
     """Return why a path is no file: it is missing, or a link, a folder or a device."""
     try:
         if path.is_symlink() and not path.exists():
-            return f"is a link to {os.readlink(path)!r}, which does not exist"
+            return f"is a link to {str(path.readlink())!r}, which does not exist"
         if path.is_dir():
             return "is a folder"
         if (path.parent / f".{path.name}.icloud").is_file():

@@ -109,9 +109,8 @@ class Evaluation:
                 f"{titles[model]:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in columns)
             )
         lines.append("")
-        lines.append(
-            f"{self.clips} clips of {printable(self.split)}; classes, pictures and numbers are in {printable(self.folder)}"
-        )
+        place = f"classes, pictures and numbers are in {printable(self.folder)}"
+        lines.append(f"{self.clips} clips of {printable(self.split)}; {place}")
         for model, outcome in self.outcomes.items():
             lines += _format_calibration(model, outcome.calibration)
         return "\n".join(lines)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from .cases import Case
+from .cases import Case, Right
 
 ANNEX_LINK = "../.git/annex/objects/xX/yY/SHA256-s16044--0123.wav/SHA256-s16044--0123.wav"
 TWO_SPLITS = ("train", "test")
@@ -107,8 +107,8 @@ def _with_parquet(folder: Path) -> Path:
 
 def _linked_class(folder: Path) -> Path:
     root = labelled(folder)
-    os.rename(root / "dog", folder / "dog")
-    os.symlink(folder / "dog", root / "dog")
+    (root / "dog").rename(folder / "dog")
+    (root / "dog").symlink_to(folder / "dog")
     return root
 
 
@@ -129,8 +129,8 @@ def splits_of(table: str, lines: list[str], inside: str = "") -> Callable[[Path]
 
 
 def _loop(root: Path) -> None:
-    os.symlink("..", root / "cat" / "loop")
-    os.symlink("self", root / "cat" / "self")
+    (root / "cat" / "loop").symlink_to("..")
+    (root / "cat" / "self").symlink_to("self")
 
 
 def _crossed_links(root: Path) -> None:
@@ -138,7 +138,7 @@ def _crossed_links(root: Path) -> None:
         wav(root / f"k{first}" / "a.wav")
         for second in range(6):
             if first != second:
-                os.symlink(f"../k{second}", root / f"k{first}" / f"l{second}")
+                (root / f"k{first}" / f"l{second}").symlink_to(f"../k{second}")
 
 
 def _all_dangling(root: Path) -> None:
@@ -158,7 +158,7 @@ def _system_files(root: Path) -> None:
 
 
 def _not_unicode(root: Path) -> None:
-    os.rename(bytes(root / "cat"), bytes(root) + b"/caf\xe9")
+    (root / "cat").rename(root / "caf\udce9")
 
 
 def _mixed(root: Path) -> None:
@@ -169,7 +169,10 @@ def _table(name: str, content: str) -> Callable[[Path], Any]:
     return lambda root: (root / name).write_text(content)
 
 
-S1 = [
+#: id, input, its preparation, right outcome
+Row = tuple[str, str, Callable[[Path], Path], Right]
+
+S1: list[Row] = [
     ("C25", "metadata.csv in train and test", splits_of("metadata.csv", _rows()), _is_read),
     ("C25-jsonl", "metadata.jsonl in train and test", splits_of("metadata.jsonl", _json_rows()), _is_read),
     ("C25-parquet", "metadata.parquet in train and test", _with_parquet, _is_read),
@@ -212,18 +215,18 @@ S1 = [
     ("C27-twice", "two tables name one clip", lambda folder: _twice(folder), "E208"),
 ]
 
-S4 = [
+S4: list[Row] = [
     (
         "C28",
         "dangling link of git-annex or DataLad",
-        change(lambda root: os.symlink(ANNEX_LINK, root / "cat" / "9.wav")),
+        change(lambda root: (root / "cat" / "9.wav").symlink_to(ANNEX_LINK)),
         "E206",
     ),
     ("C28-all", "only dangling links", change(_all_dangling), "E206"),
     (
         "C28-folder",
         "dangling link of a class folder",
-        change(lambda root: os.symlink("nowhere", root / "bird")),
+        change(lambda root: (root / "bird").symlink_to("nowhere")),
         "W205",
     ),
     (
@@ -254,7 +257,7 @@ S4 = [
     (
         "C32-suffix",
         "clip named 0.wav.bak",
-        change(lambda root: os.rename(root / "cat" / "0.wav", root / "cat" / "0.wav.bak")),
+        change(lambda root: (root / "cat" / "0.wav").rename(root / "cat" / "0.wav.bak")),
         "W205",
     ),
     (
