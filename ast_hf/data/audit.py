@@ -170,7 +170,7 @@ def describe_data(
     reports = {}
     for name, split in splits.items():
         audit = _SplitAudit(name, split, extractor, moments if name == train_split else None, finder)
-        reports[name] = audit.run(tqdm(split, desc=f"reading {name}", unit="clip", leave=False))
+        reports[name] = audit.run(tqdm(split, desc=f"reading {printable(name)}", unit="clip", leave=False))
     for name, repetitions in finder.repetitions().items():
         reports[name].repeated = repetitions
     return DataReport(

@@ -167,10 +167,16 @@ def outcome_of(path: Path, folder: Path) -> str:
         recipe.to_yaml()
         build_arguments({"report_to": "none", **recipe.training}, folder)
     except AstHfError as problem:
-        assert "\n" not in str(problem)
-        assert len(str(problem)) < 10_000
-        return f"{problem.code} {problem.detail}"
+        return checked(problem)
     return "accepted"
+
+
+def checked(problem: AstHfError) -> str:
+    """Return the code and detail of an error, whose message is one line of limited length."""
+    text = str(problem)
+    assert "\n" not in text
+    assert len(text) < 10_000, text
+    return f"{problem.code} {problem.detail}"
 
 
 def too_long(*_: Any) -> None:
