@@ -27,5 +27,5 @@ def check_inside(paths: Iterable[str | None], where: str) -> None:
     outside = [path for path in paths if path in _outside]
     if outside:
         what = f"has {len(outside)} clips from outside of its data folder, first {outside[0]!r}"
-        fix = "copy them into the folder, or leave them out"
+        fix = "name the folder that they are in with audio_root= when reading, copy them, or leave them out"
         raise error("E705", where=where, what=what, fix=fix)

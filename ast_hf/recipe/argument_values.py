@@ -9,17 +9,20 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import date
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers.debug_utils import DebugOption
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
-from ..errors import error, not_a_choice, short_reason, wrong_type
+from ..errors import did_you_mean, error, not_a_choice, short_reason, wrong_type
 from ..scalars import is_number
 
 
@@ -97,7 +100,26 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "log_level": _LEVELS,
     "log_level_replica": _LEVELS,
     "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
+    "ddp_backend": ("nccl", "gloo", "mpi", "xccl", "hccl", "cncl", "mccl"),
     "torch_compile_mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+}
+
+#: Argument -> valid entries of its list.
+_ENTRIES = {
+    "include_for_metrics": ("inputs", "loss"),
+    "debug": tuple(each.value for each in DebugOption),
+}
+
+#: Mappings that may also be in a file.
+_IN_FILES = ("accelerator_config", "fsdp_config", "deepspeed")
+
+#: Arguments with types of their own -> check of a value, and the valid ones in words.
+_SPECIAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "include_num_input_tokens_seen": (
+        lambda value: isinstance(value, bool) or value in ("all", "non_padding", "no"),
+        "true, false, all, non_padding or no",
+    ),
+    "trackio_static_space_id": (lambda value: value is False or isinstance(value, str), "a string or false"),
 }
 
 _FIELDS = {entry.name: entry for entry in dataclasses.fields(TrainingArguments) if entry.init}
@@ -118,6 +140,8 @@ def _normalize(name: Any, value: Any) -> Any:
     types = _types_of(name)
     if isinstance(value, float) and types == {"int"} and value.is_integer():
         return int(value)
+    if name in ("adam_beta1", "adam_beta2") and type(value) is int:
+        return float(value)  # torch refuses an int next to a float
     if isinstance(value, str) and "dict" in types and value.lstrip().startswith("{"):
         try:
             return json.loads(value)
@@ -144,6 +168,23 @@ def check_value(name: str, value: Any, where: str) -> None:
         _check_range(_RANGES.get(name, Range(-math.inf)), value, where)
     if name in _CHOICES and value not in _CHOICES[name]:
         raise not_a_choice("E307", where=where, value=value, choices=_CHOICES[name])
+    for entry in value if isinstance(value, list) else str(value).split():
+        if name in _ENTRIES and entry not in _ENTRIES[name]:
+            raise not_a_choice("E307", where=where, value=entry, choices=_ENTRIES[name])
+    if name == "gradient_checkpointing_kwargs":
+        _check_names(value, signature(checkpoint).parameters, where)
+    if name == "torch_compile_backend" and value not in (backends := torch._dynamo.list_backends(None)):
+        raise not_a_choice("E307", where=where, value=value, choices=backends)
+
+
+def _check_names(values: dict[str, Any], names: Collection[str], where: str) -> None:
+    """Raise E307 for a name that an argument's mapping cannot have."""
+    for name in values:
+        if name not in names:
+            what = "is not an option of it"
+            raise error(
+                "E307", where=f"{where}.{name}", what=what, fix=did_you_mean(name, names), detail="unknown"
+            )
 
 
 def _types_of(name: Any) -> set[str]:
@@ -163,7 +204,9 @@ def _check_type(name: str, value: Any, where: str) -> None:
     if types == {"str"} and not isinstance(value, str):
         raise wrong_type("E307", where=where, value=value, expected="a string (in quotes)")
     if "dict" in types:
-        _check_mapping(value, where, accepts_text="str" in types - {"dict"} and name != "lr_scheduler_kwargs")
+        _check_mapping(value, where, accepts_text=name in _IN_FILES)
+    if name in _SPECIAL and not _SPECIAL[name][0](value):
+        raise wrong_type("E307", where=where, value=value, expected=_SPECIAL[name][1])
     if "list" in types:
         _check_list(value, where, accepts_text=" list[" in str(_FIELDS[name].type))
     if name == "parallelism_config":
@@ -208,12 +251,18 @@ def check_schedule(arguments: TrainingArguments) -> None:
     """
     weight = torch.nn.Parameter(torch.zeros(1))
     if not str(arguments.optim).startswith(_NEEDS_MODEL):
-        with _refused_as("optim", "change optim or optim_args, or install what it needs"):
+        with _refused_as(
+            "optim_args" if arguments.optim_args else "optim",
+            "change optim or optim_args, or install what it needs",
+        ):
             kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
             if kind.__module__.startswith("torch."):
                 kind([weight], **options)
     schedule_options: Any = arguments.lr_scheduler_kwargs or {}
-    with _refused_as("lr_scheduler_type", "change lr_scheduler_kwargs, or use another schedule"):
+    with _refused_as(
+        "lr_scheduler_kwargs" if schedule_options else "lr_scheduler_type",
+        "change lr_scheduler_kwargs, or use another schedule",
+    ):
         optimizer = torch.optim.SGD([weight], lr=0.1)
         get_scheduler(arguments.lr_scheduler_type, optimizer, 1, 10, dict(schedule_options))
 

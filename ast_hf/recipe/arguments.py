@@ -101,6 +101,24 @@ def check_training(values: dict[str, Any], where: str) -> None:
             what, fix = _REFUSED[name]
             raise error("E307", where=place, what=what, fix=fix, detail="conflict")
         check_value(name, value, place)
+    _check_combinations(values, where)
+
+
+def _check_combinations(values: dict[str, Any], where: str) -> None:
+    """Raise E307 for valid values that this package, this machine or the data loader cannot use."""
+    if values.get("label_names") not in (None, ["labels"]):
+        place = f"{where}: training.label_names"
+        what = "renames the labels, which clips have under the name labels"
+        raise error("E307", where=place, what=what, fix="leave it out", detail="conflict")
+    for name in ("dataloader_prefetch_factor", "dataloader_multiprocessing_context"):
+        if values.get(name) is not None and not values.get("dataloader_num_workers"):
+            fix = "set training.dataloader_num_workers, or leave it out"
+            what = "is for workers, and there are none"
+            raise error("E307", where=f"{where}: training.{name}", what=what, fix=fix, detail="conflict")
+    if values.get("use_liger_kernel") and importlib.util.find_spec("liger_kernel") is None:
+        what = "needs the package liger-kernel, which has no kernels for AST"
+        place = f"{where}: training.use_liger_kernel"
+        raise error("E307", where=place, what=what, fix="leave it out", detail="environment")
 
 
 def build_arguments(
@@ -130,9 +148,8 @@ def build_arguments(
     except Exception as problem:  # 150 arguments, alone and combined: no common type of exception
         reason = short_reason(str(problem).splitlines()[0] if str(problem) else "", limit=200)
         what = f"is refused by transformers ({type(problem).__name__}: {reason})"
-        raise error(
-            "E307", where="training", what=what, fix="change that argument", detail="choice"
-        ) from problem
+        where = _refused_argument(values, training, output_dir)
+        raise error("E307", where=where, what=what, fix="change that argument", detail="choice") from problem
     check_joined(arguments.world_size)
     _check_reporters(arguments)
     check_schedule(arguments)
@@ -143,6 +160,17 @@ def build_arguments(
         )
     _warn_of_slow_bfloat16(arguments)
     return arguments
+
+
+def _refused_argument(values: dict[str, Any], training: dict[str, Any], output_dir: str | Path) -> str:
+    """Return the argument of a recipe without which transformers takes the others, `training` if none is."""
+    for name in training:
+        try:
+            TrainingArguments(str(output_dir), **{key: value for key, value in values.items() if key != name})
+        except Exception:  # of any type, as in `build_arguments`
+            continue
+        return f"training.{name}"
+    return "training"
 
 
 def _has_no_accelerator() -> bool:

@@ -50,11 +50,51 @@ def test_arguments_without_effect_or_with_harm_are_refused(name: str, value: Any
         ("num_train_epochs", 0, "is 0"),
         ("per_device_train_batch_size", 0, "is 0"),
         ("learning_rate", -1, "is -1"),
+        ("learning_rate", float("nan"), "not a finite number"),
+        ("max_grad_norm", float("nan"), "not a finite number"),
+        ("weight_decay", float("inf"), "not a finite number"),
+        ("adam_beta2", 2, "is 2"),
+        ("seed", 1.5, "not a whole number"),
+        ("seed", 2**32, "from 0 to 4294967295"),
+        ("seed", None, "not a number"),
+        ("dataloader_num_workers", -1, "from 0 to 1024"),
+        ("per_device_train_batch_size", 10**9, "from 1 to"),
+        ("logging_steps", 1.5, "a whole number above 0"),
+        ("run_name", 3, "not a string"),
+        ("lr_scheduler_type", "cosin", "did you mean 'cosine'"),
+        ("optim", ["adamw_torch"], "not a valid choice"),
+        ("log_level", "loud", "not a valid choice"),
+        ("debug", ["underflow"], "not a valid choice"),
+        ("gradient_checkpointing_kwargs", {2: True}, "not text"),
+        ("gradient_checkpointing_kwargs", '{"use_reentrant"', "not JSON"),
+        ("label_names", ["target"], "renames the labels"),
+        ("dataloader_prefetch_factor", 2, "there are none"),
+        ("parallelism_config", {}, "object of accelerate"),
     ],
 )
 def test_values_of_the_wrong_type_or_range_are_refused(name: str, value: Any, message: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*{message}"):
         Recipe.from_dict({"training": {name: value}})
+
+
+def test_options_of_checkpointing_have_known_names() -> None:
+    with pytest.raises(AstConfigError, match=r"kwargs\.reentrant: .*did you mean 'use_reentrant'"):
+        Recipe.from_dict({"training": {"gradient_checkpointing_kwargs": {"reentrant": True}}})
+
+
+def test_numbers_and_mappings_in_other_spellings() -> None:
+    training = {
+        "max_steps": 1e3,
+        "adam_beta1": 0,
+        "gradient_checkpointing_kwargs": '{"use_reentrant": false}',
+    }
+    read = Recipe.from_dict({"training": training}).training
+    assert read == {
+        "max_steps": 1000,
+        "adam_beta1": 0.0,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    }
+    assert (type(read["max_steps"]), type(read["adam_beta1"])) == (int, float)
 
 
 @pytest.mark.parametrize("name", [name for name, value in REFUSED.items() if value is True])
@@ -88,6 +128,13 @@ NOT_TAKEN = {
     "eval_strategy": ({"eval_strategy": "epohc"}, "epohc"),
     "lr_scheduler_type": ({"lr_scheduler_type": "cosinus"}, "cosinus"),
     "load_best_model_at_end": ({"load_best_model_at_end": True}, "eval"),
+    "options of the schedule": (
+        {"lr_scheduler_kwargs": {"gamma": 1}},
+        r"lr_scheduler_kwargs: cannot be used .*gamma",
+    ),
+    "options of the optimizer": ({"optim_args": "fast"}, r"optim_args: cannot be used"),
+    "a file of options": ({"accelerator_config": "none.json"}, r"accelerator_config: is refused.*none\.json"),
+    "two arguments": ({"learning_rate": 1e-3, "fsdp": "x"}, r"fsdp: is refused by transformers"),
     "report_to": ({"report_to": "tensorbord"}, r"did you mean 'tensorboard'"),
     "report_to a package": (
         {"report_to": ["neptune"]},
