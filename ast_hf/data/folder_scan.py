@@ -85,7 +85,7 @@ def scan_folder(root: Path) -> Folder:
         place, above, linked = waiting.pop()
         for entry in _entries(place):
             path = place / entry.name
-            if not _is_folder(path):
+            if not _is_folder(entry):
                 search.add_file(path, hidden=entry.name.startswith("."))
             elif entry.name in _FOREIGN or entry.name == _MAC_ARCHIVE:
                 continue
@@ -115,10 +115,10 @@ def _entries(place: Path) -> list[os.DirEntry[str]]:
         raise error("E206", where=repr(str(place)), what=what, fix=fix) from problem
 
 
-def _is_folder(path: Path) -> bool:
-    """Return True for a folder or a link to one; False for a link to itself, or in a folder of others."""
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return True for a folder or a link to one; False for a link to itself, and without permission."""
     try:
-        return path.is_dir()
+        return entry.is_dir()
     except OSError:
         return False
 

@@ -130,9 +130,7 @@ class TableClips:
             missing = list(range(1, len(self._paths) + 1))
         if missing:
             where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
-            state = (
-                "does not exist" if elsewhere else _describe_missing(self.root / self._paths[missing[0] - 1])
-            )
+            state = _describe_missing(self.root / self._paths[missing[0] - 1])
             what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} {state}{_count_rows(missing)}"
             raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
 
