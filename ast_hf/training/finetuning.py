@@ -183,11 +183,9 @@ def prepare(
 def _check_samples(samples: list[str]) -> None:
     """Read the samples of the card, to raise their errors before anything is trained."""
     for sample in samples:
-        if is_outside(sample, Path(sample).parent) or (
-            not Path(sample).is_absolute() and is_outside(sample, ".")
-        ):
-            what = "is outside of the current directory, and would be published"
-            fix = "copy it here, or give its absolute path; a link must be replaced by a copy"
+        if ".." in Path(sample).parts or is_outside(sample, Path(sample).parent):
+            what = "is a link or a path that leads elsewhere, and would be published"
+            fix = "copy the recording here; if it is yours, give its absolute path without links and .."
             raise error("E206", where=f"card.samples: {sample!r}", what=what, fix=fix)
         try:
             load_audio(sample)

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
-from ast_hf import AstConfigError, AstHfWarning
+from ast_hf import AstConfigError, AstDataError, AstHfWarning
 from ast_hf.recipe.arguments import build_arguments, check_joined, weight_arguments
 from ast_hf.recipe.optimization_options import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
@@ -329,3 +329,18 @@ def test_results_are_logged_to_tensorboard(clips: Path, tmp_path: Path) -> None:
     read = EventAccumulator(str(events)).Reload()
     assert len(read.Scalars("train/loss")) == 2
     assert read.Scalars("eval/test_accuracy")[0].value == pytest.approx(report.results["test"]["accuracy"])
+
+
+@pytest.mark.parametrize("sample", ["../private.wav", "clips/link.wav"])
+def test_samples_that_a_link_takes_from_elsewhere_are_refused(
+    sample: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (tmp_path / "private.wav", tmp_path / "here" / "clips" / "own.wav"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(next(clips.rglob("*.wav")).read_bytes())
+    (tmp_path / "here" / "clips" / "link.wav").symlink_to(tmp_path / "private.wav")
+    monkeypatch.chdir(tmp_path / "here")
+    options = {"card": {"samples": [sample]}}
+    with pytest.raises(AstDataError, match=rf"E206.*card\.samples: '{sample}'.*leads elsewhere"):
+        prepare(recipe(clips, options), tmp_path / "out")
+    prepare(recipe(clips, {"card": {"samples": ["clips/own.wav"]}}), tmp_path / "out")
