@@ -16,6 +16,7 @@ from .commands.console import (
     CommandParser,
     ShowVersion,
     complain,
+    escape_unprintable,
     expected_error,
 )
 
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. 0 for success. 65 for bad input; the message says what to do. 75 if only the request to
         the Hub failed; the message has the command that finishes it. 130 after an interruption.
     """
+    escape_unprintable()
     options = build_parser().parse_args(arguments)
     from .hub.time_limits import limited_process
 

@@ -15,6 +15,8 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
 
+from .printing import visible
+
 _MESSAGE = re.compile(r"\[AST-(\w+)\] (.*?): (.*)\. Fix: (.*?)\.?\s*$", re.DOTALL)
 
 
@@ -34,15 +36,25 @@ class AstHfError(Exception):
         if match := _MESSAGE.search(code):  # a data loader's worker rebuilds errors from their text alone
             code, where, what, fix = match.groups()
         self.code = code
-        self.where = " ".join(where.split())
-        self.what = " ".join(what.split())
-        self.fix = " ".join(fix.split())
+        self.where = _one_line(where, _MAX_TEXT)
+        self.what = _one_line(what, _MAX_TEXT)
+        self.fix = _one_line(fix)
         self.detail = detail
         end = "" if self.fix.endswith("?") else "."
         super().__init__(f"[AST-{code}] {self.where}: {self.what}. Fix: {self.fix}{end}")
 
     def __reduce__(self) -> tuple:
         return type(self), (self.code, self.where, self.what, self.fix, self.detail)
+
+
+#: Maximum number of characters of a place and of a problem: values of any size are quoted in them.
+_MAX_TEXT = 2_000
+
+
+def _one_line(text: str, limit: int | None = None) -> str:
+    """Return text as one line that a terminal shows and does not execute, cut after `limit` characters."""
+    line = visible(" ".join(text.split()))
+    return line if limit is None or len(line) <= limit else line[:limit] + " ..."
 
 
 class AstInputError(AstHfError, ValueError):
@@ -139,6 +151,7 @@ WARNINGS: dict[str, str] = {
     "W211": "two rows that look like stereo",
     "W212": "sampling rate assumed",
     "W213": "attention_mask of one call only",
+    "W216": "clips outside of the data folder",
     "W301": "patches leave gaps",
     "W302": "unknown field kept from a file",
     "W303": "classifier re-initialised",
@@ -204,7 +217,7 @@ def warning_text(code: str, *, where: str, what: str) -> str:
     """Return the one-line text for `warnings.warn(..., AstHfWarning)`."""
     assert code in WARNINGS, code
     end = "" if what.endswith((".", "?")) else "."
-    return " ".join(f"[AST-{code}] {where}: {what}{end}".split())
+    return _one_line(f"[AST-{code}] {where}: {what}{end}")
 
 
 _warned: set[str] = set()

@@ -16,6 +16,8 @@ PACKAGE = ROOT / "ast_hf"
 LAYERS = (
     (
         *(
+            "printing",
+            "containment",
             "errors",
             "scalars",
             "processes",

@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from ..errors import AstHfError, error, short_reason
-from .console import quiet_transformers
+from ..printing import printable
+from .console import complain, quiet_transformers
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +31,11 @@ def run(options: argparse.Namespace) -> None:
         except AstHfError as problem:
             problems.append(problem)
             continue
-        best = "  ".join(f"{entry['label']} {entry['score']:.3f}" for entry in scores)
-        tqdm.write(f"{file}\t{best}", file=sys.stdout)
+        best = "  ".join(f"{printable(entry['label'])} {entry['score']:.3f}" for entry in scores)
+        tqdm.write(f"{printable(file)}\t{best}", file=sys.stdout)
     if problems:
         for earlier in problems[:-1]:
-            print(earlier, file=sys.stderr)
+            complain(earlier)
         raise problems[-1]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import error
-from .console import print_results, quiet_transformers
+from .console import print_results, quiet_transformers, show
 
 if TYPE_CHECKING:
     from ..training import Recipe
@@ -28,13 +28,15 @@ import sys, warnings
 from transformers.utils import logging
 logging.disable_progress_bar()
 import ast_hf
+from ast_hf.printing import printable
 warnings.simplefilter("ignore", ast_hf.AstHfWarning)  # that clips are cut, as printed above
 from transformers import pipeline
 folder, *files = sys.argv[1:]
 classifier = pipeline("audio-classification", model=folder)
 for file in files:
     best = classifier(file, top_k=3)
-    print(file.rsplit("/", 1)[-1], "->", ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in best))
+    labels = ", ".join(f"{printable(entry['label'])} {entry['score']:.2f}" for entry in best)
+    print(printable(file.rsplit("/", 1)[-1]), "->", labels)
 """
 
 
@@ -76,7 +78,7 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
     report = finetune(recipe, output, overwrite=_has_results_of(recipe, Path(output)))
     print_results(report)
     seconds = frames_to_seconds(report.config.max_length)
-    print(
+    show(
         f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):"
     )
     sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import quiet_transformers
+from .console import quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 
@@ -45,4 +45,4 @@ def run(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         **reading_arguments(options),
     )
-    print(evaluation.table())
+    show(evaluation.table())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import error
 from ..processes import is_main_process
-from .console import EXIT_UNPUBLISHED, print_folds, print_results, quiet_transformers
+from .console import EXIT_UNPUBLISHED, print_folds, print_results, quiet_transformers, show
 
 if TYPE_CHECKING:
     from ..training import Recipe
@@ -108,6 +108,6 @@ def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
         where = "--push_to_hub, --hub_model_id"
         what = f"does not say which of the {options.folds} models of --folds to publish"
         raise error("E307", where=where, what=what, fix=NO_PUSH, detail="conflict")
-    result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=print)
+    result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=show)
     if is_main_process():
         print_folds(result)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..errors import error
-from .console import quiet_transformers
+from .console import quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         Path(options.json).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     for line in report.lines():
-        print(line)
+        show(line)
     if report.unreadable:
         first = report.unreadable[0]
         what = f"{len(report.unreadable)} files cannot be read, the first is {first.path!r}: {first.what}"

@@ -28,6 +28,14 @@ def is_file(path: str | PathLike) -> bool:
     return os.path.isfile(path) or os.path.isfile(str(Path(path)))
 
 
+def is_unicode(text: str) -> bool:
+    """Return True for text that UTF-8 can hold: names of files in another encoding have surrogates."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 class ClipRoot:
     """The folder that the paths of a table are relative to."""
 
@@ -75,6 +83,10 @@ class ClipRoot:
             return what, "fetch what it links to (git annex get, datalad get, dvc pull), or remove the row"
         if os.path.isdir(place):
             return "is a folder, not a file", "name a file in it"
+        if os.path.lexists(os.path.join(os.path.dirname(place), f".{os.path.basename(place)}.icloud")):
+            return "is in iCloud and not on this disk", "download it in the Finder, or remove the row"
+        if os.path.exists(place):
+            return "is not a regular file", "name an audio file, or remove the row"
         near = unquote(path) if self.holds(unquote(path)) else self._similar(path)
         if near:
             return "does not exist", f"did you mean {near!r}?"

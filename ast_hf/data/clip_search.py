@@ -78,7 +78,7 @@ def where_clips_are(names: Sequence[str], folder: Path, rows: Sequence[Row] = ()
     paths = [name.replace("\\", "/") for name in names if name]
     sample = paths[:FIRST_ROWS]
     for place in (folder, parent_of(folder)):
-        clips = clips_below(place, _MAX_ENTRIES)
+        clips = [clip for clip in clips_below(place, _MAX_ENTRIES) if clip.is_file()]
         clip_names = ClipNames(clips)
         roots = roots_of(sample, clips)
         if roots and not clip_names.is_ambiguous(paths):

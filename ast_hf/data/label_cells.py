@@ -149,7 +149,7 @@ class LabelReader:
         """Raise E208 for a collection written as text, unless a separator or a listed class allows it."""
         if mark := _NOT_IN_NAMES.search(text):
             what = f"the label {reprlib.repr(text)} holds the character {mark[0]!r}"
-            fix = "write the name of the class on one line; a quote may not be closed"
+            fix = "write the name of the class on one line; in a table, a quote may not be closed"
             raise error("E208", where=where, what=what, fix=fix)
         if self.classes is not None and text in self.classes:
             return

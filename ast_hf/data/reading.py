@@ -7,6 +7,7 @@ Columns `start` and `end`, in seconds, bound the clip within its file. Other col
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from os import PathLike
@@ -17,14 +18,17 @@ import datasets
 import pyarrow as pa
 from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict, Value
 
-from ..errors import error
+from ..errors import AstHfWarning, error, warning_text
 from ..task import Task
+from .clip_paths import is_unicode
+from .folder_tables import SplitTable
 from .holding_out import FoldChoice
 from .hub import read_hub
 from .label_cells import LabelReader
 from .label_folders import read_label_folders
 from .labels import LabelSet, read_class_labels, warn_of_labels
 from .naming_conventions import BOUNDARIES, METADATA_FILES, Source
+from .publishing_rights import remember_outside
 from .reading_arguments import check_arguments, check_source
 from .reading_options import ReadingOptions
 from .splits import STORED, label_feature
@@ -112,9 +116,19 @@ def load_audio_dataset(
         _check_unused("a data set on the Hub", split_lists=split_lists, audio_root=audio_root)
         return read_hub(source, [config_name] if config_name else [], merge_splits, streaming, options)
     _check_unused("local files", config_name=config_name, merge_splits=merge_splits)
-    tables = [(split, read_source(part, classes)) for split, part in source_parts(source)]
-    splits = _from_tables(tables, options)
+    splits = _from_tables(_read_tables(source, options), options)
     return _as_streams(splits) if streaming else splits
+
+
+def _read_tables(source: Source, options: ReadingOptions) -> list[SplitTable]:
+    """Return the tables of a source; the split that the caller gives a part decides over that of its folder."""
+    names = ("audio_column", "label_column", "split_column")
+    columns = {name: getattr(options, name) for name in names}
+    tables: list[SplitTable] = []
+    for split, part in source_parts(source):
+        parts = read_source(part, options.labels.classes, columns)
+        tables += [(split or own_split, table) for own_split, table in parts]
+    return tables
 
 
 def is_local(source: str) -> bool:
@@ -145,11 +159,13 @@ def source_parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
     return parts
 
 
-def read_source(source: str | PathLike, labels: LabelSet | None = None) -> Table:
-    """Return the rows of a table, of a folder with a metadata file, or of a folder of label folders.
+def read_source(
+    source: str | PathLike, labels: LabelSet | None, columns: Mapping[str, str | None]
+) -> list[SplitTable]:
+    """Return the rows of a table, of a folder with metadata files, or of a folder of label folders.
 
-    Folders that are named after `labels` are label folders. Raises E206 for a path that does not exist, E208
-    and E209 for one without labelled clips.
+    Each part has the split of its folder, None if the rows decide. Folders that are named after `labels` are
+    label folders. Raises E206 for a path that does not exist, E208 and E209 for one without labelled clips.
     """
     if "://" in str(source):
         fix = "download the files, and give their path"
@@ -158,9 +174,9 @@ def read_source(source: str | PathLike, labels: LabelSet | None = None) -> Table
     check_exists(path)
     if not path.is_dir():
         check_regular(path)
-        return read_table(path)
+        return [(None, read_table(path))]
     metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
-    return read_table(metadata) if metadata else read_label_folders(path, labels)
+    return [(None, read_table(metadata))] if metadata else read_label_folders(path, labels, columns)
 
 
 def _check_unused(kind: str, **arguments: Any) -> None:
@@ -174,6 +190,9 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     """Return the splits of (split of all rows or None, table) pairs."""
     parts = [TableClips(table, split, options) for split, table in tables]
     clips = [clip for part in parts for clip in part.clips() if clip.labels]
+    _warn_of_outside(parts)
+    for clip in clips:
+        _check_unicode(clip)
     if not clips:
         what = "has no clip of another label than drop_labels"
         raise error("E209", where=tables[0][1].where, what=what, fix="drop fewer labels")
@@ -201,6 +220,28 @@ def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:
             what = "lists none of the clips"
             fix = "write their paths as in the table, or relative to the folder, one a line"
             raise error("E209", where=f"split_lists, {split!r}", what=what, fix=fix)
+
+
+def _warn_of_outside(parts: Sequence[TableClips]) -> None:
+    """Warn (W216) about clips that are not in their table's folder or `audio_root`, and remember them."""
+    remember_outside(path for part in parts for path in part.outside)
+    strays = [path for part in parts for path in part.strays]
+    if strays:
+        first = next(part for part in parts if part.strays)
+        where = repr(first.table.where)
+        what = (
+            f"clips outside of {str(first.root)!r}, by a link or `..`: {len(strays)}, first {strays[0]!r}; "
+        )
+        what += "they are read, but not published"
+        warnings.warn(warning_text("W216", where=where, what=what), AstHfWarning, stacklevel=2)
+
+
+def _check_unicode(clip: Clip) -> None:
+    """Raise E208 for a cell that UTF-8 cannot hold, as Arrow and the Hub need it."""
+    for cell in (*clip.labels, *clip.others, *clip.others.values()):
+        if isinstance(cell, str) and not is_unicode(cell):
+            what = f"{cell!r} holds half of a surrogate pair, which is no character"
+            raise error("E208", where=clip.where, what=what, fix="write it in UTF-8")
 
 
 def _common_order(parts: Sequence[TableClips]) -> list[str] | None:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
+from ..containment import is_below, places_of
 from ..errors import error, shortlist
-from .clip_paths import ClipRoot, path_of_cell
+from .clip_paths import ClipRoot, is_unicode, path_of_cell
 from .clip_search import ClipNames, clips_below, where_clips_are
 from .holding_out import FoldChoice
 from .label_cells import MISSING, is_null
@@ -55,6 +56,10 @@ class TableClips:
         split: the caller's split for all rows, None to decide row by row.
         options: options of `load_audio_dataset`.
 
+    Attributes:
+        outside: after `clips`, the files that are not in the table's folder or `audio_root`.
+        strays: those of them that a link or `..` leads to; an absolute path is what the user wrote.
+
     Raises:
         AstDataError: E206 for missing files; E208 for missing columns, and for rows without a label or fold.
     """
@@ -71,6 +76,9 @@ class TableClips:
         declared = table.from_folders or self.class_order is not None
         self.labels = replace(options.labels, are_names=True) if declared else options.labels
         self.holds_lists = any(isinstance(row.get(self.label), list) for row in table.rows)
+        self.outside: list[str] = []
+        self.strays: list[str] = []
+        self._places = places_of(self.root)
         self._clip_names: ClipNames | None = None
         self._root = ClipRoot(Path(self.root))
         self._check_labels()
@@ -88,9 +96,18 @@ class TableClips:
             where = f"{self.table.where} row {number}"
             names = {Path(path).as_posix(), str(row.get(self.audio))} if self.options.split_lists else set()
             split = self.options.split(row, names, self.split)
-            full_path = self._root.real_path(path) if self.sounds is None else path
+            full_path = self._full_path(path) if self.sounds is None else path
             labels = self.labels.read(row[self.label], f"{where}, column {self.label!r}")
             yield Clip(where, number, split, full_path, self.sounds, labels, self._others(row, where))
+
+    def _full_path(self, path: str) -> str:
+        """Return the absolute path of a file, without links; record it if that is outside of the root."""
+        full_path = self._root.real_path(path)
+        if not is_below(full_path, self._places):
+            self.outside.append(full_path)
+            if not Path(path).is_absolute():
+                self.strays.append(full_path)
+        return full_path
 
     def _others(self, row: Row, where: str) -> Row:
         """Return the other cells as text, and boundaries as numbers."""
@@ -162,7 +179,11 @@ class TableClips:
         A name alone becomes the path of the only file of that name below `audio_root`.
         """
         where = f"{self.table.where} row {number}, column {self.audio!r}"
-        path = path_of_cell(row.get(self.audio), where)
+        cell = row.get(self.audio)
+        path = str(cell) if self.table.from_folders else path_of_cell(cell, where)
+        if not is_unicode(path):
+            fix = "rename the file and its folders, for example with convmv"
+            raise error("E206", where=where, what=f"{path!r} is not a name in UTF-8", fix=fix)
         if self.sounds is not None or not path:
             return path
         path = self._root.respelled(path)

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,8 +176,10 @@ def _read_first_rows(path: Path) -> list[Any]:
 def _by_split(tables: Sequence[ClipTable]) -> dict[str, ClipTable]:
     """Return split -> table, by the name of the table or of its folder; {} without a table to train on."""
     by_name: dict[str, ClipTable] = {}
+    files = Counter(table.path.name for table in tables)
     for table in tables:
-        for name in (table.path.stem.lower(), table.path.parent.name.lower()):
+        names = (table.path.stem.lower(), table.path.parent.name.lower())
+        for name in names if files[table.path.name] == 1 else reversed(names):
             if name in SPLIT_NAMES:
                 by_name.setdefault(name, table)
                 break

@@ -15,6 +15,7 @@ from ..inputs.clips import ClipInputs
 from ..inputs.collation import Collator
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, mean_logits
+from ..printing import visible
 from .calibration import Setting
 from .members import Member
 from .stored_logits import clip_keys
@@ -66,7 +67,7 @@ def predict_logits(
     was_training = model.training
     parts = []
     model.eval()
-    with tqdm(total=len(split), desc=text, unit="clip", leave=False) as bar:
+    with tqdm(total=len(split), desc=visible(text, keep=""), unit="clip", leave=False) as bar:
         for batch in loader:
             values = batch["input_values"].to(model.device, model.dtype)
             mask = {name: batch[name].to(model.device) for name in ("attention_mask",) if name in batch}

@@ -23,6 +23,7 @@ from ..data.splits import check_splits
 from ..errors import AstHfError, error
 from ..files import write_text
 from ..processes import is_main_process
+from ..recipe.arguments import build_arguments
 from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
@@ -84,6 +85,7 @@ def cross_validate(
     """
     root = Path(output_dir)
     _check_request(recipe, folds, resume)
+    build_arguments(recipe.training, root)  # its errors, before the data are read to find the folds
     _check_folder(root, resume)
     recipe, names, origin = _name_folds(recipe, folds)
     plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]

@@ -10,6 +10,7 @@ import torch
 from transformers import set_seed
 
 from ..audio import load_audio
+from ..containment import is_outside
 from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..hub.access import check_account, check_name
@@ -182,6 +183,10 @@ def prepare(
 def _check_samples(samples: list[str]) -> None:
     """Read the samples of the card, to raise their errors before anything is trained."""
     for sample in samples:
+        if ".." in Path(sample).parts or is_outside(sample, Path(sample).parent):
+            what = "is a link or a path that leads elsewhere, and would be published"
+            fix = "copy the recording here; if it is yours, give its absolute path without links and .."
+            raise error("E206", where=f"card.samples: {sample!r}", what=what, fix=fix)
         try:
             load_audio(sample)
         except AstHfError as problem:
