@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub.errors import HTTPError
 
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
-from ..errors import error, unreadable
+from ..errors import AstHfError, error, unreadable
 from .integrity import check_folder
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
 
@@ -25,7 +25,7 @@ HUB_ARGUMENTS = (
     "token",
 )
 #: Arguments that choose other weights files than the default ones; transformers reads these.
-_OTHER_FILES = ("gguf_file", "variant", "quantization_config")
+_OTHER_FILES = ("gguf_file", "variant")
 
 
 def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) -> Checkpoint | None:
@@ -44,9 +44,9 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
         return None
     config = read_config(folder / "config.json")
     _refuse_ensemble(config, source)
-    if is_quantized(config):
+    if is_quantized(config) or arguments.get("quantization_config"):
         return None
-    weights = weights_files(folder) or [path for path in [folder / WEIGHTS_FILES[2]] if path.exists()]
+    weights = weights_files(folder)
     return Checkpoint(config, weights) if weights else None
 
 
@@ -56,12 +56,17 @@ def _download(source: str | PathLike, hub: dict[str, Any]) -> Path | None:
     if config is None:
         return None
     _refuse_ensemble(read_config(config), source)
-    if not any(_cached_file(source, name, hub) for name in WEIGHTS_FILES[:3]):
+    if not any(_cached_file(source, name, hub) for name in WEIGHTS_FILES):
         return None
     folder = config.parent
     for shard in shard_files(folder):
         _cached_file(source, shard.name, hub)
-    check_folder(folder, classifier=False)
+    try:
+        check_folder(folder, classifier=False)
+    except AstHfError as problem:
+        where = f"{str(source)!r}: {problem.where}"
+        parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
+        raise error(problem.code, where=where, **parts) from problem
     return folder
 
 
