@@ -280,7 +280,12 @@ class ASTConfig(PreTrainedConfig):
             loaded = super().from_dict(fields, **kwargs)
         except AstHfError:
             raise
-        except (TypeError, ValueError, AttributeError, KeyError) as problem:  # of a field of any configuration
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            KeyError,
+        ) as problem:  # of a field of any configuration
             fix = "restore the file from its source"
             what = "holds a field of a wrong type"
             raise unreadable("E302", where="config.json", what=what, problem=problem, fix=fix) from problem
@@ -490,7 +495,9 @@ def check_quantization(value: Any) -> None:
         raise wrong_type("E302", where=where, value=value, expected="an object of fields")
     method = value.get("quant_method")
     is_bitsandbytes = value.get("load_in_8bit") or value.get("load_in_4bit")
-    if not is_bitsandbytes and (not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING):
+    if not is_bitsandbytes and (
+        not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING
+    ):
         choices = AUTO_QUANTIZATION_CONFIG_MAPPING
         raise not_a_choice("E302", where=f"{where}.quant_method", value=method, choices=choices)
 

@@ -138,7 +138,7 @@ WARNINGS: dict[str, str] = {
     "W212": "sampling rate assumed",
     "W213": "attention_mask of one call only",
     "W301": "patches leave gaps",
-    "W302": "unknown field kept from a file",
+    "W302": "field of a file that is unknown, missing, or contradicts another",
     "W303": "classifier re-initialised",
     "W304": "card text of a recipe that describes other clips",
     "W305": "label2id that does not mirror id2label",

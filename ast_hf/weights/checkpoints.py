@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from huggingface_hub.errors import HTTPError
 
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
 from ..errors import AstHfError, error, unreadable
-from .integrity import check_folder
+from .integrity import check_folder, quantization_error
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
 
 #: Arguments of `from_pretrained` that locate the files.
@@ -70,6 +72,23 @@ def _download(source: str | PathLike, hub: dict[str, Any]) -> Path | None:
     return folder
 
 
+@contextmanager
+def quantization_explained(source: str | PathLike | None, arguments: dict[str, Any]) -> Iterator[None]:
+    """Raise E302 instead of another library's error, if the checkpoint's config.json asks for quantisation."""
+    try:
+        yield
+    except AstHfError:
+        raise
+    except (ImportError, TypeError, ValueError, AttributeError, KeyError, RuntimeError) as problem:
+        subfolder = str(arguments.get("subfolder") or "")
+        config = None if source is None else Path(source, subfolder, "config.json")
+        if config is not None and not config.is_file():
+            config = _cached_file(source, "config.json", hub_arguments(arguments))
+        if config is None or not is_quantized(read_config(config)):
+            raise
+        raise quantization_error(repr(str(source)), problem) from problem
+
+
 def _refuse_ensemble(config: dict[str, Any], source: str | PathLike) -> None:
     if config.get("model_type") != ASTEnsembleConfig.model_type:
         return
@@ -94,7 +113,7 @@ def hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
 
 
-def _cached_file(source: str | PathLike, name: str, hub: dict[str, Any]) -> Path | None:
+def _cached_file(source: str | PathLike | None, name: str, hub: dict[str, Any]) -> Path | None:
     """Return the cached copy of a file on the Hub, or None; raise E704 for a failed download."""
     from transformers.utils import cached_file
 

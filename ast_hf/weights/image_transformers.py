@@ -18,8 +18,10 @@ from ..configuration_ast import ASTConfig, Geometry
 from ..errors import error, not_a_choice
 from .checkpoints import find_checkpoint
 from .geometry import check_choices, resize_kernel, resize_positions
+from .integrity import check_state
 from .names import CLASS_TOKEN, DISTILLATION_TOKEN, KERNEL, POSITIONS, RenamedState, rename_state
 from .reading import read_weights
+from .shapes import backbone_shapes, without_storage
 
 #: How colour channels become one: the original's code sums (`ast_models.py`, line 86), its paper averages.
 CHANNEL_REDUCTIONS = {"sum": torch.sum, "mean": torch.mean}
@@ -80,6 +82,14 @@ def read_image_transformer(
     grid = _complete_special_tokens(tensors, name)
     _check_square(source_fields, name)
     return ImageTransformer(tensors, state, renamed, {**sizes, **architecture}, grid, distilled, name)
+
+
+def check_unchanged_parts(vit: ImageTransformer, config: ASTConfig) -> None:
+    """Raise E305 unless all tensors but kernel and positions have the shapes of an AST of this configuration."""
+    shapes = backbone_shapes(config)
+    expected = {name: shape for name, shape in shapes.items() if name not in (KERNEL, POSITIONS)}
+    state = {name: tensor for name, tensor in vit.tensors.items() if name not in (KERNEL, POSITIONS)}
+    check_state(state, without_storage(expected), vit.name)
 
 
 def _float32_copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from ..configuration_ast import (
     sizes_of,
 )
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
-from ..errors import AstHfError, error, shown
+from ..errors import AstHfError, error, shown, unreadable
 from .names import BACKBONE, HEAD, HEAD_KERNEL, KERNEL, POSITIONS, hub_name
 from .paths import missing_checkpoint
 from .reading import (
@@ -30,6 +30,7 @@ from .reading import (
     Checkpoint,
     Header,
     is_quantized,
+    model_type_of,
     read_config,
     tensor_headers,
     weights_files,
@@ -109,15 +110,37 @@ def _check_files(config: dict[str, Any], files: list[Path], classifier: bool) ->
 
     Other architectures are not checked.
     """
-    if not files or config.get("model_type", ASTConfig.model_type) != ASTConfig.model_type:
+    if not files or model_type_of(config) != ASTConfig.model_type:
         return
-    check_quantization(config.get("quantization_config"))
+    check_quantized(config, repr(str(files[0].parent / "config.json")))
     headers = tensor_headers(files)
     if not is_quantized(config):
         _check_sizes(config, headers, files[0])
     _check_shapes(config, headers, files[0])
     if classifier:
         check_label_count(Checkpoint(config, files))
+
+
+def check_quantized(config: Mapping[str, Any], source: str) -> None:
+    """Raise E302 for a `quantization_config` that transformers cannot read; the library may be missing."""
+    check_quantization(config.get("quantization_config"))
+    if not is_quantized(config):
+        return
+    from transformers.quantizers.auto import AutoQuantizationConfig
+
+    try:
+        AutoQuantizationConfig.from_dict(dict(config["quantization_config"]))
+    except ImportError:  # reported when the weights are read
+        return
+    except Exception as problem:  # each method raises other classes
+        raise quantization_error(source, problem) from problem
+
+
+def quantization_error(source: str, problem: Exception) -> AstHfError:
+    """Return E302 for a `quantization_config` that transformers cannot use."""
+    fix = "install the library that it names, or restore config.json"
+    where = f"{source}: quantization_config"
+    return unreadable("E302", where=where, what="cannot be used", problem=problem, fix=fix)
 
 
 def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -253,6 +276,13 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
         if not _is_finite(tensor):
             raise _not_finite(name, source, "restore the weights file")
     return fresh
+
+
+def require_classifier(info: Mapping[str, Any], source: str) -> None:
+    """Raise E305 if a loaded classifier is random; `info` is as for `check_loaded`, `source` for the message."""
+    if info["missing_keys"] or info["mismatched_keys"]:
+        what = "has no classifier, so its scores would be random"
+        raise error("E305", where=source, what=what, fix="use checkpoints that were trained to classify")
 
 
 def check_adapter(model: PreTrainedModel, info: Any, source: str, adapter: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from ..configuration_ast import ASTConfig
 from ..errors import error, unreadable
 from ..json_files import read_json
 from .pickles import as_state_dict, read_pickle
@@ -65,6 +66,12 @@ class Header(NamedTuple):
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
+def model_type_of(config: Mapping[str, Any]) -> str:
+    """Return the `model_type` in a config.json; `"timm"` for timm's, which has none, and AST's by default."""
+    default = "timm" if "architecture" in config else ASTConfig.model_type
+    return str(config.get("model_type", default))
+
+
 def is_quantized(config: Mapping[str, Any]) -> bool:
     """Return True if weights are stored in a form that only their library reads (torchao, bitsandbytes)."""
     return config.get("quantization_config") is not None
@@ -109,7 +116,9 @@ def _shards_of(index: Path) -> list[Path]:
     if not isinstance(names, dict) or not names:
         what = "has no weight_map from names of tensors to files"
         raise error("E306", where=where, what=what, fix=fix, detail="unreadable")
-    suffix = Path(WEIGHTS_FILES[0]).suffix if WEIGHTS_FILES[0] in index.name else Path(WEIGHTS_FILES[2]).suffix
+    suffix = (
+        Path(WEIGHTS_FILES[0]).suffix if WEIGHTS_FILES[0] in index.name else Path(WEIGHTS_FILES[2]).suffix
+    )
     for name in names.values():
         if not isinstance(name, str) or not _SHARD.fullmatch(name) or not name.endswith(suffix):
             what = f"names {name!r}, which is not a {suffix} file next to it"
@@ -119,7 +128,9 @@ def _shards_of(index: Path) -> list[Path]:
 
 def read_weights(files: list[Path]) -> dict[str, torch.Tensor]:
     """Return all tensors of a checkpoint's weights files; raise E306 as `read_tensors`."""
-    return {name: tensor for path in files for name, tensor in as_state_dict(read_tensors(path), path).items()}
+    return {
+        name: tensor for path in files for name, tensor in as_state_dict(read_tensors(path), path).items()
+    }
 
 
 def read_tensors(path: Path) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ..configuration_ast import Geometry
 from .names import CLASS_TOKEN, DISTILLATION_TOKEN, HEAD_BIAS, HEAD_KERNEL, KERNEL, POSITIONS
 
@@ -23,13 +25,16 @@ def backbone_shapes(config: Any) -> Shapes:
         POSITIONS: (1, geometry.num_tokens, width),
         KERNEL: (width, 1, config.patch_size, config.patch_size),
         KERNEL.replace("weight", "bias"): (width,),
-        "layernorm.weight": (width,),
-        "layernorm.bias": (width,),
     }
     for number in range(config.num_hidden_layers):
         block = f"encoder.layer.{number}"
         shapes |= {f"{block}.{name}": shape for name, shape in _block_shapes(config).items()}
-    return shapes
+    return {**shapes, "layernorm.weight": (width,), "layernorm.bias": (width,)}
+
+
+def without_storage(shapes: Shapes) -> dict[str, torch.Tensor]:
+    """Return tensors of these shapes without memory, as `check_state` takes them."""
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def _block_shapes(config: Any) -> Shapes:
