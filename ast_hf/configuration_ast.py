@@ -301,7 +301,13 @@ class ASTConfig(PreTrainedConfig):
 
     @classmethod
     def _dict_from_json_file(cls, json_file: Any) -> Any:
-        return cls._decode_special_floats(read_json(Path(json_file)))
+        content = read_json(Path(json_file))
+        other_files = content.get("configuration_files", [])  # of other versions of transformers
+        if not isinstance(other_files, list) or not all(isinstance(name, str) for name in other_files):
+            fix = "restore the file from its source"
+            where = f"{str(json_file)!r}: configuration_files"
+            raise error("E306", where=where, what="is not a list of names", fix=fix, detail="unreadable")
+        return cls._decode_special_floats(content)
 
     @property
     def num_labels(self) -> int | None:
@@ -480,6 +486,13 @@ def _fields_of_file(content: Mapping[str, Any], names: set[str]) -> tuple[dict[s
     if kept.get("quantization_config", ...) is None:  # as if it was not there, unlike in transformers
         del kept["quantization_config"]
     check_quantization(kept.get("quantization_config"))
+    classes = kept.get("architectures")
+    if classes is not None and (
+        not isinstance(classes, list) or not all(isinstance(c, str) for c in classes)
+    ):
+        raise wrong_type(
+            "E302", where="config.json: architectures", value=classes, expected="a list of names"
+        )
     fields = {key: value for key, value in kept.items() if key in names}
     return fields, {key: value for key, value in kept.items() if key not in names}
 
@@ -603,7 +616,14 @@ def _keep_foreign(config: ASTConfig, foreign: dict[str, Any]) -> None:
             text = warning_text("W302", where=f"config.json: {name}", what=what)
             warnings.warn(text, AstHfWarning, stacklevel=4)
         # Private names may make transformers load code, and are left to it.
-        if name != "model_type" and not name.startswith("_"):
+        if name == "model_type" or name.startswith("_"):
+            continue
+        if hasattr(type(config), name):  # a method, or a property that transformers interprets
+            text = warning_text(
+                "W302", where=f"config.json: {name}", what="has no meaning for AST and is dropped"
+            )
+            warnings.warn(text, AstHfWarning, stacklevel=4)
+        else:
             setattr(config, name, value)
 
 
@@ -620,7 +640,7 @@ def check_label_arguments(id2label: Any, count: Any) -> None:
         return
     if not isinstance(id2label, dict):
         fix = "give a mapping such as {0: 'cat', 1: 'dog'}"
-        raise _label_error("id2label", f"is a {type(id2label).__name__}", fix)
+        raise _label_error("id2label", f"is of type {type(id2label).__name__}", fix)
     if len(id2label) > MAX_LABELS:
         what = f"has {len(id2label):,} labels, more than {MAX_LABELS:,}"
         raise _label_error("id2label", what, "give fewer")

@@ -77,4 +77,5 @@ def _read_text(path: Path) -> str:
 
 
 def _kind(content: Any) -> str:
-    return "null" if content is None else f"a {type(content).__name__}"
+    names = {type(None): "null", int: "a number", float: "a number", str: "a text", bool: "true or false"}
+    return names.get(type(content), f"a {type(content).__name__}")

@@ -77,7 +77,7 @@ def state_for(
     stored_type = model_type_of(checkpoint.config)
     if stored_type not in (ASTConfig.model_type, model_type):
         what = f"is a {stored_type!r} checkpoint, not an AST"
-        fix = "use from_vit to start from an image transformer"
+        fix = "name an AST; from_vit starts from an image transformer"
         raise error("E305", where=repr(str(source)), what=what, fix=fix)
     old = Geometry.of(checkpoint.config)
     new = _requested_geometry(old, arguments)
