@@ -184,7 +184,7 @@ def unreadable(
     code: str, *, where: str, problem: object, fix: str, what: str = "cannot be read"
 ) -> AstHfError:
     """Return the error for a file that another library cannot read; `problem` is that library's exception."""
-    text = f"{what} ({short_reason(problem)})"
+    text = f"{what} ({short_reason(problem) or type(problem).__name__})"
     return error(code, where=where, what=text, fix=fix, detail=_detail(code, "unreadable"))
 
 

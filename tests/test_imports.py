@@ -20,6 +20,7 @@ LAYERS = (
             "scalars",
             "processes",
             "files",
+            "json_files",
             "versions",
             "running_moments",
             "log_mel",

@@ -39,6 +39,10 @@ def read_pickle(path: Path) -> Any:
     try:
         content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as problem:
+        if "invalid load key" in str(problem):
+            what = "is not a file of torch.save"
+            fix = "copy or download it again"
+            raise error("E306", where=where, what=what, fix=fix, detail="unreadable") from problem
         what = "holds more than tensors, and reading it would run its code"
         fix = "save only its state dict again: torch.save(model.state_dict(), ...)"
         raise error("E306", where=where, what=what, fix=fix, detail="unsupported") from problem

@@ -112,8 +112,9 @@ def _shards_of(index: Path) -> list[Path]:
         return []
     where = repr(str(index))
     fix = "copy the whole checkpoint folder again"
-    names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
+    content = read_json(index)
+    names = content.get("weight_map")
+    if not isinstance(names, dict) or not names or not isinstance(content.get("metadata", {}), dict):
         what = "has no weight_map from names of tensors to files"
         raise error("E306", where=where, what=what, fix=fix, detail="unreadable")
     suffix = (
@@ -142,6 +143,7 @@ def read_tensors(path: Path) -> Any:
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "does not exist"
         raise error("E306", where=where, what=what, fix="check the path", detail="missing")
+    _refuse_pointer(path)
     if path.suffix != ".safetensors":
         return read_pickle(path)
     try:
@@ -174,6 +176,14 @@ def _pickled_headers(path: Path) -> dict[str, Header]:
     }
 
 
+def _refuse_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(_GIT_LFS_POINTER)) == _GIT_LFS_POINTER:
+            what = "is a git-lfs pointer, not the weights"
+            where = repr(str(path))
+            raise error("E306", where=where, what=what, fix="run `git lfs pull`", detail="unreadable")
+
+
 def _headers(path: Path) -> dict[str, Header]:
     """Return shapes and types of a safetensors file, from the header alone.
 
@@ -182,10 +192,7 @@ def _headers(path: Path) -> dict[str, Header]:
     where = repr(str(path))
     if not path.is_file():
         raise error("E306", where=where, what="is not a file", fix="check the path", detail="missing")
-    with path.open("rb") as file:
-        if file.read(len(_GIT_LFS_POINTER)) == _GIT_LFS_POINTER:
-            what = "is a git-lfs pointer, not the weights"
-            raise error("E306", where=where, what=what, fix="run `git lfs pull`", detail="unreadable")
+    _refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
