@@ -493,7 +493,7 @@ def check_fits(extractor: Any, config: Any, model: str) -> None:
     """
     for field in ("max_length", "num_mel_bins") if isinstance(extractor, ASTFeatureExtractor) else ():
         of_extractor = getattr(extractor, field)
-        of_model = getattr(config, field)
+        of_model = getattr(config, field, None)
         if of_extractor != of_model:
             what = f"{of_extractor} in preprocessor_config.json, but {of_model} in config.json of {model}"
             fix = f"make the two files agree, or call model.resize_input({field}={of_extractor})"

@@ -25,9 +25,9 @@ from ..modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedMod
 from ..paper_data_sets import DATA_SETS, DataSet, class_names, data_set, with_label_count
 from ..scalars import is_finite_number
 from ..task import Task
-from ..weights.image_transformers import heads_of_width, read_image_transformer
+from ..weights.image_transformers import SIZED, check_axes, heads_of_width, read_image_transformer
 from ..weights.integrity import check_state
-from ..weights.names import CLASS_TOKEN, KERNEL, POSITIONS, RenamedState, rename_state
+from ..weights.names import CLASS_TOKEN, HEAD_KERNEL, KERNEL, POSITIONS, RenamedState, rename_state
 from ..weights.pickles import as_state_dict
 from ..weights.reading import read_tensors
 from ..weights.shapes import backbone_shapes, head_shapes, without_storage
@@ -197,11 +197,8 @@ def _infer_configuration(
     tensors: State, source: str, options: ConversionOptions
 ) -> tuple[ASTConfig, ASTFeatureExtractor]:
     """Return the configuration of the model, and the feature extractor, from the tensors and the options."""
-    for needed in (CLASS_TOKEN, POSITIONS, KERNEL, "classifier.dense.weight"):
-        if needed not in tensors:
-            fix = "check that the file is a complete AST checkpoint"
-            raise error("E305", where=source, what=f"holds nothing that becomes {needed}", fix=fix)
-    count = len(tensors["classifier.dense.weight"])
+    check_axes(tensors, {**SIZED, HEAD_KERNEL: 2}, source, "check that the file is a complete AST checkpoint")
+    count = len(tensors[HEAD_KERNEL])
     width = tensors[CLASS_TOKEN].shape[-1]
     data_set_name = options.data_set or with_label_count(count)
     entry = data_set(data_set_name) if data_set_name else None
