@@ -15,14 +15,14 @@ MAX_BYTES = 64 << 20
 _FIX = "restore the file from its source"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the fields of a JSON object, read from a UTF-8 file.
+def read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
+    """Return the fields of a JSON object, read from a UTF-8 file of at most `most` bytes.
 
-    Raises E306 for a file that is missing, not a file, over `MAX_BYTES`, not UTF-8, not JSON, nested too
-    deeply, not an object, or that names a field twice.
+    Raises E306 for a file that is missing, not a file, too large, not UTF-8, not JSON, nested too deeply, not
+    an object, or that names a field twice.
     """
     where = repr(str(path))
-    content = parse_json(_read_text(path), where)
+    content = parse_json(_read_text(path, most), where)
     if not isinstance(content, dict):
         what = f"holds {_kind(content)}, not an object of fields"
         raise error("E306", where=where, what=what, fix=_FIX, detail="unreadable")
@@ -51,7 +51,7 @@ def parse_json(text: str, where: str) -> Any:
         raise unreadable("E306", where=where, what="is not JSON", problem=problem, fix=_FIX) from problem
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, most: int) -> str:
     where = repr(str(path))
     try:
         if path.is_dir():
@@ -60,8 +60,8 @@ def _read_text(path: Path) -> str:
             raise error("E306", where=where, what="does not exist", fix=_FIX, detail="missing")
         if not path.is_file():
             raise error("E306", where=where, what="is not a regular file", fix=_FIX, detail="unreadable")
-        if path.stat().st_size > MAX_BYTES:
-            what = f"has {path.stat().st_size:,} bytes, more than the {MAX_BYTES:,} of any configuration"
+        if path.stat().st_size > most:
+            what = f"has {path.stat().st_size:,} bytes, more than the {most:,} that such a file can have"
             raise error("E306", where=where, what=what, fix=_FIX, detail="unreadable")
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as problem:
