@@ -44,6 +44,10 @@ LOUD_PEAK = 8.0
 AUDIOSET_MEAN = -4.2677393
 AUDIOSET_STD = 4.5689974
 
+#: Largest mean and std, and inverse of the smallest std. Log-mel values are in -16..60, and features within
+#: these limits cannot overflow a model in float32.
+MAX_STATISTIC = 1e6
+
 PADDING_CHOICES = ("max_length", "longest", True, "do_not_pad", False)
 CHANNEL_CHOICES = (None, "batch", "first", "last")
 
@@ -75,8 +79,11 @@ FIELD_RULES: dict[str, tuple[Any, str]] = {
     ),
     "padding_side": (lambda value: value == "right", "'right'"),
     "do_normalize": _BOOLEAN,
-    "mean": (is_finite_number, "a finite number"),
-    "std": (lambda value: is_finite_number(value) and value > 0.0, "a number above 0"),
+    "mean": (lambda value: is_finite_number(value) and abs(value) <= MAX_STATISTIC, "a finite number"),
+    "std": (
+        lambda value: is_finite_number(value) and 1 / MAX_STATISTIC <= value <= MAX_STATISTIC,
+        f"a number above 0, in {1 / MAX_STATISTIC:g}..{MAX_STATISTIC:g}",
+    ),
     "return_attention_mask": _BOOLEAN,
     "strict": _BOOLEAN,
 }

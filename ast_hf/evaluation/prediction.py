@@ -69,7 +69,7 @@ def predict_logits(
         for batch in loader:
             values = batch["input_values"].to(model.device, model.dtype)
             mask = {name: batch[name].to(model.device) for name in ("attention_mask",) if name in batch}
-            parts.append(model(input_values=values, **mask).logits.float().cpu())
+            parts.append(model(input_values=values, return_dict=True, **mask).logits.float().cpu())
             bar.update(len(values))
     model.train(was_training)
     logits = torch.cat(parts).numpy()

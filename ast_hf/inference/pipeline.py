@@ -152,6 +152,9 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         features = self._extract(waveform, rate, _name(inputs))
         return features.to(dtype=self.dtype) if self.dtype is not None else features
 
+    def _forward(self, model_inputs: Any) -> Any:
+        return self.model(**model_inputs, return_dict=True)  # a config may ask for tuples
+
     def postprocess(
         self,
         model_outputs: Any,

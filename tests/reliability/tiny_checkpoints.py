@@ -121,7 +121,8 @@ def ours(folder: Path) -> Any:
     model = ASTForAudioClassification.from_pretrained(folder)
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     inputs = extractor(noise(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    return model(input_values=inputs["input_values"].to(model.dtype)).logits.detach().float().numpy()
+    values = inputs["input_values"].to(model.dtype)
+    return model(input_values=values, return_dict=True).logits.detach().float().numpy()
 
 
 def stock(folder: Path) -> Any:
@@ -131,7 +132,8 @@ def stock(folder: Path) -> Any:
     model = package.ASTForAudioClassification.from_pretrained(folder)
     extractor = package.ASTFeatureExtractor.from_pretrained(folder)
     inputs = extractor(noise(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    return model(input_values=inputs["input_values"].to(model.dtype)).logits.detach().float().numpy()
+    values = inputs["input_values"].to(model.dtype)
+    return model(input_values=values, return_dict=True).logits.detach().float().numpy()
 
 
 def auto(folder: Path) -> Any:
