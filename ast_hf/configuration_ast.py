@@ -317,7 +317,7 @@ class ASTConfig(PreTrainedConfig):
     @num_labels.setter
     def num_labels(self, count: Any) -> None:
         check_label_arguments(None, plain_scalar(count))
-        PreTrainedConfig.num_labels.fset(self, count)  # type: ignore[attr-defined]
+        PreTrainedConfig.num_labels.fset(self, count)
 
     def validate(self) -> None:
         """Raise E302 or E303 if a field is invalid, or two fields contradict each other.

@@ -160,7 +160,7 @@ def _convert_original(state: State, source: str, folder: Path, options: Conversi
     yield from _mapping_lines(renamed)
     config, extractor = _infer_configuration(renamed.tensors, source, options)
     yield from _summary_lines(config, extractor)
-    shapes = {**backbone_shapes(config), **head_shapes(config.hidden_size, config.num_labels)}
+    shapes = {**backbone_shapes(config), **head_shapes(config.hidden_size, len(config.id2label))}
     tensors = {name: tensor.float() for name, tensor in renamed.tensors.items()}
     check_state(tensors, without_storage(shapes), source)
     model = ASTForAudioClassification(config)

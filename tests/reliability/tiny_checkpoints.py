@@ -121,7 +121,9 @@ def ours(folder: Path) -> Any:
     model = ASTForAudioClassification.from_pretrained(folder)
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     inputs = extractor(noise(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    values = inputs["input_values"].to(model.dtype)
+    values = inputs["input_values"][:, : model.config.max_length].to(
+        model.dtype
+    )  # an extractor may give more
     return model(input_values=values, return_dict=True).logits.detach().float().numpy()
 
 
@@ -132,7 +134,9 @@ def stock(folder: Path) -> Any:
     model = package.ASTForAudioClassification.from_pretrained(folder)
     extractor = package.ASTFeatureExtractor.from_pretrained(folder)
     inputs = extractor(noise(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    values = inputs["input_values"].to(model.dtype)
+    values = inputs["input_values"][:, : model.config.max_length].to(
+        model.dtype
+    )  # an extractor may give more
     return model(input_values=values, return_dict=True).logits.detach().float().numpy()
 
 
