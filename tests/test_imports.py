@@ -21,6 +21,8 @@ LAYERS = (
             "processes",
             "files",
             "json_files",
+            "advisories",
+            "downloads",
             "versions",
             "running_moments",
             "log_mel",

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_peft_available
 
+from ..downloads import verify_loaded
 from ..errors import error, shown
 from .names import hub_name
 from .reading import ADAPTER_CONFIG
@@ -145,6 +146,7 @@ def _read(
         config = PeftConfig.from_pretrained(source, **hub)
     if state is None:
         state = load_peft_weights(source, device="cpu", **hub)
+    verify_loaded(source, "adapter_config.json", hub, with_others=True)
     check_sizes(config, state, str(source))
     return config, state
 
