@@ -12,7 +12,7 @@ import torch
 from conftest import TINY
 from safetensors.torch import load_file
 
-from ast_hf import ASTConfig, ASTForAudioClassification, ASTModel, AstConfigError, cli
+from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification, ASTModel, cli
 from ast_hf.json_files import read_json
 from ast_hf.weights.pickles import as_state_dict, read_pickle
 from ast_hf.weights.shapes import backbone_shapes, head_shapes
