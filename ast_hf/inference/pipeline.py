@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 import urllib.request
 import warnings
 from pathlib import Path
@@ -14,7 +15,8 @@ from transformers import AutoModelForAudioClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
-from ..audio import load_audio
+from ..audio import load_audio, load_beginning
+from ..audio_formats import MAX_PIPED
 from ..errors import (
     AstHfError,
     AstHfWarning,
@@ -27,7 +29,7 @@ from ..errors import (
     warning_text,
 )
 from ..feature_extraction_ast import ASTFeatureExtractor, check_fits
-from ..log_mel import num_frames
+from ..log_mel import num_frames, num_samples
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..scalars import is_finite_number, plain_scalar
@@ -40,6 +42,8 @@ _FUNCTION_OF = {Task.SINGLE_LABEL: "softmax", Task.MULTI_LABEL: "sigmoid", Task.
 _NOT_GIVEN: Any = object()
 #: Longest wait for the next bytes of a URL, in seconds.
 _URL_TIMEOUT = 30.0
+#: Longest download of a URL, in seconds.
+_URL_SECONDS = 600.0
 #: Value of `threshold` that means the checkpoint's own thresholds.
 FITTED = "fitted"
 
@@ -148,8 +152,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             warn_once("W212", where="sampling_rate", what=what)
             sampling_rate = rate
         content = _fetch(inputs) if _is_url(inputs) else inputs
-        waveform = load_audio(content, rate, source_rate=sampling_rate)
-        features = self._extract(waveform, rate, _name(inputs))
+        features = self._extract(content, rate, sampling_rate, _name(inputs))
         return features.to(dtype=self.dtype) if self.dtype is not None else features
 
     def _forward(self, model_inputs: Any) -> Any:
@@ -204,11 +207,15 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             fix = "fit them with `ast-hf evaluate --fit-on validation --store`, or give a number in [0, 1]"
             raise error("E108", where="threshold", what=what, fix=fix)
 
-    def _extract(self, waveform: np.ndarray, rate: int, name: str) -> Any:
+    def _extract(self, content: Any, rate: int, source_rate: int | None, name: str) -> Any:
+        """Return the features of one input; only the beginning that the model can use is decoded."""
         extractor = self.feature_extractor
         if not isinstance(extractor, ASTFeatureExtractor):
+            waveform = load_audio(content, rate, source_rate=source_rate)
             return extractor(waveform, sampling_rate=rate, return_tensors="pt")
-        extractor.warn_truncated(num_frames(len(waveform), rate), extractor.max_length, name)
+        limit = num_samples(extractor.max_length, rate)
+        waveform, length = load_beginning(content, rate, limit, source_rate=source_rate)
+        extractor.warn_truncated(num_frames(length, rate), extractor.max_length, name)
         try:
             return extractor(waveform, sampling_rate=rate, return_tensors="pt", truncation=True)
         except AstHfError as problem:
@@ -224,11 +231,29 @@ def _is_url(inputs: Any) -> bool:
 def _fetch(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as response:
-            return response.read()
+            return _received(response, url)
+    except AstHfError:
+        raise
     except (OSError, ValueError, http.client.HTTPException) as problem:
         what = "cannot be downloaded"
         fix = "check it, or download the file and pass its path"
         raise unreadable("E703", where=repr(url), what=what, problem=problem, fix=fix) from None
+
+
+def _received(response: Any, url: str) -> bytes:
+    """Return the bytes of a response; raise E703 for too many, or if they come too slowly."""
+    deadline = time.monotonic() + _URL_SECONDS
+    parts = []
+    size = 0
+    while part := response.read1(1 << 20):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_PIPED or time.monotonic() > deadline:
+            what = (
+                f"gave {size:,} bytes and no end; the limits are {MAX_PIPED:,} bytes and {_URL_SECONDS:g} s"
+            )
+            raise error("E703", where=repr(url), what=what, fix="download the file and pass its path")
+    return b"".join(parts)
 
 
 def _name(inputs: Any) -> str:

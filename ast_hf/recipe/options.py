@@ -121,7 +121,7 @@ class DataOptions:
         random_folds: number of random folds of `train_split`, 2..1000, for data without a column of folds.
             They are drawn with the seed, and `test_fold` counts them from 1. Single-label clips are
             stratified; clips of the same `validation_group` stay in one fold.
-        cache: cache decoded waveforms in memory, except those of a stream.
+        cache: cache decoded waveforms, up to a quarter of the available memory; not those of a stream.
         streaming: read the clips while training, instead of downloading all of them first. Needs
             `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
     """
