@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
@@ -153,7 +154,7 @@ WARNINGS: dict[str, str] = {
     "W213": "attention_mask of one call only",
     "W216": "clips outside of the data folder",
     "W301": "patches leave gaps",
-    "W302": "unknown field kept from a file",
+    "W302": "field of a file that is unknown, missing, or contradicts another",
     "W303": "classifier re-initialised",
     "W304": "card text of a recipe that describes other clips",
     "W305": "label2id that does not mirror id2label",
@@ -186,13 +187,13 @@ def error(code: str, *, where: str, what: str, fix: str, detail: str = "") -> As
 def not_a_choice(code: str, *, where: str, value: object, choices: Iterable[str]) -> AstHfError:
     """Return the error for a value that is not in `choices`; its fix names the nearest choice."""
     fix = did_you_mean(value, choices)
-    what = f"{value!r} is not a valid choice"
+    what = f"{shown(value)} is not a valid choice"
     return error(code, where=where, what=what, fix=fix, detail=_detail(code, "choice"))
 
 
 def wrong_type(code: str, *, where: str, value: object, expected: str) -> AstHfError:
     """Return the error for a value of the wrong type; `expected` is a type with its article, `"a number"`."""
-    what = f"{value!r} is not {expected}"
+    what = f"{shown(value)} is not {expected}"
     return error(code, where=where, what=what, fix=f"give {expected}", detail=_detail(code, "type"))
 
 
@@ -200,8 +201,18 @@ def unreadable(
     code: str, *, where: str, problem: object, fix: str, what: str = "cannot be read"
 ) -> AstHfError:
     """Return the error for a file that another library cannot read; `problem` is that library's exception."""
-    text = f"{what} ({short_reason(problem)})"
+    text = f"{what} ({short_reason(problem) or type(problem).__name__})"
     return error(code, where=where, what=text, fix=fix, detail=_detail(code, "unreadable"))
+
+
+#: Values in messages: longer texts, lists and numbers are cut in their middle or at their end.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+
+
+def shown(value: object) -> str:
+    """Return `repr(value)`, cut if it is long or deeply nested."""
+    return _SHORT.repr(value)
 
 
 def short_reason(problem: object, limit: int = 120) -> str:
@@ -238,7 +249,7 @@ def shortlist(names: Sequence[object], limit: int = 5) -> str:
 
 def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the choice that is most similar to `name`, or None if all are below the `cutoff` (0 to 1)."""
-    return next(iter(difflib.get_close_matches(str(name), sorted(choices), n=1, cutoff=cutoff)), None)
+    return next(iter(difflib.get_close_matches(str(name)[:100], sorted(choices), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ LAYERS = (
             "scalars",
             "processes",
             "files",
+            "json_files",
             "advisories",
             "downloads",
             "versions",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..printing import printable, visible
@@ -75,6 +76,26 @@ def add_label_options(parser: argparse.ArgumentParser, note: str = "") -> None:
     parser.add_argument(
         "--multi_label", action="store_true", default=None, help="clips may have several labels"
     )
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Return the `type` of an option that takes a whole number of at least `least`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is below {least}")
+        return value
+
+    return number
+
+
+def finite(text: str) -> float:
+    """Return the value of an option that takes a number; NaN and infinity are none."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
 
 
 class ShowVersion(argparse.Action):

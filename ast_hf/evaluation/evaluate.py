@@ -28,7 +28,7 @@ from .calibration import Setting, calibrate, store_calibration
 from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
 from .prediction import Predictor, ensemble_logits
-from .request_checks import AVERAGE, Request, check_request
+from .request_checks import AVERAGE, Request, check_counts, check_request
 from .targets import common_task, read_splits, true_labels
 from .weight_average import save_average
 
@@ -85,6 +85,7 @@ def evaluate_checkpoints(
     names = [str(name) for name in checkpoints]
     request = Request(names, Path(output_dir), split, average, ensemble, fit_on, store, save_logits)
     check_request(request)
+    check_counts(batch_size=(batch_size, 1), workers=(workers, 0))
     members = load_members(names)
     splits = read_splits(source, request.splits, reading)
     task = common_task(members, splits[split])

@@ -14,10 +14,10 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.clips import ClipInputs
 from ..inputs.collation import Collator
 from ..modeling_ast import ASTForAudioClassification
-from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, mean_logits
+from ..modeling_ensemble import ASTEnsembleForAudioClassification, mean_logits
 from ..printing import visible
 from .calibration import Setting
-from .members import Member
+from .members import Member, load_model
 from .stored_logits import clip_keys
 
 
@@ -32,8 +32,7 @@ class Predictor:
 
     def logits(self, member: Member) -> dict[str, np.ndarray]:
         """Return a checkpoint's logits on each split, `(clips, labels)`, in the common order of labels."""
-        _, model_class = classes_for(member.folder)
-        model = model_class.from_pretrained(member.folder).to(self.device)
+        model = load_model(member).to(self.device)
         logits = {}
         for name, split in self.splits.items():
             text = f"{member.name} on {name}"
@@ -71,7 +70,7 @@ def predict_logits(
         for batch in loader:
             values = batch["input_values"].to(model.device, model.dtype)
             mask = {name: batch[name].to(model.device) for name in ("attention_mask",) if name in batch}
-            parts.append(model(input_values=values, **mask).logits.float().cpu())
+            parts.append(model(input_values=values, return_dict=True, **mask).logits.float().cpu())
             bar.update(len(values))
     model.train(was_training)
     logits = torch.cat(parts).numpy()

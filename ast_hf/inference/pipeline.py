@@ -28,7 +28,7 @@ from ..errors import (
     warn_once,
     warning_text,
 )
-from ..feature_extraction_ast import ASTFeatureExtractor
+from ..feature_extraction_ast import ASTFeatureExtractor, check_fits
 from ..log_mel import num_frames, num_samples
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
@@ -46,8 +46,6 @@ _URL_TIMEOUT = 30.0
 _URL_SECONDS = 600.0
 #: Value of `threshold` that means the checkpoint's own thresholds.
 FITTED = "fitted"
-#: Fields that must be equal in the extractor's and the model's files.
-_SHARED_FIELDS = ("max_length", "num_mel_bins")
 
 
 class AutoModelWithReason(AutoModelForAudioClassification):
@@ -103,15 +101,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("top_k", None)  # the base class's default is 5 here, and all labels in a call
         super().__init__(*args, **kwargs)
-        extractor = self.feature_extractor
-        for field in _SHARED_FIELDS if isinstance(extractor, ASTFeatureExtractor) else ():
-            of_extractor = getattr(extractor, field)
-            of_model = getattr(self.model.config, field)
-            if of_extractor != of_model:
-                expected = f"{of_model} in config.json of {self.model.name_or_path or 'the model'}"
-                what = f"{of_extractor} in preprocessor_config.json, but {expected}"
-                fix = f"make the two files agree, or call model.resize_input({field}={of_extractor})"
-                raise error("E304", where=field, what=what, fix=fix)
+        check_fits(self.feature_extractor, self.model.config, self.model.name_or_path or "the model")
 
     def check_model_type(self, supported_models: Any) -> None:
         """Do nothing: `__new__` has checked the model, and transformers' list does not name ensembles."""
@@ -164,6 +154,9 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
         content = _fetch(inputs) if _is_url(inputs) else inputs
         features = self._extract(content, rate, sampling_rate, _name(inputs))
         return features.to(dtype=self.dtype) if self.dtype is not None else features
+
+    def _forward(self, model_inputs: Any) -> Any:
+        return self.model(**model_inputs, return_dict=True)  # a config may ask for tuples
 
     def postprocess(
         self,

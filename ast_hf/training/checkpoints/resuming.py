@@ -18,6 +18,7 @@ from .sealing import (
     read_manifest,
     staging_folder,
 )
+from .state_files import check_state_files
 
 #: Files that another run would overwrite.
 _RESULT_FILES = ("README.md", "config.json", "model.safetensors", "model.safetensors.index.json")
@@ -60,6 +61,7 @@ def resume_folder(
         checkpoint = _verify(Path(request))
     if checkpoint is None:
         return None
+    check_state_files(checkpoint)
     manifest = read_manifest(checkpoint)
     if manifest is not None and manifest.processes != processes:
         what = f"was trained by {manifest.processes} processes and is resumed by {processes}"
