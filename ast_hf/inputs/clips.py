@@ -27,6 +27,7 @@ class ClipInputs(torch.utils.data.Dataset):
         cache: cache decoded waveforms in memory (64 kB per second at 16 kHz).
         teacher: returns the inputs of a teacher, a dict of tensors that items have as `teacher`. It is called
             with the augmented samples, and with (clip number, share) of the clips mixed in them.
+        name: name of the split, for messages.
 
     An item is keyed by `epoch * len(self) + clip` and is a dict of `input_values` `(frames, num_mel_bins)`,
     `labels` (a class index, or a float vector `(num_labels,)` of tags or mixed probabilities) and `row` (the
@@ -48,6 +49,7 @@ class ClipInputs(torch.utils.data.Dataset):
         seed: int = 0,
         cache: bool = True,
         teacher: TeacherView | None = None,
+        name: str = "",
     ) -> None:
         check_augmentation(augmentation, split, extractor)
         self.split = split
@@ -55,6 +57,7 @@ class ClipInputs(torch.utils.data.Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.teacher = teacher
+        self.name = name
         self.processor = ClipProcessor(
             self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher
         )
@@ -76,7 +79,7 @@ class ClipInputs(torch.utils.data.Dataset):
         """Return decoded samples of a clip at the extractor's rate, float32 `(time,)`; see `decode_clip`."""
         if self._cache is not None and clip in self._cache:
             return self._cache[clip]
-        waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate)
+        waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate, self.name)
         if self._cache is not None:
             self._cache[clip] = waveform
         return waveform
@@ -86,8 +89,8 @@ class ClipInputs(torch.utils.data.Dataset):
         return self._labels[clip]
 
     def describe(self, clip: int) -> str:
-        """Return the row of a clip, counted from 1, and its file for messages."""
-        return describe_clip(clip, self.split[clip])
+        """Return the split of a clip, its row, counted from 1, and its file for messages."""
+        return describe_clip(clip, self.split[clip], self.name)
 
     def draw(self, random: np.random.Generator) -> int:
         """Return the number of a random clip to mix another one with."""

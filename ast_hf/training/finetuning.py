@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from ..audio import load_audio
 from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
+from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
+from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
 from ..recipe.arguments import build_arguments, weight_arguments
 from ..recipe.recipe import Recipe
@@ -36,6 +38,7 @@ from .checkpoints.resuming import check_resumable
 from .checkpoints.run_options import collect_options
 from .distillation import build_distillation
 from .output_files import remove_stale_outputs, write_outputs
+from .preflight import Preflight
 from .run_facts import (
     base_model_name,
     data_set_names,
@@ -59,6 +62,7 @@ class Run:
         train: inputs of the training split.
         evaluation: inputs of the splits to report on, by name.
         watch: the evaluation split that is also evaluated after each epoch.
+        findings: what the pre-flight found in the clips, see `Preflight`.
     """
 
     recipe: Recipe
@@ -66,6 +70,7 @@ class Run:
     train: Inputs
     evaluation: dict[str, Inputs]
     watch: str | None = None
+    findings: dict[str, Any] = field(default_factory=dict)
 
 
 def finetune(
@@ -119,7 +124,11 @@ def finetune(
 def prepare(
     recipe: Recipe, output_dir: str | Path, *, watch: str | None = None, overwrite: bool = False, **hub: Any
 ) -> Run:
-    """Read the data, build the model and the Trainer; nothing is trained yet.
+    """Read the data, check all clips, build the model and the Trainer; nothing is trained yet.
+
+    Clips that cannot be used stop the run here, all at once, or are skipped (`data.on_error`). Warns of skipped
+    clips (W214), of clips that splits share or that contradict each other (W215), and of clips much longer
+    than the model hears (W201). Of a stream, nothing is checked in advance.
 
     Args:
         recipe: data, model and training of the run.
@@ -142,19 +151,19 @@ def prepare(
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    splits = read_splits(recipe.data, arguments.seed)
     extractor = build_extractor(
         recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training)
     )
+    preflight = _build_preflight(recipe, extractor, arguments, Path(output_dir))
+    splits = read_splits(recipe.data, arguments.seed, preflight)
     check_evaluation(splits, watch, extractor, arguments)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
     inputs = build_inputs(
         splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher
     )
-    is_silent = arguments.disable_tqdm or arguments.process_index > 0  # one process shows a bar
     extractor.mean, extractor.std = normalization_statistics(
-        recipe.features, inputs.train, disable_tqdm=is_silent
+        recipe.features, inputs.train, disable_tqdm=preflight.disable_tqdm
     )
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
@@ -173,10 +182,29 @@ def prepare(
         adapter=build_adapter(model, recipe.adapter, recipe.model, recipe.card),
         watched=None if watch is None else inputs.evaluation[watch],
         distillation=distillation,
-        decided=collect_options(recipe, weight_arguments(arguments, recipe.optimization), splits),
+        decided=collect_options(
+            recipe, weight_arguments(arguments, recipe.optimization), splits, preflight.sounds
+        ),
         overwrite=overwrite,
     )
-    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch)
+    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+
+
+def _build_preflight(
+    recipe: Recipe, extractor: ASTFeatureExtractor, arguments: TrainingArguments, folder: Path
+) -> Preflight:
+    """Return the check of a run's clips; only the main process warns and shows a bar, on a terminal."""
+    is_main = arguments.process_index == 0
+    return Preflight(
+        recipe.data,
+        extractor.sampling_rate,
+        folder,
+        window=frames_to_seconds(extractor.max_length),
+        cropped=recipe.data.train_split if recipe.augmentation.random_crop else None,
+        processes=arguments.world_size,
+        is_main=is_main,
+        disable_tqdm=None if is_main and not arguments.disable_tqdm else True,
+    )
 
 
 def _check_samples(samples: list[str]) -> None:
@@ -253,6 +281,7 @@ def finish(run: Run) -> Report:
         settings=weight_arguments(trainer.args, run.recipe.optimization),
         emissions=read_emissions(folder),
         changes=trainer.changes,
+        data_check=run.findings,
     )
     if is_main:
         write_outputs(report, trainer, splits, history, adapter_base)
