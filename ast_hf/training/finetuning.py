@@ -37,6 +37,7 @@ from .building import (
 from .checkpoints.resuming import check_resumable
 from .checkpoints.run_options import collect_options
 from .distillation import build_distillation
+from .measured_statistics import MeasuredStatistics
 from .output_files import remove_stale_outputs, write_outputs
 from .preflight import Preflight
 from .run_facts import (
@@ -162,8 +163,17 @@ def prepare(
     inputs = build_inputs(
         splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher
     )
+    decided = collect_options(
+        recipe, weight_arguments(arguments, recipe.optimization), splits, preflight.sounds
+    )
+    # workers inherit the clips that measuring has cached, so that a resumed run measures again
+    reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
     extractor.mean, extractor.std = normalization_statistics(
-        recipe.features, inputs.train, disable_tqdm=preflight.disable_tqdm
+        recipe.features,
+        inputs.train,
+        disable_tqdm=preflight.disable_tqdm,
+        measured=MeasuredStatistics(Path(output_dir), decided) if reuses else None,
+        is_main=preflight.is_main,
     )
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
@@ -182,9 +192,7 @@ def prepare(
         adapter=build_adapter(model, recipe.adapter, recipe.model, recipe.card),
         watched=None if watch is None else inputs.evaluation[watch],
         distillation=distillation,
-        decided=collect_options(
-            recipe, weight_arguments(arguments, recipe.optimization), splits, preflight.sounds
-        ),
+        decided=decided,
         overwrite=overwrite,
     )
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)

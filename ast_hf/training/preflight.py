@@ -204,11 +204,11 @@ class Preflight:
         self.findings["contradictory"] = len(contradictory)
         self.findings["heard"] = {}
         if self.is_main and shared:
-            count = f"{len(shared)} clips are in several splits, which inflates the results"
-            _warn("W215", "data", f"{count}: {shared[0]}; `ast-hf stats DATA` lists them")
+            what = f"clips that are in several splits inflate the results on them: {len(shared)}"
+            _warn("W215", "data", f"{what}, the first is {shared[0]}; `ast-hf stats DATA` lists them")
         if self.is_main and contradictory:
-            count = f"{len(contradictory)} clips are there several times, with different labels"
-            _warn("W215", "data", f"{count}: {contradictory[0]}; `ast-hf stats DATA` lists them")
+            what = f"clips that are there several times have different labels: {len(contradictory)}"
+            _warn("W215", "data", f"{what}, the first is {contradictory[0]}; `ast-hf stats DATA` lists them")
         for name, rows in kept.items():
             self._measure_heard(name, [checks[name].clips[row] for row in rows])
 

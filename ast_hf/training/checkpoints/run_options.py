@@ -74,10 +74,10 @@ def flatten_options(values: dict[str, Any]) -> dict[str, Any]:
 
 def save_options(checkpoint: Path, options: dict[str, Any], changes: list[str]) -> None:
     """Write the results of `collect_options` and `check_options` into a checkpoint."""
-    write_json(checkpoint / RUN_FILE, {"decided": _plain(options), "changes": changes})
+    write_json(checkpoint / RUN_FILE, {"decided": plain_options(options), "changes": changes})
 
 
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
+def plain_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return options as JSON stores them: of each split's sound, short digests of its clips."""
     values = {
         name: _short_digests(value.identities) if isinstance(value, ClipSounds) else value
@@ -109,7 +109,7 @@ def check_options(checkpoint: Path, options: dict[str, Any], *, is_explicit: boo
     if not (checkpoint / RUN_FILE).is_file():
         return []
     stored = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))
-    changed = _changed_options(stored["decided"], _plain(options))
+    changed = _changed_options(stored["decided"], plain_options(options))
     if not changed:
         return stored["changes"]
     differences = "; ".join(
