@@ -260,7 +260,7 @@ def _repeated(
     shared = [_equal(f"{split} row {row} {path!r}" for split, row, path in group.clips) for group in across]
     contradictory = [
         _equal(
-            f"{split} row {row} {path!r} ({', '.join(labels)})"
+            f"{split} row {row} {path!r} ({', '.join(map(repr, labels))})"
             for (row, path), labels in zip(group.clips, group.labels, strict=True)
         )
         for split, groups in finder.repetitions().items()

@@ -337,7 +337,7 @@ def test_shared_and_contradictory_clips_are_warned_of(table: Path, tmp_path: Pat
     assert len(texts) == 2
     assert "in several splits inflate the results on them: 2, the first is" in texts[0]
     assert re.search(
-        r"several times have different labels: 1, .*train row 2 .* \(noise\) = train row 25 .* \(tone\)",
+        r"several times have different labels: 1, .*train row 2 .* \('noise'\) = train row 25 .* \('tone'\)",
         texts[1],
     )
     assert (report.data_check["shared"], report.data_check["contradictory"]) == (2, 1)
