@@ -155,6 +155,7 @@ WARNINGS: dict[str, str] = {
     "W406": "resumed with other options",
     "W407": "GPUs that are not used",
     "W408": "bfloat16 on a processor without instructions for it",
+    "W409": "decoded clips no longer cached: the memory budget is used",
     "W501": "emissions that cannot be read",
     "W502": "a stored calibration that is worse on other clips",
     "W701": "not published; training continues",

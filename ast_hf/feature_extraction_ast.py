@@ -16,7 +16,8 @@ import torch
 from transformers import BatchFeature, FeatureExtractionMixin, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
-from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
+from .audio import as_samples, as_waveform
+from .audio_formats import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from .configuration_ast import ASTConfig, Geometry
 from .errors import (
     AstHfError,

@@ -14,7 +14,7 @@ from transformers import AutoModelForAudioClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
-from ..audio import load_audio
+from ..audio import load_audio, load_beginning
 from ..errors import (
     AstHfError,
     AstHfWarning,
@@ -27,7 +27,7 @@ from ..errors import (
     warning_text,
 )
 from ..feature_extraction_ast import ASTFeatureExtractor
-from ..log_mel import num_frames
+from ..log_mel import num_frames, num_samples
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..scalars import is_finite_number, plain_scalar
@@ -158,8 +158,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             warn_once("W212", where="sampling_rate", what=what)
             sampling_rate = rate
         content = _fetch(inputs) if _is_url(inputs) else inputs
-        waveform = load_audio(content, rate, source_rate=sampling_rate)
-        features = self._extract(waveform, rate, _name(inputs))
+        features = self._extract(content, rate, sampling_rate, _name(inputs))
         return features.to(dtype=self.dtype) if self.dtype is not None else features
 
     def postprocess(
@@ -211,11 +210,15 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             fix = "fit them with `ast-hf evaluate --fit-on validation --store`, or give a number in [0, 1]"
             raise error("E108", where="threshold", what=what, fix=fix)
 
-    def _extract(self, waveform: np.ndarray, rate: int, name: str) -> Any:
+    def _extract(self, content: Any, rate: int, source_rate: int | None, name: str) -> Any:
+        """Return the features of one input; only the beginning that the model can use is decoded."""
         extractor = self.feature_extractor
         if not isinstance(extractor, ASTFeatureExtractor):
+            waveform = load_audio(content, rate, source_rate=source_rate)
             return extractor(waveform, sampling_rate=rate, return_tensors="pt")
-        extractor.warn_truncated(num_frames(len(waveform), rate), extractor.max_length, name)
+        limit = num_samples(extractor.max_length, rate)
+        waveform, length = load_beginning(content, rate, limit, source_rate=source_rate)
+        extractor.warn_truncated(num_frames(length, rate), extractor.max_length, name)
         try:
             return extractor(waveform, sampling_rate=rate, return_tensors="pt", truncation=True)
         except AstHfError as problem:

@@ -13,6 +13,7 @@ from ..data.audio_headers import read_header
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from .augmentation import Augmentation
+from .clip_cache import ClipCache
 from .processing import ClipProcessor, TeacherView, check_augmentation, decode_clip, describe_clip
 
 
@@ -24,7 +25,8 @@ class ClipInputs(torch.utils.data.Dataset):
         extractor: turns waveforms into features; its `max_length` is the input length.
         augmentation: random changes of training clips; None for evaluation.
         seed: first part of the key of every random choice.
-        cache: cache decoded waveforms in memory (64 kB per second at 16 kHz).
+        cache: cache decoded waveforms (64 kB per second at 16 kHz), up to a quarter of the available memory
+            over all workers (W409 beyond that).
         teacher: returns the inputs of a teacher, a dict of tensors that items have as `teacher`. It is called
             with the augmented samples, and with (clip number, share) of the clips mixed in them.
         name: name of the split, for messages.
@@ -63,7 +65,7 @@ class ClipInputs(torch.utils.data.Dataset):
         )
         self.num_labels = self.processor.num_labels
         self._labels = split[self.processor.task.label_column]
-        self._cache: dict[int, np.ndarray] | None = {} if cache else None
+        self._cache = ClipCache() if cache else None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -77,11 +79,12 @@ class ClipInputs(torch.utils.data.Dataset):
 
     def waveform(self, clip: int) -> np.ndarray:
         """Return decoded samples of a clip at the extractor's rate, float32 `(time,)`; see `decode_clip`."""
-        if self._cache is not None and clip in self._cache:
-            return self._cache[clip]
+        cached = self._cache.get(clip) if self._cache is not None else None
+        if cached is not None:
+            return cached
         waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate, self.name)
         if self._cache is not None:
-            self._cache[clip] = waveform
+            self._cache.add(clip, waveform)
         return waveform
 
     def label(self, clip: int) -> int | Sequence[int]:

@@ -129,7 +129,7 @@ class DataOptions:
         on_error: `"raise"` stops before training if a clip cannot be used; `"skip"` leaves such clips out of
             all splits. It decodes all clips first, so that none is found later.
         max_skipped_fraction: share of all clips that may be skipped, in 0..1; more stop the run (E210).
-        cache: cache decoded waveforms in memory, except those of a stream.
+        cache: cache decoded waveforms, up to a quarter of the available memory; not those of a stream.
         streaming: read the clips while training, instead of downloading all of them first. Needs
             `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
     """
