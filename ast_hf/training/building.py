@@ -21,7 +21,6 @@ from ..recipe.arguments import check_best
 from ..recipe.options import CardOptions, FeatureOptions, ModelOptions
 from ..task import Task
 from ..weights.integrity import check_folder
-from .measured_statistics import MeasuredStatistics
 from .optimization import freeze
 from .splits import Split, Splits
 
@@ -158,26 +157,17 @@ def normalization_statistics(
     options: FeatureOptions,
     train: Inputs,
     *,
-    disable_tqdm: bool | None,
-    measured: MeasuredStatistics | None = None,
-    is_main: bool = True,
+    disable_tqdm: bool,
+    measured: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
     """Return mean and std of raw log-mel values: those of the recipe, or measured on the training clips.
 
-    They are taken from `measured` if an earlier start of the run stored them there; the main process stores
-    them.
+    `measured` are those that an earlier start of the run has measured, on the same clips in the same way.
     """
     if options.mean is not None and options.std is not None:
         return options.mean, options.std
-    values = None if measured is None else measured.read()
-    if values is None:
-        values = _measure(options, train, disable_tqdm=disable_tqdm)
-        if measured is not None and is_main:
-            measured.write(*values)
-    return values
-
-
-def _measure(options: FeatureOptions, train: Inputs, *, disable_tqdm: bool | None) -> tuple[float, float]:
+    if measured is not None:
+        return measured
     if isinstance(train, StreamedClipInputs):
         # every process measures the same clips, not its part of the stream
         train = StreamedClipInputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from .checkpoints.run_options import collect_options
 from .distillation import build_distillation
 from .measured_statistics import MeasuredStatistics
 from .output_files import remove_stale_outputs, write_outputs
-from .preflight import Preflight
+from .preflight import Preflight, WriteAtStart
 from .run_facts import (
     base_model_name,
     data_set_names,
@@ -166,14 +167,14 @@ def prepare(
     decided = collect_options(
         recipe, weight_arguments(arguments, recipe.optimization), splits, preflight.sounds
     )
+    measured = MeasuredStatistics(Path(output_dir), decided)
     # workers inherit the clips that measuring has cached, so that a resumed run measures again
     reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
     extractor.mean, extractor.std = normalization_statistics(
         recipe.features,
         inputs.train,
-        disable_tqdm=preflight.disable_tqdm,
-        measured=MeasuredStatistics(Path(output_dir), decided) if reuses else None,
-        is_main=preflight.is_main,
+        disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
+        measured=measured.read() if reuses else None,
     )
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
@@ -195,6 +196,9 @@ def prepare(
         decided=decided,
         overwrite=overwrite,
     )
+    trainer.add_callback(WriteAtStart(preflight.write_lists))
+    if reuses:
+        trainer.add_callback(WriteAtStart(partial(measured.write, extractor.mean, extractor.std)))
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
 
 

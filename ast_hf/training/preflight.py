@@ -7,13 +7,14 @@ import json
 import statistics
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict, IterableDatasetDict
+from transformers import TrainerCallback
 
 from ..data.clip_digests import ClipSounds, combine
 from ..data.duplicates import ClipPlace, DuplicateFinder
@@ -41,7 +42,7 @@ SKIPPED_FILE = "skipped_clips.jsonl"
 DECODED_FILE = "decoded_clips.json"
 
 #: Share of the sound of a split that the model has to hear; below it, W201 warns.
-_HEARD = 0.75
+_HEARD = 0.6
 #: How many skipped clips results.json lists.
 _LISTED = 100
 #: What a user sets to leave bad clips out.
@@ -77,6 +78,8 @@ class Preflight:
     disable_tqdm: bool | None = None
     findings: dict[str, Any] = field(default_factory=dict)
     sounds: dict[str, ClipSounds] = field(default_factory=dict)
+    _skipped: list[BadClip] = field(default_factory=list)
+    _decoded: dict[str, Any] | None = None
 
     def __call__(
         self, splits: DatasetDict | IterableDatasetDict, names: Iterable[str]
@@ -90,7 +93,6 @@ class Preflight:
         Raises:
             AstDataError: the error of the first clip that cannot be used, with the others, unless they are
                 skipped; E210 if too many would be.
-            AstRunError: E401 if the list of skipped clips cannot be written.
         """
         if not isinstance(splits, DatasetDict):
             return splits
@@ -101,7 +103,7 @@ class Preflight:
         }
         if self.options.check == "full" or self.options.on_error == "skip":
             self._decode(splits, checks)
-        bad = self._of_all_processes([clip for check in checks.values() for clip in check.bad])
+        bad = self._of_all_processes([clip for check in checks.values() for clip in check.bad], list(checks))
         clips = {name: len(check.clips) for name, check in checks.items()}
         self._judge(bad, clips)
         kept = {name: _kept(name, check, bad) for name, check in checks.items()}
@@ -122,11 +124,7 @@ class Preflight:
                 rate = self.sampling_rate
                 decode_all(name, splits[name], rate, check, disable_tqdm=self.disable_tqdm)
             stored = [clip for check in checks.values() for clip in check.bad]
-            if self.is_main:
-                with suppress(OSError):  # without it, a resumed run decodes all clips again
-                    write_json(
-                        self.folder / DECODED_FILE, {"clips": key, "bad": [asdict(clip) for clip in stored]}
-                    )
+            self._decoded = {"clips": key, "bad": [asdict(clip) for clip in stored]}
         for name, check in checks.items():
             known = {clip.row for clip in check.bad}
             check.bad += [clip for clip in stored if clip.split == name and clip.row not in known]
@@ -138,15 +136,14 @@ class Preflight:
         text = json.dumps([sizes, self.sampling_rate, result_versions()], sort_keys=True)
         return hashlib.sha256(text.encode()).digest()
 
-    def _of_all_processes(self, bad: list[BadClip]) -> list[BadClip]:
+    def _of_all_processes(self, bad: list[BadClip], names: list[str]) -> list[BadClip]:
         """Return the bad clips of every process: a file may be damaged on one machine only."""
         if self.processes == 1:
             return bad
         from accelerate.utils import gather_object
 
         by_row = {(clip.split, clip.row): clip for clip in reversed(gather_object(bad))}
-        order = list(dict.fromkeys(clip.split for clip in by_row.values()))
-        return sorted(by_row.values(), key=lambda clip: (order.index(clip.split), clip.row))
+        return sorted(by_row.values(), key=lambda clip: (names.index(clip.split), clip.row))
 
     def _judge(self, bad: list[BadClip], clips: dict[str, int]) -> None:
         """Raise the error of bad clips, or note that they are skipped."""
@@ -161,8 +158,12 @@ class Preflight:
         self.findings["skipped_clips"] = [
             {**clip.to_dict(), "path": Path(clip.path).name} for clip in bad[:_LISTED]
         ]
-        if self.is_main:
-            self._list_skipped(bad, clips, counts)
+        self._skipped = bad
+        if bad and self.is_main:
+            shares = ", ".join(f"{name} {counts[name]} of {clips[name]}" for name in clips if counts[name])
+            what = f"{len(bad)} clips cannot be used and are left out ({shares})"
+            listed = f"{str(self.folder / SKIPPED_FILE)!r} lists them"
+            _warn("W214", "data", f"{what}; {listed}, the first is {bad[0]}")
 
     def _too_many(self, bad: list[BadClip], total: int) -> Exception:
         allowed = self.options.max_skipped_fraction
@@ -171,23 +172,25 @@ class Preflight:
         fix = "repair or remove them, or raise data.max_skipped_fraction"
         return error("E210", where="data", what=what, fix=fix + where_listed(bad, self.folder))
 
-    def _list_skipped(self, bad: list[BadClip], clips: dict[str, int], counts: Counter[str]) -> None:
-        """Write the list of skipped clips, and warn of them (W214)."""
-        path = self.folder / SKIPPED_FILE
-        for stale in (path, self.folder / UNREADABLE_FILE):
+    def write_lists(self) -> None:
+        """Write the lists of skipped and of decoded clips into the output folder; remove those of older runs.
+
+        Raises E401 if the list of skipped clips cannot be written.
+        """
+        for stale in (SKIPPED_FILE, UNREADABLE_FILE):
             with suppress(OSError):
-                stale.unlink(missing_ok=True)
-        if not bad:
-            return
+                (self.folder / stale).unlink(missing_ok=True)
+        if self._decoded is not None:
+            with suppress(OSError):  # without it, a resumed run decodes all clips again
+                write_json(self.folder / DECODED_FILE, self._decoded)
+        path = self.folder / SKIPPED_FILE
         try:
-            write_clips(path, bad)
+            if self._skipped:
+                write_clips(path, self._skipped)
         except OSError as problem:
             what = f"cannot be written ({problem.strerror or problem})"
             fix = "make the folder writable, or make room on the disk"
             raise error("E401", where=repr(str(path)), what=what, fix=fix) from problem
-        shares = ", ".join(f"{name} {counts[name]} of {clips[name]}" for name in clips if counts[name])
-        what = f"{len(bad)} clips cannot be used and are left out ({shares}); {str(path)!r} lists them"
-        _warn("W214", "data", f"{what}, the first is {bad[0]}")
 
     def _note_sounds(self, checks: dict[str, SplitCheck], kept: dict[str, list[int]]) -> None:
         for name, rows in kept.items():
@@ -229,6 +232,17 @@ class Preflight:
             _warn("W201", f"split {name!r}", what)
 
 
+class WriteAtStart(TrainerCallback):
+    """Calls a function on the main process when training starts, and the output folder is known to be its own."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self.write = write
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.write()
+
+
 def _kept(name: str, check: SplitCheck, bad: Sequence[BadClip]) -> list[int]:
     """Return the numbers, from 0, of the clips of a split that are not bad."""
     dropped = {clip.row - 1 for clip in bad if clip.split == name}
@@ -257,11 +271,16 @@ def _repeated(
             tags = tuple(sorted(names[index] for index in labels[row]))
             finder.add(ClipPlace(name, row + 1, clip.path, tags), clip.stretch, clip.digest.sound)
     across = finder.duplicates()
-    shared = [_equal(f"{split} row {row} {path!r}" for split, row, path in group.clips) for group in across]
+    shared = [
+        _equal([(split, f"{split} row {row} {path!r}") for split, row, path in group.clips])
+        for group in across
+    ]
     contradictory = [
         _equal(
-            f"{split} row {row} {path!r} ({', '.join(map(repr, labels))})"
-            for (row, path), labels in zip(group.clips, group.labels, strict=True)
+            [
+                (labels, f"{split} row {row} {path!r} ({', '.join(map(repr, labels))})")
+                for (row, path), labels in zip(group.clips, group.labels, strict=True)
+            ]
         )
         for split, groups in finder.repetitions().items()
         for group in groups
@@ -271,11 +290,12 @@ def _repeated(
     return shared, contradictory
 
 
-def _equal(clips: Iterable[str]) -> str:
-    """Return the first clips of a group that are the same."""
-    names = list(clips)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return " = ".join(names[:3]) + more
+def _equal(clips: Sequence[tuple[Any, str]]) -> str:
+    """Return two clips of a group that are the same, with different keys: (split or labels, name) of each."""
+    first_key, first = clips[0]
+    other = next(name for key, name in clips if key != first_key)
+    more = f" and {len(clips) - 2} more" if len(clips) > 2 else ""
+    return f"{first} = {other}{more}"
 
 
 def _warn(code: str, where: str, what: str) -> None:

@@ -174,8 +174,11 @@ def test_a_resumed_run_only_reads_headers(tmp_path: Path) -> None:
 
     for file in make_clips(tmp_path / "clips", SIZES):
         soundfile.write(file, np.random.default_rng(len(file.name)).standard_normal(160_000) / 9, 16_000)
-    plan = recipe(tmp_path / "clips", {"cache": False})
-    first = _seconds(lambda: prepare(plan, tmp_path / "run"))
+    plan = recipe(tmp_path / "clips", {"cache": False}, max_steps=1)
+    started = time.perf_counter()
+    trainer = prepare(plan, tmp_path / "run").trainer
+    first = time.perf_counter() - started
+    trainer.train()
     again = _seconds(lambda: prepare(plan, tmp_path / "run"))
     record(
         "Start of a run on 1,000 clips of 10 s",

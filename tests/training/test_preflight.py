@@ -515,12 +515,14 @@ def test_digests_of_large_files_see_their_length_and_most_of_their_content(tmp_p
 
 
 def test_measured_statistics_belong_to_their_options(table: Path, tmp_path: Path) -> None:
-    run = prepare(recipe(table), tmp_path / "run")
+    run = prepare(recipe(table, max_steps=1), tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())  # nothing is written before the run is known to be allowed
+    run.trainer.train()
     stored = json.loads((tmp_path / "run" / MEASURED_FILE).read_text())
     extractor = run.trainer.processing_class
     assert (stored["mean"], stored["std"]) == (extractor.mean, extractor.std)
     stored["mean"] = 1.0
     (tmp_path / "run" / MEASURED_FILE).write_text(json.dumps(stored))
-    assert prepare(recipe(table), tmp_path / "run").trainer.processing_class.mean == 1.0
-    other = replace(recipe(table), sampling="balanced")
+    assert prepare(recipe(table, max_steps=1), tmp_path / "run").trainer.processing_class.mean == 1.0
+    other = replace(recipe(table, max_steps=1), sampling="balanced")
     assert prepare(other, tmp_path / "run").trainer.processing_class.mean == extractor.mean
