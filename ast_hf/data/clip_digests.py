@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from .naming_conventions import Row
 
@@ -54,11 +55,15 @@ class ClipSounds(NamedTuple):
         return f"{self.split} row {self.rows[number] + 1}, {Path(self.paths[number]).name!r}"
 
 
-def digest_clip(row: Row) -> ClipDigest:
-    """Return the digests of a row; one that cannot be opened has the size -1."""
+def digest_clip(row: Row, digest_file: Callable[[str], tuple[int, bytes]] | None = None) -> ClipDigest:
+    """Return the digests of a row; `digest_file` is a `digest_content` of files that remembers some."""
     audio = row["audio"]
-    bounds = (row.get("start"), row.get("end"))
-    sound = _digest(repr((*_content(audio), *bounds)).encode())
+    content = audio.get("bytes")
+    if content is None:
+        size, digest = (digest_file or digest_content)(str(audio.get("path")))
+    else:
+        size, digest = len(content), _digest_file(io.BytesIO(content), len(content))
+    sound = _digest(repr((size, digest, row.get("start"), row.get("end"))).encode())
     name = Path(str(audio.get("path") or "")).name
     return ClipDigest(sound, _digest(sound + name.encode("utf-8", "surrogateescape")))
 
@@ -68,17 +73,13 @@ def combine(digests: list[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
-def _content(audio: dict[str, Any]) -> tuple[int, bytes]:
-    """Return the size of a clip's file, or of its embedded bytes, and a digest of its content."""
-    content = audio.get("bytes")
-    if content is not None:
-        return len(content), _digest_file(io.BytesIO(content), len(content))
-    path = Path(str(audio.get("path")))
+def digest_content(path: str) -> tuple[int, bytes]:
+    """Return the size of a file, -1 if it cannot be opened, and a digest of its content."""
     try:
-        state = path.stat()
+        state = Path(path).stat()
         if not stat.S_ISREG(state.st_mode):  # reading a pipe could wait for ever
             return -1, b""
-        with path.open("rb", buffering=0) as file:
+        with Path(path).open("rb", buffering=0) as file:
             return state.st_size, _digest_file(file, state.st_size)
     except (OSError, ValueError):
         return -1, b""

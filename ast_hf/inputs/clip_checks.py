@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ..audio_formats import MAX_DECODED, MAX_SAMPLES
 from ..data.audio_headers import read_header
-from ..data.clip_digests import ClipDigest, digest_clip
+from ..data.clip_digests import ClipDigest, digest_clip, digest_content
 from ..data.duplicates import Stretch, file_stretch
 from ..data.naming_conventions import BOUNDARIES, Row
 from ..data.option_spelling import NO_BOUNDARIES
@@ -32,6 +32,8 @@ from .processing import decode_clip
 _BATCH = 64
 #: Threads that read files: more of them wait for a network file system, or contend for one interpreter.
 _MAX_THREADS = 8
+#: Files whose header and digest are remembered: a recording may have many clips.
+_RECENT_FILES = 64
 #: Seconds up to which a clip is decoded: the number of its frames depends on the exact number of samples.
 _SHORT = 0.1
 
@@ -139,7 +141,7 @@ def check_headers(
     """
     result = SplitCheck()
     text = f"checking headers of {name}"
-    for outcome, row in _outcomes(split, _check_header, sampling_rate, text, disable_tqdm):
+    for outcome, row in _outcomes(split, _HeaderCheck(), sampling_rate, text, disable_tqdm):
         result.clips.append(_checked_clip(row, outcome))
         if outcome.problem is not None:
             result.bad.append(_bad_clip(name, len(result.clips), row, outcome.problem))
@@ -156,7 +158,7 @@ def decode_all(
     numbers = [number for number, clip in enumerate(checked.clips) if not math.isnan(clip.seconds)]
     text = f"decoding {name}"
     part = split if len(numbers) == len(split) else split.select(numbers)
-    outcomes = _outcomes(part, _decode, sampling_rate, text, disable_tqdm)
+    outcomes = _outcomes(part, _DecodingCheck(), sampling_rate, text, disable_tqdm)
     for number, (outcome, row) in zip(numbers, outcomes, strict=True):
         if outcome.problem is not None:
             checked.bad.append(_bad_clip(name, number + 1, row, outcome.problem))
@@ -164,7 +166,7 @@ def decode_all(
 
 
 def _outcomes(
-    split: Dataset, check: Callable[[Row, int], _Outcome], sampling_rate: int, text: str, silent: bool | None
+    split: Dataset, check: _HeaderCheck | _DecodingCheck, sampling_rate: int, text: str, silent: bool | None
 ) -> Iterator[tuple[_Outcome, Row]]:
     """Yield the outcome of a check of each row, and the row; several threads read files."""
     columns = [column for column in ("audio", *BOUNDARIES) if column in split.column_names]
@@ -190,11 +192,11 @@ def _name(row: Row) -> str:
     return row["audio"].get("path") or "embedded audio"
 
 
-def _remember(check: Callable[[Row, int], _Outcome], sampling_rate: int, row: Row) -> _Outcome:
+def _remember(check: _HeaderCheck | _DecodingCheck, sampling_rate: int, row: Row) -> _Outcome:
     """Return the outcome of a check, from memory inside `remembered_checks` for an unchanged file."""
     if _remembered is None or (state := _file_state(row)) is None:
         return check(row, sampling_rate)
-    key = (check.__name__, sampling_rate, *state)
+    key = (type(check).__name__, sampling_rate, *state)
     if key not in _remembered:
         _remembered[key] = check(row, sampling_rate)
     return _remembered[key]
@@ -213,31 +215,43 @@ def _file_state(row: Row) -> tuple[Any, ...] | None:
     return (audio["path"], state.st_ino, state.st_size, *times, row.get("start"), row.get("end"))
 
 
-def _check_header(row: Row, sampling_rate: int) -> _Outcome:
-    digest = digest_clip(row)
-    seconds = _length_in_header(row, sampling_rate)
-    return _decode(row, sampling_rate, digest) if seconds is None else _Outcome(digest, seconds, None)
+class _DecodingCheck:
+    """Decodes a clip."""
+
+    def __call__(self, row: Row, sampling_rate: int, digest: ClipDigest = _NO_DIGEST) -> _Outcome:
+        try:
+            return _Outcome(digest, _decoded_length(row, sampling_rate), None)
+        except AstHfError as problem:
+            return _Outcome(digest, math.nan, problem)
 
 
-def _decode(row: Row, sampling_rate: int, digest: ClipDigest | None = None) -> _Outcome:
-    digest = digest or _NO_DIGEST
-    try:
-        return _Outcome(digest, _decoded_length(row, sampling_rate), None)
-    except AstHfError as problem:
-        return _Outcome(digest, math.nan, problem)
+class _HeaderCheck:
+    """Reads the header and the content of a clip's file: once for the clips that are parts of one file."""
 
+    def __init__(self) -> None:
+        self._digest = lru_cache(_RECENT_FILES)(digest_content)
+        self._header = lru_cache(_RECENT_FILES)(lambda path: read_header({"path": path}))
+        self._decode = _DecodingCheck()
 
-def _length_in_header(row: Row, sampling_rate: int) -> float | None:
-    """Return the length of a clip in seconds if its header and structure are right, else None."""
-    try:
-        header = read_header(row["audio"])
-    except AstHfError:
-        return None
-    start = row.get("start") or 0.0
-    end = header.seconds if row.get("end") is None else row["end"]
-    allowed = min(MAX_SAMPLES / sampling_rate, MAX_DECODED / (header.rate * header.channels))
-    is_plain = end <= header.seconds and _SHORT <= end - start <= allowed
-    return end - start if is_plain else None
+    def __call__(self, row: Row, sampling_rate: int) -> _Outcome:
+        digest = digest_clip(row, self._digest)
+        seconds = self._length(row, sampling_rate)
+        if seconds is None:
+            return self._decode(row, sampling_rate, digest)
+        return _Outcome(digest, seconds, None)
+
+    def _length(self, row: Row, sampling_rate: int) -> float | None:
+        """Return the length of a clip in seconds if its header and structure are right, else None."""
+        audio = row["audio"]
+        try:
+            header = read_header(audio) if audio.get("bytes") is not None else self._header(audio["path"])
+        except AstHfError:
+            return None
+        start = row.get("start") or 0.0
+        end = header.seconds if row.get("end") is None else row["end"]
+        allowed = min(MAX_SAMPLES / sampling_rate, MAX_DECODED / (header.rate * header.channels))
+        is_plain = end <= header.seconds and _SHORT <= end - start <= allowed
+        return end - start if is_plain else None
 
 
 def _decoded_length(row: Row, sampling_rate: int) -> float:

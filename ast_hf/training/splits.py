@@ -95,7 +95,7 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
     if options.random_folds is not None:
         _check_random_fold(options, arguments)
         arguments["test_fold"] = None  # it counts random folds, not those of a column
-    splits = load_audio_dataset(**arguments, check_files=check is None)
+    splits = load_audio_dataset(**arguments, check_files=check is None or "streaming" in arguments)
     if check is not None:
         splits = check(splits, _used_splits(options, splits))
     if options.random_folds is not None and options.test_fold is not None:

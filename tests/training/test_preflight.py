@@ -439,7 +439,7 @@ def test_other_sound_of_the_same_name_is_refused(begun: Path, table: Path) -> No
     change(changed)
     trainer = trainer_of(recipe(table), begun)
     with pytest.raises(
-        AstConfigError, match=rf"E306.*audio or name of train row 6, '{changed.name}' changed"
+        AstConfigError, match=rf"E306.*content, name, start or end of train row 6, '{changed.name}' changed"
     ) as raised:
         trainer.train(resume_from_checkpoint="auto")
     assert raised.value.detail == "mismatch"

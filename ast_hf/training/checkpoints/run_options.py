@@ -144,7 +144,7 @@ def _changed_sound(old: str, clips: ClipSounds) -> str:
         if identity[:_SHORT_DIGEST] != before[number * _SHORT_DIGEST : (number + 1) * _SHORT_DIGEST]
     ]
     more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
-    return f"audio or name of {', '.join(changed[:_LISTED])}{more} changed"
+    return f"content, name, start or end of {', '.join(changed[:_LISTED])}{more} changed"
 
 
 def _changed_options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
