@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -158,7 +159,7 @@ def normalization_statistics(
     train: Inputs,
     *,
     disable_tqdm: bool,
-    measured: tuple[float, float] | None = None,
+    measured: Sequence[float] | None = None,
 ) -> tuple[float, float]:
     """Return mean and std of raw log-mel values: those of the recipe, or measured on the training clips.
 
@@ -167,7 +168,8 @@ def normalization_statistics(
     if options.mean is not None and options.std is not None:
         return options.mean, options.std
     if measured is not None:
-        return measured
+        mean, std = measured
+        return mean, std
     if isinstance(train, StreamedClipInputs):
         # every process measures the same clips, not its part of the stream
         train = StreamedClipInputs(

@@ -34,6 +34,7 @@ from .checkpoints.sealing import checkpoints, staging_folder
 from .finetuning import finetune
 from .output_files import RESULTS_FILE
 from .preflight import Preflight
+from .prepared_file import PreparedFile
 from .splits import read_data, read_splits
 
 FOLDS_FILE = "folds.json"
@@ -203,9 +204,8 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
     recipe = _change_data(recipe, test_fold=int(name) if name.isdecimal() else name)
     try:
         # every fold announces its own findings when it is trained
-        check = Preflight(
-            recipe.data, recipe.features.sampling_rate or SAMPLING_RATE, folder.parent, is_main=False
-        )
+        rate = recipe.features.sampling_rate or SAMPLING_RATE
+        check = Preflight(recipe.data, rate, folder.parent, PreparedFile(folder), is_main=False)
         splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed), check)
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +35,11 @@ from .building import (
     normalization_statistics,
 )
 from .checkpoints.resuming import check_resumable
-from .checkpoints.run_options import collect_options
+from .checkpoints.run_options import collect_options, plain_options
 from .distillation import build_distillation
-from .measured_statistics import MeasuredStatistics
 from .output_files import remove_stale_outputs, write_outputs
-from .preflight import Preflight, WriteAtStart
+from .preflight import Preflight
+from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
     base_model_name,
     data_set_names,
@@ -156,7 +155,8 @@ def prepare(
     extractor = build_extractor(
         recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training)
     )
-    preflight = _build_preflight(recipe, extractor, arguments, Path(output_dir))
+    prepared = PreparedFile(Path(output_dir))
+    preflight = _build_preflight(recipe, extractor, arguments, prepared)
     splits = read_splits(recipe.data, arguments.seed, preflight)
     check_evaluation(splits, watch, extractor, arguments)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
@@ -167,15 +167,17 @@ def prepare(
     decided = collect_options(
         recipe, weight_arguments(arguments, recipe.optimization), splits, preflight.sounds
     )
-    measured = MeasuredStatistics(Path(output_dir), decided)
+    conditions = plain_options(decided)
     # workers inherit the clips that measuring has cached, so that a resumed run measures again
     reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
     extractor.mean, extractor.std = normalization_statistics(
         recipe.features,
         inputs.train,
         disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
-        measured=measured.read() if reuses else None,
+        measured=prepared.read("mean and std", conditions) if reuses else None,
     )
+    if reuses:
+        prepared.keep("mean and std", conditions, [extractor.mean, extractor.std])
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
     )
@@ -196,21 +198,20 @@ def prepare(
         decided=decided,
         overwrite=overwrite,
     )
-    trainer.add_callback(WriteAtStart(preflight.write_lists))
-    if reuses:
-        trainer.add_callback(WriteAtStart(partial(measured.write, extractor.mean, extractor.std)))
+    trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
 
 
 def _build_preflight(
-    recipe: Recipe, extractor: ASTFeatureExtractor, arguments: TrainingArguments, folder: Path
+    recipe: Recipe, extractor: ASTFeatureExtractor, arguments: TrainingArguments, prepared: PreparedFile
 ) -> Preflight:
     """Return the check of a run's clips; only the main process warns and shows a bar, on a terminal."""
     is_main = arguments.process_index == 0
     return Preflight(
         recipe.data,
         extractor.sampling_rate,
-        folder,
+        prepared.path.parent,
+        prepared,
         window=frames_to_seconds(extractor.max_length),
         cropped=recipe.data.train_split if recipe.augmentation.random_crop else None,
         processes=arguments.world_size,

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict, IterableDatasetDict
-from transformers import TrainerCallback
 
 from ..data.clip_digests import ClipSounds, combine
 from ..data.duplicates import ClipPlace, DuplicateFinder
 from ..data.splits import label_lists, label_names
 from ..errors import AstHfWarning, error, warning_text
-from ..files import write_json
 from ..inputs.clip_checks import (
     UNREADABLE_FILE,
     BadClip,
@@ -34,12 +30,10 @@ from ..inputs.clip_checks import (
     write_clips,
 )
 from ..recipe.options import DataOptions
-from ..versions import result_versions
+from .prepared_file import PreparedFile
 
 #: In the output folder: the clips that were skipped, one JSON object a line.
 SKIPPED_FILE = "skipped_clips.jsonl"
-#: In the output folder: which clips were decoded, with those that cannot be. A resumed run reads it.
-DECODED_FILE = "decoded_clips.json"
 
 #: Share of the sound of a split that the model has to hear; below it, W201 warns.
 _HEARD = 0.6
@@ -57,6 +51,7 @@ class Preflight:
         options: `check`, `on_error` and `max_skipped_fraction` count.
         sampling_rate: of the model, in Hz.
         folder: output folder, for lists of clips.
+        prepared: what an earlier start of the run found out.
         window: seconds that the model hears of a clip; None to leave this unchecked.
         cropped: split whose clips are cropped at random, so that all of them is heard in time.
         processes: number of processes of the run, all of which must check the clips.
@@ -71,6 +66,7 @@ class Preflight:
     options: DataOptions
     sampling_rate: int
     folder: Path
+    prepared: PreparedFile
     window: float | None = None
     cropped: str | None = None
     processes: int = 1
@@ -79,7 +75,6 @@ class Preflight:
     findings: dict[str, Any] = field(default_factory=dict)
     sounds: dict[str, ClipSounds] = field(default_factory=dict)
     _skipped: list[BadClip] = field(default_factory=list)
-    _decoded: dict[str, Any] | None = None
 
     def __call__(
         self, splits: DatasetDict | IterableDatasetDict, names: Iterable[str]
@@ -116,25 +111,22 @@ class Preflight:
 
     def _decode(self, splits: DatasetDict, checks: dict[str, SplitCheck]) -> None:
         """Decode all clips, unless the output folder says what an earlier start of the run found."""
-        content = [clip.digest.identity for check in checks.values() for clip in check.clips]
-        key = combine([*content, self._conditions(checks)])
-        stored = _read_decoded(self.folder / DECODED_FILE, key)
+        sounds = {
+            name: combine([clip.digest.identity for clip in check.clips]) for name, check in checks.items()
+        }
+        conditions = [self.sampling_rate, sounds]
+        stored = self.prepared.read("cannot be decoded", conditions)
         if stored is None:
             for name, check in checks.items():
                 rate = self.sampling_rate
                 decode_all(name, splits[name], rate, check, disable_tqdm=self.disable_tqdm)
-            stored = [clip for check in checks.values() for clip in check.bad]
-            self._decoded = {"clips": key, "bad": [asdict(clip) for clip in stored]}
+            stored = [asdict(clip) for check in checks.values() for clip in check.bad]
+        self.prepared.keep("cannot be decoded", conditions, stored)
         for name, check in checks.items():
             known = {clip.row for clip in check.bad}
-            check.bad += [clip for clip in stored if clip.split == name and clip.row not in known]
+            found = (BadClip(**clip) for clip in stored if clip["split"] == name)
+            check.bad += [clip for clip in found if clip.row not in known]
             check.bad.sort(key=lambda clip: clip.row)
-
-    def _conditions(self, checks: dict[str, SplitCheck]) -> bytes:
-        """Return a digest of what decides, besides the clips, which of them can be decoded."""
-        sizes = {name: len(check.clips) for name, check in checks.items()}
-        text = json.dumps([sizes, self.sampling_rate, result_versions()], sort_keys=True)
-        return hashlib.sha256(text.encode()).digest()
 
     def _of_all_processes(self, bad: list[BadClip], names: list[str]) -> list[BadClip]:
         """Return the bad clips of every process: a file may be damaged on one machine only."""
@@ -173,16 +165,13 @@ class Preflight:
         return error("E210", where="data", what=what, fix=fix + where_listed(bad, self.folder))
 
     def write_lists(self) -> None:
-        """Write the lists of skipped and of decoded clips into the output folder; remove those of older runs.
+        """Write the list of skipped clips into the output folder, or remove that of an older run.
 
         Raises E401 if the list of skipped clips cannot be written.
         """
         for stale in (SKIPPED_FILE, UNREADABLE_FILE):
             with suppress(OSError):
                 (self.folder / stale).unlink(missing_ok=True)
-        if self._decoded is not None:
-            with suppress(OSError):  # without it, a resumed run decodes all clips again
-                write_json(self.folder / DECODED_FILE, self._decoded)
         path = self.folder / SKIPPED_FILE
         try:
             if self._skipped:
@@ -232,30 +221,10 @@ class Preflight:
             _warn("W201", f"split {name!r}", what)
 
 
-class WriteAtStart(TrainerCallback):
-    """Calls a function on the main process when training starts, and the output folder is known to be its own."""
-
-    def __init__(self, write: Callable[[], None]) -> None:
-        self.write = write
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self.write()
-
-
 def _kept(name: str, check: SplitCheck, bad: Sequence[BadClip]) -> list[int]:
     """Return the numbers, from 0, of the clips of a split that are not bad."""
     dropped = {clip.row - 1 for clip in bad if clip.split == name}
     return [row for row in range(len(check.clips)) if row not in dropped]
-
-
-def _read_decoded(path: Path, key: str) -> list[BadClip] | None:
-    """Return the bad clips of an earlier start of this run, None if the clips were others."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return [BadClip(**clip) for clip in stored["bad"]] if stored["clips"] == key else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def _repeated(

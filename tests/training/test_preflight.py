@@ -35,7 +35,7 @@ from ast_hf.training import (
     prepare,
 )
 from ast_hf.training.checkpoints.run_options import RUN_FILE
-from ast_hf.training.measured_statistics import MEASURED_FILE
+from ast_hf.training.prepared_file import PREPARED_FILE, PreparedFile
 from training.runs import Stop, digest, recipe, sound
 
 #: Any quarter of the clips may be bad.
@@ -514,15 +514,33 @@ def test_digests_of_large_files_see_their_length_and_most_of_their_content(tmp_p
     assert renamed.identity != identity
 
 
-def test_measured_statistics_belong_to_their_options(table: Path, tmp_path: Path) -> None:
-    run = prepare(recipe(table, max_steps=1), tmp_path / "run")
-    assert not list((tmp_path / "run").iterdir())  # nothing is written before the run is known to be allowed
+def test_measured_statistics_belong_to_their_options(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    run = prepare(recipe(table, max_steps=1), folder)
+    assert not list(folder.iterdir())  # nothing is written before the run is known to be allowed
     run.trainer.train()
-    stored = json.loads((tmp_path / "run" / MEASURED_FILE).read_text())
     extractor = run.trainer.processing_class
-    assert (stored["mean"], stored["std"]) == (extractor.mean, extractor.std)
-    stored["mean"] = 1.0
-    (tmp_path / "run" / MEASURED_FILE).write_text(json.dumps(stored))
-    assert prepare(recipe(table, max_steps=1), tmp_path / "run").trainer.processing_class.mean == 1.0
-    other = replace(recipe(table, max_steps=1), sampling="balanced")
-    assert prepare(other, tmp_path / "run").trainer.processing_class.mean == extractor.mean
+    monkeypatch.setattr("ast_hf.training.building.measure_statistics", None)
+    again = prepare(recipe(table, max_steps=1), folder).trainer.processing_class
+    assert (again.mean, again.std) == (extractor.mean, extractor.std)
+    for plan in (replace(recipe(table, max_steps=1), sampling="balanced"), recipe(table, max_steps=2)):
+        with pytest.raises(TypeError, match="NoneType"):
+            prepare(plan, folder)
+    change(files_of(table, "train")[3])
+    with pytest.raises(TypeError, match="NoneType"):
+        prepare(recipe(table, max_steps=1), folder)
+
+
+@pytest.mark.parametrize(("old", "new"), [("-3", "-4"), ("{", ""), ("result", "resolt")])
+def test_a_damaged_file_of_preparations_is_not_used(tmp_path: Path, old: str, new: str) -> None:
+    prepared = PreparedFile(tmp_path)
+    prepared.keep("mean and std", {"a": 1}, [-3.25, 4.5])
+    assert prepared.read("mean and std", {"a": 1}) is None
+    prepared.write()
+    assert prepared.read("mean and std", {"a": 1}) == [-3.25, 4.5]
+    assert prepared.read("mean and std", {"a": 2}) is None
+    file = tmp_path / PREPARED_FILE
+    file.write_text(file.read_text().replace(old, new, 1))
+    assert prepared.read("mean and std", {"a": 1}) is None
