@@ -20,6 +20,8 @@ LAYERS = (
             "scalars",
             "processes",
             "files",
+            "advisories",
+            "downloads",
             "versions",
             "running_moments",
             "log_mel",

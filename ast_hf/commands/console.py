@@ -92,8 +92,10 @@ def complain(problem: object) -> None:
 def expected_error(problem: Exception) -> Exception | None:
     """Return the exception to report to the user; None for one that may be a bug of ours."""
     from ..errors import AstHfError
-    from ..hub.access import as_error
+    from ..hub.access import as_error, wrong_download
 
+    if wrong := wrong_download(problem):
+        return wrong
     if isinstance(problem, AstHfError):
         return problem
     return as_error(problem) or (problem if isinstance(problem, OSError) else None)
