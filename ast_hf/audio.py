@@ -357,23 +357,21 @@ def open_audio(
 def _refuse_other_types(source: Any) -> None:
     """Raise E102 for a source that is no array: None, a number, paths in a list, or samples beside a rate."""
     kind = type(source).__name__
-    if source is None or np.isscalar(source):
-        fix = "pass a path, the bytes or an open file, or samples with source_rate="
-        raise error("E102", where="audio", what=f"is a {kind}", fix=fix)
-    if isinstance(source, (list, tuple)):
-        kinds = ", ".join(type(entry).__name__ for entry in source[:3])
-        if any(isinstance(entry, (str, PathLike, bytes, Mapping)) for entry in source[:3]):
-            fix = "pass one file at a time"
-            raise error("E102", where="audio", what=f"is a {kind} of files ({kinds})", fix=fix)
-        if (
-            len(source) == 2
-            and any(_has_samples(entry) for entry in source)
-            and not all(map(_has_samples, source))
+    if not isinstance(source, (list, tuple)):
+        if np.isscalar(source) or not (
+            hasattr(source, "__array__") or hasattr(source, "__array_interface__")
         ):
-            fix = "pass the samples as the audio, and their rate as source_rate="
-            raise error(
-                "E102", where="audio", what=f"is a {kind} of ({kinds}), samples with their rate", fix=fix
-            )
+            fix = "pass a path, the bytes or an open file, or an array of samples with its rate"
+            raise error("E102", where="audio", what=f"is of type {kind}", fix=fix)
+        return
+    kinds = ", ".join(type(entry).__name__ for entry in source[:3])
+    if any(isinstance(entry, (str, PathLike, bytes, Mapping)) for entry in source[:3]):
+        what = f"is a {kind} of files ({kinds})"
+        raise error("E102", where="audio", what=what, fix="pass one file at a time")
+    has_samples = [_has_samples(entry) for entry in source[:3]]
+    if len(source) == 2 and any(has_samples) and not all(has_samples):
+        fix = 'pass {"array": samples, "sampling_rate": hertz}'
+        raise error("E102", where="audio", what=f"is a {kind} of ({kinds}), samples with their rate", fix=fix)
 
 
 def _has_samples(value: Any) -> bool:

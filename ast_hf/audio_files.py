@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .audio_containers import Content, Layout, cut, damaged, holds_second_flac, read_layout, unsupported
+from .audio_containers import read_layout
+from .audio_content import Content, Layout, cut, damaged, unsupported
+from .audio_flac import holds_second_flac
 from .audio_formats import (
     AUDIO_MARKS,
     CONTAINERS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 import urllib.request
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
 from ..audio import load_audio, load_beginning
+from ..audio_formats import MAX_PIPED
 from ..errors import (
     AstHfError,
     AstHfWarning,
@@ -40,6 +42,8 @@ _FUNCTION_OF = {Task.SINGLE_LABEL: "softmax", Task.MULTI_LABEL: "sigmoid", Task.
 _NOT_GIVEN: Any = object()
 #: Longest wait for the next bytes of a URL, in seconds.
 _URL_TIMEOUT = 30.0
+#: Longest download of a URL, in seconds.
+_URL_SECONDS = 600.0
 #: Value of `threshold` that means the checkpoint's own thresholds.
 FITTED = "fitted"
 #: Fields that must be equal in the extractor's and the model's files.
@@ -234,11 +238,29 @@ def _is_url(inputs: Any) -> bool:
 def _fetch(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as response:
-            return response.read()
+            return _received(response, url)
+    except AstHfError:
+        raise
     except (OSError, ValueError, http.client.HTTPException) as problem:
         what = "cannot be downloaded"
         fix = "check it, or download the file and pass its path"
         raise unreadable("E703", where=repr(url), what=what, problem=problem, fix=fix) from None
+
+
+def _received(response: Any, url: str) -> bytes:
+    """Return the bytes of a response; raise E703 for too many, or if they come too slowly."""
+    deadline = time.monotonic() + _URL_SECONDS
+    parts = []
+    size = 0
+    while part := response.read1(1 << 20):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_PIPED or time.monotonic() > deadline:
+            what = (
+                f"gave {size:,} bytes and no end; the limits are {MAX_PIPED:,} bytes and {_URL_SECONDS:g} s"
+            )
+            raise error("E703", where=repr(url), what=what, fix="download the file and pass its path")
+    return b"".join(parts)
 
 
 def _name(inputs: Any) -> str:

@@ -255,15 +255,16 @@ def _riff(content: bytes) -> tuple[int, int] | None:
     rate = width = long_size = 0
     for name, start, length in _walk(content, 12, order + "4sI", 2):
         if name == b"fmt ":
-            _, channels, rate, _, _, bits = struct.unpack_from(order + "HHIIHH", content, start)
-            width = channels * math.ceil(bits / 8)
+            code, channels, rate, _, _, bits = struct.unpack_from(order + "HHIIHH", content, start)
+            code = struct.unpack_from(order + "H", content, start + 24)[0] if code == 0xFFFE else code
+            width = channels * (1 if code in (6, 7) else math.ceil(bits / 8))
         elif name == b"ds64":
             long_size = struct.unpack_from("<Q", content, start + 8)[0]
         elif name == b"data":
             there = len(content) - start
             if content[:4] == b"RF64" and length == 0xFFFFFFFF:
                 length = long_size if 0 < long_size < 1 << 62 else there
-            if length == 0 or length > 0x7F000000:
+            if length == 0 or length >= 0x7F000000:
                 length = there
             return rate, length // width
     return None
@@ -273,8 +274,8 @@ def _w64(content: bytes) -> tuple[int, int] | None:
     rate = width = 0
     for name, start, length in _walk(content, 40, "<16sq", 8):
         if name == b"fmt ":
-            _, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", content, start)
-            width = channels * math.ceil(bits / 8)
+            code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", content, start)
+            width = channels * (1 if code in (6, 7) else math.ceil(bits / 8))
         elif name == b"data":
             return rate, (len(content) - start if length <= 0 or length >= 1 << 62 else length) // width
     return None
@@ -290,8 +291,9 @@ def _aiff(content: bytes) -> tuple[int, int] | None:
             code = content[start + 18 : start + 22] if content[8:12] == b"AIFC" and length >= 22 else b""
             width = channels * codes.get(code, math.ceil(bits / 8))
         elif name == b"SSND":
-            there = (len(content) - start - 8) // width
-            unknown = (frames == 0 and length in (0, 8)) or length > 0x7F000000
+            offset = struct.unpack_from(">I", content, start)[0]
+            there = (len(content) - start - 8 - offset) // width
+            unknown = (frames == 0 and length in (0, 8)) or length >= 0x7F000000
             return rate, there if unknown else frames
     return None
 
@@ -301,7 +303,7 @@ def _au(content: bytes) -> tuple[int, int] | None:
     offset, size, code, rate, channels = struct.unpack_from(order + "IIIII", content, 4)
     width = channels * {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(code, 0)
     there = len(content) - offset
-    return rate, (there if size == 0 or size > 0x7F000000 else size) // width
+    return rate, (there if size == 0 or size >= 0x7F000000 else size) // width
 
 
 def _caf(content: bytes) -> tuple[int, int] | None:
@@ -310,10 +312,11 @@ def _caf(content: bytes) -> tuple[int, int] | None:
     for name, start, length in _walk(content, 8, ">4sq", 1):
         if name == b"desc":
             rate = int(struct.unpack_from(">d", content, start)[0])
-            width = struct.unpack_from(">I", content, start + 16)[0]
+            is_alac = content[start + 8 : start + 12] == b"alac"
+            width = 0 if is_alac else struct.unpack_from(">I", content, start + 16)[0]
         elif name == b"pakt":
             valid = struct.unpack_from(">q", content, start + 8)[0]
-        elif name == b"data":
+        elif name == b"data" and found is None:
             found = len(content) - start if length < 0 else length
     if found is None:
         return None
@@ -327,7 +330,9 @@ def _flac(content: bytes) -> tuple[int, int] | None:
 
 
 def _ogg(content: bytes) -> tuple[int, int] | None:
-    last = content.rfind(b"OggS")
+    last = content.find(b"OggS")
+    while not content[last + 5] & 4:  # the page that ends the stream
+        last = content.index(b"OggS", last + 4)
     granule = struct.unpack_from("<q", content, last + 6)[0]
     if (start := content.find(b"\x01vorbis")) >= 0:
         return struct.unpack_from("<I", content, start + 12)[0], granule
@@ -361,7 +366,7 @@ def _mp3(content: bytes) -> tuple[int, int] | None:
     rate //= 1 if mpeg1 or head[1] & 16 else 2
     for name in (b"Xing", b"Info"):
         place = content.find(name, 0, 60)
-        if place > 0 and content[place + 7] & 1:
+        if place > 0 and not any(content[4:place]) and content[place + 7] & 1:
             frames = int.from_bytes(content[place + 8 : place + 12], "big") * (1_152 if mpeg1 else 576)
             flags = content[place + 7]
             tail = (
@@ -372,6 +377,8 @@ def _mp3(content: bytes) -> tuple[int, int] | None:
                 + 100 * bool(flags & 4)
                 + 4 * bool(flags & 8)
             )
-            trim = int.from_bytes(content[tail + 21 : tail + 24], "big")
-            return (rate, frames - (trim >> 12) - (trim & 0xFFF)) if frames else None
+            # Without the encoder's name the bytes behind it are not read.
+            trim = int.from_bytes(content[tail + 21 : tail + 24], "big") if content[tail] else 0
+            # The decoder's own delay is 529 samples; it is cut from the beginning and counted in the padding.
+            return (rate, frames - (trim >> 12) - max(trim & 0xFFF, 529)) if frames else None
     return None
