@@ -11,7 +11,7 @@ from .audio_content import Content, Layout, cut, damaged, unsupported
 from .errors import AstHfError
 
 #: WAVE format code -> name; codes of other samples are refused before libsndfile reads the file, since some
-#: of its decoders are unsafe or print (`audio_formats.KNOWN_PROBLEMS`).
+#: of its decoders are unsafe or print (`advisories.py`).
 _WAVE_CODES = {1: "PCM", 3: "float", 6: "A-law", 7: "mu-law"}
 _OTHER_WAVE_CODES = {
     0x02: "MS ADPCM",

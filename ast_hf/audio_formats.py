@@ -1,8 +1,6 @@
-"""Audio formats that are decoded, those that are recognised and refused, limits, and facts about libsndfile."""
+"""Audio formats that are decoded, those that are recognised and refused, and limits."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 #: Limits on a header, checked before memory is allocated. 384 kHz and 8 channels are the largest of ordinary
 #: equipment.
@@ -20,7 +18,7 @@ MAX_DECODED = 3_600 * 48_000 * 8
 MAX_PIPED = 1 << 30
 
 #: Containers and sample formats that are decoded. libsndfile's other formats are rare, and some of its
-#: decoders for them are unsafe (`KNOWN_PROBLEMS`) or print on standard output (SDS).
+#: decoders for them are unsafe (`advisories.py`) or print on standard output (SDS).
 CONTAINERS = frozenset({"WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF"})
 SUBTYPES = frozenset(
     {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS"}
@@ -76,46 +74,3 @@ UNSUPPORTED = {
     b"\x64\xa3": "IRCAM",
     b"\xa3\x64": "IRCAM",
 }
-
-
-class KnownProblem(NamedTuple):
-    """A published or reproduced defect of libsndfile, its last version, and why it cannot be reached here."""
-
-    name: str
-    last_version: tuple[int, int, int]
-    what: str
-    why_not_reached: str
-
-
-#: What is known of the libsndfile that soundfile's wheels contain (1.2.2, August 2023).
-KNOWN_PROBLEMS = (
-    KnownProblem(
-        "CVE-2026-37555",
-        (1, 2, 2),
-        "the frame count of IMA ADPCM wraps at 32 bits",
-        "ADPCM is refused by its format code, before libsndfile reads the file",
-    ),
-    KnownProblem(
-        "CVE-2025-56226",
-        (1, 2, 2),
-        "the MP3 encoder leaks memory",
-        "nothing is encoded",
-    ),
-    KnownProblem(
-        "fixes after 1.2.2",
-        (1, 2, 2),
-        "overflows and over-reads in ADPCM, MAT4, MAT5, IRCAM and AVR",
-        "these formats are refused by their first bytes or format codes",
-    ),
-)
-
-
-def describe_libsndfile() -> list[str]:
-    """Return lines for `ast-hf info`: the version of libsndfile, and what is known of it."""
-    import soundfile
-
-    version = soundfile.__libsndfile_version__
-    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    known = [problem for problem in KNOWN_PROBLEMS if numbers <= problem.last_version]
-    lines = [f"libsndfile {version}" + ("" if known else ": no known problem")]
-    return lines + [f"  {entry.name}: {entry.what}; not reached: {entry.why_not_reached}" for entry in known]
