@@ -675,6 +675,16 @@ def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
 
 def _check_level(waveform: torch.Tensor, where: str) -> None:
     """Raise E104 for NaN or a peak above `MAX_PEAK`; warn about loud (W202) and silent (W203) clips."""
+    for code, what in level_problems(waveform, where):
+        warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=4)
+
+
+def level_problems(waveform: torch.Tensor, where: str) -> list[tuple[str, str]]:
+    """Return codes (W202, W203) and texts of warnings about the level of samples `(time,)`.
+
+    Raises E104 for NaN or a peak above `MAX_PEAK`; `where` names the clip.
+    """
+    problems = []
     low, high = waveform.aminmax()  # one pass: NaN propagates
     peak = max(-float(low), float(high))
     if not peak <= MAX_PEAK:
@@ -686,10 +696,10 @@ def _check_level(waveform: torch.Tensor, where: str) -> None:
         raise error("E104", where=where, what=what, fix=fix)
     if peak > LOUD_PEAK:
         text = f"peaks at {peak:g}; samples in [-1, 1] are expected, this looks unscaled"
-        warnings.warn(warning_text("W202", where=where, what=text), AstHfWarning, stacklevel=4)
+        problems.append(("W202", text))
     if high == low:
-        text = "has no signal, every sample is the same"
-        warnings.warn(warning_text("W203", where=where, what=text), AstHfWarning, stacklevel=4)
+        problems.append(("W203", "has no signal, every sample is the same"))
+    return problems
 
 
 def _as_requested(batch: dict[str, Any], return_tensors: str | None) -> dict[str, Any]:

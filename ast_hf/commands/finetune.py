@@ -31,6 +31,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="change any option of the recipe, e.g. training.learning_rate=1e-4; may be repeated",
     )
     parser.add_argument(
+        "--check",
+        choices=("headers", "full"),
+        help="before training, read the headers of all clips, or decode them (data.check)",
+    )
+    parser.add_argument(
         "--resume",
         "--resume_from_checkpoint",
         nargs="?",
@@ -47,8 +52,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_overrides(options: argparse.Namespace) -> list[str]:
-    """Return the values of `--data`, `--base`, `--vit` and `--set` as `OPTION=VALUE` for a recipe."""
-    values = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
+    """Return the values of `--data`, `--base`, `--vit`, `--check` and `--set` as `OPTION=VALUE` for a recipe."""
+    values = {
+        "data.source": options.data,
+        "model.base": options.base,
+        "model.vit": options.vit,
+        "data.check": options.check,
+    }
     changes = [f"{option}={json.dumps(value)}" for option, value in values.items() if value]
     return [*changes, *options.set]
 

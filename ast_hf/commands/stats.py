@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from ..errors import error
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace) -> None:
     from ..data.reading import load_audio_dataset
 
     quiet_transformers()
+    if options.json:
+        _check_folder(Path(options.json))
     arguments = {**find_data_set(options.data), **reading_arguments(options)}
     if options.streaming:
         arguments["streaming"] = True
@@ -45,14 +48,23 @@ def run(options: argparse.Namespace) -> None:
         num_mel_bins=options.num_mel_bins,
         max_length=options.max_length,
     )
-    if options.json:
-        Path(options.json).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     for line in report.lines():
         show(line)
+    if options.json:
+        Path(options.json).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     if report.unreadable:
-        first = report.unreadable[0]
+        split, first = next(
+            (name, part.unreadable[0]) for name, part in report.splits.items() if part.unreadable
+        )
         what = f"{len(report.unreadable)} files cannot be read, the first is {first.path!r}: {first.what}"
         fix = "repair or remove them"
         if any(finding.code == "E208" for finding in report.unreadable):
             fix += f"; correct start and end, or {NO_BOUNDARIES}"
-        raise error(first.code or "E201", where=f"row {first.row}", what=what, fix=fix)
+        raise error(first.code or "E201", where=f"{split} row {first.row}", what=what, fix=fix)
+
+
+def _check_folder(path: Path) -> None:
+    """Raise E206 unless a file can be written at `path`, before the clips are read."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        fix = "name a file in a folder that exists and can be written"
+        raise error("E206", where=f"--json {str(path)!r}", what="cannot be written", fix=fix)

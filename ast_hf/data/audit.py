@@ -22,7 +22,7 @@ from ..printing import printable
 from ..running_moments import Moments
 from ..task import Task
 from .audio_headers import read_header
-from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition
+from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition, digest_samples, file_stretch
 from .naming_conventions import Row
 from .splits import label_names, split_task
 
@@ -258,7 +258,9 @@ class _SplitAudit:
             self.moments.add(_model_frames(waveform, self.extractor))
         labels = tuple(sorted(self.class_names[index] for index in self._indices(row)))
         place = ClipPlace(self.name, number, path, labels)
-        self.finder.add(place, row, samples if peak > SILENT_PEAK else None, rate)
+        self.finder.add(
+            place, file_stretch(row), digest_samples(samples, rate) if peak > SILENT_PEAK else None
+        )
 
 
 def clipped_share(samples: np.ndarray) -> float:

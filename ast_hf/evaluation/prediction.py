@@ -37,7 +37,13 @@ class Predictor:
         for name, split in self.splits.items():
             text = f"{member.name} on {name}"
             model_order = predict_logits(
-                model, split, member.extractor, batch_size=self.batch_size, workers=self.workers, text=text
+                model,
+                split,
+                member.extractor,
+                batch_size=self.batch_size,
+                workers=self.workers,
+                text=text,
+                name=name,
             )
             logits[name] = model_order[:, member.columns]
         return logits
@@ -52,15 +58,17 @@ def predict_logits(
     batch_size: int = 8,
     workers: int = 0,
     text: str = "evaluating",
+    name: str = "",
 ) -> np.ndarray:
     """Return a model's logits on a split, float32 `(clips, labels)`, computed on the model's device.
 
-    The model stays in its mode, training or evaluation; `text` is shown by the progress bar.
+    The model stays in its mode, training or evaluation; `text` is shown by the progress bar,
+    and `name` names the split in messages.
 
     Raises:
         AstInputError: E104 for logits that are not finite, naming the clip.
     """
-    inputs = ClipInputs(split, extractor, cache=False)
+    inputs = ClipInputs(split, extractor, cache=False, name=name)
     collate = Collator(extractor, model.config.patch_size)
     loader = torch.utils.data.DataLoader(inputs, batch_size, collate_fn=collate, num_workers=workers)
     was_training = model.training

@@ -29,6 +29,7 @@ class ClipInputs(torch.utils.data.Dataset):
             over all workers (W409 beyond that).
         teacher: returns the inputs of a teacher, a dict of tensors that items have as `teacher`. It is called
             with the augmented samples, and with (clip number, share) of the clips mixed in them.
+        name: name of the split, for messages.
 
     An item is keyed by `epoch * len(self) + clip` and is a dict of `input_values` `(frames, num_mel_bins)`,
     `labels` (a class index, or a float vector `(num_labels,)` of tags or mixed probabilities) and `row` (the
@@ -50,6 +51,7 @@ class ClipInputs(torch.utils.data.Dataset):
         seed: int = 0,
         cache: bool = True,
         teacher: TeacherView | None = None,
+        name: str = "",
     ) -> None:
         check_augmentation(augmentation, split, extractor)
         self.split = split
@@ -57,6 +59,7 @@ class ClipInputs(torch.utils.data.Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.teacher = teacher
+        self.name = name
         self.processor = ClipProcessor(
             self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher
         )
@@ -79,7 +82,7 @@ class ClipInputs(torch.utils.data.Dataset):
         cached = self._cache.get(clip) if self._cache is not None else None
         if cached is not None:
             return cached
-        waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate)
+        waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate, self.name)
         if self._cache is not None:
             self._cache.add(clip, waveform)
         return waveform
@@ -89,8 +92,8 @@ class ClipInputs(torch.utils.data.Dataset):
         return self._labels[clip]
 
     def describe(self, clip: int) -> str:
-        """Return the row of a clip, counted from 1, and its file for messages."""
-        return describe_clip(clip, self.split[clip])
+        """Return the split of a clip, its row, counted from 1, and its file for messages."""
+        return describe_clip(clip, self.split[clip], self.name)
 
     def draw(self, random: np.random.Generator) -> int:
         """Return the number of a random clip to mix another one with."""

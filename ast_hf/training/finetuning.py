@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from ..audio import load_audio
 from ..containment import is_outside
 from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
+from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
+from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
 from ..recipe.arguments import build_arguments, weight_arguments
 from ..recipe.recipe import Recipe
@@ -34,9 +36,11 @@ from .building import (
     normalization_statistics,
 )
 from .checkpoints.resuming import check_resumable
-from .checkpoints.run_options import collect_options
+from .checkpoints.run_options import collect_options, plain_options
 from .distillation import build_distillation
 from .output_files import remove_stale_outputs, write_outputs
+from .preflight import Preflight
+from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
     base_model_name,
     data_set_names,
@@ -60,6 +64,7 @@ class Run:
         train: inputs of the training split.
         evaluation: inputs of the splits to report on, by name.
         watch: the evaluation split that is also evaluated after each epoch.
+        findings: what the pre-flight found in the clips, see `Preflight`.
     """
 
     recipe: Recipe
@@ -67,6 +72,7 @@ class Run:
     train: Inputs
     evaluation: dict[str, Inputs]
     watch: str | None = None
+    findings: dict[str, Any] = field(default_factory=dict)
 
 
 def finetune(
@@ -120,7 +126,11 @@ def finetune(
 def prepare(
     recipe: Recipe, output_dir: str | Path, *, watch: str | None = None, overwrite: bool = False, **hub: Any
 ) -> Run:
-    """Read the data, build the model and the Trainer; nothing is trained yet.
+    """Read the data, check all clips, build the model and the Trainer; nothing is trained yet.
+
+    Clips that cannot be used stop the run here, all at once, or are skipped (`data.on_error`). Warns of skipped
+    clips (W214), of clips that splits share or that contradict each other (W215), and of clips much longer
+    than the model hears (W201). Of a stream, nothing is checked in advance.
 
     Args:
         recipe: data, model and training of the run.
@@ -143,20 +153,32 @@ def prepare(
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    splits = read_splits(recipe.data, arguments.seed)
     extractor = build_extractor(
         recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training)
     )
+    prepared = PreparedFile(Path(output_dir))
+    preflight = _build_preflight(recipe, extractor, arguments, prepared)
+    splits = read_splits(recipe.data, arguments.seed, preflight)
     check_evaluation(splits, watch, extractor, arguments)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
     inputs = build_inputs(
         splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher
     )
-    is_silent = arguments.disable_tqdm or arguments.process_index > 0  # one process shows a bar
-    extractor.mean, extractor.std = normalization_statistics(
-        recipe.features, inputs.train, disable_tqdm=is_silent
+    decided = collect_options(
+        recipe, weight_arguments(arguments, recipe.optimization), splits, preflight.sounds
     )
+    conditions = plain_options(decided)
+    # workers inherit the clips that measuring has cached, so that a resumed run measures again
+    reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
+    extractor.mean, extractor.std = normalization_statistics(
+        recipe.features,
+        inputs.train,
+        disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
+        measured=prepared.read("mean and std", conditions) if reuses else None,
+    )
+    if reuses:
+        prepared.keep("mean and std", conditions, [extractor.mean, extractor.std])
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
     )
@@ -174,10 +196,29 @@ def prepare(
         adapter=build_adapter(model, recipe.adapter, recipe.model, recipe.card),
         watched=None if watch is None else inputs.evaluation[watch],
         distillation=distillation,
-        decided=collect_options(recipe, weight_arguments(arguments, recipe.optimization), splits),
+        decided=decided,
         overwrite=overwrite,
     )
-    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch)
+    trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
+    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+
+
+def _build_preflight(
+    recipe: Recipe, extractor: ASTFeatureExtractor, arguments: TrainingArguments, prepared: PreparedFile
+) -> Preflight:
+    """Return the check of a run's clips; only the main process warns and shows a bar, on a terminal."""
+    is_main = arguments.process_index == 0
+    return Preflight(
+        recipe.data,
+        extractor.sampling_rate,
+        prepared.path.parent,
+        prepared,
+        window=frames_to_seconds(extractor.max_length),
+        cropped=recipe.data.train_split if recipe.augmentation.random_crop else None,
+        processes=arguments.world_size,
+        is_main=is_main,
+        disable_tqdm=None if is_main and not arguments.disable_tqdm else True,
+    )
 
 
 def _check_samples(samples: list[str]) -> None:
@@ -258,6 +299,7 @@ def finish(run: Run) -> Report:
         settings=weight_arguments(trainer.args, run.recipe.optimization),
         emissions=read_emissions(folder),
         changes=trainer.changes,
+        data_check=run.findings,
     )
     if is_main:
         write_outputs(report, trainer, splits, history, adapter_base)

@@ -662,7 +662,9 @@ def test_options_of_a_recipe_reach_the_reader(tmp_path: Path) -> None:
             }
         }
     )
-    train, _, evaluation = read_splits(recipe.data, seed=0)
+    splits = read_splits(recipe.data, seed=0)
+    train = splits.train
+    evaluation = splits.evaluation
     assert contents({"train": train, **evaluation}) == {
         "train": {"a.wav": "dog", "b.wav": "cat"},
         "test": {"c.wav": "cat"},

@@ -37,6 +37,7 @@ from ast_hf.training.checkpoints.sealing import (
     rotate,
     seal,
 )
+from ast_hf.training.prepared_file import PREPARED_FILE
 from training.runs import VARIED, checkpoint_digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
@@ -67,7 +68,8 @@ def unbroken(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir())
+    """Return what a folder holds besides the hidden file of what the run found out before training."""
+    return sorted(path.name for path in root.iterdir() if path.name != PREPARED_FILE)
 
 
 # ---------------------------------------------------------------- kill -9 at every write of a save
