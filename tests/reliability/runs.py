@@ -34,7 +34,6 @@ def write_recipe(folder: Path, options: dict[str, Any] | None = None, **training
         **VARIED,
         "name": "tones",
         "threads": 1,
-        "data": {"source": str(folder / "clips"), "validation_fraction": 0.25},
         "training": {
             **{"num_train_epochs": 4, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
             **{"save_strategy": "steps", "save_steps": 5, "eval_strategy": "epoch"},
@@ -44,6 +43,8 @@ def write_recipe(folder: Path, options: dict[str, Any] | None = None, **training
         },
         **(options or {}),
     }
+    source = {"source": str(folder / "clips"), "validation_fraction": 0.25}
+    values["data"] = {**source, **values.get("data", {})}
     file = folder / "recipe.yaml"
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     return file

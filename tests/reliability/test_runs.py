@@ -133,8 +133,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "adapter": {"options": {"averaging_decay": None, "adapter": {"rank": 2}}},
     "workers": {"training": {"dataloader_num_workers": 2}},
     "stream": {
-        "training": {"max_steps": 11, "eval_strategy": "steps", "eval_steps": 4},
-        "options": {"data": {"streaming": True}, "averaging_decay": 0.9},
+        "training": {"max_steps": 11, "eval_strategy": "no", "dataloader_num_workers": 1},
+        "options": {
+            "data": {"streaming": True, "validation_fraction": 0.0},
+            "features": {"mean": -5.0, "std": 4.0},
+        },
     },
     "max steps": {"training": {"max_steps": 11}},
 }
