@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import soundfile
 
+from .clip_paths import is_file
 from .naming_conventions import AUDIO_SUFFIXES, BOUNDARIES, Row
 from .option_spelling import chosen
 
@@ -59,12 +60,12 @@ class ClipNames:
 
 
 def clips_below(folder: Path, limit: int | None = None) -> list[Path]:
-    """Return the audio files in and below a folder; [] if it has more than `limit` entries."""
+    """Return the audio files in and below a folder, no dangling links; [] for more than `limit` entries."""
     entries = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
     files = list(itertools.islice(entries, None if limit is None else limit + 1))
     if limit is not None and len(files) > limit:
         return []
-    return sorted(file for file in files if file.suffix.lower() in AUDIO_SUFFIXES)
+    return sorted(file for file in files if file.suffix.lower() in AUDIO_SUFFIXES and is_file(file))
 
 
 def where_clips_are(names: Sequence[str], folder: Path, rows: Sequence[Row] = ()) -> str | None:

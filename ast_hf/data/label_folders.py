@@ -79,7 +79,7 @@ def read_label_folders(root: Path, labels: LabelSet | None) -> Table:
         _check_labels(folder, sorted({row["label"] for row in rows}))
     if omissions := _omissions(folder, labels_given=are_classes):
         warnings.warn(warning_text("W205", where=repr(str(root)), what="; ".join(omissions)), AstHfWarning, 2)
-    return Table(rows, str(root), root)
+    return Table(rows, str(root), root, from_folders=True)
 
 
 def _scan(root: Path) -> _Folder:

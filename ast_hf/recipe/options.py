@@ -107,7 +107,7 @@ class DataOptions:
         label_separator: separator of the labels of one clip in a multi-label table; None if each clip has one
             label, or a list of them.
         class_labels: file with the classes in order, CSV (index,mid,display_name) or text; None for the order
-            of the data, or sorted if it has none.
+            of the data, or sorted if it has none, numbers by value.
         drop_labels: labels to leave out. Clips without another label are left out too.
         audio_root: folder that the paths in a table are relative to; None for the table's folder. A name
             without a folder is also searched for in the folders below it, with or without its suffix.

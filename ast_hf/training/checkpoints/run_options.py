@@ -90,7 +90,10 @@ def check_options(checkpoint: Path, options: dict[str, Any], *, is_explicit: boo
     what = f"is of a run with other options: {differences}"
     if _LABELS in changed or not is_explicit:
         fix = "resume with the options it began with, or start in another folder"
-        if _LABELS not in changed:
+        if _LABELS in changed and sorted(changed[_LABELS][0]) == sorted(changed[_LABELS][1] or ()):
+            fix = "write its label names into a text file, one a line, in the order that it has, and resume with "
+            fix += "--set data.class_labels=FILE; or start in another folder"
+        elif _LABELS not in changed:
             fix += f", or accept these with --resume {checkpoint}"
         raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
     what += "; the run continues with the new ones, and its result differs from an unbroken run"
