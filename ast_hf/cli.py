@@ -6,11 +6,13 @@ Modules of commands import heavy libraries inside the functions that need them, 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 
 from .commands import classify, convert, demo, evaluate, finetune, info, merge, push, stats
 from .commands.console import (
     EXIT_DATA,
+    EXIT_IN_USE,
     EXIT_INTERRUPTED,
     EXIT_UNPUBLISHED,
     CommandParser,
@@ -20,8 +22,9 @@ from .commands.console import (
     expected_error,
 )
 
-#: Errors after which the same command may succeed: of the account and of the connection.
-_UNPUBLISHED = ("E701", "E704")
+#: Errors with an exit code of their own. After those of the account and of the connection, the same command may
+#: succeed.
+_EXIT_CODES = {"E402": EXIT_IN_USE, "E701": EXIT_UNPUBLISHED, "E704": EXIT_UNPUBLISHED}
 
 #: Name of a command -> functions that add its options and run it, and its description.
 _COMMANDS: dict[
@@ -62,11 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line, without the program's name; None for those of this process.
 
     Returns:
-        The exit code. 0 for success. 65 for bad input; the message says what to do. 75 if only the request to
-        the Hub failed; the message has the command that finishes it. 130 after an interruption.
+        The exit code. 0 for success. 65 for bad input; the message says what to do. 73 if another run uses the
+        output folder. 75 if only the request to the Hub failed; the message has the command that finishes it.
+        143 after SIGTERM, 129 after SIGHUP and 130 after SIGINT (Ctrl-C): a training is saved after its current
+        step, and the message has the command that continues it.
     """
     escape_unprintable()
     options = build_parser().parse_args(arguments)
+    options.words = sys.argv[1:] if arguments is None else list(arguments)
     from .hub.time_limits import limited_process
 
     try:
@@ -81,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         complain(message)
-        return EXIT_UNPUBLISHED if getattr(message, "code", "") in _UNPUBLISHED else EXIT_DATA
+        return _EXIT_CODES.get(getattr(message, "code", ""), EXIT_DATA)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..printing import printable, visible
@@ -19,6 +21,8 @@ _EPOCHS = ("final", "best")
 #: Exit codes of sysexits.h: bad data (EX_DATAERR); try again later (EX_TEMPFAIL).
 EXIT_DATA = 65
 EXIT_UNPUBLISHED = 75
+#: EX_CANTCREAT: another run uses the output folder.
+EXIT_IN_USE = 73
 #: A shell's exit code for Ctrl-C. 1 is a bug.
 EXIT_INTERRUPTED = 130
 
@@ -108,12 +112,26 @@ class ShowVersion(argparse.Action):
         parser.exit()
 
 
-def complain(problem: object) -> None:
-    """Print a line on standard error, below progress bars instead of at the end of one."""
+def running_program() -> list[str]:
+    """Return the words that started this program: `ast-hf`, `python -m ast_hf` or a script."""
+    program = sys.argv[0]
+    if Path(program).name == "__main__.py":
+        return [sys.executable, "-m", "ast_hf"]
+    if program.endswith(".py"):
+        return [sys.executable, program]
+    name = Path(program).name
+    return [name if shutil.which(name) else program]
+
+
+def complain(problem: object, exact: str = "") -> None:
+    """Print a line on standard error, below progress bars instead of at the end of one.
+
+    `exact` is added as it is, for example a command with quoted spaces.
+    """
     bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
     for bar in sorted(bars, key=lambda bar: -abs(bar.pos)):  # bottom up: closing moves the cursor
         bar.close()
-    print(visible(" ".join(str(problem).split())), file=sys.stderr)
+    print(visible(" ".join(str(problem).split()) + exact), file=sys.stderr)
 
 
 def show(text: object = "") -> None:

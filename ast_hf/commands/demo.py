@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import error
-from .console import print_results, quiet_transformers, show
+from .console import complain, print_results, quiet_transformers, running_program, show
 
 if TYPE_CHECKING:
     from ..training import Recipe
@@ -51,8 +52,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run: the accuracy is not meaningful")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Run the demo with the recipe and the overrides that the options mean."""
+def run(options: argparse.Namespace) -> int:
+    """Run the demo with the recipe and the overrides that the options mean.
+
+    Returns 0, or 128 and the number of a signal that stopped it; the same command continues it.
+    """
+    from ..training.stopping import RunStopped, stop_signals
+
+    try:
+        with stop_signals():
+            _run(options)
+    except RunStopped as problem:
+        complain(problem, f"; continue with: {shlex.join([*running_program(), *options.words])}")
+        return problem.exit_code
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     overrides = [f"data.source={DEMO_DATA}", "data.eval_splits=[test, unseen_instrument]"]
     if options.quick:
         overrides += QUICK_WITH_BASE if options.base else QUICK
@@ -72,10 +88,15 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
         raise error("E206", where=repr(recipe_path), what=what, fix=fix)
     from ..log_mel import frames_to_seconds
     from ..training import finetune, load_recipe
+    from ..training.checkpoints.sealing import checkpoints
 
     quiet_transformers()
     recipe = load_recipe(recipe_path, overrides)
-    report = finetune(recipe, output, overwrite=_has_results_of(recipe, Path(output)))
+    folder = Path(output)
+    resume = "auto" if checkpoints(folder) else None
+    report = finetune(
+        recipe, output, resume_from_checkpoint=resume, overwrite=_has_results_of(recipe, folder)
+    )
     print_results(report)
     seconds = frames_to_seconds(report.config.max_length)
     show(

@@ -1,18 +1,30 @@
 """`ast-hf finetune`: train by a recipe on labelled audio.
 
-`add_run_options` and `recipe_overrides` are for scripts that take the same options, see examples/finetune.py.
+`add_run_options`, `recipe_overrides` and `continuing_command` are for scripts that take the same options, see
+examples/finetune.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+import os
+import shlex
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import error
 from ..processes import is_main_process
-from .console import EXIT_UNPUBLISHED, print_folds, print_results, quiet_transformers, show
+from .console import (
+    EXIT_UNPUBLISHED,
+    complain,
+    print_folds,
+    print_results,
+    quiet_transformers,
+    running_program,
+    show,
+)
 
 if TYPE_CHECKING:
     from ..training import Recipe
@@ -77,7 +89,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, evaluate and print the results; return `EXIT_UNPUBLISHED` if only the push failed."""
+    """Train, evaluate and print the results.
+
+    Returns:
+        0; `EXIT_UNPUBLISHED` if only the push failed; 128 and the number of a signal that stopped the run.
+    """
+    from ..training.stopping import RunStopped, stop_signals
+
+    try:
+        with stop_signals():  # from here on: importing torch and transformers takes seconds
+            return _train(options)
+    except RunStopped as problem:
+        if is_main_process():
+            complain(problem, f"; continue with: {continuing_command(options.words)}")
+        return problem.exit_code
+
+
+def _train(options: argparse.Namespace) -> int:
     from ..training import finetune, load_recipe
 
     quiet_transformers()
@@ -85,29 +113,36 @@ def run(options: argparse.Namespace) -> int:
     if options.folds is not None:
         _cross_validate(options, recipe)
         return 0
-    try:
-        report = finetune(
-            recipe,
-            options.output,
-            resume_from_checkpoint=options.resume,
-            push_to_hub=options.push_to_hub,
-            hub_model_id=options.hub_model_id,
-            overwrite=options.overwrite,
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_resume(options.output)) from None
+    report = finetune(
+        recipe,
+        options.output,
+        resume_from_checkpoint=options.resume,
+        push_to_hub=options.push_to_hub,
+        hub_model_id=options.hub_model_id,
+        overwrite=options.overwrite,
+    )
     if is_main_process():
         print_results(report)
     return EXIT_UNPUBLISHED if report.unpublished else 0
 
 
-def _how_to_resume(output: str) -> str:
-    from ..training.checkpoints.sealing import checkpoints
+def continuing_command(words: Sequence[str] | None = None) -> str:
+    """Return the command line that continues a stopped run, quoted for a shell.
 
-    names = [path.name for path in checkpoints(Path(output))]
-    if not names:
-        return "no checkpoint was written yet"
-    return f"the same command with --resume auto resumes from {names[-1]}"
+    Args:
+        words: arguments of the program that was stopped, those of this process when None. Whatever they say of
+            resuming becomes `--resume auto`.
+    """
+    kept: list[str] = []
+    is_value = False
+    for word in sys.argv[1:] if words is None else words:
+        is_resume = word.replace("_", "-").startswith("--resume")
+        if not is_resume and not (is_value and not word.startswith("-")):
+            kept.append(word)
+        is_value = is_resume and "=" not in word
+    command = shlex.join([*running_program(), *kept, "--resume", "auto"])
+    is_launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return f"{command} (by the same launcher)" if is_launched else command
 
 
 def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:

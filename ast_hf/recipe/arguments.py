@@ -59,6 +59,10 @@ _REFUSED = {
         "does not resume to the same weights: persistent workers change the order of random draws",
         "leave it out",
     ),
+    "enable_jit_checkpoint": (
+        "has no effect: a run that is stopped by a signal always saves first",
+        "leave it out",
+    ),
     "label_smoothing_factor": ("replaces the loss of the model", "set augmentation.label_smoothing"),
     "remove_unused_columns": ("removes columns that the clips need", "leave it out"),
     "prediction_loss_only": ("omits the logits that metrics are computed from", "leave it out"),

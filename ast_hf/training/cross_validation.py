@@ -30,6 +30,7 @@ from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
 from .building import SAMPLING_RATE
+from .checkpoints.folder_lock import FolderLock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
 from .finetuning import finetune
@@ -37,6 +38,7 @@ from .output_files import RESULTS_FILE
 from .preflight import Preflight
 from .prepared_file import PreparedFile
 from .splits import read_data, read_splits
+from .stopping import StopSignals, stop_signals
 
 FOLDS_FILE = "folds.json"
 PICTURE = "folds.png"
@@ -85,14 +87,21 @@ def cross_validate(
         AstHfError: before the first training step: E307 for options that contradict folds, for another number
             of folds than the data have, and for another recipe than the one `output_dir` began with; E208 for
             columns; E209 for folds that lack clips or a class; E306 for an `output_dir` with another run, or
-            with nothing to resume. While training, as `finetune`.
+            with nothing to resume; E402 if another run uses `output_dir`. While training, as `finetune`.
+        RunStopped: as `finetune`; the folds that are complete stay.
     """
-    with remembered_checks():  # every fold has the same clips
-        return _cross_validate(recipe, Path(output_dir), folds, resume, tell)
+    with stop_signals() as stopping, FolderLock(output_dir), remembered_checks():  # folds have the same clips
+        stopping.begin()
+        return _cross_validate(recipe, Path(output_dir), folds, resume, tell, stopping)
 
 
 def _cross_validate(
-    recipe: Recipe, root: Path, folds: int, resume: str | bool | None, tell: Callable[[str], None] | None
+    recipe: Recipe,
+    root: Path,
+    folds: int,
+    resume: str | bool | None,
+    tell: Callable[[str], None] | None,
+    stopping: StopSignals,
 ) -> CrossValidation:
     _check_request(recipe, folds, resume)
     build_arguments(recipe.training, root)  # its errors, before the data are read to find the folds
@@ -106,9 +115,11 @@ def _cross_validate(
         root.mkdir(parents=True, exist_ok=True)
         write_text(root / RECIPE_FILE, recipe.to_yaml())
     report(f"{len(plans)} folds: {origin}")
-    results = CrossValidation(
-        recipe, root, origin, [_run_fold(plan, finished[plan.name], report) for plan in plans]
-    )
+    results = CrossValidation(recipe, root, origin, [])
+    for plan in plans:
+        stopping.text = f"before {plan.folder.name}"
+        stopping.stop_now()
+        results.folds.append(_run_fold(plan, finished[plan.name], report))
     if is_main_process():
         _write_results(results)
     return results

@@ -35,6 +35,7 @@ from .building import (
     check_evaluation,
     normalization_statistics,
 )
+from .checkpoints.folder_lock import FolderLock
 from .checkpoints.resuming import check_resumable
 from .checkpoints.run_options import collect_options, plain_options
 from .distillation import build_distillation
@@ -51,6 +52,7 @@ from .run_facts import (
     training_seconds,
 )
 from .splits import is_streamed, read_splits
+from .stopping import deferred_stop, stop_signals
 from .trainer import ASTTrainer
 
 
@@ -105,22 +107,28 @@ def finetune(
     Raises:
         AstHfError: before the first training step, for problems of the recipe, the data or the base, and E306
             without an intact checkpoint to resume from, or for a fresh start in a folder with a checkpoint or
-            a model; later, E401 if a checkpoint cannot be written, and E501 if the loss is not finite.
+            a model; later, E401 if a checkpoint cannot be written, and E501 if the loss is not finite. E402
+            if another run uses the folder.
+        RunStopped: for SIGTERM, SIGHUP and SIGINT, once the current step is saved. A KeyboardInterrupt.
     """
-    check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
-    has_repository = push_to_hub or hub_model_id or "hub_model_id" in recipe.training
-    if resume_from_checkpoint == "hub" and not has_repository:
-        fix = "give hub_model_id, user/name"
-        raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
-    hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
-    run = prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
-    run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
-    report = finish(run)
-    if run.trainer.args.push_to_hub:
-        pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
-        report.published = pushed and pushed.url
-        report.unpublished = run.trainer.unpublished
-    return report
+    with stop_signals() as stopping, FolderLock(output_dir):
+        stopping.begin()
+        check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
+        has_repository = push_to_hub or hub_model_id or "hub_model_id" in recipe.training
+        if resume_from_checkpoint == "hub" and not has_repository:
+            fix = "give hub_model_id, user/name"
+            raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
+        hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
+        run = prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
+        run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
+        report = finish(run)
+        if run.trainer.args.push_to_hub:
+            stopping.text = "after the results were written, before they were published"
+            stopping.stop_now()
+            pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+            report.published = pushed and pushed.url
+            report.unpublished = run.trainer.unpublished
+        return report
 
 
 def prepare(
@@ -139,9 +147,20 @@ def prepare(
         overwrite: let a fresh start replace a finished model or a README.md in `output_dir`.
         **hub: arguments of `TrainingArguments` about publishing.
 
+    The output folder is locked until `finish` has written all files, or `push_to_hub` has sent them.
+
     Raises:
         AstHfError: as `finetune`, before the first training step.
     """
+    with FolderLock(output_dir):
+        run = _prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
+        run.trainer.folder_lock = FolderLock(output_dir).acquire()
+    return run
+
+
+def _prepare(
+    recipe: Recipe, output_dir: str | Path, *, watch: str | None, overwrite: bool, **hub: Any
+) -> Run:
     _check_outside_clips(recipe.data.source, output_dir)
     _check_samples(recipe.card.samples)
     streamed = is_streamed(recipe)
@@ -260,6 +279,7 @@ def finish(run: Run) -> Report:
     trainer = run.trainer
     folder = Path(trainer.args.output_dir)
     is_main = trainer.is_world_process_zero()
+    trainer.seal_end()
     history = list(trainer.state.log_history)
     trained_parameters = trainer.model.num_parameters(only_trainable=True)
     adapter_base = None if trainer.adapter is None else trainer.adapter.base
@@ -301,8 +321,12 @@ def finish(run: Run) -> Report:
         changes=trainer.changes,
         data_check=run.findings,
     )
-    if is_main:
-        write_outputs(report, trainer, splits, history, adapter_base)
+    with deferred_stop():
+        if is_main:
+            write_outputs(report, trainer, splits, history, adapter_base)
+        trainer.discard_interim()
+    if not trainer.args.push_to_hub:
+        trainer.release_folder()
     return report
 
 

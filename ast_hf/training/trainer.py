@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from .distillation import Distillation
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
 from .sealed_trainer import SealedTrainer
+from .stopping import protect_worker
 
 #: Parameters without weight decay, besides biases and LayerNorms: not matrix-multiplication weights.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")
@@ -166,6 +168,7 @@ class ASTTrainer(SealedTrainer):
             passes,
             self._train_batch_size,
             collate_fn=self.data_collator,
+            worker_init_fn=partial(protect_worker, None),
             **{name: value for name, value in options.items() if value is not None},
         )
         device = self.accelerator.device
@@ -408,6 +411,11 @@ class ASTTrainer(SealedTrainer):
             raise _other_recipe(folder, "was trained with an adapter, but the recipe has none")
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_parts(folder)
+        self._check_watched()
+
+    def _load_parts(self, folder: Path) -> None:
+        """Read what `save_parts` wrote."""
         if self._factors:
             _require(folder, FACTORS_FILE, "factors positions")
             stored = load_file(folder / FACTORS_FILE)
@@ -422,11 +430,11 @@ class ASTTrainer(SealedTrainer):
         _require(folder, f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}", "has an adapter")
         adapter.load(folder / ADAPTER_FOLDER)
 
-    def _load_best_model(self) -> None:
+    def _load_best_from(self, folder: Path) -> None:
         if self.adapter is None:
-            super()._load_best_model()
+            super()._load_best_from(folder)
         else:
-            self._load_adapter(self.adapter, Path(self.state.best_model_checkpoint))
+            self._load_adapter(self.adapter, folder)
 
 
 def _use_one_gpu(args: TrainingArguments | None) -> None:

@@ -497,7 +497,7 @@ def test_digests_of_large_files_see_their_length_and_most_of_their_content(tmp_p
     content = bytearray(np.random.default_rng(0).bytes(WHOLE_FILE + 5 * PIECE))
     file = tmp_path / "a.wav"
 
-    def digests(changed: bytes, **bounds: float) -> tuple[bytes, bytes]:
+    def digests(changed: bytes | bytearray, **bounds: float) -> tuple[bytes, bytes]:
         file.write_bytes(changed)
         embedded = digest_clip({"audio": {"bytes": changed, "path": "a.wav"}, **bounds})
         assert digest_clip({"audio": {"bytes": None, "path": str(file)}, **bounds}) == embedded

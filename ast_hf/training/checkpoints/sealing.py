@@ -17,7 +17,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -38,8 +38,12 @@ _VERSIONS = ("ast_hf", "torch", "transformers", "accelerate", "safetensors")
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 #: Messages of torch's and safetensors' writers for a disk that is full or gone; they do not raise OSError.
 _WRITE_FAILURE = re.compile(
-    r"os error|I/O error|inline_container|PytorchStreamWriter|No space left", re.IGNORECASE
+    r"os error|I/O error|inline_container|PytorchStreamWriter|No space left|Parent directory .* does not exist",
+    re.IGNORECASE,
 )
+_FULL = re.compile(r"No space left|quota", re.IGNORECASE)
+#: torch does not say why it could not write.
+_UNCLEAR = re.compile(r"inline_container|PytorchStreamWriter|too large", re.IGNORECASE)
 
 
 class Manifest(NamedTuple):
@@ -219,17 +223,44 @@ def _write_error(root: Path, name: str, problem: BaseException) -> AstHfError:
     older = "there is no older checkpoint" if newest is None else f"{newest.name} is intact and stays"
     free = f"{shutil.disk_usage(root).free / 1e6:.0f} MB are free" if root.is_dir() else "the folder is gone"
     what = f"cannot be written ({short_reason(problem, 160)}; {free}); {older}"
-    fix = "make room on the disk or lower save_total_limit, then continue with --resume auto"
+    fix = f"{_way_to_write(root, problem)}, then continue with --resume auto"
     return error("E401", where=repr(str(root / name)), what=what, fix=fix)
 
 
+def _way_to_write(root: Path, problem: BaseException) -> str:
+    """Return what makes a failed save possible."""
+    number = getattr(problem, "errno", None)
+    staging = staging_folder(root)
+    if number in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(str(problem)):
+        return "make room on the disk or lower save_total_limit"
+    if staging.exists() and not staging.is_dir():
+        return f"remove {str(staging)!r}, which is a file where a folder is needed"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make the folder writable"
+    if number == errno.ENOENT or "does not exist" in str(problem):
+        return "find what removed files of the run while it wrote them, a cleaner or another program"
+    if number == errno.EFBIG or _UNCLEAR.search(str(problem)):
+        return "check free space, quota and file size limit of the disk"
+    return "check that disk"
+
+
 def commit(
-    root: Path, step: int, *, processes: int, limit: int | None = None, keep: Path | None = None
+    root: Path,
+    step: int,
+    *,
+    processes: int,
+    limit: int | None = None,
+    keep: Path | None = None,
+    surplus: Sequence[Path] = (),
 ) -> None:
-    """`seal` a complete checkpoint in the staging folder, rename it, and only then `rotate` older ones."""
+    """`seal` a complete checkpoint in the staging folder, rename it, and only then remove older ones.
+
+    Those are the `surplus`, and others by `rotate`.
+    """
     target = checkpoint_folder(root, step)
     seal(staging_folder(root) / target.name, step=step, processes=processes)
     put_in_place(root, target.name)
+    remove_checkpoints(root, [path for path in surplus if path not in (target, keep)])
     rotate(root, target, limit, keep)
 
 
@@ -261,7 +292,12 @@ def rotate(root: Path, newest: Path, limit: int | None, keep: Path | None = None
     sealed.sort(key=lambda path: (step_of(path) <= step_of(newest), step_of(path)))
     removable = [path for path in sealed if path.name not in protected]
     surplus = len(sealed) - max(limit, len(protected)) if limit else 0
-    for path in removable[: max(surplus, 0)]:
+    remove_checkpoints(root, removable[: max(surplus, 0)])
+
+
+def remove_checkpoints(root: Path, paths: Iterable[Path]) -> None:
+    """Remove checkpoints, each whole or not at all."""
+    for path in paths:
         staging_folder(root).mkdir(exist_ok=True)
         path.replace(staging_folder(root) / f"removed-{path.name}")  # atomic, unlike removing its files
     clear(root)
