@@ -12,6 +12,7 @@ from .commands import classify, convert, demo, evaluate, finetune, info, merge, 
 from .commands.console import (
     EXIT_DATA,
     EXIT_INTERRUPTED,
+    EXIT_STOPPED,
     EXIT_UNPUBLISHED,
     CommandParser,
     ShowVersion,
@@ -19,8 +20,9 @@ from .commands.console import (
     expected_error,
 )
 
-#: Errors after which the same command may succeed: of the account and of the connection.
-_UNPUBLISHED = ("E701", "E704")
+#: Codes of errors that are no bad input. After E701 and E704, of the account and the connection, the same
+#: command may succeed.
+_EXIT_CODES = {"E403": EXIT_STOPPED, "E701": EXIT_UNPUBLISHED, "E704": EXIT_UNPUBLISHED}
 
 #: Name of a command -> functions that add its options and run it, and its description.
 _COMMANDS: dict[
@@ -61,8 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line, without the program's name; None for those of this process.
 
     Returns:
-        The exit code. 0 for success. 65 for bad input; the message says what to do. 75 if only the request to
-        the Hub failed; the message has the command that finishes it. 130 after an interruption.
+        The exit code. 0 for success. 65 for bad input and for files that cannot be written; the message says
+        what to do. 71 if a process of the run stopped or was lost; the message has the command that
+        continues. 75 if only the request to the Hub failed; the message has the command that finishes it.
+        130 after an interruption.
     """
     options = build_parser().parse_args(arguments)
     try:
@@ -76,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         complain(message)
-        return EXIT_UNPUBLISHED if getattr(message, "code", "") in _UNPUBLISHED else EXIT_DATA
+        return _EXIT_CODES.get(getattr(message, "code", ""), EXIT_DATA)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ LAYERS = (
             "scalars",
             "processes",
             "files",
+            "writing_failures",
             "versions",
             "running_moments",
             "log_mel",

@@ -16,6 +16,8 @@ _EPOCHS = ("final", "best")
 #: Exit codes of sysexits.h: bad data (EX_DATAERR); try again later (EX_TEMPFAIL).
 EXIT_DATA = 65
 EXIT_UNPUBLISHED = 75
+#: A process of the run stopped or was lost (EX_OSERR): the printed command continues.
+EXIT_STOPPED = 71
 #: A shell's exit code for Ctrl-C. 1 is a bug.
 EXIT_INTERRUPTED = 130
 
@@ -93,9 +95,12 @@ def expected_error(problem: Exception) -> Exception | None:
     """Return the exception to report to the user; None for one that may be a bug of ours."""
     from ..errors import AstHfError
     from ..hub.access import as_error
+    from ..writing_failures import cannot_write, is_writing_failure
 
     if isinstance(problem, AstHfError):
         return problem
+    if is_writing_failure(problem):
+        return cannot_write(getattr(problem, "filename", None) or "a file of this command", problem)
     return as_error(problem) or (problem if isinstance(problem, OSError) else None)
 
 

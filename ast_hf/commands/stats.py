@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 from ..errors import error
+from ..files import write_text
+from ..writing_failures import check_file
 from .console import quiet_transformers
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
@@ -35,6 +37,8 @@ def run(options: argparse.Namespace) -> None:
     from ..data.reading import load_audio_dataset
 
     quiet_transformers()
+    if options.json:
+        check_file(options.json)
     arguments = {**find_data_set(options.data), **reading_arguments(options)}
     if options.streaming:
         arguments["streaming"] = True
@@ -46,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         max_length=options.max_length,
     )
     if options.json:
-        Path(options.json).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(Path(options.json), json.dumps(report.to_dict(), indent=2) + "\n")
     for line in report.lines():
         print(line)
     if report.unreadable:

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from ..errors import AstHfWarning, warning_text
-from ..files import write_text
+from ..files import staged_folder, write_text
 from ..label_order import model_labels
 from ..metrics.summary import all_metrics
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..reports.ensemble_card import write_ensemble_card
 from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outcome
 from ..task import Task
+from ..writing_failures import check_file, check_folder
 from .calibration import Setting, calibrate, store_calibration
 from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
@@ -81,10 +82,14 @@ def evaluate_checkpoints(
         AstDataError: E208 for labels that the model does not have, E209 for splits, and errors of reading.
         AstConfigError: E303 for checkpoints of different labels, E305 and E301 for weights that cannot be
             averaged and for members that cannot share one input, E306 for broken checkpoints.
+        AstRunError: E401 for a result that cannot be written, before any file is read if possible.
     """
     names = [str(name) for name in checkpoints]
     request = Request(names, Path(output_dir), split, average, ensemble, fit_on, store, save_logits)
     check_request(request)
+    check_folder(request.output_dir)
+    if save_logits is not None:
+        check_file(save_logits)
     members = load_members(names)
     splits = read_splits(source, request.splits, reading)
     task = common_task(members, splits[split])
@@ -119,7 +124,8 @@ def _save_models(request: Request, task: Task) -> list[Member]:
         added.append(save_average(request.checkpoints, request.average_folder, AVERAGE))
     if request.ensemble_folder is not None:
         model = ASTEnsembleForAudioClassification.from_members(request.checkpoints, problem_type=task.value)
-        model.save_pretrained(request.ensemble_folder)
+        with staged_folder(request.ensemble_folder) as staged:
+            model.save_pretrained(staged)
     return added
 
 

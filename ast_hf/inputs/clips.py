@@ -14,6 +14,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from .augmentation import Augmentation
 from .processing import ClipProcessor, TeacherView, check_augmentation, decode_clip, describe_clip
+from .worker_rows import WorkerRows
 
 
 class ClipInputs(torch.utils.data.Dataset):
@@ -61,6 +62,8 @@ class ClipInputs(torch.utils.data.Dataset):
         self.num_labels = self.processor.num_labels
         self._labels = split[self.processor.task.label_column]
         self._cache: dict[int, np.ndarray] | None = {} if cache else None
+        #: Set by a trainer whose loader has workers.
+        self.worker_rows: WorkerRows | None = None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -74,6 +77,8 @@ class ClipInputs(torch.utils.data.Dataset):
 
     def waveform(self, clip: int) -> np.ndarray:
         """Return decoded samples of a clip at the extractor's rate, float32 `(time,)`; see `decode_clip`."""
+        if self.worker_rows is not None:
+            self.worker_rows.note(clip)
         if self._cache is not None and clip in self._cache:
             return self._cache[clip]
         waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import tempfile
 import time
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +18,40 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers import Trainer
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import HubStrategy
+from transformers.trainer_utils import HubStrategy, SaveStrategy
 
-from ..errors import AstHfError, AstHfWarning, error, warning_text
-from ..files import write_json
+from ..errors import AstHfError, AstHfWarning, AstRunError, error, short_reason, warning_text
+from ..files import write_json, write_text
 from ..hub.publishing import Pushed, finishing_command, push_folder
+from ..recipe.options import WATCHDOG_SECONDS
 from ..reports.emissions import EMISSIONS_FILE
+from ..writing_failures import cannot_write, explained, is_writing_failure
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
 from .checkpoints.resuming import resume_folder
 from .checkpoints.run_options import check_options, save_options
-from .checkpoints.sealing import STATE_FILE, checkpoint_folder, clear, commit, staged_save, staging_folder
+from .checkpoints.sealing import (
+    STATE_FILE,
+    checkpoint_folder,
+    clear,
+    commit,
+    find_corruption,
+    remove,
+    staged_save,
+    staging_folder,
+)
+from .continuing import continuation
+from .disk_space import checkpoint_bytes
+from .watchdog import Watchdog, can_watch
 
 #: In a training checkpoint: seconds and clips of the run so far.
 EFFORT_FILE = "effort.json"
+#: Beginning of the name of a temporary folder with a checkpoint that the output folder has no room for.
+_REFUGE = "ast_hf-checkpoint-"
+#: Messages of gloo, NCCL and torch's store about a process that ended.
+_LOST_PROCESS = re.compile(
+    r"Dist(?:Backend|Network|Store)Error|gloo|ncclRemoteError|Connection (?:closed|reset) by peer",
+    re.IGNORECASE,
+)
 
 
 class SealedTrainer(Trainer):
@@ -37,6 +64,7 @@ class SealedTrainer(Trainer):
     Args:
         decided: as for `ASTTrainer`.
         overwrite: as for `ASTTrainer`.
+        watchdog_seconds: as for `ASTTrainer`.
         **kwargs: as for transformers' `Trainer`.
 
     Attributes:
@@ -49,8 +77,15 @@ class SealedTrainer(Trainer):
     """
 
     def __init__(
-        self, *, decided: dict[str, Any] | None = None, overwrite: bool = False, **kwargs: Any
+        self,
+        *,
+        decided: dict[str, Any] | None = None,
+        overwrite: bool = False,
+        watchdog_seconds: float | None = WATCHDOG_SECONDS,
+        **kwargs: Any,
     ) -> None:
+        self.watchdog_seconds = watchdog_seconds
+        self.watchdog: Watchdog | None = None
         self.decided = decided
         self.overwrite = overwrite
         self.card: Any = None
@@ -62,6 +97,10 @@ class SealedTrainer(Trainer):
         self._started_at = time.monotonic()
         self._trained_batches = 0
         self._is_staging = False
+        self._sealed: Path | None = None  # newest checkpoint of this run
+        self._is_extra = False  # `seal_now` writes a checkpoint outside of the plan of saves
+        self._is_extra_kept = False
+        self._refuge: Path | None = None  # folder for a checkpoint that the output folder has no room for
         self._checkpoint_pushes: CheckpointPushes | None = None
         super().__init__(**kwargs)
 
@@ -91,8 +130,58 @@ class SealedTrainer(Trainer):
             is_explicit = resume_from_checkpoint not in (True, "auto", "hub")
             self._continue_from(Path(folder), is_explicit=is_explicit)
         elif self.is_world_process_zero():  # emissions of an earlier run are not part of this one's
-            (Path(self.args.output_dir) / EMISSIONS_FILE).unlink(missing_ok=True)
-        return super().train(folder, *args, **kwargs)
+            emissions = Path(self.args.output_dir) / EMISSIONS_FILE
+            with explained(emissions):
+                emissions.unlink(missing_ok=True)
+        self._sealed = None if folder is None else Path(folder)
+        self._start_watchdog()
+        try:
+            output = super().train(folder, *args, **kwargs)
+            self._set_busy(False)
+            return output
+        except Exception as problem:
+            failure = self.explain_end(problem)
+            if failure is None:
+                raise
+            raise failure from problem
+
+    def _start_watchdog(self) -> None:
+        """Watch the other processes of the run, until this one ends."""
+        if self.watchdog is None and self.watchdog_seconds and can_watch():
+            self.watchdog = Watchdog(
+                self.watchdog_seconds, float(self.args.ddp_timeout), Path(self.args.output_dir)
+            )
+            self.add_callback(self.watchdog)
+            self.watchdog.start()
+        self._set_busy(True)
+
+    def _set_busy(self, is_busy: bool) -> None:
+        """Set whether the other processes need this one, so that they end if it does."""
+        if self.watchdog is not None:
+            self.watchdog.is_busy = is_busy
+
+    def explain_end(self, problem: Exception) -> AstHfError | None:
+        """Return the error to raise for an exception of another library that ends a run; None for a bug.
+
+        These are a lost process (E403), and a log that cannot be written (E401). Logs are written between
+        steps, so that a checkpoint of the last step is written first.
+        """
+        if self.args.world_size > 1 and _LOST_PROCESS.search(f"{type(problem).__name__}: {problem}"):
+            what = f"the connection to another process is lost ({short_reason(problem)})"
+            fix = f"look for its own message, then {continuation()}"
+            return error("E403", where=f"step {self.state.global_step + 1}", what=what, fix=fix)
+        if isinstance(problem, AstHfError) or not (is_writing_failure(problem) or _is_of_a_log(problem)):
+            return None
+        where = getattr(problem, "filename", None) or Path(self.args.output_dir) / "runs"
+        failure = cannot_write(where, problem)
+        is_alone = self.args.world_size == 1
+        if not (is_alone and self.state.global_step and _is_of_a_log(problem)):
+            return cannot_write(where, failure, then=continuation())
+        try:
+            kept = f"{self.seal_now().name} has all steps so far"
+        except AstHfError as second:
+            return second
+        return cannot_write(where, failure, kept=kept, then=continuation())
 
     def _continue_from(self, checkpoint: Path, *, is_explicit: bool) -> None:
         """Compare the checkpoint's options with this run's, and read how much was trained."""
@@ -125,6 +214,14 @@ class SealedTrainer(Trainer):
             raise failure
         return folder
 
+    def _init_training_state(self, max_steps: int, steps_per_epoch: int, epochs: int, *args: Any) -> Any:
+        """Return the epochs and batches to skip; all for a checkpoint of the last step.
+
+        transformers (5.24) trains a step more if that step is within an epoch.
+        """
+        skipped = super()._init_training_state(max_steps, steps_per_epoch, epochs, *args)
+        return (epochs, 0) if self.state.global_step >= max_steps else skipped
+
     # ---------------------------------------------------------------- saving
 
     def save_parts(self, folder: Path) -> None:
@@ -132,21 +229,96 @@ class SealedTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         """Return the folder of the checkpoints; while one is written, the hidden folder inside it."""
-        folder = super()._get_output_dir(trial)
+        folder = super()._get_output_dir(trial) if self._refuge is None else str(self._refuge)
         return str(staging_folder(Path(folder))) if self._is_staging else folder
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint atomically; older ones stay until it is complete.
 
+        If its disk is full or read-only, it is written into the temporary folder instead, and the run ends.
+
         Raises:
             AstRunError: E401 if a file cannot be written.
         """
+        try:
+            self._save_sealed(model, trial)
+        except AstRunError as problem:
+            target = checkpoint_folder(Path(self.args.output_dir), self.state.global_step)
+            has_it = self._refuge is not None or find_corruption(target) is None
+            if problem.code != "E401" or has_it or self.args.world_size > 1:
+                raise
+            raise self._save_elsewhere(model, trial, problem) from problem
+
+    def _save_elsewhere(self, model: nn.Module, trial: Any, problem: AstRunError) -> AstHfError:
+        """Save a checkpoint in the temporary folder, and link it into the output folder.
+
+        Returns the error to raise: `problem`, with the place of the checkpoint if that was saved.
+        """
+        checkpoint = self._save_in_refuge(model, trial)
+        if checkpoint is None:
+            return problem
+        link = checkpoint_folder(Path(self.args.output_dir), self.state.global_step)
+        with suppress(OSError):  # a link needs no room on most disks
+            link.symlink_to(checkpoint)
+        resumed = "auto" if find_corruption(link) is None else str(checkpoint)
+        what = f"{problem.what}; this one was saved as {str(checkpoint)!r}"
+        fix = f"{problem.fix.partition(', then ')[0]}, then {continuation(resumed)}"
+        return error("E401", where=problem.where, what=what, fix=fix, detail=problem.detail)
+
+    def _save_in_refuge(self, model: nn.Module, trial: Any) -> Path | None:
+        """Save a checkpoint in a new temporary folder, and return it; None if that fails too."""
+        try:
+            self._refuge = Path(tempfile.mkdtemp(prefix=_REFUGE))
+            self._save_sealed(model, trial)
+            return checkpoint_folder(self._refuge, self.state.global_step)
+        except (OSError, AstRunError):
+            if self._refuge is not None:
+                shutil.rmtree(self._refuge, ignore_errors=True)
+            return None
+        finally:
+            self._refuge = None
+
+    def seal_now(self) -> Path:
+        """Write a sealed checkpoint of the present step, unless there is one, and return it.
+
+        Every process of a distributed run must call it, between two steps.
+
+        Raises:
+            AstRunError: E401 if a file cannot be written.
+        """
+        target = checkpoint_folder(Path(self.args.output_dir), self.state.global_step)
+        if self._sealed != target:
+            self._is_extra = True
+            try:
+                self._save_checkpoint(self.model, None)
+            finally:
+                self._is_extra = False
+            self._is_extra_kept = True
+        return target
+
+    @contextmanager
+    def finishing(self) -> Iterator[Path]:
+        """Keep a checkpoint of the last step while this block evaluates and saves the trained model.
+
+        Yields the checkpoint. If only this block needed it, it is removed at the end, and kept after an
+        exception. Every process of a distributed run must enter it.
+        """
+        self._set_busy(True)
+        sealed = self.seal_now()
+        yield sealed
+        self._set_busy(False)
+        if self.args.should_save and (self._is_extra_kept or self.args.save_strategy == SaveStrategy.NO):
+            _remove_checkpoint(sealed)
+        self._is_extra_kept = False
+
+    def _save_sealed(self, model: nn.Module, trial: Any) -> None:
         root = Path(self._get_output_dir(trial))
         target = checkpoint_folder(root, self.state.global_step)
         if self.args.should_save:
             clear(root)
         self.accelerator.wait_for_everyone()
-        with staged_save(root, target.name, cleans_up=self.args.should_save):
+        needed = checkpoint_bytes(self.model, self.args, averages=False)
+        with staged_save(root, target.name, cleans_up=self.args.should_save, needed=needed):
             self._is_staging = True
             try:
                 super()._save_checkpoint(model, trial)
@@ -159,9 +331,10 @@ class SealedTrainer(Trainer):
             if self.args.should_save:
                 best = self.state.best_model_checkpoint
                 keep = None if best is None else Path(best)
-                limit = self.args.save_total_limit
+                limit = None if self._is_extra else self.args.save_total_limit
                 commit(root, self.state.global_step, processes=self.args.world_size, limit=limit, keep=keep)
-        if self.is_world_process_zero():
+        self._sealed = target
+        if self.is_world_process_zero() and self._refuge is None and not self._is_extra:
             self._push_sealed(target)
         self.accelerator.wait_for_everyone()
 
@@ -186,7 +359,7 @@ class SealedTrainer(Trainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write `self.card` as README.md, or nothing before the run is evaluated."""
         if self.card is not None and self.is_world_process_zero():
-            self.card.save(Path(self.args.output_dir) / "README.md")
+            write_text(Path(self.args.output_dir) / "README.md", str(self.card))
 
     # ---------------------------------------------------------------- publishing
 
@@ -289,6 +462,23 @@ class SealedTrainer(Trainer):
     def _finish_current_push(self) -> None:
         if self._checkpoint_pushes is not None:
             self._checkpoint_pushes.finish()
+
+
+def _remove_checkpoint(checkpoint: Path) -> None:
+    """Remove a checkpoint that is not needed any more; of one in a temporary folder the link and the folder."""
+    refuge = checkpoint.resolve().parent
+    try:
+        remove(checkpoint)
+    except OSError:  # a full disk has no room for the staging folder
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    if refuge.name.startswith(_REFUGE):
+        shutil.rmtree(refuge, ignore_errors=True)
+
+
+def _is_of_a_log(problem: BaseException) -> bool:
+    """Return True for an OSError that a callback raised: TensorBoard, codecarbon or another tracker."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    return isinstance(problem, OSError) and any(frame.name == "call_event" for frame in frames)
 
 
 def _read_effort(checkpoint: Path) -> tuple[float | None, int]:

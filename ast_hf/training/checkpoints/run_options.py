@@ -18,7 +18,15 @@ from ..splits import Splits
 #: In a training checkpoint: the options that affect the weights, and the changes made while resuming.
 RUN_FILE = "run.json"
 #: Prefixes of options without effect on the weights. Those of `training.` come from `weight_arguments`.
-_WITHOUT_EFFECT = ("name", "card.", "threads", "data.cache", "data.eval_splits", "training.")
+_WITHOUT_EFFECT = (
+    "name",
+    "card.",
+    "threads",
+    "watchdog_seconds",
+    "data.cache",
+    "data.eval_splits",
+    "training.",
+)
 _LOCAL_OPTIONS = tuple(f"{section}.{option}" for section, option in LOCAL_PATHS)
 _LABELS = "label names"
 #: How many options a message lists.
