@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -105,12 +106,23 @@ def expected_error(problem: Exception) -> Exception | None:
 
 
 def quiet_transformers() -> None:
-    """Switch off transformers' progress bars and load reports; `ast_hf` reports problems itself."""
+    """Switch off transformers' progress bars and load reports; `ast_hf` reports problems itself.
+
+    So it does for a tracker's thread that cannot write: the main thread raises the same exception.
+    """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     warnings.showwarning = _print_warning  # type: ignore[assignment]
+    threading.excepthook = _report_thread
+
+
+def _report_thread(arguments: threading.ExceptHookArgs) -> None:
+    from ..writing_failures import is_writing_failure
+
+    if arguments.exc_value is None or not is_writing_failure(arguments.exc_value):
+        threading.__excepthook__(arguments)
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

@@ -24,7 +24,6 @@ from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..reports.ensemble_card import write_ensemble_card
 from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outcome
 from ..task import Task
-from ..writing_failures import check_file, check_folder
 from .calibration import Setting, calibrate, store_calibration
 from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
@@ -87,9 +86,6 @@ def evaluate_checkpoints(
     names = [str(name) for name in checkpoints]
     request = Request(names, Path(output_dir), split, average, ensemble, fit_on, store, save_logits)
     check_request(request)
-    check_folder(request.output_dir)
-    if save_logits is not None:
-        check_file(save_logits)
     members = load_members(names)
     splits = read_splits(source, request.splits, reading)
     task = common_task(members, splits[split])

@@ -65,6 +65,7 @@ def _remove_stale_outputs(folder: Path, staged: Path, *, samples: Sequence[str])
     stale = [results, folder / "README.md", folder / _CONFUSION_FILE]
     stale += [folder / SAMPLES_FOLDER / Path(name).name for name in copied]
     stale += folder.glob(".eval_results/*.yaml")
+    stale += folder.glob(".*.part.*")  # of a killed process
     weights = [path for part in MODEL_FILES for path in folder.glob(part) if "model" in path.name]
     stale += [path for path in weights if not (staged / path.name).exists()]
     current = {Path(sample).resolve() for sample in samples}

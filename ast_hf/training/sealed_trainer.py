@@ -477,8 +477,12 @@ def _remove_checkpoint(checkpoint: Path) -> None:
 
 def _is_of_a_log(problem: BaseException) -> bool:
     """Return True for an OSError that a callback raised: TensorBoard, codecarbon or another tracker."""
-    frames = traceback.extract_tb(problem.__traceback__)
-    return isinstance(problem, OSError) and any(frame.name == "call_event" for frame in frames)
+    return isinstance(problem, OSError) and passes_through(problem, "call_event")
+
+
+def passes_through(problem: BaseException, function: str) -> bool:
+    """Return True if an exception was raised in a function of that name, or in one that it called."""
+    return any(frame.f_code.co_name == function for frame, _ in traceback.walk_tb(problem.__traceback__))
 
 
 def _read_effort(checkpoint: Path) -> tuple[float | None, int]:

@@ -26,7 +26,7 @@ from ..inputs.collation import Collator, collate
 from ..inputs.sampling import sampler_for
 from ..inputs.streams import Passes, StreamedClipInputs
 from ..inputs.waveform_transforms import without_folders
-from ..inputs.worker_rows import WorkerRows
+from ..inputs.worker_rows import WorkerRows, end_workers, ignore_ended_workers
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..recipe.optimization_options import Optimization
@@ -41,7 +41,7 @@ from .disk_space import CheckSpace
 from .distillation import Distillation
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
-from .sealed_trainer import SealedTrainer
+from .sealed_trainer import SealedTrainer, passes_through
 
 #: Parameters without weight decay, besides biases and LayerNorms: not matrix-multiplication weights.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")
@@ -195,7 +195,8 @@ class ASTTrainer(SealedTrainer):
         """Let a loader's workers note their rows, and end (E403) if they give no batch in `ddp_timeout` s."""
         workers = self.args.dataloader_num_workers
         if workers:
-            loader.timeout = self.args.ddp_timeout
+            for part in (loader, getattr(loader, "base_dataloader", loader)):  # accelerate wraps it
+                part.timeout = self.args.ddp_timeout
             inputs = self.eval_dataset if inputs is None else inputs
             if isinstance(inputs, ClipInputs):
                 inputs.worker_rows = WorkerRows(workers)
@@ -204,19 +205,22 @@ class ASTTrainer(SealedTrainer):
 
     def explain_end(self, problem: Exception) -> AstHfError | None:
         """Return the error of a lost worker, naming its rows; else that of the base class."""
-        message = _LOST_WORKER.search(str(problem)) if isinstance(problem, RuntimeError) else None
-        if message is None:
+        if not self.args.dataloader_num_workers or not _is_of_a_worker(problem):
             return super().explain_end(problem)
-        processes = [int(number) for number in re.findall(r"\d+", message[1] or "")]
+        ignore_ended_workers()
+        message = _LOST_WORKER.search(str(problem))
+        processes = re.findall(r"\d+", message[1] or "") if message else []
         rows = [
             inputs.describe(row)
             for inputs in dict.fromkeys(self._loaded)
             if inputs.worker_rows is not None
-            for row in inputs.worker_rows.rows(processes)
+            for row in inputs.worker_rows.rows([int(number) for number in processes])
         ]
+        end_workers()
         where = "; ".join(rows[:_LISTED]) or f"step {self.state.global_step + 1}"
-        reason = short_reason(str(problem).splitlines()[0])
-        what = f"was being loaded when a worker of the data loader was lost ({reason})"
+        when = "while it loaded this clip" if rows else "before it loaded a clip"
+        reason = short_reason(problem) or type(problem).__name__
+        what = f"a worker of the data loader was lost {when} ({reason})"
         fix = (
             "check that file, and the memory (dmesg; fewer training.dataloader_num_workers, "
             f"data.cache=false), then {continuation()}"
@@ -474,6 +478,14 @@ class ASTTrainer(SealedTrainer):
             super()._load_best_model()
         else:
             self._load_adapter(self.adapter, Path(self.state.best_model_checkpoint))
+
+
+def _is_of_a_worker(problem: Exception) -> bool:
+    """Return True if a worker of the data loader ended, or gave no batch in time."""
+    if isinstance(problem, RuntimeError):
+        return bool(_LOST_WORKER.search(str(problem)))
+    # it ended before its last batch arrived
+    return isinstance(problem, (OSError, EOFError)) and passes_through(problem, "_try_get_data")
 
 
 def _use_one_gpu(args: TrainingArguments | None) -> None:

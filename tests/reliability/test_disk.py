@@ -37,7 +37,12 @@ WRITES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink"
 PLANS: dict[str, dict[str, Any]] = {
     "no": {"save_strategy": "no"},
     "epoch": {"save_strategy": "epoch", "save_total_limit": 1},
-    "logged": {"save_strategy": "no", "report_to": "tensorboard", "logging_steps": 2, "logging_strategy": "steps"},
+    "logged": {
+        "save_strategy": "no",
+        "report_to": "tensorboard",
+        "logging_steps": 2,
+        "logging_strategy": "steps",
+    },
 }
 
 
@@ -56,17 +61,22 @@ class Fault:
     def audit(self, event: str, arguments: tuple) -> None:
         if event not in WRITES:
             return
-        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_CREAT | os.O_RDWR)):
+        if event == "open" and not (
+            isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_CREAT | os.O_RDWR)
+        ):
             return
         path = arguments[1] if event == "os.symlink" else arguments[0]
         self.tick(event, path)
 
     def tick(self, what: str, path: Any) -> None:
+        path = os.fsdecode(path) if isinstance(path, bytes) else path  # TensorBoard
         if not isinstance(path, (str, Path)) or not str(path).startswith(self.folder):
             return
         if what in BROKEN[self.number]:
             return
-        self.seen.append(f"{what} {re.sub(r'[0-9a-f]{32}|[.][0-9]+[.]part', '', str(path)[len(self.folder):])}")
+        self.seen.append(
+            f"{what} {re.sub(r'[0-9a-f]{32}|[.][0-9]+[.]part', '', str(path)[len(self.folder) :])}"
+        )
         if self.at is not None and len(self.seen) >= self.at:
             raise OSError(self.number, os.strerror(self.number), str(path))
 
@@ -191,13 +201,17 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind in ("noise", "tone"):
             (root / split / kind).mkdir(parents=True)
             for number in range(count):
-                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number + len(split)), 16_000)
+                soundfile.write(
+                    root / split / kind / f"{number}.wav", sound(kind, number + len(split)), 16_000
+                )
     return root
 
 
 @pytest.mark.parametrize("number", BROKEN, ids=[errno.errorcode[number] for number in BROKEN])
 @pytest.mark.parametrize("name", PLANS)
-def test_a_disk_that_breaks_at_any_write_loses_nothing(few: Path, tmp_path: Path, name: str, number: int) -> None:
+def test_a_disk_that_breaks_at_any_write_loses_nothing(
+    few: Path, tmp_path: Path, name: str, number: int
+) -> None:
     every = 1 if FULL else 12
     code = f"from reliability import test_disk; test_disk.sweep({str(few)!r}, {str(tmp_path)!r}, {name!r}, {number}, {every})"
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
@@ -211,7 +225,9 @@ def test_a_disk_that_breaks_at_any_write_loses_nothing(few: Path, tmp_path: Path
         is_whole = end.get("digest") == outcome["whole"] and not case["half"]
         # what was trained when the disk broke at the end is not trained again
         is_kept = case["steps"] < outcome["steps"] or end.get("steps") == 0 or case["code"] is None
-        is_named = case["code"] is None or ("cannot be written" in case["message"] and "MB are free" in case["message"])
+        is_named = case["code"] is None or (
+            "cannot be written" in case["message"] and "MB are free" in case["message"]
+        )
         if not (is_told and is_whole and is_kept and is_named):
             wrong.append(case)
     record(
