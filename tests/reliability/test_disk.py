@@ -1,4 +1,4 @@
-"""A disk that fills up, breaks or becomes read-only at each write of a run: nothing is lost, and the same run ends alike."""
+"""A disk that fills up, breaks or is read-only at each write of a run: nothing is lost, and the run ends alike."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ import soundfile
 import torch
 from conftest import ROOT, run_fresh
 from safetensors.torch import load_file
+from training.runs import VARIED, recipe, sound
 from transformers import TrainerCallback
 
 from ast_hf import AstHfError
 from ast_hf.training import finetune
 from reliability.cases import FULL, record
-from training.runs import VARIED, recipe, sound
 
 #: errno -> what still works on such a disk
 BROKEN = {errno.ENOSPC: ("os.rename", "os.remove", "os.rmdir", "os.symlink"), errno.EROFS: ()}
@@ -53,7 +53,7 @@ class Fault:
         self.folder, self.at, self.number = str(folder), at, number
         self.seen: list[str] = []
         sys.addaudithook(self.audit)
-        os.fsync = self.around("fsync", os.fsync, lambda handle: os.readlink(f"/proc/self/fd/{handle}"))
+        os.fsync = self.around("fsync", os.fsync, lambda handle: Path(f"/proc/self/fd/{handle}").readlink())
         torch.save = self.around("torch.save", torch.save, lambda content, path: path)
         write = safetensors.torch.serialize_file
         safetensors.torch.serialize_file = self.around("weights", write, lambda tensors, path: path)
@@ -169,7 +169,7 @@ def forked(task: Callable[[], None]) -> int:
 
 
 def sweep(source: str, root: str, name: str, number: int, every: int) -> None:
-    """Break the disk at every n-th write of a run, each in a fork of its own, and run the same again on a whole disk."""
+    """Break the disk at every n-th write of a run, each in its own fork, and run the same again on a whole disk."""
     base, clips = Path(root), Path(source)
     gc.freeze()
     report = base / "report.json"
@@ -212,8 +212,11 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_disk_that_breaks_at_any_write_loses_nothing(
     few: Path, tmp_path: Path, name: str, number: int
 ) -> None:
-    every = 1 if FULL else 12
-    code = f"from reliability import test_disk; test_disk.sweep({str(few)!r}, {str(tmp_path)!r}, {name!r}, {number}, {every})"
+    if not FULL and (name, number) not in (("no", errno.ENOSPC), ("logged", errno.EROFS)):
+        pytest.skip("in the long tier")
+    every = (1 if number == errno.ENOSPC and name != "logged" else 5) if FULL else 45
+    call = f"sweep({str(few)!r}, {str(tmp_path)!r}, {name!r}, {number}, {every})"
+    code = f"from reliability import test_disk; test_disk.{call}"
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     run_fresh(code, env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, timeout=1800)
     outcome = json.loads((tmp_path / "outcome.json").read_text())
@@ -236,3 +239,87 @@ def test_a_disk_that_breaks_at_any_write_loses_nothing(
         wrong=len(wrong),
     )
     assert wrong == []
+
+
+# ---------------------------------------------------------------- a real disk that is too small
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Return a function that mounts a disk of so many kB, or resizes it; skips without the right to."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def resize(size: int) -> Path:
+        verb = "remount," if place.is_mount() else ""
+        command = ["mount", "-t", "tmpfs", "-o", f"{verb}size={size}k", "none", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot mount a disk: {done.stderr.strip()}")
+        return place
+
+    yield resize
+    if place.is_mount():
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def command_line(few: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `ast-hf finetune` on a tiny model in a process of its own."""
+    file = output.parent.parent / "recipe.yaml"
+    file.write_text(recipe(few, save_strategy="no").to_yaml().replace("source: few", f"source: {few}"))
+    sets = [part for option in (f"data.source={few}", *options) for part in ("--set", option)]
+    words = ["-m", "ast_hf", "finetune", str(file), "--output", str(output), "--resume", "auto", *sets]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False, env=environment, timeout=300
+    )
+
+
+@pytest.mark.parametrize("size", [64, 160, 400] if FULL else [160])
+def test_a_disk_that_is_too_small_is_refused_before_data_are_read(
+    few: Path, small_disk: Callable[[int], Path], size: int
+) -> None:
+    output = small_disk(size) / "run"
+    refused = command_line(few, output)
+    assert refused.returncode == 65
+    assert re.search(
+        r"AST-E401.*has too little room.*needs about \S+ MB, and \S+ MB are free", refused.stderr
+    )
+    assert "Traceback" not in refused.stderr
+    small_disk(4_000)
+    again = command_line(few, output)
+    assert again.returncode == 0, again.stderr[-2000:]
+
+
+@pytest.mark.parametrize("free", range(0, 400, 20) if FULL else [40, 200])
+def test_a_disk_that_fills_up_while_training(few: Path, small_disk: Callable[[int], Path], free: int) -> None:
+    """Leave so many kB free at the end of training; the same command finishes once there is room."""
+    root = small_disk(4_000)
+    output = root / "run"
+    code = (
+        "import os, sys; from pathlib import Path; from ast_hf import cli; from ast_hf.training import trainer\n"
+        "from transformers import TrainerCallback\n"
+        "class Fill(TrainerCallback):\n"
+        "    def on_step_end(self, args, state, control, **kwargs):\n"
+        "        if state.global_step == 5:\n"
+        f"            room = os.statvfs({str(root)!r}); size = room.f_bavail * room.f_frsize - {free} * 1024\n"
+        f"            Path({str(root / 'filler')!r}).write_bytes(bytes(max(size, 0)))\n"
+        "add = trainer.ASTTrainer._add_callbacks\n"
+        "trainer.ASTTrainer._add_callbacks = lambda self, *a: (add(self, *a), self.add_callback(Fill))[0]\n"
+        "sys.exit(cli.main())\n"
+    )
+    file = root.parent / "recipe.yaml"
+    file.write_text(recipe(few, save_strategy="no").to_yaml())
+    words = ["finetune", str(file), "--output", str(output), "--resume", "auto", "--data", str(few)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(root.parent)}
+    run = [sys.executable, "-c", code, *words]
+    full = subprocess.run(run, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert "Traceback" not in full.stderr
+    assert full.returncode == 65, full.stderr[-2000:]
+    assert re.search(r"AST-E401\].*cannot be written.*needs .*are free", full.stderr)
+    assert half_files(output) == []
+    (root / "filler").unlink()
+    plain = [sys.executable, "-m", "ast_hf", *words]
+    again = subprocess.run(plain, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "'train_loss': '0'" in again.stdout  # nothing was trained again
