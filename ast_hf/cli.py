@@ -69,9 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 after an interruption.
     """
     options = build_parser().parse_args(arguments)
+    from .hub.time_limits import limited_process
+
     try:
         command: Callable[[argparse.Namespace], int | None] = options.command
-        return command(options) or 0
+        with limited_process(complain):
+            return command(options) or 0
     except KeyboardInterrupt as problem:
         complain(": ".join(["interrupted", *problem.args]))
         return EXIT_INTERRUPTED

@@ -100,6 +100,7 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E703": (AstInputError, "URL that cannot be read"),
     "E704": (AstRunError, "the Hub cannot be reached, or failed"),
     "E705": (AstConfigError, "folder that cannot be published"),
+    "E706": (AstConfigError, "download that differs from the Hub's file"),
 }
 
 #: code -> {detail: meaning}, for codes with cases that a script may want to distinguish.
@@ -211,7 +212,8 @@ def _detail(code: str, detail: str) -> str:
 def warning_text(code: str, *, where: str, what: str) -> str:
     """Return the one-line text for `warnings.warn(..., AstHfWarning)`."""
     assert code in WARNINGS, code
-    return " ".join(f"[AST-{code}] {where}: {what}.".split())
+    end = "" if what.endswith((".", "?")) else "."
+    return " ".join(f"[AST-{code}] {where}: {what}{end}".split())
 
 
 _warned: set[str] = set()

@@ -18,6 +18,7 @@ from transformers.utils import PaddingStrategy, TensorType
 
 from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
 from .configuration_ast import ASTConfig, Geometry
+from .downloads import verify_loaded
 from .errors import (
     AstHfError,
     AstHfWarning,
@@ -153,7 +154,10 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         """
         if missing := missing_extractor(pretrained_model_name_or_path, kwargs.get("subfolder")):
             raise missing
-        return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+        try:
+            return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+        finally:  # also if it cannot be parsed
+            verify_loaded(pretrained_model_name_or_path, "preprocessor_config.json", kwargs)
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:

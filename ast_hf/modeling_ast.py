@@ -28,6 +28,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
+from .downloads import verify_loaded
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, nearest, warn_once, warning_text
 from .files import apply_default_mode
@@ -253,6 +254,7 @@ class ASTPreTrainedModel(PreTrainedModel):
         with load_report_hidden():  # `check_loaded` checks the same report, and its errors are more detailed
             if state is None:
                 model, info = super().from_pretrained(source, *model_args, **kwargs)
+                verify_loaded(source, "config.json", kwargs, with_others=True)
             else:
                 kwargs["config"] = kwargs.get("config") or source
                 kwargs["state_dict"] = cls._under_own_names(state)

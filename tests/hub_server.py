@@ -80,7 +80,10 @@ class Fault:
         pattern: of `"METHOD /path"`.
         status: status of the reply; None with another kind.
         kind: `"status"`; `"reset"`, the connection breaks after `after` bytes of the request's body; `"truncate"`, the
-            request is carried out, but the connection breaks after half of the reply's body.
+            request is carried out, but the connection breaks after half of the reply's body; `"lost"`, the same, but
+            before the reply; `"hang"`, the request is carried out if `after`, and never answered; `"drip"`, a byte of
+            the reply a second; `"flip"`, the byte `after` (1) before the end of the body is another; `"redirect"`, to
+            the same file on another host, whose requests are in `Hub.elsewhere`.
     """
 
     pattern: str
@@ -132,6 +135,9 @@ class Hub:
         self.faults: list[Fault] = []
         self.log: list[str] = []
         self.uploaded_bytes = 0  # of LFS files, complete or not
+        self.drip_seconds = 1.0
+        self.sent: list[tuple[str, int]] = []  # path and bytes of each body
+        self.elsewhere: list[tuple[str, str]] = []  # path and token of each request to the other host
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------ inspection by tests
@@ -139,6 +145,13 @@ class Hub:
     def files(self, repo: str, revision: str = "main") -> dict[str, Blob]:
         """Return the files of the newest commit by path."""
         return self._commit(repo, revision).files
+
+    def put(self, repo: str, files: dict[str, bytes]) -> None:
+        """Create a repository with one commit of files, without a request."""
+        blobs = {path: Blob(content, lfs=path.endswith(LFS_SUFFIXES)) for path, content in files.items()}
+        self.repositories[repo] = Repository()
+        self._add_commit(repo, "main", "initial commit", {})
+        self._add_commit(repo, "main", "files", blobs)
 
     def commits(self, repo: str, branch: str = "main") -> list[Commit]:
         """Return the commits after the empty first one, oldest first."""
@@ -341,6 +354,11 @@ class Hub:
                 files = {
                     path: blob for path, blob in files.items() if not path.startswith(f"{value['path']}/")
                 }
+            elif key == "header" and value.get("parentCommit") not in (
+                None,
+                self._commit(repo, revision).oid,
+            ):
+                raise Refusal(412, "", **{"X-Error-Message": "A commit has happened since. Please refresh."})
             elif key != "header":
                 raise Refusal(400, f"NotImplemented-{key}")
         changed = tuple(line["value"]["path"] for line in lines if line["key"] in ("file", "lfsFile"))
@@ -355,6 +373,11 @@ class Hub:
         oid = self._add_commit(repo, branch, message, files, changed).oid
         url = f"{self.url}/{repo}/commit/{oid}"
         return {"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": "", **more}
+
+    def messages(self, request: Request, repo: str) -> Any:
+        """Return the messages of the commits of all branches, for a test in another process."""
+        branches = self.repositories[repo].branches.values()
+        return sorted({(commit.oid, commit.message) for commits in branches for commit in commits[1:]})
 
     # ------------------------------------------------------------ loading
 
@@ -413,12 +436,21 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("POST", f"{_API}/commit/{_REVISION}", Hub.commit),
     ("POST", f"{_API}/branch/(?P<branch>.+)", Hub.create_branch),
     ("POST", f"{_API}/tag/{_REVISION}", Hub.create_tag),
+    ("GET", f"/test/{_REPO}/messages", Hub.messages),
     ("GET", f"{_API}/refs", Hub.refs),
     ("GET", f"{_API}(?:/revision/{_REVISION})?", Hub.info),
     ("GET", f"{_API}/tree/{_REVISION}(?:/(?P<folder>.+))?", Hub.tree),
     ("POST", f"{_API}/paths-info/{_REVISION}", Hub.paths_info),
     ("GET", f"{_WEB}/resolve/{_REVISION}/(?P<path>.+)", Hub.resolve),
 ]
+
+
+def _flipped(reply: Reply, place: int) -> Reply:
+    """Return a reply with one bit changed in the byte `place` before the end of its body."""
+    body = bytearray(reply.body)
+    if body:
+        body[-place] ^= 1
+    return reply._replace(body=bytes(body))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -432,17 +464,37 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         url = urlsplit(self.path)
         path = unquote(url.path)
+        if path.startswith("/elsewhere/"):
+            path = path.removeprefix("/elsewhere")
+            hub.elsewhere.append((path, self.headers.get("Authorization", "")))
         fault = hub.fault(f"{self.command} {path}")
         if fault is not None and fault.kind == "reset":
             self._break(fault.after)
             hub.log.append(f"{self.command} {path} reset")
             return
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        kind = None if fault is None else fault.kind
         request = Request(self.command, path, parse_qs(url.query), token, self._body())
-        refused = fault is not None and fault.kind == "status"
+        if kind == "hang" and not fault.after:
+            hub.log.append(f"{self.command} {path} hang")
+            self._hang()
+            return
+        refused = kind == "status"
         reply = Reply(fault.status or 500, fault.body, fault.headers) if refused else hub.answer(request)
         hub.log.append(f"{self.command} {path} {reply.status}")
-        self._send(reply, truncated=fault is not None and fault.kind == "truncate")
+        if kind == "hang":
+            self._hang()
+        elif kind == "lost":
+            self._break(0)
+        elif kind == "drip":
+            self._drip(reply)
+        elif kind == "redirect":
+            place = f"http://localhost:{self.server.server_port}/elsewhere{url.path}"
+            self._send(Reply(302, b"", {**reply.headers, "Location": place}), truncated=False)
+        else:
+            self._send(
+                _flipped(reply, fault.after or 1) if kind == "flip" else reply, truncated=kind == "truncate"
+            )
 
     def _send(self, reply: Reply, *, truncated: bool) -> None:
         status = reply.status
@@ -459,11 +511,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if truncated else body)
+            body = body[: len(body) // 2] if truncated else body
+            self.server.hub.sent.append((self.path, len(body)))
+            self.wfile.write(body)
         if truncated:
             self._break(0)
 
     do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 (names of http.server)
+
+    def _hang(self) -> None:
+        self.server.closing.wait()
+        self.close_connection = True
+
+    def _drip(self, reply: Reply) -> None:
+        """Send the reply a byte a second, headers included."""
+        head = f"HTTP/1.1 {reply.status} OK\r\nContent-Length: {len(reply.body)}\r\n\r\n".encode()
+        for byte in head + reply.body:
+            self.wfile.write(bytes([byte]))
+            if self.server.closing.wait(self.server.hub.drip_seconds):
+                break
+        self.close_connection = True
 
     def _break(self, after: int) -> None:
         """Read so many bytes, then reset the connection (RST, by a linger time of zero)."""
@@ -500,6 +567,7 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hub = Hub(user, token)
         self.hub.url = f"http://127.0.0.1:{self.server_port}"
+        self.closing = threading.Event()  # ends requests that are never answered
 
     def shutdown_request(self, request: Any) -> None:
         """Close the socket without a shutdown, as after a reset."""
@@ -513,6 +581,7 @@ class HubServer(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *args: Any) -> None:
+        self.closing.set()
         self.shutdown()
         self.server_close()
 

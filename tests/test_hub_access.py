@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import errno
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from ast_hf import ASTConfig, ASTFeatureExtractor, AstHfError
-from ast_hf.hub.access import as_error, check_account, check_name, failure_of, reach
+from ast_hf.hub.access import PUBLISHING, as_error, check_account, check_name, failure_of, reach
 
 
 def answered(hub: Hub, status: int, **headers: str) -> BaseException:
@@ -35,9 +36,11 @@ def answered(hub: Hub, status: int, **headers: str) -> BaseException:
         (403, "E701", False),
         (404, "E702", False),
         (400, "E704", False),
+        (422, "E704", False),
+        (501, "E704", False),
         (507, "E704", False),
     ]
-    + [(status, "E704", True) for status in (408, 429, 500, 502, 503, 504)],
+    + [(status, "E704", True) for status in (408, 409, 412, 425, 429, 500, 502, 503, 504, 520, 524, 529)],
 )
 def test_http_statuses_map_to_codes(hub: Hub, status: int, code: str, passing: bool) -> None:
     failure = failure_of(answered(hub, status))
@@ -98,19 +101,35 @@ def test_the_cause_of_a_wrapped_exception_decides() -> None:
     assert "disk is full" in failure_of(wrapped).what
 
 
-def test_attempts_and_waits(waits: list[float]) -> None:
-    attempts = []
+def refused() -> None:
+    raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
-    def request() -> None:
-        attempts.append(1)
-        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
+def test_waits_grow_until_patience_ends(waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AstHfError) as caught:
-        reach(request, where="'user/pets'", then="run `it` again", attempts=4)
-    assert (len(attempts), waits) == (4, [2.0, 8.0, 32.0])
+        reach(refused, where="'user/pets'", then="run `it` again", patience=PUBLISHING)
+    assert sum(waits) == pytest.approx(300, abs=2)
+    assert 8 <= len(waits) <= 10
+    for number, wait in enumerate(waits[:-1]):
+        shortest = min(2.0 * 2**number, 60.0)
+        assert shortest <= wait <= 1.25 * shortest
     assert caught.value.code == "E704"
+    assert f"after {len(waits) + 1} tries in 300 s" in caught.value.what
     assert "'user/pets'" in str(caught.value)
     assert caught.value.fix.endswith("then run `it` again")
+    lines = [record.getMessage() for record in caplog.records if record.name == "ast_hf.hub.access"]
+    assert len(lines) == len(waits)
+    shape = (
+        r"'user/pets': cannot be reached \(.*\); try 2 at \d\d:\d\d:\d\d, in \d s; gives up at \d\d:\d\d:\d\d"
+    )
+    assert re.fullmatch(shape, lines[0]), lines[0]
+
+
+def test_clients_do_not_wait_at_the_same_times(waits: list[float]) -> None:
+    for _ in range(4):
+        with pytest.raises(AstHfError):
+            reach(refused, where="x", patience=10.0)
+    assert len(set(waits)) > 1
 
 
 def test_a_successful_request_ends_the_retries(waits: list[float]) -> None:
@@ -122,13 +141,25 @@ def test_a_successful_request_ends_the_retries(waits: list[float]) -> None:
         return answer
 
     assert reach(request, where="x") == "done"
-    assert waits == [2.0]
+    assert len(waits) == 1
 
 
-def test_waits_asked_for_by_a_server_are_capped(hub: Hub, waits: list[float]) -> None:
-    hub.fail("GET /api/whoami-v2", 503, headers={"Retry-After": "86400"})
-    assert reach(lambda: HfApi().whoami()["name"], where="x") == "user"
-    assert waits == [300.0]
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_what_will_not_pass_is_said_at_once(hub: Hub, waits: list[float], status: int) -> None:
+    hub.fail("GET /api/whoami-v2", status, times=9)
+    with pytest.raises(AstHfError):
+        reach(lambda: HfApi().whoami(), where="x", patience=PUBLISHING)
+    assert waits == []
+
+
+def test_waits_asked_for_by_a_server_are_respected_and_capped(hub: Hub, waits: list[float]) -> None:
+    for seconds in ("7", "86400", "0"):
+        hub.fail("GET /api/whoami-v2", 429, headers={"Retry-After": seconds})
+    hub.fail("GET /api/whoami-v2", 429, headers={"RateLimit": '"api";r=0;t=55'})
+    assert reach(lambda: HfApi().whoami()["name"], where="x", patience=1000.0) == "user"
+    assert waits[:2] == [7.0, 300.0]
+    assert 8.0 <= waits[2] <= 10.0  # "0" does not make it ask again at once
+    assert waits[3] == 55.0
 
 
 @pytest.mark.parametrize("name", ["my model", "a/b/c", "user/", "-x", "user/x--y", "user/" + "x" * 100])

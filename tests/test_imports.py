@@ -21,6 +21,8 @@ LAYERS = (
             "processes",
             "files",
             "writing_failures",
+            "advisories",
+            "downloads",
             "versions",
             "running_moments",
             "log_mel",

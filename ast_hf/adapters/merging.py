@@ -13,6 +13,7 @@ import torch
 
 from ..configuration_ast import ASTConfig
 from ..conversion.convert import largest_difference, new_folder, random_input, read_label_file
+from ..downloads import verify_folder
 from ..errors import AstConfigError, AstHfError, error, short_reason, unreadable
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..modeling_ast import ASTForAudioClassification
@@ -121,10 +122,12 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["adapter_*", _MODEL_CONFIG, _EXTRACTOR]))
+        folder = Path(snapshot_download(name, allow_patterns=["adapter_*", _MODEL_CONFIG, _EXTRACTOR]))
     except (OSError, HFValidationError) as problem:
         what = f"is neither a folder nor an adapter on the Hub ({short_reason(problem)})"
         raise error("E306", where=repr(name), what=what, fix="check the path", detail="missing") from problem
+    verify_folder(folder)
+    return folder
 
 
 def _base_of(adapter: StoredAdapter) -> BaseReference:

@@ -95,9 +95,11 @@ def complain(problem: object) -> None:
 def expected_error(problem: Exception) -> Exception | None:
     """Return the exception to report to the user; None for one that may be a bug of ours."""
     from ..errors import AstHfError
-    from ..hub.access import as_error
+    from ..hub.access import as_error, wrong_download
     from ..writing_failures import cannot_write, is_writing_failure
 
+    if wrong := wrong_download(problem):
+        return wrong
     if isinstance(problem, AstHfError):
         return problem
     if is_writing_failure(problem):

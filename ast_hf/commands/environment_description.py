@@ -1,13 +1,17 @@
-"""Description of the environment: versions, hardware, and packages that are known to break transformers."""
+"""Description of the environment: versions, known defects, hardware, and packages that break transformers."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from ..advisories import advisories_for, fixed_in
 
 #: Name and value.
 Line = tuple[str, str]
@@ -27,17 +31,44 @@ _HARMFUL_WHEN_BROKEN = ("torchaudio", "torchvision", "torchcodec")
 
 
 def describe_environment() -> list[Line]:
-    """Return versions, hardware, and advice on packages that would break transformers here."""
+    """Return versions with their known defects, hardware, and advice on packages that would break transformers.
+
+    Never fails: what cannot be found out is described as such.
+    """
+    lines = [("python", f"{platform.python_version()} ({sys.executable})")]
+    for name in _PACKAGES:
+        lines += _describe_package(name, _attempt(functools.partial(_version, name)))
+    lines += _describe_package("libsndfile", _attempt(_libsndfile_version))
+    lines.append(("hardware", _attempt(_hardware)))
+    lines += [(name, _attempt(functools.partial(_health, name))) for name in _HARMFUL_WHEN_BROKEN]
+    return [*lines, ("hub cache", _attempt(_cache))]
+
+
+def _attempt(describe: Callable[[], str]) -> str:
+    try:
+        return describe()
+    except Exception as problem:  # a broken package may raise anything
+        return f"unknown ({type(problem).__name__}: {' '.join(str(problem).split())[:160]})"
+
+
+def _describe_package(name: str, version: str) -> list[Line]:
+    """Return the line of a package, and one for each known defect of this version."""
+    defects = [] if version.startswith(("unknown", "not installed")) else advisories_for(name, version)
+    fixed = [f"{first} fixed {', '.join(names)}" for first, names in fixed_in(name).items()]
+    text = f"{version} ({'; '.join(fixed)})" if fixed and not defects else version
+    return [(name, text), *(("", f"{entry.name}: {entry.what}; {entry.reach}") for entry in defects)]
+
+
+def _hardware() -> str:
     import torch
 
-    lines = [("python", f"{platform.python_version()} ({sys.executable})")]
-    lines += [(name, _version(name)) for name in _PACKAGES]
-    lines.append(("libsndfile", _libsndfile_version()))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    lines.append(("hardware", f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}"))
-    lines += [(name, _health(name)) for name in _HARMFUL_WHEN_BROKEN]
+    return f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}"
+
+
+def _cache() -> str:
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    return [*lines, ("hub cache", f"{home}{'' if home.exists() else ' (does not exist yet)'}")]
+    return f"{home}{'' if home.exists() else ' (does not exist yet)'}"
 
 
 def _version(package: str) -> str:

@@ -23,6 +23,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--message", default="Upload model with ast_hf", help="of the commit (default: %(default)s)"
     )
     parser.add_argument(
+        "--patience",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="for which each step is tried while the Hub fails in a way that may pass (default: %(default)g)",
+    )
+    parser.add_argument(
         "--dry-run",
         nargs="?",
         const="",
@@ -47,6 +54,7 @@ def run(options: argparse.Namespace) -> None:
         create_pr=options.create_pr,
         commit_message=options.message,
         tell=print,
+        patience=options.patience,
     )
     print(result.url)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from datasets import (
     IterableDatasetDict,
     Value,
 )
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub import constants
 
-from ..errors import did_you_mean, error, nearest, short_reason
+from ..downloads import verify_download
+from ..errors import AstHfError, did_you_mean, error, nearest, short_reason
 from ..hub.access import reach
 from ..task import Task
 from ..weights.paths import missing_path
@@ -92,10 +94,17 @@ def read_hub(
         AstDataError: E206 for a missing path, E208 for columns and labels (naming split and row), E209 for
             missing splits and folds.
         AstConfigError: E702 for a data set that does not exist or that the token may not see.
-        AstRunError: E701 and E704 if the Hub refuses or cannot be reached.
+        AstRunError: E701 and E704 if the Hub refuses or cannot be reached. AstConfigError: E706 for files that
+            differ from those on the Hub.
     """
     _check_not_a_path(name)
-    splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
+    try:
+        splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
+    except DatasetGenerationError:
+        _verify_files(name, DatasetDict())
+        raise
+    if isinstance(splits, DatasetDict):
+        _verify_files(name, splits)
     for part in (part for parts in (merge or {}).values() for part in parts if part not in splits):
         raise error("E209", where=f"split {part!r}", what="does not exist", fix=did_you_mean(part, splits))
     if merge:
@@ -147,6 +156,19 @@ def _load(name: str, config: list[str], streaming: bool) -> DatasetDict | Iterab
         raise error(
             "E209", where=f"data set {name!r}", what=what, fix="name one with config_name"
         ) from problem
+
+
+def _verify_files(name: str, splits: DatasetDict) -> None:
+    """Raise E706 if a downloaded file differs from the Hub's; remove it, and the tables made of it."""
+    folder = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}", "snapshots")
+    try:
+        for path in sorted(folder.rglob("*")):
+            verify_download(path)
+    except AstHfError:
+        made = {Path(entry["filename"]).parent for part in splits.values() for entry in part.cache_files}
+        for tables in made:
+            shutil.rmtree(tables, ignore_errors=True)
+        raise
 
 
 def _find_columns(name: str, features: Features | None, options: ReadingOptions) -> _HubColumns:

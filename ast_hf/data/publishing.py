@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Audio, Dataset, DatasetDict, Value
 
 from ..errors import error
-from ..hub.access import check_account, reach
+from ..hub.access import PUBLISHING, check_account, reach
 from ..hub.cleaning import check_secrets, cut_paths_in_json
 from ..hub.publishing import Pushed, check_full_name, open_repository
 
@@ -23,6 +23,7 @@ def push_audio_dataset(
     private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
+    patience: float = PUBLISHING,
 ) -> Pushed:
     """Publish the splits of `load_audio_dataset` as a data set on the Hub, replacing its contents.
 
@@ -35,6 +36,7 @@ def push_audio_dataset(
         private: True for a private data set.
         revision: branch to push to, created from `main` if it does not exist; None for `main`.
         token: as for `huggingface_hub`; None for the token of `hf auth login` or HF_TOKEN.
+        patience: seconds for which each step is tried while the Hub fails in a way that may pass.
 
     Raises:
         AstInputError: E102 for streams and anything else but stored splits of clips.
@@ -61,11 +63,20 @@ def push_audio_dataset(
     ready = DatasetDict({name: _ready(part, name) for name, part in splits.items()})
     check_account(token)
     again = "call push_audio_dataset again, which sends what is missing"
-    open_repository(repo_id, repo_type="dataset", private=private, revision=revision, token=token, then=again)
+    open_repository(
+        repo_id,
+        repo_type="dataset",
+        private=private,
+        revision=revision,
+        token=token,
+        then=again,
+        patience=patience,
+    )
     done: Any = reach(
         lambda: ready.push_to_hub(repo_id, revision=revision, token=token, commit_message=_COMMIT_MESSAGE),
         where=f"data set {repo_id!r}",
         then=again,
+        patience=patience,
     )
     return Pushed(repo_id, done.commit_url, done.oid)
 

@@ -6,6 +6,8 @@ import email.utils
 import errno
 import itertools
 import json
+import logging
+import random
 import re
 import textwrap
 import time
@@ -27,20 +29,32 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from ..downloads import verify_download
 from ..errors import AstHfError, error, short_reason, unreadable
+from .time_limits import limited_requests
+
+_log = logging.getLogger(__name__)
+_random = random.Random()  # the global generator belongs to training
 
 Answer = TypeVar("Answer")
 
-#: Attempts of a request. `huggingface_hub` repeats most requests within each (its `http_backoff`: up to 5
-#: times, 23 s), but not those that create a repository, check a card or commit.
-ATTEMPTS = 3
-#: Seconds before the second attempt; four times as many before each later one.
+#: Seconds for which a request that only reads is tried, and one that publishes: a restart of the Hub takes
+#: minutes. `huggingface_hub` repeats most requests within each try (its `http_backoff`: up to 5 times, 23 s), but
+#: not those that create a repository, check a card or commit.
+READING = 30.0
+PUBLISHING = 300.0
+#: Seconds before the second try; twice as many before each later one, up to `_SLOWEST_WAIT`.
 FIRST_WAIT = 2.0
+_SLOWEST_WAIT = 60.0
 #: Longest wait in seconds, whatever the server requests.
 LONGEST_WAIT = 300.0
 
-#: Statuses of transient failures (RFC 9110, section 15; 429: RFC 6585).
-_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+#: Statuses of transient failures (RFC 9110, section 15; 423: RFC 4918; 425: RFC 8470; 429: RFC 6585). The Hub
+#: answers 409 and 412 to a commit during another one. All of 5xx are transient but those of `_LASTING`.
+_TRANSIENT = frozenset({408, 409, 412, 423, 425, 429})
+_LASTING = frozenset({501, 505, 507, 508, 510, 511})
+#: Header of the Hub with the seconds until more requests are allowed: `"api";r=0;t=55`.
+_RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -98,38 +112,67 @@ _CLIENT_ERRORS = (
 #: Messages of transformers for a missing model, which have no cause; the groups are its name.
 _MISSING = re.compile(r"^(\S+) (?:does not appear to have|is not a local folder)|^Can't load .*? '([^']+)'")
 
+#: Path of a file in the Hub's cache, in quotes as messages write it.
+_CACHED = re.compile(r"'([^']+[/\\]snapshots[/\\][^']+)'")
 _SENTENCE_END = re.compile(r"\n|(?<=[\w'])\. ")
 
 
-def reach(request: Callable[[], Answer], *, where: str, then: str = "", attempts: int = ATTEMPTS) -> Answer:
-    """Make a request to the Hub; repeat it after a broken connection, 408, 429 and 5xx.
+def reach(request: Callable[[], Answer], *, where: str, then: str = "", patience: float = READING) -> Answer:
+    """Make a request to the Hub; repeat it after a broken connection, a time-out, 408, 409, 429 and 5xx.
+
+    The waits grow; each is logged with the time of the next try. A `Retry-After` of the Hub is respected.
 
     Args:
         request: makes the request, from the start each time.
         where: subject of the message.
         then: what to do after the fix, for example the command that resumes.
-        attempts: maximum number of attempts.
+        patience: seconds from the first try to the last one at least.
 
     Raises:
         AstRunError: E701 if the token is missing, not accepted or may not write; E704 if the Hub cannot be
             reached or refuses.
         AstConfigError: E702 for a name that does not exist.
     """
+    spent = 0.0
     for number in itertools.count(1):
+        start = time.monotonic()
         try:
-            return request()
+            with limited_requests():
+                return request()
         except AstHfError:
             raise
         except Exception as problem:
             failure = failure_of(problem)
             if failure is None:
                 raise
-            if not failure.transient or number >= attempts:
-                fix = f"{failure.fix}, then {then}" if then else failure.fix
-                raise error(failure.code, where=where, what=failure.what, fix=fix) from problem
-            wait = FIRST_WAIT * 4 ** (number - 1) if failure.wait is None else min(failure.wait, LONGEST_WAIT)
-            time.sleep(wait)
+            spent += time.monotonic() - start
+            if not failure.transient or spent >= patience:
+                raise _final_error(failure, where, then, number, spent) from problem
+        wait = _wait_after(number, failure, patience - spent)
+        _log.warning(_progress(where, failure, number, wait, patience - spent))
+        time.sleep(wait)
+        spent += wait
     raise AssertionError("unreachable")
+
+
+def _final_error(failure: Failure, where: str, then: str, tries: int, seconds: float) -> AstHfError:
+    fix = f"{failure.fix}, then {then}" if then else failure.fix
+    what = f"{failure.what}, after {tries} tries in {seconds:.0f} s" if tries > 1 else failure.what
+    return error(failure.code, where=where, what=what, fix=fix)
+
+
+def _wait_after(number: int, failure: Failure, left: float) -> float:
+    """Return the seconds before the next try: growing, at random up to a quarter longer, or as requested."""
+    wait = min(FIRST_WAIT * 2 ** (number - 1), _SLOWEST_WAIT) * _random.uniform(1.0, 1.25)
+    wait = max(min(wait, left), FIRST_WAIT)
+    return wait if failure.wait is None else max(min(failure.wait, LONGEST_WAIT), wait)
+
+
+def _progress(where: str, failure: Failure, number: int, wait: float, left: float) -> str:
+    """Return the line about a failed try, with the local time of the next one and of the last."""
+    now = time.time()
+    at, end = (time.strftime("%H:%M:%S", time.localtime(now + later)) for later in (wait, max(left, wait)))
+    return f"{where}: {failure.what}; try {number + 1} at {at}, in {wait:.0f} s; gives up at {end}"
 
 
 def check_name(repo_id: str) -> None:
@@ -179,6 +222,16 @@ def as_error(problem: BaseException) -> AstHfError | None:
     return error(failure.code, where=where, what=what, fix=failure.fix, detail=detail)
 
 
+def wrong_download(problem: BaseException) -> AstHfError | None:
+    """Return E706 if an error names a file in the Hub's cache that differs from the Hub's file, else None."""
+    for path in _CACHED.findall(str(problem)):
+        try:
+            verify_download(Path(path))
+        except AstHfError as wrong:
+            return wrong
+    return None
+
+
 def _missing_files(name: str) -> Failure:
     if Path(name).is_dir():
         return _BROKEN_FOLDER
@@ -210,7 +263,7 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
 
 def _classify(problem: BaseException) -> Failure | None:
     """Return the failure that one exception means, without its causes; None if it is not about the Hub."""
-    if isinstance(problem, OfflineModeIsEnabled):
+    if isinstance(problem, OfflineModeIsEnabled) and is_offline_mode():
         return Failure("E704", "HF_HUB_OFFLINE forbids requests to the Hub", "unset it")
     if isinstance(problem, LocalTokenNotFoundError):
         return _BY_STATUS[401]
@@ -231,9 +284,11 @@ def _classify(problem: BaseException) -> Failure | None:
 def _classify_response(problem: HfHubHTTPError) -> Failure:
     status = problem.response.status_code
     headers = problem.response.headers
-    if status in _TRANSIENT:
+    if status in _TRANSIENT or (status >= 500 and status not in _LASTING):
         what = f"the Hub answered {status}" + (", too many requests" if status == 429 else "")
         wait = _retry_after(headers.get("Retry-After", ""))
+        if wait is None and (limit := _RATE_LIMIT.search(headers.get("RateLimit", ""))):
+            wait = float(limit[1])
         return Failure("E704", what, "wait", transient=True, wait=wait)
     is_rejected = "Invalid credentials" in headers.get("X-Error-Message", "")
     if isinstance(problem, (RepositoryNotFoundError, RevisionNotFoundError)) and not is_rejected:

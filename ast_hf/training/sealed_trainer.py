@@ -22,6 +22,7 @@ from transformers.trainer_utils import HubStrategy, SaveStrategy
 
 from ..errors import AstHfError, AstHfWarning, AstRunError, error, short_reason, warning_text
 from ..files import write_json, write_text
+from ..hub.access import PUBLISHING
 from ..hub.publishing import Pushed, finishing_command, push_folder
 from ..recipe.options import WATCHDOG_SECONDS
 from ..reports.emissions import EMISSIONS_FILE
@@ -434,7 +435,7 @@ class SealedTrainer(Trainer):
         options: dict[str, Any] = {"private": place.private, "revision": place.revision}
         try:
             if "/" not in name:
-                name = place._replace(revision=None).create().repo_id
+                name = place._replace(revision=None).create(PUBLISHING).repo_id
             pushed = push_folder(folder, name, commit_message=message, token=place.token, **options)
         except AstHfError as problem:
             self.unpublished = finishing_command(folder, name if "/" in name else f"USER/{name}", **options)

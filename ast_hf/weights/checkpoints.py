@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 from huggingface_hub.errors import HTTPError
 
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
+from ..downloads import verify_download
 from ..errors import error, unreadable
 from .integrity import check_folder
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
 
+#: Seconds between the tries of a download, as those of the client's other requests (its `http_backoff`).
+_WAITS = (1.0, 2.0, 4.0, 8.0, 8.0)
 #: Arguments of `from_pretrained` that locate the files.
 HUB_ARGUMENTS = (
     "cache_dir",
@@ -90,15 +94,28 @@ def hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cached_file(source: str | PathLike, name: str, hub: dict[str, Any]) -> Path | None:
-    """Return the cached copy of a file on the Hub, or None; raise E704 for a failed download."""
+    """Return the verified cached copy of a file on the Hub, or None.
+
+    Raises E704 for a failed download, E706 for one that differs from the Hub's file.
+    """
     from transformers.utils import cached_file
 
-    try:
-        path = cached_file(source, name, **hub)
-    except OSError:  # missing, or the Hub cannot be reached: from_pretrained reports which
+    for wait in (*_WAITS, None):
+        try:
+            path = cached_file(source, name, **hub)
+            break
+        except OSError:  # missing, or the Hub cannot be reached: from_pretrained reports which
+            return None
+        except HTTPError as problem:  # the client does not repeat a download whose connection broke
+            if wait is not None:
+                time.sleep(wait)
+                continue
+            what = f"{name} cannot be downloaded"
+            fix = "check the connection, then try again"
+            raise unreadable(
+                "E704", where=repr(str(source)), what=what, problem=problem, fix=fix
+            ) from problem
+    if path is None:
         return None
-    except HTTPError as problem:  # after the client's own retries
-        what = f"{name} cannot be downloaded"
-        fix = "check the connection, then try again"
-        raise unreadable("E704", where=repr(str(source)), what=what, problem=problem, fix=fix) from problem
-    return None if path is None else Path(path)
+    verify_download(Path(path))
+    return Path(path)

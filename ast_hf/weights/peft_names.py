@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_peft_available
 
+from ..downloads import verify_loaded
 from .names import hub_name
 
 #: Layers of a block that have other names in transformers 5.
@@ -143,6 +144,7 @@ def _read(
         config = PeftConfig.from_pretrained(source, **hub)
     if state is None:
         state = load_peft_weights(source, device="cpu", **hub)
+    verify_loaded(source, "adapter_config.json", hub, with_others=True)
     return config, state
 
 

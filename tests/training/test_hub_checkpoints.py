@@ -167,6 +167,16 @@ def test_a_checkpoint_that_changed_on_the_way_is_refused(pushed: Hub, tmp_path: 
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json"])
+def test_a_file_that_differs_from_the_hubs_is_downloaded_again(
+    pushed: Hub, tmp_path: Path, name: str
+) -> None:
+    pushed.fail(f"GET .*/{name}", kind="flip")
+    with pytest.raises(AstHfError, match=rf"E706.*{name}.*is not the file on the Hub"):
+        download_checkpoint(tmp_path, HubPlace("user/run"))
+    assert find_corruption(download_checkpoint(tmp_path, HubPlace("user/run"))) is None
+
+
 def test_a_broken_manifest_is_refused(pushed: Hub, tmp_path: Path) -> None:
     files = pushed.files("user/run")
     files[f"last-checkpoint/{MANIFEST}"] = files[f"last-checkpoint/{MANIFEST}"]._replace(content=b"{}")

@@ -187,6 +187,30 @@ def test_an_interrupted_push_is_retried(
     assert len(data_hub.files("datasets/user/clips")) == 3
 
 
+@pytest.mark.parametrize("kind", ["lost", "reset"])
+def test_a_lost_answer_makes_one_commit_of_a_later_version(
+    data_hub: Hub, folder: Path, waits: list[float], kind: str
+) -> None:
+    splits = load_audio_dataset(folder)
+    push_audio_dataset(splits, "user/clips")
+    data_hub.fail("POST .*/commit/.*", kind=kind)
+    fewer = datasets.DatasetDict({"train": splits["train"].select(range(2)), "test": splits["test"]})
+    pushed = push_audio_dataset(fewer, "user/clips")
+    assert len(data_hub.commits("datasets/user/clips")) == 2
+    assert pushed.commit == data_hub.commits("datasets/user/clips")[-1].oid
+
+
+@pytest.mark.parametrize("after", [1, 5000], ids=["not a table", "another sound"])
+def test_clips_that_differ_from_the_hubs_are_downloaded_again(
+    data_hub: Hub, folder: Path, after: int
+) -> None:
+    push_audio_dataset(load_audio_dataset(folder), "user/clips")
+    data_hub.fail("GET .*/train-.*parquet", kind="flip", after=after)
+    with pytest.raises(AstHfError, match=r"E706.*train-00000"):
+        load_audio_dataset("user/clips")
+    assert contents_of(load_audio_dataset("user/clips")) == contents_of(load_audio_dataset(folder))
+
+
 def test_a_failed_push_names_the_command_that_finishes_it(
     data_hub: Hub, folder: Path, waits: list[float]
 ) -> None:

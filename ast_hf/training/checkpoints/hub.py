@@ -18,8 +18,9 @@ from typing import NamedTuple
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError
 
+from ...downloads import verify_local_download
 from ...errors import AstHfError, AstHfWarning, error, warning_text
-from ...hub.access import check_name, reach
+from ...hub.access import PUBLISHING, READING, check_name, reach
 from ...hub.cleaning import check_secrets, cut_paths_in_json
 from ...hub.publishing import open_repository, send
 from ...weights.reading import MODEL_FILES
@@ -50,9 +51,14 @@ class HubPlace(NamedTuple):
     private: bool | None = None
     token: str | None = None
 
-    def create(self) -> HubPlace:
-        """Create the repository unless it exists, and return the place with its full name."""
-        name = open_repository(self.repo_id, private=self.private, revision=self.revision, token=self.token)
+    def create(self, patience: float = READING) -> HubPlace:
+        """Create the repository unless it exists, and return the place with its full name.
+
+        `patience` is that of `access.reach`, short by default: training waits for it.
+        """
+        name = open_repository(
+            self.repo_id, private=self.private, revision=self.revision, token=self.token, patience=patience
+        )
         return self._replace(repo_id=name)
 
 
@@ -123,7 +129,7 @@ class CheckpointPushes:
     def _push_one(self, links: Path) -> None:
         try:
             if not self._is_open:
-                self.place = self.place.create()
+                self.place = self.place.create(PUBLISHING)
                 self._is_open = True
             send_checkpoint(links, self.place, self.strategy)
             self._has_warned = False
@@ -210,7 +216,7 @@ def _list_folder(place: HubPlace, folder: str) -> list[str]:
         except EntryNotFoundError:
             return []
 
-    return reach(request, where=repr(place.repo_id))
+    return reach(request, where=repr(place.repo_id), patience=PUBLISHING)
 
 
 # ---------------------------------------------------------------- downloading
@@ -230,7 +236,7 @@ def download_checkpoint(root: Path, place: HubPlace, *, with_best: bool = False)
     Raises:
         AstConfigError: E306 if there is none, if it is not intact, or if the best one was removed; E702 if
             the repository does not exist.
-        AstRunError: E701 and E704 if it cannot be downloaded.
+        AstRunError: E701 and E704 if it cannot be downloaded; E706 if a file differs from the Hub's.
     """
     place = place._replace(repo_id=_complete_name(place))
     api = HfApi(token=place.token)
@@ -316,6 +322,7 @@ def _download(place: HubPlace, pattern: str, folder: Path) -> None:
         where=f"{place.repo_id!r}, {pattern}",
         then="resume with hub again",
     )
+    verify_local_download(folder)
 
 
 def _fetch_best(root: Path, place: HubPlace, newest: Path, numbered: list[str]) -> None:
