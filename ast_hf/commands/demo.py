@@ -70,10 +70,14 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
         raise error("E206", where=repr(recipe_path), what=what, fix=fix)
     from ..log_mel import frames_to_seconds
     from ..training import finetune, load_recipe
+    from ..training.checkpoints.sealing import checkpoints
 
     quiet_transformers()
     recipe = load_recipe(recipe_path, overrides)
-    report = finetune(recipe, output, overwrite=_has_results_of(recipe, Path(output)))
+    resume = "auto" if checkpoints(Path(output)) else None  # of a demo that failed at its end
+    report = finetune(
+        recipe, output, resume_from_checkpoint=resume, overwrite=_has_results_of(recipe, Path(output))
+    )
     print_results(report)
     seconds = frames_to_seconds(report.config.max_length)
     print(

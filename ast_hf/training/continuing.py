@@ -18,6 +18,8 @@ def continuation(checkpoint: str = "auto") -> str:
     """
     words = sys.argv[1:]
     is_ours = Path(sys.argv[0]).name in ("ast-hf", "ast-hf.exe", "__main__.py")
+    if is_ours and words[:1] == ["demo"]:
+        return f"run `ast-hf {shlex.join(words)}` again"
     if "RANK" in os.environ or not is_ours or words[:1] != ["finetune"]:
         return f"continue with --resume {shlex.quote(checkpoint)}"
     return f"run `ast-hf {shlex.join([*_without_resume(words), '--resume', checkpoint])}`"
