@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .registration import register, unregister
 
 if TYPE_CHECKING:
-    from .audio import load_audio
+    from .audio import audio_blocks, load_audio
     from .configuration_ast import ASTConfig
     from .configuration_ensemble import ASTEnsembleConfig
     from .errors import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError, AstRunError
@@ -39,6 +39,7 @@ _MODULES = {
     "AstHfWarning": "errors",
     "AstInputError": "errors",
     "AstRunError": "errors",
+    "audio_blocks": "audio",
     "load_audio": "audio",
     "push_folder": "hub.publishing",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "AstInputError",
     "AstRunError",
     "__version__",
+    "audio_blocks",
     "load_audio",
     "push_folder",
     "register",

@@ -7,18 +7,18 @@ signal to noise at 44.1 -> 16 kHz), and channels are averaged. ffmpeg, torchaudi
 
 from __future__ import annotations
 
+import contextlib
 import io
-import re
-import stat
-import warnings
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import AstHfWarning, error, nearest, warning_text
+from .audio_files import Clip, Mixer, Part, check_rate, open_content, open_file, open_object
+from .audio_formats import MAX_CHANNELS, MAX_DECODED, MAX_SAMPLES
+from .errors import error
 from .scalars import plain_whole
 
 if TYPE_CHECKING:
@@ -27,73 +27,8 @@ if TYPE_CHECKING:
 #: Types of the sources that `load_audio` reads.
 AudioSource = str | PathLike | bytes | np.ndarray | Mapping[str, Any] | Any
 
-#: Limits on a header, checked before memory is allocated. 384 kHz and 8 channels are the largest of ordinary
-#: equipment; one hour of 16 kHz mono float32 is 230 MB.
-MIN_RATE = 1_000
-MAX_RATE = 384_000
-MAX_CHANNELS = 8
-MAX_SECONDS = 3_600.0
-
-#: Seconds that a requested end may be after the end of a file: times in tables are rounded.
-PART_TOLERANCE = 0.1
-
-#: Containers and sample formats that are decoded. libsndfile's other formats are rare, and some of its
-#: decoders for them are unsafe (CVE-2026-37555: IMA-ADPCM).
-CONTAINERS = frozenset({"WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF"})
-SUBTYPES = frozenset(
-    {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS"}
-    | {"MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"}
-)
-
-#: container -> text in libsndfile's log for a file that is shorter than its header says. libsndfile decodes
-#: it anyway. Sizes from 0xFFFFFFF0 mean "unknown" in a WAV that was written to a pipe.
-CUT_MARKS = {
-    "WAV": re.compile(r"^\s*data : (?!42949672(?:8|9)\d)\d+ \(should be", re.MULTILINE),
-    "AIFF": re.compile(r"^\s*SSND : \d+ \(should be", re.MULTILINE),
-    "AU": re.compile(r"Data Size +: \d+ \(should be"),
-    "W64": re.compile(r"riff : \d+ \(should be"),
-    "RF64": re.compile(r"Calculated frame count \d+ does not match"),
-}
-CUT_MARKS["WAVEX"] = CUT_MARKS["WAV"]
-
-#: Texts in libsndfile's errors for headers with impossible values.
-IMPOSSIBLE_HEADER = ("SF_INFO struct incomplete", "Channel count is zero", "Too many channels")
-
 #: dtype -> (zero point, full scale): integer samples become float32 in [-1, 1) by an exact power of two.
 INTEGER_SCALES = {"int16": (0, 2.0**15), "int32": (0, 2.0**31), "uint8": (128, 2.0**7)}
-
-#: First bytes of files that users pass by mistake -> (problem, fix).
-NOT_AUDIO = {
-    b"version https://git-lfs": ("is a git-lfs pointer, not the file it points to", "run `git lfs pull`"),
-    b"<!DOCTYPE": ("is an HTML page", "download the file itself, not the page about it"),
-    b"<html": ("is an HTML page", "download the file itself, not the page about it"),
-    b"PK\x03\x04": ("is a zip archive", "unpack it first"),
-    b"{": ("looks like JSON text", "give the audio file itself"),
-}
-
-#: Magic numbers of containers that soundfile cannot decode -> their names.
-UNSUPPORTED = {b"ftyp": "MP4/M4A (AAC)", b"\x1aE\xdf\xa3": "WebM/Matroska", b"0&\xb2u": "WMA"}
-
-#: Magic numbers of `CONTAINERS`: a file with one of these that cannot be decoded is damaged audio.
-AUDIO_MARKS = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"ID3", b"\xff\xfb")
-
-
-class _Part(NamedTuple):
-    """Part of a clip to read, in seconds; an end of None is the clip's end."""
-
-    start: float
-    end: float | None
-
-    def samples(self, count: int, rate: int, where: str) -> slice:
-        """Return this part as a slice of a clip's `count` samples; raise E208 if it is not in the clip."""
-        first = round(self.start * rate)
-        stop = count if self.end is None else round(self.end * rate)
-        if first >= count or stop > count + PART_TOLERANCE * rate:
-            end = "its end" if self.end is None else f"{self.end:g} s"
-            what = f"lasts {count / rate:.3f} s, so {self.start:g} s to {end} is not completely in it"
-            fix = "correct start and end, in seconds from the beginning of the file"
-            raise error("E208", where=where, what=what, fix=fix)
-        return slice(first, min(stop, count))
 
 
 def load_audio(
@@ -109,7 +44,7 @@ def load_audio(
     Args:
         source: one of
             - a path (`str` or `Path`) of a file that soundfile reads,
-            - the bytes of an audio file,
+            - the bytes of an audio file, or an open binary file (read from its current position on),
             - an array or tensor of samples, shape `(time,)`, or unambiguous `(channels, time)` or `(time,
               channels)`, float in [-1, 1] or int16/int32/uint8 at full scale, at the rate `source_rate`,
             - a dict with `array` (or `raw`) and `sampling_rate`, or with `bytes` and/or `path`, as in
@@ -117,8 +52,9 @@ def load_audio(
             - a decoded `AudioDecoder` of torchcodec.
         sampling_rate: rate of the result in Hz.
         source_rate: rate in Hz of a bare array; files and dicts contain theirs.
-        start: first second to read, None for the beginning. Only the requested part of a file is decoded, and
-            only that part has to be shorter than an hour.
+        start: first second to read, None for the beginning. Only the requested part of a file is decoded. It
+            may have 57.6 million samples (an hour at 16 kHz), decoded from at most 1.38 billion of all
+            channels (an hour at 48 kHz with 8 channels); `audio_blocks` has no limit.
         end: second to stop at, None for the end. Since tables round, up to 0.1 s after the end is the end.
 
     Returns:
@@ -132,24 +68,155 @@ def load_audio(
         >>> load_audio({"array": np.zeros(44_100), "sampling_rate": 44_100}).shape
         (16000,)
     """
-    _check_rate(sampling_rate, "sampling_rate", code="E107")
-    samples, rate, where = _read(source, source_rate, _make_part(start, end))
-    if samples.size == 0:
-        raise error("E101", where=where, what="holds no samples", fix="remove it, or record it again")
-    mono = mix_to_mono(samples, where)
-    finite = np.isfinite(mono)
-    if not finite.all():
-        first = int(np.flatnonzero(~finite)[0])
-        what = f"{int((~finite).sum())} samples are NaN or infinite, the first at {first}"
-        raise error("E104", where=where, what=what, fix="re-export the file, or drop it")
-    resampled = resample(mono, rate, sampling_rate)
-    if resampled.size == 0:
-        what = f"is too short: {len(mono)} samples at {rate} Hz become 0 samples at {sampling_rate} Hz"
-        raise error("E101", where=where, what=what, fix="remove it, or record it again")
-    return resampled
+    check_rate(sampling_rate, "sampling_rate", code="E107")
+    with open_audio(source, source_rate, _make_part(start, end)) as clip:
+        _check_size(clip, sampling_rate)
+        length = _resampled_length(clip, sampling_rate)
+        return _joined(_checked_blocks(clip, sampling_rate), length)
 
 
-def _make_part(start: float | None, end: float | None) -> _Part | None:
+def audio_blocks(
+    source: AudioSource,
+    sampling_rate: int = 16_000,
+    *,
+    source_rate: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Read audio of any length piece by piece; the arguments and errors are those of `load_audio`.
+
+    Only a few MB are in memory at a time, so there is no limit (E207) on the length. An error in the middle of
+    a file is raised when it is reached.
+
+    Yields:
+        float32 arrays of shape `(time,)`. Joined, they are bit by bit the result of `load_audio`. A file is
+        one block for up to about a million samples of all channels.
+
+    Example:
+        >>> sum(len(block) for block in audio_blocks("day.flac")) / 16_000
+        86400.0
+    """
+    check_rate(sampling_rate, "sampling_rate", code="E107")
+    with open_audio(source, source_rate, _make_part(start, end)) as clip:
+        yield from _checked_blocks(clip, sampling_rate)
+
+
+class Beginning(NamedTuple):
+    """First samples of a clip, float32 `(time,)`, and the number of samples of the whole clip."""
+
+    waveform: np.ndarray
+    length: int
+
+
+def load_beginning(
+    source: AudioSource, sampling_rate: int, limit: int, *, source_rate: int | None = None
+) -> Beginning:
+    """Read at most the first `limit` samples of a clip, bit by bit those of `load_audio`.
+
+    The rest of a file is not decoded, so that damage there is only found if the structure of the file shows it.
+    Raises the errors of `load_audio`, but none for a long file.
+    """
+    check_rate(sampling_rate, "sampling_rate", code="E107")
+    with open_audio(source, source_rate) as clip:
+        length = _resampled_length(clip, sampling_rate)
+        blocks = []
+        done = 0
+        for block in _checked_blocks(clip, sampling_rate):
+            blocks.append(block[: max(limit - done, 0)])
+            done += len(block)
+            if limit <= done < length:  # else the clip ends here, and the checks at its end follow
+                if clip.missing:
+                    raise clip.missing
+                break
+        waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return Beginning(waveform, max(length, done))
+
+
+def _resampled_length(clip: Clip, sampling_rate: int) -> int:
+    """Return the number of samples of a clip at another rate, as soxr rounds it."""
+    return (2 * clip.length * sampling_rate + clip.rate) // (2 * clip.rate)
+
+
+def _check_size(clip: Clip, sampling_rate: int) -> None:
+    """Raise E207 for a file with more samples than `MAX_SAMPLES`, or more work than `MAX_DECODED`."""
+    if clip.in_memory:
+        return
+    allowed = min(MAX_SAMPLES / sampling_rate, MAX_DECODED / (clip.rate * clip.channels))
+    seconds = clip.length / clip.rate
+    if seconds > allowed:
+        what = (
+            f"declares {round(seconds, 3):,} s of audio ({clip.channels} channels at {clip.rate} Hz), "
+            f"the limit is {allowed:,.0f} s"
+        )
+        fix = "split it into shorter files, or read parts of it (start, end)"
+        raise error("E207", where=clip.where, what=what, fix=fix)
+
+
+def _checked_blocks(clip: Clip, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Yield resampled blocks; raise E101 for an empty clip and E104 for values that are not finite."""
+    length = 0
+    for block in _resampled(_finite(clip), clip, sampling_rate):
+        length += len(block)
+        yield block
+    if clip.length == 0:
+        raise _empty_error(clip.where)
+    if length == 0:
+        what = f"is too short: {clip.length} samples at {clip.rate} Hz become 0 samples at {sampling_rate} Hz"
+        raise error("E101", where=clip.where, what=what, fix="remove it, or record it again")
+
+
+def _empty_error(where: str) -> Exception:
+    return error("E101", where=where, what="holds no samples", fix="remove it, or record it again")
+
+
+def _finite(clip: Clip) -> Iterator[np.ndarray]:
+    done = 0
+    for block in clip.blocks:
+        finite = np.isfinite(block)
+        if not finite.all():
+            first = int(np.flatnonzero(~finite)[0])
+            what = f"{int((~finite).sum())} samples are NaN or infinite, the first at {done + first}"
+            raise error("E104", where=clip.where, what=what, fix="re-export the file, or drop it")
+        done += len(block)
+        yield block
+
+
+def _resampled(blocks: Iterator[np.ndarray], clip: Clip, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Yield blocks at another rate; joined they are bit by bit what `resample` makes of the whole."""
+    if clip.rate == sampling_rate:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(clip.rate, sampling_rate, 1, dtype="float32", quality="HQ")
+    previous: np.ndarray | None = None
+    only = True
+    for block in blocks:
+        if previous is not None:
+            only = False
+            yield stream.resample_chunk(previous)
+        previous = block
+    if previous is not None and only:
+        yield resample(previous, clip.rate, sampling_rate)
+    elif previous is not None:
+        yield stream.resample_chunk(previous, last=True)
+
+
+def _joined(blocks: Iterator[np.ndarray], length: int) -> np.ndarray:
+    """Return all blocks as one array; `length` is what they have together, to the sample."""
+    first = next(blocks)
+    second = next(blocks, None)
+    if second is None:
+        return first
+    joined = np.empty(length + 1, np.float32)
+    end = 0
+    for block in itertools.chain([first, second], blocks):
+        joined[end : end + len(block)] = block
+        end += len(block)
+    return joined[:end]
+
+
+def _make_part(start: float | None, end: float | None) -> Part | None:
     """Return the part from `start` to `end`, or None for the whole clip; raise E108 for impossible times."""
     if start is None and end is None:
         return None
@@ -157,7 +224,7 @@ def _make_part(start: float | None, end: float | None) -> _Part | None:
         if not _is_time(value):
             what = f"{value!r} is not a valid time"
             raise error("E108", where=name, what=what, fix="give seconds, 0 or more")
-    part = _Part(float(start or 0.0), None if end is None else float(end))
+    part = Part(float(start or 0.0), None if end is None else float(end))
     if part.end is not None and part.end <= part.start:
         what = f"{end!r} is not after start {start!r}"
         raise error("E108", where="end", what=what, fix="give an end after the start, in seconds")
@@ -171,14 +238,6 @@ def _is_time(value: Any) -> bool:
     return number and bool(0 <= value < float("inf"))
 
 
-def _cut_array(samples: np.ndarray, rate: int, where: str, part: _Part | None) -> np.ndarray:
-    """Return a part of decoded samples as mono; mixed first, since a very short part looks like channels."""
-    if part is None:
-        return samples
-    mono = mix_to_mono(samples, where)
-    return mono[part.samples(len(mono), rate, where)]
-
-
 def mix_to_mono(samples: np.ndarray, where: str) -> np.ndarray:
     """Return the mean over channels, `(time,)`; warn (W204) if the channels cancel each other.
 
@@ -189,17 +248,9 @@ def mix_to_mono(samples: np.ndarray, where: str) -> np.ndarray:
     if samples.ndim != 2 or not (min(samples.shape) <= MAX_CHANNELS < max(samples.shape)):
         what = f"shape {samples.shape} is neither (time,) nor a clip with up to {MAX_CHANNELS} channels"
         raise error("E106", where=where, what=what, fix="pass one waveform of shape (time,)")
-    return _mean_of_channels(samples if samples.shape[1] <= MAX_CHANNELS else samples.T, where)
-
-
-def _mean_of_channels(samples: np.ndarray, where: str) -> np.ndarray:
-    if samples.shape[1] == 1:
-        return np.ascontiguousarray(samples[:, 0])
-    mono = samples.mean(axis=1, dtype=np.float32)
-    power = float(np.square(samples, dtype=np.float64).mean())
-    if float(np.square(mono, dtype=np.float64).mean()) < 1e-4 * power:
-        text = "the channels cancel each other: their mean is almost silent; one may have inverted polarity"
-        warnings.warn(warning_text("W204", where=where, what=text), AstHfWarning, stacklevel=4)
+    mixer = Mixer(where)
+    mono = mixer.mix(samples if samples.shape[1] <= MAX_CHANNELS else samples.T)
+    mixer.warn()
     return mono
 
 
@@ -280,209 +331,86 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
-def _read(source: AudioSource, source_rate: int | None, part: _Part | None) -> tuple[np.ndarray, int, str]:
-    """Return the samples of the requested part, their rate in Hz, and the source's name for messages."""
-    if isinstance(source, (str, PathLike)):
-        return _read_file(source, part)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(source), f"audio of {len(source)} bytes", part)
+@contextlib.contextmanager
+def open_audio(
+    source: AudioSource, source_rate: int | None = None, part: Part | None = None
+) -> Iterator[Clip]:
+    """Open any source of `load_audio`; raise its errors that can be known before decoding."""
     if isinstance(source, Mapping):
-        return _read_mapping(source, source_rate, part)
-    if hasattr(source, "get_all_samples"):
+        opened = _open_mapping(source, source_rate, part)
+    elif isinstance(source, (str, PathLike)):
+        opened = open_file(source, part)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        opened = open_content(io.BytesIO(source), f"audio of {len(source)} bytes", part)
+    elif hasattr(source, "get_all_samples"):
         decoded = source.get_all_samples()
-        rate = int(decoded.sample_rate)
-        return _cut_array(decoded.data.numpy(), rate, "decoded audio", part), rate, "decoded audio"
-    return _read_array(source, source_rate, "audio array", part)
+        opened = _open_array(decoded.data.numpy(), int(decoded.sample_rate), "decoded audio", part)
+    elif callable(getattr(source, "read", None)):
+        opened = open_object(source, part)
+    else:
+        _refuse_other_types(source)
+        opened = _open_array(source, source_rate, "audio array", part)
+    with opened as clip:
+        yield clip
 
 
-def _read_mapping(
-    source: Mapping[str, Any], source_rate: int | None, part: _Part | None
-) -> tuple[np.ndarray, int, str]:
+def _refuse_other_types(source: Any) -> None:
+    """Raise E102 for a source that is no array: None, a number, paths in a list, or samples beside a rate."""
+    kind = type(source).__name__
+    if not isinstance(source, (list, tuple)):
+        if np.isscalar(source) or not (
+            hasattr(source, "__array__") or hasattr(source, "__array_interface__")
+        ):
+            fix = "pass a path, the bytes or an open file, or an array of samples with its rate"
+            raise error("E102", where="audio", what=f"is of type {kind}", fix=fix)
+        return
+    kinds = ", ".join(type(entry).__name__ for entry in source[:3])
+    if any(isinstance(entry, (str, PathLike, bytes, Mapping)) for entry in source[:3]):
+        what = f"is a {kind} of files ({kinds})"
+        raise error("E102", where="audio", what=what, fix="pass one file at a time")
+    has_samples = [_has_samples(entry) for entry in source[:3]]
+    if len(source) == 2 and any(has_samples) and not all(has_samples):
+        fix = 'pass {"array": samples, "sampling_rate": hertz}'
+        raise error("E102", where="audio", what=f"is a {kind} of ({kinds}), samples with their rate", fix=fix)
+
+
+def _has_samples(value: Any) -> bool:
+    return isinstance(value, list) or getattr(value, "ndim", 0) > 0
+
+
+def _open_mapping(
+    source: Mapping[str, Any], source_rate: int | None, part: Part | None
+) -> contextlib.AbstractContextManager[Clip]:
     # "raw" has precedence, as in transformers.
     array = source.get("array") if source.get("raw") is None else source["raw"]
     content = source.get("bytes")
     path = source.get("path")
     if array is not None:
-        return _read_array(array, source.get("sampling_rate", source_rate), str(path or "audio dict"), part)
+        return _open_array(array, source.get("sampling_rate", source_rate), str(path or "audio dict"), part)
     if isinstance(content, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(content), str(path or f"audio of {len(content)} bytes"), part)
-    if content is None and path is not None:
-        return _read_file(path, part)
+        return open_content(io.BytesIO(content), str(path or f"audio of {len(content)} bytes"), part)
+    if content is None and isinstance(path, (str, PathLike)):
+        return open_file(path, part)
     fix = 'give {"array": samples, "sampling_rate": hertz}, or "bytes", or "path"'
     keys = sorted(map(str, source))
     what = f"has the keys {keys}" if content is None else f"bytes is a {type(content).__name__}"
     raise error("E102", where="audio dict", what=what, fix=fix)
 
 
-def _read_array(array: Any, rate: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
+@contextlib.contextmanager
+def _open_array(array: Any, rate: Any, where: str, part: Part | None) -> Iterator[Clip]:
     rate = plain_whole(rate)
     if rate is None:
         fix = "pass sampling_rate= in Hz with the samples"
         raise error("E107", where=where, what="has no sampling rate", fix=fix)
-    _check_rate(rate, where, code="E107")
+    check_rate(rate, where, code="E107")
     samples = as_samples(array, where).cpu().numpy().copy()
     if samples.ndim not in (1, 2):
         what = f"has shape {samples.shape}"
         raise error("E106", where=where, what=what, fix="pass one waveform of shape (time,)")
-    return _cut_array(samples, int(rate), where, part), int(rate), where
-
-
-def _check_rate(rate: Any, where: str, code: str) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)):
-        what = f"sampling rate {rate!r} is a {type(rate).__name__}"
-        raise error("E102", where=where, what=what, fix="give a whole number of Hz")
-    if not MIN_RATE <= rate <= MAX_RATE:
-        what = f"sampling rate {rate} Hz is outside {MIN_RATE}..{MAX_RATE} Hz"
-        raise error(code, where=where, what=what, fix="check how the audio was written")
-
-
-def _read_file(source: str | PathLike, part: _Part | None) -> tuple[np.ndarray, int, str]:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(source)):
-        what = "is a URL, and URLs are not downloaded automatically"
-        fix = "download the file first and pass its path or its bytes"
-        raise error("E703", where=repr(str(source)), what=what, fix=fix)
-    path = Path(source)
-    where = repr(str(path))
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        raise _missing_file_error(path, where) from None
-    if not stat.S_ISREG(mode):
-        what = "is a directory" if stat.S_ISDIR(mode) else "is not a regular file"
-        raise error("E206", where=where, what=what, fix="pass the path of one audio file")
-    try:
-        file = path.open("rb")
-    except OSError as problem:
-        what = f"cannot be opened ({problem.strerror})"
-        raise error("E206", where=where, what=what, fix="check its permissions") from problem
-    with file:
-        return _decode(file, where, part)
-
-
-def _missing_file_error(path: Path, where: str) -> Exception:
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = nearest(path.name, siblings)
-    fix = f"did you mean {str(path.parent / near)!r}?" if near else "check the path"
-    return error("E206", where=where, what="does not exist", fix=fix)
-
-
-class _Reader:
-    """File object for soundfile that records whether the end of the file was reached.
-
-    It has no name, so that soundfile detects the format from the content. FLAC is read in small pieces: a
-    truncated file then reaches its end, a damaged one fails before.
-    """
-
-    _FLAC_PIECE = 1024
-
-    def __init__(self, file: Any, head: bytes) -> None:
-        self._file = file
-        self._piece = self._FLAC_PIECE if head.startswith(b"fLaC") else None
-        self.reached_end = False
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: self._piece]
-        count = self._file.readinto(view)
-        self.reached_end |= count < len(view)
-        return count
-
-
-def _decode(file: Any, where: str, part: _Part | None) -> tuple[np.ndarray, int, str]:
-    """Decode an open file or a part of it to mono, and check its header and its length."""
-    import soundfile
-
-    head = file.read(512)
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    _refuse_non_audio(head, where)
-    reader = _Reader(file, head)
-    try:
-        with soundfile.SoundFile(reader) as sound:
-            _check_header(sound, where)
-            rate = sound.samplerate
-            span = part.samples(sound.frames, rate, where) if part else slice(0, sound.frames)
-            count = span.stop - span.start
-            _check_length(count, rate, where)
-            if part:
-                sound.seek(span.start)
-            samples = sound.read(count if part else -1, dtype="float32", always_2d=True)
-            _check_complete(sound, len(samples), count, size, where)
-    except soundfile.LibsndfileError as problem:
-        raise _decoding_error(str(problem), head, reader, file, where) from problem
-    return _mean_of_channels(samples, where), rate, where
-
-
-def _refuse_non_audio(head: bytes, where: str) -> None:
-    if not head:
-        raise error("E201", where=where, what="is empty (0 bytes)", fix="copy or download the file again")
-    for mark, name in UNSUPPORTED.items():
-        if mark in head[:12]:
-            fix = "convert it, for example with `ffmpeg -i IN OUT.flac`"
-            raise error("E205", where=where, what=f"is {name}, which soundfile cannot decode", fix=fix)
-    for mark, (what, fix) in NOT_AUDIO.items():
-        if head.lstrip().startswith(mark):
-            raise error("E201", where=where, what=what, fix=fix)
-
-
-def _check_header(sound: Any, where: str) -> None:
-    if sound.format not in CONTAINERS or sound.subtype not in SUBTYPES:
-        what = f"is {sound.format_info} with {sound.subtype_info} samples, which is not supported"
-        raise error("E205", where=where, what=what, fix="convert it to WAV or FLAC")
-    _check_rate(sound.samplerate, where, code="E204")
-    if sound.channels > MAX_CHANNELS:
-        what = f"declares {sound.channels} channels, the limit is {MAX_CHANNELS}"
-        raise error("E204", where=where, what=what, fix="mix the channels down first")
-
-
-def _check_length(samples: int, rate: int, where: str) -> None:
-    seconds = samples / rate
-    if seconds > MAX_SECONDS:
-        what = f"declares {round(seconds, 3):,} s of audio, the limit is {MAX_SECONDS:,.0f} s"
-        fix = "split it into shorter files, or read parts of it (start, end)"
-        raise error("E207", where=where, what=what, fix=fix)
-
-
-#: Bytes that no header exceeds: a larger file that decodes to 0 samples has lost them or their count.
-_LARGEST_HEADER = 1024
-
-
-def _check_complete(sound: Any, decoded: int, expected: int, size: int, where: str) -> None:
-    """Raise E202 for a truncated file. libsndfile decodes it; its log, or an MP3's frame count, shows it."""
-    mark = CUT_MARKS.get(sound.format)
-    lost = decoded == sound.frames == 0 and size > _LARGEST_HEADER
-    if decoded < expected or lost or (mark is not None and mark.search(sound.extra_info)):
-        reason = f"{decoded / sound.samplerate:.3f} s could be decoded, its header declares more"
-        raise _truncation_error(reason, where)
-
-
-def _truncation_error(reason: str, where: str) -> Exception:
-    return error("E202", where=where, what=f"is cut off: {reason}", fix="copy or download the file again")
-
-
-def _decoding_error(message: str, head: bytes, reader: _Reader, file: Any, where: str) -> Exception:
-    reason = message.rstrip(".").split(": ")[-1]
-    fix = "check that it plays, convert it to WAV or FLAC, or drop it"
-    if any(mark in message for mark in IMPOSSIBLE_HEADER):
-        return error("E204", where=where, what=f"has an impossible header ({reason})", fix=fix)
-    if not head.startswith(AUDIO_MARKS):
-        what = f"cannot be decoded and does not look like audio ({reason})"
-        return error("E201", where=where, what=what, fix=fix)
-    if _ends_early(head, reader, file):
-        return _truncation_error(f"its stream ends early ({reason})", where)
-    return error("E203", where=where, what=f"cannot be decoded ({reason})", fix=fix)
-
-
-def _ends_early(head: bytes, reader: _Reader, file: Any) -> bool:
-    """Return True if decoding failed because the end of the stream is missing, not because it is damaged.
-
-    The last page of an Ogg has the end-of-stream flag, and a page's table gives its length (RFC 3533).
-    """
-    if not head.startswith(b"OggS"):
-        return reader.reached_end
-    file.seek(-min(65_536, file.seek(0, io.SEEK_END)), io.SEEK_END)  # a page is shorter than 64 KiB
-    page = b"OggS" + file.read().rpartition(b"OggS")[2]
-    if len(page) < 27 or not page[5] & 4:
-        return True
-    return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
+    if samples.size == 0:
+        raise _empty_error(where)
+    mono = mix_to_mono(samples, where)
+    if part is not None:
+        mono = mono[part.samples(len(mono), rate, where)]
+    yield Clip(int(rate), 1, len(mono), where, iter([mono]), in_memory=True)

@@ -6,23 +6,26 @@ Modules of commands import heavy libraries inside the functions that need them, 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 
 from .commands import classify, convert, demo, evaluate, finetune, info, merge, push, stats
 from .commands.console import (
     EXIT_DATA,
+    EXIT_IN_USE,
     EXIT_INTERRUPTED,
     EXIT_STOPPED,
     EXIT_UNPUBLISHED,
     CommandParser,
     ShowVersion,
     complain,
+    escape_unprintable,
     expected_error,
 )
 
-#: Codes of errors that are no bad input. After E701 and E704, of the account and the connection, the same
-#: command may succeed.
-_EXIT_CODES = {"E403": EXIT_STOPPED, "E701": EXIT_UNPUBLISHED, "E704": EXIT_UNPUBLISHED}
+#: Errors with an exit code of their own. After those of the account and of the connection, the same command may
+#: succeed.
+_EXIT_CODES = {"E402": EXIT_IN_USE, "E403": EXIT_STOPPED, "E701": EXIT_UNPUBLISHED, "E704": EXIT_UNPUBLISHED}
 
 #: Name of a command -> functions that add its options and run it, and its description.
 _COMMANDS: dict[
@@ -64,11 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code. 0 for success. 65 for bad input and for files that cannot be written; the message says
-        what to do. 71 if a process of the run stopped or was lost; the message has the command that
-        continues. 75 if only the request to the Hub failed; the message has the command that finishes it.
-        130 after an interruption.
+        what to do. 71 if a process of the run stopped or was lost; the message has the command that continues.
+        73 if another run uses the output folder. 75 if only the request to the Hub failed; the message has the
+        command that finishes it. 143 after SIGTERM, 129 after SIGHUP and 130 after SIGINT (Ctrl-C): a training
+        is saved after its current step, and the message has the command that continues it.
     """
+    escape_unprintable()
     options = build_parser().parse_args(arguments)
+    options.words = sys.argv[1:] if arguments is None else list(arguments)
     from .hub.time_limits import limited_process
 
     try:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from .errors import AstHfWarning, did_you_mean, error, nearest, not_a_choice, warning_text
+from .errors import (
+    AstHfError,
+    AstHfWarning,
+    did_you_mean,
+    error,
+    nearest,
+    not_a_choice,
+    shown,
+    unreadable,
+    warning_text,
+    wrong_type,
+)
+from .json_files import read_json
 from .scalars import is_finite_number, plain_scalar
 from .task import Task
 
@@ -31,8 +45,27 @@ _COMMON_ARGUMENTS = frozenset(
 POSITION_CUTS = ("start", "centre")
 
 
+#: Largest sizes, above any model that was published: the widest ViT has 6,144 channels and 56 blocks
+#: (arXiv 2302.05442), AudioSet 527 labels. An hour has 360,000 frames.
+MAX_LABELS = 100_000
+MAX_FRAMES = 360_000
+_MAX_WIDTH = 65_536
+_MAX_LAYERS = 1_000
+_MAX_PATCH = 1_024
+_MAX_BINS = 4_096
+#: Most parameters, half of those of that ViT: 40 GB in float32.
+_MAX_PARAMETERS = 10_000_000_000
+
+#: Names of `dtype`, of which torch can compute with any.
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _count(most: int) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: _is_count(value) and value <= most, f"a whole number in 1..{most:,}")
 
 
 _COUNT = (_is_count, "a whole number of at least 1")
@@ -46,10 +79,10 @@ def _is_share(value: Any) -> bool:
 
 #: field -> (test, requirement for messages). Names and defaults are those of the published configs.
 FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "hidden_size": _COUNT,
-    "num_hidden_layers": _COUNT,
-    "num_attention_heads": _COUNT,
-    "intermediate_size": _COUNT,
+    "hidden_size": _count(_MAX_WIDTH),
+    "num_hidden_layers": _count(_MAX_LAYERS),
+    "num_attention_heads": _count(_MAX_WIDTH),
+    "intermediate_size": _count(4 * _MAX_WIDTH),
     "hidden_act": (
         lambda value: isinstance(value, str) and value in ACT2FN,
         "one of transformers' activations, such as 'gelu'",
@@ -62,12 +95,12 @@ FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or _POSITIVE[0](value),
         "None or a number above 0",
     ),
-    "patch_size": _COUNT,
+    "patch_size": _count(_MAX_PATCH),
     "qkv_bias": (lambda value: isinstance(value, bool), "True or False"),
-    "frequency_stride": _COUNT,
-    "time_stride": _COUNT,
-    "max_length": _COUNT,
-    "num_mel_bins": _COUNT,
+    "frequency_stride": _count(_MAX_BINS),
+    "time_stride": _count(MAX_FRAMES),
+    "max_length": _count(MAX_FRAMES),
+    "num_mel_bins": _count(_MAX_BINS),
     "position_cut": (lambda value: value in POSITION_CUTS, "'start' or 'centre'"),
     "temperature": (lambda value: value is None or _POSITIVE[0](value), "None or a number above 0"),
     "thresholds": (
@@ -189,6 +222,7 @@ class ASTConfig(PreTrainedConfig):
         foreign = _foreign_fields(kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name not in foreign}
         _reject_unknown(kwargs)
+        check_dtype(self.dtype, kwargs.get("torch_dtype"))
         if "num_labels" in kwargs:
             kwargs["num_labels"] = plain_scalar(kwargs["num_labels"])
         label2id = self.label2id  # type: ignore[has-type]
@@ -224,15 +258,15 @@ class ASTConfig(PreTrainedConfig):
 
         If `num_labels` in `kwargs` differs from the number of labels in the file, generic names replace the
         labels, as in transformers. New labels drop the temperature and the thresholds, which were fitted to
-        those in the file. Raises E302 for misspelt keyword arguments, which transformers would ignore.
+        those in the file. Fields that may load code (`attn_implementation`, `auto_map`) are ignored in a file.
+        Raises E302 for misspelt keyword arguments, which transformers would ignore.
         """
         if not isinstance(config_dict, dict):
             what = f"contains a {type(config_dict).__name__}, not an object of fields"
             fix = "restore the file from its source"
             raise error("E306", where="config.json", what=what, fix=fix, detail="unreadable")
         names = set(FIELD_RULES) | _COMMON_ARGUMENTS
-        fields = {key: value for key, value in config_dict.items() if key in names}
-        foreign = {key: value for key, value in config_dict.items() if key not in names}
+        fields, foreign = _fields_of_file(config_dict, names)
         kwargs = _label_arguments(kwargs)
         if _replaces_labels(fields.get("id2label"), kwargs):
             fields = {key: value for key, value in fields.items() if key not in FITTED_FIELDS}
@@ -242,11 +276,48 @@ class ASTConfig(PreTrainedConfig):
         elif "num_labels" in kwargs and len(fields.get("id2label") or ()) != kwargs["num_labels"]:
             fields = {key: value for key, value in fields.items() if key not in ("id2label", "label2id")}
         _check_misspelt(kwargs.keys() - names)
-        loaded = super().from_dict(fields, **kwargs)
+        try:
+            loaded = super().from_dict(fields, **kwargs)
+        except AstHfError:
+            raise
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            KeyError,
+        ) as problem:  # of a field of any configuration
+            fix = "restore the file from its source"
+            what = "holds a field of a wrong type"
+            raise unreadable("E302", where="config.json", what=what, problem=problem, fix=fix) from problem
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         _keep_foreign(config, foreign)
         config.validate()
         return loaded
+
+    @classmethod
+    def from_json_file(cls, json_file: Any) -> Any:
+        """Build a configuration from a file, as `from_dict`; raise E306 unless it is a JSON object."""
+        return cls.from_dict(cls._dict_from_json_file(json_file))
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> Any:
+        content = read_json(Path(json_file))
+        other_files = content.get("configuration_files", [])  # of other versions of transformers
+        if not isinstance(other_files, list) or not all(isinstance(name, str) for name in other_files):
+            fix = "restore the file from its source"
+            where = f"{str(json_file)!r}: configuration_files"
+            raise error("E306", where=where, what="is not a list of names", fix=fix, detail="unreadable")
+        return cls._decode_special_floats(content)
+
+    @property
+    def num_labels(self) -> int | None:
+        """Number of labels; setting another one gives them generic names. Raises E302 above `MAX_LABELS`."""
+        return None if self.id2label is None else len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count: Any) -> None:
+        check_label_arguments(None, plain_scalar(count))
+        PreTrainedConfig.num_labels.fset(self, count)
 
     def validate(self) -> None:
         """Raise E302 or E303 if a field is invalid, or two fields contradict each other.
@@ -255,16 +326,16 @@ class ASTConfig(PreTrainedConfig):
         Python numbers, and sets `label2id` to the inverse of `id2label` (W305 if it was not).
         """
         for field in FIELD_RULES:
-            setattr(self, field, _plain_field(getattr(self, field)))
+            setattr(self, field, plain_field(getattr(self, field)))
         self._align_labels()
-        check_fields(self, FIELD_RULES, "ASTConfig")
+        check_sizes(self)
         if self.problem_type is not None and self.problem_type not in list(Task):
             choices = [task.value for task in Task]
             where = "ASTConfig.problem_type"
             raise not_a_choice("E302", where=where, value=self.problem_type, choices=choices)
         check_label_map(self.id2label, self.label2id)
         check_threshold_count(self, "ASTConfig")
-        self._validate_geometry()
+        self._warn_of_gaps()
 
     def _align_labels(self) -> None:
         """Make the keys of `id2label` integers, and `label2id` its inverse; warn (W305) if it was not."""
@@ -280,21 +351,10 @@ class ASTConfig(PreTrainedConfig):
             text = warning_text("W305", where="ASTConfig.label2id", what=what)
             warnings.warn(text, AstHfWarning, stacklevel=4)
 
-    def _validate_geometry(self) -> None:
-        """Raise E302 unless heads, patches and strides fit; warn (W301) if patches leave gaps."""
-        if self.hidden_size % self.num_attention_heads:
-            what = f"is not a multiple of num_attention_heads={self.num_attention_heads}"
-            fix = "choose a width that the heads divide evenly"
-            raise _field_error("hidden_size", self.hidden_size, what, fix)
-        for axis, stride in (("num_mel_bins", "frequency_stride"), ("max_length", "time_stride")):
-            length = getattr(self, axis)
+    def _warn_of_gaps(self) -> None:
+        """Warn (W301) if patches leave gaps."""
+        for stride in _STRIDES.values():
             step = getattr(self, stride)
-            if length < self.patch_size:
-                fix = f"raise {axis} to at least {self.patch_size} or lower patch_size"
-                raise _field_error(axis, length, f"is smaller than patch_size={self.patch_size}", fix)
-            if step > length:
-                fix = f"use {self.patch_size} or less"
-                raise _field_error(stride, step, f"is larger than {axis}={length}", fix)
             if step > self.patch_size:
                 text = f"{step} is larger than patch_size={self.patch_size}: patches leave gaps"
                 warnings.warn(warning_text("W301", where=stride, what=text), AstHfWarning, stacklevel=2)
@@ -331,7 +391,7 @@ class ASTConfig(PreTrainedConfig):
         )
 
 
-def _plain_field(value: Any) -> Any:
+def plain_field(value: Any) -> Any:
     """Return a field's value as stored in JSON: plain numbers, and one number for a pair of equal ones."""
     if not isinstance(value, (list, tuple)):
         return plain_scalar(value)
@@ -340,13 +400,68 @@ def _plain_field(value: Any) -> Any:
     return [plain_scalar(entry) for entry in value]
 
 
+def sizes_of(content: Mapping[str, Any]) -> SimpleNamespace:
+    """Return the fields of `FIELD_RULES` in a config.json, defaults included; raise E302 as `ASTConfig`."""
+    fields = {name: content.get(name, getattr(ASTConfig, name)) for name in FIELD_RULES}
+    config = SimpleNamespace(**{name: plain_field(value) for name, value in fields.items()})
+    check_sizes(config)
+    return config
+
+
+def check_sizes(config: Any) -> None:
+    """Raise E302 unless every field follows its rule, heads, patches and strides fit, and the model is small.
+
+    `config` has the fields of `FIELD_RULES` as attributes.
+    """
+    check_fields(config, FIELD_RULES, "ASTConfig")
+    if config.hidden_size % config.num_attention_heads:
+        what = f"is not a multiple of num_attention_heads={config.num_attention_heads}"
+        raise _field_error(
+            "hidden_size", config.hidden_size, what, "choose a width that the heads divide evenly"
+        )
+    for axis, stride in _STRIDES.items():
+        length = getattr(config, axis)
+        step = getattr(config, stride)
+        if length < config.patch_size:
+            fix = f"raise {axis} to at least {config.patch_size} or lower patch_size"
+            raise _field_error(axis, length, f"is smaller than patch_size={config.patch_size}", fix)
+        if step > length:
+            fix = f"use {config.patch_size} or less"
+            raise _field_error(stride, step, f"is larger than {axis}={length}", fix)
+    parameters = _backbone_parameters(config)
+    if parameters > _MAX_PARAMETERS:
+        what = f"makes a model of {parameters:,} parameters with the other sizes"
+        fix = f"stay below {_MAX_PARAMETERS:,}"
+        raise _field_error("hidden_size", config.hidden_size, what, fix)
+
+
+#: Axis of the input -> step between patches along it.
+_STRIDES = {"num_mel_bins": "frequency_stride", "max_length": "time_stride"}
+
+
+def _backbone_parameters(config: Any) -> int:
+    """Return the number of weights in matrices and position embeddings; biases and norms are not counted."""
+    width = config.hidden_size
+    block = 4 * width**2 + 2 * width * config.intermediate_size
+    embeddings = (Geometry.of(config).num_tokens + config.patch_size**2) * width
+    return config.num_hidden_layers * block + embeddings
+
+
+def check_dtype(*values: Any) -> None:
+    """Raise E302 unless each value is None, a floating-point type of torch, or the name of one."""
+    for value in values:
+        if value is not None and str(value).removeprefix("torch.") not in _DTYPES:
+            choices = did_you_mean(value, _DTYPES)
+            raise _field_error("dtype", value, "is not a type that weights are loaded in", choices)
+
+
 def check_fields(config: Any, fields: Iterable[str], owner: str) -> None:
     """Raise E302 for the first field that breaks its rule; `owner` is the class in the message."""
     for field in fields:
         test, requirement = FIELD_RULES[field]
         value = getattr(config, field)
         if not test(value):
-            what = f"{value!r} has to be {requirement}"
+            what = f"{shown(value)} has to be {requirement}"
             raise error("E302", where=f"{owner}.{field}", what=what, fix=f"set {field} to that")
 
 
@@ -358,7 +473,46 @@ def check_threshold_count(config: Any, owner: str) -> None:
 
 
 def _field_error(field: str, value: Any, what: str, fix: str) -> Exception:
-    return error("E302", where=f"ASTConfig.{field}", what=f"{value!r} {what}", fix=fix)
+    return error("E302", where=f"ASTConfig.{field}", what=f"{shown(value)} {what}", fix=fix)
+
+
+#: Fields of a file that may make transformers load code: kernels of the Hub, classes of a repository.
+_CODE_FIELDS = ("attn_implementation", "auto_map", "experts_implementation")
+
+
+def _fields_of_file(content: Mapping[str, Any], names: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields in a file's content that are in `names`, and the others, without `_CODE_FIELDS`."""
+    kept = {key: value for key, value in content.items() if key not in _CODE_FIELDS}
+    if kept.get("quantization_config", ...) is None:  # as if it was not there, unlike in transformers
+        del kept["quantization_config"]
+    check_quantization(kept.get("quantization_config"))
+    classes = kept.get("architectures")
+    if classes is not None and (
+        not isinstance(classes, list) or not all(isinstance(c, str) for c in classes)
+    ):
+        raise wrong_type(
+            "E302", where="config.json: architectures", value=classes, expected="a list of names"
+        )
+    fields = {key: value for key, value in kept.items() if key in names}
+    return fields, {key: value for key, value in kept.items() if key not in names}
+
+
+def check_quantization(value: Any) -> None:
+    """Raise E302 unless a `quantization_config` is None or names a method of transformers."""
+    if value is None or not isinstance(value, (dict, list, str, int, float)):  # an object of transformers
+        return
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    where = "config.json: quantization_config"
+    if not isinstance(value, dict):
+        raise wrong_type("E302", where=where, value=value, expected="an object of fields")
+    method = value.get("quant_method")
+    is_bitsandbytes = value.get("load_in_8bit") or value.get("load_in_4bit")
+    if not is_bitsandbytes and (
+        not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING
+    ):
+        choices = AUTO_QUANTIZATION_CONFIG_MAPPING
+        raise not_a_choice("E302", where=f"{where}.quant_method", value=method, choices=choices)
 
 
 def _foreign_fields(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -422,10 +576,16 @@ def _label_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
+def _is_index(value: Any) -> bool:
+    """Return True for the index of a label, 0 or more, as a number or its decimal digits."""
+    text = str(plain_scalar(value))
+    return text.isdecimal() and len(text) <= len(str(MAX_LABELS))
+
+
 def _maps_to_indices(label2id: Any) -> bool:
     if not isinstance(label2id, dict):
         return False
-    return all(str(plain_scalar(index)).isdecimal() for index in label2id.values())
+    return all(map(_is_index, label2id.values()))
 
 
 def _inverse(label2id: Any) -> dict[Any, Any]:
@@ -456,7 +616,14 @@ def _keep_foreign(config: ASTConfig, foreign: dict[str, Any]) -> None:
             text = warning_text("W302", where=f"config.json: {name}", what=what)
             warnings.warn(text, AstHfWarning, stacklevel=4)
         # Private names may make transformers load code, and are left to it.
-        if name != "model_type" and not name.startswith("_"):
+        if name == "model_type" or name.startswith("_"):
+            continue
+        if hasattr(type(config), name):  # a method, or a property that transformers interprets
+            text = warning_text(
+                "W302", where=f"config.json: {name}", what="has no meaning for AST and is dropped"
+            )
+            warnings.warn(text, AstHfWarning, stacklevel=4)
+        else:
             setattr(config, name, value)
 
 
@@ -466,17 +633,21 @@ def _label_error(where: str, what: str, fix: str) -> Exception:
 
 def check_label_arguments(id2label: Any, count: Any) -> None:
     """Raise E302 or E303 for label arguments that transformers would silently repair or crash on."""
-    if count is not None and not _is_count(count):
-        raise _field_error("num_labels", count, f"has to be {_COUNT[1]}", "give the number of labels")
+    test, requirement = _count(MAX_LABELS)
+    if count is not None and not test(count):
+        raise _field_error("num_labels", count, f"has to be {requirement}", "give the number of labels")
     if id2label is None:
         return
     if not isinstance(id2label, dict):
         fix = "give a mapping such as {0: 'cat', 1: 'dog'}"
-        raise _label_error("id2label", f"is a {type(id2label).__name__}", fix)
+        raise _label_error("id2label", f"is of type {type(id2label).__name__}", fix)
+    if len(id2label) > MAX_LABELS:
+        what = f"has {len(id2label):,} labels, more than {MAX_LABELS:,}"
+        raise _label_error("id2label", what, "give fewer")
     for key in id2label:
-        if not str(key).isdecimal():
+        if not _is_index(key):
             fix = "use the whole numbers 0, 1, 2, ... as keys"
-            raise _label_error("id2label", f"key {key!r} is not an index", fix)
+            raise _label_error("id2label", f"key {shown(key)} is not an index", fix)
     if count is not None and count != len(id2label):
         raise _label_error("num_labels", f"{count} but id2label has {len(id2label)}", "give one of the two")
 
@@ -505,9 +676,9 @@ def check_label_map(id2label: dict[int, str] | None, label2id: dict[str, int] | 
     inverse: dict[str, int] = {}
     for index, label in id2label.items():
         if not isinstance(label, str) or not label:
-            raise _label_error("id2label", f"label {index} is {label!r}", "give every label a name")
+            raise _label_error("id2label", f"label {index} is {shown(label)}", "give every label a name")
         if label in inverse:
-            what = f"{label!r} names both {inverse[label]} and {index}"
+            what = f"{shown(label)} names both {inverse[label]} and {index}"
             raise _label_error("id2label", what, "rename one of them")
         inverse[label] = index
     if label2id is not None and {label: int(index) for label, index in label2id.items()} != inverse:

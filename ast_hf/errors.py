@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
+
+from .printing import visible
 
 _MESSAGE = re.compile(r"\[AST-(\w+)\] (.*?): (.*)\. Fix: (.*?)\.?\s*$", re.DOTALL)
 
@@ -35,15 +38,25 @@ class AstHfError(Exception):
         if match := _MESSAGE.search(code.rstrip().rpartition("\n")[2]):
             code, where, what, fix = match.groups()
         self.code = code
-        self.where = " ".join(where.split())
-        self.what = " ".join(what.split())
-        self.fix = " ".join(fix.split())
+        self.where = _one_line(where, _MAX_TEXT)
+        self.what = _one_line(what, _MAX_TEXT)
+        self.fix = _one_line(fix)
         self.detail = detail
         end = "" if self.fix.endswith("?") else "."
         super().__init__(f"[AST-{code}] {self.where}: {self.what}. Fix: {self.fix}{end}")
 
     def __reduce__(self) -> tuple:
         return type(self), (self.code, self.where, self.what, self.fix, self.detail)
+
+
+#: Maximum number of characters of a place and of a problem: values of any size are quoted in them.
+_MAX_TEXT = 2_000
+
+
+def _one_line(text: str, limit: int | None = None) -> str:
+    """Return text as one line that a terminal shows and does not execute, cut after `limit` characters."""
+    line = visible(" ".join(text.split()))
+    return line if limit is None or len(line) <= limit else line[:limit] + " ..."
 
 
 class AstInputError(AstHfError, ValueError):
@@ -84,6 +97,7 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E207": (AstDataError, "audio over the size limit"),
     "E208": (AstDataError, "label or column problem"),
     "E209": (AstDataError, "empty set, or too few classes"),
+    "E210": (AstDataError, "more unusable clips than may be skipped"),
     "E301": (AstConfigError, "feature extractor field"),
     "E302": (AstConfigError, "model configuration field"),
     "E303": (AstConfigError, "label map"),
@@ -92,6 +106,7 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E306": (AstConfigError, "broken or incomplete checkpoint"),
     "E307": (AstConfigError, "recipe field"),
     "E401": (AstRunError, "file or folder that cannot be written"),
+    "E402": (AstRunError, "output folder in use by another run"),
     "E403": (AstRunError, "run that lost a process before its end"),
     "E501": (AstRunError, "loss is not finite"),
     "E601": (AstRunError, "converted weights do not reproduce their source's logits"),
@@ -145,12 +160,17 @@ WARNINGS: dict[str, str] = {
     "W205": "files or folders that are skipped",
     "W206": "one label that looks like several",
     "W207": "labels that differ only in capitals or spaces",
+    "W208": "columns that look like times or labels, and are not read",
+    "W209": "labels that look like numbers, ids or missing values",
     "W210": "max_length that counts samples",
     "W211": "two rows that look like stereo",
     "W212": "sampling rate assumed",
     "W213": "attention_mask of one call only",
+    "W214": "clips that cannot be used are skipped",
+    "W215": "clips shared by splits, or with contradictory labels",
+    "W216": "clips outside of the data folder",
     "W301": "patches leave gaps",
-    "W302": "unknown field kept from a file",
+    "W302": "field of a file that is unknown, missing, or contradicts another",
     "W303": "classifier re-initialised",
     "W304": "card text of a recipe that describes other clips",
     "W305": "label2id that does not mirror id2label",
@@ -165,6 +185,8 @@ WARNINGS: dict[str, str] = {
     "W406": "resumed with other options",
     "W407": "GPUs that are not used",
     "W408": "bfloat16 on a processor without instructions for it",
+    "W409": "decoded clips no longer cached: the memory budget is used",
+    "W410": "lock of a run that is gone, taken over",
     "W501": "emissions that cannot be read",
     "W502": "a stored calibration that is worse on other clips",
     "W701": "not published; training continues",
@@ -182,13 +204,13 @@ def error(code: str, *, where: str, what: str, fix: str, detail: str = "") -> As
 def not_a_choice(code: str, *, where: str, value: object, choices: Iterable[str]) -> AstHfError:
     """Return the error for a value that is not in `choices`; its fix names the nearest choice."""
     fix = did_you_mean(value, choices)
-    what = f"{value!r} is not a valid choice"
+    what = f"{shown(value)} is not a valid choice"
     return error(code, where=where, what=what, fix=fix, detail=_detail(code, "choice"))
 
 
 def wrong_type(code: str, *, where: str, value: object, expected: str) -> AstHfError:
     """Return the error for a value of the wrong type; `expected` is a type with its article, `"a number"`."""
-    what = f"{value!r} is not {expected}"
+    what = f"{shown(value)} is not {expected}"
     return error(code, where=where, what=what, fix=f"give {expected}", detail=_detail(code, "type"))
 
 
@@ -196,8 +218,18 @@ def unreadable(
     code: str, *, where: str, problem: object, fix: str, what: str = "cannot be read"
 ) -> AstHfError:
     """Return the error for a file that another library cannot read; `problem` is that library's exception."""
-    text = f"{what} ({short_reason(problem)})"
+    text = f"{what} ({short_reason(problem) or type(problem).__name__})"
     return error(code, where=where, what=text, fix=fix, detail=_detail(code, "unreadable"))
+
+
+#: Values in messages: longer texts, lists and numbers are cut in their middle or at their end.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+
+
+def shown(value: object) -> str:
+    """Return `repr(value)`, cut if it is long or deeply nested."""
+    return _SHORT.repr(value)
 
 
 def short_reason(problem: object, limit: int = 120) -> str:
@@ -213,7 +245,7 @@ def warning_text(code: str, *, where: str, what: str) -> str:
     """Return the one-line text for `warnings.warn(..., AstHfWarning)`."""
     assert code in WARNINGS, code
     end = "" if what.endswith((".", "?")) else "."
-    return " ".join(f"[AST-{code}] {where}: {what}{end}".split())
+    return _one_line(f"[AST-{code}] {where}: {what}{end}")
 
 
 _warned: set[str] = set()
@@ -234,7 +266,7 @@ def shortlist(names: Sequence[object], limit: int = 5) -> str:
 
 def nearest(name: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the choice that is most similar to `name`, or None if all are below the `cutoff` (0 to 1)."""
-    return next(iter(difflib.get_close_matches(str(name), sorted(choices), n=1, cutoff=cutoff)), None)
+    return next(iter(difflib.get_close_matches(str(name)[:100], sorted(choices), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:

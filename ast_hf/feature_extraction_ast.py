@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import inspect
 import math
 import warnings
 import weakref
@@ -16,8 +16,9 @@ import torch
 from transformers import BatchFeature, FeatureExtractionMixin, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
-from .audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, as_samples, as_waveform
-from .configuration_ast import ASTConfig, Geometry
+from .audio import as_samples, as_waveform
+from .audio_formats import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from .configuration_ast import MAX_FRAMES, ASTConfig, Geometry
 from .downloads import verify_loaded
 from .errors import (
     AstHfError,
@@ -25,11 +26,13 @@ from .errors import (
     did_you_mean,
     error,
     nearest,
+    shown,
     unreadable,
     warn_once,
     warning_text,
     wrong_type,
 )
+from .json_files import read_json
 from .log_mel import frame_lengths, frames_to_seconds, log_mel, num_frames, num_samples
 from .scalars import is_finite_number, plain_scalar, plain_whole
 
@@ -42,6 +45,10 @@ LOUD_PEAK = 8.0
 #: Mean and standard deviation of AudioSet's log-mel values (the original's `egs/audioset/run.sh`).
 AUDIOSET_MEAN = -4.2677393
 AUDIOSET_STD = 4.5689974
+
+#: Largest mean and std, and inverse of the smallest std. Log-mel values are in -16..60, and features within
+#: these limits cannot overflow a model in float32.
+MAX_STATISTIC = 1e6
 
 PADDING_CHOICES = ("max_length", "longest", True, "do_not_pad", False)
 CHANNEL_CHOICES = (None, "batch", "first", "last")
@@ -67,15 +74,18 @@ FIELD_RULES: dict[str, tuple[Any, str]] = {
     "feature_size": (lambda value: value == 1, "1, the only value in published files"),
     "sampling_rate": _whole(MIN_RATE, MAX_RATE),
     "num_mel_bins": _whole(1, 512),
-    "max_length": _whole(1),
+    "max_length": _whole(1, MAX_FRAMES),
     "padding_value": (
         lambda value: value == 0.0,
         "0.0: padding is raw 0.0 before normalisation, as in training",
     ),
     "padding_side": (lambda value: value == "right", "'right'"),
     "do_normalize": _BOOLEAN,
-    "mean": (is_finite_number, "a finite number"),
-    "std": (lambda value: is_finite_number(value) and value > 0.0, "a number above 0"),
+    "mean": (lambda value: is_finite_number(value) and abs(value) <= MAX_STATISTIC, "a finite number"),
+    "std": (
+        lambda value: is_finite_number(value) and 1 / MAX_STATISTIC <= value <= MAX_STATISTIC,
+        f"a number above 0, in {1 / MAX_STATISTIC:g}..{MAX_STATISTIC:g}",
+    ),
     "return_attention_mask": _BOOLEAN,
     "strict": _BOOLEAN,
 }
@@ -150,10 +160,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments.
 
-        Raises E306 for a checkpoint folder without a saved extractor; the message shows how to save one.
+        Raises E306 for a checkpoint folder without a saved extractor, whose message shows how to save one, and
+        for a file that is not a JSON object.
         """
-        if missing := missing_extractor(pretrained_model_name_or_path, kwargs.get("subfolder")):
-            raise missing
+        if problem := extractor_problem(pretrained_model_name_or_path, kwargs.get("subfolder")):
+            raise problem
         try:
             return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
         finally:  # also if it cannot be parsed
@@ -164,8 +175,10 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         """Build an extractor from the content of its file, with `kwargs` replacing fields.
 
         Fields of other tools are dropped. A field that looks misspelt raises E301, since its default would
-        change every score.
+        change every score. A file without a mean or std, or with AudioSet's at another sampling rate, gives a
+        warning (W302).
         """
+        _check_content(feature_extractor_dict)
         names = set(FIELD_RULES) | _FILE_KEYS
         if cls is not ASTFeatureExtractor:  # a subclass may have other fields
             names |= set(feature_extractor_dict)
@@ -178,7 +191,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             _reject_misspelt(name, f"ASTFeatureExtractor.{name}")
         fields |= {name: value for name, value in kwargs.items() if name in FIELD_RULES}
         loaded = super().from_dict(fields, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded).validate()
+        extractor = loaded[0] if isinstance(loaded, tuple) else loaded
+        extractor.validate()
+        _warn_of_statistics(extractor, fields)
         return loaded
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,7 +205,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         for field, (test, requirement) in FIELD_RULES.items():
             value = getattr(self, field)
             if not test(value):
-                what = f"{value!r} has to be {requirement}"
+                what = f"{shown(value)} has to be {requirement}"
                 where = f"ASTFeatureExtractor.{field}"
                 raise error("E301", where=where, what=what, fix=f"set {field} to that")
         _, _, fft_length = frame_lengths(self.sampling_rate)
@@ -432,27 +447,36 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
 
 class FeatureExtractionFiles(FeatureExtractionMixin):
-    """File reader of `AutoFeatureExtractor`, whose OSError for a missing extractor shows how to save one."""
+    """File reader of `AutoFeatureExtractor`, whose OSError for a missing or damaged file has the fix."""
 
     @classmethod
     def get_feature_extractor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Return the content of the preprocessor file, and the unused arguments."""
-        if missing := missing_extractor(pretrained_model_name_or_path, kwargs.get("subfolder")):
-            raise OSError(str(missing)) from missing  # transformers documents an OSError
+        if problem := extractor_problem(pretrained_model_name_or_path, kwargs.get("subfolder")):
+            raise OSError(str(problem)) from problem  # transformers documents an OSError
         return super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
 
 
-def missing_extractor(source: str | PathLike, subfolder: str | None = None) -> AstHfError | None:
-    """Return E306 for the folder of an AST checkpoint without a saved feature extractor, else None."""
+#: Files of an extractor, as transformers looks for them.
+_EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+def extractor_problem(source: str | PathLike, subfolder: str | None = None) -> AstHfError | None:
+    """Return E306 for the folder of an AST checkpoint whose extractor is missing or damaged, else None."""
     folder = Path(source) / (subfolder or "")
-    saved = any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json"))
+    saved = [folder / name for name in _EXTRACTOR_FILES if (folder / name).exists()]
+    try:
+        for path in saved:
+            read_json(path)
+    except AstHfError as problem:
+        return problem
     if saved or not (folder / "config.json").is_file():
         return None
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError:  # loading the model raises an error that names the line
+        config = read_json(folder / "config.json")
+    except AstHfError:  # loading the model raises it
         return None
-    if not isinstance(config, dict) or config.get("model_type", ASTConfig.model_type) != ASTConfig.model_type:
+    if config.get("model_type", ASTConfig.model_type) != ASTConfig.model_type:
         return None
     sizes = Geometry.of(config)
     line = (
@@ -472,6 +496,42 @@ def _plain_field(name: str, value: Any) -> Any:
     if FIELD_RULES[name] is _BOOLEAN and (value is None or (isinstance(value, int) and value in (0, 1))):
         return bool(value)
     return value
+
+
+def check_fits(extractor: Any, config: Any, model: str) -> None:
+    """Raise E304 if an extractor makes inputs of another size than a model takes; `model` is its name.
+
+    Only an `ASTFeatureExtractor` has these sizes; another extractor passes.
+    """
+    for field in ("max_length", "num_mel_bins") if isinstance(extractor, ASTFeatureExtractor) else ():
+        of_extractor = getattr(extractor, field)
+        of_model = getattr(config, field, None)
+        if of_extractor != of_model:
+            what = f"{of_extractor} in preprocessor_config.json, but {of_model} in config.json of {model}"
+            fix = f"make the two files agree, or call model.resize_input({field}={of_extractor})"
+            raise error("E304", where=field, what=what, fix=fix)
+
+
+def _check_content(content: Any) -> None:
+    """Raise E306 unless the content of an extractor's file is an object of fields."""
+    if not isinstance(content, dict):
+        what = f"contains a {type(content).__name__}, not an object of fields"
+        fix = "restore the file from its source"
+        raise error("E306", where=_EXTRACTOR_FILES[0], what=what, fix=fix, detail="unreadable")
+
+
+def _warn_of_statistics(extractor: ASTFeatureExtractor, fields: dict[str, Any]) -> None:
+    """Warn (W302) about a file without mean or std, or with AudioSet's at another rate than AudioSet's."""
+    missing = [name for name in ("mean", "std") if name not in fields]
+    if missing and extractor.do_normalize:
+        text = f"has no {' and no '.join(missing)}: AudioSet's is used, which is wrong for a model of other clips"
+        warnings.warn(warning_text("W302", where=_EXTRACTOR_FILES[0], what=text), AstHfWarning, stacklevel=4)
+    rate = inspect.signature(ASTFeatureExtractor).parameters["sampling_rate"].default
+    is_audioset = (extractor.mean, extractor.std) == (AUDIOSET_MEAN, AUDIOSET_STD)
+    if is_audioset and extractor.do_normalize and extractor.sampling_rate != rate:
+        text = f"is {extractor.sampling_rate}, but mean and std are AudioSet's, which has {rate} Hz"
+        where = f"{_EXTRACTOR_FILES[0]}: sampling_rate"
+        warnings.warn(warning_text("W302", where=where, what=text), AstHfWarning, stacklevel=4)
 
 
 def _reject_misspelt(name: str, where: str) -> None:
@@ -615,6 +675,16 @@ def _mix_to_mono(clip: Any, channels: str | None, where: str) -> Any:
 
 def _check_level(waveform: torch.Tensor, where: str) -> None:
     """Raise E104 for NaN or a peak above `MAX_PEAK`; warn about loud (W202) and silent (W203) clips."""
+    for code, what in level_problems(waveform, where):
+        warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=4)
+
+
+def level_problems(waveform: torch.Tensor, where: str) -> list[tuple[str, str]]:
+    """Return codes (W202, W203) and texts of warnings about the level of samples `(time,)`.
+
+    Raises E104 for NaN or a peak above `MAX_PEAK`; `where` names the clip.
+    """
+    problems = []
     low, high = waveform.aminmax()  # one pass: NaN propagates
     peak = max(-float(low), float(high))
     if not peak <= MAX_PEAK:
@@ -626,10 +696,10 @@ def _check_level(waveform: torch.Tensor, where: str) -> None:
         raise error("E104", where=where, what=what, fix=fix)
     if peak > LOUD_PEAK:
         text = f"peaks at {peak:g}; samples in [-1, 1] are expected, this looks unscaled"
-        warnings.warn(warning_text("W202", where=where, what=text), AstHfWarning, stacklevel=4)
+        problems.append(("W202", text))
     if high == low:
-        text = "has no signal, every sample is the same"
-        warnings.warn(warning_text("W203", where=where, what=text), AstHfWarning, stacklevel=4)
+        problems.append(("W203", "has no signal, every sample is the same"))
+    return problems
 
 
 def _as_requested(batch: dict[str, Any], return_tensors: str | None) -> dict[str, Any]:

@@ -35,9 +35,14 @@ from .files import apply_default_mode
 from .losses import classification_loss, infer_problem_type
 from .patchout import Patchout
 from .task import Task
-from .weights.checkpoints import HUB_ARGUMENTS, find_checkpoint
+from .weights.checkpoints import HUB_ARGUMENTS, find_checkpoint, quantization_explained
 from .weights.geometry import check_choices
-from .weights.image_transformers import check_options, initial_state, read_image_transformer
+from .weights.image_transformers import (
+    check_options,
+    check_unchanged_parts,
+    initial_state,
+    read_image_transformer,
+)
 from .weights.integrity import check_adapter, check_label_count, check_loaded, check_state
 from .weights.loading import changed_geometry, load_report_hidden, named_state, state_for
 from .weights.names import BACKBONE, HEAD, HEAD_BIAS, hub_name
@@ -253,7 +258,8 @@ class ASTPreTrainedModel(PreTrainedModel):
         kwargs |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
         with load_report_hidden():  # `check_loaded` checks the same report, and its errors are more detailed
             if state is None:
-                model, info = super().from_pretrained(source, *model_args, **kwargs)
+                with quantization_explained(source, kwargs):
+                    model, info = super().from_pretrained(source, *model_args, **kwargs)
                 verify_loaded(source, "config.json", kwargs, with_others=True)
             else:
                 kwargs["config"] = kwargs.get("config") or source
@@ -359,7 +365,9 @@ class ASTPreTrainedModel(PreTrainedModel):
         for name in fields.keys() & vit.fields.keys() - {"layer_norm_eps"}:
             fix = "leave it out: it follows from the weights"
             raise error("E108", where=name, what="cannot be chosen for existing weights", fix=fix)
-        model = cls(ASTConfig(**{**vit.fields, **geometry._asdict(), **fields}))
+        config = ASTConfig(**{**vit.fields, **geometry._asdict(), **fields})
+        check_unchanged_parts(vit, config)
+        model = cls(config)
         state = initial_state(
             vit, geometry, channel_reduction, position_init, kernel_method, model.config.initializer_range
         )

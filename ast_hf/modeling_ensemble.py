@@ -13,20 +13,20 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_ast import FIELD_RULES, ASTConfig
 from .configuration_ensemble import MEMBER, ASTEnsembleConfig
-from .errors import AstHfError, error, shortlist
+from .errors import AstHfError, error, shortlist, shown
 from .feature_extraction_ast import ASTFeatureExtractor
 from .label_order import label_columns, label_differences, model_labels
 from .losses import classification_loss
 from .modeling_ast import ASTForAudioClassification, check_input
 from .task import Task
 from .weights.checkpoints import hub_arguments, pinned_revision
-from .weights.integrity import check_folder
+from .weights.integrity import check_folder, require_classifier
 
 #: Fields of the feature extractor that must be equal for all members; length, mean and std may differ.
 _SHARED_FIELDS = ("sampling_rate", "num_mel_bins", "do_normalize", "return_attention_mask")
@@ -289,10 +289,15 @@ KINDS: dict[str, tuple[Any, Any]] = {
 def classes_for(source: str | PathLike) -> tuple[Any, Any]:
     """Return the configuration and model class for a folder or Hub name, by its `model_type`.
 
-    Any other type gets the classes of a single model, which raise the error.
+    Raises E305 for another architecture, E306 for a config.json that is damaged.
     """
-    stored, _ = PreTrainedConfig.get_config_dict(source)
-    return KINDS.get(stored.get("model_type", ""), KINDS[ASTConfig.model_type])
+    stored, _ = ASTConfig.get_config_dict(source)
+    kind = stored.get("model_type", ASTConfig.model_type)
+    if str(kind) not in KINDS:
+        what = f"is a {shown(kind)} checkpoint, not an AST"
+        fix = "name an AST; `ast-hf convert` makes one of an image transformer"
+        raise error("E305", where=repr(str(source)), what=what, fix=fix)
+    return KINDS[kind]
 
 
 def _load(
@@ -310,9 +315,7 @@ def _load(
         where = f"{name} ({str(source)!r}): {problem.where}"
         parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
         raise error(problem.code, where=where, **parts) from problem
-    if info["missing_keys"] or info["mismatched_keys"]:
-        fix = "use checkpoints that were trained to classify"
-        raise error("E305", where=f"{name} ({str(source)!r})", what="has no classifier", fix=fix)
+    require_classifier(info, f"{name} ({str(source)!r})")
     return member, extractor
 
 

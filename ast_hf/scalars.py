@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import Any
 
@@ -15,8 +14,8 @@ def is_number(value: Any) -> bool:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Return True for a finite int or float; a bool is not a number."""
-    return is_number(value) and math.isfinite(value)
+    """Return True for a finite int or float; a bool, or an int above any float, is not one."""
+    return is_number(value) and abs(value) <= sys.float_info.max
 
 
 def plain_scalar(value: Any) -> Any:

@@ -31,6 +31,9 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from .errors import AstHfError, did_you_mean, error, not_a_choice, short_reason
 from .scalars import is_number, plain_scalar
 
+#: Largest number of options without a range of their own.
+_MAX_NUMBER = 1e9
+
 T = TypeVar("T")
 Check = Callable[[Any], None]
 
@@ -133,10 +136,13 @@ def in_range(low: float, high: float) -> Check:
 
 
 def not_negative(value: Any) -> None:
-    """Raise E307 for a number that is below 0, infinite or NaN."""
-    if not is_number(value) or (value >= 0 and math.isfinite(value)):
+    """Raise E307 for a number that is below 0, infinite, NaN or above a billion."""
+    if not is_number(value) or 0 <= value <= _MAX_NUMBER:
         return
-    what = f"{value!r} is negative" if math.isfinite(value) else f"{value!r} is not a finite number"
+    if _MAX_NUMBER < value < math.inf:
+        fix = f"give a number from 0 to {_MAX_NUMBER:.10g}"
+        raise error("E307", where="", what=f"{value!r} is too large", fix=fix, detail="range")
+    what = f"{value!r} is negative" if -math.inf < value < 0 else f"{value!r} is not a finite number"
     raise error("E307", where="", what=what, fix="give a number, 0 or more", detail="range")
 
 

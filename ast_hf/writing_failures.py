@@ -35,7 +35,7 @@ _CAUSES = {
     errno.EROFS: _Cause("read_only", "make that disk writable, or name a folder on another one"),
     errno.EACCES: _NO_PERMISSION,
     errno.EPERM: _NO_PERMISSION,
-    errno.ENOENT: _Cause("missing", "create its folder again, or name another one"),
+    errno.ENOENT: _Cause("missing", "find what removed its folder, or name another one"),
     errno.ENOTDIR: _IN_THE_WAY,
     errno.EISDIR: _IN_THE_WAY,
     errno.EEXIST: _IN_THE_WAY,
@@ -49,7 +49,10 @@ _CAUSES = {
 #: Errors that only writing has, so that they need no context to be recognised.
 _ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 #: Messages of torch's and safetensors' writers, which do not raise OSError.
-_FOREIGN = re.compile(r"os error|I/O error|inline_container|PytorchStreamWriter|No space left", re.IGNORECASE)
+_FOREIGN = re.compile(
+    r"os error|I/O error|inline_container|PytorchStreamWriter|No space left|Parent directory .* does not exist",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"os error (\d+)")
 
 
@@ -106,6 +109,8 @@ def _number(problem: BaseException, path: Path) -> int:
         return problem.errno
     if match := _NUMBER.search(str(problem)):
         return int(match[1])
+    if "does not exist" in str(problem):
+        return errno.ENOENT
     named = [number for number in _CAUSES if os.strerror(number) in str(problem)]
     if named:
         return named[0]

@@ -10,8 +10,8 @@ import argparse
 import sys
 
 import ast_hf  # noqa: F401 (makes the Auto classes and the pipeline return ast_hf's AST)
-from ast_hf.commands.finetune import add_run_options, recipe_overrides
-from ast_hf.training import ClipInputs, finish, load_recipe, prepare
+from ast_hf.commands.finetune import add_run_options, continuing_command, recipe_overrides
+from ast_hf.training import ClipInputs, RunStopped, finish, load_recipe, prepare
 
 
 def read_options() -> argparse.Namespace:
@@ -41,7 +41,12 @@ def main() -> int:
         clips = f"{len(run.train)} training clips" if is_split else "a stream of clips"
         print(f"{clips}, {run.trainer.model.num_parameters():,} parameters")
 
-    run.trainer.train(resume_from_checkpoint=options.resume)
+    try:
+        run.trainer.train(resume_from_checkpoint=options.resume)
+    except RunStopped as problem:  # SIGTERM, SIGHUP or Ctrl-C: the last step is saved
+        if run.trainer.is_world_process_zero():
+            print(f"{problem}; continue with: {continuing_command()}", file=sys.stderr)
+        return problem.exit_code
 
     # Evaluates, and writes weights, extractor, card, curves.png, results.json and recipe.yaml.
     report = finish(run)

@@ -413,10 +413,10 @@ def test_only_the_part_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_part_of_a_recording_of_two_hours() -> None:
     content = encoded(np.tile(CLIP[:1_000] / 2, 7_200), 1_000, "FLAC")
-    with pytest.raises(AstDataError, match=r"E207.*start, end"):
-        load_audio(content, 1_000)
+    with pytest.raises(AstDataError, match=r"E207.*the limit is 3,600 s.*start, end"):
+        load_audio(content)
     with pytest.raises(AstDataError, match="E207"):
-        load_audio(content, 1_000, start=1.0, end=3_700.0)
+        load_audio(content, start=1.0, end=3_700.0)
     part = load_audio(content, 1_000, start=7_000.0, end=7_000.5)
     np.testing.assert_array_equal(part, np.round(CLIP[:500] / 2 * 2**15) / 2**15)
 

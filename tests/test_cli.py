@@ -332,7 +332,7 @@ def test_hub_errors_from_transformers_get_a_code(
     (broken / "preprocessor_config.json").unlink()
     cases = {
         "user/nothing": "[AST-E702] 'user/nothing': is not on the Hub, or the token may not see it (",
-        "user/empty": "[AST-E306] 'user/empty': cannot be read as an audio classifier (Unrecognized model in ",
+        "user/empty": "[AST-E702] 'user/empty': does not hold the requested file, or cannot be reached (",
         str(
             broken
         ): f"[AST-E306] {str(broken)!r}: has no preprocessor_config.json, since the feature extractor was never ",

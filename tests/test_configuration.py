@@ -291,18 +291,23 @@ def test_base_model_validates_its_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "code", "message"),
     [
-        ({"hidden_size": 12_000_000}, "hidden_size"),
-        ({"intermediate_size": 10**9}, "intermediate_size"),
-        ({"num_hidden_layers": 10**6}, "num_hidden_layers"),
-        ({"max_length": 10**9}, "max_length|position_embeddings"),
-        ({"num_mel_bins": 10**9}, "num_mel_bins|position_embeddings"),
+        ({"hidden_size": 12_000_000}, "E305", "hidden_size"),
+        ({"intermediate_size": 10**9}, "E305", "intermediate_size"),
+        ({"num_hidden_layers": 10**6}, "E305", "num_hidden_layers"),
+        ({"max_length": 10**9}, "E302", "max_length"),
+        ({"max_length": 300_000}, "E305", "position_embeddings"),
+        ({"num_mel_bins": 10**9}, "E302", "num_mel_bins"),
+        ({"num_mel_bins": 4_000}, "E305", "position_embeddings"),
+        ({"num_labels": 10**9}, "E302", "num_labels"),
+        ({"num_labels": 90_000}, "E305", "90000 labels"),
     ],
-    ids=["width", "mlp", "layers", "frames", "bins"],
+    ids=["width", "mlp", "layers", "frames", "hour", "bins", "more-bins", "labels", "more-labels"],
 )
 def test_size_beyond_the_weights_is_refused_before_allocating(
     values: dict[str, int],
+    code: str,
     message: str,
     tiny_checkpoint: Path,
     tmp_path: Path,
@@ -316,7 +321,7 @@ def test_size_beyond_the_weights_is_refused_before_allocating(
     (tmp_path / "model.safetensors").symlink_to(tiny_checkpoint / "model.safetensors")
     with pytest.raises(AstConfigError, match=message) as caught:
         ASTForAudioClassification.from_pretrained(tmp_path)
-    assert caught.value.code == "E305"
+    assert caught.value.code == code
 
 
 def test_stride_beyond_the_patch_warns_of_gaps() -> None:

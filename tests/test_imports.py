@@ -16,17 +16,23 @@ PACKAGE = ROOT / "ast_hf"
 LAYERS = (
     (
         *(
+            "printing",
+            "containment",
             "errors",
             "scalars",
             "processes",
             "files",
             "writing_failures",
+            "json_files",
             "advisories",
             "downloads",
             "versions",
             "running_moments",
             "log_mel",
             "audio",
+            *("audio_chunks", "audio_containers", "audio_content", "audio_files", "audio_flac"),
+            *("audio_formats", "audio_mpeg", "audio_ogg"),
+            "memory",
             "paper_data_sets",
         ),
         *("task", "label_order", "configuration_ast", "configuration_ensemble", "feature_extraction_ast"),

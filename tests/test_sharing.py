@@ -115,6 +115,18 @@ def test_widgets_of_the_card_are_kept(pets: Path) -> None:
     assert content.decode() == chosen.replace("outputs/pets", "user/pets")
 
 
+def test_links_out_of_the_folder_are_not_sent(hub: Hub, pets: Path) -> None:
+    secret = pets.parent / "id_rsa"
+    secret.write_text("private")
+    (pets / "LICENSE").symlink_to(secret)
+    with pytest.raises(AstHfError, match=r"E705.*LICENSE': is a link to '.*id_rsa', outside of the folder"):
+        push_folder(pets, "user/pets")
+    (pets / "LICENSE").unlink()
+    (pets / "LICENSE").symlink_to("README.md")
+    assert "LICENSE" in publication_of(pets, "user/pets").files
+    assert hub.log == []
+
+
 def test_a_push_sends_exactly_the_published_files(hub: Hub, pets: Path) -> None:
     before = contents(pets)
     done = push_folder(pets, "user/pets")

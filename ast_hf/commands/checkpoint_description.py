@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..printing import printable
+
 if TYPE_CHECKING:
     from ..configuration_ensemble import ASTEnsembleConfig
     from ..feature_extraction_ast import ASTFeatureExtractor
@@ -31,7 +33,7 @@ def describe_checkpoint(source: str) -> list[Line]:
     extractor = ASTFeatureExtractor.from_pretrained(source)
     if config_class is not ASTConfig:
         return [
-            ("ensemble", source),
+            ("ensemble", printable(source)),
             *_describe_members(source, config),
             *_describe_input_and_labels(config, extractor),
         ]
@@ -42,7 +44,7 @@ def describe_checkpoint(source: str) -> list[Line]:
         f"{frequency} x {time} = {config.num_patches}, {config.num_tokens} tokens"
     )
     return [
-        ("checkpoint", source),
+        ("checkpoint", printable(source)),
         ("model", size),
         ("parameters", f"{_count_parameters(config):,}"),
         ("patches", patches),
@@ -56,7 +58,7 @@ def _describe_input_and_labels(config: Any, extractor: ASTFeatureExtractor) -> l
     from ..task import Task
 
     labels = model_labels(config)
-    names = ", ".join(labels[:_MAX_LABELS]) + (", ..." if len(labels) > _MAX_LABELS else "")
+    names = ", ".join(map(printable, labels[:_MAX_LABELS])) + (", ..." if len(labels) > _MAX_LABELS else "")
     features = (
         f"{config.max_length} frames x {config.num_mel_bins} mel bins, "
         f"mean {extractor.mean:.4f}, std {extractor.std:.4f}"
@@ -76,7 +78,7 @@ def _describe_members(source: str, config: ASTEnsembleConfig) -> list[Line]:
     from ..configuration_ast import ASTConfig
 
     members = {name: ASTConfig.from_pretrained(source, subfolder=name) for name in config.members or []}
-    lines = [(name, _describe_member(member)) for name, member in members.items()]
+    lines = [(printable(name), _describe_member(member)) for name, member in members.items()]
     return [*lines, ("parameters", f"{sum(map(_count_parameters, members.values())):,}")]
 
 

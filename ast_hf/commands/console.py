@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..printing import printable, visible
 
 if TYPE_CHECKING:
     from ..training import CrossValidation, Report
@@ -19,6 +22,8 @@ EXIT_DATA = 65
 EXIT_UNPUBLISHED = 75
 #: A process of the run stopped or was lost (EX_OSERR): the printed command continues.
 EXIT_STOPPED = 71
+#: EX_CANTCREAT: another run uses the output folder.
+EXIT_IN_USE = 73
 #: A shell's exit code for Ctrl-C. 1 is a bug.
 EXIT_INTERRUPTED = 130
 
@@ -54,6 +59,10 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"too many arguments: {' '.join(rest)}")
         return values, rest
 
+    def error(self, message: str) -> NoReturn:
+        """Exit with the usage and a message, without the terminal escapes of the arguments in it."""
+        super().error(visible(message))
+
     def _as_registered(self, word: str) -> str:
         """Return an option, or its unique beginning, in the registered spelling; any other word unchanged."""
         name, equals, value = word.partition("=")
@@ -74,6 +83,26 @@ def add_label_options(parser: argparse.ArgumentParser, note: str = "") -> None:
     )
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """Return the `type` of an option that takes a whole number of at least `least`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is below {least}")
+        return value
+
+    return number
+
+
+def finite(text: str) -> float:
+    """Return the value of an option that takes a number; NaN and infinity are none."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
 class ShowVersion(argparse.Action):
     """Action of `--version`; the version is looked up only if the option is used."""
 
@@ -84,12 +113,27 @@ class ShowVersion(argparse.Action):
         parser.exit()
 
 
-def complain(problem: object) -> None:
-    """Print a line on standard error, below progress bars instead of at the end of one."""
+def complain(problem: object, exact: str = "") -> None:
+    """Print a line on standard error, below progress bars instead of at the end of one.
+
+    `exact` is added as it is, for example a command with quoted spaces.
+    """
     bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
     for bar in sorted(bars, key=lambda bar: -abs(bar.pos)):  # bottom up: closing moves the cursor
         bar.close()
-    print(" ".join(str(problem).split()), file=sys.stderr)
+    print(visible(" ".join(str(problem).split()) + exact), file=sys.stderr)
+
+
+def show(text: object = "") -> None:
+    """Print lines of text; characters that a terminal obeys or hides are escaped, as in names of files."""
+    print(visible(str(text)))
+
+
+def escape_unprintable() -> None:
+    """Let stdout and stderr escape the characters that their encoding lacks, instead of failing at them."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def expected_error(problem: Exception) -> Exception | None:
@@ -131,7 +175,7 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: object) 
     """Print a warning as one line, without the line of code that raised it."""
     from tqdm import tqdm
 
-    tqdm.write(f"{category.__name__}: {message}", file=sys.stderr)
+    tqdm.write(visible(f"{category.__name__}: {message}", keep=""), file=sys.stderr)
 
 
 def print_results(report: Report) -> None:
@@ -139,29 +183,30 @@ def print_results(report: Report) -> None:
     splits = list(report.results)
     if splits:
         _print_table(report, splits)
-    clips = ", ".join(f"{count} {name}" for name, count in report.clips.items()) or "nothing"
+    clips = ", ".join(f"{count} {printable(name)}" for name, count in report.clips.items()) or "nothing"
     speed = f", in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s" if report.seconds else ""
-    print(f"\nTrained on {report.amount}{speed}.")
-    print(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
+    show(f"\nTrained on {report.amount}{speed}.")
+    show(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
     for name, curve in report.watched.items():
         values = curve.to_dict()
         epochs = [
             f"{values[key]['value']:.3f} at the {key} epoch ({values[key]['epoch']:g})" for key in _EPOCHS
         ]
-        print(
-            f"{report.metric} on {name} while training: {', '.join(epochs)}, which was chosen on those clips."
+        show(
+            f"{report.metric} on {printable(name)} while training: {', '.join(epochs)}, "
+            "which was chosen on those clips."
         )
     hint = (
         ""
         if report.clips
         else " (hold clips out with data.validation_fraction, or cross-validate with --folds 5)"
     )
-    print(f"Evaluated on {clips}{hint}.")
-    print(
+    show(f"Evaluated on {clips}{hint}.")
+    show(
         f"Curves: {report.folder / report.picture}. Checkpoint, results.json and model card: {report.folder}."
     )
     if report.published:
-        print(f"Published: {report.published}")
+        show(f"Published: {report.published}")
 
 
 def _print_table(report: Report, splits: list[str]) -> None:
@@ -170,11 +215,12 @@ def _print_table(report: Report, splits: list[str]) -> None:
 
     methods = report.by_method()
     first = max(len(METHOD_TITLES[method]) for method in methods)
-    widths = {split: max(len(split), 6) for split in splits}
-    print(f"\n{report.metric:{first}}  " + "  ".join(f"{split:>{widths[split]}}" for split in splits))
+    titles = {split: printable(split) for split in splits}
+    widths = {split: max(len(titles[split]), 6) for split in splits}
+    show(f"\n{report.metric:{first}}  " + "  ".join(f"{titles[split]:>{widths[split]}}" for split in splits))
     for method, values in methods.items():
         numbers = "  ".join(f"{values[split]:>{widths[split]}.3f}" for split in splits)
-        print(f"{METHOD_TITLES[method]:{first}}  {numbers}")
+        show(f"{METHOD_TITLES[method]:{first}}  {numbers}")
 
 
 def print_folds(result: CrossValidation) -> None:
@@ -184,17 +230,17 @@ def print_folds(result: CrossValidation) -> None:
     epoch_titles = {name: f"AST, {name} epoch ({getattr(result, name).epoch})" for name in _EPOCHS}
     titles = {**METHOD_TITLES, **epoch_titles}
     notes = {"best": "  chosen on these folds: optimistic"}
-    head = [f"{fold.name:>6}" for fold in result.folds]
+    head = [f"{printable(fold.name):>6}" for fold in result.folds]
     methods = result.by_method()
     first = max(len(titles[method]) for method in methods)
-    print(f"\n{result.metric + ' on test fold':{first}}  {'  '.join(head)}    mean +- standard deviation")
+    show(f"\n{result.metric + ' on test fold':{first}}  {'  '.join(head)}    mean +- standard deviation")
     for method, spread in methods.items():
         values = "  ".join(
             f"{value:>{len(title)}.3f}" for value, title in zip(spread.values, head, strict=True)
         )
         numbers = f"{spread.mean:.3f} +- {spread.standard_deviation:.3f}"
-        print(f"{titles[method]:{first}}  {values}   {numbers}{notes.get(method, '')}")
+        show(f"{titles[method]:{first}}  {values}   {numbers}{notes.get(method, '')}")
     minutes = sum(fold.seconds for fold in result.folds) / 60
     clips = sum(fold.clips for fold in result.folds)
-    print(f"\nFolds: {result.origin}. {clips} clips; trained for {minutes:.1f} min.")
-    print(f"A checkpoint for each fold, folds.png and folds.json: {result.folder}")
+    show(f"\nFolds: {result.origin}. {clips} clips; trained for {minutes:.1f} min.")
+    show(f"A checkpoint for each fold, folds.png and folds.json: {result.folder}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import add_label_options, quiet_transformers
+from .console import add_label_options, finite, quiet_transformers, whole
 
 _SIZES = {
     "max_length": "frames of the input",
@@ -25,10 +25,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data_set", help="audioset, esc50 or speech_commands_v2: names, statistics, length, task"
     )
-    parser.add_argument("--mean", type=float, help="mean of the training data's raw log-mel values")
-    parser.add_argument("--std", type=float, help="their standard deviation")
+    parser.add_argument("--mean", type=finite, help="mean of the training data's raw log-mel values")
+    parser.add_argument("--std", type=finite, help="their standard deviation")
     for name, text in _SIZES.items():
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=text)
+        parser.add_argument(f"--{name}", type=whole(1), metavar="N", help=text)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import error
-from .console import print_results, quiet_transformers
+from ..training.continuing import running_program
+from .console import complain, print_results, quiet_transformers, show
 
 if TYPE_CHECKING:
     from ..training import Recipe
@@ -28,13 +30,15 @@ import sys, warnings
 from transformers.utils import logging
 logging.disable_progress_bar()
 import ast_hf
+from ast_hf.printing import printable
 warnings.simplefilter("ignore", ast_hf.AstHfWarning)  # that clips are cut, as printed above
 from transformers import pipeline
 folder, *files = sys.argv[1:]
 classifier = pipeline("audio-classification", model=folder)
 for file in files:
     best = classifier(file, top_k=3)
-    print(file.rsplit("/", 1)[-1], "->", ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in best))
+    labels = ", ".join(f"{printable(entry['label'])} {entry['score']:.2f}" for entry in best)
+    print(printable(file.rsplit("/", 1)[-1]), "->", labels)
 """
 
 
@@ -49,8 +53,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run: the accuracy is not meaningful")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Run the demo with the recipe and the overrides that the options mean."""
+def run(options: argparse.Namespace) -> int:
+    """Run the demo with the recipe and the overrides that the options mean.
+
+    Returns 0, or 128 and the number of a signal that stopped it; the same command continues it.
+    """
+    from ..training.stopping import RunStopped, stop_signals
+
+    try:
+        with stop_signals():
+            _run(options)
+    except RunStopped as problem:
+        complain(problem, f"; continue with: {shlex.join([*running_program(), *options.words])}")
+        return problem.exit_code
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     overrides = [f"data.source={DEMO_DATA}", "data.eval_splits=[test, unseen_instrument]"]
     if options.quick:
         overrides += QUICK_WITH_BASE if options.base else QUICK
@@ -74,13 +93,14 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
 
     quiet_transformers()
     recipe = load_recipe(recipe_path, overrides)
-    resume = "auto" if checkpoints(Path(output)) else None  # of a demo that failed at its end
+    folder = Path(output)
+    resume = "auto" if checkpoints(folder) else None
     report = finetune(
-        recipe, output, resume_from_checkpoint=resume, overwrite=_has_results_of(recipe, Path(output))
+        recipe, output, resume_from_checkpoint=resume, overwrite=_has_results_of(recipe, folder)
     )
     print_results(report)
     seconds = frames_to_seconds(report.config.max_length)
-    print(
+    show(
         f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):"
     )
     sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import quiet_transformers
+from .console import quiet_transformers, show, whole
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 
@@ -23,7 +23,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fit-on", metavar="SPLIT", help="fit temperature and thresholds on another split")
     parser.add_argument("--store", action="store_true", help="write the fitted values into config.json")
     parser.add_argument("--save-logits", metavar="FILE", help="write the logits, as .safetensors")
-    parser.add_argument("--batch_size", type=int, default=8, help="clips per batch (default: %(default)s)")
+    parser.add_argument(
+        "--batch_size", type=whole(1), default=8, help="clips per batch (default: %(default)s)"
+    )
     add_reading_options(parser)
 
 
@@ -45,4 +47,4 @@ def run(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         **reading_arguments(options),
     )
-    print(evaluation.table())
+    show(evaluation.table())

@@ -1,18 +1,26 @@
 """`ast-hf finetune`: train by a recipe on labelled audio.
 
-`add_run_options` and `recipe_overrides` are for scripts that take the same options, see examples/finetune.py.
+`add_run_options`, `recipe_overrides` and `continuing_command` are for scripts that take the same options, see
+examples/finetune.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import error
 from ..processes import is_main_process
-from .console import EXIT_UNPUBLISHED, print_folds, print_results, quiet_transformers
+from ..training.continuing import continuing_command
+from .console import (
+    EXIT_UNPUBLISHED,
+    complain,
+    print_folds,
+    print_results,
+    quiet_transformers,
+    show,
+)
 
 if TYPE_CHECKING:
     from ..training import Recipe
@@ -31,6 +39,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="change any option of the recipe, e.g. training.learning_rate=1e-4; may be repeated",
     )
     parser.add_argument(
+        "--check",
+        choices=("headers", "full"),
+        help="before training, read the headers of all clips, or decode them (data.check)",
+    )
+    parser.add_argument(
         "--resume",
         "--resume_from_checkpoint",
         nargs="?",
@@ -47,8 +60,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_overrides(options: argparse.Namespace) -> list[str]:
-    """Return the values of `--data`, `--base`, `--vit` and `--set` as `OPTION=VALUE` for a recipe."""
-    values = {"data.source": options.data, "model.base": options.base, "model.vit": options.vit}
+    """Return the values of `--data`, `--base`, `--vit`, `--check` and `--set` as `OPTION=VALUE` for a recipe."""
+    values = {
+        "data.source": options.data,
+        "model.base": options.base,
+        "model.vit": options.vit,
+        "data.check": options.check,
+    }
     changes = [f"{option}={json.dumps(value)}" for option, value in values.items() if value]
     return [*changes, *options.set]
 
@@ -67,7 +85,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, evaluate and print the results; return `EXIT_UNPUBLISHED` if only the push failed."""
+    """Train, evaluate and print the results.
+
+    Returns:
+        0; `EXIT_UNPUBLISHED` if only the push failed; 128 and the number of a signal that stopped the run.
+    """
+    from ..training.stopping import RunStopped, stop_signals
+
+    try:
+        with stop_signals():  # from here on: importing torch and transformers takes seconds
+            return _train(options)
+    except RunStopped as problem:
+        if is_main_process():
+            complain(problem, f"; continue with: {continuing_command(options.words)}")
+        return problem.exit_code
+
+
+def _train(options: argparse.Namespace) -> int:
     from ..training import finetune, load_recipe
 
     quiet_transformers()
@@ -75,29 +109,17 @@ def run(options: argparse.Namespace) -> int:
     if options.folds is not None:
         _cross_validate(options, recipe)
         return 0
-    try:
-        report = finetune(
-            recipe,
-            options.output,
-            resume_from_checkpoint=options.resume,
-            push_to_hub=options.push_to_hub,
-            hub_model_id=options.hub_model_id,
-            overwrite=options.overwrite,
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_resume(options.output)) from None
+    report = finetune(
+        recipe,
+        options.output,
+        resume_from_checkpoint=options.resume,
+        push_to_hub=options.push_to_hub,
+        hub_model_id=options.hub_model_id,
+        overwrite=options.overwrite,
+    )
     if is_main_process():
         print_results(report)
     return EXIT_UNPUBLISHED if report.unpublished else 0
-
-
-def _how_to_resume(output: str) -> str:
-    from ..training.checkpoints.sealing import checkpoints
-
-    names = [path.name for path in checkpoints(Path(output))]
-    if not names:
-        return "no checkpoint was written yet"
-    return f"the same command with --resume auto resumes from {names[-1]}"
 
 
 def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
@@ -108,6 +130,6 @@ def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
         where = "--push_to_hub, --hub_model_id"
         what = f"does not say which of the {options.folds} models of --folds to publish"
         raise error("E307", where=where, what=what, fix=NO_PUSH, detail="conflict")
-    result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=print)
+    result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=show)
     if is_main_process():
         print_folds(result)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from .console import show
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -20,4 +22,4 @@ def run(options: argparse.Namespace) -> None:
     lines = describe_checkpoint(options.checkpoint) if options.checkpoint else describe_environment()
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        print(f"{name:{width}}  {value}")
+        show(f"{name:{width}}  {value}")

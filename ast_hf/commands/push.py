@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .console import quiet_transformers
+from .console import quiet_transformers, show
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +53,10 @@ def run(options: argparse.Namespace) -> None:
         revision=options.revision,
         create_pr=options.create_pr,
         commit_message=options.message,
-        tell=print,
+        tell=show,
         patience=options.patience,
     )
-    print(result.url)
+    show(result.url)
 
 
 def _write_dry_run(options: argparse.Namespace) -> None:
@@ -68,5 +68,5 @@ def _write_dry_run(options: argparse.Namespace) -> None:
     target = Path(options.dry_run) if options.dry_run else dry_run_folder(folder)
     publication = publication_of(folder, options.repo_id)
     write_publication(publication, target, folder)
-    print("\n".join(publication.lines()))
-    print(f"Nothing was sent; the files for {options.repo_id} are in {target}")
+    show("\n".join(publication.lines()))
+    show(f"Nothing was sent; the files for {options.repo_id} are in {target}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import error
 from ..files import write_text
 from ..writing_failures import check_file
-from .console import quiet_transformers
+from .console import quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 
@@ -49,14 +49,16 @@ def run(options: argparse.Namespace) -> None:
         num_mel_bins=options.num_mel_bins,
         max_length=options.max_length,
     )
+    for line in report.lines():
+        show(line)
     if options.json:
         write_text(Path(options.json), json.dumps(report.to_dict(), indent=2) + "\n")
-    for line in report.lines():
-        print(line)
     if report.unreadable:
-        first = report.unreadable[0]
+        split, first = next(
+            (name, part.unreadable[0]) for name, part in report.splits.items() if part.unreadable
+        )
         what = f"{len(report.unreadable)} files cannot be read, the first is {first.path!r}: {first.what}"
         fix = "repair or remove them"
         if any(finding.code == "E208" for finding in report.unreadable):
             fix += f"; correct start and end, or {NO_BOUNDARIES}"
-        raise error(first.code or "E201", where=f"row {first.row}", what=what, fix=fix)
+        raise error(first.code or "E201", where=f"{split} row {first.row}", what=what, fix=fix)

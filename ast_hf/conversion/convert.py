@@ -7,7 +7,6 @@ its name.
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,16 +18,20 @@ from typing import Any
 import torch
 
 from ..configuration_ast import ASTConfig, Geometry
-from ..errors import error, unreadable
+from ..errors import AstHfError, error, shown, unreadable
 from ..feature_extraction_ast import AUDIOSET_MEAN, AUDIOSET_STD, ASTFeatureExtractor
 from ..files import sync
+from ..json_files import parse_json
 from ..modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
 from ..paper_data_sets import DATA_SETS, DataSet, class_names, data_set, with_label_count
+from ..scalars import is_finite_number
 from ..task import Task
-from ..weights.image_transformers import heads_of_width, read_image_transformer
+from ..weights.image_transformers import SIZED, check_axes, heads_of_width, read_image_transformer
 from ..weights.integrity import check_state
-from ..weights.names import BACKBONE, CLASS_TOKEN, KERNEL, POSITIONS, RenamedState, rename_state
+from ..weights.names import CLASS_TOKEN, HEAD_KERNEL, KERNEL, POSITIONS, RenamedState, rename_state
+from ..weights.pickles import as_state_dict
 from ..weights.reading import read_tensors
+from ..weights.shapes import backbone_shapes, head_shapes, without_storage
 from ..writing_failures import check_folder, explained
 from .reference import image_hidden_states, original_logits
 
@@ -75,6 +78,16 @@ class ConversionOptions:
     frequency_stride: int | None = None
     time_stride: int | None = None
     num_attention_heads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in {**self.sizes(), "num_attention_heads": self.num_attention_heads}.items():
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise error("E108", where=name, what=f"is {shown(value)}", fix="give 1 or more")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if value is not None and not (is_finite_number(value) and (name == "mean" or value > 0.0)):
+                fix = "give a finite number, for std above 0"
+                raise error("E108", where=name, what=f"is {shown(value)}", fix=fix)
 
     def sizes(self) -> dict[str, int]:
         """Return the sizes of the input that are set."""
@@ -147,11 +160,7 @@ def read_state_dict(path: Path) -> State:
     for name in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
-    if not isinstance(content, dict) or not all(torch.is_tensor(value) for value in content.values()):
-        what = "is not a state dict"
-        fix = "save model.state_dict() alone"
-        raise error("E306", where=repr(str(path)), what=what, fix=fix, detail="unsupported")
-    return content
+    return as_state_dict(content, path)
 
 
 def _convert_original(state: State, source: str, folder: Path, options: ConversionOptions) -> Iterator[str]:
@@ -160,10 +169,10 @@ def _convert_original(state: State, source: str, folder: Path, options: Conversi
     yield from _mapping_lines(renamed)
     config, extractor = _infer_configuration(renamed.tensors, source, options)
     yield from _summary_lines(config, extractor)
-    model = ASTForAudioClassification(config)
-    expected_state = {name.removeprefix(BACKBONE): tensor for name, tensor in model.state_dict().items()}
+    shapes = {**backbone_shapes(config), **head_shapes(config.hidden_size, len(config.id2label))}
     tensors = {name: tensor.float() for name, tensor in renamed.tensors.items()}
-    check_state(tensors, expected_state, source)
+    check_state(tensors, without_storage(shapes), source)
+    model = ASTForAudioClassification(config)
     model.load_state_dict(ASTForAudioClassification._under_own_names(tensors))
     _save(model, extractor, folder)
     spectrogram = random_input(config)
@@ -197,11 +206,8 @@ def _infer_configuration(
     tensors: State, source: str, options: ConversionOptions
 ) -> tuple[ASTConfig, ASTFeatureExtractor]:
     """Return the configuration of the model, and the feature extractor, from the tensors and the options."""
-    for needed in (CLASS_TOKEN, POSITIONS, KERNEL, "classifier.dense.weight"):
-        if needed not in tensors:
-            fix = "check that the file is a complete AST checkpoint"
-            raise error("E305", where=source, what=f"holds nothing that becomes {needed}", fix=fix)
-    count = len(tensors["classifier.dense.weight"])
+    check_axes(tensors, {**SIZED, HEAD_KERNEL: 2}, source, "check that the file is a complete AST checkpoint")
+    count = len(tensors[HEAD_KERNEL])
     width = tensors[CLASS_TOKEN].shape[-1]
     data_set_name = options.data_set or with_label_count(count)
     entry = data_set(data_set_name) if data_set_name else None
@@ -301,20 +307,26 @@ def read_label_file(path: Path) -> list[str]:
     where = repr(str(path))
     if not path.is_file():
         raise error("E303", where=where, what="does not exist", fix="check the path of the label file")
-    text = path.read_text(encoding="utf-8-sig")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            content = json.loads(text)
+            content = parse_json(text, where)
             names = content if isinstance(content, list) else [content[str(i)] for i in range(len(content))]
         elif path.suffix == ".csv":
             rows = sorted(csv.DictReader(text.splitlines()), key=lambda row: int(row["index"]))
             names = [row["display_name"] for row in rows]
         else:
             names = [line.strip() for line in text.splitlines() if line.strip()]
-    except (ValueError, KeyError, TypeError) as problem:
+    except AstHfError as problem:
+        raise unreadable("E303", where=where, problem=problem.what, fix=problem.fix) from problem
+    except (ValueError, KeyError, TypeError, OSError, csv.Error) as problem:
         fix = "use one name a line (.txt), index,mid,display_name (.csv), or a list (.json)"
         raise unreadable("E303", where=where, problem=repr(problem), fix=fix) from problem
-    return names
+    if not all(isinstance(name, (str, int)) for name in names):
+        raise error(
+            "E303", where=where, what="has a name that is not text", fix="give one text for each label"
+        )
+    return [str(name) for name in names]
 
 
 def _extractor(config: ASTConfig, mean: float, std: float) -> ASTFeatureExtractor:

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from ..configuration_ast import ASTConfig
+from ..errors import unreadable
 from ..modeling_ast import ASTModel
 from ..weights.image_transformers import ImageTransformer
 from ..weights.names import KERNEL
@@ -123,7 +124,12 @@ def _image_model_states(source: Any, image: torch.Tensor, vit: ImageTransformer,
         return timm_hidden_states(vit.state, image, vit.fields["num_attention_heads"], (patch, patch))
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+    try:
+        model = AutoModel.from_pretrained(source, dtype=torch.float32, trust_remote_code=False).eval()
+    except (OSError, ValueError) as problem:
+        what = "has no architecture of transformers to compare with"
+        fix = "give the weights of a ViT, DeiT, DINOv2 or MAE"
+        raise unreadable("E305", where=repr(str(source)), what=what, problem=problem, fix=fix) from problem
     if model.config.model_type != "vit_mae":
         return model(image).last_hidden_state
     model.config.mask_ratio = 0.0  # MAE drops and shuffles patches in the order of the noise below

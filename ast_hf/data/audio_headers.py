@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import soundfile
-
-from ..audio import MAX_RATE, MIN_RATE, load_audio
+from ..audio import open_audio
 
 
 class Header(NamedTuple):
@@ -21,16 +17,12 @@ class Header(NamedTuple):
 
 
 def read_header(audio: Mapping[str, Any]) -> Header:
-    """Return the header of a stored clip, or raise the error of `load_audio` for an unreadable file."""
-    content = audio.get("bytes")
-    path = Path(str(audio.get("path")))
-    if content is None and not path.is_file():
-        load_audio(audio)
-    try:
-        with io.BytesIO(content) if content is not None else path.open("rb") as file:
-            info = soundfile.info(file)
-    except (OSError, soundfile.LibsndfileError):
-        load_audio(audio)
-        raise
-    rate = min(max(info.samplerate, MIN_RATE), MAX_RATE)  # `load_audio` refuses rates outside this range
-    return Header(rate, info.channels, info.frames / rate)
+    """Return the header of a stored clip; nothing is decoded.
+
+    Raises the errors of `load_audio` that header and structure show: a path, a format, a header that is
+    impossible, a file that is cut off, and many that are damaged.
+    """
+    with open_audio(audio) as clip:
+        if clip.missing:
+            raise clip.missing
+        return Header(clip.rate, clip.channels, clip.length / clip.rate)

@@ -18,10 +18,11 @@ from ..audio import load_audio, resample
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
+from ..printing import printable
 from ..running_moments import Moments
 from ..task import Task
 from .audio_headers import read_header
-from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition
+from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition, digest_samples, file_stretch
 from .naming_conventions import Row
 from .splits import label_names, split_task
 
@@ -122,13 +123,14 @@ class DataReport:
     def lines(self) -> Iterator[str]:
         """Yield the report as lines of text; long lists are cut, with the number of entries left out."""
         if self.mean is not None:
-            yield f"mean {self.mean:.7g}  std {self.std:.7g}  of raw log-mel values ({self.train_split})"
+            yield f"mean {self.mean:.7g}  std {self.std:.7g}  of raw log-mel values ({printable(self.train_split)})"
         for name, split in self.splits.items():
             yield from _split_lines(name, split)
         for kind, title in _KINDS.items():
             groups = [duplicate.clips for duplicate in self.duplicates if duplicate.kind == kind]
             lines = [
-                "  =  ".join(f"{split} row {row} {path}" for split, row, path in clips) for clips in groups
+                "  =  ".join(f"{printable(split)} row {row} {printable(path)}" for split, row, path in clips)
+                for clips in groups
             ]
             yield from _titled_list(f"{title} in several splits", lines)
 
@@ -168,7 +170,7 @@ def describe_data(
     reports = {}
     for name, split in splits.items():
         audit = _SplitAudit(name, split, extractor, moments if name == train_split else None, finder)
-        reports[name] = audit.run(tqdm(split, desc=f"reading {name}", unit="clip", leave=False))
+        reports[name] = audit.run(tqdm(split, desc=f"reading {printable(name)}", unit="clip", leave=False))
     for name, repetitions in finder.repetitions().items():
         reports[name].repeated = repetitions
     return DataReport(
@@ -256,7 +258,9 @@ class _SplitAudit:
             self.moments.add(_model_frames(waveform, self.extractor))
         labels = tuple(sorted(self.class_names[index] for index in self._indices(row)))
         place = ClipPlace(self.name, number, path, labels)
-        self.finder.add(place, row, samples if peak > SILENT_PEAK else None, rate)
+        self.finder.add(
+            place, file_stretch(row), digest_samples(samples, rate) if peak > SILENT_PEAK else None
+        )
 
 
 def clipped_share(samples: np.ndarray) -> float:
@@ -271,18 +275,20 @@ def clipped_share(samples: np.ndarray) -> float:
 
 
 def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
-    yield f"\n{name}: {split.clips} clips"
+    yield f"\n{printable(name)}: {split.clips} clips"
     if split.seconds:
         lengths = ", ".join(f"{measure} {seconds:.2f} s" for measure, seconds in split.seconds.items())
         yield f"  length    {lengths}"
         yield "  rates     " + ", ".join(f"{count} x {rate} Hz" for rate, count in split.rates.items())
         yield "  channels  " + ", ".join(f"{count} x {number}" for number, count in split.channels.items())
     counts = sorted(split.labels.items(), key=lambda item: -item[1])
-    labels = [f"{count:7d}  {label}" for label, count in counts]
+    labels = [f"{count:7d}  {printable(label)}" for label, count in counts]
     yield from _titled_list("labels", labels, limit=2 * _MAX_ENTRIES)
     findings = {"clipped": split.clipped, "silent": split.silent, "unreadable": split.unreadable}
     for title, entries in findings.items():
-        yield from _titled_list(title, [f"row {entry.row} {entry.path}: {entry.what}" for entry in entries])
+        yield from _titled_list(
+            title, [f"row {entry.row} {printable(entry.path)}: {entry.what}" for entry in entries]
+        )
     for kind, same in _KINDS.items():
         repeated = [repetition for repetition in split.repeated if repetition.kind == kind]
         repeated.sort(key=lambda repetition: not repetition.contradictory)
@@ -293,10 +299,10 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
 
 def _repetition_line(repetition: Repetition) -> str:
     """Return the first clips of a repetition, with their labels if these differ."""
-    clips = [f"row {row} {path}" for row, path in repetition.clips]
+    clips = [f"row {row} {printable(path)}" for row, path in repetition.clips]
     if repetition.contradictory:
         pairs = zip(clips, repetition.labels, strict=True)
-        clips = [f"{clip} ({', '.join(labels)})" for clip, labels in pairs]
+        clips = [f"{clip} ({', '.join(map(printable, labels))})" for clip, labels in pairs]
     more = f"  and {len(clips) - _MAX_CLIPS} more" if len(clips) > _MAX_CLIPS else ""
     return "  =  ".join(clips[:_MAX_CLIPS]) + more
 

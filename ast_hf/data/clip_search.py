@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-import soundfile
-
+from .audio_headers import read_header
+from .clip_paths import is_file
 from .naming_conventions import AUDIO_SUFFIXES, BOUNDARIES, Row
 from .option_spelling import chosen
 
@@ -59,12 +59,12 @@ class ClipNames:
 
 
 def clips_below(folder: Path, limit: int | None = None) -> list[Path]:
-    """Return the audio files in and below a folder; [] if it has more than `limit` entries."""
+    """Return the audio files in and below a folder, no dangling links; [] for more than `limit` entries."""
     entries = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
     files = list(itertools.islice(entries, None if limit is None else limit + 1))
     if limit is not None and len(files) > limit:
         return []
-    return sorted(file for file in files if file.suffix.lower() in AUDIO_SUFFIXES)
+    return sorted(file for file in files if file.suffix.lower() in AUDIO_SUFFIXES and is_file(file))
 
 
 def where_clips_are(names: Sequence[str], folder: Path, rows: Sequence[Row] = ()) -> str | None:
@@ -78,7 +78,7 @@ def where_clips_are(names: Sequence[str], folder: Path, rows: Sequence[Row] = ()
     paths = [name.replace("\\", "/") for name in names if name]
     sample = paths[:FIRST_ROWS]
     for place in (folder, parent_of(folder)):
-        clips = clips_below(place, _MAX_ENTRIES)
+        clips = [clip for clip in clips_below(place, _MAX_ENTRIES) if clip.is_file()]
         clip_names = ClipNames(clips)
         roots = roots_of(sample, clips)
         if roots and not clip_names.is_ambiguous(paths):
@@ -123,6 +123,6 @@ def is_beyond_end(row: Mapping[str, object], files: Sequence[Path]) -> bool:
     """Return True if a boundary of a row is after the end of the first of its files."""
     try:
         latest = max(float(str(row[name])) for name in BOUNDARIES if row.get(name))
-        return bool(files) and latest > soundfile.info(files[0]).duration + _TOLERANCE
-    except (ValueError, soundfile.LibsndfileError):
+        return bool(files) and latest > read_header({"path": str(files[0])}).seconds + _TOLERANCE
+    except ValueError:  # also of a file that cannot be read
         return False

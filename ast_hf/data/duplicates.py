@@ -7,11 +7,14 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from .naming_conventions import Row
+
+#: A file, and start and end of a clip in it in seconds.
+Stretch: TypeAlias = tuple[str, float, float]
 
 
 @dataclass
@@ -38,10 +41,12 @@ class Duplicate:
     Attributes:
         kind: `"path"` (overlapping stretches of one file) or `"content"` (the same decoded samples).
         clips: (split, row, file) of each, rows counted from 1.
+        contradictory: True if their labels differ.
     """
 
     kind: str
     clips: list[tuple[str, int, str]]
+    contradictory: bool = False
 
 
 class ClipPlace(NamedTuple):
@@ -53,6 +58,15 @@ class ClipPlace(NamedTuple):
     labels: tuple[str, ...]
 
 
+def file_stretch(row: Row) -> Stretch | None:
+    """Return file, start and end in seconds of a row that is a file, None for embedded audio."""
+    audio = row["audio"]
+    if audio.get("bytes") is not None:
+        return None
+    end = math.inf if row.get("end") is None else row["end"]
+    return audio["path"], row.get("start") or 0.0, end
+
+
 class DuplicateFinder:
     """Finds clips that are the same stretch of a file, or the same audio unless they are silent."""
 
@@ -61,17 +75,17 @@ class DuplicateFinder:
         self._by_content: dict[bytes, list[ClipPlace]] = {}
         self._labels: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    def add(self, clip: ClipPlace, row: Row, samples: np.ndarray | None, rate: int) -> None:
-        """Add the clip of a row: its samples `(time,)`, None if it is silent, and their rate in Hz."""
+    def add(self, clip: ClipPlace, stretch: Stretch | None, digest: bytes | None) -> None:
+        """Add a clip: its stretch of a file (see `file_stretch`), and a digest of its content.
+
+        The digest is None for a clip whose content does not count, such as silence.
+        """
         # Equal labels share one tuple to save memory: there may be millions of clips.
         clip = clip._replace(labels=self._labels.setdefault(clip.labels, clip.labels))
-        if row["audio"].get("bytes") is None:
-            start = row.get("start") or 0.0
-            end = math.inf if row.get("end") is None else row["end"]
-            self._by_path.setdefault(str(Path(clip.path).resolve()), []).append((start, end, clip))
-        if samples is not None:
-            content = np.ascontiguousarray(samples).tobytes()
-            digest = hashlib.blake2b(content, digest_size=16, salt=str(rate).encode()).digest()
+        if stretch is not None:
+            path, start, end = stretch
+            self._by_path.setdefault(str(Path(path).resolve()), []).append((start, end, clip))
+        if digest is not None:
             self._by_content.setdefault(digest, []).append(clip)
 
     def duplicates(self) -> list[Duplicate]:
@@ -81,7 +95,7 @@ class DuplicateFinder:
         contents = [group for group in self._by_content.values() if tuple(sorted(group)) not in reported]
         groups = [("path", group) for group in paths]
         groups += [("content", group) for group in contents if _in_several_splits(group)]
-        return [Duplicate(kind, [clip[:3] for clip in group]) for kind, group in groups]
+        return [Duplicate(kind, [clip[:3] for clip in group], _contradicts(group)) for kind, group in groups]
 
     def repetitions(self) -> dict[str, list[Repetition]]:
         """Return split -> repetitions; clips of one file are not reported again as identical audio."""
@@ -99,10 +113,19 @@ class DuplicateFinder:
         return repetitions
 
 
+def digest_samples(samples: np.ndarray, rate: int) -> bytes:
+    """Return a digest of decoded samples `(time,)` and their rate in Hz."""
+    content = np.ascontiguousarray(samples).tobytes()
+    return hashlib.blake2b(content, digest_size=16, salt=str(rate).encode()).digest()
+
+
 def _repetition(kind: str, clips: list[ClipPlace]) -> Repetition:
     labels = [list(clip.labels) for clip in clips]
-    contradictory = any(names != labels[0] for names in labels)
-    return Repetition(kind, [(clip.row, clip.path) for clip in clips], labels, contradictory)
+    return Repetition(kind, [(clip.row, clip.path) for clip in clips], labels, _contradicts(clips))
+
+
+def _contradicts(clips: list[ClipPlace]) -> bool:
+    return any(clip.labels != clips[0].labels for clip in clips)
 
 
 def _within_splits(groups: Iterable[list[ClipPlace]]) -> Iterator[list[ClipPlace]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.compute as pc
 from datasets import (
     Audio,
     ClassLabel,
@@ -19,11 +20,11 @@ from datasets import (
     IterableDatasetDict,
     Value,
 )
-from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from huggingface_hub import constants
 
 from ..downloads import verify_download
-from ..errors import AstHfError, did_you_mean, error, nearest, short_reason
+from ..errors import AstHfError, did_you_mean, error, nearest, short_reason, unreadable
 from ..hub.access import reach
 from ..task import Task
 from ..weights.paths import missing_path
@@ -32,7 +33,7 @@ from .labels import LabelSet
 from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, Row
 from .option_spelling import option
 from .reading_options import ReadingOptions
-from .splits import STORED, class_feature, label_feature
+from .splits import STORED, class_feature, class_names_of, label_feature
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,10 @@ class _HubColumns:
 
     def read_labels(self, cell: Any, where: str) -> list[str]:
         """Return the labels of a cell by name; raise E208 for a cell without a label."""
-        if cell is None or (self.classes and cell == -1):
-            raise error("E208", where=where, what="has no label", fix="give it a label or remove the row")
         if self.classes is None:
             return self.options.labels.read(cell, where)
-        indices = cell if isinstance(cell, list) else [cell]
-        return self.options.labels.read([self.classes.names[index] for index in indices], where)
+        names = class_names_of(cell, self.classes.names, where)
+        return replace(self.options.labels, are_names=True).read(names, where)
 
     def feature(self, classes: LabelSet) -> Any:
         """Return the feature of our label column."""
@@ -100,9 +99,11 @@ def read_hub(
     _check_not_a_path(name)
     try:
         splits = reach(lambda: _load(name, config, streaming), where=f"data set {name!r}")
-    except DatasetGenerationError:
+    except DatasetsError as problem:
         _verify_files(name, DatasetDict())
-        raise
+        fix = f"check its files on the Hub, or delete its copy in {str(datasets.config.HF_DATASETS_CACHE)!r}"
+        reason = problem.__cause__ or problem
+        raise unreadable("E208", where=f"data set {name!r}", problem=reason, fix=fix) from problem
     if isinstance(splits, DatasetDict):
         _verify_files(name, splits)
     for part in (part for parts in (merge or {}).values() for part in parts if part not in splits):
@@ -202,7 +203,8 @@ def _encode_stored(splits: DatasetDict, columns: _HubColumns) -> DatasetDict:
     options = columns.options
     renamed = DatasetDict({split: _rename_columns(part, columns) for split, part in splits.items()})
     labels = options.labels
-    if columns.classes is None or labels.classes or labels.dropped or labels.separator:
+    is_translated = columns.classes is None or labels.classes or labels.dropped or labels.separator
+    if is_translated or not all(_has_classes_only(part, columns) for part in renamed.values()):
         rows = {split: _read_labels(part, split, columns) for split, part in renamed.items()}
         classes = labels.all_classes(
             columns.class_order, (name for split_rows in rows.values() for row in split_rows for name in row)
@@ -210,6 +212,18 @@ def _encode_stored(splits: DatasetDict, columns: _HubColumns) -> DatasetDict:
         for split, part in renamed.items():
             renamed[split] = _with_labels(part, split, rows[split], classes, columns)
     return renamed if options.fold is None else _by_fold(renamed, options)
+
+
+def _has_classes_only(part: Dataset, columns: _HubColumns) -> bool:
+    """Return True if every clip of a split has a label, and every label is the index of a class."""
+    assert columns.classes is not None
+    name = columns.task.label_column
+    cells = part.select_columns(name).with_format("arrow")[:][name]
+    indices = pc.list_flatten(cells) if columns.task is Task.MULTI_LABEL else cells
+    if cells.null_count or indices.null_count or not len(indices):
+        return False
+    bounds = pc.min_max(indices).as_py()
+    return bounds["min"] >= 0 and bounds["max"] < len(columns.classes.names)
 
 
 def _rename_columns(part: Dataset, columns: _HubColumns) -> Dataset:

@@ -6,66 +6,67 @@ Folders of folds or splits are refused as labels, and messages list tables that 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import AstHfWarning, error, shortlist, warning_text
 from .folder_names import are_splits_or_folds, is_container, split_of_name
+from .folder_scan import Folder, scan_folder
+from .folder_tables import SplitTable, clips_without_row, read_folder_tables
 from .labels import LabelSet
-from .naming_conventions import AUDIO_SUFFIXES, METADATA_FILES, SPLIT_NAMES, UNREAD_SUFFIXES, Row
+from .naming_conventions import AUDIO_SUFFIXES, METADATA_FILES, SPLIT_NAMES, Row
 from .option_spelling import chosen_sources, unless_classes
-from .table_search import TABLE_SUFFIXES, ClipTable, how_to_read, shards_of, tables_of
+from .table_search import ClipTable, how_to_read, shards_of
 from .tables import Table
 
 #: Number of names in a message, and of folders without a clip.
 _EXAMPLES = 3
 _EMPTY_FOLDERS = 10
 
+#: Columns of a table, if the caller names none.
+_COLUMNS = {"audio_column": None, "label_column": None, "split_column": "split"}
+
 #: Arrangement of label folders in splits, for messages.
 _ARRANGEMENT = "put a folder for each label into folders train and test (train/cat/1.wav)"
 
 
-class _Folder(NamedTuple):
-    """Contents of the folder `root` and of the folders below it.
-
-    Attributes:
-        clips: audio files.
-        unread: suffix -> number of sound files in formats that are not read.
-        others: all other files and folders.
-    """
-
-    root: Path
-    clips: list[Path]
-    unread: Counter[str]
-    others: list[Path]
-
-    def table_files(self) -> list[Path]:
-        """Return files in it with the suffix of a table."""
-        return [entry for entry in self.others if entry.suffix.lower() in TABLE_SUFFIXES and entry.is_file()]
-
-    def tables(self) -> list[ClipTable]:
-        """Return the tables of its clips, in it or next to it."""
-        return tables_of(self.clips, self.root, self.table_files())
-
-
-def read_label_folders(root: Path, labels: LabelSet | None) -> Table:
+def read_label_folders(
+    root: Path, labels: LabelSet | None, columns: Mapping[str, str | None] = _COLUMNS
+) -> list[SplitTable]:
     """Return the rows of `label/clip` or `split/label/clip`; split folders are recognised by their names.
 
-    Warns (W205) about omissions: sound in formats that are not read, folders without a clip, and a table of
-    the clips.
+    Tables in the folders, as `datasets`' audiofolder has them (`train/metadata.csv`), are read instead if they
+    label the clips. Warns (W205) about omissions: sound in formats that are not read, folders without a clip,
+    hidden clips, archives, clips that no table names, and a table of the clips that is not read.
 
     Args:
         root: the folder.
         labels: the caller's classes, if any: folders with these names are label folders.
+        columns: `audio_column`, `label_column` and `split_column` of `load_audio_dataset`.
 
     Raises:
-        AstDataError: E208 for clips without a label and for folders that are not labels, E209 without clips.
+        AstDataError: E206 for a folder that cannot be listed, E208 for clips without a label and for folders
+            that are not labels, E209 without clips.
     """
-    folder = _scan(root)
+    folder = scan_folder(root)
     if not folder.clips:
         raise _no_audio(folder)
+    if not _are_label_folders(folder, labels) and (parts := read_folder_tables(folder, columns)):
+        unnamed = [clip.relative_to(root).as_posix() for clip in clips_without_row(folder, parts, columns)]
+        missing = f"has clips that no table names ({len(unnamed)}: {shortlist(unnamed, _EXAMPLES)})"
+        _warn_of(folder, [*folder.omissions(), *([missing] if unnamed else [])])
+        return parts
+    return [(None, _read_labels(folder, labels))]
+
+
+def _are_label_folders(folder: Folder, labels: LabelSet | None) -> bool:
+    """Return True if the caller's classes name the folder of every clip."""
+    return labels is not None and all(clip.parent.name in labels for clip in folder.clips)
+
+
+def _read_labels(folder: Folder, labels: LabelSet | None) -> Table:
+    """Return the rows of label folders."""
+    root = folder.root
     splits = {file.relative_to(root).parts[0] for file in folder.clips if _split_of_file(folder, file)}
     siblings = _siblings_of_splits(folder, splits)
     rows = [_row_of_file(folder, file, splits) for file in folder.clips]
@@ -77,38 +78,27 @@ def read_label_folders(root: Path, labels: LabelSet | None) -> Table:
         if siblings:
             raise _mixed_folders(folder, splits, siblings)
         _check_labels(folder, sorted({row["label"] for row in rows}))
-    if omissions := _omissions(folder, labels_given=are_classes):
-        warnings.warn(warning_text("W205", where=repr(str(root)), what="; ".join(omissions)), AstHfWarning, 2)
-    return Table(rows, str(root), root)
+    _warn_of(folder, _omissions(folder, labels_given=are_classes))
+    return Table(rows, str(root), root, from_folders=True)
 
 
-def _scan(root: Path) -> _Folder:
-    """Return the contents of a folder except hidden ones."""
-    folder = _Folder(root, [], Counter(), [])
-    for entry in sorted(root.rglob("*")):
-        suffix = entry.suffix.lower()
-        if any(part.startswith(".") for part in entry.relative_to(root).parts):
-            continue
-        if suffix in AUDIO_SUFFIXES and entry.is_file():
-            folder.clips.append(entry)
-        elif suffix in UNREAD_SUFFIXES and entry.is_file():
-            folder.unread[suffix] += 1
-        else:
-            folder.others.append(entry)
-    return folder
+def _warn_of(folder: Folder, omissions: Sequence[str]) -> None:
+    if omissions:
+        where = repr(str(folder.root))
+        warnings.warn(warning_text("W205", where=where, what="; ".join(omissions)), AstHfWarning, 2)
 
 
 def _are_classes(rows: Sequence[Row], labels: LabelSet | None) -> bool:
     return labels is not None and all(row["label"] in labels for row in rows)
 
 
-def _split_of_file(folder: _Folder, file: Path) -> str | None:
+def _split_of_file(folder: Folder, file: Path) -> str | None:
     """Return the split of a clip by its outermost folder, None if that is not named after a split."""
     parts = file.relative_to(folder.root).parts
     return SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
 
 
-def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
+def _row_of_file(folder: Folder, file: Path, splits: set[str]) -> Row:
     """Return the row of a clip by the folders above it; raise E208 for a clip outside of label folders.
 
     `splits` are the folders with label folders in them, rather than clips of one label.
@@ -126,20 +116,20 @@ def _row_of_file(folder: _Folder, file: Path, splits: set[str]) -> Row:
     return {"file_name": name, "label": "/".join(labels), "split": split or "train"}
 
 
-def _siblings_of_splits(folder: _Folder, splits: set[str]) -> list[str]:
+def _siblings_of_splits(folder: Folder, splits: set[str]) -> list[str]:
     """Return the folders next to splits that are not splits of label folders, except those like `_noise_`."""
     outermost = {parts[0] for clip in folder.clips if len(parts := clip.relative_to(folder.root).parts) > 1}
     return sorted(name for name in outermost - splits if not name.startswith("_")) if splits else []
 
 
-def _rows_without_splits(folder: _Folder) -> Iterator[list[Row]]:
+def _rows_without_splits(folder: Folder) -> Iterator[list[Row]]:
     """Yield rows without splits: with labels from all folders above a clip, then from the outermost."""
     rows = [_row_of_file(folder, file, set()) for file in folder.clips]
     yield rows
     yield [{**row, "label": row["label"].partition("/")[0]} for row in rows]
 
 
-def _mixed_folders(folder: _Folder, splits: set[str], siblings: Sequence[str]) -> Exception:
+def _mixed_folders(folder: Folder, splits: set[str], siblings: Sequence[str]) -> Exception:
     """Return the E208 for splits of label folders next to other folders."""
     unlabelled = [name for name in siblings if name.lower() in SPLIT_NAMES]
     others = [name for name in siblings if name not in unlabelled]
@@ -157,9 +147,9 @@ def _unless_classes(names: Sequence[str]) -> str:
     return unless_classes(f"{shortlist(names, _EXAMPLES)} are your classes")
 
 
-def _no_audio(folder: _Folder) -> Exception:
+def _no_audio(folder: Folder) -> Exception:
     """Return the E209 for a folder without a clip; if it has tables, the fix names them."""
-    what = [f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv", *_unread(folder)]
+    what = [f"holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}) and no metadata.csv", *folder.omissions()]
     tables = folder.table_files()
     fix = "give one folder of clips per label"
     if shards := shards_of(tables):
@@ -169,8 +159,8 @@ def _no_audio(folder: _Folder) -> Exception:
     return error("E209", where=repr(str(folder.root)), what="; ".join(what), fix=fix)
 
 
-def _check_labels(folder: _Folder, names: Sequence[str]) -> None:
-    """Raise E208 for folders that are splits, folds or containers of audio, and not labels."""
+def _check_labels(folder: Folder, names: Sequence[str]) -> None:
+    """Raise E208 for folders that are splits, folds or containers of audio, and for labels within labels."""
     innermost = sorted({name.split("/")[-1] for name in names})
     levels = [sorted(set(level)) for level in zip(*(name.split("/") for name in names), strict=False)]
     candidates = [innermost, *(level for level in levels if len(level) > 1), *_single_splits(names)]
@@ -186,6 +176,22 @@ def _check_labels(folder: _Folder, names: Sequence[str]) -> None:
         what = f"has its clips in {folders}, which does not name labels; a table names them"
         fix = f"{how_to_read(tables, folder.clips)}; {_unless_classes(names)}"
         raise error("E208", where=repr(str(folder.root)), what=what, fix=fix)
+    _check_levels(folder, names)
+
+
+def _check_levels(folder: Folder, names: Sequence[str]) -> None:
+    """Raise E208 for a label folder inside another one, and for several splits next to other labels."""
+    nested = [name for name in names if any(name.startswith(f"{other}/") for other in names)]
+    if nested:
+        outer = nested[0].rpartition("/")[0]
+        what = f"has clips in {outer!r} and in {nested[0]!r}, which would be two classes"
+        fix = f"move them into folders of one level; {_unless_classes(names)}"
+        raise error("E208", where=repr(str(folder.root)), what=what, fix=fix)
+    splits = [name for name in names if name.lower() in SPLIT_NAMES]
+    if len({SPLIT_NAMES[name.lower()] for name in splits}) > 1:
+        what = f"has folders {shortlist(splits, _EXAMPLES)}, named after splits, next to others"
+        fix = f"{_ARRANGEMENT}; {_unless_classes(names)}"
+        raise error("E208", where=repr(str(folder.root)), what=what, fix=fix)
 
 
 def _single_splits(names: Sequence[str]) -> list[list[str]]:
@@ -194,7 +200,7 @@ def _single_splits(names: Sequence[str]) -> list[list[str]]:
     return [list(level) for level in above if len(level) == 1 and min(level).lower() in SPLIT_NAMES]
 
 
-def _labelled_splits(folder: _Folder) -> dict[str, list[Path]]:
+def _labelled_splits(folder: Folder) -> dict[str, list[Path]]:
     """Return split -> folders that hold its label folders; of splits within splits, the innermost."""
     labels: dict[Path, set[str]] = {}
     for clip in folder.clips:
@@ -213,7 +219,7 @@ def _labelled_splits(folder: _Folder) -> dict[str, list[Path]]:
     return dict(sorted(places.items(), key=lambda part: part[0] != "train"))
 
 
-def _how_to_arrange(folder: _Folder) -> str:
+def _how_to_arrange(folder: Folder) -> str:
     """Return the fix for folders of folds or splits without a table."""
     splits = _labelled_splits(folder)
     places = [place for split_places in splits.values() for place in split_places]
@@ -227,10 +233,10 @@ def _how_to_arrange(folder: _Folder) -> str:
     return f"{_ARRANGEMENT}, or write {str(table)!r} with the columns file_name, label and split or fold"
 
 
-def _omissions(folder: _Folder, *, labels_given: bool) -> list[str]:
+def _omissions(folder: Folder, *, labels_given: bool) -> list[str]:
     """Return the omissions for the warning; a table is one if the caller does not list the labels."""
-    omissions = _unread(folder)
-    tables = [] if labels_given else [table for table in folder.tables() if table.has_labels]
+    omissions = folder.omissions()
+    tables = [] if labels_given else list(filter(_is_of_labels, folder.tables()))
     table_folders = {table.path.parent for table in tables}
     if empty := [name for name in _without_clips(folder) if folder.root / name not in table_folders]:
         omissions.append(f"has folders without a clip ({shortlist(empty, _EMPTY_FOLDERS)})")
@@ -240,12 +246,12 @@ def _omissions(folder: _Folder, *, labels_given: bool) -> list[str]:
     return omissions
 
 
-def _unread(folder: _Folder) -> list[str]:
-    counts = ", ".join(f"{count} {suffix}" for suffix, count in folder.unread.most_common())
-    return [f"has files that are not read ({counts}), convert them to WAV or FLAC"] if counts else []
+def _is_of_labels(table: ClipTable) -> bool:
+    """Return True for a table with a column of labels, or with a name that `datasets` reads as labels."""
+    return table.has_labels or table.path.name in METADATA_FILES
 
 
-def _without_clips(folder: _Folder) -> list[str]:
+def _without_clips(folder: Folder) -> list[str]:
     """Return the outermost folders without a clip in or below them."""
     places = {clip.parent for clip in folder.clips}
     filled = {parent for place in places for parent in (place, *place.parents)}

@@ -3,22 +3,61 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from os import PathLike
 from pathlib import Path
 
 from ..errors import AstHfWarning, did_you_mean, error, shortlist, warning_text
+from .naming_conventions import AUDIO_SUFFIXES
 from .option_spelling import option
-from .tables import check_exists, read_csv, read_lines
+from .tables import check_exists, check_regular, read_csv, read_lines
 
 #: Likely separators of several labels; a comma with a space is part of many names.
 _JOINED_LABELS = re.compile(r"[;|]|(?<=\S),(?=[^\s\d])")
 
 _SPACES = re.compile(r"\s{2,}")
 
+#: A decimal number, and a whole one.
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?|[+-]?\.[0-9]+")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+
+#: Punctuation alone: `?`, `-`, `...`.
+_MARKS = re.compile(r"[!-/:-@\[-`{-~\s]+")
+
+#: Labels, in lower case, that may stand for no label. `label_cells.MISSING` has those that always do.
+_UNLABELLED = frozenset(
+    {
+        "nan",
+        "na",
+        "n/a",
+        "n.a.",
+        "null",
+        "none",
+        "nil",
+        "nat",
+        "inf",
+        "-inf",
+        "infinity",
+        "-infinity",
+        "undefined",
+    }
+    | {"missing", "unlabelled", "unlabeled", "no label", "unannotated", "tbd", "todo", "true", "false"}
+)
+
+#: Fewest classes of which W209 says that they are about as many as clips; below, examples would be warned of.
+_MANY_CLASSES = 5
+
 #: How many names a warning lists.
 _EXAMPLES = 3
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return class names sorted: by value if all are numbers (`"9"` before `"10"`), else as text."""
+    names = sorted(names)
+    return sorted(names, key=Decimal) if all(map(_NUMBER.fullmatch, names)) else names
 
 
 class LabelSet:
@@ -57,9 +96,16 @@ def read_class_labels(source: str | PathLike | Sequence[str]) -> LabelSet:
             E209 for one that is empty.
     """
     if not isinstance(source, (str, PathLike)):
-        return LabelSet(_check_names(list(source), "class_labels"))
+        names = list(source)
+        for name in names:
+            if not isinstance(name, str) or not name.strip():
+                what = f"{name!r} is not the name of a class"
+                fix = f"give texts: {list(map(str, names[:_EXAMPLES]))!r}"
+                raise error("E108", where="class_labels", what=what, fix=fix)
+        return LabelSet(_check_names(names, "class_labels"))
     path = Path(source)
     check_exists(path)
+    check_regular(path)
     if path.suffix.lower() != ".csv":
         return LabelSet(_check_names(read_lines(path), path))
     rows = read_csv(path).rows
@@ -80,22 +126,25 @@ def _check_names(names: list[str], where: object) -> list[str]:
     """Return the class names; raise E209 if there are none, E208 for a name that is listed twice."""
     if not names:
         raise error("E209", where=f"{where}", what="names no class", fix="list at least two class names")
+    seen = set[str]()
     for number, name in enumerate(names, start=1):
-        if name in names[: number - 1]:
+        if name in seen:
             what = f"names {name!r} a second time"
             raise error(
                 "E208", where=f"{where} row {number}", what=what, fix="give each class a different name"
             )
+        seen.add(name)
     return names
 
 
-def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None:
-    """Warn about suspicious class names: several labels in one (W206), or one label spelled two ways (W207).
+def warn_of_labels(names: Iterable[str], where: str, *, separable: bool, clips: int) -> None:
+    """Warn about class names that are several labels (W206), spelled in two ways (W207), or no names (W209).
 
     Args:
         names: the classes of data without a list of classes.
         where: the source of the data, for the message.
-        separable: True if a `label_separator` could split the names.
+        separable: True if each clip has one name, which a `label_separator` could split.
+        clips: number of clips with these labels.
     """
     names = sorted(names)
     joined = [name for name in names if _JOINED_LABELS.search(name)] if separable else []
@@ -105,19 +154,61 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool) -> None
         warnings.warn(warning_text("W206", where=where, what=what), AstHfWarning, 2)
     groups = list(_similar_names(names))
     if groups:
-        pairs = ", ".join(" and ".join(map(_quote_spaces, group)) for group in groups[:_EXAMPLES])
+        pairs = ", ".join(_quote_differences(group) for group in groups[:_EXAMPLES])
         more = f" and {len(groups) - _EXAMPLES} more" if len(groups) > _EXAMPLES else ""
-        what = f"{pairs}{more} differ only in capitals or spaces, and are separate classes; write them alike"
+        kinds = (
+            "capitals or spaces" if "\\" not in pairs else "capitals, spaces or characters that look the same"
+        )
+        what = f"{pairs}{more} differ only in {kinds}, and are separate classes; write them alike"
         warnings.warn(warning_text("W207", where=where, what=what), AstHfWarning, 2)
+    doubts = list(_doubts(names))
+    if not separable and set(names) == {"0", "1"}:
+        doubts.append("'0' and '1' in lists look like 0/1 vectors, with a position for each class")
+    if separable and len(names) >= _MANY_CLASSES and clips < 2 * len(names):
+        doubts.append(f"{len(names)} classes for {clips} clips look like a column of ids or measurements")
+    if doubts:
+        what = f"{'; '.join(doubts)}; each is a class of its own: correct the labels, or name another column with "
+        what += f"{option('label_column')}"
+        warnings.warn(warning_text("W209", where=where, what=what), AstHfWarning, 2)
+
+
+def _doubts(names: Sequence[str]) -> Iterable[str]:
+    """Yield the reasons why some names may not be names of classes."""
+    numbers = [name for name in names if _NUMBER.fullmatch(name)]
+    if numbers and len(numbers) < len(names):
+        yield f"{shortlist(numbers, _EXAMPLES)} are numbers among names"
+    elif decimals := [name for name in numbers if not _WHOLE.fullmatch(name)]:
+        yield f"{shortlist(decimals, _EXAMPLES)} are decimal numbers, as in a column of measurements"
+    negative = [name for name in numbers if name.startswith("-")]
+    if len(negative) == 1:
+        yield f"{negative[0]!r} often marks clips without a label"
+    values: dict[Decimal, list[str]] = {}
+    for name in numbers:
+        values.setdefault(Decimal(name), []).append(name)
+    for group in values.values():
+        if len(group) > 1:
+            yield f"{shortlist(group, _EXAMPLES)} are the same number"
+    unlabelled = [name for name in names if name.lower() in _UNLABELLED or _MARKS.fullmatch(name)]
+    if unlabelled and {name.lower() for name in names} != {"true", "false"}:
+        yield f"{shortlist(unlabelled, _EXAMPLES)} may stand for no label"
+    files = [name for name in names if Path(name).suffix.lower() in AUDIO_SUFFIXES]
+    if files:
+        yield f"{shortlist(files, _EXAMPLES)} are names of files"
 
 
 def _similar_names(names: Iterable[str]) -> Iterable[list[str]]:
+    """Yield names that a reader takes for the same: without capitals, spaces, invisible and composed characters."""
     spellings: dict[str, list[str]] = {}
     for name in names:
-        spellings.setdefault("".join(name.split()).casefold(), []).append(name)
+        plain = unicodedata.normalize("NFKC", name)
+        visible = "".join(mark for mark in plain if unicodedata.category(mark) not in ("Cf", "Cc"))
+        spellings.setdefault("".join(visible.split()).casefold(), []).append(name)
     return (group for group in spellings.values() if len(group) > 1)
 
 
-def _quote_spaces(name: str) -> str:
-    """Return a quoted name with repeated spaces made visible: messages collapse them to one."""
-    return repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name))
+def _quote_differences(names: Sequence[str]) -> str:
+    """Return quoted names, with repeated spaces and characters that look the same spelled out."""
+    shown = [repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name)) for name in names]
+    if len({unicodedata.normalize("NFKC", name) for name in names}) < len(names):
+        shown = list(map(ascii, names))
+    return " and ".join(shown)

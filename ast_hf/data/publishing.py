@@ -12,6 +12,11 @@ from ..errors import error
 from ..hub.access import PUBLISHING, check_account, reach
 from ..hub.cleaning import check_secrets, cut_paths_in_json
 from ..hub.publishing import Pushed, check_full_name, open_repository
+from .audio_headers import read_header
+from .publishing_rights import check_inside
+
+#: Clips whose paths are read at once; their audio may be embedded.
+_BATCH = 100
 
 _COMMIT_MESSAGE = "Upload clips with ast_hf"
 
@@ -39,9 +44,11 @@ def push_audio_dataset(
         patience: seconds for which each step is tried while the Hub fails in a way that may pass.
 
     Raises:
+        AstDataError: the error of `load_audio` for a file that is not audio.
         AstInputError: E102 for streams and anything else but stored splits of clips.
         AstConfigError: E702 for an impossible name; E705 for a token or a key in text columns or class names,
-            and for a public data set that should be private.
+            for a public data set that should be private, and for clips that were read from outside of their
+            data folder (W216).
         AstRunError: E701 and E704 if the Hub refuses or cannot be reached, also after several attempts.
 
     Example:
@@ -60,6 +67,8 @@ def push_audio_dataset(
         if not re.fullmatch(r"\w+(\.\w+)*", str(name)):
             fix = "rename it, with letters, digits, _ and dots"
             raise error("E102", where=f"split {name!r}", what="is not a name that the Hub accepts", fix=fix)
+    for name, part in splits.items():
+        _check_clips(part, f"split {name!r}")
     ready = DatasetDict({name: _ready(part, name) for name, part in splits.items()})
     check_account(token)
     again = "call push_audio_dataset again, which sends what is missing"
@@ -79,6 +88,17 @@ def push_audio_dataset(
         patience=patience,
     )
     return Pushed(repo_id, done.commit_url, done.oid)
+
+
+def _check_clips(part: Dataset, where: str) -> None:
+    """Raise E705 for clips from outside of the data folder, and the error of a file that is not audio."""
+    files: list[str] = []
+    for batch in part.select_columns(["audio"]).with_format("arrow").iter(batch_size=_BATCH):
+        clips = batch["audio"].combine_chunks()
+        files += clips.field("path").filter(clips.field("bytes").is_null()).to_pylist()
+    check_inside(files, where)
+    for path in dict.fromkeys(files):
+        read_header({"path": path})
 
 
 def _ready(part: Dataset, split: str) -> Dataset:

@@ -7,6 +7,7 @@ Columns `start` and `end`, in seconds, bound the clip within its file. Other col
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from os import PathLike
@@ -14,20 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict, Value
 
-from ..errors import error
+from ..errors import AstHfWarning, error, warning_text
 from ..task import Task
+from .clip_paths import is_unicode
+from .folder_tables import SplitTable
 from .holding_out import FoldChoice
 from .hub import read_hub
 from .label_cells import LabelReader
 from .label_folders import read_label_folders
 from .labels import LabelSet, read_class_labels, warn_of_labels
 from .naming_conventions import BOUNDARIES, METADATA_FILES, Source
+from .publishing_rights import remember_outside
+from .reading_arguments import check_arguments, check_source
 from .reading_options import ReadingOptions
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
-from .tables import Table, check_exists, has_table_suffix, read_split_list, read_table
+from .tables import Table, check_exists, check_regular, has_table_suffix, read_split_list, read_table
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
@@ -66,7 +72,7 @@ def load_audio_dataset(
         split_column: column of each row's split; without it all rows are `"train"`.
         label_separator: separator of a clip's labels in multi-label tables (`"dog;bark"`); lists need none.
         class_labels: the classes in their order: a CSV of `index,mid,display_name` (rows may use either
-            name), a text file with one name per line, or the names. None for the data's order, or sorted.
+            name), a text file of names, or the names. None for the data's order, else sorted, numbers by value.
         drop_labels: labels to leave out, together with the clips that have no other label.
         test_fold: the fold that becomes the split `"test"`, the others `"train"`; None to split otherwise.
         fold_column: column of the folds.
@@ -77,21 +83,23 @@ def load_audio_dataset(
         check_files: raise for missing files now, not when they are read. Without it, raise only if all are
             elsewhere.
         config_name: configuration of a data set on the Hub.
-        merge_splits: split -> splits on the Hub that it is made of; None for the splits as they are.
+        merge_splits: split -> splits on the Hub that it is made of; None for no change.
         streaming: return streams (`IterableDatasetDict`, audio as bytes and path), and download nothing.
 
     Returns:
         DatasetDict in the form described by the module; label names are the same in all splits. Warns about
-        files and tables that label folders skip (W205), and in local files about labels that look like
-        several (W206) or like another (W207).
+        files and tables that label folders skip (W205), and in local files about labels that look like several
+        (W206), another (W207) or none (W209), and columns of times or labels that are not read (W208).
 
     Raises:
         AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and
             boundaries, E209 for empty splits and classes.
-        AstInputError: E108 for arguments about local files with a data set on the Hub, or vice versa.
+        AstInputError: E107 for samples in place of files; E108 for arguments of a wrong type, or about local
+            files with a data set on the Hub, or vice versa.
         AstHfError: E701 and E702 for names that do not exist on the Hub or that the token may not see, E704
             for a Hub that cannot be reached.
     """
+    check_arguments(locals())
     classes = None if class_labels is None else read_class_labels(class_labels)
     options = ReadingOptions(
         audio_column=audio_column,
@@ -108,46 +116,67 @@ def load_audio_dataset(
         _check_unused("a data set on the Hub", split_lists=split_lists, audio_root=audio_root)
         return read_hub(source, [config_name] if config_name else [], merge_splits, streaming, options)
     _check_unused("local files", config_name=config_name, merge_splits=merge_splits)
-    tables = [(split, read_source(part, classes)) for split, part in source_parts(source)]
-    splits = _from_tables(tables, options)
+    splits = _from_tables(_read_tables(source, options), options)
     return _as_streams(splits) if streaming else splits
+
+
+def _read_tables(source: Source, options: ReadingOptions) -> list[SplitTable]:
+    """Return the tables of a source; the split that the caller gives a part decides over that of its folder."""
+    names = ("audio_column", "label_column", "split_column")
+    columns = {name: getattr(options, name) for name in names}
+    tables: list[SplitTable] = []
+    for split, part in source_parts(source):
+        parts = read_source(part, options.labels.classes, columns)
+        tables += [(split or own_split, table) for own_split, table in parts]
+    return tables
 
 
 def is_local(source: str) -> bool:
     """Return True for the path of a file or folder, existing or not; False for a name on the Hub."""
-    path = Path(source)
-    return path.exists() or has_table_suffix(path) or source.startswith((".", "/", "~"))
+    if has_table_suffix(Path(source)) or source.startswith((".", "/", "~")):
+        return True
+    try:
+        return Path(source).exists()
+    except OSError:  # too long for a path
+        return False
 
 
 def source_parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
     """Return (split, file or folder) of every part of a source; the split is None where the rows decide.
 
-    Raises E209 for an empty source.
+    Raises E108 for a source of another type, E209 for an empty one.
     """
     parts: list[tuple[str | None, str | PathLike]]
+    check_source(source)
     if isinstance(source, Mapping):
         parts = [(split, part) for split, files in source.items() for _, part in source_parts(files)]
     elif isinstance(source, (str, PathLike)):
         parts = [(None, source)]
     else:
-        parts = [(None, part) for part in source]
+        parts = [part for files in source for part in source_parts(files)]
     if not parts:
         raise error("E209", where="source", what="names no file", fix="give at least one table or folder")
     return parts
 
 
-def read_source(source: str | PathLike, labels: LabelSet | None = None) -> Table:
-    """Return the rows of a table, of a folder with a metadata file, or of a folder of label folders.
+def read_source(
+    source: str | PathLike, labels: LabelSet | None, columns: Mapping[str, str | None]
+) -> list[SplitTable]:
+    """Return the rows of a table, of a folder with metadata files, or of a folder of label folders.
 
-    Folders that are named after `labels` are label folders. Raises E206 for a path that does not exist, E208
-    and E209 for one without labelled clips.
+    Each part has the split of its folder, None if the rows decide. Folders that are named after `labels` are
+    label folders. Raises E206 for a path that does not exist, E208 and E209 for one without labelled clips.
     """
+    if "://" in str(source):
+        fix = "download the files, and give their path"
+        raise error("E206", where=repr(str(source)), what="is a URL, which is not downloaded", fix=fix)
     path = Path(source).expanduser()
     check_exists(path)
     if not path.is_dir():
-        return read_table(path)
+        check_regular(path)
+        return [(None, read_table(path))]
     metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
-    return read_table(metadata) if metadata else read_label_folders(path, labels)
+    return [(None, read_table(metadata))] if metadata else read_label_folders(path, labels, columns)
 
 
 def _check_unused(kind: str, **arguments: Any) -> None:
@@ -161,6 +190,9 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     """Return the splits of (split of all rows or None, table) pairs."""
     parts = [TableClips(table, split, options) for split, table in tables]
     clips = [clip for part in parts for clip in part.clips() if clip.labels]
+    _warn_of_outside(parts)
+    for clip in clips:
+        _check_unicode(clip)
     if not clips:
         what = "has no clip of another label than drop_labels"
         raise error("E209", where=tables[0][1].where, what=what, fix="drop fewer labels")
@@ -171,13 +203,45 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     names = {label for clip in clips for label in clip.labels}
     if options.labels.classes is None:
         where = repr(tables[0][1].where) + (f" and {len(tables) - 1} more" if len(tables) > 1 else "")
-        warn_of_labels(names, where, separable=not multi_label)
+        warn_of_labels(names, where, separable=not multi_label, clips=len(clips))
     classes = options.labels.all_classes(_common_order(parts), names)
     others = list(dict.fromkeys(name for clip in clips for name in clip.others))
     by_split: dict[str, list[Clip]] = {}
     for clip in clips:
         by_split.setdefault(clip.split, []).append(clip)
+    _check_lists(by_split, options)
     return DatasetDict({split: _encode(part, classes, task, others) for split, part in by_split.items()})
+
+
+def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:
+    """Raise E209 for a list of a split that names none of the clips."""
+    for split in options.split_lists if options.fold is None else ():
+        if split not in by_split:
+            what = "lists none of the clips"
+            fix = "write their paths as in the table, or relative to the folder, one a line"
+            raise error("E209", where=f"split_lists, {split!r}", what=what, fix=fix)
+
+
+def _warn_of_outside(parts: Sequence[TableClips]) -> None:
+    """Warn (W216) about clips that are not in their table's folder or `audio_root`, and remember them."""
+    remember_outside(path for part in parts for path in part.outside)
+    strays = [path for part in parts for path in part.strays]
+    if strays:
+        first = next(part for part in parts if part.strays)
+        where = repr(first.table.where)
+        what = (
+            f"clips outside of {str(first.root)!r}, by a link or `..`: {len(strays)}, first {strays[0]!r}; "
+        )
+        what += "they are read, but not published"
+        warnings.warn(warning_text("W216", where=where, what=what), AstHfWarning, stacklevel=2)
+
+
+def _check_unicode(clip: Clip) -> None:
+    """Raise E208 for a cell that UTF-8 cannot hold, as Arrow and the Hub need it."""
+    for cell in (*clip.labels, *clip.others, *clip.others.values()):
+        if isinstance(cell, str) and not is_unicode(cell):
+            what = f"{cell!r} holds half of a surrogate pair, which is no character"
+            raise error("E208", where=clip.where, what=what, fix="write it in UTF-8")
 
 
 def _common_order(parts: Sequence[TableClips]) -> list[str] | None:
@@ -198,9 +262,8 @@ def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list
     indices = [
         list(dict.fromkeys(classes.index(label, clip.where) for label in clip.labels)) for clip in clips
     ]
-    cells: dict[str, list[Any]] = {
-        task.label_column: indices if task is Task.MULTI_LABEL else [index for (index,) in indices]
-    }
+    labels: Any = indices if task is Task.MULTI_LABEL else [index for (index,) in indices]
+    cells: dict[str, list[Any]] = {task.label_column: labels}
     cells |= {name: [clip.others.get(name) for clip in clips] for name in others}
     features = Features({task.label_column: label_feature(classes.names, task)})
     features |= {name: Value("float64" if name in BOUNDARIES else "string") for name in others}
@@ -209,7 +272,11 @@ def _encode_table(clips: list[Clip], classes: LabelSet, task: Task, others: list
         return _with_sounds(sounds, [clip.number - 1 for clip in clips], cells, features)
     cells = {"audio": [clip.path for clip in clips], **cells}
     features = Features(audio=Value("string"), **features)
-    return Dataset.from_dict(cells, features=features).cast_column("audio", Audio(decode=False))
+    # Arrow arrays are taken as they are, while a list is encoded cell by cell.
+    columns = {
+        name: pa.array(values, features.arrow_schema.field(name).type) for name, values in cells.items()
+    }
+    return Dataset.from_dict(columns, features=features).cast_column("audio", Audio(decode=False))
 
 
 def _with_sounds(

@@ -39,5 +39,7 @@ class ReadingOptions:
             return self.fold.split(row)
         lists = self.split_lists.items()
         listed = next((split for split, names in lists if not names.isdisjoint(paths)), None)
-        name = str(source_split or listed or row.get(self.split_column) or "train").strip()
+        cell = row.get(self.split_column)
+        named = None if cell != cell else cell  # NaN, as which pandas writes a missing value
+        name = str(source_split or listed or named or "train").strip()
         return SPLIT_NAMES.get(name.lower(), name)

@@ -27,6 +27,21 @@ def class_feature(feature: Any) -> ClassLabel | None:
     return inner if isinstance(inner, ClassLabel) else None
 
 
+def class_names_of(cell: Any, names: Sequence[str], where: str) -> Any:
+    """Return the class name of an index, None for a missing one (None, in `datasets` also -1); of a list, each.
+
+    Raises E208 for an index without a name.
+    """
+    if isinstance(cell, list):
+        return [class_names_of(index, names, where) for index in cell]
+    if cell is None or cell < 0:
+        return None
+    if cell >= len(names):
+        what = f"class {cell} is not one of the {len(names)} that the file declares"
+        raise error("E208", where=where, what=what, fix=f"give a class from 0 to {len(names) - 1}")
+    return names[cell]
+
+
 def label_feature(names: Sequence[str], task: Task) -> Any:
     """Return the feature of a label column: a class, or a list of classes for multi-label data."""
     label = ClassLabel(names=list(names))

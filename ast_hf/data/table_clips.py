@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from datasets import Dataset
 
+from ..containment import is_below, places_of
 from ..errors import error, shortlist
+from .clip_paths import ClipRoot, is_unicode, path_of_cell
 from .clip_search import ClipNames, clips_below, where_clips_are
+from .holding_out import FoldChoice
+from .label_cells import MISSING, is_null
 from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, Row
 from .option_spelling import NO_BOUNDARIES
 from .reading_options import ReadingOptions
 from .tables import Table
+from .unread_columns import warn_of_labels, warn_of_times
 
 #: How many rows a message lists.
 _EXAMPLES = 3
@@ -49,6 +56,10 @@ class TableClips:
         split: the caller's split for all rows, None to decide row by row.
         options: options of `load_audio_dataset`.
 
+    Attributes:
+        outside: after `clips`, the files that are not in the table's folder or `audio_root`.
+        strays: those of them that a link or `..` leads to; an absolute path is what the user wrote.
+
     Raises:
         AstDataError: E206 for missing files; E208 for missing columns, and for rows without a label or fold.
     """
@@ -62,27 +73,48 @@ class TableClips:
         self.root = options.audio_root or table.root
         self.sounds = table.sounds(self.audio)
         self.class_order = table.names.get(self.label)
+        declared = table.from_folders or self.class_order is not None
+        self.labels = replace(options.labels, are_names=True) if declared else options.labels
         self.holds_lists = any(isinstance(row.get(self.label), list) for row in table.rows)
+        self.outside: list[str] = []
+        self.strays: list[str] = []
+        self._places = places_of(self.root)
         self._clip_names: ClipNames | None = None
+        self._root = ClipRoot(Path(self.root))
         self._check_labels()
-        self._check_folds()
-        self._paths = [self._path(row) for row in table.rows]
+        self._check_column(options.split_column, "split")
+        if options.fold is not None:
+            self._check_column(options.fold.column, "fold", options.fold)
+        self._paths = [self._path(row, number) for number, row in enumerate(table.rows, start=1)]
         if self.sounds is None:
             self._check_files()
+        self._warn_of_unread_columns()
 
     def clips(self) -> Iterator[Clip]:
         """Yield the clip of each row, in order; raise E208 for labels and boundaries that cannot be read."""
         for number, (row, path) in enumerate(zip(self.table.rows, self._paths, strict=True), start=1):
             where = f"{self.table.where} row {number}"
-            split = self.options.split(row, {Path(path).as_posix(), str(row.get(self.audio))}, self.split)
-            full_path = str((self.root / path).resolve()) if self.sounds is None else path
-            labels = self.options.labels.read(row[self.label], f"{where}, column {self.label!r}")
+            names = {Path(path).as_posix(), str(row.get(self.audio))} if self.options.split_lists else set()
+            split = self.options.split(row, names, self.split)
+            full_path = self._full_path(path) if self.sounds is None else path
+            labels = self.labels.read(row[self.label], f"{where}, column {self.label!r}")
             yield Clip(where, number, split, full_path, self.sounds, labels, self._others(row, where))
+
+    def _full_path(self, path: str) -> str:
+        """Return the absolute path of a file, without links; record it if that is outside of the root."""
+        full_path = self._root.real_path(path)
+        if not is_below(full_path, self._places):
+            self.outside.append(full_path)
+            if not Path(path).is_absolute():
+                self.strays.append(full_path)
+        return full_path
 
     def _others(self, row: Row, where: str) -> Row:
         """Return the other cells as text, and boundaries as numbers."""
         read = {self.audio, self.label, "audio", "label", "labels", *BOUNDARIES}
-        others = {name: None if cell is None else str(cell) for name, cell in row.items() if name not in read}
+        others = {
+            name: None if is_null(cell) else str(cell) for name, cell in row.items() if name not in read
+        }
         if self.options.clip_boundaries and any(name in row for name in BOUNDARIES):
             others |= _boundaries(row, where)
         return others
@@ -90,59 +122,72 @@ class TableClips:
     def _check_labels(self) -> None:
         """Raise E208 if rows have no label."""
         rows = enumerate(self.table.rows, start=1)
-        unlabelled = [number for number, row in rows if not self.options.labels.split(row.get(self.label))]
+        unlabelled = [number for number, row in rows if self.labels.is_missing(row.get(self.label))]
         if unlabelled:
             where = f"{self.table.where} row {unlabelled[0]}, column {self.label!r}"
-            fix = "give it a label or remove the row"
-            raise error("E208", where=where, what=f"has no label{_count_rows(unlabelled)}", fix=fix)
+            cell = self.table.rows[unlabelled[0] - 1].get(self.label)
+            raise self.labels.missing(cell, where, _count_rows(unlabelled))
 
-    def _check_folds(self) -> None:
-        """Raise E208 for a row without a fold if a test fold is selected."""
-        fold = self.options.fold
-        if fold is None:
-            return
+    def _warn_of_unread_columns(self) -> None:
+        """Warn (W208) of columns of times under other names, and of a second column of labels."""
+        rows = self.table.rows
+        where = repr(self.table.where)
+        if self.options.clip_boundaries:
+            warn_of_times(list(dict.fromkeys(name for row in rows for name in row)), self._paths, where)
+        if self.options.label_column is None:
+            warn_of_labels(rows, self.label, where)
+
+    def _check_column(self, column: str, kind: str, fold: FoldChoice | None = None) -> None:
+        """Raise E208 for a missing value in place of a split or a fold; an empty cell is one if folds are read."""
         for number, row in enumerate(self.table.rows, start=1):
-            if row.get(fold.column) in (None, ""):
+            cell = row.get(column)
+            if fold is not None and column not in row:
                 raise fold.missing_column(f"{self.table.where} row {number}", row)
+            is_empty = fold is not None and (cell == "" or is_null(cell))
+            if is_empty or (isinstance(cell, str) and cell.strip() in MISSING):
+                where = f"{self.table.where} row {number}, column {column!r}"
+                raise error("E208", where=where, what=f"has no {kind}", fix="name it, or remove the row")
 
     def _check_files(self) -> None:
         """Raise E206 for missing files; without `check_files` only if all are in another folder nearby."""
-        exists = self._exists if self.options.check_files else bool
+        exists = self._root.holds if self.options.check_files else bool
         missing = [row for row, path in enumerate(self._paths, start=1) if not exists(path)]
         elsewhere = None
-        if not any(map(self._exists, self._paths)):
+        if not any(map(self._root.holds, self._paths)):
             bounded_rows = self.table.rows if self.options.clip_boundaries else []
             elsewhere = where_clips_are(self._paths, self.root, bounded_rows)
         if elsewhere:
             missing = list(range(1, len(self._paths) + 1))
         if missing:
             where = f"{self.table.where} row {missing[0]}, column {self.audio!r}"
-            what = f"{self.table.rows[missing[0] - 1].get(self.audio)!r} does not exist{_count_rows(missing)}"
-            raise error("E206", where=where, what=what, fix=self._how_to_find(missing[0], elsewhere))
+            what, fix = self._root.describe_missing(self._paths[missing[0] - 1])
+            cell = reprlib.repr(self.table.rows[missing[0] - 1].get(self.audio))
+            if what == "does not exist":
+                fix = self._how_to_find(missing[0], elsewhere) or fix
+            raise error("E206", where=where, what=f"{cell} {what}{_count_rows(missing)}", fix=fix)
 
-    def _how_to_find(self, row: int, elsewhere: str | None) -> str:
-        """Return the fix for a row's missing file; `elsewhere` is the fix for files in another folder."""
+    def _how_to_find(self, row: int, elsewhere: str | None) -> str | None:
+        """Return the fix for a row's file if it is in another folder; `elsewhere` is the fix for all files."""
         count = len(self._clip_names.find(self._paths[row - 1])) if self._clip_names else 0
         if count > 1:
             return f"{count} files below {str(self.root)!r} have this name; write their paths relative to it"
-        return elsewhere or f"paths are taken relative to {str(self.root)!r}; correct them or remove the rows"
+        return elsewhere
 
-    def _exists(self, path: str) -> bool:
-        return bool(path) and (self.root / path).is_file()
+    def _path(self, row: Row, number: int) -> str:
+        """Return the path of a row, relative to the root; raise E107 or E208 for a cell that is not a path.
 
-    def _path(self, row: Row) -> str:
-        """Return the path of a row, relative to the root.
-
-        Backslashes become slashes if only that names an existing file; a name alone becomes the path of the
-        only file of that name below `audio_root`.
+        A name alone becomes the path of the only file of that name below `audio_root`.
         """
-        path = str(row.get(self.audio) or "")
+        where = f"{self.table.where} row {number}, column {self.audio!r}"
+        cell = row.get(self.audio)
+        path = str(cell) if self.table.from_folders else path_of_cell(cell, where)
+        if not is_unicode(path):
+            fix = "rename the file and its folders, for example with convmv"
+            raise error("E206", where=where, what=f"{path!r} is not a name in UTF-8", fix=fix)
         if self.sounds is not None or not path:
             return path
-        slashed = path.replace("\\", "/")
-        if slashed != path and not (self.root / path).exists() and self._exists(slashed):
-            return slashed
-        if self.options.audio_root is None or self._exists(path):
+        path = self._root.respelled(path)
+        if self.options.audio_root is None or self._root.holds(path):
             return path
         if self._clip_names is None:
             self._clip_names = ClipNames(clips_below(self.root))
@@ -167,10 +212,10 @@ def _boundaries(row: Row, where: str) -> Row:
 def _boundary(row: Row, name: str, where: str) -> float | None:
     """Return `start` or `end` of a row in seconds, None for an empty cell; raise E208 unless it is >= 0."""
     cell = row.get(name)
-    if cell is None or cell == "" or cell != cell:  # pandas writes NaN for a missing number
+    if cell is None or is_null(cell) or cell == "":
         return None
     try:
-        seconds = float(cell)
+        seconds = math.nan if isinstance(cell, bool) else float(cell)
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:

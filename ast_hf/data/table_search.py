@@ -10,18 +10,20 @@ import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyarrow import types
+from pyarrow import ArrowException, types
 from pyarrow.parquet import ParquetFile
 
 from ..errors import AstHfError
 from .clip_search import FIRST_ROWS, FOREIGN_BOUNDARIES, ClipNames, is_beyond_end, parent_of, roots_of
+from .csv_tables import separator_of
 from .naming_conventions import LABEL_COLUMNS, PATH_COLUMNS, SPLIT_NAMES, Row
 from .option_spelling import chosen, chosen_sources, option
-from .tables import read_table, separator_of
+from .tables import read_table
 
 #: Files that may be tables of clips.
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".json", ".parquet"})
@@ -146,7 +148,7 @@ def _first_rows(path: Path) -> list[Row]:
     """Return the first rows of a file, [] if it is not a table."""
     try:
         return [row for row in _read_first_rows(path) if isinstance(row, dict)]
-    except (OSError, ValueError, csv.Error):
+    except (OSError, ValueError, RecursionError, csv.Error, ArrowException):
         return []
 
 
@@ -163,7 +165,7 @@ def _read_first_rows(path: Path) -> list[Any]:
         content = json.loads(text)
         rows = content.get("data") if isinstance(content, dict) else content
         return rows[:FIRST_ROWS] if isinstance(rows, list) else []
-    lines = [line for line in text.splitlines() if line.strip()] or [""]
+    lines = [line for line in text.split("\n") if line.strip()] or [""]
     if suffix == ".jsonl":
         return [json.loads(line) for line in lines[:FIRST_ROWS]]
     separator = "\t" if suffix == ".tsv" else separator_of(lines[0])
@@ -174,8 +176,10 @@ def _read_first_rows(path: Path) -> list[Any]:
 def _by_split(tables: Sequence[ClipTable]) -> dict[str, ClipTable]:
     """Return split -> table, by the name of the table or of its folder; {} without a table to train on."""
     by_name: dict[str, ClipTable] = {}
+    files = Counter(table.path.name for table in tables)
     for table in tables:
-        for name in (table.path.stem.lower(), table.path.parent.name.lower()):
+        names = (table.path.stem.lower(), table.path.parent.name.lower())
+        for name in names if files[table.path.name] == 1 else reversed(names):
             if name in SPLIT_NAMES:
                 by_name.setdefault(name, table)
                 break

@@ -6,26 +6,28 @@ separated by commas, or, if its head line has none, by the separator in the head
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from datasets import Audio, Dataset
-from pyarrow import ArrowInvalid
-from pyarrow.parquet import ParquetFile
+from datasets import Dataset
 
-from ..errors import error, unreadable
-from .naming_conventions import AUDIO_SUFFIXES, PATH_COLUMNS, UNREAD_SUFFIXES, Row
+from ..errors import AstHfError, error, unreadable
+from .csv_tables import csv_rows
+from .naming_conventions import AUDIO_SUFFIXES, PATH_COLUMNS, Row
 from .option_spelling import chosen, option
-from .splits import class_feature, is_stored_audio
+from .parquet_tables import read_parquet
 
-#: Separators of the cells of a `.csv` file whose head line has no comma; Excel writes `;` in most of Europe.
-SEPARATORS = (";", "\t", "|")
+#: Lists and objects within each other in a row of JSON: rows of labels need three, with `{"data": [...]}`.
+_MAX_DEPTH = 32
+
+#: Escapes of characters in two halves, such as emoji; a half alone is not text.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Table:
         root: the folder that paths in the rows are relative to.
         embedded: column -> a data set of this column, for audio whose bytes are in the table.
         names: column -> class names in the file's order, for columns that the file declares as classes.
+        from_folders: True for label folders, whose labels are names of folders.
     """
 
     rows: list[Row]
@@ -45,6 +48,7 @@ class Table:
     root: Path
     embedded: dict[str, Dataset] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
+    from_folders: bool = False
 
     def column(self, requested: str | None, defaults: tuple[str, ...], argument: str) -> str:
         """Return the name of a column; raise E208 if the table does not have it.
@@ -96,6 +100,7 @@ def has_table_suffix(path: Path) -> bool:
 def read_split_list(path: str | PathLike) -> set[str]:
     """Return the paths that a text file lists, one a line, as Speech Commands' `validation_list.txt` does."""
     check_exists(Path(path))
+    check_regular(Path(path))
     return set(read_lines(Path(path)))
 
 
@@ -105,17 +110,43 @@ def check_exists(path: Path) -> None:
         raise error("E206", where=repr(str(path)), what="does not exist", fix="check the path")
 
 
+def check_regular(path: Path) -> None:
+    """Raise E206 for a pipe or a device, which could be read without end."""
+    if not path.is_file():
+        raise error(
+            "E206", where=repr(str(path)), what="is a pipe or a device, not a file", fix="give a file"
+        )
+
+
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file, stripped, without empty ones."""
-    return [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file with newlines as line ends; raise E206 or E208 for another file."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+    except OSError as problem:
+        raise _unopened(path, problem) from problem
+    try:
+        text = content.decode("utf-8-sig").lstrip("\ufeff")
     except UnicodeDecodeError as problem:
-        what = f"is not UTF-8 ({problem.reason} at byte {problem.start})"
+        line = content.count(b"\n", 0, problem.start) + 1
+        what = f"is not UTF-8 ({problem.reason} at byte {problem.start}, line {line})"
         raise error("E208", where=repr(str(path)), what=what, fix="save the table as UTF-8") from problem
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        what = f"holds a NUL character in line {line}: it is UTF-16, or damaged"
+        raise error("E208", where=repr(str(path)), what=what, fix="save the table as UTF-8")
+    return text
+
+
+def _unopened(path: Path, problem: OSError) -> AstHfError:
+    """Return the E206 for a file that the system does not read: a folder, a file of another user, a bad disk."""
+    fix = "give a readable file"
+    return unreadable("E206", where=repr(str(path)), problem=problem.strerror or problem, fix=fix)
 
 
 def _table(path: Path, rows: list[Row], **more: Any) -> Table:
@@ -123,47 +154,12 @@ def _table(path: Path, rows: list[Row], **more: Any) -> Table:
 
 
 def read_csv(path: Path) -> Table:
-    """Return the rows under a head line; spaces after a separator and empty rows are skipped."""
-    lines = [line for line in _read_text(path).splitlines() if line.strip()] or [""]
-    separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(lines[0])
-    reader = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
-    columns = [name.strip() for name in reader.fieldnames or ()]
-    _check_columns(columns, path)
-    reader.fieldnames = columns
-    rows = [row for row in reader if any(map(_has_value, row.values()))]
-    for number, row in enumerate(rows, start=1):
-        if None in row:
-            what = f"has {len(row[None])} fields more than the head line"
-            fix = "quote fields that contain the separator"
-            raise error("E208", where=f"{path} row {number}", what=what, fix=fix)
-    return _table(path, rows)
-
-
-def _has_value(cell: str | list[str] | None) -> bool:
-    return bool("".join(cell or "").strip())
-
-
-def separator_of(head: str) -> str:
-    """Return the separator of a `.csv` file: a comma, or the only one of `SEPARATORS` in a head line."""
-    marks = [mark for mark in SEPARATORS if mark in head]
-    return marks[0] if len(marks) == 1 and "," not in head else ","
-
-
-def _check_columns(columns: list[str], path: Path) -> None:
-    """Raise E208 if the first line names a clip instead of the columns, or a column twice."""
-    for name in columns:
-        if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES:
-            what = f"has no head line: its first line names the file {name!r}"
-            fix = "write the names of the columns above it, such as path,label"
-            raise error("E208", where=repr(str(path)), what=what, fix=fix)
-    repeated = [name for name, count in Counter(columns).items() if name and count > 1]
-    if repeated:
-        what = f"names the column {repeated[0]!r} more than once"
-        raise error("E208", where=repr(str(path)), what=what, fix="give each column a different name")
+    """Return the rows of a CSV or TSV file; raise E208, with row and line, for text that is not valid CSV."""
+    return _table(path, csv_rows(read_text(path), path))
 
 
 def _read_jsonl(path: Path) -> Table:
-    lines = enumerate(_read_text(path).splitlines(), start=1)
+    lines = enumerate(read_text(path).split("\n"), start=1)
     rows = [(f"{path} line {number}", line) for number, line in lines if line.strip()]
     contents = [(place, _parse_json(line, place)) for place, line in rows]
     return _table(path, [_check_object(content, place) for place, content in contents])
@@ -171,7 +167,7 @@ def _read_jsonl(path: Path) -> Table:
 
 def _read_json(path: Path) -> Table:
     """Return the rows of a JSON list, or of the original's `{"data": [{"wav": ..., "labels": "/m/a,/m/b"}]}`."""
-    content = _parse_json(_read_text(path), str(path))
+    content = _parse_json(read_text(path), str(path))
     original = isinstance(content, dict) and isinstance(content.get("data"), list)
     rows = content["data"] if original else content
     if not isinstance(rows, list):
@@ -192,10 +188,42 @@ def _split_identifiers(row: Row) -> Row:
 
 def _parse_json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        content = json.loads(text, object_pairs_hook=_unique_names)
+        if _SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # fails for half a character
+    except RecursionError as problem:
+        raise _too_deep(where) from problem
     except ValueError as problem:
         fix = "write one object per row, names in quotes"
         raise unreadable("E208", where=where, problem=problem, fix=fix, what="is not JSON") from problem
+    if text.count("[") + text.count("{") > _MAX_DEPTH and _depth(content) > _MAX_DEPTH:
+        raise _too_deep(where)
+    return content
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; raise ValueError if a name is in it twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"an object has the name {name!r} twice")
+    return content
+
+
+def _too_deep(where: str) -> AstHfError:
+    what = f"has lists or objects more than {_MAX_DEPTH} levels deep"
+    return error("E208", where=where, what=what, fix="write one plain object per row")
+
+
+def _depth(content: Any) -> int:
+    """Return how many lists and objects are within each other."""
+    depth = 0
+    level = [content]
+    while level:
+        inner = [list(part.values()) if isinstance(part, dict) else part for part in level]
+        level = [cell for part in inner if isinstance(part, list) for cell in part]
+        depth += 1
+    return depth - 1
 
 
 def _check_object(row: Any, where: str) -> Row:
@@ -207,53 +235,7 @@ def _check_object(row: Any, where: str) -> Row:
 
 def _read_parquet(path: Path) -> Table:
     """Return the rows of a Parquet file; embedded audio stays in the file's memory map."""
-    try:
-        ParquetFile(path).close()
-    except ArrowInvalid as problem:
-        fix = "copy it again; a git-lfs pointer needs `git lfs pull`"
-        where = repr(str(path))
-        raise unreadable(
-            "E208", where=where, problem=problem, fix=fix, what="is not a Parquet file"
-        ) from problem
-    stored = Dataset.from_parquet(str(path))
-    audio_columns = [name for name, feature in stored.features.items() if is_stored_audio(feature)]
-    classes = ((name, class_feature(feature)) for name, feature in stored.features.items())
-    names = {name: feature.names for name, feature in classes if feature}
-    cells = stored.remove_columns(audio_columns)
-    rows = [{name: _class_name(row[name], names.get(name)) for name in row} for row in cells]
-    rows = rows or [{} for _ in range(len(stored))]  # without its audio, a table may have no columns
-    embedded = {}
-    for name in audio_columns:
-        for row, file in zip(rows, _stored_field(stored, name, "path"), strict=True):
-            row[name] = file
-        if _embeds_audio(stored, name, path):
-            embedded[name] = stored.select_columns([name]).cast_column(name, Audio(decode=False))
-    return _table(path, rows, embedded=embedded, names=names)
-
-
-def _stored_field(stored: Dataset, column: str, field_name: str) -> Iterator[Any]:
-    """Yield a field of all rows of an audio column, without copying the audio into memory."""
-    for chunk in stored.data.column(column).chunks:
-        yield from chunk.field(field_name).to_pylist()
-
-
-def _embeds_audio(stored: Dataset, column: str, path: Path) -> bool:
-    """Return True if all rows embed audio, False if none does; raise E208 if only some do."""
-    chunks = stored.data.column(column).chunks
-    valid = [row for chunk in chunks for row in chunk.field("bytes").is_valid().to_pylist()]
-    if any(valid) and not all(valid):
-        where = f"{path} row {valid.index(False) + 1}, column {column!r}"
-        raise error("E208", where=where, what="embeds no audio, other rows do", fix="embed all files or none")
-    return any(valid)
-
-
-def _class_name(cell: Any, names: list[str] | None) -> Any:
-    """Return the class names of a cell of indices, None for a missing class (None, in `datasets` also -1)."""
-    if names is None:
-        return cell
-    if isinstance(cell, list):
-        return [names[index] for index in cell]
-    return None if cell is None or cell < 0 else names[cell]
+    return _table(path, **read_parquet(path)._asdict())
 
 
 _READERS: dict[str, Callable[[Path], Table]] = {

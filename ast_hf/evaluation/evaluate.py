@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from ..errors import AstHfWarning, warning_text
 from ..files import staged_folder, write_text
+from ..inputs.clip_checks import check_headers, refuse
 from ..label_order import model_labels
 from ..metrics.summary import all_metrics
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
@@ -28,7 +30,7 @@ from .calibration import Setting, calibrate, store_calibration
 from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
 from .prediction import Predictor, ensemble_logits
-from .request_checks import AVERAGE, Request, check_request
+from .request_checks import AVERAGE, Request, check_counts, check_request
 from .targets import common_task, read_splits, true_labels
 from .weight_average import save_average
 
@@ -86,8 +88,10 @@ def evaluate_checkpoints(
     names = [str(name) for name in checkpoints]
     request = Request(names, Path(output_dir), split, average, ensemble, fit_on, store, save_logits)
     check_request(request)
+    check_counts(batch_size=(batch_size, 1), workers=(workers, 0))
     members = load_members(names)
     splits = read_splits(source, request.splits, reading)
+    _check_clips(splits, members[0].extractor.sampling_rate, request.output_dir)
     task = common_task(members, splits[split])
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
@@ -111,6 +115,14 @@ def evaluate_checkpoints(
     if request.ensemble_folder is not None:
         _finish_ensemble(evaluation, request.ensemble_folder, main_logits, targets[split], task, store=store)
     return evaluation
+
+
+def _check_clips(splits: dict[str, Dataset], sampling_rate: int, folder: Path) -> None:
+    """Raise the error of the first clip whose header shows that it cannot be read; it names the others too."""
+    checks = [check_headers(name, split, sampling_rate) for name, split in splits.items()]
+    bad = [clip for check in checks for clip in check.bad]
+    if bad:
+        raise refuse(bad, sum(len(check.clips) for check in checks), folder)
 
 
 def _save_models(request: Request, task: Task) -> list[Member]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import error, shortlist
-from ..feature_extraction_ast import ASTFeatureExtractor
+from ..feature_extraction_ast import ASTFeatureExtractor, check_fits
 from ..label_order import label_columns, label_differences, model_labels
 from ..modeling_ensemble import classes_for
 from ..task import Task
-from ..weights.integrity import check_folder
+from ..weights.integrity import check_folder, require_classifier
 
 
 class Member(NamedTuple):
@@ -45,7 +45,16 @@ def load_member(folder: str, name: str | None = None) -> Member:
         what = "is 'regression', which has no classes to evaluate"
         raise error("E302", where=f"{folder!r}: problem_type", what=what, fix="evaluate a classifier")
     extractor = ASTFeatureExtractor.from_pretrained(folder)
+    check_fits(extractor, config, repr(folder))
     return Member(name or folder, folder, config, extractor, list(range(config.num_labels)))
+
+
+def load_model(member: Member) -> Any:
+    """Return the model of a checkpoint or ensemble; raise E305 if it has no classifier."""
+    _, model_class = classes_for(member.folder)
+    model, info = model_class.from_pretrained(member.folder, output_loading_info=True)
+    require_classifier(info, repr(member.name))
+    return model
 
 
 def _with_columns(member: Member, labels: list[str], first: str) -> Member:

@@ -13,6 +13,7 @@ from datasets import Dataset
 from ..files import plain_values, write_json, write_text
 from ..metrics.ranking import COLUMNS
 from ..metrics.summary import as_tags
+from ..printing import spreadsheet_text
 from ..reports.evaluation_results import Evaluation
 from ..task import Task
 from .stored_logits import clip_digests, clip_keys, store_logits
@@ -43,7 +44,10 @@ def write_logits(path: str | Path, logits: np.ndarray, split: Dataset, evaluatio
 
 
 def _write_class_tables(evaluation: Evaluation) -> None:
-    """Write per_class.csv and per_class.json, a row for each model and label; NaN becomes empty or null."""
+    """Write per_class.csv and per_class.json, a row for each model and label; NaN becomes empty or null.
+
+    A spreadsheet shows the names in per_class.csv and runs none as a formula (`printing.spreadsheet_text`).
+    """
     rows: list[dict[str, Any]] = []
     for model, outcome in evaluation.outcomes.items():
         for index, label in enumerate(evaluation.labels):
@@ -53,6 +57,8 @@ def _write_class_tables(evaluation: Evaluation) -> None:
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, list(rows[0]))
     table.writeheader()
-    table.writerows(rows)
+    for row in rows:
+        texts = {name: spreadsheet_text(row[name]) for name in ("model", "label")}
+        table.writerow({**row, **texts})
     write_text(evaluation.folder / "per_class.csv", text.getvalue())
     write_json(evaluation.folder / "per_class.json", rows)

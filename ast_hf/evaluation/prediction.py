@@ -14,9 +14,10 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.clips import ClipInputs
 from ..inputs.collation import Collator
 from ..modeling_ast import ASTForAudioClassification
-from ..modeling_ensemble import ASTEnsembleForAudioClassification, classes_for, mean_logits
+from ..modeling_ensemble import ASTEnsembleForAudioClassification, mean_logits
+from ..printing import visible
 from .calibration import Setting
-from .members import Member
+from .members import Member, load_model
 from .stored_logits import clip_keys
 
 
@@ -31,13 +32,18 @@ class Predictor:
 
     def logits(self, member: Member) -> dict[str, np.ndarray]:
         """Return a checkpoint's logits on each split, `(clips, labels)`, in the common order of labels."""
-        _, model_class = classes_for(member.folder)
-        model = model_class.from_pretrained(member.folder).to(self.device)
+        model = load_model(member).to(self.device)
         logits = {}
         for name, split in self.splits.items():
             text = f"{member.name} on {name}"
             model_order = predict_logits(
-                model, split, member.extractor, batch_size=self.batch_size, workers=self.workers, text=text
+                model,
+                split,
+                member.extractor,
+                batch_size=self.batch_size,
+                workers=self.workers,
+                text=text,
+                name=name,
             )
             logits[name] = model_order[:, member.columns]
         return logits
@@ -52,25 +58,27 @@ def predict_logits(
     batch_size: int = 8,
     workers: int = 0,
     text: str = "evaluating",
+    name: str = "",
 ) -> np.ndarray:
     """Return a model's logits on a split, float32 `(clips, labels)`, computed on the model's device.
 
-    The model stays in its mode, training or evaluation; `text` is shown by the progress bar.
+    The model stays in its mode, training or evaluation; `text` is shown by the progress bar,
+    and `name` names the split in messages.
 
     Raises:
         AstInputError: E104 for logits that are not finite, naming the clip.
     """
-    inputs = ClipInputs(split, extractor, cache=False)
+    inputs = ClipInputs(split, extractor, cache=False, name=name)
     collate = Collator(extractor, model.config.patch_size)
     loader = torch.utils.data.DataLoader(inputs, batch_size, collate_fn=collate, num_workers=workers)
     was_training = model.training
     parts = []
     model.eval()
-    with tqdm(total=len(split), desc=text, unit="clip", leave=False) as bar:
+    with tqdm(total=len(split), desc=visible(text, keep=""), unit="clip", leave=False) as bar:
         for batch in loader:
             values = batch["input_values"].to(model.device, model.dtype)
             mask = {name: batch[name].to(model.device) for name in ("attention_mask",) if name in batch}
-            parts.append(model(input_values=values, **mask).logits.float().cpu())
+            parts.append(model(input_values=values, return_dict=True, **mask).logits.float().cpu())
             bar.update(len(values))
     model.train(was_training)
     logits = torch.cat(parts).numpy()

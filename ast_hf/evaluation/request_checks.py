@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import error
+from ..errors import error, shown
 from ..reports.evaluation_results import ENSEMBLE
 from ..writing_failures import check_file, check_folder
 from .stored_logits import check_name
@@ -56,6 +56,14 @@ def check_request(request: Request) -> None:
     check_folder(request.output_dir)
     if request.save_logits is not None:
         check_file(request.save_logits)
+
+
+def check_counts(**counts: tuple[object, int]) -> None:
+    """Raise E108 unless each value is a whole number of at least its least one."""
+    for name, (value, least) in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            fix = f"give a whole number of at least {least}"
+            raise error("E108", where=name, what=f"is {shown(value)}", fix=fix)
 
 
 def _check_names(names: list[str]) -> None:

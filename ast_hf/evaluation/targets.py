@@ -24,7 +24,7 @@ def read_splits(source: str | Path, names: list[str], reading: dict[str, Any]) -
         AstInputError: E108 for data that come as a stream.
         AstDataError: E209 for a split that is missing or empty, and errors of reading.
     """
-    splits = load_audio_dataset(**{**find_data_set(source), **reading})
+    splits = load_audio_dataset(**{"check_files": False, **find_data_set(source), **reading})
     if not isinstance(splits, DatasetDict):
         what = f"{source!r} is a stream, whose clips cannot be counted before they are read"
         raise error("E108", where="source", what=what, fix="download it and name its folder in AST_HF_DATA")

@@ -12,7 +12,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import staged_folder
 from ..label_order import model_labels
 from ..modeling_ast import ASTForAudioClassification
-from .members import Member, load_member
+from .members import Member, load_member, load_model
 
 #: Fields that do not affect the mean of two checkpoints' weights.
 _NOT_ARCHITECTURE = frozenset(
@@ -36,11 +36,11 @@ def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
             raise error("E305", where=repr(member.name), what=what, fix=fix)
     for other in others:
         _check_same(first, other)
-    model = ASTForAudioClassification.from_pretrained(first.folder)
+    model = load_model(first)
     state = model.state_dict()
     totals = {name: value.double() for name, value in state.items() if value.is_floating_point()}
     for other in others:
-        summand = ASTForAudioClassification.from_pretrained(other.folder).state_dict()
+        summand = load_model(other).state_dict()
         for name, total in totals.items():
             total += summand[name]
     model.load_state_dict({**state, **{name: total / len(checkpoints) for name, total in totals.items()}})

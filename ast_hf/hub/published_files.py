@@ -15,6 +15,7 @@ from huggingface_hub.utils import yaml_dump
 
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import MEMBER, ASTEnsembleConfig
+from ..containment import is_outside
 from ..errors import error, unreadable
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import write_bytes
@@ -87,13 +88,17 @@ def publication_of(folder: str | Path, repo_id: str) -> Publication:
 
     Raises:
         AstConfigError: E306 and E305 for weights that do not load, E705 for an incomplete folder, and for
-            files that hold a token or a key.
+            files that hold a token or a key, or are links to files elsewhere.
     """
     folder = Path(folder)
     check_publishable(folder)
     everything = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     published = [path for path in everything if _is_published(path.relative_to(folder))]
     by_name = {path.relative_to(folder).as_posix(): path for path in published}
+    for name, path in by_name.items():
+        if is_outside(path, folder):
+            what = f"is a link to {str(path.resolve())!r}, outside of the folder"
+            raise error("E705", where=repr(str(folder / name)), what=what, fix="replace it by a copy")
     files: dict[str, Path | bytes] = {}
     cleaned: dict[str, int] = {}
     samples = [name for name in by_name if name.startswith("samples/")]

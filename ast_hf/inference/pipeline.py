@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 import urllib.request
 import warnings
 from pathlib import Path
@@ -14,7 +15,8 @@ from transformers import AutoModelForAudioClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.audio_classification import AudioClassificationPipeline
 
-from ..audio import load_audio
+from ..audio import load_audio, load_beginning
+from ..audio_formats import MAX_PIPED
 from ..errors import (
     AstHfError,
     AstHfWarning,
@@ -26,8 +28,8 @@ from ..errors import (
     warn_once,
     warning_text,
 )
-from ..feature_extraction_ast import ASTFeatureExtractor
-from ..log_mel import num_frames
+from ..feature_extraction_ast import ASTFeatureExtractor, check_fits
+from ..log_mel import num_frames, num_samples
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..scalars import is_finite_number, plain_scalar
@@ -40,10 +42,10 @@ _FUNCTION_OF = {Task.SINGLE_LABEL: "softmax", Task.MULTI_LABEL: "sigmoid", Task.
 _NOT_GIVEN: Any = object()
 #: Longest wait for the next bytes of a URL, in seconds.
 _URL_TIMEOUT = 30.0
+#: Longest download of a URL, in seconds.
+_URL_SECONDS = 600.0
 #: Value of `threshold` that means the checkpoint's own thresholds.
 FITTED = "fitted"
-#: Fields that must be equal in the extractor's and the model's files.
-_SHARED_FIELDS = ("max_length", "num_mel_bins")
 
 
 class AutoModelWithReason(AutoModelForAudioClassification):
@@ -99,15 +101,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("top_k", None)  # the base class's default is 5 here, and all labels in a call
         super().__init__(*args, **kwargs)
-        extractor = self.feature_extractor
-        for field in _SHARED_FIELDS if isinstance(extractor, ASTFeatureExtractor) else ():
-            of_extractor = getattr(extractor, field)
-            of_model = getattr(self.model.config, field)
-            if of_extractor != of_model:
-                expected = f"{of_model} in config.json of {self.model.name_or_path or 'the model'}"
-                what = f"{of_extractor} in preprocessor_config.json, but {expected}"
-                fix = f"make the two files agree, or call model.resize_input({field}={of_extractor})"
-                raise error("E304", where=field, what=what, fix=fix)
+        check_fits(self.feature_extractor, self.model.config, self.model.name_or_path or "the model")
 
     def check_model_type(self, supported_models: Any) -> None:
         """Do nothing: `__new__` has checked the model, and transformers' list does not name ensembles."""
@@ -158,9 +152,11 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             warn_once("W212", where="sampling_rate", what=what)
             sampling_rate = rate
         content = _fetch(inputs) if _is_url(inputs) else inputs
-        waveform = load_audio(content, rate, source_rate=sampling_rate)
-        features = self._extract(waveform, rate, _name(inputs))
+        features = self._extract(content, rate, sampling_rate, _name(inputs))
         return features.to(dtype=self.dtype) if self.dtype is not None else features
+
+    def _forward(self, model_inputs: Any) -> Any:
+        return self.model(**model_inputs, return_dict=True)  # a config may ask for tuples
 
     def postprocess(
         self,
@@ -211,11 +207,15 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             fix = "fit them with `ast-hf evaluate --fit-on validation --store`, or give a number in [0, 1]"
             raise error("E108", where="threshold", what=what, fix=fix)
 
-    def _extract(self, waveform: np.ndarray, rate: int, name: str) -> Any:
+    def _extract(self, content: Any, rate: int, source_rate: int | None, name: str) -> Any:
+        """Return the features of one input; only the beginning that the model can use is decoded."""
         extractor = self.feature_extractor
         if not isinstance(extractor, ASTFeatureExtractor):
+            waveform = load_audio(content, rate, source_rate=source_rate)
             return extractor(waveform, sampling_rate=rate, return_tensors="pt")
-        extractor.warn_truncated(num_frames(len(waveform), rate), extractor.max_length, name)
+        limit = num_samples(extractor.max_length, rate)
+        waveform, length = load_beginning(content, rate, limit, source_rate=source_rate)
+        extractor.warn_truncated(num_frames(length, rate), extractor.max_length, name)
         try:
             return extractor(waveform, sampling_rate=rate, return_tensors="pt", truncation=True)
         except AstHfError as problem:
@@ -231,11 +231,29 @@ def _is_url(inputs: Any) -> bool:
 def _fetch(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as response:
-            return response.read()
+            return _received(response, url)
+    except AstHfError:
+        raise
     except (OSError, ValueError, http.client.HTTPException) as problem:
         what = "cannot be downloaded"
         fix = "check it, or download the file and pass its path"
         raise unreadable("E703", where=repr(url), what=what, problem=problem, fix=fix) from None
+
+
+def _received(response: Any, url: str) -> bytes:
+    """Return the bytes of a response; raise E703 for too many, or if they come too slowly."""
+    deadline = time.monotonic() + _URL_SECONDS
+    parts = []
+    size = 0
+    while part := response.read1(1 << 20):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_PIPED or time.monotonic() > deadline:
+            what = (
+                f"gave {size:,} bytes and no end; the limits are {MAX_PIPED:,} bytes and {_URL_SECONDS:g} s"
+            )
+            raise error("E703", where=repr(url), what=what, fix="download the file and pass its path")
+    return b"".join(parts)
 
 
 def _name(inputs: Any) -> str:

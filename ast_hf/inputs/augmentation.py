@@ -27,8 +27,8 @@ class Augmentation:
     Attributes:
         speed: largest factor of faster or slower playback, 1..4 (1.25: from 0.8 to 1.25, log-uniform). Pitch
             changes with it.
-        delay_seconds: longest silence before the clip, in seconds.
-        advance_seconds: longest part cut off the start of the clip, in seconds; at most half of the clip.
+        delay_seconds: longest silence before the clip, in seconds, 0..3,600.
+        advance_seconds: longest part cut off the start of the clip, in seconds, 0..3,600; at most half of the clip.
         random_crop: use a random part of a clip that is longer than the model's input, instead of its start.
         gain_db: gain is drawn from [-gain_db, gain_db], in dB.
         audiomentations: transforms of that library, in order, each a mapping from its name to its arguments
@@ -47,9 +47,9 @@ class Augmentation:
             of another clip (Freq-MixStyle, Kim et al. 2022, arXiv 2206.12513): a change of timbre and room,
             not of content.
         mixstyle_alpha: the mixing weight is drawn from Beta(alpha, alpha), 0.001..1,000.
-        frequency_masks: number of SpecAugment masks over mel bins.
+        frequency_masks: number of SpecAugment masks over mel bins, 0..1,000.
         frequency_mask_width: the width of each is uniform in [0, frequency_mask_width), in mel bins.
-        time_masks: number of SpecAugment masks over frames.
+        time_masks: number of SpecAugment masks over frames, 0..1,000.
         time_mask_width: the width of each is uniform in [0, time_mask_width), in frames.
         noise: uniform noise on the normalised spectrogram, in [0, noise * u) with u uniform in [0, 1) per
             clip; the original's Speech Commands recipe uses 0.1 (its `dataloader.py`, also for the roll).
@@ -61,8 +61,8 @@ class Augmentation:
     """
 
     speed: float = validated_field(in_range(1.0, 4.0), default=1.0)
-    delay_seconds: float = validated_field(not_negative, default=0.0)
-    advance_seconds: float = validated_field(not_negative, default=0.0)
+    delay_seconds: float = validated_field(in_range(0.0, 3600.0), default=0.0)
+    advance_seconds: float = validated_field(in_range(0.0, 3600.0), default=0.0)
     random_crop: bool = False
     gain_db: float = validated_field(not_negative, default=0.0)
     audiomentations: list[dict[str, Any]] = field(
@@ -75,9 +75,9 @@ class Augmentation:
     mel_shift: int = validated_field(not_negative, default=0)
     mixstyle_probability: float = validated_field(in_range(0.0, 1.0), default=0.0)
     mixstyle_alpha: float = validated_field(in_range(1e-3, 1e3), default=0.3)
-    frequency_masks: int = validated_field(not_negative, default=0)
+    frequency_masks: int = validated_field(in_range(0, 1_000), default=0)
     frequency_mask_width: int = validated_field(not_negative, default=0)
-    time_masks: int = validated_field(not_negative, default=0)
+    time_masks: int = validated_field(in_range(0, 1_000), default=0)
     time_mask_width: int = validated_field(not_negative, default=0)
     noise: float = validated_field(not_negative, default=0.0)
     roll_frames: int = validated_field(not_negative, default=0)

@@ -13,6 +13,7 @@ from ..data.audio_headers import read_header
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from .augmentation import Augmentation
+from .clip_cache import ClipCache
 from .processing import ClipProcessor, TeacherView, check_augmentation, decode_clip, describe_clip
 from .worker_rows import WorkerRows
 
@@ -25,9 +26,11 @@ class ClipInputs(torch.utils.data.Dataset):
         extractor: turns waveforms into features; its `max_length` is the input length.
         augmentation: random changes of training clips; None for evaluation.
         seed: first part of the key of every random choice.
-        cache: cache decoded waveforms in memory (64 kB per second at 16 kHz).
+        cache: cache decoded waveforms (64 kB per second at 16 kHz), up to a quarter of the available memory
+            over all workers (W409 beyond that).
         teacher: returns the inputs of a teacher, a dict of tensors that items have as `teacher`. It is called
             with the augmented samples, and with (clip number, share) of the clips mixed in them.
+        name: name of the split, for messages.
 
     An item is keyed by `epoch * len(self) + clip` and is a dict of `input_values` `(frames, num_mel_bins)`,
     `labels` (a class index, or a float vector `(num_labels,)` of tags or mixed probabilities) and `row` (the
@@ -49,6 +52,7 @@ class ClipInputs(torch.utils.data.Dataset):
         seed: int = 0,
         cache: bool = True,
         teacher: TeacherView | None = None,
+        name: str = "",
     ) -> None:
         check_augmentation(augmentation, split, extractor)
         self.split = split
@@ -56,12 +60,13 @@ class ClipInputs(torch.utils.data.Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.teacher = teacher
+        self.name = name
         self.processor = ClipProcessor(
             self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher
         )
         self.num_labels = self.processor.num_labels
         self._labels = split[self.processor.task.label_column]
-        self._cache: dict[int, np.ndarray] | None = {} if cache else None
+        self._cache = ClipCache() if cache else None
         #: Set by a trainer whose loader has workers.
         self.worker_rows: WorkerRows | None = None
 
@@ -79,11 +84,12 @@ class ClipInputs(torch.utils.data.Dataset):
         """Return decoded samples of a clip at the extractor's rate, float32 `(time,)`; see `decode_clip`."""
         if self.worker_rows is not None:
             self.worker_rows.note(clip)
-        if self._cache is not None and clip in self._cache:
-            return self._cache[clip]
-        waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate)
+        cached = self._cache.get(clip) if self._cache is not None else None
+        if cached is not None:
+            return cached
+        waveform = decode_clip(clip, self.split[clip], self.extractor.sampling_rate, self.name)
         if self._cache is not None:
-            self._cache[clip] = waveform
+            self._cache.add(clip, waveform)
         return waveform
 
     def label(self, clip: int) -> int | Sequence[int]:
@@ -91,8 +97,8 @@ class ClipInputs(torch.utils.data.Dataset):
         return self._labels[clip]
 
     def describe(self, clip: int) -> str:
-        """Return the row of a clip, counted from 1, and its file for messages."""
-        return describe_clip(clip, self.split[clip])
+        """Return the split of a clip, its row, counted from 1, and its file for messages."""
+        return describe_clip(clip, self.split[clip], self.name)
 
     def draw(self, random: np.random.Generator) -> int:
         """Return the number of a random clip to mix another one with."""

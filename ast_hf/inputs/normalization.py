@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
-from ..errors import error
+from ..errors import AstHfWarning, error, warning_text
+from ..feature_extraction_ast import level_problems
+from ..log_mel import log_mel, num_samples
 from ..running_moments import Moments
 from .clips import ClipInputs
 from .streams import StreamedClipInputs
@@ -18,7 +23,7 @@ ROUNDING = 1e-12
 
 
 def measure_statistics(
-    inputs: ClipInputs | StreamedClipInputs, *, clips: int | None = None, disable_tqdm: bool = False
+    inputs: ClipInputs | StreamedClipInputs, *, clips: int | None = None, disable_tqdm: bool | None = False
 ) -> tuple[float, float]:
     """Return mean and standard deviation over all frames and mel bins of a split.
 
@@ -28,33 +33,61 @@ def measure_statistics(
     Args:
         inputs: the split. Of a stream, this reader's clips are measured.
         clips: number of clips to measure, from the start of the split or stream; None for all.
-        disable_tqdm: show no progress bar.
+        disable_tqdm: show no progress bar; None shows one on a terminal only.
 
     Raises:
         AstDataError: E209 if all values are equal, or without a clip.
+        AstInputError: E104 for samples far outside any audio range.
+
+    Warns about silent clips (W203) and those that are far too loud (W202), naming row and file.
     """
     moments = Moments()
     extractor = inputs.extractor
     waveforms, total = _waveforms(inputs, clips)
     bar = tqdm(total=total, desc="measuring mean and std", unit="clip", leave=False, disable=disable_tqdm)
-    for waveform in itertools.islice(waveforms, clips):
-        values = extractor(
-            waveform, extractor.sampling_rate, padding=False, truncation=True, do_normalize=False
-        )  # the extractor warns about clips that are silent or far too loud
-        moments.add(values["input_values"][0])
+    heard = num_samples(extractor.max_length, extractor.sampling_rate)
+    levels = _LevelWarnings()
+    for where, waveform in itertools.islice(waveforms, clips):
+        samples = torch.from_numpy(waveform)
+        levels.check(samples, where)
+        moments.add(log_mel(samples[:heard], extractor.sampling_rate, extractor.num_mel_bins).numpy())
         bar.update()
     bar.close()
+    levels.count_others()
     if moments.std <= ROUNDING * abs(moments.mean):
         what = "every log-mel value is the same, the recordings are silent"
         raise error("E209", where="training split", what=what, fix="check that the files hold sound")
     return moments.mean, moments.std
 
 
+class _LevelWarnings:
+    """Warnings about the level of clips: the first ones of each kind by name, the number of the others."""
+
+    _NAMED = 10
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def check(self, samples: torch.Tensor, where: str) -> None:
+        """Warn about samples `(time,)` that are silent or too loud; raise E104 far outside of any range."""
+        for code, what in level_problems(samples, where):
+            self._counts[code] += 1
+            if self._counts[code] <= self._NAMED:
+                warnings.warn(warning_text(code, where=where, what=what), AstHfWarning, stacklevel=3)
+
+    def count_others(self) -> None:
+        """Warn of the number of clips that were not named."""
+        for code, count in self._counts.items():
+            if count > self._NAMED:
+                what = f"{count - self._NAMED} more clips like these; `ast-hf stats DATA` lists silent ones"
+                warnings.warn(warning_text(code, where="clips", what=what), AstHfWarning, stacklevel=3)
+
+
 def _waveforms(
     inputs: ClipInputs | StreamedClipInputs, clips: int | None
-) -> tuple[Iterator[np.ndarray], int | None]:
-    """Return the decoded clips, and the number of clips to measure, None for a whole stream."""
+) -> tuple[Iterator[tuple[str, np.ndarray]], int | None]:
+    """Return descriptions and samples of the clips, and their number, None for a whole stream."""
     if isinstance(inputs, StreamedClipInputs):
-        return inputs.waveforms(), clips
+        return inputs.named_waveforms(), clips
     total = len(inputs) if clips is None else min(clips, len(inputs))
-    return map(inputs.waveform, range(len(inputs))), total
+    return ((inputs.describe(clip), inputs.waveform(clip)) for clip in range(len(inputs))), total

@@ -191,11 +191,11 @@ class ClipProcessor:
         return vector
 
 
-def decode_clip(clip: int, row: Row, sampling_rate: int) -> np.ndarray:
+def decode_clip(clip: int, row: Row, sampling_rate: int, split: str = "") -> np.ndarray:
     """Return decoded samples of a row, float32 `(time,)` at `sampling_rate` Hz.
 
     Cells `start` and `end`, in seconds, bound the clip within its file. Raises errors of `load_audio`, and
-    E103 for a clip shorter than a frame; all name the row and file.
+    E103 for a clip shorter than a frame; all name the split, the row and the file.
     """
     try:
         waveform = load_audio(row["audio"], sampling_rate, start=row.get("start"), end=row.get("end"))
@@ -205,10 +205,11 @@ def decode_clip(clip: int, row: Row, sampling_rate: int) -> np.ndarray:
     except AstHfError as problem:
         bounded = problem.code == "E208" and "start" in row
         fix = f"{problem.fix}; {NO_BOUNDARIES}" if bounded else problem.fix
-        raise error(problem.code, where=describe_clip(clip, row), what=problem.what, fix=fix) from problem
+        where = describe_clip(clip, row, split)
+        raise error(problem.code, where=where, what=problem.what, fix=fix) from problem
     return waveform
 
 
-def describe_clip(clip: int, row: Mapping[str, Any]) -> str:
-    """Return the row of a clip, counted from 1, and its file for messages."""
-    return f"row {clip + 1}, {row['audio'].get('path') or 'embedded audio'!r}"
+def describe_clip(clip: int, row: Mapping[str, Any], split: str = "") -> str:
+    """Return the split of a clip, if it has a name, its row, counted from 1, and its file for messages."""
+    return f"{split} row {clip + 1}, {row['audio'].get('path') or 'embedded audio'!r}".lstrip()

@@ -41,6 +41,7 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         rank: number of this process; None for that of torch.distributed (0 if it is not initialised).
         world_size: number of processes that share the stream; None for that of torch.distributed. Pass
             `rank=0, world_size=1` for data loaders whose batches accelerate distributes.
+        name: name of the split, for messages.
 
     An item is a dict of `input_values` `(frames, num_mel_bins)`, `labels` and `row`: the clip's number,
     `position in its shard * number of shards + shard`, which is the same for any number of readers. Its
@@ -68,6 +69,7 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         shuffle_buffer: int = 1_000,
         rank: int | None = None,
         world_size: int | None = None,
+        name: str = "",
     ) -> None:
         super().__init__()
         if not isinstance(split, IterableDataset):
@@ -83,6 +85,7 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         self.seed = seed
         self.shuffle_buffer = 1 if augmentation is None else shuffle_buffer
         self.epoch = 0
+        self.name = name
         self.rank, self.world_size = _resolve_rank(rank, world_size)
 
     def set_epoch(self, epoch: int) -> None:
@@ -97,7 +100,7 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
 
         The function is valid until the next clip is drawn.
         """
-        clips = RecentClips(self.split, self.extractor.sampling_rate)
+        clips = RecentClips(self.split, self.extractor.sampling_rate, self.name)
         processor = ClipProcessor(
             clips, self.split, self.extractor, augmentation=self.augmentation, seed=self.seed
         )
@@ -107,7 +110,13 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
 
     def waveforms(self) -> Iterator[np.ndarray]:
         """Yield decoded samples of this reader's clips at the extractor's rate, float32 `(time,)`."""
-        return (decode_clip(number, row, self.extractor.sampling_rate) for number, row in self.rows())
+        return (waveform for _, waveform in self.named_waveforms())
+
+    def named_waveforms(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the description of each of this reader's clips, and its waveform."""
+        for number, row in self.rows():
+            waveform = decode_clip(number, row, self.extractor.sampling_rate, self.name)
+            yield describe_clip(number, row, self.name), waveform
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Yield number and row of this reader's clips, undecoded, shard by shard."""
@@ -155,13 +164,15 @@ class RecentClips:
     Args:
         split: the stream.
         sampling_rate: rate in Hz of the waveforms.
+        name: name of the split, for messages.
     """
 
     #: Maximum number of clips.
     SIZE = 64
 
-    def __init__(self, split: IterableDataset, sampling_rate: int) -> None:
+    def __init__(self, split: IterableDataset, sampling_rate: int, name: str = "") -> None:
         self.sampling_rate = sampling_rate
+        self.name = name
         self._label_column = split_task(split).label_column
         self._rows: OrderedDict[int, Row] = OrderedDict()
 
@@ -172,13 +183,13 @@ class RecentClips:
             self._rows.popitem(last=False)
 
     def waveform(self, clip: int) -> np.ndarray:
-        return decode_clip(clip, self._rows[clip], self.sampling_rate)
+        return decode_clip(clip, self._rows[clip], self.sampling_rate, self.name)
 
     def label(self, clip: int) -> int | Sequence[int]:
         return self._rows[clip][self._label_column]
 
     def describe(self, clip: int) -> str:
-        return describe_clip(clip, self._rows[clip])
+        return describe_clip(clip, self._rows[clip], self.name)
 
     def draw(self, random: np.random.Generator) -> int:
         # Always from the same range, so that later draws do not depend on the number of clips.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import re
 import warnings
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,10 @@ from transformers.integrations.integration_utils import (
 )
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
-from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text, wrong_type
+from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text
 from ..metrics import METRIC_NAMES
-from ..scalars import is_number
 from ..task import Task
+from .argument_values import check_schedule, check_value
 from .optimization_options import Optimization
 
 #: When a run uploads to the Hub: the result at the end; the model at every save; also the latest training
@@ -61,6 +59,10 @@ _REFUSED = {
         "does not resume to the same weights: persistent workers change the order of random draws",
         "leave it out",
     ),
+    "enable_jit_checkpoint": (
+        "has no effect: a run that is stopped by a signal always saves first",
+        "leave it out",
+    ),
     "label_smoothing_factor": ("replaces the loss of the model", "set augmentation.label_smoothing"),
     "remove_unused_columns": ("removes columns that the clips need", "leave it out"),
     "prediction_loss_only": ("omits the logits that metrics are computed from", "leave it out"),
@@ -72,13 +74,6 @@ _REFUSED = {
 
 #: Arguments that request arithmetic in bfloat16.
 _BFLOAT16 = ("bf16", "bf16_full_eval")
-
-#: Numbers that must be above 0, and numbers that must be >= 0.
-_POSITIVE = (
-    *("num_train_epochs", "gradient_accumulation_steps"),
-    *("per_device_train_batch_size", "per_device_eval_batch_size"),
-)
-_NOT_NEGATIVE = ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm")
 
 #: Arguments that the weights depend on, besides the other sections of a recipe.
 _WEIGHT_ARGUMENTS = (
@@ -96,12 +91,6 @@ _WEIGHT_ARGUMENTS = (
 )
 
 
-def normalize_strategies(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with `"no"` for each strategy that YAML read as false."""
-    off = {name: "no" for name, value in values.items() if value is False and name.endswith("_strategy")}
-    return {**values, **off}
-
-
 def check_training(values: dict[str, Any], where: str) -> None:
     """Raise E307 for a name or value that the section `training` of a recipe must not have."""
     fields = {entry.name: entry for entry in dataclasses.fields(TrainingArguments) if entry.init}
@@ -110,35 +99,30 @@ def check_training(values: dict[str, Any], where: str) -> None:
         if name not in fields:
             what = "is not an argument of TrainingArguments"
             raise error("E307", where=place, what=what, fix=did_you_mean(name, fields), detail="unknown")
-        if isinstance(value, date):
-            what = f"is the date {value}, and no argument takes a date"
-            raise error("E307", where=place, what=what, fix="put it in quotes", detail="type")
         if name == "hub_strategy" and value not in HUB_STRATEGIES:
             raise not_a_choice("E307", where=place, value=value, choices=HUB_STRATEGIES)
         if name in _REFUSED and value not in (None, False, 0):
             what, fix = _REFUSED[name]
             raise error("E307", where=place, what=what, fix=fix, detail="conflict")
-        _check_type(fields[name], value, place)
-        _check_sign(name, value, place)
+        check_value(name, value, place)
+    _check_combinations(values, where)
 
 
-def _check_type(entry: dataclasses.Field[Any], value: Any, where: str) -> None:
-    """Raise E307 for a number or boolean of the wrong type; transformers would accept it silently."""
-    types = set(re.findall(r"\w+", str(entry.type))) - {"class", "None"}
-    if value is None and entry.default is None:
-        return
-    if types == {"bool"} and not isinstance(value, bool):
-        raise wrong_type("E307", where=where, value=value, expected="a boolean (true or false)")
-    if types and types <= {"int", "float"} and not is_number(value):
-        raise wrong_type("E307", where=where, value=value, expected="a number")
-
-
-def _check_sign(name: str, value: Any, where: str) -> None:
-    """Raise E307 for numbers below their range."""
-    if name in _POSITIVE and value <= 0:
-        raise error("E307", where=where, what=f"is {value!r}", fix="give a number above 0", detail="range")
-    if name in _NOT_NEGATIVE and value < 0:
-        raise error("E307", where=where, what=f"is {value!r}", fix="give 0 or more", detail="range")
+def _check_combinations(values: dict[str, Any], where: str) -> None:
+    """Raise E307 for valid values that this package, this machine or the data loader cannot use."""
+    if values.get("label_names") not in (None, ["labels"]):
+        place = f"{where}: training.label_names"
+        what = "renames the labels, which clips have under the name labels"
+        raise error("E307", where=place, what=what, fix="leave it out", detail="conflict")
+    for name in ("dataloader_prefetch_factor", "dataloader_multiprocessing_context"):
+        if values.get(name) is not None and not values.get("dataloader_num_workers"):
+            fix = "set training.dataloader_num_workers, or leave it out"
+            what = "is for workers, and there are none"
+            raise error("E307", where=f"{where}: training.{name}", what=what, fix=fix, detail="conflict")
+    if values.get("use_liger_kernel") and importlib.util.find_spec("liger_kernel") is None:
+        what = "needs the package liger-kernel, which has no kernels for AST"
+        place = f"{where}: training.use_liger_kernel"
+        raise error("E307", where=place, what=what, fix="leave it out", detail="environment")
 
 
 def build_arguments(
@@ -168,11 +152,11 @@ def build_arguments(
     except Exception as problem:  # 150 arguments, alone and combined: no common type of exception
         reason = short_reason(str(problem).splitlines()[0] if str(problem) else "", limit=200)
         what = f"is refused by transformers ({type(problem).__name__}: {reason})"
-        raise error(
-            "E307", where="training", what=what, fix="change that argument", detail="choice"
-        ) from problem
+        where = _refused_argument(values, training, output_dir)
+        raise error("E307", where=where, what=what, fix="change that argument", detail="choice") from problem
     check_joined(arguments.world_size)
     _check_reporters(arguments)
+    check_schedule(arguments)
     if arguments.fp16 and arguments.device.type == "cpu":
         fix = "use training.bf16, or leave it out"
         raise error(
@@ -180,6 +164,17 @@ def build_arguments(
         )
     _warn_of_slow_bfloat16(arguments)
     return arguments
+
+
+def _refused_argument(values: dict[str, Any], training: dict[str, Any], output_dir: str | Path) -> str:
+    """Return the argument of a recipe without which transformers takes the others, `training` if none is."""
+    for name in training:
+        try:
+            TrainingArguments(str(output_dir), **{key: value for key, value in values.items() if key != name})
+        except Exception:  # of any type, as in `build_arguments`
+            continue
+        return f"training.{name}"
+    return "training"
 
 
 def _has_no_accelerator() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from huggingface_hub.dataclasses import validated_field
 
@@ -12,6 +12,14 @@ from ..strict_options import in_range, one_of, strict_options
 OPTIMIZERS = ("training", "adam")
 WARMUPS = ("linear", "staircase")
 FREEZABLE = ("nothing", "backbone")
+
+
+def _check_milestones(milestones: list[int]) -> None:
+    """Raise E307 for an epoch below 1."""
+    wrong = [epoch for epoch in milestones if epoch < 1]
+    if wrong:
+        fix = "give epochs, counted from 1"
+        raise error("E307", where="", what=f"{wrong[0]!r} is not an epoch", fix=fix, detail="range")
 
 
 @strict_options("optimization")
@@ -34,7 +42,7 @@ class Optimization:
     """
 
     optimizer: str = validated_field(one_of(OPTIMIZERS), default="training")
-    milestones: list[int] = field(default_factory=list)
+    milestones: list[int] = validated_field(_check_milestones, default_factory=list)
     milestone_factor: float = validated_field(in_range(1e-6, 1.0), default=0.5)
     warmup: str = validated_field(one_of(WARMUPS), default="linear")
     layer_decay: float = validated_field(in_range(1e-3, 1.0), default=1.0)

@@ -22,6 +22,9 @@ from .optimization_options import Optimization
 #: Valid values of `loss`.
 LOSSES = ("task", "binary_cross_entropy")
 
+#: Valid values of `data.check` and of `data.on_error`.
+CHECKS = ("headers", "full")
+ON_ERROR = ("raise", "skip")
 #: Default of `watchdog_seconds`: longer than a garbage collection or a stalled network disk, and much shorter than
 #: the 1,800 s of torch's collectives.
 WATCHDOG_SECONDS = 300.0
@@ -111,7 +114,7 @@ class DataOptions:
         label_separator: separator of the labels of one clip in a multi-label table; None if each clip has one
             label, or a list of them.
         class_labels: file with the classes in order, CSV (index,mid,display_name) or text; None for the order
-            of the data, or sorted if it has none.
+            of the data, or sorted if it has none, numbers by value.
         drop_labels: labels to leave out. Clips without another label are left out too.
         audio_root: folder that the paths in a table are relative to; None for the table's folder. A name
             without a folder is also searched for in the folders below it, with or without its suffix.
@@ -125,7 +128,11 @@ class DataOptions:
         random_folds: number of random folds of `train_split`, 2..1000, for data without a column of folds.
             They are drawn with the seed, and `test_fold` counts them from 1. Single-label clips are
             stratified; clips of the same `validation_group` stay in one fold.
-        cache: cache decoded waveforms in memory, except those of a stream.
+        check: `"headers"` reads the header of every clip before training; `"full"` decodes all clips.
+        on_error: `"raise"` stops before training if a clip cannot be used; `"skip"` leaves such clips out of
+            all splits. It decodes all clips first, so that none is found later.
+        max_skipped_fraction: share of all clips that may be skipped, in 0..1; more stop the run (E210).
+        cache: cache decoded waveforms, up to a quarter of the available memory; not those of a stream.
         streaming: read the clips while training, instead of downloading all of them first. Needs
             `training.max_steps`, and `features.mean` and `std` or `features.statistics_clips`.
     """
@@ -153,6 +160,9 @@ class DataOptions:
     test_fold: int | str | None = validated_field(not_negative, default=None)
     fold_column: str = "fold"
     random_folds: int | None = validated_field(in_range(2, 1000), default=None)
+    check: str = validated_field(one_of(CHECKS), default="headers")
+    on_error: str = validated_field(one_of(ON_ERROR), default="raise")
+    max_skipped_fraction: float = validated_field(in_range(0.0, 1.0), default=0.01)
     cache: bool = True
     streaming: bool = False
 

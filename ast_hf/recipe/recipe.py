@@ -9,7 +9,7 @@ import yaml
 
 from ..inputs.waveform_transforms import without_folders
 from ..strict_options import build_options
-from .arguments import normalize_strategies
+from .argument_values import normalize_values
 from .options import RecipeOptions
 from .rules import check_rules
 
@@ -41,7 +41,7 @@ class Recipe(RecipeOptions):  # noqa: D101
             AstConfigError: E307 for unknown options, invalid values and contradictions.
         """
         recipe = build_options(cls, values, where)
-        recipe.training = normalize_strategies(recipe.training)
+        recipe.training = normalize_values(recipe.training)
         check_rules(recipe, where)
         return recipe
 

@@ -39,6 +39,10 @@ def check_streaming(recipe: RecipeOptions, where: str = "recipe") -> None:
     if data.validation_fraction or data.validation_group:
         what = "cannot hold out clips of a stream"
         raise _invalid(where, "data.validation_fraction", what, "give a validation split")
+    for option, value in (("check", "full"), ("on_error", "skip")):
+        if getattr(data, option) == value:
+            what = f"is {value!r}, which needs all clips before training, and a stream comes while training"
+            raise _invalid(where, f"data.{option}", what, "leave it out, or do not stream")
     if (features.mean is None or features.std is None) and not features.statistics_clips:
         what = "are missing, and measuring them would read the whole stream"
         fix = "give both, or set features.statistics_clips to measure them on that many clips"

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..files import plain_values
 from ..metrics.calibration import BINS
+from ..printing import printable
 from ..task import Task
 from ..versions import result_versions
 
@@ -100,16 +101,16 @@ class Evaluation:
     def table(self) -> str:
         """Return text: the metrics, a line for each model, then the effect of calibration."""
         columns = [name for name in self.outcomes[self.main].metrics if not name.endswith("_classes")]
-        first = max(map(len, (*self.outcomes, "model")))
+        titles = {model: printable(model) for model in self.outcomes}
+        first = max(map(len, (*titles.values(), "model")))
         lines = [f"{'model':{first}}  " + "  ".join(f"{name:>8}" for name in columns)]
         for model, outcome in self.outcomes.items():
             lines.append(
-                f"{model:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in columns)
+                f"{titles[model]:{first}}  " + "  ".join(f"{outcome.metrics[name]:8.4f}" for name in columns)
             )
         lines.append("")
-        lines.append(
-            f"{self.clips} clips of {self.split}; classes, pictures and numbers are in {self.folder}"
-        )
+        place = f"classes, pictures and numbers are in {printable(self.folder)}"
+        lines.append(f"{self.clips} clips of {printable(self.split)}; {place}")
         for model, outcome in self.outcomes.items():
             lines += _format_calibration(model, outcome.calibration)
         return "\n".join(lines)
@@ -118,9 +119,11 @@ class Evaluation:
 def _format_calibration(model: str, calibration: Calibration | None) -> list[str]:
     if calibration is None:
         return []
-    lines = [f"{model}: temperature {calibration.temperature:.4g}, fitted on {calibration.fitted_on}"]
+    lines = [
+        f"{printable(model)}: temperature {calibration.temperature:.4g}, fitted on {printable(calibration.fitted_on)}"
+    ]
     for split, before in calibration.before.items():
         after = calibration.after[split]
         changes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before]
-        lines.append(f"  {split}: {', '.join(changes)}")
+        lines.append(f"  {printable(split)}: {', '.join(changes)}")
     return lines

@@ -15,6 +15,9 @@ from .titles import METHOD_TITLES, METRICS
 #: Maximum number of rows of the table of classes; of more, the worst and the best are shown.
 _MAX_ROWS = 50
 
+#: Share of the sound of a split below which the card says how much the model does not hear.
+_MOST_HEARD = 0.95
+
 
 def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -> dict[str, Any]:
     """Return the values of the template, with text from users escaped; arguments as for `write_card`."""
@@ -174,6 +177,21 @@ def _data_values(results: dict[str, Any]) -> dict[str, Any]:
         "training_clips": results["training_clips"],
         "held_out": ", ".join(f"{count} clips in {plain(name)}" for name, count in results["clips"].items()),
         "label_counts": [min(counts), max(counts)] if counts else None,
+        **_check_values(results.get("data_check") or {}),
+    }
+
+
+def _check_values(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what the check of all clips found; results of older versions have none."""
+    skipped = found.get("skipped") or {}
+    heard = found.get("heard") or {}
+    return {
+        "skipped": ", ".join(f"{count} in {plain(name)}" for name, count in skipped.items()),
+        "shared": found.get("shared", 0),
+        "contradictory": found.get("contradictory", 0),
+        "unheard": ", ".join(
+            f"{1 - share:.0%} in {plain(name)}" for name, share in heard.items() if share < _MOST_HEARD
+        ),
     }
 
 

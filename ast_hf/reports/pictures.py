@@ -11,6 +11,7 @@ import numpy as np
 
 from ..files import write_bytes
 from ..metrics.ranking import Ranking, average_precision, mean_over_classes, rank
+from ..printing import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,10 +150,11 @@ def _draw_bars(axes: Axes, values: np.ndarray, positives: np.ndarray, labels: Se
 
 def axis_label(label: str, width: int = 32) -> str:
     """Return a label of at most `width` characters for an axis."""
-    short = label if len(label) <= width else label[: width - 1] + "…"
+    name = printable(label)
+    short = name if len(name) <= width else name[: width - 1] + "…"
     return without_formulas(short)
 
 
 def without_formulas(text: str) -> str:
-    """Return text with escaped dollar signs, with which matplotlib marks formulas."""
-    return text.replace("$", r"\$")
+    """Return text with escaped control characters and dollar signs, with which matplotlib marks formulas."""
+    return printable(text).replace("$", r"\$")

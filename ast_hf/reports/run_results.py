@@ -60,6 +60,7 @@ _ATTRIBUTES = (
     "date",
     "data_sets",
     "base_model",
+    "data_check",
 )
 
 
@@ -134,6 +135,9 @@ class Report:
         base_model: Hub name of the initial weights; None for random ones, or if unknown.
         date: of the measurement, in UTC, as YYYY-MM-DD.
         watched: curves of the splits that were evaluated while training, by name.
+        data_check: what the check of all clips found: number of `skipped` clips by split and the first ones,
+            number of clips `shared` by splits and of `contradictory` ones, and the share of each split's
+            sound that the model hears; empty for a stream.
         changes: options that differed when the run was resumed, in words.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.
@@ -165,6 +169,7 @@ class Report:
     base_model: str | None = None
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
     watched: dict[str, Curve] = field(default_factory=dict)
+    data_check: dict[str, Any] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
     published: str | None = None
     unpublished: str | None = None

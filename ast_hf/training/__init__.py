@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .cross_validation import cross_validate
     from .distillation import build_distillation
     from .finetuning import Run, finetune, finish, prepare
+    from .stopping import RunStopped
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -52,6 +53,7 @@ _MODULES = {
     "Recipe": "..recipe.recipe",
     "Report": "..reports.run_results",
     "Run": ".finetuning",
+    "RunStopped": ".stopping",
     "StreamedClipInputs": "..inputs.streams",
     "baseline_accuracy": "..evaluation.baseline",
     "build_distillation": ".distillation",
@@ -90,6 +92,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Run",
+    "RunStopped",
     "StreamedClipInputs",
     "baseline_accuracy",
     "build_distillation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -27,7 +28,7 @@ from .splits import Split, Splits
 Inputs: TypeAlias = ClipInputs | StreamedClipInputs
 
 #: Sampling rate of a random start in Hz, that of every published AST.
-_SAMPLING_RATE = 16_000
+SAMPLING_RATE = 16_000
 
 #: A recipe's loss -> `loss_kind` of the model, None for the loss of its task.
 _LOSS_KINDS = {"task": None, "binary_cross_entropy": "sigmoid_per_class"}
@@ -60,7 +61,7 @@ def build_extractor(
         sizes["return_attention_mask"] = True
     if model.base is not None:
         return _load_base_extractor(model.base, features.sampling_rate, **model.pinned, **sizes)
-    return ASTFeatureExtractor(sampling_rate=features.sampling_rate or _SAMPLING_RATE, **sizes)
+    return ASTFeatureExtractor(sampling_rate=features.sampling_rate or SAMPLING_RATE, **sizes)
 
 
 def _load_base_extractor(base: str, sampling_rate: int | None, **arguments: Any) -> ASTFeatureExtractor:
@@ -119,33 +120,56 @@ def build_inputs(
     train: Inputs
     if isinstance(splits.train, Dataset):
         train = ClipInputs(
-            splits.train, extractor, augmentation=augmentation, seed=seed, cache=cache, teacher=teacher
+            splits.train,
+            extractor,
+            augmentation=augmentation,
+            seed=seed,
+            cache=cache,
+            teacher=teacher,
+            name=splits.train_name,
         )
     else:
-        reader = {"rank": arguments.process_index, "world_size": arguments.world_size}
-        train = StreamedClipInputs(splits.train, extractor, augmentation=augmentation, seed=seed, **reader)
+        train = StreamedClipInputs(
+            splits.train,
+            extractor,
+            augmentation=augmentation,
+            seed=seed,
+            rank=arguments.process_index,
+            world_size=arguments.world_size,
+            name=splits.train_name,
+        )
 
-    def plain(split: Split) -> Inputs:
+    def plain(name: str, split: Split) -> Inputs:
         if isinstance(split, Dataset):
-            return ClipInputs(split, extractor, cache=cache)
-        return StreamedClipInputs(split, extractor, rank=0, world_size=1)
+            return ClipInputs(split, extractor, cache=cache, name=name)
+        return StreamedClipInputs(split, extractor, rank=0, world_size=1, name=name)
 
-    evaluation = {name: plain(split) for name, split in splits.evaluation.items()}
+    evaluation = {name: plain(name, split) for name, split in splits.evaluation.items()}
     if splits.validation is None:
         validation = None
     elif splits.evaluation.get("validation") is splits.validation:
         validation = evaluation["validation"]  # one cache for both
     else:
-        validation = plain(splits.validation)
+        validation = plain("validation", splits.validation)
     return RunInputs(train, validation, evaluation)
 
 
 def normalization_statistics(
-    options: FeatureOptions, train: Inputs, *, disable_tqdm: bool
+    options: FeatureOptions,
+    train: Inputs,
+    *,
+    disable_tqdm: bool,
+    measured: Sequence[float] | None = None,
 ) -> tuple[float, float]:
-    """Return mean and std of raw log-mel values: those of the recipe, or measured on the training clips."""
+    """Return mean and std of raw log-mel values: those of the recipe, or measured on the training clips.
+
+    `measured` are those that an earlier start of the run has measured, on the same clips in the same way.
+    """
     if options.mean is not None and options.std is not None:
         return options.mean, options.std
+    if measured is not None:
+        mean, std = measured
+        return mean, std
     if isinstance(train, StreamedClipInputs):
         # every process measures the same clips, not its part of the stream
         train = StreamedClipInputs(
@@ -155,6 +179,7 @@ def normalization_statistics(
             seed=train.seed,
             rank=0,
             world_size=1,
+            name=train.name,
         )
     mean, std = measure_statistics(train, clips=options.statistics_clips, disable_tqdm=disable_tqdm)
     return mean if options.mean is None else options.mean, std if options.std is None else options.std

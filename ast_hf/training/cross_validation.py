@@ -22,16 +22,23 @@ from ..data.holding_out import fold_names
 from ..data.splits import check_splits
 from ..errors import AstHfError, error
 from ..files import write_text
+from ..inputs.clip_checks import remembered_checks
 from ..processes import is_main_process
+from ..recipe.arguments import build_arguments
 from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
+from .building import SAMPLING_RATE
+from .checkpoints.folder_lock import FolderLock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
 from .finetuning import finetune
 from .output_files import RESULTS_FILE
+from .preflight import Preflight
+from .prepared_file import PreparedFile
 from .splits import read_data, read_splits
+from .stopping import StopSignals, stop_signals
 
 FOLDS_FILE = "folds.json"
 PICTURE = "folds.png"
@@ -80,10 +87,24 @@ def cross_validate(
         AstHfError: before the first training step: E307 for options that contradict folds, for another number
             of folds than the data have, and for another recipe than the one `output_dir` began with; E208 for
             columns; E209 for folds that lack clips or a class; E306 for an `output_dir` with another run, or
-            with nothing to resume. While training, as `finetune`.
+            with nothing to resume; E402 if another run uses `output_dir`. While training, as `finetune`.
+        RunStopped: as `finetune`; the folds that are complete stay.
     """
-    root = Path(output_dir)
+    with stop_signals() as stopping, FolderLock(output_dir), remembered_checks():  # folds have the same clips
+        stopping.begin()
+        return _cross_validate(recipe, Path(output_dir), folds, resume, tell, stopping)
+
+
+def _cross_validate(
+    recipe: Recipe,
+    root: Path,
+    folds: int,
+    resume: str | bool | None,
+    tell: Callable[[str], None] | None,
+    stopping: StopSignals,
+) -> CrossValidation:
     _check_request(recipe, folds, resume)
+    build_arguments(recipe.training, root)  # its errors, before the data are read to find the folds
     _check_folder(root, resume)
     recipe, names, origin = _name_folds(recipe, folds)
     plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
@@ -94,9 +115,11 @@ def cross_validate(
         root.mkdir(parents=True, exist_ok=True)
         write_text(root / RECIPE_FILE, recipe.to_yaml())
     report(f"{len(plans)} folds: {origin}")
-    results = CrossValidation(
-        recipe, root, origin, [_run_fold(plan, finished[plan.name], report) for plan in plans]
-    )
+    results = CrossValidation(recipe, root, origin, [])
+    for plan in plans:
+        stopping.text = f"before {plan.folder.name}"
+        stopping.stop_now()
+        results.folds.append(_run_fold(plan, finished[plan.name], report))
     if is_main_process():
         _write_results(results)
     return results
@@ -155,7 +178,7 @@ def _check_folder(root: Path, resume: str | bool | None) -> None:
 def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
     """Return the recipe (with `random_folds` if the data have no folds), the fold names and their origin."""
     data = recipe.data
-    splits = read_data(data, test_fold=None)
+    splits = read_data(data, test_fold=None, check_files=False)
     columns = next(iter(splits.values())).column_names
     if data.random_folds is None and data.fold_column in columns:
         names = fold_names(splits, data.fold_column)
@@ -193,7 +216,10 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
     """Return the run of a fold; read its splits now, to raise their errors before any fold is trained."""
     recipe = _change_data(recipe, test_fold=int(name) if name.isdecimal() else name)
     try:
-        splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed))
+        # every fold announces its own findings when it is trained
+        rate = recipe.features.sampling_rate or SAMPLING_RATE
+        check = Preflight(recipe.data, rate, folder.parent, PreparedFile(folder), is_main=False)
+        splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed), check)
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
         raise error(
@@ -212,9 +238,11 @@ def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
 def _check_same_options(stored: dict[str, Any], current: dict[str, Any], path: Path) -> None:
     old = flatten_options(stored)
     new = flatten_options(current)
+    defaults = flatten_options(Recipe().to_dict())  # of options that an older version lacked
     for name in {**old, **new}:
-        if old.get(name) != new.get(name):
-            what = f"the folds began with {old.get(name)!r}, and now it is {new.get(name)!r}"
+        before = old.get(name, defaults.get(name))
+        if before != new.get(name):
+            what = f"the folds began with {before!r}, and now it is {new.get(name)!r}"
             fix = "continue with the recipe they began with, or choose another folder"
             raise error("E307", where=f"{path}: {name}", what=what, fix=fix, detail="conflict")
 

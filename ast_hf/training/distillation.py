@@ -19,7 +19,7 @@ from ..audio import resample
 from ..data.splits import label_names, split_task
 from ..errors import AstHfError, error, shortlist, unreadable
 from ..evaluation.stored_logits import load_logits, logits_of
-from ..feature_extraction_ast import ASTFeatureExtractor
+from ..feature_extraction_ast import ASTFeatureExtractor, check_fits
 from ..label_order import label_columns, label_differences
 from ..log_mel import num_frames, num_samples
 from ..recipe.distillation_options import DistillationOptions
@@ -231,6 +231,7 @@ def _build_from_model(
     teacher_extractor = _from_pretrained(AutoFeatureExtractor, name)
     _check_problem_type(config.problem_type or task, task, f"distillation.teacher: {name!r}")
     columns = _match_labels(labels, config.id2label, name)
+    check_fits(teacher_extractor, config, repr(name))
     _check_input_length(teacher_extractor, extractor, name)
     view = TeacherView(teacher_extractor, extractor.sampling_rate)
     return Distillation(options, task, view, _load_teacher(name), columns)
@@ -239,7 +240,7 @@ def _build_from_model(
 def _from_pretrained(kind: Any, name: str, **arguments: Any) -> Any:
     """Return `kind.from_pretrained(name)`; raise E306 for anything but an audio classifier."""
     try:
-        return kind.from_pretrained(name, **arguments)
+        return kind.from_pretrained(name, trust_remote_code=False, **arguments)
     except AstHfError:
         raise
     except (OSError, ValueError) as problem:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from ..audio import load_audio
+from ..containment import is_outside
 from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
+from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
+from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
 from ..processes import is_main_process
 from ..recipe.arguments import build_arguments, weight_arguments
@@ -34,12 +37,15 @@ from .building import (
     check_evaluation,
     normalization_statistics,
 )
+from .checkpoints.folder_lock import FolderLock
 from .checkpoints.resuming import check_resumable
-from .checkpoints.run_options import collect_options
+from .checkpoints.run_options import collect_options, plain_options
 from .continuing import continuation
 from .disk_space import check_output
 from .distillation import build_distillation
 from .output_files import save_weights, write_outputs
+from .preflight import Preflight
+from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
     base_model_name,
     data_set_names,
@@ -50,6 +56,7 @@ from .run_facts import (
     training_seconds,
 )
 from .splits import is_streamed, read_splits
+from .stopping import deferred_stop, stop_signals
 from .trainer import ASTTrainer
 
 
@@ -63,6 +70,7 @@ class Run:
         train: inputs of the training split.
         evaluation: inputs of the splits to report on, by name.
         watch: the evaluation split that is also evaluated after each epoch.
+        findings: what the pre-flight found in the clips, see `Preflight`.
     """
 
     recipe: Recipe
@@ -70,6 +78,7 @@ class Run:
     train: Inputs
     evaluation: dict[str, Inputs]
     watch: str | None = None
+    findings: dict[str, Any] = field(default_factory=dict)
 
 
 def finetune(
@@ -102,29 +111,38 @@ def finetune(
     Raises:
         AstHfError: before the first training step, for problems of the recipe, the data or the base, and E306
             without an intact checkpoint to resume from, or for a fresh start in a folder with a checkpoint or
-            a model; later, E401 if a file cannot be written,
-            E403 if another process or a worker is lost, and E501 if the loss is not finite.
+            a model; later, E401 if a file cannot be written, E403 if another process or a worker is lost, and
+            E501 if the loss is not finite. E402 if another run uses the folder.
+        RunStopped: for SIGTERM, SIGHUP and SIGINT, once the current step is saved. A KeyboardInterrupt.
     """
-    check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
-    has_repository = push_to_hub or hub_model_id or "hub_model_id" in recipe.training
-    if resume_from_checkpoint == "hub" and not has_repository:
-        fix = "give hub_model_id, user/name"
-        raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
-    hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
-    run = prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
-    run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
-    report = finish(run)
-    if run.trainer.args.push_to_hub:
-        pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
-        report.published = pushed and pushed.url
-        report.unpublished = run.trainer.unpublished
-    return report
+    with stop_signals() as stopping, FolderLock(output_dir):
+        stopping.begin()
+        check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
+        has_repository = push_to_hub or hub_model_id or "hub_model_id" in recipe.training
+        if resume_from_checkpoint == "hub" and not has_repository:
+            fix = "give hub_model_id, user/name"
+            raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
+        hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
+        run = prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
+        run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
+        report = finish(run)
+        if run.trainer.args.push_to_hub:
+            stopping.text = "after the results were written, before they were published"
+            stopping.stop_now()
+            pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
+            report.published = pushed and pushed.url
+            report.unpublished = run.trainer.unpublished
+        return report
 
 
 def prepare(
     recipe: Recipe, output_dir: str | Path, *, watch: str | None = None, overwrite: bool = False, **hub: Any
 ) -> Run:
-    """Read the data, build the model and the Trainer; nothing is trained yet.
+    """Read the data, check all clips, build the model and the Trainer; nothing is trained yet.
+
+    Clips that cannot be used stop the run here, all at once, or are skipped (`data.on_error`). Warns of skipped
+    clips (W214), of clips that splits share or that contradict each other (W215), and of clips much longer
+    than the model hears (W201). Of a stream, nothing is checked in advance.
 
     Args:
         recipe: data, model and training of the run.
@@ -133,9 +151,20 @@ def prepare(
         overwrite: let a fresh start replace a finished model or a README.md in `output_dir`.
         **hub: arguments of `TrainingArguments` about publishing.
 
+    The output folder is locked until `finish` has written all files, or `push_to_hub` has sent them.
+
     Raises:
         AstHfError: as `finetune`, before the first training step.
     """
+    with FolderLock(output_dir):
+        run = _prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
+        run.trainer.folder_lock = FolderLock(output_dir).acquire()
+    return run
+
+
+def _prepare(
+    recipe: Recipe, output_dir: str | Path, *, watch: str | None, overwrite: bool, **hub: Any
+) -> Run:
     _check_outside_clips(recipe.data.source, output_dir)
     _check_samples(recipe.card.samples)
     if is_main_process():
@@ -149,20 +178,32 @@ def prepare(
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    splits = read_splits(recipe.data, arguments.seed)
     extractor = build_extractor(
         recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training)
     )
+    prepared = PreparedFile(Path(output_dir))
+    preflight = _build_preflight(recipe, extractor, arguments, prepared)
+    splits = read_splits(recipe.data, arguments.seed, preflight)
     check_evaluation(splits, watch, extractor, arguments)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
     inputs = build_inputs(
         splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher
     )
-    is_silent = arguments.disable_tqdm or arguments.process_index > 0  # one process shows a bar
-    extractor.mean, extractor.std = normalization_statistics(
-        recipe.features, inputs.train, disable_tqdm=is_silent
+    decided = collect_options(
+        recipe, weight_arguments(arguments, recipe.optimization), splits, preflight.sounds
     )
+    conditions = plain_options(decided)
+    # workers inherit the clips that measuring has cached, so that a resumed run measures again
+    reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
+    extractor.mean, extractor.std = normalization_statistics(
+        recipe.features,
+        inputs.train,
+        disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
+        measured=prepared.read("mean and std", conditions) if reuses else None,
+    )
+    if reuses:
+        prepared.keep("mean and std", conditions, [extractor.mean, extractor.std])
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
     )
@@ -180,16 +221,39 @@ def prepare(
         adapter=build_adapter(model, recipe.adapter, recipe.model, recipe.card),
         watched=None if watch is None else inputs.evaluation[watch],
         distillation=distillation,
-        decided=collect_options(recipe, weight_arguments(arguments, recipe.optimization), splits),
+        decided=decided,
         overwrite=overwrite,
         watchdog_seconds=recipe.watchdog_seconds,
     )
-    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch)
+    trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
+    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+
+
+def _build_preflight(
+    recipe: Recipe, extractor: ASTFeatureExtractor, arguments: TrainingArguments, prepared: PreparedFile
+) -> Preflight:
+    """Return the check of a run's clips; only the main process warns and shows a bar, on a terminal."""
+    is_main = arguments.process_index == 0
+    return Preflight(
+        recipe.data,
+        extractor.sampling_rate,
+        prepared.path.parent,
+        prepared,
+        window=frames_to_seconds(extractor.max_length),
+        cropped=recipe.data.train_split if recipe.augmentation.random_crop else None,
+        processes=arguments.world_size,
+        is_main=is_main,
+        disable_tqdm=None if is_main and not arguments.disable_tqdm else True,
+    )
 
 
 def _check_samples(samples: list[str]) -> None:
     """Read the samples of the card, to raise their errors before anything is trained."""
     for sample in samples:
+        if ".." in Path(sample).parts or is_outside(sample, Path(sample).parent):
+            what = "is a link or a path that leads elsewhere, and would be published"
+            fix = "copy the recording here; if it is yours, give its absolute path without links and .."
+            raise error("E206", where=f"card.samples: {sample!r}", what=what, fix=fix)
         try:
             load_audio(sample)
         except AstHfError as problem:
@@ -227,20 +291,29 @@ def finish(run: Run) -> Report:
     """
     trainer = run.trainer
     folder = Path(trainer.args.output_dir)
-    with trainer.finishing() as sealed:
-        try:
-            return _evaluate_and_write(run, folder)
-        except Exception as problem:
-            failure = problem if isinstance(problem, AstHfError) else trainer.explain_end(problem)
-            if failure is None:
-                raise
-            raise _kept(failure, sealed) from problem
+    try:
+        trainer.seal_end()
+        report = _evaluate_and_write(run, folder)
+    except Exception as problem:
+        trainer.release_folder()
+        failure = problem if isinstance(problem, AstHfError) else trainer.explain_end(problem)
+        if failure is None:
+            raise
+        raise _kept(failure, trainer.end_checkpoint, folder) from problem
+    if not trainer.args.push_to_hub:
+        trainer.release_folder()
+    return report
 
 
-def _kept(problem: AstHfError, sealed: Path) -> AstHfError:
+def _kept(problem: AstHfError, checkpoint: Path | None, folder: Path) -> AstHfError:
     """Return an error after training, which adds the checkpoint that has the trained weights."""
-    what = f"{problem.what}; the training is complete and kept in {sealed.name}"
-    fix = f"{problem.fix.partition(', then ')[0].removesuffix('?')}, then {continuation()}: it does not train again"
+    if checkpoint is None:
+        return problem
+    is_found = checkpoint.parent == folder
+    name = checkpoint.name if is_found else str(checkpoint)
+    what = f"{problem.what}; the training is complete and kept in {name}"
+    then = continuation("auto" if is_found else name)
+    fix = f"{problem.fix.partition(', then ')[0].removesuffix('?')}, then {then}: it does not train again"
     return error(problem.code, where=problem.where, what=what, fix=fix, detail=problem.detail)
 
 
@@ -283,10 +356,13 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         settings=weight_arguments(trainer.args, run.recipe.optimization),
         emissions=read_emissions(folder),
         changes=trainer.changes,
+        data_check=run.findings,
     )
-    if is_main:
-        with explained(folder):
-            write_outputs(report, trainer, splits, history, adapter_base)
+    with deferred_stop():
+        if is_main:
+            with explained(folder):
+                write_outputs(report, trainer, splits, history, adapter_base)
+        trainer.discard_interim()
     return report
 
 

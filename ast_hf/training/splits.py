@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from inspect import signature
 from typing import Any, NamedTuple, TypeAlias
@@ -28,12 +29,17 @@ _READING_OPTIONS = tuple(
 )
 
 
+#: Check of splits, and of the names of those that a run uses; it may leave clips out.
+ClipCheck: TypeAlias = Callable[[Any, Iterable[str]], Any]
+
+
 class Splits(NamedTuple):
     """Splits of a run."""
 
     train: Split
     validation: Split | None  # evaluated while training
     evaluation: dict[str, Split]  # to report on, by name
+    train_name: str = "train"
 
     @property
     def task(self) -> Task:
@@ -70,8 +76,10 @@ def read_data(options: DataOptions, **changes: Any) -> DatasetDict:
     return load_audio_dataset(**arguments)
 
 
-def read_splits(options: DataOptions, seed: int) -> Splits:
+def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None) -> Splits:
     """Read the splits of a run; `seed` draws held-out clips and random folds.
+
+    `check` gets the splits before clips are held out, see `Preflight`; it also finds missing files.
 
     Raises:
         AstConfigError: E307 without a source, for random folds of a stream, and for `validation_group` if
@@ -87,7 +95,9 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
     if options.random_folds is not None:
         _check_random_fold(options, arguments)
         arguments["test_fold"] = None  # it counts random folds, not those of a column
-    splits = load_audio_dataset(**arguments)
+    splits = load_audio_dataset(**arguments, check_files=check is None or "streaming" in arguments)
+    if check is not None:
+        splits = check(splits, _used_splits(options, splits))
     if options.random_folds is not None and options.test_fold is not None:
         check_splits(splits, training, [])
         group = options.validation_group
@@ -111,7 +121,16 @@ def read_splits(options: DataOptions, seed: int) -> Splits:
         evaluation = evaluation or ["validation"]
     elif training != "validation":
         validation = splits.get("validation")
-    return Splits(train, validation, {name: splits.get(name, validation) for name in evaluation})
+    return Splits(train, validation, {name: splits.get(name, validation) for name in evaluation}, training)
+
+
+def _used_splits(options: DataOptions, splits: Iterable[str]) -> list[str]:
+    """Return the names of the splits that a run trains or evaluates on, the former first."""
+    training = options.train_split
+    others = [] if options.random_folds is not None else [name for name in splits if name != training]
+    if options.eval_splits is not None:
+        others = [name for name in others if name in ("validation", *options.eval_splits)]
+    return [training, *others]
 
 
 def _check_stored(options: DataOptions, arguments: dict[str, Any]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ProgressCallback
 
 from ..adapters.lora import ADAPTER_FOLDER, Adapter
-from ..errors import AstHfError, AstHfWarning, error, short_reason, warning_text
+from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.clips import ClipInputs
 from ..inputs.collation import Collator, collate
 from ..inputs.sampling import sampler_for
 from ..inputs.streams import Passes, StreamedClipInputs
 from ..inputs.waveform_transforms import without_folders
-from ..inputs.worker_rows import WorkerRows, end_workers, ignore_ended_workers
+from ..inputs.worker_rows import WorkerRows
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..recipe.optimization_options import Optimization
@@ -36,21 +36,18 @@ from ..reports.epoch_metrics import WATCHED_PREFIX
 from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, SetSamplerEpoch
-from .continuing import continuation
 from .disk_space import CheckSpace
 from .distillation import Distillation
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
-from .sealed_trainer import SealedTrainer, passes_through
+from .run_failures import lost_worker
+from .sealed_trainer import SealedTrainer
+from .stopping import protect_worker
 
 #: Parameters without weight decay, besides biases and LayerNorms: not matrix-multiplication weights.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")
 #: Suffixes of the speeds that `predict` reports next to the metrics.
 _SPEEDS = ("_runtime", "_per_second", "_preparation_time")
-#: torch's messages about workers that ended or gave no batch in time, with their process numbers.
-_LOST_WORKER = re.compile(r"DataLoader (?:worker \(pid(?:\(s\))?:? ([\d, ]+)\)|timed out)")
-#: How many rows a message lists.
-_LISTED = 4
 #: In a training checkpoint: factors of factored position embeddings.
 FACTORS_FILE = "position_factors.safetensors"
 
@@ -176,6 +173,7 @@ class ASTTrainer(SealedTrainer):
             passes,
             self._train_batch_size,
             collate_fn=self.data_collator,
+            worker_init_fn=partial(protect_worker, None),
             **{name: value for name, value in options.items() if value is not None},
         )
         device = self.accelerator.device
@@ -205,27 +203,11 @@ class ASTTrainer(SealedTrainer):
 
     def explain_end(self, problem: Exception) -> AstHfError | None:
         """Return the error of a lost worker, naming its rows; else that of the base class."""
-        if not self.args.dataloader_num_workers or not _is_of_a_worker(problem):
-            return super().explain_end(problem)
-        ignore_ended_workers()
-        message = _LOST_WORKER.search(str(problem))
-        processes = re.findall(r"\d+", message[1] or "") if message else []
-        rows = [
-            inputs.describe(row)
-            for inputs in dict.fromkeys(self._loaded)
-            if inputs.worker_rows is not None
-            for row in inputs.worker_rows.rows([int(number) for number in processes])
-        ]
-        end_workers()
-        where = "; ".join(rows[:_LISTED]) or f"step {self.state.global_step + 1}"
-        when = "while it loaded this clip" if rows else "before it loaded a clip"
-        reason = short_reason(problem) or type(problem).__name__
-        what = f"a worker of the data loader was lost {when} ({reason})"
-        fix = (
-            "check that file, and the memory (dmesg; fewer training.dataloader_num_workers, "
-            f"data.cache=false), then {continuation()}"
-        )
-        return error("E403", where=where, what=what, fix=fix)
+        if self.args.dataloader_num_workers:
+            failure = lost_worker(problem, self._loaded, self.state.global_step + 1)
+            if failure is not None:
+                return failure
+        return super().explain_end(problem)
 
     def _check_reader(self, where: str, inputs: Any, rank: int, world_size: int) -> None:
         """Raise E108 for a stream that was made for another reader."""
@@ -459,6 +441,11 @@ class ASTTrainer(SealedTrainer):
             raise _other_recipe(folder, "was trained with an adapter, but the recipe has none")
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_parts(folder)
+        self._check_watched()
+
+    def _load_parts(self, folder: Path) -> None:
+        """Read what `save_parts` wrote."""
         if self._factors:
             _require(folder, FACTORS_FILE, "factors positions")
             stored = load_file(folder / FACTORS_FILE)
@@ -473,19 +460,11 @@ class ASTTrainer(SealedTrainer):
         _require(folder, f"{ADAPTER_FOLDER}/{ADAPTER_WEIGHTS}", "has an adapter")
         adapter.load(folder / ADAPTER_FOLDER)
 
-    def _load_best_model(self) -> None:
+    def _load_best_from(self, folder: Path) -> None:
         if self.adapter is None:
-            super()._load_best_model()
+            super()._load_best_from(folder)
         else:
-            self._load_adapter(self.adapter, Path(self.state.best_model_checkpoint))
-
-
-def _is_of_a_worker(problem: Exception) -> bool:
-    """Return True if a worker of the data loader ended, or gave no batch in time."""
-    if isinstance(problem, RuntimeError):
-        return bool(_LOST_WORKER.search(str(problem)))
-    # it ended before its last batch arrived
-    return isinstance(problem, (OSError, EOFError)) and passes_through(problem, "_try_get_data")
+            self._load_adapter(self.adapter, folder)
 
 
 def _use_one_gpu(args: TrainingArguments | None) -> None:

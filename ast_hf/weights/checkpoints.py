@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from huggingface_hub.errors import HTTPError
 
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
 from ..downloads import verify_download
-from ..errors import error, unreadable
-from .integrity import check_folder
+from ..errors import AstHfError, error, unreadable
+from .integrity import check_folder, quantization_error
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
 
 #: Seconds between the tries of a download, as those of the client's other requests (its `http_backoff`).
@@ -29,7 +31,7 @@ HUB_ARGUMENTS = (
     "token",
 )
 #: Arguments that choose other weights files than the default ones; transformers reads these.
-_OTHER_FILES = ("gguf_file", "variant", "quantization_config")
+_OTHER_FILES = ("gguf_file", "variant")
 
 
 def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) -> Checkpoint | None:
@@ -48,9 +50,9 @@ def find_checkpoint(source: str | PathLike | None, arguments: dict[str, Any]) ->
         return None
     config = read_config(folder / "config.json")
     _refuse_ensemble(config, source)
-    if is_quantized(config):
+    if is_quantized(config) or arguments.get("quantization_config"):
         return None
-    weights = weights_files(folder) or [path for path in [folder / WEIGHTS_FILES[2]] if path.exists()]
+    weights = weights_files(folder)
     return Checkpoint(config, weights) if weights else None
 
 
@@ -60,13 +62,35 @@ def _download(source: str | PathLike, hub: dict[str, Any]) -> Path | None:
     if config is None:
         return None
     _refuse_ensemble(read_config(config), source)
-    if not any(_cached_file(source, name, hub) for name in WEIGHTS_FILES[:3]):
+    if not any(_cached_file(source, name, hub) for name in WEIGHTS_FILES):
         return None
     folder = config.parent
     for shard in shard_files(folder):
         _cached_file(source, shard.name, hub)
-    check_folder(folder, classifier=False)
+    try:
+        check_folder(folder, classifier=False)
+    except AstHfError as problem:
+        where = f"{str(source)!r}: {problem.where}"
+        parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
+        raise error(problem.code, where=where, **parts) from problem
     return folder
+
+
+@contextmanager
+def quantization_explained(source: str | PathLike | None, arguments: dict[str, Any]) -> Iterator[None]:
+    """Raise E302 instead of another library's error, if the checkpoint's config.json asks for quantisation."""
+    try:
+        yield
+    except AstHfError:
+        raise
+    except (ImportError, TypeError, ValueError, AttributeError, KeyError, RuntimeError) as problem:
+        subfolder = str(arguments.get("subfolder") or "")
+        config = None if source is None else Path(source, subfolder, "config.json")
+        if config is not None and not config.is_file():
+            config = _cached_file(source, "config.json", hub_arguments(arguments))
+        if config is None or not is_quantized(read_config(config)):
+            raise
+        raise quantization_error(repr(str(source)), problem) from problem
 
 
 def _refuse_ensemble(config: dict[str, Any], source: str | PathLike) -> None:
@@ -93,7 +117,7 @@ def hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: arguments[name] for name in HUB_ARGUMENTS if arguments.get(name) is not None}
 
 
-def _cached_file(source: str | PathLike, name: str, hub: dict[str, Any]) -> Path | None:
+def _cached_file(source: str | PathLike | None, name: str, hub: dict[str, Any]) -> Path | None:
     """Return the verified cached copy of a file on the Hub, or None.
 
     Raises E704 for a failed download, E706 for one that differs from the Hub's file.

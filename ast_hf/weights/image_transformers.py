@@ -18,8 +18,10 @@ from ..configuration_ast import ASTConfig, Geometry
 from ..errors import error, not_a_choice
 from .checkpoints import find_checkpoint
 from .geometry import check_choices, resize_kernel, resize_positions
+from .integrity import check_state
 from .names import CLASS_TOKEN, DISTILLATION_TOKEN, KERNEL, POSITIONS, RenamedState, rename_state
 from .reading import read_weights
+from .shapes import backbone_shapes, without_storage
 
 #: How colour channels become one: the original's code sums (`ast_models.py`, line 86), its paper averages.
 CHANNEL_REDUCTIONS = {"sum": torch.sum, "mean": torch.mean}
@@ -72,6 +74,7 @@ def read_image_transformer(
     """
     state, source_fields, name = _read_source(source, hub or {})
     renamed = rename_state(state, name)
+    check_axes(renamed.tensors, {}, name, "")
     tensors = {ours: _float32_copy(tensor) for ours, tensor in renamed.tensors.items()}
     sizes = _sizes(tensors, name)
     _fold_layer_scale(tensors, sizes["num_hidden_layers"], name)
@@ -80,6 +83,14 @@ def read_image_transformer(
     grid = _complete_special_tokens(tensors, name)
     _check_square(source_fields, name)
     return ImageTransformer(tensors, state, renamed, {**sizes, **architecture}, grid, distilled, name)
+
+
+def check_unchanged_parts(vit: ImageTransformer, config: ASTConfig) -> None:
+    """Raise E305 unless all tensors but kernel and positions have the shapes of an AST of this configuration."""
+    shapes = backbone_shapes(config)
+    expected = {name: shape for name, shape in shapes.items() if name not in (KERNEL, POSITIONS)}
+    state = {name: tensor for name, tensor in vit.tensors.items() if name not in (KERNEL, POSITIONS)}
+    check_state(state, without_storage(expected), vit.name)
 
 
 def _float32_copy(tensor: torch.Tensor) -> torch.Tensor:
@@ -180,20 +191,30 @@ def heads_of_width(width: int) -> int:
 
 
 #: Tensors that sizes are read from -> their number of axes.
-_NEEDED = {CLASS_TOKEN: 3, POSITIONS: 3, KERNEL: 4, "encoder.layer.0.intermediate.dense.weight": 2}
+SIZED = {CLASS_TOKEN: 3, POSITIONS: 3, KERNEL: 4, "encoder.layer.0.intermediate.dense.weight": 2}
 
 
-def _sizes(tensors: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
-    """Return the fields of `ASTConfig` that follow from the shapes; raise E305 for impossible ones."""
-    for needed, axes in _NEEDED.items():
+def check_axes(tensors: Mapping[str, torch.Tensor], axes_of: Mapping[str, int], name: str, fix: str) -> None:
+    """Raise E305 for weights that are not floating-point, or lack a tensor with its number of axes.
+
+    `name` is the source in the message, `fix` what to give if a tensor is missing.
+    """
+    for needed, axes in axes_of.items():
         if needed not in tensors:
-            what = f"holds nothing that becomes {needed}"
-            fix = "give a ViT, DeiT, DINOv2 or MAE encoder with a class token"
-            raise error("E305", where=name, what=what, fix=fix)
+            raise error("E305", where=name, what=f"holds nothing that becomes {needed}", fix=fix)
         shape = tuple(tensors[needed].shape)
         if len(shape) != axes or not all(shape):
             what = f"{needed} has shape {shape}, not {axes} axes"
             raise error("E305", where=name, what=what, fix="check that the weights are complete")
+    for part, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            what = f"holds {part} as {tensor.dtype}, not as floating-point numbers"
+            raise error("E305", where=name, what=what, fix="give the weights before quantisation")
+
+
+def _sizes(tensors: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
+    """Return the fields of `ASTConfig` that follow from the shapes; raise E305 for impossible ones."""
+    check_axes(tensors, SIZED, name, "give a ViT, DeiT, DINOv2 or MAE encoder with a class token")
     if tensors[KERNEL].shape[-1] != tensors[KERNEL].shape[-2]:
         what = f"has a patch kernel of shape {tuple(tensors[KERNEL].shape)}"
         raise error("E305", where=name, what=what, fix="take weights with square patches")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from os import PathLike
@@ -11,21 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..configuration_ast import ASTConfig, Geometry
+from ..configuration_ast import (
+    ASTConfig,
+    Geometry,
+    check_label_arguments,
+    check_quantization,
+    plain_field,
+    sizes_of,
+)
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
-from ..errors import AstHfError, error
+from ..errors import AstHfError, error, shown, unreadable
 from .names import BACKBONE, HEAD, HEAD_KERNEL, KERNEL, POSITIONS, hub_name
 from .paths import missing_checkpoint
 from .reading import (
     ADAPTER_CONFIG,
     WEIGHTS_FILES,
     Checkpoint,
+    Header,
     is_quantized,
+    model_type_of,
     read_config,
-    read_tensors,
-    tensor_shapes,
+    tensor_headers,
     weights_files,
 )
+from .shapes import backbone_shapes, head_shapes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +46,12 @@ _SIZES = {
     "encoder.layer.0.intermediate.dense.weight": (0, "intermediate_size"),
     KERNEL: (2, "patch_size"),
 }
+#: Element types of weights in files; others are of quantised models.
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+#: Names of `architectures` in config.json whose tensors are known.
+_OUR_CLASSES = frozenset({"ASTModel", "ASTForAudioClassification"})
+#: A checkpoint that is described as this much larger than its files is not built.
+_SURPLUS = 4
 #: Tensors that an adapter's file may omit: copies of modules start from the base's own, and AdaLoRA counts
 #: its ranks again.
 _OPTIONAL_IN_ADAPTERS = re.compile(r"\.modules_to_save\.|\.ranknum(\.|$)")
@@ -90,14 +106,41 @@ def check_folder(
 
 
 def _check_files(config: dict[str, Any], files: list[Path], classifier: bool) -> None:
-    """Raise E305 if config.json contradicts the weights' headers; other architectures are not checked."""
-    is_ast = config.get("model_type", ASTConfig.model_type) == ASTConfig.model_type
-    if not files or not is_ast or is_quantized(config):
+    """Raise E305 if config.json contradicts the weights' headers, E302 for sizes that no model can have.
+
+    Other architectures are not checked.
+    """
+    if not files or model_type_of(config) != ASTConfig.model_type:
         return
-    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
-    _check_sizes(config, shapes, files[0])
+    check_quantized(config, repr(str(files[0].parent / "config.json")))
+    headers = tensor_headers(files)
+    if not is_quantized(config):
+        _check_sizes(config, headers, files[0])
+    _check_shapes(config, headers, files[0])
     if classifier:
         check_label_count(Checkpoint(config, files))
+
+
+def check_quantized(config: Mapping[str, Any], source: str) -> None:
+    """Raise E302 for a `quantization_config` that transformers cannot read; the library may be missing."""
+    check_quantization(config.get("quantization_config"))
+    if not is_quantized(config):
+        return
+    from transformers.quantizers.auto import AutoQuantizationConfig
+
+    try:
+        AutoQuantizationConfig.from_dict(dict(config["quantization_config"]))
+    except ImportError:  # reported when the weights are read
+        return
+    except Exception as problem:  # each method raises other classes
+        raise quantization_error(source, problem) from problem
+
+
+def quantization_error(source: str, problem: Exception) -> AstHfError:
+    """Return E302 for a `quantization_config` that transformers cannot use."""
+    fix = "install the library that it names, or restore config.json"
+    where = f"{source}: quantization_config"
+    return unreadable("E302", where=where, what="cannot be used", problem=problem, fix=fix)
 
 
 def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -120,48 +163,89 @@ def check_label_count(checkpoint: Checkpoint, arguments: Mapping[str, Any] = Map
 def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
     """Return the number of labels in configuration fields; transformers omits its default of two."""
     for name in ("id2label", "label2id"):
-        if fields.get(name):
+        if isinstance(fields.get(name), dict) and fields[name]:
             return len(fields[name])
-    return int(default if fields.get("num_labels") is None else fields["num_labels"])
+    count = fields.get("num_labels")
+    check_label_arguments(None, count)
+    return default if count is None else int(count)
 
 
 def _classifier_rows(checkpoint: Checkpoint) -> int | None:
-    for path in checkpoint.weights:
-        if path.suffix == ".safetensors":
-            shape = {hub_name(name): shape for name, shape in tensor_shapes(path).items()}.get(HEAD_KERNEL)
-        else:
-            tensor = read_tensors(path).get(HEAD_KERNEL)
-            shape = None if tensor is None else tensor.shape
-        if shape:
-            return int(shape[0])
-    return None
+    headers = tensor_headers(checkpoint.weights)
+    shape = next((header.shape for name, header in headers.items() if hub_name(name) == HEAD_KERNEL), None)
+    return int(shape[0]) if shape else None
 
 
-def _check_sizes(config: dict[str, Any], shapes: dict[str, list[int]], path: Path) -> None:
-    if shapes and all(name.startswith("module.") for name in shapes):
+def _check_sizes(config: dict[str, Any], headers: dict[str, Header], path: Path) -> None:
+    """Raise E305 if a size in config.json is not that of the weights; the message has the right one."""
+    if headers and all(name.startswith("module.") for name in headers):
         what = "has names of the original repository (module.v...)"
         fix = "run `ast-hf convert` on the .pth file it came from"
         raise error("E305", where=repr(str(path)), what=what, fix=fix)
     config_path = repr(str(path.parent / "config.json"))
-    by_name = {hub_name(name).removeprefix(BACKBONE): shape for name, shape in shapes.items()}
+    by_name = {hub_name(name).removeprefix(BACKBONE): header.shape for name, header in headers.items()}
     for name, (axis, field) in _SIZES.items():
-        if name in by_name and field in config and by_name[name][axis] != config[field]:
-            what = f"is {config[field]!r}, but {path.name} holds {name} of shape {by_name[name]}"
+        claimed = config.get(field, getattr(ASTConfig, field))
+        if len(by_name.get(name, ())) > axis and plain_field(claimed) != by_name[name][axis]:
+            what = f"is {shown(claimed)}, but {path.name} holds {name} of shape {by_name[name]}"
             fix = f"set {field} to {by_name[name][axis]}"
             raise error("E305", where=f"{config_path}: {field}", what=what, fix=fix)
     layers = {name.split(".")[2] for name in by_name if name.startswith("encoder.layer.")}
-    claimed = config.get("num_hidden_layers")
-    if layers and claimed is not None and claimed != len(layers):
-        what = f"is {claimed}, but {path.name} holds {len(layers)} layers"
+    claimed = config.get("num_hidden_layers", ASTConfig.num_hidden_layers)
+    if layers and claimed != len(layers):
+        what = f"is {shown(claimed)}, but {path.name} holds {len(layers)} layers"
         fix = f"set num_hidden_layers to {len(layers)}"
         raise error("E305", where=f"{config_path}: num_hidden_layers", what=what, fix=fix)
-    positions = by_name.get(POSITIONS)
-    tokens = Geometry.of(config).num_tokens
-    if positions is not None and positions[1] != tokens:
+    positions = by_name.get(POSITIONS, [])
+    tokens = Geometry.of(sizes_of(config)).num_tokens
+    if len(positions) > 1 and positions[1] != tokens:
         stored = f"{path.name} holds {BACKBONE}{POSITIONS} for {positions[1]}"
         what = f"{', '.join(Geometry._fields)} make {tokens} tokens, but {stored}"
         fix = "restore them, and give other sizes to from_pretrained"
         raise error("E305", where=config_path, what=what, fix=fix)
+
+
+def _check_shapes(config: dict[str, Any], headers: dict[str, Header], path: Path) -> None:
+    """Raise E305 for a tensor of another shape or type than config.json describes, and for missing ones.
+
+    Of quantised weights, only the tensors that are stored as numbers are compared. A user's own architecture
+    may have fewer tensors of the backbone, but not many more weights than its files.
+    """
+    sizes = sizes_of(config)
+    expected = backbone_shapes(sizes)
+    stored = {hub_name(name).removeprefix(BACKBONE): name for name in headers}
+    rows = headers[stored[HEAD_KERNEL]].shape[:1] if HEAD_KERNEL in stored else []
+    shapes = {**expected, **head_shapes(sizes.hidden_size, *(rows or [0]))}
+    for name in stored.keys() & shapes.keys():
+        header = headers[stored[name]]
+        is_number = header.dtype in FLOATS
+        if is_quantized(config) and not is_number:
+            continue
+        if not is_number or tuple(header.shape) != shapes[name]:
+            found = f"{tuple(header.shape)} in the file, {shapes[name]} by config.json"
+            what = f"{hub_name(stored[name])} does not fit ({found if is_number else header.dtype})"
+            fix = "check that config.json belongs to these weights"
+            raise error("E305", where=repr(str(path)), what=what, fix=fix)
+    missing = [name for name in expected if name not in stored]
+    if is_quantized(config):
+        missing = [name for name in missing if not _is_matrix(name)]
+    described = sum(map(math.prod, expected.values()))
+    held = sum(math.prod(header.shape) for header in headers.values())
+    if missing and (_is_our_class(config) or described > _SURPLUS * held):
+        prefix = BACKBONE if any(name.startswith(BACKBONE) for name in headers) else ""
+        what = f"{len(missing)} of the model's tensors cannot be filled from it, first {prefix}{missing[0]}"
+        fix = "check that config.json belongs to these weights"
+        raise error("E305", where=repr(str(path)), what=what, fix=fix)
+
+
+def _is_matrix(name: str) -> bool:
+    return name.endswith(".weight") and "layernorm" not in name
+
+
+def _is_our_class(config: Mapping[str, Any]) -> bool:
+    """Return False if config.json names a class that is neither transformers' nor ours."""
+    names = config.get("architectures")
+    return not isinstance(names, list) or not names or bool({*map(str, names)} & _OUR_CLASSES)
 
 
 def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> list[str]:
@@ -192,6 +276,13 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], source: str) -> l
         if not _is_finite(tensor):
             raise _not_finite(name, source, "restore the weights file")
     return fresh
+
+
+def require_classifier(info: Mapping[str, Any], source: str) -> None:
+    """Raise E305 if a loaded classifier is random; `info` is as for `check_loaded`, `source` for the message."""
+    if info["missing_keys"] or info["mismatched_keys"]:
+        what = "has no classifier, so its scores would be random"
+        raise error("E305", where=source, what=what, fix="use checkpoints that were trained to classify")
 
 
 def check_adapter(model: PreTrainedModel, info: Any, source: str, adapter: str) -> None:

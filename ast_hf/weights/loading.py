@@ -15,7 +15,7 @@ from ..configuration_ast import ASTConfig, Geometry
 from ..errors import did_you_mean, error
 from .geometry import resize_kernel, resize_positions
 from .names import BACKBONE, KERNEL, POSITIONS, hub_name, rename_state
-from .reading import Checkpoint, read_weights, tensor_names
+from .reading import Checkpoint, model_type_of, read_weights, tensor_headers
 
 State = dict[str, torch.Tensor]
 
@@ -74,14 +74,14 @@ def state_for(
     """
     if checkpoint is None:
         return None
-    stored_type = checkpoint.config.get("model_type", ASTConfig.model_type)
+    stored_type = model_type_of(checkpoint.config)
     if stored_type not in (ASTConfig.model_type, model_type):
         what = f"is a {stored_type!r} checkpoint, not an AST"
-        fix = "use from_vit to start from an image transformer"
+        fix = "name an AST; from_vit starts from an image transformer"
         raise error("E305", where=repr(str(source)), what=what, fix=fix)
     old = Geometry.of(checkpoint.config)
     new = _requested_geometry(old, arguments)
-    if new == old and all(name == hub_name(name) for name in tensor_names(checkpoint.weights)):
+    if new == old and all(name == hub_name(name) for name in tensor_headers(checkpoint.weights)):
         return None
     return _read(checkpoint, old, new)
 

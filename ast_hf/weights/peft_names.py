@@ -19,7 +19,9 @@ from transformers import PreTrainedModel
 from transformers.utils import is_peft_available
 
 from ..downloads import verify_loaded
+from ..errors import error, shown
 from .names import hub_name
+from .reading import ADAPTER_CONFIG
 
 #: Layers of a block that have other names in transformers 5.
 _LAYERS = (
@@ -145,7 +147,38 @@ def _read(
     if state is None:
         state = load_peft_weights(source, device="cpu", **hub)
     verify_loaded(source, "adapter_config.json", hub, with_others=True)
+    check_sizes(config, state, str(source))
     return config, state
+
+
+#: Fields of adapters that are sizes of their tensors.
+_SIZES = ("r", "init_r", "target_r")
+
+
+def check_sizes(config: Any, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Raise E305 for ranks above any size of the adapter's tensors, and for a module to import.
+
+    peft would allocate what the rank says, and import the module that `megatron_core` names.
+    """
+    where = f"{source!r}: {ADAPTER_CONFIG}"
+    if getattr(config, "megatron_config", None):
+        what = "asks for Megatron's layers, whose module would be imported by name"
+        raise error("E305", where=where, what=what, fix="remove megatron_config")
+    largest = max((size for tensor in state.values() for size in tensor.shape), default=0)
+    patterns = getattr(config, "rank_pattern", None) or {}
+    values = [getattr(config, name, None) for name in _SIZES]
+    values += patterns.values() if isinstance(patterns, dict) else [patterns]
+    for value in values:
+        # AdaLoRA stores the ranks of its tensors as masks, lists of true and false
+        if isinstance(value, list) or value is None:
+            continue
+        if not isinstance(value, int) or not 0 <= value <= max(largest, _SMALL_RANK):
+            what = f"has the rank {shown(value)}, but no tensor has more than {largest} rows or columns"
+            raise error("E305", where=where, what=what, fix="restore the file from its source")
+
+
+#: Ranks up to this need little memory whatever the weights; AdaLoRA's initial rank may be above its tensors'.
+_SMALL_RANK = 64
 
 
 def _hub_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import soundfile
 
 from ast_hf.training import Report, finetune
-from training.runs import SIZES, recipe, sound
+from training.runs import recipe, write_clips
 
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return label folders of noise and tones. Read only."""
     root = tmp_path_factory.mktemp("clips")
-    for split, count in SIZES.items():
-        for kind in ("noise", "tone"):
-            (root / split / kind).mkdir(parents=True)
-            for number in range(count):
-                offset = 100 * (split == "test")
-                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number + offset), 16_000)
+    write_clips(root)
     return root
 
 

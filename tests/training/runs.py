@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from conftest import ROOT, TINY
 from safetensors.torch import load_file
@@ -47,6 +48,16 @@ def sound(kind: str, number: int) -> np.ndarray:
     if kind == "noise":
         return 0.1 * noise
     return 0.3 * np.sin(2 * np.pi * random.uniform(300, 3000) * time) + 0.001 * noise
+
+
+def write_clips(root: Path) -> None:
+    """Write label folders of noise and tones."""
+    for split, count in SIZES.items():
+        for kind in ("noise", "tone"):
+            (root / split / kind).mkdir(parents=True)
+            for number in range(count):
+                offset = 100 * (split == "test")
+                soundfile.write(root / split / kind / f"{number}.wav", sound(kind, number + offset), 16_000)
 
 
 def recipe(source: Path, options: dict[str, Any] | None = None, **training: Any) -> Recipe:

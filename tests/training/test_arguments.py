@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
-from ast_hf import AstConfigError, AstHfWarning
+from ast_hf import AstConfigError, AstDataError, AstHfWarning
 from ast_hf.recipe.arguments import build_arguments, check_joined, weight_arguments
 from ast_hf.recipe.optimization_options import Optimization
 from ast_hf.training import Recipe, Report, finetune, finish, load_recipe, prepare
@@ -50,11 +50,51 @@ def test_arguments_without_effect_or_with_harm_are_refused(name: str, value: Any
         ("num_train_epochs", 0, "is 0"),
         ("per_device_train_batch_size", 0, "is 0"),
         ("learning_rate", -1, "is -1"),
+        ("learning_rate", float("nan"), "not a finite number"),
+        ("max_grad_norm", float("nan"), "not a finite number"),
+        ("weight_decay", float("inf"), "not a finite number"),
+        ("adam_beta2", 2, "is 2"),
+        ("seed", 1.5, "not a whole number"),
+        ("seed", 2**32, "from 0 to 4294967295"),
+        ("seed", None, "not a number"),
+        ("dataloader_num_workers", -1, "from 0 to 1024"),
+        ("per_device_train_batch_size", 10**9, "from 1 to"),
+        ("logging_steps", 1.5, "a whole number above 0"),
+        ("run_name", 3, "not a string"),
+        ("lr_scheduler_type", "cosin", "did you mean 'cosine'"),
+        ("optim", ["adamw_torch"], "not a valid choice"),
+        ("log_level", "loud", "not a valid choice"),
+        ("debug", ["underflow"], "not a valid choice"),
+        ("gradient_checkpointing_kwargs", {2: True}, "not text"),
+        ("gradient_checkpointing_kwargs", '{"use_reentrant"', "not JSON"),
+        ("label_names", ["target"], "renames the labels"),
+        ("dataloader_prefetch_factor", 2, "there are none"),
+        ("parallelism_config", {}, "object of accelerate"),
     ],
 )
 def test_values_of_the_wrong_type_or_range_are_refused(name: str, value: Any, message: str) -> None:
     with pytest.raises(AstConfigError, match=rf"E307.*training\.{name}: .*{message}"):
         Recipe.from_dict({"training": {name: value}})
+
+
+def test_options_of_checkpointing_have_known_names() -> None:
+    with pytest.raises(AstConfigError, match=r"kwargs\.reentrant: .*did you mean 'use_reentrant'"):
+        Recipe.from_dict({"training": {"gradient_checkpointing_kwargs": {"reentrant": True}}})
+
+
+def test_numbers_and_mappings_in_other_spellings() -> None:
+    training = {
+        "max_steps": 1e3,
+        "adam_beta1": 0,
+        "gradient_checkpointing_kwargs": '{"use_reentrant": false}',
+    }
+    read = Recipe.from_dict({"training": training}).training
+    assert read == {
+        "max_steps": 1000,
+        "adam_beta1": 0.0,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    }
+    assert (type(read["max_steps"]), type(read["adam_beta1"])) == (int, float)
 
 
 @pytest.mark.parametrize("name", [name for name, value in REFUSED.items() if value is True])
@@ -88,6 +128,13 @@ NOT_TAKEN = {
     "eval_strategy": ({"eval_strategy": "epohc"}, "epohc"),
     "lr_scheduler_type": ({"lr_scheduler_type": "cosinus"}, "cosinus"),
     "load_best_model_at_end": ({"load_best_model_at_end": True}, "eval"),
+    "options of the schedule": (
+        {"lr_scheduler_kwargs": {"gamma": 1}},
+        r"lr_scheduler_kwargs: cannot be used .*gamma",
+    ),
+    "options of the optimizer": ({"optim_args": "fast"}, r"optim_args: cannot be used"),
+    "a file of options": ({"accelerator_config": "none.json"}, r"accelerator_config: is refused.*none\.json"),
+    "two arguments": ({"learning_rate": 1e-3, "fsdp": "x"}, r"fsdp: is refused by transformers"),
     "report_to": ({"report_to": "tensorbord"}, r"did you mean 'tensorboard'"),
     "report_to a package": (
         {"report_to": ["neptune"]},
@@ -282,3 +329,18 @@ def test_results_are_logged_to_tensorboard(clips: Path, tmp_path: Path) -> None:
     read = EventAccumulator(str(events)).Reload()
     assert len(read.Scalars("train/loss")) == 2
     assert read.Scalars("eval/test_accuracy")[0].value == pytest.approx(report.results["test"]["accuracy"])
+
+
+@pytest.mark.parametrize("sample", ["../private.wav", "clips/link.wav"])
+def test_samples_that_a_link_takes_from_elsewhere_are_refused(
+    sample: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (tmp_path / "private.wav", tmp_path / "here" / "clips" / "own.wav"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(next(clips.rglob("*.wav")).read_bytes())
+    (tmp_path / "here" / "clips" / "link.wav").symlink_to(tmp_path / "private.wav")
+    monkeypatch.chdir(tmp_path / "here")
+    options = {"card": {"samples": [sample]}}
+    with pytest.raises(AstDataError, match=rf"E206.*card\.samples: '{sample}'.*leads elsewhere"):
+        prepare(recipe(clips, options), tmp_path / "out")
+    prepare(recipe(clips, {"card": {"samples": ["clips/own.wav"]}}), tmp_path / "out")

@@ -174,10 +174,11 @@ def test_suspicious_labels_are_warned_of(
     text = "path,label\n" + "".join(f"a.wav,{label}\n" for label in labels)
     file = table(tmp_path, "x.csv", text)
     load_audio_dataset(file)
-    (message,) = warned(recwarn)
+    messages = warned(recwarn)
+    (message,) = (message for message in messages if "AST-W209" not in message)
     assert [part for part in (f"[AST-{code}] {str(file)!r}: ", *fragments) if part not in message] == []
     load_audio_dataset(file, class_labels=sorted(set(labels)))
-    assert len(warned(recwarn)) == 1
+    assert warned(recwarn) == messages
 
 
 def test_labels_that_would_be_separated_name_the_option(
@@ -661,7 +662,9 @@ def test_options_of_a_recipe_reach_the_reader(tmp_path: Path) -> None:
             }
         }
     )
-    train, _, evaluation = read_splits(recipe.data, seed=0)
+    splits = read_splits(recipe.data, seed=0)
+    train = splits.train
+    evaluation = splits.evaluation
     assert contents({"train": train, **evaluation}) == {
         "train": {"a.wav": "dog", "b.wav": "cat"},
         "test": {"c.wav": "cat"},

@@ -100,8 +100,9 @@ def test_every_fold_is_tested_once_in_the_order_of_numbers(finished: CrossValida
 def test_statistics_are_those_of_each_training_part(finished: CrossValidation, table: Path) -> None:
     seen = set()
     for fold in finished.folds:
-        train, _, evaluation = read_splits(replace(finished.recipe.data, test_fold=int(fold.name)), 42)
-        assert {row["fold"] for row in evaluation["test"]} == {fold.name}
+        splits = read_splits(replace(finished.recipe.data, test_fold=int(fold.name)), 42)
+        train = splits.train
+        assert {row["fold"] for row in splits.evaluation["test"]} == {fold.name}
         assert fold.name not in {row["fold"] for row in train}
         measured = measure_statistics(ClipInputs(train, ASTFeatureExtractor(num_mel_bins=32, max_length=64)))
         assert (fold.features["mean"], fold.features["std"]) == pytest.approx(measured)

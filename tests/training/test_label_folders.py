@@ -130,14 +130,14 @@ def common_voice(root: Path) -> Path:
     return root
 
 
-def audio_folder(root: Path) -> Path:
-    """Create an audiofolder with splits, as `datasets` writes it."""
+def split_tables(root: Path) -> Path:
+    """Create folders of splits with a table in each, under a name that `datasets` does not read."""
     for split in ("train", "test"):
         rows = ["file_name,label"]
         for number, kind in enumerate(("cat", "dog")):
             wav(root / split / f"{number}.wav")
             rows.append(f"{number}.wav,{kind}")
-        written(root / split / "metadata.csv", *rows)
+        written(root / split / "labels.csv", *rows)
     return root
 
 
@@ -182,8 +182,8 @@ DOWNLOADED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], str, di
             "test": {f"common_voice_{n}.wav": ("male", "female")[n % 2] for n in (4, 5)},
         },
     ),
-    "audiofolder": (
-        audio_folder,
+    "tables in splits": (
+        split_tables,
         ".",
         {},
         "'test', 'train', which are folds or splits",
@@ -810,3 +810,162 @@ def test_labels_that_commas_separate(
 ) -> None:
     load_audio_dataset(of_label(tmp_path, label))
     assert ["W206" in text for text in warned(recwarn)] == [True] * count
+
+
+# ---------------------------------------------------------------- tables in folders of splits
+
+
+def splits_with_tables(root: Path, table: str, inside: str = "", label: str = "label") -> Path:
+    """Create train and test with two clips each and a table in each; `inside` is a folder of the clips."""
+    for split in ("train", "test"):
+        prefix = "" if Path(table).parent.name == inside else f"{inside}/"
+        rows = [f"file_name,{label}", f"{prefix}0.wav,cat", f"{prefix}1.wav,dog"]
+        for number in (0, 1):
+            wav(root / split / inside / f"{number}.wav")
+        written(root / split / table, *rows)
+    return root
+
+
+READ_BY_SPLIT = {split: {"0.wav": "cat", "1.wav": "dog"} for split in ("train", "test")}
+
+
+@pytest.mark.parametrize(
+    ("table", "inside"), [("metadata.csv", ""), ("metadata.csv", "audio"), ("audio/metadata.csv", "audio")]
+)
+def test_a_table_in_each_split_is_read(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, table: str, inside: str
+) -> None:
+    root = splits_with_tables(tmp_path, table, inside)
+    assert contents(load_audio_dataset(root)) == READ_BY_SPLIT
+    assert warned(recwarn) == []
+
+
+def test_a_table_of_any_format_and_spelling_of_the_split(tmp_path: Path) -> None:
+    root = splits_with_tables(tmp_path, "metadata.csv")
+    (root / "test").rename(root / "Valid")
+    (root / "train" / "metadata.csv").unlink()
+    lines = ('{"file_name": "0.wav", "label": "cat"}', '{"file_name": "1.wav", "label": "dog"}')
+    written(root / "train" / "metadata.jsonl", *lines)
+    assert set(load_audio_dataset(root)) == {"train", "validation"}
+    written(root / "train" / "metadata.csv", "file_name,label", "0.wav,owl", "1.wav,dog")
+    assert contents(load_audio_dataset(root))["train"] == {"0.wav": "owl", "1.wav": "dog"}
+
+
+def test_the_columns_of_the_caller_are_used(tmp_path: Path) -> None:
+    root = splits_with_tables(tmp_path, "metadata.csv", label="mood")
+    assert "metadata.csv" in refused(root).fix
+    assert contents(load_audio_dataset(root, label_column="mood")) == READ_BY_SPLIT
+
+
+def test_splits_of_a_column_count_more_than_folders(tmp_path: Path) -> None:
+    for number in (0, 1):
+        wav(tmp_path / "train" / f"{number}.wav")
+    written(tmp_path / "train" / "metadata.csv", "file_name,label,split", "0.wav,cat,train", "1.wav,cat,dev")
+    assert set(load_audio_dataset(tmp_path)) == {"train", "validation"}
+
+
+def test_clips_that_no_table_names_are_counted(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    root = splits_with_tables(tmp_path, "metadata.csv")
+    wav(root / "train" / "9.wav")
+    assert contents(load_audio_dataset(root)) == READ_BY_SPLIT
+    assert [text.partition(": ")[2] for text in warned(recwarn)] == [
+        "has clips that no table names (1: 'train/9.wav')."
+    ]
+
+
+def test_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    root = splits_with_tables(tmp_path, "metadata.csv", "audio")
+    written(root / "train" / "audio" / "metadata.csv", "file_name,label", "0.wav,owl")
+    assert "and so does" in refused(root).what
+    (root / "train" / "audio" / "metadata.csv").unlink()
+    wav(root / "more" / "9.wav")
+    written(root / "more" / "metadata.csv", "file_name,label", "9.wav,owl")
+    problem = refused(root)
+    assert "others: " in problem.what
+    assert followed(problem.fix)[0].keys() == {"train", "test"}
+
+
+def test_tables_with_equal_names_are_of_the_splits_of_their_folders(tmp_path: Path) -> None:
+    root = splits_with_tables(tmp_path, "train.csv")
+    assert read(refused(root).fix) == READ_BY_SPLIT
+
+
+# ---------------------------------------------------------------- no clip is lost without a word
+
+
+def two_labels(root: Path) -> Path:
+    for file in ("cat/1.wav", "dog/1.wav"):
+        wav(root / file)
+    return root
+
+
+def test_names_without_content_are_refused(tmp_path: Path) -> None:
+    root = two_labels(tmp_path)
+    link = root / "cat" / "2.wav"
+    link.symlink_to("../.git/annex/objects/x")
+    problem = refused(root, "E206")
+    assert problem.what == "'cat/2.wav' is a link to '../.git/annex/objects/x', which does not exist"
+    assert "git annex get" in problem.fix
+    assert len(load_audio_dataset(root, check_files=False)["train"]) == 3
+    link.unlink()
+    (root / "cat" / ".2.wav.icloud").write_bytes(b"bplist00")
+    assert "is in iCloud" in refused(root, "E206").what
+    written(tmp_path / "t.csv", "path,label", "cat,cat")
+    assert refused(tmp_path / "t.csv", "E206").what == "'cat' is a folder, not a file"
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    root = two_labels(tmp_path / "set")
+    (root / "dog").rename(root / ".dogs")
+    (root / "dog").symlink_to(".dogs")
+    (root / "cat" / "loop").symlink_to("..")
+    (root / "cat" / "self").symlink_to("self")
+    assert label_names(load_audio_dataset(root)["train"]) == ["cat", "dog"]
+    (text,) = warned(recwarn)
+    assert "links to folders that are read already (1: 'cat/loop')" in text
+    assert "links to nothing (1: 'cat/self')" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("cat/.2.wav", b"", "hidden clips (1: 'cat/.2.wav')"),
+        (".old/2.wav", b"", "hidden folders of clips (1: '.old')"),
+        ("more.zip", b"PK", "archives that are not opened (1: 'more.zip')"),
+        ("cat/2.wav.part", b"RIFF", "audio files with other suffixes (1: 'cat/2.wav.part')"),
+        ("cat/2.m4a", b"", "files that are not read (1 .m4a)"),
+        ("cat/._1.wav", b"", ""),
+        ("__MACOSX/cat/._1.wav", b"", ""),
+        ("cat/Thumbs.db", b"", ""),
+        ("cat/notes.txt", b"RIP", ""),
+    ],
+)
+def test_files_that_are_left_out_are_counted(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, name: str, content: bytes, text: str
+) -> None:
+    two_labels(tmp_path)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    assert len(load_audio_dataset(tmp_path)["train"]) == 2
+    assert len(warned(recwarn)) == bool(text)
+    assert text in "".join(warned(recwarn))
+
+
+def test_labels_within_labels_and_splits_next_to_labels_are_refused(tmp_path: Path) -> None:
+    root = two_labels(tmp_path / "set")
+    wav(root / "cat" / "tabby" / "2.wav")
+    problem = refused(root)
+    assert problem.what == "has clips in 'cat' and in 'cat/tabby', which would be two classes"
+    classes = ["cat", "cat/tabby", "dog"]
+    assert label_names(load_audio_dataset(root, class_labels=classes)["train"]) == classes
+    for name in ("train", "test", "bus"):
+        wav(tmp_path / "other" / name / "1.wav")
+    assert "named after splits, next to others" in refused(tmp_path / "other").what
+
+
+def test_names_that_utf8_cannot_hold_are_refused(tmp_path: Path) -> None:
+    root = two_labels(tmp_path)
+    (root / "cat").rename(root / "caf\udce9")
+    assert r"caf\udce9" in refused(root, "E206").what
+    line = '{"file_name": "dog/1.wav", "label": "\\ud800"}'
+    assert "surrogate" in refused(written(root / "t.jsonl", line)).what

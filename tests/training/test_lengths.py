@@ -111,7 +111,8 @@ def test_frames_are_read_from_headers(mixed: Path) -> None:
     split = load_audio_dataset(mixed)["train"]
     inputs = ClipInputs(split, extractor(return_attention_mask=True))
     frames = [inputs.frames(clip) for clip in range(len(inputs))]
-    assert inputs._cache == {}
+    assert inputs._cache is not None
+    assert len(inputs._cache) == 0
     assert frames == [len(inputs[clip]["input_values"]) for clip in range(len(inputs))]
     assert frames[:12] == [14, 18, 18, 23, 28, 28, 38, 48, 58, 64, 64, 64]
     audio = {"bytes": Path(split[0]["audio"]["path"]).read_bytes(), "path": None}

@@ -9,15 +9,23 @@ from transformers import Trainer
 
 from ast_hf.training import ASTTrainer
 
-#: Methods of transformers' Trainer that ours overrides.
+#: Methods of transformers' Trainer that ours overrides, and attributes that it restores from a checkpoint.
 REPLACED = {
+    "_globalstep_last_logged",
+    "_initial_global_step",
     "_finish_current_push",
+    "_get_dataloader",
     "_get_eval_sampler",
     "_get_output_dir",
     "_get_train_sampler",
     "_load_best_model",
     "_load_from_checkpoint",
+    "_load_optimizer_and_scheduler",
+    "_load_rng_state",
+    "_load_scaler",
+    "_maybe_log_save_evaluate",
     "_push_from_checkpoint",
+    "_run_epoch",
     "_save",
     "_save_checkpoint",
 }

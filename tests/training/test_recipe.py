@@ -179,6 +179,26 @@ REFUSED = {
     "not YAML": ("name: [1", ["recipe.yaml", "not YAML"]),
     "an option twice": ("training: {seed: 1}\ntraining: {learning_rate: 1}", ["training"]),
     "a date": ("training: {run_name: 2026-11-26}", ["training.run_name", "2026-11-26", "quotes"]),
+    "nested too deeply": ("[" * 20_000, ["recipe.yaml", "nested more than 32 levels"]),
+    "mappings nested too deeply": ("{a: " * 20_000, ["recipe.yaml", "nested more than 32 levels"]),
+    "aliases of aliases": (
+        "a0: &a0 [x, x, x, x]\n"
+        + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 4)}]\n" for n in range(1, 20)),
+        ["more than 100,000 values"],
+    ),
+    "a mapping that contains itself": ("model: {config: &a {b: *a}}", ["model.config", "contains itself"]),
+    "half of a surrogate pair": ('name: "\\ud800"', ["name", "ud800"]),
+    "NUL": ('data: {source: "a\\0"}', ["data.source", "no file can hold"]),
+    "no as a label": ("data: {drop_labels: [no, yes]}", ["drop_labels", "False", "in quotes"]),
+    "no as a split": ("data: {source: {no: a.csv}}", ["read as False", "quotes"]),
+    "a time": ("data: {drop_labels: [1:30]}", ["1:30", "90"]),
+    "an octal number": ("training: {seed: 010}", ["010", "8"]),
+    "a number of a thousand digits": ("averaging_decay: 0x" + "f" * 1_000, ["256 bits"]),
+    "a value that contradicts its tag": ("averaging_decay: !!float ''", ["recipe.yaml", "not YAML"]),
+    "an epoch of -1": ("optimization: {milestones: [-1]}", ["optimization.milestones", "-1"]),
+    "a million masks": ("augmentation: {time_masks: 1000000}", ["time_masks", "1000000"]),
+    "a huge number": ("augmentation: {gain_db: 1e300}", ["gain_db", "too large"]),
+    "false": ("false", ["recipe.yaml", "no options"]),
     "no number after all": ("averaging_decay: 1.2.3e4", ["recipe.yaml", "averaging_decay"]),
 }
 
@@ -211,6 +231,19 @@ def test_invalid_overrides_are_refused(tmp_path: Path, override: str, message: s
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(AstConfigError, match=r"E307.*none\.yaml.*does not exist"):
         load_recipe(tmp_path / "none.yaml")
+
+
+def test_a_folder_and_a_file_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(AstConfigError, match=r"E307.*is not a file"):
+        load_recipe(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("name: " + "x" * 2_000_000)
+    with pytest.raises(AstConfigError, match=r"E307.*longer than 1,048,576 bytes"):
+        load_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(b"\xef\xbb\xbfname: x")
+    assert load_recipe(tmp_path / "recipe.yaml").name == "x"
 
 
 def test_file_in_another_encoding(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from transformers import TrainerCallback
 
 from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
 from ast_hf.training import finetune, prepare
+from ast_hf.training.checkpoints.folder_lock import LOCK_FILE
 from ast_hf.training.checkpoints.resuming import resume_folder
 from ast_hf.training.checkpoints.sealing import (
     MANIFEST,
@@ -36,7 +37,9 @@ from ast_hf.training.checkpoints.sealing import (
     newest_sealed,
     rotate,
     seal,
+    staged_save,
 )
+from ast_hf.training.prepared_file import PREPARED_FILE
 from training.runs import VARIED, checkpoint_digest, recipe, sound
 
 #: six steps, saved at 2, 4 and 6
@@ -67,7 +70,8 @@ def unbroken(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir())
+    """Return what a folder holds besides hidden files: the lock of a run, and what it found out before training."""
+    return sorted(path.name for path in root.iterdir() if path.name not in (PREPARED_FILE, LOCK_FILE))
 
 
 # ---------------------------------------------------------------- kill -9 at every write of a save
@@ -244,7 +248,8 @@ def check_killed(outcome: dict[str, Any]) -> None:
         assert left, point
         # a checkpoint under its final name is complete at any time
         assert set(left.values()) == {None}, (point, left)
-        assert (again, after["from"] in (2, 4), after["messages"]) == (0, True, []), point
+        assert (again, after["from"] in (2, 4)) == (0, True), point
+        assert [re.findall(r"AST-\w+", line) for line in after["messages"]] == [["AST-W410"]], point
         assert after["digest"] == outcome["whole"], point
         assert after["left"] == ["checkpoint-6"], point
 
@@ -668,3 +673,142 @@ def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) 
         state = json.loads((folder / "trainer_state.json").read_text())
         assert Path(state["best_model_checkpoint"]) == tmp_path / f"checkpoint-{state['best_global_step']}"
         assert find_corruption(Path(state["best_model_checkpoint"])) is None
+
+
+# ---------------------------------------------------------------- files that change while they are loaded
+
+#: when it happens -> method of the trainer before which it does
+MOMENTS = ("_continue_from", "_load_from_checkpoint", "_load_optimizer_and_scheduler", "_load_rng_state")
+#: what a cleaner or another program does
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "removed": lambda path: path.unlink(),
+    "replaced": lambda path: [
+        path.with_suffix(".new").write_bytes(b"x"),
+        path.with_suffix(".new").replace(path),
+    ],
+    "written again": lambda path: path.write_bytes(path.read_bytes()),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "moment", "change"),
+    [
+        *((name, moment, "removed") for name in ("optimizer.pt", "trainer_state.json") for moment in MOMENTS),
+        *(("rng_state.pth", MOMENTS[3], change) for change in CHANGES),
+        *(("model.safetensors", MOMENTS[1], change) for change in CHANGES),
+    ],
+)
+def test_a_file_that_changes_while_loading_is_an_error(
+    few: Path, unbroken: Path, tmp_path: Path, name: str, moment: str, change: str
+) -> None:
+    """Never a run without its optimizer."""
+    root = two(unbroken, tmp_path)
+    trainer = prepare(plan(few), root).trainer
+    real = getattr(trainer, moment)
+
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        if moment == "_continue_from":
+            real(*args, **kwargs)
+        CHANGES[change](root / "checkpoint-4" / name)
+        return None if moment == "_continue_from" else real(*args, **kwargs)
+
+    setattr(trainer, moment, changed)
+    trainer.training_step = lambda *_, **__: pytest.fail("trained")
+    with pytest.raises(
+        AstConfigError, match=rf"E306.*checkpoint-4.*{re.escape(name)} (is missing|was replaced) while"
+    ):
+        trainer.train(resume_from_checkpoint="auto")
+
+
+def test_a_checkpoint_that_breaks_after_it_was_found_is_left_for_the_next(
+    few: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ast_hf.training import sealed_trainer
+
+    root = two(unbroken, tmp_path)
+    real = sealed_trainer.resume_folder
+
+    def found(*args: Any, **kwargs: Any) -> Any:
+        folder = real(*args, **kwargs)
+        (root / "checkpoint-4" / "optimizer.pt").unlink(missing_ok=True)
+        return folder
+
+    monkeypatch.setattr(sealed_trainer, "resume_folder", found)
+    begin = Begin()
+    trainer = prepare(plan(few), root).trainer
+    trainer.add_callback(begin)
+    with pytest.warns(AstHfWarning, match=r"W401.*checkpoint-4.*optimizer\.pt is missing"):
+        trainer.train(resume_from_checkpoint="auto")
+    assert begin.step == 2
+    assert checkpoint_digest(root / "checkpoint-6") == checkpoint_digest(unbroken / "checkpoint-6")
+
+
+def test_a_damaged_best_checkpoint_is_an_error(few: Path, tmp_path: Path) -> None:
+    """transformers would keep the last weights, with a line in its log."""
+    best = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+    }
+    options = {"data": {"validation_fraction": 0.25}}
+    trainer = prepare(recipe(few, options, **PLAN, save_total_limit=None, **best), tmp_path).trainer
+
+    class Damage(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 6:
+                (Path(state.best_model_checkpoint) / "model.safetensors").unlink()
+
+    trainer.add_callback(Damage())
+    with pytest.raises(
+        AstConfigError, match=r"E306.*is the best checkpoint, and model\.safetensors is missing"
+    ):
+        trainer.train()
+
+
+# ---------------------------------------------------------------- the right fix for a failed save
+
+
+def test_a_file_instead_of_the_staging_folder(few: Path, tmp_path: Path) -> None:
+    """Before data are read, and if it appears during the run."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".partial").write_text("")
+    with pytest.raises(AstRunError, match=r"E401.*\.partial': is a file.*remove or rename it"):
+        finetune(plan(few / "nowhere"), tmp_path / "out")
+    trainer = prepare(plan(few), tmp_path / "later").trainer
+
+    class Appear(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            Path(args.output_dir, ".partial").write_text("")
+
+    trainer.add_callback(Appear())
+    with pytest.raises(AstRunError, match=r"E401.*checkpoint-2.*Fix: remove '.*\.partial', which is a file"):
+        trainer.train()
+
+
+#: failure of a save -> part of the fix
+FIXES: dict[str, tuple[BaseException, str]] = {
+    "full": (OSError(errno.ENOSPC, "No space left on device"), "make room"),
+    "quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "make room"),
+    "read-only": (OSError(errno.EROFS, "Read-only file system"), "make the folder writable"),
+    "not allowed": (PermissionError(errno.EACCES, "Permission denied"), "make the folder writable"),
+    "gone": (FileNotFoundError(errno.ENOENT, "No such file or directory"), "find what removed files"),
+    "gone, of torch": (
+        RuntimeError("Parent directory o/.partial/checkpoint-1 does not exist."),
+        "find what removed",
+    ),
+    "of torch": (
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64"),
+        "check free space, quota",
+    ),
+    "disk": (OSError(errno.EIO, "Input/output error"), "check that disk"),
+}
+
+
+@pytest.mark.parametrize(("problem", "fix"), FIXES.values(), ids=FIXES)
+def test_the_fix_of_a_failed_save_fits_its_cause(tmp_path: Path, problem: BaseException, fix: str) -> None:
+    with (
+        pytest.raises(AstRunError, match=rf"E401.*Fix: {fix}.*continue with --resume auto"),
+        staged_save(tmp_path, "c"),
+    ):
+        raise problem

@@ -14,7 +14,7 @@ import soundfile
 from conftest import TOKEN
 from hub_server import Hub, run_python
 
-from ast_hf import AstHfError, cli
+from ast_hf import AstHfError, AstHfWarning, cli
 from ast_hf.training import Recipe, load_audio_dataset, push_audio_dataset
 from ast_hf.training.splits import read_splits
 
@@ -261,6 +261,82 @@ def test_a_token_in_a_column_or_a_class_name_is_refused(data_hub: Hub, folder: P
         ) as caught:
             push_audio_dataset(load_audio_dataset(table), "user/clips")
         assert TOKEN not in str(caught.value)
+    assert data_hub.log == []
+
+
+def linked(folder: Path) -> Any:
+    """Return label folders with a link to a clip elsewhere."""
+    private = folder.parent / "private.wav"
+    next(folder.rglob("0*.wav")).rename(private)
+    (folder / "train" / "cat" / "linked.wav").symlink_to(private)
+    return folder
+
+
+def linked_folder(folder: Path) -> Any:
+    """Return label folders of which one is a link."""
+    (folder / "train" / "cat").rename(folder.parent / "private")
+    (folder / "train" / "cat").symlink_to(folder.parent / "private")
+    return folder
+
+
+def table_of_others(folder: Path) -> Any:
+    """Return a table in a folder of its own, with paths that leave it."""
+    (folder.parent / "tables").mkdir()
+    rows = [
+        f"../{path.relative_to(folder.parent)},{path.parent.name}" for path in sorted(folder.rglob("*.*"))
+    ]
+    (folder.parent / "tables" / "t.csv").write_text("path,label\n" + "\n".join(rows), encoding="utf-8")
+    return folder.parent / "tables" / "t.csv"
+
+
+@pytest.mark.parametrize("make", [linked, linked_folder, table_of_others])
+def test_clips_from_outside_are_warned_of_and_not_pushed(data_hub: Hub, folder: Path, make: Any) -> None:
+    source = make(folder)
+    with pytest.warns(
+        AstHfWarning, match=r"W216.*clips outside of .*: \d, first '.*they are read, but not published"
+    ) as record:
+        splits = load_audio_dataset(source)
+    assert len(record) == 1
+    chosen = datasets.DatasetDict(
+        {name: part.shuffle(seed=0).flatten_indices() for name, part in splits.items()}
+    )
+    for each in (splits, chosen):
+        with pytest.raises(AstHfError, match=r"E705.*split 'train': has \d clips from outside"):
+            push_audio_dataset(each, "user/clips")
+    assert data_hub.log == []
+
+
+def test_audio_root_makes_clips_elsewhere_its_own(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    table = folder.parent / "tables" / "t.csv"
+    table.parent.mkdir()
+    table.write_text(
+        "path,label\n" + "".join(f"{path},x\n" for path in folder.rglob("*.wav")), encoding="utf-8"
+    )
+    load_audio_dataset(table, audio_root=folder)
+    assert [str(each.message) for each in recwarn if "W216" in str(each.message)] == []
+
+
+def test_links_of_the_hubs_cache_and_of_git_annex_are_inside(
+    folder: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    stores = {"datasets--a/snapshots/1/train": "datasets--a/blobs", "repo/audio": "repo/.git/annex/objects/x"}
+    for place, store in stores.items():
+        for number, clip in enumerate(sorted(folder.rglob("*.wav"))):
+            content = folder.parent / store / f"{number}"
+            content.parent.mkdir(parents=True, exist_ok=True)
+            content.write_bytes(clip.read_bytes())
+            link = folder.parent / place / clip.parent.name / "1.wav"
+            link.parent.mkdir(parents=True)
+            link.symlink_to(content)
+        root = folder.parent / place
+        assert len(load_audio_dataset(root.parent if root.name == "train" else root)["train"]) == 2
+    assert [str(each.message) for each in recwarn if "W216" in str(each.message)] == []
+
+
+def test_a_file_that_is_no_audio_is_not_pushed(data_hub: Hub, folder: Path) -> None:
+    (folder / "train" / "cat" / "key.wav").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    with pytest.raises(AstHfError, match=r"E201.*key\.wav"):
+        push_audio_dataset(load_audio_dataset(folder), "user/clips")
     assert data_hub.log == []
 
 

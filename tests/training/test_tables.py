@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import io
 import json
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDatasetDict, Value
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
 
-from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, load_audio
+from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, AstHfWarning, load_audio
 from ast_hf.data.holding_out import hold_out
-from ast_hf.data.labels import read_class_labels
+from ast_hf.data.label_cells import _COLLECTION, MISSING, parse_label_list
+from ast_hf.data.labels import in_order, read_class_labels
 from ast_hf.data.splits import check_splits, label_names
 from ast_hf.training import ClipInputs, load_audio_dataset
 from training.splits import contents
@@ -538,3 +547,167 @@ def test_local_files_as_streams(folder: Path) -> None:
     check_splits(splits, "train", ["test"])
     with pytest.raises(AstDataError, match=r"E209.*stream"):
         hold_out(splits["train"], 0.5, group_column=None, seed=0)
+
+
+# Properties and literals of tables that are wrong.
+
+
+def named(label: str) -> bool:
+    """Return True for a text that is the name of a class, and not a list or a missing value."""
+    return label not in MISSING and parse_label_list(label) is None and not _COLLECTION.match(label)
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n\r"), min_size=1)
+NAMES = NAMES.map(str.strip).filter(bool).filter(named)
+
+
+@pytest.mark.filterwarnings("ignore::ast_hf.AstHfWarning")
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet"])
+@given(labels=st.lists(NAMES, min_size=1, max_size=4), note=st.text(st.characters(exclude_categories=["Cs"])))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_name_is_read_as_it_was_written(folder: Path, kind: str, labels: list[str], note: str) -> None:
+    rows = [{"path": f"{clip}.wav", "label": label} for clip, label in zip("abcd", labels, strict=False)]
+    file = folder / f"x.{kind}"
+    if kind in ("csv", "tsv"):
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]), delimiter="," if kind == "csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == "parquet":
+        file = folder / f"{hashlib.sha256(repr(labels).encode()).hexdigest()}.parquet"
+        parquet.write_table(pa.Table.from_pylist(rows), file)
+    else:
+        separator = "\n" if kind == "jsonl" else ","
+        text = separator.join(json.dumps(row, ensure_ascii=False) for row in rows)
+        write(file, text if kind == "jsonl" else f"[{text}]")
+    assert contents(load_audio_dataset(file)) == {"train": {row["path"]: row["label"] for row in rows}}
+
+
+@given(st.lists(st.integers(-(10**20), 10**20).map(str), unique=True))
+def test_numbers_are_in_their_order(names: list[str]) -> None:
+    assert in_order(names) == sorted(names, key=int)
+
+
+def test_names_with_numbers_are_in_the_order_of_texts() -> None:
+    assert in_order(["10", "9", "b"]) == ["10", "9", "b"]
+    assert in_order(["2.5", "10", "-1", "2"]) == ["-1", "2", "2.5", "10"]
+
+
+#: CSV -> row and line, or place, that the message names; a fragment of it.
+QUOTES = {
+    "open": ('path,label\na.wav,x\nb.wav,"y\nc.wav,x\n', "row 2 (line 3)", "not closed before the end"),
+    "empty lines": ('path,label\n\n\na.wav,x\nb.wav,"y\n', "row 2 (line 5)", "not closed before the end"),
+    "text behind it": ('path,label\na.wav,"x"y\nb.wav,y\n', "row 1 (line 2)", "text after a closing quote"),
+    "head line": ('path,"label\na.wav,x\n', "head line", "not closed before the end"),
+    "around rows": (
+        'path,label,note\na.wav,x,"1\nb.wav,y,2\nc.wav,x,3"\nd.wav,y,\n',
+        "row 1 (line 2)",
+        "over 3 lines, 3 of which look like rows",
+    ),
+    "around rows without suffixes": (
+        'path,label,note\na,x,"1\nb,y,2\nc,x,3"\nd,y,\n',
+        "row 1 (line 2)",
+        "over 3 lines, 3 of which look like rows",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "place", "what"), QUOTES.values(), ids=QUOTES)
+def test_quotes_that_take_rows_are_refused(folder: Path, text: str, place: str, what: str) -> None:
+    with pytest.raises(AstDataError) as caught:
+        load_audio_dataset(write(folder / "x.csv", text))
+    assert (caught.value.code, caught.value.where) == ("E208", f"{folder / 'x.csv'} {place}")
+    assert what in caught.value.what
+
+
+def test_cells_of_several_lines_keep_their_lines(folder: Path) -> None:
+    text = 'path,label,note\na.wav,x,"one\n\ntwo"\nb.wav,y,"5"" disk"\nc.wav,x,5" disk\n'
+    train = load_audio_dataset(write(folder / "x.csv", text))["train"]
+    assert list(train["note"]) == ["one\n\ntwo", '5" disk', '5" disk']
+
+
+#: head line -> columns that the warning names
+TIMES = {
+    "onset,offset": "'onset', 'offset'",
+    "Start,End": "'Start', 'End'",
+    "Begin Time (s),End Time (s)": "'Begin Time (s)', 'End Time (s)'",
+    "start,duration": "'duration'",
+    "t0,t1": "'t0', 't1'",
+    "segment_start_ms,segmentEndMs": "'segment_start_ms', 'segmentEndMs'",
+}
+
+
+@pytest.mark.parametrize(("head", "columns"), TIMES.items())
+def test_times_that_are_not_read_are_warned_of(folder: Path, head: str, columns: str) -> None:
+    file = write(folder / "x.csv", f"path,label,{head}\na.wav,x,0,0.02\na.wav,y,0.02,0.04\n")
+    with pytest.warns(AstHfWarning, match=rf"W208.*columns {re.escape(columns)} look like times"):
+        load_audio_dataset(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_audio_dataset(file, clip_boundaries=False)
+
+
+@pytest.mark.parametrize(
+    "head", ["start,end", "duration,rate", "start_date,end_date", "to,note", "onset_id,x"]
+)
+def test_other_columns_are_not_taken_for_times(folder: Path, head: str, recwarn: Any) -> None:
+    load_audio_dataset(write(folder / "x.csv", f"path,label,{head}\na.wav,x,0,0.02\na.wav,y,0,0.04\n"))
+    assert [str(one.message) for one in recwarn if one.category is AstHfWarning] == []
+
+
+DOUBTS = {
+    "numbers among names": (["0", "dog", "dog"], "'0' are numbers among names"),
+    "decimals": (["0.5", "2", "2"], "'0.5' are decimal numbers"),
+    "unlabelled": (["-1", "0", "1"], "'-1' often marks"),
+    "mark": (["?", "x", "x"], "'?' may stand for no label"),
+    "equal": (["1", "01", "2"], "'01', '1' are the same number"),
+    "files": (["a.wav", "x", "x"], "'a.wav' are names of files"),
+    "ids": (["p", "q", "r", "s", "t"], "5 classes for 5 clips"),
+}
+
+
+@pytest.mark.parametrize(("labels", "what"), DOUBTS.values(), ids=DOUBTS)
+def test_labels_that_may_not_be_names_are_warned_of(folder: Path, labels: list[str], what: str) -> None:
+    file = write(folder / "x.csv", "path,label\n" + "".join(f"a.wav,{label}\n" for label in labels))
+    with pytest.warns(AstHfWarning, match=rf"W209.*{re.escape(what)}"):
+        load_audio_dataset(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_audio_dataset(file, class_labels=sorted(set(labels)))
+
+
+@pytest.mark.parametrize("label", ["nan", "NA", "None", "null", "<NA>"])
+def test_texts_of_missing_values_are_refused_unless_listed(folder: Path, label: str) -> None:
+    file = write(folder / "x.csv", f"path,label\na.wav,dog\nb.wav,{label}\nc.wav,{label}\n")
+    with pytest.raises(AstDataError, match=r"E208.*row 2, column 'label'.*missing value \(2 rows: 2, 3\)"):
+        load_audio_dataset(file)
+    splits = load_audio_dataset(file, class_labels=["dog", label])
+    assert contents(splits) == {"train": {"a.wav": "dog", "b.wav": label, "c.wav": label}}
+
+
+def test_names_of_folders_are_never_missing_values(tmp_path: Path) -> None:
+    for name in ("None", "NA"):
+        wav(tmp_path / name / "1.wav")
+    with pytest.warns(AstHfWarning, match="W209"):
+        assert label_names(load_audio_dataset(tmp_path)["train"]) == ["NA", "None"]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.struct([("bytes", pa.binary())])])
+def test_parquet_with_bytes_alone(tmp_path: Path, kind: pa.DataType) -> None:
+    files = [encoded(number / 8) for number in (1, 2)]
+    cells: list[Any] = [{"bytes": file} for file in files] if pa.types.is_struct(kind) else files
+    parquet.write_table(
+        pa.table({"audio": pa.array(cells, kind), "label": ["x", "y"]}), tmp_path / "x.parquet"
+    )
+    train = load_audio_dataset(tmp_path / "x.parquet")["train"]
+    for number, row in enumerate(train, start=1):
+        np.testing.assert_array_equal(load_audio(row["audio"]), samples(number / 8))
+
+
+def test_links_to_nowhere_are_named(folder: Path) -> None:
+    (folder / "b.wav").unlink()
+    (folder / "b.wav").symlink_to("annex/b")
+    with pytest.raises(
+        AstDataError, match=r"E206.*row 2.*'b\.wav' is a link to 'annex/b', which does not exist"
+    ):
+        load_audio_dataset(write(folder / "x.csv", TWO))

@@ -108,10 +108,10 @@ def test_a_lost_worker_names_its_row(
 
     real = module.decode_clip
 
-    def decode(clip: int, row: Any, sampling_rate: int) -> Any:
+    def decode(clip: int, row: Any, *args: Any) -> Any:
         if clip == 17:
             os.kill(os.getpid(), number)
-        return real(clip, row, sampling_rate)
+        return real(clip, row, *args)
 
     monkeypatch.setattr(module, "decode_clip", decode)
     plan = recipe(
@@ -127,13 +127,21 @@ def test_a_lost_worker_names_its_row(
     assert re.search(part, caught.value.what)
 
 
-def test_an_error_in_a_worker_is_one_line(clips: Path, tmp_path: Path) -> None:
-    import shutil
+def test_an_error_in_a_worker_is_one_line(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip that is damaged after the check of all clips."""
+    from ast_hf.inputs import clips as module
 
-    root = shutil.copytree(clips, tmp_path / "clips")
-    broken = root / "train" / "tone" / "5.wav"
-    broken.write_bytes(broken.read_bytes()[:3000])
-    plan = recipe(root, {"features": {"mean": -5.0, "std": 4.0}}, dataloader_num_workers=2)
-    with pytest.raises(ValueError, match=r"^\[AST-E202\] row \d+, '[^']*5\.wav': is cut off") as caught:
+    real = module.decode_clip
+
+    def decode(clip: int, row: Any, *args: Any) -> Any:
+        if clip == 17:
+            row = {**row, "audio": {"path": None, "bytes": b"RIFF"}}
+        return real(clip, row, *args)
+
+    monkeypatch.setattr(module, "decode_clip", decode)
+    plan = recipe(clips, {"features": {"mean": -5.0, "std": 4.0}}, dataloader_num_workers=2)
+    with pytest.raises(ValueError, match=r"^\[AST-E20\d\] (train )?row 18, 'embedded audio'") as caught:
         finetune(plan, tmp_path / "run")
     assert len(str(caught.value)) < 400

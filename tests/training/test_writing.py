@@ -40,7 +40,7 @@ CAUSES = {
     errno.EFBIG: ("full", "ulimit -f"),
     errno.EROFS: ("read_only", "make that disk writable"),
     errno.EACCES: ("permission", "permissions"),
-    errno.ENOENT: ("missing", "create its folder"),
+    errno.ENOENT: ("missing", "find what removed its folder"),
     errno.ENOTDIR: ("in_the_way", "remove or rename"),
     errno.ENAMETOOLONG: ("name", "shorter"),
     errno.EMFILE: ("open_files", "ulimit -n"),
@@ -106,12 +106,11 @@ def test_other_exceptions_pass(problem: Exception, tmp_path: Path) -> None:
 )
 def test_command_that_continues(words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/ast-hf", *words])
-    monkeypatch.delenv("RANK", raising=False)
     text = continuation()
-    assert text.startswith("run `ast-hf finetune ")
+    assert re.match(r"run `(\S*/)?ast-hf finetune ", text)
     assert text.endswith(f"{expected}`")
-    monkeypatch.setenv("RANK", "0")  # the launcher is not in the words
-    assert continuation() == "continue with --resume auto"
+    monkeypatch.setenv("WORLD_SIZE", "2")  # the launcher is not in the words
+    assert continuation() == f"{text} by the same launcher"
 
 
 def test_other_programs_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +232,7 @@ def test_commands_check_their_output_first(tmp_path: Path, capsys: pytest.Captur
 def test_a_run_checks_its_folder_before_its_data(tmp_path: Path) -> None:
     (tmp_path / ".partial").write_text("")
     for output in (tmp_path, "/proc/nowhere"):
-        with pytest.raises(AstRunError, match=r"E401.*cannot be written"):
+        with pytest.raises(AstRunError, match=r"E401.*(cannot be written|is a file)"):
             finetune(recipe(tmp_path / "no clips"), output)
 
 
@@ -328,17 +327,18 @@ def _measured(results: dict[str, Any]) -> dict[str, Any]:
     return {name: results[name] for name in ("seconds", "clips_per_second", "emissions")}
 
 
-def bad_test_clip(clip: int, row: Any, sampling_rate: int) -> Any:
+def bad_test_clip(clip: int, row: Any, *args: Any) -> Any:
     from ast_hf.errors import error
     from ast_hf.inputs.processing import decode_clip
 
     if "/test/" in row["audio"]["path"]:
         raise error("E202", where=f"row {clip + 1}", what="is cut off", fix="copy the file again")
-    return decode_clip(clip, row, sampling_rate)
+    return decode_clip(clip, row, *args)
 
 
+@pytest.mark.parametrize("room", ["for the model", "for nothing"])
 def test_a_checkpoint_without_room_is_written_elsewhere(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
     plan = recipe(clips, save_strategy="no")
     finetune(plan, tmp_path / "whole")
@@ -348,20 +348,49 @@ def test_a_checkpoint_without_room_is_written_elsewhere(
     real = torch.save
 
     def save(content: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+        if str(path).startswith(str(run / ".partial" / "checkpoint-6")):
+            full()
+        real(content, path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", save)
+        if room == "for the model":
+            finetune(plan, run)
+        else:
+            patched.setattr(output_files, "move_whole", full)
+            with pytest.raises(AstRunError, match=r"E401.*complete and kept in checkpoint-6") as caught:
+                finetune(plan, run)
+            assert caught.value.detail == "full"
+            assert (run / "checkpoint-6").resolve().is_relative_to(refuge)
+    if room == "for nothing":
+        finetune(plan, run, resume_from_checkpoint="auto")
+    assert digest(run) == digest(tmp_path / "whole")
+    assert checkpoints(run) == []
+    assert list(refuge.iterdir()) == []
+
+
+def test_a_checkpoint_while_training_without_room_ends_the_run(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = recipe(clips, save_strategy="epoch")
+    finetune(plan, tmp_path / "whole")
+    (tmp_path / "refuge").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "refuge"))
+    run = tmp_path / "run"
+    real = torch.save
+
+    def save(content: Any, path: Any, *args: Any, **kwargs: Any) -> None:
         if str(path).startswith(str(run)):
             full()
         real(content, path, *args, **kwargs)
 
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", save)
-        with pytest.raises(AstRunError, match=r"E401.*saved as .*refuge") as caught:
+        with pytest.raises(AstRunError, match=r"E401.*no older checkpoint; this one was saved as .*refuge"):
             finetune(plan, run)
-    assert caught.value.detail == "full"
-    assert (run / "checkpoint-6").is_symlink()
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-3"]
     finetune(plan, run, resume_from_checkpoint="auto")
     assert digest(run) == digest(tmp_path / "whole")
-    assert checkpoints(run) == []
-    assert list(refuge.iterdir()) == []
 
 
 def test_an_earlier_result_stays_until_the_new_one_is_complete(
@@ -369,14 +398,15 @@ def test_an_earlier_result_stays_until_the_new_one_is_complete(
 ) -> None:
     finetune(recipe(clips, save_strategy="no"), tmp_path)
     (tmp_path / "model-00001-of-00002.safetensors").write_text("a shard of another model")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name[0] != "."}
     plan = recipe(clips, save_strategy="no", learning_rate=1e-3)
     with monkeypatch.context() as patched:
         patched.setattr("ast_hf.modeling_ast.apply_default_mode", full)
         with pytest.raises(AstRunError, match="E401"):
             finetune(plan, tmp_path, overwrite=True)
-    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    after = {path.name: path.read_bytes() for path in tmp_path.glob("[!.]*") if path.is_file()}
     assert after == before
+    assert not (tmp_path / ".run.lock").exists()
     finetune(plan, tmp_path, overwrite=True, resume_from_checkpoint="auto")
     assert not (tmp_path / "model-00001-of-00002.safetensors").exists()
     assert (tmp_path / "model.safetensors").read_bytes() != before["model.safetensors"]

@@ -98,11 +98,13 @@ class CheckpointPushes:
                 self._thread = threading.Thread(target=self._push_waiting, daemon=True)
                 self._thread.start()
 
-    def finish(self) -> None:
-        """Wait until all pushes have succeeded or failed."""
+    def finish(self, timeout: float | None = None) -> bool:
+        """Wait until all pushes have succeeded or failed; return False if `timeout` seconds pass before."""
         thread = self._thread  # the thread itself resets the attribute
-        if thread is not None:
-            thread.join()
+        if thread is None:
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
 
     def _drop_superseded(self, checkpoint: Path) -> None:
         """Drop waiting checkpoints that a newer one replaces, and the links of a killed run."""

@@ -18,13 +18,15 @@ from .sealing import (
     read_manifest,
     staging_folder,
 )
+from .state_files import check_state_files
 
 #: Files that another run would overwrite.
 _RESULT_FILES = ("README.md", "config.json", "model.safetensors", "model.safetensors.index.json")
 
 
 def check_resumable(request: str | os.PathLike | bool | None, root: Path, *, overwrite: bool = False) -> None:
-    """Raise the E306 of `resume_folder` as far as file names show it, before data are read."""
+    """Raise the errors of `resume_folder` as far as file names show them, before data are read."""
+    _check_staging(root)
     if request is None or request is False:
         _check_unused(root, overwrite)
     elif request is True:
@@ -50,7 +52,9 @@ def resume_folder(
         AstConfigError: E306 if no checkpoint is intact (True), or the named one is not; for a fresh start in
             a folder with checkpoints, which would mix two runs; and for one in a folder with a model or a
             README.md, unless `overwrite`.
+        AstRunError: E401 if a file has the name of the folder in which checkpoints are written.
     """
+    _check_staging(root)
     if request is None or request is False:
         _check_unused(root, overwrite)
         return None
@@ -60,6 +64,7 @@ def resume_folder(
         checkpoint = _verify(Path(request))
     if checkpoint is None:
         return None
+    check_state_files(checkpoint)
     manifest = read_manifest(checkpoint)
     if manifest is not None and manifest.processes != processes:
         what = f"was trained by {manifest.processes} processes and is resumed by {processes}"
@@ -73,6 +78,14 @@ def recover(root: Path) -> None:
         if find_corruption(staged) is None and find_corruption(root / staged.name) is not None:
             put_in_place(root, staged.name)
     clear(root)
+
+
+def _check_staging(root: Path) -> None:
+    staging = staging_folder(root)
+    if staging.exists() and not staging.is_dir():
+        what = "is a file, and checkpoints are written in a folder of that name"
+        fix = "remove or rename it"
+        raise error("E401", where=repr(str(staging)), what=what, fix=fix, detail="in_the_way")
 
 
 def _check_unused(root: Path, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ...data.clip_digests import ClipSounds, combine
 from ...errors import AstHfWarning, error, warning_text
 from ...files import write_json
 from ...recipe.recipe import LOCAL_PATHS, Recipe
@@ -19,25 +21,27 @@ from ..splits import Splits
 RUN_FILE = "run.json"
 #: Prefixes of options without effect on the weights. Those of `training.` come from `weight_arguments`.
 _WITHOUT_EFFECT = (
-    "name",
-    "card.",
-    "threads",
-    "watchdog_seconds",
-    "data.cache",
-    "data.eval_splits",
-    "training.",
+    *("name", "card.", "threads", "watchdog_seconds", "data.cache", "data.eval_splits", "training."),
+    *("data.check", "data.on_error", "data.max_skipped_fraction"),  # the clips that remain are compared
 )
 _LOCAL_OPTIONS = tuple(f"{section}.{option}" for section, option in LOCAL_PATHS)
 _LABELS = "label names"
+#: Prefix of the splits whose sound affects the weights.
+_SOUND = "sound of "
+#: Bytes that a checkpoint stores of a clip's digest, to name the clips that changed.
+_SHORT_DIGEST = 4
 #: How many options a message lists.
 _LISTED = 3
 
 
-def collect_options(recipe: Recipe, settings: dict[str, Any], splits: Splits) -> dict[str, Any]:
+def collect_options(
+    recipe: Recipe, settings: dict[str, Any], splits: Splits, sounds: dict[str, ClipSounds] | None = None
+) -> dict[str, Any]:
     """Return everything that affects the weights of a run, by name.
 
     These are options of the recipe, the arguments of training (`settings`, from `weight_arguments`), the label
-    names and, unless it is a stream, the number of training clips and a digest of their labels.
+    names and, unless it is a stream, the number of training clips, a digest of their labels, and the `sounds`
+    of the splits that it trains on or chooses the best checkpoint by.
     """
     options: dict[str, Any] = {
         name: value
@@ -50,6 +54,10 @@ def collect_options(recipe: Recipe, settings: dict[str, Any], splits: Splits) ->
         targets = json.dumps(list(splits.train[splits.task.label_column]))
         options["training clips"] = len(splits.train)
         options["their labels"] = hashlib.sha256(targets.encode()).hexdigest()[:16]
+    chosen = {recipe.data.train_split}
+    if recipe.training.get("load_best_model_at_end"):
+        chosen.add("validation")
+    options |= {_SOUND + name: clips for name, clips in (sounds or {}).items() if name in chosen}
     return flatten_options(options)
 
 
@@ -66,7 +74,22 @@ def flatten_options(values: dict[str, Any]) -> dict[str, Any]:
 
 def save_options(checkpoint: Path, options: dict[str, Any], changes: list[str]) -> None:
     """Write the results of `collect_options` and `check_options` into a checkpoint."""
-    write_json(checkpoint / RUN_FILE, {"decided": options, "changes": changes})
+    write_json(checkpoint / RUN_FILE, {"decided": plain_options(options), "changes": changes})
+
+
+def plain_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as JSON stores them: of each split's sound, short digests of its clips."""
+    values = {
+        name: _short_digests(value.identities) if isinstance(value, ClipSounds) else value
+        for name, value in options.items()
+    }
+    return json.loads(json.dumps(values))
+
+
+def _short_digests(identities: list[bytes]) -> str:
+    """Return a digest of all clips, and the first bytes of each clip's digest, as text."""
+    parts = b"".join(identity[:_SHORT_DIGEST] for identity in identities)
+    return f"{combine(identities)} {base64.b64encode(parts).decode()}"
 
 
 def check_options(checkpoint: Path, options: dict[str, Any], *, is_explicit: bool) -> list[str]:
@@ -86,11 +109,14 @@ def check_options(checkpoint: Path, options: dict[str, Any], *, is_explicit: boo
     if not (checkpoint / RUN_FILE).is_file():
         return []
     stored = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))
-    changed = _changed_options(stored["decided"], json.loads(json.dumps(options)))
+    changed = _changed_options(stored["decided"], plain_options(options))
     if not changed:
         return stored["changes"]
     differences = "; ".join(
-        f"{name} was {old!r} and is {new!r}" for name, (old, new) in list(changed.items())[:_LISTED]
+        _changed_sound(old, options[name])
+        if name.startswith(_SOUND)
+        else f"{name} was {old!r} and is {new!r}"
+        for name, (old, new) in list(changed.items())[:_LISTED]
     )
     if len(changed) > _LISTED:
         differences += f"; and {len(changed) - _LISTED} more"
@@ -98,7 +124,10 @@ def check_options(checkpoint: Path, options: dict[str, Any], *, is_explicit: boo
     what = f"is of a run with other options: {differences}"
     if _LABELS in changed or not is_explicit:
         fix = "resume with the options it began with, or start in another folder"
-        if _LABELS not in changed:
+        if _LABELS in changed and sorted(changed[_LABELS][0]) == sorted(changed[_LABELS][1] or ()):
+            fix = "write its label names into a text file, one a line, in the order that it has, and resume with "
+            fix += "--set data.class_labels=FILE; or start in another folder"
+        elif _LABELS not in changed:
             fix += f", or accept these with --resume {checkpoint}"
         raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
     what += "; the run continues with the new ones, and its result differs from an unbroken run"
@@ -106,8 +135,24 @@ def check_options(checkpoint: Path, options: dict[str, Any], *, is_explicit: boo
     return [*stored["changes"], f"from {checkpoint.name} on: {differences}"]
 
 
+def _changed_sound(old: str, clips: ClipSounds) -> str:
+    """Return the clips of a split that are not what they were, in words."""
+    before = base64.b64decode(old.partition(" ")[2])
+    if len(before) != _SHORT_DIGEST * len(clips.identities):
+        count = len(before) // _SHORT_DIGEST
+        return f"{clips.split} had {count} clips and has {len(clips.identities)}"
+    changed = [
+        clips.describe(number)
+        for number, identity in enumerate(clips.identities)
+        if identity[:_SHORT_DIGEST] != before[number * _SHORT_DIGEST : (number + 1) * _SHORT_DIGEST]
+    ]
+    more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
+    return f"content, name, start or end of {', '.join(changed[:_LISTED])}{more} changed"
+
+
 def _changed_options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the options that differ, as (old, new). Options that an older version lacked had their default."""
     defaults = flatten_options(Recipe().to_dict())
-    before = {name: old.get(name, defaults.get(name)) for name in {**old, **new}}
+    names = [name for name in {**old, **new} if not name.startswith(_SOUND) or (name in old and name in new)]
+    before = {name: old.get(name, defaults.get(name)) for name in names}
     return {name: (value, new.get(name)) for name, value in before.items() if value != new.get(name)}

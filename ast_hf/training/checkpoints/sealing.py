@@ -16,7 +16,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -197,12 +197,22 @@ def staged_save(
 
 
 def commit(
-    root: Path, step: int, *, processes: int, limit: int | None = None, keep: Path | None = None
+    root: Path,
+    step: int,
+    *,
+    processes: int,
+    limit: int | None = None,
+    keep: Path | None = None,
+    surplus: Sequence[Path] = (),
 ) -> None:
-    """`seal` a complete checkpoint in the staging folder, rename it, and only then `rotate` older ones."""
+    """`seal` a complete checkpoint in the staging folder, rename it, and only then remove older ones.
+
+    Those are the `surplus`, and others by `rotate`.
+    """
     target = checkpoint_folder(root, step)
     seal(staging_folder(root) / target.name, step=step, processes=processes)
     put_in_place(root, target.name)
+    remove_checkpoints(root, [path for path in surplus if path not in (target, keep)])
     rotate(root, target, limit, keep)
 
 
@@ -234,18 +244,15 @@ def rotate(root: Path, newest: Path, limit: int | None, keep: Path | None = None
     sealed.sort(key=lambda path: (step_of(path) <= step_of(newest), step_of(path)))
     removable = [path for path in sealed if path.name not in protected]
     surplus = len(sealed) - max(limit, len(protected)) if limit else 0
-    for path in removable[: max(surplus, 0)]:
-        remove(path)
+    remove_checkpoints(root, removable[: max(surplus, 0)])
+
+
+def remove_checkpoints(root: Path, paths: Iterable[Path]) -> None:
+    """Remove checkpoints, each whole or not at all."""
+    for path in paths:
+        staging_folder(root).mkdir(exist_ok=True)
+        path.replace(staging_folder(root) / f"removed-{path.name}")  # atomic, unlike removing its files
     clear(root)
-
-
-def remove(checkpoint: Path) -> None:
-    """Remove a checkpoint: under its name it is complete or not there. One that is a link stays elsewhere."""
-    staging = staging_folder(checkpoint.parent)
-    staging.mkdir(exist_ok=True)
-    removed = staging / f"removed-{checkpoint.name}"
-    checkpoint.replace(removed)  # atomic, unlike removing its files
-    clear(checkpoint.parent)
 
 
 def clear(root: Path) -> None:
