@@ -84,7 +84,7 @@ def test_messages_are_lines_that_a_terminal_shows() -> None:
 # ---------------------------------------------------------------- all commands
 
 #: labels, as names of folders
-LABELS = ["\x1b[2J\x1b]0;pwn\x07", "=HYPERLINK(1)", "gpj\u202e.exe $x_1$", "two\tparts{{7*7}}<b>"]
+LABELS = ["\x1b[2J\x1b]0;pwn\x07", "=HYPERLINK(1)", "gpj\u202e.exe $x_1$", "two\nlines{{7*7}}<b>"]
 FILE = "\x1b[31m\u202eclip.wav"
 
 

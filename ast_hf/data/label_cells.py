@@ -51,8 +51,10 @@ MISSING = frozenset(
     | {"NA", "NULL", "NaN", "None", "n/a", "nan", "null", "NaT"}
 )
 
-#: Characters that no name of a class has: line ends, NUL, and halves of a character in UTF-16.
-_NOT_IN_NAMES = re.compile("[\0\n\r\ud800-\udfff]")
+#: Characters that no name of a class has: NUL, and halves of a character in UTF-16; line ends if a cell begins
+#: and ends with quotes, of which one may be missing.
+_NOT_IN_NAMES = re.compile("[\0\ud800-\udfff]")
+_NOT_IN_QUOTED_NAMES = re.compile("[\0\n\r\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ class LabelReader:
         classes: the classes that the caller listed, if any.
         dropped: labels to leave out.
         are_names: True for labels that cannot be missing values: names of folders, and declared classes.
+        are_quoted: True for cells of CSV, in which an unclosed quote joins lines.
     """
 
     separator: str | None
     classes: LabelSet | None
     dropped: frozenset[str]
     are_names: bool = False
+    are_quoted: bool = False
     _read: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split(self, cell: Any) -> list[str]:
@@ -147,9 +151,9 @@ class LabelReader:
 
     def _check_text(self, text: str, where: str, *, listed: bool) -> None:
         """Raise E208 for a collection written as text, unless a separator or a listed class allows it."""
-        if mark := _NOT_IN_NAMES.search(text):
+        if mark := (_NOT_IN_QUOTED_NAMES if self.are_quoted else _NOT_IN_NAMES).search(text):
             what = f"the label {reprlib.repr(text)} holds the character {mark[0]!r}"
-            fix = "write the name of the class on one line; in a table, a quote may not be closed"
+            fix = "write the name of the class on one line; a quote may not be closed"
             raise error("E208", where=where, what=what, fix=fix)
         if self.classes is not None and text in self.classes:
             return

@@ -74,7 +74,7 @@ class TableClips:
         self.sounds = table.sounds(self.audio)
         self.class_order = table.names.get(self.label)
         declared = table.from_folders or self.class_order is not None
-        self.labels = replace(options.labels, are_names=True) if declared else options.labels
+        self.labels = replace(options.labels, are_names=declared, are_quoted=table.is_quoted)
         self.holds_lists = any(isinstance(row.get(self.label), list) for row in table.rows)
         self.outside: list[str] = []
         self.strays: list[str] = []

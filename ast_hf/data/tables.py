@@ -41,6 +41,7 @@ class Table:
         embedded: column -> a data set of this column, for audio whose bytes are in the table.
         names: column -> class names in the file's order, for columns that the file declares as classes.
         from_folders: True for label folders, whose labels are names of folders.
+        is_quoted: True for CSV, where an unclosed quote joins lines.
     """
 
     rows: list[Row]
@@ -49,6 +50,7 @@ class Table:
     embedded: dict[str, Dataset] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     from_folders: bool = False
+    is_quoted: bool = False
 
     def column(self, requested: str | None, defaults: tuple[str, ...], argument: str) -> str:
         """Return the name of a column; raise E208 if the table does not have it.
@@ -155,7 +157,7 @@ def _table(path: Path, rows: list[Row], **more: Any) -> Table:
 
 def read_csv(path: Path) -> Table:
     """Return the rows of a CSV or TSV file; raise E208, with row and line, for text that is not valid CSV."""
-    return _table(path, csv_rows(read_text(path), path))
+    return _table(path, csv_rows(read_text(path), path), is_quoted=True)
 
 
 def _read_jsonl(path: Path) -> Table:

@@ -34,6 +34,7 @@ from ast_hf.training import (
     measure_statistics,
     prepare,
 )
+from ast_hf.training.checkpoints.folder_lock import LOCK_FILE
 from ast_hf.training.checkpoints.run_options import RUN_FILE
 from ast_hf.training.prepared_file import PREPARED_FILE, PreparedFile
 from training.runs import Stop, digest, recipe, sound
@@ -519,7 +520,7 @@ def test_measured_statistics_belong_to_their_options(
 ) -> None:
     folder = tmp_path / "run"
     run = prepare(recipe(table, max_steps=1), folder)
-    assert not list(folder.iterdir())  # nothing is written before the run is known to be allowed
+    assert [path.name for path in folder.iterdir()] == [LOCK_FILE]  # no more before it is known to be allowed
     run.trainer.train()
     extractor = run.trainer.processing_class
     monkeypatch.setattr("ast_hf.training.building.measure_statistics", None)
