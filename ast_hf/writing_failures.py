@@ -96,9 +96,11 @@ def cannot_write(
         what = f"{problem.what}{rest}"
         return error("E401", where=problem.where, what=what, fix=problem.fix + after, detail=problem.detail)
     place = Path(path)
-    cause = _CAUSES.get(_number(problem, place), _DEVICE)
+    number = _number(problem, place)
+    cause = _CAUSES.get(number, _DEVICE)
+    reason = os.strerror(number) if "inline_container" in str(problem) else _without_path(problem)
     amount = "" if needed is None else f"; needs {megabytes(needed)}"
-    what = f"cannot be written ({short_reason(_without_path(problem), 160)}{amount}; {_free(place)}){rest}"
+    what = f"cannot be written ({short_reason(reason, 160)}{amount}; {_free(place)}){rest}"
     where = repr(str(path))
     return error("E401", where=where, what=what, fix=cause.fix + after, detail=cause.detail)
 
