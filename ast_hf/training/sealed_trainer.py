@@ -210,9 +210,8 @@ class SealedTrainer(Trainer):
     def _start_watchdog(self) -> None:
         """Watch the other processes of the run, until this one ends."""
         if self.watchdog is None and self.watchdog_seconds and can_watch():
-            self.watchdog = Watchdog(
-                self.watchdog_seconds, float(self.args.ddp_timeout), Path(self.args.output_dir)
-            )
+            limit = float(self.args.ddp_timeout)
+            self.watchdog = Watchdog(min(self.watchdog_seconds, limit), limit, Path(self.args.output_dir))
             self.add_callback(self.watchdog)
             self.watchdog.start()
         self._set_busy(True)
