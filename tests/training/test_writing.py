@@ -86,6 +86,7 @@ def test_writers_of_other_libraries_are_recognised(problem: Exception, detail: s
     with pytest.raises(AstRunError, match="E401") as caught, writing_failures.explained(tmp_path / "x"):
         raise problem
     assert caught.value.detail == detail
+    assert "inline_container" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
