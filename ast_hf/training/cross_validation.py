@@ -29,7 +29,7 @@ from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
-from .building import SAMPLING_RATE
+from .building import SAMPLING_RATE, measures_statistics
 from .checkpoints.folder_lock import FolderLock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
@@ -218,7 +218,9 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
     try:
         # every fold announces its own findings when it is trained
         rate = recipe.features.sampling_rate or SAMPLING_RATE
-        check = Preflight(recipe.data, rate, folder.parent, PreparedFile(folder), is_main=False)
+        reads_all = measures_statistics(recipe.features)  # as `finetune`, whose check then remembers this one
+        prepared = PreparedFile(folder)
+        check = Preflight(recipe.data, rate, folder.parent, prepared, reads_all=reads_all, is_main=False)
         splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed), check)
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
