@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ..audio import load_audio, resample
 from ..errors import AstHfError, error
-from ..feature_extraction_ast import ASTFeatureExtractor
+from ..feature_extraction_ast import ASTFeatureExtractor, level_problems
 from ..log_mel import frames_to_seconds, log_mel, num_frames, num_samples
 from ..printing import printable
 from ..running_moments import Moments
@@ -240,7 +240,7 @@ class _SplitAudit:
         return labels if self.task is Task.MULTI_LABEL else [labels]
 
     def _read(self, number: int, row: Row, path: str) -> None:
-        """Add a clip to the report; raise the error of one that cannot be read or is too short."""
+        """Add a clip to the report; raise the error of one that training would refuse."""
         header = read_header(row["audio"])
         rate = header.rate
         samples = load_audio(row["audio"], rate, start=row.get("start"), end=row.get("end"))
@@ -248,6 +248,7 @@ class _SplitAudit:
         if not num_frames(len(waveform), self.extractor.sampling_rate):
             what = f"too short, {len(samples) / rate:.3f} s"
             raise error("E103", where="clip", what=what, fix="remove it, or record at least 25 ms")
+        level_problems(torch.from_numpy(waveform), "clip")
         seconds = len(samples) / rate
         self.seconds.append(seconds)
         if is_much_longer(seconds, frames_to_seconds(self.extractor.max_length)):

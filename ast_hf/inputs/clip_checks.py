@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
@@ -24,7 +24,7 @@ from ..data.duplicates import Stretch, file_stretch
 from ..data.naming_conventions import BOUNDARIES, Row
 from ..data.option_spelling import NO_BOUNDARIES
 from ..errors import AstHfError, AstRunError, error
-from ..feature_extraction_ast import MAX_PEAK
+from ..feature_extraction_ast import level_problems
 from ..files import write_text
 from .processing import decode_clip
 
@@ -267,11 +267,7 @@ class _HeaderCheck:
 def _decoded_length(row: Row, sampling_rate: int) -> float:
     """Return the length of a clip in seconds, all of which is decoded; raise the error of a bad one."""
     waveform = decode_clip(0, row, sampling_rate)
-    peak = float(np.abs(waveform).max())
-    if peak > MAX_PEAK:
-        what = f"peaks at {peak:g}, far above any audio"
-        fix = "repair or drop the clip; samples should be in [-1, 1]"
-        raise error("E104", where="clip", what=what, fix=fix)
+    level_problems(torch.from_numpy(waveform), "clip")
     return len(waveform) / sampling_rate
 
 

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from datasets import Dataset
 
+from ..data.audit import SILENT_PEAK
 from ..data.duplicates import ClipPlace, DuplicateFinder
 from ..data.long_clips import describe_much_longer, is_much_longer
 from ..data.splits import label_lists, label_names
-from ..errors import AstHfWarning, warning_text
+from ..errors import AstHfError, AstHfWarning, warning_text
 from .clip_checks import CheckedClip, SplitCheck
+from .processing import decode_clip
+
+#: Sampling rate at which clips are decoded to find silent ones, in Hz.
+_RATE = 16_000
+#: How many clips that are there several times are decoded, to leave out silent ones.
+_DECODED = 100
 
 
 class _Place(NamedTuple):
-    """A clip that is used: its row in the data from 1, its label names, and what its file shows."""
+    """A clip that is used: its split as it was read, its row there from 1, its labels, what its file shows."""
 
+    source: Dataset
     row: int
     labels: tuple[str, ...]
     clip: CheckedClip
+
+    def is_silent(self) -> bool:
+        """Return True if the clip can be decoded and has no sound."""
+        try:
+            waveform = decode_clip(self.row - 1, self.source[self.row - 1], _RATE)
+        except AstHfError:
+            return False
+        return float(np.abs(waveform).max()) <= SILENT_PEAK
 
 
 @dataclass
@@ -43,7 +61,7 @@ class SuspiciousClips:
         names = label_names(split)
         labels = label_lists(split)
         self._splits[name] = [
-            _Place(row + 1, tuple(sorted(names[index] for index in labels[row])), check.clips[row])
+            _Place(split, row + 1, tuple(sorted(names[index] for index in labels[row])), check.clips[row])
             for row in rows
         ]
 
@@ -92,9 +110,11 @@ class SuspiciousClips:
     def _repeated(self) -> tuple[list[str], list[str]]:
         """Return the clips in several splits, and those whose labels contradict each other, in words."""
         finder = DuplicateFinder()
+        silent = self._silent_sounds()
         for name, places in self._splits.items():
-            for row, labels, clip in places:
-                finder.add(ClipPlace(name, row, clip.path, labels), clip.stretch, clip.digest.sound)
+            for _, row, labels, clip in places:
+                sound = None if clip.digest.sound in silent else clip.digest.sound
+                finder.add(ClipPlace(name, row, clip.path, labels), clip.stretch, sound)
         across = finder.duplicates()
         shared = [
             _pair([(split, self._named(split, row, path)) for split, row, path in group.clips])
@@ -113,6 +133,17 @@ class SuspiciousClips:
         ]
         contradictory += [text for text, group in zip(shared, across, strict=True) if group.contradictory]
         return shared, contradictory
+
+    def _silent_sounds(self) -> set[bytes]:
+        """Return digests of silent clips among the first ones that are there several times."""
+        seen: dict[bytes, _Place] = {}
+        repeated: dict[bytes, _Place] = {}
+        for place in itertools.chain.from_iterable(self._splits.values()):
+            sound = place.clip.digest.sound
+            if sound in seen and len(repeated) < _DECODED:
+                repeated[sound] = place
+            seen[sound] = place
+        return {sound for sound, place in repeated.items() if place.is_silent()}
 
     def _named(self, split: str, row: int, path: str) -> str:
         """Return the split, row and file of a clip; of a held-out one, its row is that in the data."""

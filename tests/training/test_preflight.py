@@ -416,6 +416,15 @@ def test_evaluation_warns_as_training(table: Path, tmp_path: Path, trained: Repo
     ]
 
 
+def test_silent_clips_are_not_repetitions(table: Path, tmp_path: Path) -> None:
+    for file in (*files_of(table, "train")[::12], files_of(table, "test")[0]):
+        soundfile.write(file, np.zeros(8_000), 16_000)
+    with pytest.warns(AstHfWarning, match="W203"):
+        findings = prepare(recipe(table), tmp_path / "run").findings
+    assert (findings["shared"], findings["contradictory"]) == (0, 0)
+    assert describe_data(load_audio_dataset(table)).duplicates == []
+
+
 def test_random_crops_hear_all_of_a_clip(table: Path, tmp_path: Path) -> None:
     for number, file in enumerate(files_of(table, "train")):
         soundfile.write(file, np.random.default_rng(number).standard_normal(80_000) / 9, 16_000)
@@ -454,6 +463,8 @@ def test_samples_outside_of_any_range_are_named(table: Path) -> None:
     check = check_headers("train", load_audio_dataset(table)["train"], 16_000)
     decode_all("train", load_audio_dataset(table)["train"], 16_000, check)
     assert [(clip.row, clip.code) for clip in check.bad] == [(3, "E104")]
+    unreadable = describe_data(load_audio_dataset(table)).splits["train"].unreadable
+    assert [(finding.row, finding.code) for finding in unreadable] == [(3, "E104")]
 
 
 def prepare_inputs(table: Path) -> ClipInputs:
