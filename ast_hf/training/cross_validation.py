@@ -56,6 +56,7 @@ class _FoldPlan:
     folder: Path
     recipe: Recipe  # with the fold as `data.test_fold`
     sizes: tuple[int, int]  # clips tested and trained on
+    content: dict[str, str]  # split -> digest of its clips
 
 
 def cross_validate(
@@ -227,7 +228,8 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
         raise error(
             problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
         ) from problem
-    return _FoldPlan(name, folder, recipe, (len(splits.evaluation[TEST_SPLIT]), len(splits.train)))
+    sizes = (len(splits.evaluation[TEST_SPLIT]), len(splits.train))
+    return _FoldPlan(name, folder, recipe, sizes, check.findings["content"])
 
 
 def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
@@ -269,6 +271,10 @@ def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
         what = f"tested on {fold.clips} clips, trained on {fold.training_clips}; now {tested} and {trained}"
         fix = "the data changed: choose another folder"
         raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
+    content = (results.get("data_check") or {}).get("content", plan.content)  # older versions have none
+    if content != plan.content:
+        what = "is of other clips: their content, name, start or end changed"
+        raise error("E306", where=where, what=what, fix="choose another folder", detail="mismatch")
     return results
 
 

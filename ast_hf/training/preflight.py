@@ -192,6 +192,7 @@ class Preflight:
             clips = [checks[name].clips[row] for row in rows]
             paths = [clip.path for clip in clips]
             self.sounds[name] = ClipSounds(name, rows, paths, [clip.digest.identity for clip in clips])
+        self.findings["content"] = {name: combine(clips.identities) for name, clips in self.sounds.items()}
 
 
 def _kept(name: str, check: SplitCheck, bad: Sequence[BadClip]) -> list[int]:
