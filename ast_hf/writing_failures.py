@@ -29,6 +29,7 @@ _DEVICE = _Cause("device", "check that disk and its connection, or write to anot
 _IN_THE_WAY = _Cause("in_the_way", "remove or rename what has that name, or name another folder")
 _NO_PERMISSION = _Cause("permission", "change its permissions, or name another folder")
 _CAUSES = {
+    0: _Cause("full", "make room on that disk, or raise its quota or the limit on the size of a file"),
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _Cause("full", "make room within your quota on that disk, or write to another one"),
     errno.EFBIG: _Cause("full", "raise the limit on the size of a file (ulimit -f)"),
@@ -96,25 +97,28 @@ def cannot_write(
         what = f"{problem.what}{rest}"
         return error("E401", where=problem.where, what=what, fix=problem.fix + after, detail=problem.detail)
     place = Path(path)
-    cause = _CAUSES.get(_number(problem, place), _DEVICE)
+    number = _number(problem, place)
+    cause = _CAUSES.get(number, _DEVICE)
+    if number == errno.ENOTDIR:
+        place = next((part for part in (place, *place.parents) if os.path.lexists(part)), place)
     amount = "" if needed is None else f"; needs {megabytes(needed)}"
     what = f"cannot be written ({short_reason(_without_path(problem), 160)}{amount}; {_free(place)}){rest}"
-    where = repr(str(path))
+    where = repr(str(place))
     return error("E401", where=where, what=what, fix=cause.fix + after, detail=cause.detail)
 
 
 def _number(problem: BaseException, path: Path) -> int:
-    """Return the errno of an exception; torch's writer does not say which one it had."""
+    """Return the errno of an exception; 0 if it wrote a part, and torch's writer does not say why no more."""
     if isinstance(problem, OSError) and problem.errno:
         return problem.errno
     if match := _NUMBER.search(str(problem)):
         return int(match[1])
     if "does not exist" in str(problem):
         return errno.ENOENT
-    named = [number for number in _CAUSES if os.strerror(number) in str(problem)]
+    named = [number for number in _CAUSES if number and os.strerror(number) in str(problem)]
     if named:
         return named[0]
-    return _probe(nearest_folder(path)) or errno.ENOSPC  # what it can write, it writes completely
+    return _probe(nearest_folder(path))
 
 
 def _probe(folder: Path) -> int:

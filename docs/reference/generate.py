@@ -412,7 +412,8 @@ def cli_page() -> str:
         "stays unique.",
         f"The exit code is 0 on success, 2 for a mistake on the command line, {cli.EXIT_DATA} for bad input and for "
         f"files that cannot be written (the message says what to do), {cli.EXIT_STOPPED} if a process of a run stopped "
-        f"or was lost (the message has the command that continues), {cli.EXIT_IN_USE} when another run uses the output folder, {cli.EXIT_UNPUBLISHED} "
+        f"or was lost (the message has the command that continues), {cli.EXIT_IN_USE} when another run uses the "
+        f"output folder, {cli.EXIT_UNPUBLISHED} "
         "when everything but the upload to the Hub is done (the message has the command that finishes it), and 128 "
         f"plus the number of a signal that stopped the command: {cli.EXIT_INTERRUPTED} for SIGINT (Ctrl-C), 143 for "
         "SIGTERM, 129 for SIGHUP. `finetune` and `demo` save the current step first, and print the command that "

@@ -149,7 +149,7 @@ def again(source: Path, name: str, folder: Path, resume: str, report: Path) -> N
     from ast_hf.training import trainer
 
     add = trainer.ASTTrainer._add_callbacks
-    trainer.ASTTrainer._add_callbacks = lambda self, *a: (add(self, *a), self.add_callback(Trained))[0]  # type: ignore[method-assign]
+    trainer.ASTTrainer._add_callbacks = lambda self, *a: (add(self, *a), self.add_callback(Trained))[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         finetune(plan(source, name), folder, resume_from_checkpoint=resume, overwrite=True)

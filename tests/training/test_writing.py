@@ -17,10 +17,10 @@ import safetensors.torch
 import torch
 
 from ast_hf import AstHfError, AstRunError, cli, files, writing_failures
+from ast_hf.continuing import continuation
 from ast_hf.errors import DETAILS
 from ast_hf.training import Report, finetune, output_files, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints
-from ast_hf.training.continuing import continuation
 from ast_hf.training.disk_space import checkpoint_bytes, run_bytes, weight_bytes
 from training.runs import Stop, recipe
 
@@ -62,7 +62,8 @@ def test_cause_and_fix_follow_from_the_errno(number: int, tmp_path: Path) -> Non
     problem = writing_failures.cannot_write(tmp_path / "results.json", broken_disk(number), needed=2_500_000)
     assert (problem.code, problem.detail) == ("E401", detail)
     assert fix in problem.fix
-    pattern = rf"results.json': cannot be written \({os.strerror(number)}; needs 2.5 MB; \S+ MB are free\)"
+    name = rf"{tmp_path.name}(/results.json)?"
+    pattern = rf"{name}': cannot be written \({os.strerror(number)}; needs 2.5 MB; \S+ MB are free\)"
     assert re.search(pattern, str(problem))
 
 
