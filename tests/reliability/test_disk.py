@@ -131,7 +131,7 @@ def attempt(source: Path, name: str, folder: Path, at: int | None, number: int, 
 
     fault = Fault(folder, at, number)
     add = trainer.ASTTrainer._add_callbacks
-    trainer.ASTTrainer._add_callbacks = lambda self, *a: (add(self, *a), self.add_callback(Trained))[0]  # type: ignore[method-assign]
+    trainer.ASTTrainer._add_callbacks = lambda self, *a: (add(self, *a), self.add_callback(Trained))[0]
     outcome: dict[str, Any] = {"code": None, "message": ""}
     try:
         with warnings.catch_warnings():
