@@ -124,9 +124,9 @@ def path_of_cell(cell: Any, where: str) -> str:
         return str(cell["path"])
     fix = "give the paths of audio files, or the files themselves as bytes; `soundfile.write` makes files of samples"
     has_samples = isinstance(cell, list) and all(map(is_number, cell))
-    if has_samples or (isinstance(cell, Samples) and not cell.has_rate):
+    if has_samples or isinstance(cell, Samples):
         raise error("E107", where=where, what="holds samples, without a sampling rate", fix=fix)
-    kind = "samples" if isinstance(cell, Samples) or "array" in cell else f"a {type(cell).__name__}"
+    kind = "samples" if "array" in cell else f"a {type(cell).__name__}"
     raise error("E208", where=where, what=f"holds {kind} and not a path", fix=fix)
 
 

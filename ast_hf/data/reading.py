@@ -64,9 +64,9 @@ def load_audio_dataset(
         source: a folder of label folders (`cat/1.wav`), with or without split folders above them
             (`train/cat/1.wav`); a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label,
             optional split column); a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST
-            repository's JSON; a Parquet file of paths, or of embedded audio as `datasets` writes it; a list
-            of those, or a mapping from splits to one or more of those; or the name of a data set on the Hub
-            with an audio column.
+            repository's JSON; a Parquet file of paths, or of embedded audio as `datasets` writes it (files, or
+            structs of `array` and `sampling_rate`); a list of those, or a mapping from splits to one or more
+            of those; or the name of a data set on the Hub with an audio column.
         audio_column: column of the paths or the audio; None to detect it by its name.
         label_column: column of the labels; None to detect it by its name.
         split_column: column of each row's split; without it all rows are `"train"`.

@@ -704,6 +704,34 @@ def test_parquet_with_bytes_alone(tmp_path: Path, kind: pa.DataType) -> None:
         np.testing.assert_array_equal(load_audio(row["audio"]), samples(number / 8))
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "json"])
+def test_decoded_audio_is_read_exactly(tmp_path: Path, suffix: str) -> None:
+    waveforms = np.random.default_rng(0).uniform(-1, 1, (3, 400)).astype("float32")
+    rows = [
+        {
+            "sound": {"array": waveform.tolist(), "sampling_rate": 8_000, "path": f"{label}.wav"},
+            "label": label,
+        }
+        for waveform, label in zip(waveforms, "abc", strict=True)
+    ]
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "parquet":
+        Dataset.from_list(rows).to_parquet(path)
+    else:
+        path.write_text(json.dumps(rows) if suffix == "json" else "\n".join(map(json.dumps, rows)))
+    train = load_audio_dataset(path, audio_column="sound")["train"]
+    assert [row["audio"]["path"] for row in train] == ["a.wav", "b.wav", "c.wav"]
+    for row, waveform in zip(train, waveforms, strict=True):
+        np.testing.assert_array_equal(load_audio(row["audio"], 8_000), waveform)
+
+
+@pytest.mark.parametrize("array", [["a"], [[0.1], [0.1, 0.2]], [], [7, 8]])
+def test_decoded_audio_that_is_no_audio_names_the_table(tmp_path: Path, array: list[Any]) -> None:
+    rows = [{"audio": {"array": array, "sampling_rate": 8_000}, "label": label} for label in "ab"]
+    with pytest.raises(AstHfError, match=r"x\.json.* column 'audio'"):
+        load_audio_dataset(write(tmp_path / "x.json", rows))
+
+
 def test_links_to_nowhere_are_named(folder: Path) -> None:
     (folder / "b.wav").unlink()
     (folder / "b.wav").symlink_to("annex/b")
