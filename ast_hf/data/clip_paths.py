@@ -36,6 +36,16 @@ def is_unicode(text: str) -> bool:
         return False
 
 
+def key_of(folder: Path, path: str) -> str:
+    """Return the absolute path, links kept, that the spellings of a path in a folder share (`respelled`)."""
+    full_path = os.path.abspath(os.path.join(folder, path.strip()))
+    return full_path if full_path.isascii() and "\\" not in full_path else _one_spelling(full_path)
+
+
+def _one_spelling(path: str) -> str:
+    return unicodedata.normalize("NFC", path).replace("\\", "/")
+
+
 class ClipRoot:
     """The folder that the paths of a table are relative to."""
 
