@@ -22,6 +22,7 @@ LAYERS = (
             "scalars",
             "processes",
             "files",
+            "writing_failures",
             "json_files",
             "advisories",
             "downloads",

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import error
-from .console import complain, print_results, quiet_transformers, running_program, show
+from ..training.continuing import running_program
+from .console import complain, print_results, quiet_transformers, show
 
 if TYPE_CHECKING:
     from ..training import Recipe
