@@ -318,20 +318,8 @@ def read_caf(content: Content, where: str) -> Layout:
         if chunk.id == b"data" and chunk.id in chunks:
             raise damaged(where, "has two chunks of samples, and only one is allowed")
         chunks.setdefault(chunk.id, chunk)
-        there = content.size - chunk.start
-        if chunk.id == b"data":
-            if chunk.length == -1:
-                return Layout(patches=((chunk.start - 8, struct.pack(">q", there)),))
-            if chunk.length == 4 < there:
-                behind = next(_chunks(content, chunk.end, ">4sq", where), None)
-                if behind is None or not 0 <= behind.length <= content.size - behind.start:  # never finished
-                    return Layout(patches=((chunk.start - 8, struct.pack(">q", there)),))
-            if chunk.length < 4 < there:
-                raise cut(
-                    where, f"its header declares {chunk.length:,} bytes of audio, {there:,} bytes follow"
-                )
-            if chunk.length > there:
-                raise _lost(there, chunk.length, 0, 0, where)
+        if chunk.id == b"data" and _caf_has_no_count(content, chunk, where):
+            return Layout(patches=((chunk.start - 8, struct.pack(">q", content.size - chunk.start)),))
         if chunk.length < 0:
             raise damaged(where, "has a chunk with an impossible size")
         if chunk.id in _CAF_CHUNKS:
@@ -341,6 +329,21 @@ def read_caf(content: Content, where: str) -> Layout:
     if b"data" not in chunks:
         raise _no_data(content, where)
     return _alac_layout(content, chunks, where)
+
+
+def _caf_has_no_count(content: Content, data: _Chunk, where: str) -> bool:
+    """Return True for samples that reach to the file's end; raise E202 for a size that is wrong."""
+    there = content.size - data.start
+    if data.length == -1:
+        return True
+    if data.length == 4 < there:  # no samples: the file was never finished, unless another chunk follows
+        behind = next(_chunks(content, data.end, ">4sq", where), None)
+        return behind is None or not 0 <= behind.length <= content.size - behind.start
+    if data.length < 4 < there:
+        raise cut(where, f"its header declares {data.length:,} bytes of audio, {there:,} bytes follow")
+    if data.length > there:
+        raise _lost(there, data.length, 0, 0, where)
+    return False
 
 
 def _check_caf_format(fields: bytes, where: str) -> None:
