@@ -408,7 +408,7 @@ def test_evaluation_warns_as_training(table: Path, tmp_path: Path, trained: Repo
             [str(trained.folder)], str(table), output_dir=tmp_path / "evaluation", fit_on="train"
         )
     texts = [str(warning.message) for warning in caught if re.search("W2(01|15)", str(warning.message))]
-    assert [re.search(r"AST-(W\d+)\] (.*?):", text).groups() for text in texts] == [  # type: ignore[union-attr]
+    assert [re.search(r"AST-(W\d+)\] (.*?):", text).groups() for text in texts] == [
         ("W215", "data"),
         ("W215", "data"),
         ("W201", "split 'test'"),
