@@ -375,12 +375,5 @@ CASES = [
         _classify,
         _unreached,
     ),
-    Case(
-        "G48-loop",
-        "Hub redirects without end, files in the cache",
-        _cached_then((".*", {"kind": "loop", "times": ALWAYS})),
-        _classify,
-        _from_cache,
-    ),
     _pushed("G50", "commit answered a byte a second", (COMMIT, DRIP), right="E704", ours=_push_briefly),
 ]
