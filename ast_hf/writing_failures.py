@@ -29,13 +29,16 @@ _DEVICE = _Cause("device", "check that disk and its connection, or write to anot
 _IN_THE_WAY = _Cause("in_the_way", "remove or rename what has that name, or name another folder")
 _NO_PERMISSION = _Cause("permission", "change its permissions, or name another folder")
 _CAUSES = {
+    0: _Cause("full", "make room on that disk, or raise its quota or the limit on the size of a file"),
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _Cause("full", "make room within your quota on that disk, or write to another one"),
     errno.EFBIG: _Cause("full", "raise the limit on the size of a file (ulimit -f)"),
     errno.EROFS: _Cause("read_only", "make that disk writable, or name a folder on another one"),
     errno.EACCES: _NO_PERMISSION,
     errno.EPERM: _NO_PERMISSION,
-    errno.ENOENT: _Cause("missing", "find what removed its folder, or name another one"),
+    errno.ENOENT: _Cause(
+        "missing", "name a folder that exists or can be made, and look for what removed this one"
+    ),
     errno.ENOTDIR: _IN_THE_WAY,
     errno.EISDIR: _IN_THE_WAY,
     errno.EEXIST: _IN_THE_WAY,
@@ -96,25 +99,28 @@ def cannot_write(
         what = f"{problem.what}{rest}"
         return error("E401", where=problem.where, what=what, fix=problem.fix + after, detail=problem.detail)
     place = Path(path)
-    cause = _CAUSES.get(_number(problem, place), _DEVICE)
+    number = _number(problem, place)
+    cause = _CAUSES.get(number, _DEVICE)
+    if number == errno.ENOTDIR:
+        place = next((part for part in (place, *place.parents) if os.path.lexists(part)), place)
     amount = "" if needed is None else f"; needs {megabytes(needed)}"
     what = f"cannot be written ({short_reason(_without_path(problem), 160)}{amount}; {_free(place)}){rest}"
-    where = repr(str(path))
+    where = repr(str(place))
     return error("E401", where=where, what=what, fix=cause.fix + after, detail=cause.detail)
 
 
 def _number(problem: BaseException, path: Path) -> int:
-    """Return the errno of an exception; torch's writer does not say which one it had."""
+    """Return the errno of an exception; 0 if it wrote a part, and torch's writer does not say why no more."""
     if isinstance(problem, OSError) and problem.errno:
         return problem.errno
     if match := _NUMBER.search(str(problem)):
         return int(match[1])
     if "does not exist" in str(problem):
         return errno.ENOENT
-    named = [number for number in _CAUSES if os.strerror(number) in str(problem)]
+    named = [number for number in _CAUSES if number and os.strerror(number) in str(problem)]
     if named:
         return named[0]
-    return _probe(nearest_folder(path)) or errno.ENOSPC  # what it can write, it writes completely
+    return _probe(nearest_folder(path))
 
 
 def _probe(folder: Path) -> int:
@@ -211,12 +217,14 @@ def check_folder(folder: str | os.PathLike) -> None:
                 parent.rmdir()
 
 
-def check_file(file: str | os.PathLike) -> None:
-    """Raise E401 unless a file can be written, replacing one of that name."""
+def check_file(file: str | os.PathLike, *, makes_folder: bool = True) -> None:
+    """Raise E401 unless a file can be written, replacing one of that name, in a folder that `makes_folder`."""
     path = Path(file)
     with explained(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not (makes_folder or path.parent.exists()):
+            raise FileNotFoundError(errno.ENOENT, "its folder does not exist")
     check_folder(path.parent)
 
 

@@ -23,6 +23,7 @@ LAYERS = (
             "processes",
             "files",
             "writing_failures",
+            "continuing",
             "json_files",
             "advisories",
             "downloads",

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..continuing import running_program
 from ..errors import error
-from ..training.continuing import running_program
 from .console import complain, print_results, quiet_transformers, show
 
 if TYPE_CHECKING:

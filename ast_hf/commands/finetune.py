@@ -10,9 +10,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from ..continuing import continuing_command
 from ..errors import error
 from ..processes import is_main_process
-from ..training.continuing import continuing_command
 from .console import (
     EXIT_UNPUBLISHED,
     complain,
