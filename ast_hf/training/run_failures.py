@@ -6,10 +6,10 @@ import re
 import traceback
 from collections.abc import Iterable
 
+from ..continuing import continuation
 from ..errors import AstHfError, error, short_reason
 from ..inputs.clips import ClipInputs
 from ..inputs.worker_rows import end_workers, ignore_ended_workers
-from .continuing import continuation
 
 #: Messages of gloo, NCCL and torch's store about a process that ended.
 _LOST_PROCESS = re.compile(

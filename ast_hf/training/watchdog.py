@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from ..continuing import continuation
 from ..errors import AstHfError, error
 from .checkpoints.sealing import checkpoints
-from .continuing import continuation
 
 #: Exit code of a process that ends because of another one: EX_OSERR of sysexits.h.
 EXIT_STOPPED = 71
