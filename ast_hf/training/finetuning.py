@@ -11,6 +11,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..audio import load_audio
 from ..containment import is_outside
+from ..continuing import continuation
 from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
@@ -40,7 +41,6 @@ from .building import (
 from .checkpoints.folder_lock import FolderLock
 from .checkpoints.resuming import check_resumable
 from .checkpoints.run_options import collect_options, plain_options
-from .continuing import continuation
 from .disk_space import check_output
 from .distillation import build_distillation
 from .output_files import save_weights, write_outputs

@@ -20,6 +20,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import HubStrategy
 
+from ..continuing import continuation
 from ..errors import AstHfError, AstHfWarning, AstRunError, error, warning_text
 from ..files import write_json, write_text
 from ..hub.access import PUBLISHING
@@ -43,7 +44,6 @@ from .checkpoints.sealing import (
     staging_folder,
 )
 from .checkpoints.watched_files import WatchedFiles
-from .continuing import continuation
 from .disk_space import checkpoint_bytes
 from .run_failures import is_of_a_log, lost_process
 from .stopping import RunStopped, StopSignals, is_handling_signals, protect_worker, stop_signals

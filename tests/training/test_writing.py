@@ -17,10 +17,10 @@ import safetensors.torch
 import torch
 
 from ast_hf import AstHfError, AstRunError, cli, files, writing_failures
+from ast_hf.continuing import continuation
 from ast_hf.errors import DETAILS
 from ast_hf.training import Report, finetune, output_files, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints
-from ast_hf.training.continuing import continuation
 from ast_hf.training.disk_space import checkpoint_bytes, run_bytes, weight_bytes
 from training.runs import Stop, recipe
 
@@ -40,7 +40,7 @@ CAUSES = {
     errno.EFBIG: ("full", "ulimit -f"),
     errno.EROFS: ("read_only", "make that disk writable"),
     errno.EACCES: ("permission", "permissions"),
-    errno.ENOENT: ("missing", "find what removed its folder"),
+    errno.ENOENT: ("missing", "name a folder that exists"),
     errno.ENOTDIR: ("in_the_way", "remove or rename"),
     errno.ENAMETOOLONG: ("name", "shorter"),
     errno.EMFILE: ("open_files", "ulimit -n"),
@@ -62,7 +62,8 @@ def test_cause_and_fix_follow_from_the_errno(number: int, tmp_path: Path) -> Non
     problem = writing_failures.cannot_write(tmp_path / "results.json", broken_disk(number), needed=2_500_000)
     assert (problem.code, problem.detail) == ("E401", detail)
     assert fix in problem.fix
-    pattern = rf"results.json': cannot be written \({os.strerror(number)}; needs 2.5 MB; \S+ MB are free\)"
+    name = rf"{tmp_path.name}(/results.json)?"
+    pattern = rf"{name}': cannot be written \({os.strerror(number)}; needs 2.5 MB; \S+ MB are free\)"
     assert re.search(pattern, str(problem))
 
 
@@ -211,6 +212,7 @@ def test_commands_check_their_output_first(tmp_path: Path, capsys: pytest.Captur
     commands = [
         ["stats", "nowhere", "--json", f"{place}.json"],
         ["stats", "nowhere", "--json", str(tmp_path)],
+        ["stats", "nowhere", "--json", str(tmp_path / "no folder" / "x.json")],
         ["evaluate", "nowhere", "data", "--output", place],
         [
             "evaluate",

@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ...continuing import continuation
 from ...files import sync
 from ...writing_failures import cannot_write, writing_error
-from ..continuing import continuation
 
 MANIFEST = "manifest.json"
 #: The Trainer reads the step from it; a folder without it is not a training checkpoint.
@@ -187,13 +187,14 @@ def staged_save(
     except BaseException as problem:
         if cleans_up:
             clear(root)
-        failure = writing_error(staging_folder(root) / name, problem, needed=needed)
+        staging = staging_folder(root)
+        place = staging / name if staging.is_dir() or not staging.exists() else staging
+        failure = writing_error(place, problem, needed=needed)
         if failure is None:
             raise
         newest, _ = newest_sealed(root)
         older = "there is no older checkpoint" if newest is None else f"{newest.name} is intact and stays"
-        then = "start again" if newest is None else continuation()
-        raise cannot_write(root / name, failure, kept=older, then=then) from problem
+        raise cannot_write(root / name, failure, kept=older, then=continuation()) from problem
 
 
 def commit(
