@@ -116,7 +116,7 @@ test-gpu: $(STAMP)
 
 # Five minutes: bad input, fuzzing, kills, signals, full disks. FULL=1 is the long tier, 40 minutes.
 test-reliability: $(STAMP)
-	$(if $(FULL),AST_HF_RELIABILITY=full )OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow -rs tests/reliability
+	$(if $(FULL),AST_HF_RELIABILITY=full )OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow -rsf tests/reliability
 
 # The long tier, beside transformers; then writes docs/reliability.md.
 reliability: $(STAMP)

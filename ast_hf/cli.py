@@ -14,6 +14,7 @@ from .commands.console import (
     EXIT_DATA,
     EXIT_IN_USE,
     EXIT_INTERRUPTED,
+    EXIT_STOPPED,
     EXIT_UNPUBLISHED,
     CommandParser,
     ShowVersion,
@@ -24,7 +25,7 @@ from .commands.console import (
 
 #: Errors with an exit code of their own. After those of the account and of the connection, the same command may
 #: succeed.
-_EXIT_CODES = {"E402": EXIT_IN_USE, "E701": EXIT_UNPUBLISHED, "E704": EXIT_UNPUBLISHED}
+_EXIT_CODES = {"E402": EXIT_IN_USE, "E403": EXIT_STOPPED, "E701": EXIT_UNPUBLISHED, "E704": EXIT_UNPUBLISHED}
 
 #: Name of a command -> functions that add its options and run it, and its description.
 _COMMANDS: dict[
@@ -65,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line, without the program's name; None for those of this process.
 
     Returns:
-        The exit code. 0 for success. 65 for bad input; the message says what to do. 73 if another run uses the
-        output folder. 75 if only the request to the Hub failed; the message has the command that finishes it.
-        143 after SIGTERM, 129 after SIGHUP and 130 after SIGINT (Ctrl-C): a training is saved after its current
-        step, and the message has the command that continues it.
+        The exit code. 0 for success. 65 for bad input and for files that cannot be written; the message says
+        what to do. 71 if a process of the run stopped or was lost; the message has the command that continues.
+        73 if another run uses the output folder. 75 if only the request to the Hub failed; the message has the
+        command that finishes it. 143 after SIGTERM, 129 after SIGHUP and 130 after SIGINT (Ctrl-C): a training
+        is saved after its current step, and the message has the command that continues it.
     """
     escape_unprintable()
     options = build_parser().parse_args(arguments)

@@ -14,7 +14,7 @@ from typing import Any
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
-from .errors import AstHfError, error
+from .errors import AstHfError, AstRunError, error
 from .files import write_text
 
 #: Names of files in the cache: SHA-256 for large files (LFS and Xet), git's SHA-1 for others.
@@ -40,7 +40,7 @@ def verify_download(path: Path) -> None:
     actual = git_hash(blob) if _GIT.fullmatch(blob.name) else file_hash(blob)
     if actual != blob.name:
         raise refuse_download(path, blob, expected=blob.name, actual=actual)
-    with suppress(OSError):  # a cache that is read only is verified each time
+    with suppress(AstRunError):  # a cache that is read only is verified each time
         write_text(note, state)
 
 

@@ -34,7 +34,8 @@ class AstHfError(Exception):
     """
 
     def __init__(self, code: str, where: str = "", what: str = "", fix: str = "", detail: str = "") -> None:
-        if match := _MESSAGE.search(code):  # a data loader's worker rebuilds errors from their text alone
+        # a data loader's worker rebuilds errors from their text alone: a traceback that ends with the message
+        if match := _MESSAGE.search(code.rstrip().rpartition("\n")[2]):
             code, where, what, fix = match.groups()
         self.code = code
         self.where = _one_line(where, _MAX_TEXT)
@@ -104,8 +105,9 @@ CODES: dict[str, tuple[type[AstHfError], str]] = {
     "E305": (AstConfigError, "missing, extra or misshapen weights"),
     "E306": (AstConfigError, "broken or incomplete checkpoint"),
     "E307": (AstConfigError, "recipe field"),
-    "E401": (AstRunError, "training checkpoint cannot be written"),
+    "E401": (AstRunError, "file or folder that cannot be written"),
     "E402": (AstRunError, "output folder in use by another run"),
+    "E403": (AstRunError, "run that lost a process before its end"),
     "E501": (AstRunError, "loss is not finite"),
     "E601": (AstRunError, "converted weights do not reproduce their source's logits"),
     "E701": (AstRunError, "not allowed by the Hub"),
@@ -136,6 +138,16 @@ DETAILS: dict[str, dict[str, str]] = {
         "unreadable": "a recipe that cannot be parsed",
         "data": "an option that does not fit the data, the base or the teacher",
         "environment": "an option that needs hardware or packages that are not available",
+    },
+    "E401": {
+        "full": "the disk, a quota, or a limit on the size of a file is full, or too small for what will be written",
+        "read_only": "the disk is read-only",
+        "permission": "this user may not write there",
+        "missing": "a folder was removed, or cannot be made there",
+        "in_the_way": "a file or folder of that name is in the way",
+        "name": "a name that the disk does not allow",
+        "open_files": "too many files are open",
+        "device": "the disk failed, or its connection",
     },
 }
 

@@ -22,6 +22,8 @@ LAYERS = (
             "scalars",
             "processes",
             "files",
+            "writing_failures",
+            "continuing",
             "json_files",
             "advisories",
             "downloads",

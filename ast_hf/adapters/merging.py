@@ -22,6 +22,7 @@ from ..task import Task
 from ..weights.integrity import check_folder
 from ..weights.peft_names import check_sizes, own_config, own_state
 from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_weights
+from ..writing_failures import explained
 from .lora import ADAPTER_FOLDER, backbone_digest, check_base, insert_adapter, load_adapter_state
 
 _MODEL_CONFIG = "config.json"
@@ -211,8 +212,11 @@ def _write(
         where = repr(str(adapter.folder))
         raise unreadable("E305", where=where, what=what, problem=problem, fix=fix) from problem
     expected = model(spectrogram).logits
-    adapted.merge_and_unload().save_pretrained(folder)
-    _extractor(adapter, base, model.config).save_pretrained(folder)
+    merged = adapted.merge_and_unload()
+    extractor = _extractor(adapter, base, model.config)
+    with explained(folder):
+        merged.save_pretrained(folder)
+        extractor.save_pretrained(folder)
     logits = ASTForAudioClassification.from_pretrained(folder)(spectrogram).logits
     what = "logits differ from those of base and adapter"
     return largest_difference(logits, expected, what, "nothing was written; report the adapter")

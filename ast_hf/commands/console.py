@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..printing import printable, visible
@@ -21,6 +20,8 @@ _EPOCHS = ("final", "best")
 #: Exit codes of sysexits.h: bad data (EX_DATAERR); try again later (EX_TEMPFAIL).
 EXIT_DATA = 65
 EXIT_UNPUBLISHED = 75
+#: A process of the run stopped or was lost (EX_OSERR): the printed command continues.
+EXIT_STOPPED = 71
 #: EX_CANTCREAT: another run uses the output folder.
 EXIT_IN_USE = 73
 #: A shell's exit code for Ctrl-C. 1 is a bug.
@@ -112,17 +113,6 @@ class ShowVersion(argparse.Action):
         parser.exit()
 
 
-def running_program() -> list[str]:
-    """Return the words that started this program: `ast-hf`, `python -m ast_hf` or a script."""
-    program = sys.argv[0]
-    if Path(program).name == "__main__.py":
-        return [sys.executable, "-m", "ast_hf"]
-    if program.endswith(".py"):
-        return [sys.executable, program]
-    name = Path(program).name
-    return [name if shutil.which(name) else program]
-
-
 def complain(problem: object, exact: str = "") -> None:
     """Print a line on standard error, below progress bars instead of at the end of one.
 
@@ -150,21 +140,35 @@ def expected_error(problem: Exception) -> Exception | None:
     """Return the exception to report to the user; None for one that may be a bug of ours."""
     from ..errors import AstHfError
     from ..hub.access import as_error, wrong_download
+    from ..writing_failures import cannot_write, is_writing_failure
 
     if wrong := wrong_download(problem):
         return wrong
     if isinstance(problem, AstHfError):
         return problem
+    if is_writing_failure(problem):
+        return cannot_write(getattr(problem, "filename", None) or "a file of this command", problem)
     return as_error(problem) or (problem if isinstance(problem, OSError) else None)
 
 
 def quiet_transformers() -> None:
-    """Switch off transformers' progress bars and load reports; `ast_hf` reports problems itself."""
+    """Switch off transformers' progress bars and load reports; `ast_hf` reports problems itself.
+
+    So it does for a tracker's thread that cannot write: the main thread raises the same exception.
+    """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     warnings.showwarning = _print_warning  # type: ignore[assignment]
+    threading.excepthook = _report_thread
+
+
+def _report_thread(arguments: threading.ExceptHookArgs) -> None:
+    from ..writing_failures import is_writing_failure
+
+    if arguments.exc_value is None or not is_writing_failure(arguments.exc_value):
+        threading.__excepthook__(arguments)
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..continuing import running_program
 from ..errors import error
-from .console import complain, print_results, quiet_transformers, running_program, show
+from .console import complain, print_results, quiet_transformers, show
 
 if TYPE_CHECKING:
     from ..training import Recipe

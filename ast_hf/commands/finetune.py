@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..continuing import continuing_command
 from ..errors import error
 from ..processes import is_main_process
 from .console import (
@@ -22,7 +19,6 @@ from .console import (
     print_folds,
     print_results,
     quiet_transformers,
-    running_program,
     show,
 )
 
@@ -124,25 +120,6 @@ def _train(options: argparse.Namespace) -> int:
     if is_main_process():
         print_results(report)
     return EXIT_UNPUBLISHED if report.unpublished else 0
-
-
-def continuing_command(words: Sequence[str] | None = None) -> str:
-    """Return the command line that continues a stopped run, quoted for a shell.
-
-    Args:
-        words: arguments of the program that was stopped, those of this process when None. Whatever they say of
-            resuming becomes `--resume auto`.
-    """
-    kept: list[str] = []
-    is_value = False
-    for word in sys.argv[1:] if words is None else words:
-        is_resume = word.replace("_", "-").startswith("--resume")
-        if not is_resume and not (is_value and not word.startswith("-")):
-            kept.append(word)
-        is_value = is_resume and "=" not in word
-    command = shlex.join([*running_program(), *kept, "--resume", "auto"])
-    is_launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return f"{command} (by the same launcher)" if is_launched else command
 
 
 def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:

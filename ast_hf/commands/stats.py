@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from ..errors import error
+from ..files import write_text
+from ..writing_failures import check_file
 from .console import quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
 
     quiet_transformers()
     if options.json:
-        _check_folder(Path(options.json))
+        check_file(options.json)
     arguments = {**find_data_set(options.data), **reading_arguments(options)}
     if options.streaming:
         arguments["streaming"] = True
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     for line in report.lines():
         show(line)
     if options.json:
-        Path(options.json).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(Path(options.json), json.dumps(report.to_dict(), indent=2) + "\n")
     if report.unreadable:
         split, first = next(
             (name, part.unreadable[0]) for name, part in report.splits.items() if part.unreadable
@@ -61,10 +62,3 @@ def run(options: argparse.Namespace) -> None:
         if any(finding.code == "E208" for finding in report.unreadable):
             fix += f"; correct start and end, or {NO_BOUNDARIES}"
         raise error(first.code or "E201", where=f"{split} row {first.row}", what=what, fix=fix)
-
-
-def _check_folder(path: Path) -> None:
-    """Raise E206 unless a file can be written at `path`, before the clips are read."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        fix = "name a file in a folder that exists and can be written"
-        raise error("E206", where=f"--json {str(path)!r}", what="cannot be written", fix=fix)

@@ -20,6 +20,7 @@ import torch
 from ..configuration_ast import ASTConfig, Geometry
 from ..errors import AstHfError, error, shown, unreadable
 from ..feature_extraction_ast import AUDIOSET_MEAN, AUDIOSET_STD, ASTFeatureExtractor
+from ..files import sync
 from ..json_files import parse_json
 from ..modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
 from ..paper_data_sets import DATA_SETS, DataSet, class_names, data_set, with_label_count
@@ -31,6 +32,7 @@ from ..weights.names import CLASS_TOKEN, HEAD_KERNEL, KERNEL, POSITIONS, Renamed
 from ..weights.pickles import as_state_dict
 from ..weights.reading import read_tensors
 from ..weights.shapes import backbone_shapes, head_shapes, without_storage
+from ..writing_failures import check_folder, explained
 from .reference import image_hidden_states, original_logits
 
 State = dict[str, torch.Tensor]
@@ -130,17 +132,24 @@ def convert(
 
 @contextmanager
 def new_folder(destination: Path) -> Iterator[Path]:
-    """Yield a folder that becomes `destination` (E306 unless empty), or is removed after an exception."""
+    """Yield a folder that becomes `destination` (E306 unless empty), or is removed after an exception.
+
+    Raises E401, before and after the work, if it cannot be written.
+    """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         where = repr(str(destination))
         raise error("E306", where=where, what="is not empty", fix="give a new folder", detail="exists")
+    check_folder(destination)
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
-        if destination.exists():
-            destination.rmdir()
-        partial.rename(destination)
+        with explained(destination):
+            for path in partial.rglob("*"):
+                sync(path)
+            if destination.exists():
+                destination.rmdir()
+            partial.rename(destination)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -327,8 +336,9 @@ def _extractor(config: ASTConfig, mean: float, std: float) -> ASTFeatureExtracto
 
 
 def _save(model: ASTPreTrainedModel, extractor: ASTFeatureExtractor, folder: Path) -> None:
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
+    with explained(folder):
+        model.save_pretrained(folder)
+        extractor.save_pretrained(folder)
 
 
 def random_input(config: ASTConfig) -> torch.Tensor:

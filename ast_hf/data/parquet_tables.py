@@ -10,6 +10,7 @@ from datasets import Audio, Dataset, Value, config
 from pyarrow.parquet import ParquetFile
 
 from ..errors import AstHfError, error, unreadable
+from ..writing_failures import cannot_write
 from .naming_conventions import PATH_COLUMNS, Row
 from .splits import class_feature, class_names_of, is_stored_audio
 
@@ -80,9 +81,8 @@ def _count_rows(path: Path) -> int:
 def _unread(path: Path, problem: BaseException) -> AstHfError:
     """Return the error for a file whose footer is intact."""
     if getattr(problem, "errno", None):
-        where = f"cache of datasets, {str(config.HF_DATASETS_CACHE)!r}"
-        fix = "make room there, or set HF_DATASETS_CACHE to another folder"
-        return unreadable("E401", where=where, problem=problem, fix=fix, what=f"cannot take {str(path)!r}")
+        then = "set HF_DATASETS_CACHE to another folder if that is not possible"
+        return cannot_write(str(config.HF_DATASETS_CACHE), problem, kept=f"it takes {str(path)!r}", then=then)
     fix = "copy it again, or write it with plain columns: text, numbers, lists, and audio files as bytes"
     return unreadable("E208", where=repr(str(path)), problem=problem, fix=fix)
 

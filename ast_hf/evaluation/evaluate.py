@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset
 
 from ..errors import AstHfWarning, warning_text
-from ..files import write_text
+from ..files import staged_folder, write_text
 from ..inputs.clip_checks import check_headers, refuse
 from ..label_order import model_labels
 from ..metrics.summary import all_metrics
@@ -83,6 +83,7 @@ def evaluate_checkpoints(
         AstDataError: E208 for labels that the model does not have, E209 for splits, and errors of reading.
         AstConfigError: E303 for checkpoints of different labels, E305 and E301 for weights that cannot be
             averaged and for members that cannot share one input, E306 for broken checkpoints.
+        AstRunError: E401 for a result that cannot be written, before any file is read if possible.
     """
     names = [str(name) for name in checkpoints]
     request = Request(names, Path(output_dir), split, average, ensemble, fit_on, store, save_logits)
@@ -131,7 +132,8 @@ def _save_models(request: Request, task: Task) -> list[Member]:
         added.append(save_average(request.checkpoints, request.average_folder, AVERAGE))
     if request.ensemble_folder is not None:
         model = ASTEnsembleForAudioClassification.from_members(request.checkpoints, problem_type=task.value)
-        model.save_pretrained(request.ensemble_folder)
+        with staged_folder(request.ensemble_folder) as staged:
+            model.save_pretrained(staged)
     return added
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from ..files import plain_values, write_json
+from ..files import plain_values, write_json, write_text
 from ..metrics.ranking import COLUMNS
 from ..metrics.summary import as_tags
 from ..printing import spreadsheet_text
@@ -28,7 +29,6 @@ def write_evaluation(evaluation: Evaluation, scores: np.ndarray, targets: np.nda
 
     folder = evaluation.folder
     labels = evaluation.labels
-    folder.mkdir(parents=True, exist_ok=True)
     _write_class_tables(evaluation)
     tags = as_tags(targets, len(labels), task)
     draw_precision_recall(scores, tags, labels, folder / "precision_recall.png")
@@ -54,10 +54,11 @@ def _write_class_tables(evaluation: Evaluation) -> None:
             positives = int(outcome.classes["positives"][index])
             values = {name: plain_values(float(outcome.classes[name][index])) for name in COLUMNS[1:]}
             rows.append({"model": model, "index": index, "label": label, "positives": positives, **values})
-    with (evaluation.folder / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        for row in rows:
-            texts = {name: spreadsheet_text(row[name]) for name in ("model", "label")}
-            table.writerow({**row, **texts})
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(rows[0]))
+    table.writeheader()
+    for row in rows:
+        texts = {name: spreadsheet_text(row[name]) for name in ("model", "label")}
+        table.writerow({**row, **texts})
+    write_text(evaluation.folder / "per_class.csv", text.getvalue())
     write_json(evaluation.folder / "per_class.json", rows)

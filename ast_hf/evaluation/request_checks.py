@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import error, shown
 from ..reports.evaluation_results import ENSEMBLE
+from ..writing_failures import check_file, check_folder
 from .stored_logits import check_name
 
 #: Name of the mean of the checkpoints' weights among the outcomes.
@@ -43,12 +44,18 @@ class Request:
 
 
 def check_request(request: Request) -> None:
-    """Raise E108 for arguments that contradict each other, and for output that would replace a checkpoint."""
+    """Raise E108 for arguments that contradict each other, and for output that would replace a checkpoint.
+
+    Raise E401 for output that cannot be written.
+    """
     _check_names(request.checkpoints)
     _check_options(request)
     if request.save_logits is not None:
         check_name(request.save_logits)
     _check_places(request)
+    check_folder(request.output_dir)
+    if request.save_logits is not None:
+        check_file(request.save_logits)
 
 
 def check_counts(**counts: tuple[object, int]) -> None:

@@ -9,6 +9,7 @@ from ..configuration_ast import FIELD_RULES
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..files import staged_folder
 from ..label_order import model_labels
 from ..modeling_ast import ASTForAudioClassification
 from .members import Member, load_member, load_model
@@ -50,8 +51,10 @@ def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
 
 def save_average(checkpoints: Sequence[str], folder: Path, name: str) -> Member:
     """Save the mean of the checkpoints' weights with the first one's extractor, and return it as a member."""
-    average_weights(checkpoints).save_pretrained(folder)
-    ASTFeatureExtractor.from_pretrained(checkpoints[0]).save_pretrained(folder)
+    model = average_weights(checkpoints)
+    with staged_folder(folder) as staged:
+        model.save_pretrained(staged)
+        ASTFeatureExtractor.from_pretrained(checkpoints[0]).save_pretrained(staged)
     return load_member(str(folder), name)
 
 

@@ -18,6 +18,7 @@ from ..configuration_ensemble import MEMBER, ASTEnsembleConfig
 from ..containment import is_outside
 from ..errors import error, unreadable
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..files import write_bytes
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..weights.integrity import check_folder
@@ -325,5 +326,4 @@ def write_publication(publication: Publication, folder: Path, source: Path) -> N
     if differing and folder.name != dry_run_folder(source).name:
         raise error("E108", where=where, what=f"holds another {differing[0]}, which would be lost", fix=fix)
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(_bytes(content))
+        write_bytes(folder / name, _bytes(content))

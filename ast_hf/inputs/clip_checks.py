@@ -23,7 +23,7 @@ from ..data.clip_digests import ClipDigest, digest_clip, digest_content
 from ..data.duplicates import Stretch, file_stretch
 from ..data.naming_conventions import BOUNDARIES, Row
 from ..data.option_spelling import NO_BOUNDARIES
-from ..errors import AstHfError, error
+from ..errors import AstHfError, AstRunError, error
 from ..feature_extraction_ast import MAX_PEAK
 from ..files import write_text
 from .processing import decode_clip
@@ -308,7 +308,7 @@ def where_listed(bad: Sequence[BadClip], folder: Path) -> str:
     path = folder / UNREADABLE_FILE
     try:
         write_clips(path, bad)
-    except OSError:  # the list is only a help
+    except AstRunError:  # the list is only a help
         return "; `ast-hf stats DATA` lists all"
     return f"; {str(path)!r} lists all"
 

@@ -15,6 +15,7 @@ from ..log_mel import num_frames
 from .augmentation import Augmentation
 from .clip_cache import ClipCache
 from .processing import ClipProcessor, TeacherView, check_augmentation, decode_clip, describe_clip
+from .worker_rows import WorkerRows
 
 
 class ClipInputs(torch.utils.data.Dataset):
@@ -66,6 +67,8 @@ class ClipInputs(torch.utils.data.Dataset):
         self.num_labels = self.processor.num_labels
         self._labels = split[self.processor.task.label_column]
         self._cache = ClipCache() if cache else None
+        #: Set by a trainer whose loader has workers.
+        self.worker_rows: WorkerRows | None = None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -79,6 +82,8 @@ class ClipInputs(torch.utils.data.Dataset):
 
     def waveform(self, clip: int) -> np.ndarray:
         """Return decoded samples of a clip at the extractor's rate, float32 `(time,)`; see `decode_clip`."""
+        if self.worker_rows is not None:
+            self.worker_rows.note(clip)
         cached = self._cache.get(clip) if self._cache is not None else None
         if cached is not None:
             return cached

@@ -25,6 +25,9 @@ LOSSES = ("task", "binary_cross_entropy")
 #: Valid values of `data.check` and of `data.on_error`.
 CHECKS = ("headers", "full")
 ON_ERROR = ("raise", "skip")
+#: Default of `watchdog_seconds`: longer than a garbage collection or a stalled network disk, and much shorter than
+#: the 1,800 s of torch's collectives.
+WATCHDOG_SECONDS = 300.0
 
 #: Suffixes of audio files that a browser plays, valid for `card.samples`.
 SAMPLE_FORMATS = (".flac", ".ogg", ".wav")
@@ -327,6 +330,10 @@ class RecipeOptions:
             epoch, instead of `averaging_decay`; the original's weight averaging (`traintest.py`, line 340).
         threads: CPU threads of a single operation, 1..1024; None for torch's default. Small models are
             fastest with 1, since several threads mostly wait for each other.
+        watchdog_seconds: in a run of several processes, seconds without a sign of life of one of them after
+            which the others end (E403), 1..86,400; None to wait for ever. Long work is no silence: the sign
+            comes from a thread. Processes that all live, but finish no step in `training.ddp_timeout` seconds
+            (1,800), end too.
         training: arguments of transformers' `TrainingArguments`.
         card: facts for the model card. No weight depends on them.
     """
@@ -345,5 +352,6 @@ class RecipeOptions:
     averaging_decay: float | None = validated_field(in_range(1e-6, 1 - 1e-6), default=None)
     averaging_epochs: list[int] | None = validated_field(_check_epochs, default=None)
     threads: int | None = validated_field(in_range(1, 1024), default=None)
+    watchdog_seconds: float | None = validated_field(in_range(1.0, 86_400.0), default=WATCHDOG_SECONDS)
     training: dict[str, Any] = field(default_factory=dict)
     card: CardOptions = field(default_factory=CardOptions)

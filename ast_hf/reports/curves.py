@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .pictures import without_formulas
+from .pictures import save_picture, without_formulas
 from .titles import METHOD_TITLES
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def draw_curves(history: list[dict[str, Any]], report: Report, path: Path) -> No
     left, right = figure.subplots(1, 2)
     _draw_loss(left, history, report)
     _draw_results(right, report)
-    figure.savefig(path)
+    save_picture(figure, path)
 
 
 def _draw_loss(axes: Axes, history: list[dict[str, Any]], report: Report) -> None:
@@ -85,7 +85,7 @@ def draw_folds(result: CrossValidation, path: Path) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
-    figure.savefig(path)
+    save_picture(figure, path)
 
 
 def _draw_epochs(axes: Axes, result: CrossValidation) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..files import write_bytes
 from ..metrics.ranking import Ranking, average_precision, mean_over_classes, rank
 from ..printing import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Maximum number of classes in a confusion matrix, and in one with numbers in its cells.
 MAX_CLASSES = 50
@@ -21,6 +24,13 @@ MAX_NUMBERED = 20
 MAX_BARS = 12
 #: Maximum number of points of a curve: 500 curves of 20,000 points look the same and take minutes to draw.
 MAX_POINTS = 500
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure of matplotlib as a PNG, atomically; raise E401 if it cannot be written."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_bytes(path, content.getvalue())
 
 
 def confusion_counts(answers: np.ndarray, truth: np.ndarray, count: int) -> np.ndarray:
@@ -61,7 +71,7 @@ def draw_confusion(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]
     if len(indices) <= MAX_NUMBERED:
         _write_numbers(axes, shares)
     figure.colorbar(image, ax=axes, shrink=0.7)
-    figure.savefig(path)
+    save_picture(figure, path)
 
 
 def most_confused(counts: np.ndarray) -> list[int]:
@@ -98,7 +108,7 @@ def draw_precision_recall(scores: np.ndarray, tags: np.ndarray, labels: Sequence
     left.grid(alpha=0.3)
     left.legend(loc="lower left")
     _draw_bars(right, by_class, tags.sum(axis=0), labels)
-    figure.savefig(path)
+    save_picture(figure, path)
 
 
 def _draw_curve(axes: Axes, scores: np.ndarray, tags: np.ndarray, **style: Any) -> float:

@@ -11,6 +11,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..audio import load_audio
 from ..containment import is_outside
+from ..continuing import continuation
 from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
@@ -18,6 +19,7 @@ from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
 from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
+from ..processes import is_main_process
 from ..recipe.arguments import build_arguments, weight_arguments
 from ..recipe.recipe import Recipe
 from ..recipe.rules import groups_by_length
@@ -25,6 +27,7 @@ from ..reports.emissions import read_emissions
 from ..reports.epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX
 from ..reports.run_results import Report, SplitResults
 from ..task import Task
+from ..writing_failures import explained
 from .averaging import build_average
 from .building import (
     Inputs,
@@ -38,8 +41,9 @@ from .building import (
 from .checkpoints.folder_lock import FolderLock
 from .checkpoints.resuming import check_resumable
 from .checkpoints.run_options import collect_options, plain_options
+from .disk_space import check_output
 from .distillation import build_distillation
-from .output_files import remove_stale_outputs, write_outputs
+from .output_files import save_weights, write_outputs
 from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
@@ -107,8 +111,8 @@ def finetune(
     Raises:
         AstHfError: before the first training step, for problems of the recipe, the data or the base, and E306
             without an intact checkpoint to resume from, or for a fresh start in a folder with a checkpoint or
-            a model; later, E401 if a checkpoint cannot be written, and E501 if the loss is not finite. E402
-            if another run uses the folder.
+            a model; later, E401 if a file cannot be written, E403 if another process or a worker is lost, and
+            E501 if the loss is not finite. E402 if another run uses the folder.
         RunStopped: for SIGTERM, SIGHUP and SIGINT, once the current step is saved. A KeyboardInterrupt.
     """
     with stop_signals() as stopping, FolderLock(output_dir):
@@ -163,6 +167,8 @@ def _prepare(
 ) -> Run:
     _check_outside_clips(recipe.data.source, output_dir)
     _check_samples(recipe.card.samples)
+    if is_main_process():
+        check_output(Path(output_dir), recipe.model)
     streamed = is_streamed(recipe)
     publishing = {name: value for name, value in hub.items() if value}
     arguments = build_arguments(recipe.training, output_dir, streamed=streamed, **publishing)
@@ -217,6 +223,7 @@ def _prepare(
         distillation=distillation,
         decided=decided,
         overwrite=overwrite,
+        watchdog_seconds=recipe.watchdog_seconds,
     )
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
@@ -275,18 +282,48 @@ def finish(run: Run) -> Report:
 
     Every process of a distributed run must call it, and evaluates its share of the clips. All get the same
     results; the main one measures the baseline and writes the files.
+
+    A training checkpoint of the last step exists while it works, so that a run that fails here, for example
+    on a clip of the test split, continues here. Files are staged: each one is complete, or not there.
+
+    Raises:
+        AstRunError: E401 if a file cannot be written.
     """
     trainer = run.trainer
     folder = Path(trainer.args.output_dir)
+    try:
+        trainer.seal_end()
+        report = _evaluate_and_write(run, folder)
+    except Exception as problem:
+        trainer.release_folder()
+        failure = problem if isinstance(problem, AstHfError) else trainer.explain_end(problem)
+        if failure is None:
+            raise
+        raise _kept(failure, trainer.end_checkpoint, folder) from problem
+    if not trainer.args.push_to_hub:
+        trainer.release_folder()
+    return report
+
+
+def _kept(problem: AstHfError, checkpoint: Path | None, folder: Path) -> AstHfError:
+    """Return an error after training, which adds the checkpoint that has the trained weights."""
+    if checkpoint is None:
+        return problem
+    is_found = checkpoint.parent == folder
+    name = checkpoint.name if is_found else str(checkpoint)
+    what = f"{problem.what}; the training is complete and kept in {name}"
+    then = continuation("auto" if is_found else name)
+    fix = f"{problem.fix.partition(', then ')[0].removesuffix('?')}, then {then}: it does not train again"
+    return error(problem.code, where=problem.where, what=what, fix=fix, detail=problem.detail)
+
+
+def _evaluate_and_write(run: Run, folder: Path) -> Report:
+    trainer = run.trainer
     is_main = trainer.is_world_process_zero()
-    trainer.seal_end()
     history = list(trainer.state.log_history)
     trained_parameters = trainer.model.num_parameters(only_trainable=True)
     adapter_base = None if trainer.adapter is None else trainer.adapter.base
-    trainer.merge_adapter()
-    if is_main:
-        remove_stale_outputs(folder, samples=run.recipe.card.samples)
-    trainer.save_model(str(folder), _internal_call=True)  # before `bf16_full_eval` rounds the weights
+    save_weights(trainer, folder, samples=run.recipe.card.samples)
     trainer.finished = True
     splits = _evaluate(trainer, run.evaluation)
     metric = Task(trainer.model.config.problem_type).main_metric
@@ -323,10 +360,9 @@ def finish(run: Run) -> Report:
     )
     with deferred_stop():
         if is_main:
-            write_outputs(report, trainer, splits, history, adapter_base)
+            with explained(folder):
+                write_outputs(report, trainer, splits, history, adapter_base)
         trainer.discard_interim()
-    if not trainer.args.push_to_hub:
-        trainer.release_folder()
     return report
 
 

@@ -6,13 +6,18 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..adapters.lora import ADAPTER_FOLDER
-from ..files import write_json, write_text
+from ..files import move_whole, write_json, write_text, write_whole
 from ..reports.run_results import Report, SplitResults
 from ..task import Task
+from ..weights.reading import MODEL_FILES
+from ..writing_failures import explained
+from .checkpoints.sealing import clear, staging_folder
+from .disk_space import weight_bytes
 from .trainer import ASTTrainer
 
 #: Results of the run, written last: a folder that has this file is complete.
@@ -20,10 +25,36 @@ RESULTS_FILE = "results.json"
 #: Recordings for the model's page, from `card.samples`.
 SAMPLES_FOLDER = "samples"
 _CONFUSION_FILE = "confusion.png"
+#: Folder of the model in the staging folder.
+_STAGED_MODEL = "model"
 
 
-def remove_stale_outputs(folder: Path, *, samples: Sequence[str]) -> None:
-    """Remove the files of an earlier run, which would be published with the new weights.
+def save_weights(trainer: ASTTrainer, folder: Path, *, samples: Sequence[str]) -> None:
+    """Save the model, its extractor and its adapter; the files of an earlier run are removed.
+
+    Every process must call it. Files are staged: the earlier result is complete until all new ones are.
+    `samples` are the recordings of the card.
+    """
+    staged = staging_folder(folder) / _STAGED_MODEL
+    is_main = trainer.is_world_process_zero()
+    needed = weight_bytes(trainer.model)
+    with explained(staged, needed=needed):
+        if is_main:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir(parents=True)
+        trainer.merge_adapter(staged / ADAPTER_FOLDER)
+        trainer.save_model(str(staged), _internal_call=True)  # before `bf16_full_eval` rounds the weights
+    trainer.accelerator.wait_for_everyone()
+    if not is_main:
+        return
+    with explained(folder):
+        _remove_stale_outputs(folder, staged, samples=samples)
+    move_whole(staged, folder)
+    clear(folder)
+
+
+def _remove_stale_outputs(folder: Path, staged: Path, *, samples: Sequence[str]) -> None:
+    """Remove the files of an earlier run, which would be published or loaded with the new weights.
 
     Recordings are removed only if that run copied them and they are not among the new `samples`.
     """
@@ -31,9 +62,12 @@ def remove_stale_outputs(folder: Path, *, samples: Sequence[str]) -> None:
     copied: list[str] = []
     with suppress(OSError, ValueError, AttributeError):  # no results, or another file of that name
         copied = json.loads(results.read_text(encoding="utf-8")).get("samples", [])
-    stale = [folder / SAMPLES_FOLDER / Path(name).name for name in copied]
+    stale = [results, folder / "README.md", folder / _CONFUSION_FILE]
+    stale += [folder / SAMPLES_FOLDER / Path(name).name for name in copied]
     stale += folder.glob(".eval_results/*.yaml")
-    stale += [folder / _CONFUSION_FILE, folder / "README.md", results]
+    stale += folder.glob(".*.part.*")  # of a killed process
+    weights = [path for part in MODEL_FILES for path in folder.glob(part) if "model" in path.name]
+    stale += [path for path in weights if not (staged / path.name).exists()]
     current = {Path(sample).resolve() for sample in samples}
     for path in stale:
         if path.resolve() not in current:
@@ -60,7 +94,7 @@ def write_outputs(
     from ..reports.model_card import eval_results_files, write_adapter_card, write_card
 
     folder = report.folder
-    (folder / "recipe.yaml").write_text(report.recipe.to_yaml(), encoding="utf-8")
+    write_text(folder / "recipe.yaml", report.recipe.to_yaml())
     draw_curves(history, report, folder / report.picture)
     _draw_confusion(report, splits)
     _copy_samples(report.recipe.card.samples, folder / SAMPLES_FOLDER)
@@ -71,7 +105,8 @@ def write_outputs(
     trainer.create_model_card()
     if adapter_base is not None:
         adapter_folder = folder / ADAPTER_FOLDER
-        write_adapter_card(results, str(adapter_folder), adapter_base).save(adapter_folder / "README.md")
+        card = write_adapter_card(results, str(adapter_folder), adapter_base)
+        write_text(adapter_folder / "README.md", str(card))
     write_json(folder / RESULTS_FILE, results)
 
 
@@ -90,6 +125,6 @@ def _draw_confusion(report: Report, splits: dict[str, SplitResults]) -> None:
 def _copy_samples(samples: Sequence[str], folder: Path) -> None:
     for sample in map(Path, samples):
         target = folder / sample.name
-        target.parent.mkdir(exist_ok=True)
         if sample.resolve() != target.resolve():
-            shutil.copyfile(sample, target)
+            copy = partial(shutil.copyfile, sample)
+            write_whole(target, copy, needed=sample.stat().st_size)

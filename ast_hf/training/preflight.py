@@ -173,13 +173,8 @@ class Preflight:
             with suppress(OSError):
                 (self.folder / stale).unlink(missing_ok=True)
         path = self.folder / SKIPPED_FILE
-        try:
-            if self._skipped:
-                write_clips(path, self._skipped)
-        except OSError as problem:
-            what = f"cannot be written ({problem.strerror or problem})"
-            fix = "make the folder writable, or make room on the disk"
-            raise error("E401", where=repr(str(path)), what=what, fix=fix) from problem
+        if self._skipped:
+            write_clips(path, self._skipped)
 
     def _note_sounds(self, checks: dict[str, SplitCheck], kept: dict[str, list[int]]) -> None:
         for name, rows in kept.items():

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from ..errors import AstRunError
 from ..files import write_json
 from ..versions import result_versions
 
@@ -49,7 +50,7 @@ class PreparedFile:
     def write(self) -> None:
         """Write what was kept, if anything was."""
         if self._kept:
-            with suppress(OSError):
+            with suppress(AstRunError):  # it only saves time
                 write_json(self.path, self._kept)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -18,11 +20,14 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import HubStrategy
 
-from ..errors import AstHfError, AstHfWarning, error, warning_text
-from ..files import write_json
+from ..continuing import continuation
+from ..errors import AstHfError, AstHfWarning, AstRunError, error, warning_text
+from ..files import write_json, write_text
 from ..hub.access import PUBLISHING
 from ..hub.publishing import Pushed, finishing_command, push_folder
+from ..recipe.options import WATCHDOG_SECONDS
 from ..reports.emissions import EMISSIONS_FILE
+from ..writing_failures import cannot_write, explained, is_writing_failure
 from .checkpoints.folder_lock import FolderLock
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
 from .checkpoints.resuming import resume_folder
@@ -33,17 +38,23 @@ from .checkpoints.sealing import (
     checkpoints,
     clear,
     commit,
+    find_corruption,
     remove_checkpoints,
     staged_save,
     staging_folder,
 )
 from .checkpoints.watched_files import WatchedFiles
+from .disk_space import checkpoint_bytes
+from .run_failures import is_of_a_log, lost_process
 from .stopping import RunStopped, StopSignals, is_handling_signals, protect_worker, stop_signals
+from .watchdog import Watchdog, can_watch
 
 #: In a training checkpoint: seconds and clips of the run so far, and the loss that is not logged yet.
 EFFORT_FILE = "effort.json"
 #: Seconds that a stopped run waits for the push of its checkpoint; Kubernetes kills after 30.
 _PUSH_SECONDS = 15
+#: Beginning of the name of a temporary folder with a checkpoint that the output folder has no room for.
+_REFUGE = "ast_hf-checkpoint-"
 
 
 class SealedTrainer(Trainer):
@@ -60,6 +71,7 @@ class SealedTrainer(Trainer):
     Args:
         decided: as for `ASTTrainer`.
         overwrite: as for `ASTTrainer`.
+        watchdog_seconds: as for `ASTTrainer`.
         **kwargs: as for transformers' `Trainer`.
 
     Attributes:
@@ -69,12 +81,20 @@ class SealedTrainer(Trainer):
         seconds_before: wall time of the run before it was resumed; None if its checkpoint does not store it.
         finished: True once `finish` has saved the weights; evaluation in half precision may round them later.
         unpublished: the command that completes the final push, if that failed.
+        newest_checkpoint: the last one that this run wrote or was resumed from; None before.
         folder_lock: lock of the output folder, of a run that is prepared and not finished; None otherwise.
     """
 
     def __init__(
-        self, *, decided: dict[str, Any] | None = None, overwrite: bool = False, **kwargs: Any
+        self,
+        *,
+        decided: dict[str, Any] | None = None,
+        overwrite: bool = False,
+        watchdog_seconds: float | None = WATCHDOG_SECONDS,
+        **kwargs: Any,
     ) -> None:
+        self.watchdog_seconds = watchdog_seconds
+        self.watchdog: Watchdog | None = None
         self.decided = decided
         self.overwrite = overwrite
         self.card: Any = None
@@ -84,9 +104,11 @@ class SealedTrainer(Trainer):
         self.finished = False
         self.unpublished: str | None = None
         self.folder_lock: FolderLock | None = None
+        self.newest_checkpoint: Path | None = None
         self._started_at = time.monotonic()
         self._trained_batches = 0
         self._is_staging = False
+        self._refuge: Path | None = None  # folder of the checkpoint that is written, if not the output folder
         self._checkpoint_pushes: CheckpointPushes | None = None
         self._watch = StopSignals()
         self._watched_files: WatchedFiles | None = None
@@ -145,8 +167,61 @@ class SealedTrainer(Trainer):
             is_explicit = resume_from_checkpoint not in (True, "auto", "hub")
             self._continue_from(Path(folder), is_explicit=is_explicit)
         elif self.is_world_process_zero():  # emissions of an earlier run are not part of this one's
-            (Path(self.args.output_dir) / EMISSIONS_FILE).unlink(missing_ok=True)
-        return super().train(folder, *args, **kwargs)
+            emissions = Path(self.args.output_dir) / EMISSIONS_FILE
+            with explained(emissions):
+                emissions.unlink(missing_ok=True)
+        self.newest_checkpoint = None if folder is None else Path(folder)
+        self._start_watchdog()
+        try:
+            output = super().train(folder, *args, **kwargs)
+        except Exception as problem:
+            failure = self.explain_end(problem)
+            if failure is None:
+                raise
+            raise failure from problem
+        self._set_busy(False)
+        return output
+
+    def explain_end(self, problem: Exception) -> AstHfError | None:
+        """Return the error to raise for an exception of another library that ends a run; None for a bug.
+
+        These are a lost process (E403), and a log that cannot be written (E401). Logs are written between
+        steps, so that a checkpoint of the last step is written first.
+        """
+        if isinstance(problem, AstHfError):
+            return None
+        if self.args.world_size > 1:
+            failure = lost_process(problem, self.state.global_step + 1)
+            if failure is not None:
+                return failure
+        if not (is_writing_failure(problem) or is_of_a_log(problem)):
+            return None
+        where = getattr(problem, "filename", None) or Path(self.args.output_dir) / "runs"
+        failure = cannot_write(where, problem)
+        kept = ""
+        if is_of_a_log(problem) and self.state.global_step and self.args.world_size == 1:
+            try:
+                if self._saved_step != self.state.global_step:
+                    self._save_interim(self.model_wrapped)
+            except AstHfError as second:
+                return second
+            kept = f"checkpoint-{self.state.global_step} has all steps so far"
+        return cannot_write(where, failure, kept=kept, then=continuation())
+
+    def _start_watchdog(self) -> None:
+        """Watch the other processes of the run, until this one ends."""
+        if self.watchdog is None and self.watchdog_seconds and can_watch():
+            self.watchdog = Watchdog(
+                self.watchdog_seconds, float(self.args.ddp_timeout), Path(self.args.output_dir)
+            )
+            self.add_callback(self.watchdog)
+            self.watchdog.start()
+        self._set_busy(True)
+
+    def _set_busy(self, is_busy: bool) -> None:
+        """Set whether the other processes need this one, so that they end if it does."""
+        if self.watchdog is not None:
+            self.watchdog.is_busy = is_busy
 
     def _continue_from(self, checkpoint: Path, *, is_explicit: bool) -> None:
         """Compare the checkpoint's options with this run's, and read how much was trained."""
@@ -339,11 +414,13 @@ class SealedTrainer(Trainer):
         """Save a checkpoint of the last step if there is none, so that the run can be finished later.
 
         From then on, signals stop the run at once: the same command with `--resume auto` makes the results
-        without training again. If one process cannot write it, the run goes on without.
+        without training again. If the output folder has no room for it, it is in the temporary folder, and a
+        single process goes on: the model alone is smaller.
 
         Raises:
             RunStopped: if a signal arrived since the last step.
         """
+        self._set_busy(True)
         if self._saved_step != self.state.global_step and self.optimizer is not None:
             with suppress(AstHfError) if self.args.world_size == 1 else nullcontext():
                 self._save_interim(self.model_wrapped)
@@ -353,6 +430,11 @@ class SealedTrainer(Trainer):
             raise RunStopped(received, self._watch.text)
         self._watch.stop_now()
 
+    @property
+    def end_checkpoint(self) -> Path | None:
+        """Checkpoint of the present step, which has everything trained so far; None if there is none."""
+        return self.newest_checkpoint if self._saved_step == self.state.global_step else None
+
     def release_folder(self) -> None:
         """Release the lock that a prepared run holds, once all its files are written."""
         if self.folder_lock is not None:
@@ -360,9 +442,20 @@ class SealedTrainer(Trainer):
 
     def discard_interim(self) -> None:
         """Remove the checkpoints that `save_strategy` did not ask for, once the results are complete."""
-        if self.is_world_process_zero():
-            root = Path(self.args.output_dir)
-            remove_checkpoints(root, _interim_checkpoints(root))
+        self._set_busy(False)
+        if not self.is_world_process_zero():
+            return
+        root = Path(self.args.output_dir)
+        interim = _interim_checkpoints(root)
+        places = [path.resolve().parent for path in (*interim, self.newest_checkpoint) if path is not None]
+        try:
+            remove_checkpoints(root, interim)
+        except OSError:  # a full disk has no room for the staging folder
+            for path in interim:
+                shutil.rmtree(path, ignore_errors=True)
+        for place in places:
+            if place.name.startswith(_REFUGE):
+                shutil.rmtree(place, ignore_errors=True)
 
     # ---------------------------------------------------------------- saving
 
@@ -371,22 +464,66 @@ class SealedTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         """Return the folder of the checkpoints; while one is written, the hidden folder inside it."""
-        folder = super()._get_output_dir(trial)
+        folder = super()._get_output_dir(trial) if self._refuge is None else str(self._refuge)
         return str(staging_folder(Path(folder))) if self._is_staging else folder
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint atomically; older ones stay until it is complete.
 
+        If its disk is full or read-only, it is written into the temporary folder instead, and the run ends.
+
         Raises:
             AstRunError: E401 if a file cannot be written.
         """
+        try:
+            self._save_sealed(model, trial)
+        except AstRunError as problem:
+            target = checkpoint_folder(Path(self.args.output_dir), self.state.global_step)
+            has_it = self._refuge is not None or find_corruption(target) is None
+            if problem.code != "E401" or has_it or self.args.world_size > 1:
+                raise
+            raise self._save_elsewhere(model, trial, problem) from problem
+
+    def _save_elsewhere(self, model: nn.Module, trial: Any, problem: AstRunError) -> AstHfError:
+        """Save a checkpoint in the temporary folder, and link it into the output folder.
+
+        Returns the error to raise: `problem`, with the place of the checkpoint if that was saved.
+        """
+        checkpoint = self._save_in_refuge(model, trial)
+        if checkpoint is None:
+            return problem
+        link = checkpoint_folder(Path(self.args.output_dir), self.state.global_step)
+        with suppress(OSError):  # a link needs no room on most disks
+            link.symlink_to(checkpoint)
+        is_linked = find_corruption(link) is None
+        self.newest_checkpoint = link if is_linked else checkpoint
+        resumed = "auto" if is_linked else str(checkpoint)
+        what = f"{problem.what}; this one was saved as {str(checkpoint)!r}"
+        fix = f"{problem.fix.partition(', then ')[0]}, then {continuation(resumed)}"
+        return error("E401", where=problem.where, what=what, fix=fix, detail=problem.detail)
+
+    def _save_in_refuge(self, model: nn.Module, trial: Any) -> Path | None:
+        """Save a checkpoint in a new temporary folder, and return it; None if that fails too."""
+        try:
+            self._refuge = Path(tempfile.mkdtemp(prefix=_REFUGE))
+            self._save_sealed(model, trial)
+            return checkpoint_folder(self._refuge, self.state.global_step)
+        except (OSError, AstRunError):
+            if self._refuge is not None:
+                shutil.rmtree(self._refuge, ignore_errors=True)
+            return None
+        finally:
+            self._refuge = None
+
+    def _save_sealed(self, model: nn.Module, trial: Any) -> None:
         root = Path(self._get_output_dir(trial))
         target = checkpoint_folder(root, self.state.global_step)
         unlogged = self._unlogged_loss()
         if self.args.should_save:
             clear(root)
         self.accelerator.wait_for_everyone()
-        with staged_save(root, target.name, cleans_up=self.args.should_save):
+        needed = checkpoint_bytes(self.model, self.args, averages=False)
+        with staged_save(root, target.name, cleans_up=self.args.should_save, needed=needed):
             self._is_staging = True
             try:
                 super()._save_checkpoint(model, trial)
@@ -407,7 +544,8 @@ class SealedTrainer(Trainer):
                     surplus=_interim_checkpoints(root),
                 )
         self._saved_step = self.state.global_step
-        if self.is_world_process_zero():
+        self.newest_checkpoint = target
+        if self.is_world_process_zero() and self._refuge is None:
             self._push_sealed(target)
         self.accelerator.wait_for_everyone()
 
@@ -445,7 +583,7 @@ class SealedTrainer(Trainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write `self.card` as README.md, or nothing before the run is evaluated."""
         if self.card is not None and self.is_world_process_zero():
-            self.card.save(Path(self.args.output_dir) / "README.md")
+            write_text(Path(self.args.output_dir) / "README.md", str(self.card))
 
     # ---------------------------------------------------------------- publishing
 

@@ -26,6 +26,7 @@ from ..inputs.collation import Collator, collate
 from ..inputs.sampling import sampler_for
 from ..inputs.streams import Passes, StreamedClipInputs
 from ..inputs.waveform_transforms import without_folders
+from ..inputs.worker_rows import WorkerRows
 from ..losses import classification_loss
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..recipe.optimization_options import Optimization
@@ -35,9 +36,11 @@ from ..reports.epoch_metrics import WATCHED_PREFIX
 from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, SetSamplerEpoch
+from .disk_space import CheckSpace
 from .distillation import Distillation
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
+from .run_failures import lost_worker
 from .sealed_trainer import SealedTrainer
 from .stopping import protect_worker
 
@@ -108,6 +111,7 @@ class ASTTrainer(SealedTrainer):
         self.adapter = adapter
         self.watched = watched
         self._batch_sizes: list[int] = []
+        self._loaded: list[ClipInputs] = []
         _use_one_gpu(kwargs.get("args"))
         super().__init__(data_collator=collate, decided=decided, overwrite=overwrite, **kwargs)
         self.model_accepts_loss_kwargs = False  # `_share_of_step` weights the batches of a step, by clips
@@ -125,6 +129,7 @@ class ASTTrainer(SealedTrainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(self._epoch_callback)
         self.add_callback(FindBest)
+        self.add_callback(CheckSpace(averages=self.average is not None))
         if not self.args.disable_tqdm:
             self.add_callback(LossProgress)
         if self.average is not None:
@@ -161,7 +166,7 @@ class ASTTrainer(SealedTrainer):
         Each process reads its own part of a stream; accelerate would read all of it on the main process.
         """
         if not isinstance(self.train_dataset, StreamedClipInputs):
-            return super().get_train_dataloader()
+            return self._with_limit(super().get_train_dataloader(), self.train_dataset)
         passes = Passes(self.train_dataset, self._train_batch_size, self._trained_batches)
         options = {name: getattr(self.args, f"dataloader_{name}", None) for name in _LOADER_OPTIONS}
         loader: Any = torch.utils.data.DataLoader(
@@ -172,12 +177,37 @@ class ASTTrainer(SealedTrainer):
             **{name: value for name, value in options.items() if value is not None},
         )
         device = self.accelerator.device
-        return prepare_data_loader(loader, device, 1, 0, put_on_device=True, dispatch_batches=False)
+        prepared = prepare_data_loader(loader, device, 1, 0, put_on_device=True, dispatch_batches=False)
+        return self._with_limit(prepared, self.train_dataset)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """Return the batches to evaluate on; raise E108 for a stream of one process's part."""
         self._check_reader("eval_dataset", eval_dataset, 0, 1)
-        return super().get_eval_dataloader(eval_dataset)
+        return self._with_limit(super().get_eval_dataloader(eval_dataset), eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> torch.utils.data.DataLoader:
+        """Return the batches to predict on."""
+        return self._with_limit(super().get_test_dataloader(test_dataset), test_dataset)
+
+    def _with_limit(self, loader: Any, inputs: Any) -> Any:
+        """Let a loader's workers note their rows, and end (E403) if they give no batch in `ddp_timeout` s."""
+        workers = self.args.dataloader_num_workers
+        if workers:
+            for part in (loader, getattr(loader, "base_dataloader", loader)):  # accelerate wraps it
+                part.timeout = self.args.ddp_timeout
+            inputs = self.eval_dataset if inputs is None else inputs
+            if isinstance(inputs, ClipInputs):
+                inputs.worker_rows = WorkerRows(workers)
+                self._loaded.append(inputs)
+        return loader
+
+    def explain_end(self, problem: Exception) -> AstHfError | None:
+        """Return the error of a lost worker, naming its rows; else that of the base class."""
+        if self.args.dataloader_num_workers:
+            failure = lost_worker(problem, self._loaded, self.state.global_step + 1)
+            if failure is not None:
+                return failure
+        return super().explain_end(problem)
 
     def _check_reader(self, where: str, inputs: Any, rank: int, world_size: int) -> None:
         """Raise E108 for a stream that was made for another reader."""
@@ -365,12 +395,12 @@ class ASTTrainer(SealedTrainer):
         if self.adapter is not None:
             self.adapter.save(folder / ADAPTER_FOLDER, self.processing_class)
 
-    def merge_adapter(self) -> None:
-        """Save the adapter alone, if there is one, and add it to the model's weights."""
+    def merge_adapter(self, folder: Path) -> None:
+        """Save the adapter alone in `folder`, if there is one, and add it to the model's weights."""
         if self.adapter is not None:
             self._check_finite(None)
             if self.is_world_process_zero():
-                self.adapter.save(Path(self.args.output_dir) / ADAPTER_FOLDER, self.processing_class)
+                self.adapter.save(folder, self.processing_class)
             self.adapter.merge()
             self.adapter = None
 

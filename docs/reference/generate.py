@@ -410,8 +410,10 @@ def cli_page() -> str:
         "`ast-hf COMMAND --help` shows the same in a terminal, and `ast-hf --version` the version. Hyphens and "
         "underscores in options are the same: `--top-k` and `--top_k`. An option may be shortened as long as it "
         "stays unique.",
-        f"The exit code is 0 on success, 2 for a mistake on the command line, {cli.EXIT_DATA} for bad input (the "
-        f"message says what to do), {cli.EXIT_IN_USE} when another run uses the output folder, {cli.EXIT_UNPUBLISHED} "
+        f"The exit code is 0 on success, 2 for a mistake on the command line, {cli.EXIT_DATA} for bad input and for "
+        f"files that cannot be written (the message says what to do), {cli.EXIT_STOPPED} if a process of a run stopped "
+        f"or was lost (the message has the command that continues), {cli.EXIT_IN_USE} when another run uses the "
+        f"output folder, {cli.EXIT_UNPUBLISHED} "
         "when everything but the upload to the Hub is done (the message has the command that finishes it), and 128 "
         f"plus the number of a signal that stopped the command: {cli.EXIT_INTERRUPTED} for SIGINT (Ctrl-C), 143 for "
         "SIGTERM, 129 for SIGHUP. `finetune` and `demo` save the current step first, and print the command that "

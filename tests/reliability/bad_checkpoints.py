@@ -404,7 +404,7 @@ CASES = [
     ),
     _row("H1-bare", "code in a bare pickle", "E306", _with_code(is_bare=True)),
     _row("H1-classify", "code in an archive, `classify`", "E306", _with_code(), call=classify, other=None),
-    _row("H4", "a view of 10^12 elements", "E306", _pickled(_view)),
+    _row("H4-view", "a view of 10^12 elements", "E306", _pickled(_view)),
     _row(
         "H4-legacy",
         "the same before torch 1.6",

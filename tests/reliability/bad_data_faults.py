@@ -167,7 +167,9 @@ def _interrupted(change: Callable[[list[Path]], Any]) -> Callable[[Path], Path]:
 
         files = _small(folder)
         plan = recipe(folder / "clips", num_train_epochs=2, save_strategy="steps", save_steps=1, max_steps=2)
-        prepare(plan, folder / "run").trainer.train()
+        trainer = prepare(plan, folder / "run").trainer
+        trainer.train()
+        trainer.release_folder()
         change(files)
         return folder
 

@@ -271,7 +271,7 @@ S4: list[Row] = [
     ("C33-empty", "empty class folder", change(lambda root: (root / "bird").mkdir()), "W205"),
     ("C34", "folder in another encoding", change(_not_unicode), "E206"),
     (
-        "C34-accents",
+        "C34-twins",
         "one class in two Unicode forms",
         change(lambda root: [wav(root / name / "1.wav") for name in ("café", "cafe\u0301")]),
         "W207",

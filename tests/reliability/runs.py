@@ -23,6 +23,8 @@ import yaml
 from conftest import ROOT
 from training.runs import VARIED, checkpoint_digest, write_clips
 
+from ast_hf.training.prepared_file import PREPARED_FILE
+
 #: Steps of `write_recipe`: 18 clips in ragged steps of 2 times 4, four epochs.
 STEPS = 12
 
@@ -160,7 +162,7 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 def outcome(folder: Path) -> dict[str, Any]:
     """Return what must be the same after any interruption: weights, optimizer, average, losses, results, files."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir() if path.name != PREPARED_FILE)
     states = {name: checkpoint_digest(folder / name) for name in names if name.startswith("checkpoint-")}
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     return {

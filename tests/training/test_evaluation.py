@@ -32,6 +32,7 @@ from ast_hf import (
     AstHfError,
     AstHfWarning,
     AstInputError,
+    AstRunError,
     cli,
 )
 from ast_hf.evaluation import prediction
@@ -603,7 +604,7 @@ def test_logits_file_is_written_atomically(tmp_path: Path, monkeypatch: pytest.M
         raise OSError("no space left")
 
     monkeypatch.setattr("ast_hf.evaluation.stored_logits.save_file", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(AstRunError, match="no space"):
         store_logits(path, np.zeros((1, 3)), ["a.wav"], LABELS, SINGLE)
     assert load_logits(path).logits.tolist() == [[1.0, 1.0, 1.0]]
     assert [entry.name for entry in tmp_path.iterdir()] == ["logits.safetensors"]

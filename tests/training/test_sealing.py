@@ -213,7 +213,8 @@ def kill(few: Path, root: Path, some: list[str] | None) -> dict[str, Any]:
     """Run `kill_everywhere` in a fresh process and return its outcome."""
     code = f"from training import test_sealing; test_sealing.kill_everywhere({str(few)!r}, {str(root)!r}, {some!r})"
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
-    run_fresh(code, env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, timeout=900)
+    environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TMPDIR": str(root)}
+    run_fresh(code, env=environment, timeout=900)
     return json.loads((root / "outcome.json").read_text())
 
 
@@ -782,7 +783,7 @@ def test_a_file_instead_of_the_staging_folder(few: Path, tmp_path: Path) -> None
             Path(args.output_dir, ".partial").write_text("")
 
     trainer.add_callback(Appear())
-    with pytest.raises(AstRunError, match=r"E401.*checkpoint-2.*Fix: remove '.*\.partial', which is a file"):
+    with pytest.raises(AstRunError, match=r"E401.*\.partial': cannot be written.*Fix: remove or rename"):
         trainer.train()
 
 
@@ -790,16 +791,16 @@ def test_a_file_instead_of_the_staging_folder(few: Path, tmp_path: Path) -> None
 FIXES: dict[str, tuple[BaseException, str]] = {
     "full": (OSError(errno.ENOSPC, "No space left on device"), "make room"),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "make room"),
-    "read-only": (OSError(errno.EROFS, "Read-only file system"), "make the folder writable"),
-    "not allowed": (PermissionError(errno.EACCES, "Permission denied"), "make the folder writable"),
-    "gone": (FileNotFoundError(errno.ENOENT, "No such file or directory"), "find what removed files"),
+    "read-only": (OSError(errno.EROFS, "Read-only file system"), "make that disk writable"),
+    "not allowed": (PermissionError(errno.EACCES, "Permission denied"), "change its permissions"),
+    "gone": (FileNotFoundError(errno.ENOENT, "No such file or directory"), "find what removed"),
     "gone, of torch": (
         RuntimeError("Parent directory o/.partial/checkpoint-1 does not exist."),
         "find what removed",
     ),
     "of torch": (
         RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64"),
-        "check free space, quota",
+        "make room on that disk, or raise its quota",
     ),
     "disk": (OSError(errno.EIO, "Input/output error"), "check that disk"),
 }

@@ -27,6 +27,7 @@ from typing import Any
 
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...processes import is_main_process
+from ...writing_failures import cannot_write
 
 #: In the output folder while a run uses it. Readers of the folder ignore it, and it is never published.
 LOCK_FILE = ".run.lock"
@@ -181,7 +182,7 @@ def _make_folder(root: Path) -> bool:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise _not_writable(root, problem) from problem
+        raise cannot_write(root, problem) from problem
     return True
 
 
@@ -191,7 +192,7 @@ def _take(root: Path, path: Path) -> int:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as problem:
-            raise _not_writable(root, problem) from problem
+            raise cannot_write(root, problem) from problem
         try:
             is_locked = _lock(handle)
             record = _read(handle)
@@ -334,7 +335,7 @@ def _write(root: Path, handle: int) -> None:
         os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, text.encode())
     except OSError as problem:
-        raise _not_writable(root, problem) from problem
+        raise cannot_write(root, problem) from problem
 
 
 def _describe(record: dict[str, Any]) -> str:
@@ -346,11 +347,3 @@ def _in_use(root: Path, record: dict[str, Any]) -> AstHfError:
     what = f"is in use by another run, {owner}"
     fix = "wait until that run ends or stop it, then continue with --resume auto; or choose another folder"
     return error("E402", where=repr(str(root)), what=what, fix=fix)
-
-
-def _not_writable(root: Path, problem: OSError) -> AstHfError:
-    what = f"cannot be written ({problem.strerror})"
-    fix = "make room on that disk"
-    if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-        fix = "choose a folder that you may write to"
-    return error("E401", where=repr(str(root)), what=what, fix=fix)

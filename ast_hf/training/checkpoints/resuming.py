@@ -84,7 +84,8 @@ def _check_staging(root: Path) -> None:
     staging = staging_folder(root)
     if staging.exists() and not staging.is_dir():
         what = "is a file, and checkpoints are written in a folder of that name"
-        raise error("E401", where=repr(str(staging)), what=what, fix="remove or rename it")
+        fix = "remove or rename it"
+        raise error("E401", where=repr(str(staging)), what=what, fix=fix, detail="in_the_way")
 
 
 def _check_unused(root: Path, overwrite: bool) -> None:

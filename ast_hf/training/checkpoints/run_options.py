@@ -21,7 +21,7 @@ from ..splits import Splits
 RUN_FILE = "run.json"
 #: Prefixes of options without effect on the weights. Those of `training.` come from `weight_arguments`.
 _WITHOUT_EFFECT = (
-    *("name", "card.", "threads", "data.cache", "data.eval_splits", "training."),
+    *("name", "card.", "threads", "watchdog_seconds", "data.cache", "data.eval_splits", "training."),
     *("data.check", "data.on_error", "data.max_skipped_fraction"),  # the clips that remain are compared
 )
 _LOCAL_OPTIONS = tuple(f"{section}.{option}" for section, option in LOCAL_PATHS)

@@ -9,7 +9,6 @@ transformers' own Trainer writes into the final folder, and resumes from the new
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.metadata
 import json
@@ -22,10 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ...errors import AstHfError, error, short_reason
+from ...continuing import continuation
+from ...files import sync
+from ...writing_failures import cannot_write, writing_error
 
 MANIFEST = "manifest.json"
 #: The Trainer reads the step from it; a folder without it is not a training checkpoint.
@@ -36,14 +36,6 @@ _STAGING = ".partial"
 _FORMAT = 1
 _VERSIONS = ("ast_hf", "torch", "transformers", "accelerate", "safetensors")
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
-#: Messages of torch's and safetensors' writers for a disk that is full or gone; they do not raise OSError.
-_WRITE_FAILURE = re.compile(
-    r"os error|I/O error|inline_container|PytorchStreamWriter|No space left|Parent directory .* does not exist",
-    re.IGNORECASE,
-)
-_FULL = re.compile(r"No space left|quota", re.IGNORECASE)
-#: torch does not say why it could not write.
-_UNCLEAR = re.compile(r"inline_container|PytorchStreamWriter|too large", re.IGNORECASE)
 
 
 class Manifest(NamedTuple):
@@ -88,7 +80,7 @@ def seal(folder: Path, *, step: int, processes: int = 1) -> None:
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     for path in files:
-        _sync(path)
+        sync(path)
     values = {
         "format": _FORMAT,
         "step": step,
@@ -107,7 +99,7 @@ def seal(folder: Path, *, step: int, processes: int = 1) -> None:
         file.flush()
         os.fsync(file.fileno())
     for path in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
-        _sync(path)
+        sync(path)
 
 
 def find_corruption(folder: Path) -> str | None:
@@ -175,29 +167,17 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file's contents, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open folders, and orders renames itself
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    except OSError as problem:
-        # Some network disks cannot sync a folder.
-        if not (path.is_dir() and problem.errno in (errno.EINVAL, errno.ENOTSUP)):
-            raise
-    finally:
-        os.close(handle)
-
-
 # ---------------------------------------------------------------- writing, renaming and removing
 
 
 @contextmanager
-def staged_save(root: Path, name: str, *, cleans_up: bool = True) -> Iterator[None]:
+def staged_save(
+    root: Path, name: str, *, cleans_up: bool = True, needed: int | None = None
+) -> Iterator[None]:
     """Write the checkpoint `name` in this block; older ones stay.
 
-    An exception removes the staging folder, if the process `cleans_up`; only one may.
+    An exception removes the staging folder, if the process `cleans_up`; only one may. `needed` is the size of
+    the checkpoint in bytes, for the message.
 
     Raises:
         AstRunError: E401 if a file cannot be written, for example because the disk is full.
@@ -207,41 +187,14 @@ def staged_save(root: Path, name: str, *, cleans_up: bool = True) -> Iterator[No
     except BaseException as problem:
         if cleans_up:
             clear(root)
-        if isinstance(problem, (OSError, SafetensorError)) or _is_write_failure(problem):
-            raise _write_error(root, name, problem) from problem
-        raise
-
-
-def _is_write_failure(problem: BaseException) -> bool:
-    if isinstance(problem, AstHfError) or not isinstance(problem, RuntimeError):
-        return False
-    return bool(_WRITE_FAILURE.search(str(problem)))
-
-
-def _write_error(root: Path, name: str, problem: BaseException) -> AstHfError:
-    newest, _ = newest_sealed(root)
-    older = "there is no older checkpoint" if newest is None else f"{newest.name} is intact and stays"
-    free = f"{shutil.disk_usage(root).free / 1e6:.0f} MB are free" if root.is_dir() else "the folder is gone"
-    what = f"cannot be written ({short_reason(problem, 160)}; {free}); {older}"
-    fix = f"{_way_to_write(root, problem)}, then continue with --resume auto"
-    return error("E401", where=repr(str(root / name)), what=what, fix=fix)
-
-
-def _way_to_write(root: Path, problem: BaseException) -> str:
-    """Return what makes a failed save possible."""
-    number = getattr(problem, "errno", None)
-    staging = staging_folder(root)
-    if number in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(str(problem)):
-        return "make room on the disk or lower save_total_limit"
-    if staging.exists() and not staging.is_dir():
-        return f"remove {str(staging)!r}, which is a file where a folder is needed"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "make the folder writable"
-    if number == errno.ENOENT or "does not exist" in str(problem):
-        return "find what removed files of the run while it wrote them, a cleaner or another program"
-    if number == errno.EFBIG or _UNCLEAR.search(str(problem)):
-        return "check free space, quota and file size limit of the disk"
-    return "check that disk"
+        staging = staging_folder(root)
+        place = staging / name if staging.is_dir() or not staging.exists() else staging
+        failure = writing_error(place, problem, needed=needed)
+        if failure is None:
+            raise
+        newest, _ = newest_sealed(root)
+        older = "there is no older checkpoint" if newest is None else f"{newest.name} is intact and stays"
+        raise cannot_write(root / name, failure, kept=older, then=continuation()) from problem
 
 
 def commit(
@@ -277,7 +230,7 @@ def put_in_place(root: Path, name: str) -> None:
         if replaced.exists() and not target.exists():
             replaced.replace(target)
         raise
-    _sync(root)
+    sync(root)
     clear(root)
 
 
