@@ -280,14 +280,16 @@ def as_waveform(clip: Any, where: str) -> torch.Tensor:
 def as_samples(values: Any, where: str) -> torch.Tensor:
     """Return samples of any type and shape as a float32 tensor, with integers scaled exactly.
 
-    Raises E102 for anything that is not an array of samples.
+    Raises E102 for anything that is not an array of samples, E207 for a view that memory cannot hold.
     """
     import torch
 
     tensor = values.detach() if isinstance(values, torch.Tensor) else _tensor_of(values, where)
-    if tensor.device.type == "meta" or tensor.layout != torch.strided or tensor.is_complex():
+    unreal = tensor.is_nested or tensor.device.type == "meta" or tensor.layout != torch.strided
+    if unreal or tensor.is_complex():
         what = f"is a {tensor.dtype} tensor ({tensor.layout}, {tensor.device})"
         raise error("E102", where=where, what=what, fix="pass real samples as float or int16")
+    _check_view(tensor.stride(), tensor.numel(), where)
     if tensor.is_floating_point():
         return tensor.to(torch.float32)
     name = str(tensor.dtype).removeprefix("torch.")
@@ -295,6 +297,13 @@ def as_samples(values: Any, where: str) -> torch.Tensor:
     zero, scale = INTEGER_SCALES[name]
     # In float64: int32 has more bits than float32, so rounding must happen once, after scaling.
     return ((tensor.to(torch.float64) - zero) / scale).to(torch.float32)
+
+
+def _check_view(strides: tuple[int, ...], count: int, where: str) -> None:
+    """Raise E207 for one sample repeated without memory (broadcast, expand) more often than memory may hold."""
+    if 0 in strides and count > MAX_DECODED:
+        what = f"repeats its samples without memory, {count:,} in all"
+        raise error("E207", where=where, what=what, fix="pass the samples themselves, or a shorter clip")
 
 
 def _check_full_scale(dtype: str, where: str) -> None:
@@ -318,6 +327,11 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
         array = np.asarray(values)
     except (ValueError, TypeError) as problem:
         raise error("E102", where=where, what=f"is a ragged or mixed {kind}", fix=fix) from problem
+    _check_view(array.strides, array.size, where)
+    if np.ma.is_masked(values):
+        raise error(
+            "E102", where=where, what="is an array with masked samples", fix="fill or drop them first"
+        )
     if isinstance(values, (list, tuple)) and array.dtype == np.int64:
         array = array.astype(np.float64)  # Python ints have no full scale, so they are not scaled
     if array.dtype.kind not in "fiu":

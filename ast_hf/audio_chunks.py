@@ -146,12 +146,16 @@ def _wave_format(fields: bytes, order: str, where: str) -> tuple[int, int]:
     if len(fields) < 16:
         raise damaged(where, "has a chunk 'fmt ' that is too short")
     code, channels, rate, _, _, bits = struct.unpack(order + "HHIIHH", fields[:16])
-    if code == _EXTENSIBLE and len(fields) >= 26:
+    if _is_extensible(fields, order):
         code = struct.unpack(order + "H", fields[24:26])[0]
     if code not in _WAVE_CODES:
         name = _OTHER_WAVE_CODES.get(code, f"format 0x{code:04x}")
         raise unsupported(where, f"WAV with {name} samples")
     return channels * (1 if code in (6, 7) else math.ceil(bits / 8)), rate
+
+
+def _is_extensible(fields: bytes, order: str) -> bool:
+    return len(fields) >= 26 and struct.unpack(order + "H", fields[:2])[0] == _EXTENSIBLE
 
 
 def _wave_data(
@@ -166,7 +170,7 @@ def _wave_data(
     """Return the layout of a WAV whose samples are `data`."""
     there = content.size - data.start
     behind = _is_chunk(content.at(data.end, 4)) or _is_chunk(content.at(data.end + 1, 4))
-    unfinished = riff_size in (0, data.start - 8) or _has_no_count(riff_size)
+    unfinished = riff_size <= data.start - 8 or _has_no_count(riff_size)
     if long_sizes is not None:
         sizes = content.at(long_sizes.start, 24)
         length = struct.unpack("<Q", sizes[8:16])[0] if len(sizes) == 24 else 0
@@ -203,25 +207,33 @@ def _is_chunk(name: bytes) -> bool:
 
 
 def read_wave64(content: Content, where: str) -> Layout:
-    """Read the chunks of a Wave64 file, whose sizes include their headers of 24 bytes."""
+    """Read the chunks of a Wave64 file, whose sizes include their headers of 24 bytes.
+
+    libsndfile takes all samples of the extensible form for PCM, so it is given the code that follows in the chunk.
+    """
     frame = rate = 0
+    format_patch: tuple[tuple[int, bytes], ...] = ()
     riff_size = int.from_bytes(content.at(16, 8), "little")
     for chunk in _chunks(content, 40, "<16sq", where):
         there = content.size - chunk.start
         if chunk.id != b"data":
             _check_chunk(chunk, content, riff_size, where)
             if chunk.id == b"fmt ":
-                frame, rate = _wave_format(content.at(chunk.start, min(chunk.length, 40)), "<", where)
+                fields = content.at(chunk.start, min(chunk.length, 40))
+                frame, rate = _wave_format(fields, "<", where)
+                format_patch = ((chunk.start, fields[24:26]),) if _is_extensible(fields, "<") else ()
             continue
         if chunk.length < 0 and not (chunk.length == -24 and riff_size == 0):
             raise damaged(where, "has a chunk of samples with an impossible size")
         streamed = chunk.length >= 1 << 62 or (chunk.length <= 0 and riff_size == 0)
         if streamed and there:
             sizes = [(16, content.size), (chunk.start - 8, there + 24)]
-            return Layout(patches=tuple((offset, struct.pack("<Q", size)) for offset, size in sizes))
+            counts = tuple((offset, struct.pack("<Q", size)) for offset, size in sizes)
+            return Layout(patches=format_patch + counts)
         if chunk.length > there:
             raise _lost(there, chunk.length, frame, rate, where)
-        return Layout(frames=chunk.length // frame if frame else None)  # libsndfile reads to the file's end
+        # libsndfile reads to the file's end.
+        return Layout(patches=format_patch, frames=chunk.length // frame if frame else None)
     raise _no_data(content, where)
 
 
@@ -306,16 +318,8 @@ def read_caf(content: Content, where: str) -> Layout:
         if chunk.id == b"data" and chunk.id in chunks:
             raise damaged(where, "has two chunks of samples, and only one is allowed")
         chunks.setdefault(chunk.id, chunk)
-        there = content.size - chunk.start
-        if chunk.id == b"data":
-            if chunk.length == -1:
-                return Layout(patches=((chunk.start - 8, struct.pack(">q", there)),))
-            if chunk.length < 4 < there:
-                raise cut(
-                    where, f"its header declares {chunk.length:,} bytes of audio, {there:,} bytes follow"
-                )
-            if chunk.length > there:
-                raise _lost(there, chunk.length, 0, 0, where)
+        if chunk.id == b"data" and _caf_has_no_count(content, chunk, where):
+            return Layout(patches=((chunk.start - 8, struct.pack(">q", content.size - chunk.start)),))
         if chunk.length < 0:
             raise damaged(where, "has a chunk with an impossible size")
         if chunk.id in _CAF_CHUNKS:
@@ -325,6 +329,21 @@ def read_caf(content: Content, where: str) -> Layout:
     if b"data" not in chunks:
         raise _no_data(content, where)
     return _alac_layout(content, chunks, where)
+
+
+def _caf_has_no_count(content: Content, data: _Chunk, where: str) -> bool:
+    """Return True for samples that reach to the file's end; raise E202 for a size that is wrong."""
+    there = content.size - data.start
+    if data.length == -1:
+        return True
+    if data.length == 4 < there:  # no samples: the file was never finished, unless another chunk follows
+        behind = next(_chunks(content, data.end, ">4sq", where), None)
+        return behind is None or not 0 <= behind.length <= content.size - behind.start
+    if data.length < 4 < there:
+        raise cut(where, f"its header declares {data.length:,} bytes of audio, {there:,} bytes follow")
+    if data.length > there:
+        raise _lost(there, data.length, 0, 0, where)
+    return False
 
 
 def _check_caf_format(fields: bytes, where: str) -> None:

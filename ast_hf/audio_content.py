@@ -43,6 +43,8 @@ class Content:
 
     def at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset` on, fewer at the end of the file."""
+        if offset >= self.size:  # declared sizes lead to places where no disk can seek to
+            return b""
         first = offset - self._start
         if first < 0 or first + count > len(self._bytes):
             self.file.seek(self.base + offset)

@@ -50,6 +50,10 @@ _LARGEST_HEADER = 1_024
 #: Mean power of the mix, relative to that of the channels, below which the channels cancel each other (-40 dB).
 _CANCELLED = 1e-4
 
+#: Samples that are decoded in front of a part of an MP3: a frame uses bits of up to 511 bytes before it, and the
+#: smallest frames have 24.
+_MP3_RUN_UP = 32 * 1_152
+
 #: Bytes of the ID3v1 tag at the end of an MP3.
 _MP3_TAG = 128
 
@@ -188,6 +192,8 @@ def open_content(file: Any, where: str, part: Part | None) -> Iterator[Clip]:
         reader = _Reader(content, layout)
         try:
             sound = soundfile.SoundFile(reader)
+            # Else soundfile seeks after each block, and behind a jump the MP3 decoder lacks bits of former frames.
+            sound.seekable = lambda: False
         except soundfile.LibsndfileError as problem:
             reader.raise_problem()
             raise _decoding_error(str(problem), reader, where) from problem
@@ -363,7 +369,7 @@ class _Decoder:
         with _reading(self.where):
             try:
                 if start is not None:
-                    self.sound.seek(start)
+                    self._seek(start)
                 size = max(BLOCK // self.sound.channels, 1)
                 samples = self.sound.read(min(count, size), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as problem:
@@ -371,6 +377,13 @@ class _Decoder:
                 raise _decoding_error(str(problem), self.reader, self.where) from problem
             self.reader.raise_problem()
             return samples
+
+    def _seek(self, start: int) -> None:
+        """Go to a sample; the MP3 decoder gives other samples right behind a jump than it does in a row."""
+        run_up = min(start, _MP3_RUN_UP) if self.sound.format == "MP3" else 0
+        self.sound.seek(start - run_up)
+        if run_up:
+            self.sound.read(run_up, dtype="float32")
 
     def _check_complete(self, done: int, expected: int, whole: bool) -> None:
         content = self.reader.content

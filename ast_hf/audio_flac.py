@@ -14,6 +14,10 @@ _FLAC_BLOCKS = {
 }
 
 
+#: Bytes at the end of a file in which its last frame is searched: several frames of the largest size.
+_LARGEST_WINDOW = 1 << 24
+
+
 class _FlacInfo(NamedTuple):
     """Fields of STREAMINFO, and the offsets of its count of samples and of the first frame."""
 
@@ -142,7 +146,7 @@ def _last_flac_frame(content: Content, info: _FlacInfo, first: _FlacFrame) -> _F
             if frame.start in found or start + frame.offset == info.first:
                 last = frame
             found[frame.end] = frame
-        if last is not None or start == info.first or window > 1 << 24:
+        if last is not None or start == info.first or window >= _LARGEST_WINDOW:
             return last
         window *= 16
 

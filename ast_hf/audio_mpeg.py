@@ -17,6 +17,12 @@ _BIT_RATES = {
 _BIT_RATES[2, 3] = _BIT_RATES[2, 2]
 _MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
+#: Tags in a row before they are taken for nonsense.
+_MAX_TAGS = 1_000
+
+#: Bytes of a Lyrics3 tag, whose length has six digits.
+_LARGEST_LYRICS = 1 << 20
+
 
 class _MpegFrame(NamedTuple):
     """Header of a frame: what must not change within a stream, its bytes, its samples per channel."""
@@ -48,11 +54,12 @@ def _mpeg_frame(header: bytes) -> _MpegFrame | None:
 def behind_id3(content: Content) -> int:
     """Return the offset behind the ID3v2 tags at the beginning of a file."""
     offset = 0
-    while True:
+    for _ in range(_MAX_TAGS):
         end = _tag_end(content, offset)
         if end is None:
-            return offset
+            break
         offset = end
+    return offset
 
 
 def _tag_end(content: Content, offset: int) -> int | None:
@@ -156,7 +163,7 @@ def _is_partial(content: Content, offset: int, first: _MpegFrame, where: str) ->
 
 def _behind_tags(content: Content, offset: int) -> int:
     """Return the offset behind tags of other programs: ID3, APE, Lyrics3, zeros."""
-    while offset < content.size:
+    for _ in range(_MAX_TAGS):
         head = content.at(offset, 32)
         if head.startswith(b"TAG"):
             offset += 128
@@ -164,14 +171,14 @@ def _behind_tags(content: Content, offset: int) -> int:
             size = int.from_bytes(head[12:16], "little")
             offset += size + (32 if head[23] & 0x20 else 0) if head[23] & 0x80 else 32 + size
         elif head.startswith(b"LYRICSBEGIN"):
-            end = content.find(b"LYRICS200", offset)
+            end = content.at(offset, _LARGEST_LYRICS).find(b"LYRICS200")
             if end < 0:
                 return offset
-            offset = end + 9
+            offset += end + 9
         elif (end_of_tag := _tag_end(content, offset)) is not None:
             offset = end_of_tag
         elif head[:1] == b"\0":
-            zeros = content.at(offset, 1 << 12)
+            zeros = content.at(offset, 1 << 20)
             offset += len(zeros) - len(zeros.lstrip(b"\0"))
         else:
             return offset

@@ -19,10 +19,15 @@ _OTHER_OGG_CODECS = {
 }
 
 
+#: Count of samples in a page in which no packet ends.
+_NO_GRANULE = -1
+
+
 class _Page(NamedTuple):
     offset: int
     end: int
     flags: int
+    granule: int
     serial: int
     sequence: int
     body: bytes
@@ -55,6 +60,8 @@ def read_ogg(content: Content, where: str) -> Layout:
         before = last.get(page.serial)
         if before is not None and page.sequence != before.sequence + 1:
             raise damaged(where, f"lacks pages before byte {page.offset:,}")
+        if before is not None and page.serial in audio and _NO_GRANULE < page.granule < before.granule:
+            raise damaged(where, f"counts its samples backwards in the page at byte {page.offset:,}")
         last[page.serial] = page
         if page.ends and len(last) == 1 and _ends_stream(content, page):
             break
@@ -63,8 +70,11 @@ def read_ogg(content: Content, where: str) -> Layout:
     if len(audio) > 1:
         fix = "extract one with `ffmpeg -i IN -map 0:a:0 OUT.flac`"
         raise damaged(where, f"holds {len(audio)} streams of audio side by side", fix)
-    if not last[audio.pop()].ends:
+    end = last[audio.pop()]
+    if not end.ends:
         raise cut(where, "its last page is not marked as the end of the stream")
+    if end.granule == _NO_GRANULE:
+        raise damaged(where, "does not declare its length in its last page")
     return Layout()
 
 
@@ -95,11 +105,11 @@ def _pages(content: Content, where: str) -> Iterator[_Page]:
         if len(table) < segments or offset + size > content.size:
             raise cut(where, "its last page is incomplete")
         raw = content.at(offset, size)
-        flags, _, serial, sequence, crc = struct.unpack("<BqIII", raw[5:26])
+        flags, granule, serial, sequence, crc = struct.unpack("<BqIII", raw[5:26])
         if _ogg_crc(raw[:22] + bytes(4) + raw[26:]) != crc:
             raise damaged(where, f"is damaged in the page at byte {offset:,} (its checksum is wrong)")
         ended = bool(flags & 4)
-        yield _Page(offset, offset + size, flags, serial, sequence, raw[27 + segments :][:64])
+        yield _Page(offset, offset + size, flags, granule, serial, sequence, raw[27 + segments :][:64])
         offset += size
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 
 from .errors import AstHfError, AstRunError, error
 from .files import write_text
@@ -99,6 +99,26 @@ def refuse_download(path: Path, blob: Path, *, expected: str, actual: str) -> As
         except OSError:
             fix = f"delete {blob}, then repeat the command, which downloads it again"
     return error("E706", where=repr(str(path)), what=what, fix=fix)
+
+
+def is_passing(problem: BaseException) -> bool:
+    """Return True if another try of a download may succeed: after a broken connection, 408, 429, 5xx, a wrong size.
+
+    A Hub that does not answer at all is not tried again: its client reports that by the missing copy in the cache.
+    """
+    causes = [problem, problem.__cause__]
+    if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
+        return False
+    for cause in causes:
+        if isinstance(cause, HfHubHTTPError):
+            status = cause.response.status_code
+            return status in (408, 429) or status >= 500
+    return isinstance(problem, HTTPError) or is_wrong_size(problem)
+
+
+def is_wrong_size(problem: BaseException) -> bool:
+    """Return True for the exception of the Hub's client for a download of the wrong size, which has no class."""
+    return type(problem) is OSError and str(problem).startswith("Consistency check failed")
 
 
 def file_hash(content: Path | bytes) -> str:

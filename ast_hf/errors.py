@@ -160,7 +160,7 @@ WARNINGS: dict[str, str] = {
     "W205": "files or folders that are skipped",
     "W206": "one label that looks like several",
     "W207": "labels that differ only in capitals or spaces",
-    "W208": "columns that look like times or labels, and are not read",
+    "W208": "columns that look like times, labels or splits, and are not read",
     "W209": "labels that look like numbers, ids or missing values",
     "W210": "max_length that counts samples",
     "W211": "two rows that look like stereo",

@@ -183,7 +183,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         if cls is not ASTFeatureExtractor:  # a subclass may have other fields
             names |= set(feature_extractor_dict)
         fields = {
-            name: value for name, value in feature_extractor_dict.items() if name in names or name[0] == "_"
+            name: value
+            for name, value in feature_extractor_dict.items()
+            if name in names or (name.startswith("_") and not hasattr(cls, name))  # not a method's name
         }
         for name in feature_extractor_dict.keys() - fields.keys():
             _reject_misspelt(name, f"preprocessor_config.json: {name}")

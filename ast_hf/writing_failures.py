@@ -36,7 +36,9 @@ _CAUSES = {
     errno.EROFS: _Cause("read_only", "make that disk writable, or name a folder on another one"),
     errno.EACCES: _NO_PERMISSION,
     errno.EPERM: _NO_PERMISSION,
-    errno.ENOENT: _Cause("missing", "find what removed its folder, or name another one"),
+    errno.ENOENT: _Cause(
+        "missing", "name a folder that exists or can be made, and look for what removed this one"
+    ),
     errno.ENOTDIR: _IN_THE_WAY,
     errno.EISDIR: _IN_THE_WAY,
     errno.EEXIST: _IN_THE_WAY,
@@ -218,12 +220,14 @@ def check_folder(folder: str | os.PathLike) -> None:
                 parent.rmdir()
 
 
-def check_file(file: str | os.PathLike) -> None:
-    """Raise E401 unless a file can be written, replacing one of that name."""
+def check_file(file: str | os.PathLike, *, makes_folder: bool = True) -> None:
+    """Raise E401 unless a file can be written, replacing one of that name, in a folder that `makes_folder`."""
     path = Path(file)
     with explained(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not (makes_folder or path.parent.exists()):
+            raise FileNotFoundError(errno.ENOENT, "its folder does not exist")
     check_folder(path.parent)
 
 

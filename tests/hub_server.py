@@ -7,6 +7,7 @@ Written from the requests that `huggingface_hub` sends and the replies that it e
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -83,7 +84,9 @@ class Fault:
             request is carried out, but the connection breaks after half of the reply's body; `"lost"`, the same, but
             before the reply; `"hang"`, the request is carried out if `after`, and never answered; `"drip"`, a byte of
             the reply a second; `"flip"`, the byte `after` (1) before the end of the body is another; `"redirect"`, to
-            the same file on another host, whose requests are in `Hub.elsewhere`.
+            the same file on another host, whose requests are in `Hub.elsewhere`; `"loop"`, to itself; `"half"`, the
+            request is carried out, and half of the reply is never followed by the rest; `"gzip"`, the reply is
+            compressed though nobody asked.
     """
 
     pattern: str
@@ -488,6 +491,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._break(0)
         elif kind == "drip":
             self._drip(reply)
+        elif kind == "half":
+            self._send(reply, truncated=True, then=self._hang)
+        elif kind == "loop":
+            self._send(Reply(302, b"", {"Location": f"{hub.url}{self.path}"}), truncated=False)
+        elif kind == "gzip":
+            packed = gzip.compress(reply.body)
+            self._send(
+                Reply(reply.status, packed, {**reply.headers, "Content-Encoding": "gzip"}), truncated=False
+            )
         elif kind == "redirect":
             place = f"http://localhost:{self.server.server_port}/elsewhere{url.path}"
             self._send(Reply(302, b"", {**reply.headers, "Location": place}), truncated=False)
@@ -496,7 +508,7 @@ class _Handler(BaseHTTPRequestHandler):
                 _flipped(reply, fault.after or 1) if kind == "flip" else reply, truncated=kind == "truncate"
             )
 
-    def _send(self, reply: Reply, *, truncated: bool) -> None:
+    def _send(self, reply: Reply, *, truncated: bool, then: Callable[[], None] | None = None) -> None:
         status = reply.status
         body = reply.body
         more = {}
@@ -514,7 +526,10 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[: len(body) // 2] if truncated else body
             self.server.hub.sent.append((self.path, len(body)))
             self.wfile.write(body)
-        if truncated:
+        if then is not None:
+            self.wfile.flush()
+            then()
+        elif truncated:
             self._break(0)
 
     do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 (names of http.server)

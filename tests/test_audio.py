@@ -17,7 +17,7 @@ import soundfile
 import torch
 from conftest import count_calls
 
-from ast_hf import AstDataError, AstHfError, AstInputError, load_audio
+from ast_hf import AstDataError, ASTFeatureExtractor, AstHfError, AstInputError, load_audio
 
 RNG = np.random.default_rng(0)
 #: Multiples of 2^-7: PCM of 8 bits and more holds them exactly.
@@ -460,3 +460,21 @@ def test_part_of_a_broken_file_is_refused() -> None:
 def test_integers_without_a_full_scale_are_refused(dtype: type) -> None:
     with pytest.raises(AstHfError, match=r"E102.*have no defined full scale"):
         load_audio(np.ones(2_000, dtype), source_rate=16_000)
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        (np.broadcast_to(np.float32(0.1), (10**12,)), "E207"),
+        (torch.zeros(1).expand(10**12), "E207"),
+        (np.ma.masked_array(CLIP, mask=np.arange(len(CLIP)) < 10), "E102"),
+    ],
+    ids=["broadcast", "expand", "masked"],
+)
+def test_samples_that_are_not_there_are_refused(source: Any, code: str) -> None:
+    with pytest.raises(AstHfError) as caught:
+        load_audio(source, source_rate=16_000)
+    assert caught.value.code == code
+    with pytest.raises(AstHfError) as caught:
+        ASTFeatureExtractor()([source], sampling_rate=16_000)
+    assert caught.value.code == code

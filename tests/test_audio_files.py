@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import soundfile
 
 from ast_hf import AstDataError, AstHfError, AstHfWarning, audio_blocks, audio_files, load_audio
 from ast_hf.audio import load_beginning
+from ast_hf.audio_ogg import _ogg_crc
 from ast_hf.data.audio_headers import read_header
 
 RATE = 16_000
@@ -52,9 +54,12 @@ STREAMED = {
     "WAV of sox": wav_of(0x7FFFF000, 0x7FFFF024),
     "WAV of arecord": wav_of(0x80000000, 0x80000024),
     "unfinished WAV": wav_of(0, 36),
+    "unfinished WAV of soundfile": wav_of(0, 8),
     "FLAC": flac_of(0),
     "AU": patched(encoded("AU"), 8, b"\xff" * 4),
     "CAF": patched(encoded("CAF"), encoded("CAF").index(b"data") + 4, b"\xff" * 8),
+    "CAF with an endless chunk behind": encoded("CAF") + b"abcd" + struct.pack(">q", 1 << 62) + bytes(99),
+    "unfinished CAF": patched(encoded("CAF"), encoded("CAF").index(b"data") + 4, struct.pack(">q", 4)),
 }
 
 
@@ -85,7 +90,16 @@ def test_tags_and_garbage_around_the_audio_do_not_matter(kind: str) -> None:
         np.testing.assert_array_equal(load_audio(content), expected)
 
 
+def with_granule(content: bytes, granule: int) -> bytes:
+    """Return an Ogg file whose last page declares another count of samples, with a right checksum."""
+    place = content.rindex(b"OggS")
+    page = patched(content[place:], 6, struct.pack("<q", granule))
+    crc = _ogg_crc(patched(page, 22, bytes(4)))
+    return content[:place] + patched(page, 22, struct.pack("<I", crc))
+
+
 OGG = encoded("OGG")
+LONG_OGG = encoded("OGG", samples=np.tile(CLIP, 8))
 LAST_PAGE = OGG.rindex(b"OggS")
 #: Content, code, part of the message.
 REFUSED = {
@@ -96,6 +110,8 @@ REFUSED = {
     "FLAC that declares more": (flac_of(16_000), "E202", "cut off"),
     "two Oggs": (OGG * 2, "E203", "several recordings"),
     "Ogg cut between pages": (OGG[:LAST_PAGE], "E202", "not marked as the end"),
+    "Ogg that counts backwards": (with_granule(LONG_OGG, 100), "E203", "backwards"),
+    "Ogg without a count at its end": (with_granule(OGG, -1), "E203", "its length"),
     "damaged Ogg": (patched(OGG, LAST_PAGE - 20, b"\xaa" * 10), "E203", "checksum"),
     "two chunks of samples": (encoded("WAV") + b"data\x08\0\0\0" + bytes(8), "E203", "two chunks"),
     "declares less than there is": (patched(encoded("WAV"), 40, b"\x64\0\0\0"), "E203", "100 bytes"),
@@ -112,6 +128,27 @@ def test_file_that_would_be_read_wrongly_is_refused(kind: str) -> None:
     with pytest.raises(AstDataError, match=part) as caught:
         load_audio(content)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "DOUBLE"])
+def test_extensible_wave64_is_read_by_its_real_format(subtype: str) -> None:
+    content = encoded("W64", subtype)
+    place = content.index(b"fmt ") + 24
+    code = content[place : place + 2]
+    bits = content[place + 14 : place + 16]
+    guid = code + bytes.fromhex("000000001000800000aa00389b71")
+    fields = b"\xfe\xff" + content[place + 2 : place + 16] + b"\x16\0" + bits + bytes(4) + guid
+    end = place - 8 + int.from_bytes(content[place - 8 : place], "little") - 16
+    extensible = content[: place - 8] + struct.pack("<Q", 64) + fields + content[end:]
+    np.testing.assert_array_equal(load_audio(extensible), CLIP)
+
+
+@pytest.mark.parametrize("tag", [b"LYRICSBEGINLYRICS200", TAG, ID3])
+def test_endless_tags_take_no_time(tag: bytes) -> None:
+    expected = load_audio(encoded("MP3"))
+    start = time.perf_counter()
+    np.testing.assert_array_equal(load_audio(encoded("MP3") + tag * 50_000), expected)
+    assert time.perf_counter() - start < 1.0
 
 
 @pytest.mark.parametrize("kind", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"])
@@ -159,6 +196,24 @@ def test_blocks_joined_are_the_whole(rate: int, channels: int, monkeypatch: pyte
     np.testing.assert_array_equal(in_blocks, whole)
     np.testing.assert_array_equal(beginning.waveform, whole[:5_000])
     assert beginning.length == len(whole)
+
+
+@pytest.mark.usefixtures("_small_blocks")
+@pytest.mark.parametrize("compression", [0.5, 0.99])
+def test_mp3_in_blocks_and_in_parts_is_the_whole(compression: float) -> None:
+    # Loud and silent stretches of a low bit rate: frames use many bits of those before them.
+    random = np.random.default_rng(2)
+    samples = random.normal(size=120_000) * (np.sin(np.arange(120_000) / 900) > 0.4) * 0.2
+    file = io.BytesIO()
+    soundfile.write(
+        file, samples, 24_000, format="MP3", bitrate_mode="VARIABLE", compression_level=compression
+    )
+    whole, _ = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")
+    np.testing.assert_allclose(load_audio(file.getvalue(), 24_000), whole, atol=1e-6)
+    for start in (0.3, 1.2, 2.5, 4.5):
+        part = load_audio(file.getvalue(), 24_000, start=start, end=start + 0.4)
+        first = round(start * 24_000)
+        np.testing.assert_allclose(part, whole[first : first + 9_600], atol=1e-6)
 
 
 @pytest.mark.usefixtures("_small_blocks")

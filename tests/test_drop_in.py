@@ -430,6 +430,9 @@ def test_counts_from_numpy_and_torch(tiny_checkpoint: Path, tmp_path: Path) -> N
     config.save_pretrained(tmp_path)
     assert ASTConfig.from_pretrained(tmp_path).hidden_dropout_prob == 0.25
     assert ASTConfig.from_pretrained(tiny_checkpoint, num_labels=np.int64(4)).num_labels == 4
+    with pytest.warns(AstHfWarning, match="W303"):
+        model = ASTForAudioClassification.from_pretrained(tiny_checkpoint, num_labels=np.int64(4))
+    assert model.config.num_labels == 4
 
 
 @pytest.mark.parametrize("rate", [16_000.0, np.float64(16_000), np.array(16_000), torch.tensor([16_000])])
@@ -622,6 +625,15 @@ class OwnPart(ASTForAudioClassification):
         self.post_init()
 
 
+class WideHead(ASTForAudioClassification):
+    """Classification model whose classifier takes two pooled tokens."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.classifier.dense = nn.Linear(2 * config.hidden_size, config.num_labels)
+        self.post_init()
+
+
 class OwnConfig(ASTConfig):
     model_type = "somebodys-ast"
 
@@ -630,7 +642,7 @@ class OwnType(ASTForAudioClassification):
     config_class = OwnConfig
 
 
-@pytest.mark.parametrize("kind", [OwnHead, OwnPart])
+@pytest.mark.parametrize("kind", [OwnHead, OwnPart, WideHead])
 def test_subclasses_with_extra_modules_load_a_checkpoint(
     kind: Any, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

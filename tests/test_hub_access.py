@@ -7,6 +7,7 @@ import errno
 import json
 import re
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,18 @@ def caused(problem: Exception, cause: Exception) -> Exception:
 def test_local_errors_and_bugs_are_not_hub_errors(problem: Exception, code: str | None) -> None:
     converted = as_error(problem)
     assert (converted and converted.code) == code
+
+
+def test_answers_of_another_form_are_tried_again() -> None:
+    def parse() -> None:
+        raise KeyError("commitUrl")
+
+    in_client = types.FunctionType(
+        parse.__code__, {"__name__": "huggingface_hub.hf_api", "KeyError": KeyError}
+    )
+    for raising, is_of_the_hub in ((in_client, True), (parse, False)):
+        with pytest.raises(KeyError) as caught:
+            raising()
+        failure = failure_of(caught.value)
+        assert (failure is not None) == is_of_the_hub
+        assert failure is None or (failure.code, failure.transient) == ("E704", True)

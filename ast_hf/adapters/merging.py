@@ -21,8 +21,7 @@ from ..modeling_ast import ASTForAudioClassification
 from ..task import Task
 from ..weights.integrity import check_folder
 from ..weights.peft_names import check_sizes, own_config, own_state
-from ..weights.pickles import as_state_dict
-from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_tensors, tensor_headers
+from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_weights
 from ..writing_failures import explained
 from .lora import ADAPTER_FOLDER, backbone_digest, check_base, insert_adapter, load_adapter_state
 
@@ -108,7 +107,7 @@ def read_adapter(source: str | PathLike) -> StoredAdapter:
         fix = "give the folder that peft or a run wrote"
         raise error("E306", where=where, what=what, fix=fix, detail="missing")
     read_json(folder / ADAPTER_CONFIG)
-    _check_weights(folder)
+    check_adapter_weights(folder)
     try:
         config = PeftConfig.from_pretrained(str(folder))
         state = load_peft_weights(str(folder), device="cpu")
@@ -119,16 +118,6 @@ def read_adapter(source: str | PathLike) -> StoredAdapter:
         raise error("E305", where=where, what=what, fix="use it through peft")
     check_sizes(config, state, str(folder))
     return StoredAdapter(folder, config, own_state(state))
-
-
-def _check_weights(folder: Path) -> None:
-    """Raise E306 for an adapter whose weights are missing or damaged, or claim more than their file holds."""
-    names = (ADAPTER_WEIGHTS, Path(ADAPTER_WEIGHTS).with_suffix(".bin").name)
-    path = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
-    if path.suffix == ".bin":
-        as_state_dict(read_tensors(path), path, copy=False)
-    else:
-        tensor_headers([path])
 
 
 def _download(name: str) -> Path:

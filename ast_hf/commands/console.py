@@ -154,12 +154,17 @@ def expected_error(problem: Exception) -> Exception | None:
 def quiet_transformers() -> None:
     """Switch off transformers' progress bars and load reports; `ast_hf` reports problems itself.
 
-    So it does for a tracker's thread that cannot write: the main thread raises the same exception.
+    So it does for a tracker's thread that cannot write: the main thread raises the same exception. Bars of the Hub's
+    client stay on a terminal; in a log file each would be many lines.
     """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    if not sys.stderr.isatty() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        disable_progress_bars()
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     threading.excepthook = _report_thread
 

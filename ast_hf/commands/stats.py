@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
 
     quiet_transformers()
     if options.json:
-        check_file(options.json)
+        check_file(options.json, makes_folder=False)
     arguments = {**find_data_set(options.data), **reading_arguments(options)}
     if options.streaming:
         arguments["streaming"] = True

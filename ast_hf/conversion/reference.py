@@ -7,13 +7,14 @@ width, H heads.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from ..configuration_ast import ASTConfig
-from ..errors import unreadable
+from ..errors import error, unreadable
 from ..modeling_ast import ASTModel
 from ..weights.image_transformers import ImageTransformer
 from ..weights.names import KERNEL
@@ -124,11 +125,14 @@ def _image_model_states(source: Any, image: torch.Tensor, vit: ImageTransformer,
         return timm_hidden_states(vit.state, image, vit.fields["num_attention_heads"], (patch, patch))
     from transformers import AutoModel
 
+    fix = "give the folder or the Hub name of a ViT, DeiT, DINOv2 or MAE"
+    if not isinstance(source, (str, PathLike)):
+        what = "holds the tensors of transformers' class alone, without its config.json"
+        raise error("E305", where="weights", what=what, fix=fix)
     try:
         model = AutoModel.from_pretrained(source, dtype=torch.float32, trust_remote_code=False).eval()
     except (OSError, ValueError) as problem:
         what = "has no architecture of transformers to compare with"
-        fix = "give the weights of a ViT, DeiT, DINOv2 or MAE"
         raise unreadable("E305", where=repr(str(source)), what=what, problem=problem, fix=fix) from problem
     if model.config.model_type != "vit_mae":
         return model(image).last_hidden_state

@@ -16,13 +16,14 @@ from tqdm.auto import tqdm
 
 from ..audio import load_audio, resample
 from ..errors import AstHfError, error
-from ..feature_extraction_ast import ASTFeatureExtractor
-from ..log_mel import log_mel, num_frames, num_samples
+from ..feature_extraction_ast import ASTFeatureExtractor, level_problems
+from ..log_mel import frames_to_seconds, log_mel, num_frames, num_samples
 from ..printing import printable
 from ..running_moments import Moments
 from ..task import Task
 from .audio_headers import read_header
 from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition, digest_samples, file_stretch
+from .long_clips import describe_much_longer, is_much_longer
 from .naming_conventions import Row
 from .splits import label_names, split_task
 
@@ -72,6 +73,7 @@ class SplitReport:
         clipped: files with a share of at least `CLIPPED_SHARE` clipped samples (see `FULL_SCALE`), after
             mixing to mono.
         silent: files that never exceed `SILENT_PEAK`.
+        long: clips that are more than twice as long as the model's input, with their length.
         unreadable: files that would stop training, also clips that are too short, with the reason.
         repeated: clips that occur more than once. Different stretches of one file are different clips.
     """
@@ -83,6 +85,7 @@ class SplitReport:
     channels: dict[str, int] = field(default_factory=dict)
     clipped: list[Finding] = field(default_factory=list)
     silent: list[Finding] = field(default_factory=list)
+    long: list[Finding] = field(default_factory=list)
     unreadable: list[Finding] = field(default_factory=list)
     repeated: list[Repetition] = field(default_factory=list)
 
@@ -125,7 +128,7 @@ class DataReport:
         if self.mean is not None:
             yield f"mean {self.mean:.7g}  std {self.std:.7g}  of raw log-mel values ({printable(self.train_split)})"
         for name, split in self.splits.items():
-            yield from _split_lines(name, split)
+            yield from _split_lines(name, split, frames_to_seconds(self.max_length))
         for kind, title in _KINDS.items():
             groups = [duplicate.clips for duplicate in self.duplicates if duplicate.kind == kind]
             lines = [
@@ -237,7 +240,7 @@ class _SplitAudit:
         return labels if self.task is Task.MULTI_LABEL else [labels]
 
     def _read(self, number: int, row: Row, path: str) -> None:
-        """Add a clip to the report; raise the error of one that cannot be read or is too short."""
+        """Add a clip to the report; raise the error of one that training would refuse."""
         header = read_header(row["audio"])
         rate = header.rate
         samples = load_audio(row["audio"], rate, start=row.get("start"), end=row.get("end"))
@@ -245,7 +248,11 @@ class _SplitAudit:
         if not num_frames(len(waveform), self.extractor.sampling_rate):
             what = f"too short, {len(samples) / rate:.3f} s"
             raise error("E103", where="clip", what=what, fix="remove it, or record at least 25 ms")
-        self.seconds.append(len(samples) / rate)
+        level_problems(torch.from_numpy(waveform), "clip")
+        seconds = len(samples) / rate
+        self.seconds.append(seconds)
+        if is_much_longer(seconds, frames_to_seconds(self.extractor.max_length)):
+            self.report.long.append(Finding(number, path, f"{seconds:.2f} s"))
         self.rates[str(rate)] += 1
         self.channels[str(header.channels)] += 1
         peak = float(np.abs(samples).max())
@@ -274,7 +281,7 @@ def clipped_share(samples: np.ndarray) -> float:
     return count / len(samples)
 
 
-def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
+def _split_lines(name: str, split: SplitReport, window: float) -> Iterator[str]:
     yield f"\n{printable(name)}: {split.clips} clips"
     if split.seconds:
         lengths = ", ".join(f"{measure} {seconds:.2f} s" for measure, seconds in split.seconds.items())
@@ -284,7 +291,12 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     counts = sorted(split.labels.items(), key=lambda item: -item[1])
     labels = [f"{count:7d}  {printable(label)}" for label, count in counts]
     yield from _titled_list("labels", labels, limit=2 * _MAX_ENTRIES)
-    findings = {"clipped": split.clipped, "silent": split.silent, "unreadable": split.unreadable}
+    findings = {
+        "clipped": split.clipped,
+        "silent": split.silent,
+        describe_much_longer(window): split.long,
+        "unreadable": split.unreadable,
+    }
     for title, entries in findings.items():
         yield from _titled_list(
             title, [f"row {entry.row} {printable(entry.path)}: {entry.what}" for entry in entries]

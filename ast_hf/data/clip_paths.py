@@ -36,6 +36,16 @@ def is_unicode(text: str) -> bool:
         return False
 
 
+def key_of(folder: Path, path: str) -> str:
+    """Return the absolute path, links kept, that the spellings of a path in a folder share (`respelled`)."""
+    full_path = os.path.abspath(os.path.join(folder, path.strip()))
+    return full_path if full_path.isascii() and "\\" not in full_path else _one_spelling(full_path)
+
+
+def _one_spelling(path: str) -> str:
+    return unicodedata.normalize("NFC", path).replace("\\", "/")
+
+
 class ClipRoot:
     """The folder that the paths of a table are relative to."""
 
@@ -124,9 +134,9 @@ def path_of_cell(cell: Any, where: str) -> str:
         return str(cell["path"])
     fix = "give the paths of audio files, or the files themselves as bytes; `soundfile.write` makes files of samples"
     has_samples = isinstance(cell, list) and all(map(is_number, cell))
-    if has_samples or (isinstance(cell, Samples) and not cell.has_rate):
+    if has_samples or isinstance(cell, Samples):
         raise error("E107", where=where, what="holds samples, without a sampling rate", fix=fix)
-    kind = "samples" if isinstance(cell, Samples) or "array" in cell else f"a {type(cell).__name__}"
+    kind = "samples" if "array" in cell else f"a {type(cell).__name__}"
     raise error("E208", where=where, what=f"holds {kind} and not a path", fix=fix)
 
 

@@ -21,9 +21,12 @@ _ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7
 #: First bytes of audio files: WAV, FLAC, Ogg, MP3 with a tag, AIFF, RF64, CAF.
 _AUDIO_STARTS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM", b"RF64", b"caff")
 
-#: Folders of tools and systems, whose files are no clips: hidden ones, and what macOS adds to archives.
-_FOREIGN = frozenset({".git", ".datalad", ".dvc", ".svn", ".hg", ".cache", ".ipynb_checkpoints", ".venv"})
-_MAC_ARCHIVE = "__MACOSX"
+#: Folders of tools and systems, whose files are no clips: hidden ones, what macOS adds to archives, and those of
+#: network drives.
+_FOREIGN = frozenset(
+    {".git", ".datalad", ".dvc", ".svn", ".hg", ".cache", ".ipynb_checkpoints", ".venv", "__pycache__"}
+    | {"__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found"}
+)
 
 #: Mark of macOS's attributes next to a file (`._1.wav`), and suffix of files that iCloud has not downloaded.
 _MAC_ATTRIBUTES = "._"
@@ -87,7 +90,7 @@ def scan_folder(root: Path) -> Folder:
             path = place / entry.name
             if not _is_folder(entry):
                 search.add_file(path, hidden=entry.name.startswith("."))
-            elif entry.name in _FOREIGN or entry.name == _MAC_ARCHIVE:
+            elif entry.name in _FOREIGN:
                 continue
             elif entry.name.startswith("."):
                 search.add_hidden_folder(path)

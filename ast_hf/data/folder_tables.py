@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import AstHfError, error, shortlist
+from .clip_paths import key_of
 from .folder_scan import Folder
 from .naming_conventions import LABEL_COLUMNS, METADATA_FILES, PATH_COLUMNS, SPLIT_NAMES, Row
 from .option_spelling import chosen_sources
@@ -39,7 +40,9 @@ def read_folder_tables(folder: Folder, columns: Mapping[str, str | None]) -> lis
         return []
     covered = _table_of_path(tables, columns)
     outermost = {_outermost(folder, clip) for clip in folder.clips}
-    if outermost - {_outermost(folder, clip) for clip in folder.clips if _key(clip) in covered}:
+    if outermost - {
+        _outermost(folder, clip) for clip in folder.clips if key_of(clip.parent, clip.name) in covered
+    }:
         return []
     parts = [part for table in tables for part in _by_split(folder, table, columns)]
     _check_splits(folder, parts)
@@ -51,7 +54,7 @@ def clips_without_row(
 ) -> list[Path]:
     """Return the clips of a folder that its tables do not name."""
     covered = {path for _, table in parts for path in _paths(table, columns)}
-    return [clip for clip in folder.clips if _key(clip) not in covered]
+    return [clip for clip in folder.clips if key_of(clip.parent, clip.name) not in covered]
 
 
 def _files(folder: Folder) -> list[Path]:
@@ -103,11 +106,7 @@ def _column(table: Table, requested: str | None, defaults: tuple[str, ...]) -> s
 
 def _paths(table: Table, columns: Mapping[str, str | None]) -> list[str]:
     column = _path_column(table, columns)
-    return [_key(table.root / str(row[column])) for row in table.rows if row.get(column)]
-
-
-def _key(path: Path) -> str:
-    return os.path.normpath(Path.cwd() / path)  # links are kept, unlike in `resolve`
+    return [key_of(table.root, str(row[column])) for row in table.rows if row.get(column)]
 
 
 def _outermost(folder: Folder, clip: Path) -> str:
@@ -123,7 +122,7 @@ def _by_split(folder: Folder, table: Table, columns: Mapping[str, str | None]) -
     column = _path_column(table, columns)
     by_split: dict[str | None, list[Row]] = {}
     for row in table.rows:
-        path = _key(table.root / str(row.get(column) or ""))
+        path = key_of(table.root, str(row.get(column) or ""))
         parts = Path(os.path.relpath(path, folder.root)).parts[:-1]
         split = next((SPLIT_NAMES[part.lower()] for part in parts if part.lower() in SPLIT_NAMES), None)
         by_split.setdefault(split, []).append(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,19 @@ from .splits import label_counts, label_names, split_task
 
 
 def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, seed: int) -> DatasetDict:
-    """Split clips into `train` and `validation`; clips of one group (speaker, recording) stay together.
+    """Split clips into `train` and `validation`, see `hold_out_rows`."""
+    return select_parts(dataset, hold_out_rows(dataset, fraction, group_column=group_column, seed=seed))
+
+
+def select_parts(dataset: Dataset, parts: Mapping[str, Sequence[int]]) -> DatasetDict:
+    """Return parts of a split, by name: `parts` are numbers of its clips."""
+    return DatasetDict({name: dataset.select(rows) for name, rows in parts.items()})
+
+
+def hold_out_rows(
+    dataset: Dataset, fraction: float, *, group_column: str | None, seed: int
+) -> dict[str, Sequence[int]]:
+    """Return the numbers of the clips of `train` and `validation`; those of one group stay together.
 
     Single-label data are stratified. Without a group column rows are split, which overstates accuracy where
     clips of one source resemble each other.
@@ -44,7 +56,7 @@ def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, see
         what = f"cannot hold out {fraction}: {problem}"
         fix = "add clips or groups, hold out another share, or give a validation split"
         raise error("E209", where="validation_fraction", what=what, fix=fix) from None
-    return DatasetDict(train=dataset.select(train), validation=dataset.select(validation))
+    return {"train": train, "validation": validation}
 
 
 def _strata(dataset: Dataset) -> Any:
@@ -131,7 +143,15 @@ def fold_names(splits: DatasetDict, column: str) -> list[str]:
 def random_fold(
     dataset: Dataset, test_fold: int | str, count: int, *, group_column: str | None, seed: int
 ) -> DatasetDict:
-    """Return one of `count` random folds as the split `test`, the others as `train`.
+    """Return one of `count` random folds as the split `test`, the others as `train`, see `random_fold_rows`."""
+    rows = random_fold_rows(dataset, test_fold, count, group_column=group_column, seed=seed)
+    return select_parts(dataset, rows)
+
+
+def random_fold_rows(
+    dataset: Dataset, test_fold: int | str, count: int, *, group_column: str | None, seed: int
+) -> dict[str, Sequence[int]]:
+    """Return the numbers of the clips of one of `count` random folds as `test`, of the others as `train`.
 
     Args:
         dataset: all clips. Single-label clips are stratified.
@@ -157,7 +177,7 @@ def random_fold(
         what = f"cannot make {count}: {problem}"
         raise error("E209", where="folds", what=what, fix="add clips or make fewer folds") from None
     train, test = parts[names.index(fold_name(test_fold))]
-    return DatasetDict(train=dataset.select(train), test=dataset.select(test))
+    return {"train": train, "test": test}
 
 
 def _check_enough(dataset: Dataset, groups: list[Any] | None, group_column: str | None, count: int) -> None:

@@ -17,7 +17,7 @@ from .labels import LabelSet
 from .naming_conventions import AUDIO_SUFFIXES, METADATA_FILES, SPLIT_NAMES, Row
 from .option_spelling import chosen_sources, unless_classes
 from .table_search import ClipTable, how_to_read, shards_of
-from .tables import Table
+from .tables import Table, read_table
 
 #: Number of names in a message, and of folders without a clip.
 _EXAMPLES = 3
@@ -52,11 +52,34 @@ def read_label_folders(
     if not folder.clips:
         raise _no_audio(folder)
     if not _are_label_folders(folder, labels) and (parts := read_folder_tables(folder, columns)):
-        unnamed = [clip.relative_to(root).as_posix() for clip in clips_without_row(folder, parts, columns)]
-        missing = f"has clips that no table names ({len(unnamed)}: {shortlist(unnamed, _EXAMPLES)})"
-        _warn_of(folder, [*folder.omissions(), *([missing] if unnamed else [])])
+        _warn_of(folder, [*folder.omissions(), *_unnamed(folder, parts, columns)])
         return parts
     return [(None, _read_labels(folder, labels))]
+
+
+def read_root_table(root: Path, columns: Mapping[str, str | None] = _COLUMNS) -> Table | None:
+    """Return the rows of the first of `METADATA_FILES` in a folder, None without one.
+
+    Warns (W205) about clips that it does not name, and about others of these tables.
+    """
+    files = [root / name for name in METADATA_FILES if (root / name).exists()]
+    if not files:
+        return None
+    table = read_table(files[0])
+    folder = scan_folder(root)
+    unnamed = _unnamed(folder, [(None, table)], columns)
+    others = f"has tables that are not read ({', '.join(repr(file.name) for file in files[1:])})"
+    _warn_of(folder, [*unnamed, *([others] if files[1:] else [])])
+    return table
+
+
+def _unnamed(folder: Folder, parts: Sequence[SplitTable], columns: Mapping[str, str | None]) -> list[str]:
+    """Return what a warning says of clips that no table names; nothing if the tables name none at all."""
+    clips = clips_without_row(folder, parts, columns)
+    if len(clips) in (0, len(folder.clips)):
+        return []
+    names = [clip.relative_to(folder.root).as_posix() for clip in clips]
+    return [f"has clips that no table names ({len(names)}: {shortlist(names, _EXAMPLES)})"]
 
 
 def _are_label_folders(folder: Folder, labels: LabelSet | None) -> bool:

@@ -27,6 +27,15 @@ _WHOLE = re.compile(r"[+-]?[0-9]+")
 #: Punctuation alone: `?`, `-`, `...`.
 _MARKS = re.compile(r"[!-/:-@\[-`{-~\s]+")
 
+#: Separators of labels that are part of many names; they count where each part is a class itself.
+_LIKELY_SEPARATORS = re.compile(r"\s*[,/+&]\s*|_and_|\s+and\s+")
+
+#: A date, as which tables write a column of times of recording.
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].*)?")
+
+#: Numbers with a comma: a decimal one, or several indices of classes.
+_NUMBERS_WITH_COMMA = re.compile(r"[+-]?[0-9]+(?:,[0-9]+)+")
+
 #: Labels, in lower case, that may stand for no label. `label_cells.MISSING` has those that always do.
 _UNLABELLED = frozenset(
     {
@@ -44,7 +53,14 @@ _UNLABELLED = frozenset(
         "-infinity",
         "undefined",
     }
+    | {"#ref!", "#div/0!", "#value!", "#name?", "#num!", "#null!"}  # of spreadsheets
     | {"missing", "unlabelled", "unlabeled", "no label", "unannotated", "tbd", "todo", "true", "false"}
+)
+
+#: Cyrillic and Greek letters -> Latin ones that look like them.
+_LOOKALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u03bf\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7",
+    "aeopcyxijsABEKMHOPCTXIoABEHIKMNOPTX",
 )
 
 #: Fewest classes of which W209 says that they are about as many as clips; below, examples would be warned of.
@@ -147,7 +163,8 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool, clips: 
         clips: number of clips with these labels.
     """
     names = sorted(names)
-    joined = [name for name in names if _JOINED_LABELS.search(name)] if separable else []
+    known = set(names)
+    joined = [name for name in names if _seems_joined(name, known)] if separable else []
     if joined:
         what = f"{shortlist(joined, _EXAMPLES)}: each is one class; if it holds several labels, "
         what += f"name their separator with {option('label_separator')}"
@@ -172,6 +189,14 @@ def warn_of_labels(names: Iterable[str], where: str, *, separable: bool, clips: 
         warnings.warn(warning_text("W209", where=where, what=what), AstHfWarning, 2)
 
 
+def _seems_joined(name: str, known: set[str]) -> bool:
+    """Return True for a name that holds a separator of labels, or whose parts are all `known` classes."""
+    if _JOINED_LABELS.search(name) or _NUMBERS_WITH_COMMA.fullmatch(name):
+        return True
+    parts = _LIKELY_SEPARATORS.split(name)
+    return len(parts) > 1 and known.issuperset(parts)
+
+
 def _doubts(names: Sequence[str]) -> Iterable[str]:
     """Yield the reasons why some names may not be names of classes."""
     numbers = [name for name in names if _NUMBER.fullmatch(name)]
@@ -191,6 +216,9 @@ def _doubts(names: Sequence[str]) -> Iterable[str]:
     unlabelled = [name for name in names if name.lower() in _UNLABELLED or _MARKS.fullmatch(name)]
     if unlabelled and {name.lower() for name in names} != {"true", "false"}:
         yield f"{shortlist(unlabelled, _EXAMPLES)} may stand for no label"
+    dates = [name for name in names if _DATE.fullmatch(name)]
+    if dates:
+        yield f"{shortlist(dates, _EXAMPLES)} are dates"
     files = [name for name in names if Path(name).suffix.lower() in AUDIO_SUFFIXES]
     if files:
         yield f"{shortlist(files, _EXAMPLES)} are names of files"
@@ -200,15 +228,21 @@ def _similar_names(names: Iterable[str]) -> Iterable[list[str]]:
     """Yield names that a reader takes for the same: without capitals, spaces, invisible and composed characters."""
     spellings: dict[str, list[str]] = {}
     for name in names:
-        plain = unicodedata.normalize("NFKC", name)
+        plain = _as_seen(name)
         visible = "".join(mark for mark in plain if unicodedata.category(mark) not in ("Cf", "Cc"))
         spellings.setdefault("".join(visible.split()).casefold(), []).append(name)
     return (group for group in spellings.values() if len(group) > 1)
 
 
+def _as_seen(name: str) -> str:
+    """Return a name with composed characters, and Latin letters for the Cyrillic and Greek ones that look like them."""
+    plain = unicodedata.normalize("NFKC", name)
+    return plain if plain.isascii() else plain.translate(_LOOKALIKES)
+
+
 def _quote_differences(names: Sequence[str]) -> str:
     """Return quoted names, with repeated spaces and characters that look the same spelled out."""
     shown = [repr(_SPACES.sub(lambda spaces: "\u2423" * len(spaces[0]), name)) for name in names]
-    if len({unicodedata.normalize("NFKC", name) for name in names}) < len(names):
+    if len(set(map(_as_seen, names))) < len(names):
         shown = list(map(ascii, names))
     return " and ".join(shown)

@@ -17,7 +17,7 @@ UNREAD_SUFFIXES = frozenset(
     {".m4a", ".m4b", ".m4r", ".aac", ".alac", ".ac3", ".eac3", ".dts", ".wma", ".amr", ".awb", ".ape"}
     | {".wv", ".tta", ".tak", ".mpc", ".shn", ".dsf", ".dff", ".spx", ".ra", ".mka", ".weba"}
     | {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg"}
-    | {".3gp", ".3g2"}
+    | {".3gp", ".3g2", ".sph", ".nist", ".raw", ".pcm", ".voc", ".gsm", ".vox", ".snd"}
 )
 
 #: Names of columns by priority; `wav` is the original AST repository's.

@@ -11,6 +11,7 @@ from pyarrow.parquet import ParquetFile
 
 from ..errors import AstHfError, error, unreadable
 from ..writing_failures import cannot_write
+from .decoded_audio import is_decoded, with_files
 from .naming_conventions import PATH_COLUMNS, Row
 from .splits import class_feature, class_names_of, is_stored_audio
 
@@ -29,10 +30,8 @@ _FIRST_BYTES = (
 )
 
 
-class Samples(NamedTuple):
-    """Cell of a column of decoded audio, which is not read; `has_rate` if it states its sampling rate."""
-
-    has_rate: bool
+class Samples:
+    """Cell of a column of samples without a sampling rate, which is not read."""
 
 
 class ParquetContent(NamedTuple):
@@ -46,12 +45,13 @@ class ParquetContent(NamedTuple):
 def read_parquet(path: Path) -> ParquetContent:
     """Return the contents of a Parquet file.
 
-    A column of audio holds encoded files: as bytes, or as a struct of `bytes` and `path`. A column of decoded
-    samples has `Samples` as its cells.
+    A column of audio holds encoded files, as bytes or as a struct of `bytes` and `path`, or samples, as a
+    struct of `array` and `sampling_rate`. A column of samples without a rate has `Samples` as its cells.
 
     Raises:
         AstDataError: E206 for a file that cannot be opened; E208 for one that is not Parquet or damaged, for
-            rows without audio where others have some, and for class indices without a name.
+            rows without audio where others have some, and for class indices without a name; the errors of
+            `load_audio` for samples that are no audio.
         AstRunError: E401 if the cache of `datasets` cannot be written.
     """
     if not _count_rows(path):
@@ -88,11 +88,10 @@ def _unread(path: Path, problem: BaseException) -> AstHfError:
 
 
 def _content(stored: Dataset, path: Path) -> ParquetContent:
-    for name in stored.column_names:
-        if _holds_files(stored, name):
-            stored = _as_audio(stored, name)
-    audio = [name for name, feature in stored.features.items() if is_stored_audio(feature)]
-    samples = {name: cell for name in stored.column_names if (cell := _samples(stored, name)) is not None}
+    audio = {
+        name: part for name in stored.column_names if (part := _audio_of(stored, name, path)) is not None
+    }
+    samples = [name for name in stored.column_names if name not in audio and _holds_samples(stored, name)]
     classes = ((name, class_feature(feature)) for name, feature in stored.features.items())
     names = {name: feature.names for name, feature in classes if feature}
     rows: list[Row] = list(stored.remove_columns([*audio, *samples]))
@@ -101,31 +100,41 @@ def _content(stored: Dataset, path: Path) -> ParquetContent:
         for number, row in enumerate(rows, start=1):
             row[name] = class_names_of(row[name], class_names, f"{path} row {number}, column {name!r}")
     embedded = {}
-    for name in audio:
-        for row, file in zip(rows, _stored_field(stored, name, "path"), strict=True):
+    for name, part in audio.items():
+        for row, file in zip(rows, _stored_field(part, name, "path"), strict=True):
             row[name] = file
-        if _embeds_audio(stored, name, path):
-            embedded[name] = stored.select_columns([name]).cast_column(name, Audio(decode=False))
-    for name, cell in samples.items():
-        for row in rows:
-            row[name] = cell
+        if _embeds_audio(part, name, path):
+            embedded[name] = part
+    for row in rows:
+        row |= dict.fromkeys(samples, Samples())
     return ParquetContent(rows, embedded, names)
+
+
+def _audio_of(stored: Dataset, name: str, path: Path) -> Dataset | None:
+    """Return a column of audio as a data set with the files not decoded, None for another column."""
+    column = stored.select_columns([name])
+    if is_decoded(stored.features[name]):
+        return with_files(column, name, str(path))
+    if _holds_files(stored, name):
+        return _as_audio(column, name)
+    return column.cast_column(name, Audio(decode=False)) if is_stored_audio(stored.features[name]) else None
 
 
 def _holds_files(stored: Dataset, name: str) -> bool:
     """Return True for a column of encoded files in another form than that of `datasets`."""
     feature = stored.features[name]
-    if isinstance(feature, dict):
-        fields = feature.keys()
-        return (
-            not is_stored_audio(feature)
-            and "array" not in fields
-            and ("bytes" in fields or {"path"} == fields)
-        )
+    if fields := _fields(feature):
+        holds_files = "bytes" in fields or {"path"} == fields
+        return holds_files and "array" not in fields and not is_stored_audio(feature)
     if not _is_binary(feature):
         return False
     cells = (cell.as_py() for chunk in stored.data.column(name).chunks for cell in chunk if cell.is_valid)
     return name in PATH_COLUMNS or next(cells, b"").startswith(_FIRST_BYTES)
+
+
+def _fields(feature: Any) -> frozenset[str]:
+    """Return the names of the fields of a column of structs, none for other columns."""
+    return frozenset(feature) if isinstance(feature, dict) else frozenset()
 
 
 def _is_binary(feature: Any) -> bool:
@@ -139,14 +148,12 @@ def _as_audio(stored: Dataset, name: str) -> Dataset:
     return stored.cast_column(name, Audio(decode=False))
 
 
-def _samples(stored: Dataset, name: str) -> Samples | None:
-    """Return the cell that stands for decoded audio in a column that could name clips, None for others."""
+def _holds_samples(stored: Dataset, name: str) -> bool:
+    """Return True for a column of samples without their rate that could name clips."""
     feature = stored.features[name]
-    if name not in PATH_COLUMNS or is_stored_audio(feature):
-        return None
-    if isinstance(feature, dict) and "array" in feature:
-        return Samples(has_rate="sampling_rate" in feature)
-    return Samples(has_rate=False) if hasattr(feature, "feature") or isinstance(feature, list) else None
+    if name not in PATH_COLUMNS:
+        return False
+    return isinstance(feature, list) or hasattr(feature, "feature") or "array" in _fields(feature)
 
 
 def _stored_field(stored: Dataset, column: str, field_name: str) -> Iterator[Any]:

@@ -25,9 +25,9 @@ from .folder_tables import SplitTable
 from .holding_out import FoldChoice
 from .hub import read_hub
 from .label_cells import LabelReader
-from .label_folders import read_label_folders
+from .label_folders import read_label_folders, read_root_table
 from .labels import LabelSet, read_class_labels, warn_of_labels
-from .naming_conventions import BOUNDARIES, METADATA_FILES, Source
+from .naming_conventions import BOUNDARIES, Source
 from .publishing_rights import remember_outside
 from .reading_arguments import check_arguments, check_source
 from .reading_options import ReadingOptions
@@ -64,9 +64,9 @@ def load_audio_dataset(
         source: a folder of label folders (`cat/1.wav`), with or without split folders above them
             (`train/cat/1.wav`); a folder with `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, label,
             optional split column); a CSV, TSV, JSONL or JSON file of paths and labels, or the original AST
-            repository's JSON; a Parquet file of paths, or of embedded audio as `datasets` writes it; a list
-            of those, or a mapping from splits to one or more of those; or the name of a data set on the Hub
-            with an audio column.
+            repository's JSON; a Parquet file of paths, or of embedded audio as `datasets` writes it (files, or
+            structs of `array` and `sampling_rate`); a list of those, or a mapping from splits to one or more
+            of those; or the name of a data set on the Hub with an audio column.
         audio_column: column of the paths or the audio; None to detect it by its name.
         label_column: column of the labels; None to detect it by its name.
         split_column: column of each row's split; without it all rows are `"train"`.
@@ -88,8 +88,9 @@ def load_audio_dataset(
 
     Returns:
         DatasetDict in the form described by the module; label names are the same in all splits. Warns about
-        files and tables that label folders skip (W205), and in local files about labels that look like several
-        (W206), another (W207) or none (W209), and columns of times or labels that are not read (W208).
+        files and tables of a folder that are not read (W205), and in local files about labels that look like
+        several (W206), another (W207) or none (W209), and columns of times, labels or splits that are not read
+        (W208).
 
     Raises:
         AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and
@@ -175,8 +176,8 @@ def read_source(
     if not path.is_dir():
         check_regular(path)
         return [(None, read_table(path))]
-    metadata = next((path / name for name in METADATA_FILES if (path / name).exists()), None)
-    return [(None, read_table(metadata))] if metadata else read_label_folders(path, labels, columns)
+    table = read_root_table(path, columns)
+    return read_label_folders(path, labels, columns) if table is None else [(None, table)]
 
 
 def _check_unused(kind: str, **arguments: Any) -> None:

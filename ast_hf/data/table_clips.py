@@ -21,7 +21,7 @@ from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, Row
 from .option_spelling import NO_BOUNDARIES
 from .reading_options import ReadingOptions
 from .tables import Table
-from .unread_columns import warn_of_labels, warn_of_times
+from .unread_columns import warn_of_labels, warn_of_splits, warn_of_times
 
 #: How many rows a message lists.
 _EXAMPLES = 3
@@ -129,13 +129,17 @@ class TableClips:
             raise self.labels.missing(cell, where, _count_rows(unlabelled))
 
     def _warn_of_unread_columns(self) -> None:
-        """Warn (W208) of columns of times under other names, and of a second column of labels."""
+        """Warn (W208) of times under other names, of a second column of labels, and of splits."""
         rows = self.table.rows
         where = repr(self.table.where)
         if self.options.clip_boundaries:
-            warn_of_times(list(dict.fromkeys(name for row in rows for name in row)), self._paths, where)
+            warn_of_times(rows, self._paths, where)
         if self.options.label_column is None:
             warn_of_labels(rows, self.label, where)
+        options = self.options
+        has_split = self.split or options.fold or options.split_lists or options.split_column in rows[0]
+        if not has_split:
+            warn_of_splits(rows, self._paths, where)
 
     def _check_column(self, column: str, kind: str, fold: FoldChoice | None = None) -> None:
         """Raise E208 for a missing value in place of a split or a fold; an empty cell is one if folds are read."""

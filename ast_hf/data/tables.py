@@ -19,6 +19,7 @@ from datasets import Dataset
 
 from ..errors import AstHfError, error, unreadable
 from .csv_tables import csv_rows
+from .decoded_audio import files_of_cells, is_decoded
 from .naming_conventions import AUDIO_SUFFIXES, PATH_COLUMNS, Row
 from .option_spelling import chosen, option
 from .parquet_tables import read_parquet
@@ -164,7 +165,7 @@ def _read_jsonl(path: Path) -> Table:
     lines = enumerate(read_text(path).split("\n"), start=1)
     rows = [(f"{path} line {number}", line) for number, line in lines if line.strip()]
     contents = [(place, _parse_json(line, place)) for place, line in rows]
-    return _table(path, [_check_object(content, place) for place, content in contents])
+    return _json_table(path, [_check_object(content, place) for place, content in contents])
 
 
 def _read_json(path: Path) -> Table:
@@ -177,7 +178,18 @@ def _read_json(path: Path) -> Table:
         fix = 'write [{"path": ..., "label": ...}, ...] or {"data": [{"wav": ..., "labels": ...}, ...]}'
         raise error("E208", where=repr(str(path)), what=what, fix=fix)
     rows = [_check_object(row, f"{path} row {number}") for number, row in enumerate(rows, start=1)]
-    return _table(path, [_split_identifiers(row) for row in rows] if original else rows)
+    return _json_table(path, [_split_identifiers(row) for row in rows] if original else rows)
+
+
+def _json_table(path: Path, rows: list[Row]) -> Table:
+    """Return the table of a JSON file, with columns of decoded audio as embedded files."""
+    embedded = {}
+    for name in [name for name, cell in (rows[0] if rows else {}).items() if is_decoded(cell)]:
+        if all(is_decoded(row.get(name)) for row in rows):  # else the cells are refused as no paths
+            embedded[name] = files_of_cells([row[name] for row in rows], name, str(path))
+            for row in rows:
+                row[name] = row[name].get("path")
+    return _table(path, rows, embedded=embedded)
 
 
 def _split_identifiers(row: Row) -> Row:

@@ -1,21 +1,27 @@
-"""Columns that are not read although their names suggest it: times within a file, and further labels."""
+"""Columns that are not read although they seem to matter: times within a file, further labels, splits."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import reprlib
 import warnings
 from collections.abc import Iterable, Sequence
 
 from ..errors import AstHfWarning, warning_text
-from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, Row
-from .option_spelling import option
+from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, SPLIT_NAMES, Row
+from .option_spelling import chosen, option
 
 #: Words in the names of columns that state where a clip begins and ends within its file.
 _BEGINNINGS = frozenset(
-    {"start", "starts", "onset", "onsets", "begin", "begins", "beginning", "tmin", "xmin"}
+    {"start", "starts", "onset", "onsets", "begin", "begins", "beginning", "beg", "tmin", "xmin"}
+    | {"starttime", "begintime", "onsettime", "inicio", "debut", "anfang", "beginn"}
 )
-_ENDS = frozenset({"end", "ends", "ending", "offset", "offsets", "stop", "stops", "finish", "tmax", "xmax"})
+_ENDS = frozenset(
+    {"end", "ends", "ending", "offset", "offsets", "stop", "stops", "finish", "tmax", "xmax"}
+    | {"endtime", "stoptime", "offsettime", "fin", "ende"}
+)
 _LENGTHS = frozenset({"duration", "dur", "length"})
 
 #: Names that count only where the other one is a column too.
@@ -59,15 +65,18 @@ _QUALIFIERS = frozenset(
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
-def warn_of_times(columns: Sequence[str], paths: Sequence[str], where: str) -> None:
+def warn_of_times(rows: Sequence[Row], paths: Sequence[str], where: str) -> None:
     """Warn (W208) of columns that seem to bound clips within files, where all of each file is read.
 
     Args:
-        columns: the columns of a table whose columns `start` and `end` are read.
+        rows: the rows of a table whose columns `start` and `end` are read.
         paths: the file of each row.
         where: the table, for the message.
     """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     names = _times(columns)
+    if not names and not any(name in columns for name in BOUNDARIES):
+        names = _intervals(rows, paths, columns)
     if not names:
         return
     read = [name for name in BOUNDARIES if name in columns]
@@ -83,6 +92,39 @@ def warn_of_times(columns: Sequence[str], paths: Sequence[str], where: str) -> N
     )
     what += ", unless the files are cut already: then set clip_boundaries=False"
     warnings.warn(warning_text("W208", where=where, what=what), AstHfWarning, 2)
+
+
+def warn_of_splits(rows: Sequence[Row], paths: Sequence[str], where: str) -> None:
+    """Warn (W208) of rows that are all in `train`, where a column or the folders of the files name other splits.
+
+    Args:
+        rows: the rows of a table of which no option, and no column that is read, says the split.
+        paths: the file of each row.
+        where: the table, for the message.
+    """
+    columns = [name for name in rows[0] if _names_splits(row.get(name) for row in rows)]
+    folders = {part for folder in set(map(os.path.dirname, paths)) for part in re.split(r"[/\\]", folder)}
+    splits = sorted(folder for folder in folders if folder.lower() in SPLIT_NAMES)
+    if columns:
+        what = f"column {columns[0]!r} names splits and is not read, all rows are in the split 'train'"
+        what += f"; read it with {chosen(split_column=columns[0])}"
+    elif len({SPLIT_NAMES[name.lower()] for name in splits}) > 1:
+        what = f"its files are in folders of splits ({', '.join(map(repr, splits))}), and all rows are in the split "
+        what += "'train'; name the split of each row in a column 'split'"
+    else:
+        return
+    warnings.warn(warning_text("W208", where=where, what=what), AstHfWarning, 2)
+
+
+def _names_splits(cells: Iterable[object]) -> bool:
+    """Return True if all cells name splits, and at least two."""
+    names = set()
+    for cell in cells:
+        name = str(cell).strip().lower()
+        if name not in SPLIT_NAMES:
+            return False
+        names.add(SPLIT_NAMES[name])
+    return len(names) > 1
 
 
 def warn_of_labels(rows: Sequence[Row], label: str, where: str) -> None:
@@ -135,6 +177,31 @@ def _times(columns: Sequence[str]) -> list[str]:
     has_both = set(BOUNDARIES) <= set(columns)
     found = {*beginnings, *ends, *([] if has_both else pairs)}
     return [name for name in columns if name in found]
+
+
+def _intervals(rows: Sequence[Row], paths: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Return two columns next to each other that seem to be times of events by their numbers, [] without any.
+
+    Their names may be any (`de,a`): the second is larger in each row, and no two rows of a file begin alike.
+    """
+    if not all(paths) or len(paths) < 2 * len(set(paths)):
+        return []
+    for first, second in itertools.pairwise(columns):
+        beginnings = _numbers(rows, first)
+        ends = _numbers(rows, second)
+        if not beginnings or not ends or len(set(zip(paths, beginnings, strict=True))) < len(rows):
+            continue
+        if all(0 <= beginning < end for beginning, end in zip(beginnings, ends, strict=True)):
+            return [first, second]
+    return []
+
+
+def _numbers(rows: Sequence[Row], name: str) -> list[float]:
+    """Return the cells of a column as numbers, [] if one is not a number."""
+    try:
+        return [float(row[name]) for row in rows]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def _named(columns: Iterable[str], marks: frozenset[str]) -> list[str]:

@@ -20,7 +20,9 @@ from datasets import Dataset
 from ..errors import AstHfWarning, warning_text
 from ..files import staged_folder, write_text
 from ..inputs.clip_checks import check_headers, refuse
+from ..inputs.suspicious_clips import SuspiciousClips
 from ..label_order import model_labels
+from ..log_mel import frames_to_seconds
 from ..metrics.summary import all_metrics
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..reports.ensemble_card import write_ensemble_card
@@ -91,7 +93,7 @@ def evaluate_checkpoints(
     check_counts(batch_size=(batch_size, 1), workers=(workers, 0))
     members = load_members(names)
     splits = read_splits(source, request.splits, reading)
-    _check_clips(splits, members[0].extractor.sampling_rate, request.output_dir)
+    _check_clips(splits, members, request.output_dir)
     task = common_task(members, splits[split])
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
@@ -117,12 +119,21 @@ def evaluate_checkpoints(
     return evaluation
 
 
-def _check_clips(splits: dict[str, Dataset], sampling_rate: int, folder: Path) -> None:
-    """Raise the error of the first clip whose header shows that it cannot be read; it names the others too."""
-    checks = [check_headers(name, split, sampling_rate) for name, split in splits.items()]
-    bad = [clip for check in checks for clip in check.bad]
+def _check_clips(splits: dict[str, Dataset], members: list[Member], folder: Path) -> None:
+    """Raise the error of the first clip whose header shows that it cannot be read; it names the others too.
+
+    Warns as `finetune` of clips that splits share or that contradict each other (W215), and of clips much longer
+    than the longest input of the models (W201).
+    """
+    rate = members[0].extractor.sampling_rate
+    checks = {name: check_headers(name, split, rate) for name, split in splits.items()}
+    bad = [clip for check in checks.values() for clip in check.bad]
     if bad:
-        raise refuse(bad, sum(len(check.clips) for check in checks), folder)
+        raise refuse(bad, sum(len(check.clips) for check in checks.values()), folder)
+    suspicious = SuspiciousClips(frames_to_seconds(max(member.extractor.max_length for member in members)))
+    for name, check in checks.items():
+        suspicious.add(name, splits[name], check, range(len(check.clips)))
+    suspicious.find()
 
 
 def _save_models(request: Request, task: Task) -> list[Member]:

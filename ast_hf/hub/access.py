@@ -11,10 +11,12 @@ import random
 import re
 import textwrap
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import huggingface_hub
 from huggingface_hub import get_token, is_offline_mode
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -29,7 +31,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from ..downloads import verify_download
+from ..downloads import is_wrong_size, verify_download
 from ..errors import AstHfError, error, short_reason, unreadable
 from .time_limits import limited_requests
 
@@ -56,6 +58,9 @@ _LASTING = frozenset({501, 505, 507, 508, 510, 511})
 #: Header of the Hub with the seconds until more requests are allowed: `"api";r=0;t=55`.
 _RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+#: Exceptions for an answer that is not JSON, that of a proxy for example, and of the client for JSON of another form.
+_NOT_JSON = (json.JSONDecodeError, UnicodeDecodeError)
+_OTHER_JSON = (AttributeError, IndexError, KeyError, TypeError)
 
 
 class Failure(NamedTuple):
@@ -88,6 +93,7 @@ _BY_STATUS = {
     404: Failure("E702", "is not on the Hub, or the token may not see it", f"check the name, or {_LOG_IN}"),
     507: Failure("E704", "the Hub has no storage left for it", "free some storage there"),
 }
+_MAY_NOT_READ = Failure("E701", "the token may not read there", _LOG_IN)
 _GATED = Failure(
     "E702", "is gated, and the token has no access", f"ask for access on its page, then {_LOG_IN}"
 )
@@ -99,6 +105,7 @@ _UNREACHED = Failure("E704", "cannot be reached, and the cache has no copy", "ch
 _NO_FILE = Failure(
     "E702", "does not hold the requested file, or cannot be reached", "name a whole checkpoint"
 )
+_WRONG_SIZE = Failure("E704", "sent a file of the wrong size", "check the connection", transient=True)
 _BROKEN_FOLDER = Failure("E306", "does not hold the requested file", "copy the whole checkpoint folder again")
 
 #: Exceptions of the Hub's client; other libraries wrap them in their own.
@@ -111,6 +118,8 @@ _CLIENT_ERRORS = (
 )
 #: Messages of transformers for a missing model, which have no cause; the groups are its name.
 _MISSING = re.compile(r"^(\S+) (?:does not appear to have|is not a local folder)|^Can't load .*? '([^']+)'")
+#: Message of transformers for an answer that is an error; the group is the name.
+_FAILED = re.compile(r"^There was a specific connection error when trying to load (\S+)$")
 
 #: Path of a file in the Hub's cache, in quotes as messages write it.
 _CACHED = re.compile(r"'([^']+[/\\]snapshots[/\\][^']+)'")
@@ -200,7 +209,19 @@ def failure_of(problem: BaseException) -> Failure | None:
             return failure
     if type(problem) is RuntimeError:  # raised by hf_xet, which defines no class for its errors
         return Failure("E704", _line(problem), "check the connection", transient=True)
+    if isinstance(problem, _NOT_JSON) or (
+        isinstance(problem, _OTHER_JSON) and _was_raised_in_client(problem)
+    ):
+        what = f"sent an answer that its client cannot read ({_line(problem)})"
+        return Failure("E704", what, "check the connection", transient=True)
     return None
+
+
+def _was_raised_in_client(problem: BaseException) -> bool:
+    """Return True if the Hub's client, or what it called, raised an exception."""
+    frames = traceback.walk_tb(problem.__traceback__)
+    names = (frame.f_globals.get("__name__", "") for frame, _ in frames)
+    return any(name.partition(".")[0] == huggingface_hub.__name__ for name in names)
 
 
 def as_error(problem: BaseException) -> AstHfError | None:
@@ -213,8 +234,12 @@ def as_error(problem: BaseException) -> AstHfError | None:
     match = _MISSING.match(text)
     name = (match[1] or match[2]) if match else None
     failure = _client_failure(problem) or (_missing_files(name) if name is not None else None)
+    if failure is None and is_wrong_size(problem):
+        failure = _WRONG_SIZE
     if failure is None:
         return None
+    if match := _FAILED.match(text):
+        name = match[1]
     name = name or next(filter(None, (getattr(cause, "repo_id", None) for cause in _causes(problem))), None)
     what = f"{failure.what} ({textwrap.shorten(text, 200, placeholder=' ...')})"
     detail = "missing" if failure is _BROKEN_FOLDER else ""
@@ -271,11 +296,13 @@ def _classify(problem: BaseException) -> Failure | None:
         return _classify_response(problem)
     if isinstance(problem, OSError) and problem.errno in _DISK_FULL:
         return Failure("E704", f"the disk is full ({problem.strerror})", "free some space")
-    if isinstance(problem, (HTTPError, json.JSONDecodeError, ConnectionError, TimeoutError)):
+    if isinstance(problem, (HTTPError, ConnectionError, TimeoutError)):
         return Failure(
             "E704", f"cannot be reached ({_line(problem)})", "check the connection", transient=True
         )
-    # The client raises a bare OSError for a download of the wrong size.
+    if is_wrong_size(problem):
+        return _WRONG_SIZE
+    # The client raises a bare OSError for some failures of a download.
     if isinstance(problem, OSError) and problem.errno is None and problem.__cause__ is None:
         return Failure("E704", _line(problem), "check the connection", transient=True)
     return None
@@ -293,6 +320,8 @@ def _classify_response(problem: HfHubHTTPError) -> Failure:
     is_rejected = "Invalid credentials" in headers.get("X-Error-Message", "")
     if isinstance(problem, (RepositoryNotFoundError, RevisionNotFoundError)) and not is_rejected:
         return _BY_STATUS[404]  # the Hub answers 401 for a repository that the token may not see
+    if status == 403 and problem.response.request.method in ("GET", "HEAD"):
+        return _MAY_NOT_READ
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return Failure("E704", f"the Hub refused it, {_line(problem)}", "correct that")

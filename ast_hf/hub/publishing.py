@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HTTPError
 
 from ..downloads import file_hash, git_hash
-from ..errors import error, short_reason
+from ..errors import AstHfError, error, short_reason
 from .access import PUBLISHING, check_account, check_name, reach
 from .published_files import publication_of
 
@@ -258,7 +257,9 @@ class _Commit:
             )  # the Hub refuses the commit if the earlier one arrives meanwhile
         try:
             return self._send(parent)
-        except (HTTPError, OSError):
+        except AstHfError:
+            raise
+        except Exception:
             self._was_sent = True
             raise
 

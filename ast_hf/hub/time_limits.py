@@ -70,11 +70,12 @@ class _Limits:
         if self.silent and not self.retrying and _repository_of(request):
             raise OfflineModeIsEnabled(f"Cannot reach {request.url}: an earlier request was not answered")
 
-    def note(self, request: Any, problem: str, *, silent: bool) -> None:
-        """Note that a reading request failed, and say so once if the cache has the repository."""
+    def note(self, request: Any, problem: str, *, silent: bool = False) -> None:
+        """Note that a reading request failed, and say so once if the cache has a copy of what it reads."""
         found = _repository_of(request)
-        if self.tell is None or self.retrying or found is None:
-            return
+        is_download = request.method == "GET" and "/resolve/" in str(request.url)
+        if self.tell is None or self.retrying or found is None or is_download:
+            return  # the client asks for a file's description first, and downloads what the cache lacks
         self.silent = self.silent or silent
         revision = _cached_revision(*found)
         if revision and found[1] not in self.told:
@@ -150,11 +151,15 @@ def _limit(client: Any) -> None:
             response.stream = _Download(response.stream, request)
             if not stream:
                 response.read()
+        except _httpx.TooManyRedirects as problem:  # which the client does not take for a failed connection
+            _limits.note(request, "the Hub redirects without end")
+            raise _httpx.RemoteProtocolError(str(problem), request=request) from problem
         except _httpx.TransportError as problem:
-            _limits.note(request, f"the Hub does not answer ({type(problem).__name__})", silent=True)
+            silent = isinstance(problem, _httpx.TimeoutException)
+            _limits.note(request, f"the Hub does not answer ({type(problem).__name__})", silent=silent)
             raise
         if response.status_code >= 500:
-            _limits.note(request, f"the Hub answered {response.status_code}", silent=False)
+            _limits.note(request, f"the Hub answered {response.status_code}")
         return response
 
     client.send = send

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
@@ -24,7 +24,7 @@ from ..data.duplicates import Stretch, file_stretch
 from ..data.naming_conventions import BOUNDARIES, Row
 from ..data.option_spelling import NO_BOUNDARIES
 from ..errors import AstHfError, AstRunError, error
-from ..feature_extraction_ast import MAX_PEAK
+from ..feature_extraction_ast import level_problems
 from ..files import write_text
 from .processing import decode_clip
 
@@ -125,7 +125,12 @@ def remembered_checks() -> Iterator[None]:
 
 
 def check_headers(
-    name: str, split: Dataset, sampling_rate: int, *, disable_tqdm: bool | None = None
+    name: str,
+    split: Dataset,
+    sampling_rate: int,
+    *,
+    reads_all: bool = False,
+    disable_tqdm: bool | None = None,
 ) -> SplitCheck:
     """Check the header and the structure of every clip's file; raise nothing for bad clips.
 
@@ -137,11 +142,12 @@ def check_headers(
         name: name of the split, for messages.
         split: a stored split of `load_audio_dataset`.
         sampling_rate: of the model, in Hz.
+        reads_all: digests are of all bytes; otherwise of pieces of a file that is larger than 2 MiB.
         disable_tqdm: show no progress bar; None shows one on a terminal only.
     """
     result = SplitCheck()
     text = f"checking headers of {name}"
-    for outcome, row in _outcomes(split, _HeaderCheck(), sampling_rate, text, disable_tqdm):
+    for outcome, row in _outcomes(split, _HeaderCheck(reads_all), sampling_rate, text, disable_tqdm):
         result.clips.append(_checked_clip(row, outcome))
         if outcome.problem is not None:
             result.bad.append(_bad_clip(name, len(result.clips), row, outcome.problem))
@@ -196,7 +202,7 @@ def _remember(check: _HeaderCheck | _DecodingCheck, sampling_rate: int, row: Row
     """Return the outcome of a check, from memory inside `remembered_checks` for an unchanged file."""
     if _remembered is None or (state := _file_state(row)) is None:
         return check(row, sampling_rate)
-    key = (type(check).__name__, sampling_rate, *state)
+    key = (check.key, sampling_rate, *state)
     if key not in _remembered:
         _remembered[key] = check(row, sampling_rate)
     return _remembered[key]
@@ -218,6 +224,8 @@ def _file_state(row: Row) -> tuple[Any, ...] | None:
 class _DecodingCheck:
     """Decodes a clip."""
 
+    key = "decoding"
+
     def __call__(self, row: Row, sampling_rate: int, digest: ClipDigest = _NO_DIGEST) -> _Outcome:
         try:
             return _Outcome(digest, _decoded_length(row, sampling_rate), None)
@@ -228,13 +236,15 @@ class _DecodingCheck:
 class _HeaderCheck:
     """Reads the header and the content of a clip's file: once for the clips that are parts of one file."""
 
-    def __init__(self) -> None:
-        self._digest = lru_cache(_RECENT_FILES)(digest_content)
+    def __init__(self, reads_all: bool = False) -> None:
+        self.key = f"headers {reads_all}"
+        self._reads_all = reads_all
+        self._digest = lru_cache(_RECENT_FILES)(partial(digest_content, reads_all=reads_all))
         self._header = lru_cache(_RECENT_FILES)(lambda path: read_header({"path": path}))
         self._decode = _DecodingCheck()
 
     def __call__(self, row: Row, sampling_rate: int) -> _Outcome:
-        digest = digest_clip(row, self._digest)
+        digest = digest_clip(row, self._digest, reads_all=self._reads_all)
         seconds = self._length(row, sampling_rate)
         if seconds is None:
             return self._decode(row, sampling_rate, digest)
@@ -257,11 +267,7 @@ class _HeaderCheck:
 def _decoded_length(row: Row, sampling_rate: int) -> float:
     """Return the length of a clip in seconds, all of which is decoded; raise the error of a bad one."""
     waveform = decode_clip(0, row, sampling_rate)
-    peak = float(np.abs(waveform).max())
-    if peak > MAX_PEAK:
-        what = f"peaks at {peak:g}, far above any audio"
-        fix = "repair or drop the clip; samples should be in [-1, 1]"
-        raise error("E104", where="clip", what=what, fix=fix)
+    level_problems(torch.from_numpy(waveform), "clip")
     return len(waveform) / sampling_rate
 
 

@@ -136,8 +136,8 @@ class Report:
         date: of the measurement, in UTC, as YYYY-MM-DD.
         watched: curves of the splits that were evaluated while training, by name.
         data_check: what the check of all clips found: number of `skipped` clips by split and the first ones,
-            number of clips `shared` by splits and of `contradictory` ones, and the share of each split's
-            sound that the model hears; empty for a stream.
+            number of clips `shared` by splits and of `contradictory` ones, the share of each split's sound
+            that the model hears, and a digest of each split's `content`; empty for a stream.
         changes: options that differed when the run was resumed, in words.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.

@@ -154,6 +154,11 @@ def build_inputs(
     return RunInputs(train, validation, evaluation)
 
 
+def measures_statistics(options: FeatureOptions) -> bool:
+    """Return True if a run measures mean or std, for which it decodes all training clips before step 1."""
+    return options.mean is None or options.std is None
+
+
 def normalization_statistics(
     options: FeatureOptions,
     train: Inputs,

@@ -29,7 +29,7 @@ from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
-from .building import SAMPLING_RATE
+from .building import SAMPLING_RATE, measures_statistics
 from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
@@ -56,6 +56,7 @@ class _FoldPlan:
     folder: Path
     recipe: Recipe  # with the fold as `data.test_fold`
     sizes: tuple[int, int]  # clips tested and trained on
+    content: dict[str, str]  # split -> digest of its clips
 
 
 def cross_validate(
@@ -220,14 +221,17 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
     try:
         # every fold announces its own findings when it is trained
         rate = recipe.features.sampling_rate or SAMPLING_RATE
-        check = Preflight(recipe.data, rate, folder.parent, PreparedFile(folder), is_main=False)
+        reads_all = measures_statistics(recipe.features)  # as `finetune`, whose check then remembers this one
+        prepared = PreparedFile(folder)
+        check = Preflight(recipe.data, rate, folder.parent, prepared, reads_all=reads_all, is_main=False)
         splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed), check)
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
         raise error(
             problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
         ) from problem
-    return _FoldPlan(name, folder, recipe, (len(splits.evaluation[TEST_SPLIT]), len(splits.train)))
+    sizes = (len(splits.evaluation[TEST_SPLIT]), len(splits.train))
+    return _FoldPlan(name, folder, recipe, sizes, check.findings["content"])
 
 
 def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
@@ -269,6 +273,10 @@ def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
         what = f"tested on {fold.clips} clips, trained on {fold.training_clips}; now {tested} and {trained}"
         fix = "the data changed: choose another folder"
         raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
+    content = (results.get("data_check") or {}).get("content", plan.content)  # older versions have none
+    if content != plan.content:
+        what = "is of other clips: their content, name, start or end changed"
+        raise error("E306", where=where, what=what, fix="choose another folder", detail="mismatch")
     return results
 
 

@@ -6,6 +6,7 @@ logits. It must have the student's labels, by name.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,6 +123,17 @@ class Distillation:
         if self.model is not None:
             self.model.to(device)
         return self
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that change when the teacher's weights or its stored targets do."""
+        tensors = {"targets": self.view.targets} if isinstance(self.view, StoredView) else {}
+        if self.model is not None:
+            tensors = self.model.state_dict()
+        hasher = hashlib.sha256()
+        for name, tensor in sorted(tensors.items()):
+            hasher.update(name.encode())
+            hasher.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return hasher.hexdigest()[:16]
 
     def loss(
         self, label_loss: torch.Tensor, logits: torch.Tensor, views: list[dict[str, torch.Tensor]]

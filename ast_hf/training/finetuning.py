@@ -18,6 +18,7 @@ from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
+from ..inputs.suspicious_clips import SuspiciousClips
 from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
 from ..processes import is_main_process
@@ -37,6 +38,7 @@ from .building import (
     build_inputs,
     build_model,
     check_evaluation,
+    measures_statistics,
     normalization_statistics,
 )
 from .checkpoints.folder_lock import FolderLock
@@ -196,7 +198,11 @@ def _prepare(
         splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher
     )
     decided = collect_options(
-        recipe, weight_arguments(arguments, recipe.optimization), splits, preflight.sounds
+        recipe,
+        weight_arguments(arguments, recipe.optimization),
+        splits,
+        preflight.sounds,
+        teacher=None if distillation is None else distillation.digest(),
     )
     conditions = plain_options(decided)
     # workers inherit the clips that measuring has cached, so that a resumed run measures again
@@ -244,8 +250,11 @@ def _build_preflight(
         extractor.sampling_rate,
         prepared.path.parent,
         prepared,
-        window=frames_to_seconds(extractor.max_length),
-        cropped=recipe.data.train_split if recipe.augmentation.random_crop else None,
+        SuspiciousClips(
+            frames_to_seconds(extractor.max_length),
+            recipe.data.train_split if recipe.augmentation.random_crop else None,
+        ),
+        reads_all=measures_statistics(recipe.features),
         processes=arguments.world_size,
         is_main=is_main,
         disable_tqdm=None if is_main and not arguments.disable_tqdm else True,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,13 +13,10 @@ from typing import Any
 from datasets import DatasetDict, IterableDatasetDict
 
 from ..data.clip_digests import ClipSounds, combine
-from ..data.duplicates import ClipPlace, DuplicateFinder
-from ..data.splits import label_lists, label_names
 from ..errors import AstHfWarning, error, warning_text
 from ..inputs.clip_checks import (
     UNREADABLE_FILE,
     BadClip,
-    CheckedClip,
     SplitCheck,
     check_headers,
     decode_all,
@@ -29,14 +25,13 @@ from ..inputs.clip_checks import (
     where_listed,
     write_clips,
 )
+from ..inputs.suspicious_clips import SuspiciousClips
 from ..recipe.options import DataOptions
 from .prepared_file import PreparedFile
 
 #: In the output folder: the clips that were skipped, one JSON object a line.
 SKIPPED_FILE = "skipped_clips.jsonl"
 
-#: Share of the sound of a split that the model has to hear; below it, W201 warns.
-_HEARD = 0.6
 #: How many skipped clips results.json lists.
 _LISTED = 100
 #: What a user sets to leave bad clips out.
@@ -52,8 +47,8 @@ class Preflight:
         sampling_rate: of the model, in Hz.
         folder: output folder, for lists of clips.
         prepared: what an earlier start of the run found out.
-        window: seconds that the model hears of a clip; None to leave this unchecked.
-        cropped: split whose clips are cropped at random, so that all of them is heard in time.
+        suspicious: finds clips that make results doubtful.
+        reads_all: digests cover all of a large file, not only pieces of it; for clips that are decoded anyway.
         processes: number of processes of the run, all of which must check the clips.
         is_main: this process warns, and writes the lists.
         disable_tqdm: show no progress bar; None shows one on a terminal only.
@@ -67,8 +62,8 @@ class Preflight:
     sampling_rate: int
     folder: Path
     prepared: PreparedFile
-    window: float | None = None
-    cropped: str | None = None
+    suspicious: SuspiciousClips = field(default_factory=SuspiciousClips)
+    reads_all: bool = False
     processes: int = 1
     is_main: bool = True
     disable_tqdm: bool | None = None
@@ -92,7 +87,13 @@ class Preflight:
         if not isinstance(splits, DatasetDict):
             return splits
         checks = {
-            name: check_headers(name, splits[name], self.sampling_rate, disable_tqdm=self.disable_tqdm)
+            name: check_headers(
+                name,
+                splits[name],
+                self.sampling_rate,
+                reads_all=self.reads_all,
+                disable_tqdm=self.disable_tqdm,
+            )
             for name in names
             if name in splits
         }
@@ -103,11 +104,20 @@ class Preflight:
         self._judge(bad, clips)
         kept = {name: _kept(name, check, bad) for name, check in checks.items()}
         self._note_sounds(checks, kept)
-        self._find_problems(splits, checks, kept)
+        for name, rows in kept.items():
+            self.suspicious.add(name, splits[name], checks[name], rows)
         changed = {
             name: splits[name].select(rows) for name, rows in kept.items() if len(rows) < len(splits[name])
         }
         return DatasetDict({**splits, **changed})
+
+    def divide(self, name: str, parts: Mapping[str, Sequence[int]]) -> None:
+        """Note the parts of a checked split that clips were held out of: numbers of its clips, from 0."""
+        self.suspicious.divide(name, parts)
+
+    def find_suspicious(self) -> None:
+        """Warn of clips that splits share, that contradict each other, or that are much too long."""
+        self.findings |= self.suspicious.find(is_main=self.is_main)
 
     def _decode(self, splits: DatasetDict, checks: dict[str, SplitCheck]) -> None:
         """Decode all clips, unless the output folder says what an earlier start of the run found."""
@@ -153,7 +163,8 @@ class Preflight:
         self._skipped = bad
         if bad and self.is_main:
             shares = ", ".join(f"{name} {counts[name]} of {clips[name]}" for name in clips if counts[name])
-            what = f"{len(bad)} clips cannot be used and are left out ({shares})"
+            are = "clip cannot be used and is" if len(bad) == 1 else "clips cannot be used and are"
+            what = f"{len(bad)} {are} left out ({shares})"
             listed = f"{str(self.folder / SKIPPED_FILE)!r} lists them"
             _warn("W214", "data", f"{what}; {listed}, the first is {bad[0]}")
 
@@ -181,85 +192,13 @@ class Preflight:
             clips = [checks[name].clips[row] for row in rows]
             paths = [clip.path for clip in clips]
             self.sounds[name] = ClipSounds(name, rows, paths, [clip.digest.identity for clip in clips])
-
-    def _find_problems(
-        self, splits: DatasetDict, checks: dict[str, SplitCheck], kept: dict[str, list[int]]
-    ) -> None:
-        """Find clips that are shared, contradict each other, or are much longer than the model hears."""
-        shared, contradictory = _repeated(splits, checks, kept)
-        self.findings["shared"] = len(shared)
-        self.findings["contradictory"] = len(contradictory)
-        self.findings["heard"] = {}
-        if self.is_main and shared:
-            what = f"clips that are in several splits inflate the results on them: {len(shared)}"
-            _warn("W215", "data", f"{what}, the first is {shared[0]}; `ast-hf stats DATA` lists them")
-        if self.is_main and contradictory:
-            what = f"clips that are there several times have different labels: {len(contradictory)}"
-            _warn("W215", "data", f"{what}, the first is {contradictory[0]}; `ast-hf stats DATA` lists them")
-        for name, rows in kept.items():
-            self._measure_heard(name, [checks[name].clips[row] for row in rows])
-
-    def _measure_heard(self, name: str, clips: Sequence[CheckedClip]) -> None:
-        """Note which share of a split's sound the model hears; warn (W201) if it is small."""
-        if self.window is None or not clips or name == self.cropped:
-            return
-        window = self.window
-        seconds = [clip.seconds for clip in clips]
-        share = sum(min(length, window) for length in seconds) / sum(seconds)
-        self.findings["heard"][name] = round(share, 4)
-        if self.is_main and share < _HEARD:
-            typical = statistics.median(seconds)
-            what = (
-                f"the model hears the first {window:.2f} s of each clip, and half of them last {typical:.2f} s or "
-                f"more: {1 - share:.0%} of the sound is not used; raise model.config.max_length, or cut the clips"
-            )
-            _warn("W201", f"split {name!r}", what)
+        self.findings["content"] = {name: combine(clips.identities) for name, clips in self.sounds.items()}
 
 
 def _kept(name: str, check: SplitCheck, bad: Sequence[BadClip]) -> list[int]:
     """Return the numbers, from 0, of the clips of a split that are not bad."""
     dropped = {clip.row - 1 for clip in bad if clip.split == name}
     return [row for row in range(len(check.clips)) if row not in dropped]
-
-
-def _repeated(
-    splits: DatasetDict, checks: dict[str, SplitCheck], kept: dict[str, list[int]]
-) -> tuple[list[str], list[str]]:
-    """Return the clips in several splits, and those whose labels contradict each other, in words."""
-    finder = DuplicateFinder()
-    for name, rows in kept.items():
-        names = label_names(splits[name])
-        labels = label_lists(splits[name])
-        for row in rows:
-            clip = checks[name].clips[row]
-            tags = tuple(sorted(names[index] for index in labels[row]))
-            finder.add(ClipPlace(name, row + 1, clip.path, tags), clip.stretch, clip.digest.sound)
-    across = finder.duplicates()
-    shared = [
-        _equal([(split, f"{split} row {row} {path!r}") for split, row, path in group.clips])
-        for group in across
-    ]
-    contradictory = [
-        _equal(
-            [
-                (labels, f"{split} row {row} {path!r} ({', '.join(map(repr, labels))})")
-                for (row, path), labels in zip(group.clips, group.labels, strict=True)
-            ]
-        )
-        for split, groups in finder.repetitions().items()
-        for group in groups
-        if group.contradictory
-    ]
-    contradictory += [text for text, group in zip(shared, across, strict=True) if group.contradictory]
-    return shared, contradictory
-
-
-def _equal(clips: Sequence[tuple[Any, str]]) -> str:
-    """Return two clips of a group that are the same, with different keys: (split or labels, name) of each."""
-    first_key, first = clips[0]
-    other = next(name for key, name in clips if key != first_key)
-    more = f" and {len(clips) - 2} more" if len(clips) > 2 else ""
-    return f"{first} = {other}{more}"
 
 
 def _warn(code: str, where: str, what: str) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from inspect import signature
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from datasets import Dataset, DatasetDict, IterableDataset
 
 from ..data.catalog import find_data_set
-from ..data.holding_out import hold_out, random_fold
+from ..data.holding_out import hold_out_rows, random_fold_rows, select_parts
 from ..data.reading import load_audio_dataset
 from ..data.splits import check_splits, label_names, split_task
 from ..errors import error
@@ -29,8 +29,14 @@ _READING_OPTIONS = tuple(
 )
 
 
-#: Check of splits, and of the names of those that a run uses; it may leave clips out.
-ClipCheck: TypeAlias = Callable[[Any, Iterable[str]], Any]
+class ClipCheck(Protocol):
+    """Check of a run's clips. `Preflight` explains the methods."""
+
+    def __call__(self, splits: Any, names: Iterable[str]) -> Any: ...
+
+    def divide(self, name: str, parts: Mapping[str, Sequence[int]]) -> None: ...
+
+    def find_suspicious(self) -> None: ...
 
 
 class Splits(NamedTuple):
@@ -101,9 +107,10 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
     if options.random_folds is not None and options.test_fold is not None:
         check_splits(splits, training, [])
         group = options.validation_group
-        splits = random_fold(
+        parts = random_fold_rows(
             splits[training], options.test_fold, options.random_folds, group_column=group, seed=seed
         )
+        splits = _divide(splits[training], training, parts, check)
         training = "train"
     evaluation = options.eval_splits
     if evaluation is None:
@@ -114,14 +121,27 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
     train = splits[training]
     validation = None
     if options.validation_fraction:
-        parts = hold_out(train, options.validation_fraction, group_column=options.validation_group, seed=seed)
-        check_splits(parts, "train", ["validation"])
-        train = parts["train"]
-        validation = parts["validation"]
+        group = options.validation_group
+        parts = hold_out_rows(train, options.validation_fraction, group_column=group, seed=seed)
+        held_out = _divide(train, training, parts, check)
+        check_splits(held_out, "train", ["validation"])
+        train = held_out["train"]
+        validation = held_out["validation"]
         evaluation = evaluation or ["validation"]
     elif training != "validation":
         validation = splits.get("validation")
+    if check is not None:
+        check.find_suspicious()
     return Splits(train, validation, {name: splits.get(name, validation) for name in evaluation}, training)
+
+
+def _divide(
+    split: Dataset, name: str, parts: Mapping[str, Sequence[int]], check: ClipCheck | None
+) -> DatasetDict:
+    """Return parts of the training split, which `check` notes."""
+    if check is not None:
+        check.divide(name, parts)
+    return select_parts(split, parts)
 
 
 def _used_splits(options: DataOptions, splits: Iterable[str]) -> list[str]:

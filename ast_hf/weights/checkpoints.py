@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub.errors import HTTPError
 
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
-from ..downloads import verify_download
+from ..downloads import is_passing, verify_download
 from ..errors import AstHfError, error, unreadable
 from .integrity import check_folder, quantization_error
 from .reading import WEIGHTS_FILES, Checkpoint, is_quantized, read_config, shard_files, weights_files
@@ -120,25 +120,27 @@ def hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 def _cached_file(source: str | PathLike | None, name: str, hub: dict[str, Any]) -> Path | None:
     """Return the verified cached copy of a file on the Hub, or None.
 
-    Raises E704 for a failed download, E706 for one that differs from the Hub's file.
+    A download that breaks, which the client does not repeat, is tried again. Raises E704 or transformers' own error
+    if that fails too, E706 for a file that differs from the Hub's.
     """
     from transformers.utils import cached_file
 
+    end = time.monotonic() + sum(_WAITS)
     for wait in (*_WAITS, None):
         try:
             path = cached_file(source, name, **hub)
             break
-        except OSError:  # missing, or the Hub cannot be reached: from_pretrained reports which
-            return None
-        except HTTPError as problem:  # the client does not repeat a download whose connection broke
-            if wait is not None:
-                time.sleep(wait)
-                continue
-            what = f"{name} cannot be downloaded"
-            fix = "check the connection, then try again"
-            raise unreadable(
-                "E704", where=repr(str(source)), what=what, problem=problem, fix=fix
-            ) from problem
+        except (OSError, HTTPError) as problem:
+            if not is_passing(problem):  # missing, or not reached: from_pretrained reports which
+                return None
+            if wait is None or time.monotonic() > end:
+                if isinstance(problem, OSError):
+                    raise
+                what = f"{name} cannot be downloaded"
+                fix = "check the connection, then try again"
+                where = repr(str(source))
+                raise unreadable("E704", where=where, what=what, problem=problem, fix=fix) from problem
+            time.sleep(wait)
     if path is None:
         return None
     verify_download(Path(path))

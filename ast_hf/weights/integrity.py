@@ -22,6 +22,8 @@ from ..configuration_ast import (
 )
 from ..configuration_ensemble import ASTEnsembleConfig, check_members
 from ..errors import AstHfError, error, shown, unreadable
+from ..json_files import read_json
+from ..scalars import plain_scalar
 from .names import BACKBONE, HEAD, HEAD_KERNEL, KERNEL, POSITIONS, hub_name
 from .paths import missing_checkpoint
 from .reading import (
@@ -102,6 +104,8 @@ def check_folder(
         fix = "copy the whole checkpoint folder again"
         raise error("E306", where=repr(str(folder)), what=what, fix=fix, detail="missing")
     _check_files(config, weights_files(folder), classifier)
+    if (folder / ADAPTER_CONFIG).exists():  # transformers adds it to the model
+        read_json(folder / ADAPTER_CONFIG)
     return folder
 
 
@@ -165,7 +169,7 @@ def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
     for name in ("id2label", "label2id"):
         if isinstance(fields.get(name), dict) and fields[name]:
             return len(fields[name])
-    count = fields.get("num_labels")
+    count = plain_scalar(fields.get("num_labels"))
     check_label_arguments(None, count)
     return default if count is None else int(count)
 
@@ -214,8 +218,10 @@ def _check_shapes(config: dict[str, Any], headers: dict[str, Header], path: Path
     sizes = sizes_of(config)
     expected = backbone_shapes(sizes)
     stored = {hub_name(name).removeprefix(BACKBONE): name for name in headers}
-    rows = headers[stored[HEAD_KERNEL]].shape[:1] if HEAD_KERNEL in stored else []
-    shapes = {**expected, **head_shapes(sizes.hidden_size, *(rows or [0]))}
+    shapes = dict(expected)
+    if HEAD_KERNEL in stored and _is_our_class(config):  # other classes may have another head
+        rows = headers[stored[HEAD_KERNEL]].shape[:1] or [0]
+        shapes |= head_shapes(sizes.hidden_size, *rows)
     for name in stored.keys() & shapes.keys():
         header = headers[stored[name]]
         is_number = header.dtype in FLOATS

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import pickle
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from ..errors import AstHfError, error, unreadable
 _ZIP = b"PK\x03\x04"
 #: Bytes read at once for a checksum.
 _BLOCK = 1 << 20
+#: Members of an archive that hold the values of tensors.
+_RECORD = re.compile(r"[^/]+/data/\d+")
 #: Tensors may claim this multiple of their file's size, since several can be views of one storage.
 _VIEWS = 4
 #: Bytes that tensors may claim in any file.
@@ -33,9 +37,10 @@ def read_pickle(path: Path) -> Any:
     where = repr(str(path))
     with path.open("rb") as file:
         is_archive = file.read(len(_ZIP)) == _ZIP
+    records: Counter[int] = Counter()
     if is_archive:
         state = path.stat()
-        _check_archive(path, state.st_mtime_ns, state.st_size, state.st_ino)
+        records = _checked_records(path, state.st_mtime_ns, state.st_size, state.st_ino)
     try:
         content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as problem:
@@ -53,6 +58,10 @@ def read_pickle(path: Path) -> Any:
     if sum(views.values()) > _VIEWS * size + _SMALL:
         what = f"claims {sum(views.values()):,} bytes of tensors, but has {size:,}"
         fix = "save contiguous copies of its tensors"
+        raise error("E306", where=where, what=what, fix=fix, detail="unreadable")
+    if is_archive and not _storage_sizes(content) <= records:
+        what = "describes tensors of other sizes than it holds"
+        fix = "copy or download it again"
         raise error("E306", where=where, what=what, fix=fix, detail="unreadable")
     return content
 
@@ -80,8 +89,10 @@ def _not_a_state_dict(path: Path, what: str) -> AstHfError:
 
 
 @functools.lru_cache(maxsize=64)
-def _check_archive(path: Path, *_version: int) -> None:
-    """Raise E306 if an archive declares more bytes than the file has, or a checksum differs.
+def _checked_records(path: Path, *_version: int) -> Counter[int]:
+    """Return size -> number of an archive's records of tensor values.
+
+    Raises E306 if an archive declares more bytes than the file has, or a checksum differs.
 
     `torch.save` stores without compression. If no checksum is right, it was told to leave them out
     (`torch.serialization.set_crc32_options`).
@@ -104,6 +115,7 @@ def _check_archive(path: Path, *_version: int) -> None:
     if damaged and len(damaged) < len(members):
         what = f"is damaged: the checksum of {damaged[0]!r} differs"
         raise error("E306", where=where, what=what, fix=fix, detail="unreadable")
+    return Counter(member.file_size for member in members if _RECORD.fullmatch(member.filename))
 
 
 def _is_intact(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
@@ -133,6 +145,13 @@ def _tensors(content: Any) -> Iterator[torch.Tensor]:
             waiting.extend(entry.values())
         elif isinstance(entry, (list, tuple, set)):
             waiting.extend(entry)
+
+
+def _storage_sizes(content: Any) -> Counter[int]:
+    """Return size -> number of the storages of tensors; one that is larger than its record reads the next one."""
+    storages = [tensor.untyped_storage() for tensor in _tensors(content) if _is_dense(tensor)]
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    return Counter(size for size in sizes.values() if size)
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:

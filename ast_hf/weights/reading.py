@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ..configuration_ast import ASTConfig
-from ..errors import error, unreadable
+from ..errors import error, shown, unreadable
 from ..json_files import read_json
 from .pickles import as_state_dict, read_pickle
 
@@ -37,7 +37,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _GIT_LFS_POINTER = b"version https://git-lfs"
 #: Names of shards: a file next to the index.
-_SHARD = re.compile(r"[\w-][\w.-]*")
+_SHARD = re.compile(r"[\w-][\w.-]{0,250}")
 
 
 class Checkpoint(NamedTuple):
@@ -114,15 +114,15 @@ def _shards_of(index: Path) -> list[Path]:
     fix = "copy the whole checkpoint folder again"
     content = read_json(index)
     names = content.get("weight_map")
-    if not isinstance(names, dict) or not names or not isinstance(content.get("metadata", {}), dict):
-        what = "has no weight_map from names of tensors to files"
+    if not isinstance(names, dict) or not names or not isinstance(content.get("metadata"), dict):
+        what = "has no weight_map from names of tensors to files, or no metadata"
         raise error("E306", where=where, what=what, fix=fix, detail="unreadable")
     suffix = (
         Path(WEIGHTS_FILES[0]).suffix if WEIGHTS_FILES[0] in index.name else Path(WEIGHTS_FILES[2]).suffix
     )
     for name in names.values():
         if not isinstance(name, str) or not _SHARD.fullmatch(name) or not name.endswith(suffix):
-            what = f"names {name!r}, which is not a {suffix} file next to it"
+            what = f"names {shown(name)}, which is not a {suffix} file next to it"
             raise error("E306", where=where, what=what, fix=fix, detail="unreadable")
     return sorted({index.parent / name for name in names.values()})
 
@@ -132,6 +132,16 @@ def read_weights(files: list[Path]) -> dict[str, torch.Tensor]:
     return {
         name: tensor for path in files for name, tensor in as_state_dict(read_tensors(path), path).items()
     }
+
+
+def check_adapter_weights(folder: Path) -> None:
+    """Raise E306 for an adapter whose weights are missing or damaged, or claim more than their file holds."""
+    names = (ADAPTER_WEIGHTS, Path(ADAPTER_WEIGHTS).with_suffix(".bin").name)
+    path = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+    if path.suffix == ".bin":
+        as_state_dict(read_tensors(path), path, copy=False)
+    else:
+        tensor_headers([path])
 
 
 def read_tensors(path: Path) -> Any:

@@ -100,6 +100,22 @@ def _flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
+def _short_record(folder: Path) -> None:
+    """Store half of a tensor's values, with a checksum that is right."""
+    _pickled()(folder)
+    whole = (folder / PICKLE).rename(folder / "whole")
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(folder / PICKLE, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data[: len(data) // 2] if name.endswith("/data/3") else data)
+    whole.unlink()
+
+
+def _embedded(data: bytes) -> Change:
+    """Return a change that puts the configuration of an adapter beside the weights."""
+    return lambda folder: (folder / "adapter_config.json").write_bytes(data)
+
+
 def _header(edit: Callable[[dict[str, Any]], Any]) -> Change:
     """Return a change of a safetensors header; `edit` returns a dict or bytes, or changes its argument."""
 
@@ -334,6 +350,7 @@ CASES = [
     _row("D20", "one layer fewer", "E305", fields(num_hidden_layers=1)),
     _row("D23", "NaN in a .bin", "E306", _pickled(_replaced(lambda old: old * float("nan")))),
     _row("D23-flip", "flipped byte in a .bin", "E306", _pickled(), content(PICKLE, _flipped)),
+    _row("D23-short", "a .bin with half of a tensor's values", "E306", _short_record),
     _row("D36-few", "1-kB .bin, 16,000 wide", "E305", _SMALL, _HUGE),
     _row("D36-class", "the same, of a class of its own", "E305", _SMALL, _HUGE, fields(architectures=["X"])),
     _row("D36-more", "1-kB .bin, 10^7 wide", "E302|E305", _SMALL, fields(hidden_size=10**7)),
@@ -348,6 +365,22 @@ CASES = [
     _row("D38-absolute", "shard with an absolute path", "E306", _sharded(_named(f"/tmp/{WEIGHTS}"))),
     _row("D38-number", "shard that is a number", "E306", _sharded(lambda i: i["weight_map"].update(x=5))),
     _row("D38-other", "shard that is config.json", "E306", _sharded(_named("config.json"))),
+    _row(
+        "D38-long",
+        "shard with a name of 5,000 letters",
+        "E306",
+        _sharded(_named("a" * 5_000 + ".safetensors")),
+    ),
+    _row("D38-nothing", "metadata is null", "E306", _sharded(lambda index: index.update(metadata=None))),
+    _row(
+        "D40-beside",
+        "adapter_config.json beside weights is a list",
+        "E306",
+        _embedded(b"[1]"),
+        call=classify,
+        other=None,
+    ),
+    _row("D40-beside-null", "adapter_config.json beside weights is null", "E306", _embedded(b"null")),
     _row("D38-list", "index is a list", "E306", _sharded(lambda index: [1])),
     _row("D38-empty", "index without a map", "E306", _sharded(lambda index: {})),
     _row("D38-map", "map is a list", "E306", _sharded(lambda index: {"weight_map": ["a"]})),

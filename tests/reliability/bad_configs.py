@@ -158,6 +158,8 @@ _EXTRACTOR_ROWS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("D28-frames-huge", "max_length 10^9", {"max_length": 10**9}, "E301"),
     ("D28-mean", "mean with 400 digits", {"mean": 10**400}, "E301"),
     ("D28-std", "std 0", {"std": 0}, "E301"),
+    ("D28-private", "fields with the names of methods", {"_extract": 3, "__call__": 5, "_pad": 1}, is_finite),
+    ("D28-unnamed", "a field without a name", {"": 3}, is_finite),
     ("D28-std-text", "std is a text", {"std": "4.5"}, "E301"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -152,7 +153,14 @@ def _hidden(root: Path) -> None:
 
 
 def _system_files(root: Path) -> None:
-    for name in (".DS_Store", "cat/._0.wav", "cat/Thumbs.db", "__MACOSX/cat/._0.wav", ".git/x.wav"):
+    for name in (
+        ".DS_Store",
+        "@eaDir/0.wav",
+        "cat/._0.wav",
+        "cat/Thumbs.db",
+        "__MACOSX/cat/._0.wav",
+        ".git/x.wav",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"\x00\x05\x16\x07")
 
@@ -167,6 +175,18 @@ def _mixed(root: Path) -> None:
 
 def _table(name: str, content: str) -> Callable[[Path], Any]:
     return lambda root: (root / name).write_text(content)
+
+
+def _two_tables(root: Path) -> None:
+    clips = [clip.relative_to(root).as_posix() for clip in sorted(root.rglob("*.wav"))]
+    rows = [{"file_name": clip, "label": clip.split("/")[0]} for clip in clips]
+    (root / "metadata.csv").write_text("file_name,label\n" + "".join(f"{clip},x\n" for clip in clips))
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def _rows_of_splits() -> list[str]:
+    rows = [f"{split}/{number}.wav,{label}" for split in TWO_SPLITS for number, label in enumerate(LABELS)]
+    return ["file_name,label", *rows]
 
 
 #: id, input, its preparation, right outcome
@@ -213,6 +233,19 @@ S1: list[Row] = [
     ),
     ("C27-partly", "clips that no table names", lambda folder: _partly(folder), "W205"),
     ("C27-twice", "two tables name one clip", lambda folder: _twice(folder), "E208"),
+    (
+        "C27-root",
+        "clips that the folder's own table does not name",
+        change(_table("metadata.csv", "file_name,label\ncat/0.wav,cat\ndog/1.wav,dog\n")),
+        "W205",
+    ),
+    ("C27-both", "metadata.csv next to metadata.jsonl", change(_two_tables), "W205"),
+    (
+        "C27-splits",
+        "metadata.csv of train and test without a column of splits",
+        lambda folder: with_splits(folder, "../metadata.csv", _rows_of_splits()),
+        "W208",
+    ),
 ]
 
 S4: list[Row] = [
@@ -258,6 +291,12 @@ S4: list[Row] = [
         "C32-suffix",
         "clip named 0.wav.bak",
         change(lambda root: (root / "cat" / "0.wav").rename(root / "cat" / "0.wav.bak")),
+        "W205",
+    ),
+    (
+        "C32-sph",
+        "clips of a corpus in SPHERE",
+        change(lambda root: (root / "cat" / "9.sph").write_bytes(b"NIST_1A\n   1024\n")),
         "W205",
     ),
     (

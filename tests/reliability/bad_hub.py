@@ -228,6 +228,14 @@ def _from_cache(value: Any) -> bool:
     return value.startswith("0: ") and "cat 0." in value and "uses the copy in the cache, revision" in value
 
 
+def _classified(value: Any) -> bool:
+    return value.startswith("0: ") and "cat 0." in value and "uses the copy" not in value
+
+
+def _unreached(value: Any) -> bool:
+    return value.startswith("75: ") and "AST-E704" in value and "uses the copy" not in value
+
+
 def _pushed(
     id: str, title: str, *faults: tuple[str, dict[str, Any]], right: Any = _once, **more: Any
 ) -> Case:
@@ -327,6 +335,45 @@ CASES = [
     *(
         _pushed(f"G49-{name}", f"{name}: never answered", (pattern, HANG), right="E704", ours=_push_briefly)
         for name, pattern in NEVER_ANSWERED.items()
+    ),
+    *(
+        _pushed(f"G51-{name}", f"commit answered by {title}", (COMMIT, {"status": 200, "body": body}))
+        for name, title, body in (
+            ("html", "a page of a proxy", b"<html>log in</html>"),
+            ("form", "JSON of another form", b"{}"),
+            ("list", "a JSON list", b"[]"),
+            ("bytes", "bytes that are no text", b"\xff\xfe{"),
+        )
+    ),
+    _pushed("G51-half", "half of the answer to a commit, then nothing", (COMMIT, {"kind": "half"})),
+    _pushed("G51-gzip", "commit answered in gzip", (COMMIT, {"kind": "gzip"})),
+    Case(
+        "G52",
+        "download: connection reset five times, by the command line",
+        _hub((FILE, {"kind": "reset", "times": 5}), filled=True),
+        _classify,
+        _classified,
+    ),
+    Case(
+        "G52-503",
+        "download: 503 three times, by the command line",
+        _hub((FILE, _status(503, 3)), filled=True),
+        _classify,
+        _classified,
+    ),
+    Case(
+        "G52-hang",
+        "download that is never answered, by the command line",
+        _hub((FILE, HANG), filled=True),
+        _classify,
+        _unreached,
+    ),
+    Case(
+        "G52-size",
+        "download of the wrong size",
+        _hub((FILE, {"status": 200, "body": b"", "times": ALWAYS}), filled=True),
+        _classify,
+        _unreached,
     ),
     _pushed("G50", "commit answered a byte a second", (COMMIT, DRIP), right="E704", ours=_push_briefly),
 ]

@@ -474,7 +474,28 @@ _PARQUET = _section(
         "array",
         "array and rate",
         columns(audio=[{"array": [0.1] * 1_600, "sampling_rate": 16_000}] * 3, label=LABELS[:3]),
+        _ABC,
+    ),
+    (
+        "array-int64",
+        "whole numbers without a full scale and rate",
+        columns(audio=[{"array": [1, 2] * 800, "sampling_rate": 16_000}] * 3, label=LABELS[:3]),
+        "E102",
+    ),
+    (
+        "array-null",
+        "array and rate, one of them missing",
+        columns(audio=[{"array": [0.1] * 1_600, "sampling_rate": 16_000}, None] * 2, label=LABELS[:4]),
         "E208",
+    ),
+    (
+        "array-rate",
+        "array with a missing rate",
+        columns(
+            audio=[{"array": [0.1] * 1_600, "sampling_rate": rate} for rate in (16_000, None)],
+            label=LABELS[:2],
+        ),
+        "E107",
     ),
     ("floats", "lists of floats", columns(audio=[[0.1] * 1_600] * 3, label=LABELS[:3]), "E107"),
     (

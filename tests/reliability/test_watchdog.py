@@ -37,7 +37,9 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / split / kind).mkdir(parents=True)
             for number in range(count):
                 soundfile.write(
-                    root / split / kind / f"{number}.wav", sound(kind, number + len(split)), 16_000
+                    root / split / kind / f"{number}.wav",
+                    sound(kind, number + 100 * (split == "test")),
+                    16_000,
                 )
     return root
 

@@ -512,6 +512,22 @@ def test_invalid_folds_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_finished_folds_of_other_sound_are_refused(
+    finished: CrossValidation, table: Path, tmp_path: Path
+) -> None:
+    """Copied clips are the same; a clip with other sound under the same name is not."""
+    shutil.copytree(finished.folder, tmp_path / "run")
+    shutil.copytree(table.parent, tmp_path / "data")
+    copied = plan(tmp_path / "data" / table.name)
+    assert cross_validate(copied, tmp_path / "run", folds=3, resume=True).final == finished.final
+    file = min((tmp_path / "data").rglob("*.wav"))
+    content = bytearray(file.read_bytes())
+    content[3_000:3_100] = bytes(100)
+    file.write_bytes(content)
+    with pytest.raises(AstHfError, match=r"E306.*results\.json.*is of other clips"):
+        cross_validate(copied, tmp_path / "run", folds=3, resume=True)
+
+
 def test_a_class_of_one_fold_is_refused_before_another_is_trained(table: Path, tmp_path: Path) -> None:
     lines = [
         line for line in table.read_text().splitlines() if ",tone,1," not in line and ",tone,2," not in line

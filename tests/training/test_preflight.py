@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from ast_hf import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError
 from ast_hf.cli import main
+from ast_hf.data.audit import describe_data
 from ast_hf.data.clip_digests import PIECE, WHOLE_FILE, digest_clip
 from ast_hf.evaluation.evaluate import evaluate_checkpoints
 from ast_hf.inputs.clip_checks import check_headers, decode_all, remembered_checks
@@ -350,7 +351,8 @@ def test_shared_and_contradictory_clips_are_warned_of(table: Path, tmp_path: Pat
 def test_clips_longer_than_the_model_hears_are_warned_of(table: Path, tmp_path: Path) -> None:
     for file in files_of(table, "test"):
         soundfile.write(file, np.random.default_rng(len(str(file))).standard_normal(80_000) / 9, 16_000)
-    with pytest.warns(AstHfWarning, match=r"W201.*split 'test'.*first 0\.6\d s.*5\.00 s.*8\d% of the sound"):
+    message = r"W201.*split 'test': 8 of 8 clips.*input of 0\.64 s.*test row 1 '.*', 5\.00 s.*87% is not used"
+    with pytest.warns(AstHfWarning, match=message):
         report = finetune(recipe(table), tmp_path / "run")
     heard = report.data_check["heard"]
     assert heard["train"] == 1.0
@@ -359,6 +361,68 @@ def test_clips_longer_than_the_model_hears_are_warned_of(table: Path, tmp_path: 
         "Of the sound in the clips above this leaves out 87% in test."
         in ModelCard.load(report.folder / "README.md").text
     )
+
+
+@pytest.mark.parametrize("seconds", [1.27, 1.29])
+def test_statistics_and_training_agree_on_long_clips(table: Path, tmp_path: Path, seconds: float) -> None:
+    """A clip is long if it is more than twice as long as the model's input of 0.64 s."""
+    file = files_of(table, "train")[4]
+    soundfile.write(file, 0.1 * np.random.default_rng(0).standard_normal(int(16_000 * seconds)), 16_000)
+    report = describe_data(load_audio_dataset(table), num_mel_bins=32, max_length=64)
+    assert [finding.row for finding in report.splits["train"].long] == [5] * (seconds > 1.28)
+    lines = "\n".join(report.lines())
+    assert ("more than twice as long as the model's input of 0.64 s (1)\n" in lines) == (seconds > 1.28)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prepare(recipe(table), tmp_path / "run")
+    texts = [str(warning.message) for warning in caught if "W201" in str(warning.message)]
+    assert len(texts) == (seconds > 1.28)
+    for text in texts:
+        assert (
+            "'train': 1 of 24 clips is more than twice as long as the model's input of 0.64 s, the first"
+            in text
+        )
+
+
+@pytest.mark.parametrize("options", [{"validation_fraction": 0.5}, {"random_folds": 2, "test_fold": 1}])
+def test_clips_that_are_held_out_and_trained_on_are_warned_of(
+    table: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Copies of one clip come to both sides of a random split."""
+    files = files_of(table, "train")
+    for file in files[:8]:
+        shutil.copy(files[8], file)
+    with pytest.warns(
+        AstHfWarning, match=r"W215.*in several splits.*: 1, .*train row \d+ .*\(held out\), train row"
+    ):
+        run = prepare(recipe(table, {"data": options}), tmp_path / "run")
+    assert (run.findings["shared"], run.findings["contradictory"]) == (1, 0)
+
+
+def test_evaluation_warns_as_training(table: Path, tmp_path: Path, trained: Report) -> None:
+    train, test = files_of(table, "train"), files_of(table, "test")
+    soundfile.write(train[0], np.random.default_rng(0).standard_normal(80_000) / 9, 16_000)
+    shutil.copy(train[0], test[7])
+    with pytest.warns(AstHfWarning) as caught:
+        evaluate_checkpoints(
+            [str(trained.folder)], str(table), output_dir=tmp_path / "evaluation", fit_on="train"
+        )
+    texts = [str(warning.message) for warning in caught if re.search("W2(01|15)", str(warning.message))]
+    assert [re.search(r"AST-(W\d+)\] (.*?):", text).groups() for text in texts] == [
+        ("W215", "data"),
+        ("W215", "data"),
+        ("W201", "split 'test'"),
+        ("W201", "split 'train'"),
+    ]
+
+
+def test_silent_clips_are_not_repetitions(table: Path, tmp_path: Path) -> None:
+    for file in (*files_of(table, "train")[::12], files_of(table, "test")[0]):
+        soundfile.write(file, np.zeros(8_000), 16_000)
+    with pytest.warns(AstHfWarning, match="W203"):
+        findings = prepare(recipe(table), tmp_path / "run").findings
+    assert (findings["shared"], findings["contradictory"]) == (0, 0)
+    assert describe_data(load_audio_dataset(table)).duplicates == []
 
 
 def test_random_crops_hear_all_of_a_clip(table: Path, tmp_path: Path) -> None:
@@ -399,6 +463,8 @@ def test_samples_outside_of_any_range_are_named(table: Path) -> None:
     check = check_headers("train", load_audio_dataset(table)["train"], 16_000)
     decode_all("train", load_audio_dataset(table)["train"], 16_000, check)
     assert [(clip.row, clip.code) for clip in check.bad] == [(3, "E104")]
+    unreadable = describe_data(load_audio_dataset(table)).splits["train"].unreadable
+    assert [(finding.row, finding.code) for finding in unreadable] == [(3, "E104")]
 
 
 def prepare_inputs(table: Path) -> ClipInputs:
@@ -513,6 +579,37 @@ def test_digests_of_large_files_see_their_length_and_most_of_their_content(tmp_p
     renamed = digest_clip({"audio": {"path": str(tmp_path / "b.wav")}})
     assert renamed.sound == sound_digest
     assert renamed.identity != identity
+
+
+@pytest.mark.parametrize("has_statistics", [False, True])
+def test_an_edit_anywhere_in_a_large_file_is_seen_if_statistics_are_measured(
+    table: Path, tmp_path: Path, has_statistics: bool
+) -> None:
+    """With given statistics, files are read in pieces: an edit between them is not seen."""
+    file = files_of(table, "train")[4]
+    soundfile.write(file, 0.1 * np.random.default_rng(0).standard_normal(4_000_000), 16_000)
+    features = {"features": {"mean": -4.0, "std": 4.0}} if has_statistics else {}
+    identities = []
+    for _ in range(2):
+        decided = prepare(recipe(table, features), tmp_path / "run").trainer.decided
+        assert decided is not None
+        identities.append(decided["sound of train"].identities[4])
+        content = bytearray(file.read_bytes())
+        place = (len(content) - PIECE) // 31 * 5 + PIECE + 1_000  # between the sixth piece and the seventh
+        content[place : place + 20] = bytes(20)
+        file.write_bytes(content)
+    assert (identities[0] == identities[1]) == has_statistics
+
+
+def test_what_a_validation_split_decides_is_compared(table: Path, tmp_path: Path) -> None:
+    """Its clips and their labels, if they choose the best checkpoint or the learning rate."""
+    table.write_text(table.read_text().replace(",test", ",validation"))
+    best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "save_strategy": "epoch"}
+    plateau = {"eval_strategy": "epoch", "lr_scheduler_type": "reduce_lr_on_plateau"}
+    for training in (best, plateau):
+        decided = prepare(recipe(table, {}, **training), tmp_path / "run").trainer.decided
+        assert decided is not None
+        assert {"sound of validation", "labels of validation"} <= decided.keys()
 
 
 def test_measured_statistics_belong_to_their_options(

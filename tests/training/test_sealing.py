@@ -793,10 +793,13 @@ FIXES: dict[str, tuple[BaseException, str]] = {
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "make room"),
     "read-only": (OSError(errno.EROFS, "Read-only file system"), "make that disk writable"),
     "not allowed": (PermissionError(errno.EACCES, "Permission denied"), "change its permissions"),
-    "gone": (FileNotFoundError(errno.ENOENT, "No such file or directory"), "find what removed"),
+    "gone": (
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        "name a folder.*look for what removed",
+    ),
     "gone, of torch": (
         RuntimeError("Parent directory o/.partial/checkpoint-1 does not exist."),
-        "find what removed",
+        "name a folder.*look for what removed",
     ),
     "of torch": (
         RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64"),

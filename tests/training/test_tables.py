@@ -634,6 +634,8 @@ TIMES = {
     "start,duration": "'duration'",
     "t0,t1": "'t0', 't1'",
     "segment_start_ms,segmentEndMs": "'segment_start_ms', 'segmentEndMs'",
+    "starttime,endtime": "'starttime', 'endtime'",
+    "de,a": "'de', 'a'",
 }
 
 
@@ -661,6 +663,8 @@ DOUBTS = {
     "unlabelled": (["-1", "0", "1"], "'-1' often marks"),
     "mark": (["?", "x", "x"], "'?' may stand for no label"),
     "equal": (["1", "01", "2"], "'01', '1' are the same number"),
+    "dates": (["2026-01-31", "2026-02-01", "2026-01-31"], "'2026-01-31', '2026-02-01' are dates"),
+    "spreadsheet": (["#REF!", "x", "x"], "'#REF!' may stand for no label"),
     "files": (["a.wav", "x", "x"], "'a.wav' are names of files"),
     "ids": (["p", "q", "r", "s", "t"], "5 classes for 5 clips"),
 }
@@ -674,6 +678,46 @@ def test_labels_that_may_not_be_names_are_warned_of(folder: Path, labels: list[s
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_audio_dataset(file, class_labels=sorted(set(labels)))
+
+
+@pytest.mark.parametrize("joined", ["x, y", "x/y", "x+y", "x & y", "x and y", "1,5"])
+def test_names_made_of_other_classes_are_warned_of(folder: Path, joined: str) -> None:
+    with pytest.warns(AstHfWarning, match=rf"W206.*{re.escape(repr(joined))}: each is one class"):
+        load_audio_dataset(write(folder / "x.csv", f'path,label\na.wav,"{joined}"\nb.wav,x\nc.wav,y\n'))
+
+
+@pytest.mark.parametrize("name", ["Speech, male", "AC/DC", "rock and roll", "R&B"])
+def test_names_with_separators_are_not_warned_of(folder: Path, name: str, recwarn: Any) -> None:
+    load_audio_dataset(write(folder / "x.csv", f'path,label\na.wav,"{name}"\nb.wav,Speech\n'))
+    assert [str(one.message) for one in recwarn if one.category is AstHfWarning] == []
+
+
+def test_letters_of_other_scripts_are_warned_of(folder: Path) -> None:
+    file = write(folder / "x.csv", "path,label\na.wav,cat\nb.wav,c\u0430t\n")
+    with pytest.warns(AstHfWarning, match=r"W207.*'cat' and 'c\\u0430t' differ only"):
+        load_audio_dataset(file)
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "what"),
+    [
+        ("path,label,subset", "a.wav,x,{}", "column 'subset' names splits"),
+        ("path,label", "{}/a.wav,x", "folders of splits ('test', 'train')"),
+    ],
+)
+def test_splits_that_are_not_read_are_warned_of(folder: Path, head: str, row: str, what: str) -> None:
+    for split in ("train", "test"):
+        wav(folder / split / "a.wav")
+    lines = [row.format(split) for split in ("train", "test")]
+    file = write(folder / "x.csv", "\n".join([head, *lines]))
+    with pytest.warns(AstHfWarning, match=rf"W208.*{re.escape(what)}"):
+        load_audio_dataset(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_audio_dataset({"train": file})
+        load_audio_dataset(
+            write(folder / "y.csv", "\n".join([f"{head},split", *(f"{line},test" for line in lines)]))
+        )
 
 
 @pytest.mark.parametrize("label", ["nan", "NA", "None", "null", "<NA>"])
@@ -702,6 +746,34 @@ def test_parquet_with_bytes_alone(tmp_path: Path, kind: pa.DataType) -> None:
     train = load_audio_dataset(tmp_path / "x.parquet")["train"]
     for number, row in enumerate(train, start=1):
         np.testing.assert_array_equal(load_audio(row["audio"]), samples(number / 8))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "json"])
+def test_decoded_audio_is_read_exactly(tmp_path: Path, suffix: str) -> None:
+    waveforms = np.random.default_rng(0).uniform(-1, 1, (3, 400)).astype("float32")
+    rows = [
+        {
+            "sound": {"array": waveform.tolist(), "sampling_rate": 8_000, "path": f"{label}.wav"},
+            "label": label,
+        }
+        for waveform, label in zip(waveforms, "abc", strict=True)
+    ]
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "parquet":
+        Dataset.from_list(rows).to_parquet(path)
+    else:
+        path.write_text(json.dumps(rows) if suffix == "json" else "\n".join(map(json.dumps, rows)))
+    train = load_audio_dataset(path, audio_column="sound")["train"]
+    assert [row["audio"]["path"] for row in train] == ["a.wav", "b.wav", "c.wav"]
+    for row, waveform in zip(train, waveforms, strict=True):
+        np.testing.assert_array_equal(load_audio(row["audio"], 8_000), waveform)
+
+
+@pytest.mark.parametrize("array", [["a"], [[0.1], [0.1, 0.2]], [], [7, 8]])
+def test_decoded_audio_that_is_no_audio_names_the_table(tmp_path: Path, array: list[Any]) -> None:
+    rows = [{"audio": {"array": array, "sampling_rate": 8_000}, "label": label} for label in "ab"]
+    with pytest.raises(AstHfError, match=r"x\.json.* column 'audio'"):
+        load_audio_dataset(write(tmp_path / "x.json", rows))
 
 
 def test_links_to_nowhere_are_named(folder: Path) -> None:

@@ -41,7 +41,7 @@ CAUSES = {
     errno.EFBIG: ("full", "ulimit -f"),
     errno.EROFS: ("read_only", "make that disk writable"),
     errno.EACCES: ("permission", "permissions"),
-    errno.ENOENT: ("missing", "find what removed its folder"),
+    errno.ENOENT: ("missing", "name a folder that exists"),
     errno.ENOTDIR: ("in_the_way", "remove or rename"),
     errno.ENAMETOOLONG: ("name", "shorter"),
     errno.EMFILE: ("open_files", "ulimit -n"),
@@ -214,6 +214,7 @@ def test_commands_check_their_output_first(tmp_path: Path, capsys: pytest.Captur
     commands = [
         ["stats", "nowhere", "--json", f"{place}.json"],
         ["stats", "nowhere", "--json", str(tmp_path)],
+        ["stats", "nowhere", "--json", str(tmp_path / "no folder" / "x.json")],
         ["evaluate", "nowhere", "data", "--output", place],
         [
             "evaluate",

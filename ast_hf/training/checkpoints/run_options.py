@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from transformers import SchedulerType
 
 from ...data.clip_digests import ClipSounds, combine
 from ...errors import AstHfWarning, error, warning_text
 from ...files import write_json
 from ...recipe.recipe import LOCAL_PATHS, Recipe
+from ...task import Task
 from ..splits import Splits
 
 #: In a training checkpoint: the options that affect the weights, and the changes made while resuming.
@@ -28,6 +30,10 @@ _LOCAL_OPTIONS = tuple(f"{section}.{option}" for section, option in LOCAL_PATHS)
 _LABELS = "label names"
 #: Prefix of the splits whose sound affects the weights.
 _SOUND = "sound of "
+#: Names of other contents that affect them. Like sound, checkpoints of older versions do not have them.
+_VALIDATION_LABELS = "labels of validation"
+_TEACHER = "outputs of the teacher"
+_CONTENTS = (_SOUND, _VALIDATION_LABELS, _TEACHER)
 #: Bytes that a checkpoint stores of a clip's digest, to name the clips that changed.
 _SHORT_DIGEST = 4
 #: How many options a message lists.
@@ -35,13 +41,19 @@ _LISTED = 3
 
 
 def collect_options(
-    recipe: Recipe, settings: dict[str, Any], splits: Splits, sounds: dict[str, ClipSounds] | None = None
+    recipe: Recipe,
+    settings: dict[str, Any],
+    splits: Splits,
+    sounds: dict[str, ClipSounds] | None = None,
+    *,
+    teacher: str | None = None,
 ) -> dict[str, Any]:
     """Return everything that affects the weights of a run, by name.
 
     These are options of the recipe, the arguments of training (`settings`, from `weight_arguments`), the label
     names and, unless it is a stream, the number of training clips, a digest of their labels, and the `sounds`
-    of the splits that it trains on or chooses the best checkpoint by.
+    of the splits that it trains on, or evaluates to choose the best checkpoint or the learning rate; and the
+    digest of a `teacher`.
     """
     options: dict[str, Any] = {
         name: value
@@ -51,14 +63,28 @@ def collect_options(
     options |= {f"training.{name}": value for name, value in settings.items()}
     options[_LABELS] = splits.labels
     if isinstance(splits.train, Dataset):
-        targets = json.dumps(list(splits.train[splits.task.label_column]))
         options["training clips"] = len(splits.train)
-        options["their labels"] = hashlib.sha256(targets.encode()).hexdigest()[:16]
+        options["their labels"] = _digest_labels(splits.train, splits.task)
     chosen = {recipe.data.train_split}
-    if recipe.training.get("load_best_model_at_end"):
+    if _depends_on_validation(recipe.training):
         chosen.add("validation")
+        if isinstance(splits.validation, Dataset):
+            options[_VALIDATION_LABELS] = _digest_labels(splits.validation, splits.task)
+    if teacher is not None:
+        options[_TEACHER] = teacher
     options |= {_SOUND + name: clips for name, clips in (sounds or {}).items() if name in chosen}
     return flatten_options(options)
+
+
+def _digest_labels(split: Dataset, task: Task) -> str:
+    targets = json.dumps(list(split[task.label_column]))
+    return hashlib.sha256(targets.encode()).hexdigest()[:16]
+
+
+def _depends_on_validation(training: dict[str, Any]) -> bool:
+    """Return True if the weights depend on what is measured on the validation split."""
+    follows_loss = training.get("lr_scheduler_type") == SchedulerType.REDUCE_ON_PLATEAU
+    return follows_loss or bool(training.get("load_best_model_at_end"))
 
 
 def flatten_options(values: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +179,8 @@ def _changed_sound(old: str, clips: ClipSounds) -> str:
 def _changed_options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the options that differ, as (old, new). Options that an older version lacked had their default."""
     defaults = flatten_options(Recipe().to_dict())
-    names = [name for name in {**old, **new} if not name.startswith(_SOUND) or (name in old and name in new)]
+    names = [
+        name for name in {**old, **new} if not name.startswith(_CONTENTS) or (name in old and name in new)
+    ]
     before = {name: old.get(name, defaults.get(name)) for name in names}
     return {name: (value, new.get(name)) for name, value in before.items() if value != new.get(name)}
