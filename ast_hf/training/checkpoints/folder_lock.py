@@ -25,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ...continuing import continuation
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...processes import is_main_process
 from ...writing_failures import cannot_write
@@ -354,5 +355,5 @@ def _describe(record: dict[str, Any]) -> str:
 def _in_use(root: Path, record: dict[str, Any]) -> AstHfError:
     owner = _describe(record) if record else "which is just starting"
     what = f"is in use by another run, {owner}"
-    fix = "wait until that run ends or stop it, then continue with --resume auto; or choose another folder"
+    fix = f"wait until that run ends or stop it, then {continuation()}; or choose another folder"
     return error("E402", where=repr(str(root)), what=what, fix=fix)
