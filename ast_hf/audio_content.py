@@ -12,7 +12,7 @@ class Layout(NamedTuple):
 
     Attributes:
         patches: (offset, bytes) that replace header fields without a valid count.
-        size: bytes that libsndfile is told, None for the true number.
+        size: bytes that libsndfile reads as the size, None for the true number.
         frames: length in frames, for files whose length libsndfile can only estimate.
         missing: why the file seems to be cut off, if decoding shows whether it is that or damaged.
     """

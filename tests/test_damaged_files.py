@@ -56,7 +56,7 @@ def test_json_of_a_file_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_checked", [True, False])
 def test_checksums_of_archives(is_checked: bool, tmp_path: Path) -> None:
-    """A flipped byte is found, unless `torch.save` was told to leave checksums out."""
+    """A flipped byte is found, unless `torch.save` was asked to leave checksums out."""
     path = tmp_path / "x.pth"
     torch.serialization.set_crc32_options(is_checked)
     try:

@@ -58,7 +58,7 @@ class _Limits:
         self.retrying = 0
         self.silent = False
         self.limited: list[Any] = []
-        self.told: set[str] = set()
+        self.announced: set[str] = set()
 
     def seconds(self) -> float:
         """Return the limit of a request without one of its own."""
@@ -78,8 +78,8 @@ class _Limits:
             return  # the client asks for a file's description first, and downloads what the cache lacks
         self.silent = self.silent or silent
         revision = _cached_revision(*found)
-        if revision and found[1] not in self.told:
-            self.told.add(found[1])
+        if revision and found[1] not in self.announced:
+            self.announced.add(found[1])
             self.tell(f"{found[1]!r}: {problem}; uses the copy in the cache, revision {revision[:12]}")
 
 
@@ -122,7 +122,7 @@ def limited_process(tell: Callable[[str], None]) -> Iterator[None]:
 
     _limits.tell = tell
     _limits.silent = False
-    _limits.told.clear()
+    _limits.announced.clear()
     set_client_factory(factory)
     _CLIENT_LOG.addFilter(_is_news)
     try:

@@ -45,12 +45,12 @@ def measure_statistics(
     extractor = inputs.extractor
     waveforms, total = _waveforms(inputs, clips)
     bar = tqdm(total=total, desc="measuring mean and std", unit="clip", leave=False, disable=disable_tqdm)
-    heard = num_samples(extractor.max_length, extractor.sampling_rate)
+    length = num_samples(extractor.max_length, extractor.sampling_rate)
     levels = _LevelWarnings()
     for where, waveform in itertools.islice(waveforms, clips):
         samples = torch.from_numpy(waveform)
         levels.check(samples, where)
-        moments.add(log_mel(samples[:heard], extractor.sampling_rate, extractor.num_mel_bins).numpy())
+        moments.add(log_mel(samples[:length], extractor.sampling_rate, extractor.num_mel_bins).numpy())
         bar.update()
     bar.close()
     levels.count_others()

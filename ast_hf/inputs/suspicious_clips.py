@@ -85,13 +85,13 @@ class SuspiciousClips:
         if is_main and contradictory:
             what = f"clips that are there several times have different labels: {len(contradictory)}"
             _warn("W215", "data", f"{what}, the first is {contradictory[0]}; `ast-hf stats DATA` lists them")
-        heard = {}
+        used = {}
         for name, places in self._splits.items():
             if self.window is not None and places and name != self.cropped:
-                heard[name] = self._measure_heard(name, places, self.window, is_main=is_main)
-        return {"shared": len(shared), "contradictory": len(contradictory), "heard": heard}
+                used[name] = self._measure_used(name, places, self.window, is_main=is_main)
+        return {"shared": len(shared), "contradictory": len(contradictory), "used": used}
 
-    def _measure_heard(self, name: str, places: list[_Place], window: float, *, is_main: bool) -> float:
+    def _measure_used(self, name: str, places: list[_Place], window: float, *, is_main: bool) -> float:
         """Return which share of a split's sound is used; warn (W201) of clips that are much longer."""
         seconds = [place.clip.seconds for place in places]
         share = sum(min(length, window) for length in seconds) / sum(seconds)

@@ -15,8 +15,8 @@ from .titles import METHOD_TITLES, METRICS
 #: Maximum number of rows of the table of classes; of more, the worst and the best are shown.
 _MAX_ROWS = 50
 
-#: Share of the sound of a split below which the card says how much the model does not hear.
-_MOST_HEARD = 0.95
+#: Share of the sound of a split below which the card says how much the model does not use.
+_MOST_USED = 0.95
 
 
 def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -> dict[str, Any]:
@@ -184,13 +184,13 @@ def _data_values(results: dict[str, Any]) -> dict[str, Any]:
 def _check_values(found: dict[str, Any]) -> dict[str, Any]:
     """Return what the check of all clips found; results of older versions have none."""
     skipped = found.get("skipped") or {}
-    heard = found.get("heard") or {}
+    used = found.get("used") or {}
     return {
         "skipped": ", ".join(f"{count} in {plain(name)}" for name, count in skipped.items()),
         "shared": found.get("shared", 0),
         "contradictory": found.get("contradictory", 0),
         "unheard": ", ".join(
-            f"{1 - share:.0%} in {plain(name)}" for name, share in heard.items() if share < _MOST_HEARD
+            f"{1 - share:.0%} in {plain(name)}" for name, share in used.items() if share < _MOST_USED
         ),
     }
 

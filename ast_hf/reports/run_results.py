@@ -137,7 +137,7 @@ class Report:
         watched: curves of the splits that were evaluated while training, by name.
         data_check: what the check of all clips found: number of `skipped` clips by split and the first ones,
             number of clips `shared` by splits and of `contradictory` ones, the share of each split's sound
-            that the model hears, and a digest of each split's `content`; empty for a stream.
+            that the model uses (`used`), and a digest of each split's `content`; empty for a stream.
         changes: options that differed when the run was resumed, in words.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.

@@ -146,7 +146,7 @@ def prepare(
 
     Clips that cannot be used stop the run here, all at once, or are skipped (`data.on_error`). Warns of skipped
     clips (W214), of clips that splits share or that contradict each other (W215), and of clips much longer
-    than the model hears (W201). Of a stream, nothing is checked in advance.
+    than the model's input (W201). Of a stream, nothing is checked in advance.
 
     Args:
         recipe: data, model and training of the run.

@@ -413,7 +413,7 @@ class SealedTrainer(Trainer):
 
         From then on, signals stop the run at once: the same command with `--resume auto` makes the results
         without training again. If the output folder has no room for it, it is in the temporary folder, and a
-        single process goes on: the model alone is smaller.
+        single process continues without one: the model alone is smaller.
 
         Raises:
             RunStopped: if a signal arrived since the last step.

@@ -94,7 +94,7 @@ def _checked_records(path: Path, *_version: int) -> Counter[int]:
 
     Raises E306 if an archive declares more bytes than the file has, or a checksum differs.
 
-    `torch.save` stores without compression. If no checksum is right, it was told to leave them out
+    `torch.save` stores without compression. If no checksum is right, it was asked to leave them out
     (`torch.serialization.set_crc32_options`).
     """
     where = repr(str(path))

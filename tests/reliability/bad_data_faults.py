@@ -250,7 +250,7 @@ CASES = [
     ),
     Case("C22-content", "a training clip also in test", _leak, _finetune, "W215", _stock_train),
     Case("C22-labels", "a clip with two labels", _contradict, _finetune, "W215", _stock_train),
-    Case("C22-long", "clips of 5 s, the model hears 0.6 s", _long, _finetune, "W201", _stock_train),
+    Case("C22-long", "clips of 5 s, for a model of 0.6 s", _long, _finetune, "W201", _stock_train),
     Case("E9-sound", "resumed with other sound in a file", _interrupted(_replace_sound), _resume, "E306"),
     Case("E9-swapped", "resumed with two files swapped", _interrupted(_swap), _resume, "E306"),
     Case(

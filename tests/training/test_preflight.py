@@ -354,9 +354,9 @@ def test_clips_longer_than_the_model_hears_are_warned_of(table: Path, tmp_path: 
     message = r"W201.*split 'test': 8 of 8 clips.*input of 0\.64 s.*test row 1 '.*', 5\.00 s.*87% is not used"
     with pytest.warns(AstHfWarning, match=message):
         report = finetune(recipe(table), tmp_path / "run")
-    heard = report.data_check["heard"]
-    assert heard["train"] == 1.0
-    assert heard["test"] == pytest.approx(0.64 / 5, abs=0.001)
+    used = report.data_check["used"]
+    assert used["train"] == 1.0
+    assert used["test"] == pytest.approx(0.64 / 5, abs=0.001)
     assert (
         "Of the sound in the clips above this leaves out 87% in test."
         in ModelCard.load(report.folder / "README.md").text
@@ -431,7 +431,7 @@ def test_random_crops_hear_all_of_a_clip(table: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", AstHfWarning)
         run = prepare(recipe(table, {"augmentation": {"random_crop": True}}), tmp_path / "run")
-    assert run.findings["heard"] == {"test": 1.0}
+    assert run.findings["used"] == {"test": 1.0}
 
 
 def test_levels_are_warned_of_by_row_and_file(table: Path) -> None:
