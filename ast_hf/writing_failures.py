@@ -103,8 +103,11 @@ def cannot_write(
     cause = _CAUSES.get(number, _DEVICE)
     if number == errno.ENOTDIR:
         place = next((part for part in (place, *place.parents) if os.path.lexists(part)), place)
+    reason = _without_path(problem)
+    if "inline_container" in reason:  # places in torch's source code
+        reason = os.strerror(number) if number else "the file could only be written in part"
     amount = "" if needed is None else f"; needs {megabytes(needed)}"
-    what = f"cannot be written ({short_reason(_without_path(problem), 160)}{amount}; {_free(place)}){rest}"
+    what = f"cannot be written ({short_reason(reason, 160)}{amount}; {_free(place)}){rest}"
     where = repr(str(place))
     return error("E401", where=where, what=what, fix=cause.fix + after, detail=cause.detail)
 

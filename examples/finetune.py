@@ -45,7 +45,7 @@ def main() -> int:
         run.trainer.train(resume_from_checkpoint=options.resume)
     except RunStopped as problem:  # SIGTERM, SIGHUP or Ctrl-C: the last step is saved
         if run.trainer.is_world_process_zero():
-            print(f"{problem}; continue with: {continuing_command()}", file=sys.stderr)
+            print(f"{problem}; continue with: {problem.command or continuing_command()}", file=sys.stderr)
         return problem.exit_code
 
     # Evaluates, and writes weights, extractor, card, curves.png, results.json and recipe.yaml.

@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
             return _train(options)
     except RunStopped as problem:
         if is_main_process():
-            complain(problem, f"; continue with: {continuing_command(options.words)}")
+            complain(problem, f"; continue with: {problem.command or continuing_command(options.words)}")
         return problem.exit_code
 
 

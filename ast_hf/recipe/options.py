@@ -332,8 +332,8 @@ class RecipeOptions:
             fastest with 1, since several threads mostly wait for each other.
         watchdog_seconds: in a run of several processes, seconds without a sign of life of one of them after
             which the others end (E403), 1..86,400; None to wait for ever. Long work is no silence: the sign
-            comes from a thread. Processes that all live, but finish no step in `training.ddp_timeout` seconds
-            (1,800), end too.
+            comes from a thread. A smaller `training.ddp_timeout` (1,800) counts instead; processes that all
+            live, but finish no step in that time, end too.
         training: arguments of transformers' `TrainingArguments`.
         card: facts for the model card. No weight depends on them.
     """

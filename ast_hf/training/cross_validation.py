@@ -30,7 +30,7 @@ from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
 from .building import SAMPLING_RATE, measures_statistics
-from .checkpoints.folder_lock import FolderLock
+from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
 from .finetuning import finetune
@@ -111,6 +111,8 @@ def _cross_validate(
     plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
     _check_begun_recipe(root, recipe)
     finished = {plan.name: _read_finished(plan) for plan in plans}
+    for plan in plans:
+        ensure_lock(plan.folder)  # E402 now, not after the folds before it
     report = tell if tell is not None and is_main_process() else lambda _: None
     if is_main_process():
         root.mkdir(parents=True, exist_ok=True)

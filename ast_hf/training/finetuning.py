@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ from .run_facts import (
     training_seconds,
 )
 from .splits import is_streamed, read_splits
-from .stopping import deferred_stop, stop_signals
+from .stopping import defer_stop, stop_signals
 from .trainer import ASTTrainer
 
 
@@ -130,6 +131,7 @@ def finetune(
         report = finish(run)
         if run.trainer.args.push_to_hub:
             stopping.text = "after the results were written, before they were published"
+            stopping.command = run.trainer.publishing_command()
             stopping.stop_now()
             pushed = run.trainer.push_to_hub(commit_message="Fine-tuned with ast_hf")
             report.published = pushed and pushed.url
@@ -153,14 +155,17 @@ def prepare(
         overwrite: let a fresh start replace a finished model or a README.md in `output_dir`.
         **hub: arguments of `TrainingArguments` about publishing.
 
-    The output folder is locked until `finish` has written all files, or `push_to_hub` has sent them.
+    The output folder is locked until `finish` has written all files, or `push_to_hub` has sent them, and no
+    longer than the returned object exists. After that, `trainer.train` locks it while it trains.
 
     Raises:
         AstHfError: as `finetune`, before the first training step.
     """
     with FolderLock(output_dir):
         run = _prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
-        run.trainer.folder_lock = FolderLock(output_dir).acquire()
+        lock = FolderLock(output_dir).acquire()
+    run.trainer.folder_lock = lock
+    weakref.finalize(run, lock.release)  # the trainer is part of circles, so it may exist for long
     return run
 
 
@@ -367,11 +372,11 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         changes=trainer.changes,
         data_check=run.findings,
     )
-    with deferred_stop():
-        if is_main:
-            with explained(folder):
-                write_outputs(report, trainer, splits, history, adapter_base)
-        trainer.discard_interim()
+    defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
+    if is_main:
+        with explained(folder):
+            write_outputs(report, trainer, splits, history, adapter_base)
+    trainer.discard_interim()
     return report
 
 

@@ -28,11 +28,12 @@ from ..hub.publishing import Pushed, finishing_command, push_folder
 from ..recipe.options import WATCHDOG_SECONDS
 from ..reports.emissions import EMISSIONS_FILE
 from ..writing_failures import cannot_write, explained, is_writing_failure
-from .checkpoints.folder_lock import FolderLock
+from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
 from .checkpoints.resuming import resume_folder
 from .checkpoints.run_options import check_options, save_options
 from .checkpoints.sealing import (
+    REFUGE,
     STATE_FILE,
     checkpoint_folder,
     checkpoints,
@@ -53,8 +54,6 @@ from .watchdog import Watchdog, can_watch
 EFFORT_FILE = "effort.json"
 #: Seconds that a stopped run waits for the push of its checkpoint; Kubernetes kills after 30.
 _PUSH_SECONDS = 15
-#: Beginning of the name of a temporary folder with a checkpoint that the output folder has no room for.
-_REFUGE = "ast_hf-checkpoint-"
 
 
 class SealedTrainer(Trainer):
@@ -211,9 +210,8 @@ class SealedTrainer(Trainer):
     def _start_watchdog(self) -> None:
         """Watch the other processes of the run, until this one ends."""
         if self.watchdog is None and self.watchdog_seconds and can_watch():
-            self.watchdog = Watchdog(
-                self.watchdog_seconds, float(self.args.ddp_timeout), Path(self.args.output_dir)
-            )
+            limit = float(self.args.ddp_timeout)
+            self.watchdog = Watchdog(min(self.watchdog_seconds, limit), limit, Path(self.args.output_dir))
             self.add_callback(self.watchdog)
             self.watchdog.start()
         self._set_busy(True)
@@ -421,6 +419,7 @@ class SealedTrainer(Trainer):
             RunStopped: if a signal arrived since the last step.
         """
         self._set_busy(True)
+        ensure_lock(self.args.output_dir)
         if self._saved_step != self.state.global_step and self.optimizer is not None:
             with suppress(AstHfError) if self.args.world_size == 1 else nullcontext():
                 self._save_interim(self.model_wrapped)
@@ -454,7 +453,7 @@ class SealedTrainer(Trainer):
             for path in interim:
                 shutil.rmtree(path, ignore_errors=True)
         for place in places:
-            if place.name.startswith(_REFUGE):
+            if place.name.startswith(REFUGE):
                 shutil.rmtree(place, ignore_errors=True)
 
     # ---------------------------------------------------------------- saving
@@ -505,7 +504,7 @@ class SealedTrainer(Trainer):
     def _save_in_refuge(self, model: nn.Module, trial: Any) -> Path | None:
         """Save a checkpoint in a new temporary folder, and return it; None if that fails too."""
         try:
-            self._refuge = Path(tempfile.mkdtemp(prefix=_REFUGE))
+            self._refuge = Path(tempfile.mkdtemp(prefix=REFUGE))
             self._save_sealed(model, trial)
             return checkpoint_folder(self._refuge, self.state.global_step)
         except (OSError, AstRunError):
@@ -520,6 +519,7 @@ class SealedTrainer(Trainer):
         target = checkpoint_folder(root, self.state.global_step)
         unlogged = self._unlogged_loss()
         if self.args.should_save:
+            ensure_lock(root)
             clear(root)
         self.accelerator.wait_for_everyone()
         needed = checkpoint_bytes(self.model, self.args, averages=False)
@@ -655,6 +655,10 @@ class SealedTrainer(Trainer):
         finally:
             self.release_folder()
 
+    def publishing_command(self) -> str:
+        """Return the command line that publishes the finished folder."""
+        return _push_command(self.args.output_dir, self._hub_place())
+
     def _publish_folder(self, place: HubPlace, message: str) -> Pushed | None:
         folder = self.args.output_dir
         name = place.repo_id
@@ -664,7 +668,7 @@ class SealedTrainer(Trainer):
                 name = place._replace(revision=None).create(PUBLISHING).repo_id
             pushed = push_folder(folder, name, commit_message=message, token=place.token, **options)
         except AstHfError as problem:
-            self.unpublished = finishing_command(folder, name if "/" in name else f"USER/{name}", **options)
+            self.unpublished = _push_command(folder, place._replace(repo_id=name))
             what = f"is complete, but not published. {problem}"
             if self.unpublished not in what:
                 what += f" Then run `{self.unpublished}`"
@@ -716,6 +720,11 @@ class _PlaceInEpoch(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End an epoch."""
         self.is_epoch_over = True
+
+
+def _push_command(folder: str, place: HubPlace) -> str:
+    name = place.repo_id if "/" in place.repo_id else f"USER/{place.repo_id}"
+    return finishing_command(folder, name, private=place.private, revision=place.revision)
 
 
 def _lacks_state(optimizer: Any) -> bool:

@@ -28,11 +28,15 @@ class RunStopped(KeyboardInterrupt, SystemExit):
     Attributes:
         signal: the signal's number, for example `signal.SIGTERM`.
         exit_code: 128 and the number, as in a shell: 143 for SIGTERM, 129 for SIGHUP, 130 for SIGINT.
+        command: the command that does the rest, if it is not the same one with `--resume auto`.
     """
 
-    def __init__(self, number: int, text: str = "before the first step; nothing was saved") -> None:
+    def __init__(
+        self, number: int, text: str = "before the first step; nothing was saved", command: str = ""
+    ) -> None:
         self.signal = signal.Signals(number)
         self.exit_code = 128 + number
+        self.command = command
         super().__init__(f"stopped by {self.signal.name} {text}")
         self.code = self.exit_code  # of SystemExit
 
@@ -47,12 +51,14 @@ class StopSignals:
         received: number of the first signal; None before.
         is_deferring: as above.
         text: what is saved now, for the message of `RunStopped`.
+        command: as in `RunStopped`.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.is_deferring = False
         self.text = ""
+        self.command = ""
         self._time = 0.0
         self._previous: dict[int, Any] = {}
         self.begin()
@@ -60,13 +66,14 @@ class StopSignals:
     def begin(self) -> None:
         """Begin a run: it stops at once for a signal, since nothing is trained yet."""
         self.text = "before the first step; nothing was saved"
+        self.command = ""
         self.stop_now()
 
     def stop_now(self) -> None:
         """End the deferral, and raise `RunStopped` if a signal was stored."""
         self.is_deferring = False
         if self.received is not None:
-            raise RunStopped(self.received, self.text)
+            raise RunStopped(self.received, self.text, self.command)
 
     def install(self) -> None:
         """Install the handlers, except for ignored signals (`nohup`) and handlers that are not Python's."""
@@ -86,7 +93,7 @@ class StopSignals:
             self.received = number
             self._time = time.monotonic()
             if not self.is_deferring:
-                raise RunStopped(number, self.text)
+                raise RunStopped(number, self.text, self.command)
             if is_main_process():
                 _print_notice(number)
         elif number == signal.SIGINT and time.monotonic() - self._time > _ECHO:
@@ -123,18 +130,10 @@ def stop_signals() -> Iterator[StopSignals]:
             _active = None
 
 
-@contextlib.contextmanager
-def deferred_stop() -> Iterator[None]:
-    """Store signals in this block, whose files are to be written completely; the handlers may be missing."""
-    watch = _active
-    if watch is None or watch.is_deferring or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    watch.is_deferring = True
-    try:
-        yield
-    finally:
-        watch.is_deferring = False
+def defer_stop() -> None:
+    """Store signals from here on, until `stop_now` or the end of the block; the handlers may be missing."""
+    if _active is not None and threading.current_thread() is threading.main_thread():
+        _active.is_deferring = True
 
 
 def _print_notice(number: int) -> None:

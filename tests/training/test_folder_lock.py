@@ -19,27 +19,36 @@ import pytest
 
 from ast_hf import AstConfigError, AstHfError, AstHfWarning, AstRunError
 from ast_hf.hub.published_files import PUBLISHED
-from ast_hf.training import finetune, finish, prepare
+from ast_hf.training import cross_validate, finetune, finish, prepare
 from ast_hf.training.checkpoints import folder_lock
 from ast_hf.training.checkpoints.folder_lock import LOCK_FILE, FolderLock
 from training.runs import recipe
 
 
-@pytest.fixture
-def holder(tmp_path: Path) -> Iterator[int]:
-    """Hold the lock of `tmp_path / "out"` in another process; return its pid."""
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[int]:
+    """Hold the lock of a folder in another process; yield its pid."""
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
-        lock = FolderLock(tmp_path / "out").acquire()
+        lock = FolderLock(folder).acquire()
         os.write(write, b".")
         time.sleep(60)
-        os._exit(lock._key is None)
+        os._exit(lock._shared is None)
     os.read(read, 1)
-    yield pid
-    with contextlib.suppress(ProcessLookupError):  # the test has killed it
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # the test has killed it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[int]:
+    """Hold the lock of `tmp_path / "out"` in another process; return its pid."""
+    with held(tmp_path / "out") as pid:
+        yield pid
 
 
 def test_another_process_is_refused_by_any_path(
@@ -127,12 +136,15 @@ def test_folders_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.Monke
         FolderLock(tmp_path / "file").acquire()
     with pytest.raises(AstRunError, match=r"E401.*cannot be written"):
         FolderLock(tmp_path / "file" / "below").acquire()
+    (tmp_path / "folder" / LOCK_FILE).mkdir(parents=True)
+    with pytest.raises(AstRunError, match=rf"E401.*{LOCK_FILE}.*remove or rename what has that name"):
+        FolderLock(tmp_path / "folder").acquire()
 
     def read_only(*_: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "open", read_only)
-    with pytest.raises(AstRunError, match=r"E401.*Read-only.*a folder that you may write to"):
+    with pytest.raises(AstRunError, match=r"E401.*Read-only.*make that disk writable"):
         FolderLock(tmp_path).acquire()
 
 
@@ -212,6 +224,37 @@ def test_a_notebook_can_run_again(clips: Path, tmp_path: Path) -> None:
     again = prepare(recipe(clips, max_steps=1), tmp_path / "out")
     again.trainer.train()
     assert abandoned.trainer.folder_lock is not None
+
+
+def test_a_prepared_run_that_is_dropped_releases_the_lock(clips: Path, tmp_path: Path) -> None:
+    """At once: the trainer itself refers to itself, and lives until the next garbage collection."""
+    trainer = prepare(recipe(clips, max_steps=1), tmp_path / "out").trainer
+    assert not (tmp_path / "out" / LOCK_FILE).exists()
+    trainer.train()
+    assert not (tmp_path / "out" / LOCK_FILE).exists()
+
+
+def test_a_run_whose_lock_was_removed_stops_if_another_one_began(clips: Path, tmp_path: Path) -> None:
+    """Before it writes anything into the folder that is now another run's; without another one it continues."""
+    folder = tmp_path / "out"
+    run = prepare(recipe(clips, max_steps=2, save_strategy="steps", save_steps=1), folder)
+    (folder / LOCK_FILE).unlink()
+    run.trainer.train()
+    assert (folder / LOCK_FILE).exists()
+    (folder / LOCK_FILE).unlink()
+    with held(folder) as pid, pytest.raises(AstRunError, match=rf"E402.*pid {pid} on"):
+        finish(run)
+    assert not (folder / "model.safetensors").exists()
+
+
+def test_folds_are_refused_before_the_first_one_is_trained(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = recipe(clips, {"data": {"random_folds": 2}}, max_steps=-1, num_train_epochs=1)
+    monkeypatch.setattr("ast_hf.training.cross_validation.finetune", None)
+    with held(tmp_path / "out" / "fold-2"), pytest.raises(AstRunError, match=r"E402.*fold-2"):
+        cross_validate(plan, tmp_path / "out", folds=2, resume="auto")
+    assert not (tmp_path / "out" / "fold-1").exists()
 
 
 def test_the_lock_is_never_published() -> None:

@@ -11,19 +11,25 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import ROOT
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ast_hf import AstConfigError
+from ast_hf.cli import main
 from ast_hf.commands.finetune import continuing_command
 from ast_hf.training import ASTTrainer, RunStopped, finetune, finish, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints, find_corruption
-from ast_hf.training.stopping import SIGNALS, deferred_stop, protect_worker, stop_signals
+from ast_hf.training.stopping import SIGNALS, defer_stop, protect_worker, stop_signals
 from training.runs import VARIED, checkpoint_digest, recipe
 
+if TYPE_CHECKING:
+    from hub_server import Hub
+
+PRINT = "ast_hf.commands.finetune.print_results"
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
 
 
@@ -166,6 +172,45 @@ def test_before_the_first_step_it_stops_at_once(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_complete_run_ends_well(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A signal after the results are written stops nothing: the same command would train again."""
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe(clips, max_steps=1, save_strategy="no").to_yaml())
+    for output, name in (("a", "ast_hf.training.finetuning.write_outputs"), ("b", PRINT)):
+        real = resolve_name(name)
+
+        def signalled(*args: Any, real: Any = real) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            real(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(name, signalled)
+            words = ["finetune", str(file), "--output", str(tmp_path / output), "--data", str(clips)]
+            assert main(words) == 0
+        assert "Trained on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["finetuning.write_outputs", "sealed_trainer.push_folder"])
+def test_a_push_that_is_stopped_names_its_own_command(
+    clips: Path, tmp_path: Path, name: str, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = resolve_name(f"ast_hf.training.{name}")
+
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(f"ast_hf.training.{name}", signalled)
+    folder = tmp_path / "out"
+    plan = recipe(clips, max_steps=1, save_strategy="no")
+    with pytest.raises(RunStopped, match="before they were published") as caught:
+        finetune(plan, folder, push_to_hub=True, hub_model_id="user/tones")
+    assert caught.value.command == f"ast-hf push {folder} user/tones"
+    assert (folder / "results.json").exists()
+
+
 def test_a_second_interrupt_raises_at_once() -> None:
     with stop_signals() as watch:
         watch.is_deferring = True
@@ -187,10 +232,10 @@ def test_blocks_share_one_state_and_restore_handlers() -> None:
         with stop_signals() as outer, stop_signals() as inner:
             assert outer is inner
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            with deferred_stop():
-                os.kill(os.getpid(), signal.SIGHUP)
-                assert outer.received is None
-                os.kill(os.getpid(), signal.SIGTERM)
+            defer_stop()
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert outer.received is None
+            os.kill(os.getpid(), signal.SIGTERM)
             with pytest.raises(RunStopped):
                 outer.stop_now()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -20,7 +20,8 @@ from ast_hf import AstHfError, AstRunError, cli, files, writing_failures
 from ast_hf.continuing import continuation
 from ast_hf.errors import DETAILS
 from ast_hf.training import Report, finetune, output_files, prepare
-from ast_hf.training.checkpoints.sealing import checkpoints
+from ast_hf.training.checkpoints.resuming import resume_folder
+from ast_hf.training.checkpoints.sealing import REFUGE, checkpoints, find_corruption
 from ast_hf.training.disk_space import checkpoint_bytes, run_bytes, weight_bytes
 from training.runs import Stop, recipe
 
@@ -85,6 +86,7 @@ def test_writers_of_other_libraries_are_recognised(problem: Exception, detail: s
     with pytest.raises(AstRunError, match="E401") as caught, writing_failures.explained(tmp_path / "x"):
         raise problem
     assert caught.value.detail == detail
+    assert "inline_container" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -412,3 +414,39 @@ def test_an_earlier_result_stays_until_the_new_one_is_complete(
     finetune(plan, tmp_path, overwrite=True, resume_from_checkpoint="auto")
     assert not (tmp_path / "model-00001-of-00002.safetensors").exists()
     assert (tmp_path / "model.safetensors").read_bytes() != before["model.safetensors"]
+
+
+def moved_elsewhere(checkpoint: Path, folder: Path) -> Path:
+    """Move a checkpoint into a new folder, and leave a link, as a run without room does; return the link."""
+    folder.mkdir()
+    checkpoint.rename(folder / checkpoint.name)
+    checkpoint.symlink_to(folder / checkpoint.name)
+    return checkpoint
+
+
+def test_a_checkpoint_that_was_written_elsewhere_comes_home(clips: Path, tmp_path: Path) -> None:
+    """The temporary folder is removed with the link, so the checkpoint would be lost with the finished run."""
+    root = tmp_path / "out"
+    plan = recipe(clips, max_steps=2, save_strategy="steps", save_steps=1)
+    prepare(plan, root).trainer.train()
+    link = moved_elsewhere(root / "checkpoint-2", tmp_path / f"{REFUGE}x")
+    assert resume_folder("auto", root) == str(link)
+    assert not link.is_symlink()
+    assert find_corruption(link) is None
+    assert not (tmp_path / f"{REFUGE}x").exists()
+    assert checkpoints(root) == [root / "checkpoint-1", link]
+
+
+def test_a_checkpoint_stays_elsewhere_without_room(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "out"
+    prepare(recipe(clips, max_steps=1, save_strategy="steps", save_steps=1), root).trainer.train()
+    link = moved_elsewhere(root / "checkpoint-1", tmp_path / f"{REFUGE}x")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    assert resume_folder("auto", root) == str(link)
+    assert link.resolve() == tmp_path / f"{REFUGE}x" / link.name

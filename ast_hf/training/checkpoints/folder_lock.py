@@ -25,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ...continuing import continuation
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...processes import is_main_process
 from ...writing_failures import cannot_write
@@ -87,7 +88,7 @@ class FolderLock:
 
     def __init__(self, root: str | os.PathLike) -> None:
         self.root = Path(root)
-        self._key: Path | None = None
+        self._shared: _Held | None = None
 
     def __enter__(self) -> FolderLock:
         return self.acquire()
@@ -105,12 +106,12 @@ class FolderLock:
             AstRunError: E402 if another run uses the folder, E401 if nothing can be written there.
             AstConfigError: E306 if the folder is a file.
         """
-        if self._key is not None or not is_main_process():
+        if self._shared is not None or not is_main_process():
             return self
         with _guard:
             made_folder = _make_folder(self.root)
             key = self.root.resolve()
-            held = _find(key)
+            held = _find(self.root, key)
             if held is None:
                 held = _Held(key / LOCK_FILE, _take(self.root, key / LOCK_FILE), made_folder)
                 _held[key] = held
@@ -120,17 +121,16 @@ class FolderLock:
             else:
                 held.thread = threading.current_thread()
                 held.uses += 1
-            self._key = key
+                held.made_folder = held.made_folder or made_folder
+            self._shared = held
         return self
 
     def release(self) -> None:
         """Give the lock back; without effect if it is not held."""
-        key, self._key = self._key, None
-        if key is None:
-            return
+        held, self._shared = self._shared, None
         with _guard:
-            held = _held.get(key)
-            if held is None:  # in a fork of the process that holds it, or the folder was removed or renamed
+            key = next((key for key, other in _held.items() if other is held), None)
+            if held is None or key is None:  # in a fork of the process that holds it
                 return
             held.uses -= 1
             if not held.uses:
@@ -138,18 +138,28 @@ class FolderLock:
                 held.end()
 
 
-def _find(key: Path) -> _Held | None:
-    """Return the lock of a folder that this process holds, also of one that was renamed; drop one that is gone."""
+def ensure_lock(root: str | os.PathLike) -> None:
+    """Raise E402 if another run took a folder meanwhile, after the lock's file was removed or the folder moved."""
+    with FolderLock(root):
+        pass
+
+
+def _find(root: Path, key: Path) -> _Held | None:
+    """Return the lock of a folder that this process holds, also of one that was renamed.
+
+    One whose file was removed is taken again.
+    """
     for place, held in list(_held.items()):
         if _is_at(held.handle, key / LOCK_FILE):
             _held[key] = _held.pop(place)
             held.path = key / LOCK_FILE
             return held
-    stale = _held.pop(key, None)
-    if stale is not None:
-        stale.ended.set()
-        os.close(stale.handle)
-    return None
+    removed = _held.get(key)
+    if removed is not None:
+        handle = _take(root, removed.path)
+        os.close(removed.handle)
+        removed.handle = handle
+    return removed
 
 
 def _forget() -> None:
@@ -192,7 +202,7 @@ def _take(root: Path, path: Path) -> int:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as problem:
-            raise cannot_write(root, problem) from problem
+            raise cannot_write(path if os.path.lexists(path) else root, problem) from problem
         try:
             is_locked = _lock(handle)
             record = _read(handle)
@@ -320,8 +330,8 @@ def _process_start(pid: Any) -> str:
 
 def _read(handle: int) -> dict[str, Any]:
     """Return the run in the file; empty for a new file, and for one that was cut."""
-    os.lseek(handle, 0, os.SEEK_SET)
     try:
+        os.lseek(handle, 0, os.SEEK_SET)
         record = json.loads(os.read(handle, 4096))
     except (OSError, ValueError):
         return {}
@@ -345,5 +355,5 @@ def _describe(record: dict[str, Any]) -> str:
 def _in_use(root: Path, record: dict[str, Any]) -> AstHfError:
     owner = _describe(record) if record else "which is just starting"
     what = f"is in use by another run, {owner}"
-    fix = "wait until that run ends or stop it, then continue with --resume auto; or choose another folder"
+    fix = f"wait until that run ends or stop it, then {continuation()}; or choose another folder"
     return error("E402", where=repr(str(root)), what=what, fix=fix)

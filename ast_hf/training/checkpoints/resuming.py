@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 
 from ...errors import AstHfError, AstHfWarning, error, warning_text
+from ...files import sync
 from .sealing import (
     MANIFEST,
+    REFUGE,
     STATE_FILE,
     checkpoints,
     clear,
@@ -73,11 +76,32 @@ def resume_folder(
 
 
 def recover(root: Path) -> None:
-    """Rename a checkpoint that was sealed when its run was killed, and remove the rest of the staging folder."""
+    """Rename a checkpoint that was sealed when its run was killed, and remove the rest of the staging folder.
+
+    A checkpoint that was written elsewhere for lack of room is moved here, if there is room now.
+    """
     for staged in checkpoints(staging_folder(root)):
         if find_corruption(staged) is None and find_corruption(root / staged.name) is not None:
             put_in_place(root, staged.name)
     clear(root)
+    for path in checkpoints(root):
+        if path.resolve().parent.name.startswith(REFUGE) and find_corruption(path) is None:
+            _bring_home(root, path)
+
+
+def _bring_home(root: Path, link: Path) -> None:
+    """Replace a link to a checkpoint by the checkpoint; leave it without room."""
+    place = link.resolve()
+    staged = staging_folder(root) / link.name
+    try:
+        shutil.copytree(place, staged)
+        for file in staged.rglob("*"):
+            sync(file)
+        put_in_place(root, link.name)
+    except OSError:
+        clear(root)
+    else:
+        shutil.rmtree(place.parent, ignore_errors=True)
 
 
 def _check_staging(root: Path) -> None:

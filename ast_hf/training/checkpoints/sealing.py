@@ -31,6 +31,8 @@ MANIFEST = "manifest.json"
 #: The Trainer reads the step from it; a folder without it is not a training checkpoint.
 STATE_FILE = "trainer_state.json"
 
+#: Beginning of the name of a temporary folder with a checkpoint that the output folder has no room for.
+REFUGE = "ast_hf-checkpoint-"
 #: Folder next to the checkpoints for those being written or removed. Not of the form `checkpoint-N`.
 _STAGING = ".partial"
 _FORMAT = 1
