@@ -41,6 +41,7 @@ from .checkpoints.sealing import (
     commit,
     find_corruption,
     remove_checkpoints,
+    rotate,
     staged_save,
     staging_folder,
 )
@@ -452,6 +453,7 @@ class SealedTrainer(Trainer):
         except OSError:  # a full disk has no room for the staging folder
             for path in interim:
                 shutil.rmtree(path, ignore_errors=True)
+        self._rotate_last(root)
         for place in places:
             if place.name.startswith(REFUGE):
                 shutil.rmtree(place, ignore_errors=True)
@@ -548,6 +550,13 @@ class SealedTrainer(Trainer):
         if self.is_world_process_zero() and self._refuge is None:
             self._push_sealed(target)
         self.accelerator.wait_for_everyone()
+
+    def _rotate_last(self, root: Path) -> None:
+        """Remove surplus checkpoints that a kill between the last save and its rotation left."""
+        best = self.state.best_model_checkpoint
+        keep = None if best is None else Path(best)
+        with suppress(OSError):
+            rotate(root, checkpoint_folder(root, self.state.global_step), self.args.save_total_limit, keep)
 
     def _unlogged_loss(self) -> dict[str, float]:
         """Return the sum of losses since the last log, and its step; a resumed run logs the mean of all."""

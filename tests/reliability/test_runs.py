@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -58,7 +59,9 @@ def test_random_kills(recipe: Path, unbroken: Any, tmp_path: Path, workers: int)
     count = 50 if FULL else 6
     more = ("--set", f"training.dataloader_num_workers={workers}")
     killed = taken_over = 0
-    for number, moment in enumerate(moments(count, seconds * (1 + workers / 2), seed=workers)):
+    for number, moment in enumerate(moments(4 * count, seconds * (1 + workers / 2), seed=workers)):
+        if killed == count:
+            break
         folder = tmp_path / f"out-{number}"
         process = start(finetune(recipe, folder, *more), folder.with_suffix(".log"))
         if number:
@@ -69,6 +72,8 @@ def test_random_kills(recipe: Path, unbroken: Any, tmp_path: Path, workers: int)
         killed += process.wait() == -signal.SIGKILL
         assert resumed(recipe, folder, *more) == expected, (number, moment)
         taken_over += "AST-W410" in folder.with_suffix(".log").read_text()
+        shutil.rmtree(folder)
+    assert killed == count
     assert 0 < taken_over <= killed
     record(f"random kill -9, {workers} workers", kills=killed, bit_identical=killed)
 

@@ -1,0 +1,20 @@
+"""docs/reliability.md is what its generator writes from the stored results, and has every row of the tables."""
+
+from __future__ import annotations
+
+import json
+
+from . import page
+from .runner import GOOD
+from .tables import all_cases
+
+
+def test_page_is_generated_from_the_stored_results() -> None:
+    results = json.loads(page.RESULTS.read_text(encoding="utf-8"))
+    assert page.PAGE.read_text(encoding="utf-8") == page.render(results)
+
+
+def test_stored_results_have_every_row_and_no_bad_one_of_ours() -> None:
+    cases = json.loads(page.RESULTS.read_text(encoding="utf-8"))["cases"]
+    assert set(cases) == {case.id for case in all_cases()}
+    assert [name for name, row in cases.items() if row["ours"]["verdict"] not in GOOD] == []
