@@ -70,14 +70,19 @@ class _Limits:
         if self.silent and not self.retrying and _repository_of(request):
             raise OfflineModeIsEnabled(f"Cannot reach {request.url}: an earlier request was not answered")
 
-    def note(self, request: Any, problem: str, *, silent: bool = False) -> None:
-        """Note that a reading request failed, and say so once if the cache has a copy of what it reads."""
+    def note(self, request: Any, problem: str, *, silent: bool = False, broken: bool = False) -> None:
+        """Note that a reading request failed, and say so once if the cache has a copy of what it reads.
+
+        Later requests then fail at once: after a `silent` one always, after a `broken` connection if there is a copy,
+        since the client takes only some of these failures for a reason to use it.
+        """
         found = _repository_of(request)
         is_download = request.method == "GET" and "/resolve/" in str(request.url)
         if self.tell is None or self.retrying or found is None or is_download:
             return  # the client asks for a file's description first, and downloads what the cache lacks
         self.silent = self.silent or silent
         revision = _cached_revision(*found)
+        self.silent = self.silent or (broken and revision is not None)
         if revision and found[1] not in self.announced:
             self.announced.add(found[1])
             self.tell(f"{found[1]!r}: {problem}; uses the copy in the cache, revision {revision[:12]}")
@@ -152,11 +157,12 @@ def _limit(client: Any) -> None:
             if not stream:
                 response.read()
         except _httpx.TooManyRedirects as problem:  # which the client does not take for a failed connection
-            _limits.note(request, "the Hub redirects without end")
+            _limits.note(request, "the Hub redirects without end", broken=True)
             raise _httpx.RemoteProtocolError(str(problem), request=request) from problem
         except _httpx.TransportError as problem:
             silent = isinstance(problem, _httpx.TimeoutException)
-            _limits.note(request, f"the Hub does not answer ({type(problem).__name__})", silent=silent)
+            text = f"the Hub does not answer ({type(problem).__name__})"
+            _limits.note(request, text, silent=silent, broken=True)
             raise
         if response.status_code >= 500:
             _limits.note(request, f"the Hub answered {response.status_code}")

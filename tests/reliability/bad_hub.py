@@ -329,6 +329,7 @@ CASES = [
             ("-503", "Hub answers 503", _status(503, ALWAYS)),
             ("-drip", "Hub sends a byte a second", DRIP),
             ("-reset", "Hub resets connections", {"kind": "reset", "times": ALWAYS}),
+            ("-loop", "Hub redirects without end", {"kind": "loop", "times": ALWAYS}),
         )
     ),
     _pushed("G49", "commit accepted, not answered", (COMMIT, {"kind": "hang", "after": 1})),
