@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import shutil
-import uuid
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -127,18 +127,14 @@ def _number(problem: BaseException, path: Path) -> int:
 
 
 def _probe(folder: Path) -> int:
-    """Return the errno of writing a block into a folder, 0 if that works."""
-    probe = folder / f".probe-{uuid.uuid4().hex}"
+    """Return the errno of writing a block into a folder, 0 if that works. A kill leaves no file."""
     try:
-        with probe.open("wb") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0" * 4096)
             file.flush()
             os.fsync(file.fileno())
     except OSError as problem:
         return problem.errno or errno.EIO
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
     return 0
 
 
