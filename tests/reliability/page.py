@@ -53,10 +53,11 @@ def collect(folder: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
         row = rows.setdefault(values["id"], {"title": values["title"]})
         row[values["column"]] = {"verdict": values["verdict"], "text": values["text"]}
-    scenarios = {}
+    scenarios: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("scenario-*.json")):
         values = json.loads(path.read_text(encoding="utf-8"))
-        scenarios[values["name"]] = values["figures"]
+        name = values["name"].partition(", batch ")[0]
+        scenarios[name] = _added(scenarios.get(name, {}), values["figures"])
     return {
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "machine": _machine(),
@@ -64,6 +65,11 @@ def collect(folder: Path) -> dict[str, Any]:
         "cases": rows,
         "scenarios": scenarios,
     }
+
+
+def _added(total: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the sums of the figures of several batches; one batch is returned as it is."""
+    return {name: total[name] + value if name in total else value for name, value in figures.items()}
 
 
 def _machine() -> str:
