@@ -156,6 +156,9 @@ def _checked_blocks(clip: Clip, sampling_rate: int) -> Iterator[np.ndarray]:
     """Yield resampled blocks; raise E101 for an empty clip and E104 for values that are not finite."""
     length = 0
     for block in _resampled(_finite(clip), clip, sampling_rate):
+        if not np.isfinite(block).all():
+            what = "has samples near the largest float32, which overflow when it is resampled"
+            raise error("E104", where=clip.where, what=what, fix="re-export the file, or drop it")
         length += len(block)
         yield block
     if clip.length == 0:

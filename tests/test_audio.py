@@ -340,6 +340,7 @@ REFUSED = [
     ("3-D", {"source": np.zeros((2, 2, 500)), "source_rate": 16_000}, "E106", "(2, 2, 500)"),
     ("batch", {"source": np.zeros((9, 500)), "source_rate": 16_000}, "E106", "(9, 500)"),
     ("NaN", {"source": WITH_NAN, "source_rate": 16_000}, "E104", "the first at 7"),
+    ("huge", {"source": np.full(9, 3.4e38, "f4"), "source_rate": 1_000}, "E104", "when it is resampled"),
 ]
 
 
