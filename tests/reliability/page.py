@@ -105,7 +105,8 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _figures(values: dict[str, Any]) -> str:
-    return _cell("; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in values.items()))
+    shown = {name: value for name, value in values.items() if name != "result"}
+    return _cell("; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in shown.items()))
 
 
 def _summary(cases: dict[str, Any]) -> list[str]:

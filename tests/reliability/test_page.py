@@ -18,3 +18,11 @@ def test_stored_results_have_every_row_and_no_bad_one_of_ours() -> None:
     cases = json.loads(page.RESULTS.read_text(encoding="utf-8"))["cases"]
     assert set(cases) == {case.id for case in all_cases()}
     assert [name for name, row in cases.items() if row["ours"]["verdict"] not in GOOD] == []
+
+
+def test_readme_has_the_counts() -> None:
+    rows = json.loads(page.RESULTS.read_text(encoding="utf-8"))["cases"].values()
+    stock = [row["stock"]["verdict"] for row in rows if "stock" in row]
+    bad = sum(verdict in ("silent", "unbounded") for verdict in stock)
+    readme = " ".join((page.ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{len(stock)} bad inputs, of which transformers takes {bad} silently" in readme
