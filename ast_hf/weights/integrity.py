@@ -176,8 +176,10 @@ def _label_count(fields: Mapping[str, Any], default: int = 2) -> int:
 
 def _classifier_rows(checkpoint: Checkpoint) -> int | None:
     headers = tensor_headers(checkpoint.weights)
-    shape = next((header.shape for name, header in headers.items() if hub_name(name) == HEAD_KERNEL), None)
-    return int(shape[0]) if shape else None
+    kernel = next((header for name, header in headers.items() if hub_name(name) == HEAD_KERNEL), None)
+    if kernel is None or kernel.dtype not in FLOATS or not kernel.shape:  # quantised weights are packed
+        return None
+    return int(kernel.shape[0])
 
 
 def _check_sizes(config: dict[str, Any], headers: dict[str, Header], path: Path) -> None:
@@ -220,7 +222,9 @@ def _check_shapes(config: dict[str, Any], headers: dict[str, Header], path: Path
     stored = {hub_name(name).removeprefix(BACKBONE): name for name in headers}
     shapes = dict(expected)
     if HEAD_KERNEL in stored and _is_our_class(config):  # other classes may have another head
-        rows = headers[stored[HEAD_KERNEL]].shape[:1] or [0]
+        kernel = headers[stored[HEAD_KERNEL]]
+        is_packed = kernel.dtype not in FLOATS  # quantised: its shape says nothing of the number of labels
+        rows = [_label_count(config)] if is_packed else kernel.shape[:1] or [0]
         shapes |= head_shapes(sizes.hidden_size, *rows)
     for name in stored.keys() & shapes.keys():
         header = headers[stored[name]]
