@@ -20,11 +20,10 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import soundfile
 import torch
 from conftest import ROOT, run_fresh
 from safetensors.torch import load_file
-from training.runs import VARIED, recipe, sound
+from training.runs import VARIED, recipe
 from transformers import TrainerCallback
 
 from ast_hf import AstHfError
@@ -191,22 +190,6 @@ def sweep(source: str, root: str, name: str, number: int, every: int) -> None:
         outcome["cases"].append({"at": whole["seen"][at - 1], **broken})
         shutil.rmtree(folder)
     (base / "outcome.json").write_text(json.dumps(outcome, indent=1))
-
-
-@pytest.fixture(scope="session")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return label folders of noise and tones. Read only."""
-    root = tmp_path_factory.mktemp("few")
-    for split, count in (("train", 12), ("test", 3)):
-        for kind in ("noise", "tone"):
-            (root / split / kind).mkdir(parents=True)
-            for number in range(count):
-                soundfile.write(
-                    root / split / kind / f"{number}.wav",
-                    sound(kind, number + 100 * (split == "test")),
-                    16_000,
-                )
-    return root
 
 
 @pytest.mark.parametrize("number", BROKEN, ids=[errno.errorcode[number] for number in BROKEN])

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import soundfile
 from conftest import ROOT
-from training.runs import recipe, sound
+from training.runs import recipe
 
 from reliability.cases import FULL, record
 
@@ -26,22 +25,6 @@ LIMIT = 3 * SECONDS
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="finds processes through /proc"
 )
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return label folders of noise and tones. Read only."""
-    root = tmp_path_factory.mktemp("few")
-    for split, count in (("train", 12), ("test", 3)):
-        for kind in ("noise", "tone"):
-            (root / split / kind).mkdir(parents=True)
-            for number in range(count):
-                soundfile.write(
-                    root / split / kind / f"{number}.wav",
-                    sound(kind, number + 100 * (split == "test")),
-                    16_000,
-                )
-    return root
 
 
 class Run:

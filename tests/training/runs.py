@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ def sound(kind: str, number: int) -> np.ndarray:
     return 0.3 * np.sin(2 * np.pi * random.uniform(300, 3000) * time) + 0.001 * noise
 
 
-def write_clips(root: Path) -> None:
-    """Write label folders of noise and tones."""
-    for split, count in SIZES.items():
+def write_clips(root: Path, sizes: Mapping[str, int] = SIZES) -> None:
+    """Write label folders of noise and tones; `sizes` are the clips of each split and class."""
+    for split, count in sizes.items():
         for kind in ("noise", "tone"):
             (root / split / kind).mkdir(parents=True)
             for number in range(count):

@@ -57,6 +57,15 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+#: the model of the best checkpoint is loaded at the end
+BEST = {
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "loss",
+}
+
+
 def plan(source: Path, **training: Any) -> Any:
     return recipe(source, {**VARIED, "features": {"mean": -5.0, "std": 4.0}}, **{**PLAN, **training})
 
@@ -659,15 +668,9 @@ def test_nothing_is_removed_before_the_new_one_is_sealed(few: Path, tmp_path: Pa
 
 def test_best_checkpoint_is_stored_by_its_final_path(few: Path, tmp_path: Path) -> None:
     """The same in the state that a resumed run reads."""
-    best = {
-        "eval_strategy": "steps",
-        "eval_steps": 2,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": "loss",
-    }
     options = {"data": {"validation_fraction": 0.25}}
     run = prepare(
-        recipe(few, options, **PLAN, save_total_limit=None, **best, greater_is_better=True), tmp_path
+        recipe(few, options, **PLAN, save_total_limit=None, **BEST, greater_is_better=True), tmp_path
     )
     run.trainer.train()
     for folder in checkpoints(tmp_path):
@@ -746,14 +749,8 @@ def test_a_checkpoint_that_breaks_after_it_was_found_is_left_for_the_next(
 
 def test_a_damaged_best_checkpoint_is_an_error(few: Path, tmp_path: Path) -> None:
     """transformers would keep the last weights, with a line in its log."""
-    best = {
-        "eval_strategy": "steps",
-        "eval_steps": 2,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": "loss",
-    }
     options = {"data": {"validation_fraction": 0.25}}
-    trainer = prepare(recipe(few, options, **PLAN, save_total_limit=None, **best), tmp_path).trainer
+    trainer = prepare(recipe(few, options, **PLAN, save_total_limit=None, **BEST), tmp_path).trainer
 
     class Damage(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

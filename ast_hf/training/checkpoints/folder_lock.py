@@ -182,13 +182,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+def check_no_file(root: Path) -> None:
+    """Raise E306 if the output folder is a file."""
+    if root.exists() and not root.is_dir():
+        fix = "name a folder for the result"
+        raise error("E306", where=repr(str(root)), what="is a file", fix=fix, detail="exists")
+
+
 def _make_folder(root: Path) -> bool:
     """Create the output folder; return True if it did not exist."""
     if root.is_dir():
         return False
-    if root.exists():
-        fix = "name a folder for the result"
-        raise error("E306", where=repr(str(root)), what="is a file", fix=fix, detail="exists")
+    check_no_file(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

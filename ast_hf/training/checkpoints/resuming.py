@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...files import sync
+from .folder_lock import check_no_file
 from .sealing import (
     MANIFEST,
     REFUGE,
@@ -115,9 +116,7 @@ def _check_staging(root: Path) -> None:
 def _check_unused(root: Path, overwrite: bool) -> None:
     """Raise E306 for a fresh start in a folder with checkpoints or results."""
     where = repr(str(root))
-    if root.exists() and not root.is_dir():
-        fix = "name a folder for the result"
-        raise error("E306", where=where, what="is a file", fix=fix, detail="exists")
+    check_no_file(root)
     names = [path.name for path in checkpoints(root)]
     if names:
         what = f"holds {', '.join(names[:3])}{', ...' if len(names) > 3 else ''} of an earlier run"
