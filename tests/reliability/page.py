@@ -30,7 +30,9 @@ machine; each call runs in a process of its own, with limits of time and memory.
 
     make reliability
 
-`make test-reliability` runs the short tier, which is part of CI; `make test-reliability FULL=1` runs everything.
+`make test-reliability` runs the short tier, which is part of CI; `make test-reliability FULL=1` runs everything. Each
+scenario says how many it tried. In the stored run, kills, pairs and signals are those of the long tier, all others
+those of the short one.
 """
 
 _VERDICTS = """A call has one of these outcomes:
