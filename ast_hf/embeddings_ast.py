@@ -13,6 +13,7 @@ from torch import nn
 
 from .configuration_ast import ASTConfig, Geometry
 from .errors import error
+from .log_mel import frames_to_seconds
 from .weights.geometry import cached_sampling, resize_axis, resize_kernel, resize_positions, sample_axis, take
 
 
@@ -231,3 +232,24 @@ def columns_seen(visible: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """
     columns = visible[:, 2:].unflatten(1, grid).any(dim=1)  # (B, T)
     return (columns * torch.arange(1, grid[1] + 1, device=columns.device)).amax(dim=1).clamp(min=1)
+
+
+def column_means(config: ASTConfig, tokens: torch.Tensor, frames: int) -> torch.Tensor:
+    """Return the mean over frequency of the patch tokens of each time column.
+
+    Args:
+        config: configuration of the model that made the tokens.
+        tokens: `(batch, 2 + patches, hidden)`, for example `last_hidden_state`.
+        frames: log-mel frames of the input.
+
+    Returns:
+        `(batch, columns, hidden)`. Column `i` covers the frames from `i * time_stride` to `i * time_stride +
+        patch_size`.
+    """
+    return tokens[:, 2:].unflatten(1, config.grid_for(frames)).mean(dim=1)
+
+
+def column_times(config: ASTConfig, frames: int) -> list[tuple[float, float]]:
+    """Return start and end of each time column of an input, in seconds from its beginning."""
+    firsts = [index * config.time_stride for index in range(config.grid_for(frames)[1])]
+    return [(frames_to_seconds(first), frames_to_seconds(first + config.patch_size)) for first in firsts]

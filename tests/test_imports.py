@@ -39,6 +39,7 @@ LAYERS = (
         *("task", "label_order", "configuration_ast", "configuration_ensemble", "feature_extraction_ast"),
         "strict_options",
     ),
+    ("timelines",),
     ("weights",),
     ("losses", "patchout", "embeddings_ast", "modeling_ast", "modeling_ensemble"),
     ("hub",),

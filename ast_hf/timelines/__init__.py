@@ -1,0 +1,1 @@
+"""Windows of long recordings, score curves, and events with times. Needs numpy only."""

@@ -1,0 +1,162 @@
+"""Windows of a recording: sized, placed, and cut from a stream of samples.
+
+Windows start at 0, `hop`, `2 * hop`, ... while they are completely in the recording. One more window, aligned
+to the end, covers what remains. No window reaches over the end, and every sample is in at least one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import error
+from ..log_mel import frame_lengths, frames_to_seconds, num_frames, num_samples
+from ..scalars import is_finite_number
+
+#: Seconds within which a requested window is the model's own: a clip of n frames lasts from 10 n to 10 n + 25 ms.
+_SAME = 0.026
+
+
+class WindowPlan(NamedTuple):
+    """Sizes of the windows that a recording is cut into.
+
+    Attributes:
+        samples: length of a window in samples.
+        hop: samples from the start of a window to the next, in 1..samples.
+        frames: log-mel frames of a window, which the model takes.
+        slack: samples by which a recording may be longer than a window and still be one: less than a frame's
+            step, so that they add no frame.
+        rate: sampling rate in Hz.
+    """
+
+    samples: int
+    hop: int
+    frames: int
+    slack: int
+    rate: int
+
+
+def plan_windows(
+    max_frames: int,
+    rate: int,
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    *,
+    overlap: float = 0.0,
+    min_frames: int = 1,
+) -> WindowPlan:
+    """Return the sizes of windows for a model of `max_frames` log-mel frames at `rate` Hz.
+
+    Args:
+        max_frames: `max_length` of the model.
+        rate: sampling rate in Hz.
+        window_seconds: length of a window, at most the model's. None for the model's.
+        hop_seconds: seconds from window to window, above 0 and at most the window. None for the one that makes
+            neighbours share `overlap`.
+        overlap: share of a window that neighbours have in common by default, in [0, 1).
+        min_frames: frames of the shortest window that the model takes (its patch size).
+
+    Raises:
+        AstInputError: E108 for a window or a hop out of these ranges.
+    """
+    _check_seconds("window_seconds", window_seconds)
+    _check_seconds("hop_seconds", hop_seconds)
+    longest = frames_to_seconds(max_frames)
+    if window_seconds is None or abs(window_seconds - longest) < _SAME:
+        samples = num_samples(max_frames, rate)
+        frames = max_frames
+    else:
+        samples = round(window_seconds * rate)
+        frames = num_frames(samples, rate)
+    if frames > max_frames or frames < max(min_frames, 1):
+        least = num_samples(max(min_frames, 1), rate) / rate
+        what = f"{window_seconds:g} s is outside {least:.3g}..{longest:g} s, the lengths that the model takes"
+        raise error("E108", where="window_seconds", what=what, fix="choose a length in that range, or None")
+    hop = max(round(samples * (1.0 - overlap)), 1) if hop_seconds is None else round(hop_seconds * rate)
+    slack = frame_lengths(rate)[1] - 1
+    if not 1 <= hop <= samples + slack:
+        what = f"{hop_seconds:g} s is not between 1 sample and the window, {samples / rate:g} s"
+        fix = "choose a hop in that range: a longer one would skip audio"
+        raise error("E108", where="hop_seconds", what=what, fix=fix)
+    return WindowPlan(samples, min(hop, samples), frames, slack, rate)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if value is not None and not (is_finite_number(value) and float(value) > 0):  # type: ignore[arg-type]
+        raise error(
+            "E108", where=name, what=f"{value!r} is not a duration", fix="give seconds above 0, or None"
+        )
+
+
+def window_starts(length: int, plan: WindowPlan) -> list[int]:
+    """Return the first sample of each window of a recording of `length` samples, ascending."""
+    if length <= plan.samples + plan.slack:
+        return [0]
+    starts = list(range(0, length - plan.samples + 1, plan.hop))
+    if starts[-1] + plan.samples < length:
+        starts.append(length - plan.samples)
+    return starts
+
+
+class Window(NamedTuple):
+    """One window: its first sample's index in the recording, its samples `(time,)`, and whether it is the last."""
+
+    start: int
+    samples: np.ndarray
+    is_last: bool = False
+
+
+class WindowCutter:
+    """Cuts a stream of samples into windows, the same ones for any sizes of the pieces.
+
+    At most a window, a hop and a piece of samples are kept.
+    """
+
+    def __init__(self, plan: WindowPlan) -> None:
+        self.plan = plan
+        self.length = 0  # samples so far
+        self._next = 0  # start of the next window on the grid
+        self._pieces: list[np.ndarray] = []  # samples from `_first` on
+        self._first = 0
+
+    def push(self, samples: np.ndarray) -> Iterator[Window]:
+        """Take the next samples `(time,)`, and yield the windows that they complete; none is the last one."""
+        self._pieces.append(samples)
+        self.length += len(samples)
+        plan = self.plan
+        if self.length <= plan.samples + plan.slack:  # the recording may end as a single window
+            return
+        buffer = self._joined()
+        while self._next + plan.samples < self.length:  # the last window ends with the recording
+            start = self._next - self._first
+            yield Window(self._next, buffer[start : start + plan.samples])
+            self._next += plan.hop
+        self._forget(buffer)
+
+    def close(self) -> Window:
+        """Return the last window, aligned to the end; a short recording is one window, as long as it is."""
+        buffer = self._joined()
+        single = self.length <= self.plan.samples + self.plan.slack
+        start = 0 if single else self.length - self.plan.samples
+        return Window(start, buffer[start - self._first :], is_last=True)
+
+    def _joined(self) -> np.ndarray:
+        if len(self._pieces) != 1:
+            self._pieces = [np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)]
+        return self._pieces[0]
+
+    def _forget(self, buffer: np.ndarray) -> None:
+        """Drop samples before the next window, of the grid or aligned to the end."""
+        first = max(self._first, min(self._next, self.length - self.plan.samples))
+        self._pieces = [buffer[first - self._first :].copy()]
+        self._first = first
+
+
+def windows_of(blocks: Iterator[np.ndarray], plan: WindowPlan) -> Iterator[Window]:
+    """Yield the windows of a recording that is read in blocks."""
+    cutter = WindowCutter(plan)
+    for block in blocks:
+        yield from cutter.push(block)
+    yield cutter.close()
