@@ -41,7 +41,7 @@ LAYERS = (
     ),
     ("timelines",),
     ("weights",),
-    ("losses", "patchout", "embeddings_ast", "modeling_ast", "modeling_ensemble"),
+    ("losses", "patchout", "embeddings_ast", "audio_embedding", "modeling_ast", "modeling_ensemble"),
     ("hub",),
     ("conversion",),
     ("adapters",),
