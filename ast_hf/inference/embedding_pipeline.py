@@ -18,6 +18,7 @@ from ..errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, war
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..timelines.merging import owned_parts
+from .urls import fetch, is_url
 
 #: Arguments of a call for the windows, and for the result.
 _READING = ("sampling_rate", "window_seconds", "hop_seconds")
@@ -51,7 +52,7 @@ class ASTFeatureExtractionPipeline(FeatureExtractionPipeline, ChunkPipeline):
 
     For a model that is not from `ast_hf`, the constructor returns transformers' own pipeline for text, unchanged.
 
-    Call it with one input or a list: whatever `ast_hf.load_audio` reads. The result is what transformers documents
+    Call it with one input or a list: whatever `ast_hf.load_audio` reads, and URLs. The result is what transformers documents
     for this task: for each input the hidden states as a nested list `(1, tokens, hidden_size)`, or a tensor with
     `return_tensors=True`. A recording longer than a window has the tokens of all windows, one window after the
     other: 3.7 MB for each 10 s, so pass `pool=True` for the embedding, `(1, hidden_size)`, as in
@@ -103,7 +104,8 @@ class ASTFeatureExtractionPipeline(FeatureExtractionPipeline, ChunkPipeline):
     def preprocess(self, inputs: Any, **options: Any) -> Iterator[dict[str, Any]]:
         """Yield the features of each window of one input."""
         embedder = Embedder(self.model, self.feature_extractor, **options)
-        for window, features in embedder.inputs(inputs, device="cpu"):
+        content = fetch(inputs) if is_url(inputs) else inputs
+        for window, features in embedder.inputs(content, device="cpu"):
             part = (window.start, len(window.samples), embedder.middle)
             yield {**features, "part": part, "is_last": window.is_last}
 
