@@ -530,6 +530,8 @@ def test_pipeline_refuses_misspelt_arguments(checkpoint: Path, noise: np.ndarray
         pipe(clip(noise), hop_second=1)
     with pytest.raises(AstHfError, match="E101"):
         pipe([])
+    with pytest.raises(AstHfError, match=r"E703.*127\.0\.0\.1:9/clip"):  # URLs are read, too
+        pipe("http://127.0.0.1:9/clip.wav")
     with pytest.warns(ast_hf.AstHfWarning, match=r"W302.*truncation"):
         pipe(clip(noise[:3_000]), truncation=True)
 

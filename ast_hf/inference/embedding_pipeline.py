@@ -52,12 +52,13 @@ class ASTFeatureExtractionPipeline(FeatureExtractionPipeline, ChunkPipeline):
 
     For a model that is not from `ast_hf`, the constructor returns transformers' own pipeline for text, unchanged.
 
-    Call it with one input or a list: whatever `ast_hf.load_audio` reads, and URLs. The result is what transformers documents
-    for this task: for each input the hidden states as a nested list `(1, tokens, hidden_size)`, or a tensor with
-    `return_tensors=True`. A recording longer than a window has the tokens of all windows, one window after the
-    other: 3.7 MB for each 10 s, so pass `pool=True` for the embedding, `(1, hidden_size)`, as in
-    `pipeline("image-feature-extraction")`. It is that of `model.get_audio_embedding`, which also has embeddings
-    with times. `sampling_rate`, `window_seconds` and `hop_seconds` are those of `get_audio_embedding`.
+    Call it with one input or a list: whatever `ast_hf.load_audio` reads, and http and https URLs. The result is what
+    transformers documents for this task: for each input the hidden states as a nested list `(1, tokens,
+    hidden_size)`, or a tensor with `return_tensors=True`. A recording longer than a window has the tokens of all
+    windows, one window after the other: 3.7 MB for each 10 s. `pool=True` gives the embedding instead, `(1,
+    hidden_size)`, as in `pipeline("image-feature-extraction")`. It is that of `model.get_audio_embedding`, which also
+    has embeddings with times. `sampling_rate`, `window_seconds` and `hop_seconds` are those of
+    `get_audio_embedding`.
 
     Raises:
         AstInputError: E108 for unknown arguments and for ensembles, E304 if extractor and model do not fit, and
