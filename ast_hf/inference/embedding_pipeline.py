@@ -11,10 +11,11 @@ from transformers import AutoModel, AutoTokenizer, pipeline
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.feature_extraction import FeatureExtractionPipeline
 
-from ..audio_embedding import Embedder, WeightedMean, evaluation_mode, extractor_of
+from ..audio_embedding import Embedder, WeightedMean, evaluation_mode
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warning_text
+from ..model_extractor import extractor_of
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..timelines.merging import owned_parts
