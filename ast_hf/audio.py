@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .audio_files import Clip, Mixer, Part, check_rate, open_content, open_file, open_object
+from .audio_clips import Clip, Mixer, Part, check_rate
+from .audio_files import open_content, open_file, open_object
 from .audio_formats import MAX_CHANNELS, MAX_DECODED, MAX_SAMPLES
 from .errors import error
 from .scalars import plain_whole
