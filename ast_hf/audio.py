@@ -1,8 +1,9 @@
 """Reading of audio: paths, bytes, arrays, tensors and dicts become a mono float32 waveform at a given rate.
 
-soundfile decodes (WAV, FLAC, OGG Vorbis/Opus, MP3, AIFF, ...), soxr resamples with its HQ setting (133 dB
-signal to noise at 44.1 -> 16 kHz), and channels are averaged. ffmpeg, torchaudio and torchcodec are not used
-(docs/decisions/0004-decode-through-soundfile.md).
+soundfile decodes (WAV, FLAC, OGG Vorbis/Opus, MP3, AIFF, ...), PyAV what phones and browsers record (M4A, WebM, WMA,
+videos; in the extra `codecs`), soxr resamples with its HQ setting (133 dB
+signal to noise at 44.1 -> 16 kHz), and channels are averaged. torchaudio and torchcodec are not used
+(docs/decisions/0004-decode-through-soundfile.md, 0017-decode-recordings-with-pyav.md).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def load_audio(
 
     Args:
         source: one of
-            - a path (`str` or `Path`) of a file that soundfile reads,
+            - a path (`str` or `Path`) of a file that soundfile reads, or PyAV with the extra `codecs` (M4A, WebM, WMA, videos),
             - the bytes of an audio file, or an open binary file (read from its current position on),
             - an array or tensor of samples, shape `(time,)`, or unambiguous `(channels, time)` or `(time,
               channels)`, float in [-1, 1] or int16/int32/uint8 at full scale, at the rate `source_rate`,

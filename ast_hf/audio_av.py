@@ -150,7 +150,7 @@ class _Stream:
             "protocol_whitelist": "",
         }
         with self._reading():
-            self._container = av.open(
+            self._container: Any = av.open(
                 _Input(content),
                 format=kind.demuxer,
                 container_options=options,

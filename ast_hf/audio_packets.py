@@ -182,7 +182,7 @@ def check_program(content: Content, where: str) -> None:
             size = 4
         elif head[:3] == b"\x00\x00\x01" and head[3:4] > b"\xba" and len(head) >= 6:
             size = 6 + int.from_bytes(head[4:6], "big")
-        elif not any(content.at(offset, 1 << 16)):
+        elif len(head) >= 4 and not any(content.at(offset, 1 << 16)):
             return
         elif len(head) < 14:
             raise cut(where, "its last packet is incomplete")

@@ -15,7 +15,7 @@ from .console import complain, quiet_transformers, whole
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("checkpoint", help="folder or Hub name")
-    parser.add_argument("files", nargs="+", help="audio files: WAV, FLAC, OGG, MP3, AIFF, ...")
+    parser.add_argument("files", nargs="+", help="audio files: WAV, FLAC, OGG, MP3, AIFF, M4A, WebM, ...")
     parser.add_argument("--top_k", type=whole(1), default=3, help="labels per file (default: %(default)s)")
 
 

@@ -293,7 +293,7 @@ FILES: list[tuple[str, str, Callable[[], bytes], Right]] = [
     # Without the extra `codecs` E205.
     ("B16", "start of an M4A", lambda: b"\0\0\0\x1cftypM4A \0\0\0\0" + bytes(99), "E203|E205"),
     ("B16-webm", "start of a WebM", lambda: b"\x1aE\xdf\xa3" + bytes(99), "E203|E205"),
-    ("B16-wma", "start of a WMA", lambda: b"0&\xb2u\x8ef\xcf\x11" + bytes(99), "E202|E205"),
+    ("B16-wma", "start of a WMA", lambda: b"0&\xb2u\x8ef\xcf\x11" + bytes(99), "E203|E205"),
     ("B16-aac", "start of an AAC", lambda: b"\xff\xf1\x60\x40\x00\x1f\xfc" + bytes(99), "E203|E205"),
     ("B16-avi", "AVI named .wav", lambda: b"RIFF" + long(204) + b"AVI LIST" + bytes(200), "E201|E203|E205"),
     (
