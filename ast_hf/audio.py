@@ -45,7 +45,7 @@ def load_audio(
 
     Args:
         source: one of
-            - a path (`str` or `Path`) of a file that soundfile reads, or PyAV with the extra `codecs` (M4A, WebM, WMA, videos),
+            - a path (`str` or `Path`) of a file that soundfile reads, or, with the extra `codecs`, PyAV,
             - the bytes of an audio file, or an open binary file (read from its current position on),
             - an array or tensor of samples, shape `(time,)`, or unambiguous `(channels, time)` or `(time,
               channels)`, float in [-1, 1] or int16/int32/uint8 at full scale, at the rate `source_rate`,
@@ -54,9 +54,9 @@ def load_audio(
             - a decoded `AudioDecoder` of torchcodec.
         sampling_rate: rate of the result in Hz.
         source_rate: rate in Hz of a bare array; files and dicts contain theirs.
-        start: first second to read, None for the beginning. Only the requested part of a file is decoded. It
-            may have 57.6 million samples (an hour at 16 kHz), decoded from at most 1.38 billion of all
-            channels (an hour at 48 kHz with 8 channels); `audio_blocks` has no limit.
+        start: first second to read, None for the beginning. Only the requested part of a file is decoded, of
+            files for PyAV all before it, too. It may have 57.6 million samples (an hour at 16 kHz), decoded from
+            at most 1.38 billion of all channels (an hour at 48 kHz with 8 channels); `audio_blocks` has no limit.
         end: second to stop at, None for the end. Since tables round, up to 0.1 s after the end is the end.
 
     Returns:
