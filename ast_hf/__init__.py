@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from .inference.pipeline import ASTAudioClassificationPipeline
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
     from .modeling_ensemble import ASTEnsembleForAudioClassification
+    from .reports.timeline_picture import draw_timeline
+    from .timelines.events import Event
+    from .timelines.formats import write_events
+    from .timelines.reading import read_events
+    from .timelines.rows import events_by_recording
 
 __version__ = "0.1.0"
 
@@ -39,9 +44,14 @@ _MODULES = {
     "AstHfWarning": "errors",
     "AstInputError": "errors",
     "AstRunError": "errors",
+    "Event": "timelines.events",
     "audio_blocks": "audio",
+    "draw_timeline": "reports.timeline_picture",
+    "events_by_recording": "timelines.rows",
     "load_audio": "audio",
     "push_folder": "hub.publishing",
+    "read_events": "timelines.reading",
+    "write_events": "timelines.formats",
 }
 
 __all__ = [
@@ -59,12 +69,17 @@ __all__ = [
     "AstHfWarning",
     "AstInputError",
     "AstRunError",
+    "Event",
     "__version__",
     "audio_blocks",
+    "draw_timeline",
+    "events_by_recording",
     "load_audio",
     "push_folder",
+    "read_events",
     "register",
     "unregister",
+    "write_events",
 ]
 
 
