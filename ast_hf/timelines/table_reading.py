@@ -55,7 +55,7 @@ def _head(text: str, separator: str | None) -> list[str]:
 
 
 def _source(cell: Any) -> Any:
-    return spreadsheet_source(cell) if isinstance(cell, str) else cell
+    return spreadsheet_source(cell.strip()) if isinstance(cell, str) else cell
 
 
 def is_selection_table(text: str) -> bool:
