@@ -1,7 +1,7 @@
 """Adapt, train, run and share the Audio Spectrogram Transformer (Gong et al. 2021, arXiv 2104.01778).
 
-Importing this package makes transformers' Auto classes and `pipeline("audio-classification")` use the classes
-below for AST checkpoints; `unregister()` undoes that.
+Importing this package makes transformers' Auto classes and `pipeline` ("audio-classification" and
+"feature-extraction") use the classes below for AST checkpoints; `unregister()` undoes that.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from .registration import register, unregister
 
 if TYPE_CHECKING:
     from .audio import audio_blocks, load_audio
+    from .audio_embedding import ASTAudioEmbedding, EmbeddingBlock, audio_embedding_blocks
     from .configuration_ast import ASTConfig
     from .configuration_ensemble import ASTEnsembleConfig
     from .errors import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError, AstRunError
     from .feature_extraction_ast import ASTFeatureExtractor
     from .hub.publishing import push_folder
+    from .inference.embedding_pipeline import ASTFeatureExtractionPipeline
     from .inference.pipeline import ASTAudioClassificationPipeline
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
     from .modeling_ensemble import ASTEnsembleForAudioClassification
@@ -31,9 +33,11 @@ __version__ = "0.1.0"
 #: public name -> the module that defines it; imported on first use.
 _MODULES = {
     "ASTAudioClassificationPipeline": "inference.pipeline",
+    "ASTAudioEmbedding": "audio_embedding",
     "ASTConfig": "configuration_ast",
     "ASTEnsembleConfig": "configuration_ensemble",
     "ASTEnsembleForAudioClassification": "modeling_ensemble",
+    "ASTFeatureExtractionPipeline": "inference.embedding_pipeline",
     "ASTFeatureExtractor": "feature_extraction_ast",
     "ASTForAudioClassification": "modeling_ast",
     "ASTModel": "modeling_ast",
@@ -44,8 +48,10 @@ _MODULES = {
     "AstHfWarning": "errors",
     "AstInputError": "errors",
     "AstRunError": "errors",
+    "EmbeddingBlock": "audio_embedding",
     "Event": "timelines.events",
     "audio_blocks": "audio",
+    "audio_embedding_blocks": "audio_embedding",
     "draw_timeline": "reports.timeline_picture",
     "events_by_recording": "timelines.rows",
     "load_audio": "audio",
@@ -56,9 +62,11 @@ _MODULES = {
 
 __all__ = [
     "ASTAudioClassificationPipeline",
+    "ASTAudioEmbedding",
     "ASTConfig",
     "ASTEnsembleConfig",
     "ASTEnsembleForAudioClassification",
+    "ASTFeatureExtractionPipeline",
     "ASTFeatureExtractor",
     "ASTForAudioClassification",
     "ASTModel",
@@ -69,9 +77,11 @@ __all__ = [
     "AstHfWarning",
     "AstInputError",
     "AstRunError",
+    "EmbeddingBlock",
     "Event",
     "__version__",
     "audio_blocks",
+    "audio_embedding_blocks",
     "draw_timeline",
     "events_by_recording",
     "load_audio",
