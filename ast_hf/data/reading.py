@@ -19,6 +19,7 @@ import pyarrow as pa
 from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict, Value
 
 from ..errors import AstHfWarning, error, warning_text
+from ..table_text import check_exists, check_regular
 from ..task import Task
 from .clip_paths import is_unicode
 from .folder_tables import SplitTable
@@ -33,7 +34,7 @@ from .reading_arguments import check_arguments, check_source
 from .reading_options import ReadingOptions
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
-from .tables import Table, check_exists, check_regular, has_table_suffix, read_split_list, read_table
+from .tables import Table, has_table_suffix, read_split_list, read_table
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
