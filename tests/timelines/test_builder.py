@@ -135,8 +135,9 @@ def test_silence_holds_no_event() -> None:
     ]
     (event,) = timeline(pushed, plan)
     assert (event.start, event.end) == (0.0, pytest.approx(3.0, abs=0.026))
-    (all_of_it,) = timeline(pushed, plan, TimelineRules(silence_db=None))
-    assert (all_of_it.start, all_of_it.end) == (0.0, 8.0)
+    for ignored in (None, -200):
+        (all_of_it,) = timeline(pushed, plan, TimelineRules(silence_db=ignored))
+        assert (all_of_it.start, all_of_it.end) == (0.0, 8.0)
 
 
 def test_two_recordings_with_silence_between_give_both_timelines() -> None:
