@@ -33,6 +33,7 @@ from .reading_arguments import check_arguments, check_source
 from .reading_options import ReadingOptions
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
+from .table_files import TableFiles
 from .tables import Table, check_exists, check_regular, has_table_suffix, read_split_list, read_table
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
@@ -191,7 +192,7 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     """Return the splits of (split of all rows or None, table) pairs."""
     parts = [TableClips(table, split, options) for split, table in tables]
     clips = [clip for part in parts for clip in part.clips() if clip.labels]
-    _warn_of_outside(parts)
+    _warn_of_outside([part.files for part in parts])
     for clip in clips:
         _check_unicode(clip)
     if not clips:
@@ -223,7 +224,7 @@ def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:
             raise error("E209", where=f"split_lists, {split!r}", what=what, fix=fix)
 
 
-def _warn_of_outside(parts: Sequence[TableClips]) -> None:
+def _warn_of_outside(parts: Sequence[TableFiles]) -> None:
     """Warn (W216) about clips that are not in their table's folder or `audio_root`, and remember them."""
     remember_outside(path for part in parts for path in part.outside)
     strays = [path for part in parts for path in part.strays]
