@@ -19,6 +19,7 @@ import pyarrow as pa
 from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict, Value
 
 from ..errors import AstHfWarning, error, warning_text
+from ..table_text import check_exists, check_regular
 from ..task import Task
 from .clip_paths import is_unicode
 from .folder_tables import SplitTable
@@ -37,7 +38,7 @@ from .sources import is_local, source_parts
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
 from .table_files import TableFiles
-from .tables import Table, check_exists, check_regular, read_split_list, read_table
+from .tables import Table, read_split_list, read_table
 from .timed_recordings import Recordings, read_recordings
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
