@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import AstHfError, error
+from ..log_mel import FRAME_SECONDS
 from ..scalars import is_finite_number
 from ..timelines.events import Event
 from ..timelines.windows import plan_windows, window_starts
@@ -65,7 +66,6 @@ class WindowOptions:
                 what = f"{hop:g} s is longer than the window, {seconds:g} s, and would skip sound"
                 fix = f"give seconds above 0 and at most {seconds:g}"
                 raise error("E108", where="window_hop_seconds", what=what, fix=fix)
-        plan_windows(_MAX_FRAMES, 16_000, seconds)  # at least one frame
         share = 1.0 if empty is None else empty
         overlap = 0.0 if min_overlap is None else min_overlap
         _check_share("empty_windows", share)
@@ -168,6 +168,8 @@ def _check_length(recordings: Sequence[Recording], windows: WindowOptions) -> No
 def _check_duration(name: str, value: object) -> None:
     if not (is_finite_number(value) and value > 0):  # type: ignore[operator]
         raise _invalid(name, f"{value!r} is not a duration", "give seconds above 0")
+    if name == "window_seconds" and value < FRAME_SECONDS:  # type: ignore[operator]
+        raise _invalid(name, f"{value!r} s is shorter than a frame", f"give at least {FRAME_SECONDS} s")
 
 
 def _check_share(name: str, value: object) -> None:
