@@ -13,6 +13,7 @@ from transformers import TrainingArguments, set_seed
 from ..audio import load_audio
 from ..containment import is_outside
 from ..continuing import continuation
+from ..data.long_clips import cut_window
 from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
@@ -188,6 +189,7 @@ def _prepare(
     extractor = build_extractor(
         recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training)
     )
+    _check_window(recipe.data.window_seconds, extractor)
     prepared = PreparedFile(Path(output_dir))
     preflight = _build_preflight(recipe, extractor, arguments, prepared)
     splits = read_splits(recipe.data, arguments.seed, preflight)
@@ -238,6 +240,15 @@ def _prepare(
     )
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+
+
+def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:
+    """Raise E307 for windows longer than the model's input: labels of what is cut off would be wrong."""
+    problem = None if seconds is None else cut_window(seconds, extractor.max_length, extractor.sampling_rate)
+    if problem is not None:
+        what, fix = problem
+        fix += " (model.config.max_length)"
+        raise error("E307", where="data.window_seconds", what=what, fix=fix, detail="conflict")
 
 
 def _build_preflight(
