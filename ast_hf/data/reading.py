@@ -29,11 +29,13 @@ from .label_folders import read_label_folders, read_root_table
 from .labels import LabelSet, read_class_labels, warn_of_labels
 from .naming_conventions import BOUNDARIES, Source
 from .publishing_rights import remember_outside
-from .reading_arguments import check_arguments, check_source
+from .reading_arguments import check_arguments
 from .reading_options import ReadingOptions
+from .sources import is_local, source_parts
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
-from .tables import Table, check_exists, check_regular, has_table_suffix, read_split_list, read_table
+from .table_files import TableFiles
+from .tables import Table, check_exists, check_regular, read_split_list, read_table
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
@@ -132,34 +134,6 @@ def _read_tables(source: Source, options: ReadingOptions) -> list[SplitTable]:
     return tables
 
 
-def is_local(source: str) -> bool:
-    """Return True for the path of a file or folder, existing or not; False for a name on the Hub."""
-    if has_table_suffix(Path(source)) or source.startswith((".", "/", "~")):
-        return True
-    try:
-        return Path(source).exists()
-    except OSError:  # too long for a path
-        return False
-
-
-def source_parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
-    """Return (split, file or folder) of every part of a source; the split is None where the rows decide.
-
-    Raises E108 for a source of another type, E209 for an empty one.
-    """
-    parts: list[tuple[str | None, str | PathLike]]
-    check_source(source)
-    if isinstance(source, Mapping):
-        parts = [(split, part) for split, files in source.items() for _, part in source_parts(files)]
-    elif isinstance(source, (str, PathLike)):
-        parts = [(None, source)]
-    else:
-        parts = [part for files in source for part in source_parts(files)]
-    if not parts:
-        raise error("E209", where="source", what="names no file", fix="give at least one table or folder")
-    return parts
-
-
 def read_source(
     source: str | PathLike, labels: LabelSet | None, columns: Mapping[str, str | None]
 ) -> list[SplitTable]:
@@ -191,7 +165,7 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     """Return the splits of (split of all rows or None, table) pairs."""
     parts = [TableClips(table, split, options) for split, table in tables]
     clips = [clip for part in parts for clip in part.clips() if clip.labels]
-    _warn_of_outside(parts)
+    _warn_of_outside([part.files for part in parts])
     for clip in clips:
         _check_unicode(clip)
     if not clips:
@@ -223,7 +197,7 @@ def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:
             raise error("E209", where=f"split_lists, {split!r}", what=what, fix=fix)
 
 
-def _warn_of_outside(parts: Sequence[TableClips]) -> None:
+def _warn_of_outside(parts: Sequence[TableFiles]) -> None:
     """Warn (W216) about clips that are not in their table's folder or `audio_root`, and remember them."""
     remember_outside(path for part in parts for path in part.outside)
     strays = [path for part in parts for path in part.strays]
