@@ -1,0 +1,224 @@
+"""Score curves: the scores of overlapping windows cross-faded to one curve per class.
+
+The curve at a time is a weighted mean of the windows around it. The weight of a window is a triangle: 1 in its
+middle, 0 a little outside of its ends (`CurveBuilder.margin`). The kind of mean decides how sharp edges are. A
+tagger often fires wherever a window touches a sound. The arithmetic mean then makes a sound longer by up to half
+a window at each end. The harmonic mean follows the lowest windows, which hold nothing of the sound, and so finds
+its ends. A tagger whose score grows with the share of the window that the sound fills is better served by the
+arithmetic mean. Of the three, only the harmonic mean with a low threshold of 0.7 times the threshold put both
+ends of simulated sounds within one hop under both kinds of tagger (issue 15; tests/timelines/test_builder.py).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .levels import FLOOR_DB, cell_samples
+from .windows import WindowPlan
+
+#: Steps of a curve per window, at the least.
+_STEPS_PER_WINDOW = 40
+#: Longest and shortest step in seconds.
+_LONGEST = 0.05
+_SHORTEST = 0.01
+#: Scores below this are equal in the geometric and the harmonic mean. It limits what a single window can do.
+_LEAST = 1e-3
+
+
+class Grid(NamedTuple):
+    """Steps of a curve: step `k` begins at sample `k * hop * multiple // parts`."""
+
+    hop: int
+    parts: int
+    multiple: int
+
+    def boundary(self, step: int) -> int:
+        """Return the first sample of a step."""
+        return step * self.hop * self.multiple // self.parts
+
+    def boundaries(self, first: int, end: int) -> np.ndarray:
+        """Return the first samples of the steps `first` to `end`, both included, int64."""
+        return np.arange(first, end + 1, dtype=np.int64) * (self.hop * self.multiple) // self.parts
+
+    def step_at(self, sample: int) -> int:
+        """Return the step that holds a sample."""
+        size = self.hop * self.multiple
+        return ((sample + 1) * self.parts - 1) // size
+
+
+def grid_of(plan: WindowPlan) -> Grid:
+    """Return the steps of a plan's curve: a 40th of the window, 10 to 50 ms, fitted into the hop.
+
+    A hop is a whole number of steps, or a step a whole number of hops.
+    """
+    target = min(max(plan.samples / _STEPS_PER_WINDOW, _SHORTEST * plan.rate), _LONGEST * plan.rate)
+    if plan.hop >= target:
+        return Grid(plan.hop, int(-(-plan.hop // target)), 1)
+    return Grid(plan.hop, 1, int(target // plan.hop))
+
+
+class Columns(NamedTuple):
+    """Scores of the time columns of one window.
+
+    Attributes:
+        scores: `(columns, classes)`.
+        times: `(columns, 2)`, start and end of each column in seconds from the beginning of the window.
+    """
+
+    scores: np.ndarray
+    times: np.ndarray
+
+
+class CurvePart(NamedTuple):
+    """Consecutive steps of a score curve that no later window changes.
+
+    Attributes:
+        first: index of the first step.
+        scores: `(steps, classes)`, float64.
+        levels: `(steps,)`, highest level of the cells that a step touches, in dBFS.
+    """
+
+    first: int
+    scores: np.ndarray
+    levels: np.ndarray
+
+
+class CurveBuilder:
+    """Cross-fades windows, which are pushed in the order of their starts, to a score curve.
+
+    Only the steps of about one window are kept.
+
+    Attributes:
+        grid: steps of the curve.
+        length: samples that the windows so far cover.
+        margin: samples by which the weight of a window reaches over each of its ends. The end of a sound lies
+            between the end of a window without it and that of the next, which is up to a hop later: on average
+            half a hop. Windows that hardly overlap have nearly no margin, as no other window covers that time.
+    """
+
+    def __init__(self, plan: WindowPlan, classes: int, mean: str, column_weight: float = 0.0) -> None:
+        self.grid = grid_of(plan)
+        self.plan = plan
+        self.classes = classes
+        self.length = 0
+        self.margin = plan.hop * (plan.samples - plan.hop) // (2 * plan.samples)
+        self._mean = mean
+        self._column_weight = column_weight
+        self._first = 0  # first undecided step
+        self._sums = np.zeros((0, classes))
+        self._weights = np.zeros(0)
+        self._levels = np.zeros(0)
+        self._last = np.zeros(classes)  # transformed scores of the last window
+
+    def push(
+        self, start: int, length: int, scores: np.ndarray, levels: np.ndarray, columns: Columns | None = None
+    ) -> CurvePart:
+        """Take one window, and return the steps that no later window covers; see `TimelineBuilder.push`."""
+        self.length = max(self.length, start + length)
+        first = max(self.grid.step_at(max(start - self.margin, 0)), self._first)
+        end = self.grid.step_at(start + length + self.margin - 1) + 1
+        end = max(end, self._first + len(self._weights))
+        self._extend(end)
+        self._add(start, length, first, end, np.asarray(scores, np.float64), columns)
+        self._add_levels(start, np.asarray(levels, np.float64), first, end)
+        middles = self._middles(self._first, end)
+        return self._take(
+            int(np.searchsorted(middles, 2 * start + 2))
+        )  # a later window starts after this one
+
+    def close(self) -> CurvePart:
+        """Return the remaining steps; the last one ends with the recording."""
+        return self._take(self._covered())
+
+    def preview(self) -> CurvePart:
+        """Return the undecided steps as the windows so far have them."""
+        count = self._covered()
+        return CurvePart(self._first, self._values(count), self._levels[:count].copy())
+
+    def _covered(self) -> int:
+        """Return the number of undecided steps that begin before the end of the windows."""
+        return 0 if self.length == 0 else self.grid.step_at(self.length - 1) + 1 - self._first
+
+    def _middles(self, first: int, end: int) -> np.ndarray:
+        """Return twice the middle of each step, in samples."""
+        bounds = self.grid.boundaries(first, end)
+        return bounds[:-1] + bounds[1:]
+
+    def _extend(self, end: int) -> None:
+        more = end - self._first - len(self._weights)
+        if more > 0:
+            self._sums = np.concatenate((self._sums, np.zeros((more, self.classes))))
+            self._weights = np.concatenate((self._weights, np.zeros(more)))
+            self._levels = np.concatenate((self._levels, np.full(more, FLOOR_DB)))
+
+    def _add(
+        self, start: int, length: int, first: int, end: int, scores: np.ndarray, columns: Columns | None
+    ) -> None:
+        """Add a window's scores to the sums of the steps whose middle its weight reaches."""
+        middles = self._middles(first, end)
+        inside = np.searchsorted(middles, (2 * (start - self.margin), 2 * (start + length + self.margin)))
+        seconds = (middles[inside[0] : inside[1]] - 2 * start) / (2 * self.plan.rate)
+        position = (seconds * self.plan.rate + self.margin) / (length + 2 * self.margin)  # in [0, 1)
+        weights = np.maximum(1.0 - np.abs(2.0 * position - 1.0), 1e-6)
+        self._last = _transformed(scores, self._mean)
+        values: np.ndarray = self._last
+        if columns is not None and self._column_weight > 0 and len(columns.scores):
+            mixed = _interpolated(columns, seconds)
+            share = self._column_weight
+            values = (1.0 - share) * self._last + share * _transformed(mixed, self._mean)
+        rows = slice(first + int(inside[0]) - self._first, first + int(inside[1]) - self._first)
+        self._sums[rows] += weights[:, None] * values
+        self._weights[rows] += weights
+
+    def _add_levels(self, start: int, levels: np.ndarray, first: int, end: int) -> None:
+        """Raise the level of each step to that of the loudest cell that it touches."""
+        cell = cell_samples(self.plan.rate)
+        bounds = self.grid.boundaries(first, end)
+        begin = np.maximum(bounds[:-1] // cell - start // cell, 0)
+        stop = np.minimum(-(-bounds[1:] // cell) - start // cell, len(levels))
+        for offset in range(int((stop - begin).max(initial=0))):
+            index = begin + offset
+            valid = np.flatnonzero(index < stop)
+            rows = valid + first - self._first
+            self._levels[rows] = np.maximum(self._levels[rows], levels[index[valid]])
+
+    def _values(self, count: int) -> np.ndarray:
+        weights = self._weights[:count, None]
+        means = np.where(weights > 0, self._sums[:count] / np.where(weights > 0, weights, 1.0), self._last)
+        return _restored(means, self._mean)
+
+    def _take(self, count: int) -> CurvePart:
+        part = CurvePart(self._first, self._values(count), self._levels[:count].copy())
+        self._first += count
+        self._sums = self._sums[count:].copy()
+        self._weights = self._weights[count:].copy()
+        self._levels = self._levels[count:].copy()
+        return part
+
+
+def _transformed(scores: np.ndarray, mean: str) -> np.ndarray:
+    """Return scores on the scale on which the mean is arithmetic."""
+    if mean == "arithmetic":
+        return np.clip(scores, 0.0, 1.0)
+    clipped = np.clip(scores, _LEAST, 1.0)
+    return np.log(clipped) if mean == "geometric" else 1.0 / clipped
+
+
+def _restored(values: np.ndarray, mean: str) -> np.ndarray:
+    """Return the mean as a score; 9 decimals, so that windows with equal scores have their score as mean."""
+    if mean != "arithmetic":
+        values = np.exp(values) if mean == "geometric" else 1.0 / values
+    return np.round(values, 9)
+
+
+def _interpolated(columns: Columns, seconds: np.ndarray) -> np.ndarray:
+    """Return the scores of columns at some times `(steps, classes)`, linear between the middles of columns."""
+    middles = np.asarray(columns.times, np.float64).mean(axis=1)
+    place = np.interp(seconds, middles, np.arange(len(middles), dtype=np.float64))
+    left = np.minimum(place.astype(np.int64), len(middles) - 1)
+    right = np.minimum(left + 1, len(middles) - 1)
+    share = (place - left)[:, None]
+    scores = np.asarray(columns.scores, np.float64)
+    return (1.0 - share) * scores[left] + share * scores[right]

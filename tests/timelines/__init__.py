@@ -1,0 +1,1 @@
+"""Tests of timelines; a package, so that its files may have the names of others."""
