@@ -9,13 +9,27 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, run_fresh
 from transformers import ASTConfig as StockConfig
 from transformers import PreTrainedModel
 
-from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification, AstHfWarning, ASTModel
+from ast_hf import (
+    ASTConfig,
+    AstConfigError,
+    ASTEnsembleConfig,
+    ASTForAudioClassification,
+    AstHfError,
+    AstHfWarning,
+    ASTModel,
+)
+from ast_hf.timeline_fields import LOWEST_DB, TIMELINE_FIELDS
+from ast_hf.timeline_fields import MEANS as TIMELINE_MEANS
+from ast_hf.timeline_fields import METHODS as TIMELINE_METHODS
+from ast_hf.timelines import rules as timeline_rules
+from ast_hf.timelines.rules import TimelineRules, rule_names
 
 #: (mel bins, frames, stride) -> (grid, patches): the original's settings, patch 16.
 GRIDS = [
@@ -225,7 +239,12 @@ FITTED = {
     "id2label": {0: "cat", 1: "dog", 2: "owl"},
     "temperature": 1.5,
     "thresholds": [0.0, 0.25, 1.0],
-    "timeline": {"threshold": [0.25, 0.5, 1.0], "low_threshold": None, "min_seconds": 0.2, "hop_seconds": 0.1},
+    "timeline": {
+        "threshold": [0.25, 0.5, 1.0],
+        "low_threshold": None,
+        "min_seconds": 0.2,
+        "hop_seconds": 0.1,
+    },
 }
 
 
@@ -249,7 +268,8 @@ def test_rules_of_timelines_are_stored_as_plain_values() -> None:
 
 def test_rules_that_are_stored_are_those_of_timelines() -> None:
     assert set(TIMELINE_FIELDS) == {*rule_names(), "window_seconds", "hop_seconds"}
-    assert (TIMELINE_METHODS, TIMELINE_MEANS) == (METHODS, MEANS)
+    assert (TIMELINE_METHODS, TIMELINE_MEANS) == (timeline_rules.METHODS, timeline_rules.MEANS)
+    assert LOWEST_DB == timeline_rules._LOWEST_DB
     rules = TimelineRules(threshold=(0.25, 1.0), low_threshold=(0.0, 1.0)).as_dict()
     assert ASTConfig(**{**TINY, "num_labels": 2, "timeline": rules}).timeline == rules
 
