@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .boxes import box_segments
-from .curves import Columns, CurveBuilder, CurvePart
+from .curves import Columns, CurveBuilder
 from .events import Event
 from .hysteresis import HysteresisTracker, Segment
 from .rules import TimelineRules
@@ -51,7 +51,7 @@ class TimelineBuilder:
         self.rules = rules
         self.plan = plan
         self.exclusive = exclusive
-        self._curves = CurveBuilder(plan, len(self.labels), rules.mean, rules.column_weight)
+        self._curves = CurveBuilder(plan, len(self.labels), rules)
         self._boxes = rules.method == "boxes"
         self._parts: list[np.ndarray] = []  # boxes need the complete curve
         self._tracker = HysteresisTracker(
@@ -91,21 +91,15 @@ class TimelineBuilder:
 
     def open_events(self) -> list[Event]:
         """Return the events that are not certain, as the windows so far have them; nothing is changed."""
-        part = self._curves.preview()
         twin = self._tracker.copy()
-        early = twin.push(self._audible(part))
+        early = twin.push(self._curves.preview())
         return self._events(early + twin.close(self._curves.length))
 
-    def _take(self, part: CurvePart) -> list[Event]:
-        curve = self._audible(part)
+    def _take(self, curve: np.ndarray) -> list[Event]:
         if self._boxes:
             self._parts.append(curve.astype(np.float32))
             return []
         return self._events(self._tracker.push(curve))
-
-    def _audible(self, part: CurvePart) -> np.ndarray:
-        """Return the scores of steps, 0 in silent ones."""
-        return audible(part, self.rules.silence_db)
 
     def _events(self, segments: Iterable[Segment]) -> list[Event]:
         boundary = self._curves.grid.boundary
@@ -122,13 +116,6 @@ class TimelineBuilder:
         ]
 
 
-def audible(part: CurvePart, silence_db: float | None) -> np.ndarray:
-    """Return the scores of steps `(steps, classes)`, 0 in those below the level of silence."""
-    if silence_db is None:
-        return part.scores
-    return np.where(part.levels[:, None] < silence_db, 0.0, part.scores)
-
-
 def score_curve(windows: Iterable[Any], rules: TimelineRules, plan: WindowPlan, classes: int) -> ScoreCurve:
     """Return the score curves of a complete recording, as the events are found in them.
 
@@ -139,9 +126,9 @@ def score_curve(windows: Iterable[Any], rules: TimelineRules, plan: WindowPlan, 
         plan: sizes of the windows.
         classes: number of classes.
     """
-    curves = CurveBuilder(plan, classes, rules.mean, rules.column_weight)
-    parts = [audible(curves.push(*window), rules.silence_db) for window in windows]
-    parts.append(audible(curves.close(), rules.silence_db))
+    curves = CurveBuilder(plan, classes, rules)
+    parts = [curves.push(*window) for window in windows]
+    parts.append(curves.close())
     scores = _stacked(parts, classes)
     return ScoreCurve(_bounds(curves, len(scores)) / plan.rate, scores)
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .levels import FLOOR_DB, cell_samples
+from .rules import TimelineRules
 from .windows import WindowPlan
 
 #: Steps of a curve per window, at the least.
@@ -71,24 +72,16 @@ class Columns(NamedTuple):
     times: np.ndarray
 
 
-class CurvePart(NamedTuple):
-    """Consecutive steps of a score curve that no later window changes.
-
-    Attributes:
-        first: index of the first step.
-        scores: `(steps, classes)`, float64.
-        levels: `(steps,)`, highest level of the cells that a step touches, in dBFS.
-    """
-
-    first: int
-    scores: np.ndarray
-    levels: np.ndarray
-
-
 class CurveBuilder:
     """Cross-fades windows, which are pushed in the order of their starts, to a score curve.
 
+    The curve is 0 in silent steps, and a silent window does not count, so that its scores need not be computed.
     Only the steps of about one window are kept.
+
+    Args:
+        plan: sizes of the windows.
+        classes: number of classes.
+        rules: `mean`, `column_weight` and `silence_db` are used.
 
     Attributes:
         grid: steps of the curve.
@@ -98,44 +91,48 @@ class CurveBuilder:
             half a hop. Windows that hardly overlap have nearly no margin, as no other window covers that time.
     """
 
-    def __init__(self, plan: WindowPlan, classes: int, mean: str, column_weight: float = 0.0) -> None:
+    def __init__(self, plan: WindowPlan, classes: int, rules: TimelineRules) -> None:
         self.grid = grid_of(plan)
         self.plan = plan
         self.classes = classes
         self.length = 0
         self.margin = plan.hop * (plan.samples - plan.hop) // (2 * plan.samples)
-        self._mean = mean
-        self._column_weight = column_weight
+        self._mean = rules.mean
+        self._column_weight = rules.column_weight
+        self._silence = -np.inf if rules.silence_db is None else rules.silence_db
         self._first = 0  # first undecided step
         self._sums = np.zeros((0, classes))
         self._weights = np.zeros(0)
         self._levels = np.zeros(0)
-        self._last = np.zeros(classes)  # transformed scores of the last window
+        self._last = _transformed(np.zeros(classes), rules.mean)  # scores of the last window
 
     def push(
         self, start: int, length: int, scores: np.ndarray, levels: np.ndarray, columns: Columns | None = None
-    ) -> CurvePart:
-        """Take one window, and return the steps that no later window covers; see `TimelineBuilder.push`."""
+    ) -> np.ndarray:
+        """Take one window, and return the next steps `(steps, classes)`, those that no later window changes.
+
+        The arguments are those of `TimelineBuilder.push`.
+        """
         self.length = max(self.length, start + length)
         first = max(self.grid.step_at(max(start - self.margin, 0)), self._first)
         end = self.grid.step_at(start + length + self.margin - 1) + 1
         end = max(end, self._first + len(self._weights))
         self._extend(end)
-        self._add(start, length, first, end, np.asarray(scores, np.float64), columns)
-        self._add_levels(start, np.asarray(levels, np.float64), first, end)
+        levels = np.asarray(levels, np.float64)
+        if not len(levels) or levels.max() >= self._silence:
+            self._add(start, length, first, end, np.asarray(scores, np.float64), columns)
+        self._add_levels(start, levels, first, end)
         middles = self._middles(self._first, end)
-        return self._take(
-            int(np.searchsorted(middles, 2 * start + 2))
-        )  # a later window starts after this one
+        earliest = start + 1  # of the next window
+        return self._take(int(np.searchsorted(middles, 2 * (earliest - self.margin))))
 
-    def close(self) -> CurvePart:
+    def close(self) -> np.ndarray:
         """Return the remaining steps; the last one ends with the recording."""
         return self._take(self._covered())
 
-    def preview(self) -> CurvePart:
+    def preview(self) -> np.ndarray:
         """Return the undecided steps as the windows so far have them."""
-        count = self._covered()
-        return CurvePart(self._first, self._values(count), self._levels[:count].copy())
+        return self._values(self._covered())
 
     def _covered(self) -> int:
         """Return the number of undecided steps that begin before the end of the windows."""
@@ -160,7 +157,7 @@ class CurveBuilder:
         middles = self._middles(first, end)
         inside = np.searchsorted(middles, (2 * (start - self.margin), 2 * (start + length + self.margin)))
         seconds = (middles[inside[0] : inside[1]] - 2 * start) / (2 * self.plan.rate)
-        position = (seconds * self.plan.rate + self.margin) / (length + 2 * self.margin)  # in [0, 1)
+        position = (seconds * self.plan.rate + self.margin) / max(length + 2 * self.margin, 1)  # in [0, 1)
         weights = np.maximum(1.0 - np.abs(2.0 * position - 1.0), 1e-6)
         self._last = _transformed(scores, self._mean)
         values: np.ndarray = self._last
@@ -187,15 +184,16 @@ class CurveBuilder:
     def _values(self, count: int) -> np.ndarray:
         weights = self._weights[:count, None]
         means = np.where(weights > 0, self._sums[:count] / np.where(weights > 0, weights, 1.0), self._last)
-        return _restored(means, self._mean)
+        audible = self._levels[:count, None] >= self._silence
+        return np.where(audible, _restored(means, self._mean), 0.0)
 
-    def _take(self, count: int) -> CurvePart:
-        part = CurvePart(self._first, self._values(count), self._levels[:count].copy())
+    def _take(self, count: int) -> np.ndarray:
+        curve = self._values(count)
         self._first += count
         self._sums = self._sums[count:].copy()
         self._weights = self._weights[count:].copy()
         self._levels = self._levels[count:].copy()
-        return part
+        return curve
 
 
 def _transformed(scores: np.ndarray, mean: str) -> np.ndarray:

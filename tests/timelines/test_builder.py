@@ -146,10 +146,10 @@ def test_columns_sharpen_a_curve() -> None:
     plan = plan_of()
     times = np.stack((np.arange(10) / 10, np.arange(10) / 10 + 0.1), axis=1)
     rules = TimelineRules(column_weight=1.0, mean="arithmetic")
-    builder = CurveBuilder(plan, 1, rules.mean, rules.column_weight)
+    builder = CurveBuilder(plan, 1, rules)
     columns = Columns((np.arange(10) == 4)[:, None] * 1.0, times)
     builder.push(0, 16_000, np.array([0.5]), np.zeros(100), columns)
-    curve = builder.close().scores[:, 0]
+    curve = builder.close()[:, 0]
     assert curve.argmax() * 0.025 == pytest.approx(0.45, abs=0.026)
     assert curve[0] == 0.0
     assert curve.max() > 0.85
@@ -196,3 +196,29 @@ def test_levels_count_cells_from_the_beginning_of_the_recording() -> None:
     assert len(part) == len(whole) - 1
     np.testing.assert_array_equal(part[1:], whole[2:])
     assert plan_windows(100, RATE).rate == RATE
+
+
+def test_a_silent_window_does_not_count() -> None:
+    plan = plan_of()
+    found = []
+    for score in (0.0, 0.99):
+        pushed = windows(6.0, [[(1.0, 2.9)]], touching, plan)
+        silent = np.full(100, -90.0)
+        pushed[11:15] = [(start, count, np.array([score]), silent) for start, count, *_ in pushed[11:15]]
+        found.append(timeline(pushed, plan))
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
+
+
+def test_a_window_depends_only_on_those_that_reach_it() -> None:
+    """No step is returned before the last window that changes it."""
+    plan = plan_of()
+    rng = np.random.default_rng(3)
+    pushed = [(n * plan.hop, plan.samples, rng.random(2), np.zeros(100)) for n in range(40)]
+    streamed = CurveBuilder(plan, 2, TimelineRules())
+    curve = np.concatenate([streamed.push(*window) for window in pushed] + [streamed.close()])
+    whole = CurveBuilder(plan, 2, TimelineRules())
+    whole._take = lambda count: np.zeros((0, 2))  # keeps all steps to the end
+    for window in pushed:
+        whole.push(*window)
+    np.testing.assert_array_equal(curve, whole.preview())
