@@ -57,7 +57,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "audio_root": (_is_path, "a folder"),
     "clip_boundaries": (_is_flag, "True or False"),
     "check_files": (_is_flag, "True or False"),
-    "recordings": (_is_path, "a table"),
+    "recordings": (_is_path, "the path of a table"),
     "merge_overlaps": (_is_flag, "True or False"),
     "split": (_is_name, "the name of a split"),
     "config_name": (_is_name, "a name"),

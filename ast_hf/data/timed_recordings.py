@@ -15,8 +15,8 @@ from .label_cells import MISSING
 from .naming_conventions import SPLIT_NAMES, Row, Source
 from .reading_options import ReadingOptions
 from .tables import read_table
-from .timed_rows import TimedRow, TimedTable
-from .timed_sources import timed_tables
+from .timed_rows import TimedPart, TimedRow, TimedTable
+from .timed_sources import timed_parts
 from .unread_columns import warn_of_splits
 
 
@@ -71,7 +71,7 @@ def read_recordings(source: Source, options: ReadingOptions) -> Recordings:
         AstDataError: E206 for missing files; E208 for columns, labels, times after the end of a recording, a
             recording in two splits, and one that the table of recordings lacks; E209 for an empty source.
     """
-    tables = [TimedTable(table, split, options) for split, table in timed_tables(source)]
+    tables = [TimedTable(part, options) for part in timed_parts(source, options)]
     listing = _listing(options)
     rows: dict[str, list[TimedRow]] = {}
     for table in [*listing, *tables]:
@@ -94,7 +94,8 @@ def _listing(options: ReadingOptions) -> list[TimedTable]:
     """Return the table of recordings, [] without one."""
     if options.recordings is None:
         return []
-    return [TimedTable(read_table(options.recordings), None, options, has_labels=False)]
+    part = TimedPart.of(read_table(options.recordings.expanduser()))
+    return [TimedTable(part, options, has_labels=False)]
 
 
 def _not_listed(row: TimedRow, listing: TimedTable) -> AstHfError:
@@ -104,7 +105,7 @@ def _not_listed(row: TimedRow, listing: TimedTable) -> AstHfError:
 
 def _warn_of_splits(tables: Sequence[TimedTable]) -> None:
     for table in tables:
-        if table.split is None and table.table.rows:
+        if table.part.split is None and table.table.rows:
             warn_of_splits(table.table.rows, table.files.paths, repr(table.table.where))
 
 
@@ -201,7 +202,7 @@ def _events(row: TimedRow, header: Header | None, options: ReadingOptions) -> It
             (row.fields[1], row.end, row.end > header.seconds + PART_TOLERANCE),
         ):
             if late:
-                what = f"{seconds:g} s is after the end of {row.name!r}, which lasts {header.seconds:g} s"
+                what = f"{seconds:g} s is not within {row.name!r}, which lasts {header.seconds:g} s"
                 fix = "give seconds from the beginning of this recording"
                 raise error("E208", where=f"{row.where}, column {name!r}", what=what, fix=fix)
         end = min(end, header.seconds)

@@ -14,18 +14,18 @@ from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, SPLIT_NAMES, Row
 from .option_spelling import chosen, option
 
 #: Words in the names of columns that state where a clip begins and ends within its file.
-BEGINNINGS = frozenset(
+_BEGINNINGS = frozenset(
     {"start", "starts", "onset", "onsets", "begin", "begins", "beginning", "beg", "tmin", "xmin"}
     | {"starttime", "begintime", "onsettime", "inicio", "debut", "anfang", "beginn"}
 )
-ENDS = frozenset(
+_ENDS = frozenset(
     {"end", "ends", "ending", "offset", "offsets", "stop", "stops", "finish", "tmax", "xmax"}
     | {"endtime", "stoptime", "offsettime", "fin", "ende"}
 )
-LENGTHS = frozenset({"duration", "dur", "length"})
+_LENGTHS = frozenset({"duration", "dur", "length"})
 
 #: Names that count only where the other one is a column too.
-PAIRS = (("from", "to"), ("t0", "t1"), ("t1", "t2"), ("in", "out"), ("begin", "until"), ("min_t", "max_t"))
+_PAIRS = (("from", "to"), ("t0", "t1"), ("t1", "t2"), ("in", "out"), ("begin", "until"), ("min_t", "max_t"))
 
 #: Words that may be next to them: `start_time_s`, `Begin Time (s)`, `segment_start`, `t_start`, `end_frame`.
 _QUALIFIERS = frozenset(
@@ -169,11 +169,11 @@ def _times(columns: Sequence[str]) -> list[str]:
 
     A length counts only next to a beginning, since most columns of lengths are those of the files.
     """
-    beginnings = [] if "start" in columns else named_after(columns, BEGINNINGS)
-    ends = [] if "end" in columns else named_after(columns, ENDS)
+    beginnings = [] if "start" in columns else _named(columns, _BEGINNINGS)
+    ends = [] if "end" in columns else _named(columns, _ENDS)
     if "end" not in columns and ("start" in columns or beginnings or ends):
-        ends += named_after(columns, LENGTHS)
-    pairs = [name for pair in PAIRS for name in columns if set(pair) <= set(columns) and name in pair]
+        ends += _named(columns, _LENGTHS)
+    pairs = [name for pair in _PAIRS for name in columns if set(pair) <= set(columns) and name in pair]
     has_both = set(BOUNDARIES) <= set(columns)
     found = {*beginnings, *ends, *([] if has_both else pairs)}
     return [name for name in columns if name in found]
@@ -204,12 +204,7 @@ def _numbers(rows: Sequence[Row], name: str) -> list[float]:
         return []
 
 
-def named_after(columns: Iterable[str], marks: frozenset[str]) -> list[str]:
+def _named(columns: Iterable[str], marks: frozenset[str]) -> list[str]:
     """Return the columns whose names have one of `marks`, and only qualifiers next to it."""
-    words = {name: words_of(name) for name in columns}
+    words = {name: {word.lower() for word in _WORD.findall(name)} for name in columns}
     return [name for name, parts in words.items() if parts & marks and parts <= marks | _QUALIFIERS]
-
-
-def words_of(name: str) -> set[str]:
-    """Return the words in the name of a column, in lower case."""
-    return {word.lower() for word in _WORD.findall(name)}
