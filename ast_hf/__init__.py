@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .feature_extraction_ast import ASTFeatureExtractor
     from .hub.publishing import push_folder
     from .inference.embedding_pipeline import ASTFeatureExtractionPipeline
+    from .inference.live import LiveClassifier
     from .inference.pipeline import ASTAudioClassificationPipeline
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
     from .modeling_ensemble import ASTEnsembleForAudioClassification
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .timelines.formats import write_events
     from .timelines.reading import read_events
     from .timelines.rows import events_by_recording
+    from .timelines.rules import TimelineRules
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,8 @@ _MODULES = {
     "AstRunError": "errors",
     "EmbeddingBlock": "audio_embedding",
     "Event": "timelines.events",
+    "LiveClassifier": "inference.live",
+    "TimelineRules": "timelines.rules",
     "audio_blocks": "audio",
     "audio_embedding_blocks": "audio_embedding",
     "draw_timeline": "reports.timeline_picture",
@@ -79,6 +83,8 @@ __all__ = [
     "AstRunError",
     "EmbeddingBlock",
     "Event",
+    "LiveClassifier",
+    "TimelineRules",
     "__version__",
     "audio_blocks",
     "audio_embedding_blocks",
