@@ -47,7 +47,8 @@ def sort_arguments(config: Any, source: str, arguments: Mapping[str, Any], *, is
             (W302).
     """
     _check_names(arguments)
-    given = {name: value for name, value in arguments.items() if value is not None and name in _NAMES}
+    plain = {name: plain_scalar(value) for name, value in arguments.items() if name in _NAMES}
+    given = {name: value for name, value in plain.items() if value is not None}
     given.pop("top_k", None)
     top_k = arguments.get("top_k", NOT_GIVEN)
     postprocess: dict[str, Any] = {}
@@ -103,9 +104,11 @@ def check_threshold(threshold: Any, config: Any, source: str, *, per_label: bool
 
     With `per_label`, as for timelines, a list or dict of numbers is left to `TimelineRules`.
     """
-    if per_label and (isinstance(threshold, (list, tuple, Mapping)) or threshold == FITTED):
-        return
     is_fitted = isinstance(threshold, str) and threshold == FITTED
+    if per_label and (
+        is_fitted or isinstance(threshold, (list, tuple, Mapping)) or hasattr(threshold, "tolist")
+    ):
+        return
     if not is_fitted and not (is_finite_number(threshold) and 0.0 <= threshold <= 1.0):
         fix = f"give a number in [0, 1], or {FITTED!r}"
         raise error("E108", where="threshold", what=f"{threshold!r} is not a threshold", fix=fix)
