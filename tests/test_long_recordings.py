@@ -286,3 +286,15 @@ def test_chosen_window_that_is_the_models_takes_clips_of_that_length(classify: A
     clip = recording[:10_240]  # 0.64 s are 64 steps of 10 ms, and 64 frames last 0.655 s
     expected = classify(clip, sampling_rate=RATE)
     assert classify(clip, sampling_rate=RATE, window_seconds=0.64) == expected
+
+
+@pytest.mark.parametrize(
+    "per_label", [np.array([0.2, 0.3, 0.4]), torch.tensor([0.2, 0.3, 0.4]), (0.2, 0.3, 0.4)]
+)
+def test_numbers_of_numpy_and_torch_are_numbers(classify: Any, recording: Any, per_label: Any) -> None:
+    source = {"array": recording, "sampling_rate": RATE}
+    expected = classify(source, return_timestamps=True, threshold=[0.2, 0.3, 0.4], hop_seconds=0.25)
+    arguments = {"return_timestamps": np.True_, "hop_seconds": np.float32(0.25)}
+    assert expected
+    assert classify(source, threshold=per_label, **arguments) == expected
+    assert classify(source, threshold=np.float32(0.25)) == classify(source, threshold=0.25)

@@ -104,6 +104,11 @@ class Call:
         return self.function == "softmax"
 
     @property
+    def has_edges(self) -> bool:
+        """Whether shorter windows at both ends of a recording count: in a mean of all windows over a time."""
+        return self.rules is not None and self.rules.mean in ("arithmetic", "geometric", "harmonic")
+
+    @property
     def needs_columns(self) -> bool:
         """Whether the scores of time columns are needed."""
         return self.rules is not None and self.rules.column_weight > 0
@@ -119,7 +124,14 @@ class Call:
         content = fetch(source) if is_url(source) else source
         bar = ReadingBar(name, self.rate)
         return Recording(
-            content, self.extractor, self.plan, name, source_rate=rate, is_chosen=self.is_chosen, progress=bar
+            content,
+            self.extractor,
+            self.plan,
+            name,
+            source_rate=rate,
+            is_chosen=self.is_chosen,
+            has_edges=self.has_edges,
+            progress=bar,
         )
 
     def builder(self) -> TimelineBuilder:

@@ -20,7 +20,7 @@ from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..scalars import plain_whole
 from ..timelines.events import Event
 from ..timelines.levels import is_silent, window_levels
-from ..timelines.windows import Window, WindowCutter
+from ..timelines.windows import Window, WindowCutter, filled, with_edges
 from .arguments import RULES
 from .folding import ScoredWindow
 from .pipeline import ASTAudioClassificationPipeline
@@ -169,7 +169,7 @@ class LiveClassifier:
         events += self._cut()
         last = self._cutter.close()
         if num_frames(len(last.samples), self.plan.rate) > 0:
-            events += self._score(last)
+            events += self._scored([last])
         events += self._builder.close()
         self._open = []
         return self._returned(events)
@@ -222,10 +222,15 @@ class LiveClassifier:
         self._count = 0
         events: list[Event] = []
         for window in self._cutter.push(joined):
-            events += self._score(window)
+            events += self._scored([window])
         if self._provisional:
             self._open = [event.as_dict() | {"provisional": True} for event in self._builder.open_events()]
         return events
+
+    def _scored(self, windows: list[Window]) -> list[Event]:
+        """Return the events after some windows, and after the shorter ones at the ends of the stream."""
+        all_of_them = with_edges(windows, self.plan) if self._call.has_edges else windows
+        return [event for window in all_of_them for event in self._score(window)]
 
     def _score(self, window: Window) -> list[Event]:
         levels = window_levels(window.start, window.samples, self.plan.rate)
@@ -236,7 +241,9 @@ class LiveClassifier:
             name = f"{_WHERE} at {window.start / self.plan.rate:.2f} s"
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", r"\[AST-W203\]")  # silence is nothing unusual
-                features = window_features(self.pipe.feature_extractor, [window.samples], self.plan, name)
+                features = window_features(
+                    self.pipe.feature_extractor, [filled(window, self.plan)], self.plan, name
+                )
             inputs = WindowInputs(features, window.start, len(window.samples), levels, window.is_last)
             scored = self.pipe.score_window(inputs, self._call)
         return self._builder.push(*scored)

@@ -168,7 +168,8 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline, ChunkPipeline)
         Args:
             source: what a call takes, a single one.
             batch_size: windows that the model takes at once.
-            **kwargs: arguments of a call. With `return_timestamps=True` the windows are those of a timeline.
+            **kwargs: arguments of a call. With `return_timestamps=True` the windows are those of a timeline, also
+                the shorter ones at both ends of the recording.
         """
         call = self.call(**kwargs)
         for _, window, outputs in self._outputs([source], call, {}, batch_size=batch_size):

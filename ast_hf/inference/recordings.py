@@ -13,7 +13,7 @@ from ..audio import AudioStream, load_audio, open_stream
 from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..timelines.levels import window_levels
-from ..timelines.windows import SAME_SECONDS, Window, WindowCutter, WindowPlan
+from ..timelines.windows import SAME_SECONDS, Window, WindowCutter, WindowPlan, filled, with_edges
 
 
 class WindowInputs(NamedTuple):
@@ -52,6 +52,7 @@ class Recording:
         name: name of the source for messages.
         source_rate: rate in Hz of a bare array.
         is_chosen: whether the user chose the length of the windows; a shorter recording is then an error.
+        has_edges: whether there are shorter windows at both ends (`with_edges`), for a timeline.
         progress: called after each window with the number of samples so far, and of all.
     """
 
@@ -64,6 +65,7 @@ class Recording:
         *,
         source_rate: int | None = None,
         is_chosen: bool = False,
+        has_edges: bool = False,
         progress: Any = None,
     ) -> None:
         self.source = source
@@ -72,6 +74,7 @@ class Recording:
         self.name = name
         self.source_rate = source_rate
         self.is_chosen = is_chosen
+        self.has_edges = has_edges
         self.progress = progress
         self.length = 0
         self.problem: AstHfError | None = None
@@ -86,7 +89,8 @@ class Recording:
             yield self._whole()
             return
         with open_stream(self.source, self.plan.rate, source_rate=self.source_rate) as stream:
-            for window in self._windows(stream, self.plan):
+            windows = self._windows(stream, self.plan)
+            for window in with_edges(windows, self.plan) if self.has_edges else windows:
                 yield self._inputs(window, self.plan)
                 if self.progress is not None:
                     self.progress(window.start + len(window.samples), stream.length)
@@ -137,7 +141,7 @@ class Recording:
             if not is_whole:  # silence in a part of a recording is nothing unusual
                 warnings.filterwarnings("ignore", r"\[AST-W203\]")
             features = window_features(
-                self.extractor, [window.samples], plan, self._window_name(window, plan)
+                self.extractor, [filled(window, plan)], plan, self._window_name(window, plan)
             )
         return WindowInputs(features, window.start, len(window.samples), levels, window.is_last)
 

@@ -122,10 +122,11 @@ class Results:
         """Yield each result with its recording."""
         fold: Any = None
         for recording, window, outputs in self._outputs:
-            fold = self._start() if window.start == 0 else fold
+            fold = self._start() if fold is None else fold
             fold.add(window, outputs)
             if window.is_last:
                 yield fold.result(), recording
+                fold = None
 
 
 class _WorkerReader(Dataset):

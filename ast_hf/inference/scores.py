@@ -71,5 +71,6 @@ class WindowScorer:
         """Return the scores of the columns that begin in the window; the others are padding."""
         frames = window.features["input_values"].shape[1]
         times = np.array(column_times(self._config, frames))
-        count = int((times[:, 0] * self._rate < window.length).sum())
+        is_full = window.start == 0 and not window.is_last  # also what is filled before the beginning
+        count = len(times) if is_full else int((times[:, 0] * self._rate < window.length).sum())
         return Columns(self._scores(logits[:count]), times[:count])

@@ -69,8 +69,9 @@ class TimelineBuilder:
         """Take the next window, and return the events that are certain now.
 
         Args:
-            start: index of the window's first sample, above that of the window before.
-            length: samples of the window.
+            start: index of the window's first sample, above that of the window before. Only at the beginning
+                several windows start at 0, in order of length (`with_edges`).
+            length: samples of the window that are in the recording.
             scores: `(classes,)`, in [0, 1].
             levels: `window_levels(start, samples, rate)`, in dBFS.
             columns: scores of the window's time columns, for rules with a `column_weight`.

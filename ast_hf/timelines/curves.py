@@ -127,7 +127,7 @@ class CurveBuilder:
             self._add(start, length, first, end, np.asarray(scores, np.float64), columns)
         self._add_levels(start, levels, first, end)
         middles = self._middles(self._first, end)
-        earliest = start + 1  # of the next window
+        earliest = start + 1  # of the next window; those at the beginning reach all steps from 0 on
         return self._take(int(np.searchsorted(middles, 2 * (earliest - self.margin))))
 
     def close(self) -> np.ndarray:
@@ -161,12 +161,14 @@ class CurveBuilder:
         middles = self._middles(first, end)
         inside = np.searchsorted(middles, (2 * (start - self.margin), 2 * (start + length + self.margin)))
         places = middles[inside[0] : inside[1]] / 2 - start  # in samples, from the beginning of the window
-        inwards = np.minimum(places, length - places) + self.margin
+        size = max(self.plan.samples, length)
+        before = 0 if start > 0 else size - length  # what the window would hold outside of the recording
+        inwards = np.minimum(places + before, size - before - places) + self.margin
         weights = np.clip(inwards / self.plan.hop, _LEAST_WEIGHT, 1.0)
         self._last = _transformed(scores, self._mean)
         values: np.ndarray = self._last
         if columns is not None and self._column_weight > 0 and len(columns.scores):
-            mixed = _interpolated(columns, places / self.plan.rate)
+            mixed = _interpolated(columns, (places + before) / self.plan.rate)
             share = self._column_weight
             values = (1.0 - share) * self._last + share * _transformed(mixed, self._mean)
         rows = slice(first + int(inside[0]) - self._first, first + int(inside[1]) - self._first)

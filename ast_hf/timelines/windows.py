@@ -6,7 +6,7 @@ to the end, covers what remains. No window reaches over the end, and every sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -112,6 +112,50 @@ class Window(NamedTuple):
     start: int
     samples: np.ndarray
     is_last: bool = False
+
+
+#: Shortest part of a recording that is a window at one of its ends, in seconds: a label needs some sound.
+_SHORTEST_EDGE = 0.05
+
+
+def with_edges(windows: Iterable[Window], plan: WindowPlan) -> Iterator[Window]:
+    """Yield the windows of a recording, and shorter ones at both of its ends.
+
+    Inside of a recording, many windows overlap, and each hop more shows what a window adds. In the first and the last
+    hop only one window is there, so that a sound that it holds would seem to begin or end with the recording. The
+    shorter windows are what windows that reach over the ends would hold: parts that are a hop shorter each, from the
+    beginning in order of length, and to the end. `filled` makes them as long as the others. A recording of a single
+    window has none.
+    """
+    for window in windows:
+        beginning = window.start == 0 and not window.is_last
+        ending = window.start > 0 and window.is_last
+        lengths = _edge_lengths(plan) if beginning or ending else []
+        if beginning:
+            yield from (Window(0, window.samples[:length]) for length in reversed(lengths))
+        yield window._replace(is_last=window.is_last and not lengths)
+        end = window.start + len(window.samples)
+        for length in lengths if ending else []:
+            yield Window(end - length, window.samples[-length:], is_last=length == lengths[-1])
+
+
+def _edge_lengths(plan: WindowPlan) -> list[int]:
+    """Return the lengths of the windows at an end in samples, descending."""
+    least = max(round(_SHORTEST_EDGE * plan.rate), 1)
+    return [length for length in range(plan.samples - plan.hop, 0, -plan.hop) if length >= least]
+
+
+def filled(window: Window, plan: WindowPlan) -> np.ndarray:
+    """Return a window's samples; one of `with_edges` as long as the others.
+
+    The part is mirrored towards the end of the recording, as often as necessary. There is then no sudden jump, no
+    silence that the model was not trained with, and nothing that the part does not hold.
+    """
+    missing = plan.samples - len(window.samples)
+    if missing <= 0 or (window.start == 0 and window.is_last):
+        return window.samples
+    sides = (missing, 0) if window.start == 0 else (0, missing)
+    return np.pad(window.samples, sides, mode="symmetric")
 
 
 class WindowCutter:

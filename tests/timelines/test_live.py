@@ -68,7 +68,10 @@ def bursts(seed: int, seconds: float, rate: int = RATE) -> np.ndarray:
     return (levels * rng.standard_normal(len(levels))).astype(np.float32)
 
 
-@pytest.mark.parametrize("burst", [(3.2, 4.1), (2.0, 2.3), (4.05, 5.65), (1.61, 2.2)])
+@pytest.mark.parametrize(
+    "burst",
+    [(3.2, 4.1), (2.0, 2.3), (4.05, 5.65), (0.0, 0.9), (0.3, 1.2), (0.85, 1.6), (6.85, 7.7), (6.2, 7.1)],
+)
 @pytest.mark.parametrize("name", ["low tone", "high tone"])
 def test_a_tone_burst_is_found_once_with_its_edges(pipe: Any, name: str, burst: tuple[float, float]) -> None:
     samples = noise_with(8.0, (name, *burst), seed=7)

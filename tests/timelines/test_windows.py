@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from ast_hf import AstInputError
 from ast_hf.log_mel import num_frames, num_samples
-from ast_hf.timelines.windows import WindowCutter, WindowPlan, plan_windows, window_starts, windows_of
+from ast_hf.timelines.windows import (
+    WindowCutter,
+    WindowPlan,
+    filled,
+    plan_windows,
+    window_starts,
+    windows_of,
+    with_edges,
+)
 
 RATE = 16_000
 #: Small sizes, so that many windows and borders are drawn.
@@ -179,3 +187,27 @@ def test_a_window_below_a_patch_is_refused(window: float) -> None:
 def test_a_hop_above_the_window_or_below_a_sample_is_refused(window: float | None, hop: float) -> None:
     with pytest.raises(AstInputError, match=r"E108\] hop_seconds: .*between 1 sample and the window"):
         plan_windows(1024, RATE, window, hop)
+
+
+@pytest.mark.parametrize("length", [15_000, 16_001, 16_100, 50_000, 60_123])
+@pytest.mark.parametrize("hop", [1.0, 0.9, 0.25, 0.01])
+def test_shorter_parts_at_both_ends_are_windows_of_a_timeline(length: int, hop: float) -> None:
+    plan = plan_windows(2_000, RATE, 1.0, hop)
+    samples = np.arange(length, dtype=np.float32)
+    plain = cut(samples, plan, [7_000])
+    windows = list(with_edges(iter(plain), plan))
+    inner = [window for window in windows if len(window.samples) >= plan.samples or len(plain) == 1]
+    assert [(each.start, len(each.samples)) for each in inner] == [(w.start, len(w.samples)) for w in plain]
+    outer = range(plan.samples - plan.hop, 799, -plan.hop) if len(plain) > 1 else []
+    shorter = [window for window in windows if len(window.samples) < plan.samples and len(plain) > 1]
+    assert [len(window.samples) for window in shorter] == [*reversed(outer), *outer]
+    assert [window.start for window in shorter] == [0] * len(outer) + [length - size for size in outer]
+    assert [window.is_last for window in windows] == [False] * (len(windows) - 1) + [True]
+    for window in windows:
+        whole = filled(window, plan)
+        assert len(whole) == plan.samples or len(plain) == 1
+        assert set(whole.tolist()) == set(samples[window.start :][: len(window.samples)].tolist())
+        side = (
+            slice(len(whole) - len(window.samples), None) if window.start == 0 else slice(len(window.samples))
+        )
+        np.testing.assert_array_equal(whole[side], window.samples)
