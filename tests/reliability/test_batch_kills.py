@@ -1,7 +1,7 @@
 """`ast-hf classify FOLDER --resume`, killed at random times: the final files are those of an unbroken run.
 
-    make test-reliability            5 kills for each format
-    make test-reliability FULL=1    30 kills for each format
+make test-reliability            5 kills for each format
+make test-reliability FULL=1    30 kills for each format
 """
 
 from __future__ import annotations
