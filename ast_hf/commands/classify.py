@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..batch.inputs import Inputs
     from ..batch.journal import Entry, Journal
     from ..batch.runner import Batch
-    from ..training.stopping import StopSignals
+    from ..stopping import StopSignals
 
 #: Formats of `--format`: text lines, and those of `timelines.formats.FORMATS`.
 FORMATS = ("text", "json", "csv", "parquet", "audacity", "raven", "webvtt", "rttm")
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         The exit code: 65 if any recording could not be classified to its end, 128 and the number of a signal that
         stopped the command.
     """
-    from ..training.stopping import RunStopped, stop_signals
+    from ..stopping import RunStopped, stop_signals
 
     try:
         with stop_signals() as signals, _harmless_warnings():
