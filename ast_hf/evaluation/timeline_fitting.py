@@ -32,7 +32,7 @@ GAP_SECONDS = (0.2, 0.0, 0.1, 0.5, 1.0)
 #: What the fit maximises.
 TARGETS = ("event", "segment")
 #: Gain in F1 from which another value is better: less is rounding.
-_GAIN = 1e-9
+GAIN = 1e-9
 #: Seconds by which durations that are meant to be equal may differ, as in `timelines.hysteresis`.
 _TOLERANCE = 2e-6
 
@@ -118,7 +118,7 @@ def fit_rules(
         for choice in () if rule in fixed or is_useless else choices:
             tried = best._replace(**{field: choice})
             result, chosen = search.best_thresholds(tried)
-            if result > value + _GAIN:
+            if result > value + GAIN:
                 best, value, thresholds = tried, result, chosen
     return Fitted(_stored(rules, best, thresholds, fixed), before, value, search.unfitted)
 
@@ -195,7 +195,7 @@ class _Search:
             value = -1.0
             for threshold in THRESHOLDS:
                 f1 = self._f1(index, threshold, _low(threshold, shared.ratio), shared)
-                if f1 > value + _GAIN:
+                if f1 > value + GAIN:
                     value = f1
                     thresholds[index] = threshold
             values.append(value)
