@@ -207,7 +207,7 @@ def _fit(
     before = math.nan
     for mean in dict.fromkeys((model.rules.mean, *MEANS)):
         rules = model.rules.replace(mean=mean)
-        scored = _score(model, recordings, classes, rules, f"{split}, {mean} mean")
+        scored = _score(model, recordings, classes, rules, split)
         reference = _reference(recordings, scored.curves)
         fitted = fit_rules(reference, scored.curves, model.labels, classes, rules, criterion, fixed)
         before = fitted.before if best is None else before
