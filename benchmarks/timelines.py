@@ -1,0 +1,182 @@
+"""Times of sounds in long recordings: ways from window scores to events, on mixtures with known onsets.
+
+    python -m benchmarks.timelines --data FOLDER                        # trains a checkpoint first: 3 minutes
+    python -m benchmarks.timelines --data FOLDER --checkpoint CHECKPOINT
+    python -m benchmarks.timelines --data FOLDER --checkpoint CHECKPOINT --quick    # 4 mixtures of a fold: 2 minutes
+
+FOLDER holds `esc10`, as for `benchmarks.learning`. The checkpoint is trained on folds 3 to 5 of ESC-10. Parameters and
+thresholds of every system are chosen on mixtures of fold 2. Results are of mixtures of fold 1. All systems use the same
+scores, which are kept in the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ast_hf.evaluation.timeline_fitting import Criterion, fit_rules
+from ast_hf.evaluation.timeline_scoring import ranked
+from ast_hf.metrics.psds import psds
+from ast_hf.metrics.timelines import event_counts, segment_counts
+from ast_hf.timelines.builder import ScoreCurve, curve_events
+from ast_hf.timelines.rules import TimelineRules
+
+from .timelines_mixtures import SECONDS, Mixture, Sound, mixtures, overlap, sounds_of
+from .timelines_page import RESULTS
+from .timelines_scores import Scorer, train
+from .timelines_systems import SYSTEMS, Settings, curve_of
+from .transfer import neutral, write
+
+CHOOSING = "2"
+REPORTED = "1"
+#: Mixtures of a fold.
+COUNTS = {CHOOSING: 40, REPORTED: 100}
+QUICK_COUNT = 4
+#: Metrics that are F1, each with thresholds of its own.
+CRITERIA = {"event": Criterion(), "event_1s": Criterion(collar_seconds=1.0), "segment": Criterion("segment")}
+#: Rules that no fit changes.
+_FIXED = ("low_threshold", "min_seconds", "gap_seconds")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare the systems, and store the results after each."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = read_options(words)
+    torch.set_num_threads(1)
+    command = f"python -m benchmarks.timelines {shlex.join(neutral(words))}"
+    checkpoint = options.checkpoint or train(options.data, options.vit, options.output)
+    scorer = Scorer(checkpoint, options.output / f"scores-{checkpoint.resolve().name}")
+    choosing, reported = (
+        Stage(scorer, fold, sounds_of(options.data / "esc10", fold), QUICK_COUNT if options.quick else count)
+        for fold, count in COUNTS.items()
+    )
+    results = {"command": command, **described(choosing, reported), "systems": {}}
+    place = options.output / "quick.json" if options.quick else RESULTS
+    for name in SYSTEMS:
+        results["systems"][name] = compared(SYSTEMS[name](), choosing, reported)
+        write(place, results)
+        values = results["systems"][name]
+        print(f"{name}: PSDS1 {values['psds']['value']:.3f}, event F1 {values['event']['value']:.3f}", flush=True)
+    print(place)
+
+
+def read_options(arguments: list[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.timelines", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds esc10")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="trained on folds 3 to 5 (default: train one, or that of --output)"
+    )
+    parser.add_argument("--vit", default="facebook/dinov2-small", help="ViT-S weights, for training")
+    parser.add_argument("--output", type=Path, default=Path("outputs/timelines"), help="folder of the runs")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_COUNT} mixtures; stores nothing beside")
+    return parser.parse_args(arguments)
+
+
+class Stage:
+    """Mixtures of one fold, with their reference and their score curves.
+
+    Attributes:
+        labels: names of the classes, in the model's order.
+        mixtures: the mixtures.
+        reference: mixture -> (seconds, events).
+    """
+
+    def __init__(
+        self, scorer: Scorer, fold: str, sounds: Sequence[Sound], count: int, seconds: float = SECONDS
+    ) -> None:
+        self.labels = scorer.labels
+        self.mixtures = list(mixtures(sounds, count, seconds=seconds))
+        self.reference = {mixture.name: (seconds, mixture.events) for mixture in self.mixtures}
+        self._scorer = scorer
+        self._fold = fold
+
+    def curves(self, settings: Settings) -> dict[str, ScoreCurve]:
+        """Return the score curves of all mixtures."""
+        return {mixture.name: self._curve(mixture, settings) for mixture in self.mixtures}
+
+    def _curve(self, mixture: Mixture, settings: Settings) -> ScoreCurve:
+        scored = self._scorer.score(mixture, f"fold{self._fold}-{mixture.name}", settings.window)
+        curve = curve_of(scored, settings)
+        times = np.minimum(curve.times, SECONDS)
+        return ScoreCurve(times, curve.scores.astype(np.float32))
+
+    def psds(self, settings: Settings) -> float:
+        """Return PSDS1 of a system."""
+        count = len(self.labels)
+        curves = ranked(self.curves(settings), settings.rules, range(count), count)
+        return psds(self.reference, curves, self.labels).value
+
+    def fitted(self, settings: Settings, criterion: Criterion) -> tuple[TimelineRules, float]:
+        """Return the rules with the thresholds of best F1, and that F1."""
+        fit = fit_rules(
+            self.reference, self.curves(settings), self.labels, range(len(self.labels)), settings.rules, criterion, _FIXED
+        )
+        return fit.rules, fit.after
+
+    def f1(self, settings: Settings, rules: TimelineRules, criterion: Criterion) -> float:
+        """Return the macro F1 of the events."""
+        events = {
+            name: curve_events(curve, self.labels, rules, settings.is_exclusive)
+            for name, curve in self.curves(settings).items()
+        }
+        if criterion.target == "segment":
+            return segment_counts(self.reference, events, self.labels).macro
+        collar = criterion.collar_seconds
+        return event_counts(self.reference, events, self.labels, collar_seconds=collar).macro
+
+
+class Tried(NamedTuple):
+    """Settings with what they reach on the mixtures of the choice."""
+
+    settings: Settings
+    psds: float
+    event: float
+
+
+def compared(every: Iterable[Settings], choosing: Stage, reported: Stage) -> dict[str, Any]:
+    """Return the results of one system on the reported mixtures.
+
+    Its parameters are those of best PSDS1 on the other mixtures for PSDS1, and of best event F1 for the F1 metrics.
+    """
+    tried = [
+        Tried(settings, choosing.psds(settings), choosing.fitted(settings, CRITERIA["event"])[1])
+        for settings in every
+    ]
+    best = max(tried, key=lambda entry: entry.psds)
+    values = {"psds": stored(best.settings, best.psds, reported.psds(best.settings))}
+    best = max(tried, key=lambda entry: entry.event)
+    for name, criterion in CRITERIA.items():
+        rules, chosen = choosing.fitted(best.settings, criterion)
+        values[name] = stored(best.settings, chosen, reported.f1(best.settings, rules, criterion))
+    return values
+
+
+def stored(settings: Settings, chosen: float, value: float) -> dict[str, Any]:
+    """Return one result with its settings, and what they reached on the mixtures of the choice."""
+    return {"settings": settings.described(), "choice": chosen, "value": value}
+
+
+def described(choosing: Stage, reported: Stage) -> dict[str, Any]:
+    """Return facts of the mixtures and versions."""
+    shares = [overlap(mixture.events) for mixture in reported.mixtures]
+    return {
+        "mixtures": {"choice": len(choosing.mixtures), "reported": len(reported.mixtures)},
+        "events": sum(len(mixture.events) for mixture in reported.mixtures),
+        "overlap": float(np.mean(shares)),
+        "versions": {name: version(name) for name in ("torch", "transformers", "sed_scores_eval")},
+    }
+
+
+if __name__ == "__main__":
+    main()
