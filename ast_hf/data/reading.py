@@ -19,21 +19,24 @@ import pyarrow as pa
 from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict, Value
 
 from ..errors import AstHfWarning, error, warning_text
+from ..table_text import check_exists, check_regular
 from ..task import Task
 from .clip_paths import is_unicode
 from .folder_tables import SplitTable
-from .holding_out import FoldChoice
 from .hub import read_hub
-from .label_cells import LabelReader
 from .label_folders import read_label_folders, read_root_table
-from .labels import LabelSet, read_class_labels, warn_of_labels
+from .label_windows import WindowOptions, window_clips
+from .labels import LabelSet, warn_of_labels
 from .naming_conventions import BOUNDARIES, Source
 from .publishing_rights import remember_outside
-from .reading_arguments import check_arguments, check_source
+from .reading_arguments import check_arguments
 from .reading_options import ReadingOptions
+from .sources import is_local, source_parts
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
-from .tables import Table, check_exists, check_regular, has_table_suffix, read_split_list, read_table
+from .table_files import TableFiles
+from .tables import Table, read_table
+from .timed_recordings import Recordings, read_recordings
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
@@ -53,6 +56,11 @@ def load_audio_dataset(
     split_lists: Mapping[str, str | PathLike] | None = None,
     audio_root: str | PathLike | None = None,
     clip_boundaries: bool = True,
+    window_seconds: float | None = None,
+    window_hop_seconds: float | None = None,
+    empty_windows: float | None = None,
+    min_overlap: float | None = None,
+    recordings: str | PathLike | None = None,
     check_files: bool = True,
     config_name: str | None = None,
     merge_splits: Mapping[str, Sequence[str]] | None = None,
@@ -80,45 +88,55 @@ def load_audio_dataset(
         audio_root: folder that paths are relative to; None for the table's folder. A name without a folder is
             also searched for below it. Backslashes are read as slashes if only that leads to a file.
         clip_boundaries: read columns `start` and `end` as seconds within the file; False drops these columns.
-        check_files: raise for missing files now, not when they are read. Without it, raise only if all are
-            elsewhere.
+        window_seconds: length of the windows to cut recordings into. Rows are then labels with times, as
+            `load_timed_labels` reads them, and a window has the labels that are in it. None: a row is a clip.
+        window_hop_seconds: seconds from window to window, at most `window_seconds`, the default.
+        empty_windows: share of the windows without a label that every split keeps, in [0, 1]; None for 1.
+        min_overlap: share of a sound, or of a window that is shorter, that must be in the window for the label
+            to count, in [0, 1]; None for 0, any overlap.
+        recordings: table of all recordings, also of those without labels.
+        check_files: raise for missing files now, not when they are read; False: only if all are elsewhere.
         config_name: configuration of a data set on the Hub.
         merge_splits: split -> splits on the Hub that it is made of; None for no change.
         streaming: return streams (`IterableDatasetDict`, audio as bytes and path), and download nothing.
 
     Returns:
-        DatasetDict in the form described by the module; label names are the same in all splits. Warns about
-        files and tables of a folder that are not read (W205), and in local files about labels that look like
-        several (W206), another (W207) or none (W209), and columns of times, labels or splits that are not read
-        (W208).
+        DatasetDict in the form described by the module, with the same label names in all splits. Warns of files
+        and tables that are not read (W205), and in local files of labels that look like several (W206), another
+        (W207) or none (W209), and of columns of times, labels or splits that are not read (W208).
 
     Raises:
-        AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and
-            boundaries, E209 for empty splits and classes.
-        AstInputError: E107 for samples in place of files; E108 for arguments of a wrong type, or about local
-            files with a data set on the Hub, or vice versa.
-        AstHfError: E701 and E702 for names that do not exist on the Hub or that the token may not see, E704
-            for a Hub that cannot be reached.
+        AstDataError: E206 for missing paths, E208 for columns, labels and times, E209 for empty splits.
+        AstInputError: E107 for samples in place of files; E108 for arguments of a wrong type or out of range.
+        AstHfError: E701, E702 and E704 for the Hub.
     """
     check_arguments(locals())
-    classes = None if class_labels is None else read_class_labels(class_labels)
-    options = ReadingOptions(
-        audio_column=audio_column,
-        label_column=label_column,
-        split_column=split_column,
-        labels=LabelReader(label_separator, classes, frozenset(drop_labels)),
-        fold=FoldChoice.of(test_fold, fold_column),
-        split_lists={split: read_split_list(path) for split, path in (split_lists or {}).items()},
-        audio_root=None if audio_root is None else Path(audio_root),
-        clip_boundaries=clip_boundaries,
-        check_files=check_files,
-    )
+    windows = WindowOptions.of(window_seconds, window_hop_seconds, empty_windows, min_overlap)
+    return _load(source, locals(), windows)
+
+
+def _load(
+    source: Source, arguments: Mapping[str, Any], windows: WindowOptions | None
+) -> DatasetDict | IterableDatasetDict:
+    """Return the splits of a source on the Hub or on this machine."""
+    options = ReadingOptions.of(arguments)
+    local = {"split_lists", "audio_root", "window_seconds", "recordings"}
+    remote = {"config_name", "merge_splits"}
     if isinstance(source, str) and not is_local(source):
-        _check_unused("a data set on the Hub", split_lists=split_lists, audio_root=audio_root)
-        return read_hub(source, [config_name] if config_name else [], merge_splits, streaming, options)
-    _check_unused("local files", config_name=config_name, merge_splits=merge_splits)
-    splits = _from_tables(_read_tables(source, options), options)
-    return _as_streams(splits) if streaming else splits
+        _check_unused("a data set on the Hub", {name: arguments[name] for name in sorted(local)})
+        names = [arguments["config_name"]] if arguments["config_name"] else []
+        return read_hub(source, names, arguments["merge_splits"], arguments["streaming"], options)
+    _check_unused("local files", {name: arguments[name] for name in sorted(remote)})
+    if windows is None:
+        _check_unused("clips: it needs window_seconds", {"recordings": arguments["recordings"]})
+        splits = _from_tables(_read_tables(source, options), options)
+    else:
+        if not options.clip_boundaries:
+            what = "is False, and windows get their labels by times"
+            fix = "leave it out, or leave out window_seconds"
+            raise error("E108", where="clip_boundaries", what=what, fix=fix)
+        splits = _from_recordings(read_recordings(source, options), windows, options)
+    return _as_streams(splits) if arguments["streaming"] else splits
 
 
 def _read_tables(source: Source, options: ReadingOptions) -> list[SplitTable]:
@@ -130,34 +148,6 @@ def _read_tables(source: Source, options: ReadingOptions) -> list[SplitTable]:
         parts = read_source(part, options.labels.classes, columns)
         tables += [(split or own_split, table) for own_split, table in parts]
     return tables
-
-
-def is_local(source: str) -> bool:
-    """Return True for the path of a file or folder, existing or not; False for a name on the Hub."""
-    if has_table_suffix(Path(source)) or source.startswith((".", "/", "~")):
-        return True
-    try:
-        return Path(source).exists()
-    except OSError:  # too long for a path
-        return False
-
-
-def source_parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
-    """Return (split, file or folder) of every part of a source; the split is None where the rows decide.
-
-    Raises E108 for a source of another type, E209 for an empty one.
-    """
-    parts: list[tuple[str | None, str | PathLike]]
-    check_source(source)
-    if isinstance(source, Mapping):
-        parts = [(split, part) for split, files in source.items() for _, part in source_parts(files)]
-    elif isinstance(source, (str, PathLike)):
-        parts = [(None, source)]
-    else:
-        parts = [part for files in source for part in source_parts(files)]
-    if not parts:
-        raise error("E209", where="source", what="names no file", fix="give at least one table or folder")
-    return parts
 
 
 def read_source(
@@ -180,7 +170,7 @@ def read_source(
     return read_label_folders(path, labels, columns) if table is None else [(None, table)]
 
 
-def _check_unused(kind: str, **arguments: Any) -> None:
+def _check_unused(kind: str, arguments: Mapping[str, Any]) -> None:
     """Raise E108 for the first argument that is set."""
     for name, value in arguments.items():
         if value:
@@ -191,7 +181,7 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     """Return the splits of (split of all rows or None, table) pairs."""
     parts = [TableClips(table, split, options) for split, table in tables]
     clips = [clip for part in parts for clip in part.clips() if clip.labels]
-    _warn_of_outside(parts)
+    _warn_of_outside([part.files for part in parts])
     for clip in clips:
         _check_unicode(clip)
     if not clips:
@@ -206,6 +196,29 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
         where = repr(tables[0][1].where) + (f" and {len(tables) - 1} more" if len(tables) > 1 else "")
         warn_of_labels(names, where, separable=not multi_label, clips=len(clips))
     classes = options.labels.all_classes(_common_order(parts), names)
+    return _splits_of(clips, classes, task, options)
+
+
+def _from_recordings(found: Recordings, windows: WindowOptions, options: ReadingOptions) -> DatasetDict:
+    """Return the splits of the windows of recordings."""
+    _warn_of_outside([table.files for table in found.tables])
+    labels = {sound.event.label for recording in found.recordings for sound in recording.sounds}
+    names = labels - options.labels.dropped
+    where = repr(found.tables[-1].table.where)
+    if not names:
+        what = "has no label with times, or of drop_labels only"
+        raise error("E209", where=where, what=what, fix="label some sounds, or drop fewer labels")
+    clips = window_clips(found.recordings, windows, options)
+    for clip in clips:
+        _check_unicode(clip)
+    if options.labels.classes is None:
+        warn_of_labels(names, where, separable=False, clips=len(clips))
+    classes = options.labels.all_classes(found.class_order, names)
+    return _splits_of(clips, classes, Task.MULTI_LABEL, options)
+
+
+def _splits_of(clips: Sequence[Clip], classes: LabelSet, task: Task, options: ReadingOptions) -> DatasetDict:
+    """Return clips by split, with the same columns in each."""
     others = list(dict.fromkeys(name for clip in clips for name in clip.others))
     by_split: dict[str, list[Clip]] = {}
     for clip in clips:
@@ -223,7 +236,7 @@ def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:
             raise error("E209", where=f"split_lists, {split!r}", what=what, fix=fix)
 
 
-def _warn_of_outside(parts: Sequence[TableClips]) -> None:
+def _warn_of_outside(parts: Sequence[TableFiles]) -> None:
     """Warn (W216) about clips that are not in their table's folder or `audio_root`, and remember them."""
     remember_outside(path for part in parts for path in part.outside)
     strays = [path for part in parts for path in part.strays]
