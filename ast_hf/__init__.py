@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from .errors import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError, AstRunError
     from .feature_extraction_ast import ASTFeatureExtractor
     from .hub.publishing import push_folder
+    from .inference.live import LiveClassifier
     from .inference.pipeline import ASTAudioClassificationPipeline
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
     from .modeling_ensemble import ASTEnsembleForAudioClassification
+    from .timelines.rules import TimelineRules
 
 __version__ = "0.1.0"
 
@@ -39,6 +41,8 @@ _MODULES = {
     "AstHfWarning": "errors",
     "AstInputError": "errors",
     "AstRunError": "errors",
+    "LiveClassifier": "inference.live",
+    "TimelineRules": "timelines.rules",
     "audio_blocks": "audio",
     "load_audio": "audio",
     "push_folder": "hub.publishing",
@@ -59,6 +63,8 @@ __all__ = [
     "AstHfWarning",
     "AstInputError",
     "AstRunError",
+    "LiveClassifier",
+    "TimelineRules",
     "__version__",
     "audio_blocks",
     "load_audio",

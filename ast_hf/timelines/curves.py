@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .levels import FLOOR_DB, cell_samples
+from .levels import FLOOR_DB, cell_samples, is_silent
 from .rules import TimelineRules
 from .windows import WindowPlan
 
@@ -99,7 +99,7 @@ class CurveBuilder:
         self.margin = plan.hop * (plan.samples - plan.hop) // (2 * plan.samples)
         self._mean = rules.mean
         self._column_weight = rules.column_weight
-        self._silence = -np.inf if rules.silence_db is None else rules.silence_db
+        self._silence = rules.silence_db
         self._first = 0  # first undecided step
         self._sums = np.zeros((0, classes))
         self._weights = np.zeros(0)
@@ -119,7 +119,7 @@ class CurveBuilder:
         end = max(end, self._first + len(self._weights))
         self._extend(end)
         levels = np.asarray(levels, np.float64)
-        if not len(levels) or levels.max() >= self._silence:
+        if not is_silent(levels, self._silence):
             self._add(start, length, first, end, np.asarray(scores, np.float64), columns)
         self._add_levels(start, levels, first, end)
         middles = self._middles(self._first, end)
@@ -184,8 +184,10 @@ class CurveBuilder:
     def _values(self, count: int) -> np.ndarray:
         weights = self._weights[:count, None]
         means = np.where(weights > 0, self._sums[:count] / np.where(weights > 0, weights, 1.0), self._last)
-        audible = self._levels[:count, None] >= self._silence
-        return np.where(audible, _restored(means, self._mean), 0.0)
+        curve = _restored(means, self._mean)
+        if self._silence is not None:
+            curve[self._levels[:count] < self._silence] = 0.0
+        return curve
 
     def _take(self, count: int) -> np.ndarray:
         curve = self._values(count)

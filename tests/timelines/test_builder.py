@@ -164,7 +164,7 @@ def test_only_a_window_of_steps_is_kept() -> None:
         events += builder.push(number * plan.hop, plan.samples, np.array([score]), np.zeros(100))
     assert len(events) == 100
     assert {event.score for event in events} == {0.9}
-    assert len(builder._curves._weights) < 60
+    assert len(builder.curves._weights) < 60
     assert len(builder._tracker._pending) + len(builder._tracker._runs) <= 2
 
 
