@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for row in rows(name, seconds, Path(folder), options.checkpoint):
                 results["rows"].append(row)
                 write(place, results)
-                print(f"{row['kind']}, {row['format']}, {name}: {row['seconds']:.1f} s, {row['rss'] / 1e6:.0f} MB")
+                print(
+                    f"{row['kind']}, {row['format']}, {name}: {row['seconds']:.1f} s, {row['rss'] / 1e6:.0f} MB"
+                )
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
@@ -65,7 +67,9 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.long_audio", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--checkpoint", type=Path, default=Path("outputs/demo"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=Path("outputs/demo"), help="(default: %(default)s)"
+    )
     parser.add_argument("--quick", action="store_true", help="short recordings; stores nothing")
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
@@ -203,7 +207,12 @@ def section() -> str:
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
     measurements = stored["rows"]
     lengths = list(dict.fromkeys(row["length"] for row in measurements))
-    columns = ["what", "format", *(f"{name}: memory" for name in lengths), *(f"{name}: time" for name in lengths)]
+    columns = [
+        "what",
+        "format",
+        *(f"{name}: memory" for name in lengths),
+        *(f"{name}: time" for name in lengths),
+    ]
     kinds = list(dict.fromkeys((row["kind"], row["format"]) for row in measurements))
     unit = next(row for row in measurements if row["kind"] == "scores")
     body = [line(table_row(kind, form, lengths, measurements, unit)) for kind, form in sorted(kinds)]
@@ -215,9 +224,7 @@ def table_row(
     kind: str, form: str, lengths: Sequence[str], measurements: Sequence[dict[str, Any]], unit: dict[str, Any]
 ) -> list[str]:
     """Return the cells of one kind and format: shares of memory, then of CPU time for each minute."""
-    by_length = {
-        row["length"]: row for row in measurements if (row["kind"], row["format"]) == (kind, form)
-    }
+    by_length = {row["length"]: row for row in measurements if (row["kind"], row["format"]) == (kind, form)}
     cells = [NAMES[kind], form.upper()]
     for value in (lambda row: row["rss"], lambda row: row["seconds"] / row["duration"]):
         for length in lengths:

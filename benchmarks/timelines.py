@@ -12,9 +12,13 @@ scores, which are kept in the output folder.
 from __future__ import annotations
 
 import argparse
+import functools
+import multiprocessing
+import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,19 +57,54 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     command = f"python -m benchmarks.timelines {shlex.join(neutral(words))}"
     checkpoint = options.checkpoint or train(options.data, options.vit, options.output)
-    scorer = Scorer(checkpoint, options.output / f"scores-{checkpoint.resolve().name}")
-    choosing, reported = (
-        Stage(scorer, fold, sounds_of(options.data / "esc10", fold), QUICK_COUNT if options.quick else count)
-        for fold, count in COUNTS.items()
-    )
-    results = {"command": command, **described(choosing, reported), "systems": {}}
+    work = Work(options.data / "esc10", checkpoint, options.output, options.quick)
+    results: dict[str, Any] = {"command": command, **described(*stages(work)), "systems": {}}
     place = options.output / "quick.json" if options.quick else RESULTS
-    for name in SYSTEMS:
-        results["systems"][name] = compared(SYSTEMS[name](), choosing, reported)
+    for name, values in run_all(work, options.jobs):
+        results["systems"][name] = values
+        results["systems"] = {key: results["systems"][key] for key in SYSTEMS if key in results["systems"]}
         write(place, results)
-        values = results["systems"][name]
-        print(f"{name}: PSDS1 {values['psds']['value']:.3f}, event F1 {values['event']['value']:.3f}", flush=True)
+        reached = f"PSDS1 {values['psds']['value']:.3f}, event F1 {values['event']['value']:.3f}"
+        print(f"{name}: {reached}", flush=True)
     print(place)
+
+
+class Work(NamedTuple):
+    """What the stages are made of; see the options."""
+
+    data: Path
+    checkpoint: Path
+    output: Path
+    is_quick: bool
+
+
+@functools.cache
+def stages(work: Work) -> tuple[Stage, Stage]:
+    """Return the mixtures of the choice, and those that are reported."""
+    torch.set_num_threads(1)
+    scorer = Scorer(work.checkpoint, work.output / f"scores-{work.checkpoint.resolve().name}")
+    counts = {fold: QUICK_COUNT if work.is_quick else count for fold, count in COUNTS.items()}
+    choosing, reported = (
+        Stage(scorer, fold, sounds_of(work.data, fold), count) for fold, count in counts.items()
+    )
+    return choosing, reported
+
+
+def run_all(work: Work, jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the results of each system once it is finished, `jobs` at a time."""
+    if jobs == 1:
+        yield from ((name, run(work, name)) for name in SYSTEMS)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        waiting = {pool.submit(run, work, name): name for name in SYSTEMS}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+
+
+def run(work: Work, name: str) -> dict[str, Any]:
+    """Return the results of one system."""
+    return compared(SYSTEMS[name](), *stages(work))
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
@@ -79,6 +118,9 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--vit", default="facebook/dinov2-small", help="ViT-S weights, for training")
     parser.add_argument("--output", type=Path, default=Path("outputs/timelines"), help="folder of the runs")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="systems at a time (default: %(default)s)"
+    )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_COUNT} mixtures; stores nothing beside")
     return parser.parse_args(arguments)
 
@@ -108,7 +150,7 @@ class Stage:
     def _curve(self, mixture: Mixture, settings: Settings) -> ScoreCurve:
         scored = self._scorer.score(mixture, f"fold{self._fold}-{mixture.name}", settings.window)
         curve = curve_of(scored, settings)
-        times = np.minimum(curve.times, SECONDS)
+        times = np.minimum(curve.times, self.reference[mixture.name][0])
         return ScoreCurve(times, curve.scores.astype(np.float32))
 
     def psds(self, settings: Settings) -> float:
@@ -120,7 +162,13 @@ class Stage:
     def fitted(self, settings: Settings, criterion: Criterion) -> tuple[TimelineRules, float]:
         """Return the rules with the thresholds of best F1, and that F1."""
         fit = fit_rules(
-            self.reference, self.curves(settings), self.labels, range(len(self.labels)), settings.rules, criterion, _FIXED
+            self.reference,
+            self.curves(settings),
+            self.labels,
+            range(len(self.labels)),
+            settings.rules,
+            criterion,
+            _FIXED,
         )
         return fit.rules, fit.after
 

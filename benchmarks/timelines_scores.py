@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -103,7 +104,9 @@ class Scorer:
         scores, columns = self._scores(windows, plan)
         starts = np.array([window.start for window in windows])
         levels = np.stack([self._levels(window) for window in windows])
-        np.savez(path, starts=starts, scores=scores, columns=columns, levels=levels)
+        part = path.with_suffix(f".{os.getpid()}.npz")  # another process may write the same
+        np.savez(part, starts=starts, scores=scores, columns=columns, levels=levels)
+        part.replace(path)
         return Scored(plan, starts, scores, columns, times, levels)
 
     def _levels(self, window: Window) -> np.ndarray:
@@ -115,9 +118,7 @@ class Scorer:
     @torch.inference_mode()
     def _scores(self, windows: Sequence[Window], plan: WindowPlan) -> tuple[np.ndarray, np.ndarray]:
         clips = max(_BATCH_FRAMES // plan.frames, 1)
-        parts = [
-            self._batch(windows[first : first + clips], plan) for first in range(0, len(windows), clips)
-        ]
+        parts = [self._batch(windows[first : first + clips], plan) for first in range(0, len(windows), clips)]
         scores, columns = zip(*parts, strict=True)
         return torch.cat(scores).numpy(), torch.cat(columns).numpy()
 

@@ -110,9 +110,7 @@ def _fixed_settings() -> list[Settings]:
 
 
 def _median_settings() -> list[Settings]:
-    return [
-        Settings(_PLAIN, window, "centres", size) for window in WINDOWS for size in (1, 3, 5, 7, 9)
-    ]
+    return [Settings(_PLAIN, window, "centres", size) for window in WINDOWS for size in (1, 3, 5, 7, 9)]
 
 
 def _ours(window: float | None, *, overlapping: bool = False, **rules: object) -> Settings:
@@ -121,8 +119,10 @@ def _ours(window: float | None, *, overlapping: bool = False, **rules: object) -
 
 
 def _hysteresis_settings() -> list[Settings]:
-    means = ("arithmetic", "geometric", "harmonic")
-    return [_ours(window, mean=mean, column_weight=0.0) for window in WINDOWS for mean in means]
+    return [
+        _ours(window, mean=mean, column_weight=0.0)
+        for window, mean in itertools.product(WINDOWS, ("arithmetic", "geometric", "harmonic"))
+    ]
 
 
 def _boxes_settings() -> list[Settings]:
@@ -135,7 +135,7 @@ def _boxes_settings() -> list[Settings]:
 def _column_settings(overlapping: bool = False) -> list[Settings]:
     return [
         _ours(window, mean="geometric", column_weight=weight, overlapping=overlapping)
-        for window, weight in itertools.product(WINDOWS, (0.5, 0.75, 1.0))
+        for window, weight in itertools.product(WINDOWS, (0.5, 1.0))
     ]
 
 
