@@ -1,16 +1,18 @@
 """Score curves: the scores of overlapping windows cross-faded to one curve per class.
 
-The curve at a time is a weighted mean of the windows around it. The weight of a window is a triangle: 1 in its
-middle, 0 a little outside of its ends (`CurveBuilder.margin`). The kind of mean decides how sharp edges are. A
-tagger often fires wherever a window touches a sound. The arithmetic mean then makes a sound longer by up to half
-a window at each end. The harmonic mean follows the lowest windows, which hold nothing of the sound, and so finds
-its ends. A tagger whose score grows with the share of the window that the sound fills is better served by the
-arithmetic mean. Of the three, only the harmonic mean with a low threshold of 0.7 times the threshold put both
-ends of simulated sounds within one hop under both kinds of tagger (issue 15; tests/timelines/test_builder.py).
+The curve at a time is a weighted mean of the windows around it. The weight of a window is 1 inside, and falls to 0
+within a hop at each end, a little outside of the window (`CurveBuilder.margin`). The kind of mean decides how
+sharp edges are. A tagger often fires wherever a window touches a sound. The arithmetic mean then makes a sound
+longer by up to half a window at each end. The harmonic mean follows the lowest windows, which hold nothing of the
+sound, and so finds its ends. A tagger whose score grows with the share of the window that the sound fills is better
+served by the arithmetic mean. Of the three, only the harmonic mean with a low threshold of 0.7 times the threshold
+put both ends of simulated sounds within one hop under both kinds of tagger, without parting a long sound in which
+one window fails (issue 15; tests/timelines/test_builder.py).
 
-Scores of time columns are mixed into the curve: the product of both, each to the power of its weight (a weighted
-sum for the arithmetic mean). A column knows its place, so the columns of several windows need no sharp mean: they have
-the geometric one. It was better on mixtures of ESC-10 than the harmonic one (`benchmarks/timelines.py`).
+Scores of time columns are mixed into the curve: the product of both, each to the power of its weight (a weighted sum
+for the arithmetic mean). A column knows its place, so the columns of several windows need no sharp mean. They have the
+geometric one, with less weight towards the ends of a window, where a column saw less around it. On mixtures of ESC-10
+this was better than the harmonic mean (`benchmarks/timelines.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ _LONGEST = 0.05
 _SHORTEST = 0.01
 #: Scores below this are equal in the geometric and the harmonic mean. It limits what a single window can do.
 _LEAST = 1e-3
+
+#: Weight of a window at its very ends.
+_LEAST_WEIGHT = 1e-6
 
 
 class Grid(NamedTuple):
@@ -165,17 +170,18 @@ class CurveBuilder:
         """Add a window's scores to the sums of the steps whose middle its weight reaches."""
         middles = self._middles(first, end)
         inside = np.searchsorted(middles, (2 * (start - self.margin), 2 * (start + length + self.margin)))
-        seconds = (middles[inside[0] : inside[1]] - 2 * start) / (2 * self.plan.rate)
-        position = (seconds * self.plan.rate + self.margin) / max(length + 2 * self.margin, 1)  # in [0, 1)
-        weights = np.maximum(1.0 - np.abs(2.0 * position - 1.0), 1e-6)
+        places = middles[inside[0] : inside[1]] / 2 - start  # in samples, from the beginning of the window
+        inwards = np.minimum(places, length - places) + self.margin
+        weights = np.clip(inwards / self.plan.hop, _LEAST_WEIGHT, 1.0)
         self._last = _transformed(scores, self._mean)
         rows = slice(first + int(inside[0]) - self._first, first + int(inside[1]) - self._first)
         self._sums[rows] += weights[:, None] * self._last
         self._weights[rows] += weights
         if columns is not None and self._column_weight > 0 and len(columns.scores):
-            values = _transformed(_interpolated(columns, seconds), self._column_mean)
-            self._column_sums[rows] += weights[:, None] * values
-            self._column_weights[rows] += weights
+            values = _transformed(_interpolated(columns, places / self.plan.rate), self._column_mean)
+            inner = np.maximum(1.0 - np.abs(2.0 * places / length - 1.0), _LEAST_WEIGHT)
+            self._column_sums[rows] += inner[:, None] * values
+            self._column_weights[rows] += inner
 
     def _add_levels(self, start: int, levels: np.ndarray, first: int, end: int) -> None:
         """Raise the level of each step to that of the loudest cell that it touches."""
