@@ -127,8 +127,8 @@ def _hysteresis_settings() -> list[Settings]:
 
 def _boxes_settings() -> list[Settings]:
     return [
-        _ours(window, method="boxes", mean="geometric", column_weight=0.0, box_ratio=ratio)
-        for window, ratio in itertools.product(WINDOWS, (0.5, 0.7))
+        _ours(window, method="boxes", mean="geometric", column_weight=0.0, box_gap=gap)
+        for window, gap in itertools.product(WINDOWS, (0.2, 0.3))
     ]
 
 
@@ -141,8 +141,8 @@ def _column_settings(overlapping: bool = False) -> list[Settings]:
 
 def _column_boxes_settings() -> list[Settings]:
     return [
-        _ours(window, method="boxes", mean="geometric", column_weight=1.0, box_ratio=ratio)
-        for window, ratio in itertools.product(WINDOWS, (0.5, 0.7))
+        _ours(window, method="boxes", mean="geometric", column_weight=1.0, box_gap=gap)
+        for window, gap in itertools.product(WINDOWS, (0.2, 0.3))
     ]
 
 

@@ -40,10 +40,9 @@ class TimelineRules:
             uses windows for context only. 1 found the most events, and the best edges, on mixtures of ESC-10
             (`benchmarks/timelines.py`). A model without columns, such as an ensemble, has 0.
         mean: mean of the windows over a time: `"arithmetic"`, `"geometric"` or `"harmonic"`; see `curves.py`.
-        box_gap: boxes only: neighbours are merged if the valley between them is less than this below the lower
-            one, in [0, 1].
-        box_ratio: boxes only: neighbours are also merged if the valley is at least this share of the lower
-            one, in [0, 1].
+        box_gap: boxes only: neighbours are merged if the valley between them is less than this below the higher
+            one, in [0, 1],
+        box_ratio: and at least this share of the higher one, in [0, 1].
 
     Raises:
         AstInputError: E108 for a value out of its range, and for a low threshold above its threshold.
@@ -57,8 +56,8 @@ class TimelineRules:
     method: str = "hysteresis"
     column_weight: float = 1.0
     mean: str = "harmonic"
-    box_gap: float = 0.2
-    box_ratio: float = 0.7
+    box_gap: float = 0.3
+    box_ratio: float = 0.5
 
     def __post_init__(self) -> None:
         self._set("threshold", _levels("threshold", self.threshold))
