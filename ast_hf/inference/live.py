@@ -105,6 +105,7 @@ class LiveClassifier:
         self._pieces: list[np.ndarray] = []  # not yet cut
         self._count = 0  # samples in them
         self._open: list[dict[str, Any]] = []
+        self._has_ended = False
         self._is_closed = False
         self._resampler = _resampler(self.sampling_rate, self.plan.rate)
 
@@ -160,6 +161,7 @@ class LiveClassifier:
         """
         if self._is_closed:
             return []
+        self._has_ended = True
         self._is_closed = True
         events = []
         if self._resampler is not None and self.samples:
@@ -180,14 +182,13 @@ class LiveClassifier:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the stream; call `close` before, inside of the block, for the remaining events."""
-        self._is_closed = True
-        self._pieces = []
+        """End the stream: it takes no more samples, and `close` returns the remaining events."""
+        self._has_ended = True
 
     def _check_open(self, name: str) -> None:
-        if self._is_closed:
+        if self._has_ended:
             fix = "make another LiveClassifier for another stream"
-            raise error("E108", where=name, what="comes after close()", fix=fix)
+            raise error("E108", where=name, what="comes after the end of the stream", fix=fix)
 
     def _checked(self, samples: Any) -> np.ndarray:
         """Return a chunk as a float32 array of its own `(time,)`; raise the errors of `push`."""
@@ -237,9 +238,7 @@ class LiveClassifier:
                 warnings.filterwarnings("ignore", r"\[AST-W203\]")  # silence is nothing unusual
                 features = window_features(self.pipe.feature_extractor, [window.samples], self.plan, name)
             inputs = WindowInputs(features, window.start, len(window.samples), levels, window.is_last)
-            columns = {"columns": True} if self._call.needs_columns else {}
-            outputs = self.pipe._forward_in_dtype(features, **columns)
-            scored = self._call.score(inputs, outputs)
+            scored = self.pipe.score_window(inputs, self._call)
         return self._builder.push(*scored)
 
     def _returned(self, events: list[Event]) -> list[dict[str, Any]]:

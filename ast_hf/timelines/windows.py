@@ -16,7 +16,7 @@ from ..log_mel import frames_to_seconds, num_frames, num_samples
 from ..scalars import is_finite_number
 
 #: Seconds within which a requested window is the model's own: a clip of n frames lasts from 10 n to 10 n + 25 ms.
-_SAME = 0.026
+SAME_SECONDS = 0.026
 
 
 class WindowPlan(NamedTuple):
@@ -63,7 +63,7 @@ def plan_windows(
     _check_seconds("window_seconds", window_seconds)
     _check_seconds("hop_seconds", hop_seconds)
     longest = frames_to_seconds(max_frames)
-    if window_seconds is None or abs(window_seconds - longest) < _SAME:
+    if window_seconds is None or abs(window_seconds - longest) < SAME_SECONDS:
         samples = num_samples(max_frames, rate)
         frames = max_frames
     else:

@@ -89,6 +89,19 @@ def test_two_tones_at_once_are_two_events(pipe: Any) -> None:
     assert times == pytest.approx([2.0, 5.0, 3.5, 6.5], abs=HOP)
 
 
+def test_scores_of_columns_count_in_both(pipe: Any) -> None:
+    samples = noise_with(5.0, ("low tone", 1.5, 3.1), seed=4)
+    rules: dict[str, Any] = {
+        "column_weight": 0.4,
+        "hop_seconds": 0.5,
+        "threshold": 0.2,
+        "window_seconds": 0.8,
+    }
+    events = pipe({"array": samples, "sampling_rate": RATE}, return_timestamps=True, **rules)
+    assert ordered(streamed(LiveClassifier(pipe, **rules), samples, itertools.repeat(777))) == events
+    assert events
+
+
 @pytest.mark.parametrize("samples", [np.zeros(5 * RATE, np.float32), noise_with(5.0, level=1e-5)])
 def test_silence_gives_no_event(pipe: Any, samples: np.ndarray) -> None:
     assert streamed(LiveClassifier(pipe), samples, itertools.repeat(3_000)) == []
@@ -269,12 +282,18 @@ def test_a_closed_stream_takes_no_samples(loud_pipe: Any) -> None:
     live = LiveClassifier(loud_pipe)
     assert live.close() == []
     assert live.close() == []
-    with pytest.raises(AstInputError, match=r"E108\] push: comes after close\(\)"):
+    with pytest.raises(AstInputError, match=r"E108\] push: comes after the end"):
         live.push(np.zeros(10))
+    samples = bursts(2, 3.0)
     with LiveClassifier(loud_pipe) as entered:
-        entered.push(np.zeros(10))
+        events = entered.push(samples)
     with pytest.raises(AstInputError, match="E108"):
         entered.push(np.zeros(10))
+    with pytest.raises(AstInputError, match="E108"), entered:
+        pass
+    events += entered.close()
+    assert ordered(events) == loud_pipe({"array": samples, "sampling_rate": RATE}, return_timestamps=True)
+    assert entered.close() == []
 
 
 @pytest.mark.parametrize(
