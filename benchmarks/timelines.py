@@ -42,8 +42,10 @@ from .transfer import neutral, write
 CHOOSING = "2"
 REPORTED = "1"
 #: Mixtures of a fold.
-COUNTS = {CHOOSING: 40, REPORTED: 100}
+COUNTS = {CHOOSING: 20, REPORTED: 100}
 QUICK_COUNT = 4
+#: Stands for the facts of the mixtures among the names of systems.
+FACTS = "facts"
 #: Metrics that are F1, each with thresholds of its own.
 CRITERIA = {"event": Criterion(), "event_1s": Criterion(collar_seconds=1.0), "segment": Criterion("segment")}
 #: Rules that no fit changes.
@@ -58,9 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = f"python -m benchmarks.timelines {shlex.join(neutral(words))}"
     checkpoint = options.checkpoint or train(options.data, options.vit, options.output)
     work = Work(options.data / "esc10", checkpoint, options.output, options.quick)
-    results: dict[str, Any] = {"command": command, **described(*stages(work)), "systems": {}}
+    results: dict[str, Any] = {"command": command, "systems": {}}
     place = options.output / "quick.json" if options.quick else RESULTS
     for name, values in run_all(work, options.jobs):
+        if name == FACTS:
+            results |= values
+            continue
         results["systems"][name] = values
         results["systems"] = {key: results["systems"][key] for key in SYSTEMS if key in results["systems"]}
         write(place, results)
@@ -93,17 +98,19 @@ def stages(work: Work) -> tuple[Stage, Stage]:
 def run_all(work: Work, jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the results of each system once it is finished, `jobs` at a time."""
     if jobs == 1:
-        yield from ((name, run(work, name)) for name in SYSTEMS)
+        yield from ((name, run(work, name)) for name in (FACTS, *SYSTEMS))
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        waiting = {pool.submit(run, work, name): name for name in SYSTEMS}
+        waiting = {pool.submit(run, work, name): name for name in (FACTS, *SYSTEMS)}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
 
 
 def run(work: Work, name: str) -> dict[str, Any]:
-    """Return the results of one system."""
+    """Return the results of one system, or the facts of the mixtures."""
+    if name == FACTS:
+        return described(*stages(work))
     return compared(SYSTEMS[name](), *stages(work))
 
 
@@ -184,29 +191,18 @@ class Stage:
         return event_counts(self.reference, events, self.labels, collar_seconds=collar).macro
 
 
-class Tried(NamedTuple):
-    """Settings with what they reach on the mixtures of the choice."""
-
-    settings: Settings
-    psds: float
-    event: float
-
-
 def compared(every: Iterable[Settings], choosing: Stage, reported: Stage) -> dict[str, Any]:
     """Return the results of one system on the reported mixtures.
 
-    Its parameters are those of best PSDS1 on the other mixtures for PSDS1, and of best event F1 for the F1 metrics.
+    Its parameters are those of best PSDS1 on the other mixtures. Thresholds are fitted there for each F1.
     """
-    tried = [
-        Tried(settings, choosing.psds(settings), choosing.fitted(settings, CRITERIA["event"])[1])
-        for settings in every
-    ]
-    best = max(tried, key=lambda entry: entry.psds)
-    values = {"psds": stored(best.settings, best.psds, reported.psds(best.settings))}
-    best = max(tried, key=lambda entry: entry.event)
+    tried = [(choosing.psds(settings), settings) for settings in every]
+    best, settings = max(tried, key=lambda entry: entry[0])
+    values = {"psds": stored(settings, best, reported.psds(settings))}
     for name, criterion in CRITERIA.items():
-        rules, chosen = choosing.fitted(best.settings, criterion)
-        values[name] = stored(best.settings, chosen, reported.f1(best.settings, rules, criterion))
+        rules, chosen = choosing.fitted(settings, criterion)
+        values[name] = stored(settings, chosen, reported.f1(settings, rules, criterion))
+    values["tried"] = [{**entry.described(), "psds": value} for value, entry in tried]
     return values
 
 

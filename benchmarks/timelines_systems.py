@@ -17,7 +17,7 @@ from ast_hf.timelines.rules import TimelineRules
 from .timelines_scores import Scored
 
 #: Lengths of windows in seconds that every system chooses from; None is the model's, 5.12 s.
-WINDOWS: tuple[float | None, ...] = (1.0, 2.0, 3.0, None)
+WINDOWS: tuple[float | None, ...] = (2.0, 3.0, None)
 #: Threshold only: no low threshold, no shortest event, no shortest gap, no rule for silence.
 _PLAIN = TimelineRules(
     threshold=0.5,
@@ -125,51 +125,33 @@ def _hysteresis_settings() -> list[Settings]:
     ]
 
 
-def _boxes_settings() -> list[Settings]:
+def _boxes_settings(column_weight: float = 0.0) -> list[Settings]:
     return [
-        _ours(window, method="boxes", mean="geometric", column_weight=0.0, box_gap=gap)
-        for window, gap in itertools.product(WINDOWS, (0.2, 0.3))
+        _ours(window, method="boxes", mean="geometric", column_weight=column_weight) for window in WINDOWS
     ]
 
 
-def _column_settings(overlapping: bool = False) -> list[Settings]:
+def _column_settings(*weights: float, overlapping: bool = False) -> list[Settings]:
     return [
-        _ours(window, mean="geometric", column_weight=weight, overlapping=overlapping)
-        for window, weight in itertools.product(WINDOWS, (0.5, 1.0))
-    ]
-
-
-def _column_boxes_settings() -> list[Settings]:
-    return [
-        _ours(window, method="boxes", mean="geometric", column_weight=1.0, box_gap=gap)
-        for window, gap in itertools.product(WINDOWS, (0.2, 0.3))
+        _ours(window, column_weight=weight, overlapping=overlapping)
+        for window, weight in itertools.product(WINDOWS, weights)
     ]
 
 
 def _column_median_settings() -> list[Settings]:
-    plain = dataclasses.replace(_PLAIN, column_weight=1.0)
-    return [
-        Settings(plain, window, "faded", seconds)
-        for window, seconds in itertools.product(WINDOWS, (0.3, 0.6))
-    ]
-
-
-def _default_settings() -> list[Settings]:
-    return [_ours(window) for window in WINDOWS]
+    plain = dataclasses.replace(_PLAIN, column_weight=1.0, mean="geometric")
+    return [Settings(plain, window, "faded", 0.3) for window in WINDOWS]
 
 
 #: system -> its settings to choose from.
 SYSTEMS: dict[str, Callable[[], list[Settings]]] = {
     "fixed": _fixed_settings,
     "median": _median_settings,
+    "default": lambda: [_ours(window) for window in WINDOWS],
+    "columns": lambda: _column_settings(0.5, 1.0),
+    "columns_overlapping": lambda: _column_settings(1.0, overlapping=True),
     "hysteresis": _hysteresis_settings,
-    "boxes": _boxes_settings,
-    "columns": _column_settings,
-    "column_boxes": _column_boxes_settings,
     "column_median": _column_median_settings,
-    "columns_overlapping": lambda: _column_settings(overlapping=True),
-    "default": _default_settings,
-    "default_window": lambda: [_ours(None)],
+    "boxes": _boxes_settings,
+    "column_boxes": lambda: _boxes_settings(1.0),
 }
-#: What the others have to be compared with: (a) and (b).
-BASELINES = ("fixed", "median")

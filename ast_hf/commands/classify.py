@@ -30,7 +30,7 @@ _PIPELINE: dict[str, tuple[Any, str]] = {
     "gap_seconds": (finite, "timelines: shorter gaps are closed"),
     "silence_db": (finite, "timelines: level in dBFS below which nothing is an event"),
     "method": (str, "timelines: hysteresis (default) or boxes"),
-    "column_weight": (finite, "timelines: weight of the scores of single columns, 0 to 1 (default: 1)"),
+    "column_weight": (finite, "timelines: weight of the scores of single columns, 0 to 1 (default: 0)"),
 }
 
 

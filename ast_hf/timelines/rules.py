@@ -37,8 +37,9 @@ class TimelineRules:
         method: `"hysteresis"`, or `"boxes"` for change-detection boxes, which need the complete recording.
         column_weight: weight in [0, 1] of the scores of single time columns beside those of their windows: the
             classifier applied to the mean over frequency of each column of patches. 0 does not compute them; 1
-            uses windows for context only. 1 found the most events, and the best edges, on mixtures of ESC-10
-            (`benchmarks/timelines.py`). A model without columns, such as an ensemble, has 0.
+            uses windows for context only. How good they are depends on the training: with the image start of the
+            small-data recipe 1 found the most events, with the best edges (`benchmarks/timelines.py`); the columns
+            of a small model that was trained from random weights were of no use (tests/timelines).
         mean: mean of the windows over a time: `"arithmetic"`, `"geometric"` or `"harmonic"`; see `curves.py`.
         box_gap: boxes only: neighbours are merged if the valley between them is less than this below the higher
             one, in [0, 1],
@@ -54,7 +55,7 @@ class TimelineRules:
     gap_seconds: float = 0.2
     silence_db: float | None = -70.0
     method: str = "hysteresis"
-    column_weight: float = 1.0
+    column_weight: float = 0.0
     mean: str = "harmonic"
     box_gap: float = 0.3
     box_ratio: float = 0.5
