@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,6 +76,13 @@ class TimelineModel:
         self.rules: TimelineRules = call.rules
         self.plan = call.plan
         self.exclusive: bool = call.is_exclusive
+
+    def with_columns(self, weight: float) -> TimelineModel:
+        """Return the same model with another `column_weight`."""
+        twin = copy.copy(self)
+        twin._arguments = {**self._arguments, "column_weight": weight}
+        twin.rules = self.rules.replace(column_weight=weight)
+        return twin
 
     def stored_rules(self, rules: TimelineRules) -> dict[str, Any]:
         """Return rules with the sizes of the windows, as `timeline` of a configuration."""

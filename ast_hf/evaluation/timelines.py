@@ -63,6 +63,8 @@ RULES = (
     "method",
     "column_weight",
 )
+#: Values of `column_weight` that a fit compares: how good the columns are depends on the checkpoint's training.
+COLUMN_WEIGHTS = (0.0, 1.0)
 #: Formats of the predicted events: those with one file for all recordings.
 FORMATS = ("csv", "json", "parquet")
 
@@ -99,7 +101,7 @@ def evaluate_timelines(
             `low_threshold`, `min_seconds`, `gap_seconds`, `silence_db`, `method`, `column_weight`. What is missing
             is as stored in the checkpoint, else the pipeline's default.
         fit_on: another split, on which each label's threshold is fitted, and unless they are given the low
-            threshold, `min_seconds` and `gap_seconds`.
+            threshold, `min_seconds`, `gap_seconds`, and whether columns are used (`column_weight` 0 or 1).
         fit_target: "event" or "segment", whose macro F1 the fit maximises.
         store: write the fitted rules into the `config.json` of the checkpoint, where the pipeline reads them.
         segment_seconds: length of a segment of segment F1.
@@ -134,12 +136,26 @@ def evaluate_timelines(
     chosen, fit = model.rules, None
     if fit_on is not None:
         fixed = [name for name in _FITTED_RULES if name in given]
-        chosen, fit = _fit(model, parts[fit_on], fit_on, criterion, fixed, _folder(source))
+        fits = [
+            (tried, *_fit(tried, parts[fit_on], fit_on, criterion, fixed, _folder(source)))
+            for tried in _column_choices(model, given)
+        ]
+        before = fits[0][2].before
+        model, chosen, fit = max(fits, key=lambda entry: round(entry[2].after, 9))  # of equal ones the first
+        fit = replace(fit, before=before)
     evaluation, events = _evaluate(model, parts[split], chosen, fit, request, source, criterion)
     write_timeline_evaluation(evaluation, events, format)
     if store:
         store_timeline(checkpoint, evaluation.rules, member.config.problem_type, exclusive=model.exclusive)
     return evaluation
+
+
+def _column_choices(model: TimelineModel, given: Mapping[str, Any]) -> list[TimelineModel]:
+    """Return the model with its own `column_weight`, and with those that a fit may choose instead."""
+    if "column_weight" in given or not model.pipe.has_columns:
+        return [model]
+    others = [weight for weight in COLUMN_WEIGHTS if weight != model.rules.column_weight]
+    return [model, *map(model.with_columns, others)]
 
 
 def _criterion(target: str, segment_seconds: float, collar_seconds: float) -> Criterion:

@@ -199,7 +199,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline, ChunkPipeline)
 
     def _call(self, preprocess: Mapping[str, Any], postprocess: Mapping[str, Any]) -> Call:
         call = Call(self.model.config, self._source, self.feature_extractor, preprocess, postprocess)
-        if call.needs_columns and not self._has_columns:
+        if call.needs_columns and not self.has_columns:
             if postprocess.get("column_weight"):
                 what = f"needs the columns of a single model, and this is a {type(self.model).__name__}"
                 fix = "leave it out, or use one of the members"
@@ -209,7 +209,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline, ChunkPipeline)
         return call
 
     @property
-    def _has_columns(self) -> bool:
+    def has_columns(self) -> bool:
         """Whether the scores of time columns are those of the model: not if a subclass computes its own."""
         own = ASTForAudioClassification.forward
         return isinstance(self.model, ASTForAudioClassification) and type(self.model).forward is own
