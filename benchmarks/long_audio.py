@@ -4,8 +4,8 @@
     python -m benchmarks.long_audio --quick                  # 10 s to 1 min: half a minute; stores nothing beside
     python -m benchmarks.long_audio --checkpoint FOLDER
 
-The checkpoint is the one of `make demo`. Recordings are tones in noise, 16 kHz, written at run time. Every measurement is
-a process of its own with one thread. It classifies ten seconds first, which are not counted. Time is CPU time.
+The checkpoint is the one of `make demo`. Recordings are tones in noise, 16 kHz, written at run time. Every measurement
+is a process of its own with one thread. It classifies ten seconds first, which are not counted. Time is CPU time.
 """
 
 from __future__ import annotations
@@ -189,8 +189,9 @@ Peak memory of the process, with Python, torch and the model, and CPU time for e
 shares of those of one minute by our scores. The model is the one of `make demo`: 3 layers of 64, windows of 1.28 s;
 16 kHz, {batch} windows at once, one thread. Linear time is the same share in every column.
 
-transformers' pipeline classifies the first window only and is silent about the rest. The last row is a loop by hand with
-its classes over chunks of the model's length. It reads the file at once, and has not been run on 10 h.
+transformers' pipeline classifies the first window only and is silent about the rest. Stock is a loop by hand with its
+classes over chunks of the model's length. It reads the file at once, and was not run on 10 h. Its chunks do not
+overlap, so that it is to be compared with the scores, not the timeline.
 
 {head}
 {rows}

@@ -2,7 +2,7 @@
 
     python -m benchmarks.timelines --data FOLDER                        # trains a checkpoint first: 3 minutes
     python -m benchmarks.timelines --data FOLDER --checkpoint CHECKPOINT
-    python -m benchmarks.timelines --data FOLDER --checkpoint CHECKPOINT --quick    # 4 mixtures of a fold: 2 minutes
+    python -m benchmarks.timelines --data FOLDER --checkpoint CHECKPOINT --quick    # 4 mixtures of a fold
 
 FOLDER holds `esc10`, as for `benchmarks.learning`. The checkpoint is trained on folds 3 to 5 of ESC-10. Parameters and
 thresholds of every system are chosen on mixtures of fold 2. Results are of mixtures of fold 1. All systems use the same

@@ -1,4 +1,4 @@
-"""Checkpoint of ESC-10 and its scores of windows and time columns, which all systems of `benchmarks.timelines` share."""
+"""Checkpoint of ESC-10, and its scores of windows and time columns for all systems of `benchmarks.timelines`."""
 
 from __future__ import annotations
 
