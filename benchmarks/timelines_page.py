@@ -41,7 +41,7 @@ _SECTION = """
 are the parts that are at most 30 dB below its loudest; pauses shorter than a second are part of an event. The mixtures
 are made at run time, from a seed.
 
-The checkpoint is (b) of the comparison above, trained on folds 3 to 5; its accuracy on the clips of fold 2 is 0.900. Its
+The checkpoint is (b) of the comparison above, trained on folds 3 to 5; its accuracy on fold 2 is 0.900. Its
 windows of 5.12 s may be shortened: 2 s, 3 s and its own length were tried. All parameters of all rows were chosen on
 {mixtures[choice]} mixtures of fold 2, by PSDS1, and the thresholds of each class by each F1. The results are those on
 mixtures of fold 1. All rows use the same scores.
