@@ -198,7 +198,7 @@ def compared(every: Iterable[Settings], choosing: Stage, reported: Stage) -> dic
     """
     tried = [(choosing.psds(settings), settings) for settings in every]
     best, settings = max(tried, key=lambda entry: entry[0])
-    values = {"psds": stored(settings, best, reported.psds(settings))}
+    values: dict[str, Any] = {"psds": stored(settings, best, reported.psds(settings))}
     for name, criterion in CRITERIA.items():
         rules, chosen = choosing.fitted(settings, criterion)
         values[name] = stored(settings, chosen, reported.f1(settings, rules, criterion))

@@ -243,6 +243,7 @@ def test_bad_tables(recordings: Path, text: str, code: str, message: str) -> Non
     ("files", "code", "message"),
     [
         ({}, "E209", "holds no recording"),
+        ({"a.wv": "wvpk"}, "E209", r"holds no recording.*not read \(1 .wv\)"),
         ({"a.wav": None}, "E209", "holds 1 recordings, and no label file"),
         ({"a.wav": None, "a.txt": "1\t9\tdog\n"}, "E208", "a.txt line 1, column 'end': 9 s is not within"),
         ({"a.wav": None, "a.txt": "1\t1\tdog\n"}, "E208", "a.txt line 1.*no duration"),
