@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import resource
 import shlex
 import subprocess
@@ -50,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lengths = QUICK_LENGTHS if options.quick else LENGTHS
     command = f"python -m benchmarks.long_audio {shlex.join(neutral(words))}".strip()
     versions = {name: version(name) for name in ("torch", "transformers", "soundfile")}
-    results: dict[str, Any] = {"command": command, "versions": versions, "rows": []}
+    results: dict[str, Any] = {
+        "command": command, "machine": machine(), "versions": versions, "rows": []
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "results.json" if options.quick else RESULTS
         for name, seconds in lengths.items():
@@ -74,6 +77,14 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def machine() -> str:
+    """Return the processor and the number of its cores here."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def rows(name: str, seconds: int, folder: Path, checkpoint: Path) -> list[dict[str, Any]]:
@@ -196,8 +207,9 @@ overlap, so that it is to be compared with the scores, not the timeline.
 {head}
 {rows}
 
-`{command}` (`make bench-long-audio`), with torch {versions[torch]}, transformers {versions[transformers]} and soundfile
-{versions[soundfile]} on x86_64; the numbers are in [long_audio.json](results/long_audio.json).
+`{command}` (`make bench-long-audio`) on {machine}, which ran other work
+at the same time, with torch {versions[torch]}, transformers {versions[transformers]} and soundfile
+{versions[soundfile]}. The numbers are in [long_audio.json](results/long_audio.json).
 """
 
 
@@ -218,7 +230,7 @@ def section() -> str:
     unit = next(row for row in measurements if row["kind"] == "scores")
     body = [line(table_row(kind, form, lengths, measurements, unit)) for kind, form in sorted(kinds)]
     head = f"{line(columns)}\n{'|---' * len(columns)}|"
-    return _SECTION.format(**stored, batch=BATCH, head=head, rows="\n".join(body))
+    return _SECTION.format(**{**stored, "rows": "\n".join(body)}, batch=BATCH, head=head)
 
 
 def table_row(

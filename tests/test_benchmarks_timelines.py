@@ -211,7 +211,9 @@ def test_a_long_recording_is_measured(tmp_path: Path, checkpoint: Path) -> None:
         assert values["rss"] > 1e7
 
 
-def test_a_row_has_shares_of_memory_and_of_time_per_minute() -> None:
+def test_a_row_has_shares_of_memory_and_of_time_per_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [
         {
             "kind": "scores",
@@ -225,3 +227,10 @@ def test_a_row_has_shares_of_memory_and_of_time_per_minute() -> None:
     ]
     cells = long_audio.table_row("scores", "flac", ["1 min", "1 h", "10 h"], rows, rows[0])
     assert cells[2:] == ["1.00", "1.10", "-", "1.00", "1.25", "-"]
+    stored = {
+        "command": "c", "machine": "m", "rows": rows, "versions": {"torch": "1", "transformers": "2", "soundfile": "3"},
+    }  # fmt: skip
+    monkeypatch.setattr(long_audio, "RESULTS", tmp_path / "long_audio.json")
+    assert long_audio.section() == ""
+    long_audio.RESULTS.write_text(json.dumps(stored))
+    assert "| scores (`pipe(file)`) | FLAC | 1.00 | 1.10 | 1.00 | 1.25 |" in long_audio.section()
