@@ -85,7 +85,7 @@ class TimelineModel:
         assert call.plan is not None
         self.labels: list[str] = call.labels
         self.rules: TimelineRules = call.rules
-        self.column_weights = (call.rules.column_weight,)
+        self.column_weights: tuple[float, ...] = (call.rules.column_weight,)
         if keeps and "column_weight" not in self._arguments and self.pipe.has_columns:
             self.column_weights = tuple(dict.fromkeys((call.rules.column_weight, *COLUMN_WEIGHTS)))
             self._arguments["column_weight"] = 1.0  # any above 0 computes the columns
