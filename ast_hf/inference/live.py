@@ -239,12 +239,13 @@ class LiveClassifier:
             scored = ScoredWindow(window.start, len(window.samples), zeros, levels)
         else:
             name = f"{_WHERE} at {window.start / self.plan.rate:.2f} s"
+            samples = filled(window, self.plan)
+            count = len(window.samples)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", r"\[AST-W203\]")  # silence is nothing unusual
-                features = window_features(
-                    self.pipe.feature_extractor, [filled(window, self.plan)], self.plan, name
-                )
-            inputs = WindowInputs(features, window.start, len(window.samples), levels, window.is_last)
+                features = window_features(self.pipe.feature_extractor, [samples], self.plan, name)
+            before = len(samples) - count if window.start == 0 else 0
+            inputs = WindowInputs(features, window.start, count, levels, window.is_last, before)
             scored = self.pipe.score_window(inputs, self._call)
         return self._builder.push(*scored)
 

@@ -25,6 +25,7 @@ class WindowInputs(NamedTuple):
         length: number of its samples.
         levels: its level over time, see `window_levels`.
         is_last: whether the recording ends with it.
+        before: samples by which the window was filled before its beginning, see `filled`.
     """
 
     features: Any
@@ -32,6 +33,7 @@ class WindowInputs(NamedTuple):
     length: int
     levels: np.ndarray
     is_last: bool
+    before: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -53,7 +55,7 @@ class Recording:
         source_rate: rate in Hz of a bare array.
         is_chosen: whether the user chose the length of the windows; a shorter recording is then an error.
         has_edges: whether there are shorter windows at both ends (`with_edges`), for a timeline.
-        progress: called after each window with the number of samples so far, and of all.
+        progress: a `ReadingBar`, called after each window with the number of samples so far, and of all.
     """
 
     def __init__(
@@ -84,16 +86,28 @@ class Recording:
         """Seconds of audio that were read."""
         return self.length / self.extractor.sampling_rate
 
+    @property
+    def warning(self) -> str | None:
+        """Text of W217 with the part that was read, and why not the rest; None for a complete recording."""
+        if self.problem is None:
+            return None
+        text = f"only its first {self.seconds:.1f} s are classified, since the rest {_reason(self.problem)}"
+        return warning_text("W217", where=self.name, what=text)
+
     def __iter__(self) -> Iterator[WindowInputs]:
         if self.plan is None or not isinstance(self.extractor, ASTFeatureExtractor):
             yield self._whole()
             return
         with open_stream(self.source, self.plan.rate, source_rate=self.source_rate) as stream:
             windows = self._windows(stream, self.plan)
-            for window in with_edges(windows, self.plan) if self.has_edges else windows:
-                yield self._inputs(window, self.plan)
+            try:
+                for window in with_edges(windows, self.plan) if self.has_edges else windows:
+                    yield self._inputs(window, self.plan)
+                    if self.progress is not None:
+                        self.progress(window.start + len(window.samples), stream.length)
+            finally:
                 if self.progress is not None:
-                    self.progress(window.start + len(window.samples), stream.length)
+                    self.progress.close()
 
     def _whole(self) -> WindowInputs:
         """Return a recording as one window, for an extractor of another library."""
@@ -124,8 +138,7 @@ class Recording:
             if cutter.length <= self.plan.samples + self.plan.slack:
                 raise
             self.problem = problem
-            text = f"only its first {self.seconds:.1f} s are classified, since the rest {_reason(problem)}"
-            warnings.warn(warning_text("W217", where=self.name, what=text), AstHfWarning, stacklevel=2)
+            warnings.warn(self.warning or "", AstHfWarning, stacklevel=2)
             return None
 
     def _too_short(self, last: Window, plan: WindowPlan) -> AstHfError:
@@ -137,13 +150,14 @@ class Recording:
     def _inputs(self, window: Window, plan: WindowPlan) -> WindowInputs:
         levels = window_levels(window.start, window.samples, plan.rate)
         is_whole = window.start == 0 and window.is_last
+        samples = filled(window, plan)
+        count = len(window.samples)
         with warnings.catch_warnings():
             if not is_whole:  # silence in a part of a recording is nothing unusual
                 warnings.filterwarnings("ignore", r"\[AST-W203\]")
-            features = window_features(
-                self.extractor, [filled(window, plan)], plan, self._window_name(window, plan)
-            )
-        return WindowInputs(features, window.start, len(window.samples), levels, window.is_last)
+            features = window_features(self.extractor, [samples], plan, self._window_name(window, plan))
+        before = len(samples) - count if window.start == 0 else 0
+        return WindowInputs(features, window.start, count, levels, window.is_last, before)
 
     def _window_name(self, window: Window, plan: WindowPlan) -> str:
         if window.start == 0:

@@ -70,7 +70,6 @@ class WindowScorer:
     def _columns(self, window: WindowInputs, logits: Any) -> Columns:
         """Return the scores of the columns that begin in the window; the others are padding."""
         frames = window.features["input_values"].shape[1]
-        times = np.array(column_times(self._config, frames))
-        is_full = window.start == 0 and not window.is_last  # also what is filled before the beginning
-        count = len(times) if is_full else int((times[:, 0] * self._rate < window.length).sum())
-        return Columns(self._scores(logits[:count]), times[:count])
+        times = np.array(column_times(self._config, frames)) - window.before / self._rate
+        inside = (times[:, 1] > 0) & (times[:, 0] * self._rate < window.length)
+        return Columns(self._scores(logits[: len(times)][inside]), times[inside])
