@@ -50,6 +50,14 @@ def _escaped(char: str) -> str:
 def spreadsheet_text(text: str) -> str:
     """Return a CSV cell of text that no spreadsheet runs: `'` before what would begin a formula, unless a number.
 
-    Source: OWASP, "CSV Injection".
+    Text that already has such a `'` gets another, so that `spreadsheet_source` returns the text. Source: OWASP,
+    "CSV Injection".
     """
-    return "'" + text if text.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(text) else text
+    plain = text.lstrip("'")
+    return "'" + text if plain.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(plain) else text
+
+
+def spreadsheet_source(cell: str) -> str:
+    """Return the text that `spreadsheet_text` was given."""
+    text = cell[1:]
+    return text if cell.startswith("'") and spreadsheet_text(text) == cell else cell

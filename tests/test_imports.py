@@ -24,6 +24,7 @@ LAYERS = (
             "files",
             "writing_failures",
             "continuing",
+            *("csv_rows", "table_text"),
             "json_files",
             "advisories",
             "downloads",

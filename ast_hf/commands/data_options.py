@@ -9,6 +9,7 @@ from typing import Any
 DATA_HELP = "folder, table, data set by name (esc50) or Hub name of labelled audio"
 
 _BOOLEANS = {"true": True, "false": False}
+_NUMBERS = frozenset({"window_seconds", "window_hop_seconds", "empty_windows", "min_overlap"})
 
 #: Argument of `load_audio_dataset` -> help.
 _READING = {
@@ -21,6 +22,11 @@ _READING = {
     "label_separator": "separator between the labels of one clip in a table",
     "test_fold": "fold to use as the test split, of data with a column of folds",
     "fold_column": "column of the folds",
+    "window_seconds": "cut recordings whose labels have times into windows of this length",
+    "window_hop_seconds": "seconds from window to window (default: the window)",
+    "empty_windows": "share of the windows without a label that are kept, 0..1 (default: 1)",
+    "min_overlap": "share of a sound that must be in a window for its label to count, 0..1 (default: 0, any)",
+    "recordings": "table of all recordings, also of those without labels",
     "clip_boundaries": "read columns start and end as seconds within the file: true (default) or false",
 }
 
@@ -29,7 +35,8 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     for name, text in _READING.items():
         choices = tuple(_BOOLEANS) if name == "clip_boundaries" else None
-        parser.add_argument(f"--{name}", help=text, choices=choices)
+        kind = float if name in _NUMBERS else str
+        parser.add_argument(f"--{name}", help=text, choices=choices, type=kind)
 
 
 def reading_arguments(options: argparse.Namespace) -> dict[str, Any]:

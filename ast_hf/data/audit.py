@@ -24,7 +24,7 @@ from ..task import Task
 from .audio_headers import read_header
 from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition, digest_samples, file_stretch
 from .long_clips import describe_much_longer, is_much_longer
-from .naming_conventions import Row
+from .naming_conventions import RECORDING, Row
 from .splits import label_names, split_task
 
 #: Full scale, with a tolerance of one step of 16 bits. A sample counts as clipped if a sample next to it is
@@ -67,6 +67,9 @@ class SplitReport:
     Attributes:
         clips: number of rows.
         labels: label -> number of its clips, in the order of the classes.
+        label_seconds: label -> seconds of its readable clips; those of windows that overlap count twice.
+        unlabelled: number of clips without a label.
+        recordings: number of recordings that the clips are windows of; 0 for clips of no windows.
         seconds: length of the readable clips: `min`, `median`, `max`, `total`.
         rates: sampling rate in Hz, as text -> number of files.
         channels: number of channels, as text -> number of files.
@@ -80,6 +83,9 @@ class SplitReport:
 
     clips: int = 0
     labels: dict[str, int] = field(default_factory=dict)
+    label_seconds: dict[str, float] = field(default_factory=dict)
+    unlabelled: int = 0
+    recordings: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     rates: dict[str, int] = field(default_factory=dict)
     channels: dict[str, int] = field(default_factory=dict)
@@ -209,6 +215,8 @@ class _SplitAudit:
         self.task = split_task(self.split)
         self.report = SplitReport()
         self.labels = Counter[int]()
+        self.label_seconds: dict[int, list[float]] = {}
+        self.recordings: set[str] = set()
         self.seconds: list[float] = []
         self.rates = Counter[str]()
         self.channels = Counter[str]()
@@ -217,13 +225,18 @@ class _SplitAudit:
         """Read all rows, and return the report."""
         for number, row in enumerate(rows, start=1):
             self.report.clips += 1
-            self.labels.update(self._indices(row))
+            self._count(row)
             path = row["audio"].get("path") or "embedded audio"
             try:
                 self._read(number, row, path)
             except AstHfError as problem:
                 self.report.unreadable.append(Finding(number, path, problem.what, problem.code))
-        self.report.labels = {name: self.labels[index] for index, name in enumerate(self.class_names)}
+        names = list(enumerate(self.class_names))
+        self.report.labels = {name: self.labels[index] for index, name in names}
+        self.report.label_seconds = {
+            name: math.fsum(self.label_seconds.get(index, ())) for index, name in names
+        }
+        self.report.recordings = len(self.recordings)
         self.report.rates = dict(self.rates.most_common())
         self.report.channels = dict(self.channels.most_common())
         if self.seconds:
@@ -234,6 +247,14 @@ class _SplitAudit:
                 "total": math.fsum(self.seconds),
             }
         return self.report
+
+    def _count(self, row: Row) -> None:
+        """Count the labels of a row, and its recording."""
+        indices = self._indices(row)
+        self.labels.update(indices)
+        self.report.unlabelled += not indices
+        if row.get(RECORDING) is not None:
+            self.recordings.add(row["audio"].get("path") or row[RECORDING])
 
     def _indices(self, row: Row) -> list[int]:
         labels = row[self.task.label_column]
@@ -251,6 +272,8 @@ class _SplitAudit:
         level_problems(torch.from_numpy(waveform), "clip")
         seconds = len(samples) / rate
         self.seconds.append(seconds)
+        for index in self._indices(row):
+            self.label_seconds.setdefault(index, []).append(seconds)
         if is_much_longer(seconds, frames_to_seconds(self.extractor.max_length)):
             self.report.long.append(Finding(number, path, f"{seconds:.2f} s"))
         self.rates[str(rate)] += 1
@@ -282,14 +305,17 @@ def clipped_share(samples: np.ndarray) -> float:
 
 
 def _split_lines(name: str, split: SplitReport, window: float) -> Iterator[str]:
-    yield f"\n{printable(name)}: {split.clips} clips"
+    yield f"\n{printable(name)}: {split.clips} {_kind(split)}"
     if split.seconds:
         lengths = ", ".join(f"{measure} {seconds:.2f} s" for measure, seconds in split.seconds.items())
         yield f"  length    {lengths}"
         yield "  rates     " + ", ".join(f"{count} x {rate} Hz" for rate, count in split.rates.items())
         yield "  channels  " + ", ".join(f"{count} x {number}" for number, count in split.channels.items())
+    if split.unlabelled:
+        yield f"  no label  {split.unlabelled} ({split.unlabelled / split.clips:.1%})"
     counts = sorted(split.labels.items(), key=lambda item: -item[1])
-    labels = [f"{count:7d}  {printable(label)}" for label, count in counts]
+    seconds = {label: f"{split.label_seconds[label]:9.1f} s  " for label in split.labels if split.recordings}
+    labels = [f"{count:7d}  {seconds.get(label, '')}{printable(label)}" for label, count in counts]
     yield from _titled_list("labels", labels, limit=2 * _MAX_ENTRIES)
     findings = {
         "clipped": split.clipped,
@@ -307,6 +333,10 @@ def _split_lines(name: str, split: SplitReport, window: float) -> Iterator[str]:
         wrong = sum(repetition.contradictory for repetition in repeated)
         remark = f", {wrong} of them with labels that contradict each other" if wrong else ""
         yield from _titled_list(f"{same} several times{remark}", list(map(_repetition_line, repeated)))
+
+
+def _kind(split: SplitReport) -> str:
+    return f"windows of {split.recordings} recordings" if split.recordings else "clips"
 
 
 def _repetition_line(repetition: Repetition) -> str:

@@ -11,9 +11,10 @@ from os import PathLike
 from pathlib import Path
 
 from ..errors import AstHfWarning, did_you_mean, error, shortlist, warning_text
+from ..table_text import check_exists, check_regular
 from .naming_conventions import AUDIO_SUFFIXES
 from .option_spelling import option
-from .tables import check_exists, check_regular, read_csv, read_lines
+from .tables import read_csv, read_lines
 
 #: Likely separators of several labels; a comma with a space is part of many names.
 _JOINED_LABELS = re.compile(r"[;|]|(?<=\S),(?=[^\s\d])")

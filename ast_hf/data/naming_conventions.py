@@ -33,6 +33,9 @@ SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation"
 #: Columns that bound a clip within its file, in seconds.
 BOUNDARIES = ("start", "end")
 
+#: Column of splits of windows: the recording that a window is of, by the path that names it.
+RECORDING = "recording"
+
 #: One clip of a table or of a split: column -> cell.
 Row = dict[str, Any]
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 from datasets import Audio, Dataset, DatasetDict, Features, IterableDatasetDict, Value
 
 from ..errors import AstHfWarning, error, warning_text
+from ..table_text import check_exists, check_regular
 from ..task import Task
 from .clip_paths import is_unicode
 from .folder_tables import SplitTable
@@ -26,14 +27,19 @@ from .holding_out import FoldChoice
 from .hub import read_hub
 from .label_cells import LabelReader
 from .label_folders import read_label_folders, read_root_table
+from .label_windows import WindowOptions, window_clips
 from .labels import LabelSet, read_class_labels, warn_of_labels
 from .naming_conventions import BOUNDARIES, Source
+from .option_spelling import option
 from .publishing_rights import remember_outside
-from .reading_arguments import check_arguments, check_source
+from .reading_arguments import check_arguments
 from .reading_options import ReadingOptions
+from .sources import is_local, source_parts
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
-from .tables import Table, check_exists, check_regular, has_table_suffix, read_split_list, read_table
+from .table_files import TableFiles
+from .tables import Table, read_split_list, read_table
+from .timed_recordings import Recordings, read_recordings
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
 LOCAL_SHARDS = 64
@@ -53,6 +59,11 @@ def load_audio_dataset(
     split_lists: Mapping[str, str | PathLike] | None = None,
     audio_root: str | PathLike | None = None,
     clip_boundaries: bool = True,
+    window_seconds: float | None = None,
+    window_hop_seconds: float | None = None,
+    empty_windows: float | None = None,
+    min_overlap: float | None = None,
+    recordings: str | PathLike | None = None,
     check_files: bool = True,
     config_name: str | None = None,
     merge_splits: Mapping[str, Sequence[str]] | None = None,
@@ -80,6 +91,16 @@ def load_audio_dataset(
         audio_root: folder that paths are relative to; None for the table's folder. A name without a folder is
             also searched for below it. Backslashes are read as slashes if only that leads to a file.
         clip_boundaries: read columns `start` and `end` as seconds within the file; False drops these columns.
+        window_seconds: read each row as a label with times in a recording, and cut the recordings into windows
+            of this length, with the labels that are in each (multi-label). Sources are then those of
+            `load_timed_labels`, which has more on their columns. None: a row is a clip.
+        window_hop_seconds: seconds from window to window, above 0 and at most `window_seconds`, which None
+            stands for. One more window, aligned to the end, covers the rest of a recording.
+        empty_windows: share of the windows without a label that every split keeps, in [0, 1], at even distances
+            over its recordings. None for 1, all of them.
+        min_overlap: share of a sound, or of the window if that is shorter, that must be in a window for its
+            label to count there, in [0, 1]. None for 0, any overlap.
+        recordings: a table of all recordings, see `load_timed_labels`: those without labels count as empty.
         check_files: raise for missing files now, not when they are read. Without it, raise only if all are
             elsewhere.
         config_name: configuration of a data set on the Hub.
@@ -87,20 +108,23 @@ def load_audio_dataset(
         streaming: return streams (`IterableDatasetDict`, audio as bytes and path), and download nothing.
 
     Returns:
-        DatasetDict in the form described by the module; label names are the same in all splits. Warns about
+        DatasetDict in the form described by the module; label names are the same in all splits. Splits of
+        windows also have the column `recording`, by which `hold_out` can keep windows together. Warns about
         files and tables of a folder that are not read (W205), and in local files about labels that look like
         several (W206), another (W207) or none (W209), and columns of times, labels or splits that are not read
         (W208).
 
     Raises:
         AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and
-            boundaries, E209 for empty splits and classes.
-        AstInputError: E107 for samples in place of files; E108 for arguments of a wrong type, or about local
-            files with a data set on the Hub, or vice versa.
+            boundaries, E209 for empty splits and classes; for windows, as `load_timed_labels`.
+        AstInputError: E107 for samples in place of files; E108 for arguments of a wrong type, out of range,
+            longer than every recording, or about local files with a data set on the Hub, or vice versa.
         AstHfError: E701 and E702 for names that do not exist on the Hub or that the token may not see, E704
             for a Hub that cannot be reached.
     """
     check_arguments(locals())
+    windows = WindowOptions.of(window_seconds, window_hop_seconds, empty_windows, min_overlap)
+    _check_windows(windows, recordings, clip_boundaries)
     classes = None if class_labels is None else read_class_labels(class_labels)
     options = ReadingOptions(
         audio_column=audio_column,
@@ -112,12 +136,18 @@ def load_audio_dataset(
         audio_root=None if audio_root is None else Path(audio_root),
         clip_boundaries=clip_boundaries,
         check_files=check_files,
+        recordings=None if recordings is None else Path(recordings).expanduser(),
     )
     if isinstance(source, str) and not is_local(source):
-        _check_unused("a data set on the Hub", split_lists=split_lists, audio_root=audio_root)
+        _check_unused(
+            "a data set on the Hub", split_lists=split_lists, audio_root=audio_root, window_seconds=windows
+        )
         return read_hub(source, [config_name] if config_name else [], merge_splits, streaming, options)
     _check_unused("local files", config_name=config_name, merge_splits=merge_splits)
-    splits = _from_tables(_read_tables(source, options), options)
+    if windows is None:
+        splits = _from_tables(_read_tables(source, options), options)
+    else:
+        splits = _from_recordings(read_recordings(source, options), windows, options)
     return _as_streams(splits) if streaming else splits
 
 
@@ -130,34 +160,6 @@ def _read_tables(source: Source, options: ReadingOptions) -> list[SplitTable]:
         parts = read_source(part, options.labels.classes, columns)
         tables += [(split or own_split, table) for own_split, table in parts]
     return tables
-
-
-def is_local(source: str) -> bool:
-    """Return True for the path of a file or folder, existing or not; False for a name on the Hub."""
-    if has_table_suffix(Path(source)) or source.startswith((".", "/", "~")):
-        return True
-    try:
-        return Path(source).exists()
-    except OSError:  # too long for a path
-        return False
-
-
-def source_parts(source: Source) -> list[tuple[str | None, str | PathLike]]:
-    """Return (split, file or folder) of every part of a source; the split is None where the rows decide.
-
-    Raises E108 for a source of another type, E209 for an empty one.
-    """
-    parts: list[tuple[str | None, str | PathLike]]
-    check_source(source)
-    if isinstance(source, Mapping):
-        parts = [(split, part) for split, files in source.items() for _, part in source_parts(files)]
-    elif isinstance(source, (str, PathLike)):
-        parts = [(None, source)]
-    else:
-        parts = [part for files in source for part in source_parts(files)]
-    if not parts:
-        raise error("E209", where="source", what="names no file", fix="give at least one table or folder")
-    return parts
 
 
 def read_source(
@@ -191,7 +193,7 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
     """Return the splits of (split of all rows or None, table) pairs."""
     parts = [TableClips(table, split, options) for split, table in tables]
     clips = [clip for part in parts for clip in part.clips() if clip.labels]
-    _warn_of_outside(parts)
+    _warn_of_outside([part.files for part in parts])
     for clip in clips:
         _check_unicode(clip)
     if not clips:
@@ -206,12 +208,47 @@ def _from_tables(tables: list[tuple[str | None, Table]], options: ReadingOptions
         where = repr(tables[0][1].where) + (f" and {len(tables) - 1} more" if len(tables) > 1 else "")
         warn_of_labels(names, where, separable=not multi_label, clips=len(clips))
     classes = options.labels.all_classes(_common_order(parts), names)
+    return _splits_of(clips, classes, task, options)
+
+
+def _from_recordings(found: Recordings, windows: WindowOptions, options: ReadingOptions) -> DatasetDict:
+    """Return the splits of the windows of recordings."""
+    _warn_of_outside([table.files for table in found.tables])
+    labels = {sound.event.label for recording in found.recordings for sound in recording.sounds}
+    names = labels - options.labels.dropped
+    where = repr(found.tables[-1].table.where)
+    if not names:
+        what = "has no label with times, or of drop_labels only"
+        raise error("E209", where=where, what=what, fix="label some sounds, or drop fewer labels")
+    clips = window_clips(found.recordings, windows, options)
+    for clip in clips:
+        _check_unicode(clip)
+    if options.labels.classes is None:
+        warn_of_labels(names, where, separable=False, clips=len(clips))
+    classes = options.labels.all_classes(found.class_order, names)
+    return _splits_of(clips, classes, Task.MULTI_LABEL, options)
+
+
+def _splits_of(clips: Sequence[Clip], classes: LabelSet, task: Task, options: ReadingOptions) -> DatasetDict:
+    """Return clips by split, with the same columns in each."""
     others = list(dict.fromkeys(name for clip in clips for name in clip.others))
     by_split: dict[str, list[Clip]] = {}
     for clip in clips:
         by_split.setdefault(clip.split, []).append(clip)
     _check_lists(by_split, options)
     return DatasetDict({split: _encode(part, classes, task, others) for split, part in by_split.items()})
+
+
+def _check_windows(windows: WindowOptions | None, recordings: object, clip_boundaries: bool) -> None:
+    """Raise E108 for a table of recordings without windows, and for windows of clips without times."""
+    if windows is None and recordings is not None:
+        fix = f"set {option('window_seconds')}"
+        raise error("E108", where="recordings", what="has no effect without window_seconds", fix=fix)
+    if windows is not None and not clip_boundaries:
+        what = "is False, and windows get their labels by times"
+        raise error(
+            "E108", where="clip_boundaries", what=what, fix="leave it out, or leave out window_seconds"
+        )
 
 
 def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:
@@ -223,7 +260,7 @@ def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:
             raise error("E209", where=f"split_lists, {split!r}", what=what, fix=fix)
 
 
-def _warn_of_outside(parts: Sequence[TableClips]) -> None:
+def _warn_of_outside(parts: Sequence[TableFiles]) -> None:
     """Warn (W216) about clips that are not in their table's folder or `audio_root`, and remember them."""
     remember_outside(path for part in parts for path in part.outside)
     strays = [path for part in parts for path in part.strays]

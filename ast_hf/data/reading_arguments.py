@@ -1,4 +1,4 @@
-"""Types of the arguments of `load_audio_dataset`, checked before anything is read."""
+"""Types of the arguments of `load_audio_dataset` and `load_timed_labels`, checked before anything is read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _maps_to(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     )
 
 
-#: Argument -> (check of a value other than None, what is expected).
+#: Argument of either function -> (check of a value other than None, what is expected).
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "audio_column": (_is_name, "the name of a column"),
     "label_column": (_is_name, "the name of a column"),
@@ -57,21 +57,24 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "audio_root": (_is_path, "a folder"),
     "clip_boundaries": (_is_flag, "True or False"),
     "check_files": (_is_flag, "True or False"),
+    "recordings": (_is_path, "the path of a table"),
+    "merge_overlaps": (_is_flag, "True or False"),
+    "split": (_is_name, "the name of a split"),
     "config_name": (_is_name, "a name"),
     "merge_splits": (_maps_to(_are_texts), "a mapping from splits to lists of splits"),
     "streaming": (_is_flag, "True or False"),
 }
 
 #: Arguments for which None is not a value.
-_REQUIRED = frozenset({"clip_boundaries", "check_files", "streaming", "drop_labels"})
+_REQUIRED = frozenset({"clip_boundaries", "check_files", "streaming", "drop_labels", "merge_overlaps"})
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise E108 for the first argument of `load_audio_dataset` of another type than documented."""
+    """Raise E108 for the first argument of a function that reads data of another type than documented."""
     check_source(arguments["source"])
     for name, (check, expected) in _EXPECTED.items():
-        value = arguments[name]
-        if value is None and name not in _REQUIRED:
+        value = arguments.get(name)
+        if name not in arguments or (value is None and name not in _REQUIRED):
             continue
         if not check(value):
             raise wrong_type("E108", where=name, value=value, expected=expected)

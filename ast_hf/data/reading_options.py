@@ -18,6 +18,7 @@ class ReadingOptions:
         labels: label separator, listed classes and dropped labels.
         fold: the test fold, None to split otherwise.
         split_lists: split -> the paths that its list names.
+        recordings: table of the recordings, None if those with labels are all.
     """
 
     audio_column: str | None
@@ -29,6 +30,7 @@ class ReadingOptions:
     audio_root: Path | None
     clip_boundaries: bool
     check_files: bool
+    recordings: Path | None = None
 
     def split(self, row: Row, paths: set[str], source_split: str | None) -> str:
         """Return a row's split by its fold, its source, the lists (with one of `paths`) or its split column.

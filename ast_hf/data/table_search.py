@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from pyarrow import ArrowException, types
 from pyarrow.parquet import ParquetFile
 
+from ..csv_rows import separator_of
 from ..errors import AstHfError
 from .clip_search import FIRST_ROWS, FOREIGN_BOUNDARIES, ClipNames, is_beyond_end, parent_of, roots_of
-from .csv_tables import separator_of
 from .naming_conventions import LABEL_COLUMNS, PATH_COLUMNS, SPLIT_NAMES, Row
 from .option_spelling import chosen, chosen_sources, option
 from .tables import read_table

@@ -6,9 +6,6 @@ separated by commas, or, if its head line has none, by the separator in the head
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -17,18 +14,13 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..errors import AstHfError, error, unreadable
-from .csv_tables import csv_rows
+from ..csv_rows import csv_rows
+from ..errors import error
+from ..table_text import check_exists, check_regular, parse_json, read_text
 from .decoded_audio import files_of_cells, is_decoded
-from .naming_conventions import AUDIO_SUFFIXES, PATH_COLUMNS, Row
+from .naming_conventions import AUDIO_SUFFIXES, PATH_COLUMNS, UNREAD_SUFFIXES, Row
 from .option_spelling import chosen, option
 from .parquet_tables import read_parquet
-
-#: Lists and objects within each other in a row of JSON: rows of labels need three, with `{"data": [...]}`.
-_MAX_DEPTH = 32
-
-#: Escapes of characters in two halves, such as emoji; a half alone is not text.
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass
@@ -107,49 +99,9 @@ def read_split_list(path: str | PathLike) -> set[str]:
     return set(read_lines(Path(path)))
 
 
-def check_exists(path: Path) -> None:
-    """Raise E206 for a path that does not exist."""
-    if not path.exists():
-        raise error("E206", where=repr(str(path)), what="does not exist", fix="check the path")
-
-
-def check_regular(path: Path) -> None:
-    """Raise E206 for a pipe or a device, which could be read without end."""
-    if not path.is_file():
-        raise error(
-            "E206", where=repr(str(path)), what="is a pipe or a device, not a file", fix="give a file"
-        )
-
-
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file, stripped, without empty ones."""
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file with newlines as line ends; raise E206 or E208 for another file."""
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise _unopened(path, problem) from problem
-    try:
-        text = content.decode("utf-8-sig").lstrip("\ufeff")
-    except UnicodeDecodeError as problem:
-        line = content.count(b"\n", 0, problem.start) + 1
-        what = f"is not UTF-8 ({problem.reason} at byte {problem.start}, line {line})"
-        raise error("E208", where=repr(str(path)), what=what, fix="save the table as UTF-8") from problem
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        what = f"holds a NUL character in line {line}: it is UTF-16, or damaged"
-        raise error("E208", where=repr(str(path)), what=what, fix="save the table as UTF-8")
-    return text
-
-
-def _unopened(path: Path, problem: OSError) -> AstHfError:
-    """Return the E206 for a file that the system does not read: a folder, a file of another user, a bad disk."""
-    fix = "give a readable file"
-    return unreadable("E206", where=repr(str(path)), problem=problem.strerror or problem, fix=fix)
 
 
 def _table(path: Path, rows: list[Row], **more: Any) -> Table:
@@ -158,19 +110,23 @@ def _table(path: Path, rows: list[Row], **more: Any) -> Table:
 
 def read_csv(path: Path) -> Table:
     """Return the rows of a CSV or TSV file; raise E208, with row and line, for text that is not valid CSV."""
-    return _table(path, csv_rows(read_text(path), path), is_quoted=True)
+    return _table(path, csv_rows(read_text(path), path, _names_audio), is_quoted=True)
+
+
+def _names_audio(cell: str) -> bool:
+    return Path(cell.strip(' "\n')).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES
 
 
 def _read_jsonl(path: Path) -> Table:
     lines = enumerate(read_text(path).split("\n"), start=1)
     rows = [(f"{path} line {number}", line) for number, line in lines if line.strip()]
-    contents = [(place, _parse_json(line, place)) for place, line in rows]
+    contents = [(place, parse_json(line, place)) for place, line in rows]
     return _json_table(path, [_check_object(content, place) for place, content in contents])
 
 
 def _read_json(path: Path) -> Table:
     """Return the rows of a JSON list, or of the original's `{"data": [{"wav": ..., "labels": "/m/a,/m/b"}]}`."""
-    content = _parse_json(read_text(path), str(path))
+    content = parse_json(read_text(path), str(path))
     original = isinstance(content, dict) and isinstance(content.get("data"), list)
     rows = content["data"] if original else content
     if not isinstance(rows, list):
@@ -198,46 +154,6 @@ def _split_identifiers(row: Row) -> Row:
     if not isinstance(labels, str) or "," not in labels:
         return row
     return {**row, "labels": [part.strip() for part in labels.split(",") if part.strip()]}
-
-
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        content = json.loads(text, object_pairs_hook=_unique_names)
-        if _SURROGATE.search(text):
-            json.dumps(content, ensure_ascii=False).encode()  # fails for half a character
-    except RecursionError as problem:
-        raise _too_deep(where) from problem
-    except ValueError as problem:
-        fix = "write one object per row, names in quotes"
-        raise unreadable("E208", where=where, problem=problem, fix=fix, what="is not JSON") from problem
-    if text.count("[") + text.count("{") > _MAX_DEPTH and _depth(content) > _MAX_DEPTH:
-        raise _too_deep(where)
-    return content
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; raise ValueError if a name is in it twice."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"an object has the name {name!r} twice")
-    return content
-
-
-def _too_deep(where: str) -> AstHfError:
-    what = f"has lists or objects more than {_MAX_DEPTH} levels deep"
-    return error("E208", where=where, what=what, fix="write one plain object per row")
-
-
-def _depth(content: Any) -> int:
-    """Return how many lists and objects are within each other."""
-    depth = 0
-    level = [content]
-    while level:
-        inner = [list(part.values()) if isinstance(part, dict) else part for part in level]
-        level = [cell for part in inner if isinstance(part, list) for cell in part]
-        depth += 1
-    return depth - 1
 
 
 def _check_object(row: Any, where: str) -> Row:

@@ -16,6 +16,9 @@ from .randomness import ORDER_KEY, keyed_random
 _CLASS_WEIGHT = 1000.0
 _COUNT_OFFSET = 0.01
 
+#: Index that stands for the label of clips without any.
+_NO_LABEL = -1
+
 #: Valid values of the recipe's `sampling`.
 SAMPLINGS = ("shuffled", "balanced")
 
@@ -122,6 +125,8 @@ def sampler_for(sampling: str, inputs: ClipInputs, seed: int, step: int | None =
 def clip_weights(labels: Sequence[int] | Sequence[Sequence[int]]) -> np.ndarray:
     """Return the weight of each clip: the sum over its labels of 1000 / (clips with the label + 0.01).
 
+    Clips without a label count as if they had one of their own.
+
     Args:
         labels: class index, or indices, of each clip.
 
@@ -129,5 +134,6 @@ def clip_weights(labels: Sequence[int] | Sequence[Sequence[int]]) -> np.ndarray:
         Weights, float64 `(clips,)`.
     """
     rows = [entry if isinstance(entry, (list, tuple, np.ndarray)) else [entry] for entry in labels]
+    rows = [row if len(row) else [_NO_LABEL] for row in rows]
     counts = Counter(label for row in rows for label in row)
     return np.array([sum(_CLASS_WEIGHT / (counts[label] + _COUNT_OFFSET) for label in row) for row in rows])

@@ -121,6 +121,17 @@ class DataOptions:
         split_lists: split -> text file with the paths of its clips, one per line.
         clip_boundaries: read the columns `start` and `end` as seconds within the file; false ignores these
             columns.
+        window_seconds: read each row of a table (or of Audacity's or Raven's label files beside recordings) as a
+            label with times, and cut the recordings into windows of this length in seconds, with the labels
+            that are in each, as multi-label clips. None: a row is a clip.
+        window_hop_seconds: seconds from window to window, above 0 and at most `window_seconds`; None for
+            `window_seconds`. One more window, aligned to the end, covers the rest of a recording.
+        empty_windows: share of the windows without a label that every split keeps, in 0..1, at even distances over
+            its recordings; null for 1.
+        min_overlap: share of a sound, or of the window if that is shorter, that must be in a window for its
+            label to count there, in 0..1; null for 0, any overlap.
+        recordings: table of all recordings (path and, if any, split or fold), also of those without labels;
+            None if the labels name all.
         config_name: configuration of a data set on the Hub that has several.
         merge_splits: split -> splits on the Hub that it is made of; None for the splits as they are.
         test_fold: fold that becomes the split `test`; the others become `train`. None for no folds.
@@ -155,6 +166,11 @@ class DataOptions:
     audio_root: str | None = None
     split_lists: dict[str, Any] = validated_field(_check_files, default_factory=dict)
     clip_boundaries: bool = True
+    window_seconds: float | None = validated_field(in_range(0.025, 86_400.0), default=None)
+    window_hop_seconds: float | None = validated_field(in_range(1e-3, 86_400.0), default=None)
+    empty_windows: float | None = validated_field(in_range(0.0, 1.0), default=None)
+    min_overlap: float | None = validated_field(in_range(0.0, 1.0), default=None)
+    recordings: str | None = None
     config_name: str | None = None
     merge_splits: dict[str, Any] | None = validated_field(_check_paths, default=None)
     test_fold: int | str | None = validated_field(not_negative, default=None)

@@ -19,6 +19,7 @@ LOCAL_PATHS = (
     ("data", "class_labels"),
     ("data", "audio_root"),
     ("data", "split_lists"),
+    ("data", "recordings"),
     ("model", "base"),
     ("model", "vit"),
     ("distillation", "teacher"),

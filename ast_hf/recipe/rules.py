@@ -25,6 +25,7 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
     _check_teacher(recipe, where)
     build_transforms(recipe.augmentation.audiomentations, f"{where}: augmentation.audiomentations")
     _check_grouping(recipe, where)
+    _check_windows(recipe, where)
     if recipe.data.streaming:
         check_streaming(recipe, where)
 
@@ -171,6 +172,24 @@ def _check_teacher(recipe: RecipeOptions, where: str) -> None:
     if source and recipe.loss != "task":
         what = f"works with the loss of the task, not with {recipe.loss!r}"
         raise _invalid(where, f"distillation.{source}", what, "leave loss out")
+
+
+def _check_windows(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for options of windows that contradict each other."""
+    data = recipe.data
+    if data.window_seconds is None:
+        for option in ("window_hop_seconds", "empty_windows", "min_overlap", "recordings"):
+            if getattr(data, option) is not None:
+                what = "is set, and data.window_seconds is not"
+                raise _invalid(where, f"data.{option}", what, "set data.window_seconds, or leave it out")
+        return
+    if data.window_hop_seconds is not None and data.window_hop_seconds > data.window_seconds:
+        what = f"is {data.window_hop_seconds:g} s, longer than the window, and would skip sound"
+        fix = f"give at most data.window_seconds, {data.window_seconds:g}"
+        raise _invalid(where, "data.window_hop_seconds", what, fix, "range")
+    if not data.clip_boundaries:
+        what = "is false, and windows get their labels by times"
+        raise _invalid(where, "data.clip_boundaries", what, "leave it out, or leave out data.window_seconds")
 
 
 def _check_grouping(recipe: RecipeOptions, where: str) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..data.catalog import find_data_set
     from ..data.publishing import push_audio_dataset
     from ..data.reading import load_audio_dataset
+    from ..data.timed_labels import TimedRecording, load_timed_labels
     from ..evaluation.baseline import baseline_accuracy, most_frequent_class
     from ..evaluation.evaluate import evaluate_checkpoints
     from ..evaluation.stored_logits import load_logits
@@ -55,6 +56,7 @@ _MODULES = {
     "Run": ".finetuning",
     "RunStopped": ".stopping",
     "StreamedClipInputs": "..inputs.streams",
+    "TimedRecording": "..data.timed_labels",
     "baseline_accuracy": "..evaluation.baseline",
     "build_distillation": ".distillation",
     "cross_validate": ".cross_validation",
@@ -66,6 +68,7 @@ _MODULES = {
     "load_audio_dataset": "..data.reading",
     "load_logits": "..evaluation.stored_logits",
     "load_recipe": "..recipe.reading",
+    "load_timed_labels": "..data.timed_labels",
     "measure_statistics": "..inputs.normalization",
     "merge_adapter": "..adapters.merging",
     "most_frequent_class": "..evaluation.baseline",
@@ -94,6 +97,7 @@ __all__ = [
     "Run",
     "RunStopped",
     "StreamedClipInputs",
+    "TimedRecording",
     "baseline_accuracy",
     "build_distillation",
     "cross_validate",
@@ -105,6 +109,7 @@ __all__ = [
     "load_audio_dataset",
     "load_logits",
     "load_recipe",
+    "load_timed_labels",
     "measure_statistics",
     "merge_adapter",
     "most_frequent_class",

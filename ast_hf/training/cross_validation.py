@@ -37,7 +37,7 @@ from .finetuning import finetune
 from .output_files import RESULTS_FILE
 from .preflight import Preflight
 from .prepared_file import PreparedFile
-from .splits import read_data, read_splits
+from .splits import group_column, read_data, read_splits
 from .stopping import StopSignals, stop_signals
 
 FOLDS_FILE = "folds.json"
@@ -194,8 +194,8 @@ def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
     if data.random_folds is None:
         _check_fold_column(data, columns)
     check_splits(splits, data.train_split, [])
-    if data.validation_group:
-        origin = f"random, clips of one {data.validation_group!r} in one fold"
+    if group := group_column(data):
+        origin = f"random, clips of one {group!r} in one fold"
     else:
         origin = "random, clip by clip (data.validation_group would put clips of one source into one fold)"
     origin += "".join(f"; split {name!r} is not used" for name in splits if name != data.train_split)

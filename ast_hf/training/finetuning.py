@@ -19,7 +19,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
 from ..inputs.suspicious_clips import SuspiciousClips
-from ..log_mel import frames_to_seconds
+from ..log_mel import frames_to_seconds, num_frames
 from ..metrics import metrics_for
 from ..processes import is_main_process
 from ..recipe.arguments import build_arguments, weight_arguments
@@ -188,6 +188,7 @@ def _prepare(
     extractor = build_extractor(
         recipe.model, recipe.features, is_length_grouped=groups_by_length(recipe.training)
     )
+    _check_window(recipe.data.window_seconds, extractor)
     prepared = PreparedFile(Path(output_dir))
     preflight = _build_preflight(recipe, extractor, arguments, prepared)
     splits = read_splits(recipe.data, arguments.seed, preflight)
@@ -238,6 +239,18 @@ def _prepare(
     )
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+
+
+def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:
+    """Raise E307 for windows longer than the model's input: labels of what is cut off would be wrong."""
+    if seconds is None:
+        return
+    frames = num_frames(round(seconds * extractor.sampling_rate), extractor.sampling_rate)
+    if frames > extractor.max_length:
+        longest = frames_to_seconds(extractor.max_length)
+        what = f"is {seconds:g} s, and the model takes {longest:g} s: it would not see all that is labelled"
+        fix = f"give at most {longest:g}, or set model.config.max_length to {frames} frames"
+        raise error("E307", where="data.window_seconds", what=what, fix=fix, detail="conflict")
 
 
 def _build_preflight(

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from ..data.catalog import find_data_set
-from ..data.reading import is_local
+from ..data.sources import is_local
 from ..data.splits import label_counts, label_names
 from ..inputs.streams import StreamedClipInputs
 from ..recipe.options import CardOptions, DataOptions, ModelOptions

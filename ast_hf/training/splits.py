@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 
 from ..data.catalog import find_data_set
 from ..data.holding_out import hold_out_rows, random_fold_rows, select_parts
+from ..data.naming_conventions import RECORDING
 from ..data.reading import load_audio_dataset
 from ..data.splits import check_splits, label_names, split_task
 from ..errors import error
@@ -106,9 +107,12 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
         splits = check(splits, _used_splits(options, splits))
     if options.random_folds is not None and options.test_fold is not None:
         check_splits(splits, training, [])
-        group = options.validation_group
         parts = random_fold_rows(
-            splits[training], options.test_fold, options.random_folds, group_column=group, seed=seed
+            splits[training],
+            options.test_fold,
+            options.random_folds,
+            group_column=group_column(options),
+            seed=seed,
         )
         splits = _divide(splits[training], training, parts, check)
         training = "train"
@@ -121,7 +125,7 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
     train = splits[training]
     validation = None
     if options.validation_fraction:
-        group = options.validation_group
+        group = group_column(options)
         parts = hold_out_rows(train, options.validation_fraction, group_column=group, seed=seed)
         held_out = _divide(train, training, parts, check)
         check_splits(held_out, "train", ["validation"])
@@ -133,6 +137,13 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
     if check is not None:
         check.find_suspicious()
     return Splits(train, validation, {name: splits.get(name, validation) for name in evaluation}, training)
+
+
+def group_column(options: DataOptions) -> str | None:
+    """Return the column whose values stay together when clips are held out: of windows, their recording."""
+    if options.validation_group is None and options.window_seconds is not None:
+        return RECORDING
+    return options.validation_group
 
 
 def _divide(

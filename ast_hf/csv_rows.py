@@ -10,12 +10,14 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import AstHfError, error
-from .naming_conventions import AUDIO_SUFFIXES, UNREAD_SUFFIXES, Row
+from .errors import AstHfError, error
+
+#: Function that returns True for a cell that names an audio file.
+NamesAudio = Callable[[str], bool]
 
 #: Separators of the cells of a `.csv` file whose head line has no comma; Excel writes `;` in most of Europe.
 SEPARATORS = (";", "\t", "|")
@@ -33,8 +35,16 @@ class _Record(NamedTuple):
     cells: list[str]
 
 
-def csv_rows(text: str, path: Path) -> list[Row]:
+def csv_rows(
+    text: str, path: Path, names_audio: NamesAudio, separator: str | None = None
+) -> list[dict[str, Any]]:
     """Return the rows below a head line; spaces after a separator and empty rows are skipped.
+
+    Args:
+        text: content of the file, with newlines as line ends.
+        path: the file, for messages; the cells of a `.tsv` file are separated by tabs.
+        names_audio: recognises cells that name audio files. A line with one is a row, not a head line.
+        separator: separator of the cells, None for the one that the head line shows.
 
     Raises E208, naming row and line, for quotes that are not closed or closed within a cell, for cells over
     131,072 characters (the limit of Python's `csv`), for rows with more cells than the head line, and for a
@@ -42,13 +52,14 @@ def csv_rows(text: str, path: Path) -> list[Row]:
     """
     lines = list(io.StringIO(text))
     head_line = next((line for line in lines if line.strip()), "")
-    separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(head_line)
-    records = _records(lines, separator, path)
+    if separator is None:
+        separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(head_line)
+    records = _records(lines, separator, path, names_audio)
     head = next(records, None)
     if head is None:
         return []
     columns = [" ".join(name.splitlines()).strip() for name in head.cells]
-    _check_columns(columns, path)
+    _check_columns(columns, path, names_audio)
     return [_row(columns, record, path) for record in records]
 
 
@@ -58,20 +69,20 @@ def separator_of(head: str) -> str:
     return marks[0] if len(marks) == 1 and "," not in head else ","
 
 
-def _row(columns: list[str], record: _Record, path: Path) -> Row:
+def _row(columns: list[str], record: _Record, path: Path) -> dict[str, Any]:
     """Return the cells by column, None for those that are missing at the end of the row."""
     surplus = len(record.cells) - len(columns)
     if surplus > 0:
         what = f"has {surplus} fields more than the head line"
         fix = "quote fields that contain the separator"
         raise error("E208", where=f"{path} row {record.number}", what=what, fix=fix)
-    row: Row = dict(zip(columns, record.cells, strict=False))
+    row: dict[str, Any] = dict(zip(columns, record.cells, strict=False))
     if surplus < 0:
         row |= dict.fromkeys(columns[surplus:])
     return row
 
 
-def _records(lines: list[str], separator: str, path: Path) -> Iterator[_Record]:
+def _records(lines: list[str], separator: str, path: Path, names_audio: NamesAudio) -> Iterator[_Record]:
     """Yield the records that have a value; raise E208 for one that is not valid CSV."""
     source = iter(lines)
     reader = _reader(source, separator)
@@ -94,7 +105,8 @@ def _records(lines: list[str], separator: str, path: Path) -> Iterator[_Record]:
             reader = _reader(source, separator)
         if any(cell and not cell.isspace() for cell in cells):
             if last > first:
-                _check_lines(lines[first - 1 : last], separator, len(cells), _where(path, number, first))
+                where = _where(path, number, first)
+                _check_lines(lines[first - 1 : last], separator, len(cells), where, names_audio)
             yield _Record(number, cells)
             number += 1
 
@@ -128,27 +140,25 @@ def _invalid(problem: str, where: str) -> AstHfError:
     return error("E208", where=where, what=what, fix=_CLOSE_QUOTES)
 
 
-def _check_lines(lines: Sequence[str], separator: str, cells: int, where: str) -> None:
+def _check_lines(
+    lines: Sequence[str], separator: str, cells: int, where: str, names_audio: NamesAudio
+) -> None:
     """Raise E208 for a record of several lines of which two look like rows: a quote is not closed.
 
     Lines that name an audio file look like rows; where no line does, those with as many cells as the record.
     """
     pieces = [line.split(separator) for line in lines]
-    rows = sum(any(map(_names_audio, line)) for line in pieces)
+    rows = sum(any(map(names_audio, line)) for line in pieces)
     rows = rows or sum(len(line) >= cells > 1 for line in pieces)
     if rows > 1:
         what = f"has a quoted cell over {len(lines)} lines, {rows} of which look like rows"
         raise error("E208", where=where, what=what, fix=_CLOSE_QUOTES)
 
 
-def _names_audio(cell: str) -> bool:
-    return Path(cell.strip(' "\n')).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES
-
-
-def _check_columns(columns: list[str], path: Path) -> None:
+def _check_columns(columns: list[str], path: Path, names_audio: NamesAudio) -> None:
     """Raise E208 if the first line names a clip instead of the columns, or a column twice."""
     for name in columns:
-        if _names_audio(name):
+        if names_audio(name):
             what = f"has no head line: its first line names the file {name!r}"
             fix = "write the names of the columns above it, such as path,label"
             raise error("E208", where=repr(str(path)), what=what, fix=fix)
