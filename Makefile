@@ -1,5 +1,5 @@
 # make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | reference |
-#      test-augment | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
+#      test-augment | test-timelines | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
 #      test-gpu | test-reliability | reliability | test-slow
 # The first target that runs makes the environment, .venv.
 # make demo QUICK=1 is a short run; make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593 starts from that checkpoint.
@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards reference lint test-augment \
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards reference lint test-augment test-timelines \
 	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-slow
 .DEFAULT_GOAL := test
 
@@ -64,6 +64,10 @@ reference: $(STAMP)
 # A minute: tests of the extra `augment`, in an environment of its own.
 test-augment: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests/training/test_waveform_transforms.py
+
+# A minute: tests of the extra `timelines`, in an environment of its own. Compiles: needs a C++ compiler.
+test-timelines: $(STAMP)
+	$(BIN)/python -m pytest -m slow tests/test_timeline_metrics.py
 
 # A minute: transformers.js loads our checkpoints. Needs node and npm; npm installs 165 MB under tests/javascript.
 test-javascript: $(STAMP)
@@ -125,7 +129,7 @@ reliability: $(STAMP)
 		$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -rs tests/reliability --deselect tests/reliability/test_page.py
 	$(BIN)/python tests/reliability/page.py build/reliability
 
-# Minutes: the wheel in an empty environment, metrics on input of AudioSet's size, failing runs of several processes, and
-# test-augment.
+# Minutes: the wheel in an empty environment, metrics on input of AudioSet's size, failing runs of several processes,
+# test-augment and test-timelines.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

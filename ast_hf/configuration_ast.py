@@ -26,6 +26,7 @@ from .errors import (
 from .json_files import read_json
 from .scalars import is_finite_number, plain_scalar
 from .task import Task
+from .timeline_fields import check_timeline, plain_timeline
 
 #: Arguments that every transformers configuration takes.
 _COMMON_ARGUMENTS = frozenset(
@@ -107,10 +108,11 @@ FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (isinstance(value, list) and all(map(_is_share, value))),
         "None or a list of numbers in [0, 1]",
     ),
+    "timeline": (lambda value: value is None or isinstance(value, dict), "None or an object of rules"),
 }
 
 #: Fields that were fitted to the labels of a checkpoint, and are not valid for other labels.
-FITTED_FIELDS = ("temperature", "thresholds")
+FITTED_FIELDS = ("temperature", "thresholds", "timeline")
 
 
 class Geometry(NamedTuple):
@@ -184,6 +186,9 @@ class ASTConfig(PreTrainedConfig):
             parameter of that name.
         thresholds: scores in [0, 1], after the temperature, from which each label counts as present, in the
             order of `id2label`; None if not fitted. The pipeline applies them with `threshold="fitted"`.
+        timeline: rules by which the pipeline makes events with times, such as `{"threshold": [0.4, 0.6],
+            "min_seconds": 0.2}`; None for its defaults. `ast-hf evaluate --timeline --fit-on ... --store` fits
+            and stores them. Names and ranges are in `docs/how-to/evaluate-timelines.md`. Other tools ignore them.
         **kwargs: arguments of every transformers configuration (`num_labels`, `id2label`, `label2id`,
             `problem_type`, `dtype`, `attn_implementation`, ...). Anything else is an error (E302).
 
@@ -217,6 +222,7 @@ class ASTConfig(PreTrainedConfig):
     position_cut: str = "start"
     temperature: float | None = None
     thresholds: list[float] | None = None
+    timeline: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         foreign = _foreign_fields(kwargs)
@@ -257,9 +263,9 @@ class ASTConfig(PreTrainedConfig):
         """Build a configuration from the content of its file; unlike the constructor, keep unknown fields.
 
         If `num_labels` in `kwargs` differs from the number of labels in the file, generic names replace the
-        labels, as in transformers. New labels drop the temperature and the thresholds, which were fitted to
-        those in the file. Fields that may load code (`attn_implementation`, `auto_map`) are ignored in a file.
-        Raises E302 for misspelt keyword arguments, which transformers would ignore.
+        labels, as in transformers. New labels drop the temperature, the thresholds and the rules of timelines,
+        which were fitted to those in the file. Fields that may load code (`attn_implementation`, `auto_map`) are
+        ignored in a file. Raises E302 for misspelt keyword arguments, which transformers would ignore.
         """
         if not isinstance(config_dict, dict):
             what = f"contains a {type(config_dict).__name__}, not an object of fields"
@@ -335,6 +341,7 @@ class ASTConfig(PreTrainedConfig):
             raise not_a_choice("E302", where=where, value=self.problem_type, choices=choices)
         check_label_map(self.id2label, self.label2id)
         check_threshold_count(self, "ASTConfig")
+        check_timeline(self.timeline, len(self.id2label or ()), "ASTConfig")
         self._warn_of_gaps()
 
     def _align_labels(self) -> None:
@@ -393,6 +400,8 @@ class ASTConfig(PreTrainedConfig):
 
 def plain_field(value: Any) -> Any:
     """Return a field's value as stored in JSON: plain numbers, and one number for a pair of equal ones."""
+    if isinstance(value, dict):
+        return plain_timeline(value)
     if not isinstance(value, (list, tuple)):
         return plain_scalar(value)
     if len(value) == 2 and isinstance(value[0], int) and value[0] == value[1] > 1:

@@ -10,11 +10,12 @@ from transformers import PreTrainedConfig
 from .configuration_ast import check_fields, check_label_arguments, check_label_map, check_threshold_count
 from .errors import did_you_mean, error
 from .task import Task
+from .timeline_fields import check_timeline, plain_timeline
 
 #: Prefix of the members' folders, by which a push selects the files to publish.
 MEMBER = "member-"
 #: Fields with the same rules as in `ASTConfig`.
-_SHARED_FIELDS = ("max_length", "num_mel_bins", "patch_size", "temperature", "thresholds")
+_SHARED_FIELDS = ("max_length", "num_mel_bins", "patch_size", "temperature", "thresholds", "timeline")
 #: Problem types whose probabilities can be averaged.
 _PROBLEM_TYPES = (Task.SINGLE_LABEL.value, Task.MULTI_LABEL.value)
 
@@ -29,6 +30,7 @@ class ASTEnsembleConfig(PreTrainedConfig):
         patch_size: largest patch side of the members, the fewest frames that an input may have.
         temperature: divisor of the ensemble's logits, as in `ASTConfig`. Each member also has its own.
         thresholds: thresholds of the ensemble's scores, as in `ASTConfig`.
+        timeline: rules of timelines of the ensemble's scores, as in `ASTConfig`.
         **kwargs: arguments of every transformers configuration (`id2label`, `problem_type`, ...).
 
     Raises:
@@ -43,6 +45,7 @@ class ASTEnsembleConfig(PreTrainedConfig):
     patch_size: int = 16
     temperature: float | None = None
     thresholds: list[float] | None = None
+    timeline: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         check_label_arguments(self.id2label, kwargs.get("num_labels"))
@@ -55,12 +58,14 @@ class ASTEnsembleConfig(PreTrainedConfig):
     def validate(self) -> None:
         """Raise E302 or E303 for an invalid field. Runs at construction and when a model is built."""
         check_members(self.members)
+        self.timeline = plain_timeline(self.timeline)
         check_fields(self, _SHARED_FIELDS, "ASTEnsembleConfig")
         if self.problem_type is not None and self.problem_type not in _PROBLEM_TYPES:
             choices = did_you_mean(self.problem_type, _PROBLEM_TYPES)
             raise _field_error("problem_type", self.problem_type, "has no probabilities to average", choices)
         check_label_map(self.id2label, self.label2id)
         check_threshold_count(self, "ASTEnsembleConfig")
+        check_timeline(self.timeline, len(self.id2label or ()), "ASTEnsembleConfig")
 
 
 def check_members(members: Any) -> list[str]:

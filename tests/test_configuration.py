@@ -9,13 +9,27 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, run_fresh
 from transformers import ASTConfig as StockConfig
 from transformers import PreTrainedModel
 
-from ast_hf import ASTConfig, AstConfigError, ASTForAudioClassification, AstHfWarning, ASTModel
+from ast_hf import (
+    ASTConfig,
+    AstConfigError,
+    ASTEnsembleConfig,
+    ASTForAudioClassification,
+    AstHfError,
+    AstHfWarning,
+    ASTModel,
+)
+from ast_hf.timeline_fields import LOWEST_DB, TIMELINE_FIELDS
+from ast_hf.timeline_fields import MEANS as TIMELINE_MEANS
+from ast_hf.timeline_fields import METHODS as TIMELINE_METHODS
+from ast_hf.timelines import rules as timeline_rules
+from ast_hf.timelines.rules import TimelineRules, rule_names
 
 #: (mel bins, frames, stride) -> (grid, patches): the original's settings, patch 16.
 GRIDS = [
@@ -84,6 +98,30 @@ BAD_FIELDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("temperature-negative", {"temperature": -1}, "E302", ["temperature", "-1"]),
     ("temperature-infinite", {"temperature": math.inf}, "E302", ["temperature", "inf"]),
     ("temperature-text", {"temperature": "1"}, "E302", ["temperature", "'1'"]),
+    ("timeline-list", {"timeline": [0.5]}, "E302", ["timeline", "an object of rules"]),
+    ("timeline-name", {"timeline": {"treshold": 0.5}}, "E302", ["timeline.treshold", "'threshold'"]),
+    ("timeline-threshold-0", {"timeline": {"threshold": 0.0}}, "E302", ["timeline.threshold", "(0, 1]"]),
+    ("timeline-threshold-text", {"timeline": {"threshold": "0.5"}}, "E302", ["timeline.threshold", "'0.5'"]),
+    ("timeline-too-few", {"timeline": {"threshold": [0.5]}}, "E302", ["timeline.threshold", "2 labels"]),
+    ("timeline-low-over-1", {"timeline": {"low_threshold": [0.5, 1.5]}}, "E302", ["low_threshold", "1.5"]),
+    (
+        "timeline-crossed",
+        {"timeline": {"threshold": [0.5, 0.4], "low_threshold": 0.45}},
+        "E302",
+        ["timeline.low_threshold", "0.45 of label 1", "0.4"],
+    ),
+    ("timeline-min", {"timeline": {"min_seconds": -1}}, "E302", ["timeline.min_seconds", "-1"]),
+    ("timeline-gap", {"timeline": {"gap_seconds": math.nan}}, "E302", ["timeline.gap_seconds", "nan"]),
+    ("timeline-silence", {"timeline": {"silence_db": 3.0}}, "E302", ["timeline.silence_db", "3.0"]),
+    ("timeline-method", {"timeline": {"method": "median"}}, "E302", ["timeline.method", "hysteresis"]),
+    ("timeline-window", {"timeline": {"window_seconds": 0}}, "E302", ["timeline.window_seconds", "0"]),
+    (
+        "timeline-hop",
+        {"timeline": {"window_seconds": 1.0, "hop_seconds": 2.0}},
+        "E302",
+        ["timeline.hop_seconds", "above window_seconds"],
+    ),
+    ("timeline-bool", {"timeline": {"column_weight": True}}, "E302", ["timeline.column_weight", "True"]),
     ("thresholds-number", {"thresholds": 0.5}, "E302", ["thresholds", "0.5"]),
     ("thresholds-over-1", {"thresholds": [0.5, 1.5]}, "E302", ["thresholds", "1.5"]),
     ("thresholds-below-0", {"thresholds": [-0.1, 0.5]}, "E302", ["thresholds", "-0.1"]),
@@ -155,7 +193,7 @@ def test_defaults_equal_stock() -> None:
     ours, stock = ASTConfig().to_dict(), StockConfig().to_dict()
     assert ours.pop("classifier_layer_norm_eps") is None
     assert ours.pop("position_cut") == "start"
-    assert (ours.pop("temperature"), ours.pop("thresholds")) == (None, None)
+    assert (ours.pop("temperature"), ours.pop("thresholds"), ours.pop("timeline")) == (None, None, None)
     assert ours == stock
 
 
@@ -201,6 +239,12 @@ FITTED = {
     "id2label": {0: "cat", 1: "dog", 2: "owl"},
     "temperature": 1.5,
     "thresholds": [0.0, 0.25, 1.0],
+    "timeline": {
+        "threshold": [0.25, 0.5, 1.0],
+        "low_threshold": None,
+        "min_seconds": 0.2,
+        "hop_seconds": 0.1,
+    },
 }
 
 
@@ -208,19 +252,40 @@ def test_temperature_and_thresholds_survive_the_file(tmp_path: Path) -> None:
     ASTForAudioClassification(ASTConfig(**FITTED)).save_pretrained(tmp_path)
     config = ASTForAudioClassification.from_pretrained(tmp_path).config
     assert (config.temperature, config.thresholds) == (1.5, [0.0, 0.25, 1.0])
+    assert config.timeline == FITTED["timeline"]
+
+
+def test_rules_of_timelines_are_stored_as_plain_values() -> None:
+    rules = {"threshold": np.array([0.25, 0.5], np.float64), "min_seconds": torch.tensor(0.5)}
+    config = ASTConfig(**{**TINY, "num_labels": 2, "timeline": rules})
+    assert config.timeline == {"threshold": [0.25, 0.5], "min_seconds": 0.5}
+    assert json.loads(config.to_json_string())["timeline"] == config.timeline
+    ensemble = ASTEnsembleConfig(members=["member-1"], id2label={0: "a", 1: "b"}, timeline=rules)
+    assert ensemble.timeline == config.timeline
+    with pytest.raises(AstHfError, match=r"ASTEnsembleConfig\.timeline\.threshold.*2 labels"):
+        ASTEnsembleConfig(members=["member-1"], id2label={0: "a", 1: "b"}, timeline={"threshold": [0.5]})
+
+
+def test_rules_that_are_stored_are_those_of_timelines() -> None:
+    assert set(TIMELINE_FIELDS) == {*rule_names(), "window_seconds", "hop_seconds"}
+    assert (TIMELINE_METHODS, TIMELINE_MEANS) == (timeline_rules.METHODS, timeline_rules.MEANS)
+    assert LOWEST_DB == timeline_rules._LOWEST_DB
+    rules = TimelineRules(threshold=(0.25, 1.0), low_threshold=(0.0, 1.0)).as_dict()
+    assert ASTConfig(**{**TINY, "num_labels": 2, "timeline": rules}).timeline == rules
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"num_labels": 3}, (1.5, [0.0, 0.25, 1.0])),
-        ({"id2label": {0: "cat", 1: "dog", 2: "owl"}}, (1.5, [0.0, 0.25, 1.0])),
-        ({"num_labels": 2}, (None, None)),
+        ({"num_labels": 3}, (1.5, [0.0, 0.25, 1.0], FITTED["timeline"])),
+        ({"id2label": {0: "cat", 1: "dog", 2: "owl"}}, (1.5, [0.0, 0.25, 1.0], FITTED["timeline"])),
+        ({"num_labels": 2}, (None, None, None)),
         (
             {"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}},
-            (None, None),
+            (None, None, None),
         ),
-        ({"num_labels": 2, "temperature": 3.0}, (3.0, None)),
+        ({"num_labels": 2, "temperature": 3.0}, (3.0, None, None)),
+        ({"num_labels": 2, "timeline": {"threshold": 0.4}}, (None, None, {"threshold": 0.4})),
     ],
 )
 def test_new_labels_drop_temperature_and_thresholds(
@@ -228,7 +293,7 @@ def test_new_labels_drop_temperature_and_thresholds(
 ) -> None:
     ASTConfig(**FITTED).save_pretrained(tmp_path)
     config = ASTConfig.from_pretrained(tmp_path, **arguments)
-    assert (config.temperature, config.thresholds) == expected
+    assert (config.temperature, config.thresholds, config.timeline) == expected
 
 
 @pytest.mark.slow

@@ -524,10 +524,12 @@ def test_head_of_another_size_keeps_its_label_names(
 
 def test_head_of_another_size_drops_thresholds(model: ASTForAudioClassification, tmp_path: Path) -> None:
     model.config.thresholds = [0.1, 0.2, 0.3]
+    model.config.timeline = {"threshold": [0.1, 0.2, 0.3]}
     model.classifier.dense = nn.Linear(24, 2)
     with pytest.warns(AstHfWarning, match="W306"):
         model.save_pretrained(tmp_path)
-    assert ASTForAudioClassification.from_pretrained(tmp_path).config.thresholds is None
+    config = ASTForAudioClassification.from_pretrained(tmp_path).config
+    assert (config.thresholds, config.timeline) == (None, None)
 
 
 def test_head_without_a_bias_is_saved_with_zeros(model: ASTForAudioClassification, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..configuration_ast import FIELD_RULES
+from ..configuration_ast import FIELD_RULES, FITTED_FIELDS
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
@@ -16,7 +16,7 @@ from .members import Member, load_member, load_model
 
 #: Fields that do not affect the mean of two checkpoints' weights.
 _NOT_ARCHITECTURE = frozenset(
-    {"attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range", "temperature", "thresholds"}
+    {"attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range", *FITTED_FIELDS}
 )
 _FEATURE_FIELDS = ("sampling_rate", "do_normalize", "mean", "std")
 
@@ -44,8 +44,8 @@ def average_weights(checkpoints: Sequence[str]) -> ASTForAudioClassification:
         for name, total in totals.items():
             total += summand[name]
     model.load_state_dict({**state, **{name: total / len(checkpoints) for name, total in totals.items()}})
-    model.config.temperature = None
-    model.config.thresholds = None
+    for field in FITTED_FIELDS:
+        setattr(model.config, field, None)
     return model
 
 

@@ -205,6 +205,7 @@ def build_model(
         "problem_type": task.value,
         "temperature": None,  # the calibration of a base does not hold after training
         "thresholds": None,
+        "timeline": None,
     }
     model = _build_start(options, outputs)
     freeze(model, frozen)

@@ -72,6 +72,7 @@ _NAMES = (
         "output_attentions",
         "problem_type",
         "thresholds",
+        "timeline",
     ),
     *(
         "temperature",
