@@ -23,14 +23,11 @@ from ..table_text import check_exists, check_regular
 from ..task import Task
 from .clip_paths import is_unicode
 from .folder_tables import SplitTable
-from .holding_out import FoldChoice
 from .hub import read_hub
-from .label_cells import LabelReader
 from .label_folders import read_label_folders, read_root_table
 from .label_windows import WindowOptions, window_clips
-from .labels import LabelSet, read_class_labels, warn_of_labels
+from .labels import LabelSet, warn_of_labels
 from .naming_conventions import BOUNDARIES, Source
-from .option_spelling import option
 from .publishing_rights import remember_outside
 from .reading_arguments import check_arguments
 from .reading_options import ReadingOptions
@@ -38,7 +35,7 @@ from .sources import is_local, source_parts
 from .splits import STORED, label_feature
 from .table_clips import Clip, TableClips
 from .table_files import TableFiles
-from .tables import Table, read_split_list, read_table
+from .tables import Table, read_table
 from .timed_recordings import Recordings, read_recordings
 
 #: Shards of a stream that is made of local files: enough for the ranks and workers of one machine.
@@ -91,64 +88,55 @@ def load_audio_dataset(
         audio_root: folder that paths are relative to; None for the table's folder. A name without a folder is
             also searched for below it. Backslashes are read as slashes if only that leads to a file.
         clip_boundaries: read columns `start` and `end` as seconds within the file; False drops these columns.
-        window_seconds: read each row as a label with times in a recording, and cut the recordings into windows
-            of this length, with the labels that are in each (multi-label). Sources are then those of
-            `load_timed_labels`, which has more on their columns. None: a row is a clip.
-        window_hop_seconds: seconds from window to window, above 0 and at most `window_seconds`, which None
-            stands for. One more window, aligned to the end, covers the rest of a recording.
-        empty_windows: share of the windows without a label that every split keeps, in [0, 1], at even distances
-            over its recordings. None for 1, all of them.
-        min_overlap: share of a sound, or of the window if that is shorter, that must be in a window for its
-            label to count there, in [0, 1]. None for 0, any overlap.
-        recordings: a table of all recordings, see `load_timed_labels`: those without labels count as empty.
-        check_files: raise for missing files now, not when they are read. Without it, raise only if all are
-            elsewhere.
+        window_seconds: length of the windows to cut recordings into. Rows are then labels with times, as
+            `load_timed_labels` reads them, and a window has the labels that are in it. None: a row is a clip.
+        window_hop_seconds: seconds from window to window, at most `window_seconds`, the default.
+        empty_windows: share of the windows without a label that every split keeps, in [0, 1]; None for 1.
+        min_overlap: share of a sound, or of a window that is shorter, that must be in the window for the label
+            to count, in [0, 1]; None for 0, any overlap.
+        recordings: table of all recordings, also of those without labels.
+        check_files: raise for missing files now, not when they are read; False: only if all are elsewhere.
         config_name: configuration of a data set on the Hub.
         merge_splits: split -> splits on the Hub that it is made of; None for no change.
         streaming: return streams (`IterableDatasetDict`, audio as bytes and path), and download nothing.
 
     Returns:
-        DatasetDict in the form described by the module; label names are the same in all splits. Splits of
-        windows also have the column `recording`, by which `hold_out` can keep windows together. Warns about
-        files and tables of a folder that are not read (W205), and in local files about labels that look like
-        several (W206), another (W207) or none (W209), and columns of times, labels or splits that are not read
-        (W208).
+        DatasetDict in the form described by the module, with the same label names in all splits. Warns of files
+        and tables that are not read (W205), and in local files of labels that look like several (W206), another
+        (W207) or none (W209), and of columns of times, labels or splits that are not read (W208).
 
     Raises:
-        AstDataError: E206 for missing paths, E208 for columns, labels (also folders of splits or folds) and
-            boundaries, E209 for empty splits and classes; for windows, as `load_timed_labels`.
-        AstInputError: E107 for samples in place of files; E108 for arguments of a wrong type, out of range,
-            longer than every recording, or about local files with a data set on the Hub, or vice versa.
-        AstHfError: E701 and E702 for names that do not exist on the Hub or that the token may not see, E704
-            for a Hub that cannot be reached.
+        AstDataError: E206 for missing paths, E208 for columns, labels and times, E209 for empty splits.
+        AstInputError: E107 for samples in place of files; E108 for arguments of a wrong type or out of range.
+        AstHfError: E701, E702 and E704 for the Hub.
     """
     check_arguments(locals())
     windows = WindowOptions.of(window_seconds, window_hop_seconds, empty_windows, min_overlap)
-    _check_windows(windows, recordings, clip_boundaries)
-    classes = None if class_labels is None else read_class_labels(class_labels)
-    options = ReadingOptions(
-        audio_column=audio_column,
-        label_column=label_column,
-        split_column=split_column,
-        labels=LabelReader(label_separator, classes, frozenset(drop_labels)),
-        fold=FoldChoice.of(test_fold, fold_column),
-        split_lists={split: read_split_list(path) for split, path in (split_lists or {}).items()},
-        audio_root=None if audio_root is None else Path(audio_root),
-        clip_boundaries=clip_boundaries,
-        check_files=check_files,
-        recordings=None if recordings is None else Path(recordings).expanduser(),
-    )
+    return _load(source, locals(), windows)
+
+
+def _load(
+    source: Source, arguments: Mapping[str, Any], windows: WindowOptions | None
+) -> DatasetDict | IterableDatasetDict:
+    """Return the splits of a source on the Hub or on this machine."""
+    options = ReadingOptions.of(arguments)
+    local = {"split_lists", "audio_root", "window_seconds", "recordings"}
+    remote = {"config_name", "merge_splits"}
     if isinstance(source, str) and not is_local(source):
-        _check_unused(
-            "a data set on the Hub", split_lists=split_lists, audio_root=audio_root, window_seconds=windows
-        )
-        return read_hub(source, [config_name] if config_name else [], merge_splits, streaming, options)
-    _check_unused("local files", config_name=config_name, merge_splits=merge_splits)
+        _check_unused("a data set on the Hub", {name: arguments[name] for name in sorted(local)})
+        names = [arguments["config_name"]] if arguments["config_name"] else []
+        return read_hub(source, names, arguments["merge_splits"], arguments["streaming"], options)
+    _check_unused("local files", {name: arguments[name] for name in sorted(remote)})
     if windows is None:
+        _check_unused("clips: it needs window_seconds", {"recordings": arguments["recordings"]})
         splits = _from_tables(_read_tables(source, options), options)
     else:
+        if not options.clip_boundaries:
+            what = "is False, and windows get their labels by times"
+            fix = "leave it out, or leave out window_seconds"
+            raise error("E108", where="clip_boundaries", what=what, fix=fix)
         splits = _from_recordings(read_recordings(source, options), windows, options)
-    return _as_streams(splits) if streaming else splits
+    return _as_streams(splits) if arguments["streaming"] else splits
 
 
 def _read_tables(source: Source, options: ReadingOptions) -> list[SplitTable]:
@@ -182,7 +170,7 @@ def read_source(
     return read_label_folders(path, labels, columns) if table is None else [(None, table)]
 
 
-def _check_unused(kind: str, **arguments: Any) -> None:
+def _check_unused(kind: str, arguments: Mapping[str, Any]) -> None:
     """Raise E108 for the first argument that is set."""
     for name, value in arguments.items():
         if value:
@@ -237,18 +225,6 @@ def _splits_of(clips: Sequence[Clip], classes: LabelSet, task: Task, options: Re
         by_split.setdefault(clip.split, []).append(clip)
     _check_lists(by_split, options)
     return DatasetDict({split: _encode(part, classes, task, others) for split, part in by_split.items()})
-
-
-def _check_windows(windows: WindowOptions | None, recordings: object, clip_boundaries: bool) -> None:
-    """Raise E108 for a table of recordings without windows, and for windows of clips without times."""
-    if windows is None and recordings is not None:
-        fix = f"set {option('window_seconds')}"
-        raise error("E108", where="recordings", what="has no effect without window_seconds", fix=fix)
-    if windows is not None and not clip_boundaries:
-        what = "is False, and windows get their labels by times"
-        raise error(
-            "E108", where="clip_boundaries", what=what, fix="leave it out, or leave out window_seconds"
-        )
 
 
 def _check_lists(by_split: Mapping[str, Any], options: ReadingOptions) -> None:

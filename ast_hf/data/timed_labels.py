@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import did_you_mean, error
 from ..timelines.events import Event
-from .holding_out import FoldChoice
-from .label_cells import LabelReader
-from .labels import read_class_labels
 from .naming_conventions import SPLIT_NAMES, Source
 from .reading_arguments import check_arguments
 from .reading_options import ReadingOptions
-from .tables import read_split_list
 from .timed_recordings import Placed, Recording, read_recordings
 
 #: Seconds by which two sounds of one label may overlap since their times were rounded; the later one is cut.
@@ -89,19 +84,7 @@ def load_timed_labels(
         AstInputError: E108 for arguments of a wrong type; E201-E207 for recordings whose header is damaged.
     """
     check_arguments(locals())
-    classes = None if class_labels is None else read_class_labels(class_labels)
-    options = ReadingOptions(
-        audio_column=audio_column,
-        label_column=label_column,
-        split_column=split_column,
-        labels=LabelReader(label_separator, classes, frozenset(drop_labels)),
-        fold=FoldChoice.of(test_fold, fold_column),
-        split_lists={name: read_split_list(path) for name, path in (split_lists or {}).items()},
-        audio_root=None if audio_root is None else Path(audio_root),
-        clip_boundaries=True,
-        check_files=True,
-        recordings=None if recordings is None else Path(recordings).expanduser(),
-    )
+    options = ReadingOptions.of(locals())
     found = read_recordings(source, options).recordings
     if split is not None:
         found = _of_split(found, split)

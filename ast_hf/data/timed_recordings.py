@@ -94,7 +94,7 @@ def _listing(options: ReadingOptions) -> list[TimedTable]:
     """Return the table of recordings, [] without one."""
     if options.recordings is None:
         return []
-    part = TimedPart.of(read_table(options.recordings))
+    part = TimedPart.of(read_table(options.recordings.expanduser()))
     return [TimedTable(part, options, has_labels=False)]
 
 

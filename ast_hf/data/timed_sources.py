@@ -37,10 +37,10 @@ def _read(path: Path, options: ReadingOptions) -> list[TimedPart]:
         raise error("E206", where=repr(str(path)), what="is a URL, which is not downloaded", fix=fix)
     check_exists(path)
     if path.is_dir():
-        table = next((path / name for name in METADATA_FILES if (path / name).is_file()), None)
-        if table is None:
-            return read_labelled_folder(path, options.audio_root, is_complete=options.recordings is not None)
-        return [TimedPart.of(read_table(table))]
+        files = [path / name for name in METADATA_FILES if (path / name).is_file()]
+        if files:
+            return [_table_part(read_table(files[0]))]
+        return read_labelled_folder(path, options.audio_root, is_complete=options.recordings is not None)
     check_regular(path)
     if path.suffix.lower() in _LABEL_FILES:
         return [read_label_file(path, options.audio_root)]
