@@ -7,6 +7,10 @@ a window at each end. The harmonic mean follows the lowest windows, which hold n
 its ends. A tagger whose score grows with the share of the window that the sound fills is better served by the
 arithmetic mean. Of the three, only the harmonic mean with a low threshold of 0.7 times the threshold put both
 ends of simulated sounds within one hop under both kinds of tagger (issue 15; tests/timelines/test_builder.py).
+
+A model that was trained on windows with the label of their middle says nothing of the rest of a window. Its
+curve (`mean="centre"`) is the line through the scores at the middles of the windows. Before the first middle and
+after the last one it is level.
 """
 
 from __future__ import annotations
@@ -49,13 +53,14 @@ class Grid(NamedTuple):
         return ((sample + 1) * self.parts - 1) // size
 
 
-def grid_of(plan: WindowPlan) -> Grid:
+def grid_of(plan: WindowPlan, mean: str = "harmonic") -> Grid:
     """Return the steps of a plan's curve: a 40th of the window, 10 to 50 ms, fitted into the hop.
 
-    A hop is a whole number of steps, or a step a whole number of hops.
+    A hop is a whole number of steps, or a step a whole number of hops. With the mean `"centre"`, a step is at
+    most a hop: each window counts in its middle alone.
     """
     target = min(max(plan.samples / _STEPS_PER_WINDOW, _SHORTEST * plan.rate), _LONGEST * plan.rate)
-    if plan.hop >= target:
+    if plan.hop >= target or mean == "centre":
         return Grid(plan.hop, int(-(-plan.hop // target)), 1)
     return Grid(plan.hop, 1, int(target // plan.hop))
 
@@ -89,14 +94,15 @@ class CurveBuilder:
         margin: samples by which the weight of a window reaches over each of its ends. The end of a sound lies
             between the end of a window without it and that of the next, which is up to a hop later: on average
             half a hop. Windows that hardly overlap have nearly no margin, as no other window covers that time.
+            With the mean `"centre"` a window reaches one hop from its middle, so the margin is mostly negative.
     """
 
     def __init__(self, plan: WindowPlan, classes: int, rules: TimelineRules) -> None:
-        self.grid = grid_of(plan)
+        self.grid = grid_of(plan, rules.mean)
         self.plan = plan
         self.classes = classes
         self.length = 0
-        self.margin = plan.hop * (plan.samples - plan.hop) // (2 * plan.samples)
+        self.margin = _margin(plan, rules.mean)
         self._mean = rules.mean
         self._column_weight = rules.column_weight
         self._silence = -np.inf if rules.silence_db is None else rules.silence_db
@@ -114,8 +120,9 @@ class CurveBuilder:
         The arguments are those of `TimelineBuilder.push`.
         """
         self.length = max(self.length, start + length)
-        first = max(self.grid.step_at(max(start - self.margin, 0)), self._first)
-        end = self.grid.step_at(start + length + self.margin - 1) + 1
+        margin = max(self.margin, 0)
+        first = max(self.grid.step_at(max(start - margin, 0)), self._first)
+        end = self.grid.step_at(start + length + margin - 1) + 1
         end = max(end, self._first + len(self._weights))
         self._extend(end)
         levels = np.asarray(levels, np.float64)
@@ -155,9 +162,14 @@ class CurveBuilder:
     ) -> None:
         """Add a window's scores to the sums of the steps whose middle its weight reaches."""
         middles = self._middles(first, end)
-        inside = np.searchsorted(middles, (2 * (start - self.margin), 2 * (start + length + self.margin)))
+        reach = [start - self.margin, start + length + self.margin]
+        if self._mean == "centre" and start == 0:
+            reach = [0, max(reach[1], 1)]  # nothing is before the first middle
+        inside = np.searchsorted(middles, (2 * reach[0], 2 * reach[1]))
         seconds = (middles[inside[0] : inside[1]] - 2 * start) / (2 * self.plan.rate)
         position = (seconds * self.plan.rate + self.margin) / max(length + 2 * self.margin, 1)  # in [0, 1)
+        if self._mean == "centre" and start == 0:
+            position = np.maximum(position, 0.5)
         weights = np.maximum(1.0 - np.abs(2.0 * position - 1.0), 1e-6)
         self._last = _transformed(scores, self._mean)
         values: np.ndarray = self._last
@@ -196,9 +208,16 @@ class CurveBuilder:
         return curve
 
 
+def _margin(plan: WindowPlan, mean: str) -> int:
+    """Return the samples by which a window's weight reaches over each of its ends."""
+    if mean == "centre":
+        return plan.hop - plan.samples // 2
+    return plan.hop * (plan.samples - plan.hop) // (2 * plan.samples)
+
+
 def _transformed(scores: np.ndarray, mean: str) -> np.ndarray:
     """Return scores on the scale on which the mean is arithmetic."""
-    if mean == "arithmetic":
+    if mean in ("arithmetic", "centre"):
         return np.clip(scores, 0.0, 1.0)
     clipped = np.clip(scores, _LEAST, 1.0)
     return np.log(clipped) if mean == "geometric" else 1.0 / clipped
@@ -206,7 +225,7 @@ def _transformed(scores: np.ndarray, mean: str) -> np.ndarray:
 
 def _restored(values: np.ndarray, mean: str) -> np.ndarray:
     """Return the mean as a score; 9 decimals, so that windows with equal scores have their score as mean."""
-    if mean != "arithmetic":
+    if mean in ("geometric", "harmonic"):
         values = np.exp(values) if mean == "geometric" else 1.0 / values
     return np.round(values, 9)
 

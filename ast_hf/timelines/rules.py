@@ -14,7 +14,7 @@ from ..scalars import is_finite_number, plain_scalar
 #: `low_threshold` as a share of `threshold`, where none is given; see `curves.py` for the choice.
 LOW_RATIO = 0.7
 METHODS = ("hysteresis", "boxes")
-MEANS = ("arithmetic", "geometric", "harmonic")
+MEANS = ("arithmetic", "geometric", "harmonic", "centre")
 #: Lowest level in dBFS that a rule may name. 24-bit samples end at -146 dBFS.
 _LOWEST_DB = -200.0
 
@@ -38,6 +38,8 @@ class TimelineRules:
         column_weight: weight in [0, 1] of the scores of single time columns beside those of their windows.
             0 does not compute them.
         mean: mean of the windows over a time: `"arithmetic"`, `"geometric"` or `"harmonic"`; see `curves.py`.
+            `"centre"` takes the two windows whose middles are nearest, for models that were trained on windows
+            with the label at their middle.
         box_gap: boxes only: neighbours are merged if the valley between them is less than this below the lower
             one, in [0, 1].
         box_ratio: boxes only: neighbours are also merged if the valley is at least this share of the lower
