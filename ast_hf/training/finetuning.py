@@ -60,6 +60,7 @@ from .run_facts import (
 )
 from .splits import is_streamed, read_splits
 from .stopping import defer_stop, stop_signals
+from .timeline_rules import trained_rules
 from .trainer import ASTTrainer
 
 
@@ -219,6 +220,7 @@ def _prepare(
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
     )
+    model.config.timeline = trained_rules(recipe.data)
     trainer = ASTTrainer(
         model=model,
         args=arguments,
