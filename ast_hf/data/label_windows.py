@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import AstHfError, error, not_a_choice
+from ..log_mel import FRAME_SECONDS
 from ..scalars import is_finite_number
 from ..timeline_fields import WINDOW_LABELS
 from ..timelines.events import Event
@@ -82,7 +83,6 @@ class WindowOptions:
                 what = f"{hop:g} s is longer than the window, {seconds:g} s, and would skip sound"
                 fix = f"give seconds above 0 and at most {seconds:g}"
                 raise error("E108", where="window_hop_seconds", what=what, fix=fix)
-        plan_windows(_MAX_FRAMES, 16_000, seconds)  # at least one frame
         share = 1.0 if empty is None else empty
         overlap = 0.0 if min_overlap is None else min_overlap
         _check_share("empty_windows", share)
@@ -237,6 +237,8 @@ def _checked_labels(labels: str | None, min_overlap: float | None) -> str:
 def _check_duration(name: str, value: object) -> None:
     if not (is_finite_number(value) and value > 0):  # type: ignore[operator]
         raise _invalid(name, f"{value!r} is not a duration", "give seconds above 0")
+    if name == "window_seconds" and value < FRAME_SECONDS:  # type: ignore[operator]
+        raise _invalid(name, f"{value!r} s is shorter than a frame", f"give at least {FRAME_SECONDS} s")
 
 
 def _check_share(name: str, value: object) -> None:

@@ -72,8 +72,16 @@ def label_counts(split: Dataset) -> Counter[int]:
     return Counter(index for labels in label_lists(split) for index in labels)
 
 
+def _has_unlabelled(split: Dataset | IterableDataset) -> bool:
+    """Return True for a stored split in which some clips have no label."""
+    return isinstance(split, Dataset) and any(not labels for labels in label_lists(split))
+
+
 def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluation: Iterable[str]) -> None:
-    """Raise E209 if a split is missing or empty, or the training split lacks clips of a class."""
+    """Raise E209 if a split is missing or empty, or the training split lacks clips of a class.
+
+    A single class is enough for clips of which some have no label.
+    """
     for name in (train, *evaluation):
         if name not in splits:
             fix = did_you_mean(name, splits)
@@ -81,7 +89,7 @@ def check_splits(splits: DatasetDict | IterableDatasetDict, train: str, evaluati
         if isinstance(splits[name], Dataset) and not len(splits[name]):
             raise error("E209", where=f"split {name!r}", what="has no clips", fix="add clips or leave it out")
     names = label_names(splits[train])
-    if len(names) < 2:
+    if len(names) < 2 and not (names and _has_unlabelled(splits[train])):
         what = f"has {len(names)} class ({', '.join(names)}), which leaves nothing to classify"
         raise error("E209", where=f"split {train!r}", what=what, fix="give clips of at least two classes")
     if not isinstance(splits[train], Dataset):

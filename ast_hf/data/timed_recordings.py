@@ -202,7 +202,7 @@ def _events(row: TimedRow, header: Header | None, options: ReadingOptions) -> It
             (row.fields[1], row.end, row.end > header.seconds + PART_TOLERANCE),
         ):
             if late:
-                what = f"{seconds:g} s is after the end of {row.name!r}, which lasts {header.seconds:g} s"
+                what = f"{seconds:g} s is not within {row.name!r}, which lasts {header.seconds:g} s"
                 fix = "give seconds from the beginning of this recording"
                 raise error("E208", where=f"{row.where}, column {name!r}", what=what, fix=fix)
         end = min(end, header.seconds)

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..errors import error
+from ..errors import AstHfError, error
 from ..timelines.event_columns import ALIASES, EventColumns, find_columns, plain_name
 from ..timelines.rows import is_empty, seconds
 from .naming_conventions import BOUNDARIES, PATH_COLUMNS, RECORDING, Row
+from .option_spelling import option
 from .reading_options import ReadingOptions
 from .table_files import TableFiles
 from .tables import Table
@@ -86,8 +87,7 @@ class TimedTable:
         self._columns = None
         self.class_order = None
         if has_labels:
-            chosen = {} if options.label_column is None else {"label": options.label_column}
-            self._columns = find_columns(columns, repr(self.table.where), chosen)
+            self._columns = self._columns_of(columns, options.label_column)
             self.class_order = self.table.names.get(self._columns.label)
         declared = self.class_order is not None
         self._labels = replace(
@@ -98,6 +98,7 @@ class TimedTable:
             what = f"column {audio!r} holds the audio itself, and labels with times need files"
             raise error("E208", where=repr(self.table.where), what=what, fix="write the recordings to files")
         self.files.check([])
+        self._lists_splits = bool(options.split_lists)
         self._places: dict[str, str] = {}  # path in the table -> absolute path
 
     def _audio_column(self, columns: list[str], options: ReadingOptions, *, has_labels: bool) -> str:
@@ -107,6 +108,15 @@ class TimedTable:
         if requested is None and found is not None:
             return found
         return self.table.column(requested, PATH_COLUMNS, "audio_column")
+
+    def _columns_of(self, columns: list[str], label_column: str | None) -> EventColumns:
+        """Return the columns of labels and times; raise E208 for a table without them."""
+        chosen = {} if label_column is None else {"label": label_column}
+        try:
+            return find_columns(columns, repr(self.table.where), chosen)
+        except AstHfError as problem:
+            fix = f"name the columns start and end, in seconds, and label, or give {option('label_column')}"
+            raise error(problem.code, where=problem.where, what=problem.what, fix=fix) from problem
 
     def rows(self) -> Iterator[TimedRow]:
         """Yield the rows; raise E208 for labels and times that cannot be read."""
@@ -123,7 +133,7 @@ class TimedTable:
                 where,
                 self._places[path],
                 str(row[files.audio]),
-                files.names(number),
+                files.names(number) if self._lists_splits else set(),
                 self.part.split,
                 *sound,
                 self._fields(self._columns),
