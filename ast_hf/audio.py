@@ -101,35 +101,23 @@ def audio_blocks(
         yield from _checked_blocks(clip, sampling_rate)
 
 
-class Beginning(NamedTuple):
-    """First samples of a clip, float32 `(time,)`, and the number of samples of the whole clip."""
+class AudioStream(NamedTuple):
+    """Open audio: its length in samples at the requested rate, its name for messages, and its blocks."""
 
-    waveform: np.ndarray
     length: int
+    where: str
+    blocks: Iterator[np.ndarray]
 
 
-def load_beginning(
-    source: AudioSource, sampling_rate: int, limit: int, *, source_rate: int | None = None
-) -> Beginning:
-    """Read at most the first `limit` samples of a clip, bit by bit those of `load_audio`.
-
-    The rest of a file is not decoded, so that damage there is only found if the structure of the file shows it.
-    Raises the errors of `load_audio`, but none for a long file.
-    """
+@contextlib.contextmanager
+def open_stream(
+    source: AudioSource, sampling_rate: int, *, source_rate: int | None = None
+) -> Iterator[AudioStream]:
+    """Open audio of any length to read its blocks, those of `audio_blocks`; the length is the header's."""
     check_rate(sampling_rate, "sampling_rate", code="E107")
     with open_audio(source, source_rate) as clip:
         length = _resampled_length(clip, sampling_rate)
-        blocks = []
-        done = 0
-        for block in _checked_blocks(clip, sampling_rate):
-            blocks.append(block[: max(limit - done, 0)])
-            done += len(block)
-            if limit <= done < length:  # else the clip ends here, and the checks at its end follow
-                if clip.missing:
-                    raise clip.missing
-                break
-        waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return Beginning(waveform, max(length, done))
+        yield AudioStream(length, clip.where, _checked_blocks(clip, sampling_rate))
 
 
 def _resampled_length(clip: Clip, sampling_rate: int) -> int:

@@ -169,6 +169,7 @@ WARNINGS: dict[str, str] = {
     "W214": "clips that cannot be used are skipped",
     "W215": "clips shared by splits, or with contradictory labels",
     "W216": "clips outside of the data folder",
+    "W217": "recording that is unreadable from some time on",
     "W301": "patches leave gaps",
     "W302": "field of a file that is unknown, missing, or contradicts another",
     "W303": "classifier re-initialised",

@@ -1,4 +1,4 @@
-"""`ast-hf evaluate`: measure checkpoints, ensembles and averages on labelled audio."""
+"""`ast-hf evaluate`: measure checkpoints, ensembles and averages on labelled audio, or timelines on recordings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 
 from .console import quiet_transformers, show, whole
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
+from .timeline_options import add_timeline_options, check_no_timeline_options, run_timelines
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -20,20 +21,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--average", action="store_true", help="also evaluate and save the mean of the weights"
     )
     parser.add_argument("--ensemble", action="store_true", help="also save the ensemble, to push or load it")
-    parser.add_argument("--fit-on", metavar="SPLIT", help="fit temperature and thresholds on another split")
+    parser.add_argument(
+        "--fit-on",
+        metavar="SPLIT",
+        help="fit temperature and thresholds (with --timeline: its rules) on another split",
+    )
     parser.add_argument("--store", action="store_true", help="write the fitted values into config.json")
     parser.add_argument("--save-logits", metavar="FILE", help="write the logits, as .safetensors")
     parser.add_argument(
         "--batch_size", type=whole(1), default=8, help="clips per batch (default: %(default)s)"
     )
     add_reading_options(parser)
+    add_timeline_options(parser)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Evaluate, and print the table of results."""
+def run(options: argparse.Namespace) -> int | None:
+    """Evaluate, and print the table of results; return 65 if a recording could not be read."""
+    quiet_transformers()
+    if options.timeline:
+        return run_timelines(options)
+    check_no_timeline_options(options)
     from ..evaluation.evaluate import evaluate_checkpoints
 
-    quiet_transformers()
     evaluation = evaluate_checkpoints(
         options.checkpoints,
         options.data,
@@ -48,3 +57,4 @@ def run(options: argparse.Namespace) -> None:
         **reading_arguments(options),
     )
     show(evaluation.table())
+    return None

@@ -1,0 +1,327 @@
+"""Evaluation of a checkpoint's timelines on recordings whose labels have times, and fitting of their rules.
+
+    evaluation = evaluate_timelines("outputs/birds", "birds.csv", output_dir="outputs/birds_timelines")
+    print(evaluation.table())
+
+What the numbers mean is in `docs/how-to/evaluate-timelines.md`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..data.naming_conventions import SPLIT_NAMES, Source
+from ..data.timed_labels import TimedRecording, load_timed_labels
+from ..errors import did_you_mean, error, not_a_choice, shortlist
+from ..files import write_text
+from ..label_order import model_labels
+from ..metrics.psds import is_psds_available, psds
+from ..metrics.timelines import (
+    COLLAR_SECONDS,
+    SEGMENT_SECONDS,
+    Predictions,
+    Reference,
+    check_not_negative,
+    check_positive,
+    event_counts,
+    segment_counts,
+)
+from ..reports.timeline_results import ALWAYS, NOTHING, TimelineEvaluation, TimelineFit, TimelineOutcome
+from ..task import Task
+from ..timelines.events import Event
+from ..timelines.rules import TimelineRules
+from .members import load_member
+from .request_checks import Request, check_counts, check_request
+from .timeline_files import write_timeline_evaluation
+from .timeline_fitting import TARGETS, Criterion, fit_rules
+from .timeline_scoring import ScoredRecordings, TimelineModel, always_on, ranked, show_name
+
+#: Rules that a fit chooses, unless they are given.
+_FITTED_RULES = ("low_threshold", "min_seconds", "gap_seconds")
+
+
+def evaluate_timelines(
+    checkpoint: str,
+    source: Source,
+    *,
+    output_dir: str | Path,
+    split: str = "test",
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    threshold: float | Sequence[float] | Mapping[str, float] | str | None = None,
+    low_threshold: float | Sequence[float] | None = None,
+    min_seconds: float | None = None,
+    gap_seconds: float | None = None,
+    silence_db: float | None = None,
+    method: str | None = None,
+    column_weight: float | None = None,
+    fit_on: str | None = None,
+    fit_target: str = "event",
+    store: bool = False,
+    segment_seconds: float = SEGMENT_SECONDS,
+    collar_seconds: float = COLLAR_SECONDS,
+    format: str = "csv",
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    **reading: Any,
+) -> TimelineEvaluation:
+    """Evaluate the events with times that a checkpoint finds in recordings.
+
+    Segment F1, event F1 and PSDS1 (with the extra `timelines`) are computed beside two baselines: every label of
+    the reference for the whole of each recording, and nothing. A label without reference has no F1; its events
+    count as wrong in the micro F1. Recordings that cannot be read are named and left out of the scores.
+
+    Args:
+        checkpoint: folder or name on the Hub.
+        source: labels with times, as for `load_timed_labels`.
+        output_dir: folder for `results.json`, `per_class.csv` and the predicted events (`events.csv`).
+        split: the split to evaluate.
+        window_seconds: as for the pipeline, like the next eight; None for what the checkpoint stores, else the
+            pipeline's defaults.
+        hop_seconds: from one window's start to the next.
+        threshold: score from which an event begins.
+        low_threshold: score down to which it goes on.
+        min_seconds: shortest event.
+        gap_seconds: shortest gap between two events of a label.
+        silence_db: level in dBFS below which nothing is an event.
+        method: "hysteresis" or "boxes".
+        column_weight: weight of the scores of single time columns.
+        fit_on: another split, on which each label's threshold is fitted, and unless they are given the low
+            threshold, `min_seconds` and `gap_seconds`.
+        fit_target: "event" or "segment", whose macro F1 the fit maximises.
+        store: write the fitted rules into the `config.json` of the checkpoint, where the pipeline reads them.
+        segment_seconds: length of a segment of segment F1.
+        collar_seconds: tolerance of event F1 for onsets, and for offsets unless a fifth of the event is longer.
+        format: format of the predicted events: "csv", "json" or "parquet".
+        batch_size: windows at a time.
+        device: device of the model; if None, a GPU if there is one.
+        **reading: as for `load_timed_labels`: `recordings`, `label_column`, `split_column`, ...
+
+    Raises:
+        AstInputError: E108 for arguments that are impossible or contradict each other.
+        AstDataError: E208 for labels that the model does not have and for impossible times, E209 for splits and
+            if no recording can be read, and errors of reading.
+        AstConfigError: E306 for a broken checkpoint.
+        AstRunError: E401 for a result that cannot be written.
+    """
+    request = Request([checkpoint], Path(output_dir), split, False, False, fit_on, store, None)
+    check_request(request)
+    check_counts(batch_size=(batch_size, 1))
+    criterion = _criterion(fit_target, segment_seconds, collar_seconds)
+    _check_options(request, format, threshold)
+    arguments = {
+        "window_seconds": window_seconds,
+        "hop_seconds": hop_seconds,
+        "threshold": threshold,
+        "low_threshold": low_threshold,
+        "min_seconds": min_seconds,
+        "gap_seconds": gap_seconds,
+        "silence_db": silence_db,
+        "method": method,
+        "column_weight": column_weight,
+    }
+    member = load_member(checkpoint)
+    model_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    parts = {name: load_timed_labels(source, split=name, **reading) for name in request.splits}
+    for name, part in parts.items():
+        _check_labels(part, model_labels(member.config), name)
+    model = TimelineModel(member, arguments, batch_size, model_device)
+    rules, fit = model.rules, None
+    if fit_on is not None:
+        fixed = [name for name in _FITTED_RULES if arguments[name] is not None]
+        rules, fit = _fit(model, parts[fit_on], fit_on, criterion, fixed)
+    evaluation, events = _evaluate(model, parts[split], rules, fit, request, source, criterion)
+    write_timeline_evaluation(evaluation, events, format)
+    if store:
+        store_timeline(checkpoint, evaluation.rules, member.config.problem_type, exclusive=model.exclusive)
+    return evaluation
+
+
+def _criterion(target: str, segment_seconds: float, collar_seconds: float) -> Criterion:
+    if target not in TARGETS:
+        raise not_a_choice("E108", where="fit_target", value=target, choices=TARGETS)
+    check_positive("segment_seconds", segment_seconds)
+    check_not_negative(collar_seconds=collar_seconds)
+    return Criterion(target, float(segment_seconds), float(collar_seconds))
+
+
+def _check_options(request: Request, format: str, threshold: Any) -> None:
+    if format not in ("csv", "json", "parquet"):
+        raise not_a_choice("E108", where="format", value=format, choices=("csv", "json", "parquet"))
+    if request.fit_on is None:
+        return
+    if _split_name(request.fit_on) == _split_name(request.split):
+        what = f"{request.fit_on!r} is the evaluated split: results on the recordings of the fit are too optimistic"
+        raise error("E108", where="fit_on", what=what, fix="fit on a validation split")
+    if threshold is not None:
+        what = "is given, but fit_on chooses the thresholds"
+        raise error("E108", where="threshold", what=what, fix="leave one of the two out")
+
+
+def _split_name(name: str) -> str:
+    return SPLIT_NAMES.get(name.lower(), name)
+
+
+def _check_labels(recordings: Mapping[str, TimedRecording], labels: Sequence[str], split: str) -> None:
+    """Raise E208 for labels that the model does not have, with the nearest one; E209 if there is no event."""
+    used = {event.label: name for name, part in recordings.items() for event in part.events}
+    unknown = sorted(used.keys() - {*labels})
+    if unknown:
+        what = f"the model does not have {shortlist(unknown)} (first in {used[unknown[0]]!r})"
+        fix = did_you_mean(unknown[0], labels)
+        raise error(
+            "E208", where=f"split {split!r}", what=what, fix=f"{fix} or leave them out with drop_labels"
+        )
+    if not used:
+        what = "has no labelled sound"
+        raise error("E209", where=f"split {split!r}", what=what, fix="choose a split with labels")
+
+
+def _classes(recordings: Mapping[str, TimedRecording], labels: Sequence[str]) -> list[int]:
+    """Return the indices of the labels that the reference has."""
+    present = {event.label for part in recordings.values() for event in part.events}
+    return [index for index, label in enumerate(labels) if label in present]
+
+
+def _fit(
+    model: TimelineModel,
+    recordings: Mapping[str, TimedRecording],
+    split: str,
+    criterion: Criterion,
+    fixed: Sequence[str],
+) -> tuple[TimelineRules, TimelineFit]:
+    """Return the rules of best F1 on a split, and what the fit did."""
+    classes = _classes(recordings, model.labels)
+    scored = _score(model, recordings, classes, model.rules, split)
+    reference = _reference(recordings, scored.curves)
+    fitted = fit_rules(reference, scored.curves, model.labels, classes, model.rules, criterion, fixed)
+    fit = TimelineFit(split, criterion.target, fitted.before, fitted.after, len(reference), fitted.unfitted)
+    return fitted.rules, fit
+
+
+def _score(
+    model: TimelineModel,
+    recordings: Mapping[str, TimedRecording],
+    classes: Sequence[int],
+    rules: TimelineRules,
+    split: str,
+) -> ScoredRecordings:
+    """Score the recordings of a split; raise E209 if none can be read."""
+    lengths = {name: part.seconds for name, part in recordings.items()}
+    scored = model.score(lengths, classes, rules, f"timelines of {split}")
+    if not scored.curves:
+        name, reason = next(iter(scored.unread.items()))
+        what = f"has no recording that can be evaluated; {name!r}: {reason}"
+        raise error("E209", where=f"split {split!r}", what=what, fix="replace the files")
+    return scored
+
+
+def _reference(
+    recordings: Mapping[str, TimedRecording], readable: Mapping[str, Any]
+) -> dict[str, tuple[float, list[Event]]]:
+    return {name: (part.seconds, part.events) for name, part in recordings.items() if name in readable}
+
+
+def _evaluate(
+    model: TimelineModel,
+    recordings: Mapping[str, TimedRecording],
+    rules: TimelineRules,
+    fit: TimelineFit | None,
+    request: Request,
+    source: Source,
+    criterion: Criterion,
+) -> tuple[TimelineEvaluation, dict[str, list[Event]]]:
+    """Return the evaluation of a split, and the predicted events by the recordings' names."""
+    classes = _classes(recordings, model.labels)
+    scored = _score(model, recordings, classes, rules, request.split)
+    reference = _reference(recordings, scored.curves)
+    labels = [model.labels[index] for index in classes]
+    measure = _Measure(reference, model.labels, labels, criterion)
+    outcomes = {
+        request.checkpoints[0]: measure.outcome(
+            {name: scored.events[name] for name in reference},
+            ranked(scored.curves, rules, classes, len(model.labels)),
+        ),
+        ALWAYS: measure.always_on(),
+        NOTHING: measure.nothing(),
+    }
+    folder = _folder(source)
+    evaluation = TimelineEvaluation(
+        request.output_dir,
+        request.checkpoints[0],
+        str(source),
+        request.split,
+        model.labels,
+        sum(seconds for seconds, _ in reference.values()),
+        len(reference),
+        {show_name(name, folder): reason for name, reason in scored.unread.items()},
+        model.stored_rules(rules),
+        criterion.segment_seconds,
+        criterion.collar_seconds,
+        outcomes,
+        fit,
+    )
+    return evaluation, {show_name(name, folder): events for name, events in scored.events.items()}
+
+
+def _folder(source: Source) -> Path:
+    """Return the folder below which recordings have short names."""
+    if not isinstance(source, (str, Path)):
+        return Path.cwd()
+    path = Path(source).expanduser()
+    return path if path.is_dir() else path.parent
+
+
+class _Measure(NamedTuple):
+    """Scores of predicted events against a reference: `labels` are those of the model, `present` those in it."""
+
+    reference: Reference
+    labels: list[str]
+    present: list[str]
+    criterion: Criterion
+
+    def outcome(self, predictions: Predictions, curves: Any = None) -> TimelineOutcome:
+        """Return the scores; PSDS of `curves` of the classes in `present`, if its library is installed."""
+        seconds, collar = self.criterion.segment_seconds, self.criterion.collar_seconds
+        segments = segment_counts(self.reference, predictions, self.labels, segment_seconds=seconds)
+        events = event_counts(self.reference, predictions, self.labels, collar_seconds=collar)
+        if curves is None or not is_psds_available():
+            return TimelineOutcome(segments, events)
+        result = psds(self.reference, curves, self.present)
+        return TimelineOutcome(segments, events, result.value, result.classes, result.exact)
+
+    def always_on(self) -> TimelineOutcome:
+        """Return the scores of the baseline that predicts every label in the reference for all of the time."""
+        lengths = {name: seconds for name, (seconds, _) in self.reference.items()}
+        flat = {
+            name: (np.array([0.0, seconds]), np.ones((1, len(self.present))))
+            for name, seconds in lengths.items()
+        }
+        return self.outcome(always_on(lengths, self.present), flat)
+
+    def nothing(self) -> TimelineOutcome:
+        """Return the scores of the baseline without events, whose PSDS is 0."""
+        scores = self.outcome({name: [] for name in self.reference})
+        return replace(scores, psds=0.0) if is_psds_available() else scores
+
+
+def store_timeline(
+    folder: str | Path, rules: Mapping[str, Any], problem_type: str | None, *, exclusive: bool
+) -> None:
+    """Write rules of timelines into a checkpoint's `config.json`, where the pipeline reads them.
+
+    Scores depend on the task, so it is written as `problem_type` if the configuration has none.
+    """
+    path = Path(folder) / "config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["timeline"] = dict(rules)
+    task = Task.SINGLE_LABEL if exclusive else Task.MULTI_LABEL
+    content["problem_type"] = problem_type or task.value
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,176 @@
+"""Windows of a recording as model inputs, read block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..audio import AudioStream, load_audio, open_stream
+from ..errors import AstHfError, AstHfWarning, error, warning_text
+from ..feature_extraction_ast import ASTFeatureExtractor
+from ..timelines.levels import window_levels
+from ..timelines.windows import Window, WindowCutter, WindowPlan
+
+
+class WindowInputs(NamedTuple):
+    """Model inputs of one window.
+
+    Attributes:
+        features: what the extractor returns for one clip, as tensors with a batch dimension of 1.
+        start: index of the window's first sample in the recording.
+        length: number of its samples.
+        levels: its level over time, see `window_levels`.
+        is_last: whether the recording ends with it.
+    """
+
+    features: Any
+    start: int
+    length: int
+    levels: np.ndarray
+    is_last: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this window is the whole recording."""
+        return self.start == 0 and self.is_last
+
+
+class Recording:
+    """One recording, iterated as `WindowInputs`.
+
+    If it becomes unreadable after the first window, the windows before are kept: the iteration ends with the last
+    window of what was decoded, warns (W217), and `problem` has the reason.
+
+    Args:
+        source: whatever `load_audio` reads.
+        extractor: the checkpoint's feature extractor. For one that is not ours the recording is one window.
+        plan: sizes of the windows.
+        name: name of the source for messages.
+        source_rate: rate in Hz of a bare array.
+        is_chosen: whether the user chose the length of the windows; a shorter recording is then an error.
+        progress: called after each window with the number of samples so far, and of all.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        extractor: Any,
+        plan: WindowPlan | None,
+        name: str,
+        *,
+        source_rate: int | None = None,
+        is_chosen: bool = False,
+        progress: Any = None,
+    ) -> None:
+        self.source = source
+        self.extractor = extractor
+        self.plan = plan
+        self.name = name
+        self.source_rate = source_rate
+        self.is_chosen = is_chosen
+        self.progress = progress
+        self.length = 0
+        self.problem: AstHfError | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio that were read."""
+        return self.length / self.extractor.sampling_rate
+
+    def __iter__(self) -> Iterator[WindowInputs]:
+        if self.plan is None or not isinstance(self.extractor, ASTFeatureExtractor):
+            yield self._whole()
+            return
+        with open_stream(self.source, self.plan.rate, source_rate=self.source_rate) as stream:
+            for window in self._windows(stream, self.plan):
+                yield self._inputs(window, self.plan)
+                if self.progress is not None:
+                    self.progress(window.start + len(window.samples), stream.length)
+
+    def _whole(self) -> WindowInputs:
+        """Return a recording as one window, for an extractor of another library."""
+        rate = self.extractor.sampling_rate
+        waveform = load_audio(self.source, rate, source_rate=self.source_rate)
+        self.length = len(waveform)
+        features = self.extractor(waveform, sampling_rate=rate, return_tensors="pt")
+        return WindowInputs(features, 0, len(waveform), window_levels(0, waveform, rate), True)
+
+    def _windows(self, stream: AudioStream, plan: WindowPlan) -> Iterator[Window]:
+        cutter = WindowCutter(plan)
+        blocks = iter(stream.blocks)
+        with contextlib.closing(stream.blocks):  # type: ignore[type-var]
+            while (block := self._next_block(blocks, cutter)) is not None:
+                yield from cutter.push(block)
+                self.length = cutter.length
+        last = cutter.close()
+        if self.is_chosen and len(last.samples) < plan.samples:
+            raise self._too_short(last, plan)
+        yield last
+
+    def _next_block(self, blocks: Iterator[np.ndarray], cutter: WindowCutter) -> np.ndarray | None:
+        """Return the next block, or None at the end, and where the rest cannot be read (W217)."""
+        try:
+            return next(blocks, None)
+        except AstHfError as problem:
+            assert self.plan is not None
+            if cutter.length <= self.plan.samples + self.plan.slack:
+                raise
+            self.problem = problem
+            text = f"only its first {self.seconds:.1f} s are classified, since the rest {_reason(problem)}"
+            warnings.warn(warning_text("W217", where=self.name, what=text), AstHfWarning, stacklevel=2)
+            return None
+
+    def _too_short(self, last: Window, plan: WindowPlan) -> AstHfError:
+        seconds = len(last.samples) / plan.rate
+        what = f"lasts {seconds:.3f} s, less than window_seconds, {plan.samples / plan.rate:g} s"
+        fix = "leave window_seconds out, or choose one that is no longer than the recording"
+        return error("E103", where=self.name, what=what, fix=fix)
+
+    def _inputs(self, window: Window, plan: WindowPlan) -> WindowInputs:
+        levels = window_levels(window.start, window.samples, plan.rate)
+        is_whole = window.start == 0 and window.is_last
+        with warnings.catch_warnings():
+            if not is_whole:  # silence in a part of a recording is nothing unusual
+                warnings.filterwarnings("ignore", r"\[AST-W203\]")
+            features = window_features(
+                self.extractor, [window.samples], plan, self._window_name(window, plan)
+            )
+        return WindowInputs(features, window.start, len(window.samples), levels, window.is_last)
+
+    def _window_name(self, window: Window, plan: WindowPlan) -> str:
+        if window.start == 0:
+            return self.name
+        return f"{self.name}, {window.start / plan.rate:.2f} s"
+
+
+class PreparedRecording(Recording):
+    """Recording that a subclass of the pipeline reads with its own `preprocess`, as one window."""
+
+    def __init__(self, prepare: Callable[[], Any], extractor: Any) -> None:
+        super().__init__(None, extractor, None, "audio")
+        self._prepare = prepare
+
+    def __iter__(self) -> Iterator[WindowInputs]:
+        yield WindowInputs(self._prepare(), 0, 0, np.zeros(0, np.float32), True)
+
+
+def window_features(
+    extractor: ASTFeatureExtractor, windows: list[np.ndarray], plan: WindowPlan, name: str
+) -> Any:
+    """Return the features of windows, `(windows, plan.frames, num_mel_bins)`; `name` names them in errors."""
+    try:
+        return extractor(
+            windows, sampling_rate=plan.rate, return_tensors="pt", truncation=True, max_length=plan.frames
+        )
+    except AstHfError as problem:
+        # The extractor names the position in the batch; the file's name is more useful.
+        parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
+        raise error(problem.code, where=name, **parts) from None
+
+
+def _reason(problem: AstHfError) -> str:
+    return f"cannot be read ({problem.code}: {problem.what})"
