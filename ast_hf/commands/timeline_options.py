@@ -14,9 +14,8 @@ def _threshold(text: str) -> float | str:
     return text if text == "fitted" else float(text)
 
 
-#: Argument of the pipeline -> type, help.
+#: Argument of the pipeline -> type, help. `--window_seconds` and `--recordings` are options of reading, too.
 _RULES: dict[str, tuple[Any, str]] = {
-    "window_seconds": (float, "length of a window in seconds (default: the model's)"),
     "hop_seconds": (float, "seconds from window to window (default: a quarter of a window)"),
     "threshold": (_threshold, "score from which an event begins, or fitted (default: as stored, else 0.5)"),
     "low_threshold": (float, "score down to which an event extends (default: 0.7 times the threshold)"),
@@ -40,6 +39,9 @@ _OF_CLIPS = {
     "save_logits": None,
     "config_name": None,
     "clip_boundaries": None,
+    "window_hop_seconds": None,
+    "empty_windows": None,
+    "min_overlap": None,
 }
 
 
@@ -48,17 +50,17 @@ def add_timeline_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeline",
         action="store_true",
-        help="evaluate events with times: DATA is a table with start, end and label, or a folder with label files",
+        help="evaluate events with times: DATA is a table with start, end and label, or a folder with label files, "
+        "and --window_seconds the length of the model's windows",
     )
     for name, (kind, text) in {**_RULES, **_SCORES}.items():
         parser.add_argument(f"--{name}", type=kind, help=text)
-    parser.add_argument("--recordings", help="table with a row for each recording, also those without labels")
     parser.add_argument("--merge_overlaps", action="store_true", help="join sounds of one label that overlap")
 
 
 def check_no_timeline_options(options: argparse.Namespace) -> None:
     """Raise E108 for an option of timelines without `--timeline`."""
-    given = [name for name in (*_RULES, *_SCORES, "recordings") if getattr(options, name) is not None]
+    given = [name for name in (*_RULES, *_SCORES) if getattr(options, name) is not None]
     given += ["merge_overlaps"] if options.merge_overlaps else []
     if given:
         what = "is an option of timelines only"
@@ -77,18 +79,22 @@ def run_timelines(options: argparse.Namespace) -> int | None:
         raise error("E108", where="checkpoints", what=what, fix=fix)
     from ..evaluation.timelines import evaluate_timelines
 
-    given = {name: getattr(options, name) for name in (*_RULES, *_SCORES, "recordings")}
+    reading = reading_arguments(options)
+    rules = {"window_seconds": reading.pop("window_seconds", None)}
+    rules |= {name: getattr(options, name) for name in _RULES}
+    given = {name: getattr(options, name) for name in _SCORES}
     evaluation = evaluate_timelines(
         options.checkpoints[0],
         options.data,
         output_dir=options.output,
         split=options.split,
+        rules=rules,
         fit_on=options.fit_on,
         store=options.store,
         batch_size=options.batch_size,
         merge_overlaps=options.merge_overlaps,
         **{name: value for name, value in given.items() if value is not None},
-        **reading_arguments(options),
+        **reading,
     )
     show(evaluation.table())
     return EXIT_DATA if evaluation.unread else None

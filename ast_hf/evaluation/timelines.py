@@ -45,6 +45,18 @@ from .timeline_scoring import ScoredRecordings, TimelineModel, always_on, ranked
 
 #: Rules that a fit chooses, unless they are given.
 _FITTED_RULES = ("low_threshold", "min_seconds", "gap_seconds")
+#: Arguments of a timeline.
+RULES = (
+    "window_seconds",
+    "hop_seconds",
+    "threshold",
+    *_FITTED_RULES,
+    "silence_db",
+    "method",
+    "column_weight",
+)
+#: Formats of the predicted events: those with one file for all recordings.
+FORMATS = ("csv", "json", "parquet")
 
 
 def evaluate_timelines(
@@ -53,15 +65,7 @@ def evaluate_timelines(
     *,
     output_dir: str | Path,
     split: str = "test",
-    window_seconds: float | None = None,
-    hop_seconds: float | None = None,
-    threshold: float | Sequence[float] | Mapping[str, float] | str | None = None,
-    low_threshold: float | Sequence[float] | None = None,
-    min_seconds: float | None = None,
-    gap_seconds: float | None = None,
-    silence_db: float | None = None,
-    method: str | None = None,
-    column_weight: float | None = None,
+    rules: Mapping[str, Any] | None = None,
     fit_on: str | None = None,
     fit_target: str = "event",
     store: bool = False,
@@ -83,16 +87,9 @@ def evaluate_timelines(
         source: labels with times, as for `load_timed_labels`.
         output_dir: folder for `results.json`, `per_class.csv` and the predicted events (`events.csv`).
         split: the split to evaluate.
-        window_seconds: as for the pipeline, like the next eight; None for what the checkpoint stores, else the
-            pipeline's defaults.
-        hop_seconds: from one window's start to the next.
-        threshold: score from which an event begins.
-        low_threshold: score down to which it goes on.
-        min_seconds: shortest event.
-        gap_seconds: shortest gap between two events of a label.
-        silence_db: level in dBFS below which nothing is an event.
-        method: "hysteresis" or "boxes".
-        column_weight: weight of the scores of single time columns.
+        rules: arguments of a timeline, named as in the pipeline: `window_seconds`, `hop_seconds`, `threshold`,
+            `low_threshold`, `min_seconds`, `gap_seconds`, `silence_db`, `method`, `column_weight`. What is missing
+            is as stored in the checkpoint, else the pipeline's default.
         fit_on: another split, on which each label's threshold is fitted, and unless they are given the low
             threshold, `min_seconds` and `gap_seconds`.
         fit_target: "event" or "segment", whose macro F1 the fit maximises.
@@ -115,29 +112,20 @@ def evaluate_timelines(
     check_request(request)
     check_counts(batch_size=(batch_size, 1))
     criterion = _criterion(fit_target, segment_seconds, collar_seconds)
-    _check_options(request, format, threshold)
-    arguments = {
-        "window_seconds": window_seconds,
-        "hop_seconds": hop_seconds,
-        "threshold": threshold,
-        "low_threshold": low_threshold,
-        "min_seconds": min_seconds,
-        "gap_seconds": gap_seconds,
-        "silence_db": silence_db,
-        "method": method,
-        "column_weight": column_weight,
-    }
+    given = _given(rules, request)
+    if format not in FORMATS:
+        raise not_a_choice("E108", where="format", value=format, choices=FORMATS)
     member = load_member(checkpoint)
     model_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     parts = {name: load_timed_labels(source, split=name, **reading) for name in request.splits}
     for name, part in parts.items():
         _check_labels(part, model_labels(member.config), name)
-    model = TimelineModel(member, arguments, batch_size, model_device)
-    rules, fit = model.rules, None
+    model = TimelineModel(member, given, batch_size, model_device)
+    chosen, fit = model.rules, None
     if fit_on is not None:
-        fixed = [name for name in _FITTED_RULES if arguments[name] is not None]
-        rules, fit = _fit(model, parts[fit_on], fit_on, criterion, fixed)
-    evaluation, events = _evaluate(model, parts[split], rules, fit, request, source, criterion)
+        fixed = [name for name in _FITTED_RULES if name in given]
+        chosen, fit = _fit(model, parts[fit_on], fit_on, criterion, fixed)
+    evaluation, events = _evaluate(model, parts[split], chosen, fit, request, source, criterion)
     write_timeline_evaluation(evaluation, events, format)
     if store:
         store_timeline(checkpoint, evaluation.rules, member.config.problem_type, exclusive=model.exclusive)
@@ -152,17 +140,21 @@ def _criterion(target: str, segment_seconds: float, collar_seconds: float) -> Cr
     return Criterion(target, float(segment_seconds), float(collar_seconds))
 
 
-def _check_options(request: Request, format: str, threshold: Any) -> None:
-    if format not in ("csv", "json", "parquet"):
-        raise not_a_choice("E108", where="format", value=format, choices=("csv", "json", "parquet"))
+def _given(rules: Mapping[str, Any] | None, request: Request) -> dict[str, Any]:
+    """Return the given rules; raise E108 for unknown ones, and for a fit that contradicts the other arguments."""
+    given = {name: value for name, value in (rules or {}).items() if value is not None}
+    for name in given:
+        if name not in RULES:
+            raise error("E108", where=f"rules: {name}", what="is not a rule", fix=did_you_mean(name, RULES))
     if request.fit_on is None:
-        return
+        return given
     if _split_name(request.fit_on) == _split_name(request.split):
         what = f"{request.fit_on!r} is the evaluated split: results on the recordings of the fit are too optimistic"
         raise error("E108", where="fit_on", what=what, fix="fit on a validation split")
-    if threshold is not None:
+    if "threshold" in given:
         what = "is given, but fit_on chooses the thresholds"
         raise error("E108", where="threshold", what=what, fix="leave one of the two out")
+    return given
 
 
 def _split_name(name: str) -> str:

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from ..evaluation.baseline import baseline_accuracy, most_frequent_class
     from ..evaluation.evaluate import evaluate_checkpoints
     from ..evaluation.stored_logits import load_logits
+    from ..evaluation.timelines import evaluate_timelines
     from ..inputs.augmentation import Augmentation
     from ..inputs.clips import ClipInputs
     from ..inputs.normalization import measure_statistics
     from ..inputs.streams import StreamedClipInputs
+    from ..metrics.psds import psds
+    from ..metrics.timelines import event_counts, segment_counts
     from ..recipe.distillation_options import DistillationOptions
     from ..recipe.optimization_options import Optimization
     from ..recipe.options import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from ..reports.fold_results import CrossValidation
     from ..reports.model_card import write_card
     from ..reports.run_results import Report
+    from ..reports.timeline_results import TimelineEvaluation
     from .cross_validation import cross_validate
     from .distillation import build_distillation
     from .finetuning import Run, finetune, finish, prepare
@@ -57,11 +61,14 @@ _MODULES = {
     "RunStopped": ".stopping",
     "StreamedClipInputs": "..inputs.streams",
     "TimedRecording": "..data.timed_labels",
+    "TimelineEvaluation": "..reports.timeline_results",
     "baseline_accuracy": "..evaluation.baseline",
     "build_distillation": ".distillation",
     "cross_validate": ".cross_validation",
     "describe_data": "..data.audit",
     "evaluate_checkpoints": "..evaluation.evaluate",
+    "evaluate_timelines": "..evaluation.timelines",
+    "event_counts": "..metrics.timelines",
     "find_data_set": "..data.catalog",
     "finetune": ".finetuning",
     "finish": ".finetuning",
@@ -73,7 +80,9 @@ _MODULES = {
     "merge_adapter": "..adapters.merging",
     "most_frequent_class": "..evaluation.baseline",
     "prepare": ".finetuning",
+    "psds": "..metrics.psds",
     "push_audio_dataset": "..data.publishing",
+    "segment_counts": "..metrics.timelines",
     "write_card": "..reports.model_card",
 }
 
@@ -98,11 +107,14 @@ __all__ = [
     "RunStopped",
     "StreamedClipInputs",
     "TimedRecording",
+    "TimelineEvaluation",
     "baseline_accuracy",
     "build_distillation",
     "cross_validate",
     "describe_data",
     "evaluate_checkpoints",
+    "evaluate_timelines",
+    "event_counts",
     "find_data_set",
     "finetune",
     "finish",
@@ -114,7 +126,9 @@ __all__ = [
     "merge_adapter",
     "most_frequent_class",
     "prepare",
+    "psds",
     "push_audio_dataset",
+    "segment_counts",
     "write_card",
 ]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AstHfError, cli
 from ast_hf.evaluation.timeline_fitting import THRESHOLDS, Criterion, fit_rules, hysteresis_spans
 from ast_hf.evaluation.timeline_scoring import TimelineModel, ranked
-from ast_hf.evaluation.timelines import evaluate_timelines
+from ast_hf.evaluation.timelines import RULES, evaluate_timelines
 from ast_hf.inference.pipeline import ASTAudioClassificationPipeline
 from ast_hf.metrics.psds import is_psds_available
 from ast_hf.metrics.timelines import event_counts
@@ -107,8 +107,12 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
 
 
 def evaluate(checkpoint: Path, data: Path, tmp_path: Path, **options: Any) -> Any:
+    """Evaluate on the recordings; `options` are arguments, and rules by their names."""
     arguments: dict[str, Any] = {"recordings": data / "recordings.csv", "output_dir": tmp_path / "out"}
-    return evaluate_timelines(str(checkpoint), data / "labels.csv", **{**arguments, **options})
+    rules = {name: options.pop(name) for name in RULES if name in options}
+    return evaluate_timelines(
+        str(checkpoint), data / "labels.csv", **{**arguments, "rules": rules, **options}
+    )
 
 
 # Scores, baselines, files
@@ -296,6 +300,7 @@ def test_given_rules_are_not_fitted(checkpoint: Path, data: Path, tmp_path: Path
         ({"threshold": "fitted"}, "threshold"),
         ({"method": "median"}, "method"),
         ({"min_seconds": -1.0}, "min_seconds"),
+        ({"rules": {"treshold": 0.4}}, "treshold.*'threshold'"),
     ],
 )
 def test_arguments_that_are_impossible(
@@ -397,7 +402,7 @@ def test_ranked_curves_above_a_threshold_are_the_events_of_that_threshold(method
     ("row", "words"),
     [
         (("a.wav", 5.0, 5.5, "dgo", "test"), ["dgo", "did you mean 'dog'"]),
-        (("a.wav", 5.0, 7.0, "dog", "test"), ["7", "after the end"]),
+        (("a.wav", 5.0, 7.0, "dog", "test"), ["7 s", "a.wav", "6 s"]),
         (("a.wav", 3.5, 5.0, "dog", "test"), ["overlaps"]),
         (("a.wav", -1.0, 0.5, "dog", "test"), ["-1"]),
     ],
@@ -523,7 +528,7 @@ def test_the_command(
         "segment F1 (macro) 0.5000 -> 1.0000",
     ):
         assert text in printed
-    assert ASTConfig.from_pretrained(checkpoint).timeline["hop_seconds"] == 0.1  # type: ignore[index]
+    assert ASTConfig.from_pretrained(checkpoint).timeline["hop_seconds"] == 0.1
     assert cli.main([*words[:6], "--threshold", "fitted", "--split", "validation"]) == 0
 
 
@@ -561,6 +566,7 @@ def test_the_command_ends_with_65_if_a_recording_is_damaged(
         (["--timeline", "--average"], "--average"),
         (["--timeline", "--save-logits", "x.safetensors"], "--save_logits"),
         (["--timeline", "--clip_boundaries", "true"], "--clip_boundaries"),
+        (["--timeline", "--window_hop_seconds", "1"], "--window_hop_seconds"),
     ],
 )
 def test_options_that_do_not_belong_together(
