@@ -105,7 +105,7 @@ def test_each_window_is_returned(classify: Any, recording: Any, checkpoint: Path
 
 
 def test_shorter_windows_are_not_padded(classify: Any, recording: Any, checkpoint: Path) -> None:
-    starts = list(range(0, 64_001, 4_800)) + [64_000]
+    starts = [*range(0, 64_001, 4_800), 64_000]
     expected = by_hand(checkpoint, recording, sorted(set(starts) - {67_200}), 4_800, 28)
     got = classify(recording, sampling_rate=RATE, window_seconds=0.3)
     assert_scores(got, expected.mean(axis=0))

@@ -136,9 +136,24 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline, ChunkPipeline)
         """Return an iterable of results; batches of windows may span inputs."""
         call = self._call(preprocess_params, postprocess_params)
         outputs = self._outputs(inputs, call, forward_params, batch_size=batch_size, num_workers=num_workers)
+        return self._results(outputs, call)
+
+    def _results(self, outputs: Outputs, call: Call) -> Results:
         finish_whole = functools.partial(self.postprocess, **call.clip_arguments)
         finish = functools.partial(self._entries, **call.clip_arguments)
         return Results(outputs, functools.partial(call.fold, finish_whole, finish))
+
+    def classify_recording(self, source: Any, *, batch_size: int = 8, **kwargs: Any) -> tuple[Any, Recording]:
+        """Return the result of one call, and the recording: the seconds that were read, and any problem.
+
+        Args:
+            source: what a call takes, a single one.
+            batch_size: windows that the model takes at once.
+            **kwargs: arguments of a call.
+        """
+        call = self.call(**kwargs)
+        results = self._results(self._outputs([source], call, {}, batch_size=batch_size), call)
+        return next(results.with_recordings())
 
     def call(self, **kwargs: Any) -> Call:
         """Return a call with these arguments and the constructor's: its window sizes, rules and scorer."""

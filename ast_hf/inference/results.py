@@ -115,12 +115,17 @@ class Results:
         return len(self._outputs)
 
     def __iter__(self) -> Iterator[Any]:
+        for result, _ in self.with_recordings():
+            yield result
+
+    def with_recordings(self) -> Iterator[tuple[Any, Recording]]:
+        """Yield each result with its recording."""
         fold: Any = None
-        for _, window, outputs in self._outputs:
+        for recording, window, outputs in self._outputs:
             fold = self._start() if window.start == 0 else fold
             fold.add(window, outputs)
             if window.is_last:
-                yield fold.result()
+                yield fold.result(), recording
 
 
 class _WorkerReader(Dataset):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -27,6 +26,7 @@ from typing import Any
 
 from ...continuing import continuation
 from ...errors import AstHfError, AstHfWarning, error, warning_text
+from ...file_locks import lock
 from ...processes import is_main_process
 from ...writing_failures import cannot_write
 
@@ -35,10 +35,6 @@ LOCK_FILE = ".run.lock"
 #: Seconds between two touches of the file, and for which another machine watches for one.
 _BEAT = 5.0
 _WATCH = 3 * _BEAT
-#: Errors of a disk that has no locks.
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-#: Errors of a lock that another process holds.
-_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -209,7 +205,7 @@ def _take(root: Path, path: Path) -> int:
         except OSError as problem:
             raise cannot_write(path if os.path.lexists(path) else root, problem) from problem
         try:
-            is_locked = _lock(handle)
+            is_locked = lock(handle)
             record = _read(handle)
             if is_locked is False:
                 raise _in_use(root, record)
@@ -229,27 +225,6 @@ def _take(root: Path, path: Path) -> int:
             text = warning_text("W410", where=repr(str(root)), what=what)
             warnings.warn(text, AstHfWarning, stacklevel=3)
         return handle
-
-
-def _lock(handle: int) -> bool | None:
-    """Lock a file; return False if another process holds it, and None if the disk has no locks."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(handle, 1 << 30, os.SEEK_SET)  # beyond the text: Windows forbids reading locked bytes
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        if problem.errno in _HELD:
-            return False
-        if problem.errno in _UNSUPPORTED:
-            return None
-        raise
-    return True
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Many recordings classified to files, in a way that an interruption loses nothing."""
