@@ -1,4 +1,4 @@
-# make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | cards | reference |
+# make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning | bench-birdsong | cards | reference |
 #      test-augment | test-timelines | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
 #      test-gpu | test-reliability | reliability | test-slow
 # The first target that runs makes the environment, .venv.
@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning cards reference lint test-augment test-timelines \
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning bench-birdsong cards reference lint test-augment test-timelines \
 	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-slow
 .DEFAULT_GOAL := test
 
@@ -52,6 +52,11 @@ bench-transfer: $(STAMP)
 # Hub, CHOOSE=1 chooses the learning rates, CONTROL=1 adds a fifth system, QUICK=1 takes minutes.
 bench-learning: $(STAMP)
 	$(BIN)/python -m benchmarks.learning --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose) $(if $(CONTROL),--control) $(if $(QUICK),--quick)
+
+# Ten minutes of one core for each seed. Needs data: DATA=folder of birdsong/. SEEDS="0" runs one, CONTROL=1 adds a
+# system. `make bench` shows the stored results.
+bench-birdsong: $(STAMP)
+	$(BIN)/python -m benchmarks.birdsong --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CONTROL),--control)
 
 # Seconds: writes model_cards from their results. TAKE=1 first copies those of `make demo` and `make bench-learning`.
 cards: $(STAMP)

@@ -15,7 +15,7 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,17 +27,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ast_hf import load_audio
-from ast_hf.data.timed_labels import TimedRecording
-from ast_hf.evaluation.members import load_member
 from ast_hf.evaluation.timeline_fitting import Criterion, fit_rules
-from ast_hf.evaluation.timeline_scoring import TimelineModel, always_on
-from ast_hf.evaluation.timelines import store_timeline
 from ast_hf.log_mel import FRAME_SECONDS, HOP_SECONDS, log_mel
-from ast_hf.metrics.timelines import event_counts, segment_counts
 from ast_hf.timelines.builder import ScoreCurve, curve_events
 from ast_hf.timelines.events import Event
 from ast_hf.timelines.rules import TimelineRules
-from ast_hf.training import Recipe, finetune, load_recipe, load_timed_labels
+from ast_hf.training import (
+    Recipe,
+    TimedRecording,
+    evaluate_timelines,
+    event_counts,
+    finetune,
+    load_recipe,
+    load_timed_labels,
+    segment_counts,
+)
 
 from .birdsong_page import RESULTS
 from .transfer import neutral, write
@@ -48,6 +52,9 @@ SEEDS = (0, 1, 2)
 TARGETS = ("event", "segment")
 #: Rules of the frames before the fit, as those of a checkpoint of the recipe.
 _FRAME_RULES = TimelineRules(min_seconds=0.02, gap_seconds=0.0, silence_db=None)
+#: Hop of the recipe's timelines in seconds, and windows at a time.
+_HOP = 0.02
+_BATCH = 32
 _RATE = 32_000
 _MEL_BINS = 64
 #: Index of frames without a label.
@@ -78,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "command": f"python -m benchmarks.birdsong {shlex.join(neutral(words))}",
         "recordings": {name: described(getattr(data, name)) for name in ("train", "validation", "test")},
         "always": {"test": always(data.test, data), "all": always(everything(data), data)},
-        "frames": measured(frame_curves(data), data, _FRAME_RULES),
+        "frames": frames(data),
         "seeds": {},
         "control": {},
         "versions": {name: version(name) for name in ("torch", "transformers", "scikit-learn")},
@@ -108,12 +115,12 @@ def read_data(folder: Path) -> Data:
     """Return the recordings with their labels."""
     table = folder / "events.csv"
     recordings = folder / "recordings.csv"
-    parts = [load_timed_labels(table, split=name, recordings=recordings) for name in _SPLITS]
-    labels = sorted({event.label for part in parts[0].values() for event in part.events})
-    return Data(folder, *parts, labels)
-
-
-_SPLITS = ("train", "validation", "test")
+    train, validation, test = (
+        load_timed_labels(table, split=name, recordings=recordings)
+        for name in ("train", "validation", "test")
+    )
+    labels = sorted({event.label for part in train.values() for event in part.events})
+    return Data(folder, train, validation, test, labels)
 
 
 def described(recordings: Recordings) -> dict[str, Any]:
@@ -153,29 +160,30 @@ def scores(
 
 def always(recordings: Recordings, data: Data) -> dict[str, float]:
     """Return the scores of all labels for all of the time."""
-    lengths = {name: part.seconds for name, part in recordings.items()}
-    return scores(recordings, always_on(lengths, data.labels), data.labels)
-
-
-def measured(curves: Curves, data: Data, rules: TimelineRules) -> dict[str, Any]:
-    """Fit rules on the validation recordings for each target, and return them with the scores on the test ones."""
-    reference = {name: (part.seconds, part.events) for name, part in data.validation.items()}
-    chosen = {name: curves[name] for name in data.validation}
-    classes = list(range(len(data.labels)))
-    results = {"given": scores(data.test, events_of(curves, data, rules), data.labels)}
-    for target in TARGETS:
-        fitted = fit_rules(reference, chosen, data.labels, classes, rules, Criterion(target)).rules
-        results[target] = scores(data.test, events_of(curves, data, fitted), data.labels)
-        results[target]["rules"] = fitted.as_dict()
-    return results
-
-
-def events_of(curves: Curves, data: Data, rules: TimelineRules) -> dict[str, list[Event]]:
-    """Return the events of the test recordings."""
-    return {name: curve_events(curves[name], data.labels, rules) for name in data.test}
+    found = {
+        name: [Event(0.0, part.seconds, label) for label in data.labels] for name, part in recordings.items()
+    }
+    return scores(recordings, found, data.labels)
 
 
 # ---------------------------------------------------------------- logistic regression on frames
+
+
+def frames(data: Data) -> dict[str, Any]:
+    """Return the scores of logistic regression on single log-mel frames, with rules fitted for each target.
+
+    The rules are those of AST's timelines, and are fitted as `ast-hf evaluate --timeline --fit-on` does.
+    """
+    curves = frame_curves(data)
+    reference = {name: (part.seconds, part.events) for name, part in data.validation.items()}
+    chosen = {name: curves[name] for name in data.validation}
+    results = {}
+    for target in TARGETS:
+        classes = list(range(len(data.labels)))
+        fitted = fit_rules(reference, chosen, data.labels, classes, _FRAME_RULES, Criterion(target))
+        found = {name: curve_events(curves[name], data.labels, fitted.rules) for name in data.test}
+        results[target] = {**scores(data.test, found, data.labels), "rules": fitted.rules.as_dict()}
+    return results
 
 
 def frame_curves(data: Data) -> Curves:
@@ -183,16 +191,16 @@ def frame_curves(data: Data) -> Curves:
 
     A frame has the label at its middle, or none; no two sounds of these recordings overlap.
     """
-    frames = {name: features(name) for name in everything(data)}
-    targets = [labels_of_frames(part, len(frames[name]), data.labels) for name, part in data.train.items()]
+    spectra = {name: features(name) for name in everything(data)}
+    targets = [labels_of_frames(part, len(spectra[name]), data.labels) for name, part in data.train.items()]
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    model.fit(np.concatenate([frames[name] for name in data.train]), np.concatenate(targets))
+    model.fit(np.concatenate([spectra[name] for name in data.train]), np.concatenate(targets))
     columns = [list(model.classes_).index(label) for label in range(len(data.labels))]
     found = {}
     for name in [*data.validation, *data.test]:
         # A step begins halfway between the middles of two frames.
-        times = np.arange(len(frames[name]) + 1) * HOP_SECONDS + (FRAME_SECONDS - HOP_SECONDS) / 2
-        found[name] = ScoreCurve(times, model.predict_proba(frames[name])[:, columns])
+        times = np.arange(len(spectra[name]) + 1) * HOP_SECONDS + (FRAME_SECONDS - HOP_SECONDS) / 2
+        found[name] = ScoreCurve(times, model.predict_proba(spectra[name])[:, columns])
     return found
 
 
@@ -215,38 +223,41 @@ def labels_of_frames(recording: TimedRecording, count: int, labels: list[str]) -
 
 
 def trained(options: argparse.Namespace, data: Data, seed: int, **reading: Any) -> dict[str, Any]:
-    """Train by the recipe unless the folder is there, and return the scores of the timelines.
-
-    The rules that are fitted for events are stored in the checkpoint, as `ast-hf evaluate --timeline --store` does.
-    """
+    """Train by the recipe unless the folder is there, and return the scores of the timelines for each target."""
     folder = options.output / "-".join(["seed", str(seed), *reading.values()])
-    training: dict[str, Any] = {}
-    if not (folder / "config.json").exists():
-        training = timed(lambda: finetune(recipe(data, seed, reading), folder, overwrite=True))
-    member = load_member(str(folder))
-    # Without labels of the middle, a checkpoint stores no hop: it gets the same one.
-    arguments = {"hop_seconds": 0.02} if reading else {}
-    model = TimelineModel(member, arguments, 32, torch.device("cpu"))
-    lengths = {name: part.seconds for part in (data.validation, data.test) for name, part in part.items()}
-    curves: dict[str, ScoreCurve] = {}
-    classes = [model.labels.index(label) for label in data.labels]
-    scoring = timed(lambda: curves.update(model.score(lengths, classes, model.rules, f"seed {seed}").curves))
-    results = measured(curves, data, model.rules)
-    rules = TimelineRules.from_dict(results["event"]["rules"])
-    store_timeline(folder, model.stored_rules(rules), member.config.problem_type, exclusive=False)
-    spent = {
-        "training_cpu_seconds": training.get("cpu_seconds"),
-        "scoring_cpu_seconds": scoring["cpu_seconds"],
-    }
-    print(f"seed {seed} {reading}: {results['event']}", flush=True)
-    return {**results, **spent}
-
-
-def timed(work: Callable[[], object]) -> dict[str, float]:
-    """Do some work, and return its CPU time."""
+    results: dict[str, Any] = {"training_cpu_seconds": None}
     began = time.process_time()
-    work()
-    return {"cpu_seconds": round(time.process_time() - began, 1)}
+    if not (folder / "config.json").exists():
+        finetune(recipe(data, seed, reading), folder, overwrite=True)
+        results["training_cpu_seconds"] = round(time.process_time() - began, 1)
+    for target in TARGETS:
+        began = time.process_time()
+        results[target] = evaluated(folder, data, target, reading)
+        results["scoring_cpu_seconds"] = round(time.process_time() - began, 1)
+        print(f"{folder.name}, rules for {target}s: {results[target]}", flush=True)
+    return results
+
+
+def evaluated(folder: Path, data: Data, target: str, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores of a checkpoint's timelines on the test recordings, and the fitted rules.
+
+    It is `ast-hf evaluate FOLDER events.csv --recordings recordings.csv --timeline --fit-on validation`. Without
+    labels of the middle of windows, a checkpoint stores no hop: it gets the same one.
+    """
+    evaluation = evaluate_timelines(
+        str(folder),
+        data.folder / "events.csv",
+        recordings=data.folder / "recordings.csv",
+        output_dir=folder / f"timelines-{target}",
+        rules={"hop_seconds": _HOP} if reading else None,
+        fit_on="validation",
+        fit_target=target,
+        batch_size=_BATCH,
+    )
+    values = evaluation.outcomes[str(folder)].values()
+    return {name: round(float(value), 4) for name, value in values.items() if value is not None} | {
+        "rules": evaluation.rules
+    }
 
 
 def recipe(data: Data, seed: int, reading: Mapping[str, Any]) -> Recipe:
