@@ -1,7 +1,7 @@
 """Adapt, train, run and share the Audio Spectrogram Transformer (Gong et al. 2021, arXiv 2104.01778).
 
-Importing this package makes transformers' Auto classes and `pipeline("audio-classification")` use the classes
-below for AST checkpoints; `unregister()` undoes that.
+Importing this package makes transformers' Auto classes and `pipeline` ("audio-classification" and
+"feature-extraction") use the classes below for AST checkpoints; `unregister()` undoes that.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from .registration import register, unregister
 
 if TYPE_CHECKING:
     from .audio import audio_blocks, load_audio
+    from .audio_embedding import ASTAudioEmbedding, EmbeddingBlock, audio_embedding_blocks
     from .configuration_ast import ASTConfig
     from .configuration_ensemble import ASTEnsembleConfig
     from .errors import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError, AstRunError
     from .feature_extraction_ast import ASTFeatureExtractor
     from .hub.publishing import push_folder
+    from .inference.embedding_pipeline import ASTFeatureExtractionPipeline
     from .inference.pipeline import ASTAudioClassificationPipeline
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
     from .modeling_ensemble import ASTEnsembleForAudioClassification
@@ -26,9 +28,11 @@ __version__ = "0.1.0"
 #: public name -> the module that defines it; imported on first use.
 _MODULES = {
     "ASTAudioClassificationPipeline": "inference.pipeline",
+    "ASTAudioEmbedding": "audio_embedding",
     "ASTConfig": "configuration_ast",
     "ASTEnsembleConfig": "configuration_ensemble",
     "ASTEnsembleForAudioClassification": "modeling_ensemble",
+    "ASTFeatureExtractionPipeline": "inference.embedding_pipeline",
     "ASTFeatureExtractor": "feature_extraction_ast",
     "ASTForAudioClassification": "modeling_ast",
     "ASTModel": "modeling_ast",
@@ -39,16 +43,20 @@ _MODULES = {
     "AstHfWarning": "errors",
     "AstInputError": "errors",
     "AstRunError": "errors",
+    "EmbeddingBlock": "audio_embedding",
     "audio_blocks": "audio",
+    "audio_embedding_blocks": "audio_embedding",
     "load_audio": "audio",
     "push_folder": "hub.publishing",
 }
 
 __all__ = [
     "ASTAudioClassificationPipeline",
+    "ASTAudioEmbedding",
     "ASTConfig",
     "ASTEnsembleConfig",
     "ASTEnsembleForAudioClassification",
+    "ASTFeatureExtractionPipeline",
     "ASTFeatureExtractor",
     "ASTForAudioClassification",
     "ASTModel",
@@ -59,8 +67,10 @@ __all__ = [
     "AstHfWarning",
     "AstInputError",
     "AstRunError",
+    "EmbeddingBlock",
     "__version__",
     "audio_blocks",
+    "audio_embedding_blocks",
     "load_audio",
     "push_folder",
     "register",

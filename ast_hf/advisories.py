@@ -25,6 +25,7 @@ class Advisory(NamedTuple):
 
 
 #: Reviewed in November 2026. libsndfile 1.2.2 (August 2023), which soundfile's wheels contain, is the newest release.
+#: PyAV's wheels have contained FFmpeg 8.1.1 since 17.1, and 8.1.2 since 18.1.
 ADVISORIES = (
     Advisory(
         "libsndfile",
@@ -67,6 +68,13 @@ ADVISORIES = (
         None,
         "integer overflow in the headers of AU and MAT4",
         "reachable with AU, whose length is then wrong; MAT4 is refused (E205)",
+    ),
+    Advisory(
+        "ffmpeg",
+        "CVE-2026-40962",
+        "8.1",
+        "out-of-bounds write by an encrypted MP4",
+        "reachable before 8.1: the boxes of an MP4 are read by FFmpeg",
     ),
     Advisory(
         "torch",

@@ -1,8 +1,9 @@
 """Reading of audio: paths, bytes, arrays, tensors and dicts become a mono float32 waveform at a given rate.
 
-soundfile decodes (WAV, FLAC, OGG Vorbis/Opus, MP3, AIFF, ...), soxr resamples with its HQ setting (133 dB
-signal to noise at 44.1 -> 16 kHz), and channels are averaged. ffmpeg, torchaudio and torchcodec are not used
-(docs/decisions/0004-decode-through-soundfile.md).
+soundfile decodes (WAV, FLAC, OGG Vorbis/Opus, MP3, AIFF, ...), PyAV what phones and browsers record (M4A, WebM, WMA,
+videos; in the extra `codecs`), soxr resamples with its HQ setting (133 dB
+signal to noise at 44.1 -> 16 kHz), and channels are averaged. torchaudio and torchcodec are not used
+(docs/decisions/0004-decode-through-soundfile.md, 0017-decode-recordings-with-pyav.md).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .audio_files import Clip, Mixer, Part, check_rate, open_content, open_file, open_object
+from .audio_clips import Clip, Mixer, Part, check_rate
+from .audio_files import open_content, open_file, open_object
 from .audio_formats import MAX_CHANNELS, MAX_DECODED, MAX_SAMPLES
 from .errors import error
 from .scalars import plain_whole
@@ -43,7 +45,7 @@ def load_audio(
 
     Args:
         source: one of
-            - a path (`str` or `Path`) of a file that soundfile reads,
+            - a path (`str` or `Path`) of a file that soundfile reads, or, with the extra `codecs`, PyAV,
             - the bytes of an audio file, or an open binary file (read from its current position on),
             - an array or tensor of samples, shape `(time,)`, or unambiguous `(channels, time)` or `(time,
               channels)`, float in [-1, 1] or int16/int32/uint8 at full scale, at the rate `source_rate`,
@@ -52,9 +54,9 @@ def load_audio(
             - a decoded `AudioDecoder` of torchcodec.
         sampling_rate: rate of the result in Hz.
         source_rate: rate in Hz of a bare array; files and dicts contain theirs.
-        start: first second to read, None for the beginning. Only the requested part of a file is decoded. It
-            may have 57.6 million samples (an hour at 16 kHz), decoded from at most 1.38 billion of all
-            channels (an hour at 48 kHz with 8 channels); `audio_blocks` has no limit.
+        start: first second to read, None for the beginning. Only the requested part of a file is decoded, of
+            files for PyAV all before it, too. It may have 57.6 million samples (an hour at 16 kHz), decoded from
+            at most 1.38 billion of all channels (an hour at 48 kHz with 8 channels); `audio_blocks` has no limit.
         end: second to stop at, None for the end. Since tables round, up to 0.1 s after the end is the end.
 
     Returns:

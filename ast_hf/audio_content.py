@@ -74,7 +74,10 @@ def damaged(where: str, what: str, fix: str = "copy or download the file again, 
     return error("E203", where=where, what=what, fix=fix)
 
 
-def unsupported(where: str, kind: str) -> AstHfError:
-    """Return E205 for a format that is not decoded."""
+def unsupported(where: str, kind: str, *, extra: str = "") -> AstHfError:
+    """Return E205 for a format that is not decoded, or not without an extra of the package."""
     fix = "convert it, for example with `ffmpeg -i IN OUT.flac`"
-    return error("E205", where=where, what=f"is {kind}, which is not supported", fix=fix)
+    if not extra:
+        return error("E205", where=where, what=f"is {kind}, which is not supported", fix=fix)
+    what = f"is {kind}, which needs the extra {extra!r}"
+    return error("E205", where=where, what=what, fix=f'pip install "ast_hf[{extra}]", or {fix}')

@@ -8,35 +8,28 @@ import io
 import os
 import re
 import stat
-import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from .audio_av import open_coded
+from .audio_clips import BLOCK, CHECK, Clip, Mixer, Part, check_channels, check_rate, reading
+from .audio_coded import coded_kind
 from .audio_containers import read_layout
 from .audio_content import Content, Layout, cut, damaged, unsupported
 from .audio_flac import holds_second_flac
 from .audio_formats import (
     AUDIO_MARKS,
     CONTAINERS,
-    MAX_CHANNELS,
     MAX_PIPED,
-    MAX_RATE,
-    MIN_RATE,
     NOT_AUDIO,
     SUBTYPES,
     UNSUPPORTED,
 )
-from .errors import AstHfError, AstHfWarning, error, nearest, warning_text
-
-#: Samples of all channels that are decoded at once: 4 MB of float32.
-BLOCK = 1 << 20
-
-#: Seconds that a requested end may be after the end of a file: times in tables are rounded.
-PART_TOLERANCE = 0.1
+from .errors import AstHfError, error, nearest
 
 #: Texts in libsndfile's errors for headers with impossible values.
 _IMPOSSIBLE_HEADER = ("SF_INFO struct incomplete", "Channel count is zero", "Too many channels")
@@ -47,57 +40,12 @@ _NOT_IMPLEMENTED = ("unsupported encoding", "unimplemented format")
 #: Bytes that no header exceeds: a larger file that decodes to 0 samples has lost them or their count.
 _LARGEST_HEADER = 1_024
 
-#: Mean power of the mix, relative to that of the channels, below which the channels cancel each other (-40 dB).
-_CANCELLED = 1e-4
-
 #: Samples that are decoded in front of a part of an MP3: a frame uses bits of up to 511 bytes before it, and the
 #: smallest frames have 24.
 _MP3_RUN_UP = 32 * 1_152
 
 #: Bytes of the ID3v1 tag at the end of an MP3.
 _MP3_TAG = 128
-
-_CHECK = "check that it plays, convert it to WAV or FLAC, or drop it"
-
-
-class Part(NamedTuple):
-    """Part of a clip to read, in seconds; an end of None is the clip's end."""
-
-    start: float
-    end: float | None
-
-    def samples(self, count: int, rate: int, where: str) -> slice:
-        """Return this part as a slice of a clip's `count` samples; raise E208 if it is not in the clip."""
-        first = round(self.start * rate)
-        stop = count if self.end is None else round(self.end * rate)
-        if first >= count or stop > count + PART_TOLERANCE * rate:
-            end = "its end" if self.end is None else f"{self.end:g} s"
-            what = f"lasts {count / rate:.3f} s, so {self.start:g} s to {end} is not completely in it"
-            fix = "correct start and end, in seconds from the beginning of the file"
-            raise error("E208", where=where, what=what, fix=fix)
-        return slice(first, min(stop, count))
-
-
-class Clip(NamedTuple):
-    """Audio to be read: its header, and its samples as mono blocks.
-
-    Attributes:
-        rate: in Hz.
-        channels: number of channels before mixing.
-        length: samples per channel that the blocks have together.
-        where: name for messages.
-        blocks: float32 arrays `(time,)`.
-        in_memory: whether the samples were in memory before.
-        missing: the error that the file is cut off, raised when its end is reached.
-    """
-
-    rate: int
-    channels: int
-    length: int
-    where: str
-    blocks: Iterator[np.ndarray]
-    in_memory: bool = False
-    missing: AstHfError | None = None
 
 
 @contextlib.contextmanager
@@ -167,7 +115,7 @@ def open_object(file: Any, part: Part | None) -> Iterator[Clip]:
     where = _shown(name) if isinstance(name, (str, PathLike)) else f"open file ({type(file).__name__})"
     if getattr(file, "closed", False):
         raise error("E102", where=where, what="is a closed file", fix="pass its path, or an open file")
-    with _reading(where):
+    with reading(where):
         if isinstance(file, io.TextIOBase) or isinstance(file.read(0), str):
             raise error("E102", where=where, what="is a text file", fix='open it with mode "rb"')
         if not (hasattr(file, "seekable") and file.seekable()):
@@ -183,11 +131,22 @@ def open_object(file: Any, part: Part | None) -> Iterator[Clip]:
 @contextlib.contextmanager
 def open_content(file: Any, where: str, part: Part | None) -> Iterator[Clip]:
     """Open audio in a seekable binary file, and check its header and its structure."""
+    with reading(where):
+        content = Content(file)
+        _refuse_empty(content, where)
+        kind = coded_kind(content)
+    opened = open_coded(content, kind, where, part) if kind else _open_sound(content, where, part)
+    with opened as clip:
+        yield clip
+
+
+@contextlib.contextmanager
+def _open_sound(content: Content, where: str, part: Part | None) -> Iterator[Clip]:
+    """Open a file that soundfile decodes."""
     import soundfile
 
-    with _reading(where):
-        content = Content(file)
-        _refuse_non_audio(content.at(0, 512), content, where)
+    with reading(where):
+        _refuse_non_audio(content.at(0, 512), where)
         layout = read_layout(content, where)
         reader = _Reader(content, layout)
         try:
@@ -207,30 +166,17 @@ def open_content(file: Any, where: str, part: Part | None) -> Iterator[Clip]:
         yield Clip(rate, sound.channels, span.stop - span.start, where, blocks, missing=missing)
 
 
-@contextlib.contextmanager
-def _reading(where: str) -> Iterator[None]:
-    """Turn failures of the disk, of memory and of other libraries into errors that name the file."""
-    try:
-        yield
-    except AstHfError:
-        raise
-    except OSError as problem:
-        what = f"cannot be read ({problem.strerror or problem})"
-        raise error("E206", where=where, what=what, fix="check the disk, then try again") from problem
-    except (RuntimeError, ValueError, OverflowError, TypeError, MemoryError) as problem:
-        what = f"cannot be decoded ({type(problem).__name__}: {problem})"
-        raise error("E203", where=where, what=" ".join(what.split())[:200], fix=_CHECK) from problem
+def _refuse_empty(content: Content, where: str) -> None:
+    if content.size:
+        return
+    end = content.base > 0
+    what = "is at its end" if end else "is empty (0 bytes)"
+    fix = "call seek(0) first" if end else "copy or download the file again"
+    raise error("E201", where=where, what=what, fix=fix)
 
 
-def _refuse_non_audio(head: bytes, content: Content, where: str) -> None:
+def _refuse_non_audio(head: bytes, where: str) -> None:
     """Raise E201 or E205 unless a file begins as one of `CONTAINERS`."""
-    if not head:
-        end = content.base > 0
-        what = "is at its end" if end else "is empty (0 bytes)"
-        fix = "call seek(0) first" if end else "copy or download the file again"
-        raise error("E201", where=where, what=what, fix=fix)
-    if head[4:8] == b"ftyp":
-        raise unsupported(where, "MP4/M4A (AAC)")
     for mark, name in UNSUPPORTED.items():
         if head.startswith(mark):
             raise unsupported(where, name)
@@ -241,28 +187,14 @@ def _refuse_non_audio(head: bytes, content: Content, where: str) -> None:
         return
     if len(head) < 2 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         what = "cannot be decoded and does not look like audio (its first bytes are of no known format)"
-        raise error("E201", where=where, what=what, fix=_CHECK)
-    if head[1] & 6 == 0:
-        raise unsupported(where, "AAC (ADTS)")
+        raise error("E201", where=where, what=what, fix=CHECK)
 
 
 def _check_header(sound: Any, where: str) -> None:
     if sound.format not in CONTAINERS or sound.subtype not in SUBTYPES:
         raise unsupported(where, f"{sound.format_info} with {sound.subtype_info} samples")
     check_rate(sound.samplerate, where, code="E204")
-    if sound.channels > MAX_CHANNELS:
-        what = f"declares {sound.channels} channels, the limit is {MAX_CHANNELS}"
-        raise error("E204", where=where, what=what, fix="mix the channels down first")
-
-
-def check_rate(rate: Any, where: str, code: str) -> None:
-    """Raise E102 unless a rate is a whole number, and `code` unless it is a possible one."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)):
-        what = f"sampling rate {rate!r} is a {type(rate).__name__}"
-        raise error("E102", where=where, what=what, fix="give a whole number of Hz")
-    if not MIN_RATE <= rate <= MAX_RATE:
-        what = f"sampling rate {rate} Hz is outside {MIN_RATE}..{MAX_RATE} Hz"
-        raise error(code, where=where, what=what, fix="check how the audio was written")
+    check_channels(sound.channels, where)
 
 
 class _Reader:
@@ -366,7 +298,7 @@ class _Decoder:
     def _read(self, start: int | None, count: int) -> np.ndarray:
         import soundfile
 
-        with _reading(self.where):
+        with reading(self.where):
             try:
                 if start is not None:
                     self._seek(start)
@@ -394,44 +326,18 @@ class _Decoder:
         if self.layout.missing:
             raise cut(self.where, self.layout.missing)
         if whole and self.sound.format == "FLAC":
-            with _reading(self.where):
+            with reading(self.where):
                 if holds_second_flac(content):
                     fix = "convert its parts one by one, for example with `ffmpeg -i IN OUT.flac`"
                     raise damaged(self.where, "holds several FLAC streams one after another", fix)
 
 
-class Mixer:
-    """Mean over channels, block by block; warns (W204) if the channels cancel each other over all blocks."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self._power = 0.0
-        self._power_of_mix = 0.0
-
-    def mix(self, samples: np.ndarray) -> np.ndarray:
-        """Return the mean of samples `(time, channels)` as float32 `(time,)`."""
-        if samples.shape[1] == 1:
-            return np.ascontiguousarray(samples[:, 0])
-        mono = samples.mean(axis=1, dtype=np.float32)
-        self._power += float(np.square(samples, dtype=np.float64).sum()) / samples.shape[1]
-        self._power_of_mix += float(np.square(mono, dtype=np.float64).sum())
-        return mono
-
-    def warn(self) -> None:
-        """Warn if the mix of all blocks so far is almost silent, and the channels are not."""
-        if self._power_of_mix < _CANCELLED * self._power:
-            text = (
-                "the channels cancel each other: their mean is almost silent; one may have inverted polarity"
-            )
-            warnings.warn(warning_text("W204", where=self.where, what=text), AstHfWarning, stacklevel=4)
-
-
 def _decoding_error(message: str, reader: _Reader, where: str) -> AstHfError:
     reason = message.rstrip(".").split(": ")[-1]
     if any(mark in message for mark in _IMPOSSIBLE_HEADER):
-        return error("E204", where=where, what=f"has an impossible header ({reason})", fix=_CHECK)
+        return error("E204", where=where, what=f"has an impossible header ({reason})", fix=CHECK)
     if any(mark in message for mark in _NOT_IMPLEMENTED):
         return unsupported(where, f"a variant of its format ({reason})")
     if reader.is_flac and reader.reached_end:
         return cut(where, f"its stream ends early ({reason})")
-    return error("E203", where=where, what=f"cannot be decoded ({reason})", fix=_CHECK)
+    return error("E203", where=where, what=f"cannot be decoded ({reason})", fix=CHECK)

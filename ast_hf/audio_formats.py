@@ -52,16 +52,12 @@ NOT_AUDIO = {
 
 #: Magic numbers at the beginning of formats that are not decoded -> their names.
 UNSUPPORTED = {
-    b"\x1aE\xdf\xa3": "WebM/Matroska",
-    b"0&\xb2u": "WMA",
     b"\x0bw": "AC-3",
     b"MAC ": "Monkey's Audio",
     b"wvpk": "WavPack",
     b"MPCK": "Musepack",
     b"MP+": "Musepack",
     b"DSD ": "DSD",
-    b"FLV": "Flash video",
-    b"#!AMR": "AMR",
     b"Creative Voice File": "Creative VOC",
     b"NIST_1A": "NIST SPHERE",
     b"MATLAB": "MATLAB",

@@ -123,7 +123,7 @@ def _count_frames(content: Content, begin: int, first: _MpegFrame, where: str) -
     while True:
         frame = _mpeg_frame(content.at(offset, 4))
         if frame is None:
-            behind = _behind_tags(content, offset)
+            behind = behind_tags(content, offset)
             if behind >= content.size:
                 return count, longest, False
             if behind > offset and _mpeg_frame(content.at(behind, 4)):
@@ -161,7 +161,7 @@ def _is_partial(content: Content, offset: int, first: _MpegFrame, where: str) ->
     return False
 
 
-def _behind_tags(content: Content, offset: int) -> int:
+def behind_tags(content: Content, offset: int) -> int:
     """Return the offset behind tags of other programs: ID3, APE, Lyrics3, zeros."""
     for _ in range(_MAX_TAGS):
         head = content.at(offset, 32)

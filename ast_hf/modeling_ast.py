@@ -27,6 +27,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
+from .audio_embedding import get_audio_embedding
 from .configuration_ast import FITTED_FIELDS, ASTConfig, Geometry
 from .downloads import verify_loaded
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
@@ -194,6 +195,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": ASTLayer, "attentions": ASTSelfAttention}  # noqa: RUF012
     _has_classifier = False  # True in classes whose checkpoints contain a classifier
+    get_audio_embedding = get_audio_embedding
 
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
         ast_config = ASTConfig.converted(config)

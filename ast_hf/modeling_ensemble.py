@@ -230,6 +230,12 @@ class ASTEnsembleForAudioClassification(PreTrainedModel):
             member.save_pretrained(folder / name, max_shard_size=max_shard_size)
             extractor.save_pretrained(folder / name)
 
+    def get_audio_embedding(self, *_: Any, **__: Any) -> Any:
+        """Raise E108: the embeddings of the members are not comparable, and their mean means nothing."""
+        what = "is for single models: each member of an ensemble has an embedding of its own"
+        fix = "call ensemble.members[0].get_audio_embedding(audio, feature_extractor=ensemble.extractors[0])"
+        raise error("E108", where="get_audio_embedding", what=what, fix=fix)
+
     @property
     def feature_extractor(self) -> ASTFeatureExtractor:
         """Feature extractor of the ensemble: the length of its longest member, member 1's mean and std."""

@@ -19,6 +19,7 @@ import wrapt
 MODEL_TYPE = "audio-spectrogram-transformer"
 ENSEMBLE_TYPE = "ast-ensemble"
 PIPELINE_TASK = "audio-classification"
+EMBEDDING_TASK = "feature-extraction"
 
 #: transformers' package of its own AST classes. Its modelling module is not changed: the stock classes refer
 #: to each other there.
@@ -62,7 +63,8 @@ def register(*, replace_names: bool = False) -> None:
     """Make transformers use this package's classes for AST checkpoints.
 
     Idempotent; other models are not affected. `AutoConfig`, `AutoModel`, `AutoModelForAudioClassification`,
-    `AutoFeatureExtractor` and `pipeline("audio-classification")` then return these classes.
+    `AutoFeatureExtractor` and `pipeline` for "audio-classification" and "feature-extraction" then return these
+    classes.
 
     Args:
         replace_names: also replace `transformers.ASTForAudioClassification`, `ASTConfig`, `ASTModel`,
@@ -223,11 +225,17 @@ def _change_audio_processors(table: Any, source: Any) -> Callable[[], object]:
 
 
 def _change_pipeline(table: Any, source: Any) -> Callable[[], object]:
-    """Change the task's entry; `register_pipeline` would write code references into every saved pipeline."""
-    entry = table.SUPPORTED_TASKS[PIPELINE_TASK]
-    stock = dict(entry)
-    entry.update(impl=source.ASTAudioClassificationPipeline, pt=(source.AutoModelWithReason,))
-    return lambda: entry.update(stock)
+    """Change the tasks' entries; `register_pipeline` would write code references into every saved pipeline."""
+    from .inference import embedding_pipeline
+
+    classes = {
+        PIPELINE_TASK: (source.ASTAudioClassificationPipeline, source.AutoModelWithReason),
+        EMBEDDING_TASK: (embedding_pipeline.ASTFeatureExtractionPipeline, embedding_pipeline.AutoBaseModel),
+    }
+    stock = {task: dict(table.SUPPORTED_TASKS[task]) for task in classes}
+    for task, (pipeline, model) in classes.items():
+        table.SUPPORTED_TASKS[task].update(impl=pipeline, pt=(model,))
+    return lambda: [table.SUPPORTED_TASKS[task].update(entry) for task, entry in stock.items()]
 
 
 _AUTO = "transformers.models.auto"
@@ -255,6 +263,6 @@ _CHANGES = (
         "transformers.pipelines",
         "ast_hf.inference.pipeline",
         _change_pipeline,
-        needs=("ast_hf.modeling_ast", "ast_hf.modeling_ensemble"),
+        needs=("ast_hf.modeling_ast", "ast_hf.modeling_ensemble", "ast_hf.inference.embedding_pipeline"),
     ),
 )

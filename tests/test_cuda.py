@@ -97,3 +97,15 @@ def test_pipeline(tiny_checkpoint: Path, tone: np.ndarray) -> None:
     assert [answer["label"] for answer in answers[0]] == [answer["label"] for answer in answers[1]]
     scores = [[answer["score"] for answer in part] for part in answers]
     assert scores[1] == pytest.approx(scores[0], abs=1e-4)
+
+
+def test_embeddings(tone: np.ndarray) -> None:
+    ours = model()
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    clip = {"array": np.tile(tone, 3), "sampling_rate": 16_000}
+    expected = ours.get_audio_embedding(clip, feature_extractor=extractor)
+    result = ours.cuda().get_audio_embedding(clip, feature_extractor=extractor)
+    for name in ("embedding", "windows", "columns"):
+        assert result[name].device.type == "cuda"
+        assert largest_gap(result[name].cpu(), expected[name]) <= 1e-3
+    assert torch.equal(result.column_times, expected.column_times)

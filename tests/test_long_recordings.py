@@ -268,3 +268,9 @@ def test_windows_are_scored_while_the_recording_is_read(classify: Any, recording
     first = next(scored)
     assert (first.start, first.length, first.scores.shape) == (0, WINDOW, (3,))
     assert [each.start for each in scored] == [8_000, 16_000, 24_000, 32_000, 40_000, 48_000, 56_000, 58_320]
+
+
+def test_chosen_window_that_is_the_models_takes_clips_of_that_length(classify: Any, recording: Any) -> None:
+    clip = recording[:10_240]  # 0.64 s are 64 steps of 10 ms, and 64 frames last 0.655 s
+    expected = classify(clip, sampling_rate=RATE)
+    assert classify(clip, sampling_rate=RATE, window_seconds=0.64) == expected

@@ -39,6 +39,7 @@ def describe_environment() -> list[Line]:
     for name in _PACKAGES:
         lines += _describe_package(name, _attempt(functools.partial(_version, name)))
     lines += _describe_package("libsndfile", _attempt(_libsndfile_version))
+    lines += _describe_package("ffmpeg", _attempt(_ffmpeg_version))
     lines.append(("hardware", _attempt(_hardware)))
     lines += [(name, _attempt(functools.partial(_health, name))) for name in _HARMFUL_WHEN_BROKEN]
     return [*lines, ("hub cache", _attempt(_cache))]
@@ -82,6 +83,15 @@ def _libsndfile_version() -> str:
     import soundfile
 
     return soundfile.__libsndfile_version__
+
+
+def _ffmpeg_version() -> str:
+    """Return the version of FFmpeg in PyAV's wheel, which decodes what phones and browsers record."""
+    try:
+        import av
+    except ImportError:
+        return 'not installed (pip install "ast_hf[codecs]")'
+    return f"{av.ffmpeg_version_info} of av {av.__version__}"
 
 
 def _health(package: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import error, shortlist
-from .naming_conventions import AUDIO_SUFFIXES, UNREAD_SUFFIXES
+from .naming_conventions import AUDIO_SUFFIXES, CODED_SUFFIXES, UNREAD_SUFFIXES
 from .table_search import TABLE_SUFFIXES, ClipTable, tables_of
 
 #: Suffixes of archives, whose clips are not read.
@@ -66,7 +66,10 @@ class Folder(NamedTuple):
     def omissions(self) -> list[str]:
         """Return what was left out, for a message."""
         counts = ", ".join(f"{count} {suffix}" for suffix, count in self.unread.most_common())
-        texts = [f"has files that are not read ({counts}), convert them to WAV or FLAC"] if counts else []
+        fix = "convert them to WAV or FLAC"
+        if not CODED_SUFFIXES.isdisjoint(self.unread):
+            fix += ', or pip install "ast_hf[codecs]"'
+        texts = [f"has files that are not read ({counts}), {fix}"] if counts else []
         for kind, paths in sorted(self.left_out.items()):
             names = [path.relative_to(self.root).as_posix() for path in sorted(paths)]
             texts.append(f"has {kind} ({len(names)}: {shortlist(names, _EXAMPLES)})")

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeAlias
 
-#: Suffixes that count as audio in label folders: the formats that soundfile decodes.
-AUDIO_SUFFIXES = frozenset(
+#: Suffixes of the formats that soundfile decodes.
+_SOUNDFILE_SUFFIXES = frozenset(
     {".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".mp2", ".aif", ".aiff"}
     | {".aifc", ".au", ".caf"}
 )
 
-#: Suffixes of sound that soundfile does not decode: label folders warn that these files are left out.
-UNREAD_SUFFIXES = frozenset(
-    {".m4a", ".m4b", ".m4r", ".aac", ".alac", ".ac3", ".eac3", ".dts", ".wma", ".amr", ".awb", ".ape"}
-    | {".wv", ".tta", ".tak", ".mpc", ".shn", ".dsf", ".dff", ".spx", ".ra", ".mka", ".weba"}
-    | {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg"}
-    | {".3gp", ".3g2", ".sph", ".nist", ".raw", ".pcm", ".voc", ".gsm", ".vox", ".snd"}
+#: Suffixes of the formats that the extra `codecs` decodes.
+CODED_SUFFIXES = frozenset(
+    {".m4a", ".m4b", ".m4r", ".aac", ".wma", ".amr", ".awb", ".mka", ".weba", ".mp4", ".m4v", ".mov", ".3gp"}
+    | {".3g2", ".webm", ".mkv", ".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".mts", ".m2ts"}
 )
+
+#: Suffixes of sound that is not decoded.
+_OTHER_SUFFIXES = frozenset(
+    {".alac", ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".tak", ".mpc", ".shn", ".dsf", ".dff", ".spx"}
+    | {".ra", ".ogv", ".sph", ".nist", ".raw", ".pcm", ".voc", ".gsm", ".vox", ".snd"}
+)
+
+_HAS_CODECS = importlib.util.find_spec("av") is not None
+
+#: Suffixes that count as audio in label folders: the formats that can be decoded here.
+AUDIO_SUFFIXES = _SOUNDFILE_SUFFIXES | (CODED_SUFFIXES if _HAS_CODECS else frozenset())
+
+#: Suffixes of sound that cannot be decoded here: label folders warn that these files are left out.
+UNREAD_SUFFIXES = _OTHER_SUFFIXES | (frozenset() if _HAS_CODECS else CODED_SUFFIXES)
 
 #: Names of columns by priority; `wav` is the original AST repository's.
 PATH_COLUMNS = ("file_name", "path", "audio", "file", "filename", "wav")

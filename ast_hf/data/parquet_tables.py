@@ -15,7 +15,7 @@ from .decoded_audio import is_decoded, with_files
 from .naming_conventions import PATH_COLUMNS, Row
 from .splits import class_feature, class_names_of, is_stored_audio
 
-#: First bytes of audio files: WAV, RF64, FLAC, Ogg, AIFF, MP3 (ID3 or a frame), AU, CAF.
+#: First bytes of audio files: WAV, RF64, FLAC, Ogg, AIFF, MP3 (ID3 or a frame), AU, CAF, WebM, MP4.
 _FIRST_BYTES = (
     b"RIFF",
     b"RF64",
@@ -27,6 +27,8 @@ _FIRST_BYTES = (
     b"\xff\xf3",
     b".snd",
     b"caff",
+    b"\x1aE\xdf\xa3",
+    *(b"\0\0\0" + bytes([size]) + b"ftyp" for size in range(16, 64, 4)),
 )
 
 

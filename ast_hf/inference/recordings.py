@@ -13,7 +13,7 @@ from ..audio import AudioStream, load_audio, open_stream
 from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..timelines.levels import window_levels
-from ..timelines.windows import Window, WindowCutter, WindowPlan
+from ..timelines.windows import SAME_SECONDS, Window, WindowCutter, WindowPlan
 
 
 class WindowInputs(NamedTuple):
@@ -107,7 +107,7 @@ class Recording:
                 yield from cutter.push(block)
                 self.length = cutter.length
         last = cutter.close()
-        if self.is_chosen and len(last.samples) < plan.samples:
+        if self.is_chosen and plan.samples - len(last.samples) > SAME_SECONDS * plan.rate:
             raise self._too_short(last, plan)
         yield last
 

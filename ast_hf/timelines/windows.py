@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import error
-from ..log_mel import frame_lengths, frames_to_seconds, num_frames, num_samples
+from ..log_mel import frames_to_seconds, num_frames, num_samples
 from ..scalars import is_finite_number
 
 #: Seconds within which a requested window is the model's own: a clip of n frames lasts from 10 n to 10 n + 25 ms.
-_SAME = 0.026
+SAME_SECONDS = 0.026
 
 
 class WindowPlan(NamedTuple):
@@ -26,8 +26,7 @@ class WindowPlan(NamedTuple):
         samples: length of a window in samples.
         hop: samples from the start of a window to the next, in 1..samples.
         frames: log-mel frames of a window, which the model takes.
-        slack: samples by which a recording may be longer than a window and still be one: less than a frame's
-            step, so that they add no frame.
+        slack: samples by which a recording may be longer than a window and still be one: they add no frame.
         rate: sampling rate in Hz.
     """
 
@@ -64,19 +63,26 @@ def plan_windows(
     _check_seconds("window_seconds", window_seconds)
     _check_seconds("hop_seconds", hop_seconds)
     longest = frames_to_seconds(max_frames)
-    if window_seconds is None or abs(window_seconds - longest) < _SAME:
+    if window_seconds is None or abs(window_seconds - longest) < SAME_SECONDS:
         samples = num_samples(max_frames, rate)
         frames = max_frames
     else:
-        samples = round(window_seconds * rate)
+        samples = round(min(window_seconds, 2 * longest) * rate)  # without overflow
         frames = num_frames(samples, rate)
     if frames > max_frames or frames < max(min_frames, 1):
         least = num_samples(max(min_frames, 1), rate) / rate
         what = f"{window_seconds:g} s is outside {least:.3g}..{longest:g} s, the lengths that the model takes"
         raise error("E108", where="window_seconds", what=what, fix="choose a length in that range, or None")
-    hop = max(round(samples * (1.0 - overlap)), 1) if hop_seconds is None else round(hop_seconds * rate)
-    slack = frame_lengths(rate)[1] - 1
-    if not 1 <= hop <= samples + slack:
+    hop = (
+        max(round(samples * (1.0 - overlap)), 1)
+        if hop_seconds is None
+        else round(min(hop_seconds, 2 * longest) * rate)
+    )
+    slack = num_samples(frames + 1, rate) - 1 - samples
+    longest_hop = max(
+        samples + slack, round((window_seconds or longest) * rate)
+    )  # as people write the window
+    if not 1 <= hop <= longest_hop:
         what = f"{hop_seconds:g} s is not between 1 sample and the window, {samples / rate:g} s"
         fix = "choose a hop in that range: a longer one would skip audio"
         raise error("E108", where="hop_seconds", what=what, fix=fix)

@@ -300,9 +300,9 @@ S4: list[Row] = [
         "W205",
     ),
     (
-        "C32-m4a",
+        "C32-ape",
         "clips in a format that is not read",
-        change(lambda root: (root / "cat" / "9.m4a").write_bytes(b"....ftypM4A ")),
+        change(lambda root: (root / "cat" / "9.ape").write_bytes(b"MAC ")),
         "W205",
     ),
     ("C33", "clips in cat and in cat/tabby", change(_mixed), "E208"),

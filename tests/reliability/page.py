@@ -21,7 +21,7 @@ ROOT = HERE.parent.parent
 RESULTS = HERE / "results.json"
 PAGE = ROOT / "docs" / "reliability.md"
 
-_PACKAGES = ("torch", "transformers", "datasets", "huggingface_hub", "safetensors", "soundfile")
+_PACKAGES = ("torch", "transformers", "datasets", "huggingface_hub", "safetensors", "soundfile", "av")
 
 _INTRODUCTION = """# Reliability
 

@@ -933,7 +933,7 @@ def test_links_to_folders_are_followed_once(tmp_path: Path, recwarn: pytest.Warn
         (".old/2.wav", b"", "hidden folders of clips (1: '.old')"),
         ("more.zip", b"PK", "archives that are not opened (1: 'more.zip')"),
         ("cat/2.wav.part", b"RIFF", "audio files with other suffixes (1: 'cat/2.wav.part')"),
-        ("cat/2.m4a", b"", "files that are not read (1 .m4a)"),
+        ("cat/2.ape", b"", "files that are not read (1 .ape)"),
         ("cat/._1.wav", b"", ""),
         ("__MACOSX/cat/._1.wav", b"", ""),
         ("cat/Thumbs.db", b"", ""),
