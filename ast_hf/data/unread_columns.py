@@ -91,6 +91,8 @@ def warn_of_times(rows: Sequence[Row], paths: Sequence[str], where: str) -> None
         "; rename them 'start' and 'end', in seconds from the beginning of the file (end = start + duration)"
     )
     what += ", unless the files are cut already: then set clip_boundaries=False"
+    if shared:
+        what += f"; for labels of sounds in recordings, set {option('window_seconds')}"
     warnings.warn(warning_text("W208", where=where, what=what), AstHfWarning, 2)
 
 
