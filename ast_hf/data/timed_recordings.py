@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..audio_files import PART_TOLERANCE
+from ..audio_clips import PART_TOLERANCE
 from ..errors import AstHfError, error
 from ..timelines.events import Event
 from .audio_headers import Header, read_header

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..audio_files import PART_TOLERANCE
+from ..audio_clips import PART_TOLERANCE
 from ..errors import AstHfError
 from ..inference.pipeline import ASTAudioClassificationPipeline
 from ..printing import visible
