@@ -12,6 +12,7 @@ those of the test recordings. A folder that is there already is not trained agai
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 import time
@@ -225,11 +226,13 @@ def labels_of_frames(recording: TimedRecording, count: int, labels: list[str]) -
 def trained(options: argparse.Namespace, data: Data, seed: int, **reading: Any) -> dict[str, Any]:
     """Train by the recipe unless the folder is there, and return the scores of the timelines for each target."""
     folder = options.output / "-".join(["seed", str(seed), *reading.values()])
-    results: dict[str, Any] = {"training_cpu_seconds": None}
-    began = time.process_time()
+    spent = folder / "training_seconds.json"
     if not (folder / "config.json").exists():
+        began = time.process_time()
         finetune(recipe(data, seed, reading), folder, overwrite=True)
-        results["training_cpu_seconds"] = round(time.process_time() - began, 1)
+        write(spent, {"cpu_seconds": round(time.process_time() - began, 1)})
+    training = json.loads(spent.read_text(encoding="utf-8")) if spent.exists() else {"cpu_seconds": None}
+    results: dict[str, Any] = {"training_cpu_seconds": training["cpu_seconds"]}
     for target in TARGETS:
         began = time.process_time()
         results[target] = evaluated(folder, data, target, reading)
