@@ -19,9 +19,16 @@ if TYPE_CHECKING:
     from .feature_extraction_ast import ASTFeatureExtractor
     from .hub.publishing import push_folder
     from .inference.embedding_pipeline import ASTFeatureExtractionPipeline
+    from .inference.live import LiveClassifier
     from .inference.pipeline import ASTAudioClassificationPipeline
     from .modeling_ast import ASTForAudioClassification, ASTModel, ASTPreTrainedModel
     from .modeling_ensemble import ASTEnsembleForAudioClassification
+    from .reports.timeline_picture import draw_timeline
+    from .timelines.events import Event
+    from .timelines.formats import write_events
+    from .timelines.reading import read_events
+    from .timelines.rows import events_by_recording
+    from .timelines.rules import TimelineRules
 
 __version__ = "0.1.0"
 
@@ -44,10 +51,17 @@ _MODULES = {
     "AstInputError": "errors",
     "AstRunError": "errors",
     "EmbeddingBlock": "audio_embedding",
+    "Event": "timelines.events",
+    "LiveClassifier": "inference.live",
+    "TimelineRules": "timelines.rules",
     "audio_blocks": "audio",
     "audio_embedding_blocks": "audio_embedding",
+    "draw_timeline": "reports.timeline_picture",
+    "events_by_recording": "timelines.rows",
     "load_audio": "audio",
     "push_folder": "hub.publishing",
+    "read_events": "timelines.reading",
+    "write_events": "timelines.formats",
 }
 
 __all__ = [
@@ -68,13 +82,20 @@ __all__ = [
     "AstInputError",
     "AstRunError",
     "EmbeddingBlock",
+    "Event",
+    "LiveClassifier",
+    "TimelineRules",
     "__version__",
     "audio_blocks",
     "audio_embedding_blocks",
+    "draw_timeline",
+    "events_by_recording",
     "load_audio",
     "push_folder",
+    "read_events",
     "register",
     "unregister",
+    "write_events",
 ]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from .audio_clips import Clip, Mixer, Part, check_rate
 from .audio_files import open_content, open_file, open_object
 from .audio_formats import MAX_CHANNELS, MAX_DECODED, MAX_SAMPLES
-from .errors import error
+from .errors import AstHfError, error
 from .scalars import plain_whole
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Types of the sources that `load_audio` reads.
 AudioSource = str | PathLike | bytes | np.ndarray | Mapping[str, Any] | Any
+
+#: Samples of all channels that `open_stream` decodes at once: damage loses at most those before it.
+_STREAMED_BLOCK = 1 << 15
 
 #: dtype -> (zero point, full scale): integer samples become float32 in [-1, 1) by an exact power of two.
 INTEGER_SCALES = {"int16": (0, 2.0**15), "int32": (0, 2.0**31), "uint8": (128, 2.0**7)}
@@ -115,9 +118,12 @@ class AudioStream(NamedTuple):
 def open_stream(
     source: AudioSource, sampling_rate: int, *, source_rate: int | None = None
 ) -> Iterator[AudioStream]:
-    """Open audio of any length to read its blocks, those of `audio_blocks`; the length is the header's."""
+    """Open audio of any length to read it in blocks of a second or so; the length is the header's.
+
+    Joined, they are the blocks of `audio_blocks`. What is decoded before an error is yielded before it is raised.
+    """
     check_rate(sampling_rate, "sampling_rate", code="E107")
-    with open_audio(source, source_rate) as clip:
+    with open_audio(source, source_rate, block=_STREAMED_BLOCK) as clip:
         length = _resampled_length(clip, sampling_rate)
         yield AudioStream(length, clip.where, _checked_blocks(clip, sampling_rate))
 
@@ -184,11 +190,16 @@ def _resampled(blocks: Iterator[np.ndarray], clip: Clip, sampling_rate: int) -> 
     stream = soxr.ResampleStream(clip.rate, sampling_rate, 1, dtype="float32", quality="HQ")
     previous: np.ndarray | None = None
     only = True
-    for block in blocks:
+    try:
+        for block in blocks:
+            if previous is not None:
+                only = False
+                yield stream.resample_chunk(previous)
+            previous = block
+    except AstHfError:
         if previous is not None:
-            only = False
             yield stream.resample_chunk(previous)
-        previous = block
+        raise
     if previous is not None and only:
         yield resample(previous, clip.rate, sampling_rate)
     elif previous is not None:
@@ -340,20 +351,23 @@ def _tensor_of(values: Any, where: str) -> torch.Tensor:
 
 @contextlib.contextmanager
 def open_audio(
-    source: AudioSource, source_rate: int | None = None, part: Part | None = None
+    source: AudioSource, source_rate: int | None = None, part: Part | None = None, block: int | None = None
 ) -> Iterator[Clip]:
-    """Open any source of `load_audio`; raise its errors that can be known before decoding."""
+    """Open any source of `load_audio`; raise its errors that can be known before decoding.
+
+    `block` is the number of samples of all channels that are decoded at once; None for about a million.
+    """
     if isinstance(source, Mapping):
-        opened = _open_mapping(source, source_rate, part)
+        opened = _open_mapping(source, source_rate, part, block)
     elif isinstance(source, (str, PathLike)):
-        opened = open_file(source, part)
+        opened = open_file(source, part, block)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        opened = open_content(io.BytesIO(source), f"audio of {len(source)} bytes", part)
+        opened = open_content(io.BytesIO(source), f"audio of {len(source)} bytes", part, block)
     elif hasattr(source, "get_all_samples"):
         decoded = source.get_all_samples()
         opened = _open_array(decoded.data.numpy(), int(decoded.sample_rate), "decoded audio", part)
     elif callable(getattr(source, "read", None)):
-        opened = open_object(source, part)
+        opened = open_object(source, part, block)
     else:
         _refuse_other_types(source)
         opened = _open_array(source, source_rate, "audio array", part)
@@ -386,7 +400,7 @@ def _has_samples(value: Any) -> bool:
 
 
 def _open_mapping(
-    source: Mapping[str, Any], source_rate: int | None, part: Part | None
+    source: Mapping[str, Any], source_rate: int | None, part: Part | None, block: int | None
 ) -> contextlib.AbstractContextManager[Clip]:
     # "raw" has precedence, as in transformers.
     array = source.get("array") if source.get("raw") is None else source["raw"]
@@ -395,9 +409,9 @@ def _open_mapping(
     if array is not None:
         return _open_array(array, source.get("sampling_rate", source_rate), str(path or "audio dict"), part)
     if isinstance(content, (bytes, bytearray, memoryview)):
-        return open_content(io.BytesIO(content), str(path or f"audio of {len(content)} bytes"), part)
+        return open_content(io.BytesIO(content), str(path or f"audio of {len(content)} bytes"), part, block)
     if content is None and isinstance(path, (str, PathLike)):
-        return open_file(path, part)
+        return open_file(path, part, block)
     fix = 'give {"array": samples, "sampling_rate": hertz}, or "bytes", or "path"'
     keys = sorted(map(str, source))
     what = f"has the keys {keys}" if content is None else f"bytes is a {type(content).__name__}"

@@ -81,7 +81,9 @@ class _Survey(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_coded(content: Content, kind: Kind, where: str, part: Part | None) -> Iterator[Clip]:
+def open_coded(
+    content: Content, kind: Kind, where: str, part: Part | None, block: int | None = None
+) -> Iterator[Clip]:
     """Open a file that PyAV decodes; raise E205 without PyAV, E201 without sound, E202-E204 for bad files.
 
     The number of samples is counted in a first pass over the packets, since no header has it: decoders add a
@@ -94,7 +96,7 @@ def open_coded(content: Content, kind: Kind, where: str, part: Part | None) -> I
         survey = _survey(content, kind, where, expected)
     span = part.samples(survey.length, survey.rate, where) if part else slice(0, survey.length)
     with _Stream(content, kind, where, expected) as stream:
-        blocks = _blocks(stream, survey, span)
+        blocks = _blocks(stream, survey, span, block or BLOCK)
         length = span.stop - span.start
         yield Clip(survey.rate, survey.channels, length, where, blocks, missing=survey.problem)
 
@@ -326,10 +328,10 @@ def _check_frame(frame: av.AudioFrame, rate: int, channels: int, where: str) -> 
         raise damaged(where, "changes its sampling rate or channels in the middle", fix)
 
 
-def _blocks(stream: _Stream, survey: _Survey, span: slice) -> Iterator[np.ndarray]:
+def _blocks(stream: _Stream, survey: _Survey, span: slice, block: int) -> Iterator[np.ndarray]:
     """Yield the mono samples of `span`; what is before damage is yielded before its error is raised."""
     mixer = Mixer(stream.where)
-    size = max(BLOCK // survey.channels, 1)
+    size = max(block // survey.channels, 1)
     problems: list[AstHfError] = []
     waiting: list[np.ndarray] = []
     kept = 0

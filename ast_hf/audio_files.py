@@ -49,7 +49,7 @@ _MP3_TAG = 128
 
 
 @contextlib.contextmanager
-def open_file(source: str | PathLike, part: Part | None) -> Iterator[Clip]:
+def open_file(source: str | PathLike, part: Part | None, block: int | None = None) -> Iterator[Clip]:
     """Open a file by its path; raise E206 for a path that is no readable file, E703 for a URL."""
     text = os.fspath(source)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", str(text)):
@@ -68,7 +68,7 @@ def open_file(source: str | PathLike, part: Part | None) -> Iterator[Clip]:
         if isinstance(problem, AstHfError):
             raise
         raise _path_error(path, where, problem) from None
-    with file, open_content(file, where, part) as clip:
+    with file, open_content(file, where, part, block) as clip:
         yield clip
 
 
@@ -106,7 +106,7 @@ def _missing_file_error(path: Path, where: str) -> AstHfError:
 
 
 @contextlib.contextmanager
-def open_object(file: Any, part: Part | None) -> Iterator[Clip]:
+def open_object(file: Any, part: Part | None, block: int | None = None) -> Iterator[Clip]:
     """Open audio in an open binary file or a BytesIO, from its current position on.
 
     Raises E102 for a text file or a closed one, E207 for a pipe with more than `MAX_PIPED` bytes.
@@ -124,24 +124,30 @@ def open_object(file: Any, part: Part | None) -> Iterator[Clip]:
                 what = f"is a pipe with more than {MAX_PIPED:,} bytes"
                 raise error("E207", where=where, what=what, fix="write it to a file first")
             file = io.BytesIO(content)
-    with open_content(file, where, part) as clip:
+    with open_content(file, where, part, block) as clip:
         yield clip
 
 
 @contextlib.contextmanager
-def open_content(file: Any, where: str, part: Part | None) -> Iterator[Clip]:
-    """Open audio in a seekable binary file, and check its header and its structure."""
+def open_content(file: Any, where: str, part: Part | None, block: int | None = None) -> Iterator[Clip]:
+    """Open audio in a seekable binary file, and check its header and its structure.
+
+    `block` is the number of samples of all channels that are decoded at once, `BLOCK` unless given. What a
+    damaged block has before its damage is lost.
+    """
     with reading(where):
         content = Content(file)
         _refuse_empty(content, where)
         kind = coded_kind(content)
-    opened = open_coded(content, kind, where, part) if kind else _open_sound(content, where, part)
+    opened = (
+        open_coded(content, kind, where, part, block) if kind else _open_sound(content, where, part, block)
+    )
     with opened as clip:
         yield clip
 
 
 @contextlib.contextmanager
-def _open_sound(content: Content, where: str, part: Part | None) -> Iterator[Clip]:
+def _open_sound(content: Content, where: str, part: Part | None, block: int | None) -> Iterator[Clip]:
     """Open a file that soundfile decodes."""
     import soundfile
 
@@ -161,7 +167,7 @@ def _open_sound(content: Content, where: str, part: Part | None) -> Iterator[Cli
         frames = sound.frames if layout.frames is None else layout.frames
         rate = sound.samplerate
         span = part.samples(frames, rate, where) if part else slice(0, frames)
-        blocks = _Decoder(sound, reader, layout, where).blocks(span, whole=part is None)
+        blocks = _Decoder(sound, reader, layout, where, block or BLOCK).blocks(span, whole=part is None)
         missing = cut(where, layout.missing) if layout.missing else None
         yield Clip(rate, sound.channels, span.stop - span.start, where, blocks, missing=missing)
 
@@ -275,7 +281,8 @@ def _overwritten(data: bytes, place: int, new: bytes) -> bytes:
 class _Decoder:
     """Blocks of an open file, mixed to mono, and the checks that need decoded samples."""
 
-    def __init__(self, sound: Any, reader: _Reader, layout: Layout, where: str) -> None:
+    def __init__(self, sound: Any, reader: _Reader, layout: Layout, where: str, block: int) -> None:
+        self.block = block
         self.sound = sound
         self.reader = reader
         self.layout = layout
@@ -302,7 +309,7 @@ class _Decoder:
             try:
                 if start is not None:
                     self._seek(start)
-                size = max(BLOCK // self.sound.channels, 1)
+                size = max(self.block // self.sound.channels, 1)
                 samples = self.sound.read(min(count, size), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as problem:
                 self.reader.raise_problem()

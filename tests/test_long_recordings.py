@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 from transformers import pipeline
 
@@ -21,7 +22,6 @@ from ast_hf import (
     ASTForAudioClassification,
     AstHfWarning,
     AstInputError,
-    audio_files,
 )
 
 RATE = 16_000
@@ -125,7 +125,7 @@ def test_scores_do_not_depend_on_batches_blocks_or_the_kind_of_source(
         for answer, wanted in zip(answers, expected, strict=True):
             assert by_label(answer) == pytest.approx(wanted, abs=1e-5)
     for block in (1_000, 10_480, 11_111):
-        monkeypatch.setattr(audio_files, "BLOCK", block)
+        monkeypatch.setattr("ast_hf.audio._STREAMED_BLOCK", block)
         for source in (path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes())):
             assert by_label(classify(source)) == pytest.approx(expected[1], abs=1e-6)
 
@@ -140,6 +140,19 @@ def test_workers_read_short_clips_and_leave_long_ones(classify: Any, recording: 
         [{"score": pytest.approx(entry["score"], abs=1e-5), "label": entry["label"]} for entry in each]
         for each in expected
     ]
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_cut_file_keeps_all_but_the_last_seconds(
+    rate: int, classify: Any, recording: Any, tmp_path: Path
+) -> None:
+    samples = soxr.resample(np.tile(recording, 5), RATE, rate)
+    soundfile.write(tmp_path / "cut.flac", samples, rate)
+    size = (tmp_path / "cut.flac").stat().st_size
+    (tmp_path / "cut.flac").write_bytes((tmp_path / "cut.flac").read_bytes()[: size // 2])
+    with pytest.warns(AstHfWarning, match="W217"):
+        windows = classify(tmp_path / "cut.flac", aggregate="none")
+    assert 5.0 < windows[-1]["end"] < 12.0  # of about 10.75 s
 
 
 @pytest.mark.parametrize("length", [400, 5_000, WINDOW - 1, WINDOW, WINDOW + 159])
@@ -182,9 +195,8 @@ def test_length_is_kept_for_data_sets_and_lists(classify: Any, recording: Any) -
 
 
 def test_recording_that_becomes_unreadable_keeps_what_was_before(
-    classify: Any, recording: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classify: Any, recording: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(audio_files, "BLOCK", 16_000)
     path = tmp_path / "cut.flac"
     soundfile.write(path, np.tile(recording, 10), RATE)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -196,7 +208,7 @@ def test_recording_that_becomes_unreadable_keeps_what_was_before(
 def test_nan_in_a_later_block_keeps_what_was_before(
     classify: Any, recording: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio_files, "BLOCK", 8_000)
+    monkeypatch.setattr("ast_hf.audio._STREAMED_BLOCK", 8_000)
     hole = recording.copy()
     hole[60_000] = np.nan
     soundfile.write(tmp_path / "hole.wav", hole, RATE, subtype="FLOAT")

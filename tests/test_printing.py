@@ -22,7 +22,7 @@ from conftest import ROOT, TINY
 
 from ast_hf import cli
 from ast_hf.errors import error, warning_text
-from ast_hf.printing import printable, spreadsheet_text, visible
+from ast_hf.printing import printable, spreadsheet_source, spreadsheet_text, visible
 
 #: name -> as it is printed
 NAMES = {
@@ -65,11 +65,14 @@ def test_lines_keep_their_breaks() -> None:
         ("-1", "-1"),
         ("+3.5", "+3.5"),
         ("-dog", "'-dog"),
+        ("'-dog", "''-dog"),
+        ("'-1", "'-1"),
         ("", ""),
     ],
 )
 def test_cells_that_a_spreadsheet_would_run_are_quoted(cell: str, written: str) -> None:
     assert spreadsheet_text(cell) == written
+    assert spreadsheet_source(written) == cell
 
 
 def test_messages_are_lines_that_a_terminal_shows() -> None:

@@ -98,4 +98,5 @@ def run_timelines(options: argparse.Namespace) -> int | None:
         **reading,
     )
     show(evaluation.table())
-    return EXIT_DATA if evaluation.unread else None
+    is_incomplete = evaluation.unread or (evaluation.fit is not None and evaluation.fit.unread)
+    return EXIT_DATA if is_incomplete else None

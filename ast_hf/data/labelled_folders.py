@@ -10,7 +10,7 @@ from ..errors import AstHfWarning, error, shortlist, warning_text
 from ..table_text import read_text
 from ..timelines.reading import LABEL_SUFFIXES, read_events, recording_stem
 from ..timelines.rows import EventRow
-from .folder_scan import scan_folder
+from .folder_scan import Folder, scan_folder
 from .naming_conventions import AUDIO_SUFFIXES, SPLIT_NAMES, Row
 from .option_spelling import option
 from .tables import Table
@@ -38,7 +38,7 @@ def read_label_file(path: Path, audio_root: Path | None) -> TimedPart:
 def read_labelled_folder(root: Path, audio_root: Path | None, *, is_complete: bool) -> list[TimedPart]:
     """Return the labels of each recording of a folder that has a label file, with the split of its folder.
 
-    Warns (W205) of recordings without a label file, which are not read.
+    Warns (W205) of recordings that are not read: those without a label file, and those in other formats.
 
     Args:
         root: the folder; folders in it may be named after splits.
@@ -50,7 +50,8 @@ def read_labelled_folder(root: Path, audio_root: Path | None, *, is_complete: bo
             and for one that cannot be read, E209 for a folder without recordings or label files.
     """
     place = audio_root or root
-    clips = scan_folder(place).clips
+    sound = scan_folder(place)
+    clips = sound.clips
     others = scan_folder(root).others
     files = [path for path in others if _is_label_name(path) and path.is_file()]
     found: dict[Path, Path] = {}  # recording -> label file
@@ -67,9 +68,9 @@ def read_labelled_folder(root: Path, audio_root: Path | None, *, is_complete: bo
             raise error("E208", where=repr(str(clip)), what=what, fix="keep one of them")
         found[clip] = path
     if not found:
-        raise _nothing(root, place, clips, others)
-    if not is_complete:
-        _warn_of_unlabelled(root, place, [clip for clip in clips if clip not in found])
+        raise _nothing(root, sound, others)
+    unlabelled = [] if is_complete else [clip for clip in clips if clip not in found]
+    _warn_of_unread(sound, unlabelled)
     return [
         _part(path, place, clips, clip)._replace(split=_split_of(path.relative_to(root)))
         for clip, path in sorted(found.items())
@@ -142,12 +143,13 @@ def _split_of(path: Path) -> str | None:
     return SPLIT_NAMES.get(path.parts[0].lower()) if len(path.parts) > 1 else None
 
 
-def _nothing(root: Path, place: Path, clips: Sequence[Path], others: Sequence[Path]) -> Exception:
+def _nothing(root: Path, sound: Folder, others: Sequence[Path]) -> Exception:
     """Return the E209 for a folder without recordings, or without label files; the fix names a table in it."""
+    clips = sound.clips
     if not clips:
-        what = f"holds no recording ({', '.join(sorted(AUDIO_SUFFIXES))})"
+        what = "; ".join((f"holds no recording ({', '.join(sorted(AUDIO_SUFFIXES))})", *sound.omissions()))
         fix = f"give a folder of recordings with a label file beside each ({_FORMATS}), or a table"
-        return error("E209", where=repr(str(place)), what=what, fix=fix)
+        return error("E209", where=repr(str(sound.root)), what=what, fix=fix)
     tables = [
         path for path in others if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json", ".parquet")
     ]
@@ -158,9 +160,16 @@ def _nothing(root: Path, place: Path, clips: Sequence[Path], others: Sequence[Pa
     return error("E209", where=repr(str(root)), what=what, fix=fix)
 
 
-def _warn_of_unlabelled(root: Path, place: Path, clips: Sequence[Path]) -> None:
-    if clips:
-        names = shortlist([clip.relative_to(place).as_posix() for clip in clips], _EXAMPLES)
-        what = f"has recordings without a label file, which are not read ({len(clips)}: {names}); an empty label "
-        what += f"file says that a recording has no sounds, as does a table of all, {option('recordings')}"
-        warnings.warn(warning_text("W205", where=repr(str(root)), what=what), AstHfWarning, 2)
+def _warn_of_unread(sound: Folder, unlabelled: Sequence[Path]) -> None:
+    """Warn (W205) of recordings of a folder that are not read."""
+    omissions = sound.omissions()
+    if unlabelled:
+        names = shortlist([clip.relative_to(sound.root).as_posix() for clip in unlabelled], _EXAMPLES)
+        what = (
+            f"has recordings without a label file, which are not read ({len(unlabelled)}: {names}); an empty "
+        )
+        what += f"label file says that one has no sounds, as does a table of all, {option('recordings')}"
+        omissions.append(what)
+    if omissions:
+        where = repr(str(sound.root))
+        warnings.warn(warning_text("W205", where=where, what="; ".join(omissions)), AstHfWarning, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import error
+from ..printing import spreadsheet_source
 from ..table_text import check_exists, check_regular
 from .labelled_folders import read_label_file, read_labelled_folder
 from .naming_conventions import METADATA_FILES, Row, Source
@@ -50,7 +51,14 @@ def _read(path: Path, options: ReadingOptions) -> list[TimedPart]:
     table = read_table(path)
     if options.audio_column is None and file_column(name for row in table.rows for name in row) is None:
         return [read_label_file(path, options.audio_root)]
-    return [_table_part(table)]
+    return [_table_part(_unescaped(table))]
+
+
+def _unescaped(table: Table) -> Table:
+    """Return a table with the cells of a CSV file as they were before `spreadsheet_text` wrote them."""
+    for row in table.rows if table.is_quoted else ():
+        row |= {name: spreadsheet_source(cell) for name, cell in row.items() if isinstance(cell, str)}
+    return table
 
 
 def _table_part(table: Table) -> TimedPart:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from ..errors import AstHfWarning, warning_text
+from ..data.long_clips import cut_window
+from ..errors import AstHfWarning, error, warning_text
 from ..files import staged_folder, write_text
 from ..inputs.clip_checks import check_headers, refuse
 from ..inputs.suspicious_clips import SuspiciousClips
@@ -27,6 +28,7 @@ from ..metrics.summary import all_metrics
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..reports.ensemble_card import write_ensemble_card
 from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outcome
+from ..scalars import is_finite_number
 from ..task import Task
 from .calibration import Setting, calibrate, store_calibration
 from .members import Member, load_members
@@ -92,8 +94,7 @@ def evaluate_checkpoints(
     check_request(request)
     check_counts(batch_size=(batch_size, 1), workers=(workers, 0))
     members = load_members(names)
-    splits = read_splits(source, request.splits, reading)
-    _check_clips(splits, members, request.output_dir)
+    splits = _read_clips(source, request, members, reading)
     task = common_task(members, splits[split])
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
@@ -117,6 +118,26 @@ def evaluate_checkpoints(
     if request.ensemble_folder is not None:
         _finish_ensemble(evaluation, request.ensemble_folder, main_logits, targets[split], task, store=store)
     return evaluation
+
+
+def _read_clips(
+    source: str | Path, request: Request, members: list[Member], reading: dict[str, Any]
+) -> dict[str, Dataset]:
+    """Return the requested splits, whose clips can be read."""
+    _check_window(reading.get("window_seconds"), members)
+    splits = read_splits(source, request.splits, reading)
+    _check_clips(splits, members, request.output_dir)
+    return splits
+
+
+def _check_window(seconds: float | None, members: list[Member]) -> None:
+    """Raise E108 for windows longer than the input of a model."""
+    for member in members if is_finite_number(seconds) else []:
+        extractor = member.extractor
+        problem = cut_window(float(seconds or 0.0), extractor.max_length, extractor.sampling_rate)
+        if problem is not None:
+            what, fix = problem
+            raise error("E108", where=f"window_seconds, {member.name!r}", what=what, fix=fix)
 
 
 def _check_clips(splits: dict[str, Dataset], members: list[Member], folder: Path) -> None:

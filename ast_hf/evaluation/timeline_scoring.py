@@ -31,11 +31,13 @@ class ScoredRecordings(NamedTuple):
         curves: recording -> curves of the classes that were asked for, float32, to be fitted or ranked; for
             single-label models 0 where another class is better.
         events: recording -> predicted events of all classes; those of a damaged file up to the damage.
+        given: the same by the model's own rules.
         unread: recording -> why its curves are missing.
     """
 
     curves: dict[str, ScoreCurve]
     events: dict[str, list[Event]]
+    given: dict[str, list[Event]]
     unread: dict[str, str]
 
 
@@ -98,7 +100,7 @@ class TimelineModel:
             rules: rules of the events.
             text: shown by the progress bar.
         """
-        scored = ScoredRecordings({}, {}, {})
+        scored = ScoredRecordings({}, {}, {}, {})
         for name, seconds in tqdm(recordings.items(), desc=visible(text, keep=""), leave=False):
             try:
                 curve = self.curve(name)
@@ -108,6 +110,9 @@ class TimelineModel:
                 scored.unread[name] = f"[AST-{problem.code}] {problem.what}"
                 continue
             scored.events[name] = curve_events(curve, self.labels, rules, self.exclusive)
+            scored.given[name] = scored.events[name]
+            if rules != self.rules:
+                scored.given[name] = curve_events(curve, self.labels, self.rules, self.exclusive)
             heard = float(curve.times[-1])
             if heard < seconds - PART_TOLERANCE:
                 scored.unread[name] = f"unreadable from {heard:.1f} s on, of {seconds:.1f} s"

@@ -33,10 +33,18 @@ from ..metrics.timelines import (
     event_counts,
     segment_counts,
 )
-from ..reports.timeline_results import ALWAYS, NOTHING, TimelineEvaluation, TimelineFit, TimelineOutcome
+from ..reports.timeline_results import (
+    ALWAYS,
+    GIVEN,
+    NOTHING,
+    TimelineEvaluation,
+    TimelineFit,
+    TimelineOutcome,
+)
 from ..task import Task
 from ..timelines.events import Event
 from ..timelines.rules import TimelineRules
+from ..writing_failures import check_file
 from .members import load_member
 from .request_checks import Request, check_counts, check_request
 from .timeline_files import write_timeline_evaluation
@@ -111,6 +119,8 @@ def evaluate_timelines(
     request = Request([checkpoint], Path(output_dir), split, False, False, fit_on, store, None)
     check_request(request)
     check_counts(batch_size=(batch_size, 1))
+    if store:
+        check_file(Path(checkpoint) / "config.json")
     criterion = _criterion(fit_target, segment_seconds, collar_seconds)
     given = _given(rules, request)
     if format not in FORMATS:
@@ -124,7 +134,7 @@ def evaluate_timelines(
     chosen, fit = model.rules, None
     if fit_on is not None:
         fixed = [name for name in _FITTED_RULES if name in given]
-        chosen, fit = _fit(model, parts[fit_on], fit_on, criterion, fixed)
+        chosen, fit = _fit(model, parts[fit_on], fit_on, criterion, fixed, _folder(source))
     evaluation, events = _evaluate(model, parts[split], chosen, fit, request, source, criterion)
     write_timeline_evaluation(evaluation, events, format)
     if store:
@@ -188,13 +198,17 @@ def _fit(
     split: str,
     criterion: Criterion,
     fixed: Sequence[str],
+    folder: Path,
 ) -> tuple[TimelineRules, TimelineFit]:
     """Return the rules of best F1 on a split, and what the fit did."""
     classes = _classes(recordings, model.labels)
     scored = _score(model, recordings, classes, model.rules, split)
     reference = _reference(recordings, scored.curves)
     fitted = fit_rules(reference, scored.curves, model.labels, classes, model.rules, criterion, fixed)
-    fit = TimelineFit(split, criterion.target, fitted.before, fitted.after, len(reference), fitted.unfitted)
+    unread = {show_name(name, folder): reason for name, reason in scored.unread.items()}
+    fit = TimelineFit(
+        split, criterion.target, fitted.before, fitted.after, len(reference), fitted.unfitted, unread
+    )
     return fitted.rules, fit
 
 
@@ -236,11 +250,16 @@ def _evaluate(
     reference = _reference(recordings, scored.curves)
     labels = [model.labels[index] for index in classes]
     measure = _Measure(reference, model.labels, labels, criterion)
+    before = (
+        {name: scored.given[name] for name in reference},
+        ranked(scored.curves, model.rules, classes, len(model.labels)),
+    )
     outcomes = {
         request.checkpoints[0]: measure.outcome(
             {name: scored.events[name] for name in reference},
             ranked(scored.curves, rules, classes, len(model.labels)),
         ),
+        **({} if fit is None else {GIVEN: measure.outcome(*before)}),
         ALWAYS: measure.always_on(),
         NOTHING: measure.nothing(),
     }

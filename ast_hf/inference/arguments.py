@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from ..errors import AstHfWarning, did_you_mean, error, nearest, not_a_choice, warning_text
 from ..scalars import is_finite_number, plain_scalar
 from ..task import Task
+from ..timelines.rules import rule_names
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
 AGGREGATES = ("mean", "max", "none")
 #: Arguments that only a timeline has, fields of `TimelineRules`.
-RULES = ("low_threshold", "min_seconds", "gap_seconds", "silence_db", "method", "column_weight")
+RULES = tuple(name for name in rule_names() if name != "threshold")
 #: Arguments that decide the form of clip scores.
 CLIP_RESULTS = ("top_k", "function_to_apply", "threshold")
 _READING = ("sampling_rate", "window_seconds", "hop_seconds")

@@ -18,10 +18,11 @@ from ..errors import AstHfError, error
 from ..feature_extraction_ast import check_fits
 from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
+from ..timelines.builder import ScoreCurve, score_curve
 from .arguments import FITTED, Arguments, sort_arguments
 from .calls import Call
 from .folding import ScoredWindow
-from .recordings import PreparedRecording, Recording
+from .recordings import PreparedRecording, Recording, WindowInputs
 from .results import Outputs, Results
 from .scores import score_function
 
@@ -172,6 +173,29 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline, ChunkPipeline)
         call = self.call(**kwargs)
         for _, window, outputs in self._outputs([source], call, {}, batch_size=batch_size):
             yield call.score(window, outputs)
+
+    def score_window(self, window: WindowInputs, call: Call) -> ScoredWindow:
+        """Return the scores of one window of a call."""
+        columns = {"columns": True} if call.needs_columns else {}
+        return call.score(window, self._forward_in_dtype(window.features, **columns))
+
+    def score_curve(self, source: Any, *, batch_size: int = 8, **kwargs: Any) -> ScoreCurve:
+        """Return the curves of scores over time in which the events of a recording are found.
+
+        Args:
+            source: what a call takes, a single one.
+            batch_size: windows that the model takes at once.
+            **kwargs: arguments of a timeline.
+
+        Returns:
+            `times`, `(steps + 1,)` boundaries of the steps in seconds, and `scores`, `(steps, classes)` in [0, 1].
+        """
+        kwargs["return_timestamps"] = True
+        call = self.call(**kwargs)
+        assert call.rules is not None
+        assert call.plan is not None
+        windows = self.scored_windows(source, batch_size=batch_size, **kwargs)
+        return score_curve(windows, call.rules, call.plan, len(call.labels))
 
     def _call(self, preprocess: Mapping[str, Any], postprocess: Mapping[str, Any]) -> Call:
         call = Call(self.model.config, self._source, self.feature_extractor, preprocess, postprocess)

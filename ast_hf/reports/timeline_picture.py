@@ -211,10 +211,10 @@ def _draw_waveform(axes: Axes, overview: Overview) -> None:
 
 
 def _draw_spectrogram(axes: Axes, overview: Overview) -> None:
-    levels = overview.mel
+    # the first and last column are repeated: frames of 25 ms have their centre within the recording
+    levels = np.pad(overview.mel, ((1, 2), (0, 0)), "edge")
     loudest = max(float(levels.max()), _FLOOR + _DYNAMIC_RANGE)  # or silence would look loud
-    end = overview.mel_start + len(levels) * overview.mel_step
-    axes.set_facecolor("black")
+    start = overview.mel_start - overview.mel_step
     axes.imshow(
         levels.T,
         origin="lower",
@@ -222,7 +222,7 @@ def _draw_spectrogram(axes: Axes, overview: Overview) -> None:
         cmap="magma",
         vmin=loudest - _DYNAMIC_RANGE,
         vmax=loudest,
-        extent=(overview.mel_start, end, 0.0, MEL_BINS),
+        extent=(start, start + len(levels) * overview.mel_step, 0.0, MEL_BINS),
         interpolation="nearest",
     )
     top = overview.mel_position(overview.rate / 2)

@@ -13,6 +13,8 @@ from ..metrics.timelines import Counts
 from ..printing import printable
 from ..versions import result_versions
 
+#: Name of the outcome of the rules before a fit.
+GIVEN = "before the fit"
 #: Names of the baselines among the outcomes: every labelled class for all of the time, and no event at all.
 ALWAYS = "always on"
 NOTHING = "nothing"
@@ -68,6 +70,7 @@ class TimelineFit:
         after: that F1 of the fitted rules on that split.
         recordings: number of its recordings.
         unfitted: labels without reference there, which keep the given threshold.
+        unread: its recordings that could not be read -> why.
     """
 
     fitted_on: str
@@ -76,6 +79,7 @@ class TimelineFit:
     after: float
     recordings: int
     unfitted: list[str]
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class TimelineEvaluation:
         rules: the rules of the events with the sizes of the windows, as in `timeline` of a configuration.
         segment_seconds: length of a segment.
         collar_seconds: tolerance of onsets and offsets.
-        outcomes: by name: the checkpoint's, `"always on"` and `"nothing"`.
+        outcomes: by name: the checkpoint's, with a fit `"before the fit"`, `"always on"` and `"nothing"`.
         fit: what was fitted, or None.
         versions: of the packages that affect results.
     """
@@ -194,7 +198,7 @@ class TimelineEvaluation:
         place = f"rows, numbers and predicted events are in {printable(self.folder)}"
         lines = [f"{self.recordings} recordings of {printable(self.split)}, {hours}; {place}"]
         if absent := self.without_reference:
-            lines.append(f"{len(absent)} labels of the model are not in the reference and have no F1")
+            lines.append(f"labels of the model that are not in the reference, and have no F1: {len(absent)}")
         if self.main.psds is None:
             lines.append('PSDS needs sed_scores_eval: pip install "ast_hf[timelines]"')
         elif not self.main.psds_exact:
@@ -207,6 +211,8 @@ class TimelineEvaluation:
                 f"rules fitted on {printable(fit.fitted_on)} ({fit.recordings} recordings): "
                 f"{fit.target} F1 (macro) {fit.before:.4f} -> {fit.after:.4f}"
             )
+            for name, reason in fit.unread.items():
+                lines.append(f"not in the fit: {printable(name)}: {reason}")
         return lines
 
 

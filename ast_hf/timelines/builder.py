@@ -51,11 +51,11 @@ class TimelineBuilder:
         self.rules = rules
         self.plan = plan
         self.exclusive = exclusive
-        self._curves = CurveBuilder(plan, len(self.labels), rules)
+        self.curves = CurveBuilder(plan, len(self.labels), rules)
         self._boxes = rules.method == "boxes"
         self._parts: list[np.ndarray] = []  # boxes need the complete curve
         self._tracker = HysteresisTracker(
-            rules, len(self.labels), self._curves.grid.boundary, plan.rate, exclusive
+            rules, len(self.labels), self.curves.grid.boundary, plan.rate, exclusive
         )
 
     def push(
@@ -75,15 +75,15 @@ class TimelineBuilder:
             levels: `window_levels(start, samples, rate)`, in dBFS.
             columns: scores of the window's time columns, for rules with a `column_weight`.
         """
-        return self._take(self._curves.push(start, length, scores, levels, columns))
+        return self._take(self.curves.push(start, length, scores, levels, columns))
 
     def close(self) -> list[Event]:
         """Return the remaining events: the recording ends with the last window."""
-        events = self._take(self._curves.close())
-        length = self._curves.length
+        events = self._take(self.curves.close())
+        length = self.curves.length
         if self._boxes:
             curve = _stacked(self._parts, len(self.labels))
-            bounds = _bounds(self._curves, len(curve))
+            bounds = _bounds(self.curves, len(curve))
             segments = box_segments(curve, self.rules, bounds, self.plan.rate, self.exclusive)
         else:
             segments = self._tracker.close(length)
@@ -92,8 +92,8 @@ class TimelineBuilder:
     def open_events(self) -> list[Event]:
         """Return the events that are not certain, as the windows so far have them; nothing is changed."""
         twin = self._tracker.copy()
-        early = twin.push(self._curves.preview())
-        return self._events(early + twin.close(self._curves.length))
+        early = twin.push(self.curves.preview())
+        return self._events(early + twin.close(self.curves.length))
 
     def _take(self, curve: np.ndarray) -> list[Event]:
         if self._boxes:
@@ -102,8 +102,8 @@ class TimelineBuilder:
         return self._events(self._tracker.push(curve))
 
     def _events(self, segments: Iterable[Segment]) -> list[Event]:
-        boundary = self._curves.grid.boundary
-        length = self._curves.length
+        boundary = self.curves.grid.boundary
+        length = self.curves.length
         rate = self.plan.rate
         return [
             Event(

@@ -1,12 +1,13 @@
 """Score curves: the scores of overlapping windows cross-faded to one curve per class.
 
-The curve at a time is a weighted mean of the windows around it. The weight of a window is a triangle: 1 in its
-middle, 0 a little outside of its ends (`CurveBuilder.margin`). The kind of mean decides how sharp edges are. A
-tagger often fires wherever a window touches a sound. The arithmetic mean then makes a sound longer by up to half
-a window at each end. The harmonic mean follows the lowest windows, which hold nothing of the sound, and so finds
-its ends. A tagger whose score grows with the share of the window that the sound fills is better served by the
-arithmetic mean. Of the three, only the harmonic mean with a low threshold of 0.7 times the threshold put both
-ends of simulated sounds within one hop under both kinds of tagger (issue 15; tests/timelines/test_builder.py).
+The curve at a time is a weighted mean of the windows around it. The weight of a window is 1 inside, and falls to 0
+within a hop at each end, a little outside of the window (`CurveBuilder.margin`). The kind of mean decides how
+sharp edges are. A tagger often fires wherever a window touches a sound. The arithmetic mean then makes a sound
+longer by up to half a window at each end. The harmonic mean follows the lowest windows, which hold nothing of the
+sound, and so finds its ends. A tagger whose score grows with the share of the window that the sound fills is better
+served by the arithmetic mean. Of the three, only the harmonic mean with a low threshold of 0.7 times the threshold
+put both ends of simulated sounds within one hop under both kinds of tagger, without parting a long sound in which
+one window fails (issue 15; tests/timelines/test_builder.py).
 
 A model that was trained on windows with the label of their middle says nothing of the rest of a window. Its
 curve (`mean="centre"`) is the line through the scores at the middles of the windows. Before the first middle and
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .levels import FLOOR_DB, cell_samples
+from .levels import FLOOR_DB, cell_samples, is_silent
 from .rules import TimelineRules
 from .windows import WindowPlan
 
@@ -30,6 +31,9 @@ _LONGEST = 0.05
 _SHORTEST = 0.01
 #: Scores below this are equal in the geometric and the harmonic mean. It limits what a single window can do.
 _LEAST = 1e-3
+
+#: Weight of a window at its very ends.
+_LEAST_WEIGHT = 1e-6
 
 
 class Grid(NamedTuple):
@@ -102,10 +106,10 @@ class CurveBuilder:
         self.plan = plan
         self.classes = classes
         self.length = 0
-        self.margin = _margin(plan, rules.mean)
+        self.margin = margin_of(plan, rules.mean)
         self._mean = rules.mean
         self._column_weight = rules.column_weight
-        self._silence = -np.inf if rules.silence_db is None else rules.silence_db
+        self._silence = rules.silence_db
         self._first = 0  # first undecided step
         self._sums = np.zeros((0, classes))
         self._weights = np.zeros(0)
@@ -126,7 +130,7 @@ class CurveBuilder:
         end = max(end, self._first + len(self._weights))
         self._extend(end)
         levels = np.asarray(levels, np.float64)
-        if not len(levels) or levels.max() >= self._silence:
+        if not is_silent(levels, self._silence):
             self._add(start, length, first, end, np.asarray(scores, np.float64), columns)
         self._add_levels(start, levels, first, end)
         middles = self._middles(self._first, end)
@@ -162,19 +166,18 @@ class CurveBuilder:
     ) -> None:
         """Add a window's scores to the sums of the steps whose middle its weight reaches."""
         middles = self._middles(first, end)
-        reach = [start - self.margin, start + length + self.margin]
-        if self._mean == "centre" and start == 0:
-            reach = [0, max(reach[1], 1)]  # nothing is before the first middle
-        inside = np.searchsorted(middles, (2 * reach[0], 2 * reach[1]))
-        seconds = (middles[inside[0] : inside[1]] - 2 * start) / (2 * self.plan.rate)
-        position = (seconds * self.plan.rate + self.margin) / max(length + 2 * self.margin, 1)  # in [0, 1)
-        if self._mean == "centre" and start == 0:
-            position = np.maximum(position, 0.5)
-        weights = np.maximum(1.0 - np.abs(2.0 * position - 1.0), 1e-6)
+        is_first_middle = start == 0 and self._mean == "centre"
+        reach = 0 if is_first_middle else start - self.margin
+        inside = np.searchsorted(middles, (2 * reach, 2 * max(start + length + self.margin, reach)))
+        places = middles[inside[0] : inside[1]] / 2 - start  # in samples, from the beginning of the window
+        inwards = np.minimum(places, length - places) + self.margin
+        if is_first_middle:  # nothing is before it
+            inwards = np.where(places < length / 2, self.plan.hop, inwards)
+        weights = np.clip(inwards / self.plan.hop, _LEAST_WEIGHT, 1.0)
         self._last = _transformed(scores, self._mean)
         values: np.ndarray = self._last
         if columns is not None and self._column_weight > 0 and len(columns.scores):
-            mixed = _interpolated(columns, seconds)
+            mixed = _interpolated(columns, places / self.plan.rate)
             share = self._column_weight
             values = (1.0 - share) * self._last + share * _transformed(mixed, self._mean)
         rows = slice(first + int(inside[0]) - self._first, first + int(inside[1]) - self._first)
@@ -196,8 +199,10 @@ class CurveBuilder:
     def _values(self, count: int) -> np.ndarray:
         weights = self._weights[:count, None]
         means = np.where(weights > 0, self._sums[:count] / np.where(weights > 0, weights, 1.0), self._last)
-        audible = self._levels[:count, None] >= self._silence
-        return np.where(audible, _restored(means, self._mean), 0.0)
+        curve = _restored(means, self._mean)
+        if self._silence is not None:
+            curve[self._levels[:count] < self._silence] = 0.0
+        return curve
 
     def _take(self, count: int) -> np.ndarray:
         curve = self._values(count)
@@ -208,7 +213,7 @@ class CurveBuilder:
         return curve
 
 
-def _margin(plan: WindowPlan, mean: str) -> int:
+def margin_of(plan: WindowPlan, mean: str) -> int:
     """Return the samples by which a window's weight reaches over each of its ends."""
     if mean == "centre":
         return plan.hop - plan.samples // 2

@@ -26,7 +26,8 @@ def _times(*names: str) -> tuple[str, ...]:
 ALIASES: dict[str, tuple[str, ...]] = {
     "file": (
         *("file", "filename", "path", "filepath", "audio", "audiofile", "audiofilename", "audiofilepath"),
-        *("audiopath", "wav", "recording", "beginpath", "beginfile", "soundfile", "sourcefile", "uri"),
+        *("audiopath", "wav", "recording", "beginpath", "beginfile", "soundfile", "sourcefile", "infile", "uri"),
+        *("recordingid", "clip", "clipid", "segmentid", "audioid", "ytid"),
     ),
     "start": _times("start", "onset", "begin"),
     "end": _times("end", "offset", "stop"),

@@ -130,7 +130,18 @@ def write_results(path: str | PathLike, results: Iterable[Result], format: str, 
 def write_events(
     path: str | PathLike, recordings: Iterable[tuple[str, Sequence[Event]]], format: str
 ) -> None:
-    """Write a file with the events of recordings, `(name, events)` each; errors are those of `write_results`."""
+    """Write a file with the events of recordings, atomically.
+
+    Args:
+        path: the file.
+        recordings: name and events of each recording; one for label files (`audacity`, `raven`, `webvtt`).
+        format: `json`, `csv`, `parquet`, `audacity`, `raven`, `webvtt` or `rttm`.
+
+    Raises:
+        AstInputError: E108 for a format that is unknown, several recordings in a label file, and for events with a
+            start below 0, an end not after the start, an empty label, or a score outside [0, 1].
+        AstRunError: E401 if the file cannot be written.
+    """
     write_results(path, [Result(name, "events", events) for name, events in recordings], format)
 
 

@@ -242,7 +242,7 @@ def ranking_curve(curve: np.ndarray, ratio: float = LOW_RATIO) -> np.ndarray:
     h. One sweep forward and one backward, `f[t] = max(c[t], min(f[t - 1], c[t] / ratio))`, find it.
 
     Args:
-        curve: `(steps, classes)`, in [0, 1].
+        curve: `(steps, classes)`, in [0, 1]; `best_only(curve)` for an exclusive model.
         ratio: low threshold as a share of the threshold, in (0, 1].
     """
     curve = np.asarray(curve, np.float64)

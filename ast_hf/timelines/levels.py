@@ -39,3 +39,8 @@ def window_levels(start: int, samples: np.ndarray, rate: int) -> np.ndarray:
     powers = np.add.reduceat(deviations * deviations, cuts) / counts
     floor = 10.0 ** (FLOOR_DB / 10.0)
     return (10.0 * np.log10(np.maximum(powers, floor))).astype(np.float32)
+
+
+def is_silent(levels: np.ndarray, silence_db: float | None) -> bool:
+    """Return True if a window has levels and all of them are below the level of silence, in dBFS."""
+    return silence_db is not None and len(levels) > 0 and float(np.max(levels)) < silence_db

@@ -49,7 +49,8 @@ def read_events(
         path: a table (CSV, TSV, JSON, JSON lines, Parquet) with a start, an end (or a duration) and a label
             for each event, and the recording if it holds several; or a label file of Audacity, Raven Pro,
             WebVTT or RTTM.
-        format: name in `FORMATS`; None to recognise it by the suffix, and `.txt` files by their first line.
+        format: `json`, `csv`, `parquet`, `audacity`, `raven`, `webvtt` or `rttm`; None to recognise it by the
+            suffix, and `.txt` files by their first line.
         columns: role (`file`, `start`, `end`, `duration`, `label`, `score`) -> column of a table, where the
             usual names (`event_columns.py`) are not meant.
         point_seconds: duration of Audacity's labels of a point; None for an error.

@@ -71,7 +71,7 @@ def seconds(cell: Any, where: str, field: str) -> float:
     if value < 0:
         fix = "give seconds from the beginning of the recording"
         raise _bad(where, f"has a negative {field}, {value:g} s", fix)
-    return value
+    return value + 0.0  # 0 for -0
 
 
 def number(cell: Any, where: str, field: str) -> float:

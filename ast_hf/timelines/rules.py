@@ -33,7 +33,7 @@ class TimelineRules:
             (`LOW_RATIO`) times the threshold.
         min_seconds: shortest event, in seconds.
         gap_seconds: shortest gap between two events of a class, in seconds.
-        silence_db: level in dBFS below which nothing is an event. None to ignore the level.
+        silence_db: level in dBFS below which nothing is an event. None, or -200, to ignore the level.
         method: `"hysteresis"`, or `"boxes"` for change-detection boxes, which need the complete recording.
         column_weight: weight in [0, 1] of the scores of single time columns beside those of their windows.
             0 does not compute them.
@@ -96,7 +96,7 @@ class TimelineRules:
         return high, _per_class("low_threshold", self.low_threshold, classes)
 
     def replace(self, **changes: Any) -> TimelineRules:
-        """Return the rules with some of them changed; a value of None keeps the rule as it is.
+        """Return the rules with some of them changed; None keeps a rule as it is, also `silence_db`.
 
         A new `threshold` without a `low_threshold` keeps the ratio of the two.
         """

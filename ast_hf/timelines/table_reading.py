@@ -55,7 +55,7 @@ def _head(text: str, separator: str | None) -> list[str]:
 
 
 def _source(cell: Any) -> Any:
-    return spreadsheet_source(cell) if isinstance(cell, str) else cell
+    return spreadsheet_source(cell.strip()) if isinstance(cell, str) else cell
 
 
 def is_selection_table(text: str) -> bool:
@@ -149,19 +149,35 @@ def read_json_events(path: Path, columns: Columns = None) -> list[EventRow]:
         listed = content if isinstance(content, list) else [content]
         entries = [(f"row {number}", entry) for number, entry in enumerate(listed, 1)]
     rows: list[EventRow] = []
+    finder = _ColumnFinder(columns)
     for place, entry in entries:
-        rows += _json_rows(_object(entry, f"{path} {place}"), columns, path, place)
+        rows += _json_rows(_object(entry, f"{path} {place}"), finder, path, place)
     return rows
 
 
-def _json_rows(entry: dict[str, Any], columns: Columns, path: Path, place: str) -> Iterator[EventRow]:
+class _ColumnFinder:
+    """Columns of objects; those of objects with the same names are searched once."""
+
+    def __init__(self, chosen: Columns) -> None:
+        self._chosen = chosen
+        self._known: dict[tuple[str, ...], EventColumns] = {}
+
+    def find(self, fields: dict[str, Any], where: str) -> EventColumns:
+        """Return the columns of an object; raise the errors of `find_columns`."""
+        names = tuple(fields)
+        if names not in self._known:
+            self._known[names] = find_columns(names, where, self._chosen)
+        return self._known[names]
+
+
+def _json_rows(entry: dict[str, Any], finder: _ColumnFinder, path: Path, place: str) -> Iterator[EventRow]:
     """Yield the rows of an object: an event, or a recording with a list of events."""
     where = f"{path} {place}"
     if "events" not in entry:
         if "windows" in entry or "scores" in entry:
             what = "holds scores of windows or clips, not events"
             raise error("E208", where=where, what=what, fix="write a timeline")
-        yield _event(entry, find_columns(list(entry), where, columns), path, place)
+        yield _event(entry, finder.find(entry, where), path, place)
         return
     named = [name for name in entry if plain_name(name) in ALIASES["file"]]
     recording = str(entry[named[0]]) if named else None
@@ -173,7 +189,7 @@ def _json_rows(entry: dict[str, Any], columns: Columns, path: Path, place: str) 
     for number, event in enumerate(events, 1):
         inner = f"{place} event {number}"
         fields = _object(event, f"{path} {inner}")
-        names = find_columns(list(fields), f"{path} {inner}", columns)
+        names = finder.find(fields, f"{path} {inner}")
         yield _event(fields, names, path, inner)._replace(recording=recording)
 
 

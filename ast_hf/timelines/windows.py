@@ -127,6 +127,11 @@ class WindowCutter:
         self._pieces: list[np.ndarray] = []  # samples from `_first` on
         self._first = 0
 
+    @property
+    def next_length(self) -> int:
+        """Number of samples at which `push` yields the next window."""
+        return max(self._next + self.plan.samples, self.plan.samples + self.plan.slack) + 1
+
     def push(self, samples: np.ndarray) -> Iterator[Window]:
         """Take the next samples `(time,)`, and yield the windows that they complete; none is the last one."""
         self._pieces.append(samples)

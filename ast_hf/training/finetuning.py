@@ -13,13 +13,14 @@ from transformers import TrainingArguments, set_seed
 from ..audio import load_audio
 from ..containment import is_outside
 from ..continuing import continuation
+from ..data.long_clips import cut_window
 from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
 from ..inputs.streams import StreamedClipInputs
 from ..inputs.suspicious_clips import SuspiciousClips
-from ..log_mel import frames_to_seconds, num_frames
+from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
 from ..processes import is_main_process
 from ..recipe.arguments import build_arguments, weight_arguments
@@ -245,13 +246,10 @@ def _prepare(
 
 def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:
     """Raise E307 for windows longer than the model's input: labels of what is cut off would be wrong."""
-    if seconds is None:
-        return
-    frames = num_frames(round(seconds * extractor.sampling_rate), extractor.sampling_rate)
-    if frames > extractor.max_length:
-        longest = frames_to_seconds(extractor.max_length)
-        what = f"is {seconds:g} s, and the model takes {longest:g} s: it would not see all that is labelled"
-        fix = f"give at most {longest:g}, or set model.config.max_length to {frames} frames"
+    problem = None if seconds is None else cut_window(seconds, extractor.max_length, extractor.sampling_rate)
+    if problem is not None:
+        what, fix = problem
+        fix += " (model.config.max_length)"
         raise error("E307", where="data.window_seconds", what=what, fix=fix, detail="conflict")
 
 

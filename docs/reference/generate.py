@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ForwardRef
 
 import ast_hf
 import ast_hf.training
@@ -135,6 +135,8 @@ def described(text: str | None, leave_out: tuple[str, ...] = ()) -> Iterator[str
 
 def type_name(annotation: Any) -> str:
     """Return an annotation as it is written in the source."""
+    if isinstance(annotation, ForwardRef):  # those of a NamedTuple
+        annotation = annotation.__forward_arg__
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return re.sub(r"\b(typing|collections\.abc)\.", "", text)
 

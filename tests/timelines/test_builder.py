@@ -45,6 +45,27 @@ def test_a_sound_over_borders_of_windows_is_one_event() -> None:
     assert len(timeline(windows(8.0, [[(2.5, 5.5)]], touching, plan), plan)) == 1
 
 
+@pytest.mark.parametrize("detector", [touching, proportional])
+@pytest.mark.parametrize("hop", [1.0, 0.5, 0.33, 0.25, 0.125])
+def test_edges_are_within_a_hop_wherever_a_sound_is(detector: Detector, hop: float) -> None:
+    plan = plan_of(hop=hop)
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        start = rng.uniform(1.0, 3.0)
+        end = start + rng.uniform(0.9, 3.0)
+        (event,) = timeline(windows(7.5, [[(start, end)]], detector, plan), plan)
+        assert event.start == pytest.approx(start, abs=hop)
+        assert event.end == pytest.approx(end, abs=hop)
+
+
+def test_one_window_that_fails_does_not_part_a_sound() -> None:
+    plan = plan_of()
+    pushed = windows(10.0, [[(2.0, 8.0)]], touching, plan)
+    pushed[20] = (*pushed[20][:2], np.array([0.2]), pushed[20][3])
+    (event,) = timeline(pushed, plan)
+    assert (event.start, event.end) == (pytest.approx(2.0, abs=0.25), pytest.approx(8.0, abs=0.25))
+
+
 def test_nothing_gives_no_event() -> None:
     plan = plan_of()
     assert timeline(windows(8.0, [[], []], touching, plan), plan) == []
@@ -114,8 +135,9 @@ def test_silence_holds_no_event() -> None:
     ]
     (event,) = timeline(pushed, plan)
     assert (event.start, event.end) == (0.0, pytest.approx(3.0, abs=0.026))
-    (all_of_it,) = timeline(pushed, plan, TimelineRules(silence_db=None))
-    assert (all_of_it.start, all_of_it.end) == (0.0, 8.0)
+    for ignored in (None, -200):
+        (all_of_it,) = timeline(pushed, plan, TimelineRules(silence_db=ignored))
+        assert (all_of_it.start, all_of_it.end) == (0.0, 8.0)
 
 
 def test_two_recordings_with_silence_between_give_both_timelines() -> None:
@@ -164,7 +186,7 @@ def test_only_a_window_of_steps_is_kept() -> None:
         events += builder.push(number * plan.hop, plan.samples, np.array([score]), np.zeros(100))
     assert len(events) == 100
     assert {event.score for event in events} == {0.9}
-    assert len(builder._curves._weights) < 60
+    assert len(builder.curves._weights) < 60
     assert len(builder._tracker._pending) + len(builder._tracker._runs) <= 2
 
 

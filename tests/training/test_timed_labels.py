@@ -22,7 +22,14 @@ from ast_hf.data.splits import check_splits, label_names
 from ast_hf.inputs.sampling import clip_weights
 from ast_hf.recipe.recipe import Recipe
 from ast_hf.timelines.events import Event
-from ast_hf.training import cross_validate, finetune, load_audio_dataset, load_timed_labels
+from ast_hf.timelines.formats import write_events
+from ast_hf.training import (
+    cross_validate,
+    evaluate_checkpoints,
+    finetune,
+    load_audio_dataset,
+    load_timed_labels,
+)
 from ast_hf.training.checkpoints.run_options import check_options, collect_options, save_options
 from ast_hf.training.splits import read_splits
 from ast_hf.training.timeline_rules import trained_rules
@@ -239,6 +246,7 @@ def test_bad_tables(recordings: Path, text: str, code: str, message: str) -> Non
     ("files", "code", "message"),
     [
         ({}, "E209", "holds no recording"),
+        ({"a.wv": "wvpk"}, "E209", r"holds no recording.*not read \(1 .wv\)"),
         ({"a.wav": None}, "E209", "holds 1 recordings, and no label file"),
         ({"a.wav": None, "a.txt": "1\t9\tdog\n"}, "E208", "a.txt line 1, column 'end': 9 s is not within"),
         ({"a.wav": None, "a.txt": "1\t1\tdog\n"}, "E208", "a.txt line 1.*no duration"),
@@ -521,6 +529,28 @@ def test_windows_longer_than_the_model_are_refused(tmp_path: Path) -> None:
     source = write_tones(tmp_path / "data")
     with pytest.raises(AstConfigError, match=r"E307.*data.window_seconds.*takes 0.48 s.*98 frames"):
         finetune(recipe(source, run_options(source, window_seconds=1.0)), tmp_path / "run")
+
+
+def test_evaluation_refuses_windows_longer_than_the_model(recordings: Path, tiny_checkpoint: Path) -> None:
+    source = table(recordings, ROWS)
+    with pytest.raises(AstInputError, match=r"E108.*window_seconds.*takes 0.64 s"):
+        evaluate_checkpoints(
+            [str(tiny_checkpoint)], source, output_dir=recordings / "out", split="train", window_seconds=1.0
+        )
+
+
+def test_results_that_were_written_are_labels(recordings: Path) -> None:
+    written = [(str(recordings / "a.wav"), [Event(0.5, 1.2, "=dog", 0.9)]), (str(recordings / "c.wav"), [])]
+    for format, name in (
+        ("csv", "out.csv"),
+        ("json", "out.json"),
+        ("raven", "out.txt"),
+        ("parquet", "out.parquet"),
+    ):
+        write_events(recordings / name, written[:1] if format == "raven" else written, format)
+        found = events(recordings / name)
+        assert found.pop("c.wav", []) == []
+        assert found == {"a.wav": [(0.5, 1.2, "=dog")]}
 
 
 def test_one_class_and_silence_are_enough(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_files(checkpoint: Path, data: Path, tmp_path: Path, heard: Any) -> None
     assert "a.wav" in text
     assert str(data) not in text
     table = evaluation.table()
-    for words in ("always on", "nothing", "event F1", "1 labels of the model are not in the reference"):
+    for words in ("always on", "nothing", "event F1", "not in the reference, and have no F1: 1"):
         assert words in table
     assert "owl" not in table
 
@@ -232,6 +232,7 @@ def test_fit_on_another_split(checkpoint: Path, data: Path, tmp_path: Path, hear
     assert dog == 0.3
     assert evaluation.fit.unfitted == ["owl"]
     assert (evaluation.fit.before, evaluation.fit.after) == (0.5, 1.0)
+    assert evaluation.outcomes["before the fit"].events.macro == 0.5
     assert evaluation.main.events.macro == 1.0
     assert "validation" in evaluation.table()
     assert ASTConfig.from_pretrained(checkpoint).timeline is None
@@ -476,6 +477,9 @@ def test_a_recording_that_cannot_be_read_is_named_and_left_out(
     assert evaluation.main.events.reference.tolist() == [1, 0, 0]
     assert ("a.wav" in (tmp_path / "out" / "events.csv").read_text()) == (how == "short")
     assert "a.wav" in evaluation.table()
+    swapped = evaluate(checkpoint, data, tmp_path, split="validation", fit_on="test")
+    assert (list(swapped.fit.unread), swapped.fit.recordings, swapped.unread) == (["a.wav"], 2, {})
+    assert "not in the fit: a.wav" in swapped.table()
 
 
 def test_if_no_recording_can_be_read_the_first_reason_is_given(

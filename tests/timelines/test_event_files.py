@@ -248,6 +248,10 @@ TABLES = {
     "excel.csv": "\ufeffsep=;\r\nfile;start;end;label\r\na.wav;1.5;2;dog\r\n",
     "duration.csv": "file,begin_time,duration_s,category\na.wav,1.5,.5,dog\n",
     "quoted.csv": '"file" ,"start", "end","label"\n"a.wav","1.5", "2" ," dog "\n\n',
+    "spaces.csv": " file , start , end , label \n a.wav , 1.5 , 2 , dog \n",
+    "pandas.csv": ",file,start,end,label\n0,a.wav,1.5,2.0,dog\n",
+    "kaleidoscope.csv": "IN FILE,OFFSET,DURATION,common_name\na.wav,1.5,0.5,dog\n",
+    "excel_with_columns_beside.csv": "file,start,end,label,,\na.wav,1.5,2,dog,,\n,,,,,\n",
     "table.txt": "file\tstart\tend\tlabel\na.wav\t1.5\t2\tdog\n",
     "a.rttm": ";; by hand\nSPKR-INFO a 1 <NA> <NA> <NA> unknown x <NA>\nSPEAKER a.wav 1 1.5 0.5 <NA> <NA> dog <NA>\n",
 }
