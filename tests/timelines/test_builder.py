@@ -81,7 +81,7 @@ def test_events_do_not_depend_on_when_they_are_asked_for(data: st.DataObject) ->
     rules = TimelineRules(
         min_seconds=data.draw(st.sampled_from([0.0, 0.1, 0.5])),
         gap_seconds=data.draw(st.sampled_from([0.0, 0.05, 0.3, 1.0])),
-        mean=data.draw(st.sampled_from(["arithmetic", "geometric", "harmonic"])),
+        mean=data.draw(st.sampled_from(["arithmetic", "geometric", "harmonic", "centre"])),
         method=data.draw(st.sampled_from(["hysteresis", "boxes"])),
     )
     exclusive = data.draw(st.booleans())
