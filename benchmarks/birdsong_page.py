@@ -26,8 +26,8 @@ event and shortest gap from the validation recordings, found in the same way for
 |---|---|---|---|
 {rows}
 
-"Always on" over all {all_recordings} recordings is {always_all} in segment F1. Training took {training} CPU seconds of
-one core, and scoring {scored:.0f} s of sound {scoring} CPU seconds.
+"Always on" over all {all_recordings} recordings is {always_all} in segment F1.
+{costs}
 {control}
 Run `{command}`; `make bench` shows the stored results. Measured with torch {versions[torch]}, transformers
 {versions[transformers]} and scikit-learn {versions[scikit-learn]}.
@@ -54,9 +54,7 @@ def section() -> str:
         rows="\n".join(rows(stored)),
         all_recordings=sum(part["recordings"] for part in parts.values()),
         always_all=pair([stored["always"]["all"]], *_COLUMNS[:2]),
-        training=seconds([seed["training_cpu_seconds"] for seed in seeds]),
-        scoring=seconds([seed["scoring_cpu_seconds"] for seed in seeds]),
-        scored=parts["validation"]["seconds"] + parts["test"]["seconds"],
+        costs=costs(seeds, parts["validation"]["seconds"] + parts["test"]["seconds"]),
         control=_CONTROL if stored["control"] else "",
         command=stored["command"],
         versions=stored["versions"],
@@ -93,7 +91,9 @@ def value(values: list[float]) -> str:
     return f"{mean(values):.3f}{spread}"
 
 
-def seconds(values: list[float | None]) -> str:
-    """Return the mean of the seconds that are known."""
-    known = [value for value in values if value is not None]
-    return f"{mean(known):.0f}" if known else "an unknown number of"
+def costs(seeds: list[dict[str, Any]], scored: float) -> str:
+    """Return the CPU time of scoring, and that of training where a run was trained."""
+    scoring = mean(seed["scoring_cpu_seconds"] for seed in seeds)
+    text = f"Scoring {scored:.0f} s of sound and the fit took {scoring:.0f} CPU seconds of one core"
+    training = [seed["training_cpu_seconds"] for seed in seeds if seed["training_cpu_seconds"] is not None]
+    return f"{text}, training {mean(training):.0f}." if training else f"{text}."
