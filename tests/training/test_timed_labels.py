@@ -424,7 +424,7 @@ def test_every_labelled_moment_is_in_a_window_with_its_label(
             rows.append(f"{number}.wav,{start:.4f},{end:.4f},{label},{'test' if number % 2 else 'train'}")
     source = table(tmp_path, "\n".join(rows) + "\n")
     seconds = min(seconds, max(lengths) - 0.01)
-    options = {"window_seconds": seconds, "window_hop_seconds": seconds * hop_share}
+    options: dict[str, Any] = {"window_seconds": seconds, "window_hop_seconds": seconds * hop_share}
     thinned = load_audio_dataset(source, empty_windows=share, **options)
     for split, part in load_audio_dataset(source, **options).items():
         names = label_names(part)
