@@ -179,8 +179,8 @@ def test_evaluation_and_data_do_not_import_the_trainer(
 #: Options of `ast-hf finetune`, for scripts with the same options.
 OPTIONS = ("ast_hf.commands.finetune",)
 
-#: Parts of timelines, which `benchmarks.timelines` and `benchmarks.birdsong` put together in ways that the pipeline does
-#: not offer.
+#: Parts of timelines, which `benchmarks.timelines` and `benchmarks.birdsong` put together in ways that the pipeline
+#: does not offer.
 TIMELINE_PARTS = (
     "ast_hf.timelines",
     "ast_hf.evaluation.timeline_",
