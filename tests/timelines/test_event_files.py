@@ -222,7 +222,8 @@ def test_recordings_without_events_are_in_tables(tmp_path: Path) -> None:
 def test_names_that_are_not_unicode_are_escaped(tmp_path: Path) -> None:
     for name, format in FORMATS.items():
         path = tmp_path / f"a{format.suffix}"
-        write_events(path, [("caf\udce9.wav", EVENTS)], name)
+        write_events(path, [("caf\udce9.wav", [*EVENTS, Event(0, 1, "half\ud83d")])], name)
+        assert rb"half\ud83d" in path.read_bytes()
         assert name in ("audacity", "webvtt") or rb"caf\udce9.wav" in path.read_bytes()
 
 
