@@ -223,13 +223,12 @@ def _print_formatted(entries: list[Entry], format: str, kind: str, top_hertz: fl
 
 def _draw(picture: str, entry: Entry, rate: int, *, is_only: bool) -> None:
     from ..reports.timeline_picture import draw_timeline
-    from ..timelines.events import Event
 
     path = Path(picture)
     if not is_only:
         path = path / f"{Path(entry.name).name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_timeline(entry.name, [Event(**event) for event in entry.content or []], path, sampling_rate=rate)
+    draw_timeline(entry.name, entry.content or [], path, sampling_rate=rate)
 
 
 def _summarise(entries: list[Entry], options: argparse.Namespace) -> int:

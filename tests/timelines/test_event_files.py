@@ -132,9 +132,15 @@ def test_one_recording_per_label_file_and_one_kind_per_file() -> None:
         *(Event(-0.1, 1, "a"), Event(2, 1, "a"), Event(1, 1, "a"), Event(0, math.inf, "a")),
         *(Event(math.nan, 1, "a"), Event(0, 1, ""), Event(0, 1, " ")),
         *(Event(0, 1, "a", 1.5), Event(0, 1, "a", math.nan)),
+        *(
+            {"label": "a", "score": 0.5},
+            {"start": 0, "end": 1, "score": 0.5},
+            {"start": 0, "end": 1, "label": "a"},
+        ),
+        (0, 1, "a"),
     ],
 )
-def test_events_that_no_file_can_hold(event: Event) -> None:
+def test_events_that_no_file_can_hold(event: Any) -> None:
     with pytest.raises(AstInputError, match=r"E108.*'a.wav', number 2"):
         events_text([("a.wav", [Event(0, 1, "a"), event])], "csv")
 
