@@ -29,10 +29,16 @@ THRESHOLDS = (
 RATIOS = (LOW_RATIO, 1.0, 0.5, 0.3)
 MIN_SECONDS = (0.1, 0.0, 0.05, 0.25, 0.5, 1.0)
 GAP_SECONDS = (0.2, 0.0, 0.1, 0.5, 1.0)
+#: Field of `_Shared` -> rule that it is part of, and values that are tried.
+_CHOICES = {
+    "gap_seconds": ("gap_seconds", GAP_SECONDS),
+    "min_seconds": ("min_seconds", MIN_SECONDS),
+    "ratio": ("low_threshold", RATIOS),
+}
 #: What the fit maximises.
 TARGETS = ("event", "segment")
 #: Gain in F1 from which another value is better: less is rounding.
-_GAIN = 1e-9
+GAIN = 1e-9
 #: Seconds by which durations that are meant to be equal may differ, as in `timelines.hysteresis`.
 _TOLERANCE = 2e-6
 
@@ -93,8 +99,8 @@ def fit_rules(
     """Return the rules of best macro F1 on recordings with a reference.
 
     Each class's threshold is the one of best F1 for it among `THRESHOLDS`. The ratio of the low threshold, the
-    shortest event and the shortest gap are shared by all classes and chosen one after the other. Nothing is drawn,
-    and of equal results the plainer value wins.
+    shortest event and the shortest gap are shared by all classes and chosen one after the other, again as long as it
+    helps. Nothing is drawn, and of equal results the plainer value wins.
 
     Args:
         reference: recording -> (seconds, events).
@@ -109,17 +115,20 @@ def fit_rules(
     before = search.given()
     best = _Shared(_given_ratio(rules), rules.min_seconds, rules.gap_seconds)
     value, thresholds = search.best_thresholds(best)
-    for field, rule, choices in (
-        ("ratio", "low_threshold", RATIOS),
-        ("min_seconds", "min_seconds", MIN_SECONDS),
-        ("gap_seconds", "gap_seconds", GAP_SECONDS),
-    ):
-        is_useless = field == "ratio" and rules.method == "boxes"
-        for choice in () if rule in fixed or is_useless else choices:
-            tried = best._replace(**{field: choice})
-            result, chosen = search.best_thresholds(tried)
-            if result > value + _GAIN:
-                best, value, thresholds = tried, result, chosen
+    choices = {
+        name: values
+        for name, (rule, values) in _CHOICES.items()
+        if rule not in fixed and not (name == "ratio" and rules.method == "boxes")
+    }
+    start = -1.0
+    while value > start + GAIN:  # again as long as it helps: each choice depends on the others
+        start = value
+        for name, values in choices.items():
+            for choice in values:
+                tried = best._replace(**{name: choice})
+                result, chosen = search.best_thresholds(tried)
+                if result > value + GAIN:
+                    best, value, thresholds = tried, result, chosen
     return Fitted(_stored(rules, best, thresholds, fixed), before, value, search.unfitted)
 
 
@@ -195,7 +204,7 @@ class _Search:
             value = -1.0
             for threshold in THRESHOLDS:
                 f1 = self._f1(index, threshold, _low(threshold, shared.ratio), shared)
-                if f1 > value + _GAIN:
+                if f1 > value + GAIN:
                     value = f1
                     thresholds[index] = threshold
             values.append(value)

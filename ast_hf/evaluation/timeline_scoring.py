@@ -31,13 +31,11 @@ class ScoredRecordings(NamedTuple):
         curves: recording -> curves of the classes that were asked for, float32, to be fitted or ranked; for
             single-label models 0 where another class is better.
         events: recording -> predicted events of all classes; those of a damaged file up to the damage.
-        given: the same by the model's own rules.
         unread: recording -> why its curves are missing.
     """
 
     curves: dict[str, ScoreCurve]
     events: dict[str, list[Event]]
-    given: dict[str, list[Event]]
     unread: dict[str, str]
 
 
@@ -50,6 +48,7 @@ class TimelineModel:
             pipeline's defaults.
         batch_size: windows at a time.
         device: of the model.
+        keeps: keep the scores of windows until `forget`, to try several rules.
 
     Attributes:
         labels: names of the classes, in the model's order.
@@ -61,13 +60,21 @@ class TimelineModel:
     """
 
     def __init__(
-        self, member: Member, arguments: Mapping[str, Any], batch_size: int, device: torch.device
+        self,
+        member: Member,
+        arguments: Mapping[str, Any],
+        batch_size: int,
+        device: torch.device,
+        *,
+        keeps: bool = False,
     ) -> None:
         self.pipe = ASTAudioClassificationPipeline(
             model=load_model(member).eval(), feature_extractor=member.extractor, device=device
         )
         self._arguments = {name: value for name, value in arguments.items() if value is not None}
         self._batch_size = batch_size
+        self._keeps = keeps
+        self._kept: dict[str, list[Any] | AstHfError] = {}
         call = self.pipe.call(return_timestamps=True, **self._arguments)
         assert call.rules is not None
         assert call.plan is not None
@@ -82,12 +89,34 @@ class TimelineModel:
         sizes = {"window_seconds": self.plan.samples / rate, "hop_seconds": self.plan.hop / rate}
         return {**sizes, **rules.as_dict()}
 
-    def curve(self, source: str) -> ScoreCurve:
-        """Return the score curves of a recording, float64 `(steps, classes)`."""
-        windows = self.pipe.scored_windows(
-            source, batch_size=self._batch_size, return_timestamps=True, **self._arguments
-        )
-        return score_curve(windows, self.rules, self.plan, len(self.labels))
+    def curve(self, source: str, rules: TimelineRules) -> ScoreCurve:
+        """Return the score curves of a recording, float64 `(steps, classes)`; the model runs once for it."""
+        return score_curve(self._windows(source), rules, self.plan, len(self.labels))
+
+    def forget(self) -> None:
+        """Drop the scores of windows that were kept for further rules."""
+        self._kept.clear()
+
+    def _windows(self, source: str) -> list[Any]:
+        """Return the scored windows of a recording; keep them, or the error, if they are needed again."""
+        found = self._kept.get(source)
+        if isinstance(found, AstHfError):
+            raise found
+        if found is not None:
+            return found
+        try:
+            windows = list(
+                self.pipe.scored_windows(
+                    source, batch_size=self._batch_size, return_timestamps=True, **self._arguments
+                )
+            )
+        except AstHfError as problem:
+            if self._keeps:
+                self._kept[source] = problem
+            raise
+        if self._keeps:
+            self._kept[source] = windows
+        return windows
 
     def score(
         self, recordings: Mapping[str, float], classes: Sequence[int], rules: TimelineRules, text: str
@@ -100,19 +129,16 @@ class TimelineModel:
             rules: rules of the events.
             text: shown by the progress bar.
         """
-        scored = ScoredRecordings({}, {}, {}, {})
+        scored = ScoredRecordings({}, {}, {})
         for name, seconds in tqdm(recordings.items(), desc=visible(text, keep=""), leave=False):
             try:
-                curve = self.curve(name)
+                curve = self.curve(name, rules)
             except AstHfError as problem:
                 if problem.code not in _OF_RECORDING:
                     raise
                 scored.unread[name] = f"[AST-{problem.code}] {problem.what}"
                 continue
             scored.events[name] = curve_events(curve, self.labels, rules, self.exclusive)
-            scored.given[name] = scored.events[name]
-            if rules != self.rules:
-                scored.given[name] = curve_events(curve, self.labels, self.rules, self.exclusive)
             heard = float(curve.times[-1])
             if heard < seconds - PART_TOLERANCE:
                 scored.unread[name] = f"unreadable from {heard:.1f} s on, of {seconds:.1f} s"

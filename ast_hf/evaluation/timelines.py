@@ -9,6 +9,7 @@ What the numbers mean is in `docs/how-to/evaluate-timelines.md`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,12 +44,12 @@ from ..reports.timeline_results import (
 )
 from ..task import Task
 from ..timelines.events import Event
-from ..timelines.rules import TimelineRules
+from ..timelines.rules import MEANS, TimelineRules
 from ..writing_failures import check_file
 from .members import load_member
 from .request_checks import Request, check_counts, check_request
 from .timeline_files import write_timeline_evaluation
-from .timeline_fitting import TARGETS, Criterion, fit_rules
+from .timeline_fitting import GAIN, TARGETS, Criterion, Fitted, fit_rules
 from .timeline_scoring import ScoredRecordings, TimelineModel, always_on, ranked, show_name
 
 #: Rules that a fit chooses, unless they are given.
@@ -99,7 +100,7 @@ def evaluate_timelines(
             `low_threshold`, `min_seconds`, `gap_seconds`, `silence_db`, `method`, `column_weight`. What is missing
             is as stored in the checkpoint, else the pipeline's default.
         fit_on: another split, on which each label's threshold is fitted, and unless they are given the low
-            threshold, `min_seconds` and `gap_seconds`.
+            threshold, `min_seconds` and `gap_seconds`; also the mean of overlapping windows.
         fit_target: "event" or "segment", whose macro F1 the fit maximises.
         store: write the fitted rules into the `config.json` of the checkpoint, where the pipeline reads them.
         segment_seconds: length of a segment of segment F1.
@@ -130,7 +131,7 @@ def evaluate_timelines(
     parts = {name: load_timed_labels(source, split=name, **reading) for name in request.splits}
     for name, part in parts.items():
         _check_labels(part, model_labels(member.config), name)
-    model = TimelineModel(member, given, batch_size, model_device)
+    model = TimelineModel(member, given, batch_size, model_device, keeps=fit_on is not None)
     chosen, fit = model.rules, None
     if fit_on is not None:
         fixed = [name for name in _FITTED_RULES if name in given]
@@ -202,9 +203,19 @@ def _fit(
 ) -> tuple[TimelineRules, TimelineFit]:
     """Return the rules of best F1 on a split, and what the fit did."""
     classes = _classes(recordings, model.labels)
-    scored = _score(model, recordings, classes, model.rules, split)
-    reference = _reference(recordings, scored.curves)
-    fitted = fit_rules(reference, scored.curves, model.labels, classes, model.rules, criterion, fixed)
+    best: Fitted | None = None
+    before = math.nan
+    for mean in dict.fromkeys((model.rules.mean, *MEANS)):
+        rules = model.rules.replace(mean=mean)
+        scored = _score(model, recordings, classes, rules, split)
+        reference = _reference(recordings, scored.curves)
+        fitted = fit_rules(reference, scored.curves, model.labels, classes, rules, criterion, fixed)
+        before = fitted.before if best is None else before
+        if best is None or fitted.after > best.after + GAIN:
+            best = fitted
+    assert best is not None
+    fitted = best._replace(before=before)
+    model.forget()
     unread = {show_name(name, folder): reason for name, reason in scored.unread.items()}
     fit = TimelineFit(
         split, criterion.target, fitted.before, fitted.after, len(reference), fitted.unfitted, unread
@@ -250,19 +261,19 @@ def _evaluate(
     reference = _reference(recordings, scored.curves)
     labels = [model.labels[index] for index in classes]
     measure = _Measure(reference, model.labels, labels, criterion)
-    before = (
-        {name: scored.given[name] for name in reference},
-        ranked(scored.curves, model.rules, classes, len(model.labels)),
-    )
     outcomes = {
         request.checkpoints[0]: measure.outcome(
             {name: scored.events[name] for name in reference},
             ranked(scored.curves, rules, classes, len(model.labels)),
         ),
-        **({} if fit is None else {GIVEN: measure.outcome(*before)}),
-        ALWAYS: measure.always_on(),
-        NOTHING: measure.nothing(),
     }
+    if fit is not None:
+        before = _score(model, recordings, classes, model.rules, request.split)
+        outcomes[GIVEN] = measure.outcome(
+            {name: before.events[name] for name in reference},
+            ranked(before.curves, model.rules, classes, len(model.labels)),
+        )
+    outcomes |= {ALWAYS: measure.always_on(), NOTHING: measure.nothing()}
     folder = _folder(source)
     evaluation = TimelineEvaluation(
         request.output_dir,

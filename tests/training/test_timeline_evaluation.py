@@ -23,7 +23,8 @@ from ast_hf.metrics.psds import is_psds_available
 from ast_hf.metrics.timelines import event_counts
 from ast_hf.timelines.builder import ScoreCurve, curve_events
 from ast_hf.timelines.events import Event
-from ast_hf.timelines.rules import TimelineRules
+from ast_hf.timelines.rules import MEANS, TimelineRules
+from ast_hf.timelines.windows import plan_windows, window_starts
 
 LABELS = ["cat", "dog", "owl"]
 RATE = 16_000
@@ -102,7 +103,9 @@ def curve_of(name: str, scores: dict[str, tuple[float, float]], delay: float = 0
 def heard(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
     """Replace the model by one that hears cats and dogs: label -> score within its sounds, and outside."""
     scores = {"cat": (0.9, 0.1), "dog": (0.3, 0.05)}
-    monkeypatch.setattr(TimelineModel, "curve", lambda self, source: curve_of(Path(source).stem, scores))
+    monkeypatch.setattr(
+        TimelineModel, "curve", lambda self, source, rules: curve_of(Path(source).stem, scores)
+    )
     return scores
 
 
@@ -270,6 +273,32 @@ def test_stock_transformers_loads_stored_rules(
         "transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer",
         "[0.5, 0.3, 0.5]\n",
     ]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_mean_of_windows_is_fitted_too(
+    seed: int, checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model runs once for each recording, and no other mean has a higher F1 on the fitted split."""
+    calls: list[str] = []
+    generator = np.random.default_rng(seed)
+
+    def windows(self: Any, source: Any, **options: Any) -> Any:
+        calls.append(Path(source).stem)
+        _, seconds, sounds = RECORDINGS[Path(source).stem]
+        for start in window_starts(int(seconds * RATE), plan):
+            scores = np.full(3, 0.02) + generator.uniform(0, 0.3, 3)
+            for first, end, label in sounds:
+                shared = min(end, (start + plan.samples) / RATE) - max(first, start / RATE)
+                scores[LABELS.index(label)] += max(shared, 0.0) / (plan.samples / RATE) * 0.6
+            yield start, plan.samples, scores, np.zeros(plan.samples // 160 + 2)
+
+    plan = plan_windows(TINY["max_length"], RATE, overlap=0.75)
+    monkeypatch.setattr(ASTAudioClassificationPipeline, "scored_windows", windows)
+    evaluation = evaluate(checkpoint, data, tmp_path, fit_on="validation")
+    assert sorted(calls) == sorted(RECORDINGS)
+    assert evaluation.rules["mean"] in MEANS
+    assert evaluation.fit.after >= evaluation.fit.before
 
 
 def test_given_rules_are_not_fitted(checkpoint: Path, data: Path, tmp_path: Path, heard: Any) -> None:
@@ -460,12 +489,12 @@ def test_a_recording_that_cannot_be_read_is_named_and_left_out(
     """Its events before the damage stay in the file; the scores are those of the other recordings."""
     whole = TimelineModel.curve
 
-    def damaged(self: TimelineModel, source: str) -> ScoreCurve:
+    def damaged(self: TimelineModel, source: str, rules: TimelineRules) -> ScoreCurve:
         if Path(source).stem != "a":
-            return whole(self, source)
+            return whole(self, source, rules)
         if how == "error":
             raise AstHfError("E203", repr(source), "is damaged", "replace it")
-        times, scores = whole(self, source)
+        times, scores = whole(self, source, rules)
         return ScoreCurve(times[:61], scores[:60])
 
     monkeypatch.setattr(TimelineModel, "curve", damaged)
@@ -485,7 +514,7 @@ def test_a_recording_that_cannot_be_read_is_named_and_left_out(
 def test_if_no_recording_can_be_read_the_first_reason_is_given(
     checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged(self: TimelineModel, source: str) -> ScoreCurve:
+    def damaged(self: TimelineModel, source: str, rules: TimelineRules) -> ScoreCurve:
         raise AstHfError("E203", repr(source), "is damaged", "replace it")
 
     monkeypatch.setattr(TimelineModel, "curve", damaged)
@@ -548,7 +577,7 @@ def test_the_command_ends_with_65_if_a_recording_is_damaged(
     monkeypatch.setattr(
         TimelineModel,
         "curve",
-        lambda self, source: ScoreCurve(*(part[:-20] for part in whole(self, source))),
+        lambda self, source, rules: ScoreCurve(*(part[:-20] for part in whole(self, source, rules))),
     )
     words = [
         "evaluate",
