@@ -96,7 +96,9 @@ def test_panels_share_the_time_axis(drawn: list[Any]) -> None:
     bars = [path.get_extents() for row in timeline.collections for path in row.get_paths()]
     assert [(bar.x0, bar.x1) for bar in bars] == [(1, 2), (3.2, 4.1), (8, 9)]
     assert bars[0].y0 > 1 > bars[1].y1
-    assert [face[3] for row in timeline.collections for face in row.get_facecolor()] == pytest.approx([0.55, 0.925, 1.0])
+    assert [face[3] for row in timeline.collections for face in row.get_facecolor()] == pytest.approx(
+        [0.55, 0.925, 1.0]
+    )
     assert [text.get_text() for text in timeline.texts] == ["0.40", "0.90", "1.00"]
 
 
