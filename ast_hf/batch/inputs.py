@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.folder_scan import scan_folder
-from ..errors import error
+from ..errors import AstHfWarning, error, warning_text
 
 _MARKS = "*?["
 
@@ -18,6 +19,8 @@ def find_recordings(words: Sequence[str]) -> list[str]:
 
     A word is a file (which need not exist: it is reported when it is read), a folder, whose audio files are taken
     at any depth by name, or a pattern (`*`, `?`, `[...]`, and `**` for any folders), whose matches are sorted.
+
+    Warns (W205) of sound in folders that is not read: in other formats, hidden, or in archives.
 
     Raises:
         AstDataError: E209 for a folder without audio files, E206 for a pattern that matches none.
@@ -43,13 +46,18 @@ def _named(word: str) -> list[str]:
 
 
 def _in_folder(folder: Path) -> list[str]:
+    """Return the recordings in a folder; warn (W205) of sound in it that is not read."""
     contents = scan_folder(folder)
+    omissions = contents.omissions()
     if not contents.clips:
         what = "has no audio files"
         fix = "name a folder with recordings"
-        if omissions := contents.omissions():
+        if omissions:
             what = f"{what}; it {omissions[0]}"
         raise error("E209", where=repr(str(folder)), what=what, fix=fix)
+    if omissions:
+        text = warning_text("W205", where=repr(str(folder)), what="; ".join(omissions))
+        warnings.warn(text, AstHfWarning, stacklevel=4)
     return sorted(map(str, contents.clips))
 
 
