@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what to do. 71 if a process of the run stopped or was lost; the message has the command that continues.
         73 if another run uses the output folder. 75 if only the request to the Hub failed; the message has the
         command that finishes it. 143 after SIGTERM, 129 after SIGHUP and 130 after SIGINT (Ctrl-C): a training
-        is saved after its current step, and the message has the command that continues it.
+        is saved after its current step, `classify --output` has noted all finished recordings, and the message
+        has the command that continues.
     """
     escape_unprintable()
     options = build_parser().parse_args(arguments)

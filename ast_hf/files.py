@@ -28,7 +28,7 @@ def write_whole(path: Path, write: Callable[[Path], Any], *, needed: int | None 
     Raises:
         AstRunError: E401 if it cannot be written; a file of that name is then unchanged.
     """
-    part = path.with_name(f".{path.stem[:200]}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f".{part_stem(path)}.{os.getpid()}.part{path.suffix}")
     with explained(path, needed=needed):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -40,6 +40,11 @@ def write_whole(path: Path, write: Callable[[Path], Any], *, needed: int | None 
             with contextlib.suppress(OSError):
                 part.unlink()
         sync(path.parent)
+
+
+def part_stem(path: Path) -> str:
+    """Return the stem of a file, short enough for a temporary name beside it: names have at most 255 bytes."""
+    return os.fsencode(path.stem)[:200].decode(errors="ignore")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

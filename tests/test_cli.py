@@ -55,18 +55,6 @@ def test_classify_prints_labels_and_reports_bad_files(
     assert {part.split()[0] for part in labels.split("  ")} < {"cat", "dog", "owl"}
 
 
-def test_classify_says_what_it_does_not_read_in_a_folder(
-    tiny_checkpoint: Path, tmp_path: Path, tone: np.ndarray, capsys: pytest.CaptureFixture
-) -> None:
-    soundfile.write(tmp_path / "good.flac", tone, 16_000)
-    (tmp_path / "other.ape").touch()
-    assert cli.main(["classify", str(tiny_checkpoint), str(tmp_path)]) == 0
-    printed = capsys.readouterr()
-    assert printed.out.startswith(str(tmp_path / "good.flac"))
-    assert "AST-W205" in printed.err
-    assert "not read (1 .ape)" in printed.err
-
-
 def test_info_describes_a_checkpoint(tiny_checkpoint: Path, capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["info", str(tiny_checkpoint)]) == 0
     printed = capsys.readouterr().out

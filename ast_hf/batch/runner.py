@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import AstHfError
-from ..timelines.formats import FORMATS, write_results
-from ..timelines.results import Result
-from .inputs import file_names
+from ..errors import AstHfError, error
 from .journal import Entry, Journal, stamp_of
+
+#: Values of configurations that do not change scores.
+_NO_EFFECT = ("_name_or_path", "transformers_version")
 
 
 class Batch(NamedTuple):
@@ -23,30 +25,43 @@ class Batch(NamedTuple):
         kind: kind of the results, one of `timelines.results.KINDS`.
         batch_size: windows of one recording that the model takes at once. Batches do not span recordings, so
             that a recording's scores do not depend on the others.
+        problems: names of `recordings` that are none -> why.
     """
 
     recordings: Sequence[str]
     arguments: Mapping[str, Any]
     kind: str
     batch_size: int = 8
+    problems: Mapping[str, AstHfError] = {}
 
     def settings(self, classifier: Any) -> dict[str, Any]:
         """Return what decides the results, as plain values."""
-        return {"model": weights_digest(classifier.model), "kind": self.kind, **self.arguments}
+        return {"model": model_digest(classifier), "kind": self.kind, **self.arguments}
 
 
-def classify_batch(classifier: Any, batch: Batch, journal: Journal | None = None) -> Iterator[Entry]:
+def classify_batch(
+    classifier: Any,
+    batch: Batch,
+    journal: Journal | None = None,
+    finish: Callable[[Entry], None] | None = None,
+) -> Iterator[Entry]:
     """Yield the entry of each recording, from the journal if it is there.
 
     Args:
         classifier: a pipeline of ours.
         batch: the recordings.
         journal: where finished recordings are noted.
+        finish: called with each entry that is new, before it is noted.
     """
     for name in batch.recordings:
+        if name in batch.problems:
+            yield Entry(name, None, None, 0.0, str(batch.problems[name]))
+            continue
         entry = None if journal is None else journal.finished(name)
         if entry is None:
             entry = _classified(classifier, name, batch)
+            if finish is not None:
+                finish(entry)
             if journal is not None:
                 journal.add(entry)
         yield entry
@@ -55,19 +70,33 @@ def classify_batch(classifier: Any, batch: Batch, journal: Journal | None = None
 def _classified(classifier: Any, name: str, batch: Batch) -> Entry:
     stamp = stamp_of(name)
     try:
-        content, recording = classifier.classify_recording(
-            name, batch_size=batch.batch_size, **batch.arguments
-        )
+        with warnings.catch_warnings():  # W217 is the entry's problem
+            warnings.filterwarnings("ignore", r"\[AST-W217\]")
+            content, recording = classifier.classify_recording(
+                name, batch_size=batch.batch_size, **batch.arguments
+            )
+        _check_finite(content, name)
     except AstHfError as problem:
         return Entry(name, stamp, None, 0.0, str(problem))
-    partial = None if recording.problem is None else str(recording.problem)
-    return Entry(name, stamp, content, recording.seconds, partial)
+    return Entry(name, stamp, content, recording.seconds, recording.warning)
 
 
-def weights_digest(model: Any) -> str:
-    """Return a digest of a model's weights and configuration."""
-    digest = hashlib.sha256(model.config.to_json_string().encode())
-    for name, tensor in sorted(model.state_dict().items()):
+def _check_finite(content: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Raise E104 for a score that is NaN or infinite, as a model in float16 may give."""
+    for part in content:
+        for row in part.get("scores", [part]):
+            if not math.isfinite(row["score"]):
+                what = f"has the score {row['score']} for {row['label']!r}"
+                raise error("E104", where=repr(name), what=what, fix="load the model in float32")
+
+
+def model_digest(classifier: Any) -> str:
+    """Return a digest of what makes a pipeline's scores: weights, configuration and feature extractor."""
+    digest = hashlib.sha256()
+    for part in (classifier.model.config, classifier.feature_extractor):
+        values = {name: value for name, value in part.to_dict().items() if name not in _NO_EFFECT}
+        digest.update(json.dumps(values, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(classifier.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(_bytes()).numpy().data)
     return digest.hexdigest()[:16]
@@ -77,26 +106,3 @@ def _bytes() -> Any:
     import torch
 
     return torch.uint8
-
-
-def write_files(
-    entries: Sequence[Entry], folder: Path, format: str, kind: str, top_hertz: float
-) -> list[Path]:
-    """Write the results of a batch into a folder, and return the paths of the files.
-
-    Formats for one recording give a file for each, in the folders of the recordings; the others give one file,
-    `results` with the suffix of the format. A recording that could not be classified is in none.
-    """
-    done = [entry for entry in entries if entry.content is not None]
-    results = [Result(entry.name, kind, entry.content or [], top_hertz) for entry in done]
-    if not FORMATS[format].per_recording:
-        path = folder / f"results{FORMATS[format].suffix}"
-        write_results(path, results, format, kind)
-        return [path]
-    names = file_names([entry.name for entry in entries], FORMATS[format].suffix)
-    places = dict(zip((entry.name for entry in entries), names, strict=True))
-    paths = [folder / places[result.name] for result in results]
-    for path, result in zip(paths, results, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_results(path, [result], format, kind)
-    return paths

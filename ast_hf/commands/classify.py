@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,13 +11,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..continuing import running_program
 from ..errors import AstHfError, error, short_reason
 from ..printing import printable
-from .console import EXIT_DATA, complain, finite, quiet_transformers, whole
+from .classification_output import Pictures, print_formatted, report, summarise
+from .console import complain, finite, quiet_transformers, whole
 
 if TYPE_CHECKING:
-    from ..batch.journal import Entry
+    from ..batch.inputs import Inputs
+    from ..batch.journal import Entry, Journal
     from ..batch.runner import Batch
+    from ..stopping import StopSignals
 
 #: Formats of `--format`: text lines, and those of `timelines.formats.FORMATS`.
 FORMATS = ("text", "json", "csv", "parquet", "audacity", "raven", "webvtt", "rttm")
@@ -32,6 +37,12 @@ _PIPELINE: dict[str, tuple[Any, str]] = {
     "method": (str, "timelines: hysteresis (default) or boxes"),
     "column_weight": (finite, "timelines: weight of the scores of single columns, 0 to 1 (default: 0)"),
 }
+#: Those that only timelines have.
+_TIMELINE_ONLY = ("low_threshold", "min_seconds", "gap_seconds", "silence_db", "method", "column_weight")
+#: Labels of a file without `--top_k`.
+_TOP_K = 3
+#: Recordings from which on a bar counts them.
+_BAR = 5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", help='audio files, folders of them, or patterns such as "field/**/*.flac"'
     )
-    parser.add_argument("--top_k", type=whole(1), default=3, help="labels per file (default: %(default)s)")
+    parser.add_argument("--top_k", type=whole(1), help=f"labels per file (default: {_TOP_K})")
     parser.add_argument("--timeline", action="store_true", help="events with start and end instead of labels")
     parser.add_argument(
         "--aggregate", choices=("mean", "max", "none"), help="of a long file's windows (default: mean)"
@@ -67,31 +78,76 @@ def run(options: argparse.Namespace) -> int:
     """Classify the recordings; a bad one is reported, and the others are still classified.
 
     Returns:
-        The exit code, 65 if any recording could not be classified to its end.
+        The exit code: 65 if any recording could not be classified to its end, 128 and the number of a signal that
+        stopped the command.
     """
+    from ..stopping import RunStopped, stop_signals
+
+    try:
+        with stop_signals() as signals, _harmless_warnings():
+            signals.text = "before the first recording"
+            return _run(options, signals)
+    except RunStopped as problem:
+        complain(problem, _advice(options))
+        return problem.exit_code
+
+
+@contextmanager
+def _harmless_warnings() -> Iterator[None]:
+    """Print warnings in this block also where Python was told to raise them (`PYTHONWARNINGS=error`)."""
+    with warnings.catch_warnings():
+        if any(each[0] == "error" for each in warnings.filters):
+            warnings.simplefilter("default")
+        yield
+
+
+def _advice(options: argparse.Namespace) -> str:
+    """Return what is printed after a stop: the command that continues, with its words quoted for a shell."""
+    if options.output is None:
+        return ""
+    name, *words = options.words
+    resume = [] if options.resume else ["--resume"]
+    return f"; continue with: {shlex.join([*running_program(), name, *resume, *words])}"
+
+
+def _run(options: argparse.Namespace, signals: StopSignals) -> int:
+    from transformers.utils import logging
+
     from ..batch.inputs import find_recordings
 
     quiet_transformers()
     format = _check_options(options)
-    recordings = find_recordings(options.files)
-    _check_one_file(options, format, recordings)
+    inputs = find_recordings(options.files)
+    _check_outputs(options, format, inputs.names)
     classifier = _load_classifier(options.checkpoint)
-    batch = _batch(options, recordings)
-    classifier.call(**batch.arguments)  # impossible options are found before any file is read
-    entries = _classify(options, classifier, batch, format)
-    return _summarise(entries, options)
+    batch = _batch(options, inputs)
+    call = classifier.call(**batch.arguments)  # impossible options are found before any file is read
+    if call.function == "none" and format != "text":
+        what = f"{format} holds scores from 0 to 1, and those of this model are any numbers"
+        raise _conflict("--format", what, "leave --format and --output out")
+    logging.enable_progress_bar()  # that of a long recording
+    entries = _classify(options, classifier, batch, format, signals)
+    return summarise(entries, is_stored=options.output is not None)
 
 
 def _check_options(options: argparse.Namespace) -> str:
     """Return the format; raise E108 for options that contradict each other."""
     if options.resume and options.output is None:
         raise _conflict("--resume", "needs --output: the journal is in that folder", "add --output DIR")
-    if options.picture and not options.timeline:
+    if options.picture is not None and not options.timeline:
         raise _conflict("--picture", "shows a timeline", "add --timeline")
     if options.format == "parquet" and options.output is None:
         raise _conflict("--format", "parquet is not text", "add --output DIR")
     if options.format == "text" and options.output is not None:
         raise _conflict("--format", "text is for the terminal", "use csv or another format with --output")
+    for name in ("output", "picture"):
+        if getattr(options, name) == "":
+            raise _conflict(f"--{name}", "is an empty name", "name a folder; a shell variable may be empty")
+    for name in ("top_k", "aggregate") if options.timeline else _TIMELINE_ONLY:
+        if getattr(options, name) is not None:
+            what = f"has {'no effect on a timeline' if options.timeline else 'an effect on timelines only'}"
+            fix = f"leave it out, or {'leave out' if options.timeline else 'add'} --timeline"
+            raise _conflict(f"--{name}", what, fix)
     format = options.format or ("text" if options.output is None else "csv")
     if format != "text":
         from ..timelines.formats import check_format
@@ -100,13 +156,27 @@ def _check_options(options: argparse.Namespace) -> str:
     return format
 
 
-def _check_one_file(options: argparse.Namespace, format: str, recordings: list[str]) -> None:
-    """Raise E108 for several recordings in a format with a file for each, and no folder for them."""
+def _check_outputs(options: argparse.Namespace, format: str, recordings: list[str]) -> None:
+    """Raise E401 for a place where nothing can be written, and E108 for results that have none."""
     from ..timelines.formats import FORMATS as WRITTEN
+    from ..writing_failures import check_file, check_folder
 
-    if len(recordings) > 1 and options.output is None and format != "text" and WRITTEN[format].per_recording:
-        what = f"{format} has a file for each recording, and there are {len(recordings)}"
+    count = len(recordings)
+    if count > 1 and options.output is None and format != "text" and WRITTEN[format].per_recording:
+        what = f"{format} has a file for each recording, and there are {count}"
         raise _conflict("--format", what, "add --output DIR")
+    if options.output is not None:
+        from ..batch.result_files import check_results
+
+        check_results(Path(options.output), format)
+    if options.picture is not None:
+        from ..reports.timeline_picture import check_picture
+
+        check_picture(options.picture if count == 1 else "one.png")
+        if count == 1:
+            check_file(options.picture)
+        else:
+            check_folder(options.picture)
 
 
 def _conflict(option: str, what: str, fix: str) -> AstHfError:
@@ -119,7 +189,7 @@ def _kind(options: argparse.Namespace) -> str:
     return "windows" if options.aggregate == "none" else "clips"
 
 
-def _batch(options: argparse.Namespace, recordings: list[str]) -> Batch:
+def _batch(options: argparse.Namespace, inputs: Inputs) -> Batch:
     from ..batch.runner import Batch
 
     arguments = {name: getattr(options, name) for name in _PIPELINE if getattr(options, name) is not None}
@@ -130,8 +200,8 @@ def _batch(options: argparse.Namespace, recordings: list[str]) -> Batch:
     if options.timeline:
         arguments["return_timestamps"] = True
     else:
-        arguments["top_k"] = options.top_k
-    return Batch(recordings, arguments, _kind(options), options.batch_size)
+        arguments["top_k"] = options.top_k or _TOP_K
+    return Batch(inputs.names, arguments, _kind(options), options.batch_size, inputs.problems)
 
 
 def _threshold(text: str) -> float | str:
@@ -142,109 +212,74 @@ def _threshold(text: str) -> float | str:
         return text
 
 
-def _classify(options: argparse.Namespace, classifier: Any, batch: Batch, format: str) -> list[Entry]:
+def _classify(
+    options: argparse.Namespace, classifier: Any, batch: Batch, format: str, signals: StopSignals
+) -> list[Entry]:
     """Classify, and print or write the results; return an entry for each recording."""
-    from ..batch.journal import Journal
-    from ..batch.runner import classify_batch, write_files
+    from ..batch.runner import classify_batch
 
     rate = classifier.feature_extractor.sampling_rate
     entries: list[Entry] = []
+    pictures = Pictures(options.picture, batch.recordings, rate)
+    count = len(batch.recordings)
     with ExitStack() as stack:
-        journal = None
-        if options.output is not None:
-            settings = batch.settings(classifier)
-            journal = stack.enter_context(Journal(Path(options.output), settings, resume=options.resume))
-        bar = stack.enter_context(_progress(options, len(batch.recordings)))
-        for entry in classify_batch(classifier, batch, journal):
-            entries.append(entry)
-            bar.update()
-            if format == "text":
-                _print_text(entry, batch.kind)
-            if entry.content is None:
-                complain(entry.problem)
-            elif options.picture:
-                _draw(options.picture, entry, rate, is_only=len(batch.recordings) == 1)
+        journal = _journal(options, classifier, batch)
         if journal is not None:
-            paths = write_files(entries, Path(options.output), format, batch.kind, rate / 2)
-            journal.finish()
-            places = paths[0] if len(paths) == 1 else f"{len(paths)} files in {options.output}"
-            print(f"Results: {printable(str(places))}", file=sys.stderr)
+            stack.enter_context(_continued(options))
+            stack.enter_context(journal)
+        bar = stack.enter_context(_progress(count))
+        signals.text = f"after 0 of {count} recordings"
+        for entry in classify_batch(classifier, batch, journal, pictures.draw):
+            entries.append(entry)
+            report(entry, batch.kind, is_text=format == "text")
+            pictures.draw_missing(entry)
+            bar.update()
+            signals.text = f"after {len(entries)} of {count} recordings"
+            signals.stop_now()  # if the exception was lost in code that cannot raise it
+        bar.close()
+        if journal is not None:
+            _write(entries, batch, options.output, format, rate / 2)
+            journal.finish(is_complete=all(entry.is_complete for entry in entries))
         elif format != "text":
-            _print_formatted(entries, format, batch.kind, rate / 2)
+            print_formatted(entries, format, batch.kind, rate / 2)
     return entries
 
 
+def _journal(options: argparse.Namespace, classifier: Any, batch: Batch) -> Journal | None:
+    if options.output is None:
+        return None
+    from ..batch.journal import Journal
+
+    return Journal(Path(options.output), batch.settings(classifier), resume=options.resume)
+
+
 @contextmanager
-def _progress(options: argparse.Namespace, count: int) -> Iterator[Any]:
-    """Show a bar of files on a terminal; after Ctrl-C say how far the batch is, and how to continue."""
+def _continued(options: argparse.Namespace) -> Iterator[None]:
+    """Add the command that continues to an error of writing (E401)."""
+    from ..writing_failures import cannot_write
+
+    try:
+        yield
+    except AstHfError as problem:
+        if problem.code != "E401":
+            raise
+        raise cannot_write(options.output, problem, then="run the same command with --resume") from problem
+
+
+def _progress(count: int) -> Any:
+    """Return a bar of files, which is shown on a terminal."""
     from tqdm.auto import tqdm
 
-    with tqdm(total=count, unit="file", disable=count < 5 or None) as bar:
-        try:
-            yield bar
-        except KeyboardInterrupt as problem:
-            advice = "the same command with --resume continues" if options.output else "nothing is stored"
-            raise KeyboardInterrupt(advice) from problem
+    return tqdm(total=count, unit="file", disable=True if count < _BAR else None)
 
 
-def _print_text(entry: Entry, kind: str) -> None:
-    from tqdm.auto import tqdm
+def _write(entries: list[Entry], batch: Batch, output: str, format: str, top_hertz: float) -> None:
+    from ..batch.result_files import write_files
 
-    for cells in _lines(entry, kind):
-        tqdm.write("\t".join([printable(entry.name), *cells]), file=sys.stdout)
-
-
-def _lines(entry: Entry, kind: str) -> list[list[str]]:
-    """Return the cells behind the name in each line of a recording's text."""
-    if entry.content is None:
-        return []
-    if kind == "clips":
-        return [[_scores(entry.content)]]
-    times = [[f"{part['start']:.2f}", f"{part['end']:.2f}"] for part in entry.content]
-    if kind == "windows":
-        return [[*time, _scores(part["scores"])] for time, part in zip(times, entry.content, strict=True)]
-    labels = [[printable(event["label"]), f"{event['score']:.3f}"] for event in entry.content]
-    return [[*time, *label] for time, label in zip(times, labels, strict=True)]
-
-
-def _scores(entries: list[dict[str, Any]]) -> str:
-    return "  ".join(f"{printable(entry['label'])} {entry['score']:.3f}" for entry in entries)
-
-
-def _print_formatted(entries: list[Entry], format: str, kind: str, top_hertz: float) -> None:
-    from ..timelines.formats import results_text
-    from ..timelines.results import Result
-
-    results = [
-        Result(entry.name, kind, entry.content, top_hertz) for entry in entries if entry.content is not None
-    ]
-    print(results_text(results, format, kind), end="")
-
-
-def _draw(picture: str, entry: Entry, rate: int, *, is_only: bool) -> None:
-    from ..reports.timeline_picture import draw_timeline
-
-    path = Path(picture)
-    if not is_only:
-        path = path / f"{Path(entry.name).name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_timeline(entry.name, entry.content or [], path, sampling_rate=rate)
-
-
-def _summarise(entries: list[Entry], options: argparse.Namespace) -> int:
-    """Print what could not be classified, and return the exit code."""
-    failed = sum(entry.content is None for entry in entries)
-    partly = sum(entry.content is not None and not entry.is_complete for entry in entries)
-    if len(entries) > 1 or failed or partly:
-        seconds = sum(entry.seconds for entry in entries)
-        parts = [f"{len(entries) - failed - partly} classified ({seconds / 60:.1f} min of audio)"]
-        parts += [f"{partly} only in part"] if partly else []
-        parts += [f"{failed} not"] if failed else []
-        advice = (
-            "; --resume tries these again" if options.output and (failed or partly) and options.resume else ""
-        )
-        complain(f"{len(entries)} recordings: {', '.join(parts)}{advice}")
-    return EXIT_DATA if failed or partly else 0
+    recordings = [entry for entry in entries if entry.name not in batch.problems]
+    paths = write_files(recordings, Path(output), format, batch.kind, top_hertz)
+    places = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files in {output}"
+    print(f"Results: {printable(places)}", file=sys.stderr)
 
 
 def _load_classifier(checkpoint: str) -> Any:

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
     Returns 0, or 128 and the number of a signal that stopped it; the same command continues it.
     """
-    from ..training.stopping import RunStopped, stop_signals
+    from ..stopping import RunStopped, stop_signals
 
     try:
         with stop_signals():

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0; `EXIT_UNPUBLISHED` if only the push failed; 128 and the number of a signal that stopped the run.
     """
-    from ..training.stopping import RunStopped, stop_signals
+    from ..stopping import RunStopped, stop_signals
 
     try:
         with stop_signals():  # from here on: importing torch and transformers takes seconds

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import error, shortlist
+from ..errors import AstHfError, error, shortlist
 from .naming_conventions import AUDIO_SUFFIXES, CODED_SUFFIXES, UNREAD_SUFFIXES
 from .table_search import TABLE_SUFFIXES, ClipTable, tables_of
 
@@ -76,11 +76,15 @@ class Folder(NamedTuple):
         return texts
 
 
-def scan_folder(root: Path) -> Folder:
+def scan_folder(root: Path, unlisted: dict[Path, AstHfError] | None = None) -> Folder:
     """Return the contents of a folder, sorted; hidden files and folders are left out.
 
     Links to folders are followed, except to a folder that they are in; below a link, only to new folders. So
     the search ends, whatever the links.
+
+    Args:
+        root: the folder.
+        unlisted: takes the folders that cannot be listed, with the reason; without it, they are an error.
 
     Raises:
         AstDataError: E206 for a folder that cannot be listed.
@@ -89,7 +93,7 @@ def scan_folder(root: Path) -> Folder:
     waiting: list[tuple[Path, tuple[str, ...], bool]] = [(root, (os.path.realpath(root),), False)]
     while waiting:
         place, above, linked = waiting.pop()
-        for entry in _entries(place):
+        for entry in _entries(place, unlisted):
             path = place / entry.name
             if not _is_folder(entry):
                 search.add_file(path, hidden=entry.name.startswith("."))
@@ -111,14 +115,18 @@ def scan_folder(root: Path) -> Folder:
     return search.folder
 
 
-def _entries(place: Path) -> list[os.DirEntry[str]]:
+def _entries(place: Path, unlisted: dict[Path, AstHfError] | None) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(place) as entries:
             return list(entries)
     except OSError as problem:
         what = f"cannot be listed ({problem.strerror})"
         fix = "check its permissions, or move it elsewhere"
-        raise error("E206", where=repr(str(place)), what=what, fix=fix) from problem
+        failure = error("E206", where=repr(str(place)), what=what, fix=fix)
+        if unlisted is None:
+            raise failure from problem
+        unlisted[place] = failure
+        return []
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -26,7 +26,10 @@ class ReadingBar:
         if self._bar is None:
             self._bar = self._open(total)
         self._bar.update(round(done / self.rate) - self._bar.n)
-        if done >= total:
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
             self._bar.close()
 
     def _open(self, total: int) -> Any:

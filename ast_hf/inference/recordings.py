@@ -53,7 +53,7 @@ class Recording:
         name: name of the source for messages.
         source_rate: rate in Hz of a bare array.
         is_chosen: whether the user chose the length of the windows; a shorter recording is then an error.
-        progress: called after each window with the number of samples so far, and of all.
+        progress: a `ReadingBar`, called after each window with the number of samples so far, and of all.
     """
 
     def __init__(
@@ -82,15 +82,27 @@ class Recording:
         """Seconds of audio that were read."""
         return self.length / self.extractor.sampling_rate
 
+    @property
+    def warning(self) -> str | None:
+        """Text of W217 with the part that was read, and why not the rest; None for a complete recording."""
+        if self.problem is None:
+            return None
+        text = f"only its first {self.seconds:.1f} s are classified, since the rest {_reason(self.problem)}"
+        return warning_text("W217", where=self.name, what=text)
+
     def __iter__(self) -> Iterator[WindowInputs]:
         if self.plan is None or not isinstance(self.extractor, ASTFeatureExtractor):
             yield self._whole()
             return
         with open_stream(self.source, self.plan.rate, source_rate=self.source_rate) as stream:
-            for window in self._windows(stream, self.plan):
-                yield self._inputs(window, self.plan)
+            try:
+                for window in self._windows(stream, self.plan):
+                    yield self._inputs(window, self.plan)
+                    if self.progress is not None:
+                        self.progress(window.start + len(window.samples), stream.length)
+            finally:
                 if self.progress is not None:
-                    self.progress(window.start + len(window.samples), stream.length)
+                    self.progress.close()
 
     def _whole(self) -> WindowInputs:
         """Return a recording as one window, for an extractor of another library."""
@@ -121,8 +133,7 @@ class Recording:
             if cutter.length <= self.plan.samples + self.plan.slack:
                 raise
             self.problem = problem
-            text = f"only its first {self.seconds:.1f} s are classified, since the rest {_reason(problem)}"
-            warnings.warn(warning_text("W217", where=self.name, what=text), AstHfWarning, stacklevel=2)
+            warnings.warn(self.warning or "", AstHfWarning, stacklevel=2)
             return None
 
     def _too_short(self, last: Window, plan: WindowPlan) -> AstHfError:

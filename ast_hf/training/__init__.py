@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from ..reports.model_card import write_card
     from ..reports.run_results import Report
     from ..reports.timeline_results import TimelineEvaluation
+    from ..stopping import RunStopped
     from .cross_validation import cross_validate
     from .distillation import build_distillation
     from .finetuning import Run, finetune, finish, prepare
-    from .stopping import RunStopped
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -58,7 +58,7 @@ _MODULES = {
     "Recipe": "..recipe.recipe",
     "Report": "..reports.run_results",
     "Run": ".finetuning",
-    "RunStopped": ".stopping",
+    "RunStopped": "..stopping",
     "StreamedClipInputs": "..inputs.streams",
     "TimedRecording": "..data.timed_labels",
     "TimelineEvaluation": "..reports.timeline_results",

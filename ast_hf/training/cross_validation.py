@@ -29,6 +29,7 @@ from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
+from ..stopping import StopSignals, stop_signals
 from .building import SAMPLING_RATE, measures_statistics
 from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.run_options import flatten_options
@@ -38,7 +39,6 @@ from .output_files import RESULTS_FILE
 from .preflight import Preflight
 from .prepared_file import PreparedFile
 from .splits import group_column, read_data, read_splits
-from .stopping import StopSignals, stop_signals
 
 FOLDS_FILE = "folds.json"
 PICTURE = "folds.png"

@@ -29,6 +29,7 @@ from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
 from ..reports.epoch_metrics import VALIDATION_PREFIX, WATCHED_PREFIX
 from ..reports.run_results import Report, SplitResults
+from ..stopping import defer_stop, stop_signals
 from ..task import Task
 from ..writing_failures import explained
 from .averaging import build_average
@@ -60,7 +61,6 @@ from .run_facts import (
     training_seconds,
 )
 from .splits import is_streamed, read_splits
-from .stopping import defer_stop, stop_signals
 from .trainer import ASTTrainer
 
 

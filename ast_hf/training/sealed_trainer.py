@@ -27,6 +27,7 @@ from ..hub.access import PUBLISHING
 from ..hub.publishing import Pushed, finishing_command, push_folder
 from ..recipe.options import WATCHDOG_SECONDS
 from ..reports.emissions import EMISSIONS_FILE
+from ..stopping import RunStopped, StopSignals, is_handling_signals, protect_worker, stop_signals
 from ..writing_failures import cannot_write, explained, is_writing_failure
 from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.hub import CheckpointPushes, HubPlace, download_checkpoint
@@ -48,7 +49,6 @@ from .checkpoints.sealing import (
 from .checkpoints.watched_files import WatchedFiles
 from .disk_space import checkpoint_bytes
 from .run_failures import is_of_a_log, lost_process
-from .stopping import RunStopped, StopSignals, is_handling_signals, protect_worker, stop_signals
 from .watchdog import Watchdog, can_watch
 
 #: In a training checkpoint: seconds and clips of the run so far, and the loss that is not logged yet.

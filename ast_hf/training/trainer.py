@@ -33,6 +33,7 @@ from ..recipe.optimization_options import Optimization
 from ..recipe.options import PatchoutOptions
 from ..recipe.rules import groups_by_length
 from ..reports.epoch_metrics import WATCHED_PREFIX
+from ..stopping import protect_worker
 from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, SetSamplerEpoch
@@ -42,7 +43,6 @@ from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
 from .run_failures import lost_worker
 from .sealed_trainer import SealedTrainer
-from .stopping import protect_worker
 
 #: Parameters without weight decay, besides biases and LayerNorms: not matrix-multiplication weights.
 _NO_DECAY = ("cls_token", "distillation_token", "position_embeddings")

@@ -21,9 +21,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from ast_hf import AstConfigError
 from ast_hf.cli import main
 from ast_hf.commands.finetune import continuing_command
+from ast_hf.stopping import SIGNALS, defer_stop, protect_worker, stop_signals
 from ast_hf.training import ASTTrainer, RunStopped, finetune, finish, prepare
 from ast_hf.training.checkpoints.sealing import checkpoints, find_corruption
-from ast_hf.training.stopping import SIGNALS, defer_stop, protect_worker, stop_signals
 from training.runs import VARIED, checkpoint_digest, recipe
 
 if TYPE_CHECKING:
