@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from .errors import AstHfError, error
 
+#: Beginning of what is wrong with a file that ends too early.
+CUT = "is cut off: "
+
 
 class Layout(NamedTuple):
     """What libsndfile needs to decode a file completely, and what is wrong with the file.
@@ -66,7 +69,7 @@ class Content:
 
 def cut(where: str, reason: str) -> AstHfError:
     """Return E202 for a file that ends too early."""
-    return error("E202", where=where, what=f"is cut off: {reason}", fix="copy or download the file again")
+    return error("E202", where=where, what=CUT + reason, fix="copy or download the file again")
 
 
 def damaged(where: str, what: str, fix: str = "copy or download the file again, or drop it") -> AstHfError:

@@ -19,7 +19,7 @@ from .audio_av import open_coded
 from .audio_clips import BLOCK, CHECK, Clip, Mixer, Part, check_channels, check_rate, reading
 from .audio_coded import coded_kind
 from .audio_containers import read_layout
-from .audio_content import Content, Layout, cut, damaged, unsupported
+from .audio_content import CUT, Content, Layout, cut, damaged, unsupported
 from .audio_flac import holds_second_flac
 from .audio_formats import (
     AUDIO_MARKS,
@@ -153,7 +153,7 @@ def _open_sound(content: Content, where: str, part: Part | None, block: int | No
 
     with reading(where):
         _refuse_non_audio(content.at(0, 512), where)
-        layout = read_layout(content, where)
+        layout = _layout(content, where, is_streamed=block is not None)
         reader = _Reader(content, layout)
         try:
             sound = soundfile.SoundFile(reader)
@@ -161,6 +161,8 @@ def _open_sound(content: Content, where: str, part: Part | None, block: int | No
             sound.seekable = lambda: False
         except soundfile.LibsndfileError as problem:
             reader.raise_problem()
+            if layout.missing:
+                raise cut(where, layout.missing) from problem
             raise _decoding_error(str(problem), reader, where) from problem
     with sound:
         _check_header(sound, where)
@@ -170,6 +172,16 @@ def _open_sound(content: Content, where: str, part: Part | None, block: int | No
         blocks = _Decoder(sound, reader, layout, where, block or BLOCK).blocks(span, whole=part is None)
         missing = cut(where, layout.missing) if layout.missing else None
         yield Clip(rate, sound.channels, span.stop - span.start, where, blocks, missing=missing)
+
+
+def _layout(content: Content, where: str, *, is_streamed: bool) -> Layout:
+    """Return the structure of a file; raise E202 if it is cut off, which a stream raises when its end is reached."""
+    try:
+        return read_layout(content, where)
+    except AstHfError as problem:
+        if problem.code != "E202" or not is_streamed:
+            raise
+        return Layout(missing=problem.what.removeprefix(CUT))
 
 
 def _refuse_empty(content: Content, where: str) -> None:

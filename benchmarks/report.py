@@ -8,7 +8,15 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import features, learning_page, training_speed, training_speed_gpu, transfer
+from . import (
+    features,
+    learning_page,
+    long_audio,
+    timelines_page,
+    training_speed,
+    training_speed_gpu,
+    transfer,
+)
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 _HEAD = """\
@@ -32,7 +40,7 @@ def main() -> None:
         f"Measured with torch {torch.__version__}, transformers {transformers.__version__}, "
         f"Python {platform.python_version()} on {platform.machine()}."
     )
-    parts = (transfer, learning_page, training_speed, training_speed_gpu)
+    parts = (transfer, learning_page, timelines_page, long_audio, training_speed, training_speed_gpu)
     sections = "".join(part.section() for part in parts)
     page = _HEAD.format(machine=machine, rows=features.row(), sections=sections)
     RESULTS.write_text(page, encoding="utf-8")

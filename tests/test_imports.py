@@ -181,12 +181,23 @@ def test_evaluation_and_data_do_not_import_the_trainer(
 OPTIONS = ("ast_hf.commands.finetune",)
 
 
+#: Parts of timelines, which `benchmarks.timelines` puts together in ways that the pipeline does not offer.
+TIMELINE_PARTS = (
+    "ast_hf.timelines",
+    "ast_hf.evaluation.timeline_",
+    "ast_hf.metrics.",
+    "ast_hf.embeddings_ast",
+)
+
+
 @pytest.mark.parametrize("folder", ["examples", "benchmarks"])
 def test_examples_and_benchmarks_use_public_names(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ast_hf"):
-                assert node.module in ("ast_hf", "ast_hf.training", *OPTIONS), (path, node.module)
+                is_part = path.stem.startswith("timelines") and (node.module or "").startswith(TIMELINE_PARTS)
+                public = ("ast_hf", "ast_hf.training", *OPTIONS)
+                assert is_part or node.module in public, (path, node.module)
                 assert not any(alias.name.startswith("_") for alias in node.names), path
 
 

@@ -20,8 +20,10 @@ from ast_hf import (
     ASTAudioClassificationPipeline,
     ASTFeatureExtractor,
     ASTForAudioClassification,
+    AstHfError,
     AstHfWarning,
     AstInputError,
+    load_audio,
 )
 
 RATE = 16_000
@@ -142,17 +144,22 @@ def test_workers_read_short_clips_and_leave_long_ones(classify: Any, recording: 
     ]
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [("flac", 8_000), ("flac", 16_000), ("flac", 44_100), ("mp3", 16_000), ("ogg", 16_000)]
+    + [(kind, 16_000) for kind in ("wav", "rf64", "w64", "aiff", "au")],
+)
 def test_cut_file_keeps_all_but_the_last_seconds(
-    rate: int, classify: Any, recording: Any, tmp_path: Path
+    kind: str, rate: int, classify: Any, recording: Any, tmp_path: Path
 ) -> None:
-    samples = soxr.resample(np.tile(recording, 5), RATE, rate)
-    soundfile.write(tmp_path / "cut.flac", samples, rate)
-    size = (tmp_path / "cut.flac").stat().st_size
-    (tmp_path / "cut.flac").write_bytes((tmp_path / "cut.flac").read_bytes()[: size // 2])
-    with pytest.warns(AstHfWarning, match="W217"):
-        windows = classify(tmp_path / "cut.flac", aggregate="none")
-    assert 5.0 < windows[-1]["end"] < 12.0  # of about 10.75 s
+    path = tmp_path / f"cut.{kind}"
+    soundfile.write(path, soxr.resample(np.tile(recording, 5), RATE, rate), rate, format=kind.upper())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(AstHfWarning, match=r"W217.*E202"):
+        windows = classify(path, aggregate="none")
+    assert 5.0 < windows[-1]["end"] < 13.0  # of about 10.75 s
+    with pytest.raises(AstHfError, match="E202"):
+        load_audio(path)
 
 
 @pytest.mark.parametrize("length", [400, 5_000, WINDOW - 1, WINDOW, WINDOW + 159])

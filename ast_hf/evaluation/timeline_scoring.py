@@ -24,6 +24,10 @@ from .members import Member, load_model
 _OF_RECORDING = ("E101", "E103", "E104", "E106", "E201", "E202", "E203", "E204", "E205", "E206", "E207")
 
 
+#: Values of `column_weight` that a fit tries: how good the columns are depends on the training of the checkpoint.
+COLUMN_WEIGHTS = (0.0, 1.0)
+
+
 class ScoredRecordings(NamedTuple):
     """Recordings as a model heard them.
 
@@ -53,6 +57,7 @@ class TimelineModel:
     Attributes:
         labels: names of the classes, in the model's order.
         rules: rules of the events.
+        column_weights: values of `column_weight` to try; more than one if it is not given and windows are kept.
         exclusive: whether one label excludes the others.
 
     Raises:
@@ -80,6 +85,10 @@ class TimelineModel:
         assert call.plan is not None
         self.labels: list[str] = call.labels
         self.rules: TimelineRules = call.rules
+        self.column_weights: tuple[float, ...] = (call.rules.column_weight,)
+        if keeps and "column_weight" not in self._arguments and self.pipe.has_columns:
+            self.column_weights = tuple(dict.fromkeys((call.rules.column_weight, *COLUMN_WEIGHTS)))
+            self._arguments["column_weight"] = 1.0  # any above 0 computes the columns
         self.plan = call.plan
         self.exclusive: bool = call.is_exclusive
 

@@ -8,6 +8,7 @@ What the numbers mean is in `docs/how-to/evaluate-timelines.md`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -100,7 +101,8 @@ def evaluate_timelines(
             `low_threshold`, `min_seconds`, `gap_seconds`, `silence_db`, `method`, `column_weight`. What is missing
             is as stored in the checkpoint, else the pipeline's default.
         fit_on: another split, on which each label's threshold is fitted, and unless they are given the low
-            threshold, `min_seconds` and `gap_seconds`; also the mean of overlapping windows.
+            threshold, `min_seconds`, `gap_seconds` and whether columns are used (`column_weight` 0 or 1); also the
+            mean of overlapping windows.
         fit_target: "event" or "segment", whose macro F1 the fit maximises.
         store: write the fitted rules into the `config.json` of the checkpoint, where the pipeline reads them.
         segment_seconds: length of a segment of segment F1.
@@ -205,8 +207,9 @@ def _fit(
     classes = _classes(recordings, model.labels)
     best: Fitted | None = None
     before = math.nan
-    for mean in dict.fromkeys((model.rules.mean, *MEANS)):
-        rules = model.rules.replace(mean=mean)
+    means = dict.fromkeys((model.rules.mean, *MEANS))
+    for weight, mean in itertools.product(model.column_weights, means):
+        rules = model.rules.replace(mean=mean, column_weight=weight)
         scored = _score(model, recordings, classes, rules, split)
         reference = _reference(recordings, scored.curves)
         fitted = fit_rules(reference, scored.curves, model.labels, classes, rules, criterion, fixed)

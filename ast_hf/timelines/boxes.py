@@ -103,10 +103,10 @@ def _boxes_of(column: np.ndarray, width: int, rules: TimelineRules) -> list[tupl
     while len(boxes) > 1:
         depths = []
         for left, right in itertools.pairwise(boxes):
-            lower = min(mean(*left), mean(*right))
-            valley = mean(left[1], right[0])
-            shallow = lower - valley < rules.box_gap or valley >= rules.box_ratio * lower
-            depths.append(lower - valley if shallow else np.inf)
+            higher = max(mean(*left), mean(*right))  # a low bump beside a high peak is not part of it
+            valley = mean(left[1], right[0]) if right[0] > left[1] else min(mean(*left), mean(*right))
+            shallow = higher - valley < rules.box_gap and valley >= rules.box_ratio * higher
+            depths.append(higher - valley if shallow else np.inf)
         place = int(np.argmin(depths))
         if not np.isfinite(depths[place]):
             break

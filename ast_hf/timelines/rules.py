@@ -35,13 +35,15 @@ class TimelineRules:
         gap_seconds: shortest gap between two events of a class, in seconds.
         silence_db: level in dBFS below which nothing is an event. None, or -200, to ignore the level.
         method: `"hysteresis"`, or `"boxes"` for change-detection boxes, which need the complete recording.
-        column_weight: weight in [0, 1] of the scores of single time columns beside those of their windows.
-            0 does not compute them.
+        column_weight: weight in [0, 1] of the scores of single time columns beside those of their windows: the
+            classifier applied to the mean over frequency of each column of patches. 0 does not compute them; 1
+            uses windows for context only. How good they are depends on the training: with the image start of the
+            small-data recipe 1 found the most events, with the best edges (`benchmarks/timelines.py`); the columns
+            of a small model that was trained from random weights were of no use (tests/timelines).
         mean: mean of the windows over a time: `"arithmetic"`, `"geometric"` or `"harmonic"`; see `curves.py`.
-        box_gap: boxes only: neighbours are merged if the valley between them is less than this below the lower
-            one, in [0, 1].
-        box_ratio: boxes only: neighbours are also merged if the valley is at least this share of the lower
-            one, in [0, 1].
+        box_gap: boxes only: neighbours are merged if the valley between them is less than this below the higher
+            one, in [0, 1],
+        box_ratio: and at least this share of the higher one, in [0, 1].
 
     Raises:
         AstInputError: E108 for a value out of its range, and for a low threshold above its threshold.
@@ -55,8 +57,8 @@ class TimelineRules:
     method: str = "hysteresis"
     column_weight: float = 0.0
     mean: str = "harmonic"
-    box_gap: float = 0.2
-    box_ratio: float = 0.7
+    box_gap: float = 0.3
+    box_ratio: float = 0.5
 
     def __post_init__(self) -> None:
         self._set("threshold", _levels("threshold", self.threshold))

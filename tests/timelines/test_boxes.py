@@ -58,7 +58,9 @@ def test_a_deep_valley_parts_two_boxes_and_a_shallow_one_does_not() -> None:
     shallow = steps((1, 0), (1, 0.9), (1, 0.7), (1, 0.8), (1, 0))
     assert [box[:2] for box in found(deep)] == [(1.0, 2.0), (3.0, 4.0)]
     assert [box[:2] for box in found(shallow)] == [(1.0, 4.0)]
-    assert [box[:2] for box in found(deep, box_gap=0.6)] == [(1.0, 4.0)]
+    assert [box[:2] for box in found(deep, box_gap=0.7, box_ratio=0.3)] == [(1.0, 4.0)]
+    low = steps((1, 0), (1, 0.9), (1, 0.01), (1, 0.1), (1, 0))  # a low bump is no part of the peak
+    assert [box[:2] for box in found(low)] == [(1.0, 2.0)]
     assert [box[:2] for box in found(deep, gap_seconds=1.5)] == [(1.0, 4.0)]
     assert [box[:2] for box in found(shallow, box_gap=0.0, box_ratio=1.0)] == [(1.0, 2.0), (3.0, 4.0)]
 

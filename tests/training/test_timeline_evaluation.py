@@ -241,6 +241,27 @@ def test_fit_on_another_split(checkpoint: Path, data: Path, tmp_path: Path, hear
     assert ASTConfig.from_pretrained(checkpoint).timeline is None
 
 
+def test_the_fit_keeps_columns_if_they_are_better(
+    checkpoint: Path, data: Path, tmp_path: Path, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With columns the model hears dogs at the right time, without them half a second late."""
+    scores = {"cat": (0.9, 0.1), "dog": (0.9, 0.05)}
+    assert evaluate(checkpoint, data, tmp_path, fit_on="validation").rules["column_weight"] == 0.0  # equal
+
+    def curve(self: TimelineModel, source: str, rules: TimelineRules) -> ScoreCurve:
+        return curve_of(Path(source).stem, scores, delay=0.0 if rules.column_weight else 0.5)
+
+    monkeypatch.setattr(TimelineModel, "curve", curve)
+    evaluation = evaluate(checkpoint, data, tmp_path, fit_on="validation", store=True)
+    assert evaluation.rules["column_weight"] == 1.0
+    assert evaluation.main.events.macro == 1.0
+    assert (evaluation.fit.before, evaluation.fit.after) == (0.0, 1.0)
+    assert evaluate(checkpoint, data, tmp_path / "again").main.events.macro == 1.0
+    given = evaluate(checkpoint, data, tmp_path / "given", fit_on="validation", column_weight=0.0)
+    assert given.rules["column_weight"] == 0.0
+    assert given.main.events.macro < 1.0
+
+
 def test_stored_rules_are_those_of_the_next_evaluation_and_of_the_pipeline(
     checkpoint: Path, data: Path, tmp_path: Path, heard: Any
 ) -> None:
