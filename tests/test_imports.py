@@ -57,6 +57,7 @@ LAYERS = (
         "patchout",
         "embeddings_ast",
         "model_extractor",
+        "window_features",
         "audio_embedding",
         "modeling_ast",
         "modeling_ensemble",
