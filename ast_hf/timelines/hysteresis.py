@@ -162,7 +162,7 @@ class HysteresisTracker:
         if not opened:
             for index, event in self._pending.items():
                 if self._waits_for(index, event, run):
-                    event.decided = max(event.decided, end)
+                    event.decided = max(event.decided, end + 1)  # the step after the run shows its end
             return
         former = self._pending.get(run.index)
         if former is not None and self._is_gap(former.end, run.start):
