@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _harmless_warnings() -> Iterator[None]:
-    """Print warnings in this block also where Python was told to raise them (`PYTHONWARNINGS=error`)."""
+    """Print warnings in this block also where Python is set to raise them (`PYTHONWARNINGS=error`)."""
     with warnings.catch_warnings():
         if any(each[0] == "error" for each in warnings.filters):
             warnings.simplefilter("default")
