@@ -316,3 +316,14 @@ def test_columns_of_parts_at_the_ends_are_at_their_times(classify: Any, recordin
         assert -0.2 < window.columns.times[0, 0] <= 0.1
         assert window.length / RATE - 0.1 < window.columns.times[-1, 1] < window.length / RATE + 0.2
         assert len(window.columns.scores) == len(window.columns.times)
+
+
+def test_timeline_is_a_list_of_events(classify: Any, recording: Any) -> None:
+    padded = np.concatenate([np.zeros(24_000, np.float32), recording, np.zeros(24_000, np.float32)])
+    events = classify(padded, sampling_rate=RATE, return_timestamps=True, threshold=0.4)
+    assert [event.keys() for event in events] == [{"label", "score", "start", "end"}] * len(events)
+    (event,) = events
+    assert event["label"] == "dog"
+    assert event["start"] == pytest.approx(1.5, abs=0.17)  # a hop
+    assert event["end"] == pytest.approx(5.8, abs=0.17)
+    assert 0.4 <= event["score"] <= 1.0

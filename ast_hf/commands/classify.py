@@ -30,7 +30,7 @@ _PIPELINE: dict[str, tuple[Any, str]] = {
     "window_seconds": (finite, "length of a window (default: the model's)"),
     "hop_seconds": (finite, "from window to window (default: a window, for timelines a quarter of it)"),
     "threshold": (str, 'lowest score, in [0, 1], or "fitted" for the checkpoint\'s own'),
-    "low_threshold": (finite, "timelines: score that an event keeps (default: half the threshold)"),
+    "low_threshold": (finite, "timelines: score that an event keeps (default: 0.7 times the threshold)"),
     "min_seconds": (finite, "timelines: shortest event"),
     "gap_seconds": (finite, "timelines: shorter gaps are closed"),
     "silence_db": (finite, "timelines: level in dBFS below which nothing is an event"),
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _harmless_warnings() -> Iterator[None]:
-    """Print warnings in this block also where Python was told to raise them (`PYTHONWARNINGS=error`)."""
+    """Print warnings in this block also where Python is set to raise them (`PYTHONWARNINGS=error`)."""
     with warnings.catch_warnings():
         if any(each[0] == "error" for each in warnings.filters):
             warnings.simplefilter("default")

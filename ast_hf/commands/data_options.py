@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..timeline_fields import WINDOW_LABELS
-
 #: Help of the argument for the data.
 DATA_HELP = "folder, table, data set by name (esc50) or Hub name of labelled audio"
 
 _BOOLEANS = {"true": True, "false": False}
 _NUMBERS = frozenset({"window_seconds", "window_hop_seconds", "empty_windows", "min_overlap"})
 
-_CHOICES = {"clip_boundaries": tuple(_BOOLEANS), "window_labels": WINDOW_LABELS}
+_CHOICES = {"clip_boundaries": tuple(_BOOLEANS), "window_labels": ("overlap", "centre")}
 
 #: Argument of `load_audio_dataset` -> help.
 _READING = {

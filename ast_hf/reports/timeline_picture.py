@@ -116,7 +116,7 @@ def draw_timeline(
         path: the picture's file, ending in `.png`.
         title: title, by default the name of the file.
         curve: scores that are drawn under the events of their class.
-        sampling_rate: rate in Hz of the spectrogram, as the model hears it.
+        sampling_rate: rate in Hz of the spectrogram, the one that the model takes.
 
     Raises:
         AstInputError: E108 for a file that does not end in .png, and where matplotlib is not installed.

@@ -100,7 +100,7 @@ class CurveBuilder:
     Attributes:
         grid: steps of the curve.
         length: samples that the windows so far cover.
-        margin: samples by which the weight of a window reaches over each of its ends. The end of a sound lies
+        margin: samples by which the weight of a window reaches over each of its ends. The end of a sound is
             between the end of a window without it and that of the next, which is up to a hop later: on average
             half a hop. Windows that hardly overlap have nearly no margin, as no other window covers that time.
             With the mean `"centre"` a window reaches one hop from its middle, so the margin is mostly negative.
