@@ -365,6 +365,25 @@ def test_psds_without_the_library_names_the_extra(monkeypatch: pytest.MonkeyPatc
     assert caught.value.code == "E108"
 
 
+@pytest.mark.parametrize(
+    "problem", [ImportError("No module named 'x'"), ValueError("numpy.dtype size changed")]
+)
+def test_a_library_that_cannot_be_imported_is_like_none(
+    problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise problem
+
+    psds_module._library.cache_clear()
+    monkeypatch.setattr(psds_module.importlib, "import_module", fail)
+    try:
+        assert not is_psds_available()
+        with pytest.raises(AstHfError, match=str(problem)):
+            psds_module._import_library()
+    finally:
+        psds_module._library.cache_clear()
+
+
 @pytest.mark.slow
 def test_in_an_environment_with_sed_scores_eval(tmp_path: Path) -> None:
     """It compiles, and brings 20 packages (numba, librosa), so it gets an environment of its own."""

@@ -30,7 +30,7 @@ _PIPELINE: dict[str, tuple[Any, str]] = {
     "window_seconds": (finite, "length of a window (default: the model's)"),
     "hop_seconds": (finite, "from window to window (default: a window, for timelines a quarter of it)"),
     "threshold": (str, 'lowest score, in [0, 1], or "fitted" for the checkpoint\'s own'),
-    "low_threshold": (finite, "timelines: score that an event keeps (default: half the threshold)"),
+    "low_threshold": (finite, "timelines: score that an event keeps (default: 0.7 times the threshold)"),
     "min_seconds": (finite, "timelines: shortest event"),
     "gap_seconds": (finite, "timelines: shorter gaps are closed"),
     "silence_db": (finite, "timelines: level in dBFS below which nothing is an event"),
