@@ -1,5 +1,5 @@
 # make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning |
-#      bench-timelines | bench-long-audio | cards | reference |
+#      bench-birdsong | bench-timelines | bench-long-audio | cards | reference |
 #      test-augment | test-timelines | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
 #      test-gpu | test-reliability | reliability | test-slow
 # The first target that runs makes the environment, .venv.
@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
+.PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning bench-birdsong bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
 	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-slow
 .DEFAULT_GOAL := test
 
@@ -53,6 +53,11 @@ bench-transfer: $(STAMP)
 # Hub, CHOOSE=1 chooses the learning rates, CONTROL=1 adds a fifth system, QUICK=1 takes minutes.
 bench-learning: $(STAMP)
 	$(BIN)/python -m benchmarks.learning --data $(DATA) $(if $(VIT),--vit $(VIT)) $(if $(CHOOSE),--choose) $(if $(CONTROL),--control) $(if $(QUICK),--quick)
+
+# Ten minutes of one core for each seed. Needs data: DATA=folder of birdsong/. SEEDS="0" runs one, CONTROL=1 adds a
+# system. `make bench` shows the stored results.
+bench-birdsong: $(STAMP)
+	$(BIN)/python -m benchmarks.birdsong --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CONTROL),--control)
 
 # 20 minutes on two cores. Needs data: DATA=folder of esc10/. VIT=weights replaces those of the Hub, CHECKPOINT=folder
 # takes one that was trained on folds 3 to 5, QUICK=1 takes two minutes with it.

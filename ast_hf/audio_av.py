@@ -58,9 +58,8 @@ _ROUNDED = Fraction(10, 1_000)
 #: Sample format -> (zero point, full scale).
 _SCALES = {"u8": (128, 2.0**7), "s16": (0, 2.0**15), "s32": (0, 2.0**31), "flt": (0, 1.0), "dbl": (0, 1.0)}
 
-
-#: Channels of which each has a plane of its own up to which PyAV reads them: it searches for an empty plane behind
-#: the last one, and a frame has no more than 8 (seen in 17.1 and 18.1: the process ends with SIGSEGV).
+#: Number of planes from which on PyAV's `to_ndarray` is not used: it looks for an empty plane behind the last one,
+#: and a frame has at most 8 (PyAV 17.1 and 18.1 end the process with SIGSEGV).
 _ALL_PLANES = 8
 
 
@@ -109,7 +108,7 @@ def _require_av(kind: Kind, where: str) -> None:
 
 
 class _Input:
-    """The file that FFmpeg reads: from its beginning for us on, without a name."""
+    """File object for FFmpeg: it begins where the content does, and has no name."""
 
     def __init__(self, content: Content) -> None:
         self._content = content

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -15,14 +14,16 @@ import torch
 from transformers.utils.generic import ModelOutput
 
 from .audio import AudioSource, audio_blocks
+from .configuration_ast import ASTConfig
 from .embeddings_ast import column_means
-from .errors import AstHfError, error, not_a_choice, warn_once
+from .errors import error, not_a_choice, warn_once, wrong_type
 from .feature_extraction_ast import ASTFeatureExtractor
 from .log_mel import frame_lengths
 from .model_extractor import extractor_of
 from .scalars import plain_scalar, plain_whole
 from .timelines.merging import ColumnMerger, owned_parts
 from .timelines.windows import Window, WindowPlan, plan_windows, windows_of
+from .window_features import source_name, window_features
 
 #: Contents of a result, each with those before it.
 LEVELS = ("clip", "window", "column")
@@ -147,7 +148,8 @@ def audio_embedding_blocks(model: Any, audio: AudioSource, **options: Any) -> It
     then not yielded.
 
     Args:
-        model: an `ASTModel` or `ASTForAudioClassification`.
+        model: an `ASTModel` or `ASTForAudioClassification`, also in a wrapper (peft, `torch.compile`,
+            `DataParallel`).
         audio: whatever `ast_hf.load_audio` reads.
         **options: those of `get_audio_embedding`, without `level`.
 
@@ -158,6 +160,11 @@ def audio_embedding_blocks(model: Any, audio: AudioSource, **options: Any) -> It
         >>> for block in audio_embedding_blocks(model, "day.flac"):
         ...     store(block.column_times, block.columns)
     """
+    model = unwrapped(model)
+    if not isinstance(getattr(model, "config", None), ASTConfig):
+        kind = f"{type(model).__module__.partition('.')[0]}.{type(model).__name__}"
+        expected = "an ast_hf.ASTModel or ast_hf.ASTForAudioClassification"
+        raise wrong_type("E102", where="model", value=kind, expected=expected)
     yield from next(Embedder(model, options.pop("feature_extractor", None), **options).blocks([audio]))
 
 
@@ -252,10 +259,10 @@ class Embedder:
             )
             columns = None
             if self.with_columns:
-                columns = _precise(
+                columns = full_precision(
                     column_means(self.model.config, outputs.last_hidden_state, self.plan.frames)
                 )
-            return _precise(outputs.pooler_output), columns
+            return full_precision(outputs.pooler_output), columns
 
     def _blocks_of(self, windows: Iterable[_Encoded]) -> Iterator[EmbeddingBlock]:
         """Yield the blocks of one recording."""
@@ -274,7 +281,7 @@ class Embedder:
             yield EmbeddingBlock(window.pooled, times, (end - begin) / rate, chosen, column_times)
 
 
-def _precise(values: torch.Tensor) -> torch.Tensor:
+def full_precision(values: torch.Tensor) -> torch.Tensor:
     """Return half precision as float32, which numpy reads and sums of many windows need."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -313,6 +320,13 @@ class WeightedMean:
             self.value = self.value + (vector - self.value) * (weight / self.weight)
 
 
+def unwrapped(model: Any) -> Any:
+    """Return the model in a wrapper of peft, `torch.compile` or `DataParallel`, with its adapter, or itself."""
+    for name in ("module", "_orig_mod"):
+        model = getattr(model, name, model)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 @contextlib.contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Set a model to evaluation mode, and every module back to its mode afterwards."""
@@ -342,29 +356,6 @@ def column_centres(config: Any, plan: WindowPlan) -> np.ndarray:
     return firsts + ((config.patch_size - 1) * hop + frame) / 2
 
 
-def window_features(
-    extractor: ASTFeatureExtractor, window: Window, plan: WindowPlan, name: str, device: Any = None
-) -> Any:
-    """Return the features of one window, tensors with a batch dimension; `name` is the recording's in errors."""
-    is_part = window.start > 0 or not window.is_last
-    with warnings.catch_warnings():
-        if is_part:  # silence in a part of a recording is nothing unusual
-            warnings.filterwarnings("ignore", r"\[AST-W203\]")
-        try:
-            return extractor(
-                [window.samples],
-                sampling_rate=plan.rate,
-                return_tensors="pt",
-                truncation=True,
-                max_length=plan.frames,
-                device=device,
-            )
-        except AstHfError as problem:  # the extractor names the position in the batch
-            where = f"{name}, {window.start / plan.rate:.2f} s" if is_part else name
-            parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
-            raise error(problem.code, where=where, **parts) from None
-
-
 def is_bare(source: Any) -> bool:
     """Return True for samples without a rate: an array, a tensor, or a list of numbers."""
     if isinstance(source, (str, PathLike, bytes, bytearray, memoryview, Mapping)):
@@ -382,9 +373,3 @@ def _as_sources(audio: Any) -> Iterable[Any] | None:
         raise error("E101", where="audio", what="is an empty list", fix="pass at least one recording")
     is_samples = isinstance(audio[0], (int, float, np.number)) and not isinstance(audio[0], bool)
     return None if is_samples else audio
-
-
-def source_name(source: Any) -> str:
-    """Return the name of a recording for messages."""
-    path = source.get("path") if isinstance(source, Mapping) else source
-    return repr(str(path)) if isinstance(path, (str, PathLike)) else f"audio ({type(source).__name__})"

@@ -10,8 +10,9 @@ from .audio_content import Content, cut, damaged, unsupported
 #: Boxes that a file begins with. QuickTime files of before 2001 have no `ftyp`.
 FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
-#: Boxes on the way from the table of a file to its kinds of samples.
-_NESTED = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
+#: Boxes of tables, of a file and of a fragment, and those on the way to the tables of samples.
+_TABLES = frozenset({b"moov", b"moof"})
+_NESTED = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"})
 
 #: Kinds of samples that are encrypted: by Apple's shop, and by common encryption (ISO 23001-7).
 _PROTECTED = frozenset({b"drms", b"enca"})
@@ -27,8 +28,12 @@ class _Box(NamedTuple):
 
 
 def check_mp4(content: Content, where: str) -> None:
-    """Raise E202 for a file that is cut off or has no table, E203 for damaged boxes, E205 for a protected one."""
+    """Raise E202 for a file that is cut off or has no table, E203 for damaged boxes, E205 for a protected one.
+
+    FFmpeg has memory for each sample that a table declares, before it looks for them.
+    """
     names: set[bytes] = set()
+    least = 0
     for box in _boxes(content, 0, content.size, where):
         if box.end > content.size:
             name = box.name.decode("ascii")
@@ -38,10 +43,12 @@ def check_mp4(content: Content, where: str) -> None:
                 where, "holds several recordings one after another", "split it, or convert its parts"
             )
         names.add(box.name)
-        if box.name == b"moov":
-            _refuse_protected(content, box, where)
+        if box.name in _TABLES:
+            least = max(least, _least_size(content, box, where))
     if b"moov" not in names:
         raise cut(where, "it has no table of its samples ('moov'), which is written when a recording ends")
+    if least > content.size:
+        raise damaged(where, f"declares samples of {least:,} bytes, and has {content.size:,}")
 
 
 def _boxes(content: Content, offset: int, end: int, where: str) -> Iterator[_Box]:
@@ -72,15 +79,23 @@ def _boxes(content: Content, offset: int, end: int, where: str) -> Iterator[_Box
     raise damaged(where, f"has more than {_MAX_BOXES:,} boxes")
 
 
-def _refuse_protected(content: Content, outer: _Box, where: str) -> None:
-    """Raise E205 if the samples of a table are encrypted."""
+def _least_size(content: Content, outer: _Box, where: str) -> int:
+    """Return the bytes of the largest track of a table at least; raise E205 if its samples are encrypted."""
+    least = 0
     for name, start, end in _inner(content, outer):
         if name in _NESTED:
-            _refuse_protected(content, _Box(name, start, end), where)
+            least = max(least, _least_size(content, _Box(name, start, end), where))
+        elif name == b"stsz":
+            fields = content.at(start + 4, 8)
+            size = int.from_bytes(fields[:4], "big")  # 0: each sample has its own, in 4 bytes
+            least = max(least, int.from_bytes(fields[4:], "big") * (size or 4))
+        elif name == b"trun":
+            least = max(least, int.from_bytes(content.at(start + 4, 4), "big"))
         elif name == b"stsd":
             for sample in _inner(content, _Box(name, start + 8, end)):
                 if sample.name in _PROTECTED:
                     raise unsupported(where, "protected against copying (DRM)")
+    return least
 
 
 def _inner(content: Content, outer: _Box) -> Iterator[_Box]:

@@ -162,6 +162,11 @@ def _check_columns(columns: list[str], path: Path, names_audio: NamesAudio) -> N
             what = f"has no head line: its first line names the file {name!r}"
             fix = "write the names of the columns above it, such as path,label"
             raise error("E208", where=repr(str(path)), what=what, fix=fix)
+    refuse_repeated(columns, path)
+
+
+def refuse_repeated(columns: Sequence[str], path: Path) -> None:
+    """Raise E208 for a table that names a column twice."""
     repeated = [name for name, count in Counter(columns).items() if name and count > 1]
     if repeated:
         what = f"names the column {repeated[0]!r} more than once"

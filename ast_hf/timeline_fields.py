@@ -10,7 +10,9 @@ from .scalars import is_finite_number, plain_scalar
 
 #: Choices of `method` and of `mean`.
 METHODS = ("hysteresis", "boxes")
-MEANS = ("arithmetic", "geometric", "harmonic")
+MEANS = ("arithmetic", "geometric", "harmonic", "centre")
+#: Labels of a training window: of all sounds in it, or of those at its middle.
+WINDOW_LABELS = ("overlap", "centre")
 #: Lowest level in dBFS that a rule may name. 24-bit samples end at -146 dBFS.
 LOWEST_DB = -200.0
 

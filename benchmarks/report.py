@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from . import (
+    birdsong_page,
     features,
     learning_page,
     long_audio,
@@ -40,7 +41,15 @@ def main() -> None:
         f"Measured with torch {torch.__version__}, transformers {transformers.__version__}, "
         f"Python {platform.python_version()} on {platform.machine()}."
     )
-    parts = (transfer, learning_page, timelines_page, long_audio, training_speed, training_speed_gpu)
+    parts = (
+        transfer,
+        learning_page,
+        birdsong_page,
+        timelines_page,
+        long_audio,
+        training_speed,
+        training_speed_gpu,
+    )
     sections = "".join(part.section() for part in parts)
     page = _HEAD.format(machine=machine, rows=features.row(), sections=sections)
     RESULTS.write_text(page, encoding="utf-8")

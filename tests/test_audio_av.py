@@ -264,12 +264,22 @@ def boxed(name: bytes, content: bytes) -> bytes:
     return (8 + len(content)).to_bytes(4, "big") + name + content
 
 
+def declaring(name: str, box: bytes, place: int) -> bytes:
+    """Return a file with a table of 67 million samples of a byte: FFmpeg takes 2 GB for it."""
+    content = bytearray(recorded(name))
+    place += content.index(box)
+    content[place : place + 8] = (1).to_bytes(4, "big") + (2**26).to_bytes(4, "big")
+    return bytes(content)
+
+
 #: content -> code, part of the message
 REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "no table": (lambda: boxed(b"ftyp", b"M4A " + bytes(8)) + boxed(b"mdat", bytes(500)), "E202", "moov"),
     "two files in one": (lambda: recorded("m4a") * 2, "E203", "several recordings"),
     "two WebMs in one": (lambda: recorded("webm of a browser") * 2, "E203", "several recordings"),
     "protected": (lambda: recorded("m4a").replace(b"mp4a", b"drms", 1), "E205", "DRM"),
+    "more samples than bytes": (lambda: declaring("m4a", b"stsz", 8), "E203", "67,108,864 bytes"),
+    "a fragment of them": (lambda: declaring("mp4 of a browser", b"trun", 4), "E203", "67,108,864 bytes"),
     "playlist": (lambda: b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.m4a\n", "E201", ""),
     "list of files": (lambda: b"ffconcat version 1.0\nfile /etc/passwd\n", "E201", ""),
     "header of WebM alone": (lambda: recorded("webm")[:200], "E202", ""),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import transformers
 from conftest import TINY, randomise, run_fresh
 from datasets import Dataset
 from transformers import pipeline
@@ -314,6 +315,9 @@ def test_half_precision_gives_float32(checkpoint: Path, noise: np.ndarray) -> No
     result = model.get_audio_embedding(clip(noise))
     assert {values.dtype for name, values in result.items() if "times" not in name} == {torch.float32}
     assert np.isfinite(result.embedding.numpy()).all()
+    pooled = pipeline("feature-extraction", model=model)(clip(noise), pool=True, return_tensors=True)
+    assert_close(pooled[0], result.embedding, 1e-2)
+    assert pooled.dtype == torch.float32
 
 
 @pytest.mark.parametrize("setting", ["return_dict", "output_hidden_states", "output_attentions"])
@@ -322,6 +326,26 @@ def test_settings_of_the_config_change_nothing(checkpoint: Path, noise: np.ndarr
     expected = model.get_audio_embedding(clip(noise)).embedding
     setattr(model.config, setting, setting != "return_dict")
     assert_close(model.get_audio_embedding(clip(noise)).embedding, expected)
+
+
+def test_models_in_wrappers(checkpoint: Path, noise: np.ndarray) -> None:
+    peft = pytest.importorskip("peft")
+    plain = ASTForAudioClassification.from_pretrained(checkpoint)
+    adapter = peft.LoraConfig(target_modules=["query", "value"], r=2, init_lora_weights=False)
+    adapted = peft.get_peft_model(ASTForAudioClassification.from_pretrained(checkpoint), adapter)
+    expected = adapted.get_audio_embedding(clip(noise))
+    assert not torch.allclose(expected.embedding, plain.get_audio_embedding(clip(noise)).embedding, atol=1e-3)
+    for wrapper in (adapted, torch.nn.DataParallel(adapted), torch.compile(adapted, backend="eager")):
+        blocks = audio_embedding_blocks(wrapper, clip(noise))
+        assert torch.equal(torch.stack([block.window for block in blocks]), expected.windows)
+    pooled = pipeline("feature-extraction", model=adapted)(clip(noise), pool=True, return_tensors=True)
+    assert_close(pooled[0], expected.embedding)
+
+
+def test_models_of_transformers_are_refused(noise: np.ndarray) -> None:
+    stock = transformers.ASTModel(transformers.ASTConfig(num_hidden_layers=0, hidden_size=12))
+    with pytest.raises(AstHfError, match=r"E102.*'transformers.ASTModel' is not an ast_hf.ASTModel"):
+        next(audio_embedding_blocks(stock, clip(noise)))
 
 
 def test_an_extractor_with_masks_is_followed(model: Any, noise: np.ndarray) -> None:

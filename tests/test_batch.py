@@ -324,7 +324,7 @@ def test_a_journal_that_is_removed_before_it_is_locked(
 ) -> None:
     """A process that finishes removes its journal, which another one may have opened."""
     real = journal_module.lock
-    calls = []
+    calls: list[int] = []
 
     def lock(handle: int) -> bool | None:
         if not calls:
@@ -393,4 +393,4 @@ def test_scores_that_are_no_numbers_are_a_problem_of_their_recording(kind: str, 
     content = scores if kind == "clips" else [{"start": 0.0, "end": 1.0, "scores": scores}]
     (only,) = classify_batch(Classifier({"x": content}), Batch(["x"], {}, kind))
     assert only.content is None
-    assert "E104" in only.problem
+    assert "E104" in str(only.problem)

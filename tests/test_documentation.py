@@ -129,6 +129,17 @@ def test_readme_quotes_the_accuracies_of_bench_learning() -> None:
         assert f"{mean(finals):.3f}" in row
 
 
+def test_readme_quotes_the_scores_of_bench_birdsong() -> None:
+    (row,) = re.findall(
+        r"^\| `make bench-birdsong .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    stored = json.loads((ROOT / "benchmarks" / "results" / "birdsong.json").read_text(encoding="utf-8"))
+    for target in ("event", "segment"):
+        ours = mean(seed[target][f"{target}_micro"] for seed in stored["seeds"].values())
+        assert f"{ours:.3f}" in row
+        assert f"{stored['frames'][target][f'{target}_micro']:.3f}" in row
+
+
 def test_ci_runs_the_command_of_the_readme() -> None:
     assert "make check" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

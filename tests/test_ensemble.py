@@ -97,9 +97,15 @@ def scores(classifier: Any, audio: Any, **options: Any) -> dict[str, float]:
     return {entry["label"]: entry["score"] for entry in classifier(audio, **options)}
 
 
+def of_first_window(classifier: Any, audio: Any) -> dict[str, float]:
+    """Return the scores of a clip's first window: members of other lengths have others."""
+    outputs = classifier.forward(classifier.preprocess(audio))
+    return {entry["label"]: entry["score"] for entry in classifier.postprocess(outputs, top_k=3)}
+
+
 def alone(folder: Path, audio: Any) -> dict[str, float]:
     """Return the scores of a checkpoint's own pipeline."""
-    return scores(pipeline("audio-classification", model=str(folder)), audio)
+    return of_first_window(pipeline("audio-classification", model=str(folder)), audio)
 
 
 def mean(parts: list[dict[str, float]]) -> dict[str, float]:
@@ -123,7 +129,7 @@ def test_each_member_gets_the_features_that_it_gets_alone(
         parts = [alone(folder, clip(seconds)) for folder in folders]
         # Scores of one member differ from the mean.
         assert max(abs(parts[0][label] - parts[1][label]) for label in LABELS) > 0.05
-        assert scores(ensemble, clip(seconds)) == pytest.approx(mean(parts), abs=1e-5), seconds
+        assert of_first_window(ensemble, clip(seconds)) == pytest.approx(mean(parts), abs=1e-5), seconds
 
 
 @pytest.mark.parametrize("field", [{"do_normalize": False}, {"mean": -1.0}, {"std": 1.0}], ids=str)

@@ -293,3 +293,14 @@ def test_chosen_window_that_is_the_models_takes_clips_of_that_length(classify: A
     clip = recording[:10_240]  # 0.64 s are 64 steps of 10 ms, and 64 frames last 0.655 s
     expected = classify(clip, sampling_rate=RATE)
     assert classify(clip, sampling_rate=RATE, window_seconds=0.64) == expected
+
+
+def test_timeline_is_a_list_of_events(classify: Any, recording: Any) -> None:
+    padded = np.concatenate([np.zeros(24_000, np.float32), recording, np.zeros(24_000, np.float32)])
+    events = classify(padded, sampling_rate=RATE, return_timestamps=True, threshold=0.4)
+    assert [event.keys() for event in events] == [{"label", "score", "start", "end"}] * len(events)
+    (event,) = events
+    assert event["label"] == "dog"
+    assert event["start"] == pytest.approx(1.5, abs=0.17)  # a hop
+    assert event["end"] == pytest.approx(5.8, abs=0.17)
+    assert 0.4 <= event["score"] <= 1.0

@@ -572,6 +572,7 @@ def scores(model: Any, extractor: Any, tone: np.ndarray) -> torch.Tensor:
 def test_pulling_by_name_revision_and_from_the_cache(
     hub: Hub, pets: Path, tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tone = tone[:9_600]  # one window
     first = push_folder(pets, "user/pets")
     weights = load_file(pets / "model.safetensors")
     weights["classifier.dense.bias"] += 1.0 * torch.arange(3)

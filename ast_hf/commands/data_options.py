@@ -11,6 +11,8 @@ DATA_HELP = "folder, table, data set by name (esc50) or Hub name of labelled aud
 _BOOLEANS = {"true": True, "false": False}
 _NUMBERS = frozenset({"window_seconds", "window_hop_seconds", "empty_windows", "min_overlap"})
 
+_CHOICES = {"clip_boundaries": tuple(_BOOLEANS), "window_labels": ("overlap", "centre")}
+
 #: Argument of `load_audio_dataset` -> help.
 _READING = {
     "config_name": "configuration of a data set on the Hub, if it has several",
@@ -26,6 +28,7 @@ _READING = {
     "window_hop_seconds": "seconds from window to window (default: the window)",
     "empty_windows": "share of the windows without a label that are kept, 0..1 (default: 1)",
     "min_overlap": "share of a sound that must be in a window for its label to count, 0..1 (default: 0, any)",
+    "window_labels": "labels of a window: overlap (default), or centre for those at its middle",
     "recordings": "table of all recordings, also of those without labels",
     "clip_boundaries": "read columns start and end as seconds within the file: true (default) or false",
 }
@@ -34,7 +37,7 @@ _READING = {
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     for name, text in _READING.items():
-        choices = tuple(_BOOLEANS) if name == "clip_boundaries" else None
+        choices = _CHOICES.get(name)
         kind = float if name in _NUMBERS else str
         parser.add_argument(f"--{name}", help=text, choices=choices, type=kind)
 

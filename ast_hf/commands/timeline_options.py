@@ -46,6 +46,7 @@ _OF_CLIPS = {
     "window_hop_seconds": None,
     "empty_windows": None,
     "min_overlap": None,
+    "window_labels": None,
 }
 
 

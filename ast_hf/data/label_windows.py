@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import AstHfError, error
+from ..errors import AstHfError, error, not_a_choice
 from ..log_mel import FRAME_SECONDS
 from ..scalars import is_finite_number
+from ..timeline_fields import WINDOW_LABELS
 from ..timelines.events import Event
 from ..timelines.windows import plan_windows, window_starts
 from .naming_conventions import RECORDING
@@ -21,6 +22,12 @@ from .timed_recordings import Recording
 
 #: Frames of the longest window: no limit, since the length of the model is checked where it is known.
 _MAX_FRAMES = 10**9
+
+#: Seconds between two sounds of a label at the least, for labels at the middle: two steps of the log-mel
+#: spectrogram. Sounds that touch would be one in every timeline of a model that never sees the end of the first.
+APART = 0.02
+#: Share of a sound that is cut off at either end for that, at most.
+_CUT = 0.25
 
 #: Seconds, far below a sample's, by which computed times may be wrong.
 _TINY = 1e-6
@@ -36,16 +43,25 @@ class WindowOptions:
         empty: share of the windows without a label that are kept, in [0, 1].
         min_overlap: share of a sound, or of the window if that is shorter, that is in the window for its label
             to count, in [0, 1]; 0 for any overlap.
+        labels: `"overlap"` for the labels of the sounds that are in a window; `"centre"` for those at its middle.
+            The scores of windows then follow the start and end of sounds that are shorter than a window. Of two
+            sounds of a label that are less than 20 ms apart, both are shortened to leave such a gap.
     """
 
     seconds: float
     hop: float
     empty: float = 1.0
     min_overlap: float = 0.0
+    labels: str = "overlap"
 
     @classmethod
     def of(
-        cls, seconds: float | None, hop: float | None, empty: float | None, min_overlap: float | None
+        cls,
+        seconds: float | None,
+        hop: float | None,
+        empty: float | None,
+        min_overlap: float | None,
+        labels: str | None = None,
     ) -> WindowOptions | None:
         """Return the arguments of `load_audio_dataset`, checked; None if they ask for no windows.
 
@@ -53,7 +69,8 @@ class WindowOptions:
             AstInputError: E108 for values out of range, and for the others without `window_seconds`.
         """
         if seconds is None:
-            others = {"window_hop_seconds": hop, "empty_windows": empty, "min_overlap": min_overlap}
+            others: dict[str, object] = {"window_hop_seconds": hop, "empty_windows": empty}
+            others |= {"min_overlap": min_overlap, "window_labels": labels}
             for name, value in others.items():
                 if value is not None:
                     what = "has no effect without window_seconds"
@@ -70,7 +87,9 @@ class WindowOptions:
         overlap = 0.0 if min_overlap is None else min_overlap
         _check_share("empty_windows", share)
         _check_share("min_overlap", overlap)
-        return cls(seconds=seconds, hop=seconds if hop is None else hop, empty=share, min_overlap=overlap)
+        step = seconds if hop is None else hop
+        rule = _checked_labels(labels, min_overlap)
+        return cls(seconds=seconds, hop=step, empty=share, min_overlap=overlap, labels=rule)
 
 
 class _Window(NamedTuple):
@@ -133,7 +152,10 @@ def _windows(recording: Recording, windows: WindowOptions) -> list[_Window]:
     ends = [start + plan.samples for start in starts]
     ends[-1] = length
     places = [(first / header.rate, last / header.rate) for first, last in zip(starts, ends, strict=True)]
-    labels = _labels_in(places, events, windows.min_overlap)
+    if windows.labels == "centre":
+        labels = _labels_at([(start + end) / 2 for start, end in places], separated(events))
+    else:
+        labels = _labels_in(places, events, windows.min_overlap)
     return [_Window(*place, sorted(found)) for place, found in zip(places, labels, strict=True)]
 
 
@@ -154,6 +176,37 @@ def _labels_in(
     return labels
 
 
+def _labels_at(times: Sequence[float], events: Sequence[Event]) -> list[set[str]]:
+    """Return the labels at each of some ascending times; an event's end is after it."""
+    labels: list[set[str]] = [set() for _ in times]
+    for event in events:
+        first = bisect_left(times, event.start - _TINY)
+        for number in range(first, bisect_left(times, event.end - _TINY)):
+            labels[number].add(event.label)
+    return labels
+
+
+def separated(events: Sequence[Event]) -> list[Event]:
+    """Return events, sorted by start, of which those of one label are at least `APART` seconds apart.
+
+    Where they are nearer, both are shortened alike, each by at most a quarter of its length.
+    """
+    last: dict[str, int] = {}  # label -> place of its last event
+    ends = [event.end for event in events]
+    starts = [event.start for event in events]
+    for place, event in enumerate(events):
+        before = last.get(event.label)
+        last[event.label] = place
+        missing = 0.0 if before is None else APART - (event.start - events[before].end)
+        if before is not None and missing > 0:
+            former = events[before]
+            ends[before] -= min(missing / 2, _CUT * (former.end - former.start))
+            starts[place] += min(missing / 2, _CUT * (event.end - event.start))
+    return [
+        event._replace(start=start, end=end) for event, start, end in zip(events, starts, ends, strict=True)
+    ]
+
+
 def _check_length(recordings: Sequence[Recording], windows: WindowOptions) -> None:
     """Raise E108 for a window longer than every recording."""
     lengths = [recording.header.seconds for recording in recordings if recording.header is not None]
@@ -163,6 +216,22 @@ def _check_length(recordings: Sequence[Recording], windows: WindowOptions) -> No
         raise error(
             "E108", where="window_seconds", what=what, fix="give seconds, at most those of a recording"
         )
+
+
+def _checked_labels(labels: str | None, min_overlap: float | None) -> str:
+    """Return the rule of labels; raise E108 for an unknown one, and for an overlap that it does not use."""
+    rule = WINDOW_LABELS[0] if labels is None else labels
+    if rule not in WINDOW_LABELS:
+        raise not_a_choice("E108", where="window_labels", value=rule, choices=WINDOW_LABELS)
+    if rule == "centre" and min_overlap is not None:
+        what = "has no effect on labels at the middle of windows"
+        raise error(
+            "E108",
+            where="min_overlap",
+            what=what,
+            fix=f"leave it out, or leave out {option('window_labels')}",
+        )
+    return rule
 
 
 def _check_duration(name: str, value: object) -> None:

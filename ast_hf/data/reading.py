@@ -60,6 +60,7 @@ def load_audio_dataset(
     window_hop_seconds: float | None = None,
     empty_windows: float | None = None,
     min_overlap: float | None = None,
+    window_labels: str | None = None,
     recordings: str | PathLike | None = None,
     check_files: bool = True,
     config_name: str | None = None,
@@ -94,6 +95,8 @@ def load_audio_dataset(
         empty_windows: share of the windows without a label that every split keeps, in [0, 1]; None for 1.
         min_overlap: share of a sound, or of a window that is shorter, that must be in the window for the label
             to count, in [0, 1]; None for 0, any overlap.
+        window_labels: `"overlap"` for the labels of the sounds in a window; `"centre"` for those at its middle,
+            which suits sounds that are shorter than a window. None for `"overlap"`.
         recordings: table of all recordings, also of those without labels.
         check_files: raise for missing files now, not when they are read; False: only if all are elsewhere.
         config_name: configuration of a data set on the Hub.
@@ -111,7 +114,7 @@ def load_audio_dataset(
         AstHfError: E701, E702 and E704 for the Hub.
     """
     check_arguments(locals())
-    windows = WindowOptions.of(window_seconds, window_hop_seconds, empty_windows, min_overlap)
+    windows = WindowOptions.of(window_seconds, window_hop_seconds, empty_windows, min_overlap, window_labels)
     return _load(source, locals(), windows)
 
 

@@ -27,8 +27,8 @@ THRESHOLDS = (
 #: Low thresholds as shares of the threshold, shortest events and shortest gaps in seconds that are tried after
 #: those of the given rules, from the plainest.
 RATIOS = (LOW_RATIO, 1.0, 0.5, 0.3)
-MIN_SECONDS = (0.1, 0.0, 0.05, 0.25, 0.5, 1.0)
-GAP_SECONDS = (0.2, 0.0, 0.1, 0.5, 1.0)
+MIN_SECONDS = (0.1, 0.0, 0.05, 0.03, 0.02, 0.25, 0.5, 1.0)
+GAP_SECONDS = (0.2, 0.0, 0.1, 0.05, 0.02, 0.5, 1.0)
 #: Field of `_Shared` -> rule that it is part of, and values that are tried.
 _CHOICES = {
     "gap_seconds": ("gap_seconds", GAP_SECONDS),

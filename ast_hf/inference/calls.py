@@ -13,13 +13,14 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..timelines.builder import TimelineBuilder
 from ..timelines.rules import TimelineRules
 from ..timelines.windows import WindowPlan, plan_windows
+from ..window_features import source_name
 from .arguments import CLIP_RESULTS
 from .folding import ClipScores, Timeline, WindowScores
 from .progress import ReadingBar
 from .recordings import Recording
 from .rules import WINDOWS, stored, timeline_rules
 from .scores import WindowScorer, score_function
-from .urls import fetch, is_url, source_name
+from .urls import fetch, is_url
 
 #: Share of a window that neighbours have in common in a timeline, unless a hop is chosen.
 _TIMELINE_OVERLAP = 0.75

@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoTokenizer, pipeline
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.feature_extraction import FeatureExtractionPipeline
 
-from ..audio_embedding import Embedder, WeightedMean, evaluation_mode
+from ..audio_embedding import Embedder, WeightedMean, evaluation_mode, full_precision, unwrapped
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warning_text
@@ -75,12 +75,13 @@ class ASTFeatureExtractionPipeline(FeatureExtractionPipeline, ChunkPipeline):
             return super().__new__(cls)
         if isinstance(model, ASTEnsembleForAudioClassification):
             raise _no_ensembles(model.name_or_path or "the ensemble")
-        if isinstance(model, ASTPreTrainedModel):
+        if isinstance(unwrapped(model), ASTPreTrainedModel):
             return super().__new__(cls)
         return _text_pipeline(*args, **kwargs)
 
     def __init__(self, model: Any, *args: Any, feature_extractor: Any = None, **kwargs: Any) -> None:
         kwargs.pop("tokenizer", None)
+        model = unwrapped(model)
         super().__init__(model, feature_extractor=extractor_of(model, feature_extractor), **kwargs)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
@@ -135,7 +136,7 @@ class ASTFeatureExtractionPipeline(FeatureExtractionPipeline, ChunkPipeline):
             windows.append(_Pooled(start, length, output["states"]))
         mean = WeightedMean()
         for window, begin, end in owned_parts(windows, middle):
-            mean.add(window.pooled, end - begin)
+            mean.add(full_precision(window.pooled), end - begin)
         return mean.value
 
 

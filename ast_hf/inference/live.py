@@ -21,10 +21,11 @@ from ..scalars import plain_whole
 from ..timelines.events import Event
 from ..timelines.levels import is_silent, window_levels
 from ..timelines.windows import Window, WindowCutter
+from ..window_features import window_features
 from .arguments import RULES
 from .folding import ScoredWindow
 from .pipeline import ASTAudioClassificationPipeline
-from .recordings import WindowInputs, window_features
+from .recordings import WindowInputs
 
 _WHERE = "live audio"
 _ARGUMENTS = ("threshold", *RULES, "function_to_apply")
@@ -233,10 +234,9 @@ class LiveClassifier:
             zeros = np.zeros(len(self._call.labels))
             scored = ScoredWindow(window.start, len(window.samples), zeros, levels)
         else:
-            name = f"{_WHERE} at {window.start / self.plan.rate:.2f} s"
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", r"\[AST-W203\]")  # silence is nothing unusual
-                features = window_features(self.pipe.feature_extractor, [window.samples], self.plan, name)
+                features = window_features(self.pipe.feature_extractor, window, self.plan, _WHERE)
             inputs = WindowInputs(features, window.start, len(window.samples), levels, window.is_last)
             scored = self.pipe.score_window(inputs, self._call)
         return self._builder.push(*scored)

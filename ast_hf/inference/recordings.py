@@ -14,6 +14,7 @@ from ..errors import AstHfError, AstHfWarning, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..timelines.levels import window_levels
 from ..timelines.windows import SAME_SECONDS, Window, WindowCutter, WindowPlan
+from ..window_features import window_features
 
 
 class WindowInputs(NamedTuple):
@@ -143,19 +144,8 @@ class Recording:
 
     def _inputs(self, window: Window, plan: WindowPlan) -> WindowInputs:
         levels = window_levels(window.start, window.samples, plan.rate)
-        is_whole = window.start == 0 and window.is_last
-        with warnings.catch_warnings():
-            if not is_whole:  # silence in a part of a recording is nothing unusual
-                warnings.filterwarnings("ignore", r"\[AST-W203\]")
-            features = window_features(
-                self.extractor, [window.samples], plan, self._window_name(window, plan)
-            )
+        features = window_features(self.extractor, window, plan, self.name)
         return WindowInputs(features, window.start, len(window.samples), levels, window.is_last)
-
-    def _window_name(self, window: Window, plan: WindowPlan) -> str:
-        if window.start == 0:
-            return self.name
-        return f"{self.name}, {window.start / plan.rate:.2f} s"
 
 
 class PreparedRecording(Recording):
@@ -167,20 +157,6 @@ class PreparedRecording(Recording):
 
     def __iter__(self) -> Iterator[WindowInputs]:
         yield WindowInputs(self._prepare(), 0, 0, np.zeros(0, np.float32), True)
-
-
-def window_features(
-    extractor: ASTFeatureExtractor, windows: list[np.ndarray], plan: WindowPlan, name: str
-) -> Any:
-    """Return the features of windows, `(windows, plan.frames, num_mel_bins)`; `name` names them in errors."""
-    try:
-        return extractor(
-            windows, sampling_rate=plan.rate, return_tensors="pt", truncation=True, max_length=plan.frames
-        )
-    except AstHfError as problem:
-        # The extractor names the position in the batch; the file's name is more useful.
-        parts = {"what": problem.what, "fix": problem.fix, "detail": problem.detail}
-        raise error(problem.code, where=name, **parts) from None
 
 
 def _reason(problem: AstHfError) -> str:

@@ -1,11 +1,10 @@
-"""Names of sources, and the download of those that are URLs."""
+"""Download of recordings that are given as URLs."""
 
 from __future__ import annotations
 
 import http.client
 import time
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 from ..audio_formats import MAX_PIPED
@@ -33,14 +32,6 @@ def fetch(url: str) -> bytes:
         what = "cannot be downloaded"
         fix = "check it, or download the file and pass its path"
         raise unreadable("E703", where=repr(url), what=what, problem=problem, fix=fix) from None
-
-
-def source_name(source: Any) -> str:
-    """Return the name of a source of audio for messages."""
-    if isinstance(source, (str, Path)):
-        return repr(str(source))
-    path = source.get("path") if isinstance(source, dict) else None
-    return repr(str(path)) if path else f"audio ({type(source).__name__})"
 
 
 def _received(response: Any, url: str) -> bytes:

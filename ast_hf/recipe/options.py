@@ -16,6 +16,7 @@ from ..inputs.augmentation import Augmentation
 from ..inputs.sampling import SAMPLINGS
 from ..patchout import Patchout
 from ..strict_options import Check, in_range, not_negative, one_of, strict_options
+from ..timeline_fields import WINDOW_LABELS
 from .distillation_options import DistillationOptions
 from .optimization_options import Optimization
 
@@ -130,6 +131,9 @@ class DataOptions:
             its recordings; null for 1.
         min_overlap: share of a sound, or of the window if that is shorter, that must be in a window for its
             label to count there, in 0..1; null for 0, any overlap.
+        window_labels: `"overlap"` for the labels of the sounds in a window, the default; `"centre"` for those at
+            its middle. Scores of windows then follow sounds that are shorter than a window, and the model's
+            timelines use that. Sounds of one label less than 20 ms apart are shortened to leave such a gap.
         recordings: table of all recordings (path and, if any, split or fold), also of those without labels;
             None if the labels name all.
         config_name: configuration of a data set on the Hub that has several.
@@ -170,6 +174,7 @@ class DataOptions:
     window_hop_seconds: float | None = validated_field(in_range(1e-3, 86_400.0), default=None)
     empty_windows: float | None = validated_field(in_range(0.0, 1.0), default=None)
     min_overlap: float | None = validated_field(in_range(0.0, 1.0), default=None)
+    window_labels: str | None = validated_field(one_of(WINDOW_LABELS), default=None)
     recordings: str | None = None
     config_name: str | None = None
     merge_splits: dict[str, Any] | None = validated_field(_check_paths, default=None)

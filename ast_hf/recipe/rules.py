@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import AstHfError, error
+from ..inputs.augmentation import Augmentation
 from ..inputs.sampling import STRATEGIES
 from ..inputs.waveform_transforms import build_transforms
 from .arguments import check_training
 from .options import RecipeOptions
+
+#: Augmentation that moves sounds within a window.
+_MOVES = ("speed", "delay_seconds", "advance_seconds", "time_stretch", "roll_frames")
 
 
 def check_rules(recipe: RecipeOptions, where: str) -> None:
@@ -178,7 +182,7 @@ def _check_windows(recipe: RecipeOptions, where: str) -> None:
     """Raise E307 for options of windows that contradict each other."""
     data = recipe.data
     if data.window_seconds is None:
-        for option in ("window_hop_seconds", "empty_windows", "min_overlap", "recordings"):
+        for option in ("window_hop_seconds", "empty_windows", "min_overlap", "window_labels", "recordings"):
             if getattr(data, option) is not None:
                 what = "is set, and data.window_seconds is not"
                 raise _invalid(where, f"data.{option}", what, "set data.window_seconds, or leave it out")
@@ -187,9 +191,23 @@ def _check_windows(recipe: RecipeOptions, where: str) -> None:
         what = f"is {data.window_hop_seconds:g} s, longer than the window, and would skip sound"
         fix = f"give at most data.window_seconds, {data.window_seconds:g}"
         raise _invalid(where, "data.window_hop_seconds", what, fix, "range")
+    if data.window_labels == "centre" and data.min_overlap is not None:
+        what = "has no effect on labels at the middle of windows"
+        raise _invalid(where, "data.min_overlap", what, "leave it out, or leave out data.window_labels")
+    if data.window_labels == "centre":
+        _check_centre(recipe, where)
     if not data.clip_boundaries:
         what = "is false, and windows get their labels by times"
         raise _invalid(where, "data.clip_boundaries", what, "leave it out, or leave out data.window_seconds")
+
+
+def _check_centre(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for augmentation that moves sounds away from the middle of the window, where the labels are."""
+    plain = Augmentation()
+    for option in _MOVES:
+        if getattr(recipe.augmentation, option) != getattr(plain, option):
+            what = "moves the sound, and data.window_labels centre means the labels at the middle"
+            raise _invalid(where, f"augmentation.{option}", what, "leave it out")
 
 
 def _check_grouping(recipe: RecipeOptions, where: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import error
 from ..log_mel import LOG_FLOOR
-from ..timelines.events import Event
+from ..timelines.events import Event, as_event
 from .overview import MEL_BINS, Overview, summarise
 from .pictures import axis_label, save_picture, without_formulas
 
@@ -97,7 +97,7 @@ class ScoreCurve(NamedTuple):
 
 def draw_timeline(
     source: Any,
-    events: Sequence[Event],
+    events: Sequence[Event | Mapping[str, Any]],
     path: str | PathLike,
     *,
     title: str | None = None,
@@ -112,7 +112,7 @@ def draw_timeline(
 
     Args:
         source: the recording, anything that `load_audio` reads, of any length.
-        events: its events.
+        events: its events, each an `Event`, or `{"label", "score", "start", "end"}` as the pipeline returns it.
         path: the picture's file, ending in `.png`.
         title: title, by default the name of the file.
         curve: scores that are drawn under the events of their class.
@@ -126,7 +126,7 @@ def draw_timeline(
     file = Path(path)
     _check_picture(file)
     overview = summarise(source, sampling_rate)
-    rows = _rows(events)
+    rows = _rows([as_event(event) for event in events])
     if title is None:
         title = Path(source).name if isinstance(source, (str, PathLike)) else "recording"
     with warnings.catch_warnings():
@@ -243,8 +243,9 @@ def _draw_events(axes: Axes, rows: Mapping[str, list[Event]], span: float, curve
     bottom, height = (0.48, 0.44) if curve else (0.16, 0.68)
     for place, (label, events) in zip(places, rows.items(), strict=True):
         colour = palette((len(rows) - 1 - place) % 10)
-        for bar, count in _bars(events, span):
-            _draw_bar(axes, bar, (place + bottom, height), colour, span)
+        bars = _bars(events, span)
+        _draw_bars(axes, [bar for bar, _ in bars], (place + bottom, height), colour, span)
+        for bar, count in bars:
             if numbered and count == 1 and (bar.end - bar.start) / span > _NUMBERED:
                 _write_score(axes, bar, place + bottom + height / 2)
         if curve:
@@ -265,14 +266,17 @@ def _has_scores(rows: Mapping[str, list[Event]]) -> bool:
     return any(event.score < 1 for events in rows.values() for event in events)
 
 
-def _draw_bar(axes: Axes, bar: Event, band: tuple[float, float], colour: Any, span: float) -> None:
-    """Draw one event; its outline keeps it visible where it is shorter than a pixel."""
-    opacity = _FAINTEST + (1 - _FAINTEST) * min(max(bar.score, 0.0), 1.0)
-    face = (*colour[:3], opacity)
-    is_wide = bar.end - bar.start > 6 * _pixel(span)
-    outline = tuple(0.65 * part for part in colour[:3]) if is_wide else face
-    bars = [(bar.start, bar.end - bar.start)]
-    axes.broken_barh(bars, band, facecolor=face, edgecolor=outline, linewidth=0.7)
+def _draw_bars(
+    axes: Axes, bars: Sequence[Event], band: tuple[float, float], colour: Any, span: float
+) -> None:
+    """Draw the events of a class; an outline keeps those visible that are shorter than a pixel."""
+    opacities = [_FAINTEST + (1 - _FAINTEST) * min(max(bar.score, 0.0), 1.0) for bar in bars]
+    faces = [(*colour[:3], opacity) for opacity in opacities]
+    dark = (*(0.65 * part for part in colour[:3]), 1.0)
+    is_wide = [bar.end - bar.start > 6 * _pixel(span) for bar in bars]
+    outlines = [dark if wide else face for wide, face in zip(is_wide, faces, strict=True)]
+    spans = [(bar.start, bar.end - bar.start) for bar in bars]
+    axes.broken_barh(spans, band, facecolors=faces, edgecolors=outlines, linewidth=0.7)
 
 
 def _pixel(span: float) -> float:

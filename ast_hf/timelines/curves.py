@@ -9,6 +9,10 @@ served by the arithmetic mean. Of the three, only the harmonic mean with a low t
 put both ends of simulated sounds within one hop under both kinds of tagger, without parting a long sound in which
 one window fails (issue 15; tests/timelines/test_builder.py).
 
+A model that was trained on windows with the label of their middle says nothing of the rest of a window. Its
+curve (`mean="centre"`) is the line through the scores at the middles of the windows. Before the first middle and
+after the last one it is level.
+
 Scores of time columns are mixed into the curve: the product of both, each to the power of its weight (a weighted sum
 for the arithmetic mean). A column knows its place, so the columns of several windows need no sharp mean. They have the
 geometric one, with less weight towards the ends of a window, where a column saw less around it. On mixtures of ESC-10
@@ -58,13 +62,14 @@ class Grid(NamedTuple):
         return ((sample + 1) * self.parts - 1) // size
 
 
-def grid_of(plan: WindowPlan) -> Grid:
+def grid_of(plan: WindowPlan, mean: str = "harmonic") -> Grid:
     """Return the steps of a plan's curve: a 40th of the window, 10 to 50 ms, fitted into the hop.
 
-    A hop is a whole number of steps, or a step a whole number of hops.
+    A hop is a whole number of steps, or a step a whole number of hops. With the mean `"centre"`, a step is at
+    most a hop: each window counts in its middle alone.
     """
     target = min(max(plan.samples / _STEPS_PER_WINDOW, _SHORTEST * plan.rate), _LONGEST * plan.rate)
-    if plan.hop >= target:
+    if plan.hop >= target or mean == "centre":
         return Grid(plan.hop, int(-(-plan.hop // target)), 1)
     return Grid(plan.hop, 1, int(target // plan.hop))
 
@@ -98,14 +103,15 @@ class CurveBuilder:
         margin: samples by which the weight of a window reaches over each of its ends. The end of a sound lies
             between the end of a window without it and that of the next, which is up to a hop later: on average
             half a hop. Windows that hardly overlap have nearly no margin, as no other window covers that time.
+            With the mean `"centre"` a window reaches one hop from its middle, so the margin is mostly negative.
     """
 
     def __init__(self, plan: WindowPlan, classes: int, rules: TimelineRules) -> None:
-        self.grid = grid_of(plan)
+        self.grid = grid_of(plan, rules.mean)
         self.plan = plan
         self.classes = classes
         self.length = 0
-        self.margin = plan.hop * (plan.samples - plan.hop) // (2 * plan.samples)
+        self.margin = margin_of(plan, rules.mean)
         self._mean = rules.mean
         self._column_weight = rules.column_weight
         self._silence = rules.silence_db
@@ -126,8 +132,9 @@ class CurveBuilder:
         The arguments are those of `TimelineBuilder.push`.
         """
         self.length = max(self.length, start + length)
-        first = max(self.grid.step_at(max(start - self.margin, 0)), self._first)
-        end = self.grid.step_at(start + length + self.margin - 1) + 1
+        margin = max(self.margin, 0)
+        first = max(self.grid.step_at(max(start - margin, 0)), self._first)
+        end = self.grid.step_at(start + length + margin - 1) + 1
         end = max(end, self._first + len(self._weights))
         self._extend(end)
         levels = np.asarray(levels, np.float64)
@@ -169,9 +176,13 @@ class CurveBuilder:
     ) -> None:
         """Add a window's scores to the sums of the steps whose middle its weight reaches."""
         middles = self._middles(first, end)
-        inside = np.searchsorted(middles, (2 * (start - self.margin), 2 * (start + length + self.margin)))
+        is_first_middle = start == 0 and self._mean == "centre"
+        reach = 0 if is_first_middle else start - self.margin
+        inside = np.searchsorted(middles, (2 * reach, 2 * max(start + length + self.margin, reach)))
         places = middles[inside[0] : inside[1]] / 2 - start  # in samples, from the beginning of the window
         inwards = np.minimum(places, length - places) + self.margin
+        if is_first_middle:  # nothing is before it
+            inwards = np.where(places < length / 2, self.plan.hop, inwards)
         weights = np.clip(inwards / self.plan.hop, _LEAST_WEIGHT, 1.0)
         self._last = _transformed(scores, self._mean)
         rows = slice(first + int(inside[0]) - self._first, first + int(inside[1]) - self._first)
@@ -226,9 +237,16 @@ class CurveBuilder:
         return curve
 
 
+def margin_of(plan: WindowPlan, mean: str) -> int:
+    """Return the samples by which a window's weight reaches over each of its ends."""
+    if mean == "centre":
+        return plan.hop - plan.samples // 2
+    return plan.hop * (plan.samples - plan.hop) // (2 * plan.samples)
+
+
 def _transformed(scores: np.ndarray, mean: str) -> np.ndarray:
     """Return scores on the scale on which the mean is arithmetic."""
-    if mean == "arithmetic":
+    if mean in ("arithmetic", "centre"):
         return np.clip(scores, 0.0, 1.0)
     clipped = np.clip(scores, _LEAST, 1.0)
     return np.log(clipped) if mean == "geometric" else 1.0 / clipped
@@ -236,7 +254,7 @@ def _transformed(scores: np.ndarray, mean: str) -> np.ndarray:
 
 def _restored(values: np.ndarray, mean: str) -> np.ndarray:
     """Return the mean as a score; 9 decimals, so that windows with equal scores have their score as mean."""
-    if mean != "arithmetic":
+    if mean in ("geometric", "harmonic"):
         values = np.exp(values) if mean == "geometric" else 1.0 / values
     return np.round(values, 9)
 

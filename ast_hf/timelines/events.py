@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -23,3 +24,10 @@ class Event(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """Return `{"label", "score", "start", "end"}`, the form of the pipeline's results."""
         return {"label": self.label, "score": self.score, "start": self.start, "end": self.end}
+
+
+def as_event(event: Event | Mapping[str, Any]) -> Event:
+    """Return an event, also of `{"label", "score", "start", "end"}`, the form of the pipeline's results."""
+    if isinstance(event, Event):
+        return event
+    return Event(event["start"], event["end"], event["label"], event.get("score", 1.0))

@@ -128,13 +128,16 @@ def write_results(path: str | PathLike, results: Iterable[Result], format: str, 
 
 
 def write_events(
-    path: str | PathLike, recordings: Iterable[tuple[str, Sequence[Event]]], format: str
+    path: str | PathLike,
+    recordings: Iterable[tuple[str, Sequence[Event | Mapping[str, Any]]]],
+    format: str,
 ) -> None:
     """Write a file with the events of recordings, atomically.
 
     Args:
         path: the file.
-        recordings: name and events of each recording; one for label files (`audacity`, `raven`, `webvtt`).
+        recordings: name and events of each recording; one for label files (`audacity`, `raven`, `webvtt`). An
+            event is an `Event`, or `{"label", "score", "start", "end"}` as the pipeline returns it.
         format: `json`, `csv`, `parquet`, `audacity`, `raven`, `webvtt` or `rttm`.
 
     Raises:
@@ -145,7 +148,7 @@ def write_events(
     write_results(path, [Result(name, "events", events) for name, events in recordings], format)
 
 
-def events_text(recordings: Iterable[tuple[str, Sequence[Event]]], format: str) -> str:
+def events_text(recordings: Iterable[tuple[str, Sequence[Event | Mapping[str, Any]]]], format: str) -> str:
     """Return the text that `write_events` writes."""
     return results_text([Result(name, "events", events) for name, events in recordings], format)
 

@@ -7,15 +7,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import error
+from ..errors import error, shown
 from ..table_text import read_text
 from .escapes import decode
 from .rows import EventRow, make_event, number, seconds
 
-_CUE_TIMES = re.compile(r"\s*(\S+)\s+-->\s+(\S+)(?:\s.*)?")
+_CUE_TIMES = re.compile(r"\s*([\d:.]+)\s*-->\s*([\d:.]+)(?:\s.*)?")
 _CUE_CLOCK = re.compile(r"(?:(\d+):)?([0-5]\d):([0-5]\d\.\d{3})", re.ASCII)
 _CUE_SCORE = re.compile(r"\d+ score=(\S+)")
 _CUE_TAG = re.compile(r"<[^>]*>")
+
+#: Types of lines in an RTTM file (NIST RT-09 evaluation plan, appendix A).
+_RTTM_TYPES = frozenset(
+    {"SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT", "IP", "SU"}
+    | {"CB", "A/P", "SPEAKER", "SPKR-INFO"}
+)
 
 
 def read_audacity(path: Path, point_seconds: float | None = None) -> list[EventRow]:
@@ -76,10 +82,15 @@ def read_rttm(path: Path) -> list[EventRow]:
     rows = []
     for line_number, line in enumerate(read_text(path).split("\n"), 1):
         fields = line.split()
-        if not fields or fields[0].startswith((";", "#")) or fields[0] != "SPEAKER":
+        if not fields or fields[0].startswith((";", "#")):
             continue
         place = f"line {line_number}"
         where = f"{path} {place}"
+        if fields[0] not in _RTTM_TYPES:
+            what = f"begins with {shown(fields[0])}, which is no type of RTTM"
+            raise error("E208", where=where, what=what, fix="begin the line of an event with SPEAKER")
+        if fields[0] != "SPEAKER":
+            continue
         if not 9 <= len(fields) <= 10:
             what = f"has {len(fields)} fields, not 10"
             raise error("E208", where=where, what=what, fix="write spaces in names as %20")
@@ -113,7 +124,7 @@ def read_webvtt(path: Path) -> list[EventRow]:
 
 def _cues(text: str, path: Path) -> Iterator[EventRow]:
     for line_number, block in _blocks(text):
-        times = next((index for index, line in enumerate(block[:2]) if "-->" in line), None)
+        times = next((index for index, line in enumerate(block) if "-->" in line), None)
         if times is None:  # the header, a NOTE, a STYLE or a REGION
             continue
         place = f"line {line_number + times}"
@@ -131,9 +142,17 @@ def _cues(text: str, path: Path) -> Iterator[EventRow]:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the blocks between empty lines, with the number of their first line."""
+    """Yield the blocks, with the number of their first line.
+
+    An empty line ends a block. So does a line with `-->` that is not the first of the block, or the second below
+    an identifier (W3C WebVTT, "collect a WebVTT block").
+    """
     block: list[str] = []
     for line_number, line in enumerate([*text.split("\n"), ""], 1):
+        is_next = "-->" in line and (len(block) > 1 or line_number == 2 or "-->" in "".join(block))
+        if is_next and block:
+            yield line_number - len(block), block
+            block = []
         if line:
             block.append(line)
         elif block:

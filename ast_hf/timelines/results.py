@@ -62,8 +62,7 @@ def rows_of(result: Result) -> list[Row]:
         raise not_a_choice("E108", where="kind", value=result.kind, choices=KINDS)
     where = f"result of {result.name!r}"
     if result.kind == "events":
-        rows = [_row(event, number, where) for number, event in enumerate(map(_fields, result.content), 1)]
-        return sorted(rows)
+        return sorted(_row(event, number, where) for number, event in enumerate(result.content, 1))
     if result.kind == "clips":
         return [_row(scores, number, where, timed=False) for number, scores in enumerate(result.content, 1)]
     windows = sorted(result.content, key=lambda window: window["start"])
@@ -91,24 +90,29 @@ def labelled_rows(result: Result) -> list[Row]:
     return list(best.values())
 
 
-def _fields(event: Event | Mapping[str, Any]) -> Mapping[str, Any]:
-    return event.as_dict() if isinstance(event, Event) else event
+def _fields(event: Event | Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    fields = event.as_dict() if isinstance(event, Event) else event
+    if not isinstance(fields, Mapping):
+        what = f"has {shown(event)}, which is not an event"
+        raise _impossible(place, what, "give an Event(start, end, label), or what the pipeline returns")
+    return fields
 
 
-def _row(fields: Mapping[str, Any], number: int, where: str, *, timed: bool = True) -> Row:
+def _row(event: Event | Mapping[str, Any], number: int, where: str, *, timed: bool = True) -> Row:
     """Return a checked row; raise E108 for values that no file can hold."""
     place = f"{where}, number {number}"
-    label = fields["label"]
+    fields = _fields(event, place)
+    label = fields.get("label")
     if not isinstance(label, str) or not label.strip():
         raise _impossible(place, f"has the label {shown(label)}", "give every event a name")
-    score = plain_scalar(fields["score"])
+    score = plain_scalar(fields.get("score"))
     if not (is_finite_number(score) and 0 <= score <= 1):
         raise _impossible(place, f"has the score {shown(score)}", "give a score from 0 to 1")
     score = float(f"{score:.{SCORE_DIGITS}g}")
     if not timed:
         return Row(None, None, label, score)
-    start = plain_scalar(fields["start"])
-    end = plain_scalar(fields["end"])
+    start = plain_scalar(fields.get("start"))
+    end = plain_scalar(fields.get("end"))
     if not (is_finite_number(start) and is_finite_number(end) and 0 <= start < end):
         what = f"lasts from {shown(start)} to {shown(end)} s"
         raise _impossible(place, what, "give a start from 0 on, and an end after it")

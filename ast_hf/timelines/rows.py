@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ..errors import AstHfError, error, shown
-from ..scalars import is_number, plain_scalar
+from ..scalars import is_finite_number, plain_scalar
 from .events import Event
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -80,9 +81,9 @@ def number(cell: Any, where: str, field: str) -> float:
         raise _bad(where, f"has no {field}", f"give the {field}, or leave the row out")
     value = plain_scalar(cell)
     text = value.strip() if isinstance(value, str) else None
-    if text is not None and _NUMBER.fullmatch(text):
-        value = float(text)
-    if is_number(value) and math.isfinite(value):
+    if isinstance(value, Decimal) or (text is not None and _NUMBER.fullmatch(text)):
+        value = float(value)
+    if is_finite_number(value):
         return float(value)
     what = f"has the {field} {shown(cell)}, which is not a finite number"
     raise _bad(where, what, _fix_of_number(text or ""))
@@ -108,6 +109,16 @@ def label_text(cell: Any, where: str) -> str:
     if isinstance(value, str):
         return value.strip()
     raise _bad(where, f"has the label {shown(cell)}, which is not text", "write one row for each label")
+
+
+def recording_name(cell: Any, where: str) -> str | None:
+    """Return a cell as the name of a recording, None for an empty one; raise E208 for what is not text."""
+    if is_empty(cell):
+        return None
+    value = plain_scalar(cell)
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return str(value)
+    raise _bad(where, f"has the recording {shown(cell)}, which is not text", "write the name of the file")
 
 
 def _score(cell: Any, where: str) -> float:

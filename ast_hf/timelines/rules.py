@@ -14,7 +14,7 @@ from ..scalars import is_finite_number, plain_scalar
 #: `low_threshold` as a share of `threshold`, where none is given; see `curves.py` for the choice.
 LOW_RATIO = 0.7
 METHODS = ("hysteresis", "boxes")
-MEANS = ("arithmetic", "geometric", "harmonic")
+MEANS = ("arithmetic", "geometric", "harmonic", "centre")
 #: Lowest level in dBFS that a rule may name. 24-bit samples end at -146 dBFS.
 _LOWEST_DB = -200.0
 
@@ -41,6 +41,8 @@ class TimelineRules:
             small-data recipe 1 found the most events, with the best edges (`benchmarks/timelines.py`); the columns
             of a small model that was trained from random weights were of no use (tests/timelines).
         mean: mean of the windows over a time: `"arithmetic"`, `"geometric"` or `"harmonic"`; see `curves.py`.
+            `"centre"` takes the two windows whose middles are nearest, for models that were trained on windows
+            with the label at their middle.
         box_gap: boxes only: neighbours are merged if the valley between them is less than this below the higher
             one, in [0, 1],
         box_ratio: and at least this share of the higher one, in [0, 1].

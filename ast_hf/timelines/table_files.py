@@ -82,12 +82,16 @@ def write_parquet(path: Path, results: Sequence[Result], kind: str) -> None:
     table: dict[str, list] = {name: [] for name in COLUMNS[kind]}
     for result in results:
         rows: list[Row | None] = list(rows_of(result)) or [None]
-        file = result.name.encode("utf-8", "backslashreplace").decode()
         for row in rows:
-            cells = {"file": file, **(row._asdict() if row else {})}
+            cells = {"file": result.name, **(row._asdict() if row else {})}
             for name, column in table.items():
-                column.append(cells.get(name))
+                column.append(_unicode(cells.get(name)))
     types = {"file": pyarrow.string(), "label": pyarrow.string()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in table])
     content = pyarrow.table(table, schema=schema)
     write_whole(path, lambda part: pyarrow.parquet.write_table(content, part))
+
+
+def _unicode(cell: Any) -> Any:
+    """Return text with escapes for halves of characters, as in the other formats, and other cells unchanged."""
+    return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell

@@ -7,18 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..csv_rows import csv_rows
+from ..csv_rows import csv_rows, refuse_repeated
 from ..errors import error, unreadable
 from ..printing import spreadsheet_source
 from ..table_text import parse_json, read_text
 from .escapes import decode
 from .event_columns import ALIASES, EventColumns, find_columns, plain_name
-from .rows import EventRow, is_empty, make_event, seconds
+from .rows import EventRow, is_empty, make_event, recording_name, seconds
 
 #: First line by which Excel takes the separator of a CSV file.
 _SEPARATOR_LINE = re.compile(r"sep=(.)\n", re.IGNORECASE)
 
 _AUDIO = re.compile(r".*\.(wav|wave|flac|mp3|ogg|opus|aiff?|m4a|mp4|aac|wma|webm)", re.IGNORECASE)
+
+#: Rows of a Parquet file at most: a small file can unfold to any number of equal ones.
+_MAX_ROWS = 10_000_000
 
 #: Role -> column, in place of the usual names.
 Columns = Mapping[str, str] | None
@@ -116,16 +119,23 @@ def read_parquet_events(path: Path, columns: Columns = None) -> list[EventRow]:
         AstDataError: E208, with row and field, or for a file that is not Parquet.
     """
     import pyarrow
-    import pyarrow.parquet
+    from pyarrow.parquet import ParquetFile
 
+    where = repr(str(path))
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as problem:
-        fix = "write the table again"
-        raise unreadable("E208", where=repr(str(path)), problem=problem, fix=fix) from problem
-    names = find_columns(table.column_names, repr(str(path)), columns)
-    used = [name for name in names if name]
-    return list(_events(table.select(list(dict.fromkeys(used))).to_pylist(), names, path))
+        with ParquetFile(path) as file:
+            head = file.schema_arrow.names
+            if file.metadata.num_rows > _MAX_ROWS:
+                what = f"has {file.metadata.num_rows:,} rows, the limit is {_MAX_ROWS:,}"
+                raise error("E208", where=where, what=what, fix="split it, one file for each recording")
+            refuse_repeated(head, path)
+            names = find_columns(head, where, columns)
+            used = list(dict.fromkeys(name for name in names if name))
+            batches = file.iter_batches(columns=used)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            return list(_events(rows, names, path))
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as problem:
+        raise unreadable("E208", where=where, problem=problem, fix="write the table again") from problem
 
 
 def read_json_events(path: Path, columns: Columns = None) -> list[EventRow]:
@@ -180,7 +190,7 @@ def _json_rows(entry: dict[str, Any], finder: _ColumnFinder, path: Path, place: 
         yield _event(entry, finder.find(entry, where), path, place)
         return
     named = [name for name in entry if plain_name(name) in ALIASES["file"]]
-    recording = str(entry[named[0]]) if named else None
+    recording = recording_name(entry[named[0]], where) if named else None
     events = entry["events"]
     if not isinstance(events, list):
         raise error("E208", where=where, what="has events that are not a list", fix="write a list of objects")
@@ -210,8 +220,7 @@ def _event(
 ) -> EventRow:
     """Return the event of a row; `offset` is the column with the start in its file, if it differs."""
     where = f"{path} {place}"
-    recording = row.get(names.file) if names.file else None
-    recording = None if is_empty(recording) else str(recording)
+    recording = recording_name(row.get(names.file), where) if names.file else None
     start = row.get(names.start)
     end = row.get(names.end) if names.end else None
     label = row.get(names.label)

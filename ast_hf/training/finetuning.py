@@ -61,6 +61,7 @@ from .run_facts import (
     training_seconds,
 )
 from .splits import is_streamed, read_splits
+from .timeline_rules import trained_rules
 from .trainer import ASTTrainer
 
 
@@ -220,6 +221,7 @@ def _prepare(
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
     )
+    model.config.timeline = trained_rules(recipe.data)
     trainer = ASTTrainer(
         model=model,
         args=arguments,

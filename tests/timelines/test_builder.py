@@ -81,7 +81,7 @@ def test_events_do_not_depend_on_when_they_are_asked_for(data: st.DataObject) ->
     rules = TimelineRules(
         min_seconds=data.draw(st.sampled_from([0.0, 0.1, 0.5])),
         gap_seconds=data.draw(st.sampled_from([0.0, 0.05, 0.3, 1.0])),
-        mean=data.draw(st.sampled_from(["arithmetic", "geometric", "harmonic"])),
+        mean=data.draw(st.sampled_from(["arithmetic", "geometric", "harmonic", "centre"])),
         method=data.draw(st.sampled_from(["hysteresis", "boxes"])),
     )
     exclusive = data.draw(st.booleans())
@@ -244,3 +244,50 @@ def test_a_window_depends_only_on_those_that_reach_it() -> None:
     for window in pushed:
         whole.push(*window)
     np.testing.assert_array_equal(curve, whole.preview())
+
+
+@pytest.mark.parametrize("hop", [0.01, 0.02, 0.1, 0.3])
+def test_windows_that_speak_of_their_middle_give_the_line_through_their_scores(hop: float) -> None:
+    plan = plan_windows(1_000, 32_000, 0.5, hop)
+    length = 32_000 * 2 + 1_234
+    starts = window_starts(length, plan)
+    scores = np.random.default_rng(0).random((len(starts), 2))
+    pushed = [(start, plan.samples, row, np.zeros(0)) for start, row in zip(starts, scores, strict=True)]
+    rules = TimelineRules(mean="centre", silence_db=None)
+    curve = score_curve(pushed, rules, plan, 2)
+    middles = np.array(starts) / plan.rate + 0.25
+    times = (curve.times[:-1] + curve.times[1:]) / 2
+    grid = times <= middles[-3]  # the last window is aligned to the end, nearer than a hop
+    for index in range(2):
+        expected = np.interp(times[grid], middles, scores[:, index])
+        np.testing.assert_allclose(curve.scores[grid, index], expected, atol=1e-6)
+    if hop < 0.25:  # else the window before reaches to the end
+        assert curve.scores[-1] == pytest.approx(scores[-1], abs=1e-9)
+    assert np.diff(curve.times).max() <= hop + 1e-9
+
+
+def test_sounds_shorter_than_a_window_are_apart_where_it_speaks_of_its_middle() -> None:
+    plan = plan_windows(1_000, 32_000, 0.5, 0.01)
+    sounds = [(1.0, 1.08), (1.1, 1.2), (1.25, 1.3)]
+    pushed = []
+    for start in window_starts(3 * 32_000, plan):
+        middle = start / 32_000 + 0.25
+        inside = any(first <= middle < last for first, last in sounds)
+        pushed.append((start, plan.samples, np.array([float(inside)]), np.zeros(0)))
+    rules = TimelineRules(mean="centre", silence_db=None, min_seconds=0.02, gap_seconds=0.0)
+    events = timeline(pushed, plan, rules)
+    assert [event[:2] for event in events] == [pytest.approx(sound, abs=0.011) for sound in sounds]
+    assert len(timeline(pushed, plan, rules.replace(mean="harmonic"))) <= 1
+
+
+def test_a_window_that_speaks_of_its_middle_decides_early() -> None:
+    """An event is certain a hop after the middle of the window that ends it, half a window after its end."""
+    plan = plan_windows(1_000, 32_000, 0.5, 0.01)
+    rules = TimelineRules(mean="centre", silence_db=None, min_seconds=0.02, gap_seconds=0.0)
+    builder = TimelineBuilder(["a"], rules, plan)
+    for start in window_starts(3 * 32_000, plan):
+        middle = start / 32_000 + 0.25
+        if builder.push(start, plan.samples, np.array([float(1.0 <= middle < 1.1)]), np.zeros(0)):
+            assert middle == pytest.approx(1.1, abs=0.04)
+            return
+    raise AssertionError("the event is never certain")

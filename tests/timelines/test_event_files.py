@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,15 @@ def test_one_recording_per_label_file_and_one_kind_per_file() -> None:
         *(Event(-0.1, 1, "a"), Event(2, 1, "a"), Event(1, 1, "a"), Event(0, math.inf, "a")),
         *(Event(math.nan, 1, "a"), Event(0, 1, ""), Event(0, 1, " ")),
         *(Event(0, 1, "a", 1.5), Event(0, 1, "a", math.nan)),
+        *(
+            {"label": "a", "score": 0.5},
+            {"start": 0, "end": 1, "score": 0.5},
+            {"start": 0, "end": 1, "label": "a"},
+        ),
+        (0, 1, "a"),
     ],
 )
-def test_events_that_no_file_can_hold(event: Event) -> None:
+def test_events_that_no_file_can_hold(event: Any) -> None:
     with pytest.raises(AstInputError, match=r"E108.*'a.wav', number 2"):
         events_text([("a.wav", [Event(0, 1, "a"), event])], "csv")
 
@@ -221,7 +228,8 @@ def test_recordings_without_events_are_in_tables(tmp_path: Path) -> None:
 def test_names_that_are_not_unicode_are_escaped(tmp_path: Path) -> None:
     for name, format in FORMATS.items():
         path = tmp_path / f"a{format.suffix}"
-        write_events(path, [("caf\udce9.wav", EVENTS)], name)
+        write_events(path, [("caf\udce9.wav", [*EVENTS, Event(0, 1, "half\ud83d")])], name)
+        assert rb"half\ud83d" in path.read_bytes()
         assert name in ("audacity", "webvtt") or rb"caf\udce9.wav" in path.read_bytes()
 
 
@@ -253,6 +261,7 @@ TABLES = {
     "kaleidoscope.csv": "IN FILE,OFFSET,DURATION,common_name\na.wav,1.5,0.5,dog\n",
     "excel_with_columns_beside.csv": "file,start,end,label,,\na.wav,1.5,2,dog,,\n,,,,,\n",
     "table.txt": "file\tstart\tend\tlabel\na.wav\t1.5\t2\tdog\n",
+    "named.json": '[{"file": "a.wav", "start": "1.5", "end": 2, "label": "dog", "score": null}]',
     "a.rttm": ";; by hand\nSPKR-INFO a 1 <NA> <NA> <NA> unknown x <NA>\nSPEAKER a.wav 1 1.5 0.5 <NA> <NA> dog <NA>\n",
 }
 
@@ -315,6 +324,12 @@ def test_audacity_with_frequencies_and_points(tmp_path: Path) -> None:
     assert read_audacity(tmp_path / "a.txt", 4.0)[1].event == Event(0.0, 4.0, "click")
 
 
+def test_recordings_without_a_name_have_none(tmp_path: Path) -> None:
+    event = {"start": 0, "end": 1, "label": "a"}
+    for number, content in enumerate(({"file": None, "events": [event]}, {"file": None, **event})):
+        assert rows(tmp_path, f"{number}.json", json.dumps([content])) == [(None, 0.0, 1.0, "a", 1.0)]
+
+
 def test_an_empty_label_track_has_no_events(tmp_path: Path) -> None:
     for name in ("a.txt", "a.rttm"):
         assert rows(tmp_path, name, "\n") == []
@@ -331,6 +346,43 @@ def test_webvtt_of_others(tmp_path: Path) -> None:
         (None, 1.5, 2.0, "dog & cat", 1.0),
         (None, 360_000.0, 360_001.0, "end", 1.0),
     ]
+
+
+@pytest.mark.parametrize("head", ["WEBVTT\n", "WEBVTT\nKind: captions\n", "WEBVTT\n\n", "WEBVTT\n\na\nb\n"])
+@pytest.mark.parametrize("space", [" ", "", "\t"])
+def test_webvtt_cues_without_an_empty_line_before(tmp_path: Path, head: str, space: str) -> None:
+    """The parser of W3C takes each line with an arrow for the beginning of a cue."""
+    arrow = f"{space}-->{space}"
+    text = f"{head}00:01.000{arrow}00:02.000\ndog\n00:03.000{arrow}00:04.000\ncat"
+    assert rows(tmp_path, "a.vtt", text) == [(None, 1.0, 2.0, "dog", 1.0), (None, 3.0, 4.0, "cat", 1.0)]
+
+
+def test_parquet_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "label=cat" / "a.parquet"  # no column of the file, though pyarrow can read it as one
+    path.parent.mkdir()
+
+    def write(*columns: Any, names: tuple[str, ...] = ("start", "end", "label")) -> None:
+        parquet.write_table(pyarrow.table(list(columns), names=names), path)
+
+    start, end, dog = pyarrow.array([Decimal("1.50")]), pyarrow.array([2.0]), pyarrow.array(["dog"])
+    write(start, end, dog.dictionary_encode())
+    assert [row.event for row in read_events(path)] == [Event(1.5, 2.0, "dog")]
+    monkeypatch.setattr("ast_hf.timelines.table_reading._MAX_ROWS", 0)
+    with pytest.raises(AstDataError, match=r"E208.*has 1 rows, the limit is 0"):
+        read_events(path)
+    monkeypatch.undo()
+    write(start, end, names=("start", "end"))
+    with pytest.raises(AstDataError, match=r"E208.*none is the label"):
+        read_events(path)
+    write(start, end, dog, dog, names=("start", "end", "label", "label"))
+    with pytest.raises(AstDataError, match=r"E208.*'label' more than once"):
+        read_events(path)
+    not_utf8 = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"d\xff"]).buffers())
+    write(start, end, not_utf8)
+    with pytest.raises(AstDataError, match=r"E208.*cannot be read"):
+        read_events(path)
 
 
 #: Name and content of a bad file -> text of the error.
@@ -389,6 +441,10 @@ BAD = {
     ): r"row 1 event 1: ends at 1",
     ("h.json", '[{"file": "a", "windows": []}]'): r"row 1: holds scores of windows or clips",
     ("i.json", "{"): r"is not JSON",
+    ("k.json", f'[{{"start": {"1" * 400}, "end": 2, "label": "a"}}]'): r"row 1: has the start 1111",
+    ("l.json", '[{"file": {}, "start": 0, "end": 1, "label": "a"}]'): r"row 1: has the recording {}",
+    ("d.rttm", "hello\n"): r"line 1: begins with 'hello', which is no type of RTTM",
+    ("e.rttm", "speaker a 1 0 1 <NA> <NA> x <NA> <NA>\n"): r"line 1: begins with 'speaker'",
     ("j.json", '[{"file": "a", "events": {}}]'): r"row 1: has events that are not a list",
     ("a.txt", "0.5\t1.0\ta\n1,5\t2,0\tb\n"): r"a.txt line 2: has the start '1,5'.*decimal comma, 1.5",
     ("b.txt", "0,5\t1,0\ta\n"): r"line 1: has the start '0,5'",

@@ -331,3 +331,16 @@ def test_a_model_may_be_given_in_every_form(tiny_checkpoint: Path) -> None:
     for wrong in (model, extractor, None, 3):
         with pytest.raises(AstInputError, match="E108"):
             LiveClassifier(wrong)
+
+
+def test_windows_that_speak_of_their_middle_give_the_same_events_live(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = {"mean": "centre", "hop_seconds": 0.05, "min_seconds": 0.05, "gap_seconds": 0.0}
+    monkeypatch.setattr(pipe.model.config, "timeline", stored)
+    samples = noise_with(6.0, ("low tone", 2.0, 3.1), ("high tone", 3.4, 4.4), seed=4)
+    events = pipe({"array": samples, "sampling_rate": RATE}, return_timestamps=True)
+    assert {event["label"] for event in events} == {"low tone", "high tone"}
+    live = LiveClassifier(pipe)
+    assert ordered(streamed(live, samples, itertools.repeat(777))) == events
+    assert live.delay_seconds < 1.0  # half a window of 1 s, and a few hops

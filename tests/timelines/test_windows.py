@@ -29,7 +29,7 @@ PLANS = st.integers(1, 40).flatmap(
 
 def cut(samples: np.ndarray, plan: WindowPlan, sizes: list[int]) -> list[Any]:
     """Return the windows of samples that arrive in pieces of these sizes, repeated."""
-    blocks = []
+    blocks: list[np.ndarray] = []
     start = 0
     while start < len(samples):
         size = sizes[len(blocks) % len(sizes)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from ast_hf import AstConfigError, AstDataError, AstHfError, AstHfWarning, AstInputError, load_audio
 from ast_hf.data.audit import describe_data
+from ast_hf.data.label_windows import separated
 from ast_hf.data.splits import check_splits, label_names
 from ast_hf.inputs.sampling import clip_weights
 from ast_hf.recipe.recipe import Recipe
@@ -30,6 +32,7 @@ from ast_hf.training import (
 )
 from ast_hf.training.checkpoints.run_options import check_options, collect_options, save_options
 from ast_hf.training.splits import read_splits
+from ast_hf.training.timeline_rules import trained_rules
 from training.runs import recipe
 
 RATE = 8_000
@@ -421,7 +424,7 @@ def test_every_labelled_moment_is_in_a_window_with_its_label(
             rows.append(f"{number}.wav,{start:.4f},{end:.4f},{label},{'test' if number % 2 else 'train'}")
     source = table(tmp_path, "\n".join(rows) + "\n")
     seconds = min(seconds, max(lengths) - 0.01)
-    options = {"window_seconds": seconds, "window_hop_seconds": seconds * hop_share}
+    options: dict[str, Any] = {"window_seconds": seconds, "window_hop_seconds": seconds * hop_share}
     thinned = load_audio_dataset(source, empty_windows=share, **options)
     for split, part in load_audio_dataset(source, **options).items():
         names = label_names(part)
@@ -612,3 +615,84 @@ def test_real_recordings() -> None:
     splits = load_audio_dataset(source, recordings=listing, window_seconds=0.5, window_hop_seconds=0.25)
     parts = [names_of(part) for part in splits.values()]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 135
+
+
+# ---------------------------------------------------------------- labels at the middle of windows
+
+
+def test_windows_may_have_the_labels_of_their_middle(recordings: Path) -> None:
+    source = table(
+        recordings, "path,start,end,label\na.wav,0.5,0.8,dog\na.wav,0.75,1.3,cat\nb.wav,0,0.4,dog\n"
+    )
+    found = windows(source, window_seconds=0.5, window_hop_seconds=0.25, window_labels="centre")
+    labels = {start + 0.25: tags for name, start, _, tags in found if name == "a.wav"}
+    assert labels[0.25] == []
+    assert labels[0.5] == ["dog"]  # a start is inside
+    assert labels[0.75] == ["cat", "dog"]
+    assert labels[1.25] == ["cat"]
+    assert labels[1.5] == []
+
+
+def test_sounds_of_a_label_are_kept_apart() -> None:
+    near = [Event(1.0, 1.1, "a"), Event(1.104, 1.2, "a"), Event(1.2, 1.21, "b"), Event(1.21, 1.3, "a")]
+    parted = separated(near)
+    assert [event.label for event in parted] == ["a", "a", "b", "a"]
+    assert parted[0][:2] == pytest.approx((1.0, 1.092))
+    assert parted[1][:2] == pytest.approx(
+        (1.112, 1.195)
+    )  # 10 ms to the next, so that 5 ms are missing at either end
+    assert parted[2] == near[2]
+    assert parted[3][:2] == pytest.approx((1.215, 1.3))
+    assert separated([Event(0, 0.01, "a"), Event(0.01, 0.02, "a")]) == [
+        Event(0, 0.0075, "a"),
+        Event(0.0125, 0.02, "a"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window_labels": "centre"}, "no effect without window_seconds"),
+        ({"window_seconds": 1.0, "window_labels": "center"}, "'centre'"),
+        ({"window_seconds": 1.0, "window_labels": "centre", "min_overlap": 0.5}, "min_overlap"),
+    ],
+)
+def test_bad_options_of_labels_at_the_middle(recordings: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(AstInputError, match=message) as raised:
+        load_audio_dataset(table(recordings, ROWS), **options)
+    assert raised.value.code == "E108"
+
+
+@pytest.mark.parametrize(
+    ("data", "augmentation", "where"),
+    [
+        ({"window_labels": "center"}, {}, "window_labels"),
+        ({"min_overlap": 0.5}, {}, "min_overlap"),
+        ({}, {"roll_frames": 5}, "roll_frames"),
+        ({}, {"speed": 1.1}, "speed"),
+        ({}, {"delay_seconds": 0.1}, "delay_seconds"),
+    ],
+)
+def test_recipes_that_contradict_labels_at_the_middle(
+    data: dict[str, Any], augmentation: dict[str, Any], where: str
+) -> None:
+    values = {"source": "events.csv", "window_seconds": 0.5, "window_labels": "centre", **data}
+    with pytest.raises(AstConfigError, match=where) as raised:
+        Recipe.from_dict({"data": values, "augmentation": augmentation})
+    assert raised.value.code == "E307"
+
+
+def test_a_model_of_labels_at_the_middle_stores_the_rules_that_suit_it(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    source = write_tones(tmp_path / "data")
+    values = run_options(source, validation_fraction=0.25, window_labels="centre", window_hop_seconds=0.25)
+    finetune(recipe(source, values, num_train_epochs=1), tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))["timeline"]
+    assert stored == {
+        "window_seconds": 0.5,
+        "hop_seconds": 0.02,
+        "mean": "centre",
+        "min_seconds": 0.02,
+        "gap_seconds": 0.0,
+    }
+    assert trained_rules(Recipe.from_dict(run_options(source)).data) is None
