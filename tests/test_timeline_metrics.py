@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 import subprocess
 import sys
@@ -371,11 +372,15 @@ def test_psds_without_the_library_names_the_extra(monkeypatch: pytest.MonkeyPatc
 def test_a_library_that_cannot_be_imported_is_like_none(
     problem: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(name: str) -> None:
-        raise problem
+    original = builtins.__import__
+
+    def fail(name: str, *arguments: Any) -> Any:
+        if name == "sed_scores_eval":
+            raise problem
+        return original(name, *arguments)
 
     psds_module._library.cache_clear()
-    monkeypatch.setattr(psds_module.importlib, "import_module", fail)
+    monkeypatch.setattr(builtins, "__import__", fail)
     try:
         assert not is_psds_available()
         with pytest.raises(AstHfError, match=str(problem)):

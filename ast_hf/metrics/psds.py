@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -221,9 +220,11 @@ def _library() -> ModuleType | str:
     if missing:
         sys.modules["pkg_resources"] = ModuleType("pkg_resources")
     try:
-        return importlib.import_module("sed_scores_eval")
+        import sed_scores_eval
     except (ImportError, ValueError, AttributeError) as problem:
         return str(problem) or type(problem).__name__
     finally:
         if missing:
             del sys.modules["pkg_resources"]
+    library: ModuleType = sed_scores_eval
+    return library
