@@ -66,7 +66,11 @@ def main() -> int:
             else microphone.chunks()
         )
         classify(live, chunks, options.seconds)
-    except (ast_hf.AstHfError, MissingMicrophoneError) as problem:
+    except (
+        ast_hf.AstHfError,
+        MissingMicrophoneError,
+        OSError,
+    ) as problem:  # OSError: transformers, no checkpoint
         print(problem, file=sys.stderr)
         return 1
     return 0

@@ -537,3 +537,11 @@ def test_the_pipeline_gives_the_same_scores(classify: Callable, tiny_checkpoint:
         assert row["label"] == other["label"]
         assert row["score"] == pytest.approx(other["score"], abs=1e-5)
     assert code == 0
+
+
+def test_a_timeline_without_events_is_said(capsys: pytest.CaptureFixture) -> None:
+    from ast_hf.batch.journal import Entry
+    from ast_hf.commands.classification_output import report
+
+    report(Entry("quiet.wav", None, [], 3.0, None), "events", is_text=True)
+    assert capsys.readouterr() == ("", "quiet.wav: no events\n")

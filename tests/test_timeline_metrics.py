@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 import subprocess
 import sys
@@ -363,6 +364,29 @@ def test_psds_without_the_library_names_the_extra(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(AstHfError, match=r"ast_hf\[timelines\]") as caught:
         psds(reference, {"a": (np.arange(5.0), np.zeros((4, 2)))}, LABELS)
     assert caught.value.code == "E108"
+
+
+@pytest.mark.parametrize(
+    "problem", [ImportError("No module named 'x'"), ValueError("numpy.dtype size changed")]
+)
+def test_a_library_that_cannot_be_imported_is_like_none(
+    problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = builtins.__import__
+
+    def fail(name: str, *arguments: Any) -> Any:
+        if name == "sed_scores_eval":
+            raise problem
+        return original(name, *arguments)
+
+    psds_module._library.cache_clear()
+    monkeypatch.setattr(builtins, "__import__", fail)
+    try:
+        assert not is_psds_available()
+        with pytest.raises(AstHfError, match=str(problem)):
+            psds_module._import_library()
+    finally:
+        psds_module._library.cache_clear()
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ def report(entry: Entry, kind: str, *, is_text: bool) -> None:
     if is_text:
         for cells in _lines(entry, kind):
             tqdm.write("\t".join([printable(entry.name), *cells]), file=sys.stdout)
+        if entry.content == []:
+            tqdm.write(f"{printable(entry.name)}: no events", file=sys.stderr)
     if entry.problem is not None:
         tqdm.write(visible(" ".join(entry.problem.split())), file=sys.stderr)
 

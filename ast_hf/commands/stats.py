@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the report on a data set; raise an error for files that cannot be read."""
     from ..data.audit import describe_data
     from ..data.catalog import find_data_set
-    from ..data.option_spelling import NO_BOUNDARIES
+    from ..data.option_spelling import AUDIO_ROOT, NO_BOUNDARIES
     from ..data.reading import load_audio_dataset
 
     quiet_transformers()
@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> None:
         )
         what = f"{len(report.unreadable)} files cannot be read, the first is {first.path!r}: {first.what}"
         fix = "repair or remove them"
+        if first.code == "E206":
+            fix += f", {AUDIO_ROOT}"
         if any(finding.code == "E208" for finding in report.unreadable):
             fix += f"; correct start and end, or {NO_BOUNDARIES}"
         raise error(first.code or "E201", where=f"{split} row {first.row}", what=what, fix=fix)

@@ -11,7 +11,11 @@ from .data_options import reading_arguments
 
 
 def _threshold(text: str) -> float | str:
-    return text if text == "fitted" else float(text)
+    try:
+        return text if text == "fitted" else float(text)
+    except ValueError:
+        what = f"{text!r} is neither a number in (0, 1] nor fitted"
+        raise argparse.ArgumentTypeError(what) from None
 
 
 #: Argument of the pipeline -> type, help. `--window_seconds` and `--recordings` are options of reading, too.

@@ -67,5 +67,7 @@ def _shell_word(value: str | bool) -> str:
     return shlex.quote(str(value).lower() if isinstance(value, bool) else value)
 
 
+#: What helps if files of a table are missing; `ast-hf classify` writes paths as they were given to it.
+AUDIO_ROOT = "or name the folder that paths are relative to, if not the table's (audio_root)"
 #: Fix for messages about columns `start` and `end` that are not times within the file.
 NO_BOUNDARIES = f"{chosen(clip_boundaries=False)} for columns that mean something else"

@@ -180,10 +180,8 @@ def _check_labels(recordings: Mapping[str, TimedRecording], labels: Sequence[str
     unknown = sorted(used.keys() - {*labels})
     if unknown:
         what = f"the model does not have {shortlist(unknown)} (first in {used[unknown[0]]!r})"
-        fix = did_you_mean(unknown[0], labels)
-        raise error(
-            "E208", where=f"split {split!r}", what=what, fix=f"{fix} or leave them out with drop_labels"
-        )
+        fix = f"{did_you_mean(unknown[0], labels)}, or leave them out: drop_labels= of evaluate_timelines"
+        raise error("E208", where=f"split {split!r}", what=what, fix=fix)
     if not used:
         what = "has no labelled sound"
         raise error("E209", where=f"split {split!r}", what=what, fix="choose a split with labels")

@@ -22,7 +22,7 @@ from ..data.audio_headers import read_header
 from ..data.clip_digests import ClipDigest, digest_clip, digest_content
 from ..data.duplicates import Stretch, file_stretch
 from ..data.naming_conventions import BOUNDARIES, Row
-from ..data.option_spelling import NO_BOUNDARIES
+from ..data.option_spelling import AUDIO_ROOT, NO_BOUNDARIES
 from ..errors import AstHfError, AstRunError, error
 from ..feature_extraction_ast import level_problems
 from ..files import write_text
@@ -295,6 +295,8 @@ def refuse(bad: Sequence[BadClip], clips: int, folder: Path, *, skipping: str = 
         f"{first.what}; {len(bad)} of {clips} clips cannot be used, the next ones are {name_first(bad[1:])}"
     )
     fix = "repair or remove them"
+    if any(clip.code == "E206" for clip in bad):
+        fix += f", {AUDIO_ROOT}"
     if skipping:
         fix += f", or leave them out with {skipping}"
     if any(clip.code == "E208" for clip in bad):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,8 +70,8 @@ class _WritableTable(pd.DataFrame):
 
 
 def is_psds_available() -> bool:
-    """Return True if `sed_scores_eval` is installed."""
-    return find_spec("sed_scores_eval") is not None
+    """Return True if `sed_scores_eval` is installed and can be imported."""
+    return isinstance(_library(), ModuleType)
 
 
 def psds(
@@ -199,21 +200,31 @@ def _most_levels(scores: np.ndarray, column: str, truth: Sequence[tuple[float, f
     return max(_MAX_CELLS // cells, _FEWEST_LEVELS)
 
 
-def _import_library() -> Any:
-    """Import `sed_scores_eval`; raise E108 if it is not installed.
+def _import_library() -> ModuleType:
+    """Import `sed_scores_eval`; raise E108 if it is not installed, or cannot be imported."""
+    library = _library()
+    if not is_psds_available() or isinstance(library, str):
+        fix = 'install it: pip install "ast_hf[timelines]" (it compiles: a C++ compiler is needed)'
+        raise error("E108", where="psds", what=f"needs sed_scores_eval: {library}", fix=fix)
+    return library
+
+
+@functools.cache
+def _library() -> ModuleType | str:
+    """Return `sed_scores_eval`, or the reason why it cannot be imported: also a part of another numpy.
 
     Its dependency `dcase_util` 0.2 imports `pkg_resources` without use, which setuptools 82 removed: an empty
     module takes its place during the import.
     """
-    if not is_psds_available():
-        fix = 'install it: pip install "ast_hf[timelines]" (it compiles: a C++ compiler is needed)'
-        raise error("E108", where="psds", what="needs sed_scores_eval, which is not installed", fix=fix)
     missing = find_spec("pkg_resources") is None
     if missing:
         sys.modules["pkg_resources"] = ModuleType("pkg_resources")
     try:
         import sed_scores_eval
+    except (ImportError, ValueError, AttributeError) as problem:
+        return str(problem) or type(problem).__name__
     finally:
         if missing:
             del sys.modules["pkg_resources"]
-    return sed_scores_eval
+    library: ModuleType = sed_scores_eval
+    return library

@@ -90,3 +90,6 @@ def test_a_missing_library_or_file_is_said(
     assert "pip install sounddevice" in capsys.readouterr().err
     assert run(monkeypatch, tone_checkpoint, "--file", tmp_path / "absent.wav") == 1
     assert "E206" in capsys.readouterr().err
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert run(monkeypatch, tmp_path / "absent", "--file", tmp_path / "absent.wav") == 1
+    assert "absent" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from ast_hf.cli import main
 from ast_hf.data.audit import describe_data
 from ast_hf.data.clip_digests import PIECE, WHOLE_FILE, digest_clip
 from ast_hf.evaluation.evaluate import evaluate_checkpoints
-from ast_hf.inputs.clip_checks import check_headers, decode_all, remembered_checks
+from ast_hf.inputs.clip_checks import BadClip, check_headers, decode_all, refuse, remembered_checks
 from ast_hf.training import (
     ASTTrainer,
     ClipInputs,
@@ -642,3 +642,10 @@ def test_a_damaged_file_of_preparations_is_not_used(tmp_path: Path, old: str, ne
     file = tmp_path / PREPARED_FILE
     file.write_text(file.read_text().replace(old, new, 1))
     assert prepared.read("mean and std", {"a": 1}) is None
+
+
+def test_missing_files_of_a_table_name_the_option_of_their_folder(tmp_path: Path) -> None:
+    clips = [
+        BadClip("train", row, f"{row}.wav", "E206", "does not exist", "check the path") for row in (1, 2)
+    ]
+    assert "audio_root" in str(refuse(clips, 2, tmp_path))

@@ -636,3 +636,11 @@ def test_two_checkpoints(checkpoint: Path, data: Path, capsys: pytest.CaptureFix
     words = ["evaluate", str(checkpoint), str(checkpoint), str(data / "labels.csv"), "--timeline"]
     assert cli.main(words) == 65
     assert "checkpoints" in capsys.readouterr().err
+
+
+def test_a_threshold_that_is_no_number_is_said_in_words(capsys: pytest.CaptureFixture) -> None:
+    from ast_hf.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["evaluate", "model", "data", "--timeline", "--threshold", "x"])
+    assert "'x' is neither a number in (0, 1] nor fitted" in capsys.readouterr().err
