@@ -147,7 +147,7 @@ def _column_median_settings() -> list[Settings]:
 SYSTEMS: dict[str, Callable[[], list[Settings]]] = {
     "fixed": _fixed_settings,
     "median": _median_settings,
-    "default": lambda: [_ours(window) for window in WINDOWS],
+    "default": lambda: [_ours(window, mean="arithmetic") for window in WINDOWS],  # that of single labels
     "columns": lambda: _column_settings(0.5, 1.0),
     "columns_overlapping": lambda: _column_settings(1.0, overlapping=True),
     "hysteresis": _hysteresis_settings,

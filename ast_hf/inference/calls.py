@@ -92,7 +92,7 @@ class Call:
             what = "needs scores in [0, 1], and logits or the numbers of a regression have other values"
             fix = "use function_to_apply 'softmax' or 'sigmoid'"
             raise error("E108", where="return_timestamps", what=what, fix=fix)
-        return timeline_rules(self.config, source, postprocess)
+        return timeline_rules(self.config, source, postprocess, is_exclusive=self.is_exclusive)
 
     @property
     def labels(self) -> list[str]:

@@ -18,16 +18,21 @@ def stored(config: Any) -> dict[str, Any]:
     return dict(getattr(config, "timeline", None) or {})
 
 
-def timeline_rules(config: Any, source: str, given: Mapping[str, Any]) -> TimelineRules:
+def timeline_rules(
+    config: Any, source: str, given: Mapping[str, Any], *, is_exclusive: bool = False
+) -> TimelineRules:
     """Return the rules of a timeline.
 
     Those of a call come first, then those stored in the checkpoint by `ast-hf evaluate --timeline --store`, then
-    the checkpoint's thresholds for clips, then the defaults.
+    the checkpoint's thresholds for clips, then the defaults. If one label excludes the others, the mean is
+    arithmetic by default: a softmax changes its mind when about half of the window is another sound, and a
+    sigmoid fires wherever its window touches one (issue 15; tests/timelines/test_kinds_of_models.py).
 
     Raises:
         AstInputError: E108 for impossible rules, and for `threshold="fitted"` without fitted thresholds.
     """
-    fields = {name: value for name, value in stored(config).items() if name not in WINDOWS}
+    fields: dict[str, Any] = {"mean": "arithmetic"} if is_exclusive else {}
+    fields |= {name: value for name, value in stored(config).items() if name not in WINDOWS}
     has_own = "threshold" in fields
     if not has_own and getattr(config, "thresholds", None):
         fields["threshold"] = list(config.thresholds)

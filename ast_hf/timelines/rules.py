@@ -40,7 +40,8 @@ class TimelineRules:
             uses windows for context only. How good they are depends on the training: with the image start of the
             small-data recipe 1 found the most events, with the best edges (`benchmarks/timelines.py`); the columns
             of a small model that was trained from random weights were of no use (tests/timelines).
-        mean: mean of the windows over a time: `"arithmetic"`, `"geometric"` or `"harmonic"`; see `curves.py`.
+        mean: mean of the windows over a time: `"arithmetic"`, `"geometric"` or `"harmonic"`; see `curves.py`. The
+            pipeline's default is `"arithmetic"` if one label excludes the others.
             `"centre"` takes the two windows whose middles are nearest, for models that were trained on windows
             with the label at their middle.
         box_gap: boxes only: neighbours are merged if the valley between them is less than this below the higher
