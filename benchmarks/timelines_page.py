@@ -56,8 +56,9 @@ the collar or 20 % of its length. "x" is the PSDS1 as a multiple of the better o
 - (a) is what most tools for windows do. (b) takes the score of the window around each time, four windows to a length.
 - (c) is what `return_timestamps=True` does without other arguments, but for the thresholds and the window: the
   arithmetic mean, as for all models of single labels. It suits models that change their mind at half a window.
-- (d) has the harmonic mean, and the scores of time columns of 160 ms: the classifier applied to the mean over frequency of the patches
-  at a time. `ast-hf evaluate --timeline --fit-on ... --store` chooses whether to use them, and stores the choice.
+- (d) has the harmonic mean, and the scores of time columns of 160 ms: the classifier applied to the mean over frequency
+  of the patches at a time. `ast-hf evaluate --timeline --fit-on ... --store` chooses whether to use them, and stores
+  the choice.
 - (c) to (i) but for (e) and (g) report one class at a time, as this model knows one class for a clip. The mixtures have
   several at a time: (e) shows what that costs.
 
