@@ -246,7 +246,7 @@ def hysteresis_spans(
         min_seconds: shortest event.
         gap_seconds: shortest gap.
     """
-    above = np.concatenate(([False], column >= low, [False]))
+    above = np.concatenate(([False], (column >= low) & (column > 0.0), [False]))  # 0 is no sound
     edges = np.flatnonzero(above[1:] != above[:-1])
     starts, ends = edges[::2], edges[1::2]
     if not len(starts):
