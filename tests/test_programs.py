@@ -278,9 +278,12 @@ def test_stock_and_ours_give_the_same_scores_at_every_step(runner: Runner, name:
     """Compares every forward pass, and every checkpoint of an epoch, until the model is saved."""
     stock, ours = runs_of(runner, name)
     count = ours.report["model"][str(ours.output)]["steps"]
-    assert len(stock.report["steps"]) == len(ours.report["steps"]) >= count > 5
-    gaps = [gap(*step) for step in zip(stock.report["steps"], ours.report["steps"], strict=True)]
-    assert max(gaps[:count]) < PROGRAM[name].apart, gaps
+    assert (
+        len(ours.report["steps"]) >= len(stock.report["steps"]) >= count > 5
+    )  # a pipeline may have more windows
+    pairs = zip(stock.report["steps"][:count], ours.report["steps"][:count], strict=True)
+    gaps = [gap(*step) for step in pairs]
+    assert max(gaps) < PROGRAM[name].apart, gaps
     assert stock.checkpoints().keys() == ours.checkpoints().keys()
     for step, output in ours.checkpoints().items():
         assert gap(stock.checkpoints()[step], output) < PROGRAM[name].apart, step
