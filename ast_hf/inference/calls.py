@@ -72,8 +72,9 @@ class Call:
     def _plan(self, preprocess: Mapping[str, Any]) -> WindowPlan | None:
         if not isinstance(self.extractor, ASTFeatureExtractor):
             if self.is_timeline or {*WINDOWS} & preprocess.keys():
-                what = f"is a {type(self.extractor).__name__}, which makes no windows"
-                fix = "use the checkpoint's ASTFeatureExtractor"
+                kind = type(self.extractor)
+                what = f"is {kind.__module__}.{kind.__name__}, which makes no windows"
+                fix = "use ast_hf.ASTFeatureExtractor.from_pretrained(checkpoint)"
                 raise error("E108", where="feature_extractor", what=what, fix=fix)
             return None
         fitted = stored(self.config) if self.is_timeline else {}
