@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -91,6 +92,24 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     ASTForAudioClassification(config).save_pretrained(folder)
     ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lively_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the tiny checkpoint with larger weights, so that different audio gets different scores. Read only."""
+    import torch
+
+    from ast_hf import ASTForAudioClassification
+
+    folder = tmp_path_factory.mktemp("lively")
+    shutil.copytree(tiny_checkpoint, folder, dirs_exist_ok=True)
+    model = ASTForAudioClassification.from_pretrained(folder)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    model.save_pretrained(folder)
     return folder
 
 

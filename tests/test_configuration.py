@@ -269,7 +269,7 @@ def test_rules_of_timelines_are_stored_as_plain_values() -> None:
 def test_rules_that_are_stored_are_those_of_timelines() -> None:
     assert set(TIMELINE_FIELDS) == {*rule_names(), "window_seconds", "hop_seconds"}
     assert (TIMELINE_METHODS, TIMELINE_MEANS) == (timeline_rules.METHODS, timeline_rules.MEANS)
-    assert LOWEST_DB == timeline_rules._LOWEST_DB
+    assert LOWEST_DB == timeline_rules.LOWEST_DB == -200.0
     rules = TimelineRules(threshold=(0.25, 1.0), low_threshold=(0.0, 1.0)).as_dict()
     assert ASTConfig(**{**TINY, "num_labels": 2, "timeline": rules}).timeline == rules
 

@@ -46,7 +46,7 @@ def sort_arguments(config: Any, source: str, arguments: Mapping[str, Any], *, is
         AstInputError: E108 for a misspelt name or an invalid value. Other names are ignored with a warning
             (W302).
     """
-    _check_names(arguments)
+    check_names(arguments, _NAMES, stacklevel=6)
     plain = {name: plain_scalar(value) for name, value in arguments.items() if name in _NAMES}
     given = {name: value for name, value in plain.items() if value is not None}
     given.pop("top_k", None)
@@ -69,13 +69,16 @@ def sort_arguments(config: Any, source: str, arguments: Mapping[str, Any], *, is
     return Arguments({name: given[name] for name in _READING if name in given}, {}, postprocess)
 
 
-def _check_names(arguments: Mapping[str, Any]) -> None:
-    for name in arguments.keys() - {*_NAMES}:
-        if nearest(name, _NAMES, cutoff=0.7) is not None:
-            fix = did_you_mean(name, _NAMES)
+def check_names(
+    arguments: Mapping[str, Any], names: tuple[str, ...], *, note: str = "", stacklevel: int
+) -> None:
+    """Raise E108 for a misspelt name; warn (W302) about others, with a `note` on the pipeline."""
+    for name in arguments.keys() - {*names}:
+        if nearest(name, names, cutoff=0.7) is not None:
+            fix = did_you_mean(name, names)
             raise error("E108", where=name, what="is not an argument of this pipeline", fix=fix)
-        text = "is not an argument of this pipeline and has no effect"
-        warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=6)
+        text = f"is not an argument of this pipeline{note} and has no effect"
+        warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=stacklevel)
 
 
 def _count(top_k: Any, labels: int) -> int:

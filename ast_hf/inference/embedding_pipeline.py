@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,11 +13,12 @@ from transformers.pipelines.feature_extraction import FeatureExtractionPipeline
 from ..audio_embedding import Embedder, WeightedMean, evaluation_mode, full_precision, unwrapped
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
-from ..errors import AstHfError, AstHfWarning, did_you_mean, error, nearest, warning_text
+from ..errors import AstHfError, error
 from ..model_extractor import extractor_of
 from ..modeling_ast import ASTPreTrainedModel
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..timelines.merging import owned_parts
+from .arguments import check_names
 from .urls import fetch, is_url
 
 #: Arguments of a call for the windows, and for the result.
@@ -91,13 +91,7 @@ class ASTFeatureExtractionPipeline(FeatureExtractionPipeline, ChunkPipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> Any:
-        names = (*_READING, *_RESULT)
-        for name in kwargs.keys() - {*names}:
-            if nearest(name, names, cutoff=0.7) is not None:
-                fix = did_you_mean(name, names)
-                raise error("E108", where=name, what="is not an argument of this pipeline", fix=fix)
-            text = "is not an argument of this pipeline for audio and has no effect"
-            warnings.warn(warning_text("W302", where=name, what=text), AstHfWarning, stacklevel=4)
+        check_names(kwargs, (*_READING, *_RESULT), note=" for audio", stacklevel=5)
         given = {name: value for name, value in kwargs.items() if value is not None}
         preprocess = {name: given[name] for name in _READING if name in given}
         pool = {"pool": bool(given["pool"])} if "pool" in given else {}

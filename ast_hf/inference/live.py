@@ -20,12 +20,11 @@ from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..scalars import plain_whole
 from ..timelines.events import Event
 from ..timelines.levels import is_silent, window_levels
-from ..timelines.windows import Window, WindowCutter, filled, with_edges
-from ..window_features import window_features
+from ..timelines.windows import Window, WindowCutter, with_edges
 from .arguments import RULES
 from .folding import ScoredWindow
 from .pipeline import ASTAudioClassificationPipeline
-from .recordings import WindowInputs
+from .recordings import window_inputs
 
 _WHERE = "live audio"
 _ARGUMENTS = ("threshold", *RULES, "function_to_apply")
@@ -239,13 +238,9 @@ class LiveClassifier:
             zeros = np.zeros(len(self._call.labels))
             scored = ScoredWindow(window.start, len(window.samples), zeros, levels)
         else:
-            full = window._replace(samples=filled(window, self.plan))
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", r"\[AST-W203\]")  # silence is nothing unusual
-                features = window_features(self.pipe.feature_extractor, full, self.plan, _WHERE)
-            count = len(window.samples)
-            before = len(full.samples) - count if window.start == 0 else 0
-            inputs = WindowInputs(features, window.start, count, levels, window.is_last, before)
+                inputs = window_inputs(self.pipe.feature_extractor, window, self.plan, _WHERE, levels)
             scored = self.pipe.score_window(inputs, self._call)
         return self._builder.push(*scored)
 

@@ -103,7 +103,8 @@ class Recording:
             windows = self._windows(stream, self.plan)
             try:
                 for window in with_edges(windows, self.plan) if self.has_edges else windows:
-                    yield self._inputs(window, self.plan)
+                    levels = window_levels(window.start, window.samples, self.plan.rate)
+                    yield window_inputs(self.extractor, window, self.plan, self.name, levels)
                     if self.progress is not None:
                         self.progress(window.start + len(window.samples), stream.length)
             finally:
@@ -148,14 +149,6 @@ class Recording:
         fix = "leave window_seconds out, or choose one that is no longer than the recording"
         return error("E103", where=self.name, what=what, fix=fix)
 
-    def _inputs(self, window: Window, plan: WindowPlan) -> WindowInputs:
-        levels = window_levels(window.start, window.samples, plan.rate)
-        full = window._replace(samples=filled(window, plan))
-        features = window_features(self.extractor, full, plan, self.name)
-        count = len(window.samples)
-        before = len(full.samples) - count if window.start == 0 else 0
-        return WindowInputs(features, window.start, count, levels, window.is_last, before)
-
 
 class PreparedRecording(Recording):
     """Recording that a subclass of the pipeline reads with its own `preprocess`, as one window."""
@@ -166,6 +159,17 @@ class PreparedRecording(Recording):
 
     def __iter__(self) -> Iterator[WindowInputs]:
         yield WindowInputs(self._prepare(), 0, 0, np.zeros(0, np.float32), True)
+
+
+def window_inputs(
+    extractor: ASTFeatureExtractor, window: Window, plan: WindowPlan, name: str, levels: np.ndarray
+) -> WindowInputs:
+    """Return the model inputs of a window; `levels` are its `window_levels`, `name` is the recording's."""
+    full = window._replace(samples=filled(window, plan))
+    features = window_features(extractor, full, plan, name)
+    count = len(window.samples)
+    before = len(full.samples) - count if window.start == 0 else 0
+    return WindowInputs(features, window.start, count, levels, window.is_last, before)
 
 
 def _reason(problem: AstHfError) -> str:

@@ -10,13 +10,10 @@ import numpy as np
 
 from ..errors import did_you_mean, error, not_a_choice, shown
 from ..scalars import is_finite_number, plain_scalar
+from ..timeline_fields import LOWEST_DB, MEANS, METHODS
 
 #: `low_threshold` as a share of `threshold`, where none is given; see `curves.py` for the choice.
 LOW_RATIO = 0.7
-METHODS = ("hysteresis", "boxes")
-MEANS = ("arithmetic", "geometric", "harmonic", "centre")
-#: Lowest level in dBFS that a rule may name. 24-bit samples end at -146 dBFS.
-_LOWEST_DB = -200.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +70,7 @@ class TimelineRules:
         for name in ("column_weight", "box_gap", "box_ratio"):
             self._number(name, 0.0, 1.0, "a number in [0, 1]")
         if self.silence_db is not None:
-            self._number("silence_db", _LOWEST_DB, 0.0, f"dBFS in [{_LOWEST_DB:g}, 0], or None")
+            self._number("silence_db", LOWEST_DB, 0.0, f"dBFS in [{LOWEST_DB:g}, 0], or None")
         for name, choices in (("method", METHODS), ("mean", MEANS)):
             if getattr(self, name) not in choices:
                 raise not_a_choice("E108", where=name, value=getattr(self, name), choices=choices)
