@@ -75,6 +75,7 @@ LAYERS = (
     ("reports",),
     ("evaluation",),
     ("training",),
+    ("planning",),
     ("commands", "cli", "__main__"),
 )
 #: Modules that work without the trainer, those with the fewest imports first.
