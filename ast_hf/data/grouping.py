@@ -5,7 +5,9 @@ Clips of one group resemble each other in more than their label. A split that di
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +16,9 @@ from datasets import Dataset, DatasetDict
 
 from ..errors import error
 from .group_statistics import GroupStatistics
+from .group_words import COUNTED_COLUMNS, IDENTIFIERS, NAME_QUALIFIERS, group_word, words_of
 from .label_cells import is_null
-from .name_groups import NAME_QUALIFIERS, find_name_pattern, group_word, words_of
+from .name_groups import find_name_pattern
 from .naming_conventions import BOUNDARIES, LABEL_COLUMNS, PATH_COLUMNS, RECORDING, SPLIT_NAMES
 from .splits import label_lists, label_names
 
@@ -26,50 +29,6 @@ MIN_UNNAMED = 8
 
 #: Columns that never group clips: what this package reads, and properties of the files.
 _NO_GROUPS = frozenset({"audio", "split", "fold", "start", "end", *PATH_COLUMNS, *LABEL_COLUMNS, *BOUNDARIES})
-
-#: Words in names of columns that number or describe clips, so that an `_id` after them is no group.
-_COUNTERS = frozenset(
-    {
-        "take",
-        "repetition",
-        "rep",
-        "utterance",
-        "trial",
-        "index",
-        "idx",
-        "row",
-        "line",
-        "clip",
-        "segment",
-        "slice",
-    }
-    | {
-        "chunk",
-        "event",
-        "annotation",
-        "sentence",
-        "prompt",
-        "word",
-        "phrase",
-        "phoneme",
-        "text",
-        "transcript",
-    }
-    | {
-        "label",
-        "class",
-        "category",
-        "target",
-        "split",
-        "fold",
-        "sample",
-        "rate",
-        "duration",
-        "length",
-        "channel",
-    }
-)
-_IDENTIFIERS = frozenset({"id", "ids", "uuid", "guid", "hash", "key", "identifier"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +95,34 @@ def search_groups(data: Any) -> GroupSearch:
 
 def clip_paths(dataset: Dataset) -> list[str]:
     """Return the path of each clip with forward slashes, `""` for embedded audio without a name."""
+    if "audio" not in dataset.column_names:
+        return [""] * len(dataset)
     paths = dataset.select_columns(["audio"]).flatten().select_columns(["audio.path"])["audio.path"]
     return [(path or "").replace("\\", "/") for path in paths]
+
+
+def clip_keys(dataset: Dataset) -> list[str]:
+    """Return a name for each clip, no two alike, that depends neither on the order nor on where the files are.
+
+    It is the path below the folder that all clips share, with start and end; clips that are still alike are
+    counted.
+    """
+    paths = clip_paths(dataset)
+    folder = (
+        os.path.commonpath([path.rpartition("/")[0] or "." for path in paths]) if _are_absolute(paths) else ""
+    )
+    bounds = [dataset[name] if name in dataset.column_names else [None] * len(paths) for name in BOUNDARIES]
+    seen: Counter[str] = Counter()
+    keys = []
+    for path, start, end in zip(paths, *bounds, strict=True):
+        key = repr((path[len(folder) :].lstrip("/"), start, end))
+        keys.append(f"{key} {seen[key]}")
+        seen[key] += 1
+    return keys
+
+
+def _are_absolute(paths: Sequence[str]) -> bool:
+    return all(path.startswith("/") for path in paths)
 
 
 def group_of_path(pattern: re.Pattern[str], path: str) -> str | None:
@@ -201,7 +186,7 @@ def _rank(name: str) -> int | None:
     others = [word for word in words if group_word(word) is None and word not in NAME_QUALIFIERS]
     if nouns and not others:
         return min(nouns)
-    if words and words[-1] in _IDENTIFIERS and not set(words) & _COUNTERS and len(words) > 1:
+    if words and words[-1] in IDENTIFIERS and not set(words) & COUNTED_COLUMNS and len(words) > 1:
         return _UNNAMED
     return None
 

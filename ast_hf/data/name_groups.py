@@ -6,194 +6,26 @@ or unique numbers are none; where two parts are as likely, none is taken.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from .folder_names import are_splits_or_folds, is_container, split_of_name
 from .group_statistics import GroupStatistics
-
-#: Words that name groups -> rank: what the clips of a group share, most first (who, what recording, where).
-_WORDS = {
-    **dict.fromkeys(("group", "groups"), 0),
-    **dict.fromkeys(("speaker", "speakers", "spk", "spkr", "talker", "client", "subject", "subj", "sub"), 1),
-    **dict.fromkeys(("patient", "participant", "person", "user", "actor", "singer", "performer", "player"), 1),
-    **dict.fromkeys(("musician", "artist", "voice", "reader", "caller", "individual", "animal", "volunteer"), 1),
-    **dict.fromkeys(("donor", "child", "infant", "baby", "contributor", "uploader", "recordist", "author"), 1),
-    **dict.fromkeys(("recording", "rec", "record", "source", "src", "original", "origin", "parent", "track"), 2),
-    **dict.fromkeys(("song", "album", "piece", "video", "youtube", "yt", "ytid", "freesound", "fs", "fsid"), 2),
-    **dict.fromkeys(("tape", "movie", "film", "episode", "podcast", "show", "dialogue", "conversation"), 2),
-    **dict.fromkeys(("session", "sess", "visit", "day", "date"), 3),
-    **dict.fromkeys(("instrument", "machine", "engine", "vehicle", "hive", "device", "recorder", "sensor"), 4),
-    **dict.fromkeys(("site", "station", "location", "place", "room", "plot", "hospital", "city", "microphone"), 5),
-}  # fmt: skip
-
-#: Words that may stand next to them in the name of a column.
-NAME_QUALIFIERS = frozenset(
-    {
-        "id",
-        "ids",
-        "name",
-        "code",
-        "key",
-        "number",
-        "num",
-        "no",
-        "nr",
-        "hash",
-        "uuid",
-        "file",
-        "filename",
-        "of",
-        "the",
-    }
-    | {"audio", "sound", "wav", "recorded", "by", "identifier", "url", "link"}
-)
-
-#: Words before a number that counts clips.
-_COUNTING = frozenset(
-    {
-        "take",
-        "seg",
-        "segment",
-        "part",
-        "chunk",
-        "rep",
-        "repeat",
-        "repetition",
-        "no",
-        "n",
-        "num",
-        "v",
-        "ver",
-        "t",
-    }
-    | {
-        "version",
-        "try",
-        "trial",
-        "slice",
-        "clip",
-        "file",
-        "frame",
-        "win",
-        "window",
-        "utt",
-        "utterance",
-        "sample",
-    }
-    | {
-        "track",
-        "fold",
-        "split",
-        "batch",
-        "class",
-        "cls",
-        "label",
-        "copy",
-        "aug",
-        "ch",
-        "channel",
-        "mic",
-        "idx",
-        "x",
-    }
-    | {
-        "snr",
-        "khz",
-        "hz",
-        "db",
-        "sec",
-        "ms",
-        "bpm",
-        "vel",
-        "pitch",
-        "note",
-        "key",
-        "day",
-        "date",
-        "audio",
-        "example",
-    }
-)
-
-#: Words that describe how something sounds, not who or what it is.
-_STYLES = frozenset(
-    {
-        "loud",
-        "soft",
-        "fast",
-        "slow",
-        "normal",
-        "quiet",
-        "noisy",
-        "clean",
-        "low",
-        "mid",
-        "medium",
-        "high",
-        "left",
-    }
-    | {"right", "male", "female", "man", "woman", "boy", "girl", "children", "adult", "close", "near", "far"}
-    | {
-        "indoor",
-        "outdoor",
-        "inside",
-        "outside",
-        "angry",
-        "happy",
-        "sad",
-        "neutral",
-        "calm",
-        "fear",
-        "disgust",
-    }
-    | {
-        "surprise",
-        "acoustic",
-        "electronic",
-        "synthetic",
-        "electric",
-        "short",
-        "long",
-        "front",
-        "back",
-        "side",
-    }
-    | {
-        "nohash",
-        "original",
-        "augmented",
-        "pitch",
-        "stretch",
-        "noise",
-        "reverb",
-        "speed",
-        "orig",
-        "train",
-        "test",
-    }
-    | {
-        "valid",
-        "validation",
-        "val",
-        "dev",
-        "eval",
-        "north",
-        "south",
-        "east",
-        "west",
-        "summer",
-        "winter",
-        "spring",
-    }
-    | {"autumn", "morning", "noon", "evening", "night", "mono", "stereo", "bright", "dark", "muted", "open"}
-)
+from .group_words import COUNTING, STYLES, group_word, words_of
 
 #: Groups that are enough: with a word such as `speaker`, for names and identifiers, and for bare numbers.
-_FEWEST = {"word": 4, "folder": 4, "name": 5, "identifier": 6, "number": 8, "prefix": 5}
+_FEWEST = {
+    "word": 4,
+    "folder": 4,
+    "name": 5,
+    "identifier": 6,
+    "number": 8,
+    "padded": 5,
+    "prefix": 5,
+}
 
 #: Share of the clips that share value and label with another one, from which on a value is not there by chance:
 #: numbers that count the clips of each label repeat across labels only.
@@ -202,12 +34,14 @@ _REPEATED = 0.1
 #: Clips of a value, on average, from which on a sparse number is not there by chance.
 _FREQUENT = 3
 
+#: Digits of padded numbers that are more than takes of a word need.
+_WIDE = 6
+
 #: Share of the numbers between the smallest and the largest that counters use.
 _DENSE = 0.8
 
 #: What separates the parts of a name. `-` is last, as in a class of characters of a pattern.
 _SEPARATORS = "_. -"
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _SUFFIX = r"\.[^./]+$"
 _LETTERS_DIGITS = re.compile(r"([A-Za-z]+)[-_]?(\d+)")
 
@@ -221,16 +55,6 @@ class _Candidate(NamedTuple):
     where: str
 
 
-def words_of(name: str) -> list[str]:
-    """Return the words of a name in lower case: `speakerId`, `speaker_id` and `Speaker ID` are two."""
-    return [word.lower() for word in _WORD.findall(name)]
-
-
-def group_word(word: str) -> int | None:
-    """Return the rank of a word that names groups, 0 for the one that says most; None for another word."""
-    return _WORDS.get(word)
-
-
 def find_name_pattern(
     paths: Sequence[str], labels: Sequence[tuple[int, ...]], label_names: Sequence[str]
 ) -> tuple[str, str] | None:
@@ -241,11 +65,12 @@ def find_name_pattern(
         labels: label indices of each clip.
         label_names: names of the labels, whose words are no groups.
     """
-    if len(paths) < 2 or not all(os.path.splitext(path)[1] for path in paths):
+    if len(paths) < 2 or not all(PurePosixPath(path).suffix for path in paths):
         return None
     known = {_plain(name) for name in label_names}
     parts = known | {_plain(part) for name in label_names for part in words_of(name)}
-    candidates = [*_folders(paths), *_tokens(paths)]
+    texts = [label_names[indices[0]] if indices else "" for indices in labels]
+    candidates = [*_folders(paths), *_tokens(paths, texts)]
     suitable = [
         (candidate, GroupStatistics.of(candidate.values, labels))
         for candidate in candidates
@@ -298,42 +123,61 @@ def _folders(paths: Sequence[str]) -> list[_Candidate]:
 def _is_part(name: str) -> bool:
     """Return True for a folder that is a split, a container, or a part by its number."""
     words = words_of(name)
-    counts = bool(words) and words[0] in _COUNTING
+    counts = bool(words) and words[0] in COUNTING
     return is_container(name) or counts or split_of_name(name) is not None
 
 
 def _split(path: str) -> list[str]:
     """Return the parts of the name of a file."""
-    stem = os.path.splitext(path.rpartition("/")[2])[0]
+    stem = PurePosixPath(path).stem
     return re.findall(f"[^{_SEPARATORS}]+", stem)
 
 
-def _tokens(paths: Sequence[str]) -> list[_Candidate]:
-    """Return the parts of the file names that may be groups: counted from the start, or from the end."""
+def _tokens(paths: Sequence[str], texts: Sequence[str]) -> list[_Candidate]:
+    """Return the parts of the file names that may be groups: counted from the start, or from the end.
+
+    `texts` are the labels of the clips: names of labels of several words have more parts than others.
+    """
     rows = list(map(_split, paths))
     marks = _marks(paths)
     if not all(rows) or not marks:
         return []
-    length = min(map(len, rows))
-    longest = max(map(len, rows))
+    starts, ends = _aligned(rows, texts)
     padding = f"[{marks}]*" if any(path.rpartition("/")[2][0] in marks for path in paths) else ""
     part = f"[^/{marks}]+"
     mark = f"[{marks}]+" if len(marks) > 1 or _repeats(paths, marks) else marks.replace(".", r"\.")
     candidates = []
-    for number in range(length):
-        if number < length - 1:
-            pattern = f"(?:^|/){padding}{_times(part + mark, number)}({part}){mark}[^/]*$"
-            candidates += _candidate(rows, lambda row, number=number: row[number], pattern, number)
-        if length < longest or number == 0:
-            pattern = f"({part}){_times(mark + part, number)}[{marks}]*{_SUFFIX}"
-            place = len(rows[0]) - 1 - number
-            candidates += _candidate(rows, lambda row, number=number: row[-1 - number], pattern, place)
+    for number in range(starts):
+        pattern = f"(?:^|/){padding}{_times(part + mark, number)}({part}){mark}[^/]*$"
+        candidates += _candidate(rows, [number] * len(rows), pattern)
+    for number in range(ends):
+        pattern = f"({part}){_times(mark + part, number)}[{marks}]*{_SUFFIX}"
+        candidates += _candidate(rows, [len(row) - 1 - number for row in rows], pattern)
     return candidates
+
+
+def _aligned(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> tuple[int, int]:
+    """Return how many parts have the same place in every name, counted from its start and from its end."""
+    length = min(map(len, rows))
+    if length == max(map(len, rows)):
+        return length - 1, 1
+    before, after = set(), set()
+    for row, text in zip(rows, texts, strict=True):
+        parts = [part.casefold() for part in row]
+        words = re.findall(f"[^{_SEPARATORS}]+", text.casefold())
+        place = next((n for n in range(len(parts)) if words and parts[n : n + len(words)] == words), None)
+        if place is None:
+            return min(1, length - 1), 1
+        before.add(place)
+        after.add(len(row) - place - len(words))
+    starts = min(before) if len(before) == 1 else min(1, *before)
+    ends = min(after) if len(after) == 1 else min(1, *after)
+    return min(starts, length - 1), ends
 
 
 def _marks(paths: Sequence[str]) -> str:
     """Return the separators that the names have, for a class of characters in a pattern: `-` is last."""
-    used = {character for path in paths for character in os.path.splitext(path.rpartition("/")[2])[0]}
+    used = {character for path in paths for character in PurePosixPath(path).stem}
     return "".join(mark for mark in _SEPARATORS if mark in used)
 
 
@@ -348,14 +192,12 @@ def _times(pattern: str, count: int) -> str:
     return f"(?:{pattern})" + (f"{{{count}}}" if count > 1 else "")
 
 
-def _candidate(
-    rows: Sequence[Sequence[str]], take: Callable[[Sequence[str]], str], pattern: str, number: int
-) -> list[_Candidate]:
+def _candidate(rows: Sequence[Sequence[str]], places: Sequence[int], pattern: str) -> list[_Candidate]:
     """Return a part of the names as a candidate, [] if its values cannot be groups."""
-    values = list(map(take, rows))
-    previous = {row[number - 1].lower() for row in rows if 0 < number <= len(row)}
+    values = [row[place] for row, place in zip(rows, places, strict=True)]
+    previous = {row[place - 1].lower() for row, place in zip(rows, places, strict=True) if place > 0}
     named = len(previous) == 1 and group_word(next(iter(previous))) is not None
-    counted = len(previous) == 1 and next(iter(previous)) in _COUNTING
+    counted = len(previous) == 1 and next(iter(previous)) in COUNTING
     kind = "word" if named else _kind(values)
     if kind is None or (counted and not named):
         return []
@@ -366,22 +208,30 @@ def _kind(values: Sequence[str]) -> str | None:
     """Return what values look like: a `word` with a number, a `name`, an `identifier`, a `number`; None for others."""
     names = set(values)
     if all(name.isascii() and name.isdecimal() for name in names):
+        if _is_wide(names):
+            return "padded"
         return None if _counts(names) else "number"
     marked = [match for name in names if (match := _LETTERS_DIGITS.fullmatch(name))]
     if len(marked) == len(names):
         beginnings = {match[1].lower() for match in marked}
         if any(group_word(word) is not None for word in beginnings):
             return "word"
-        if beginnings & _COUNTING or min(len(match[2]) for match in marked) < 2:
+        if beginnings & COUNTING or min(len(match[2]) for match in marked) < 2:
             return None
         long = min(len(match[2]) for match in marked) > 2
         return "identifier" if long or len(beginnings) > 1 else None
     if all(name.isalpha() for name in names):
-        is_styled = any(name.casefold() in _STYLES for name in names)
+        is_styled = any(name.casefold() in STYLES for name in names)
         return None if is_styled or min(map(len, names)) < 3 else "name"
     is_mixed = all(len(name) >= 6 and name.isalnum() for name in names)
     has_digits = sum(any(map(str.isdigit, name)) for name in names) > 0.8 * len(names)
     return "identifier" if is_mixed and has_digits else None
+
+
+def _is_wide(names: set[str]) -> bool:
+    """Return True for small numbers that are written with many digits, as identifiers are: `00000030`."""
+    width = min(map(len, names))
+    return width >= _WIDE and max(map(int, names)) < 10 ** (width - 3)
 
 
 def _counts(names: set[str]) -> bool:
@@ -407,6 +257,8 @@ def _suits(candidate: _Candidate, numbers: GroupStatistics) -> bool:
         return numbers.across_labels > 0.5 and numbers.clips >= 2 * numbers.groups
     if candidate.kind == "folder":
         return numbers.clips >= 2 * numbers.groups and (repeated or numbers.across_labels > 0.5)
+    if candidate.kind == "padded":
+        return repeated  # a counter of the clips of each label would repeat across labels only
     return repeated or frequent or (candidate.kind != "number" and numbers.across_labels > 0.5)
 
 
