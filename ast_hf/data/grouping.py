@@ -27,6 +27,9 @@ from .splits import label_lists, label_names
 MIN_GROUPS = 4
 MIN_UNNAMED = 8
 
+#: Clips that are looked at together; those with embedded audio are in memory.
+_BATCH = 100
+
 #: Columns that never group clips: what this package reads, and properties of the files.
 _NO_GROUPS = frozenset({"audio", "split", "fold", "start", "end", *PATH_COLUMNS, *LABEL_COLUMNS, *BOUNDARIES})
 
@@ -97,8 +100,11 @@ def clip_paths(dataset: Dataset) -> list[str]:
     """Return the path of each clip with forward slashes, `""` for embedded audio without a name."""
     if "audio" not in dataset.column_names:
         return [""] * len(dataset)
-    paths = dataset.select_columns(["audio"]).flatten().select_columns(["audio.path"])["audio.path"]
-    return [(path or "").replace("\\", "/") for path in paths]
+    paths: list[str] = []
+    for batch in dataset.select_columns(["audio"]).with_format("arrow").iter(_BATCH):
+        for chunk in batch["audio"].chunks:
+            paths += ((path or "").replace("\\", "/") for path in chunk.field("path").to_pylist())
+    return paths
 
 
 def clip_keys(dataset: Dataset) -> list[str]:
