@@ -128,7 +128,7 @@ def scripted(run: Run, values: list[float]) -> list[dict[str, str]]:
 
 PLAN = {**HELD_OUT, "stopping": {"patience": 2}}
 #: by step; 18 training clips in 3 steps an epoch
-ACCURACIES = [0.0, 0, 0, 0.5, 0, 0, 0.8, 0, 0, 0.7, 0, 0, 0.6, 0, 0, 0.9]
+ACCURACIES = [0.0, 0, 0, 0.5, 0, 0, 0.8, 0, 0, 0.7, 0, 0, 0.6, 0, 0, 0.9, 0, 0, 0.1]
 
 
 @pytest.mark.parametrize("averaging", [{}, {"averaging_decay": 0.9}, {"averaging_epochs": [1, 6]}])
@@ -208,7 +208,7 @@ def test_a_resumed_run_keeps_and_stops_as_an_unbroken_one(
     expected = ended(whole)
     assert expected[1].step == best
     last = expected[1].trained_steps
-    for step in (2, last) if variant in FAST else (2, 5, 9, last):
+    for step in (2, last) if variant in FAST else sorted({2, 5, 9, last}):
         name = f"broken-{step}"
         run = started(name)
         run.trainer.add_callback(Stop(step=step))
