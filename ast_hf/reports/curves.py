@@ -98,7 +98,7 @@ def _draw_loss(axes: Axes, report: Report, history: list[dict[str, Any]]) -> Non
         label = f"{shortened(name, _LEGEND_NAME)} loss"
         _plot(axes, points, label=label, color=colour, linestyle=line, marker=marker)
     _mark_kept(axes, report)
-    axes.set_xlabel(time, fontsize=NAME_SIZE)
+    _label_time(axes, time)
     axes.set_ylabel("loss", fontsize=NAME_SIZE)
     axes.set_title("Loss", fontsize=TITLE_SIZE)
     axes.grid(alpha=0.3)
@@ -115,7 +115,7 @@ def _draw_metric(axes: Axes, report: Report, history: list[dict[str, Any]]) -> N
             label = f"{METHOD_TITLES['baseline']}, {shortened(name, _LEGEND_NAME / 2)}"
             axes.axhline(baseline, color=INK, linestyle=line if line != "-" else "-.", lw=1, label=label)
     _mark_kept(axes, report, label=True)
-    axes.set_xlabel(_time(report), fontsize=NAME_SIZE)
+    _label_time(axes, _time(report))
     axes.set_ylabel(_metric_title(report.metric), fontsize=NAME_SIZE)
     axes.set_ylim(-0.02, 1.03)
     axes.set_title(f"{_metric_title(report.metric).capitalize()} while training", fontsize=TITLE_SIZE)
@@ -171,6 +171,13 @@ def _mark_kept(axes: Axes, report: Report, *, label: bool = False) -> None:
     axes.axvline(place, color=GREY, linestyle=(0, (1, 1)), linewidth=2, label=name, zorder=0)
 
 
+def _label_time(axes: Axes, time: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(time, fontsize=NAME_SIZE)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def _time(report: Report) -> str:
     """Return what the horizontal axes count, which is also its name in the Trainer's log."""
     return "step" if report.epochs is None else "epoch"
@@ -219,7 +226,7 @@ def folds_figure(result: CrossValidation) -> Figure:
     axes = figure.subplots()
     _draw_epochs(axes, result)
     # the rings are open and of two sizes: one does not cover the other where both epochs are the same
-    for name, size, shape in (("final", 10, "o"), ("best", 15, "D")):
+    for name, size, shape in (("final", 7, "o"), ("best", 10, "D")):
         spread = getattr(result, name)
         label = f"{name} epoch ({spread.epoch}): {spread.mean:.3f}"
         axes.plot(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -46,13 +45,28 @@ def text_inches(text: str, size: float) -> float:
     return width / 72
 
 
-def shortened(text: str, inches: float, size: float = NAME_SIZE) -> str:
-    """Return a name of at most this width, for an axis or a legend; what is cut off becomes an ellipsis."""
+def shortened(text: str, inches: float, size: float = NAME_SIZE, *, tail: float = 0.4) -> str:
+    """Return a name of at most this width, for an axis or a legend; what is left out becomes an ellipsis.
+
+    `tail` is the share of what is kept that is the end of the name: names of splits often differ there.
+    """
     name = printable(text)[:_LONGEST]
     if text_inches(name, size) <= inches:
         return without_formulas(name)
-    kept = bisect_left(range(len(name)), inches, key=lambda end: text_inches(f"{name[: end + 1]}…", size))
-    return without_formulas(f"{name[:kept]}…")
+
+    def cut(count: int) -> str:
+        end = round(tail * count)
+        return f"{name[: count - end]}…{name[len(name) - end :]}"
+
+    kept = len(name)
+    low = 0
+    while low + 1 < kept:  # the widest that fits lies in [low, kept)
+        middle = (low + kept) // 2
+        if text_inches(cut(middle), size) <= inches:
+            low = middle
+        else:
+            kept = middle
+    return without_formulas(cut(low))
 
 
 def wrapped(text: str, inches: float, size: float) -> str:
@@ -68,7 +82,7 @@ def wrapped(text: str, inches: float, size: float) -> str:
         else:
             lines[-1] = " ".join([lines[-1], *words[number:]]).lstrip()
             break
-    return "\n".join(shortened(line, inches, size) for line in lines)
+    return "\n".join(shortened(line, inches, size, tail=0.0) for line in lines)
 
 
 def write_heading(figure: Figure, text: str) -> None:

@@ -225,11 +225,16 @@ def test_a_stream(clips: Path, extractor: ASTFeatureExtractor) -> None:
     assert not any(torch.equal(items[row], plain[row]) for row in items)
 
 
-@pytest.mark.parametrize("function", [quieter, careless])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_run_equals_the_whole_one(
-    clips: Path, tmp_path: Path, function: Any, workers: int
-) -> None:
+@pytest.mark.parametrize(
+    ("function", "workers"),
+    [
+        pytest.param(quieter, 0, marks=pytest.mark.slow),
+        pytest.param(quieter, 1, marks=pytest.mark.slow),
+        pytest.param(careless, 0, marks=pytest.mark.slow),
+        (careless, 1),
+    ],
+)
+def test_a_resumed_run_equals_the_whole_one(clips: Path, tmp_path: Path, function: Any, workers: int) -> None:
     plan = recipe(clips, save_strategy="steps", save_steps=2, dataloader_num_workers=workers)
     own = {"augment": function, "augment_spectrogram": darker, "callbacks": [Count]}
     whole = prepare(plan, tmp_path / "whole", **own).trainer
@@ -276,6 +281,7 @@ def test_results_and_card_name_the_code(clips: Path, tmp_path: Path) -> None:
     assert "repeats the training without that code" in card
 
 
+@pytest.mark.slow
 def test_folds(clips: Path, tmp_path: Path) -> None:
     """Each fold has a fresh copy of a callback; finished folds of other code are refused."""
     count = Count()
@@ -289,7 +295,7 @@ def test_folds(clips: Path, tmp_path: Path) -> None:
     cross_validate(plan, tmp_path, folds=2, resume="auto", **own)
     with pytest.raises(AstConfigError, match=r"E306.*own code.*quieter"):
         cross_validate(plan, tmp_path, folds=2, resume="auto")
-    count.lock = open(tmp_path / "file", "w")  # type: ignore[attr-defined]  # noqa: SIM115
+    count.lock = (tmp_path / "file").open("w")  # type: ignore[attr-defined]  # noqa: SIM115
     with pytest.raises(AstInputError, match=r"E108.*Count cannot be copied"):
         cross_validate(plan, tmp_path / "b", folds=2, callbacks=[count])
     count.lock.close()  # type: ignore[attr-defined]

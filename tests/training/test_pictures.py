@@ -251,5 +251,7 @@ def test_names_fit() -> None:
         assert len(lines) <= 2
         assert max(text_inches(line, 12) for line in lines) <= 3.0
     assert shortened("short", 1.0) == "short"
-    assert shortened("W" * 50, 1.0).endswith("…")
+    assert shortened("recordings of autumn, microphone 1", 1.0).endswith("1")
+    assert shortened("recordings of autumn, microphone 2", 1.0).endswith("2")
+    assert "…" in shortened("W" * 50, 1.0)
     assert wrapped("one two", 3.0, 12) == "one two"
