@@ -114,7 +114,7 @@ def _draw_metric(axes: Axes, report: Report, history: list[dict[str, Any]]) -> N
         if _is_number(baseline):
             label = f"{METHOD_TITLES['baseline']}, {shortened(name, _LEGEND_NAME / 2)}"
             axes.axhline(baseline, color=INK, linestyle=line if line != "-" else "-.", lw=1, label=label)
-    _mark_kept(axes, report, label=True)
+    _mark_kept(axes, report)
     _label_time(axes, _time(report))
     axes.set_ylabel(_metric_title(report.metric), fontsize=NAME_SIZE)
     axes.set_ylim(-0.02, 1.03)
@@ -161,13 +161,13 @@ def _plot(axes: Axes, points: list[tuple[float, float]], *, marker: str, label: 
     axes.plot(times, finite, label=label, marker=shape, markersize=3.5, linewidth=1.3, **style)
 
 
-def _mark_kept(axes: Axes, report: Report, *, label: bool = False) -> None:
+def _mark_kept(axes: Axes, report: Report) -> None:
     """Mark the evaluation whose weights were saved, if the run has chosen one."""
-    kept = getattr(report, "kept", None)
+    kept = report.kept
     if kept is None:
         return
     place = kept.step if report.epochs is None or kept.epoch is None else kept.epoch
-    name = f"weights kept ({_time(report)} {place:g})" if label else "_weights kept"
+    name = f"weights kept ({_time(report)} {place:g})"
     axes.axvline(place, color=GREY, linestyle=(0, (1, 1)), linewidth=2, label=name, zorder=0)
 
 

@@ -295,7 +295,7 @@ def test_folds(clips: Path, tmp_path: Path) -> None:
     cross_validate(plan, tmp_path, folds=2, resume="auto", **own)
     with pytest.raises(AstConfigError, match=r"E306.*own code.*quieter"):
         cross_validate(plan, tmp_path, folds=2, resume="auto")
-    count.lock = (tmp_path / "file").open("w")  # type: ignore[attr-defined]  # noqa: SIM115
+    count.lock = (tmp_path / "file").open("w")  # type: ignore[attr-defined]
     with pytest.raises(AstInputError, match=r"E108.*Count cannot be copied"):
         cross_validate(plan, tmp_path / "b", folds=2, callbacks=[count])
     count.lock.close()  # type: ignore[attr-defined]
