@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,9 @@ def text_inches(text: str, size: float) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)
+    with warnings.catch_warnings():  # names in scripts that the font lacks are drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)
     return width / 72
 
 
