@@ -265,12 +265,17 @@ def test_no_validation_split_is_found_before_training(clips: Path, tmp_path: Pat
     for options, name in (({"patience": 3}, "patience=null"), ({"best": True}, "best=false")):
         with pytest.raises(AstConfigError, match=rf"E307.*stopping.*validation_fraction=.*{name}"):
             finetune(recipe(clips, {"stopping": options}), tmp_path)
+    table = tmp_path / "one_recording.csv"
+    rows = [f"{path},{path.parent.name},1" for path in sorted((clips / "train").rglob("*.wav"))]
+    table.write_text("\n".join(["path,label,recording", *rows]))
+    options = {
+        "data": {"validation_fraction": 0.2, "validation_group": "recording"},
+        "stopping": {"best": True},
+    }
     with pytest.raises(
-        AstDataError, match=r"E209.*or train the full length.*validation_fraction=0, stopping\.pat"
+        AstDataError, match=r"E209.*or train the full length.*fraction=0, stopping\.best=false"
     ):
-        finetune(
-            recipe(clips, {"data": {"validation_fraction": 0.01}, "stopping": {"patience": 1}}), tmp_path
-        )
+        finetune(recipe(table, options), tmp_path / "out")
     with pytest.raises(AstConfigError, match=r"E307.*stopping\.metric.*did you mean 'accuracy'"):
         finetune(recipe(clips, {**HELD_OUT, "stopping": {"patience": 1, "metric": "acuracy"}}), tmp_path)
 
