@@ -44,7 +44,7 @@ def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> In
     """Return the interval of the mean of `right` `(clips,)`, bool: Wilson's score interval (1927)."""
     right = np.asarray(right, dtype=bool)
     if groups is not None:
-        return _bootstrap(lambda weights: float(np.average(right, weights=weights)), len(right), groups)
+        return _bootstrap_mean(right, groups)
     from scipy.stats import binomtest
 
     low, high = binomtest(int(right.sum()), len(right)).proportion_ci(1 - _OUTSIDE, method="wilson")
@@ -62,8 +62,7 @@ def accuracy_difference(
     if groups is None:
         return mcnemar_difference(wins, losses, len(first))
     gain = first.astype(float) - second
-    interval = _bootstrap(lambda weights: float(np.average(gain, weights=weights)), len(gain), groups)
-    return Difference(float(gain.mean()), interval, wins, losses)
+    return Difference(float(gain.mean()), _bootstrap_mean(gain, groups), wins, losses)
 
 
 def mcnemar_difference(wins: int, losses: int, clips: int) -> Difference:
@@ -90,7 +89,7 @@ def mcnemar_difference(wins: int, losses: int, clips: int) -> Difference:
 def map_interval(scores: np.ndarray, tags: np.ndarray, groups: np.ndarray | None = None) -> Interval:
     """Return the interval of the mAP of `scores` for bool `tags`, both `(clips, labels)`, by bootstrap."""
     ranked = _RankedClips.of(scores, tags)
-    return _bootstrap(ranked.mean_average_precision, len(tags), groups, size=tags.size)
+    return _bootstrap_clips(ranked.mean_average_precision, len(tags), groups, tags.size)
 
 
 def map_difference(
@@ -102,7 +101,7 @@ def map_difference(
     def gain(weights: np.ndarray) -> float:
         return models[0].mean_average_precision(weights) - models[1].mean_average_precision(weights)
 
-    interval = _bootstrap(gain, len(tags), groups, size=2 * tags.size)
+    interval = _bootstrap_clips(gain, len(tags), groups, 2 * tags.size)
     return Difference(gain(np.ones(len(tags))), interval)
 
 
@@ -136,26 +135,41 @@ def chance_average_precision(positives: np.ndarray, clips: int) -> float:
     return float(np.mean((harmonic + others * (clips - harmonic)) / clips))
 
 
-def _bootstrap(
-    measure: Callable[[np.ndarray], float], clips: int, groups: np.ndarray | None, size: int = 0
+def _bootstrap_mean(values: np.ndarray, groups: np.ndarray) -> Interval:
+    """Return the interval of the mean of `values` `(clips,)` with whole groups resampled."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(codes, weights=values)
+    sizes = np.bincount(codes)
+    return _bootstrap(lambda draw: float(draw @ sums / (draw @ sizes)), codes, is_grouped=True)
+
+
+def _bootstrap_clips(
+    measure: Callable[[np.ndarray], float], clips: int, groups: np.ndarray | None, size: int
 ) -> Interval:
-    """Return the percentile interval of `measure`, called with how often each clip was drawn.
+    """Return the interval of `measure`, called with how often each clip counts; `size` scores are sorted for it."""
+    codes = np.arange(clips) if groups is None else np.unique(groups, return_inverse=True)[1]
+    return _bootstrap(lambda draw: measure(draw[codes]), codes, is_grouped=groups is not None, size=size)
+
+
+def _bootstrap(
+    measure: Callable[[np.ndarray], float], codes: np.ndarray, *, is_grouped: bool, size: int = 0
+) -> Interval:
+    """Return the percentile interval of `measure`, called with how often each unit was drawn; `codes` are the clips'.
 
     The percentiles are moved away from the estimate by sqrt(G / (G - 1)) * t / z for G units: with few of them the
     bootstrap is too narrow (Cameron, Gelbach and Miller 2008).
     """
     from scipy.stats import norm, t
 
-    codes = np.arange(clips) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     units = int(codes.max()) + 1
-    name = "bootstrap of the clips" if groups is None else f"bootstrap of {units} groups"
-    centre = measure(np.ones(clips))
+    name = f"bootstrap of {units} groups" if is_grouped else "bootstrap of the clips"
+    centre = measure(np.ones(units))
     if units < 2 or math.isnan(centre):
         return Interval(-math.inf, math.inf, name)
     random = np.random.default_rng(0)
     resamples = int(np.clip(_BUDGET / max(size, 1), _MIN_RESAMPLES, _RESAMPLES))
-    draws = [np.bincount(random.integers(units, size=units), minlength=units) for _ in range(resamples)]
-    values = np.array([measure(draw[codes].astype(float)) for draw in draws])
+    draws = (random.integers(units, size=units) for _ in range(resamples))
+    values = [measure(np.bincount(draw, minlength=units).astype(float)) for draw in draws]
     low, high = np.nanquantile(values, [_OUTSIDE / 2, 1 - _OUTSIDE / 2])
     tail = 1 - _OUTSIDE / 2
     factor = math.sqrt(units / (units - 1)) * float(t.ppf(tail, units - 1) / norm.ppf(tail))

@@ -172,23 +172,24 @@ def _find(
     metric: str, comparisons: Sequence[Comparison], main: Comparison | None, learning: Learning | None
 ) -> list[Finding]:
     """Return the findings, the most important first."""
-    of_training: list[Finding | None] = []
-    of_main: list[Finding | None] = []
-    if main is not None:
-        of_main = [_small_split(metric, main), _never_predicted(main)]
+    is_solved = main is not None and main.value >= _SOLVED
+    found: list[Finding | None] = []
     if learning is not None:
-        of_training = [
-            _at_chance(learning) or _by_heart(metric, main, learning) or _at_chance_elsewhere(metric, main),
-            _leak(metric, comparisons, learning),
-        ]
-        if main is None or main.value < _SOLVED:
-            of_training.append(
-                _overfitting(metric, learning) or _too_short(metric, learning) or _gap(metric, main, learning)
-            )
-    elif main is not None:
-        of_training = [_at_chance_elsewhere(metric, main)]
-    few = None if learning is None or (main is not None and main.value >= _SOLVED) else _few_clips(learning)
-    found = [*of_training[:1], *of_main[:1], *of_training[1:], *of_main[1:], few]
+        found.append(_at_chance(learning) or _by_heart(metric, main, learning))
+    if learning is not None and found == [None] and not is_solved:
+        found.append(_too_short(metric, learning))
+    if not any(found):
+        found.append(_at_chance_elsewhere(metric, main))
+    if main is not None:
+        found.append(_small_split(metric, main))
+    if learning is not None:
+        found.append(_leak(metric, comparisons, learning))
+    if learning is not None and not any(found[:2]) and not is_solved:
+        found.append(_overfitting(metric, learning) or _gap(metric, main, learning))
+    if main is not None:
+        found.append(_never_predicted(main))
+    if learning is not None and not is_solved:
+        found.append(_few_clips(learning))
     return [finding for finding in [*found, _others(metric, comparisons, main)] if finding is not None]
 
 
@@ -291,7 +292,7 @@ def _gap(metric: str, main: Comparison | None, learning: Learning) -> Finding | 
     """Find training clips that are fitted almost completely beside a low result on other clips."""
     if main is None or learning.loss is None or _progress(learning) < _LEARNED_BY_HEART or main.value > 0.9:
         return None
-    if main.outcome == "above" and main.value > 0.7:
+    if main.outcome == "above" and main.value >= 0.7:
         return None
     text = (
         f"The training clips are fitted (loss {learning.loss:.3g}, guessing has {learning.chance:.3g}), the others "
@@ -301,7 +302,12 @@ def _gap(metric: str, main: Comparison | None, learning: Learning) -> Finding | 
 
 
 def _too_short(metric: str, learning: Learning) -> Finding | None:
-    """Find a run that ended while it still learned: half of the way is missing, or the watched metric rose."""
+    """Find a run that ended while it still learned: half of the way is missing, or the watched metric rose.
+
+    A watched metric that was clearly better before the end is another finding, `_overfitting`.
+    """
+    if _overfitting(metric, learning) is not None:
+        return None
     if learning.steps >= _SHORT_RUN and not _still_rises(learning):
         return None
     done = 1.0 if learning.loss is None else _progress(learning)

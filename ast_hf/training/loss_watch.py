@@ -19,7 +19,7 @@ from ..task import Task
 #: Steps that a run has taken, at least, when it is warned of: fewer say little.
 _MIN_STEPS = 30
 #: Share of a loss above guessing by which it falls within half of the watched steps, if it is still on its way down.
-_FALLING = 0.05
+_FALLING = 0.02
 
 
 def observe(
