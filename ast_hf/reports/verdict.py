@@ -270,9 +270,9 @@ def _leak(metric: str, comparisons: Sequence[Comparison], learning: Learning) ->
 
 
 def _overfitting(metric: str, learning: Learning) -> Finding | None:
-    """Find a watched metric that was clearly better before the end."""
+    """Find a watched metric that was clearly better before the end, unless the best evaluation was kept."""
     curve = learning.curve
-    if len(curve) < 4:
+    if len(curve) < 4 or learning.has_stopping:
         return None
     best = max(curve)
     number = curve.index(best) + 1
@@ -284,8 +284,7 @@ def _overfitting(metric: str, learning: Learning) -> Finding | None:
         f"Overfitting: {metric} on {printable(learning.watched)} was {best:.3f} at evaluation {number} of "
         f"{len(curve)}, and {curve[-1]:.3f} at the end."
     )
-    shorter = "" if learning.has_stopping else _STOP
-    return Finding("overfitting", text, tuple(line for line in (shorter, _more_data(learning)) if line))
+    return Finding("overfitting", text, (_STOP, _more_data(learning)))
 
 
 def _gap(metric: str, main: Comparison | None, learning: Learning) -> Finding | None:
@@ -401,7 +400,7 @@ def _longer(learning: Learning, factor: int) -> str:
 def _more_data(learning: Learning) -> str:
     """Return advice against a fit of the training clips alone."""
     if not learning.is_augmented:
-        return "augment the clips: --set augmentation.mixup_probability=0.5 --set augmentation.time_masks=1"
+        return "augment the clips: --set augmentation.mixup_probability=0.5"
     if learning.is_random:
         return "start from trained weights: --base CHECKPOINT, or --vit facebook/dinov2-small"
     return "add training clips, from other speakers or recordings"
