@@ -228,7 +228,7 @@ CASES: dict[str, tuple[list[Comparison], Learning, str, str, str]] = {
     ),
     "labels that are never the answer": (
         [compared(0.7, 0.6, never=("cat", "dog", "owl", "bat", "cow"))],
-        learned(),
+        learned(training_clips={"cat": 20, "ape": 90}),
         "never-predicted",
         "Never the answer on test, although it has clips there: 'cat', 'dog', 'owl' and 2 more labels.",
         "draw rare labels more often: --set sampling=balanced",
@@ -268,6 +268,11 @@ def test_what_stands_out(name: str) -> None:
 )
 def test_healthy_runs_are_left_alone(learning: Learning) -> None:
     assert judge("accuracy", [compared(0.92)], learning).text()[1:] == []
+
+
+def test_balanced_labels_are_not_balanced_again() -> None:
+    verdict = judge("accuracy", [compared(0.7, 0.6, never=("cat",))], learned())
+    assert (verdict.findings, verdict.advice) == (["never-predicted"], [])
 
 
 def test_a_solved_task_needs_nothing() -> None:

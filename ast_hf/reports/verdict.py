@@ -33,6 +33,8 @@ _FEW_STEPS = 200
 _SHORT_RUN = 2000
 #: Training clips of a label below which it can hardly be learned.
 _FEW_CLIPS = 10
+#: Ratio of the most and the fewest training clips of a label from which balanced sampling may help.
+_UNEVEN = 2
 #: Metric from which there is nothing to gain by more training or more clips.
 _SOLVED = 0.97
 #: Findings beside the headline, and pieces of advice, at most.
@@ -187,7 +189,7 @@ def _find(
     if learning is not None and not any(found[:2]) and not is_solved:
         found.append(_overfitting(metric, learning) or _gap(metric, main, learning))
     if main is not None:
-        found.append(_never_predicted(main))
+        found.append(_never_predicted(main, learning))
     if learning is not None and not is_solved:
         found.append(_few_clips(learning))
     return [finding for finding in [*found, _others(metric, comparisons, main)] if finding is not None]
@@ -348,13 +350,16 @@ def _tail(learning: Learning) -> int:
     return max(len(learning.curve) // 4, 1)
 
 
-def _never_predicted(main: Comparison) -> Finding | None:
+def _never_predicted(main: Comparison, learning: Learning | None) -> Finding | None:
     """Find labels with clips that are never the answer."""
     if not main.never:
         return None
     names = ", ".join(repr(printable(label)) for label in main.never[:3])
     more = f" and {len(main.never) - 3} more labels" if len(main.never) > 3 else ""
     text = f"Never the answer on {printable(main.split)}, although it has clips there: {names}{more}."
+    counts = [] if learning is None else list(learning.training_clips.values())
+    if not counts or max(counts) < _UNEVEN * min(counts):
+        return Finding("never-predicted", text)
     return Finding("never-predicted", text, ("draw rare labels more often: --set sampling=balanced",))
 
 

@@ -82,7 +82,6 @@ def _learning(report: Report, trainer: ASTTrainer, history: list[dict[str, Any]]
     metric = f"{VALIDATION_PREFIX}_{report.metric}"
     loss = f"{VALIDATION_PREFIX}_loss"
     entries = [entry for entry in history if metric in entry]
-    stopping = getattr(recipe, "stopping", None)
     return Learning(
         steps=steps,
         epochs=report.epochs,
@@ -98,7 +97,7 @@ def _learning(report: Report, trainer: ASTTrainer, history: list[dict[str, Any]]
         training_clips=report.training_labels,
         learning_rate=trainer.args.learning_rate,
         is_random=recipe.model.start == "random",
-        has_stopping=trainer.args.load_best_model_at_end or getattr(stopping, "patience", None) is not None,
+        has_stopping=trainer.args.load_best_model_at_end or recipe.stopping.is_active,
         is_augmented=_is_augmented(recipe),
         group=group_column(recipe.data),
     )
