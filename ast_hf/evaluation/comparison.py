@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from datasets import Dataset
 
+from ..data.grouping import read_groups
+from ..errors import AstHfError
 from ..metrics.intervals import (
     Difference,
     accuracy_difference,
@@ -92,9 +95,15 @@ def _never_answered(task: Task, logits: np.ndarray, truth: np.ndarray, labels: l
     return tuple(labels[index] for index in sorted(set(truth.tolist()) - answered))
 
 
-def group_values(split: Dataset, column: str | None) -> np.ndarray | None:
-    """Return the group of each clip; None without that column, for one group, and if each clip is its own."""
-    if column is None or column not in split.column_names:
-        return None
-    values = np.array([repr(value) for value in split[column]])
-    return values if 1 < len(np.unique(values)) < len(values) else None
+def group_values(split: Dataset, column: str | None, pattern: str | None = None) -> np.ndarray | None:
+    """Return the group of each clip, from a column, or by a pattern in its path.
+
+    None without both, for one group, and if each clip is its own.
+    """
+    names: list[str] = []
+    if column is not None and column in split.column_names:
+        names = [repr(value) for value in split[column]]
+    elif pattern is not None:
+        with suppress(AstHfError):  # paths of this split may have no match
+            names = read_groups(split, pattern)
+    return np.array(names) if 1 < len(set(names)) < len(names) else None

@@ -52,7 +52,8 @@ def _compare(
     evaluated: dict[str, Split],
 ) -> list[Comparison]:
     task = Task(report.config.problem_type)
-    column = group_column(report.recipe.data)
+    data = report.recipe.data
+    column = group_column(data)
     comparisons = []
     for name, part in splits.items():
         if math.isnan(part.metrics[report.metric]):  # mAP without a label
@@ -68,7 +69,9 @@ def _compare(
                 labels=model_labels(report.config),
                 baseline=answers.get(name),
                 chance=report.chance.get(name),
-                groups=group_values(split, column) if isinstance(split, Dataset) else None,
+                groups=group_values(split, column, data.group_pattern)
+                if isinstance(split, Dataset)
+                else None,
             )
         )
     return comparisons
@@ -99,7 +102,7 @@ def _learning(report: Report, trainer: ASTTrainer, history: list[dict[str, Any]]
         is_random=recipe.model.start == "random",
         has_stopping=trainer.args.load_best_model_at_end or recipe.stopping.is_active,
         is_augmented=_is_augmented(recipe),
-        group=group_column(recipe.data),
+        group=group_column(recipe.data) or recipe.data.group_pattern,
     )
 
 
