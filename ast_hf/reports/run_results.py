@@ -62,6 +62,7 @@ _ATTRIBUTES = (
     "data_sets",
     "base_model",
     "data_check",
+    "own_code",
 )
 
 
@@ -145,6 +146,7 @@ class Report:
         changes: options that differed when the run was resumed, in words.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.
+        own_code: names of the user's augmentation and callbacks, by argument of `finetune`; a recipe lacks them.
         verdict: above or below the baseline, what stands out, and what to try; None on processes besides the main
             one.
     """
@@ -179,6 +181,7 @@ class Report:
     changes: list[str] = field(default_factory=list)
     published: str | None = None
     unpublished: str | None = None
+    own_code: dict[str, Any] = field(default_factory=dict)
     kept: KeptEvaluation | None = None
     verdict: Verdict | None = None
 

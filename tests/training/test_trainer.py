@@ -809,7 +809,8 @@ def test_card_holds_the_results(run: str, request: pytest.FixtureRequest) -> Non
 
 def test_card_table_has_the_baseline(trained: Report) -> None:
     text = ModelCard.load(trained.folder / "README.md").text
-    table = text.split("## Results")[1].strip().split("\n\n")[0]
+    parts = text.split("## Results")[1].strip().split("\n\n")
+    table = next(part for part in parts if part.startswith("| accuracy"))  # after the verdict
     rows = dict(line.strip("| ").split(" | ") for line in table.splitlines() if not line.startswith("|---"))
     assert rows.pop("accuracy") == "test"
     assert list(rows.values()) == ["1.000", "1.000", "0.500"]
