@@ -53,9 +53,11 @@ from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
     base_model_name,
+    check_base_name,
     data_set_names,
     describe_hardware,
     kept_evaluation,
+    local_paths,
     read_curves,
     training_extent,
     training_labels,
@@ -183,6 +185,7 @@ def _prepare(
     publishing = {name: value for name, value in hub.items() if value}
     arguments = build_arguments(recipe.training, output_dir, streamed=streamed, **publishing)
     if arguments.push_to_hub:
+        check_base_name(recipe.model, recipe.card)
         check_account(arguments.hub_token)
         check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
     set_seed(arguments.seed)
@@ -366,7 +369,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
     history = list(trainer.state.log_history)
     trained_parameters = trainer.model.num_parameters(only_trainable=True)
     adapter_base = None if trainer.adapter is None else trainer.adapter.base
-    save_weights(trainer, folder, samples=run.recipe.card.samples)
+    calibration = save_weights(trainer, folder, samples=run.recipe.card.samples)
     trainer.finished = True
     splits = _evaluate(trainer, run.evaluation)
     metric = Task(trainer.model.config.problem_type).main_metric
@@ -400,6 +403,8 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         emissions=read_emissions(folder),
         changes=trainer.changes,
         data_check=run.findings,
+        calibration=calibration,
+        local_paths=local_paths(run.recipe),
         kept=kept_evaluation(trainer, _validation_name(run)),
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
