@@ -63,6 +63,7 @@ _ATTRIBUTES = (
     "calibration",
     "origins",
     "local_paths",
+    "own_code",
 )
 
 
@@ -137,6 +138,7 @@ class Report:
         local_paths: options of the recipe that were folders or files of this machine, as `model.base`.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.
+        own_code: names of the user's augmentation and callbacks, by argument of `finetune`; a recipe lacks them.
     """
 
     recipe: Recipe
@@ -172,6 +174,7 @@ class Report:
     calibration: dict[str, Any] | None = None
     origins: dict[str, dict[str, str | None]] = field(default_factory=result_origins)
     local_paths: list[str] = field(default_factory=list)
+    own_code: dict[str, Any] = field(default_factory=dict)
     kept: KeptEvaluation | None = None
 
     @property
