@@ -222,10 +222,7 @@ def _prepare(
     streamed = is_streamed(recipe)
     publishing = {name: value for name, value in hub.items() if value}
     arguments = build_arguments(recipe.training, output_dir, streamed=streamed, **publishing)
-    if arguments.push_to_hub:
-        check_base_name(recipe.model, recipe.card)
-        check_account(arguments.hub_token)
-        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
+    _check_publishing(recipe, arguments, output_dir)
     check_workers(own.augmentation, arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
@@ -309,6 +306,14 @@ def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
         raise error(
             problem.code, where=problem.where, what=problem.what, fix=fix, detail=problem.detail
         ) from problem
+
+
+def _check_publishing(recipe: Recipe, arguments: TrainingArguments, output_dir: str | Path) -> None:
+    """Raise the errors of a push that show before training: names of base and model (E307, E702), account (E701)."""
+    if arguments.push_to_hub:
+        check_base_name(recipe.model, recipe.card)
+        check_account(arguments.hub_token)
+        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
 
 
 def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:
