@@ -30,6 +30,7 @@ LAYERS = (
             "json_files",
             "advisories",
             "downloads",
+            "package_origin",
             "versions",
             "running_moments",
             "log_mel",

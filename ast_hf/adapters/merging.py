@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..configuration_ast import ASTConfig
+from ..configuration_ast import FITTED_FIELDS, ASTConfig
 from ..conversion.convert import largest_difference, new_folder, random_input, read_label_file
 from ..downloads import verify_folder
 from ..errors import AstConfigError, AstHfError, error, short_reason, unreadable
@@ -168,6 +168,9 @@ def _merged_config(
         raise error("E303", where=where, what=what, fix="give a file of the names with --labels")
     if multi_label is not None or (labels is not None and not own_config_file.is_file()):
         config.problem_type = (Task.MULTI_LABEL if multi_label else Task.SINGLE_LABEL).value
+    if not own_config_file.is_file():  # what was fitted to the base does not hold for other weights
+        for field in FITTED_FIELDS:
+            setattr(config, field, None)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     return config
