@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 
 from .commands import classify, convert, demo, evaluate, finetune, info, merge, push, stats
 from .commands.console import (
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         command: Callable[[argparse.Namespace], int | None] = options.command
-        with limited_process(complain):
+        with limited_process(complain), _free_stdout(options):
             return command(options) or 0
     except KeyboardInterrupt as problem:
         complain(": ".join(["interrupted", *problem.args]))
@@ -91,6 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         complain(message)
         return _EXIT_CODES.get(getattr(message, "code", ""), EXIT_DATA)
+
+
+@contextmanager
+def _free_stdout(options: argparse.Namespace) -> Iterator[None]:
+    """With `--json`, send what else is printed to standard error: standard output is for the document."""
+    if not getattr(options, "json", None):
+        yield
+        return
+    options.results = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def build_parser() -> argparse.ArgumentParser:

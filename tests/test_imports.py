@@ -25,6 +25,7 @@ LAYERS = (
             "file_locks",
             "writing_failures",
             "continuing",
+            "progress",
             "stopping",
             *("csv_rows", "table_text"),
             "json_files",

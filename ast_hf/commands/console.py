@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from ..printing import printable, visible
 
@@ -113,6 +115,33 @@ class ShowVersion(argparse.Action):
         parser.exit()
 
 
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`. `cli.main` then keeps standard output free for what `print_json` writes."""
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one JSON document, and all else on standard error"
+    )
+
+
+def results_stream(options: argparse.Namespace) -> TextIO:
+    """Return the stream of a JSON document: standard output, also while `--json` redirects `sys.stdout`."""
+    return getattr(options, "results", None) or sys.stdout
+
+
+def print_json(options: argparse.Namespace, content: Any) -> None:
+    """Print the JSON document of `--json`, with null for NaN and infinite numbers."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False, default=str)
+    print(text, file=results_stream(options))
+
+
+def _finite(content: Any) -> Any:
+    """Return content as strict JSON holds it."""
+    if isinstance(content, dict):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def complain(problem: object, exact: str = "") -> None:
     """Print a line on standard error, below progress bars instead of at the end of one.
 
@@ -165,8 +194,21 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
     if not sys.stderr.isatty() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         disable_progress_bars()
+    if not sys.stderr.isatty():
+        _quiet_datasets()
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     threading.excepthook = _report_thread
+
+
+def _quiet_datasets() -> None:
+    """Switch off the bars of `datasets`, without importing it; a user's own setting stays."""
+    if "HF_DATASETS_DISABLE_PROGRESS_BARS" in os.environ:
+        return
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    if "datasets" in sys.modules:
+        from datasets.utils import disable_progress_bars
+
+        disable_progress_bars()
 
 
 def _report_thread(arguments: threading.ExceptHookArgs) -> None:
