@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def report(entry: Entry, kind: str, *, is_text: bool, width: int = 0) -> None:
     """Print the text of a recording, if it is wanted, and its problem.
 
-    A line has the columns file, start and end of windows and events, score, label. Tabs separate them in a pipe and in a
-    file, and spaces on a terminal, where names are padded to `width` characters.
+    A line has the columns file, start and end of windows and events, score, label. Tabs separate them in a pipe and
+    in a file, and spaces on a terminal, where names are padded to `width` characters.
     """
     from tqdm.auto import tqdm
 

@@ -62,8 +62,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size", type=whole(1), default=8, help="windows at a time (default: %(default)s)"
     )
-    parser.add_argument("--format", choices=FORMATS, help="of the results (default: text, with --output csv); text has the columns file, score and label, with windows "
-        "and --timeline file, start, end, score and label, separated by tabs unless it is a terminal")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="of the results (default: text, with --output csv); text has the columns file, score and "
+        "label, with windows and --timeline file, start, end, score and label; tabs separate them, "
+        "except on a terminal",
+    )
     parser.add_argument("--output", metavar="DIR", help="folder for the results instead of the terminal")
     parser.add_argument(
         "--resume", action="store_true", help="continue a batch that was interrupted; needs --output"

@@ -28,6 +28,11 @@ EXIT_STOPPED = 71
 EXIT_IN_USE = 73
 #: A shell's exit code for Ctrl-C. 1 is a bug.
 EXIT_INTERRUPTED = 130
+#: A shell's exit code for SIGPIPE: what read the output has left.
+EXIT_NO_READER = 141
+
+#: Value of `--json` for standard output; `ast-hf stats` also takes a file.
+STDOUT = "-"
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -62,8 +67,13 @@ class CommandParser(argparse.ArgumentParser):
         return values, rest
 
     def error(self, message: str) -> NoReturn:
-        """Exit with the usage and a message, without the terminal escapes of the arguments in it."""
-        super().error(visible(message))
+        """Exit with the required arguments and a message, without the terminal escapes of the arguments in it."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {visible(message)}\n")
+
+    def format_usage(self) -> str:
+        """Return one line with the required arguments; `--help` lists the options."""
+        return f"usage: {short_usage(self)}\nall options: {self.prog} --help\n"
 
     def _as_registered(self, word: str) -> str:
         """Return an option, or its unique beginning, in the registered spelling; any other word unchanged."""
@@ -74,6 +84,23 @@ class CommandParser(argparse.ArgumentParser):
         matches = [option for spelling, option in self.spellings.items() if spelling.startswith(hyphened)]
         option = self.spellings.get(hyphened, matches[0] if len(matches) == 1 else name)
         return option + equals + value
+
+
+def short_usage(parser: argparse.ArgumentParser) -> str:
+    """Return the command with its arguments and required options, as in the reference."""
+    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    required = [action for action in actions if not action.option_strings or action.required]
+    optional = ["[OPTION ...]"] if len(required) < len(actions) else []
+    return " ".join([parser.prog, *map(argument_name, required), *optional])
+
+
+def argument_name(action: argparse.Action) -> str:
+    """Return an option with its value, or a positional argument, as a usage line has it."""
+    value = str(action.metavar or action.dest.upper())
+    if action.choices and not action.metavar:
+        value = "|".join(map(str, action.choices))
+    value = {0: "", "?": f"[{value}]", "+": f"{value} ...", "*": f"[{value} ...]"}.get(action.nargs, value)
+    return f"{action.option_strings[0]} {value}".strip() if action.option_strings else value
 
 
 def add_label_options(parser: argparse.ArgumentParser, note: str = "") -> None:
@@ -118,7 +145,9 @@ class ShowVersion(argparse.Action):
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Add `--json`. `cli.main` then keeps standard output free for what `print_json` writes."""
     parser.add_argument(
-        "--json", action="store_true", help="print the result as one JSON document, and all else on standard error"
+        "--json",
+        action="store_true",
+        help="print the result as one JSON document, and all else on standard error",
     )
 
 
@@ -131,6 +160,12 @@ def print_json(options: argparse.Namespace, content: Any) -> None:
     """Print the JSON document of `--json`, with null for NaN and infinite numbers."""
     text = json.dumps(_finite(content), indent=2, allow_nan=False, default=str)
     print(text, file=results_stream(options))
+
+
+def step_parts(line: str) -> tuple[str, str]:
+    """Return name and text of a step that `convert` and `merge` print, such as `wrote      a folder`."""
+    name, _, text = line.partition(" ")
+    return name, text.strip()
 
 
 def _finite(content: Any) -> Any:
@@ -223,6 +258,11 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: object) 
     from tqdm import tqdm
 
     tqdm.write(visible(f"{category.__name__}: {message}", keep=""), file=sys.stderr)
+
+
+def run_document(report: Report) -> dict[str, Any]:
+    """Return a run's results.json, its folder, and the page where it was published."""
+    return {**report.to_dict(), "folder": str(report.folder), "published": report.published}
 
 
 def print_results(report: Report) -> None:
