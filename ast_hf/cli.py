@@ -1,4 +1,4 @@
-"""`ast-hf demo | finetune | evaluate | classify | push | stats | convert | merge | options | completion | info`.
+"""`ast-hf demo | finetune | evaluate | classify | push | stats | split | convert | ...`.
 
 Modules of commands import heavy libraries inside the functions that need them, so that `--help` is fast.
 """
@@ -22,6 +22,7 @@ from .commands import (
     merge,
     options,
     push,
+    split,
     stats,
 )
 from .commands.console import (
@@ -66,6 +67,11 @@ _COMMANDS: dict[
         stats.add_options,
         stats.run,
         "summarise a data set: labels, durations, damaged files, mean and std",
+    ),
+    "split": (
+        split.add_options,
+        split.run,
+        "hold out validation and test clips by speaker or recording, and write a table",
     ),
     "convert": (
         convert.add_options,

@@ -274,7 +274,11 @@ def print_results(report: Report) -> None:
     speed = f", in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s" if report.seconds else ""
     show(f"\nTrained on {report.amount}{speed}.")
     show(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
+    if report.kept is not None:
+        show(report.kept)
     for name, curve in report.watched.items():
+        if report.kept is not None and report.kept.split == name:
+            continue
         values = curve.to_dict()
         epochs = [
             f"{values[key]['value']:.3f} at the {key} epoch ({values[key]['epoch']:g})" for key in _EPOCHS
@@ -284,9 +288,7 @@ def print_results(report: Report) -> None:
             "which was chosen on those clips."
         )
     hint = (
-        ""
-        if report.clips
-        else " (hold clips out with data.validation_fraction, or cross-validate with --folds 5)"
+        "" if report.clips else " (hold clips out with data.test_fraction, or cross-validate with --folds 5)"
     )
     show(f"Evaluated on {clips}{hint}.")
     show(

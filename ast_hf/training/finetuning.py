@@ -55,12 +55,13 @@ from .run_facts import (
     base_model_name,
     data_set_names,
     describe_hardware,
+    kept_evaluation,
     read_curves,
     training_extent,
     training_labels,
     training_seconds,
 )
-from .splits import is_streamed, read_splits
+from .splits import Splits, is_streamed, read_splits
 from .timeline_rules import trained_rules
 from .trainer import ASTTrainer
 
@@ -193,8 +194,8 @@ def _prepare(
     _check_window(recipe.data.window_seconds, extractor)
     prepared = PreparedFile(Path(output_dir))
     preflight = _build_preflight(recipe, extractor, arguments, prepared)
-    splits = read_splits(recipe.data, arguments.seed, preflight)
-    check_evaluation(splits, watch, extractor, arguments)
+    splits = _read_splits(recipe, arguments.seed, preflight)
+    check_evaluation(splits, watch, extractor, arguments, recipe.stopping)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
     inputs = build_inputs(
@@ -230,6 +231,7 @@ def _prepare(
         processing_class=extractor,
         compute_metrics=metrics_for(splits.task),
         average=build_average(recipe.averaging_decay, recipe.averaging_epochs),
+        stopping=recipe.stopping,
         optimization=recipe.optimization,
         sampling=recipe.sampling,
         patchout=recipe.patchout,
@@ -242,6 +244,20 @@ def _prepare(
     )
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+
+
+def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
+    """Return the splits; an error of clips held out for `stopping` alone also says how to hold none out."""
+    try:
+        return read_splits(recipe.data, seed, preflight)
+    except AstHfError as problem:
+        if problem.code != "E209" or not recipe.stopping.is_active or "fraction" not in problem.where:
+            raise
+        off = "patience=null" if recipe.stopping.patience is not None else "best=false"
+        fix = f"{problem.fix}; or train the full length on all clips: data.validation_fraction=0, stopping.{off}"
+        raise error(
+            problem.code, where=problem.where, what=problem.what, fix=fix, detail=problem.detail
+        ) from problem
 
 
 def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:
@@ -384,6 +400,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         emissions=read_emissions(folder),
         changes=trainer.changes,
         data_check=run.findings,
+        kept=kept_evaluation(trainer, _validation_name(run)),
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
     if is_main:
@@ -408,9 +425,13 @@ def _evaluate(trainer: ASTTrainer, evaluation: dict[str, Inputs]) -> dict[str, S
 
 def _log_prefixes(run: Run) -> dict[str, str]:
     """Return split name -> prefix in the Trainer's log, for splits that are evaluated while training."""
-    validation = run.trainer.eval_dataset
-    name = next((name for name, inputs in run.evaluation.items() if inputs is validation), "validation")
-    prefixes = {name: VALIDATION_PREFIX}
+    prefixes = {_validation_name(run): VALIDATION_PREFIX}
     if run.watch is not None:
         prefixes[run.watch] = WATCHED_PREFIX
     return prefixes
+
+
+def _validation_name(run: Run) -> str:
+    """Return the name of the split that is evaluated while training to choose weights or learning rates."""
+    validation = run.trainer.eval_dataset
+    return next((name for name, inputs in run.evaluation.items() if inputs is validation), "validation")
