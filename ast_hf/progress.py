@@ -44,6 +44,8 @@ class LogLines(plain_tqdm):
     `SHARE` of the work, but not within `SHORTEST` seconds of the last line, and the last line comes at the end.
     """
 
+    disable: bool
+
     def __init__(self, iterable: Any = None, **settings: Any) -> None:
         total = settings.get("total")
         is_endless = total is None and not hasattr(iterable, "__len__")

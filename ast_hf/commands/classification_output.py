@@ -30,7 +30,8 @@ def report(entry: Entry, kind: str, *, is_text: bool, width: int = 0) -> None:
             text = aligned(row, width) if on_terminal else "\t".join(row)
             tqdm.write(text, file=sys.stdout)
         if entry.content == []:
-            tqdm.write(f"{printable(entry.name)}: no events", file=sys.stderr)
+            found = "events" if kind == "events" else "labels"
+            tqdm.write(f"{printable(entry.name)}: no {found}", file=sys.stderr)
     if entry.problem is not None:
         tqdm.write(visible(" ".join(entry.problem.split())), file=sys.stderr)
 

@@ -79,7 +79,7 @@ def type_name(annotation: Any) -> str:
 def field_default(field: dataclasses.Field[Any]) -> str:
     """Return the source of a field's default."""
     has_value = field.default is not dataclasses.MISSING
-    value = field.default if has_value else field.default_factory()  # type: ignore[misc]  # one of the two is set
+    value = field.default if has_value else field.default_factory()  # type: ignore[operator]  # one of the two is set
     if dataclasses.is_dataclass(value):
         return f"{type(value).__name__}()"
     return repr(value).replace("'", '"')
