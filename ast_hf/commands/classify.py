@@ -283,7 +283,9 @@ def _progress(count: int) -> Any:
     """Return the progress in files."""
     from ..progress import progress_bar
 
-    return progress_bar(total=count, desc="classifying", unit="file", disable=count < _BAR)
+    return progress_bar(
+        total=count, desc="classifying", unit="file", leave=sys.stderr.isatty(), disable=count < _BAR
+    )
 
 
 def _write(entries: list[Entry], batch: Batch, output: str, format: str, top_hertz: float) -> None:
