@@ -167,7 +167,7 @@ def test_a_shell_gets_its_script(shell: str, capsys: pytest.CaptureFixture[str])
 def test_an_output_without_a_reader_ends_quietly() -> None:
     printed = run_fresh(
         "import subprocess, sys\n"
-        "command = f'{sys.executable} -m ast_hf options | head -1; exit ${PIPESTATUS[0]}'\n"
+        "command = f'{sys.executable} -m ast_hf options | head -1; exit ${{PIPESTATUS[0]}}'\n"
         "done = subprocess.run(['bash', '-c', command], capture_output=True, text=True)\n"
         "print(done.returncode in (0, 141), repr(done.stderr))"
     )
