@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from ..printing import printable, visible
 
 if TYPE_CHECKING:
+    from ..reports.verdict import Verdict
     from ..training import CrossValidation, Report
 
 #: Epochs of a curve that are printed.
@@ -268,6 +269,7 @@ def run_document(report: Report) -> dict[str, Any]:
 def print_results(report: Report) -> None:
     """Print the results of a run next to those of the simple methods, and where its files are."""
     splits = list(report.results)
+    print_verdict(report.verdict)
     if splits:
         _print_table(report, splits)
     clips = ", ".join(f"{count} {printable(name)}" for name, count in report.clips.items()) or "nothing"
@@ -298,6 +300,12 @@ def print_results(report: Report) -> None:
         show(f"Published: {report.published}")
 
 
+def print_verdict(verdict: Verdict | None) -> None:
+    """Print a verdict: its first line is the comparison with the baseline."""
+    for line in [] if verdict is None else verdict.text():
+        show(line)
+
+
 def _print_table(report: Report, splits: list[str]) -> None:
     """Print the main metric: methods as rows, splits as columns."""
     from ..reports.titles import METHOD_TITLES
@@ -318,6 +326,7 @@ def print_folds(result: CrossValidation) -> None:
 
     epoch_titles = {name: f"AST, {name} epoch ({getattr(result, name).epoch})" for name in _EPOCHS}
     titles = {**METHOD_TITLES, **epoch_titles}
+    print_verdict(result.verdict)
     notes = {"best": "  chosen on these folds: optimistic"}
     head = [f"{printable(fold.name):>6}" for fold in result.folds]
     methods = result.by_method()

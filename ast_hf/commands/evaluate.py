@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import add_json_option, print_json, quiet_transformers, show, whole
+from .console import add_json_option, print_json, print_verdict, quiet_transformers, show, whole
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 from .timeline_options import add_timeline_options, check_no_timeline_options, run_timelines
 
@@ -60,5 +60,6 @@ def run(options: argparse.Namespace) -> int | None:
     if options.json:
         print_json(options, {**evaluation.to_dict(), "folder": options.output})
     else:
-        show(evaluation.table())
+        print_verdict(evaluation.verdict)
+        show(f"\n{evaluation.table()}")
     return None

@@ -99,7 +99,7 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
     """Return tables and pictures; results by class are those of the first split."""
     splits = list(results["results"])
     if not splits:
-        return {"splits": []}
+        return {"splits": [], "verdict": []}
     all_classes = results["classes"][splits[0]]
     with_clips = sum(row["AP"] is not None for row in all_classes)
     rows = _select_classes(all_classes)
@@ -109,6 +109,7 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
     pictures_of_run = {name: pictures + file for name, file in results["pictures"].items()}
     return {
         "splits": [plain(name) for name in splits],
+        "verdict": _verdict_lines(results.get("verdict") or {}),
         "clips": ", ".join(f"{count} in {plain(name)}" for name, count in results["clips"].items()),
         "results_table": _results_table(results),
         "metrics_table": _metrics_table(results),
@@ -118,6 +119,14 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
         "curves": pictures_of_run.get("curves"),
         "confusion": pictures_of_run.get("confusion"),
     }
+
+
+def _verdict_lines(verdict: dict[str, Any]) -> list[str]:
+    """Return the lines of the verdict; results of older versions have none."""
+    if not verdict:
+        return []
+    advice = [f"To try: {line}." for line in verdict["advice"]]
+    return [plain(line) for line in (verdict["headline"], *verdict["lines"], *advice)]
 
 
 def _results_table(results: dict[str, Any]) -> str:
@@ -219,8 +228,22 @@ def _training_values(results: dict[str, Any]) -> dict[str, Any]:
         "adapter_rank": results["recipe"]["adapter"]["rank"],
         "model": results["model"],
         "changes": " ".join(f"{plain(change)}." for change in results["changes"]),
+        "own_code": _own_code_text(results.get("own_code") or {}),
         "kept": plain((results.get("kept") or {}).get("text", "")),
     }
+
+
+def _own_code_text(own_code: dict[str, Any]) -> str:
+    """Return the user's code in a run, in words; empty without any."""
+    titles = {
+        "augment": "the augmentation of waveforms",
+        "augment_spectrogram": "the augmentation of spectrograms",
+    }
+    parts = [f"{title} {inline_code(own_code[name])}" for name, title in titles.items() if name in own_code]
+    callbacks = [inline_code(name) for name in own_code.get("callbacks", [])]
+    if callbacks:
+        parts.append(f"the callback{'s' if len(callbacks) > 1 else ''} {', '.join(callbacks)}")
+    return "; ".join(parts)
 
 
 def _format_duration(seconds: float) -> str:
