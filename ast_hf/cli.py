@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 
 from .commands import (
     classify,
@@ -132,10 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = command(options) or 0
         sys.stdout.flush()  # a reader that left, such as `head`, is found here instead of at the end of Python
         return code
-    except BrokenPipeError as problem:
-        if not _has_lost_its_reader():
-            complain(problem)
-            return EXIT_DATA
+    except BrokenPipeError:
+        _drop_output()
         return EXIT_NO_READER
     except KeyboardInterrupt as problem:
         complain(": ".join(["interrupted", *problem.args]))
@@ -148,14 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _EXIT_CODES.get(getattr(message, "code", ""), EXIT_DATA)
 
 
-def _has_lost_its_reader() -> bool:
-    """Return True if what reads standard output has gone, and let Python drop what is left for it."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+def _drop_output() -> None:
+    """Let Python drop what is left for a reader that has gone, instead of failing once more at its end."""
+    with suppress(OSError, ValueError):  # a stream of a test has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 @contextmanager
