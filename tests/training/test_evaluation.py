@@ -44,6 +44,7 @@ from ast_hf.evaluation.weight_average import average_weights
 from ast_hf.hub.published_files import publication_of
 from ast_hf.metrics.decisions import mean_f1
 from ast_hf.metrics.ranking import rank
+from ast_hf.progress import progress_bar
 from ast_hf.reports.ensemble_card import ensemble_card_values
 from ast_hf.reports.evaluation_results import Evaluation
 from ast_hf.reports.pictures import (
@@ -615,12 +616,11 @@ def test_progress_bar_counts_clips(
 ) -> None:
     bars = []
 
-    class Kept(prediction.tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            bars.append(self)
+    def kept(**settings: Any) -> Any:
+        bars.append(progress_bar(**settings))
+        return bars[-1]
 
-    monkeypatch.setattr(prediction, "tqdm", Kept)
+    monkeypatch.setattr(prediction, "progress_bar", kept)
     model, extractor = (
         kind.from_pretrained(made["one"]) for kind in (ASTForAudioClassification, ASTFeatureExtractor)
     )
