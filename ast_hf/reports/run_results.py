@@ -61,6 +61,7 @@ _ATTRIBUTES = (
     "data_sets",
     "base_model",
     "data_check",
+    "precision",
 )
 
 
@@ -138,6 +139,7 @@ class Report:
         data_check: what the check of all clips found: number of `skipped` clips by split and the first ones,
             number of clips `shared` by splits and of `contradictory` ones, the share of each split's sound
             that the model uses (`used`), and a digest of each split's `content`; empty for a stream.
+        precision: of the arithmetic: `"float32"`, `"bf16"` or `"fp16"`.
         changes: options that differed when the run was resumed, in words.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.
@@ -173,6 +175,7 @@ class Report:
     changes: list[str] = field(default_factory=list)
     published: str | None = None
     unpublished: str | None = None
+    precision: str = "float32"
 
     @property
     def picture(self) -> str:

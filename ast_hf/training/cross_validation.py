@@ -105,7 +105,9 @@ def _cross_validate(
     stopping: StopSignals,
 ) -> CrossValidation:
     _check_request(recipe, folds, resume)
-    build_arguments(recipe.training, root)  # its errors, before the data are read to find the folds
+    build_arguments(
+        recipe.training, root, precision=recipe.precision
+    )  # its errors, before the data are read to find the folds
     _check_folder(root, resume)
     recipe, names, origin = _name_folds(recipe, folds)
     plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]

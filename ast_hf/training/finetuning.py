@@ -24,6 +24,7 @@ from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
 from ..processes import is_main_process
 from ..recipe.arguments import build_arguments, weight_arguments
+from ..recipe.precision import chosen_precision
 from ..recipe.recipe import Recipe
 from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
@@ -44,7 +45,7 @@ from .building import (
     normalization_statistics,
 )
 from .checkpoints.folder_lock import FolderLock
-from .checkpoints.resuming import check_resumable
+from .checkpoints.resuming import check_resumable, kept_precision
 from .checkpoints.run_options import collect_options, plain_options
 from .disk_space import check_output
 from .distillation import build_distillation
@@ -128,7 +129,14 @@ def finetune(
             fix = "give hub_model_id, user/name"
             raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
         hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
-        run = prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
+        run = prepare(
+            recipe,
+            output_dir,
+            watch=watch,
+            overwrite=overwrite,
+            resume_from_checkpoint=resume_from_checkpoint,
+            **hub,
+        )
         run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
         report = finish(run)
         if run.trainer.args.push_to_hub:
@@ -142,7 +150,13 @@ def finetune(
 
 
 def prepare(
-    recipe: Recipe, output_dir: str | Path, *, watch: str | None = None, overwrite: bool = False, **hub: Any
+    recipe: Recipe,
+    output_dir: str | Path,
+    *,
+    watch: str | None = None,
+    overwrite: bool = False,
+    resume_from_checkpoint: str | bool | None = None,
+    **hub: Any,
 ) -> Run:
     """Read the data, check all clips, build the model and the Trainer; nothing is trained yet.
 
@@ -155,6 +169,8 @@ def prepare(
         output_dir: folder of the result.
         watch: an evaluation split to evaluate after each epoch too. It does not affect the weights.
         overwrite: let a fresh start replace a finished model or a README.md in `output_dir`.
+        resume_from_checkpoint: what `trainer.train` will get: a checkpoint elsewhere says which precision the run
+            began with, if the recipe's is `"auto"`.
         **hub: arguments of `TrainingArguments` about publishing.
 
     The output folder is locked until `finish` has written all files, or `push_to_hub` has sent them, and no
@@ -164,7 +180,8 @@ def prepare(
         AstHfError: as `finetune`, before the first training step.
     """
     with FolderLock(output_dir):
-        run = _prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
+        precision = kept_precision(recipe.precision, Path(output_dir), resume_from_checkpoint)
+        run = _prepare(recipe, output_dir, watch=watch, overwrite=overwrite, precision=precision, **hub)
         lock = FolderLock(output_dir).acquire()
     run.trainer.folder_lock = lock
     weakref.finalize(run, lock.release)  # the trainer is part of circles, so it may exist for long
@@ -172,7 +189,13 @@ def prepare(
 
 
 def _prepare(
-    recipe: Recipe, output_dir: str | Path, *, watch: str | None, overwrite: bool, **hub: Any
+    recipe: Recipe,
+    output_dir: str | Path,
+    *,
+    watch: str | None,
+    overwrite: bool,
+    precision: str | None,
+    **hub: Any,
 ) -> Run:
     _check_outside_clips(recipe.data.source, output_dir)
     _check_samples(recipe.card.samples)
@@ -180,7 +203,9 @@ def _prepare(
         check_output(Path(output_dir), recipe.model)
     streamed = is_streamed(recipe)
     publishing = {name: value for name, value in hub.items() if value}
-    arguments = build_arguments(recipe.training, output_dir, streamed=streamed, **publishing)
+    arguments = build_arguments(
+        recipe.training, output_dir, streamed=streamed, precision=precision, **publishing
+    )
     if arguments.push_to_hub:
         check_account(arguments.hub_token)
         check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
@@ -384,6 +409,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         emissions=read_emissions(folder),
         changes=trainer.changes,
         data_check=run.findings,
+        precision=chosen_precision(trainer.args),
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
     if is_main:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...files import sync
 from .folder_lock import check_no_file
+from .run_options import begun_precision
 from .sealing import (
     MANIFEST,
     REFUGE,
@@ -74,6 +75,24 @@ def resume_folder(
         what = f"was trained by {manifest.processes} processes and is resumed by {processes}"
         _warn("W404", checkpoint, f"{what}: the result differs from that of an unbroken run")
     return str(checkpoint)
+
+
+def kept_precision(precision: str | None, root: Path, request: str | os.PathLike | bool | None) -> str | None:
+    """Return a recipe's precision; of a run that is resumed, what `"auto"` chose at its start.
+
+    Args:
+        precision: that of the recipe.
+        root: the run's output folder.
+        request: as for `resume_folder`. A fresh start in a folder with checkpoints is refused elsewhere.
+    """
+    if precision != "auto":
+        return precision
+    if request in (None, False, True, "auto", "hub"):
+        folders = checkpoints(root) + checkpoints(staging_folder(root))
+    else:
+        folders = [Path(str(request))]
+    begun = (begun_precision(folder) for folder in reversed(folders))
+    return next((kept for kept in begun if kept is not None), precision)
 
 
 def recover(root: Path) -> None:
