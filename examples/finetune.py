@@ -11,7 +11,7 @@ import sys
 
 import ast_hf  # noqa: F401 (makes the Auto classes and the pipeline return ast_hf's AST)
 from ast_hf.commands.finetune import add_run_options, continuing_command, recipe_overrides
-from ast_hf.training import ClipInputs, RunStopped, finish, load_recipe, prepare
+from ast_hf.training import ClipInputs, RunStopped, finish, load_recipe, plan_run, prepare
 
 
 def read_options() -> argparse.Namespace:
@@ -26,6 +26,9 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--output_dir", required=True, help="folder of the result")
     add_run_options(parser)
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print what the run would do, and do not train"
+    )
     return parser.parse_args()
 
 
@@ -34,8 +37,26 @@ def main() -> int:
     options = read_options()
     recipe = load_recipe(options.recipe, recipe_overrides(options))
 
+    if options.dry_run:  # nothing is written; problems raise the errors of the run
+        plan = plan_run(
+            recipe,
+            options.output_dir,
+            resume_from_checkpoint=options.resume,
+            push_to_hub=options.push_to_hub,
+            hub_model_id=options.hub_model_id,
+            overwrite=options.overwrite,
+        )
+        print("\n".join(plan.lines()))
+        return 0
+
     publishing = {"push_to_hub": options.push_to_hub, "hub_model_id": options.hub_model_id}
-    run = prepare(recipe, options.output_dir, overwrite=options.overwrite, **publishing)
+    run = prepare(
+        recipe,
+        options.output_dir,
+        overwrite=options.overwrite,
+        resume_from_checkpoint=options.resume,
+        **publishing,
+    )
     if run.trainer.is_world_process_zero():  # one of several processes prints
         is_split = isinstance(run.train, ClipInputs)
         clips = f"{len(run.train)} training clips" if is_split else "a stream of clips"

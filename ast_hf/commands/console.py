@@ -193,7 +193,11 @@ def print_results(report: Report) -> None:
     show(f"\nTrained on {report.amount}{speed}.")
     parameters = f"{report.trained_parameters:,} parameters"
     show(f"Trained {parameters} for a model of {report.parameters:,}, in {report.precision}.")
+    if report.kept is not None:
+        show(report.kept)
     for name, curve in report.watched.items():
+        if report.kept is not None and report.kept.split == name:
+            continue
         values = curve.to_dict()
         epochs = [
             f"{values[key]['value']:.3f} at the {key} epoch ({values[key]['epoch']:g})" for key in _EPOCHS
@@ -203,9 +207,7 @@ def print_results(report: Report) -> None:
             "which was chosen on those clips."
         )
     hint = (
-        ""
-        if report.clips
-        else " (hold clips out with data.validation_fraction, or cross-validate with --folds 5)"
+        "" if report.clips else " (hold clips out with data.test_fraction, or cross-validate with --folds 5)"
     )
     show(f"Evaluated on {clips}{hint}.")
     show(

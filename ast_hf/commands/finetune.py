@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from ..continuing import continuing_command
 from ..errors import error
@@ -20,9 +21,13 @@ from .console import (
     print_results,
     quiet_transformers,
     show,
+    whole,
 )
+from .search_output import search_settings
 
 if TYPE_CHECKING:
+    from ..inputs.clip_checks import BadClip
+    from ..planning.run_plan import FoldsPlan, RunPlan
     from ..training import Recipe
 
 
@@ -82,6 +87,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cross-validation: train once for each of N folds (of data.fold_column, or random), and test on that fold",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="do not train: check everything as the run does, and print what it would do, with time, memory and disk",
+    )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print the plan as JSON")
+    parser.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="do not train: try learning rates in short runs, compared on the validation split, and print the best",
+    )
+    parser.add_argument(
+        "--search",
+        type=whole(1),
+        metavar="N",
+        help="do not train: try N settings that optuna proposes in whole runs, compared on the validation split",
+    )
+    parser.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUES",
+        help="with --search: an option and its range, e.g. training.learning_rate=1e-5..1e-3, or choices, e.g. "
+        "augmentation.speed=[1.0,1.1,1.2]; may be repeated",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -106,6 +136,14 @@ def _train(options: argparse.Namespace) -> int:
 
     quiet_transformers()
     recipe = load_recipe(options.recipe, recipe_overrides(options))
+    if options.dry_run:
+        _plan(options, recipe)
+        return 0
+    if options.json:
+        raise error("E108", where="--json", what="is for the plan of --dry-run", fix="add --dry-run")
+    if options.find_lr or options.search is not None or options.space:
+        search_settings(options, recipe)
+        return 0
     if options.folds is not None:
         _cross_validate(options, recipe)
         return 0
@@ -122,14 +160,64 @@ def _train(options: argparse.Namespace) -> int:
     return EXIT_UNPUBLISHED if report.unpublished else 0
 
 
-def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
-    from ..training import cross_validate
+def _plan(options: argparse.Namespace, recipe: Recipe) -> None:
+    """Print what the run would do, each clip that it cannot use first; raise the errors of the run."""
+    from ..planning.dry_run import plan_cross_validation, plan_run
+
+    if options.find_lr or options.search is not None or options.space:
+        what = "is for a training run, and --find-lr and --search train several"
+        raise error("E108", where="--dry-run", what=what, fix="leave one of them out")
+
+    def list_clip(clip: BadClip) -> None:
+        if not options.json and is_main_process():
+            show(f"cannot be used: {clip}")
+
+    common: dict[str, Any] = {"on_unusable": list_clip, "began": _program_began()}
+    if options.folds is not None:
+        _check_no_push(options)
+        plan: FoldsPlan | RunPlan = plan_cross_validation(
+            recipe, options.output, folds=options.folds, resume=options.resume, **common
+        )
+    else:
+        plan = plan_run(
+            recipe,
+            options.output,
+            resume_from_checkpoint=options.resume,
+            push_to_hub=options.push_to_hub,
+            hub_model_id=options.hub_model_id,
+            overwrite=options.overwrite,
+            **common,
+        )
+    if not is_main_process():
+        return
+    if options.json:
+        print(json.dumps(plan.to_dict(), indent=2))
+        return
+    for line in plan.lines():
+        show(line)
+
+
+def _program_began() -> float:
+    """Return when this program started, as `time.monotonic()`."""
+    import psutil
+
+    return time.monotonic() - max(time.time() - psutil.Process().create_time(), 0.0)
+
+
+def _check_no_push(options: argparse.Namespace) -> None:
+    """Raise E307 for `--folds` with a push: it does not say which model."""
     from ..training.cross_validation import NO_PUSH
 
     if options.push_to_hub or options.hub_model_id:
         where = "--push_to_hub, --hub_model_id"
         what = f"does not say which of the {options.folds} models of --folds to publish"
         raise error("E307", where=where, what=what, fix=NO_PUSH, detail="conflict")
+
+
+def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
+    from ..training import cross_validate
+
+    _check_no_push(options)
     result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=show)
     if is_main_process():
         print_folds(result)

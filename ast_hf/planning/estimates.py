@@ -63,7 +63,14 @@ class Estimate:
         }
 
 
-def estimate(run: Run, speed: Speed, *, preparing: float = 0.0, statistics: bool | None = None) -> Estimate:
+def estimate(
+    run: Run,
+    speed: Speed,
+    *,
+    preparing: float = 0.0,
+    statistics: bool | None = None,
+    share: float = 1.0,
+) -> Estimate:
     """Return what a run takes, from its speed.
 
     It fits the load of the machine while `speed` was measured. On a machine that is as busy during the run, the
@@ -74,6 +81,7 @@ def estimate(run: Run, speed: Speed, *, preparing: float = 0.0, statistics: bool
         speed: from `measure_speed`.
         preparing: seconds from the start of the program to the prepared run, without measuring mean and std.
         statistics: the run measures mean and std; None to read that from its recipe.
+        share: of the steps that are still to be trained, 0..1, for a run that continues.
     """
     extent = measure_extent(run)
     clips = _Clips.of(run)
@@ -81,9 +89,9 @@ def estimate(run: Run, speed: Speed, *, preparing: float = 0.0, statistics: bool
     parts = {
         "preparing": preparing,
         "mean and std": _statistics_seconds(run, speed) if measures else 0.0,
-        "training": _training_seconds(run, speed, extent, clips, decoded=measures),
-        "evaluations": _evaluation_seconds(run, speed, extent),
-        "checkpoints": _saving_seconds(run, extent),
+        "training": share * _training_seconds(run, speed, extent, clips, decoded=measures),
+        "evaluations": share * _evaluation_seconds(run, speed, extent),
+        "checkpoints": share * _saving_seconds(run, extent),
         "final evaluation": _final_seconds(run, speed, clips),
         "baseline": _baseline_seconds(run, speed, clips),
         "reports": _SECONDS_OF_REPORTS,
@@ -179,8 +187,8 @@ def _evaluation_seconds(run: Run, speed: Speed, extent: Extent) -> float:
 
 def _saving_seconds(run: Run, extent: Extent) -> float:
     """Return the seconds of all training checkpoints, and of the finished model."""
-    checkpoint = _checkpoint_bytes(run)
-    saved = extent.saves * checkpoint + weight_bytes(run.trainer.model)
+    checkpoint, weights = kept_bytes(run)
+    saved = extent.saves * checkpoint + weights
     return (extent.saves + 1) * _SECONDS_PER_SAVE + saved / _SAVED_PER_SECOND
 
 
@@ -206,24 +214,28 @@ def _baseline_seconds(run: Run, speed: Speed, clips: _Clips) -> float:
 
 
 def _memory_bytes(run: Run, speed: Speed, clips: _Clips) -> int:
-    """Return the peak of a step with the cache of clips, and the average of the weights if there is one."""
-    average = 0
-    if run.trainer.average is not None:
-        average = sum(value.nbytes for value in run.trainer.model.parameters() if value.requires_grad)
-    return speed.peak_bytes + clips.cached_bytes + average
+    """Return the peak of a step with the cache of clips, and the copies of trained weights that a run keeps."""
+    trained = sum(value.nbytes for value in run.trainer.model.parameters() if value.requires_grad)
+    return speed.peak_bytes + clips.cached_bytes + _copies(run) * trained
 
 
-def _checkpoint_bytes(run: Run) -> int:
+def _copies(run: Run) -> int:
+    """Return how many copies of the trained weights a run keeps: their average, and the best ones."""
+    return (run.trainer.average is not None) + (run.trainer.best is not None)
+
+
+def kept_bytes(run: Run) -> tuple[int, int]:
+    """Return about how many bytes a training checkpoint and the finished weights of a run have."""
     trainer = run.trainer
-    return checkpoint_bytes(trainer.model, trainer.args, averages=trainer.average is not None)
+    return checkpoint_bytes(trainer.model, trainer.args, copies=_copies(run)), weight_bytes(trainer.model)
 
 
 def _disk_bytes(run: Run, extent: Extent) -> int:
-    trainer = run.trainer
+    checkpoint, weights = kept_bytes(run)
     return run_bytes(
-        _checkpoint_bytes(run),
-        weight_bytes(trainer.model),
+        checkpoint,
+        weights,
         saves=extent.saves,
-        limit=trainer.args.save_total_limit,
+        limit=run.trainer.args.save_total_limit,
         existing=0,
     )

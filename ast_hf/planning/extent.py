@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..inputs.clips import ClipInputs
+from ..training.callbacks import KeepBest
 from ..training.finetuning import Run
 
 
@@ -56,7 +57,7 @@ def measure_extent(run: Run) -> Extent:
         evaluations=_evaluations(run, steps, epochs),
         watched_evaluations=0 if run.watch is None else math.ceil(epochs or 0),
         saves=_saves(arguments, steps, epochs),
-        may_stop_early=getattr(getattr(run.recipe, "stopping", None), "patience", None) is not None,
+        may_stop_early=run.trainer.best is not None and run.recipe.stopping.patience is not None,
     )
 
 
@@ -69,11 +70,25 @@ def steps_per_epoch(clips: int, arguments: TrainingArguments) -> int:
 
 def _evaluations(run: Run, steps: int, epochs: float | None) -> int:
     arguments = run.trainer.args
-    if run.trainer.eval_dataset is None or arguments.eval_strategy == IntervalStrategy.NO:
+    if run.trainer.eval_dataset is None:
         return 0
+    if arguments.eval_strategy == IntervalStrategy.NO:
+        return _chosen_evaluations(run, steps, epochs)
     if arguments.eval_strategy == IntervalStrategy.EPOCH:
         return math.ceil(epochs or 0)
     return steps // _interval(arguments.eval_steps or arguments.logging_steps, steps)
+
+
+def _chosen_evaluations(run: Run, steps: int, epochs: float | None) -> int:
+    """Return the number of evaluations that the best weights are chosen by (`KeepBest` plans them)."""
+    if run.trainer.best is None:
+        return 0
+    count = run.recipe.stopping.evaluations
+    if epochs is None or epochs < KeepBest.FEW_EPOCHS:
+        interval = math.ceil(steps / min(count, KeepBest.FEW_EVALUATIONS))
+        return math.ceil(steps / interval)
+    passes = math.ceil(epochs)
+    return math.ceil(passes / math.ceil(passes / count))
 
 
 def _saves(arguments: TrainingArguments, steps: int, epochs: float | None) -> int:

@@ -177,8 +177,21 @@ def _data_values(results: dict[str, Any]) -> dict[str, Any]:
         "training_clips": results["training_clips"],
         "held_out": ", ".join(f"{count} clips in {plain(name)}" for name, count in results["clips"].items()),
         "label_counts": [min(counts), max(counts)] if counts else None,
+        "drawn": _drawn(results.get("data_check") or {}, results["recipe"]["data"]),
         **_check_values(results.get("data_check") or {}),
     }
+
+
+def _drawn(found: dict[str, Any], data: dict[str, Any]) -> str:
+    """Return which splits were held out of the training split, and what is in one of them only."""
+    counts = found.get("held_out") or {}
+    names = ", ".join(f"{plain(name)} ({count} clips)" for name, count in counts.items())
+    column = data.get("validation_group")
+    pattern = data.get("group_pattern")
+    if not names or not (column or pattern):
+        return names
+    group = f"value of {inline_code(column)}" if column else f"match of {inline_code(pattern)} in their paths"
+    return f"{names}, no {group} in two of these or in training"
 
 
 def _check_values(found: dict[str, Any]) -> dict[str, Any]:
@@ -189,10 +202,24 @@ def _check_values(found: dict[str, Any]) -> dict[str, Any]:
         "skipped": ", ".join(f"{count} in {plain(name)}" for name, count in skipped.items()),
         "shared": found.get("shared", 0),
         "contradictory": found.get("contradictory", 0),
+        "unused_sound": _unused_sound(found.get("sound") or {}),
         "unheard": ", ".join(
             f"{1 - share:.0%} in {plain(name)}" for name, share in used.items() if share < _MOST_USED
         ),
     }
+
+
+def _unused_sound(sound: dict[str, Any]) -> str:
+    """Return in words how much of each split's sound the model does not use; empty if it uses all."""
+    parts = []
+    for name, values in sound.items():
+        if not values["cut_clips"]:
+            continue
+        part = f"{values['unused_seconds']:.1f} s of {values['cut_clips']} of {values['clips']} clips in {plain(name)}"
+        if values["random_crop"]:
+            part += " (each time another part, so that training uses all of them in the long run)"
+        parts.append(part)
+    return ", ".join(parts)
 
 
 def _training_values(results: dict[str, Any]) -> dict[str, Any]:
@@ -206,6 +233,7 @@ def _training_values(results: dict[str, Any]) -> dict[str, Any]:
         "adapter_rank": results["recipe"]["adapter"]["rank"],
         "model": results["model"],
         "changes": " ".join(f"{plain(change)}." for change in results["changes"]),
+        "kept": plain((results.get("kept") or {}).get("text", "")),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from ..metrics.summary import all_metrics
 from ..recipe.recipe import Recipe
 from ..task import Task
 from ..versions import result_versions
-from .epoch_metrics import Curve
+from .epoch_metrics import Curve, KeptEvaluation
 from .pictures import confusion_counts
 
 #: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
@@ -138,7 +138,9 @@ class Report:
         watched: curves of the splits that were evaluated while training, by name.
         data_check: what the check of all clips found: number of `skipped` clips by split and the first ones,
             number of clips `shared` by splits and of `contradictory` ones, the share of each split's sound
-            that the model uses (`used`), and a digest of each split's `content`; empty for a stream.
+            that the model uses (`used`), its seconds and clips and how many of them are not used (`sound`), and
+            a digest of each split's `content`; empty for a stream.
+        kept: the evaluation whose weights were saved; None for the last weights.
         precision: of the arithmetic: `"float32"`, `"bf16"` or `"fp16"`.
         changes: options that differed when the run was resumed, in words.
         published: address of the pushed model's page.
@@ -175,6 +177,7 @@ class Report:
     changes: list[str] = field(default_factory=list)
     published: str | None = None
     unpublished: str | None = None
+    kept: KeptEvaluation | None = None
     precision: str = "float32"
 
     @property
@@ -210,6 +213,7 @@ class Report:
                 "recipe": self.recipe.to_dict(),
                 "settings": self.settings,
                 "changes": self.changes,
+                "kept": None if self.kept is None else {**asdict(self.kept), "text": str(self.kept)},
             }
         )
 

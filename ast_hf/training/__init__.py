@@ -23,20 +23,25 @@ if TYPE_CHECKING:
     from ..inputs.streams import StreamedClipInputs
     from ..metrics.psds import psds
     from ..metrics.timelines import event_counts, segment_counts
+    from ..planning.dry_run import plan_cross_validation, plan_run
     from ..recipe.distillation_options import DistillationOptions
     from ..recipe.optimization_options import Optimization
     from ..recipe.options import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions
     from ..recipe.reading import load_recipe
     from ..recipe.recipe import Recipe
+    from ..recipe.stopping_options import StoppingOptions
     from ..reports.evaluation_results import Evaluation
     from ..reports.fold_results import CrossValidation
     from ..reports.model_card import write_card
     from ..reports.run_results import Report
+    from ..reports.search_results import SearchResult
     from ..reports.timeline_results import TimelineEvaluation
     from ..stopping import RunStopped
     from .cross_validation import cross_validate
     from .distillation import build_distillation
     from .finetuning import Run, finetune, finish, prepare
+    from .learning_rates import find_learning_rate
+    from .option_search import search
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -59,6 +64,8 @@ _MODULES = {
     "Report": "..reports.run_results",
     "Run": ".finetuning",
     "RunStopped": "..stopping",
+    "SearchResult": "..reports.search_results",
+    "StoppingOptions": "..recipe.stopping_options",
     "StreamedClipInputs": "..inputs.streams",
     "TimedRecording": "..data.timed_labels",
     "TimelineEvaluation": "..reports.timeline_results",
@@ -70,6 +77,7 @@ _MODULES = {
     "evaluate_timelines": "..evaluation.timelines",
     "event_counts": "..metrics.timelines",
     "find_data_set": "..data.catalog",
+    "find_learning_rate": ".learning_rates",
     "finetune": ".finetuning",
     "finish": ".finetuning",
     "load_audio_dataset": "..data.reading",
@@ -79,9 +87,12 @@ _MODULES = {
     "measure_statistics": "..inputs.normalization",
     "merge_adapter": "..adapters.merging",
     "most_frequent_class": "..evaluation.baseline",
+    "plan_cross_validation": "..planning.dry_run",
+    "plan_run": "..planning.dry_run",
     "prepare": ".finetuning",
     "psds": "..metrics.psds",
     "push_audio_dataset": "..data.publishing",
+    "search": ".option_search",
     "segment_counts": "..metrics.timelines",
     "write_card": "..reports.model_card",
 }
@@ -105,6 +116,8 @@ __all__ = [
     "Report",
     "Run",
     "RunStopped",
+    "SearchResult",
+    "StoppingOptions",
     "StreamedClipInputs",
     "TimedRecording",
     "TimelineEvaluation",
@@ -116,6 +129,7 @@ __all__ = [
     "evaluate_timelines",
     "event_counts",
     "find_data_set",
+    "find_learning_rate",
     "finetune",
     "finish",
     "load_audio_dataset",
@@ -125,9 +139,12 @@ __all__ = [
     "measure_statistics",
     "merge_adapter",
     "most_frequent_class",
+    "plan_cross_validation",
+    "plan_run",
     "prepare",
     "psds",
     "push_audio_dataset",
+    "search",
     "segment_counts",
     "write_card",
 ]

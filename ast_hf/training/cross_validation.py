@@ -28,13 +28,14 @@ from ..recipe.arguments import build_arguments
 from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
+from ..recipe.stopping_options import StoppingOptions
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
 from ..stopping import StopSignals, stop_signals
 from .building import SAMPLING_RATE, measures_statistics
 from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
-from .finetuning import finetune
+from .finetuning import Rehearsal, finetune
 from .output_files import RESULTS_FILE
 from .preflight import Preflight
 from .prepared_file import PreparedFile
@@ -49,7 +50,7 @@ NO_PUSH = "train on all clips without folds and publish that, or upload the fold
 
 
 @dataclass(frozen=True)
-class _FoldPlan:
+class FoldPlan:
     """Run of one fold, before it starts."""
 
     name: str
@@ -57,6 +58,23 @@ class _FoldPlan:
     recipe: Recipe  # with the fold as `data.test_fold`
     sizes: tuple[int, int]  # clips tested and trained on
     content: dict[str, str]  # split -> digest of its clips
+
+
+@dataclass(frozen=True)
+class PlannedFolds:
+    """Runs of all folds, before the first one starts.
+
+    Attributes:
+        recipe: with the folds that the runs have.
+        plans: one for each fold.
+        finished: results of the folds that are finished, by name; None for the others.
+        origin: where the folds are from, in words.
+    """
+
+    recipe: Recipe
+    plans: list[FoldPlan]
+    finished: dict[str, dict[str, Any] | None]
+    origin: str
 
 
 def cross_validate(
@@ -68,6 +86,9 @@ def cross_validate(
     tell: Callable[[str], None] | None = None,
 ) -> CrossValidation:
     """Train a recipe once for each fold, on the other folds, and test it on that fold after each epoch.
+
+    Folds are compared by epoch, so `stopping` is not used: every run has its full length, and no clips are held
+    out for it.
 
     The folds are those of the column `data.fold_column`; data without this column get random ones, see
     `data.random_folds`. The test fold does not affect the weights.
@@ -104,30 +125,50 @@ def _cross_validate(
     tell: Callable[[str], None] | None,
     stopping: StopSignals,
 ) -> CrossValidation:
-    _check_request(recipe, folds, resume)
-    build_arguments(
-        recipe.training, root, precision=recipe.precision
-    )  # its errors, before the data are read to find the folds
-    _check_folder(root, resume)
-    recipe, names, origin = _name_folds(recipe, folds)
-    plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
-    _check_begun_recipe(root, recipe)
-    finished = {plan.name: _read_finished(plan) for plan in plans}
-    for plan in plans:
+    planned = plan_folds(recipe, root, folds, resume)
+    for plan in planned.plans:
         ensure_lock(plan.folder)  # E402 now, not after the folds before it
     report = tell if tell is not None and is_main_process() else lambda _: None
     if is_main_process():
         root.mkdir(parents=True, exist_ok=True)
-        write_text(root / RECIPE_FILE, recipe.to_yaml())
-    report(f"{len(plans)} folds: {origin}")
-    results = CrossValidation(recipe, root, origin, [])
-    for plan in plans:
+        write_text(root / RECIPE_FILE, planned.recipe.to_yaml())
+    report(f"{len(planned.plans)} folds: {planned.origin}")
+    if recipe.stopping.is_active:
+        report(
+            "Every fold trains its full length on all clips of the others: stopping is not used with folds."
+        )
+    results = CrossValidation(planned.recipe, root, planned.origin, [])
+    for plan in planned.plans:
         stopping.text = f"before {plan.folder.name}"
         stopping.stop_now()
-        results.folds.append(_run_fold(plan, finished[plan.name], report))
+        results.folds.append(_run_fold(plan, planned.finished[plan.name], report))
     if is_main_process():
         _write_results(results)
     return results
+
+
+def plan_folds(
+    recipe: Recipe,
+    root: Path,
+    folds: int,
+    resume: str | bool | None,
+    rehearsal: Rehearsal | None = None,
+) -> PlannedFolds:
+    """Return the runs of all folds, and raise what `cross_validate` raises before the first one.
+
+    Nothing is written with a `rehearsal`, which gets the clips that cannot be used.
+    """
+    _check_request(recipe, folds, resume)
+    # its errors, before the data are read to find the folds
+    build_arguments(recipe.training, root, precision=recipe.precision)
+    _check_folder(root, resume)
+    recipe, names, origin = _name_folds(recipe, folds)
+    recipe = _without_stopping(recipe)
+    places = {name: root / f"fold-{number}" for number, name in enumerate(names, start=1)}
+    plans = [_plan_fold(recipe, name, folder, rehearsal) for name, folder in places.items()]
+    _check_begun_recipe(root, recipe)
+    finished = {plan.name: _read_finished(plan) for plan in plans}
+    return PlannedFolds(recipe, plans, finished, origin)
 
 
 def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> None:
@@ -140,6 +181,9 @@ def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> Non
         raise _conflict("resume", f"{resume!r} is one checkpoint, but folds have several", "resume with auto")
     if data.test_fold is not None:
         raise _conflict("data.test_fold", "names one fold, but all are tested in turn", "leave it out")
+    if data.test_fraction:
+        what = f"is {data.test_fraction:g}, but each fold is the test split in turn"
+        raise _conflict("data.test_fraction", what, "add --set data.test_fraction=0")
     if data.eval_splits not in (None, [TEST_SPLIT]):
         what = f"is {data.eval_splits}, but each run is tested on its fold"
         raise _conflict("data.eval_splits", what, "add --set data.eval_splits=null")
@@ -196,12 +240,23 @@ def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
     if data.random_folds is None:
         _check_fold_column(data, columns)
     check_splits(splits, data.train_split, [])
-    if group := group_column(data):
+    if group := group_column(data) or data.group_pattern:
         origin = f"random, clips of one {group!r} in one fold"
     else:
         origin = "random, clip by clip (data.validation_group would put clips of one source into one fold)"
     origin += "".join(f"; split {name!r} is not used" for name in splits if name != data.train_split)
     return _change_data(recipe, random_folds=count), [str(number) for number in range(1, count + 1)], origin
+
+
+def _without_stopping(recipe: Recipe) -> Recipe:
+    """Return a recipe of the full length, without clips held out for `stopping` alone."""
+    if not recipe.stopping.is_active:
+        return recipe
+    recipe = replace(recipe, stopping=StoppingOptions())
+    if "eval_strategy" in recipe.training:
+        return recipe
+    group = None if recipe.data.random_folds is None else recipe.data.validation_group
+    return _change_data(recipe, validation_fraction=0.0, validation_group=group)
 
 
 def _check_fold_column(data: DataOptions, columns: list[str]) -> None:
@@ -217,7 +272,7 @@ def _change_data(recipe: Recipe, **options: Any) -> Recipe:
     return replace(recipe, data=replace(recipe.data, **options))
 
 
-def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
+def _plan_fold(recipe: Recipe, name: str, folder: Path, rehearsal: Rehearsal | None = None) -> FoldPlan:
     """Return the run of a fold; read its splits now, to raise their errors before any fold is trained."""
     recipe = _change_data(recipe, test_fold=int(name) if name.isdecimal() else name)
     try:
@@ -226,6 +281,9 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
         reads_all = measures_statistics(recipe.features)  # as `finetune`, whose check then remembers this one
         prepared = PreparedFile(folder)
         check = Preflight(recipe.data, rate, folder.parent, prepared, reads_all=reads_all, is_main=False)
+        if rehearsal is not None:
+            check.writes = False
+            check.unusable = rehearsal.unusable
         splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed), check)
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
@@ -233,7 +291,7 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
             problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
         ) from problem
     sizes = (len(splits.evaluation[TEST_SPLIT]), len(splits.train))
-    return _FoldPlan(name, folder, recipe, sizes, check.findings["content"])
+    return FoldPlan(name, folder, recipe, sizes, check.findings["content"])
 
 
 def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
@@ -255,7 +313,7 @@ def _check_same_options(stored: dict[str, Any], current: dict[str, Any], path: P
             raise error("E307", where=f"{path}: {name}", what=what, fix=fix, detail="conflict")
 
 
-def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
+def _read_finished(plan: FoldPlan) -> dict[str, Any] | None:
     """Return the results of a finished fold, or None; raise E306 or E307 if they are of another run."""
     file = plan.folder / RESULTS_FILE
     if not file.exists():
@@ -282,7 +340,7 @@ def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
     return results
 
 
-def _run_fold(plan: _FoldPlan, results: dict[str, Any] | None, report: Callable[[str], None]) -> Fold:
+def _run_fold(plan: FoldPlan, results: dict[str, Any] | None, report: Callable[[str], None]) -> Fold:
     """Train a fold, unless it is finished."""
     tested, trained = plan.sizes
     line = f"{plan.folder.name}: test fold {plan.name} ({tested} clips), trained on {trained}"

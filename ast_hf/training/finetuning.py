@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
+from ..inputs.clip_checks import BadClip
 from ..inputs.streams import StreamedClipInputs
 from ..inputs.suspicious_clips import SuspiciousClips
 from ..log_mel import frames_to_seconds
@@ -56,12 +57,13 @@ from .run_facts import (
     base_model_name,
     data_set_names,
     describe_hardware,
+    kept_evaluation,
     read_curves,
     training_extent,
     training_labels,
     training_seconds,
 )
-from .splits import is_streamed, read_splits
+from .splits import Splits, is_streamed, read_splits
 from .timeline_rules import trained_rules
 from .trainer import ASTTrainer
 
@@ -85,6 +87,28 @@ class Run:
     evaluation: dict[str, Inputs]
     watch: str | None = None
     findings: dict[str, Any] = field(default_factory=dict)
+
+
+def check_hub_request(recipe: Recipe, resume: str | bool | None, *, named: bool) -> None:
+    """Raise E307 for a run to be resumed from the Hub that neither the call (`named`) nor the recipe names."""
+    if resume == "hub" and not (named or "hub_model_id" in recipe.training):
+        fix = "give hub_model_id, user/name"
+        raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
+
+
+@dataclass
+class Rehearsal:
+    """A run that is prepared without effect on its output folder, and without decoding clips.
+
+    Attributes:
+        folder: an existing folder to use in place of the output folder.
+        resumes: the run would continue from a checkpoint, so that the sound of all clips is compared.
+        unusable: gets the clips that cannot be used, also if they raise an error.
+    """
+
+    folder: Path
+    resumes: bool = False
+    unusable: list[BadClip] = field(default_factory=list)
 
 
 def finetune(
@@ -124,10 +148,7 @@ def finetune(
     with stop_signals() as stopping, FolderLock(output_dir):
         stopping.begin()
         check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
-        has_repository = push_to_hub or hub_model_id or "hub_model_id" in recipe.training
-        if resume_from_checkpoint == "hub" and not has_repository:
-            fix = "give hub_model_id, user/name"
-            raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
+        check_hub_request(recipe, resume_from_checkpoint, named=push_to_hub or hub_model_id is not None)
         hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
         run = prepare(
             recipe,
@@ -161,8 +182,8 @@ def prepare(
     """Read the data, check all clips, build the model and the Trainer; nothing is trained yet.
 
     Clips that cannot be used stop the run here, all at once, or are skipped (`data.on_error`). Warns of skipped
-    clips (W214), of clips that splits share or that contradict each other (W215), and of clips much longer
-    than the model's input (W201). Of a stream, nothing is checked in advance.
+    clips (W214), of clips that splits share or that contradict each other (W215), and of sound that is not
+    in the model's input (W201). Of a stream, nothing is checked in advance.
 
     Args:
         recipe: data, model and training of the run.
@@ -188,6 +209,32 @@ def prepare(
     return run
 
 
+def rehearse(
+    recipe: Recipe,
+    output_dir: str | Path,
+    rehearsal: Rehearsal,
+    *,
+    watch: str | None = None,
+    overwrite: bool = False,
+    resume_from_checkpoint: str | bool | None = None,
+    **hub: Any,
+) -> Run:
+    """Prepare a run to look at it, as `prepare` and with its errors; nothing is written into `output_dir`.
+
+    Mean and std are not measured: they are 0 and 1 unless the recipe has them.
+    """
+    precision = kept_precision(recipe.precision, Path(output_dir), resume_from_checkpoint)
+    return _prepare(
+        recipe,
+        output_dir,
+        watch=watch,
+        overwrite=overwrite,
+        precision=precision,
+        rehearsal=rehearsal,
+        **hub,
+    )
+
+
 def _prepare(
     recipe: Recipe,
     output_dir: str | Path,
@@ -195,6 +242,7 @@ def _prepare(
     watch: str | None,
     overwrite: bool,
     precision: str | None,
+    rehearsal: Rehearsal | None = None,
     **hub: Any,
 ) -> Run:
     _check_outside_clips(recipe.data.source, output_dir)
@@ -203,12 +251,14 @@ def _prepare(
         check_output(Path(output_dir), recipe.model)
     streamed = is_streamed(recipe)
     publishing = {name: value for name, value in hub.items() if value}
+    working = output_dir if rehearsal is None else rehearsal.folder
     arguments = build_arguments(
-        recipe.training, output_dir, streamed=streamed, precision=precision, **publishing
+        recipe.training, working, streamed=streamed, precision=precision, **publishing
     )
     if arguments.push_to_hub:
         check_account(arguments.hub_token)
         check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
+        arguments.push_to_hub = rehearsal is None  # a Trainer that publishes asks the Hub when it is made
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
@@ -218,8 +268,14 @@ def _prepare(
     _check_window(recipe.data.window_seconds, extractor)
     prepared = PreparedFile(Path(output_dir))
     preflight = _build_preflight(recipe, extractor, arguments, prepared)
-    splits = read_splits(recipe.data, arguments.seed, preflight)
-    check_evaluation(splits, watch, extractor, arguments)
+    features = recipe.features
+    if rehearsal is not None:
+        preflight.writes = False
+        preflight.reads_all = preflight.reads_all and rehearsal.resumes
+        preflight.unusable = rehearsal.unusable
+        features = replace(features, mean=features.mean or 0.0, std=features.std or 1.0)
+    splits = _read_splits(recipe, arguments.seed, preflight)
+    check_evaluation(splits, watch, extractor, arguments, recipe.stopping)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
     inputs = build_inputs(
@@ -234,9 +290,13 @@ def _prepare(
     )
     conditions = plain_options(decided)
     # workers inherit the clips that measuring has cached, so that a resumed run measures again
-    reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
+    reuses = (
+        rehearsal is None
+        and bool(preflight.sounds)
+        and not (recipe.data.cache and arguments.dataloader_num_workers)
+    )
     extractor.mean, extractor.std = normalization_statistics(
-        recipe.features,
+        features,
         inputs.train,
         disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
         measured=prepared.read("mean and std", conditions) if reuses else None,
@@ -255,6 +315,7 @@ def _prepare(
         processing_class=extractor,
         compute_metrics=metrics_for(splits.task),
         average=build_average(recipe.averaging_decay, recipe.averaging_epochs),
+        stopping=recipe.stopping,
         optimization=recipe.optimization,
         sampling=recipe.sampling,
         patchout=recipe.patchout,
@@ -267,6 +328,20 @@ def _prepare(
     )
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+
+
+def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
+    """Return the splits; an error of clips held out for `stopping` alone also says how to hold none out."""
+    try:
+        return read_splits(recipe.data, seed, preflight)
+    except AstHfError as problem:
+        if problem.code != "E209" or not recipe.stopping.is_active or "fraction" not in problem.where:
+            raise
+        off = "patience=null" if recipe.stopping.patience is not None else "best=false"
+        fix = f"{problem.fix}; or train the full length on all clips: data.validation_fraction=0, stopping.{off}"
+        raise error(
+            problem.code, where=problem.where, what=problem.what, fix=fix, detail=problem.detail
+        ) from problem
 
 
 def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:
@@ -409,6 +484,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         emissions=read_emissions(folder),
         changes=trainer.changes,
         data_check=run.findings,
+        kept=kept_evaluation(trainer, _validation_name(run)),
         precision=chosen_precision(trainer.args),
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
@@ -434,9 +510,13 @@ def _evaluate(trainer: ASTTrainer, evaluation: dict[str, Inputs]) -> dict[str, S
 
 def _log_prefixes(run: Run) -> dict[str, str]:
     """Return split name -> prefix in the Trainer's log, for splits that are evaluated while training."""
-    validation = run.trainer.eval_dataset
-    name = next((name for name, inputs in run.evaluation.items() if inputs is validation), "validation")
-    prefixes = {name: VALIDATION_PREFIX}
+    prefixes = {_validation_name(run): VALIDATION_PREFIX}
     if run.watch is not None:
         prefixes[run.watch] = WATCHED_PREFIX
     return prefixes
+
+
+def _validation_name(run: Run) -> str:
+    """Return the name of the split that is evaluated while training to choose weights or learning rates."""
+    validation = run.trainer.eval_dataset
+    return next((name for name, inputs in run.evaluation.items() if inputs is validation), "validation")

@@ -77,6 +77,29 @@ def resume_folder(
     return str(checkpoint)
 
 
+def find_resumable(
+    request: str | os.PathLike | bool | None, root: Path, *, overwrite: bool = False
+) -> Path | None:
+    """Return the checkpoint that `resume_folder` would return, and raise its errors; nothing is changed.
+
+    None for a fresh start, and for `"hub"`, which is not asked.
+    """
+    check_resumable(request, root, overwrite=overwrite)
+    if request in (None, False, "hub"):
+        return None
+    if request is not True and request != "auto":
+        return _verify(Path(str(request)))
+    skipped: list[tuple[Path, str]] = []
+    found: list[Path] = []
+    for folder in (root, staging_folder(root)):
+        newest, broken = newest_sealed(folder)
+        found += [] if newest is None else [newest]
+        skipped += broken
+    if not found and request is True:
+        raise _nothing_to_resume(root, skipped)
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
 def kept_precision(precision: str | None, root: Path, request: str | os.PathLike | bool | None) -> str | None:
     """Return a recipe's precision; of a run that is resumed, what `"auto"` chose at its start.
 
