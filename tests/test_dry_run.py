@@ -72,7 +72,8 @@ def test_the_plan_says_what_the_run_does(
     assert "noise: 12 train, 4 test" in printed
     assert "train: 24 clips" in printed
     assert "nothing was written or trained" in printed
-    assert "memory" in printed and "disk" in printed
+    assert "memory" in printed
+    assert "disk" in printed
     assert "would replace" not in printed
 
 

@@ -19,10 +19,10 @@ from .speed import STEPS, Speed, measure_speed
 
 __all__ = ["STEPS", "Estimate", "Speed", "estimate", "measure_speed"]
 
-#: Seconds of a save besides its bytes, and bytes a second that are written, synced and hashed. A checkpoint of
-#: 1.0 GB took 4.1 s, and one of 1 MB 0.12 s, on the machine of the benchmarks (AMD EPYC, 2 cores).
-_SECONDS_PER_SAVE = 0.12
-_SAVED_PER_SECOND = 250e6
+#: Seconds of a save besides its bytes, and bytes a second that are written, synced and hashed. On the machine of the
+#: benchmarks (AMD EPYC, 2 cores, other work beside it) a checkpoint of 257 MB took 1.7 to 2.7 s.
+_SECONDS_PER_SAVE = 0.15
+_SAVED_PER_SECOND = 120e6
 #: Seconds of pictures, card and results at the end of a run, on that machine.
 _SECONDS_OF_REPORTS = 3.0
 #: Seconds of the baseline's fit for each clip, class and feature (2 x 64): about 100 iterations of L-BFGS.
@@ -73,8 +73,7 @@ def estimate(
 ) -> Estimate:
     """Return what a run takes, from its speed.
 
-    It fits the load of the machine while `speed` was measured. On a machine that is as busy during the run, the
-    real time is within a factor of 1.5 (`benchmarks/run_estimates.py`).
+    It fits the load of the machine while `speed` was measured, and holds as long as the machine is as busy as then.
 
     Args:
         run: from `prepare`.
