@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from datasets import Dataset
 from ..data.splits import label_counts, label_lists, label_names
 from ..inputs.clip_checks import BadClip, remembered_checks
 from ..inputs.clips import ClipInputs
+from ..inputs.own_augmentation import SpectrogramFunction, WaveformFunction
 from ..recipe.arguments import weight_arguments
 from ..recipe.precision import chosen_precision
 from ..recipe.recipe import Recipe
@@ -27,6 +28,7 @@ from ..training.checkpoints.sealing import checkpoints
 from ..training.cross_validation import PlannedFolds, plan_folds
 from ..training.disk_space import run_bytes
 from ..training.finetuning import Rehearsal, Run, check_hub_request, rehearse
+from ..training.own_code import Callback, own_code
 from ..writing_failures import check_space
 from .estimates import Estimate, estimate, kept_bytes
 from .extent import Extent, measure_extent
@@ -49,6 +51,9 @@ def plan_run(
     push_to_hub: bool = False,
     hub_model_id: str | None = None,
     overwrite: bool = False,
+    augment: WaveformFunction | None = None,
+    augment_spectrogram: SpectrogramFunction | None = None,
+    callbacks: Sequence[Callback] | None = None,
     estimates: bool = True,
     on_unusable: Callable[[BadClip], None] | None = None,
     began: float | None = None,
@@ -66,6 +71,9 @@ def plan_run(
         push_to_hub: as for `finetune`; the account is checked as far as that is possible without a request.
         hub_model_id: as for `finetune`.
         overwrite: as for `finetune`.
+        augment: as for `finetune`.
+        augment_spectrogram: as for `finetune`.
+        callbacks: as for `finetune`; they are not called.
         estimates: measure time and memory by real steps. It takes from two to about 40 s.
         on_unusable: called with each clip that cannot be used, also before an error.
         began: `time.monotonic()` at the start of the program, whose seconds are part of the estimate; None for now.
@@ -75,6 +83,7 @@ def plan_run(
     """
     began = time.monotonic() if began is None else began
     root = Path(output_dir)
+    own = own_code(augment, augment_spectrogram, callbacks)
     check_free(root)
     checkpoint = find_resumable(resume_from_checkpoint, root, overwrite=overwrite)
     check_hub_request(recipe, resume_from_checkpoint, named=push_to_hub or hub_model_id is not None)
@@ -89,11 +98,11 @@ def plan_run(
                 watch=watch,
                 overwrite=overwrite,
                 resume_from_checkpoint=resume_from_checkpoint,
+                own=own,
                 **hub,
             )
         finally:
-            for clip in rehearsal.unusable if on_unusable is not None else ():
-                on_unusable(clip)
+            _report(rehearsal.unusable, on_unusable)
         preparing = time.monotonic() - began
         plan = _describe(run, root, checkpoint, rehearsal, publishes=_publishes(recipe, push_to_hub))
         _check_room(run, root, plan)
@@ -138,10 +147,9 @@ def plan_cross_validation(
     with tempfile.TemporaryDirectory(prefix="ast_hf-dry-run-") as folder, remembered_checks():
         rehearsal = Rehearsal(Path(folder))
         try:
-            planned = plan_folds(recipe, root, folds, resume, rehearsal)
+            planned = plan_folds(recipe, root, folds, resume, rehearsal=rehearsal)
         finally:
-            for clip in rehearsal.unusable if on_unusable is not None else ():
-                on_unusable(clip)
+            _report(rehearsal.unusable, on_unusable)
         return _plan_folds(planned, root, estimates=estimates, began=began)
 
 
@@ -164,6 +172,13 @@ def _plan_folds(planned: PlannedFolds, root: Path, *, estimates: bool, began: fl
             began=began,
         )
     return FoldsPlan(str(root), planned.origin, sizes, finished, first)
+
+
+def _report(clips: Sequence[BadClip], call: Callable[[BadClip], None] | None) -> None:
+    """Call a function, if there is one, with each clip."""
+    if call is not None:
+        for clip in clips:
+            call(clip)
 
 
 def _publishes(recipe: Recipe, push_to_hub: bool) -> bool:

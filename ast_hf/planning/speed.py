@@ -237,6 +237,8 @@ def _make_items(inputs: Inputs, count: int) -> tuple[list[dict[str, Any]], float
         seed=inputs.seed,
         teacher=inputs.teacher,
         name=inputs.name,
+        augment=inputs.processor.own.augment,
+        augment_spectrogram=inputs.processor.own.augment_spectrogram,
     )
     rows = spread_rows(len(copy), count)
     for row in rows:
