@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,12 @@ class Rehearsal:
     folder: Path
     resumes: bool = False
     unusable: list[BadClip] = field(default_factory=list)
+
+    def apply_to(self, preflight: Preflight) -> None:
+        """Let the check of clips write nothing, and read no more than it needs."""
+        preflight.writes = False
+        preflight.reads_all = preflight.reads_all and self.resumes
+        preflight.unusable = self.unusable
 
 
 def finetune(
@@ -279,16 +285,7 @@ def _prepare(
     _check_samples(recipe.card.samples)
     if is_main_process():
         check_output(Path(output_dir), recipe.model)
-    streamed = is_streamed(recipe)
-    publishing = {name: value for name, value in hub.items() if value}
-    working = output_dir if rehearsal is None else rehearsal.folder
-    arguments = build_arguments(
-        recipe.training, working, streamed=streamed, precision=precision, **publishing
-    )
-    if arguments.push_to_hub:
-        check_account(arguments.hub_token)
-        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
-        arguments.push_to_hub = rehearsal is None  # a Trainer that publishes asks the Hub when it is made
+    arguments = _build_arguments(recipe, output_dir, precision, rehearsal, hub)
     check_workers(own.augmentation, arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
@@ -299,12 +296,8 @@ def _prepare(
     _check_window(recipe.data.window_seconds, extractor)
     prepared = PreparedFile(Path(output_dir))
     preflight = _build_preflight(recipe, extractor, arguments, prepared)
-    features = recipe.features
     if rehearsal is not None:
-        preflight.writes = False
-        preflight.reads_all = preflight.reads_all and rehearsal.resumes
-        preflight.unusable = rehearsal.unusable
-        features = replace(features, mean=features.mean or 0.0, std=features.std or 1.0)
+        rehearsal.apply_to(preflight)
     splits = _read_splits(recipe, arguments.seed, preflight)
     check_evaluation(splits, watch, extractor, arguments, recipe.stopping)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
@@ -326,21 +319,10 @@ def _prepare(
         teacher=None if distillation is None else distillation.digest(),
         own_code=own.names,
     )
-    conditions = plain_options(decided)
-    # workers inherit the clips that measuring has cached, so that a resumed run measures again
-    reuses = (
-        rehearsal is None
-        and bool(preflight.sounds)
-        and not (recipe.data.cache and arguments.dataloader_num_workers)
-    )
-    extractor.mean, extractor.std = normalization_statistics(
-        features,
-        inputs.train,
-        disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
-        measured=prepared.read("mean and std", conditions) if reuses else None,
-    )
-    if reuses:
-        prepared.keep("mean and std", conditions, [extractor.mean, extractor.std])
+    if rehearsal is not None:
+        extractor.mean, extractor.std = recipe.features.mean or 0.0, recipe.features.std or 1.0
+    else:
+        _set_statistics(recipe, inputs.train, arguments, prepared, preflight, plain_options(decided))
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
     )
@@ -368,6 +350,50 @@ def _prepare(
     for callback in own.callbacks:
         trainer.add_callback(callback)
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings, own.names)
+
+
+def _build_arguments(
+    recipe: Recipe,
+    output_dir: str | Path,
+    precision: str | None,
+    rehearsal: Rehearsal | None,
+    hub: dict[str, Any],
+) -> TrainingArguments:
+    """Return the arguments of a run; check the account and the name of one that publishes."""
+    arguments = build_arguments(
+        recipe.training,
+        output_dir if rehearsal is None else rehearsal.folder,
+        streamed=is_streamed(recipe),
+        precision=precision,
+        **{name: value for name, value in hub.items() if value},
+    )
+    if arguments.push_to_hub:
+        check_account(arguments.hub_token)
+        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
+        arguments.push_to_hub = rehearsal is None  # a Trainer that publishes asks the Hub when it is made
+    return arguments
+
+
+def _set_statistics(
+    recipe: Recipe,
+    train: Inputs,
+    arguments: TrainingArguments,
+    prepared: PreparedFile,
+    preflight: Preflight,
+    conditions: dict[str, Any],
+) -> None:
+    """Set mean and std of the inputs: those of the recipe, of an earlier start of the run, or measured."""
+    extractor = train.extractor
+    # workers inherit the clips that measuring has cached, so that a resumed run measures again
+    reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
+    extractor.mean, extractor.std = normalization_statistics(
+        recipe.features,
+        train,
+        disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
+        measured=prepared.read("mean and std", conditions) if reuses else None,
+    )
+    if reuses:
+        prepared.keep("mean and std", conditions, [extractor.mean, extractor.std])
 
 
 def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
