@@ -90,13 +90,6 @@ def test_json_is_the_plan(clips: Path, nothing_written: Path, capsys: pytest.Cap
     assert plan["learning_rates"][-1][0] == 6
 
 
-def test_json_needs_a_plan(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "recipe.yaml"
-    file.write_text(f"data: {{source: {clips}}}", encoding="utf-8")
-    assert main(["finetune", str(file), "--output", str(tmp_path / "run"), "--json"]) == 65
-    assert "E108" in capsys.readouterr().err
-
-
 def test_every_unreadable_clip_is_listed_and_the_code_is_that_of_the_run(
     own_clips: Path, nothing_written: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import error
 from ..files import write_text
 from ..writing_failures import check_file
-from .console import quiet_transformers, show
+from .console import STDOUT, print_json, quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 #: Frames of the input of published models, and of other common inputs: 1.28, 2.56, 5.12 and 10.24 s.
@@ -19,7 +19,8 @@ COMMON_LENGTHS = (128, 256, 512, DEFAULT_LENGTH)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("data", help=DATA_HELP)
+    parser.add_argument("data", nargs="?", help=DATA_HELP)
+    parser.set_defaults(usage_error=parser.error)
     parser.add_argument(
         "--split", default="train", help="split to measure mean and std on (default: %(default)s)"
     )
@@ -30,7 +31,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="frames of 10 ms of the model's input (default: 1024, and what inputs of common lengths would leave out)",
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="print the report as one JSON document, and all else on standard error; or also write it to FILE",
+    )
     parser.add_argument(
         "--streaming", action="store_true", help="read a data set on the Hub without storing it"
     )
@@ -45,7 +52,13 @@ def run(options: argparse.Namespace) -> None:
     from ..data.reading import load_audio_dataset
 
     quiet_transformers()
-    if options.json:
+    if options.data is None and options.json not in (None, STDOUT):
+        options.data = options.json  # of `--json DATA`: without DATA there is nothing to report
+        options.json = STDOUT
+    if options.data is None:
+        options.usage_error("the following arguments are required: data")
+    file = None if options.json in (None, STDOUT) else Path(options.json)
+    if file is not None:
         check_file(options.json, makes_folder=False)
     arguments = {**find_data_set(options.data), **reading_arguments(options)}
     if options.streaming:
@@ -58,10 +71,13 @@ def run(options: argparse.Namespace) -> None:
         max_length=options.max_length or DEFAULT_LENGTH,
         windows=None if options.max_length else COMMON_LENGTHS,
     )
-    for line in report.lines():
-        show(line)
-    if options.json:
-        write_text(Path(options.json), json.dumps(report.to_dict(), indent=2) + "\n")
+    if options.json == STDOUT:
+        print_json(options, report.to_dict())
+    else:
+        for line in report.lines():
+            show(line)
+    if file is not None:
+        write_text(file, json.dumps(report.to_dict(), indent=2) + "\n")
     if report.unreadable:
         split, first = next(
             (name, part.unreadable[0]) for name, part in report.splits.items() if part.unreadable

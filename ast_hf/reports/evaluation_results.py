@@ -13,6 +13,7 @@ from ..metrics.calibration import BINS
 from ..printing import printable
 from ..task import Task
 from ..versions import result_versions
+from .verdict import Verdict
 
 #: Name of the ensemble among the outcomes.
 ENSEMBLE = "ensemble"
@@ -41,11 +42,23 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of one model: `metrics` by name, `classes` as in `class_report`, and its calibration."""
+    """Results of one model, of the scores and decisions that its checkpoint makes after the evaluation.
+
+    Attributes:
+        metrics: by name.
+        classes: arrays `(labels,)` by name: `positives` (clips); `predicted`, `precision`, `recall` and `F1` of the
+            decisions (`decision_report`), for multi-label at the `threshold`; `AP`, `AUC`; and those of `best_`, of
+            the threshold that is best on the split `best_on`.
+        calibration: fitted in this evaluation, or None.
+        temperature: divisor of the logits in all of these, 1 without a stored one.
+        best_on: split of the figures of `best_`. They are optimistic there, and say nothing about other splits.
+    """
 
     metrics: dict[str, float]
     classes: dict[str, np.ndarray]
     calibration: Calibration | None = None
+    temperature: float = 1.0
+    best_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,8 @@ class Evaluation:
         checkpoints: names as in the call.
         outcomes: by checkpoint, and under `"ensemble"` and `"average"` if those were evaluated.
         versions: of the packages that affect results.
+        verdict: the main outcome beside logistic regression, if a training split could be read; None for results
+            that were not judged.
     """
 
     folder: Path
@@ -74,6 +89,7 @@ class Evaluation:
     outcomes: dict[str, Outcome]
     versions: dict[str, str] = field(default_factory=result_versions)
     sound: dict[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
     @property
     def main(self) -> str:
@@ -93,9 +109,11 @@ class Evaluation:
                 **{name: getattr(self, name) for name in names},
                 "main_metric": Task(self.problem_type).main_metric,
                 "metrics": {name: outcome.metrics for name, outcome in self.outcomes.items()},
+                "temperature": {name: outcome.temperature for name, outcome in self.outcomes.items()},
                 "calibration_error_bins": BINS,
                 "calibration": calibrations,
                 "labels": self.labels,
+                "verdict": None if self.verdict is None else self.verdict.to_dict(),
             }
         )
 

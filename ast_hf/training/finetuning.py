@@ -16,7 +16,7 @@ from ..containment import is_outside
 from ..continuing import continuation
 from ..data.long_clips import cut_window
 from ..errors import AstHfError, error
-from ..evaluation.baseline import baseline_accuracy, most_frequent_class
+from ..evaluation.baseline import baseline_answers, baseline_metric, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
 from ..inputs.clip_checks import BadClip
@@ -52,15 +52,18 @@ from .checkpoints.resuming import check_resumable, kept_precision
 from .checkpoints.run_options import collect_options, plain_options
 from .disk_space import check_output
 from .distillation import build_distillation
+from .judging import judge_run
 from .output_files import save_weights, write_outputs
 from .own_code import Callback, OwnCode, check_workers, own_code
 from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
     base_model_name,
+    check_base_name,
     data_set_names,
     describe_hardware,
     kept_evaluation,
+    local_paths,
     read_curves,
     training_extent,
     training_labels,
@@ -367,10 +370,9 @@ def _build_arguments(
         precision=precision,
         **{name: value for name, value in hub.items() if value},
     )
-    if arguments.push_to_hub:
-        check_account(arguments.hub_token)
-        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
-        arguments.push_to_hub = rehearsal is None  # a Trainer that publishes asks the Hub when it is made
+    _check_publishing(recipe, arguments, output_dir)
+    if rehearsal is not None:
+        arguments.push_to_hub = False  # a Trainer that publishes asks the Hub when it is made
     return arguments
 
 
@@ -401,13 +403,21 @@ def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
     try:
         return read_splits(recipe.data, seed, preflight)
     except AstHfError as problem:
-        if problem.code != "E209" or not recipe.stopping.is_active or "fraction" not in problem.where:
+        if problem.code != "E209" or not recipe.stopping.is_active or "validation" not in problem.where:
             raise
         off = "patience=null" if recipe.stopping.patience is not None else "best=false"
         fix = f"{problem.fix}; or train the full length on all clips: data.validation_fraction=0, stopping.{off}"
         raise error(
             problem.code, where=problem.where, what=problem.what, fix=fix, detail=problem.detail
         ) from problem
+
+
+def _check_publishing(recipe: Recipe, arguments: TrainingArguments, output_dir: str | Path) -> None:
+    """Raise the errors of a push that show before training: names of base and model (E307, E702), account (E701)."""
+    if arguments.push_to_hub:
+        check_base_name(recipe.model, recipe.card)
+        check_account(arguments.hub_token)
+        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
 
 
 def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:
@@ -516,14 +526,16 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
     history = list(trainer.state.log_history)
     trained_parameters = trainer.model.num_parameters(only_trainable=True)
     adapter_base = None if trainer.adapter is None else trainer.adapter.base
-    save_weights(trainer, folder, samples=run.recipe.card.samples)
+    calibration = save_weights(trainer, folder, samples=run.recipe.card.samples)
     trainer.finished = True
     splits = _evaluate(trainer, run.evaluation)
-    metric = Task(trainer.model.config.problem_type).main_metric
+    task = Task(trainer.model.config.problem_type)
+    metric = task.main_metric
     seconds = training_seconds(trainer, history)
     training_clips, epochs = training_extent(trainer)
     evaluated = {name: inputs.split for name, inputs in run.evaluation.items()}
     has_baseline = is_main and not isinstance(run.train, StreamedClipInputs)
+    answers = baseline_answers(run.train, run.evaluation) if has_baseline else {}
     report = Report(
         recipe=run.recipe,
         folder=folder,
@@ -545,17 +557,20 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         data_sets=data_set_names(run.recipe.data, run.recipe.card),
         training_labels=training_labels(run.train.split),
         chance=most_frequent_class(run.train.split, evaluated),
-        baseline=baseline_accuracy(run.train, run.evaluation) if has_baseline else {},
+        baseline={name: baseline_metric(answers[name], splits[name].truth, task) for name in answers},
         settings=weight_arguments(trainer.args, run.recipe.optimization),
         emissions=read_emissions(folder),
         changes=trainer.changes,
         data_check=run.findings,
+        calibration=calibration,
+        local_paths=local_paths(run.recipe),
         own_code=run.own_code,
         kept=kept_evaluation(trainer, _validation_name(run)),
         precision=chosen_precision(trainer.args),
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
     if is_main:
+        report.verdict = judge_run(report, trainer, splits, answers, evaluated, history)
         with explained(folder):
             write_outputs(report, trainer, splits, history, adapter_base)
     trainer.discard_interim()
