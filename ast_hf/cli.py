@@ -1,4 +1,4 @@
-"""`ast-hf demo | finetune | evaluate | classify | push | stats | convert | merge | info`.
+"""`ast-hf demo | new | finetune | evaluate | classify | push | stats | convert | merge | info`.
 
 Modules of commands import heavy libraries inside the functions that need them, so that `--help` is fast.
 """
@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from .commands import classify, convert, demo, evaluate, finetune, info, merge, push, stats
+from .commands import classify, convert, demo, evaluate, finetune, info, merge, new, push, stats
 from .commands.console import (
     EXIT_DATA,
     EXIT_IN_USE,
@@ -36,6 +36,7 @@ _COMMANDS: dict[
         demo.run,
         "train on the repository's instrument recordings and show the result",
     ),
+    "new": (new.add_options, new.run, "look at your labelled audio and write a recipe for it"),
     "finetune": (finetune.add_options, finetune.run, "train by a recipe on your own labelled audio"),
     "classify": (classify.add_options, classify.run, "print the labels of audio files"),
     "push": (push.add_options, push.run, "publish a model's folder on the Hub"),

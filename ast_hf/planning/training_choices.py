@@ -1,0 +1,131 @@
+"""How long to train, in optimizer steps, and how: batch size, learning rate, averaging, stopping."""
+
+from __future__ import annotations
+
+import math
+
+from .choice import Choice
+from .data_summary import DataSummary
+from .model_choices import shape_of
+from .split_choices import held_out_share, watches
+from .starts import Start
+
+#: Optimizer steps of a run. Small data sets need as many as large ones: they are seen in more epochs.
+RANDOM_STEPS = 3_000
+PRETRAINED_STEPS = 600
+#: Fewest steps that are worth a start, whatever the time.
+LEAST_STEPS = {"random": 1_000, "vit": 150, "base": 100}
+#: Passes over a large data set that a run needs at least.
+LEAST_EPOCHS = {"random": 10, "vit": 4, "base": 3}
+#: Minutes of training that a plan aims at, if the user names none.
+MINUTES = 10.0
+#: Largest number of clips in a step.
+BATCH = {"random": 32, "vit": 16, "base": 16}
+#: Evaluations of a run on the validation split, and how many without a better one end it.
+EVALUATIONS = 20
+PATIENCE = 6
+#: Longest memory of the weight average in steps, and its share of a run.
+AVERAGED_STEPS = 100
+AVERAGED_SHARE = 0.05
+#: Learning rates of the classifier of pretrained weights, by hidden size: wide ones keep more.
+WIDE = 512
+LEARNING_RATES = {"vit": (2e-4, 5e-5), "base": (3e-4, 5e-5)}
+LAYER_DECAY = 0.8
+#: Rarest class, as a share of the most frequent one, below which clips are drawn by how rare their labels are.
+BALANCED_FROM = 5.0
+
+
+def trained_clips(summary: DataSummary, test_share: float = 0.0) -> int:
+    """Return the clips that a run trains on, without those held out."""
+    return max(1, round(summary.train_clips * (1 - test_share) * (1 - held_out_share(summary))))
+
+
+def batch_size(clips: int, start: Start) -> int:
+    """Return the clips of a step: at most an eighth of the training clips, at least 4."""
+    return max(4, min(BATCH[start.kind], 2 ** int(math.log2(max(4, clips / 8)))))
+
+
+def wanted_steps(clips: int, batch: int, start: Start) -> int:
+    """Return the steps of a run that time does not limit."""
+    usual = RANDOM_STEPS if start.kind == "random" else PRETRAINED_STEPS
+    return max(usual, least_steps(clips, batch, start))
+
+
+def least_steps(clips: int, batch: int, start: Start) -> int:
+    """Return the fewest steps worth a start: those of the start, and some passes over large data."""
+    passes = LEAST_EPOCHS[start.kind] * math.ceil(clips / batch)
+    return max(LEAST_STEPS[start.kind], min(passes, 20 * LEAST_STEPS[start.kind]))
+
+
+def limited_steps(wanted: int, least: int, seconds_per_step: float, minutes: float) -> int:
+    """Return the steps that fit into the time, but not fewer than the least; a multiple of `EVALUATIONS`."""
+    affordable = int(60 * minutes / seconds_per_step)
+    steps = max(least, min(wanted, affordable))
+    return max(EVALUATIONS, steps // EVALUATIONS * EVALUATIONS)
+
+
+def averaging_decay(steps: int) -> float:
+    """Return the decay of the weight average, which reaches over a twentieth of the run, at most 100 steps."""
+    return round(1 - 1 / max(2.0, min(AVERAGED_STEPS, AVERAGED_SHARE * steps)), 3)
+
+
+def choose_training(summary: DataSummary, start: Start, steps: int, batch: int, clips: int) -> list[Choice]:
+    """Return the choices of the training's length and its options."""
+    epochs = steps * batch / clips
+    reason = f"{epochs:.0f} passes over about {clips:,} clips; steps count, so few clips are seen many times"
+    decay = averaging_decay(steps)
+    choices = [
+        *_choose_sampling(summary),
+        *_choose_optimization(start),
+        Choice(
+            "averaging_decay",
+            decay,
+            f"the mean of the last {1 / (1 - decay):.0f} steps or so is better than the last one",
+        ),
+        Choice("training.max_steps", steps, reason),
+        Choice("training.per_device_train_batch_size", batch, f"clips in a step, of about {clips:,}"),
+        Choice("training.learning_rate", _learning_rate(summary, start), _rate_reason(start)),
+        Choice("training.weight_decay", 0.05),
+        Choice("training.adam_beta2", 0.98),
+    ]
+    return [*choices, *_choose_watching(summary, steps)]
+
+
+def _choose_sampling(summary: DataSummary) -> list[Choice]:
+    if summary.imbalance < BALANCED_FROM:
+        return []
+    reason = f"the largest class has {summary.imbalance:.0f} times as many clips as the smallest"
+    return [Choice("sampling", "balanced", reason)]
+
+
+def _choose_optimization(start: Start) -> list[Choice]:
+    if start.kind == "random":
+        return []
+    reason = "lower blocks change more slowly, which keeps what they know"
+    return [Choice("optimization.layer_decay", LAYER_DECAY, reason)]
+
+
+def _learning_rate(summary: DataSummary, start: Start) -> float:
+    if start.kind == "random":
+        return shape_of(summary).learning_rate
+    narrow, wide = LEARNING_RATES[start.kind]
+    return wide if start.width >= WIDE else narrow
+
+
+def _rate_reason(start: Start) -> str:
+    if start.kind == "random":
+        return "random weights of this width"
+    return "of the classifier; pretrained weights need a lower one than random weights"
+
+
+def _choose_watching(summary: DataSummary, steps: int) -> list[Choice]:
+    if not watches(summary):
+        return [
+            Choice("training.save_strategy", "no", "too few clips to watch; the last weights are the result")
+        ]
+    every = steps // EVALUATIONS
+    return [
+        Choice("training.eval_strategy", "steps", "on the validation split"),
+        Choice("training.eval_steps", every, f"{EVALUATIONS} times in the run"),
+        Choice("training.save_strategy", "no"),
+    ]
