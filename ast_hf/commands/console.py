@@ -192,6 +192,8 @@ def print_results(report: Report) -> None:
     speed = f", in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s" if report.seconds else ""
     show(f"\nTrained on {report.amount}{speed}.")
     show(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
+    if report.kept is not None:
+        show(report.kept)
     for name, curve in report.watched.items():
         values = curve.to_dict()
         epochs = [

@@ -229,13 +229,18 @@ def check_best(arguments: TrainingArguments, task: Task) -> None:
 
     Otherwise, the Trainer would fail after the first epoch.
     """
-    metrics = (*METRIC_NAMES[task], "loss")
     chosen = arguments.metric_for_best_model
-    name = str(chosen).removeprefix("eval_")
-    if chosen is not None and name not in metrics:
+    if chosen is not None:
+        check_metric("training.metric_for_best_model", chosen, task)
+
+
+def check_metric(option: str, chosen: str, task: Task) -> None:
+    """Raise E307 if an option names a metric that is not computed for a task."""
+    metrics = (*METRIC_NAMES[task], "loss")
+    name = chosen.removeprefix("eval_")
+    if name not in metrics:
         what = f"{chosen!r} is not measured"
-        fix = did_you_mean(name, metrics)
-        raise error("E307", where="training.metric_for_best_model", what=what, fix=fix, detail="choice")
+        raise error("E307", where=option, what=what, fix=did_you_mean(name, metrics), detail="choice")
 
 
 def weight_arguments(arguments: TrainingArguments, optimization: Optimization) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ..strict_options import Check, in_range, not_negative, one_of, strict_optio
 from ..timeline_fields import WINDOW_LABELS
 from .distillation_options import DistillationOptions
 from .optimization_options import Optimization
+from .stopping_options import StoppingOptions
 
 #: Valid values of `loss`.
 LOSSES = ("task", "binary_cross_entropy")
@@ -349,6 +350,7 @@ class RecipeOptions:
             None for the weights themselves.
         averaging_epochs: first and last epoch, counted from 1, of a plain mean of the weights after each
             epoch, instead of `averaging_decay`; the original's weight averaging (`traintest.py`, line 340).
+        stopping: when training stops, and which evaluation gives the weights that are saved.
         threads: CPU threads of a single operation, 1..1024; None for torch's default. Small models are
             fastest with 1, since several threads mostly wait for each other.
         watchdog_seconds: in a run of several processes, seconds without a sign of life of one of them after
@@ -372,6 +374,7 @@ class RecipeOptions:
     loss: str = validated_field(one_of(LOSSES), default="task")
     averaging_decay: float | None = validated_field(in_range(1e-6, 1 - 1e-6), default=None)
     averaging_epochs: list[int] | None = validated_field(_check_epochs, default=None)
+    stopping: StoppingOptions = field(default_factory=StoppingOptions)
     threads: int | None = validated_field(in_range(1, 1024), default=None)
     watchdog_seconds: float | None = validated_field(in_range(1.0, 86_400.0), default=WATCHDOG_SECONDS)
     training: dict[str, Any] = field(default_factory=dict)

@@ -20,6 +20,8 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
     check_training(recipe.training, where)
     recipe.model.check(where)
     _check_averaging(recipe, where)
+    recipe.stopping.check(where)
+    _check_stopping(recipe, where)
     recipe.optimization.check(where)
     _check_schedule(recipe, where)
     recipe.adapter.check(where)
@@ -132,7 +134,7 @@ def _check_adapter(recipe: RecipeOptions, where: str) -> None:
 
 
 def _check_averaging(recipe: RecipeOptions, where: str) -> None:
-    """Raise E307 for weight averages that contradict each other, the length of the run or its best epoch."""
+    """Raise E307 for weight averages that contradict each other, or the length of the run."""
     epochs = recipe.averaging_epochs
     if recipe.averaging_decay is None and epochs is None:
         return
@@ -147,9 +149,22 @@ def _check_averaging(recipe: RecipeOptions, where: str) -> None:
         if epochs[1] > last_epoch:
             what = f"{epochs!r} ends after the run, which has {last_epoch} epochs"
             raise _invalid(where, "averaging_epochs", what, "end with the last epoch")
-    if recipe.training.get("load_best_model_at_end"):
-        what = "does not combine with averaging_decay or averaging_epochs: it restores plain weights"
+
+
+def _check_stopping(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for two choices of the best evaluation, and for a choice among none."""
+    if not recipe.stopping.is_active:
+        return
+    training = recipe.training
+    if training.get("load_best_model_at_end"):
+        what = "is set, and so is stopping, which keeps the best weights itself"
         raise _invalid(where, "training.load_best_model_at_end", what, "use one of the two")
+    if training.get("metric_for_best_model") and training.get("lr_scheduler_type") != "reduce_lr_on_plateau":
+        what = "is set, and stopping compares its own metric"
+        raise _invalid(where, "training.metric_for_best_model", what, "set stopping.metric instead")
+    if training.get("eval_strategy") == "no":
+        what = "is 'no', and stopping compares evaluations"
+        raise _invalid(where, "training.eval_strategy", what, "leave it out: stopping evaluates by itself")
 
 
 def _check_schedule(recipe: RecipeOptions, where: str) -> None:

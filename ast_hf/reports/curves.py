@@ -41,6 +41,9 @@ def _draw_loss(axes: Axes, history: list[dict[str, Any]], report: Report) -> Non
         points = [(entry[time], entry[key]) for entry in history if key in entry]
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
+    if report.kept is not None:
+        place = report.kept.step if report.kept.epoch is None else report.kept.epoch
+        axes.axvline(place, color="gray", linestyle=":", label="weights kept")
     axes.set(xlabel=time, ylabel="loss", title="Learning")
     axes.grid(alpha=0.3)
     if axes.lines:

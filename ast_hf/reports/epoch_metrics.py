@@ -1,4 +1,4 @@
-"""Main metric of one split after each epoch of a run: the curve, its final and its best value."""
+"""Main metric of one split after each epoch of a run: the curve, its final and its best value, and the one kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,60 @@ from typing import Any
 #: Prefix in the Trainer's log of the validation split, and of another split that is evaluated while training.
 VALIDATION_PREFIX = "eval"
 WATCHED_PREFIX = "test"
+
+
+@dataclass(frozen=True)
+class KeptEvaluation:
+    """The evaluation whose weights a run has kept, and how the run ended.
+
+    Attributes:
+        split: name of the split that was evaluated.
+        clips: number of its clips.
+        metric: name of the metric that was compared.
+        value: the metric; optimistic, since it was chosen on the clips of the split.
+        loss: the loss; None if it was not measured.
+        step: optimizer step of the evaluation.
+        epoch: its epoch; None for a stream.
+        evaluations: number of all evaluations.
+        stopped_early: True if `stopping.patience` ended the run.
+        trained_steps: number of optimizer steps of the run.
+        planned_steps: number of steps of its full length.
+        planned_epochs: number of epochs of its full length; None for a stream.
+    """
+
+    split: str
+    clips: int
+    metric: str
+    value: float
+    loss: float | None
+    step: int
+    epoch: float | None
+    evaluations: int
+    stopped_early: bool
+    trained_steps: int
+    planned_steps: int
+    planned_epochs: float | None
+
+    def __str__(self) -> str:
+        """Return the choice in one or two sentences."""
+        text = (
+            f"Kept the weights after {self._when(self.step)}, the best of {self.evaluations} evaluations on "
+        )
+        text += f"{self.split} ({self.clips} clips): {self.metric} {self.value:.3f}"
+        if self.loss is not None and self.metric != "loss":
+            text += f", loss {self.loss:.3f}"
+        if not self.stopped_early:
+            return f"{text}."
+        length = f"{self.planned_steps} steps"
+        if self.planned_epochs is not None:
+            length = f"{self.planned_epochs:g} epochs"
+        return f"{text}. Training stopped early, after {self._when(self.trained_steps)} of {length}."
+
+    def _when(self, step: int) -> str:
+        """Return an optimizer step as an epoch, or as a step of a stream."""
+        if self.planned_epochs is None:
+            return f"step {step}"
+        return f"epoch {round(step * self.planned_epochs / self.planned_steps, 2):g}"
 
 
 @dataclass(frozen=True)

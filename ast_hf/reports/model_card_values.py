@@ -206,6 +206,7 @@ def _training_values(results: dict[str, Any]) -> dict[str, Any]:
         "adapter_rank": results["recipe"]["adapter"]["rank"],
         "model": results["model"],
         "changes": " ".join(f"{plain(change)}." for change in results["changes"]),
+        "kept": plain((results.get("kept") or {}).get("text", "")),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from ..metrics.summary import all_metrics
 from ..recipe.recipe import Recipe
 from ..task import Task
 from ..versions import result_versions
-from .epoch_metrics import Curve
+from .epoch_metrics import Curve, KeptEvaluation
 from .pictures import confusion_counts
 
 #: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
@@ -138,6 +138,7 @@ class Report:
         data_check: what the check of all clips found: number of `skipped` clips by split and the first ones,
             number of clips `shared` by splits and of `contradictory` ones, the share of each split's sound
             that the model uses (`used`), and a digest of each split's `content`; empty for a stream.
+        kept: the evaluation whose weights were saved; None for the last weights.
         changes: options that differed when the run was resumed, in words.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.
@@ -173,6 +174,7 @@ class Report:
     changes: list[str] = field(default_factory=list)
     published: str | None = None
     unpublished: str | None = None
+    kept: KeptEvaluation | None = None
 
     @property
     def picture(self) -> str:
@@ -207,6 +209,7 @@ class Report:
                 "recipe": self.recipe.to_dict(),
                 "settings": self.settings,
                 "changes": self.changes,
+                "kept": None if self.kept is None else {**asdict(self.kept), "text": str(self.kept)},
             }
         )
 

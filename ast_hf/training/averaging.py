@@ -44,7 +44,7 @@ class WeightAverage:
     @torch.no_grad()
     def _mix(self, model: nn.Module, share: float) -> None:
         """Move the average by `share` of the way to the model's weights."""
-        current = _trainable(model)
+        current = trainable(model)
         if not self._average:
             self._average = {name: value.clone() for name, value in current.items()}
         torch._foreach_lerp_(list(self._average.values()), list(current.values()), share)
@@ -52,19 +52,31 @@ class WeightAverage:
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
         """Replace the model's weights by their average."""
-        for name, value in _trainable(model).items():
+        for name, value in trainable(model).items():
             value.copy_(self._average.get(name, value))
+
+    def reset(self) -> None:
+        """Forget all weights, for a run from the start."""
+        self.steps = 0
+        self._average = {}
+
+    @torch.no_grad()
+    def replace(self, model: nn.Module) -> None:
+        """Replace the average by the model's weights, if there is one."""
+        for name, value in trainable(model).items():
+            if name in self._average:
+                self._average[name].copy_(value)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Use the average in this block, and restore the model's weights after it."""
-        backup = {name: value.clone() for name, value in _trainable(model).items()}
+        backup = {name: value.clone() for name, value in trainable(model).items()}
         self.copy_to(model)
         try:
             yield
         finally:
             with torch.no_grad():
-                for name, value in _trainable(model).items():
+                for name, value in trainable(model).items():
                     value.copy_(backup[name])
 
     def save(self, folder: Path) -> None:
@@ -77,7 +89,7 @@ class WeightAverage:
         with safe_open(folder / AVERAGE_FILE, framework="pt") as stored:
             self.steps = int(stored.metadata()["steps"])
             if self.steps:
-                trained = _trainable(model)
+                trained = trainable(model)
                 self._average = {
                     name: stored.get_tensor(name).to(value.device) for name, value in trained.items()
                 }
@@ -112,5 +124,6 @@ def build_average(decay: float | None, epochs: Sequence[int] | None) -> WeightAv
     return None if decay is None else WeightAverage(decay)
 
 
-def _trainable(model: nn.Module) -> dict[str, torch.Tensor]:
+def trainable(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters of a model that are trained, by name, without their gradients."""
     return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}

@@ -18,8 +18,9 @@ from ..inputs.clips import ClipInputs
 from ..inputs.normalization import measure_statistics
 from ..inputs.streams import StreamedClipInputs
 from ..modeling_ast import ASTForAudioClassification
-from ..recipe.arguments import check_best
+from ..recipe.arguments import check_best, check_metric
 from ..recipe.options import CardOptions, FeatureOptions, ModelOptions
+from ..recipe.stopping_options import StoppingOptions
 from ..task import Task
 from ..weights.integrity import check_folder
 from .optimization import freeze
@@ -76,17 +77,22 @@ def _load_base_extractor(base: str, sampling_rate: int | None, **arguments: Any)
 
 
 def check_evaluation(
-    splits: Splits, watch: str | None, extractor: ASTFeatureExtractor, arguments: TrainingArguments
+    splits: Splits,
+    watch: str | None,
+    extractor: ASTFeatureExtractor,
+    arguments: TrainingArguments,
+    stopping: StoppingOptions,
 ) -> None:
     """Check that the evaluations of a run are possible; `watch` names a split to evaluate after each epoch.
 
     Raises:
         AstDataError: E209 for a watched split that is not one of the evaluated ones.
-        AstConfigError: E307 without a validation split, for a best checkpoint chosen by a metric that is not
+        AstConfigError: E307 without a validation split, for a best evaluation chosen by a metric that is not
             computed, and for streams with an attention mask in several processes: accelerate joins the
             batches of a stream, which must have one length.
     """
     check_best(arguments, splits.task)
+    _check_stopping(splits, stopping)
     if watch not in (None, *splits.evaluation):
         what = "is not one of the evaluated splits"
         raise error("E209", where=f"split {watch!r}", what=what, fix=did_you_mean(watch, splits.evaluation))
@@ -100,6 +106,21 @@ def check_evaluation(
         what = "masks padding (return_attention_mask), so several processes cannot evaluate a stream"
         fix = "set data.eval_splits to [], leave eval_strategy out, and evaluate afterwards"
         raise error("E307", where="model.base", what=what, fix=fix, detail="conflict")
+
+
+def _check_stopping(splits: Splits, stopping: StoppingOptions) -> None:
+    """Raise E307 for a best evaluation without a validation split, or by a metric that is not computed."""
+    if not stopping.is_active:
+        return
+    if stopping.metric is not None:
+        check_metric("stopping.metric", stopping.metric, splits.task)
+    if splits.validation is None:
+        option = "patience" if stopping.patience is not None else "best"
+        what = "compares evaluations on a validation split, and there is none"
+        fix = "hold clips out with data.validation_fraction=0.15, or add a validation split"
+        off = "null" if option == "patience" else "false"
+        fix += f"; or train the full length with stopping.{option}={off}"
+        raise error("E307", where=f"stopping.{option}", what=what, fix=fix, detail="data")
 
 
 def build_inputs(

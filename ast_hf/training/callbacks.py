@@ -1,4 +1,4 @@
-"""Callbacks: epoch of the sampler, weight average, patchout, best checkpoint, watched clips."""
+"""Callbacks: epoch of the sampler, weight average, patchout, best weights and checkpoint, watched clips."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from ..inputs.sampling import EpochSampler
 from ..recipe.options import PatchoutOptions
 from .averaging import WeightAverage
+from .best_weights import BestWeights
 from .checkpoints.sealing import checkpoint_folder
 
 
@@ -60,6 +62,50 @@ class AverageWeights(TrainerCallback):
         self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
         self.average.copy_to(model)
+
+
+class KeepBest(TrainerCallback):
+    """Plans the evaluations of `BestWeights`, unless `eval_strategy` does, and restores the best weights at the end."""
+
+    #: Evaluations of a run of fewer than `_FEW_EPOCHS` epochs, and of one on a stream.
+    _FEW_EVALUATIONS = 10
+    _FEW_EPOCHS = 4
+
+    def __init__(self, best: BestWeights, average: WeightAverage | None, *, is_streamed: bool) -> None:
+        self.best = best
+        self.average = average
+        self.is_streamed = is_streamed
+        self._epochs: int | None = None
+        self._steps: int | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Set the interval of evaluations, in epochs or in steps."""
+        self._epochs = self._steps = None
+        if args.eval_strategy != IntervalStrategy.NO:
+            return
+        count = self.best.options.evaluations
+        if self.is_streamed or state.num_train_epochs < self._FEW_EPOCHS:
+            self._steps = math.ceil(state.max_steps / min(count, self._FEW_EVALUATIONS))
+        else:
+            self._epochs = math.ceil(state.num_train_epochs / count)
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Evaluate every so many steps; the last step is evaluated at the end of its epoch."""
+        if self._steps and state.global_step % self._steps == 0 and state.global_step < state.max_steps:
+            control.should_evaluate = True
+
+    def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Evaluate every so many epochs, and the last weights of a run, however it ends."""
+        is_due = self._epochs is not None and round(state.epoch) % self._epochs == 0
+        is_last = control.should_training_stop or state.global_step >= state.max_steps
+        if (is_due or is_last) and self.best.record.last_step != state.global_step:
+            control.should_evaluate = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Put the best weights into the model, and into the average, which later evaluations use."""
+        self.best.copy_to(model, self.average)
 
 
 class GrowPatchout(TrainerCallback):

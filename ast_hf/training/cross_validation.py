@@ -28,6 +28,7 @@ from ..recipe.arguments import build_arguments
 from ..recipe.options import DataOptions
 from ..recipe.reading import load_recipe
 from ..recipe.recipe import Recipe
+from ..recipe.stopping_options import StoppingOptions
 from ..reports.fold_results import TEST_SPLIT, CrossValidation, Fold
 from ..stopping import StopSignals, stop_signals
 from .building import SAMPLING_RATE, measures_statistics
@@ -69,6 +70,9 @@ def cross_validate(
 ) -> CrossValidation:
     """Train a recipe once for each fold, on the other folds, and test it on that fold after each epoch.
 
+    Folds are compared by epoch, so `stopping` is not used: every run has its full length, and no clips are held
+    out for it.
+
     The folds are those of the column `data.fold_column`; data without this column get random ones, see
     `data.random_folds`. The test fold does not affect the weights.
 
@@ -108,6 +112,8 @@ def _cross_validate(
     build_arguments(recipe.training, root)  # its errors, before the data are read to find the folds
     _check_folder(root, resume)
     recipe, names, origin = _name_folds(recipe, folds)
+    has_full_length = recipe.stopping.is_active
+    recipe = _without_stopping(recipe)
     plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
     _check_begun_recipe(root, recipe)
     finished = {plan.name: _read_finished(plan) for plan in plans}
@@ -118,6 +124,10 @@ def _cross_validate(
         root.mkdir(parents=True, exist_ok=True)
         write_text(root / RECIPE_FILE, recipe.to_yaml())
     report(f"{len(plans)} folds: {origin}")
+    if has_full_length:
+        report(
+            "Every fold trains its full length on all clips of the others: stopping is not used with folds."
+        )
     results = CrossValidation(recipe, root, origin, [])
     for plan in plans:
         stopping.text = f"before {plan.folder.name}"
@@ -200,6 +210,17 @@ def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
         origin = "random, clip by clip (data.validation_group would put clips of one source into one fold)"
     origin += "".join(f"; split {name!r} is not used" for name in splits if name != data.train_split)
     return _change_data(recipe, random_folds=count), [str(number) for number in range(1, count + 1)], origin
+
+
+def _without_stopping(recipe: Recipe) -> Recipe:
+    """Return a recipe of the full length, without clips held out for `stopping` alone."""
+    if not recipe.stopping.is_active:
+        return recipe
+    recipe = replace(recipe, stopping=StoppingOptions())
+    if "eval_strategy" in recipe.training:
+        return recipe
+    group = None if recipe.data.random_folds is None else recipe.data.validation_group
+    return _change_data(recipe, validation_fraction=0.0, validation_group=group)
 
 
 def _check_fold_column(data: DataOptions, columns: list[str]) -> None:

@@ -52,13 +52,13 @@ def weight_bytes(model: nn.Module) -> int:
     return _FLOAT * sum(value.numel() for value in model.state_dict().values())
 
 
-def checkpoint_bytes(model: nn.Module, arguments: TrainingArguments, *, averages: bool) -> int:
-    """Return about how many bytes a training checkpoint has: weights, optimizer state, weight average."""
+def checkpoint_bytes(model: nn.Module, arguments: TrainingArguments, *, copies: int) -> int:
+    """Return about how many bytes a training checkpoint has: weights, optimizer state, copies of trained weights."""
     trained = _FLOAT * sum(value.numel() for value in model.parameters() if value.requires_grad)
     name = str(getattr(arguments.optim, "value", arguments.optim))
     moments = next((count for kind, count in _MOMENTS.items() if kind in name), 0.0)
     moments *= 0.25 if "8bit" in name else 1.0
-    return int(weight_bytes(model) + trained * (moments + averages))
+    return int(weight_bytes(model) + trained * (moments + copies))
 
 
 def run_bytes(checkpoint: int, weights: int, *, saves: int, limit: int | None, existing: int) -> int:
@@ -80,8 +80,8 @@ def run_bytes(checkpoint: int, weights: int, *, saves: int, limit: int | None, e
 class CheckSpace(TrainerCallback):
     """Raises E401 before the first step if the disk has less room than the rest of the run will fill."""
 
-    def __init__(self, *, averages: bool) -> None:
-        self.averages = averages
+    def __init__(self, *, copies: int) -> None:
+        self.copies = copies
 
     def on_train_begin(
         self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any
@@ -91,7 +91,7 @@ class CheckSpace(TrainerCallback):
         root = Path(args.output_dir)
         saves = _coming_saves(args, state)
         needed = run_bytes(
-            checkpoint_bytes(model, args, averages=self.averages),
+            checkpoint_bytes(model, args, copies=self.copies),
             weight_bytes(model),
             saves=saves,
             limit=args.save_total_limit,

@@ -55,6 +55,7 @@ from .run_facts import (
     base_model_name,
     data_set_names,
     describe_hardware,
+    kept_evaluation,
     read_curves,
     training_extent,
     training_labels,
@@ -194,7 +195,7 @@ def _prepare(
     prepared = PreparedFile(Path(output_dir))
     preflight = _build_preflight(recipe, extractor, arguments, prepared)
     splits = read_splits(recipe.data, arguments.seed, preflight)
-    check_evaluation(splits, watch, extractor, arguments)
+    check_evaluation(splits, watch, extractor, arguments, recipe.stopping)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
     inputs = build_inputs(
@@ -230,6 +231,7 @@ def _prepare(
         processing_class=extractor,
         compute_metrics=metrics_for(splits.task),
         average=build_average(recipe.averaging_decay, recipe.averaging_epochs),
+        stopping=recipe.stopping,
         optimization=recipe.optimization,
         sampling=recipe.sampling,
         patchout=recipe.patchout,
@@ -384,6 +386,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         emissions=read_emissions(folder),
         changes=trainer.changes,
         data_check=run.findings,
+        kept=kept_evaluation(trainer, _validation_name(run)),
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
     if is_main:
@@ -408,9 +411,13 @@ def _evaluate(trainer: ASTTrainer, evaluation: dict[str, Inputs]) -> dict[str, S
 
 def _log_prefixes(run: Run) -> dict[str, str]:
     """Return split name -> prefix in the Trainer's log, for splits that are evaluated while training."""
-    validation = run.trainer.eval_dataset
-    name = next((name for name, inputs in run.evaluation.items() if inputs is validation), "validation")
-    prefixes = {name: VALIDATION_PREFIX}
+    prefixes = {_validation_name(run): VALIDATION_PREFIX}
     if run.watch is not None:
         prefixes[run.watch] = WATCHED_PREFIX
     return prefixes
+
+
+def _validation_name(run: Run) -> str:
+    """Return the name of the split that is evaluated while training to choose weights or learning rates."""
+    validation = run.trainer.eval_dataset
+    return next((name for name, inputs in run.evaluation.items() if inputs is validation), "validation")

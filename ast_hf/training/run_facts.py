@@ -16,7 +16,7 @@ from ..data.sources import is_local
 from ..data.splits import label_counts, label_names
 from ..inputs.streams import StreamedClipInputs
 from ..recipe.options import CardOptions, DataOptions, ModelOptions
-from ..reports.epoch_metrics import Curve
+from ..reports.epoch_metrics import VALIDATION_PREFIX, Curve, KeptEvaluation
 from .splits import Split
 from .trainer import ASTTrainer
 
@@ -36,6 +36,49 @@ def read_curves(history: list[dict[str, Any]], prefixes: dict[str, str], metric:
     """
     curves = {name: Curve.from_log(history, prefix, metric) for name, prefix in prefixes.items()}
     return {name: curve for name, curve in curves.items() if curve is not None}
+
+
+def kept_evaluation(trainer: ASTTrainer, split: str) -> KeptEvaluation | None:
+    """Return the evaluation of `split` whose weights a trained run has; None if it has the last ones."""
+    state = trainer.state
+    args = trainer.args
+    best = trainer.best
+    if best is not None:
+        step = best.record.step
+        metric = best.metric
+    elif args.load_best_model_at_end and state.best_model_checkpoint is not None:
+        step = state.best_global_step
+        metric = str(args.metric_for_best_model)
+    else:
+        return None
+    if step is None:  # no evaluation gave a number
+        return None
+    name = metric.removeprefix("eval_")
+    evaluated = [entry for entry in state.log_history if f"{VALIDATION_PREFIX}_{name}" in entry]
+    entry = next(entry for entry in evaluated if entry["step"] == step)
+    is_streamed = isinstance(trainer.train_dataset, StreamedClipInputs)
+    return KeptEvaluation(
+        split=split,
+        clips=entry[f"{VALIDATION_PREFIX}_samples"],
+        metric=name,
+        value=entry[f"{VALIDATION_PREFIX}_{name}"],
+        loss=entry.get(f"{VALIDATION_PREFIX}_loss"),
+        step=step,
+        epoch=None if is_streamed else entry["epoch"],
+        evaluations=len(evaluated),
+        stopped_early=state.global_step < state.max_steps,
+        trained_steps=state.global_step,
+        planned_steps=state.max_steps,
+        planned_epochs=None if is_streamed else planned_epochs(trainer),
+    )
+
+
+def planned_epochs(trainer: ASTTrainer) -> float:
+    """Return the number of epochs of a run's full length."""
+    if trainer.args.max_steps <= 0:
+        return float(trainer.args.num_train_epochs)
+    state = trainer.state
+    return round(state.max_steps * float(state.epoch or 0) / max(state.global_step, 1), 4)
 
 
 def training_extent(trainer: ASTTrainer) -> tuple[int, float | None]:

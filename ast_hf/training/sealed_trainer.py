@@ -163,6 +163,7 @@ class SealedTrainer(Trainer):
         self.clips_trained = 0
         self._unlogged = {}
         self._saved_step = -1
+        self.reset_parts()
         if folder is not None:
             is_explicit = resume_from_checkpoint not in (True, "auto", "hub")
             self._continue_from(Path(folder), is_explicit=is_explicit)
@@ -351,9 +352,14 @@ class SealedTrainer(Trainer):
             each.worker_init_fn = partial(protect_worker, getattr(each, "worker_init_fn", None))
         return loader
 
+    @property
+    def is_over(self) -> bool:
+        """True after the last step."""
+        return self.state.global_step >= self.state.max_steps
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train an epoch; none of it if all steps are done. transformers would resume with one step more."""
-        if self.state.global_step >= self.state.max_steps:
+        if self.is_over:
             self.control.should_training_stop = True
         else:
             super()._run_epoch(*args, **kwargs)
@@ -460,6 +466,9 @@ class SealedTrainer(Trainer):
 
     # ---------------------------------------------------------------- saving
 
+    def reset_parts(self) -> None:
+        """Forget the state of a subclass, before a run from the start."""
+
     def save_parts(self, folder: Path) -> None:
         """Write the state of a subclass into a checkpoint; called on the main process only."""
 
@@ -524,7 +533,7 @@ class SealedTrainer(Trainer):
             ensure_lock(root)
             clear(root)
         self.accelerator.wait_for_everyone()
-        needed = checkpoint_bytes(self.model, self.args, averages=False)
+        needed = checkpoint_bytes(self.model, self.args, copies=0)
         with staged_save(root, target.name, cleans_up=self.args.should_save, needed=needed):
             self._is_staging = True
             try:
@@ -693,7 +702,7 @@ class SealedTrainer(Trainer):
     def _push_sealed(self, checkpoint: Path) -> None:
         if not self.args.push_to_hub or self.args.hub_strategy == HubStrategy.END:
             return
-        if self._is_interim and self.state.global_step >= self.state.max_steps:  # of `seal_end`
+        if self._is_interim and self.is_over:  # of `seal_end`
             return
         if self._checkpoint_pushes is None:
             self._checkpoint_pushes = CheckpointPushes(

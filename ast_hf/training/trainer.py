@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainingArguments
@@ -19,7 +21,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ProgressCallback
 
 from ..adapters.lora import ADAPTER_FOLDER, Adapter
-from ..errors import AstHfError, AstHfWarning, error, warning_text
+from ..errors import AstHfError, AstHfWarning, did_you_mean, error, warning_text
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.clips import ClipInputs
 from ..inputs.collation import Collator, collate
@@ -32,11 +34,14 @@ from ..modeling_ast import ASTForAudioClassification, ASTPreTrainedModel
 from ..recipe.optimization_options import Optimization
 from ..recipe.options import PatchoutOptions
 from ..recipe.rules import groups_by_length
+from ..recipe.stopping_options import StoppingOptions
 from ..reports.epoch_metrics import WATCHED_PREFIX
 from ..stopping import protect_worker
+from ..task import Task
 from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
-from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, SetSamplerEpoch
+from .best_weights import BEST_FILE, BestWeights
+from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, KeepBest, SetSamplerEpoch
 from .disk_space import CheckSpace
 from .distillation import Distillation
 from .optimization import milestone_schedule, original_adam, parameter_groups
@@ -65,6 +70,8 @@ class ASTTrainer(SealedTrainer):
 
     Args:
         average: the weight average that evaluation and the final model use.
+        stopping: when to stop, and which evaluation of `eval_dataset` gives the final weights. Without
+            `TrainingArguments.eval_strategy`, it plans the evaluations too.
         optimization: optimizer and learning rates beyond `TrainingArguments`.
         sampling: `"shuffled"` or `"balanced"`, see `inputs.sampling`.
         patchout: patches that training steps leave out, and over how many epochs their number grows.
@@ -95,6 +102,7 @@ class ASTTrainer(SealedTrainer):
         self,
         *,
         average: WeightAverage | None = None,
+        stopping: StoppingOptions | None = None,
         optimization: Optimization | None = None,
         sampling: str = "shuffled",
         patchout: PatchoutOptions | None = None,
@@ -117,6 +125,7 @@ class ASTTrainer(SealedTrainer):
         self.model_accepts_loss_kwargs = False  # `_share_of_step` weights the batches of a step, by clips
         if isinstance(self.processing_class, ASTFeatureExtractor):
             self.data_collator = Collator(self.processing_class, self.model.config.patch_size)
+        self.best = self._build_best(stopping)
         self._check_sharding()
         self.distillation = None if distillation is None else distillation.to(self.args.device)
         self._check_reader("train_dataset", self.train_dataset, self.args.process_index, self.args.world_size)
@@ -129,15 +138,34 @@ class ASTTrainer(SealedTrainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(self._epoch_callback)
         self.add_callback(FindBest)
-        self.add_callback(CheckSpace(averages=self.average is not None))
+        self.add_callback(CheckSpace(copies=(self.average is not None) + (self.best is not None)))
         if not self.args.disable_tqdm:
             self.add_callback(LossProgress)
         if self.average is not None:
             self.add_callback(AverageWeights(self.average))
+        if self.best is not None:
+            is_streamed = isinstance(self.train_dataset, StreamedClipInputs)
+            self.add_callback(KeepBest(self.best, self.average, is_streamed=is_streamed))
         if patchout is not None and patchout.full():
             self.add_callback(GrowPatchout(patchout, self.model))
         if self.watched is not None:
             self.add_callback(AfterEachEpoch(self._evaluate_watched))
+
+    def _build_best(self, options: StoppingOptions | None) -> BestWeights | None:
+        """Return the keeper of the best weights; raise E307 without one set of clips to evaluate."""
+        if options is None or not options.is_active:
+            return None
+        if self.eval_dataset is None or isinstance(self.eval_dataset, dict):
+            what = "needs one eval_dataset to compare evaluations on"
+            raise error("E307", where="stopping", what=what, fix="give one", detail="missing")
+        return BestWeights(options, options.metric or self._main_metric())
+
+    def _main_metric(self) -> str:
+        """Return the metric that evaluations are compared by: of the task, or the loss if only that is measured."""
+        task = Task.of_config(self.model.config)
+        if self.compute_metrics is None or task in (None, Task.REGRESSION):
+            return "loss"
+        return task.main_metric
 
     def _check_sharding(self) -> None:
         """Raise E307 for options that need whole weights while they are spread over processes."""
@@ -149,6 +177,7 @@ class ASTTrainer(SealedTrainer):
             return
         options = {
             "averaging_decay, averaging_epochs": self.average is not None,
+            "stopping": self.best is not None,
             "model.factored_positions": bool(self._factors),
             "adapter.rank": self.adapter is not None,
         }
@@ -347,14 +376,43 @@ class ASTTrainer(SealedTrainer):
         self.log({name: value for name, value in metrics.items() if not name.endswith(_SPEEDS)})
         self.control.should_log = should_log  # else this replaces the log of the epoch's loss
 
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate while training; keep the weights if they are the best, and stop if it is time to."""
+        metrics = super()._evaluate(*args, **kwargs)
+        if self.best is not None:
+            self._compare(self.best, metrics)
+        return metrics
+
+    def _compare(self, best: BestWeights, metrics: dict[str, float]) -> None:
+        """Compare an evaluation with the best one; all processes decide by the numbers of the main one."""
+        name = f"eval_{best.metric.removeprefix('eval_')}"
+        if name not in metrics:
+            fix = did_you_mean(name, metrics)
+            raise error(
+                "E307", where="stopping.metric", what=f"{name!r} is not measured", fix=fix, detail="choice"
+            )
+        values = [float(metrics[name]), float(metrics.get("eval_loss", math.nan))]
+        if self.args.world_size > 1:
+            broadcast_object_list(values)
+        value, loss = values
+        if best.note(value, loss, step=self.state.global_step, epoch=float(self.state.epoch or 0)):
+            with self._averaged():
+                best.keep(self.model)
+        if best.is_exhausted:
+            self.control.should_training_stop = True
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Return a block in which the model has the averaged weights, if there are any."""
+        if self.average is None or not self.average.steps:
+            return nullcontext()
+        return self.average.applied(self.model)
+
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """Evaluate the averaged weights, if there are any. Every clip counts once, in the loss too.
 
         Loading clips draws from torch's generator. Its state is restored for the dropout of training.
         """
-        average = self.average
-        applied = average.applied(self.model) if average is not None and average.steps else nullcontext()
-        with torch.random.fork_rng(devices=()), applied:
+        with torch.random.fork_rng(devices=()), self._averaged():
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if output.predictions is None or output.label_ids is None:
             return output
@@ -424,10 +482,24 @@ class ASTTrainer(SealedTrainer):
                 fix = "lower the learning rate, clip gradients (max_grad_norm), or train in float32"
                 raise error("E501", where=f"step {self.state.global_step}", what=what, fix=fix)
 
+    def reset_parts(self) -> None:
+        """Forget the weight average and the best weights of an earlier training."""
+        if self.average is not None:
+            self.average.reset()
+        if self.best is not None:
+            self.best.reset()
+
+    @property
+    def is_over(self) -> bool:
+        """True after the last step, or once `stopping.patience` is exhausted."""
+        return super().is_over or (self.best is not None and self.best.is_exhausted)
+
     def save_parts(self, folder: Path) -> None:
         """Write the weight average and the factors of positions into a checkpoint."""
         if self.average is not None:
             self.average.save(folder)
+        if self.best is not None:
+            self.best.save(folder)
         if self._factors:
             save_file(
                 {name: factor.detach() for name, factor in self._factors.items()}, folder / FACTORS_FILE
@@ -442,6 +514,9 @@ class ASTTrainer(SealedTrainer):
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._load_parts(folder)
+        if self.best is not None:
+            _require(folder, BEST_FILE, "keeps the best weights")
+            self.best.load(folder)
         self._check_watched()
 
     def _load_parts(self, folder: Path) -> None:
@@ -465,6 +540,7 @@ class ASTTrainer(SealedTrainer):
             super()._load_best_from(folder)
         else:
             self._load_adapter(self.adapter, folder)
+        self._load_parts(folder)
 
 
 def _use_one_gpu(args: TrainingArguments | None) -> None:

@@ -13,6 +13,7 @@ from ast_hf.training import ASTTrainer
 REPLACED = {
     "_globalstep_last_logged",
     "_initial_global_step",
+    "_evaluate",
     "_finish_current_push",
     "_get_dataloader",
     "_get_eval_sampler",

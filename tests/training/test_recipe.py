@@ -143,10 +143,25 @@ REFUSED = {
     "decay of 1": ("averaging_decay: 1.0", ["averaging_decay", "1.0"]),
     "decay of 0": ("averaging_decay: 0", ["averaging_decay", "0"]),
     "decay above 1": ("averaging_decay: 99", ["averaging_decay", "99"]),
-    "best and average": (
-        "averaging_decay: 0.9\ntraining: {load_best_model_at_end: true}",
-        ["load_best_model_at_end", "averaging_decay"],
+    "two choices of the best": (
+        "stopping: {patience: 3}\ntraining: {load_best_model_at_end: true}",
+        ["training.load_best_model_at_end", "stopping"],
     ),
+    "another metric of the best": (
+        "stopping: {patience: 3}\ntraining: {metric_for_best_model: mAP}",
+        ["training.metric_for_best_model", "stopping.metric"],
+    ),
+    "the best of nothing": (
+        "stopping: {best: true}\ntraining: {eval_strategy: 'no'}",
+        ["training.eval_strategy", "stopping"],
+    ),
+    "no patience at all": ("stopping: {patience: 0}", ["stopping.patience", "0"]),
+    "a bound without patience": (
+        "stopping: {best: true, min_delta: 0.1}",
+        ["stopping.min_delta", "patience"],
+    ),
+    "a metric of nothing": ("stopping: {metric: loss}", ["stopping.metric", "stopping.patience"]),
+    "evaluations of nothing": ("stopping: {evaluations: 9}", ["stopping.evaluations", "stopping.patience"]),
     "smoothing above 1": ("augmentation: {label_smoothing: 1.5}", ["label_smoothing", "1.5"]),
     "probability above 1": ("augmentation: {mixup_probability: 2}", ["mixup_probability", "2"]),
     "alpha of 0": ("augmentation: {mixup_probability: 0.5, mixup_alpha: 0}", ["mixup_alpha", "0"]),

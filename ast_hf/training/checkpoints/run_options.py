@@ -26,6 +26,8 @@ _WITHOUT_EFFECT = (
     *("name", "card.", "threads", "watchdog_seconds", "data.cache", "data.eval_splits", "training."),
     *("data.check", "data.on_error", "data.max_skipped_fraction"),  # the clips that remain are compared
 )
+#: Arguments that say when a run evaluates; with `stopping`, the weights depend on them.
+_EVALUATIONS = ("eval_strategy", "eval_steps", "eval_delay", "eval_on_start")
 _LOCAL_OPTIONS = tuple(f"{section}.{option}" for section, option in LOCAL_PATHS)
 _LABELS = "label names"
 #: Prefix of the splits whose sound affects the weights.
@@ -66,7 +68,9 @@ def collect_options(
         options["training clips"] = len(splits.train)
         options["their labels"] = _digest_labels(splits.train, splits.task)
     chosen = {recipe.data.train_split}
-    if _depends_on_validation(recipe.training):
+    if recipe.stopping.is_active:
+        options |= {f"training.{name}": recipe.training.get(name) for name in _EVALUATIONS}
+    if recipe.stopping.is_active or _depends_on_validation(recipe.training):
         chosen.add("validation")
         if isinstance(splits.validation, Dataset):
             options[_VALIDATION_LABELS] = _digest_labels(splits.validation, splits.task)

@@ -1,0 +1,200 @@
+"""The best evaluation and early stopping: what is kept, when a run stops, and that resuming changes nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import EarlyStoppingCallback
+
+from ast_hf import AstConfigError
+from ast_hf.recipe.stopping_options import StoppingOptions
+from ast_hf.training import finetune, finish, prepare
+from ast_hf.training.averaging import WeightAverage
+from ast_hf.training.best_weights import BestWeights
+from ast_hf.training.finetuning import Run
+from training.runs import VARIED, Stop, digest, recipe
+
+HELD_OUT = {"data": {"validation_fraction": 0.25}}
+
+
+def notes(
+    values: list[tuple[float, float]], metric: str = "accuracy", **options: Any
+) -> tuple[list[bool], int | None]:
+    """Return which evaluations are the best so far, and after how many training stops."""
+    best = BestWeights(StoppingOptions(**options), metric)
+    results = []
+    for step, (value, loss) in enumerate(values, start=1):
+        results.append(best.note(value, loss, step, float(step)))
+        if best.is_exhausted:
+            return results, step
+    return results, None
+
+
+CASES: dict[str, tuple[list[tuple[float, float]], str, dict[str, Any], list[bool], int | None]] = {
+    "falls": ([(0.9, 1), (0.8, 1), (0.7, 1)], "accuracy", {"patience": 2}, [True, False, False], 3),
+    "rises": ([(0.1, 1), (0.2, 1), (0.3, 1)], "accuracy", {"patience": 1}, [True, True, True], None),
+    "a tie with a lower loss": ([(0.5, 1), (0.5, 0.9)], "accuracy", {"patience": 1}, [True, True], None),
+    "a tie with the same loss": ([(0.5, 1), (0.5, 1)], "accuracy", {"patience": 1}, [True, False], 2),
+    "lower losses": ([(2, 2), (1, 1), (3, 3)], "loss", {"patience": 1}, [True, True, False], 3),
+    "lower error": ([(0.2, 1), (0.1, 2)], "ECE", {"best": True}, [True, True], None),
+    "no number": (
+        [(math.nan, 1), (0.1, 1), (math.nan, 0)],
+        "mAP",
+        {"patience": 1},
+        [False],
+        1,
+    ),
+    "a number late": (
+        [(math.nan, 1), (0.1, 1), (math.nan, 0)],
+        "mAP",
+        {"patience": 2},
+        [False, True, False],
+        None,
+    ),
+    "small steps are kept, but do not count": (
+        [(0.5, 1), (0.51, 1), (0.52, 1)],
+        *("accuracy", {"patience": 2, "min_delta": 0.05}, [True, True, True], 3),
+    ),
+    "small steps add up": (
+        [(0.5, 1), (0.53, 1), (0.56, 1), (0.57, 1)],
+        *("accuracy", {"patience": 2, "min_delta": 0.05}, [True, True, True, True], None),
+    ),
+    "no patience": ([(0.9, 1), *[(0.1, 1)] * 5], "accuracy", {"best": True}, [True] + [False] * 5, None),
+}
+
+
+@pytest.mark.parametrize(("values", "metric", "options", "expected", "stops"), CASES.values(), ids=CASES)
+def test_what_is_best_and_when_to_stop(
+    values: list[tuple[float, float]], metric: str, options: dict[str, Any], expected: list[bool], stops: int
+) -> None:
+    assert notes(values, metric, **options) == (expected, stops)
+
+
+def test_stored_weights_and_record_are_read_back(tmp_path: Path) -> None:
+    layer = nn.Linear(2, 1)
+    best = BestWeights(StoppingOptions(patience=3), "accuracy")
+    best.save(tmp_path)
+    empty = BestWeights(StoppingOptions(patience=3), "accuracy")
+    empty.load(tmp_path)
+    empty.copy_to(layer, None)  # nothing to copy yet
+    assert empty.record == best.record
+    best.note(1 / 3, 0.1 + 0.2, 5, 1.5)
+    best.keep(layer)
+    kept = digest(layer.state_dict())
+    best.note(0.2, 1.0, 6, 2.0)
+    best.save(tmp_path)
+    with torch.no_grad():
+        layer.weight.fill_(7.0)
+    read = BestWeights(StoppingOptions(patience=3), "accuracy")
+    read.load(tmp_path)
+    assert read.record == best.record
+    average = WeightAverage(0.9)
+    average.update(layer)
+    read.copy_to(layer, average)
+    assert digest(layer.state_dict()) == kept
+    with average.applied(layer):
+        assert digest(layer.state_dict()) == kept
+
+
+# ---------------------------------------------------------------- runs
+
+
+def scripted(run: Run, values: list[float]) -> list[dict[str, str]]:
+    """Let evaluations while training find these accuracies, and return the weights of each, as evaluated."""
+    trainer = run.trainer
+    seen: list[dict[str, str]] = []
+    real = trainer.evaluation_loop
+
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
+        output = real(*args, **kwargs)
+        if trainer.is_in_train:
+            with trainer._averaged():
+                seen.append(digest(trainer.model.state_dict()))
+            step = trainer.state.global_step
+            output.metrics["eval_accuracy"] = values[step % len(values)] if len(values) > step else values[-1]
+        return output
+
+    trainer.evaluation_loop = evaluate
+    return seen
+
+
+PLAN = {**HELD_OUT, "stopping": {"patience": 2}}
+#: by step; 18 training clips in 3 steps an epoch
+ACCURACIES = [0.0, 0, 0, 0.5, 0, 0, 0.8, 0, 0, 0.7, 0, 0, 0.6, 0, 0, 0.9]
+
+
+@pytest.mark.parametrize("averaging", [{}, {"averaging_decay": 0.9}, {"averaging_epochs": [1, 6]}])
+@pytest.mark.parametrize("save", ["no", "epoch"])
+def test_the_best_evaluation_is_saved(
+    clips: Path, tmp_path: Path, averaging: dict[str, Any], save: str
+) -> None:
+    plan = recipe(clips, {**PLAN, **averaging}, num_train_epochs=6, save_strategy=save)
+    run = prepare(plan, tmp_path)
+    seen = scripted(run, ACCURACIES)
+    run.trainer.train()
+    report = finish(run)
+    assert len(seen) == 4  # epoch 2 is the best, two more are not
+    assert len({str(weights) for weights in seen}) == 4
+    assert digest(load_file(tmp_path / "model.safetensors")) == seen[1]
+    kept = report.kept
+    assert kept is not None
+    assert (kept.step, kept.epoch, kept.value, kept.clips, kept.evaluations) == (6, 2, 0.8, 6, 4)
+    assert str(kept).startswith(
+        "Kept the weights after epoch 2, the best of 4 evaluations on validation (6 clips)"
+    )
+    assert str(kept).endswith("Training stopped early, after epoch 4 of 6 epochs.")
+    assert str(kept).split("(")[0] in (tmp_path / "README.md").read_text().replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    "options", [VARIED, {}, {**VARIED, "averaging_decay": None, "averaging_epochs": [2, 5]}]
+)
+@pytest.mark.parametrize("broken", [2, 5, 9, 12])
+def test_a_resumed_run_keeps_and_stops_as_an_unbroken_one(
+    clips: Path, tmp_path: Path, options: dict[str, Any], broken: int
+) -> None:
+    """Broken before the best evaluation, after it, while it waits, and after the last step."""
+    plan = recipe(clips, {**options, **PLAN}, num_train_epochs=6, save_strategy="steps", save_steps=1)
+    ends = []
+    for name in ("whole", "broken"):
+        run = prepare(plan, tmp_path / name)
+        scripted(run, ACCURACIES)
+        if name == "broken":
+            run.trainer.add_callback(Stop(step=broken))
+            run.trainer.train()
+            run = prepare(plan, tmp_path / name)
+            scripted(run, ACCURACIES)
+        run.trainer.train(resume_from_checkpoint="auto")
+        report = finish(run)
+        ends.append((digest(load_file(tmp_path / name / "model.safetensors")), report.kept, report.results))
+    assert ends[0] == ends[1]
+    assert ends[0][1].step == 6
+
+
+def test_no_validation_split_is_found_before_training(clips: Path, tmp_path: Path) -> None:
+    for options, name in (({"patience": 3}, "patience=null"), ({"best": True}, "best=false")):
+        with pytest.raises(AstConfigError, match=rf"E307.*stopping.*validation_fraction=.*{name}"):
+            finetune(recipe(clips, {"stopping": options}), tmp_path)
+    with pytest.raises(AstConfigError, match=r"E307.*stopping\.metric.*did you mean 'accuracy'"):
+        finetune(recipe(clips, {**HELD_OUT, "stopping": {"patience": 1, "metric": "acuracy"}}), tmp_path)
+
+
+def test_best_checkpoint_has_averaged_weights(clips: Path, tmp_path: Path) -> None:
+    """transformers' own choice of the best checkpoint and early stopping, with the average that was evaluated."""
+    best = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
+    plan = recipe(clips, {**HELD_OUT, "averaging_decay": 0.9}, num_train_epochs=6, **best)
+    run = prepare(plan, tmp_path)
+    seen = scripted(run, ACCURACIES)
+    run.trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=2))
+    run.trainer.train()
+    report = finish(run)
+    assert len(seen) == 4
+    assert digest(load_file(tmp_path / "model.safetensors")) == seen[1]
+    assert report.kept is not None
+    assert (report.kept.step, report.kept.stopped_early) == (6, True)
