@@ -6,14 +6,14 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import error
 from .console import finite, quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 if TYPE_CHECKING:
-    from ..planning.plan import Plan
+    pass
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

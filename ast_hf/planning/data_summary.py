@@ -41,8 +41,8 @@ class Lengths:
     @classmethod
     def of(cls, seconds: list[float], clips: int) -> Lengths:
         """Return the quantiles 0, 0.05, 0.5, 0.95 and 1 of a sample, and the total of all `clips`."""
-        quantiles = np.quantile(seconds, (0, 0.05, 0.5, 0.95, 1)).tolist()
-        return cls(*quantiles, total=float(np.mean(seconds)) * clips)
+        shortest, low, median, high, longest = np.quantile(seconds, (0, 0.05, 0.5, 0.95, 1)).tolist()
+        return cls(shortest, low, median, high, longest, float(np.mean(seconds)) * clips)
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ class DataSummary:
         lengths: lengths of the training clips that can be read.
         rates: sampling rate in Hz -> number of files, of the training clips.
         bandwidth: frequency in Hz below which 95 % of the power of the middle clip lies; None if not measured.
-        group: column whose values must not be on both sides of a split; None if no such column is known.
-        groups: number of its values in the training split.
-        group_reason: how the column was recognised.
+        group_options: options of the section `data` that keep speakers, recordings or other sources of several
+            clips on one side of a split; empty if none were found.
+        groups: number of these sources in the training split.
+        group_reason: how they were recognised.
         fold_column: column of the folds.
         folds: their names, if the table has folds; empty if it has none.
         unreadable: training clips whose header shows that they cannot be read or are too short.
@@ -79,7 +80,7 @@ class DataSummary:
     multi_label: bool = False
     unlabelled: int = 0
     bandwidth: float | None = None
-    group: str | None = None
+    group_options: dict[str, str] = field(default_factory=dict)
     groups: int = 0
     group_reason: str = ""
     fold_column: str = "fold"
@@ -269,5 +270,5 @@ def _describe_groups(train: Dataset) -> dict[str, Any]:
         number = len(set(values))
         if None not in values and "" not in values and 2 <= number < len(values):
             reason = f"column {column!r}: {number} values for {len(values)} clips"
-            return {"group": column, "groups": number, "group_reason": reason}
+            return {"group_options": {"validation_group": column}, "groups": number, "group_reason": reason}
     return {}

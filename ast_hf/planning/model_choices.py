@@ -41,7 +41,7 @@ def choose_model(summary: DataSummary, start: Start) -> list[Choice]:
     if start.kind != "random":
         return []
     shape = shape_of(summary)
-    reason = f"a small transformer for {summary.train_clips:,} training clips; a wide one from random weights needs more"
+    reason = f"small, for {summary.train_clips:,} training clips; wide ones need more, or pretrained weights"
     return [
         Choice("model.config.hidden_size", shape.width, reason),
         Choice("model.config.num_hidden_layers", shape.blocks),

@@ -55,7 +55,8 @@ class PlannedRecipe:
             yield ""
             yield from (f"Note: {remark}" for remark in self.plan.remarks)
         yield ""
-        yield f"Expected: {self.plan.steps:,} steps of {self.seconds_per_step:.2g} s, {_duration(self.seconds)} on this machine."
+        time = _duration(self.seconds)
+        yield f"Expected: {self.plan.steps:,} steps of {self.seconds_per_step:.2g} s, {time} on this machine."
         yield f"Wrote {printable(path)}. Next:"
         name = shlex.quote(path)
         output = "outputs/my_model"

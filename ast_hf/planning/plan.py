@@ -11,7 +11,7 @@ from .data_summary import DataSummary
 from .input_choices import choose_rate, choose_window
 from .model_choices import choose_model
 from .problems import UNREADABLE_SHARE, check_learnable, find_remarks
-from .split_choices import TEST_SHARE, choose_splits
+from .split_choices import choose_splits, trained_clips
 from .starts import Start
 from .training_choices import (
     MINUTES,
@@ -19,7 +19,6 @@ from .training_choices import (
     choose_training,
     least_steps,
     limited_steps,
-    trained_clips,
     wanted_steps,
 )
 
@@ -72,7 +71,7 @@ def make_plan(
     """
     check_learnable(summary)
     splits = choose_splits(summary)
-    clips = trained_clips(summary, _test_share(summary, splits))
+    clips = trained_clips(summary)
     batch = batch_size(clips, start)
     wanted = wanted_steps(clips, batch, start)
     least = least_steps(clips, batch, start)
@@ -90,14 +89,6 @@ def make_plan(
         *_choose_threads(start),
     ]
     return Plan(choices, list(find_remarks(summary)), steps, least)
-
-
-def _test_share(summary: DataSummary, splits: list[Choice]) -> float:
-    """Return the share of the training split that becomes the test split."""
-    chosen = {choice.option for choice in splits}
-    if "data.test_fold" in chosen:
-        return 1 / len(summary.folds)
-    return TEST_SHARE if "data.test_fraction" in chosen else 0.0
 
 
 def _given(summary: DataSummary, start: Start) -> list[Choice]:

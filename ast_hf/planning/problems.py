@@ -8,7 +8,7 @@ from ..errors import error
 from ..printing import printable
 from .data_summary import DataSummary
 from .input_choices import is_cropped
-from .split_choices import LEAST_GROUPS, held_out_share, tests, watches
+from .split_choices import has_groups, has_test, test_share, validation_share, watches
 
 #: Fewest clips of a class: two to train, one to watch and one to test.
 LEAST_CLIPS = 4
@@ -16,10 +16,11 @@ LEAST_CLIPS = 4
 UNREADABLE_SHARE = 0.1
 #: Clips of the typical class below which any result is weak.
 FEW_CLIPS = 20
-#: Values of the group that are held out below which a result depends on which ones these are.
+#: Clips of the largest class, as a multiple of those of the smallest, from which the average over clips hides the
+#: rare classes.
+UNEVEN = 10
+#: Sources that are held out below which a result depends on which ones these are.
 FEW_HELD_OUT = 3
-#: Validation clips below which the best weights are chosen by chance.
-FEW_WATCHED = 30
 
 
 def check_learnable(summary: DataSummary) -> None:
@@ -27,46 +28,70 @@ def check_learnable(summary: DataSummary) -> None:
     where = f"split {summary.train_split!r}"
     names = list(summary.labels)
     if len(names) < 2 and not summary.unlabelled:
-        what = f"has one class ({', '.join(names)}), which leaves nothing to classify"
+        what = f"has {len(names)} class ({', '.join(names)}), which leaves nothing to classify"
         raise error("E209", where=where, what=what, fix="add clips of at least one more class")
     rare = [name for name, count in summary.labels.items() if count < LEAST_CLIPS]
     if rare:
         few = ", ".join(f"{name!r} has {summary.labels[name]}" for name in rare[:5])
         more = f" and {len(rare) - 5} more classes" if len(rare) > 5 else ""
-        fix = f"add clips, at least {LEAST_CLIPS} of each class and better 20"
+        fix = f"add clips, at least {LEAST_CLIPS} of each class and better {FEW_CLIPS}"
         if len(rare) < len(names) - 1:
             fix += ", or leave these classes out with --drop_labels"
         raise error("E209", where=where, what=f"too few clips: {few}{more}", fix=fix)
     if summary.unreadable > UNREADABLE_SHARE * summary.train_clips:
-        what = f"{summary.unreadable} of {summary.train_clips} clips cannot be read, the first: {summary.first_unreadable}"
+        what = f"{summary.unreadable} of {summary.train_clips} clips cannot be read, the first: "
+        what += summary.first_unreadable
         raise error("E209", where=where, what=what, fix="repair or remove them; ast-hf stats lists all")
 
 
 def find_remarks(summary: DataSummary) -> Iterator[str]:
-    """Yield what will disappoint, one sentence or two each."""
-    if summary.typical_class < FEW_CLIPS:
-        yield f"A typical class has {summary.typical_class} clips. Expect a weak model; more clips help more than any setting."
-    if summary.imbalance >= 10:
-        rarest = min(summary.labels, key=lambda name: summary.labels[name])
-        yield f"{printable(rarest)!r} has {summary.smallest_class} clips, the largest class {summary.imbalance:.0f} times as many. Look at the results per class."
+    """Yield what will disappoint, a sentence or two each."""
+    yield from _remarks_on_classes(summary)
     yield from _remarks_on_groups(summary)
     if not watches(summary):
-        yield "Too few clips to hold some out. Cross-validate with --folds 5."
-    elif not tests(summary):
-        yield "There is no test split: the result on the validation split is a little too good, since the best weights are chosen there."
+        yield "There are too few clips to hold some out: cross-validate with --folds 5 to know how good it is."
+    elif not has_test(summary):
+        yield (
+            "There is no test split. The result on the validation split is a little too good, since the best "
+            "weights are chosen there."
+        )
     if is_cropped(summary):
-        yield "Recordings are longer than the model's window. If a label holds for a part only, give start and end in seconds."
+        yield (
+            "Recordings are longer than the model's window, and a random part of each is taken to have its label. "
+            "If a label holds for a part only, give its start and end in seconds."
+        )
     if summary.unreadable:
         yield f"{summary.unreadable} clips cannot be read and are left out, the first: {summary.first_unreadable}."
 
 
+def _remarks_on_classes(summary: DataSummary) -> Iterator[str]:
+    if summary.typical_class < FEW_CLIPS:
+        yield (
+            f"A typical class has {summary.typical_class} training clips. Expect a weak model; "
+            "more clips help more than any setting."
+        )
+    if summary.imbalance >= UNEVEN:
+        rarest = min(summary.labels, key=lambda name: summary.labels[name])
+        yield (
+            f"{printable(rarest)!r} has {summary.smallest_class} training clips, the largest class "
+            f"{summary.imbalance:.0f} times as many. Look at the results per class, not at the accuracy alone."
+        )
+
+
 def _remarks_on_groups(summary: DataSummary) -> Iterator[str]:
-    share = held_out_share(summary)
-    if not share or summary.windowed:
+    share = min(share for share in (test_share(summary), validation_share(summary), 1.0) if share)
+    if share == 1.0 or summary.windowed:
         return
-    if summary.group is None:
-        yield "No column of speakers, recordings or other sources was found. If some clips have one source, a random split overstates the accuracy: add such a column."
-    elif summary.groups < LEAST_GROUPS:
-        yield f"Column {summary.group!r} has {summary.groups} values, too few to hold some out: the split is random, and overstates the accuracy on new ones."
+    if not summary.group_options:
+        yield (
+            "No column and no part of the names shows which clips have one speaker, recording or other source. "
+            "If some do, a random split overstates the accuracy: add such a column."
+        )
+    elif not has_groups(summary):
+        yield (
+            f"There are {summary.groups} groups of clips, too few to hold some out. The split is random, "
+            "and overstates the accuracy on new ones."
+        )
     elif summary.groups * share < FEW_HELD_OUT:
-        yield f"About {max(1, round(summary.groups * share))} of {summary.groups} values of {summary.group!r} are held out: the result depends on which."
+        count = max(1, round(summary.groups * share))
+        yield f"{count} of {summary.groups} groups are held out: the result depends on which."

@@ -1,4 +1,4 @@
-"""Which clips are held out: the test split, the validation split, and by which group."""
+"""Which clips are held out: the test split, the validation split, and by which groups."""
 
 from __future__ import annotations
 
@@ -17,13 +17,23 @@ TEST_SHARE = 0.2
 #: Below, a class would have one or two clips there, and cross-validation (`--folds`) says more.
 WATCHED_CLASS = 8
 TESTED_CLASS = 15
-#: Groups needed to hold some of them out.
+#: Groups needed to hold some of them out, that of `ast_hf.data.grouping`.
 LEAST_GROUPS = 4
 
 
 def choose_splits(summary: DataSummary) -> list[Choice]:
-    """Return the choices of the test split and of the validation split."""
-    return [*_choose_test(summary), *_choose_validation(summary)]
+    """Return the choices of the test split, of the validation split, and of what stays together in them."""
+    choices = [*_choose_test(summary), *_choose_validation(summary)]
+    held_out = {"data.test_fraction", "data.validation_fraction"} & {choice.option for choice in choices}
+    if held_out and has_groups(summary):
+        reason = f"none in two splits: {summary.group_reason}"
+        choices += [Choice(f"data.{name}", value, reason) for name, value in summary.group_options.items()]
+    return choices
+
+
+def has_groups(summary: DataSummary) -> bool:
+    """Return True if there are enough speakers, recordings or other sources to hold some of them out."""
+    return bool(summary.group_options) and summary.groups >= LEAST_GROUPS
 
 
 def watches(summary: DataSummary) -> bool:
@@ -31,49 +41,61 @@ def watches(summary: DataSummary) -> bool:
     return summary.has_validation or summary.typical_class >= WATCHED_CLASS
 
 
-def usable_group(summary: DataSummary) -> str | None:
-    """Return the column by whose values clips are held out, None without one of enough values."""
-    return summary.group if summary.groups >= LEAST_GROUPS else None
-
-
-def tests(summary: DataSummary) -> bool:
+def has_test(summary: DataSummary) -> bool:
     """Return True if a run has a test split."""
     return bool(summary.test_splits or summary.folds) or _makes_test(summary)
 
 
-def _makes_test(summary: DataSummary) -> bool:
-    return not summary.has_validation and summary.typical_class >= TESTED_CLASS
+def test_share(summary: DataSummary) -> float:
+    """Return the share of the training split that becomes the test split, 0 if it is stored or too small."""
+    if summary.test_splits:
+        return 0.0
+    if summary.folds:
+        return 1 / len(summary.folds)
+    return TEST_SHARE if _makes_test(summary) else 0.0
 
 
-def held_out_share(summary: DataSummary) -> float:
+def validation_share(summary: DataSummary) -> float:
     """Return the share of the training split that becomes the validation split, 0 if it is stored or too small."""
     if summary.has_validation or not watches(summary):
         return 0.0
     return LARGE_SHARE if summary.train_clips >= LARGE_SET else SMALL_SHARE
 
 
+def trained_clips(summary: DataSummary) -> int:
+    """Return about how many clips a run trains on, without those held out."""
+    held_out = validation_share(summary)
+    tested = test_share(summary)
+    share = (1 - tested) * (1 - held_out) if summary.folds else 1 - tested - held_out
+    return max(1, round(summary.train_clips * share))
+
+
+def _makes_test(summary: DataSummary) -> bool:
+    return not summary.test_splits and not summary.folds and summary.typical_class >= TESTED_CLASS
+
+
 def _choose_test(summary: DataSummary) -> list[Choice]:
-    if summary.test_splits:
-        return []
-    if summary.folds:
+    if summary.folds and not summary.test_splits:
         first = summary.folds[0]
         value = int(first) if first.isdecimal() else first
-        reason = f"column {summary.fold_column!r} has {len(summary.folds)} folds; --folds {len(summary.folds)} tests on each in turn"
+        count = len(summary.folds)
+        reason = (
+            f"one of {count} folds in column {summary.fold_column!r}; --folds {count} tests on each in turn"
+        )
         return [Choice("data.test_fold", value, reason)]
     if not _makes_test(summary):
         return []
-    reason = "the data have no test split; these clips are never trained on, and no setting is chosen by them"
+    count = round(TEST_SHARE * summary.train_clips)
+    reason = f"about {count} clips to test on at the end; the data have no test split"
     return [Choice("data.test_fraction", TEST_SHARE, reason)]
 
 
 def _choose_validation(summary: DataSummary) -> list[Choice]:
-    share = held_out_share(summary)
+    share = validation_share(summary)
     if not share:
         return []
-    count = round(share * summary.train_clips)
-    reason = f"about {count} clips to choose the best weights by; the data have no validation split"
-    choices = [Choice("data.validation_fraction", share, reason)]
-    group = usable_group(summary)
-    if group is not None:
-        choices.append(Choice("data.validation_group", group, f"{summary.group_reason}: none on both sides"))
-    return choices
+    whole = summary.train_clips * (1 - test_share(summary) if summary.folds else 1)
+    reason = (
+        f"about {round(share * whole)} clips to choose the best weights by; the data have no validation split"
+    )
+    return [Choice("data.validation_fraction", share, reason)]

@@ -7,7 +7,7 @@ import math
 from .choice import Choice
 from .data_summary import DataSummary
 from .model_choices import shape_of
-from .split_choices import held_out_share, watches
+from .split_choices import watches
 from .starts import Start
 
 #: Optimizer steps of a run. Small data sets need as many as large ones: they are seen in more epochs.
@@ -21,9 +21,10 @@ LEAST_EPOCHS = {"random": 10, "vit": 4, "base": 3}
 MINUTES = 10.0
 #: Largest number of clips in a step.
 BATCH = {"random": 32, "vit": 16, "base": 16}
-#: Evaluations of a run on the validation split, and how many without a better one end it.
-EVALUATIONS = 20
-PATIENCE = 6
+#: Evaluations of a run on the validation split, and how many in a row without a better one end it: a third of the run,
+#: since the accuracy of few clips moves up and down while the learning rate is high.
+EVALUATIONS = 24
+PATIENCE = 8
 #: Longest memory of the weight average in steps, and its share of a run.
 AVERAGED_STEPS = 100
 AVERAGED_SHARE = 0.05
@@ -33,11 +34,6 @@ LEARNING_RATES = {"vit": (2e-4, 5e-5), "base": (3e-4, 5e-5)}
 LAYER_DECAY = 0.8
 #: Rarest class, as a share of the most frequent one, below which clips are drawn by how rare their labels are.
 BALANCED_FROM = 5.0
-
-
-def trained_clips(summary: DataSummary, test_share: float = 0.0) -> int:
-    """Return the clips that a run trains on, without those held out."""
-    return max(1, round(summary.train_clips * (1 - test_share) * (1 - held_out_share(summary))))
 
 
 def batch_size(clips: int, start: Start) -> int:
@@ -88,7 +84,7 @@ def choose_training(summary: DataSummary, start: Start, steps: int, batch: int, 
         Choice("training.weight_decay", 0.05),
         Choice("training.adam_beta2", 0.98),
     ]
-    return [*choices, *_choose_watching(summary, steps)]
+    return [*choices, *_choose_watching(summary)]
 
 
 def _choose_sampling(summary: DataSummary) -> list[Choice]:
@@ -118,14 +114,11 @@ def _rate_reason(start: Start) -> str:
     return "of the classifier; pretrained weights need a lower one than random weights"
 
 
-def _choose_watching(summary: DataSummary, steps: int) -> list[Choice]:
+def _choose_watching(summary: DataSummary) -> list[Choice]:
     if not watches(summary):
-        return [
-            Choice("training.save_strategy", "no", "too few clips to watch; the last weights are the result")
-        ]
-    every = steps // EVALUATIONS
+        return []
+    reason = "evaluations without a better one that end the training; the weights of the best one are kept"
     return [
-        Choice("training.eval_strategy", "steps", "on the validation split"),
-        Choice("training.eval_steps", every, f"{EVALUATIONS} times in the run"),
-        Choice("training.save_strategy", "no"),
+        Choice("stopping.patience", PATIENCE, reason),
+        Choice("stopping.evaluations", EVALUATIONS, "on the validation split, never on a test split"),
     ]
