@@ -15,7 +15,7 @@ from ..data.sources import is_local
 from ..errors import error
 from ..printing import printable
 from .data_summary import DataSummary, summarise_data
-from .measuring import seconds_per_step
+from .measuring import StepTime, measure_step
 from .plan import Plan, make_plan
 from .recipe_text import recipe_text
 from .split_choices import watches
@@ -32,19 +32,19 @@ class PlannedRecipe:
         start: the weights to start from.
         plan: the choices.
         text: the recipe, YAML.
-        seconds_per_step: measured time of a training step.
+        step: measured time of a training step.
     """
 
     summary: DataSummary
     start: Start
     plan: Plan
     text: str
-    seconds_per_step: float
+    step: StepTime
 
     @property
     def seconds(self) -> float:
         """Expected time of the training."""
-        return self.plan.steps * self.seconds_per_step
+        return self.plan.steps * self.step.now
 
     def lines(self, path: str) -> Iterator[str]:
         """Yield what was found, chosen and is to be done next, as lines for a terminal."""
@@ -56,7 +56,7 @@ class PlannedRecipe:
             yield from (f"Note: {remark}" for remark in self.plan.remarks)
         yield ""
         time = _duration(self.seconds)
-        yield f"Expected: {self.plan.steps:,} steps of {self.seconds_per_step:.2g} s, {time} on this machine."
+        yield f"Expected: {self.plan.steps:,} steps of {self.step.now:.2g} s, {time} on this machine."
         yield f"Wrote {printable(path)}. Next:"
         name = shlex.quote(path)
         output = "outputs/my_model"
@@ -73,7 +73,7 @@ class PlannedRecipe:
             "remarks": self.plan.remarks,
             "recipe": self.plan.values(),
             "steps": self.plan.steps,
-            "seconds_per_step": self.seconds_per_step,
+            "seconds_per_step": self.step.now,
             "seconds": self.seconds,
         }
 
@@ -108,13 +108,13 @@ def plan_recipe(
     start = read_start(base, vit)
     aim = MINUTES if minutes is None else minutes
     plan = make_plan(summary, start, minutes=aim)
-    seconds = seconds_per_step(plan.values())
-    plan = make_plan(summary, start, seconds_per_step=seconds, minutes=aim)
+    step = measure_step(plan.values())
+    plan = make_plan(summary, start, seconds_per_step=step.alone, minutes=aim)
     heading = [
         f"Written by `{command}`. Change anything; the reasons are beside the values.",
         *_describe(summary),
     ]
-    return PlannedRecipe(summary, start, plan, recipe_text(plan, heading), seconds)
+    return PlannedRecipe(summary, start, plan, recipe_text(plan, heading), step)
 
 
 def _read(source: str, options: dict[str, Any]) -> DatasetDict:

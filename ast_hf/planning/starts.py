@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
+from ..weights.image_transformers import read_image_transformer
 from ..weights.integrity import check_folder
 
 
@@ -16,7 +17,7 @@ class Start:
     Attributes:
         kind: `"random"`, `"vit"` or `"base"`.
         name: folder or name on the Hub; empty for random weights.
-        width: hidden size of a base; 0 if it is not known or not needed.
+        width: hidden size of its weights, 0 for random ones.
         max_length: frames of the base's input.
         time_stride: frames from patch to patch of the base.
         patch_size: side of the patches of the base.
@@ -33,13 +34,13 @@ class Start:
 
 
 def read_start(base: str | None, vit: str | None) -> Start:
-    """Return the start that the options `--base` and `--vit` name; of a base, its configuration is read.
+    """Return the start that the options `--base` and `--vit` name.
 
     Raises:
-        AstConfigError: E306 for a base that is broken or no AST.
+        AstConfigError: E305 and E306 for weights that are broken or of another architecture.
     """
     if vit is not None:
-        return Start("vit", vit)
+        return Start("vit", vit, width=read_image_transformer(vit).fields["hidden_size"])
     if base is None:
         return Start()
     check_folder(base, classifier=False)

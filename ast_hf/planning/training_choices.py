@@ -54,10 +54,10 @@ def least_steps(clips: int, batch: int, start: Start) -> int:
 
 
 def limited_steps(wanted: int, least: int, seconds_per_step: float, minutes: float) -> int:
-    """Return the steps that fit into the time, but not fewer than the least; a multiple of `EVALUATIONS`."""
+    """Return the steps that fit into the time, but not fewer than the least; rounded to a multiple of 50."""
     affordable = int(60 * minutes / seconds_per_step)
     steps = max(least, min(wanted, affordable))
-    return max(EVALUATIONS, steps // EVALUATIONS * EVALUATIONS)
+    return math.ceil(steps / 50) * 50
 
 
 def averaging_decay(steps: int) -> float:
