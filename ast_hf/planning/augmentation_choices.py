@@ -10,11 +10,11 @@ from .starts import Start
 
 #: Longest clip in seconds that is taken as one sound, such as a word, a call or a note; longer ones of equal length
 #: are taken as excerpts with a sound somewhere.
-ONE_SOUND = 2.0
+ONE_SOUND = 3.5
 
 
 def is_excerpt(summary: DataSummary) -> bool:
-    """Return True for clips of one length over two seconds: excerpts, with a sound anywhere in them."""
+    """Return True for clips of one length over 3.5 seconds: excerpts, with a sound anywhere in them."""
     return summary.has_equal_lengths and summary.lengths.median > ONE_SOUND
 
 
@@ -61,11 +61,10 @@ def _choose_sound(summary: DataSummary, start: Start) -> list[Choice]:
     if summary.reading.get("window_labels") == "centre" or start.kind != "random":
         return [gain]
     return [
-        Choice(
-            "augmentation.speed",
-            1.1,
-            "pitch and tempo a little higher and lower, like other voices and sources",
-        ),
+        Choice("augmentation.speed", 1.2, "pitch and tempo higher and lower, like other voices and sources"),
         gain,
-        Choice("augmentation.equalizer_db", 3.0, "other microphones and rooms"),
+        Choice("augmentation.equalizer_db", 4.0, "other microphones and rooms"),
+        Choice("augmentation.mixstyle_probability", 0.3, "another clip's timbre: helps on unseen sources"),
+        Choice("augmentation.frequency_masks", 1, "no single band decides"),
+        Choice("augmentation.frequency_mask_width", 8),
     ]
