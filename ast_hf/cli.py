@@ -1,4 +1,4 @@
-"""`ast-hf demo | new | finetune | evaluate | classify | push | stats | convert | merge | info`.
+"""`ast-hf demo | new | finetune | evaluate | classify | push | stats | split | convert | merge | info`.
 
 Modules of commands import heavy libraries inside the functions that need them, so that `--help` is fast.
 """
@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from .commands import classify, convert, demo, evaluate, finetune, info, merge, new, push, stats
+from .commands import classify, convert, demo, evaluate, finetune, info, merge, new, push, split, stats
 from .commands.console import (
     EXIT_DATA,
     EXIT_IN_USE,
@@ -49,6 +49,11 @@ _COMMANDS: dict[
         stats.add_options,
         stats.run,
         "summarise a data set: labels, durations, damaged files, mean and std",
+    ),
+    "split": (
+        split.add_options,
+        split.run,
+        "hold out validation and test clips by speaker or recording, and write a table",
     ),
     "convert": (
         convert.add_options,

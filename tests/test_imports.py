@@ -92,7 +92,7 @@ HEAVY = {
     "accelerate",
     "peft",
 }
-COMMANDS = ("demo", "finetune", "evaluate", "classify", "push", "stats", "convert", "merge", "info")
+COMMANDS = ("demo", "finetune", "evaluate", "classify", "push", "stats", "split", "convert", "merge", "info")
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

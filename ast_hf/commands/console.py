@@ -204,9 +204,7 @@ def print_results(report: Report) -> None:
             "which was chosen on those clips."
         )
     hint = (
-        ""
-        if report.clips
-        else " (hold clips out with data.validation_fraction, or cross-validate with --folds 5)"
+        "" if report.clips else " (hold clips out with data.test_fraction, or cross-validate with --folds 5)"
     )
     show(f"Evaluated on {clips}{hint}.")
     show(

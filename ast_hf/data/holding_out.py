@@ -10,8 +10,10 @@ from datasets import Dataset, DatasetDict
 
 from ..errors import AstHfError, did_you_mean, error
 from ..task import Task
+from .drawing import draw_rows
+from .grouping import clip_keys, read_groups
 from .option_spelling import option
-from .splits import label_counts, label_names, split_task
+from .splits import label_lists, label_names, split_task
 
 
 def hold_out(dataset: Dataset, fraction: float, *, group_column: str | None, seed: int) -> DatasetDict:
@@ -25,52 +27,95 @@ def select_parts(dataset: Dataset, parts: Mapping[str, Sequence[int]]) -> Datase
 
 
 def hold_out_rows(
-    dataset: Dataset, fraction: float, *, group_column: str | None, seed: int
+    dataset: Dataset,
+    fraction: float,
+    *,
+    group_column: str | None,
+    seed: int,
+    group_pattern: str | None = None,
 ) -> dict[str, Sequence[int]]:
     """Return the numbers of the clips of `train` and `validation`; those of one group stay together.
 
     Single-label data are stratified. Without a group column rows are split, which overstates accuracy where
-    clips of one source resemble each other.
+    clips of one source resemble each other. scikit-learn draws, as in all versions of this package; where it
+    cannot, or would leave a label without a clip in `train`, `hold_out_parts` does.
 
     Args:
         dataset: the clips, not a stream.
         fraction: share of the clips in `validation`, in (0, 1).
         group_column: column whose values stay together, None to split row by row.
         seed: seed of the random split.
+        group_pattern: regular expression that finds the group in each path instead.
 
     Raises:
-        AstDataError: E209 for a stream, a class with a single clip, or too few clips or groups; E208 for an
-            unknown group column or a row without a group.
+        AstDataError: E209 for a stream, and for too few clips or groups; E208 for an unknown group column or a
+            row without a group.
     """
-    if not isinstance(dataset, Dataset):
-        fix = "give a validation split, or do not stream"
-        raise error("E209", where="validation_fraction", what="cannot hold out clips of a stream", fix=fix)
+    _check_stored(dataset, "validation_fraction")
     classes = _strata(dataset)
-    groups = _groups(dataset, group_column)
-    if classes is not None:
-        _check_two_clips_per_class(dataset)
+    groups = _groups(dataset, group_column, group_pattern)
     splitter = _holdout_splitter(fraction, classes, groups, seed)
     try:
         train, validation = next(splitter.split(range(len(dataset)), classes, groups))
-    except ValueError as problem:
-        what = f"cannot hold out {fraction}: {problem}"
-        fix = "add clips or groups, hold out another share, or give a validation split"
-        raise error("E209", where="validation_fraction", what=what, fix=fix) from None
-    return {"train": train, "validation": validation}
+    except ValueError:
+        train, validation = [], []
+    if _labels_of(dataset, train) == _labels_of(dataset, range(len(dataset))):
+        return {"train": train, "validation": validation}
+    fractions = {"validation": fraction}
+    return hold_out_parts(
+        dataset, fractions, group_column=group_column, group_pattern=group_pattern, seed=seed
+    )
+
+
+def hold_out_parts(
+    dataset: Dataset,
+    fractions: Mapping[str, float],
+    *,
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    seed: int,
+) -> dict[str, Sequence[int]]:
+    """Return the numbers of the clips of `train` and of each part, drawn in their order by `draw_rows`.
+
+    The draw depends on the names of groups, or of files, and not on the order of the clips.
+
+    Args:
+        dataset: the clips, not a stream.
+        fractions: part (`test`, `validation`) -> share of the clips, each in (0, 1).
+        group_column: column whose values stay together.
+        group_pattern: regular expression that finds the group in each path instead. Without both, clips are drawn
+            one by one.
+        seed: seed of the draw.
+
+    Raises:
+        AstDataError: as `hold_out_rows`; E209 also if every group has the only clips of a label.
+    """
+    _check_stored(dataset, f"{next(iter(fractions))}_fraction")
+    group = group_column or group_pattern
+    unit = "clip" if group is None else f"value of {group!r}"
+    keys = group_values(dataset, group_column=group_column, group_pattern=group_pattern)
+    names = label_names(dataset)
+    rows = draw_rows(label_lists(dataset), keys, fractions, seed=seed, label_names=names, unit=unit)
+    return dict(rows)
+
+
+def _check_stored(dataset: Any, where: str) -> None:
+    """Raise E209 for a stream."""
+    if not isinstance(dataset, Dataset):
+        fix = "give a validation split, or do not stream"
+        raise error("E209", where=where, what="cannot hold out clips of a stream", fix=fix)
+
+
+def _labels_of(dataset: Dataset, rows: Iterable[int]) -> set[int]:
+    """Return the labels that clips have."""
+    labels = label_lists(dataset)
+    return {index for row in rows for index in labels[row]}
 
 
 def _strata(dataset: Dataset) -> Any:
     """Return the class index of each clip, None for multi-label data, which are not stratified."""
     task = split_task(dataset)
     return dataset[task.label_column] if task is Task.SINGLE_LABEL else None
-
-
-def _check_two_clips_per_class(dataset: Dataset) -> None:
-    """Raise E209 for a class that cannot be in both parts."""
-    for index, count in label_counts(dataset).items():
-        if count < 2:
-            what = f"{label_names(dataset)[index]!r} has a single clip, which cannot be on both sides"
-            raise error("E209", where="validation_fraction", what=what, fix="add clips, or drop the class")
 
 
 def _holdout_splitter(fraction: float, classes: Any, groups: list[Any] | None, seed: int) -> Any:
@@ -149,7 +194,13 @@ def random_fold(
 
 
 def random_fold_rows(
-    dataset: Dataset, test_fold: int | str, count: int, *, group_column: str | None, seed: int
+    dataset: Dataset,
+    test_fold: int | str,
+    count: int,
+    *,
+    group_column: str | None,
+    seed: int,
+    group_pattern: str | None = None,
 ) -> dict[str, Sequence[int]]:
     """Return the numbers of the clips of one of `count` random folds as `test`, of the others as `train`.
 
@@ -159,6 +210,7 @@ def random_fold_rows(
         count: number of folds.
         group_column: column (speaker, recording) whose values stay together; None to draw clip by clip.
         seed: seed of the random folds; those of grouped multi-label clips are the same for every seed.
+        group_pattern: regular expression that finds the group in each path instead.
 
     Raises:
         AstDataError: E208 for an unknown column, E209 for too few clips or groups and for an unknown fold.
@@ -167,8 +219,8 @@ def random_fold_rows(
     if fold_name(test_fold) not in names:
         what = f"{test_fold!r} is not a fold"
         raise error("E209", where="test_fold", what=what, fix=f"name one from 1 to {count}")
-    groups = _groups(dataset, group_column)
-    _check_enough(dataset, groups, group_column, count)
+    groups = _groups(dataset, group_column, group_pattern)
+    _check_enough(dataset, groups, group_column or group_pattern, count)
     classes = _strata(dataset)
     splitter = _fold_splitter(count, classes, groups, seed)
     try:
@@ -200,8 +252,21 @@ def _fold_splitter(count: int, classes: Any, groups: list[Any] | None, seed: int
     return kind(count, shuffle=True, random_state=seed)
 
 
-def _groups(dataset: Dataset, column: str | None) -> list[Any] | None:
-    """Return the group of each clip, None without a column; raise E208 for an unknown column or a gap."""
+def group_values(
+    dataset: Dataset, *, group_column: str | None = None, group_pattern: str | None = None
+) -> list[str]:
+    """Return the group of each clip, by a column or else a pattern, as `hold_out_parts` sees it.
+
+    Raises E208 for an unknown column, and for a clip without a group.
+    """
+    groups = _groups(dataset, group_column, group_pattern)
+    return clip_keys(dataset) if groups is None else list(map(str, groups))
+
+
+def _groups(dataset: Dataset, column: str | None, pattern: str | None = None) -> list[Any] | None:
+    """Return the group of each clip, None without a column or pattern; raise E208 for an unknown column or a gap."""
+    if pattern is not None:
+        return read_groups(dataset, pattern)
     if column is None:
         return None
     if column not in dataset.column_names:

@@ -87,6 +87,17 @@ def _hub_names(pattern: str, fix: str) -> Check:
     return check
 
 
+def _check_pattern(value: str | None) -> None:
+    """Raise E307 for a text that is not a regular expression."""
+    try:
+        re.compile(value or "")
+    except re.error as problem:
+        what = f"{value!r} is not a regular expression ({problem})"
+        raise error(
+            "E307", where="", what=what, fix=r"write brackets of names as \[ and \(", detail="choice"
+        ) from None
+
+
 #: `user/name` of a model or data set.
 _REPOSITORY = r"[\w.-]+/[\w.-]+"
 _LICENSE = r"[a-z0-9][a-z0-9.-]*"
@@ -108,8 +119,16 @@ class DataOptions:
             Hub.
         train_split: split to train on.
         eval_splits: splits to evaluate after training; None for all except `train_split`.
-        validation_fraction: share of the training split to hold out and evaluate while training, in 0..0.9.
-        validation_group: column (speaker, recording) whose values must not be on both sides of that split.
+        validation_fraction: share of the training split to hold out and evaluate while training, in 0..0.9. Data
+            that have a split `validation` keep it, and nothing is held out.
+        test_fraction: share of the training split to hold out as the split `test`, which is reported on, in
+            0..0.9; drawn before `validation_fraction`, which is then a share of the same clips. Both keep every
+            label in training and its share in each split, as far as groups allow. Data that have a split `test`
+            keep it, and nothing is held out.
+        validation_group: column (speaker, recording) whose values must not be in two of these splits.
+        group_pattern: regular expression that finds the speaker or recording in the path of each clip, in place of
+            `validation_group`: what is in its parentheses stays together. `"([^/_]+)_nohash_"` finds the speakers
+            of Speech Commands. `ast-hf split` and `ast-hf new` look for one.
         audio_column: column of the audio; None to detect it.
         label_column: column of the labels; None to detect it.
         split_column: column with the split of each row.
@@ -143,7 +162,7 @@ class DataOptions:
         fold_column: column of the folds.
         random_folds: number of random folds of `train_split`, 2..1000, for data without a column of folds.
             They are drawn with the seed, and `test_fold` counts them from 1. Single-label clips are
-            stratified; clips of the same `validation_group` stay in one fold.
+            stratified; clips of the same `validation_group` or `group_pattern` stay in one fold.
         check: `"headers"` reads the header of every clip before training; `"full"` decodes all clips.
         on_error: `"raise"` stops before training if a clip cannot be used; `"skip"` leaves such clips out of
             all splits. It decodes all clips first, so that none is found later.
@@ -161,7 +180,9 @@ class DataOptions:
     train_split: str = "train"
     eval_splits: list[str] | None = None
     validation_fraction: float = validated_field(in_range(0.0, 0.9), default=0.0)
+    test_fraction: float = validated_field(in_range(0.0, 0.9), default=0.0)
     validation_group: str | None = None
+    group_pattern: str | None = validated_field(_check_pattern, default=None)
     audio_column: str | None = None
     label_column: str | None = None
     split_column: str = "split"

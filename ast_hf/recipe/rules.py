@@ -11,6 +11,9 @@ from ..inputs.waveform_transforms import build_transforms
 from .arguments import check_training
 from .options import RecipeOptions
 
+#: Share of the training split that may be held out at most.
+MOST_HELD_OUT = 0.9
+
 #: Augmentation that moves sounds within a window.
 _MOVES = ("speed", "delay_seconds", "advance_seconds", "time_stretch", "roll_frames")
 
@@ -32,6 +35,7 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
     build_transforms(recipe.augmentation.audiomentations, f"{where}: augmentation.audiomentations")
     _check_grouping(recipe, where)
     _check_windows(recipe, where)
+    _check_held_out(recipe, where)
     if recipe.data.streaming:
         check_streaming(recipe, where)
 
@@ -43,9 +47,7 @@ def check_streaming(recipe: RecipeOptions, where: str = "recipe") -> None:
     if _max_steps(recipe) <= 0:
         what = "is missing, and the length of a stream is unknown"
         raise _invalid(where, "training.max_steps", what, "give the number of steps to train", "missing")
-    if data.validation_fraction or data.validation_group:
-        what = "cannot hold out clips of a stream"
-        raise _invalid(where, "data.validation_fraction", what, "give a validation split")
+    _check_stream_is_whole(recipe, where)
     for option, value in (("check", "full"), ("on_error", "skip")):
         if getattr(data, option) == value:
             what = f"is {value!r}, which needs all clips before training, and a stream comes while training"
@@ -72,6 +74,16 @@ def check_streaming(recipe: RecipeOptions, where: str = "recipe") -> None:
         if recipe.training.get(argument) == "epoch":
             what = "is 'epoch', and a stream has no known end"
             raise _invalid(where, f"training.{argument}", what, "use 'steps'")
+
+
+def _check_stream_is_whole(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for clips to be held out of a stream."""
+    data = recipe.data
+    what = "cannot hold out clips of a stream"
+    if data.test_fraction:
+        raise _invalid(where, "data.test_fraction", what, "give a test split")
+    if data.validation_fraction or data.validation_group or data.group_pattern:
+        raise _invalid(where, "data.validation_fraction", what, "give a validation split")
 
 
 def groups_by_length(training: dict[str, Any]) -> bool:
@@ -214,6 +226,24 @@ def _check_windows(recipe: RecipeOptions, where: str) -> None:
     if not data.clip_boundaries:
         what = "is false, and windows get their labels by times"
         raise _invalid(where, "data.clip_boundaries", what, "leave it out, or leave out data.window_seconds")
+
+
+def _check_held_out(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for shares of held-out clips that leave too few, and for two ways to choose the test clips."""
+    data = recipe.data
+    if data.validation_group is not None and data.group_pattern is not None:
+        what = f"is {data.group_pattern!r}, and validation_group is {data.validation_group!r}"
+        raise _invalid(where, "data.group_pattern", what, "use one of the two")
+    if not data.test_fraction:
+        return
+    for option in ("test_fold", "random_folds"):
+        if getattr(data, option) is not None:
+            what = f"is {data.test_fraction:g}, and data.{option} chooses the test clips"
+            raise _invalid(where, "data.test_fraction", what, "use one of the two")
+    if data.test_fraction + data.validation_fraction > MOST_HELD_OUT:
+        what = f"and data.validation_fraction hold out {data.test_fraction + data.validation_fraction:.2g} of the clips"
+        fix = f"leave at least {1 - MOST_HELD_OUT:.1g} for training"
+        raise _invalid(where, "data.test_fraction", what, fix, "range")
 
 
 def _check_centre(recipe: RecipeOptions, where: str) -> None:

@@ -177,8 +177,21 @@ def _data_values(results: dict[str, Any]) -> dict[str, Any]:
         "training_clips": results["training_clips"],
         "held_out": ", ".join(f"{count} clips in {plain(name)}" for name, count in results["clips"].items()),
         "label_counts": [min(counts), max(counts)] if counts else None,
+        "drawn": _drawn(results.get("data_check") or {}, results["recipe"]["data"]),
         **_check_values(results.get("data_check") or {}),
     }
+
+
+def _drawn(found: dict[str, Any], data: dict[str, Any]) -> str:
+    """Return which splits were held out of the training split, and what is in one of them only."""
+    counts = found.get("held_out") or {}
+    names = ", ".join(f"{plain(name)} ({count} clips)" for name, count in counts.items())
+    column = data.get("validation_group")
+    pattern = data.get("group_pattern")
+    if not names or not (column or pattern):
+        return names
+    group = f"value of {inline_code(column)}" if column else f"match of {inline_code(pattern)} in their paths"
+    return f"{names}, no {group} in two of these or in training"
 
 
 def _check_values(found: dict[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,9 @@ def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> Non
         raise _conflict("resume", f"{resume!r} is one checkpoint, but folds have several", "resume with auto")
     if data.test_fold is not None:
         raise _conflict("data.test_fold", "names one fold, but all are tested in turn", "leave it out")
+    if data.test_fraction:
+        what = f"is {data.test_fraction:g}, but each fold is the test split in turn"
+        raise _conflict("data.test_fraction", what, "add --set data.test_fraction=0")
     if data.eval_splits not in (None, [TEST_SPLIT]):
         what = f"is {data.eval_splits}, but each run is tested on its fold"
         raise _conflict("data.eval_splits", what, "add --set data.eval_splits=null")
@@ -204,7 +207,7 @@ def _name_folds(recipe: Recipe, count: int) -> tuple[Recipe, list[str], str]:
     if data.random_folds is None:
         _check_fold_column(data, columns)
     check_splits(splits, data.train_split, [])
-    if group := group_column(data):
+    if group := group_column(data) or data.group_pattern:
         origin = f"random, clips of one {group!r} in one fold"
     else:
         origin = "random, clip by clip (data.validation_group would put clips of one source into one fold)"

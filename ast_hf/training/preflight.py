@@ -114,6 +114,8 @@ class Preflight:
     def divide(self, name: str, parts: Mapping[str, Sequence[int]]) -> None:
         """Note the parts of a checked split that clips were held out of: numbers of its clips, from 0."""
         self.suspicious.divide(name, parts)
+        held_out = {part: len(rows) for part, rows in parts.items() if part != "train"}
+        self.findings["held_out"] = {**self.findings.get("held_out", {}), **held_out}
 
     def find_suspicious(self) -> None:
         """Warn of clips that splits share, that contradict each other, or that are much too long."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from datasets import Dataset, DatasetDict, IterableDataset
 
 from ..data.catalog import find_data_set
-from ..data.holding_out import hold_out_rows, random_fold_rows, select_parts
+from ..data.holding_out import hold_out_parts, hold_out_rows, random_fold_rows, select_parts
 from ..data.naming_conventions import RECORDING
 from ..data.reading import load_audio_dataset
 from ..data.splits import check_splits, label_names, split_task
@@ -89,14 +89,11 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
     `check` gets the splits before clips are held out, see `Preflight`; it also finds missing files.
 
     Raises:
-        AstConfigError: E307 without a source, for random folds of a stream, and for `validation_group` if
-            nothing is held out.
+        AstConfigError: E307 without a source, for random folds of a stream, and for groups if nothing is
+            held out.
         AstDataError: E208 and E209 for columns and splits that do not fit the options.
     """
-    if options.validation_group and not options.validation_fraction and options.random_folds is None:
-        what = f"is {options.validation_group!r}, but nothing is held out by it"
-        fix = "set data.validation_fraction or data.random_folds, or leave it out"
-        raise error("E307", where="data.validation_group", what=what, fix=fix, detail="conflict")
+    _check_grouped(options)
     arguments = _collect_arguments(options)
     training = options.train_split
     if options.random_folds is not None:
@@ -112,6 +109,7 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
             options.test_fold,
             options.random_folds,
             group_column=group_column(options),
+            group_pattern=options.group_pattern,
             seed=seed,
         )
         splits = _divide(splits[training], training, parts, check)
@@ -119,29 +117,60 @@ def read_splits(options: DataOptions, seed: int, check: ClipCheck | None = None)
     evaluation = options.eval_splits
     if evaluation is None:
         evaluation = [name for name in splits if name != training]
-    is_held_out = bool(options.validation_fraction) and "validation" not in splits
-    stored = [name for name in evaluation if not (is_held_out and name == "validation")]
-    check_splits(splits, training, stored)
-    train = splits[training]
-    validation = None
-    if options.validation_fraction:
-        group = group_column(options)
-        parts = hold_out_rows(train, options.validation_fraction, group_column=group, seed=seed)
-        held_out = _divide(train, training, parts, check)
-        check_splits(held_out, "train", ["validation"])
-        train = held_out["train"]
-        validation = held_out["validation"]
+    held_out = [name for name, share in _fractions(options).items() if share and name not in splits]
+    check_splits(splits, training, [name for name in evaluation if name not in held_out])
+    if held_out:
+        parts = _hold_out(splits[training], options, held_out, seed)
+        divided = _divide(splits[training], training, parts, check)
+        check_splits(divided, "train", held_out)
+        splits = DatasetDict({**splits, training: divided.pop("train"), **divided})
+    if "test" in held_out and options.eval_splits is None:
+        evaluation = [*evaluation, "test"]
+    if "validation" in held_out:
         evaluation = evaluation or ["validation"]
-    elif training != "validation":
-        validation = splits.get("validation")
     if check is not None:
         check.find_suspicious()
-    return Splits(train, validation, {name: splits.get(name, validation) for name in evaluation}, training)
+    validation = splits.get("validation") if training != "validation" or "validation" in held_out else None
+    return Splits(splits[training], validation, {name: splits[name] for name in evaluation}, training)
+
+
+def _fractions(options: DataOptions) -> dict[str, float]:
+    """Return the shares of the training split to hold out, in the order in which they are drawn."""
+    return {"test": options.test_fraction, "validation": options.validation_fraction}
+
+
+def _check_grouped(options: DataOptions) -> None:
+    """Raise E307 for groups if nothing is held out by them."""
+    if options.validation_fraction or options.test_fraction or options.random_folds is not None:
+        return
+    for name in ("validation_group", "group_pattern"):
+        if value := getattr(options, name):
+            what = f"is {value!r}, but nothing is held out by it"
+            fix = "set data.test_fraction, data.validation_fraction or data.random_folds, or leave it out"
+            raise error("E307", where=f"data.{name}", what=what, fix=fix, detail="conflict")
+
+
+def _hold_out(
+    split: Dataset, options: DataOptions, held_out: Sequence[str], seed: int
+) -> dict[str, Sequence[int]]:
+    """Return the numbers of the clips that stay in training, and of those that are held out for each split."""
+    groups: dict[str, Any] = {"group_column": group_column(options), "group_pattern": options.group_pattern}
+    if list(held_out) == ["validation"]:
+        return hold_out_rows(split, options.validation_fraction, seed=seed, **groups)
+    fractions = {name: _fractions(options)[name] for name in held_out}
+    return hold_out_parts(split, fractions, seed=seed, **groups)
 
 
 def group_column(options: DataOptions) -> str | None:
-    """Return the column whose values stay together when clips are held out: of windows, their recording."""
-    if options.validation_group is None and options.window_seconds is not None:
+    """Return the column whose values stay together when clips are held out: of windows, their recording.
+
+    It is None for clips that are drawn one by one, and for groups that `group_pattern` finds.
+    """
+    if (
+        options.validation_group is None
+        and options.group_pattern is None
+        and options.window_seconds is not None
+    ):
         return RECORDING
     return options.validation_group
 
