@@ -250,7 +250,7 @@ class StockInputs(torch.utils.data.Dataset):
 
 
 def recipe(task: Task) -> Started:
-    """Prepare the recipe in RECIPES, unchanged."""
+    """Prepare the recipe in RECIPES, at its full length."""
     return started(recipe_of(task), task)
 
 
@@ -266,10 +266,15 @@ def started(settings: Recipe, task: Task) -> Started:
 
 
 def recipe_of(task: Task, **sections: Any) -> Recipe:
-    """Return the recipe of a data set with the settings of one run: data, start, budget."""
+    """Return the recipe of a data set with the settings of one run: data, start, budget.
+
+    Every system trains on the same clips for a fixed length, so that nothing is held out for `stopping`.
+    """
     corpus = CORPORA[task.corpus]
     values = load_recipe(RECIPES / corpus.recipe).to_dict() | {"threads": 1} | sections
     values["data"] |= {"source": str(table(task)), "eval_splits": ["test"]}
+    values["data"] |= {"validation_fraction": 0.0, "validation_group": None}
+    values["stopping"] = {}
     values["card"] |= corpus.card
     values["model"] |= {"vit": task.vit} if corpus.starts_from_vit else {}
     values["training"] |= {

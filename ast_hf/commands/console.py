@@ -195,6 +195,8 @@ def print_results(report: Report) -> None:
     if report.kept is not None:
         show(report.kept)
     for name, curve in report.watched.items():
+        if report.kept is not None and report.kept.split == name:
+            continue
         values = curve.to_dict()
         epochs = [
             f"{values[key]['value']:.3f} at the {key} epoch ({values[key]['epoch']:g})" for key in _EPOCHS

@@ -20,7 +20,9 @@ from .console import (
     print_results,
     quiet_transformers,
     show,
+    whole,
 )
+from .search_output import search_settings
 
 if TYPE_CHECKING:
     from ..training import Recipe
@@ -82,6 +84,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cross-validation: train once for each of N folds (of data.fold_column, or random), and test on that fold",
     )
+    parser.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="do not train: try learning rates in short runs, compared on the validation split, and print the best",
+    )
+    parser.add_argument(
+        "--search",
+        type=whole(1),
+        metavar="N",
+        help="do not train: try N settings that optuna proposes in whole runs, compared on the validation split",
+    )
+    parser.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUES",
+        help="with --search: an option and its range, e.g. training.learning_rate=1e-5..1e-3, or choices, e.g. "
+        "augmentation.speed=[1.0,1.1,1.2]; may be repeated",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -106,6 +127,9 @@ def _train(options: argparse.Namespace) -> int:
 
     quiet_transformers()
     recipe = load_recipe(options.recipe, recipe_overrides(options))
+    if options.find_lr or options.search is not None or options.space:
+        search_settings(options, recipe)
+        return 0
     if options.folds is not None:
         _cross_validate(options, recipe)
         return 0

@@ -48,7 +48,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         what = "is not a file" if path.exists() else "does not exist"
         fix = "give the path of a recipe (YAML)"
         raise error("E307", where=where, what=what, fix=fix, detail="missing")
-    values = _read_yaml(_read_text(path, where), where)
+    values = read_yaml(_read_text(path, where), where)
     values = {} if values is None else values
     if not isinstance(values, dict):
         fix = "write option: value lines"
@@ -91,7 +91,7 @@ def _override(values: dict[str, Any], change: str) -> None:
             raise error(
                 "E307", where=where, what=f"{section} has no options", fix="check the name", detail="unknown"
             )
-    target[last] = _read_yaml(value, where)
+    target[last] = read_yaml(value, where)
 
 
 # YAML
@@ -144,7 +144,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(text: str, where: str) -> Any:
+def read_yaml(text: str, where: str) -> Any:
+    """Return the value of YAML text; raise E307 for text that is none, or that silently becomes something else."""
     try:
         _check_nesting(text)
         values = yaml.load(text, Loader=_Loader)

@@ -28,15 +28,19 @@ if TYPE_CHECKING:
     from ..recipe.options import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions
     from ..recipe.reading import load_recipe
     from ..recipe.recipe import Recipe
+    from ..recipe.stopping_options import StoppingOptions
     from ..reports.evaluation_results import Evaluation
     from ..reports.fold_results import CrossValidation
     from ..reports.model_card import write_card
     from ..reports.run_results import Report
+    from ..reports.search_results import SearchResult
     from ..reports.timeline_results import TimelineEvaluation
     from ..stopping import RunStopped
     from .cross_validation import cross_validate
     from .distillation import build_distillation
     from .finetuning import Run, finetune, finish, prepare
+    from .learning_rates import find_learning_rate
+    from .option_search import search
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -59,6 +63,8 @@ _MODULES = {
     "Report": "..reports.run_results",
     "Run": ".finetuning",
     "RunStopped": "..stopping",
+    "SearchResult": "..reports.search_results",
+    "StoppingOptions": "..recipe.stopping_options",
     "StreamedClipInputs": "..inputs.streams",
     "TimedRecording": "..data.timed_labels",
     "TimelineEvaluation": "..reports.timeline_results",
@@ -70,6 +76,7 @@ _MODULES = {
     "evaluate_timelines": "..evaluation.timelines",
     "event_counts": "..metrics.timelines",
     "find_data_set": "..data.catalog",
+    "find_learning_rate": ".learning_rates",
     "finetune": ".finetuning",
     "finish": ".finetuning",
     "load_audio_dataset": "..data.reading",
@@ -82,6 +89,7 @@ _MODULES = {
     "prepare": ".finetuning",
     "psds": "..metrics.psds",
     "push_audio_dataset": "..data.publishing",
+    "search": ".option_search",
     "segment_counts": "..metrics.timelines",
     "write_card": "..reports.model_card",
 }
@@ -105,6 +113,8 @@ __all__ = [
     "Report",
     "Run",
     "RunStopped",
+    "SearchResult",
+    "StoppingOptions",
     "StreamedClipInputs",
     "TimedRecording",
     "TimelineEvaluation",
@@ -116,6 +126,7 @@ __all__ = [
     "evaluate_timelines",
     "event_counts",
     "find_data_set",
+    "find_learning_rate",
     "finetune",
     "finish",
     "load_audio_dataset",
@@ -128,6 +139,7 @@ __all__ = [
     "prepare",
     "psds",
     "push_audio_dataset",
+    "search",
     "segment_counts",
     "write_card",
 ]

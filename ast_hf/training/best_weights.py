@@ -48,6 +48,11 @@ class Record:
     last_step: int | None = None
 
 
+def is_lower_better(metric: str) -> bool:
+    """Return True for a loss, and for other metrics that are better if they are lower."""
+    return metric.endswith(("loss", *_LOWER_IS_BETTER))
+
+
 class BestWeights:
     """The trainable weights of the best evaluation on the validation split.
 
@@ -64,8 +69,7 @@ class BestWeights:
         self.metric = metric
         self.record = Record()
         self._weights: dict[str, torch.Tensor] = {}
-        is_lower_better = metric.endswith("loss") or metric.endswith(_LOWER_IS_BETTER)
-        self._sign = -1.0 if is_lower_better else 1.0
+        self._sign = -1.0 if is_lower_better(metric) else 1.0
 
     @property
     def is_exhausted(self) -> bool:

@@ -158,9 +158,9 @@ class ASTTrainer(SealedTrainer):
         if self.eval_dataset is None or isinstance(self.eval_dataset, dict):
             what = "needs one eval_dataset to compare evaluations on"
             raise error("E307", where="stopping", what=what, fix="give one", detail="missing")
-        return BestWeights(options, options.metric or self._main_metric())
+        return BestWeights(options, options.metric or self.main_metric())
 
-    def _main_metric(self) -> str:
+    def main_metric(self) -> str:
         """Return the metric that evaluations are compared by: of the task, or the loss if only that is measured."""
         task = Task.of_config(self.model.config)
         if self.compute_metrics is None or task in (None, Task.REGRESSION):
