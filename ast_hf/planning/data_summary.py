@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from datasets import Audio, Dataset
+from datasets import Dataset, DatasetDict
 
 from ..audio import load_audio
 from ..data.audio_headers import read_header
+from ..data.grouping import find_groups
 from ..data.holding_out import fold_name
 from ..data.splits import label_counts, label_lists, label_names, split_task
 from ..errors import AstHfError, error
@@ -170,7 +171,7 @@ def summarise_data(
         folds=_find_folds(splits, train, fold_column),
         unreadable=headers.unreadable,
         first_unreadable=headers.first,
-        **_describe_groups(train),
+        **_describe_groups(splits, train_split),
     )
 
 
@@ -244,31 +245,10 @@ def _find_folds(splits: Mapping[str, Dataset], train: Dataset, column: str) -> t
     )
 
 
-#: Names of columns of what must not be on both sides of a split, most specific first.
-_GROUP_COLUMNS = (
-    *("speaker", "speaker_id", "client_id", "subject", "patient", "participant", "person", "individual"),
-    *(
-        "recording",
-        "recording_id",
-        "recordist",
-        "session",
-        "source",
-        "src_file",
-        "fsid",
-        "group",
-        "instrument",
-    ),
-)
-
-
-def _describe_groups(train: Dataset) -> dict[str, Any]:
+def _describe_groups(splits: Mapping[str, Dataset], train_split: str) -> dict[str, Any]:
     """Return the fields of a summary about groups."""
-    for column in train.column_names:
-        if column.lower() not in _GROUP_COLUMNS or isinstance(train.features[column], Audio):
-            continue
-        values = train[column]
-        number = len(set(values))
-        if None not in values and "" not in values and 2 <= number < len(values):
-            reason = f"column {column!r}: {number} values for {len(values)} clips"
-            return {"group_options": {"validation_group": column}, "groups": number, "group_reason": reason}
-    return {}
+    found = find_groups(DatasetDict(splits))
+    if found is None:
+        return {}
+    number = len(set(found.values[train_split]))
+    return {"group_options": found.options, "groups": number, "group_reason": found.reason}
