@@ -92,7 +92,19 @@ HEAVY = {
     "accelerate",
     "peft",
 }
-COMMANDS = ("demo", "finetune", "evaluate", "classify", "push", "stats", "split", "convert", "merge", "info")
+COMMANDS = (
+    "demo",
+    "new",
+    "finetune",
+    "evaluate",
+    "classify",
+    "push",
+    "stats",
+    "split",
+    "convert",
+    "merge",
+    "info",
+)
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -19,9 +19,7 @@ from ast_hf.planning.starts import Start
 from ast_hf.recipe.reading import load_recipe
 from ast_hf.recipe.recipe import Recipe
 
-BASE = Start(
-    kind="base", name="some/ast", width=768, max_length=1024, time_stride=10, sampling_rate=16_000
-)
+BASE = Start(kind="base", name="some/ast", width=768, max_length=1024, time_stride=10, sampling_rate=16_000)
 
 
 def summary(**changes: object) -> DataSummary:
@@ -145,8 +143,14 @@ def test_windows_of_the_user_fit() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "bandwidth", "expected"),
-    [(8_000, 3_000.0, 8_000), (16_000, 3_000.0, 16_000), (44_100, 3_000.0, 16_000), (48_000, 11_000.0, 32_000)]
-    + [(256_000, 60_000.0, 256_000), (22_050, 9_000.0, 22_050)],
+    [
+        (8_000, 3_000.0, 8_000),
+        (16_000, 3_000.0, 16_000),
+        (44_100, 3_000.0, 16_000),
+        (48_000, 11_000.0, 32_000),
+        (256_000, 60_000.0, 256_000),
+        (22_050, 9_000.0, 22_050),
+    ],
 )
 def test_the_rate_follows_what_is_in_the_clips(rate: int, bandwidth: float, expected: int) -> None:
     plan = make_plan(summary(rates={rate: 300}, bandwidth=bandwidth), Start())

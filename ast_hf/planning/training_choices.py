@@ -37,8 +37,8 @@ BALANCED_FROM = 5.0
 
 
 def batch_size(clips: int, start: Start) -> int:
-    """Return the clips of a step: at most an eighth of the training clips, at least 4."""
-    return max(4, min(BATCH[start.kind], 2 ** int(math.log2(max(4, clips / 8)))))
+    """Return the clips of a step: a power of two, at most a quarter of the training clips, at least 4."""
+    return max(4, min(BATCH[start.kind], 2 ** int(math.log2(max(4, clips / 4)))))
 
 
 def wanted_steps(clips: int, batch: int, start: Start) -> int:
