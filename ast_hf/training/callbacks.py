@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
@@ -111,12 +110,13 @@ class KeepBest(TrainerCallback):
 class GrowPatchout(TrainerCallback):
     """Sets the patchout of each epoch, which grows evenly over the ramp."""
 
-    def __init__(self, options: PatchoutOptions, model: nn.Module) -> None:
+    def __init__(self, options: PatchoutOptions) -> None:
         self.options = options
-        self.model = model
 
-    def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        self.model.base_model.patchout = self.options.in_epoch(math.floor(state.epoch + 1e-9))
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        model.base_model.patchout = self.options.in_epoch(math.floor(state.epoch + 1e-9))
 
 
 class AfterEachEpoch(TrainerCallback):

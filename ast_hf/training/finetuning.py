@@ -61,7 +61,7 @@ from .run_facts import (
     training_labels,
     training_seconds,
 )
-from .splits import is_streamed, read_splits
+from .splits import Splits, is_streamed, read_splits
 from .timeline_rules import trained_rules
 from .trainer import ASTTrainer
 
@@ -194,7 +194,7 @@ def _prepare(
     _check_window(recipe.data.window_seconds, extractor)
     prepared = PreparedFile(Path(output_dir))
     preflight = _build_preflight(recipe, extractor, arguments, prepared)
-    splits = read_splits(recipe.data, arguments.seed, preflight)
+    splits = _read_splits(recipe, arguments.seed, preflight)
     check_evaluation(splits, watch, extractor, arguments, recipe.stopping)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
@@ -244,6 +244,20 @@ def _prepare(
     )
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+
+
+def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
+    """Return the splits; an error of clips held out for `stopping` alone also says how to hold none out."""
+    try:
+        return read_splits(recipe.data, seed, preflight)
+    except AstHfError as problem:
+        if problem.code != "E209" or not recipe.stopping.is_active or "fraction" not in problem.where:
+            raise
+        off = "patience=null" if recipe.stopping.patience is not None else "best=false"
+        fix = f"{problem.fix}; or train the full length on all clips: data.validation_fraction=0, stopping.{off}"
+        raise error(
+            problem.code, where=problem.where, what=problem.what, fix=fix, detail=problem.detail
+        ) from problem
 
 
 def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:

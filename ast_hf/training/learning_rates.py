@@ -51,11 +51,11 @@ def find_learning_rate(
     """
     report = tell if tell is not None and is_main_process() else lambda _: None
     with searching() as stopping:
-        trials = Trials(_without_epochs(recipe), metric=recipe.stopping.metric)
+        trials = Trials(_without_epochs(recipe), stopping, metric=recipe.stopping.metric)
         try:
             tried = [trials.rate * factor for factor in FACTORS] if rates is None else list(rates)
             candidates = [float(f"{rate:.1e}") for rate in sorted(tried)]
-            last = _sweep(trials, candidates, report, stopping.stop_now)
+            last = _sweep(trials, candidates, report)
         finally:
             trials.close()
     ranked = trials.rank(last)
@@ -78,9 +78,7 @@ def find_learning_rate(
     return result
 
 
-def _sweep(
-    trials: Trials, rates: list[float], report: Callable[[str], None], stop_now: Callable[[], None]
-) -> list[Trial]:
+def _sweep(trials: Trials, rates: list[float], report: Callable[[str], None]) -> list[Trial]:
     """Train all rounds, and return the trials of the last one."""
     done: list[Trial] = []
     previous = 0
@@ -94,7 +92,6 @@ def _sweep(
         done = []
         for rate in rates:
             trial = trials.train(_options(trials, rate, steps))
-            stop_now()
             done.append(Trial({_RATE: rate}, trial.steps, trial.value, trial.loss, trial.seconds, trial.end))
             trials.done[-1] = done[-1]
             report(describe(done[-1], trials.metric))

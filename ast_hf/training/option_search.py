@@ -75,12 +75,11 @@ def search(
     space = default_space(recipe) if space is None else dict(space)
     _check_space(recipe, space)
     with searching() as stopping:
-        runs = Trials(recipe)
+        runs = Trials(recipe, stopping)
         try:
             study = _Study(optuna, runs, space, report)
             for _ in range(trials):
                 study.run_trial()
-                stopping.stop_now()
         finally:
             runs.close()
     ranked = runs.rank([trial for trial in runs.done if trial.end == "complete"])

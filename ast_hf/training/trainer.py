@@ -89,7 +89,8 @@ class ASTTrainer(SealedTrainer):
     Attributes: see `SealedTrainer`.
 
     Raises:
-        AstInputError: E108 for a stream that would be dispatched twice, or not at all.
+        AstInputError: E108 for a stream that would be dispatched twice, or not at all, and for an adapter with
+            `model_init`.
         AstConfigError: E307 for FSDP and ZeRO-3 with options that need whole weights in one process: an
             average, factored positions, an adapter.
         AstRunError: E501 if a loss is not finite, at that step, naming the clips, before anything is saved;
@@ -127,6 +128,10 @@ class ASTTrainer(SealedTrainer):
             self.data_collator = Collator(self.processing_class, self.model.config.patch_size)
         self.best = self._build_best(stopping)
         self._check_sharding()
+        if self.adapter is not None and self.model_init is not None:
+            what = "belongs to one model, and model_init makes others"
+            fix = "leave out one of the two; ast_hf.training.search makes an adapter for each trial"
+            raise error("E108", where="adapter", what=what, fix=fix)
         self.distillation = None if distillation is None else distillation.to(self.args.device)
         self._check_reader("train_dataset", self.train_dataset, self.args.process_index, self.args.world_size)
         self._check_reader("eval_dataset", self.eval_dataset, 0, 1)
@@ -147,7 +152,7 @@ class ASTTrainer(SealedTrainer):
             is_streamed = isinstance(self.train_dataset, StreamedClipInputs)
             self.add_callback(KeepBest(self.best, self.average, is_streamed=is_streamed))
         if patchout is not None and patchout.full():
-            self.add_callback(GrowPatchout(patchout, self.model))
+            self.add_callback(GrowPatchout(patchout))
         if self.watched is not None:
             self.add_callback(AfterEachEpoch(self._evaluate_watched))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PrinterCallback, TrainerCallback
 
-from ..errors import AstHfError, error
+from ..errors import AstHfError, did_you_mean, error
 from ..inputs.clip_checks import remembered_checks
 from ..recipe.recipe import Recipe
 from ..recipe.stopping_options import StoppingOptions
@@ -41,6 +41,7 @@ class Trials:
 
     Args:
         recipe: what the trials change.
+        stopping: signals of the search.
         metric: name of the metric that trials are compared by; None for that of `stopping`, or of the task.
 
     Attributes:
@@ -53,8 +54,9 @@ class Trials:
         done: the trials so far.
     """
 
-    def __init__(self, recipe: Recipe, metric: str | None = None) -> None:
+    def __init__(self, recipe: Recipe, stopping: StopSignals, metric: str | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="ast_hf-trials-")
+        self._stopping = stopping
         self._count = 0
         self.done: list[Trial] = []
         self.held_out = 0.0
@@ -85,6 +87,7 @@ class Trials:
         self._count += 1
         run = prepare(recipe, Path(self._folder.name) / str(self._count))
         run.trainer.remove_callback(PrinterCallback)
+        run.trainer.add_callback(_StopAtOnce(self._stopping))
         return run
 
     def train(self, options: dict[str, Any], callbacks: Sequence[TrainerCallback] = ()) -> Trial:
@@ -134,9 +137,20 @@ class Trials:
         return sorted(scored, key=lambda trial: (sign * (trial.value or 0.0), trial.loss or 0.0))
 
 
+class _StopAtOnce(TrainerCallback):
+    """Lets a signal end a trial within a step: there is nothing to save."""
+
+    def __init__(self, stopping: StopSignals) -> None:
+        self.stopping = stopping
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """End the deferral that a run begins with."""
+        self.stopping.stop_now()
+
+
 @contextmanager
 def searching() -> Iterator[StopSignals]:
-    """Stop a search at once, or after the step of its trial, for a signal; nothing of it is kept."""
+    """Stop a search at once for a signal; nothing of it is kept."""
     text = "during the search; nothing was saved"
     with stop_signals() as stopping, remembered_checks():  # trials have the same clips
         stopping.begin()
@@ -167,7 +181,10 @@ def changed(recipe: Recipe, options: dict[str, Any]) -> Recipe:
         *sections, last = name.split(".")
         target = values
         for section in sections:
-            target = target.get(section, {})
+            if section not in target:
+                fix = did_you_mean(section, target)
+                raise error("E307", where=name, what="is not an option", fix=fix, detail="unknown")
+            target = target[section]
             if not isinstance(target, dict):
                 raise error(
                     "E307", where=name, what="is not an option", fix="check the name", detail="unknown"

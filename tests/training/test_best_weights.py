@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import EarlyStoppingCallback
 
-from ast_hf import AstConfigError
+from ast_hf import AstConfigError, AstDataError
 from ast_hf.recipe.stopping_options import StoppingOptions
 from ast_hf.training import finetune, finish, prepare
 from ast_hf.training.averaging import WeightAverage
@@ -181,6 +181,12 @@ def test_no_validation_split_is_found_before_training(clips: Path, tmp_path: Pat
     for options, name in (({"patience": 3}, "patience=null"), ({"best": True}, "best=false")):
         with pytest.raises(AstConfigError, match=rf"E307.*stopping.*validation_fraction=.*{name}"):
             finetune(recipe(clips, {"stopping": options}), tmp_path)
+    with pytest.raises(
+        AstDataError, match=r"E209.*or train the full length.*validation_fraction=0, stopping\.pat"
+    ):
+        finetune(
+            recipe(clips, {"data": {"validation_fraction": 0.01}, "stopping": {"patience": 1}}), tmp_path
+        )
     with pytest.raises(AstConfigError, match=r"E307.*stopping\.metric.*did you mean 'accuracy'"):
         finetune(recipe(clips, {**HELD_OUT, "stopping": {"patience": 1, "metric": "acuracy"}}), tmp_path)
 
