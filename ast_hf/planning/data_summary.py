@@ -67,7 +67,7 @@ class DataSummary:
         group_reason: how they were recognised.
         fold_column: column of the folds.
         folds: their names, if the table has folds; empty if it has none.
-        unreadable: training clips whose header shows that they cannot be read or are too short.
+        unreadable: clips of all splits whose header shows that they cannot be read or are too short.
         first_unreadable: what is wrong with the first of them.
     """
 
@@ -151,10 +151,15 @@ def summarise_data(
     train = splits[train_split]
     names = label_names(train)
     counts = label_counts(train)
-    headers = _read_headers(train)
+    headers = _read_headers(train, _Headers())
     if not headers.seconds:
         what = f"no clip can be read, the first: {headers.first}"
         raise error("E209", where=f"split {train_split!r}", what=what, fix="see ast-hf stats")
+    for name, split in splits.items():
+        if name != train_split:
+            _read_headers(split, others := _Headers())
+            headers.unreadable += others.unreadable
+            headers.first = headers.first or others.first
     fold_column = reading.get("fold_column", "fold")
     return DataSummary(
         source=source,
@@ -177,7 +182,7 @@ def summarise_data(
 
 @dataclass
 class _Headers:
-    """Headers of the training clips, and how many have none."""
+    """Headers of clips, and how many have none."""
 
     seconds: list[float] = field(default_factory=list)
     rates: Counter[int] = field(default_factory=Counter)
@@ -191,10 +196,10 @@ def _evenly(total: int, number: int) -> list[int]:
     return list(range(0, total, step))
 
 
-def _read_headers(train: Dataset) -> _Headers:
-    found = _Headers()
-    for number in _evenly(len(train), HEADER_CLIPS):
-        row = train[number]
+def _read_headers(split: Dataset, found: _Headers) -> _Headers:
+    """Add the headers of a split to `found`."""
+    for number in _evenly(len(split), HEADER_CLIPS):
+        row = split[number]
         try:
             header = read_header(row["audio"])
             seconds = _clip_seconds(row, header.seconds)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 
 from ..data.catalog import find_data_set
+from ..data.hub import is_cached
 from ..data.reading import load_audio_dataset
 from ..data.sources import is_local
 from ..errors import error
@@ -59,7 +61,7 @@ class PlannedRecipe:
         yield f"Expected: {self.plan.steps:,} steps of {self.step.now:.2g} s, {time} on this machine."
         yield f"Wrote {printable(path)}. Next:"
         name = shlex.quote(path)
-        output = "outputs/my_model"
+        output = _output_folder(self.summary.source)
         folds = "" if watches(self.summary) else " --folds 5"
         yield f"  ast-hf finetune {name} --output {output} --dry-run"
         yield f"  ast-hf finetune {name} --output {output}{folds}"
@@ -118,13 +120,23 @@ def plan_recipe(
 
 
 def _read(source: str, options: dict[str, Any]) -> DatasetDict:
-    """Return all splits of local data; raise E206 for a data set on the Hub."""
+    """Return all splits; raise E206 for a data set on the Hub that is not in the cache."""
     arguments = {**find_data_set(source), **options}
-    if isinstance(arguments["source"], str) and not is_local(arguments["source"]):
+    place = arguments["source"]
+    if isinstance(place, str) and not is_local(place) and not is_cached(place):
         what = "is no file or folder here, and a data set on the Hub would have to be downloaded first"
-        fix = "download it, for example with hf download --repo-type dataset, and name its folder"
+        fix = "check the path; or download it (hf download NAME --repo-type dataset)"
         raise error("E206", where=repr(source), what=what, fix=fix)
     return load_audio_dataset(**arguments, check_files=False)
+
+
+def _output_folder(source: Any) -> str:
+    """Return a folder for the result that is not in the folder of the clips, where it would be read as clips."""
+    here = Path.cwd()
+    folder = Path(source).resolve() if isinstance(source, str) else None
+    if folder is not None and folder.is_dir() and folder in (here, *here.parents):
+        return shlex.quote(str(folder.parent / "my_model"))
+    return "outputs/my_model"
 
 
 def _describe(summary: DataSummary) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .augmentation_choices import choose_augmentation
@@ -93,11 +94,18 @@ def make_plan(
 
 def _given(summary: DataSummary, start: Start) -> list[Choice]:
     """Return what the user gave: the data, how they are read, and the start."""
-    choices = [Choice("data.source", summary.source)]
+    choices = [Choice("name", _name(summary.source)), Choice("data.source", summary.source)]
     choices += [Choice(f"data.{name}", value) for name, value in summary.reading.items()]
     if start.kind != "random":
         choices.append(Choice(f"model.{start.kind}", start.name))
     return choices
+
+
+def _name(source: Any) -> str:
+    """Return a name for the model's card: that of the data's folder or table."""
+    path = Path(str(source)).absolute()
+    name = path.parent.name if path.stem in ("metadata", "manifest") else path.stem
+    return f"AST on {name}"
 
 
 def _choose_skipping(summary: DataSummary) -> list[Choice]:

@@ -12,6 +12,8 @@ from .split_choices import has_groups, has_test, test_share, validation_share, w
 
 #: Fewest clips of a class: two to train, one to watch and one to test.
 LEAST_CLIPS = 4
+#: Characters that separate labels in one cell.
+SEPARATORS = (";", "|", ",")
 #: Largest share of the clips that may be left out because they cannot be read.
 UNREADABLE_SHARE = 0.1
 #: Clips of the typical class below which any result is weak.
@@ -37,9 +39,12 @@ def check_learnable(summary: DataSummary) -> None:
         fix = f"add clips, at least {LEAST_CLIPS} of each class and better {FEW_CLIPS}"
         if len(rare) < len(names) - 1:
             fix += ", or leave these classes out with --drop_labels"
+        if mark := next((mark for mark in SEPARATORS if any(mark in name for name in rare)), None):
+            fix += f"; if these are several labels in one cell, add --label_separator '{mark}'"
         raise error("E209", where=where, what=f"too few clips: {few}{more}", fix=fix)
-    if summary.unreadable > UNREADABLE_SHARE * summary.train_clips:
-        what = f"{summary.unreadable} of {summary.train_clips} clips cannot be read, the first: "
+    clips = sum(summary.clips.values())
+    if summary.unreadable > UNREADABLE_SHARE * clips:
+        what = f"{summary.unreadable} of {clips} clips cannot be read, the first: "
         what += summary.first_unreadable
         raise error("E209", where=where, what=what, fix="repair or remove them; ast-hf stats lists all")
 

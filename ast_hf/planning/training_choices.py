@@ -25,6 +25,8 @@ BATCH = {"random": 32, "vit": 16, "base": 16}
 #: since the accuracy of few clips moves up and down while the learning rate is high.
 EVALUATIONS = 24
 PATIENCE = 8
+#: Training checkpoints of a run.
+CHECKPOINTS = 5
 #: Longest memory of the weight average in steps, and its share of a run.
 AVERAGED_STEPS = 100
 AVERAGED_SHARE = 0.05
@@ -84,7 +86,7 @@ def choose_training(summary: DataSummary, start: Start, steps: int, batch: int, 
         Choice("training.weight_decay", 0.05),
         Choice("training.adam_beta2", 0.98),
     ]
-    return [*choices, *_choose_watching(summary)]
+    return [*choices, *_choose_saving(steps), *_choose_watching(summary)]
 
 
 def _choose_sampling(summary: DataSummary) -> list[Choice]:
@@ -112,6 +114,15 @@ def _rate_reason(start: Start) -> str:
     if start.kind == "random":
         return "random weights of this width"
     return "of the classifier; pretrained weights need a lower one than random weights"
+
+
+def _choose_saving(steps: int) -> list[Choice]:
+    reason = f"{CHECKPOINTS} times, to continue after a crash; Ctrl-C saves too"
+    return [
+        Choice("training.save_strategy", "steps"),
+        Choice("training.save_steps", steps // CHECKPOINTS, reason),
+        Choice("training.save_total_limit", 1),
+    ]
 
 
 def _choose_watching(summary: DataSummary) -> list[Choice]:
