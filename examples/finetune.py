@@ -11,7 +11,8 @@ import sys
 
 import ast_hf  # noqa: F401 (makes the Auto classes and the pipeline return ast_hf's AST)
 from ast_hf.commands.finetune import add_run_options, continuing_command, recipe_overrides
-from ast_hf.training import ClipInputs, RunStopped, finish, load_recipe, prepare
+from ast_hf.processes import is_main_process
+from ast_hf.stopping import RunStopped, stop_signals
 
 
 def read_options() -> argparse.Namespace:
@@ -30,23 +31,32 @@ def read_options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Train by a recipe, evaluate, write the files, and publish them if requested."""
+    """Train by a recipe; for SIGTERM, SIGHUP or Ctrl-C save the last step, and print how to continue."""
     options = read_options()
+    try:
+        with stop_signals():  # from here on: importing torch and transformers takes seconds
+            return train(options)
+    except RunStopped as problem:
+        if is_main_process():  # one of several processes prints
+            print(f"{problem}; continue with: {problem.command or continuing_command()}", file=sys.stderr)
+        return problem.exit_code  # 143, 129 or 130, as of `ast-hf finetune`
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train by a recipe, evaluate, write the files, and publish them if requested."""
+    from ast_hf.training import ClipInputs, finish, load_recipe, prepare
+
     recipe = load_recipe(options.recipe, recipe_overrides(options))
 
     publishing = {"push_to_hub": options.push_to_hub, "hub_model_id": options.hub_model_id}
+    # your own augmentation and callbacks go here: augment=..., callbacks=[...] (docs/how-to/own-code.md)
     run = prepare(recipe, options.output_dir, overwrite=options.overwrite, **publishing)
-    if run.trainer.is_world_process_zero():  # one of several processes prints
+    if run.trainer.is_world_process_zero():
         is_split = isinstance(run.train, ClipInputs)
         clips = f"{len(run.train)} training clips" if is_split else "a stream of clips"
         print(f"{clips}, {run.trainer.model.num_parameters():,} parameters")
 
-    try:
-        run.trainer.train(resume_from_checkpoint=options.resume)
-    except RunStopped as problem:  # SIGTERM, SIGHUP or Ctrl-C: the last step is saved
-        if run.trainer.is_world_process_zero():
-            print(f"{problem}; continue with: {problem.command or continuing_command()}", file=sys.stderr)
-        return problem.exit_code
+    run.trainer.train(resume_from_checkpoint=options.resume)
 
     # Evaluates, and writes weights, extractor, card, curves.png, results.json and recipe.yaml.
     report = finish(run)

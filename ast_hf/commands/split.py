@@ -244,7 +244,8 @@ def _show(table: SplitTable, search: GroupSearch | None, choice: dict[str, Any])
         missing = [label for label in labels if not table.clips[name].get(label)]
         if missing:
             listed = ", ".join(map(printable, missing[:5])) + (" ..." if len(missing) > 5 else "")
-            show(f"{printable(name)} has no clip of {len(missing)} labels: {listed}.")
+            kind = "label" if len(missing) == 1 else "labels"
+            show(f"{printable(name)} has no clip of {len(missing)} {kind}: {listed}.")
     show(f"\nWritten: {table.path}")
     if "class_labels" in table.options:
         show(f"Its classes in their order: {table.options['class_labels']}")

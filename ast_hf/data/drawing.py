@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import AstHfError, error
 
@@ -21,14 +22,18 @@ _DRAWS = 8
 #: Passes over all groups that move single ones. Most draws need two.
 _PASSES = 10
 
+#: Least change of the cost that counts, above rounding errors.
+_LEAST = 1e-12
+
 
 @dataclass(frozen=True)
 class _Unit:
-    """Clips that stay together: their number, how many of them have each label, and where they are."""
+    """Clips that stay together: their name, where they are, how many have each label, and both counts as a key."""
 
     key: str
     rows: tuple[int, ...]
     labels: Mapping[int, int]
+    kind: tuple[Any, ...]
 
 
 def draw_rows(
@@ -79,10 +84,12 @@ def _units(labels: Sequence[Sequence[int]], groups: Sequence[str]) -> list[_Unit
     rows: dict[str, list[int]] = {}
     for row, group in enumerate(groups):
         rows.setdefault(group, []).append(row)
-    return [
-        _Unit(key, tuple(rows[key]), Counter(index for row in rows[key] for index in set(labels[row])))
-        for key in sorted(rows)
-    ]
+    units = []
+    for key in sorted(rows):
+        counts = Counter(index for row in rows[key] for index in set(labels[row]))
+        kind = (len(rows[key]), *sorted(counts.items()))
+        units.append(_Unit(key, tuple(rows[key]), counts, kind))
+    return units
 
 
 class _Draw:
@@ -109,6 +116,7 @@ class _Draw:
         self.most = len(rest) - needed
         self.taken = Counter[int]()
         self.size = 0
+        self._refused: set[tuple[Any, ...]] = set()
 
     def draw(self, seed: str) -> tuple[set[str], int, float]:
         """Return the names of drawn groups, the labels that could be there and are not, and the cost."""
@@ -118,9 +126,10 @@ class _Draw:
         )
         self.taken = Counter()
         self.size = 0
+        self._refused = set()
         chosen: set[str] = set()
         for unit in by_rarity:
-            if len(chosen) < self.most and self._is_free(unit) and self._gain(unit, 1, counts_size=False) < 0:
+            if len(chosen) < self.most and self._helps(unit, 1, counts_size=False):
                 self._move(unit, chosen)
         for _ in range(_PASSES):
             if not self._improve(order, chosen):
@@ -137,13 +146,27 @@ class _Draw:
         is_changed = False
         for unit in order:
             if unit.key in chosen:
-                moves = len(chosen) > 1 and self._gain(unit, -1) < -1e-12
+                moves = len(chosen) > 1 and self._helps(unit, -1)
             else:
-                moves = len(chosen) < self.most and self._is_free(unit) and self._gain(unit, 1) < -1e-12
+                moves = len(chosen) < self.most and self._helps(unit, 1)
             if moves:
                 self._move(unit, chosen)
                 is_changed = True
         return is_changed
+
+    def _helps(self, unit: _Unit, sign: int, *, counts_size: bool = True) -> bool:
+        """Return True if adding (`sign` 1) or removing (-1) a group brings the shares nearer.
+
+        Groups of the same kind have the same answer until one is moved.
+        """
+        question = (unit.kind, sign, counts_size)
+        if question in self._refused:
+            return False
+        is_free = sign < 0 or self._is_free(unit)
+        if is_free and self._gain(unit, sign, counts_size=counts_size) < -_LEAST:
+            return True
+        self._refused.add(question)
+        return False
 
     def _is_free(self, unit: _Unit) -> bool:
         """Return True if all labels stay in the training split without a group."""
@@ -173,6 +196,7 @@ class _Draw:
         for index, count in unit.labels.items():
             self.taken[index] += sign * count
         self.size += sign * len(unit.rows)
+        self._refused.clear()
         chosen ^= {unit.key}
 
 

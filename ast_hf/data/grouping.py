@@ -93,6 +93,7 @@ def search_groups(data: Any) -> GroupSearch:
     found = _of_columns(parts, labels, rejected)
     found = found or _of_files(parts, labels)
     found = found or _of_names(parts, labels)
+    rejected += _of_labels(label_names(next(iter(parts.values()))))
     return GroupSearch(found, rejected)
 
 
@@ -236,3 +237,15 @@ def _of_names(parts: Mapping[str, Dataset], labels: Sequence[tuple[int, ...]]) -
     compiled = re.compile(pattern)
     values = {split: [group_of_path(compiled, path) or "" for path in part] for split, part in paths.items()}
     return Grouping(column=None, pattern=pattern, values=values, reason=reason)
+
+
+def _of_labels(names: Sequence[str]) -> list[str]:
+    """Return what to say of labels that are folders of two kinds, such as `yes/anna`: each with each."""
+    levels = list(zip(*(name.split("/") for name in names), strict=False))
+    is_even = len({name.count("/") for name in names}) == 1
+    if not is_even or len(levels) < 2 or any(min(Counter(level).values()) < 2 for level in levels):
+        return []
+    return [
+        f"the {len(names)} labels are folders in folders, such as {names[0]!r}; if one of them is a speaker or a "
+        "recording, write a table with a column for each"
+    ]

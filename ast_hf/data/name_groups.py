@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from .folder_names import are_splits_or_folds, is_container, split_of_name
@@ -42,6 +41,7 @@ _DENSE = 0.8
 
 #: What separates the parts of a name. `-` is last, as in a class of characters of a pattern.
 _SEPARATORS = "_. -"
+_PART = re.compile(f"[^{_SEPARATORS}]+")
 _SUFFIX = r"\.[^./]+$"
 _LETTERS_DIGITS = re.compile(r"([A-Za-z]+)[-_]?(\d+)")
 
@@ -65,7 +65,7 @@ def find_name_pattern(
         labels: label indices of each clip.
         label_names: names of the labels, whose words are no groups.
     """
-    if len(paths) < 2 or not all(PurePosixPath(path).suffix for path in paths):
+    if len(paths) < 2 or not all(map(_stem, paths)):
         return None
     known = {_plain(name) for name in label_names}
     parts = known | {_plain(part) for name in label_names for part in words_of(name)}
@@ -127,10 +127,14 @@ def _is_part(name: str) -> bool:
     return is_container(name) or counts or split_of_name(name) is not None
 
 
+def _stem(path: str) -> str:
+    """Return the name of a file without its suffix."""
+    return path.rpartition("/")[2].rpartition(".")[0]
+
+
 def _split(path: str) -> list[str]:
     """Return the parts of the name of a file."""
-    stem = PurePosixPath(path).stem
-    return re.findall(f"[^{_SEPARATORS}]+", stem)
+    return _PART.findall(_stem(path))
 
 
 def _tokens(paths: Sequence[str], texts: Sequence[str]) -> list[_Candidate]:
@@ -164,7 +168,7 @@ def _aligned(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> tuple[int, 
     before, after = set(), set()
     for row, text in zip(rows, texts, strict=True):
         parts = [part.casefold() for part in row]
-        words = re.findall(f"[^{_SEPARATORS}]+", text.casefold())
+        words = _PART.findall(text.casefold())
         place = next((n for n in range(len(parts)) if words and parts[n : n + len(words)] == words), None)
         if place is None:
             return min(1, length - 1), 1
@@ -177,7 +181,7 @@ def _aligned(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> tuple[int, 
 
 def _marks(paths: Sequence[str]) -> str:
     """Return the separators that the names have, for a class of characters in a pattern: `-` is last."""
-    used = {character for path in paths for character in PurePosixPath(path).stem}
+    used = set().union(*map(_stem, paths))
     return "".join(mark for mark in _SEPARATORS if mark in used)
 
 

@@ -31,9 +31,10 @@ def write_evaluation(evaluation: Evaluation, scores: np.ndarray, targets: np.nda
     labels = evaluation.labels
     _write_class_tables(evaluation)
     tags = as_tags(targets, len(labels), task)
-    draw_precision_recall(scores, tags, labels, folder / "precision_recall.png")
+    of = {"model": Path(evaluation.main).name, "split": evaluation.split}
+    draw_precision_recall(scores, tags, labels, folder / "precision_recall.png", **of)
     if task is not Task.MULTI_LABEL:
-        draw_confusion(scores.argmax(axis=1), targets, labels, folder / "confusion.png")
+        draw_confusion(scores.argmax(axis=1), targets, labels, folder / "confusion.png", **of)
     write_json(folder / "results.json", evaluation.to_dict())
 
 

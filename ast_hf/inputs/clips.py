@@ -14,6 +14,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import num_frames
 from .augmentation import Augmentation
 from .clip_cache import ClipCache
+from .own_augmentation import OwnAugmentation, SpectrogramFunction, WaveformFunction
 from .processing import ClipProcessor, TeacherView, check_augmentation, decode_clip, describe_clip
 from .worker_rows import WorkerRows
 
@@ -31,6 +32,10 @@ class ClipInputs(torch.utils.data.Dataset):
         teacher: returns the inputs of a teacher, a dict of tensors that items have as `teacher`. It is called
             with the augmented samples, and with (clip number, share) of the clips mixed in them.
         name: name of the split, for messages.
+        augment: your own function of training clips, called after `augmentation` with samples `(time,)`, their
+            rate in Hz and a NumPy generator keyed as all draws; returns samples `(time,)`.
+        augment_spectrogram: the same of the raw log-mel spectrogram, called with a tensor `(frames, mel)` without
+            padding and the generator, before masks and normalisation; returns one of so many mel bins.
 
     An item is keyed by `epoch * len(self) + clip` and is a dict of `input_values` `(frames, num_mel_bins)`,
     `labels` (a class index, or a float vector `(num_labels,)` of tags or mixed probabilities) and `row` (the
@@ -41,6 +46,8 @@ class ClipInputs(torch.utils.data.Dataset):
 
     Raises:
         AstConfigError: E307 for augmentation that cannot work on these clips.
+        AstInputError: E108 for own functions that cannot be called so, or fail on a clip; E104 and E106 for a
+            result that is not finite or has another shape.
     """
 
     def __init__(
@@ -53,7 +60,12 @@ class ClipInputs(torch.utils.data.Dataset):
         cache: bool = True,
         teacher: TeacherView | None = None,
         name: str = "",
+        augment: WaveformFunction | None = None,
+        augment_spectrogram: SpectrogramFunction | None = None,
     ) -> None:
+        own = OwnAugmentation(augment, augment_spectrogram)
+        if own and augmentation is None:
+            augmentation = Augmentation()
         check_augmentation(augmentation, split, extractor)
         self.split = split
         self.extractor = extractor
@@ -62,7 +74,7 @@ class ClipInputs(torch.utils.data.Dataset):
         self.teacher = teacher
         self.name = name
         self.processor = ClipProcessor(
-            self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher
+            self, split, extractor, augmentation=augmentation, seed=seed, teacher=teacher, own=own
         )
         self.num_labels = self.processor.num_labels
         self._labels = split[self.processor.task.label_column]

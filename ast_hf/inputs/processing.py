@@ -22,6 +22,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..log_mel import log_mel, num_frames, num_samples
 from ..task import Task
 from .augmentation import Augmentation, mix_style, mix_waveforms, pad_waveform
+from .own_augmentation import OwnAugmentation, at_clip
 from .randomness import keyed_random
 
 #: (samples `(time,)` of an input, (clip number, share) of the clips mixed in it) -> the teacher's inputs.
@@ -68,6 +69,7 @@ class ClipProcessor:
         augmentation: random changes of clips; None for evaluation.
         seed: first part of the key of every random choice.
         teacher: returns the inputs of a teacher, see `ClipInputs`.
+        own: functions of the user that follow the augmentation; without `augmentation` they are not called.
     """
 
     def __init__(
@@ -79,12 +81,14 @@ class ClipProcessor:
         augmentation: Augmentation | None,
         seed: int,
         teacher: TeacherView | None = None,
+        own: OwnAugmentation | None = None,
     ) -> None:
         self.source = source
         self.extractor = extractor
         self.augmentation = augmentation
         self.seed = seed
         self.teacher = teacher
+        self.own = own or OwnAugmentation()
         self.task = split_task(split)
         self.num_labels = len(label_names(split))
 
@@ -127,11 +131,12 @@ class ClipProcessor:
         if augmentation.label_smoothing:
             smoothing = augmentation.label_smoothing
             label = label * (1 - smoothing) + smoothing / self.num_labels
-        frames = self._varied_frames(waveform, augmentation, random)
+        frames = self._varied_frames(clip, waveform, augmentation, random)
         if random.random() < augmentation.mixstyle_probability:
-            other = self._varied_waveform(self.source.draw(random), augmentation, random)
+            partner = self.source.draw(random)
+            other = self._varied_waveform(partner, augmentation, random)
             share = float(random.beta(augmentation.mixstyle_alpha, augmentation.mixstyle_alpha))
-            frames = mix_style(frames, self._varied_frames(other, augmentation, random), share)
+            frames = mix_style(frames, self._varied_frames(partner, other, augmentation, random), share)
         fitted = self._fitted(frames)
         masked = augmentation.mask(fitted, random, len(fitted) / self.extractor.max_length)
         values = augmentation.disturb(self._normalized(masked), random)
@@ -146,18 +151,22 @@ class ClipProcessor:
         waveform = self.source.waveform(clip)
         try:
             varied = augmentation.vary_waveform(waveform, rate, limit, random)
+            varied = self.own.vary_waveform(varied, rate, random)[:limit]
         except AstHfError as problem:
-            where = f"{self.source.describe(clip)}, {problem.where}"
-            raise error(
-                problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
-            ) from problem
+            raise at_clip(problem, self.source.describe(clip)) from problem
         return pad_waveform(varied, num_samples(1, rate))
 
     def _varied_frames(
-        self, waveform: np.ndarray, augmentation: Augmentation, random: np.random.Generator
+        self, clip: int, waveform: np.ndarray, augmentation: Augmentation, random: np.random.Generator
     ) -> torch.Tensor:
+        """Return raw log-mel of changed samples, changed too; `clip` is for messages."""
         frames = self._log_mel(waveform, augmentation.mel_range(self.extractor.sampling_rate, random))
-        return augmentation.vary_spectrogram(frames, random)[: self.extractor.max_length]
+        varied = augmentation.vary_spectrogram(frames, random)
+        try:
+            varied = self.own.vary_spectrogram(varied, random)
+        except AstHfError as problem:
+            raise at_clip(problem, self.source.describe(clip)) from problem
+        return varied[: self.extractor.max_length]
 
     def _log_mel(
         self, waveform: np.ndarray, frequency_range: tuple[float, float] | None = None

@@ -24,6 +24,7 @@ from ..data.splits import split_task
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from .augmentation import Augmentation
+from .own_augmentation import OwnAugmentation, SpectrogramFunction, WaveformFunction
 from .processing import ClipProcessor, check_augmentation, decode_clip, describe_clip
 from .randomness import BUFFER_KEY, MAX_CLIPS, ORDER_KEY, keyed_random
 
@@ -42,6 +43,8 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         world_size: number of processes that share the stream; None for that of torch.distributed. Pass
             `rank=0, world_size=1` for data loaders whose batches accelerate distributes.
         name: name of the split, for messages.
+        augment: your own function of waveforms, as in `ClipInputs`.
+        augment_spectrogram: your own function of spectrograms, as in `ClipInputs`.
 
     An item is a dict of `input_values` `(frames, num_mel_bins)`, `labels` and `row`: the clip's number,
     `position in its shard * number of shards + shard`, which is the same for any number of readers. Its
@@ -70,8 +73,13 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         rank: int | None = None,
         world_size: int | None = None,
         name: str = "",
+        augment: WaveformFunction | None = None,
+        augment_spectrogram: SpectrogramFunction | None = None,
     ) -> None:
         super().__init__()
+        self.own = OwnAugmentation(augment, augment_spectrogram)
+        if self.own and augmentation is None:
+            augmentation = Augmentation()
         if not isinstance(split, IterableDataset):
             fix = "load_audio_dataset(..., streaming=True) gives streams"
             raise error("E102", where="split", what=f"is a {type(split).__name__}", fix=fix)
@@ -102,7 +110,12 @@ class StreamedClipInputs(torch.utils.data.IterableDataset):
         """
         clips = RecentClips(self.split, self.extractor.sampling_rate, self.name)
         processor = ClipProcessor(
-            clips, self.split, self.extractor, augmentation=self.augmentation, seed=self.seed
+            clips,
+            self.split,
+            self.extractor,
+            augmentation=self.augmentation,
+            seed=self.seed,
+            own=self.own,
         )
         for number, row in self._shuffled(self.rows()):
             clips.add(number, row)

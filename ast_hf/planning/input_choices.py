@@ -109,7 +109,7 @@ def _window_reason(summary: DataSummary, length: int) -> str:
     lengths = summary.lengths
     window = f"{frames_to_seconds(length):.2f} s"
     if summary.windowed:
-        return f"{window}, at least data.window_seconds"
+        return f"{window}: data.window_seconds in complete frames of 10 ms"
     if is_cropped(summary):
         return f"{window}, a random part in each pass: half of the clips last over {lengths.median:.1f} s"
     if frames_to_seconds(length) >= lengths.longest:

@@ -12,7 +12,7 @@ from .starts import Start
 
 #: Optimizer steps of a run. Small data sets need as many as large ones: they are seen in more epochs.
 RANDOM_STEPS = 3_000
-PRETRAINED_STEPS = 600
+PRETRAINED_STEPS = 400
 #: Fewest steps that are worth a start, whatever the time.
 LEAST_STEPS = {"random": 1_000, "vit": 150, "base": 100}
 #: Passes over a large data set that a run needs at least.
@@ -20,7 +20,7 @@ LEAST_EPOCHS = {"random": 10, "vit": 4, "base": 3}
 #: Minutes of training that a plan aims at, if the user names none.
 MINUTES = 10.0
 #: Largest number of clips in a step.
-BATCH = {"random": 32, "vit": 16, "base": 16}
+BATCH = {"random": 32, "vit": 8, "base": 8}
 #: Evaluations of a run on the validation split, and how many in a row without a better one end it: a third of the run,
 #: since the accuracy of few clips moves up and down while the learning rate is high.
 EVALUATIONS = 24
@@ -90,8 +90,8 @@ def choose_training(summary: DataSummary, start: Start, steps: int, batch: int, 
 
 
 def _choose_sampling(summary: DataSummary) -> list[Choice]:
-    if summary.imbalance < BALANCED_FROM:
-        return []
+    if summary.imbalance < BALANCED_FROM or summary.unlabelled:
+        return []  # balanced sampling never draws a clip without a label
     reason = f"the largest class has {summary.imbalance:.0f} times as many clips as the smallest"
     return [Choice("sampling", "balanced", reason)]
 

@@ -71,10 +71,12 @@ class Curve:
     Attributes:
         epochs: when it was evaluated, in epochs from 0.
         values: the metric, higher is better.
+        clips: number of clips of the split; None if unknown.
     """
 
     epochs: list[float]
     values: list[float]
+    clips: int | None = None
 
     @classmethod
     def from_log(cls, history: list[dict[str, Any]], prefix: str, metric: str) -> Curve | None:
@@ -83,7 +85,8 @@ class Curve:
         entries = [entry for entry in history if key in entry]
         if not entries:
             return None
-        return cls([round(entry["epoch"], 6) for entry in entries], [entry[key] for entry in entries])
+        epochs = [round(entry["epoch"], 6) for entry in entries]
+        return cls(epochs, [entry[key] for entry in entries], entries[-1].get(f"{prefix}_samples"))
 
     @property
     def best(self) -> int:

@@ -219,8 +219,22 @@ def _training_values(results: dict[str, Any]) -> dict[str, Any]:
         "adapter_rank": results["recipe"]["adapter"]["rank"],
         "model": results["model"],
         "changes": " ".join(f"{plain(change)}." for change in results["changes"]),
+        "own_code": _own_code_text(results.get("own_code") or {}),
         "kept": plain((results.get("kept") or {}).get("text", "")),
     }
+
+
+def _own_code_text(own_code: dict[str, Any]) -> str:
+    """Return the user's code in a run, in words; empty without any."""
+    titles = {
+        "augment": "the augmentation of waveforms",
+        "augment_spectrogram": "the augmentation of spectrograms",
+    }
+    parts = [f"{title} {inline_code(own_code[name])}" for name, title in titles.items() if name in own_code]
+    callbacks = [inline_code(name) for name in own_code.get("callbacks", [])]
+    if callbacks:
+        parts.append(f"the callback{'s' if len(callbacks) > 1 else ''} {', '.join(callbacks)}")
+    return "; ".join(parts)
 
 
 def _format_duration(seconds: float) -> str:

@@ -61,6 +61,7 @@ _ATTRIBUTES = (
     "data_sets",
     "base_model",
     "data_check",
+    "own_code",
 )
 
 
@@ -142,6 +143,7 @@ class Report:
         changes: options that differed when the run was resumed, in words.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.
+        own_code: names of the user's augmentation and callbacks, by argument of `finetune`; a recipe lacks them.
     """
 
     recipe: Recipe
@@ -174,6 +176,7 @@ class Report:
     changes: list[str] = field(default_factory=list)
     published: str | None = None
     unpublished: str | None = None
+    own_code: dict[str, Any] = field(default_factory=dict)
     kept: KeptEvaluation | None = None
 
     @property

@@ -19,7 +19,8 @@ from ..errors import error
 from ..log_mel import LOG_FLOOR
 from ..timelines.events import Event, as_event
 from .overview import MEL_BINS, Overview, summarise
-from .pictures import axis_label, save_picture, without_formulas
+from .picture_style import shortened
+from .pictures import save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,16 +182,12 @@ def _figure(
             axes.spines[side].set_visible(False)
     _mark_time(timeline, span)
     _mark_unread(waveform, overview)
-    figure.suptitle(without_formulas(_shortened(title)), fontsize=11, color=_INK, x=0.01, ha="left")
+    figure.suptitle(shortened(title, 9.5, 11), fontsize=11, color=_INK, x=0.01, ha="left")
     if _has_scores(shown):
         figure.text(0.995, 0.993, "opacity and number: score", fontsize=8, color=_GREY, ha="right", va="top")
     if len(shown) < len(rows):
         _name_others(timeline, [label for label in rows if label not in shown])
     return figure
-
-
-def _shortened(title: str, width: int = 110) -> str:
-    return title if len(title) <= width else title[: width - 1] + "…"
 
 
 def _longest(rows: Mapping[str, list[Event]]) -> dict[str, list[Event]]:
@@ -253,7 +250,7 @@ def _draw_events(axes: Axes, rows: Mapping[str, list[Event]], span: float, curve
         if place:
             axes.axhline(place, color="#dddddd", linewidth=0.6, zorder=0)
     axes.set_ylim(0.0, max(len(rows), 1))
-    axes.set_yticks([place + 0.5 for place in places], [axis_label(label) for label in rows])
+    axes.set_yticks([place + 0.5 for place in places], [shortened(label, 2.0) for label in rows])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -350,7 +347,7 @@ def _mark_unread(axes: Axes, overview: Overview) -> None:
 
 def _name_others(axes: Axes, others: Sequence[str]) -> None:
     """Write which classes have no row."""
-    names = ", ".join(axis_label(label, 20) for label in others[:4])
+    names = ", ".join(shortened(label, 1.4) for label in others[:4])
     more = f", … ({len(others)} classes)" if len(others) > 4 else ""
     text = f"not drawn, with less time: {names}{more}"
     axes.annotate(

@@ -16,6 +16,7 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.augmentation import Augmentation
 from ..inputs.clips import ClipInputs
 from ..inputs.normalization import measure_statistics
+from ..inputs.own_augmentation import OwnAugmentation
 from ..inputs.streams import StreamedClipInputs
 from ..modeling_ast import ASTForAudioClassification
 from ..recipe.arguments import check_best, check_metric
@@ -131,13 +132,16 @@ def build_inputs(
     *,
     cache: bool = True,
     teacher: Any = None,
+    own: OwnAugmentation | None = None,
 ) -> RunInputs:
     """Return the model inputs of all splits.
 
-    Training clips get `augmentation` and the view of a `teacher` (see `Distillation`). `cache` keeps decoded
-    waveforms of stored clips in memory. `arguments` give the seed, and the rank of this process.
+    Training clips get `augmentation`, the user's `own`, and the view of a `teacher` (see `Distillation`).
+    `cache` keeps decoded waveforms of stored clips in memory. `arguments` give the seed, and the rank of this
+    process.
     """
     seed = arguments.seed
+    own = own or OwnAugmentation()
     train: Inputs
     if isinstance(splits.train, Dataset):
         train = ClipInputs(
@@ -148,6 +152,8 @@ def build_inputs(
             cache=cache,
             teacher=teacher,
             name=splits.train_name,
+            augment=own.augment,
+            augment_spectrogram=own.augment_spectrogram,
         )
     else:
         train = StreamedClipInputs(
@@ -158,6 +164,8 @@ def build_inputs(
             rank=arguments.process_index,
             world_size=arguments.world_size,
             name=splits.train_name,
+            augment=own.augment,
+            augment_spectrogram=own.augment_spectrogram,
         )
 
     def plain(name: str, split: Split) -> Inputs:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..data.splits import check_splits
 from ..errors import AstHfError, error
 from ..files import write_text
 from ..inputs.clip_checks import remembered_checks
+from ..inputs.own_augmentation import SpectrogramFunction, WaveformFunction
 from ..processes import is_main_process
 from ..recipe.arguments import build_arguments
 from ..recipe.options import DataOptions
@@ -37,6 +38,7 @@ from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
 from .finetuning import finetune
 from .output_files import RESULTS_FILE
+from .own_code import Callback, OwnCode, own_code
 from .preflight import Preflight
 from .prepared_file import PreparedFile
 from .splits import group_column, read_data, read_splits
@@ -58,6 +60,7 @@ class _FoldPlan:
     recipe: Recipe  # with the fold as `data.test_fold`
     sizes: tuple[int, int]  # clips tested and trained on
     content: dict[str, str]  # split -> digest of its clips
+    own: OwnCode
 
 
 def cross_validate(
@@ -67,6 +70,9 @@ def cross_validate(
     folds: int = 5,
     resume: str | bool | None = None,
     tell: Callable[[str], None] | None = None,
+    augment: WaveformFunction | None = None,
+    augment_spectrogram: SpectrogramFunction | None = None,
+    callbacks: Sequence[Callback] | None = None,
 ) -> CrossValidation:
     """Train a recipe once for each fold, on the other folds, and test it on that fold after each epoch.
 
@@ -84,6 +90,9 @@ def cross_validate(
         resume: True to resume the folds in `output_dir`: finished ones stay, an interrupted one continues from
             its newest intact checkpoint; `"auto"` for the same, or a fresh start in an empty folder.
         tell: called with a line of text for each fold, for example `print`; only on the main process.
+        augment: as for `prepare`.
+        augment_spectrogram: as for `prepare`.
+        callbacks: as for `prepare`; each fold has copies of them, or new objects of classes.
 
     Returns:
         The results of all folds. The main process alone measures the baseline and writes the files.
@@ -95,15 +104,17 @@ def cross_validate(
             with nothing to resume; E402 if another run uses `output_dir`. While training, as `finetune`.
         RunStopped: as `finetune`; the folds that are complete stay.
     """
+    own = own_code(augment, augment_spectrogram, callbacks)
     with stop_signals() as stopping, FolderLock(output_dir), remembered_checks():  # folds have the same clips
         stopping.begin()
-        return _cross_validate(recipe, Path(output_dir), folds, resume, tell, stopping)
+        return _cross_validate(recipe, Path(output_dir), folds, own, resume, tell, stopping)
 
 
 def _cross_validate(
     recipe: Recipe,
     root: Path,
     folds: int,
+    own: OwnCode,
     resume: str | bool | None,
     tell: Callable[[str], None] | None,
     stopping: StopSignals,
@@ -114,7 +125,10 @@ def _cross_validate(
     recipe, names, origin = _name_folds(recipe, folds)
     has_full_length = recipe.stopping.is_active
     recipe = _without_stopping(recipe)
-    plans = [_plan_fold(recipe, name, root / f"fold-{number}") for number, name in enumerate(names, start=1)]
+    plans = [
+        _plan_fold(recipe, name, root / f"fold-{number}", own.copied())
+        for number, name in enumerate(names, start=1)
+    ]
     _check_begun_recipe(root, recipe)
     finished = {plan.name: _read_finished(plan) for plan in plans}
     for plan in plans:
@@ -239,7 +253,7 @@ def _change_data(recipe: Recipe, **options: Any) -> Recipe:
     return replace(recipe, data=replace(recipe.data, **options))
 
 
-def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
+def _plan_fold(recipe: Recipe, name: str, folder: Path, own: OwnCode) -> _FoldPlan:
     """Return the run of a fold; read its splits now, to raise their errors before any fold is trained."""
     recipe = _change_data(recipe, test_fold=int(name) if name.isdecimal() else name)
     try:
@@ -255,7 +269,7 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path) -> _FoldPlan:
             problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
         ) from problem
     sizes = (len(splits.evaluation[TEST_SPLIT]), len(splits.train))
-    return _FoldPlan(name, folder, recipe, sizes, check.findings["content"])
+    return _FoldPlan(name, folder, recipe, sizes, check.findings["content"], own)
 
 
 def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
@@ -301,6 +315,13 @@ def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
     if content != plan.content:
         what = "is of other clips: their content, name, start or end changed"
         raise error("E306", where=where, what=what, fix="choose another folder", detail="mismatch")
+    own_names = results.get("own_code") or {}
+    if own_names != plan.own.names:
+        what = (
+            f"was trained with the own code {own_names or 'none'}, and now it is {plan.own.names or 'none'}"
+        )
+        fix = "continue with the augmentation and callbacks it began with, or choose another folder"
+        raise error("E306", where=where, what=what, fix=fix, detail="mismatch")
     return results
 
 
@@ -313,7 +334,14 @@ def _run_fold(plan: _FoldPlan, results: dict[str, Any] | None, report: Callable[
         is_begun = bool(checkpoints(plan.folder) + checkpoints(staging_folder(plan.folder)))
         resume = "auto" if is_begun else None
         finished = finetune(
-            plan.recipe, plan.folder, watch=TEST_SPLIT, resume_from_checkpoint=resume, overwrite=True
+            plan.recipe,
+            plan.folder,
+            watch=TEST_SPLIT,
+            resume_from_checkpoint=resume,
+            overwrite=True,
+            augment=plan.own.augmentation.augment,
+            augment_spectrogram=plan.own.augmentation.augment_spectrogram,
+            callbacks=plan.own.callbacks,
         )
         results = finished.to_dict()
         del finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_accuracy, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
+from ..inputs.own_augmentation import SpectrogramFunction, WaveformFunction
 from ..inputs.streams import StreamedClipInputs
 from ..inputs.suspicious_clips import SuspiciousClips
 from ..log_mel import frames_to_seconds
@@ -49,6 +51,7 @@ from .checkpoints.run_options import collect_options, plain_options
 from .disk_space import check_output
 from .distillation import build_distillation
 from .output_files import save_weights, write_outputs
+from .own_code import Callback, OwnCode, check_workers, own_code
 from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
@@ -77,6 +80,7 @@ class Run:
         evaluation: inputs of the splits to report on, by name.
         watch: the evaluation split that is also evaluated after each epoch.
         findings: what the pre-flight found in the clips, see `Preflight`.
+        own_code: names of the user's augmentation and callbacks, by argument of `prepare`.
     """
 
     recipe: Recipe
@@ -85,6 +89,7 @@ class Run:
     evaluation: dict[str, Inputs]
     watch: str | None = None
     findings: dict[str, Any] = field(default_factory=dict)
+    own_code: dict[str, Any] = field(default_factory=dict)
 
 
 def finetune(
@@ -96,6 +101,9 @@ def finetune(
     push_to_hub: bool = False,
     hub_model_id: str | None = None,
     overwrite: bool = False,
+    augment: WaveformFunction | None = None,
+    augment_spectrogram: SpectrogramFunction | None = None,
+    callbacks: Sequence[Callback] | None = None,
 ) -> Report:
     """Train, evaluate and save by a recipe.
 
@@ -109,6 +117,9 @@ def finetune(
         push_to_hub: publish the finished folder on the Hub. A failed push is a warning (W701).
         hub_model_id: its name there, `user/name`; the folder's name under your account when None.
         overwrite: as for `prepare`.
+        augment: as for `prepare`.
+        augment_spectrogram: as for `prepare`.
+        callbacks: as for `prepare`.
 
     Returns:
         The report. The folder holds the model, the feature extractor, README.md (card), curves.png,
@@ -128,8 +139,17 @@ def finetune(
         if resume_from_checkpoint == "hub" and not has_repository:
             fix = "give hub_model_id, user/name"
             raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
-        hub = {"push_to_hub": push_to_hub, "hub_model_id": hub_model_id}
-        run = prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
+        run = prepare(
+            recipe,
+            output_dir,
+            watch=watch,
+            overwrite=overwrite,
+            augment=augment,
+            augment_spectrogram=augment_spectrogram,
+            callbacks=callbacks,
+            push_to_hub=push_to_hub,
+            hub_model_id=hub_model_id,
+        )
         run.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
         report = finish(run)
         if run.trainer.args.push_to_hub:
@@ -143,7 +163,15 @@ def finetune(
 
 
 def prepare(
-    recipe: Recipe, output_dir: str | Path, *, watch: str | None = None, overwrite: bool = False, **hub: Any
+    recipe: Recipe,
+    output_dir: str | Path,
+    *,
+    watch: str | None = None,
+    overwrite: bool = False,
+    augment: WaveformFunction | None = None,
+    augment_spectrogram: SpectrogramFunction | None = None,
+    callbacks: Sequence[Callback] | None = None,
+    **hub: Any,
 ) -> Run:
     """Read the data, check all clips, build the model and the Trainer; nothing is trained yet.
 
@@ -156,16 +184,26 @@ def prepare(
         output_dir: folder of the result.
         watch: an evaluation split to evaluate after each epoch too. It does not affect the weights.
         overwrite: let a fresh start replace a finished model or a README.md in `output_dir`.
+        augment: your own function of training clips, called after the recipe's augmentation as
+            `augment(waveform, sampling_rate, random)`: float32 samples `(time,)`, Hz, a NumPy generator keyed by
+            seed, epoch and clip. It returns samples `(time,)`.
+        augment_spectrogram: the same of spectrograms, `augment_spectrogram(spectrogram, random)`: a tensor of raw
+            log-mel `(frames, mel)` without padding, before masks and normalisation.
+        callbacks: your own `transformers.TrainerCallback`s, which are called after those of the run.
         **hub: arguments of `TrainingArguments` about publishing.
 
     The output folder is locked until `finish` has written all files, or `push_to_hub` has sent them, and no
     longer than the returned object exists. After that, `trainer.train` locks it while it trains.
 
+    Own code is named in checkpoints, results.json and the card. A run resumed with code of other names, or without
+    it, is one with other options (E306, W406).
+
     Raises:
-        AstHfError: as `finetune`, before the first training step.
+        AstHfError: as `finetune`, before the first training step; E108 for own code that cannot be called so.
     """
+    own = own_code(augment, augment_spectrogram, callbacks)
     with FolderLock(output_dir):
-        run = _prepare(recipe, output_dir, watch=watch, overwrite=overwrite, **hub)
+        run = _prepare(recipe, output_dir, own, watch=watch, overwrite=overwrite, **hub)
         lock = FolderLock(output_dir).acquire()
     run.trainer.folder_lock = lock
     weakref.finalize(run, lock.release)  # the trainer is part of circles, so it may exist for long
@@ -173,7 +211,7 @@ def prepare(
 
 
 def _prepare(
-    recipe: Recipe, output_dir: str | Path, *, watch: str | None, overwrite: bool, **hub: Any
+    recipe: Recipe, output_dir: str | Path, own: OwnCode, *, watch: str | None, overwrite: bool, **hub: Any
 ) -> Run:
     _check_outside_clips(recipe.data.source, output_dir)
     _check_samples(recipe.card.samples)
@@ -185,6 +223,7 @@ def _prepare(
     if arguments.push_to_hub:
         check_account(arguments.hub_token)
         check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
+    check_workers(own.augmentation, arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
@@ -199,7 +238,13 @@ def _prepare(
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
     teacher = None if distillation is None else distillation.view
     inputs = build_inputs(
-        splits, extractor, recipe.augmentation, arguments, cache=recipe.data.cache, teacher=teacher
+        splits,
+        extractor,
+        recipe.augmentation,
+        arguments,
+        cache=recipe.data.cache,
+        teacher=teacher,
+        own=own.augmentation,
     )
     decided = collect_options(
         recipe,
@@ -207,6 +252,7 @@ def _prepare(
         splits,
         preflight.sounds,
         teacher=None if distillation is None else distillation.digest(),
+        own_code=own.names,
     )
     conditions = plain_options(decided)
     # workers inherit the clips that measuring has cached, so that a resumed run measures again
@@ -243,7 +289,9 @@ def _prepare(
         watchdog_seconds=recipe.watchdog_seconds,
     )
     trainer.add_callback(WhenTrainingStarts(preflight.write_lists, prepared.write))
-    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings)
+    for callback in own.callbacks:
+        trainer.add_callback(callback)
+    return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings, own.names)
 
 
 def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
@@ -400,6 +448,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         emissions=read_emissions(folder),
         changes=trainer.changes,
         data_check=run.findings,
+        own_code=run.own_code,
         kept=kept_evaluation(trainer, _validation_name(run)),
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file

@@ -116,10 +116,12 @@ def _draw_confusion(report: Report, splits: dict[str, SplitResults]) -> None:
 
     if not splits or report.config.problem_type == Task.MULTI_LABEL:
         return
-    first = next(iter(splits.values()))
+    split, first = next(iter(splits.items()))
     report.pictures["confusion"] = _CONFUSION_FILE
     labels = [row["label"] for row in first.classes]
-    draw_confusion(first.answers, first.truth, labels, report.folder / _CONFUSION_FILE)
+    model = report.recipe.name or report.folder.name
+    file = report.folder / _CONFUSION_FILE
+    draw_confusion(first.answers, first.truth, labels, file, model=model, split=split)
 
 
 def _copy_samples(samples: Sequence[str], folder: Path) -> None:

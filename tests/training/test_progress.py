@@ -127,12 +127,12 @@ def test_curves_have_a_legend_of_watched_splits(
     drawn = []
     plot = matplotlib.axes.Axes.plot
 
-    def spy(axes: Any, x: Any, y: Any, label: str) -> Any:
+    def spy(axes: Any, x: Any, y: Any, label: str, **style: Any) -> Any:
         drawn.append((label, x[0]))
-        return plot(axes, x, y, label=label)
+        return plot(axes, x, y, label=label, **style)
 
     monkeypatch.setattr(matplotlib.axes.Axes, "plot", spy)
     history = [{"loss": 1.0, "epoch": 1 / 3, "step": 1}, {"eval_loss": 1.0, "epoch": 1.0, "step": 3}]
     draw_curves(history, replace(watched[0], **changes), tmp_path / "curves.png")
-    assert [label for label, _ in drawn] == legend
+    assert [label for label, _ in drawn][:2] == legend
     assert drawn[0][1] == first

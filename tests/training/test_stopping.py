@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -338,3 +339,38 @@ def test_a_complete_checkpoint_of_the_last_step_trains_nothing(clips: Path, tmp_
     again.trainer.train(resume_from_checkpoint="auto")
     assert again.trainer.state.global_step == 4
     finish(again)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
+def test_the_example_answers_signals_as_the_command_does(
+    clips: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """It saves, prints the command that continues, and this command continues."""
+    plan = recipe(clips, save_strategy="steps", save_steps=2, max_steps=200_000)
+    (tmp_path / "recipe.yaml").write_text(plan.to_yaml())
+    output = tmp_path / "out put"
+    words = [
+        sys.executable,
+        str(ROOT / "examples" / "finetune.py"),
+        "--recipe",
+        str(tmp_path / "recipe.yaml"),
+    ]
+    words += ["--output_dir", str(output), "--data", str(clips)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    program = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not checkpoints(output) and program.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    program.send_signal(number)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 128 + number, errors
+    last = checkpoints(output)[-1]
+    assert find_corruption(last) is None
+    assert f"stopped by {number.name} after step {last.name.split('-')[1]} of 200000" in errors
+    command = shlex.join([*words, "--resume", "auto"])
+    assert errors.rstrip().endswith(f"continue with: {command}")
+    assert "Traceback" not in errors

@@ -49,13 +49,14 @@ def collect_options(
     sounds: dict[str, ClipSounds] | None = None,
     *,
     teacher: str | None = None,
+    own_code: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return everything that affects the weights of a run, by name.
 
     These are options of the recipe, the arguments of training (`settings`, from `weight_arguments`), the label
     names and, unless it is a stream, the number of training clips, a digest of their labels, and the `sounds`
     of the splits that it trains on, or evaluates to choose the best checkpoint or the learning rate; and the
-    digest of a `teacher`.
+    digest of a `teacher`; and the names of the user's `own_code` by argument, without those of no value.
     """
     options: dict[str, Any] = {
         name: value
@@ -76,6 +77,7 @@ def collect_options(
             options[_VALIDATION_LABELS] = _digest_labels(splits.validation, splits.task)
     if teacher is not None:
         options[_TEACHER] = teacher
+    options |= own_code or {}
     options |= {_SOUND + name: clips for name, clips in (sounds or {}).items() if name in chosen}
     return flatten_options(options)
 
