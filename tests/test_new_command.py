@@ -56,7 +56,8 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
     assert recipe.features.sampling_rate == 8_000
     assert recipe.data.group_pattern
     stored = json.loads(report.read_text())
-    assert stored["steps"] == recipe.training["max_steps"] >= 1_000
+    assert stored["steps"] >= 1_000
+    assert recipe.training["num_train_epochs"] >= 100
     assert stored["seconds"] > 0
     prepared = prepare(recipe, tmp_path / "model")
     assert list(prepared.evaluation) == ["test"]
@@ -107,11 +108,12 @@ def test_data_on_the_hub_are_not_downloaded(tmp_path: Path, capsys: pytest.Captu
     assert "download it" in capsys.readouterr().err
 
 
-def test_a_summary_counts_what_is_there(words: Path, tmp_path: Path) -> None:
-    (tmp_path / "words").symlink_to(words)
+def test_a_summary_counts_what_is_there(tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    write_words(words)
     rows = ["path,label,fold"]
     rows += [
-        f"{path.relative_to(words.parent)},{path.parent.name},{number % 4}"
+        f"{path.relative_to(tmp_path)},{path.parent.name},{number % 4}"
         for number, path in enumerate(sorted(words.rglob("*.wav")))
     ]
     (tmp_path / "broken.wav").write_bytes(b"RIFF")

@@ -212,7 +212,14 @@ def test_the_text_is_a_recipe_with_the_same_values(start: Start, changes: dict, 
 
 def test_every_choice_that_is_not_given_by_the_user_has_a_reason_nearby() -> None:
     text = recipe_text(make_plan(summary(), Start()), [])
-    for option in ("max_steps", "max_length", "learning_rate", "hidden_size", "patience", "test_fraction"):
+    for option in (
+        "num_train_epochs",
+        "max_length",
+        "learning_rate",
+        "hidden_size",
+        "patience",
+        "test_fraction",
+    ):
         line = next(number for number, line in enumerate(text.splitlines()) if f"{option}:" in line)
         assert "#" in text.splitlines()[line] or "#" in text.splitlines()[line - 1]
 

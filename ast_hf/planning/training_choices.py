@@ -62,6 +62,11 @@ def limited_steps(wanted: int, least: int, seconds_per_step: float, minutes: flo
     return math.ceil(steps / 50) * 50
 
 
+def epochs_of(steps: int, clips: int, batch: int) -> int:
+    """Return the epochs with about so many steps; `--folds` compares epochs."""
+    return max(1, round(steps / math.ceil(clips / batch)))
+
+
 def averaging_decay(steps: int) -> float:
     """Return the decay of the weight average, which reaches over a twentieth of the run, at most 100 steps."""
     return round(1 - 1 / max(2.0, min(AVERAGED_STEPS, AVERAGED_SHARE * steps)), 3)
@@ -69,8 +74,8 @@ def averaging_decay(steps: int) -> float:
 
 def choose_training(summary: DataSummary, start: Start, steps: int, batch: int, clips: int) -> list[Choice]:
     """Return the choices of the training's length and its options."""
-    epochs = steps * batch / clips
-    reason = f"{epochs:.0f} passes over about {clips:,} clips; steps count, so few clips are seen many times"
+    epochs = epochs_of(steps, clips, batch)
+    reason = f"about {steps:,} steps: these count, so that few clips are seen many times"
     decay = averaging_decay(steps)
     choices = [
         *_choose_sampling(summary),
@@ -80,7 +85,7 @@ def choose_training(summary: DataSummary, start: Start, steps: int, batch: int, 
             decay,
             f"the mean of the last {1 / (1 - decay):.0f} steps or so is better than the last one",
         ),
-        Choice("training.max_steps", steps, reason),
+        Choice("training.num_train_epochs", epochs, reason),
         Choice("training.per_device_train_batch_size", batch, f"clips in a step, of about {clips:,}"),
         Choice("training.learning_rate", _learning_rate(summary, start), _rate_reason(start)),
         Choice("training.weight_decay", 0.05),
