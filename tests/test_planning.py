@@ -111,16 +111,17 @@ def test_data_that_cannot_be_learnt_from_are_refused(changes: dict, words: str) 
         ({"labels": {"a": 280, "b": 20}}, "14 times"),
         ({"clips": {"train": 150, "validation": 50}, "labels": {"a": 10, "b": 10}}, "no test split"),
         ({"lengths": Lengths(30.0, 30.0, 60.0, 90.0, 100.0, 18_000.0)}, "start and end"),
+        ({"lengths": Lengths(5.0, 5.0, 5.0, 5.0, 5.0, 1_500.0)}, "Pretrained weights"),
         ({"unreadable": 3, "first_unreadable": "x.wav: empty"}, "3 clips cannot be read"),
     ],
 )
 def test_what_will_disappoint_is_said(changes: dict, words: str) -> None:
-    assert any(words in remark for remark in find_remarks(summary(**changes)))
+    assert any(words in remark for remark in find_remarks(summary(**changes), Start()))
 
 
 def test_nothing_is_remarked_on_good_data() -> None:
     good = summary(clips={"train": 300, "validation": 60, "test": 60})
-    assert list(find_remarks(good)) == []
+    assert list(find_remarks(good, Start())) == []
 
 
 def test_the_window_holds_whole_short_clips() -> None:

@@ -89,7 +89,7 @@ def make_plan(
         *choose_training(summary, start, steps, batch, clips),
         *_choose_threads(start),
     ]
-    return Plan(choices, list(find_remarks(summary)), steps, least)
+    return Plan(choices, list(find_remarks(summary, start)), steps, least)
 
 
 def _given(summary: DataSummary, start: Start) -> list[Choice]:
