@@ -46,8 +46,7 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
     words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "recipe.yaml"
-    report = tmp_path / "plan.json"
-    assert run(words, "--output", path, "--json", report) == 0
+    assert run(words, "--output", path) == 0
     printed = capsys.readouterr().out
     assert "20 to 20 training clips" in printed
     assert f"ast-hf finetune {path} --output" in printed
@@ -55,15 +54,21 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
     recipe = load_recipe(path)
     assert recipe.features.sampling_rate == 8_000
     assert recipe.data.group_pattern
-    stored = json.loads(report.read_text())
-    assert stored["steps"] >= 1_000
     assert recipe.training["num_train_epochs"] >= 100
-    assert stored["seconds"] > 0
     prepared = prepare(recipe, tmp_path / "model")
     assert list(prepared.evaluation) == ["test"]
     assert prepared.trainer.eval_dataset is not None
     example = prepared.train[0]["input_values"]
     assert len(example) == recipe.model.config["max_length"]
+
+
+def test_the_plan_as_json(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words, "--output", tmp_path / "recipe.yaml", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["steps"] >= 1_000
+    assert plan["seconds"] > 0
+    assert plan["recipe"]["data"]["source"] == str(words)
+    assert {"option", "value", "reason"} == set(plan["choices"][0])
 
 
 def test_a_recipe_is_not_overwritten(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

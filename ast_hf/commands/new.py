@@ -27,7 +27,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--drop_labels", nargs="+", metavar="LABEL", help="labels to leave out")
     parser.add_argument("--overwrite", action="store_true", help="replace the recipe if it exists")
-    parser.add_argument("--json", metavar="FILE", help="also write the summary and the choices as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print the data, choices and times as one JSON document"
+    )
     add_reading_options(parser)
 
 
@@ -52,10 +54,11 @@ def run(options: argparse.Namespace) -> None:
         command=f"ast-hf {shlex.join(options.words)}",
     )
     write_text(Path(options.output), planned.text)
+    if options.json:
+        print(json.dumps({**planned.to_dict(), "output": options.output}, indent=2))
+        return
     for line in planned.lines(options.output):
         show(line)
-    if options.json:
-        write_text(Path(options.json), json.dumps(planned.to_dict(), indent=2) + "\n")
 
 
 def _check(options: argparse.Namespace) -> None:
