@@ -48,7 +48,7 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
     path = tmp_path / "recipe.yaml"
     assert run(words, "--output", path) == 0
     printed = capsys.readouterr().out
-    assert "20 to 20 training clips" in printed
+    assert "20 training clips each" in printed
     assert f"ast-hf finetune {path} --output" in printed
     assert "--dry-run" in printed
     recipe = load_recipe(path)

@@ -146,11 +146,15 @@ def _describe(summary: DataSummary) -> Iterator[str]:
     counts = summary.labels.values()
     several = ", several to a clip" if summary.multi_label else ""
     yield f"Clips: {splits}; {lengths.total / 60:.1f} minutes to train on."
-    yield (
-        f"Lengths: {lengths.shortest:.2f} to {lengths.longest:.2f} s, half of them at least {lengths.median:.2f} s, "
-        f"95 % at most {lengths.high:.2f} s; {', '.join(f'{rate:,} Hz' for rate in list(summary.rates)[:3])}."
+    rates = ", ".join(f"{rate:,} Hz" for rate in list(summary.rates)[:3])
+    spread = (
+        f"{lengths.shortest:.2f} to {lengths.longest:.2f} s, half of them at least {lengths.median:.2f} s, "
     )
-    yield f"Labels: {len(summary.labels)}{several}, {min(counts)} to {max(counts)} training clips each."
+    spread += f"95 % at most {lengths.high:.2f} s"
+    is_one = lengths.longest - lengths.shortest < 0.01
+    yield f"Lengths: {f'{lengths.median:.2f} s' if is_one else spread}; {rates}."
+    each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{min(counts)}"
+    yield f"Labels: {len(counts)}{several}, {each} training clips each."
     yield f"Groups: {summary.group_reason or 'none found'}."
 
 
