@@ -188,6 +188,7 @@ WARNINGS: dict[str, str] = {
     "W408": "bfloat16 on a processor without instructions for it",
     "W409": "decoded clips no longer cached: the memory budget is used",
     "W410": "lock of a run that is gone, taken over",
+    "W411": "training loss that stays that of guessing",
     "W501": "emissions that cannot be read",
     "W502": "a stored calibration that is worse on other clips",
     "W701": "not published; training continues",

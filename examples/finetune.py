@@ -61,6 +61,7 @@ def train(options: argparse.Namespace) -> int:
     # Evaluates, and writes weights, extractor, card, curves.png, results.json and recipe.yaml.
     report = finish(run)
     if run.trainer.is_world_process_zero():
+        print("\n".join(report.verdict.text()))  # the first line compares with the baseline
         for split, values in report.results.items():
             baseline = report.baseline.get(split)
             comparison = f" (logistic regression: {baseline:.3f})" if baseline is not None else ""

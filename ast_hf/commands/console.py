@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..printing import printable, visible
 
 if TYPE_CHECKING:
+    from ..reports.verdict import Verdict
     from ..training import CrossValidation, Report
 
 #: Epochs of a curve that are printed.
@@ -186,6 +187,7 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: object) 
 def print_results(report: Report) -> None:
     """Print the results of a run next to those of the simple methods, and where its files are."""
     splits = list(report.results)
+    print_verdict(report.verdict)
     if splits:
         _print_table(report, splits)
     clips = ", ".join(f"{count} {printable(name)}" for name, count in report.clips.items()) or "nothing"
@@ -216,6 +218,12 @@ def print_results(report: Report) -> None:
         show(f"Published: {report.published}")
 
 
+def print_verdict(verdict: Verdict | None) -> None:
+    """Print a verdict: its first line is the comparison with the baseline."""
+    for line in [] if verdict is None else verdict.text():
+        show(line)
+
+
 def _print_table(report: Report, splits: list[str]) -> None:
     """Print the main metric: methods as rows, splits as columns."""
     from ..reports.titles import METHOD_TITLES
@@ -236,6 +244,7 @@ def print_folds(result: CrossValidation) -> None:
 
     epoch_titles = {name: f"AST, {name} epoch ({getattr(result, name).epoch})" for name in _EPOCHS}
     titles = {**METHOD_TITLES, **epoch_titles}
+    print_verdict(result.verdict)
     notes = {"best": "  chosen on these folds: optimistic"}
     head = [f"{printable(fold.name):>6}" for fold in result.folds]
     methods = result.by_method()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import quiet_transformers, show, whole
+from .console import print_verdict, quiet_transformers, show, whole
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 from .timeline_options import add_timeline_options, check_no_timeline_options, run_timelines
 
@@ -56,5 +56,6 @@ def run(options: argparse.Namespace) -> int | None:
         batch_size=options.batch_size,
         **reading_arguments(options),
     )
-    show(evaluation.table())
+    print_verdict(evaluation.verdict)
+    show(f"\n{evaluation.table()}")
     return None

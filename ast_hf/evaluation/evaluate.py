@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outc
 from ..scalars import is_finite_number
 from ..task import Task
 from .calibration import Setting, calibrate, store_calibration
+from .judging import TRAIN_SPLIT, judge_evaluation
 from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
 from .prediction import Predictor, ensemble_logits
@@ -61,6 +63,8 @@ def evaluate_checkpoints(
     mean of softmax. Its members may differ in size, strides and input length, but must have the same labels.
     Labels of the data are matched by name. A stored temperature is applied, as in the pipeline. Checkpoints
     without a `problem_type` get the task of the data.
+
+    The verdict compares with logistic regression on at most 5,000 clips of the split `train`, if there is one.
 
     Args:
         checkpoints: folders or names on the Hub.
@@ -94,24 +98,23 @@ def evaluate_checkpoints(
     check_request(request)
     check_counts(batch_size=(batch_size, 1), workers=(workers, 0))
     members = load_members(names)
-    splits = _read_clips(source, request, members, reading)
+    splits, train = _read_clips(source, request, members, reading)
     task = common_task(members, splits[split])
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
     members += _save_models(request, task)
-    model_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    predictor = Predictor(splits, batch_size, workers, model_device)
+    predictor = Predictor(splits, batch_size, workers, _device(device))
     logits, settings = _predict(members, names, predictor, task)
-    outcomes = {
-        name: _measure_outcome(logits[name], targets, task, settings[name], request) for name in logits
-    }
-    clips = len(splits[split])
-    evaluation = Evaluation(
-        request.output_dir, str(source), split, task.value, labels, clips, names, outcomes
-    )
+    part = splits[split]
+    measured = (_measure_outcome(logits[name], targets, task, settings[name], request) for name in logits)
+    outcomes = dict(zip(logits, measured, strict=True))
+    place = request.output_dir
+    evaluation = Evaluation(place, str(source), split, task.value, labels, len(part), names, outcomes)
     main_logits = logits[evaluation.main][split]
+    verdict = judge_evaluation(split, part, main_logits, targets[split], task, members[0], train)
+    evaluation = replace(evaluation, verdict=verdict)
     if save_logits is not None:
-        write_logits(save_logits, main_logits, splits[split], evaluation)
+        write_logits(save_logits, main_logits, part, evaluation)
     scores = task.scores(main_logits, settings[evaluation.main].temperature)
     write_evaluation(evaluation, scores, targets[split], task)
     _store_calibrations(evaluation, members, task, request)
@@ -120,14 +123,20 @@ def evaluate_checkpoints(
     return evaluation
 
 
+def _device(device: str | torch.device | None) -> torch.device:
+    """Return the device to run on: if None, a GPU if there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def _read_clips(
     source: str | Path, request: Request, members: list[Member], reading: dict[str, Any]
-) -> dict[str, Dataset]:
-    """Return the requested splits, whose clips can be read."""
+) -> tuple[dict[str, Dataset], Dataset | None]:
+    """Return the requested splits, whose clips can be read, and the training split, if it is another one."""
     _check_window(reading.get("window_seconds"), members)
-    splits = read_splits(source, request.splits, reading)
+    splits = read_splits(source, request.splits, reading, optional=[TRAIN_SPLIT])
+    train = None if TRAIN_SPLIT in request.splits else splits.pop(TRAIN_SPLIT, None)
     _check_clips(splits, members, request.output_dir)
-    return splits
+    return splits, train
 
 
 def _check_window(seconds: float | None, members: list[Member]) -> None:

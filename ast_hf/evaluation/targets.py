@@ -17,8 +17,12 @@ from ..task import Task
 from .members import Member
 
 
-def read_splits(source: str | Path, names: list[str], reading: dict[str, Any]) -> dict[str, Dataset]:
+def read_splits(
+    source: str | Path, names: list[str], reading: dict[str, Any], *, optional: Sequence[str] = ()
+) -> dict[str, Dataset]:
     """Read splits of a data set by name; `reading` are arguments of `load_audio_dataset`.
+
+    Those of `optional` are added if they exist and have clips.
 
     Raises:
         AstInputError: E108 for data that come as a stream.
@@ -34,7 +38,8 @@ def read_splits(source: str | Path, names: list[str], reading: dict[str, Any]) -
             raise error("E209", where=repr(str(source)), what=what, fix=did_you_mean(name, splits))
         if not len(splits[name]):
             raise error("E209", where=f"split {name!r}", what="has no clips", fix="choose another split")
-    return {name: splits[name] for name in names}
+    present = [name for name in optional if name in splits and len(splits[name])]
+    return {name: splits[name] for name in dict.fromkeys([*names, *present])}
 
 
 def common_task(members: list[Member], split: Dataset) -> Task:

@@ -13,6 +13,7 @@ from ..metrics.calibration import BINS
 from ..printing import printable
 from ..task import Task
 from ..versions import result_versions
+from .verdict import Verdict
 
 #: Name of the ensemble among the outcomes.
 ENSEMBLE = "ensemble"
@@ -62,6 +63,8 @@ class Evaluation:
         checkpoints: names as in the call.
         outcomes: by checkpoint, and under `"ensemble"` and `"average"` if those were evaluated.
         versions: of the packages that affect results.
+        verdict: the main outcome beside logistic regression, if a training split could be read; None for results
+            that were not judged.
     """
 
     folder: Path
@@ -73,6 +76,7 @@ class Evaluation:
     checkpoints: list[str]
     outcomes: dict[str, Outcome]
     versions: dict[str, str] = field(default_factory=result_versions)
+    verdict: Verdict | None = None
 
     @property
     def main(self) -> str:
@@ -95,6 +99,7 @@ class Evaluation:
                 "calibration_error_bins": BINS,
                 "calibration": calibrations,
                 "labels": self.labels,
+                "verdict": None if self.verdict is None else self.verdict.to_dict(),
             }
         )
 

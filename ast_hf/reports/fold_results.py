@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import plain_values
 from ..recipe.recipe import Recipe
 from ..versions import result_versions
 from .epoch_metrics import Curve
+from .verdict import Verdict
+from .verdict_facts import Comparison
+from .verdict_of_folds import judge_folds
 
 #: The split that a fold is tested on.
 TEST_SPLIT = "test"
@@ -27,10 +31,12 @@ class Fold:
         curve: the main metric on the fold after each epoch.
         features: fields of the feature extractor; mean and std are measured on the training clips unless the
             recipe sets them.
-        baseline: accuracy of logistic regression; None for multi-label data.
+        baseline: accuracy or mAP of logistic regression; None if it was not measured.
         chance: accuracy of the most frequent class; None for multi-label data.
         seconds: wall time of the training.
         metric: name of the main metric.
+        comparison: the final epoch beside the baseline, clip by clip; None in results of older versions.
+        findings: names of what stood out in the run, see `Verdict`.
     """
 
     name: str
@@ -43,11 +49,15 @@ class Fold:
     chance: float | None
     seconds: float
     metric: str
+    comparison: Comparison | None = None
+    findings: tuple[str, ...] = ()
 
     @classmethod
     def from_results(cls, name: str, folder: str, results: dict[str, Any]) -> Fold:
         """Return the fold of a run from the content of its results.json."""
         curve = results["watched"][TEST_SPLIT]
+        verdict = results.get("verdict") or {}
+        splits = {one["split"]: one for one in verdict.get("comparisons", [])}
         return cls(
             name=name,
             folder=folder,
@@ -59,6 +69,8 @@ class Fold:
             chance=results["chance"].get(TEST_SPLIT),
             seconds=results["seconds"],
             metric=results["metric"],
+            comparison=Comparison.from_dict(splits[TEST_SPLIT]) if TEST_SPLIT in splits else None,
+            findings=tuple(verdict.get("findings", ())),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,13 +149,25 @@ class CrossValidation:
 
     @property
     def baseline(self) -> Spread | None:
-        """Accuracy of logistic regression on the same folds; None for multi-label data."""
+        """Accuracy or mAP of logistic regression on the same folds; None if it was not measured."""
         return _make_spread([fold.baseline for fold in self.folds])
 
     @property
     def chance(self) -> Spread | None:
         """Accuracy of the most frequent training class; None for multi-label data."""
         return _make_spread([fold.chance for fold in self.folds])
+
+    @property
+    def verdict(self) -> Verdict:
+        """The final epoch beside the baseline over all folds, in words."""
+        return judge_folds(
+            self.metric,
+            values=self.final.values,
+            baselines=None if self.baseline is None else self.baseline.values,
+            comparisons=[fold.comparison for fold in self.folds],
+            findings=[fold.findings for fold in self.folds],
+            clips=sum(fold.clips for fold in self.folds),
+        )
 
     def by_method(self) -> dict[str, Spread]:
         """Return `"final"`, `"best"` and, if measured, `"baseline"` and `"chance"`."""
@@ -160,6 +184,7 @@ class CrossValidation:
             "folds": [fold.to_dict() for fold in self.folds],
             "versions": result_versions(),
             "recipe": self.recipe.to_dict(),
+            "verdict": plain_values(self.verdict.to_dict()),
         }
 
 

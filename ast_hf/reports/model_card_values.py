@@ -99,7 +99,7 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
     """Return tables and pictures; results by class are those of the first split."""
     splits = list(results["results"])
     if not splits:
-        return {"splits": []}
+        return {"splits": [], "verdict": []}
     all_classes = results["classes"][splits[0]]
     with_clips = sum(row["AP"] is not None for row in all_classes)
     rows = _select_classes(all_classes)
@@ -109,6 +109,7 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
     pictures_of_run = {name: pictures + file for name, file in results["pictures"].items()}
     return {
         "splits": [plain(name) for name in splits],
+        "verdict": _verdict_lines(results.get("verdict") or {}),
         "clips": ", ".join(f"{count} in {plain(name)}" for name, count in results["clips"].items()),
         "results_table": _results_table(results),
         "metrics_table": _metrics_table(results),
@@ -118,6 +119,14 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
         "curves": pictures_of_run.get("curves"),
         "confusion": pictures_of_run.get("confusion"),
     }
+
+
+def _verdict_lines(verdict: dict[str, Any]) -> list[str]:
+    """Return the lines of the verdict; results of older versions have none."""
+    if not verdict:
+        return []
+    advice = [f"To try: {line}." for line in verdict["advice"]]
+    return [plain(line) for line in (verdict["headline"], *verdict["lines"], *advice)]
 
 
 def _results_table(results: dict[str, Any]) -> str:

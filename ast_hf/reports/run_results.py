@@ -20,6 +20,7 @@ from ..task import Task
 from ..versions import result_versions
 from .epoch_metrics import Curve, KeptEvaluation
 from .pictures import confusion_counts
+from .verdict import Verdict
 
 #: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
 _FEATURES = (
@@ -72,6 +73,7 @@ class SplitResults(NamedTuple):
     classes: list[dict[str, Any]]  # as `class_rows` returns them
     answers: np.ndarray  # index of the best label of each clip, `(clips,)`
     truth: np.ndarray  # indices `(clips,)`; for multi-label, tags `(clips, labels)`
+    logits: np.ndarray  # `(clips, labels)`
 
     @classmethod
     def from_output(cls, output: Any, config: ASTConfig) -> SplitResults:
@@ -84,7 +86,8 @@ class SplitResults(NamedTuple):
         metrics, ranked = all_metrics(logits, truth, task)
         metrics["loss"] = float(output.metrics["eval_loss"])
         answers = logits.argmax(axis=1)
-        return cls(metrics, class_rows(model_labels(config), ranked, answers, truth, task), answers, truth)
+        rows = class_rows(model_labels(config), ranked, answers, truth, task)
+        return cls(metrics, rows, answers, truth, logits)
 
 
 def class_rows(
@@ -144,6 +147,8 @@ class Report:
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.
         own_code: names of the user's augmentation and callbacks, by argument of `finetune`; a recipe lacks them.
+        verdict: above or below the baseline, what stands out, and what to try; None on processes besides the main
+            one.
     """
 
     recipe: Recipe
@@ -178,6 +183,7 @@ class Report:
     unpublished: str | None = None
     own_code: dict[str, Any] = field(default_factory=dict)
     kept: KeptEvaluation | None = None
+    verdict: Verdict | None = None
 
     @property
     def picture(self) -> str:
@@ -213,6 +219,7 @@ class Report:
                 "settings": self.settings,
                 "changes": self.changes,
                 "kept": None if self.kept is None else {**asdict(self.kept), "text": str(self.kept)},
+                "verdict": None if self.verdict is None else self.verdict.to_dict(),
             }
         )
 

@@ -16,7 +16,7 @@ from ..containment import is_outside
 from ..continuing import continuation
 from ..data.long_clips import cut_window
 from ..errors import AstHfError, error
-from ..evaluation.baseline import baseline_accuracy, most_frequent_class
+from ..evaluation.baseline import baseline_answers, baseline_metric, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
 from ..inputs.own_augmentation import SpectrogramFunction, WaveformFunction
@@ -50,6 +50,7 @@ from .checkpoints.resuming import check_resumable
 from .checkpoints.run_options import collect_options, plain_options
 from .disk_space import check_output
 from .distillation import build_distillation
+from .judging import judge_run
 from .output_files import save_weights, write_outputs
 from .own_code import Callback, OwnCode, check_workers, own_code
 from .preflight import Preflight
@@ -417,11 +418,13 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
     save_weights(trainer, folder, samples=run.recipe.card.samples)
     trainer.finished = True
     splits = _evaluate(trainer, run.evaluation)
-    metric = Task(trainer.model.config.problem_type).main_metric
+    task = Task(trainer.model.config.problem_type)
+    metric = task.main_metric
     seconds = training_seconds(trainer, history)
     training_clips, epochs = training_extent(trainer)
     evaluated = {name: inputs.split for name, inputs in run.evaluation.items()}
     has_baseline = is_main and not isinstance(run.train, StreamedClipInputs)
+    answers = baseline_answers(run.train, run.evaluation) if has_baseline else {}
     report = Report(
         recipe=run.recipe,
         folder=folder,
@@ -443,7 +446,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         data_sets=data_set_names(run.recipe.data, run.recipe.card),
         training_labels=training_labels(run.train.split),
         chance=most_frequent_class(run.train.split, evaluated),
-        baseline=baseline_accuracy(run.train, run.evaluation) if has_baseline else {},
+        baseline={name: baseline_metric(answers[name], splits[name].truth, task) for name in answers},
         settings=weight_arguments(trainer.args, run.recipe.optimization),
         emissions=read_emissions(folder),
         changes=trainer.changes,
@@ -453,6 +456,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
     if is_main:
+        report.verdict = judge_run(report, trainer, splits, answers, evaluated, history)
         with explained(folder):
             write_outputs(report, trainer, splits, history, adapter_base)
     trainer.discard_interim()

@@ -25,6 +25,7 @@ from ..errors import AstHfError, AstHfWarning, AstRunError, error, warning_text
 from ..files import write_json, write_text
 from ..hub.access import PUBLISHING
 from ..hub.publishing import Pushed, finishing_command, push_folder
+from ..metrics.loss_course import LossCourse
 from ..recipe.options import WATCHDOG_SECONDS
 from ..reports.emissions import EMISSIONS_FILE
 from ..stopping import RunStopped, StopSignals, is_handling_signals, protect_worker, stop_signals
@@ -51,7 +52,7 @@ from .disk_space import checkpoint_bytes
 from .run_failures import is_of_a_log, lost_process
 from .watchdog import Watchdog, can_watch
 
-#: In a training checkpoint: seconds and clips of the run so far, and the loss that is not logged yet.
+#: In a training checkpoint: seconds, clips and losses of the run so far, and the loss that is not logged yet.
 EFFORT_FILE = "effort.json"
 #: Seconds that a stopped run waits for the push of its checkpoint; Kubernetes kills after 30.
 _PUSH_SECONDS = 15
@@ -78,6 +79,7 @@ class SealedTrainer(Trainer):
         card: model card of the finished run, written as README.md; None before the run is evaluated.
         changes: the options that were changed while resuming, one sentence each.
         clips_trained: clips that all processes have trained on, before a resumption too.
+        loss_course: the training loss so far, before a resumption too; in a distributed run, of this process's clips.
         seconds_before: wall time of the run before it was resumed; None if its checkpoint does not store it.
         finished: True once `finish` has saved the weights; evaluation in half precision may round them later.
         unpublished: the command that completes the final push, if that failed.
@@ -100,6 +102,7 @@ class SealedTrainer(Trainer):
         self.card: Any = None
         self.changes: list[str] = []
         self.clips_trained = 0
+        self.loss_course = LossCourse()
         self.seconds_before: float | None = 0.0
         self.finished = False
         self.unpublished: str | None = None
@@ -161,6 +164,7 @@ class SealedTrainer(Trainer):
         self._trained_batches = 0
         self.seconds_before = 0.0
         self.clips_trained = 0
+        self.loss_course = LossCourse()
         self._unlogged = {}
         self._saved_step = -1
         self.reset_parts()
@@ -232,6 +236,8 @@ class SealedTrainer(Trainer):
         self.seconds_before = effort.get("seconds")
         self.clips_trained = int(effort.get("clips", 0))
         self._unlogged = effort.get("unlogged", {})
+        if "loss_course" in effort:
+            self.loss_course = LossCourse.from_dict(effort["loss_course"])
         if self.decided is not None:
             self.changes = check_options(checkpoint, self.decided, is_explicit=is_explicit)
         state = checkpoint / STATE_FILE
@@ -590,6 +596,7 @@ class SealedTrainer(Trainer):
             "clips": self.clips_trained,
             "unlogged": unlogged,
             "interim": self._is_interim,
+            "loss_course": self.loss_course.to_dict(),
         }
         if self.seconds_before is not None:
             effort["seconds"] = self.seconds_before + time.monotonic() - self._started_at

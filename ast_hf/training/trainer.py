@@ -44,6 +44,7 @@ from .best_weights import BEST_FILE, BestWeights
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, KeepBest, SetSamplerEpoch
 from .disk_space import CheckSpace
 from .distillation import Distillation
+from .loss_watch import WarnAtChance, observe
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
 from .run_failures import lost_worker
@@ -144,6 +145,7 @@ class ASTTrainer(SealedTrainer):
         self.add_callback(self._epoch_callback)
         self.add_callback(FindBest)
         self.add_callback(CheckSpace(copies=(self.average is not None) + (self.best is not None)))
+        self.add_callback(WarnAtChance(lambda: self.loss_course))
         if not self.args.disable_tqdm:
             self.add_callback(LossProgress)
         if self.average is not None:
@@ -318,7 +320,9 @@ class ASTTrainer(SealedTrainer):
         rows = inputs.pop("row", None)
         views = inputs.pop("teacher", None)
         if views is None:
+            labels = inputs.get("labels")
             result = super().compute_loss(model, inputs, *args, **kwargs)
+            self._observe(model, result, labels)
         else:
             result = self._compute_distilled_loss(model, inputs, views, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
@@ -342,10 +346,21 @@ class ASTTrainer(SealedTrainer):
     ) -> Any:
         """Return the loss from labels and teacher; the teacher runs in the precision of the run."""
         assert self.distillation is not None, "clips come with a teacher's view, but there is no teacher"
+        labels = inputs.get("labels")
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        self._observe(model, loss, labels)
         with self.accelerator.autocast():
             loss = self.distillation.loss(loss, outputs.logits, views)
         return (loss, outputs) if return_outputs else loss
+
+    def _observe(self, model: nn.Module, result: Any, labels: torch.Tensor | None) -> None:
+        """Add the loss from the labels of a training batch to `loss_course`."""
+        if not model.training or not isinstance(self.model, ASTForAudioClassification):
+            return
+        loss = result[0] if isinstance(result, tuple) else result
+        config = self.model.config
+        kind = self.model.loss_kind or config.problem_type
+        observe(self.loss_course, self.state.global_step, loss, labels, kind, config.num_labels)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Return the batches of a step, and store how many clips each has."""
