@@ -10,7 +10,8 @@ from .model_choices import shape_of
 from .split_choices import watches
 from .starts import Start
 
-#: Optimizer steps of a run. Small data sets need as many as large ones: they are seen in more epochs.
+#: Optimizer steps of a run. Small data sets need as many as large ones: they are seen in more epochs. The demo's 240
+#: epochs are 2,640 steps, those of spoken-words.yaml 2,280 on 1,800 clips.
 RANDOM_STEPS = 3_000
 PRETRAINED_STEPS = 400
 #: Fewest steps that are worth a start, whatever the time.
@@ -30,10 +31,12 @@ CHECKPOINTS = 5
 #: Longest memory of the weight average in steps, and its share of a run.
 AVERAGED_STEPS = 100
 AVERAGED_SHARE = 0.05
-#: Learning rates of the classifier of pretrained weights, by hidden size: wide ones keep more.
+#: Learning rates of the classifier of pretrained weights, by hidden size: wide ones keep more. AST-small from dinov2-small
+#: on folds 3 to 5 of ESC-10 had an accuracy on fold 2 of 0.925 after 300 steps with 1e-4 and layer decay 0.85, and of 0.875
+#: after 240 steps with 2e-4 and 0.8.
 WIDE = 512
-LEARNING_RATES = {"vit": (2e-4, 5e-5), "base": (3e-4, 5e-5)}
-LAYER_DECAY = 0.8
+LEARNING_RATES = {"vit": (1e-4, 5e-5), "base": (3e-4, 5e-5)}
+LAYER_DECAY = 0.85
 #: Rarest class, as a share of the most frequent one, below which clips are drawn by how rare their labels are.
 BALANCED_FROM = 5.0
 
