@@ -268,7 +268,7 @@ def recipe(data: Data, seed: int, reading: Mapping[str, Any]) -> Recipe:
     values = load_recipe(RECIPE).to_dict() | {"threads": 1}
     sources = {"source": str(data.folder / "events.csv"), "recordings": str(data.folder / "recordings.csv")}
     values["data"] |= {**sources, **reading}
-    values["data"]["validation_fraction"] = 0.0  # all systems train on the same recordings, for a fixed length
+    values["data"]["validation_fraction"] = 0.0  # every system trains on all recordings, for a fixed length
     values["stopping"] = {}
     values["training"] |= {"seed": seed, "use_cpu": True}
     return Recipe.from_dict(values, "benchmarks.birdsong")

@@ -94,9 +94,11 @@ class KeepBest(TrainerCallback):
             control.should_evaluate = True
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Evaluate every so many epochs, and the last weights of a run, however it ends."""
+        """Evaluate every so many epochs, after the last step, and once if another callback ends the run."""
         is_due = self._epochs is not None and round(state.epoch) % self._epochs == 0
-        is_last = control.should_training_stop or state.global_step >= state.max_steps
+        is_last = state.global_step >= state.max_steps
+        if control.should_training_stop and self.best.record.evaluations == 0:
+            is_last = True
         if (is_due or is_last) and self.best.record.last_step != state.global_step:
             control.should_evaluate = True
 

@@ -236,8 +236,9 @@ def _without_stopping(recipe: Recipe) -> Recipe:
     recipe = replace(recipe, stopping=StoppingOptions())
     if "eval_strategy" in recipe.training:
         return recipe
-    group = None if recipe.data.random_folds is None else recipe.data.validation_group
-    return _change_data(recipe, validation_fraction=0.0, validation_group=group)
+    if recipe.data.random_folds is not None:
+        return _change_data(recipe, validation_fraction=0.0)
+    return _change_data(recipe, validation_fraction=0.0, validation_group=None, group_pattern=None)
 
 
 def _check_fold_column(data: DataOptions, columns: list[str]) -> None:

@@ -300,7 +300,7 @@ def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
     try:
         return read_splits(recipe.data, seed, preflight)
     except AstHfError as problem:
-        if problem.code != "E209" or not recipe.stopping.is_active or "fraction" not in problem.where:
+        if problem.code != "E209" or not recipe.stopping.is_active or "validation" not in problem.where:
             raise
         off = "patience=null" if recipe.stopping.patience is not None else "best=false"
         fix = f"{problem.fix}; or train the full length on all clips: data.validation_fraction=0, stopping.{off}"

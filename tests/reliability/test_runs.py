@@ -137,6 +137,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
         "options": {"averaging_decay": None},
     },
+    "best weights of an average": {
+        "training": {"save_steps": 3, "eval_strategy": "epoch"},
+        "options": {"stopping": {"patience": 2}},
+    },
+    "best weights in memory": {
+        "training": {"save_strategy": "no"},
+        "options": {"averaging_decay": None, "stopping": {"patience": 2, "metric": "loss"}},
+    },
     "logged by epoch": {"training": {"logging_strategy": "epoch"}},
     "adapter": {"options": {"averaging_decay": None, "adapter": {"rank": 2}}},
     "workers": {"training": {"dataloader_num_workers": 2}},

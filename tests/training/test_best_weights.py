@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from ast_hf.training import finetune, finish, prepare
 from ast_hf.training.averaging import WeightAverage
 from ast_hf.training.best_weights import BestWeights
 from ast_hf.training.finetuning import Run
-from training.runs import VARIED, Stop, digest, recipe
+from training.runs import VARIED, Stop, digest, recipe, torchrun, write_clips
 
 HELD_OUT = {"data": {"validation_fraction": 0.25}}
 
@@ -126,7 +128,7 @@ def scripted(run: Run, values: list[float]) -> list[dict[str, str]]:
 
 PLAN = {**HELD_OUT, "stopping": {"patience": 2}}
 #: by step; 18 training clips in 3 steps an epoch
-ACCURACIES = [0.0, 0, 0, 0.5, 0, 0, 0.8, 0, 0, 0.7, 0, 0, 0.6, 0, 0, 0.9]
+ACCURACIES = [0.0, 0, 0, 0.5, 0, 0, 0.8, 0, 0, 0.7, 0, 0, 0.6, 0, 0, 0.9, 0, 0, 0.1]
 
 
 @pytest.mark.parametrize("averaging", [{}, {"averaging_decay": 0.9}, {"averaging_epochs": [1, 6]}])
@@ -152,41 +154,128 @@ def test_the_best_evaluation_is_saved(
     assert str(kept).split("(")[0] in (tmp_path / "README.md").read_text().replace("\\", "")
 
 
+#: variant -> options, arguments of training, and the step of the best evaluation
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "average of steps": (VARIED, {}, 6),
+    "average of epochs": ({**VARIED, "averaging_decay": None, "averaging_epochs": [2, 5]}, {}, 6),
+    "no average": ({"sampling": "balanced"}, {"gradient_accumulation_steps": 1}, 6),
+    "best only": ({"stopping": {"best": True}}, {}, 15),
+    "steps": (VARIED, {"max_steps": 17}, 6),
+    "few epochs": ({"stopping": {"patience": 6}}, {"num_train_epochs": 3}, 6),
+    "planned by the recipe": (VARIED, {"eval_strategy": "steps", "eval_steps": 2}, 6),
+    "workers": (VARIED, {"dataloader_num_workers": 1}, 6),
+    "factored": ({"model": {"factored_positions": True}, "averaging_decay": 0.9}, {}, 6),
+    "bfloat16": (VARIED, {"bf16": True}, 6),
+    "stream": (
+        {"data": {"streaming": True}, "features": {"mean": -5.0, "std": 4.0}, "averaging_decay": 0.9},
+        {"max_steps": 18},
+        6,
+    ),
+}
+FAST = ("average of steps", "stream")
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return label folders with a validation split."""
+    root = tmp_path_factory.mktemp("divided")
+    write_clips(root, {"train": 9, "validation": 3, "test": 2})
+    return root
+
+
 @pytest.mark.parametrize(
-    "options", [VARIED, {}, {**VARIED, "averaging_decay": None, "averaging_epochs": [2, 5]}]
+    "variant", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
-@pytest.mark.parametrize("broken", [2, 5, 9, 12])
 def test_a_resumed_run_keeps_and_stops_as_an_unbroken_one(
-    clips: Path, tmp_path: Path, options: dict[str, Any], broken: int
+    divided: Path, tmp_path: Path, variant: str
 ) -> None:
     """Broken before the best evaluation, after it, while it waits, and after the last step."""
-    plan = recipe(clips, {**options, **PLAN}, num_train_epochs=6, save_strategy="steps", save_steps=1)
-    ends = []
-    for name in ("whole", "broken"):
+    options, training, best = VARIANTS[variant]
+    arguments: dict[str, Any] = {"num_train_epochs": 6, "save_strategy": "steps", "save_steps": 1, **training}
+    plan = recipe(divided, {"stopping": {"patience": 2}, **options}, save_total_limit=None, **arguments)
+
+    def started(name: str) -> Run:
         run = prepare(plan, tmp_path / name)
         scripted(run, ACCURACIES)
-        if name == "broken":
-            run.trainer.add_callback(Stop(step=broken))
-            run.trainer.train()
-            run = prepare(plan, tmp_path / name)
-            scripted(run, ACCURACIES)
-        run.trainer.train(resume_from_checkpoint="auto")
+        return run
+
+    def ended(run: Run) -> Any:
         report = finish(run)
-        ends.append((digest(load_file(tmp_path / name / "model.safetensors")), report.kept, report.results))
-    assert ends[0] == ends[1]
-    assert ends[0][1].step == 6
+        return digest(load_file(report.folder / "model.safetensors")), report.kept, report.results
+
+    whole = started("whole")
+    whole.trainer.train()
+    expected = ended(whole)
+    assert expected[1].step == best
+    last = expected[1].trained_steps
+    for step in (2, last) if variant in FAST else sorted({2, 5, 9, last}):
+        name = f"broken-{step}"
+        run = started(name)
+        run.trainer.add_callback(Stop(step=step))
+        run.trainer.train()
+        again = started(name)
+        again.trainer.train(resume_from_checkpoint=True)
+        assert again.trainer.state.global_step == last
+        assert ended(again) == expected
+
+
+@pytest.mark.slow
+def test_an_adapter_keeps_its_best_weights(divided: Path, tmp_path: Path) -> None:
+    base = finetune(recipe(divided, num_train_epochs=1), tmp_path / "base").folder
+    options = {"model": {"base": str(base), "config": {}}, "adapter": {"rank": 2}, "averaging_decay": 0.9}
+    plan = recipe(divided, {**options, "stopping": {"patience": 2}}, num_train_epochs=6)
+    plan.model.config = {}
+    run = prepare(plan, tmp_path / "adapted")
+    seen = scripted(run, ACCURACIES)
+    run.trainer.train()
+    assert digest(run.trainer.model.state_dict()) == seen[1]
+    assert finish(run).kept.step == 6  # type: ignore[union-attr]
+
+
+def main(source: str, root: str) -> None:
+    """Train in one of two processes, interrupted after the fifth step."""
+    for number in (5, None):
+        plan = recipe(Path(source), {**VARIED, "stopping": {"patience": 2}}, num_train_epochs=6, **TWO)
+        run = prepare(plan, Path(root) / "out")
+        scripted(run, ACCURACIES)
+        if number is not None:
+            run.trainer.add_callback(Stop(step=number))
+        run.trainer.train(resume_from_checkpoint=None if number else True)
+    report = finish(run)
+    rank = run.trainer.args.process_index
+    outcome = {"weights": digest(run.trainer.model.state_dict()), "kept": str(report.kept)}
+    (Path(root) / f"outcome-{rank}.json").write_text(json.dumps(outcome))
+
+
+#: Arguments of the run of two processes: three steps of 4 and 4 clips an epoch.
+TWO = {"per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 1}
+
+
+@pytest.mark.slow
+def test_two_processes_keep_the_same_weights(divided: Path, tmp_path: Path) -> None:
+    result = torchrun("-m", "training.test_best_weights", str(divided), str(tmp_path))
+    assert result.returncode == 0, result.stderr[-4000:]
+    first, second = (json.loads((tmp_path / f"outcome-{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    assert first["weights"] == digest(load_file(tmp_path / "out" / "model.safetensors"))
+    assert "after epoch 2, the best of 4 evaluations" in first["kept"]
 
 
 def test_no_validation_split_is_found_before_training(clips: Path, tmp_path: Path) -> None:
     for options, name in (({"patience": 3}, "patience=null"), ({"best": True}, "best=false")):
         with pytest.raises(AstConfigError, match=rf"E307.*stopping.*validation_fraction=.*{name}"):
             finetune(recipe(clips, {"stopping": options}), tmp_path)
+    table = tmp_path / "one_recording.csv"
+    rows = [f"{path},{path.parent.name},1" for path in sorted((clips / "train").rglob("*.wav"))]
+    table.write_text("\n".join(["path,label,recording", *rows]))
+    options = {
+        "data": {"validation_fraction": 0.2, "validation_group": "recording"},
+        "stopping": {"best": True},
+    }
     with pytest.raises(
-        AstDataError, match=r"E209.*or train the full length.*validation_fraction=0, stopping\.pat"
+        AstDataError, match=r"E209.*or train the full length.*fraction=0, stopping\.best=false"
     ):
-        finetune(
-            recipe(clips, {"data": {"validation_fraction": 0.01}, "stopping": {"patience": 1}}), tmp_path
-        )
+        finetune(recipe(table, options), tmp_path / "out")
     with pytest.raises(AstConfigError, match=r"E307.*stopping\.metric.*did you mean 'accuracy'"):
         finetune(recipe(clips, {**HELD_OUT, "stopping": {"patience": 1, "metric": "acuracy"}}), tmp_path)
 
@@ -204,3 +293,7 @@ def test_best_checkpoint_has_averaged_weights(clips: Path, tmp_path: Path) -> No
     assert digest(load_file(tmp_path / "model.safetensors")) == seen[1]
     assert report.kept is not None
     assert (report.kept.step, report.kept.stopped_early) == (6, True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

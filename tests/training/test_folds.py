@@ -481,6 +481,19 @@ def test_two_processes_match_one(table: Path, tmp_path: Path) -> None:
     assert [fold["values"] for fold in results["folds"]] == [fold.curve.values for fold in one.folds]
 
 
+@pytest.mark.slow
+def test_folds_have_their_full_length_without_stopping(table: Path, tmp_path: Path) -> None:
+    options = {
+        "stopping": {"patience": 1},
+        "data": {"validation_fraction": 0.3, "validation_group": "source"},
+    }
+    lines: list[str] = []
+    result = cross_validate(plan(table, options), tmp_path / "stopping", folds=3, tell=lines.append)
+    assert lines[1].startswith("Every fold trains its full length on all clips of the others")
+    whole = cross_validate(plan(table), tmp_path / "whole", folds=3)
+    assert [fold.curve for fold in result.folds] == [fold.curve for fold in whole.folds]
+
+
 # ---------------------------------------------------------------- what is refused
 
 #: mistake -> (folds, options of data, training arguments, message)
