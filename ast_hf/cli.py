@@ -1,4 +1,4 @@
-"""`ast-hf demo | new | finetune | evaluate | classify | push | stats | split | convert | merge | info`.
+"""`ast-hf demo | new | finetune | evaluate | classify | push | stats | split | convert | ...`.
 
 Modules of commands import heavy libraries inside the functions that need them, so that `--help` is fast.
 """
@@ -6,22 +6,42 @@ Modules of commands import heavy libraries inside the functions that need them, 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 
-from .commands import classify, convert, demo, evaluate, finetune, info, merge, new, push, split, stats
+from .commands import (
+    classify,
+    completion,
+    convert,
+    demo,
+    evaluate,
+    finetune,
+    info,
+    merge,
+    new,
+    options,
+    push,
+    split,
+    stats,
+)
 from .commands.console import (
     EXIT_DATA,
     EXIT_IN_USE,
     EXIT_INTERRUPTED,
+    EXIT_NO_READER,
     EXIT_STOPPED,
     EXIT_UNPUBLISHED,
+    STDOUT,
     CommandParser,
     ShowVersion,
     complain,
     escape_unprintable,
     expected_error,
 )
+from .errors import did_you_mean
+from .printing import visible
 
 #: Errors with an exit code of their own. After those of the account and of the connection, the same command may
 #: succeed.
@@ -61,7 +81,21 @@ _COMMANDS: dict[
         "make a checkpoint from original, timm or image transformer weights",
     ),
     "merge": (merge.add_options, merge.run, "add an adapter (LoRA) to its base: a plain checkpoint"),
+    "options": (options.add_options, options.run, "list the options of a recipe with meaning and default"),
+    "completion": (completion.add_options, completion.run, "let a shell complete commands and options"),
     "info": (info.add_options, info.run, "describe a checkpoint, or this environment and its problems"),
+}
+
+
+#: Commands of a first hour in their order -> what each is for. `DATA` is a folder or table of labelled clips.
+FIRST_HOUR = {
+    "ast-hf stats DATA": "see what the clips are: labels, lengths, damaged files",
+    "ast-hf new DATA --output recipe.yaml": "write a recipe that fits them",
+    "ast-hf finetune recipe.yaml --output outputs/mine --dry-run": "see what a run would do, and how long it takes",
+    "ast-hf finetune recipe.yaml --output outputs/mine": "train, and compare with a simple baseline",
+    "ast-hf evaluate outputs/mine DATA": "measure the model on clips held out of training",
+    "ast-hf classify outputs/mine FILES": "label your own recordings",
+    "ast-hf push outputs/mine user/name": "share the model on the Hub",
 }
 
 
@@ -75,19 +109,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. 0 for success. 65 for bad input and for files that cannot be written; the message says
         what to do. 71 if a process of the run stopped or was lost; the message has the command that continues.
         73 if another run uses the output folder. 75 if only the request to the Hub failed; the message has the
-        command that finishes it. 143 after SIGTERM, 129 after SIGHUP and 130 after SIGINT (Ctrl-C): a training
+        command that finishes it. 141 if what read
+        the output has left (`| head`). 143 after SIGTERM, 129 after SIGHUP and 130 after SIGINT (Ctrl-C): a training
         is saved after its current step, `classify --output` has noted all finished recordings, and the message
         has the command that continues.
     """
     escape_unprintable()
-    options = build_parser().parse_args(arguments)
-    options.words = sys.argv[1:] if arguments is None else list(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = build_parser()
+    completion.complete(parser)
+    if words in ([], ["help"]):
+        print(first_hour())
+        return 0
+    if words[0] == "help":
+        words = [*words[1:2], "--help"]
+    _check_command(parser, words[0])
+    options = parser.parse_args(words)
+    options.words = words
     from .hub.time_limits import limited_process
 
     try:
         command: Callable[[argparse.Namespace], int | None] = options.command
-        with limited_process(complain):
-            return command(options) or 0
+        with limited_process(complain), _free_stdout(options):
+            code = command(options) or 0
+        sys.stdout.flush()  # a reader that left, such as `head`, is found here instead of at the end of Python
+        return code
+    except BrokenPipeError:
+        _drop_output()
+        return EXIT_NO_READER
     except KeyboardInterrupt as problem:
         complain(": ".join(["interrupted", *problem.args]))
         return EXIT_INTERRUPTED
@@ -97,6 +146,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         complain(message)
         return _EXIT_CODES.get(getattr(message, "code", ""), EXIT_DATA)
+
+
+def _drop_output() -> None:
+    """Let Python drop what is left for a reader that has gone, instead of failing once more at its end."""
+    with suppress(OSError, ValueError):  # a stream of a test has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _free_stdout(options: argparse.Namespace) -> Iterator[None]:
+    """With `--json`, send what else is printed to standard error: standard output is for the document."""
+    if getattr(options, "json", None) not in (True, STDOUT):
+        yield
+        return
+    options.results = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def first_hour() -> str:
+    """Return the commands of a first hour, one line each."""
+    width = max(map(len, FIRST_HOUR))
+    lines = [f"  {command:{width}}  {text}" for command, text in FIRST_HOUR.items()]
+    return "\n".join(
+        [
+            "Adapt, train and run the Audio Spectrogram Transformer (AST) on your own labelled audio. A first hour:",
+            "",
+            *lines,
+            "",
+            "All commands: ast-hf --help. Options of one: ast-hf COMMAND --help. Options of a recipe: ast-hf options.",
+        ]
+    )
+
+
+def _check_command(parser: argparse.ArgumentParser, word: str) -> None:
+    """Exit with the usage for a command that does not exist, and name the one that it resembles."""
+    if not word.startswith("-") and word not in _COMMANDS:
+        parser.error(f"there is no command {visible(word)!r}: {did_you_mean(word, _COMMANDS)}")
 
 
 def build_parser() -> argparse.ArgumentParser:

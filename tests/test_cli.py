@@ -50,9 +50,10 @@ def test_classify_prints_labels_and_reports_bad_files(
     assert code == 65
     assert "AST-E206" in printed.err
     assert "missing.wav" in printed.err
-    name, labels = printed.out.strip().split("\t")
-    assert name == str(good)
-    assert {part.split()[0] for part in labels.split("  ")} < {"cat", "dog", "owl"}
+    names, scores, labels = zip(*(line.split("\t") for line in printed.out.splitlines()), strict=True)
+    assert names == (str(good), str(good))
+    assert all(0 <= float(score) <= 1 for score in scores)
+    assert set(labels) < {"cat", "dog", "owl"}
 
 
 def test_info_describes_a_checkpoint(tiny_checkpoint: Path, capsys: pytest.CaptureFixture) -> None:
@@ -446,7 +447,7 @@ def test_options_accept_hyphens_and_underscores(arguments: str, name: str, value
             "evaluate c d --batchsize=3",
             "ast-hf evaluate: error: there is no option --batchsize: did you mean '--batch_size'?",
         ),
-        ("info --zzz", "ast-hf info: error: there is no option --zzz: use one of --help"),
+        ("info --zzz", "ast-hf info: error: there is no option --zzz: use one of --help, --json"),
         ("info a b", "ast-hf info: error: too many arguments: b"),
         (
             "merge a b --l-abels x",

@@ -25,11 +25,14 @@ LAYERS = (
             "file_locks",
             "writing_failures",
             "continuing",
+            "docstrings",
+            "progress",
             "stopping",
             *("csv_rows", "table_text"),
             "json_files",
             "advisories",
             "downloads",
+            "package_origin",
             "versions",
             "running_moments",
             "log_mel",
@@ -93,17 +96,8 @@ HEAVY = {
     "peft",
 }
 COMMANDS = (
-    "demo",
-    "new",
-    "finetune",
-    "evaluate",
-    "classify",
-    "push",
-    "stats",
-    "split",
-    "convert",
-    "merge",
-    "info",
+    *("demo", "new", "finetune", "evaluate", "classify", "push", "stats", "split", "convert", "merge"),
+    *("options", "completion", "info"),
 )
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = {

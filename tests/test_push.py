@@ -182,6 +182,11 @@ def test_a_push_without_a_name_from_a_local_base_that_fails_at_its_end(
     hub.fail("POST .*/commit/main", 403)
     names = ("--data", str(tmp_path / "clips"), "--base", str(tiny_checkpoint), "--output_dir", "out")
     push = run_example(hub, tmp_path, {}, *names)
+    assert push.process.returncode not in (0, 75), push.why
+    assert "[AST-E307] card.base_model: is not set, and model.base is" in push.process.stderr
+    assert hub.log == []
+    shutil.rmtree(tmp_path / "clips")
+    push = run_example(hub, tmp_path, {}, *names, "--set", "card.base_model=user/base")
     assert push.process.returncode == 75, push.why
     assert "Traceback" not in push.process.stderr
     assert "`ast-hf push out user/out`" in push.process.stderr
@@ -193,7 +198,7 @@ def test_a_push_without_a_name_from_a_local_base_that_fails_at_its_end(
     card = ModelCard(hub.files("user/out")["README.md"].content.decode())
     assert 'model="user/out"' in card.text
     # huggingface.co refuses a card whose base_model is not a name on the Hub, and with it the whole push.
-    assert card.data.base_model is None
+    assert card.data.base_model == "user/base"
 
 
 def test_the_data_may_be_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     source = {str(path.relative_to(ROOT)) for path in (ROOT / "ast_hf").rglob("*.py")} | {"ast_hf/py.typed"}
-    for kind in ("*.txt", "*.md"):
+    for kind in ("*.txt", "*.md", "*.json", "*.yaml"):
         source |= {str(path.relative_to(ROOT)) for path in (ROOT / "ast_hf").rglob(kind)}
     packed = {name for name in names if ".dist-info/" not in name}
     assert packed == source

@@ -11,10 +11,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..configuration_ast import ASTConfig
+from ..configuration_ast import FITTED_FIELDS, ASTConfig
 from ..conversion.convert import largest_difference, new_folder, random_input, read_label_file
 from ..downloads import verify_folder
-from ..errors import AstConfigError, AstHfError, error, short_reason, unreadable
+from ..errors import (
+    AstConfigError,
+    AstHfError,
+    AstHfWarning,
+    error,
+    short_reason,
+    unreadable,
+    warning_text,
+)
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..json_files import read_json
 from ..modeling_ast import ASTForAudioClassification
@@ -78,6 +86,8 @@ def merge_adapter(
         source = _base_of(stored_adapter) if base is None else BaseReference(base, {})
         config = _merged_config(stored_adapter, source, labels, multi_label)
         model, is_verified = _base_model(stored_adapter, source, config)
+        if not is_verified:
+            is_verified = _compare_with_named(stored_adapter, source, model)
         note = "" if is_verified else " (the adapter has no digest to verify it by)"
         tell(f"base       {source.name}{note}")
         names = textwrap.shorten(", ".join(model.config.id2label.values()), 60, placeholder=" ...")
@@ -168,6 +178,9 @@ def _merged_config(
         raise error("E303", where=where, what=what, fix="give a file of the names with --labels")
     if multi_label is not None or (labels is not None and not own_config_file.is_file()):
         config.problem_type = (Task.MULTI_LABEL if multi_label else Task.SINGLE_LABEL).value
+    if not own_config_file.is_file():  # what was fitted to the base does not hold for other weights
+        for field in FITTED_FIELDS:
+            setattr(config, field, None)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     return config
@@ -186,13 +199,65 @@ def _base_model(
     missing = sorted(name for name in fresh if _PREFIX + name not in adapter.state)
     if missing:
         what = f"is neither in the base {base.name!r} nor in the adapter"
-        fix = "give the base that the adapter was trained on with --base"
+        fix = _advice(adapter)
         raise error("E305", where=missing[0], what=what, fix=fix)
     weights = adapter.folder / ADAPTER_WEIGHTS
     if not weights.is_file():  # earlier versions of peft wrote a pickle, which has no metadata
         return model, False
-    fix = "give the base that it was trained on with --base"
-    return model, check_base(weights, backbone_digest(model), fix)
+    return model, check_base(weights, backbone_digest(model), _advice(adapter))
+
+
+def _advice(adapter: StoredAdapter) -> str:
+    """Return how to find the right base: the adapter's files name it."""
+    named = adapter.config.base_model_name_or_path
+    if not named:
+        return "give the base that it was trained on with --base"
+    revision = f", revision {adapter.config.revision!r}" if adapter.config.revision else ""
+    return f"give the base that it was trained on with --base; it names {named!r}{revision}"
+
+
+def _compare_with_named(
+    adapter: StoredAdapter, base: BaseReference, model: ASTForAudioClassification
+) -> bool:
+    """Return True if the base has the weights of the one that an adapter without a digest names.
+
+    The named base is read from its folder or from the cache only. If it is in neither, another name is a warning
+    (W302): a copy in another folder has another name, too.
+
+    Raises:
+        AstConfigError: E306 if the named base is there, and has other weights.
+    """
+    named = adapter.config.base_model_name_or_path
+    hub = {"revision": adapter.config.revision} if adapter.config.revision else {}
+    if not named or (_is_same(named, base.name) and hub == base.hub):
+        return False
+    digest = _local_digest(named, model.config, hub)
+    where = repr(str(adapter.folder))
+    if digest is None and not _is_same(named, base.name):
+        what = f"names the base {named!r}, and is merged into {base.name!r}; nothing shows that the two are the same"
+        warnings.warn(warning_text("W302", where=where, what=what), AstHfWarning, stacklevel=3)
+    elif digest not in (None, backbone_digest(model)):
+        what = f"was trained on {named!r}, whose weights are not those of {base.name!r}"
+        raise error("E306", where=where, what=what, fix=_advice(adapter), detail="mismatch")
+    return digest is not None
+
+
+def _is_same(named: str, given: str) -> bool:
+    """Return True for equal names, and for two spellings of one folder."""
+    return named == given or (Path(named).is_dir() and Path(given).is_dir() and Path(named).samefile(given))
+
+
+def _local_digest(name: str, config: ASTConfig, hub: dict[str, Any]) -> str | None:
+    """Return the digest of a base that is on this machine, None if it is not, or has another form."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstHfWarning)
+            model = ASTForAudioClassification.from_pretrained(
+                name, config=config, dtype=torch.float32, local_files_only=True, **hub
+            )
+    except (OSError, ValueError, RuntimeError, AstHfError):
+        return None
+    return backbone_digest(model)
 
 
 @torch.no_grad()
@@ -207,8 +272,8 @@ def _write(
     except (KeyError, ValueError) as problem:
         if isinstance(problem, AstHfError):
             raise
-        what = "does not fit the base"
-        fix = "give the base that it was trained on with --base"
+        what = f"does not fit the base {base.name!r}"
+        fix = _advice(adapter)
         where = repr(str(adapter.folder))
         raise unreadable("E305", where=where, what=what, problem=problem, fix=fix) from problem
     expected = model(spectrogram).logits

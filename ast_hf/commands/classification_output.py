@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import AstDataError
 from ..printing import printable, visible
@@ -15,45 +15,63 @@ if TYPE_CHECKING:
     from ..batch.journal import Entry
 
 
-def report(entry: Entry, kind: str, *, is_text: bool) -> None:
-    """Print the text of a recording, if it is wanted, and its problem."""
+def report(entry: Entry, kind: str, *, is_text: bool, width: int = 0) -> None:
+    """Print the text of a recording, if it is wanted, and its problem.
+
+    A line has the columns file, start and end of windows and events, score, label. Tabs separate them in a pipe and
+    in a file, and spaces on a terminal, where names are padded to `width` characters.
+    """
     from tqdm.auto import tqdm
 
     if is_text:
+        on_terminal = sys.stdout.isatty()
         for cells in _lines(entry, kind):
-            tqdm.write("\t".join([printable(entry.name), *cells]), file=sys.stdout)
+            row = [printable(entry.name), *cells]
+            text = aligned(row, width) if on_terminal else "\t".join(row)
+            tqdm.write(text, file=sys.stdout)
         if entry.content == []:
-            tqdm.write(f"{printable(entry.name)}: no events", file=sys.stderr)
+            found = "events" if kind == "events" else "labels"
+            tqdm.write(f"{printable(entry.name)}: no {found}", file=sys.stderr)
     if entry.problem is not None:
         tqdm.write(visible(" ".join(entry.problem.split())), file=sys.stderr)
 
 
+def aligned(row: Sequence[str], width: int) -> str:
+    """Return a line for a terminal: the name padded to `width` characters, numbers to the right, the label last."""
+    name, *numbers, label = row
+    return "  ".join([f"{name:{width}}", *(f"{number:>8}" for number in numbers), label])
+
+
 def _lines(entry: Entry, kind: str) -> list[list[str]]:
-    """Return the cells behind the name in each line of a recording's text."""
+    """Return the cells behind the name in each line of a recording's text: times, score, label."""
     if entry.content is None:
         return []
     if kind == "clips":
-        return [[_scores(entry.content)]]
-    times = [[f"{part['start']:.2f}", f"{part['end']:.2f}"] for part in entry.content]
+        return [_scored(part) for part in entry.content]
     if kind == "windows":
-        return [[*time, _scores(part["scores"])] for time, part in zip(times, entry.content, strict=True)]
-    labels = [[printable(event["label"]), f"{event['score']:.3f}"] for event in entry.content]
-    return [[*time, *label] for time, label in zip(times, labels, strict=True)]
+        return [[*_times(part), *_scored(label)] for part in entry.content for label in part["scores"]]
+    return [[*_times(event), *_scored(event)] for event in entry.content]
 
 
-def _scores(entries: list[dict[str, Any]]) -> str:
-    return "  ".join(f"{printable(entry['label'])} {entry['score']:.3f}" for entry in entries)
+def _times(part: dict[str, Any]) -> list[str]:
+    return [f"{part['start']:.2f}", f"{part['end']:.2f}"]
 
 
-def print_formatted(entries: Sequence[Entry], format: str, kind: str, top_hertz: float) -> None:
-    """Print the results of recordings in one of `timelines.formats.FORMATS`."""
+def _scored(part: dict[str, Any]) -> list[str]:
+    return [f"{part['score']:.3f}", printable(part["label"])]
+
+
+def print_formatted(
+    entries: Sequence[Entry], format: str, kind: str, top_hertz: float, stream: TextIO | None = None
+) -> None:
+    """Print the results of recordings in one of `timelines.formats.FORMATS`; on `stream`, or standard output."""
     from ..timelines.formats import results_text
     from ..timelines.results import Result
 
     results = [
         Result(entry.name, kind, entry.content, top_hertz) for entry in entries if entry.content is not None
     ]
-    print(results_text(results, format, kind), end="")
+    print(results_text(results, format, kind), end="", file=stream)
 
 
 def summarise(entries: Sequence[Entry], *, is_stored: bool) -> int:

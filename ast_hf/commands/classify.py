@@ -15,7 +15,7 @@ from ..continuing import running_program
 from ..errors import AstHfError, error, short_reason
 from ..printing import printable
 from .classification_output import Pictures, print_formatted, report, summarise
-from .console import complain, finite, quiet_transformers, whole
+from .console import add_json_option, complain, finite, quiet_transformers, results_stream, whole
 
 if TYPE_CHECKING:
     from ..batch.inputs import Inputs
@@ -62,7 +62,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size", type=whole(1), default=8, help="windows at a time (default: %(default)s)"
     )
-    parser.add_argument("--format", choices=FORMATS, help="of the results (default: text, with --output csv)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="of the results (default: text, with --output csv); text has the columns file, score and "
+        "label, with windows and --timeline file, start, end, score and label; tabs separate them, "
+        "except on a terminal",
+    )
     parser.add_argument("--output", metavar="DIR", help="folder for the results instead of the terminal")
     parser.add_argument(
         "--resume", action="store_true", help="continue a batch that was interrupted; needs --output"
@@ -72,6 +78,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="PNG",
         help="draw waveform, spectrogram and timeline of one recording; a folder for several",
     )
+    add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -132,6 +139,8 @@ def _run(options: argparse.Namespace, signals: StopSignals) -> int:
 
 def _check_options(options: argparse.Namespace) -> str:
     """Return the format; raise E108 for options that contradict each other."""
+    if options.json and options.format not in (None, "json") and options.output is None:
+        raise _conflict("--json", f"contradicts --format {options.format}", "leave one of the two out")
     if options.resume and options.output is None:
         raise _conflict("--resume", "needs --output: the journal is in that folder", "add --output DIR")
     if options.picture is not None and not options.timeline:
@@ -148,7 +157,8 @@ def _check_options(options: argparse.Namespace) -> str:
             what = f"has {'no effect on a timeline' if options.timeline else 'an effect on timelines only'}"
             fix = f"leave it out, or {'leave out' if options.timeline else 'add'} --timeline"
             raise _conflict(f"--{name}", what, fix)
-    format = options.format or ("text" if options.output is None else "csv")
+    printed = "json" if options.json else "text"
+    format = options.format or (printed if options.output is None else "csv")
     if format != "text":
         from ..timelines.formats import check_format
 
@@ -222,6 +232,7 @@ def _classify(
     entries: list[Entry] = []
     pictures = Pictures(options.picture, batch.recordings, rate)
     count = len(batch.recordings)
+    width = max((len(printable(name)) for name in batch.recordings), default=0)
     with ExitStack() as stack:
         journal = _journal(options, classifier, batch)
         if journal is not None:
@@ -231,7 +242,7 @@ def _classify(
         signals.text = f"after 0 of {count} recordings"
         for entry in classify_batch(classifier, batch, journal, pictures.draw):
             entries.append(entry)
-            report(entry, batch.kind, is_text=format == "text")
+            report(entry, batch.kind, is_text=format == "text", width=width)
             pictures.draw_missing(entry)
             bar.update()
             signals.text = f"after {len(entries)} of {count} recordings"
@@ -240,8 +251,10 @@ def _classify(
         if journal is not None:
             _write(entries, batch, options.output, format, rate / 2)
             journal.finish(is_complete=all(entry.is_complete for entry in entries))
-        elif format != "text":
+        elif format != "text" and not options.json:
             print_formatted(entries, format, batch.kind, rate / 2)
+        if options.json:
+            print_formatted(entries, "json", batch.kind, rate / 2, results_stream(options))
     return entries
 
 
@@ -267,10 +280,12 @@ def _continued(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _progress(count: int) -> Any:
-    """Return a bar of files, which is shown on a terminal."""
-    from tqdm.auto import tqdm
+    """Return the progress in files."""
+    from ..progress import progress_bar
 
-    return tqdm(total=count, unit="file", disable=True if count < _BAR else None)
+    return progress_bar(
+        total=count, desc="classifying", unit="file", leave=sys.stderr.isatty(), disable=count < _BAR
+    )
 
 
 def _write(entries: list[Entry], batch: Batch, output: str, format: str, top_hertz: float) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from ..printing import printable, visible
 
@@ -27,6 +29,11 @@ EXIT_STOPPED = 71
 EXIT_IN_USE = 73
 #: A shell's exit code for Ctrl-C. 1 is a bug.
 EXIT_INTERRUPTED = 130
+#: A shell's exit code for SIGPIPE: what read the output has left.
+EXIT_NO_READER = 141
+
+#: Value of `--json` for standard output; `ast-hf stats` also takes a file.
+STDOUT = "-"
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -61,8 +68,13 @@ class CommandParser(argparse.ArgumentParser):
         return values, rest
 
     def error(self, message: str) -> NoReturn:
-        """Exit with the usage and a message, without the terminal escapes of the arguments in it."""
-        super().error(visible(message))
+        """Exit with the required arguments and a message, without the terminal escapes of the arguments in it."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {visible(message)}\n")
+
+    def format_usage(self) -> str:
+        """Return one line with the required arguments; `--help` lists the options."""
+        return f"usage: {short_usage(self)}\nall options: {self.prog} --help\n"
 
     def _as_registered(self, word: str) -> str:
         """Return an option, or its unique beginning, in the registered spelling; any other word unchanged."""
@@ -73,6 +85,23 @@ class CommandParser(argparse.ArgumentParser):
         matches = [option for spelling, option in self.spellings.items() if spelling.startswith(hyphened)]
         option = self.spellings.get(hyphened, matches[0] if len(matches) == 1 else name)
         return option + equals + value
+
+
+def short_usage(parser: argparse.ArgumentParser) -> str:
+    """Return the command with its arguments and required options, as in the reference."""
+    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    required = [action for action in actions if not action.option_strings or action.required]
+    optional = ["[OPTION ...]"] if len(required) < len(actions) else []
+    return " ".join([parser.prog, *map(argument_name, required), *optional])
+
+
+def argument_name(action: argparse.Action) -> str:
+    """Return an option with its value, or a positional argument, as a usage line has it."""
+    value = str(action.metavar or action.dest.upper())
+    if action.choices and not action.metavar:
+        value = "|".join(map(str, action.choices))
+    value = {0: "", "?": f"[{value}]", "+": f"{value} ...", "*": f"[{value} ...]"}.get(action.nargs, value)
+    return f"{action.option_strings[0]} {value}".strip() if action.option_strings else value
 
 
 def add_label_options(parser: argparse.ArgumentParser, note: str = "") -> None:
@@ -112,6 +141,41 @@ class ShowVersion(argparse.Action):
 
         print(f"{parser.prog} {version('ast_hf')}")
         parser.exit()
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`. `cli.main` then keeps standard output free for what `print_json` writes."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as one JSON document, and all else on standard error",
+    )
+
+
+def results_stream(options: argparse.Namespace) -> TextIO:
+    """Return the stream of a JSON document: standard output, also while `--json` redirects `sys.stdout`."""
+    return getattr(options, "results", None) or sys.stdout
+
+
+def print_json(options: argparse.Namespace, content: Any) -> None:
+    """Print the JSON document of `--json`, with null for NaN and infinite numbers."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False, default=str)
+    print(text, file=results_stream(options))
+
+
+def step_parts(line: str) -> tuple[str, str]:
+    """Return name and text of a step that `convert` and `merge` print, such as `wrote      a folder`."""
+    name, _, text = line.partition(" ")
+    return name, text.strip()
+
+
+def _finite(content: Any) -> Any:
+    """Return content as strict JSON holds it."""
+    if isinstance(content, dict):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def complain(problem: object, exact: str = "") -> None:
@@ -166,8 +230,21 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
     if not sys.stderr.isatty() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         disable_progress_bars()
+    if not sys.stderr.isatty():
+        _quiet_datasets()
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     threading.excepthook = _report_thread
+
+
+def _quiet_datasets() -> None:
+    """Switch off the bars of `datasets`, without importing it; a user's own setting stays."""
+    if "HF_DATASETS_DISABLE_PROGRESS_BARS" in os.environ:
+        return
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    if "datasets" in sys.modules:
+        from datasets.utils import disable_progress_bars
+
+        disable_progress_bars()
 
 
 def _report_thread(arguments: threading.ExceptHookArgs) -> None:
@@ -182,6 +259,11 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: object) 
     from tqdm import tqdm
 
     tqdm.write(visible(f"{category.__name__}: {message}", keep=""), file=sys.stderr)
+
+
+def run_document(report: Report) -> dict[str, Any]:
+    """Return a run's results.json, its folder, and the page where it was published."""
+    return {**report.to_dict(), "folder": str(report.folder), "published": report.published}
 
 
 def print_results(report: Report) -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from .console import add_label_options, finite, quiet_transformers, whole
+from .console import (
+    add_json_option,
+    add_label_options,
+    finite,
+    print_json,
+    quiet_transformers,
+    show,
+    step_parts,
+    whole,
+)
 
 _SIZES = {
     "max_length": "frames of the input",
@@ -29,6 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--std", type=finite, help="their standard deviation")
     for name, text in _SIZES.items():
         parser.add_argument(f"--{name}", type=whole(1), metavar="N", help=text)
+    add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -38,4 +48,7 @@ def run(options: argparse.Namespace) -> None:
     quiet_transformers()
     names = ("labels", "data_set", "multi_label", "mean", "std", *_SIZES)
     settings = ConversionOptions(**{name: getattr(options, name) for name in names})
-    convert(options.source, options.destination, settings, tell=print)
+    steps: list[str] = []
+    convert(options.source, options.destination, settings, tell=steps.append if options.json else show)
+    if options.json:
+        print_json(options, {"folder": options.destination, **dict(map(step_parts, steps))})

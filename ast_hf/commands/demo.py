@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 from ..continuing import running_program
 from ..errors import error
-from .console import complain, print_results, quiet_transformers, show
+from .console import (
+    add_json_option,
+    complain,
+    print_json,
+    print_results,
+    quiet_transformers,
+    run_document,
+    show,
+)
 
 if TYPE_CHECKING:
     from ..training import Recipe
@@ -20,9 +28,13 @@ if TYPE_CHECKING:
 DEMO_DATA = "examples/data/instruments"
 DEMO_RECIPE = "examples/recipes/instruments.yaml"
 BASE_RECIPE = "examples/recipes/finetune.yaml"
+#: Recipe of `--data`, in the package: model and training of `DEMO_RECIPE`, without what belongs to its recordings.
+DATA_RECIPE = Path(__file__).with_name("demo.yaml")
 #: Overrides of `--quick`: enough to see every step work, not enough for a meaningful accuracy.
 QUICK = ("training.num_train_epochs=35",)
 QUICK_WITH_BASE = ("training.num_train_epochs=1",)
+#: Changes of `DATA_RECIPE` for `--base`, which has sizes and a learning rate of its own.
+_WITH_BASE = ("model.config={max_length: 128}", "training.num_train_epochs=10", "training.learning_rate=1e-4")
 
 #: Code of the fresh process: exactly what a user of the checkpoint writes.
 _CLASSIFY = """
@@ -48,9 +60,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--output", default="outputs/demo", help="folder of the result (default: %(default)s)"
     )
     parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="labelled audio of your own, or a clone's examples/data/instruments (default: that of this folder)",
+    )
+    parser.add_argument(
         "--base", help="checkpoint to start from (folder or Hub name) instead of random weights"
     )
     parser.add_argument("--quick", action="store_true", help="a smoke run: the accuracy is not meaningful")
+    add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,23 +88,62 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    overrides = [f"data.source={DEMO_DATA}", "data.eval_splits=[test, unseen_instrument]"]
-    if options.quick:
-        overrides += QUICK_WITH_BASE if options.base else QUICK
+    _check_data(options)
+    is_own = options.data is not None and not _is_demo_data(options.data)
+    source = json.dumps(options.data or DEMO_DATA)
+    overrides = [f"data.source={source}"]
+    overrides += _own_splits(options.data) if is_own else ["data.eval_splits=[test, unseen_instrument]"]
     if options.base:
         overrides.append(f"model.base={options.base}")
-    run_demo(BASE_RECIPE if options.base else DEMO_RECIPE, overrides, options.output)
+    if options.data is None:
+        recipe = BASE_RECIPE if options.base else DEMO_RECIPE
+    else:
+        recipe = str(DATA_RECIPE)
+        overrides += _WITH_BASE if options.base else []
+    if options.quick:
+        overrides += QUICK_WITH_BASE if options.base else QUICK
+    run_demo(recipe, overrides, options.output, options)
 
 
-def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
+def _check_data(options: argparse.Namespace) -> None:
+    """Raise E206 without the recordings, before anything heavy is imported."""
+    if options.data is not None:
+        if not Path(options.data).exists():
+            fix = "give a folder of labelled audio: train/LABEL/*.wav and test/LABEL/*.wav, or LABEL/*.wav"
+            raise error("E206", where=f"--data {options.data!r}", what="does not exist", fix=fix)
+        return
+    needed = BASE_RECIPE if options.base else DEMO_RECIPE
+    if not (Path(needed).exists() and Path(DEMO_DATA).is_dir()):
+        size = "7 MB of recordings, which no installed package has room for"
+        what = f"needs {DEMO_DATA} ({size}) and {needed}, and they are not below this folder"
+        fix = (
+            "run it in the folder of a clone of the repository, or name the recordings or your own labelled clips: "
+            "ast-hf demo --data FOLDER"
+        )
+        raise error("E206", where="the demo", what=what, fix=fix)
+
+
+def _is_demo_data(folder: str) -> bool:
+    """Return True for the repository's recordings, wherever they are."""
+    return Path(folder).name == Path(DEMO_DATA).name and Path(folder, "metadata.csv").is_file()
+
+
+def _own_splits(source: str) -> list[str]:
+    """Return the changes for other recordings: a fifth of the training clips is held out if there is no other split."""
+    from ..data.reading import load_audio_dataset
+
+    quiet_transformers()
+    others = [name for name in load_audio_dataset(source, check_files=False) if name != "train"]
+    return [] if others else ["data.validation_fraction=0.2"]
+
+
+def run_demo(
+    recipe_path: str, overrides: list[str], output: str, options: argparse.Namespace | None = None
+) -> None:
     """Train and evaluate by a recipe, print the results, and classify three files in a new process.
 
-    Raises E206 outside a clone of the repository, and E306 if `output` has the results of something else.
+    Raises E306 if `output` has the results of something else.
     """
-    if not Path(recipe_path).exists():
-        what = "is not in this folder, and neither are the demo's recordings"
-        fix = "run it in the folder of a clone of the repository"
-        raise error("E206", where=repr(recipe_path), what=what, fix=fix)
     from ..log_mel import frames_to_seconds
     from ..training import finetune, load_recipe
     from ..training.checkpoints.sealing import checkpoints
@@ -98,13 +155,18 @@ def run_demo(recipe_path: str, overrides: list[str], output: str) -> None:
     report = finetune(
         recipe, output, resume_from_checkpoint=resume, overwrite=_has_results_of(recipe, folder)
     )
-    print_results(report)
+    if options is not None and options.json:
+        print_json(options, run_document(report))
+    else:
+        print_results(report)
     seconds = frames_to_seconds(report.config.max_length)
     show(
         f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):"
     )
     sys.stdout.flush()
-    subprocess.run([sys.executable, "-c", _CLASSIFY, output, *held_out_files(recipe, count=3)], check=True)
+    files = held_out_files(recipe, list(report.results), count=3)
+    stream = sys.stderr if options is not None and options.json else None
+    subprocess.run([sys.executable, "-c", _CLASSIFY, output, *files], check=True, stdout=stream)
 
 
 def _has_results_of(recipe: Recipe, folder: Path) -> bool:
@@ -123,11 +185,16 @@ def _has_results_of(recipe: Recipe, folder: Path) -> bool:
     return name == recipe.name
 
 
-def held_out_files(recipe: Recipe, count: int) -> list[str]:
-    """Return the first clip of each of the first `count` classes in the last evaluation split."""
+def held_out_files(recipe: Recipe, splits: list[str], count: int) -> list[str]:
+    """Return the first clip of each of the first `count` classes in the last evaluation split.
+
+    Of a split that was held out of the training clips, these are of the training split, whose clips it shares.
+    """
     from ..data.reading import load_audio_dataset
 
     options = recipe.data
-    split = load_audio_dataset(options.source)[(options.eval_splits or ["test"])[-1]]
+    stored = load_audio_dataset(options.source)
+    wanted = (options.eval_splits or splits or ["train"])[-1]
+    split = stored[wanted if wanted in stored else options.train_split]
     first = {label: number for number, label in reversed(list(enumerate(split["label"])))}
     return [split[first[label]]["audio"]["path"] for label in sorted(first)[:count]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import print_verdict, quiet_transformers, show, whole
+from .console import add_json_option, print_json, print_verdict, quiet_transformers, show, whole
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 from .timeline_options import add_timeline_options, check_no_timeline_options, run_timelines
 
@@ -31,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size", type=whole(1), default=8, help="clips per batch (default: %(default)s)"
     )
+    add_json_option(parser)
     add_reading_options(parser)
     add_timeline_options(parser)
 
@@ -56,6 +57,9 @@ def run(options: argparse.Namespace) -> int | None:
         batch_size=options.batch_size,
         **reading_arguments(options),
     )
-    print_verdict(evaluation.verdict)
-    show(f"\n{evaluation.table()}")
+    if options.json:
+        print_json(options, {**evaluation.to_dict(), "folder": options.output})
+    else:
+        print_verdict(evaluation.verdict)
+        show(f"\n{evaluation.table()}")
     return None

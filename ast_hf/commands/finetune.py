@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 from ..continuing import continuing_command
 from ..errors import error
 from ..processes import is_main_process
+from .completion import recipe_changes
 from .console import (
     EXIT_UNPUBLISHED,
+    add_json_option,
     complain,
     print_folds,
+    print_json,
     print_results,
     quiet_transformers,
+    run_document,
     show,
     whole,
 )
@@ -33,13 +37,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="folder, table, data set by name (esc50) or Hub name (data.source)")
     parser.add_argument("--base", help="AST checkpoint to start from, folder or Hub name (model.base)")
     parser.add_argument("--vit", help="image transformer to start from instead (model.vit)")
-    parser.add_argument(
+    changes = parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="change any option of the recipe, e.g. training.learning_rate=1e-4; may be repeated",
+        help="change any option of the recipe, e.g. training.learning_rate=1e-4; may be repeated; "
+        "`ast-hf options` lists them",
     )
+    changes.completer = recipe_changes  # type: ignore[attr-defined]  # argcomplete's attribute
     parser.add_argument(
         "--check",
         choices=("headers", "full"),
@@ -78,6 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="YAML file, see examples/recipes")
     parser.add_argument("--output", required=True, help="folder of the result")
     add_run_options(parser)
+    add_json_option(parser)
     parser.add_argument(
         "--folds",
         type=int,
@@ -141,7 +148,9 @@ def _train(options: argparse.Namespace) -> int:
         hub_model_id=options.hub_model_id,
         overwrite=options.overwrite,
     )
-    if is_main_process():
+    if is_main_process() and options.json:
+        print_json(options, run_document(report))
+    elif is_main_process():
         print_results(report)
     return EXIT_UNPUBLISHED if report.unpublished else 0
 
@@ -155,5 +164,7 @@ def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
         what = f"does not say which of the {options.folds} models of --folds to publish"
         raise error("E307", where=where, what=what, fix=NO_PUSH, detail="conflict")
     result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=show)
-    if is_main_process():
+    if is_main_process() and options.json:
+        print_json(options, {**result.to_dict(), "folder": str(result.folder)})
+    elif is_main_process():
         print_folds(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import add_label_options, quiet_transformers
+from .console import add_json_option, add_label_options, print_json, quiet_transformers, show, step_parts
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--base", help="its base, folder or Hub name, if the adapter does not name the right one"
     )
     add_label_options(parser, note="; for adapters of plain peft")
+    add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -24,11 +25,14 @@ def run(options: argparse.Namespace) -> None:
     from ..adapters.merging import merge_adapter
 
     quiet_transformers()
+    steps: list[str] = []
     merge_adapter(
         options.adapter,
         options.destination,
         base=options.base,
         labels=options.labels,
         multi_label=options.multi_label,
-        tell=print,
+        tell=steps.append if options.json else show,
     )
+    if options.json:
+        print_json(options, {"folder": options.destination, **dict(map(step_parts, steps))})

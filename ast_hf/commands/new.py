@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import error
-from .console import finite, quiet_transformers, show
+from .console import add_json_option, finite, print_json, quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 if TYPE_CHECKING:
@@ -27,9 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--drop_labels", nargs="+", metavar="LABEL", help="labels to leave out")
     parser.add_argument("--overwrite", action="store_true", help="replace the recipe if it exists")
-    parser.add_argument(
-        "--json", action="store_true", help="print the data, choices and times as one JSON document"
-    )
+    add_json_option(parser)
     add_reading_options(parser)
 
 
@@ -55,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     )
     write_text(Path(options.output), planned.text)
     if options.json:
-        print(json.dumps({**planned.to_dict(), "output": options.output}, indent=2))
+        print_json(options, {**planned.to_dict(), "output": options.output})
         return
     for line in planned.lines(options.output):
         show(line)

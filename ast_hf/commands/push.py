@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .console import quiet_transformers, show
+from .console import add_json_option, print_json, quiet_transformers, show
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="send nothing: write the files to publish next to the folder or into FOLDER, and list them",
     )
+    add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -56,7 +57,10 @@ def run(options: argparse.Namespace) -> None:
         tell=show,
         patience=options.patience,
     )
-    show(result.url)
+    if options.json:
+        print_json(options, {"repo_id": options.repo_id, **result._asdict()})
+    else:
+        show(result.url)
 
 
 def _write_dry_run(options: argparse.Namespace) -> None:
@@ -68,5 +72,9 @@ def _write_dry_run(options: argparse.Namespace) -> None:
     target = Path(options.dry_run) if options.dry_run else dry_run_folder(folder)
     publication = publication_of(folder, options.repo_id)
     write_publication(publication, target, folder)
+    if options.json:
+        files = {"files": sorted(publication.files), "cleaned": publication.cleaned}
+        content = {"repo_id": options.repo_id, "sent": False, "folder": str(target), **files}
+        print_json(options, {**content, "left_out": publication.left_out})
     show("\n".join(publication.lines()))
     show(f"Nothing was sent; the files for {options.repo_id} are in {target}")

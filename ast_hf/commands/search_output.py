@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..continuing import running_program
 from ..errors import error
 from ..processes import is_main_process
-from .console import show
+from .console import print_json, show
 
 if TYPE_CHECKING:
     from ..training import Recipe, SearchResult
@@ -79,6 +79,9 @@ def _read_range(text: str) -> tuple[str, Any]:
 
 def _print_result(result: SearchResult, options: argparse.Namespace) -> None:
     """Print the table of trials, the choice, and the command that trains with it."""
+    if options.json:
+        print_json(options, result.to_dict())
+        return
     show(f"\nCompared on {result.judge}.\n")
     _print_table(result)
     chosen = ", ".join(result.changes)

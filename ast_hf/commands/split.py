@@ -12,7 +12,7 @@ from ..errors import error
 from ..files import write_text
 from ..printing import printable
 from ..writing_failures import check_file
-from .console import finite, quiet_transformers, show
+from .console import STDOUT, finite, print_json, quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 if TYPE_CHECKING:
@@ -62,7 +62,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="put the clips of all splits together first, instead of keeping them",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the table if it exists")
-    parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="print the report as one JSON document, and all else on standard error; or also write it to FILE",
+    )
     add_reading_options(parser)
 
 
@@ -91,7 +97,10 @@ def run(options: argparse.Namespace) -> None:
     _show(table, search, choice)
     if options.json:
         report = {**table.to_dict(), "group": choice, "reason": _reason(search, choice), "seed": options.seed}
-        write_text(Path(options.json), json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        if options.json == STDOUT:
+            print_json(options, report)
+        else:
+            write_text(Path(options.json), json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def _check_request(options: argparse.Namespace, output: Path) -> None:
@@ -122,7 +131,7 @@ def _check_request(options: argparse.Namespace, output: Path) -> None:
         fix = "name another file, or replace it with --overwrite"
         raise error("E108", where="--output", what=f"{str(output)!r} exists", fix=fix)
     check_file(output)
-    if options.json:
+    if options.json not in (None, STDOUT):
         check_file(options.json, makes_folder=False)
 
 

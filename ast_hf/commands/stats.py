@@ -9,20 +9,27 @@ from pathlib import Path
 from ..errors import error
 from ..files import write_text
 from ..writing_failures import check_file
-from .console import quiet_transformers, show
+from .console import STDOUT, print_json, quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("data", help=DATA_HELP)
+    parser.add_argument("data", nargs="?", help=DATA_HELP)
+    parser.set_defaults(usage_error=parser.error)
     parser.add_argument(
         "--split", default="train", help="split to measure mean and std on (default: %(default)s)"
     )
     parser.add_argument("--sampling_rate", type=int, default=16_000, help="in Hz (default: %(default)s)")
     parser.add_argument("--num_mel_bins", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--max_length", type=int, default=1024, help="frames per clip (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="print the report as one JSON document, and all else on standard error; or also write it to FILE",
+    )
     parser.add_argument(
         "--streaming", action="store_true", help="read a data set on the Hub without storing it"
     )
@@ -37,7 +44,13 @@ def run(options: argparse.Namespace) -> None:
     from ..data.reading import load_audio_dataset
 
     quiet_transformers()
-    if options.json:
+    if options.data is None and options.json not in (None, STDOUT):
+        options.data = options.json  # of `--json DATA`: without DATA there is nothing to report
+        options.json = STDOUT
+    if options.data is None:
+        options.usage_error("the following arguments are required: data")
+    file = None if options.json in (None, STDOUT) else Path(options.json)
+    if file is not None:
         check_file(options.json, makes_folder=False)
     arguments = {**find_data_set(options.data), **reading_arguments(options)}
     if options.streaming:
@@ -49,10 +62,13 @@ def run(options: argparse.Namespace) -> None:
         num_mel_bins=options.num_mel_bins,
         max_length=options.max_length,
     )
-    for line in report.lines():
-        show(line)
-    if options.json:
-        write_text(Path(options.json), json.dumps(report.to_dict(), indent=2) + "\n")
+    if options.json == STDOUT:
+        print_json(options, report.to_dict())
+    else:
+        for line in report.lines():
+            show(line)
+    if file is not None:
+        write_text(file, json.dumps(report.to_dict(), indent=2) + "\n")
     if report.unreadable:
         split, first = next(
             (name, part.unreadable[0]) for name, part in report.splits.items() if part.unreadable

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..errors import error
-from .console import EXIT_DATA, show
+from .console import EXIT_DATA, print_json, show
 from .data_options import reading_arguments
 
 
@@ -101,6 +101,9 @@ def run_timelines(options: argparse.Namespace) -> int | None:
         **{name: value for name, value in given.items() if value is not None},
         **reading,
     )
-    show(evaluation.table())
+    if options.json:
+        print_json(options, {**evaluation.to_dict(), "folder": options.output})
+    else:
+        show(evaluation.table())
     is_incomplete = evaluation.unread or (evaluation.fit is not None and evaluation.fit.unread)
     return EXIT_DATA if is_incomplete else None

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
-from tqdm.auto import tqdm
 
 from ..audio import load_audio, resample
 from ..errors import AstHfError, error
 from ..feature_extraction_ast import ASTFeatureExtractor, level_problems
 from ..log_mel import frames_to_seconds, log_mel, num_frames, num_samples
 from ..printing import printable
+from ..progress import progress_bar
 from ..running_moments import Moments
 from ..task import Task
 from .audio_headers import read_header
@@ -179,7 +179,9 @@ def describe_data(
     reports = {}
     for name, split in splits.items():
         audit = _SplitAudit(name, split, extractor, moments if name == train_split else None, finder)
-        reports[name] = audit.run(tqdm(split, desc=f"reading {printable(name)}", unit="clip", leave=False))
+        reports[name] = audit.run(
+            progress_bar(split, desc=f"reading {printable(name)}", unit="clip", leave=False)
+        )
     for name, repetitions in finder.repetitions().items():
         reports[name].repeated = repetitions
     return DataReport(

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..adapters.lora import ADAPTER_FOLDER
 from ..configuration_ast import ASTConfig
 from ..configuration_ensemble import ASTEnsembleConfig
 from ..files import write_text
 from ..metrics.calibration import expected_calibration_error, fit_temperature, log_loss
+from ..metrics.decisions import DEFAULT_THRESHOLD, mean_f1
 from ..metrics.ranking import class_report
 from ..reports.evaluation_results import Calibration
+from ..reports.stored_calibration import calibration_record, note_calibration
 from ..task import Task
 
-#: Threshold of a label without a fitted one: nothing was fitted, or the label has no clip in the split.
-DEFAULT_THRESHOLD = 0.5
+_CONFIG = "config.json"
 
 
 class Setting(NamedTuple):
@@ -64,7 +65,7 @@ def fit(logits: np.ndarray, targets: np.ndarray, task: Task, *, start: float = 1
     if task is not Task.MULTI_LABEL:
         return Setting(temperature), int(np.sum(np.bincount(targets, minlength=logits.shape[1]) == 0))
     scores = task.scores(logits, temperature)
-    thresholds = class_report(scores, targets)["threshold"]
+    thresholds = class_report(scores, targets)["best_threshold"]
     lowest = scores.min(axis=0)
     # a threshold that accepts all clips moves halfway to 0, so that rounding cannot exclude one
     thresholds = np.where(thresholds <= lowest, lowest / 2, thresholds)
@@ -82,40 +83,53 @@ def _measure(logits: np.ndarray, targets: np.ndarray, task: Task, setting: Setti
         "NLL": log_loss(logits, targets, setting.temperature),
     }
     if task is Task.MULTI_LABEL:
-        thresholds = DEFAULT_THRESHOLD if setting.thresholds is None else setting.thresholds
-        values["F1"] = mean_f1(scores, targets, thresholds)
+        values["F1"] = mean_f1(scores, targets, setting.thresholds)
     return values
 
 
-def mean_f1(scores: np.ndarray, tags: np.ndarray, thresholds: Any) -> float:
-    """Return the mean F1, in [0, 1], over classes that have a positive; NaN without one.
-
-    Scores and bool `tags` are `(clips, classes)`; `thresholds` is a number or `(classes,)`. A class is predicted
-    if its score is at least the threshold.
-    """
-    predicted = scores >= np.asarray(thresholds)
-    with_positive = tags.any(axis=0)
-    if not with_positive.any():
-        return math.nan
-    hits = (predicted & tags).sum(axis=0)[with_positive]
-    totals = (predicted.sum(axis=0) + tags.sum(axis=0))[with_positive]
-    return float((2 * hits / totals).mean())
-
-
 def store_calibration(
-    folder: str | Path, calibration: Calibration, task: Task, columns: Sequence[int]
-) -> None:
-    """Write a calibration into a checkpoint's `config.json`, where the pipeline reads it.
+    folder: str | Path, calibration: Calibration, task: Task, columns: Sequence[int], source: str
+) -> dict[str, Any]:
+    """Write a calibration into a checkpoint's `config.json`, where the pipeline reads it, and into its card.
 
-    `columns` are the labels' indices in this checkpoint, in the order of the thresholds. Scores depend on the
-    task, so it is written as `problem_type` if the configuration has none.
+    The run's adapter in the folder has the same outputs, and gets it too: a merge takes it from there. Scores depend on
+    the task, so it is written as `problem_type` if the configuration has none.
+
+    Args:
+        folder: the checkpoint.
+        calibration: the fitted values.
+        task: of the model.
+        columns: the labels' indices in this checkpoint, in the order of the thresholds.
+        source: the data set of the fit.
+
+    Returns:
+        What was noted in the checkpoint's results.json, see `calibration_record`.
     """
-    path = Path(folder) / "config.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content["temperature"] = calibration.temperature
-    content["thresholds"] = None
+    folder = Path(folder)
+    thresholds = None
     if calibration.thresholds is not None:
         by_index = dict(zip(columns, calibration.thresholds, strict=True))
-        content["thresholds"] = [by_index[index] for index in range(len(by_index))]
+        thresholds = [by_index[index] for index in range(len(by_index))]
+    record = calibration_record(calibration, thresholds, source)
+    content = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    for path in (folder / _CONFIG, folder / ADAPTER_FOLDER / _CONFIG):
+        if path.is_file():
+            _write_fields(path, content.get("id2label"), calibration.temperature, thresholds, task)
+    names = {int(index): label for index, label in (content.get("id2label") or {}).items()}
+    labels = [label for _, label in sorted(names.items())]
+    note_calibration(folder, record, labels)
+    return record
+
+
+def _write_fields(
+    path: Path, labels: dict[str, str] | None, temperature: float, thresholds: list[float] | None, task: Task
+) -> None:
+    """Write the fields into a config.json with these labels; one with others is left as it is."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("id2label") != labels:
+        return
+    content["temperature"] = temperature
+    content["thresholds"] = thresholds
     content["problem_type"] = content.get("problem_type") or task.value
-    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    # labels stay in their order: sorted as text, "10" would come before "2"
+    write_text(path, json.dumps(dict(sorted(content.items())), indent=2) + "\n")

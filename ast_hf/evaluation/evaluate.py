@@ -25,7 +25,8 @@ from ..inputs.clip_checks import check_headers, refuse
 from ..inputs.suspicious_clips import SuspiciousClips
 from ..label_order import model_labels
 from ..log_mel import frames_to_seconds
-from ..metrics.summary import all_metrics
+from ..metrics.ranking import COLUMNS
+from ..metrics.summary import all_metrics, class_figures
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
 from ..reports.ensemble_card import write_ensemble_card
 from ..reports.evaluation_results import ENSEMBLE, Calibration, Evaluation, Outcome
@@ -61,8 +62,10 @@ def evaluate_checkpoints(
 
     The ensemble is the paper's (section 3.1): the mean of the models' sigmoid outputs, for single-label the
     mean of softmax. Its members may differ in size, strides and input length, but must have the same labels.
-    Labels of the data are matched by name. A stored temperature is applied, as in the pipeline. Checkpoints
-    without a `problem_type` get the task of the data.
+    Labels of the data are matched by name. Checkpoints without a `problem_type` get the task of the data.
+
+    All numbers are of the scores and decisions (`metrics.decisions.decide`) that the pipeline makes with the checkpoint
+    as this call leaves it: with its stored temperature and thresholds, and with `store` those just stored.
 
     The verdict compares with logistic regression on at most 5,000 clips of the split `train`, if there is one.
 
@@ -76,9 +79,9 @@ def evaluate_checkpoints(
             Meaningful for checkpoints of one run.
         ensemble: also save the ensemble of the evaluated checkpoints, in `output_dir/ensemble`.
         fit_on: another split, on which to fit a temperature and, for multi-label, each label's threshold of
-            best F1.
+            best F1. The columns `best_` of `per_class.csv` are then of that split.
         store: write the fitted calibration into the `config.json` of the checkpoints, `average` and
-            `ensemble`.
+            `ensemble`, and into their README.md and results.json if they have them.
         save_logits: file for the logits of the evaluated split, of the ensemble if there is one; see
             `load_logits`.
         batch_size: clips at a time.
@@ -106,8 +109,7 @@ def evaluate_checkpoints(
     predictor = Predictor(splits, batch_size, workers, _device(device))
     logits, settings = _predict(members, names, predictor, task)
     part = splits[split]
-    measured = (_measure_outcome(logits[name], targets, task, settings[name], request) for name in logits)
-    outcomes = dict(zip(logits, measured, strict=True))
+    outcomes = _measure_outcomes(logits, targets, task, settings, request)
     place = request.output_dir
     evaluation = Evaluation(place, str(source), split, task.value, labels, len(part), names, outcomes)
     main_logits = logits[evaluation.main][split]
@@ -115,11 +117,11 @@ def evaluate_checkpoints(
     evaluation = replace(evaluation, verdict=verdict)
     if save_logits is not None:
         write_logits(save_logits, main_logits, part, evaluation)
-    scores = task.scores(main_logits, settings[evaluation.main].temperature)
+    scores = task.scores(main_logits, outcomes[evaluation.main].temperature)
     write_evaluation(evaluation, scores, targets[split], task)
     _store_calibrations(evaluation, members, task, request)
     if request.ensemble_folder is not None:
-        _finish_ensemble(evaluation, request.ensemble_folder, main_logits, targets[split], task, store=store)
+        _finish_ensemble(evaluation, request.ensemble_folder, task, store=store)
     return evaluation
 
 
@@ -193,18 +195,45 @@ def _predict(
     return logits, settings
 
 
+def _measure_outcomes(
+    logits: dict[str, dict[str, np.ndarray]],
+    targets: dict[str, np.ndarray],
+    task: Task,
+    settings: dict[str, Setting],
+    request: Request,
+) -> dict[str, Outcome]:
+    """Return the results of each model; a calibration that is stored counts from now on."""
+    unsaved = {ENSEMBLE} if request.ensemble_folder is None else set()
+    stored = set(logits) - unsaved if request.store else set()
+    return {
+        name: _measure_outcome(parts, targets, task, settings[name], request, is_stored=name in stored)
+        for name, parts in logits.items()
+    }
+
+
 def _measure_outcome(
     logits: dict[str, np.ndarray],
     targets: dict[str, np.ndarray],
     task: Task,
     setting: Setting,
     request: Request,
+    *,
+    is_stored: bool,
 ) -> Outcome:
+    """Return the results of a model by its calibration: `setting`, or the fitted one if it `is_stored`."""
     split = request.split
-    metrics, classes = all_metrics(logits[split], targets[split], task, setting.temperature)
-    if request.fit_on is None:
-        return Outcome(metrics, classes)
-    return Outcome(metrics, classes, calibrate(logits, targets, task, setting, request.fit_on))
+    best_on = request.fit_on or split
+    calibration = None
+    if request.fit_on is not None:
+        calibration = calibrate(logits, targets, task, setting, request.fit_on)
+        if is_stored:
+            setting = Setting(calibration.temperature, calibration.thresholds)
+    metrics, ranked = all_metrics(logits[split], targets[split], task, setting.temperature)
+    classes = class_figures(logits[split], targets[split], task, ranked, **setting._asdict())
+    if best_on != split:
+        _, ranked = all_metrics(logits[best_on], targets[best_on], task, setting.temperature)
+    classes |= {name: ranked[name] for name in COLUMNS if name.startswith("best_")}
+    return Outcome(metrics, classes, calibration, setting.temperature, best_on)
 
 
 def _store_calibrations(evaluation: Evaluation, members: list[Member], task: Task, request: Request) -> None:
@@ -212,7 +241,7 @@ def _store_calibrations(evaluation: Evaluation, members: list[Member], task: Tas
     for member in members:
         calibration = evaluation.outcomes[member.name].calibration
         if request.store and calibration is not None:
-            store_calibration(member.folder, calibration, task, member.columns)
+            store_calibration(member.folder, calibration, task, member.columns, evaluation.source)
             _warn_if_worse(member.name, calibration, request.split)
 
 
@@ -228,14 +257,11 @@ def _warn_if_worse(name: str, calibration: Calibration, split: str) -> None:
     warnings.warn(warning_text("W502", where=repr(name), what=what), AstHfWarning, stacklevel=4)
 
 
-def _finish_ensemble(
-    evaluation: Evaluation, folder: Path, logits: np.ndarray, targets: np.ndarray, task: Task, *, store: bool
-) -> None:
-    """Store the ensemble's calibration in its folder, and write its card with calibrated metrics."""
-    temperature = 1.0
+def _finish_ensemble(evaluation: Evaluation, folder: Path, task: Task, *, store: bool) -> None:
+    """Store the ensemble's calibration in its folder, and write its card."""
     calibration = evaluation.outcomes[ENSEMBLE].calibration
+    record = None
     if store and calibration is not None:
-        store_calibration(folder, calibration, task, range(len(evaluation.labels)))
-        temperature = calibration.temperature
-    metrics, _ = all_metrics(logits, targets, task, temperature)
-    write_text(folder / "README.md", str(write_ensemble_card(evaluation, metrics, folder)))
+        columns = range(len(evaluation.labels))
+        record = store_calibration(folder, calibration, task, columns, evaluation.source)
+    write_text(folder / "README.md", str(write_ensemble_card(evaluation, folder, record)))

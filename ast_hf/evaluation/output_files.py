@@ -11,12 +11,14 @@ import numpy as np
 from datasets import Dataset
 
 from ..files import plain_values, write_json, write_text
-from ..metrics.ranking import COLUMNS
 from ..metrics.summary import as_tags
 from ..printing import spreadsheet_text
 from ..reports.evaluation_results import Evaluation
 from ..task import Task
 from .stored_logits import clip_digests, clip_keys, store_logits
+
+#: Columns of numbers of clips.
+_COUNTS = ("positives", "predicted")
 
 
 def write_evaluation(evaluation: Evaluation, scores: np.ndarray, targets: np.ndarray, task: Task) -> None:
@@ -47,19 +49,27 @@ def write_logits(path: str | Path, logits: np.ndarray, split: Dataset, evaluatio
 def _write_class_tables(evaluation: Evaluation) -> None:
     """Write per_class.csv and per_class.json, a row for each model and label; NaN becomes empty or null.
 
+    Columns are those of `Outcome.classes`, and `best_on`, the split that the columns after it are from.
     A spreadsheet shows the names in per_class.csv and runs none as a formula (`printing.spreadsheet_text`).
     """
     rows: list[dict[str, Any]] = []
     for model, outcome in evaluation.outcomes.items():
         for index, label in enumerate(evaluation.labels):
-            positives = int(outcome.classes["positives"][index])
-            values = {name: plain_values(float(outcome.classes[name][index])) for name in COLUMNS[1:]}
-            rows.append({"model": model, "index": index, "label": label, "positives": positives, **values})
+            values = {name: _cell(name, column[index]) for name, column in outcome.classes.items()}
+            first_best = next(name for name in values if name.startswith("best_"))
+            place = list(values).index(first_best)
+            cells = [*values.items()]
+            row: dict[str, Any] = {"model": model, "index": index, "label": label, **dict(cells[:place])}
+            rows.append({**row, "best_on": outcome.best_on, **dict(cells[place:])})
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, list(rows[0]))
     table.writeheader()
     for row in rows:
-        texts = {name: spreadsheet_text(row[name]) for name in ("model", "label")}
+        texts = {name: spreadsheet_text(row[name]) for name in ("model", "label", "best_on")}
         table.writerow({**row, **texts})
     write_text(evaluation.folder / "per_class.csv", text.getvalue())
     write_json(evaluation.folder / "per_class.json", rows)
+
+
+def _cell(name: str, value: Any) -> int | float | None:
+    return int(value) if name in _COUNTS else plain_values(float(value))

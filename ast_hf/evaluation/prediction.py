@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from datasets import Dataset
-from tqdm.auto import tqdm
 
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
@@ -16,6 +15,7 @@ from ..inputs.collation import Collator
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, mean_logits
 from ..printing import visible
+from ..progress import progress_bar
 from .calibration import Setting
 from .members import Member, load_model
 from .stored_logits import clip_keys
@@ -74,7 +74,7 @@ def predict_logits(
     was_training = model.training
     parts = []
     model.eval()
-    with tqdm(total=len(split), desc=visible(text, keep=""), unit="clip", leave=False) as bar:
+    with progress_bar(total=len(split), desc=visible(text, keep=""), unit="clip", leave=False) as bar:
         for batch in loader:
             values = batch["input_values"].to(model.device, model.dtype)
             mask = {name: batch[name].to(model.device) for name in ("attention_mask",) if name in batch}

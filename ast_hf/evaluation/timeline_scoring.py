@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ..audio_clips import PART_TOLERANCE
 from ..errors import AstHfError
 from ..inference.pipeline import ASTAudioClassificationPipeline
 from ..printing import visible
+from ..progress import progress_bar
 from ..timelines.builder import ScoreCurve, curve_events, score_curve
 from ..timelines.events import Event
 from ..timelines.hysteresis import best_only, ranking_curve
@@ -139,7 +139,7 @@ class TimelineModel:
             text: shown by the progress bar.
         """
         scored = ScoredRecordings({}, {}, {})
-        for name, seconds in tqdm(recordings.items(), desc=visible(text, keep=""), leave=False):
+        for name, seconds in progress_bar(recordings.items(), desc=visible(text, keep=""), leave=False):
             try:
                 curve = self.curve(name, rules)
             except AstHfError as problem:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from huggingface_hub import ModelCard
@@ -21,9 +21,11 @@ from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import write_bytes
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification
+from ..versions import requirement_lines
 from ..weights.integrity import check_folder
 from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_FILES, WEIGHTS_FILES, read_tensors
 from .cleaning import check_secrets, cut_paths, cut_paths_in_json
+from .published_names import check_names, is_hub_name
 
 #: Patterns of the files of a model's folder that are published; other files are never sent.
 PUBLISHED = (
@@ -135,8 +137,9 @@ def check_publishable(folder: Path) -> None:
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = _ADAPTER if is_adapter else fields.get("model_type")
     library, check = _KINDS.get(kind, _KINDS[ASTConfig.model_type])
-    _check_card(folder / "README.md", library)
+    metadata = _check_card(folder / "README.md", library)
     check(folder)
+    check_names(metadata, folder)
 
 
 def _check_model(folder: Path) -> None:
@@ -158,7 +161,7 @@ def _check_adapter(folder: Path) -> None:
     read_tensors(folder / ADAPTER_WEIGHTS)
     _check_config(ASTConfig.from_pretrained(folder), folder / "config.json")
     base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(base)) or Path(str(base)).exists():
+    if not is_hub_name(base):
         what = f"is {base!r}, which is not a model on the Hub: nobody else could use the adapter"
         fix = "push the base, and write its name there; or push the merged model, the folder above"
         where = f"{str(folder / ADAPTER_CONFIG)!r}: base_model_name_or_path"
@@ -216,8 +219,8 @@ def _check_config(config: ASTConfig | ASTEnsembleConfig, path: Path) -> None:
         raise error("E705", where=f"{str(path)!r}: id2label", what=what, fix="give every label its name")
 
 
-def _check_card(path: Path, library: str) -> None:
-    """Raise E705 unless the metadata of a card name the library and the pipeline, which the Hub needs."""
+def _check_card(path: Path, library: str) -> Any:
+    """Return the metadata of a card; raise E705 unless they name library and pipeline, which the Hub needs."""
     try:
         metadata = ModelCard(path.read_text(encoding="utf-8")).data
     except Exception as problem:  # yaml and huggingface_hub raise several classes
@@ -229,6 +232,7 @@ def _check_card(path: Path, library: str) -> None:
             what = f"has {name}: {metadata.get(name)}" if metadata.get(name) else f"names no {name}"
             fix = f"write {name}: {expected} between two lines of --- at its start"
             raise error("E705", where=repr(str(path)), what=what, fix=fix)
+    return metadata
 
 
 def _clean(path: Path, folder: Path, repo_id: str, samples: list[str]) -> tuple[Path | bytes, int]:
@@ -281,11 +285,9 @@ def _with_samples(text: str, repo_id: str, samples: list[str]) -> str:
 def _requirements(folder: Path) -> dict[str, Path | bytes]:
     """Return requirements.txt with the versions in a run's results.json; empty if there are none."""
     path = folder / _RESULTS
-    versions = json.loads(path.read_text(encoding="utf-8")).get("versions") if path.is_file() else None
-    if not versions:
-        return {}
-    lines = [f"{name}=={version.partition('+')[0]}\n" for name, version in sorted(versions.items())]
-    return {_REQUIREMENTS: "".join(lines).encode()}
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    lines = requirement_lines(results)
+    return {_REQUIREMENTS: "".join(f"{line}\n" for line in lines).encode()} if lines else {}
 
 
 def _size(content: Path | bytes) -> int:

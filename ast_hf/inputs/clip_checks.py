@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
-from tqdm.auto import tqdm
 
 from ..audio_formats import MAX_DECODED, MAX_SAMPLES
 from ..data.audio_headers import read_header
@@ -26,6 +25,7 @@ from ..data.option_spelling import AUDIO_ROOT, NO_BOUNDARIES
 from ..errors import AstHfError, AstRunError, error
 from ..feature_extraction_ast import level_problems
 from ..files import write_text
+from ..progress import progress_bar
 from .processing import decode_clip
 
 #: Rows that are in memory at a time; their audio may be embedded.
@@ -143,7 +143,7 @@ def check_headers(
         split: a stored split of `load_audio_dataset`.
         sampling_rate: of the model, in Hz.
         reads_all: digests are of all bytes; otherwise of pieces of a file that is larger than 2 MiB.
-        disable_tqdm: show no progress bar; None shows one on a terminal only.
+        disable_tqdm: show no progress; None and False show it, see `progress.progress_bar`.
     """
     result = SplitCheck()
     text = f"checking headers of {name}"
@@ -177,7 +177,7 @@ def _outcomes(
     """Yield the outcome of a check of each row, and the row; several threads read files."""
     columns = [column for column in ("audio", *BOUNDARIES) if column in split.column_names]
     check_row = partial(_remember, check, sampling_rate)
-    bar = tqdm(total=len(split), desc=text, unit="clip", leave=False, disable=silent)
+    bar = progress_bar(total=len(split), desc=text, unit="clip", leave=False, disable=silent)
     with bar, ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         for batch in split.select_columns(columns).iter(_BATCH):
             cells = zip(*(batch[column] for column in columns), strict=True)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ..errors import AstHfWarning, error, warning_text
 from ..feature_extraction_ast import level_problems
 from ..log_mel import log_mel, num_samples
+from ..progress import progress_bar
 from ..running_moments import Moments
 from .clips import ClipInputs
 from .streams import StreamedClipInputs
@@ -33,7 +33,7 @@ def measure_statistics(
     Args:
         inputs: the split. Of a stream, this reader's clips are measured.
         clips: number of clips to measure, from the start of the split or stream; None for all.
-        disable_tqdm: show no progress bar; None shows one on a terminal only.
+        disable_tqdm: show no progress; None and False show it, see `progress.progress_bar`.
 
     Raises:
         AstDataError: E209 if all values are equal, or without a clip.
@@ -44,7 +44,9 @@ def measure_statistics(
     moments = Moments()
     extractor = inputs.extractor
     waveforms, total = _waveforms(inputs, clips)
-    bar = tqdm(total=total, desc="measuring mean and std", unit="clip", leave=False, disable=disable_tqdm)
+    bar = progress_bar(
+        total=total, desc="measuring mean and std", unit="clip", leave=False, disable=disable_tqdm
+    )
     length = num_samples(extractor.max_length, extractor.sampling_rate)
     levels = _LevelWarnings()
     for where, waveform in itertools.islice(waveforms, clips):

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import error
 
-#: Columns of a class report, in order.
-COLUMNS = ("positives", "AP", "AUC", "threshold", "F1", "precision", "recall")
+#: Columns of a class report, in order. Those of `best_` are of the threshold that is best on these very clips.
+COLUMNS = ("positives", "AP", "AUC", "best_threshold", "best_F1", "best_precision", "best_recall")
 
 
 class Ranking(NamedTuple):
@@ -82,7 +82,7 @@ def class_report(scores: np.ndarray, tags: np.ndarray) -> dict[str, np.ndarray]:
 
     Returns:
         Arrays `(classes,)` under the names of `COLUMNS`; NaN where a class has no positive, for AUC also
-        where it has no negative. The threshold is in the unit of the scores.
+        where it has no negative. The best threshold is in the unit of the scores, and chosen on these clips.
 
     Raises:
         AstInputError: E106 for shapes that differ, E104 for scores that are not finite, E108 for tags other

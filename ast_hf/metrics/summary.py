@@ -15,6 +15,7 @@ from .accuracy import Accuracy
 from .calibration import log_loss
 from .calibration_error import CalibrationError
 from .d_prime import DPrime
+from .decisions import decide, decision_report, label_thresholds
 from .mean_average_precision import MeanAveragePrecision
 from .mean_roc_auc import MeanRocAuc
 from .per_class import PerClass
@@ -44,6 +45,40 @@ def all_metrics(
     metrics |= ranking_metrics | _calibration_error(scores, targets, task)
     metrics["NLL"] = log_loss(logits, targets, temperature)
     return metrics, classes
+
+
+def class_figures(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    task: Task,
+    ranked: dict[str, np.ndarray],
+    *,
+    temperature: float = 1.0,
+    thresholds: Any = None,
+) -> dict[str, np.ndarray]:
+    """Return what tables and cards show of each class, arrays `(labels,)` by column.
+
+    `positives` (clips), for multi-label the `threshold` of the decisions, `predicted`, `precision`, `recall` and `F1`
+    of the decisions (`decision_report`), `AP` and `AUC`.
+
+    Args:
+        logits: `(clips, labels)`.
+        targets: as for `all_metrics`.
+        task: single-label or multi-label.
+        ranked: the report by class of `all_metrics`.
+        temperature: divides the logits.
+        thresholds: of a configuration; None for 0.5 (multi-label).
+    """
+    count = logits.shape[1]
+    decided = decide(task.scores(logits, temperature), task, thresholds)
+    is_multi_label = task is Task.MULTI_LABEL
+    used = {"threshold": label_thresholds(thresholds, count)} if is_multi_label else {}
+    return {
+        "positives": ranked["positives"].astype(int),
+        **used,
+        **decision_report(decided, as_tags(targets, count, task)),
+        **{name: ranked[name] for name in ("AP", "AUC")},
+    }
 
 
 def as_tags(targets: np.ndarray, num_labels: int, task: Task) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,30 +15,58 @@ from ..configuration_ensemble import ASTEnsembleConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..label_order import model_labels
 from ..log_mel import frames_to_seconds
+from ..package_origin import package_origin
 from ..task import Task
+from .evaluation_results import ENSEMBLE
 from .markdown import inline_code, label_list, one_line, plain, render_card, table, version_list
+from .model_card_values import package_values, start_of
+from .stored_calibration import calibration_text
 
 if TYPE_CHECKING:
     from .evaluation_results import Evaluation
 
 
-def write_ensemble_card(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> ModelCard:
-    """Return the card of the ensemble in `folder`; `metrics` are those on the evaluated split."""
-    # metadata may hold only names on the Hub
-    published = [name for name in evaluation.checkpoints if not Path(name).exists()]
+def write_ensemble_card(
+    evaluation: Evaluation, folder: Path, calibration: dict[str, Any] | None = None
+) -> ModelCard:
+    """Return the card of the ensemble in `folder`; `calibration` is the record of a stored one."""
+    metrics = evaluation.outcomes[ENSEMBLE].metrics
+    bases = [base for name in evaluation.checkpoints for base in _bases(name)]
     metadata = ModelCardData(
         library_name="ast_hf",
         pipeline_tag="audio-classification",
-        base_model=published or None,
+        base_model=list(dict.fromkeys(bases)) or None,
         tags=["audio-spectrogram-transformer", "ast_hf", "ensemble"],
         metrics=list(_select_metrics(metrics)),
         model_name=one_line(_short_name(str(folder))),
         eval_results=_eval_results(evaluation, metrics),
     )
-    return render_card("ensemble_card.md", metadata, ensemble_card_values(evaluation, metrics, folder))
+    values = ensemble_card_values(evaluation, metrics, folder, calibration)
+    return render_card("ensemble_card.md", metadata, values)
 
 
-def ensemble_card_values(evaluation: Evaluation, metrics: dict[str, float], folder: Path) -> dict[str, Any]:
+def _bases(name: str) -> list[str]:
+    """Return what the Hub's page of an ensemble names as the base of a member.
+
+    That is the member itself if it is on the Hub. Of a folder, whose weights the ensemble contains, it is the start of
+    its run: a name on the Hub, or `./` and the folder's name, which `ast-hf push` refuses until it is corrected.
+    """
+    if not Path(name).exists():
+        return [name]
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no results of a run
+        results = json.loads((Path(name) / "results.json").read_text(encoding="utf-8"))
+        start = start_of(results)
+        if start != "random":
+            return [results["base_model"] or f"./{Path(results['recipe']['model'][start]).name}"]
+    return []
+
+
+def ensemble_card_values(
+    evaluation: Evaluation,
+    metrics: dict[str, float],
+    folder: Path,
+    calibration: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the values of the template, with text from users escaped."""
     config = ASTEnsembleConfig.from_pretrained(folder)
     extractor = ASTFeatureExtractor.from_pretrained(folder)
@@ -59,6 +89,8 @@ def ensemble_card_values(evaluation: Evaluation, metrics: dict[str, float], fold
         "results_table": _results_table({"**ensemble**": metrics, **member_metrics}),
         "members_table": _members_table(folder, sources),
         "labels": label_list(model_labels(config)),
+        "calibration": calibration_text(calibration, model_labels(config)),
+        **package_values(package_origin("ast_hf").to_dict()),
         "versions": version_list(evaluation.versions),
     }
 

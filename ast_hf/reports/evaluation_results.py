@@ -42,11 +42,23 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of one model: `metrics` by name, `classes` as in `class_report`, and its calibration."""
+    """Results of one model, of the scores and decisions that its checkpoint makes after the evaluation.
+
+    Attributes:
+        metrics: by name.
+        classes: arrays `(labels,)` by name: `positives` (clips); `predicted`, `precision`, `recall` and `F1` of the
+            decisions (`decision_report`), for multi-label at the `threshold`; `AP`, `AUC`; and those of `best_`, of
+            the threshold that is best on the split `best_on`.
+        calibration: fitted in this evaluation, or None.
+        temperature: divisor of the logits in all of these, 1 without a stored one.
+        best_on: split of the figures of `best_`. They are optimistic there, and say nothing about other splits.
+    """
 
     metrics: dict[str, float]
     classes: dict[str, np.ndarray]
     calibration: Calibration | None = None
+    temperature: float = 1.0
+    best_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,7 @@ class Evaluation:
                 **{name: getattr(self, name) for name in names},
                 "main_metric": Task(self.problem_type).main_metric,
                 "metrics": {name: outcome.metrics for name, outcome in self.outcomes.items()},
+                "temperature": {name: outcome.temperature for name, outcome in self.outcomes.items()},
                 "calibration_error_bins": BINS,
                 "calibration": calibrations,
                 "labels": self.labels,

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from ..log_mel import frames_to_seconds
+from ..package_origin import is_public
 from ..task import Task
+from ..versions import install_command
 from .markdown import fence_for, inline_code, label_list, plain, plain_table, version_list
 from .run_results import amount
+from .stored_calibration import calibration_text, divided_logits
 from .titles import METHOD_TITLES, METRICS
 
 #: Maximum number of rows of the table of classes; of more, the worst and the best are shown.
 _MAX_ROWS = 50
+
+#: Local paths that the card's command has options of their own for.
+_OWN_OPTIONS = ("data.source", "model.base", "model.vit")
 
 #: Share of the sound of a split below which the card says how much the model does not use.
 _MOST_USED = 0.95
@@ -31,9 +38,13 @@ def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -
         "multi_label": results["problem_type"] == Task.MULTI_LABEL,
         "task": "tagging" if results["problem_type"] == Task.MULTI_LABEL else "classification",
         "num_labels": len(results["labels"]),
+        "function": "sigmoid()" if results["problem_type"] == Task.MULTI_LABEL else "softmax(-1)",
         "labels": label_list(results["labels"]),
         "versions": version_list(results["versions"]),
         "ast_hf_version": results["versions"]["ast_hf"],
+        "divided_logits": divided_logits((results.get("calibration") or {}).get("temperature")),
+        "calibration": calibration_text(results.get("calibration"), results["labels"]),
+        **package_values((results.get("origins") or {}).get("ast_hf")),
         **_start_values(results),
         **_input_values(results["features"]),
         **_result_values(results, pictures),
@@ -72,13 +83,34 @@ def _optional_text(text: str | None) -> str:
 def _start_values(results: dict[str, Any]) -> dict[str, Any]:
     start = start_of(results)
     if start == "random":
-        return {"start": "from random weights", "start_option": ""}
-    name = inline_code(results["base_model"] or results["recipe"]["model"][start])
-    # recipes store only the last part of a local path, so the command must set the option
-    option = "" if results["base_model"] else f"--{start} {start.upper()} "
+        return {"start": "from random weights", "start_option": _path_options(results)}
+    in_recipe = results["recipe"]["model"][start]
+    published = results["base_model"]
+    name = inline_code(published or in_recipe)
+    option = "" if published == in_recipe else f"--{start} {published or start.upper()} "
     return {
         "start": f"from {name}" if start == "base" else f"from the image transformer {name}",
-        "start_option": option,
+        "start_option": option + _path_options(results),
+    }
+
+
+def _path_options(results: dict[str, Any]) -> str:
+    """Return options for the other local paths of the recipe, which stores only their last part."""
+    others = [name for name in results.get("local_paths", []) if name not in _OWN_OPTIONS]
+    return "".join(f"--set {name}={name.rpartition('.')[2].upper()} " for name in others)
+
+
+def package_values(origin: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the package's name in a card, with a link if its address is known, and the command that installs it.
+
+    `origin` is that of results.json, see `Origin.to_dict`; None for a result of an older version.
+    """
+    origin = origin or {}
+    url = origin.get("url")
+    return {
+        "package": f"[`ast_hf`]({url})" if url and is_public(url) else "`ast_hf`",
+        "install": inline_code(install_command(origin)),
+        "in_clone": not origin.get("requirement"),
     }
 
 
@@ -116,6 +148,7 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
         "classes_table": _classes_table(rows, results["training_labels"]),
         "class_selection": class_selection,
         "class_count": len(rows),
+        "has_thresholds": "threshold" in rows[0],
         "curves": pictures_of_run.get("curves"),
         "confusion": pictures_of_run.get("confusion"),
     }

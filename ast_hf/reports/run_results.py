@@ -14,12 +14,11 @@ from ..configuration_ast import ASTConfig
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..files import plain_values
 from ..label_order import model_labels
-from ..metrics.summary import all_metrics
+from ..metrics.summary import all_metrics, class_figures
 from ..recipe.recipe import Recipe
 from ..task import Task
-from ..versions import result_versions
+from ..versions import result_origins, result_versions
 from .epoch_metrics import Curve, KeptEvaluation
-from .pictures import confusion_counts
 from .verdict import Verdict
 
 #: Fields of the feature extractor in results.json; recipes leave mean and std out if they were measured.
@@ -62,6 +61,9 @@ _ATTRIBUTES = (
     "data_sets",
     "base_model",
     "data_check",
+    "calibration",
+    "origins",
+    "local_paths",
     "own_code",
 )
 
@@ -83,34 +85,23 @@ class SplitResults(NamedTuple):
         truth = np.asarray(output.label_ids)
         if task is Task.MULTI_LABEL:
             truth = truth.astype(bool)
-        metrics, ranked = all_metrics(logits, truth, task)
+        temperature = config.temperature or 1.0
+        metrics, ranked = all_metrics(logits, truth, task, temperature)
         metrics["loss"] = float(output.metrics["eval_loss"])
-        answers = logits.argmax(axis=1)
-        rows = class_rows(model_labels(config), ranked, answers, truth, task)
-        return cls(metrics, rows, answers, truth, logits)
+        figures = class_figures(
+            logits, truth, task, ranked, temperature=temperature, thresholds=config.thresholds
+        )
+        rows = class_rows(model_labels(config), figures)
+        return cls(metrics, rows, logits.argmax(axis=1), truth, logits)
 
 
-def class_rows(
-    labels: Sequence[str], ranked: dict[str, np.ndarray], answers: np.ndarray, truth: np.ndarray, task: Task
-) -> list[dict[str, Any]]:
-    """Return a row for each label: its clips, AP and AUC (one against the rest).
+def class_rows(labels: Sequence[str], figures: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return a row for each label, of the arrays of `class_figures`: its `clips`, then the other columns.
 
-    Single-label rows also have precision, recall and F1 of the best label. For multi-label these need a
-    threshold, which must not be chosen on the same clips. `ranked` is the `class_report` of the scores;
-    `answers` and `truth` are as in `SplitResults`.
+    The number of clips that a label is predicted for is left out: it follows from clips, precision and recall.
     """
-    columns: dict[str, np.ndarray] = {"clips": ranked["positives"].astype(int)}
-    if task is not Task.MULTI_LABEL:
-        counts = confusion_counts(answers, truth, len(labels))
-        right = np.diag(counts)
-        answered = counts.sum(axis=0)
-        true = counts.sum(axis=1)
-        with np.errstate(invalid="ignore"):  # NaN for labels that are never predicted, or have no clip
-            columns["precision"] = right / answered
-            columns["recall"] = right / true
-            columns["F1"] = 2 * right / (answered + true)
-    columns["AP"] = ranked["AP"]
-    columns["AUC"] = ranked["AUC"]
+    columns = {"clips": figures["positives"], **figures}
+    columns = {name: column for name, column in columns.items() if name not in ("positives", "predicted")}
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {"label": label, **dict(zip(columns, values, strict=True))}
@@ -144,6 +135,10 @@ class Report:
             that the model uses (`used`), and a digest of each split's `content`; empty for a stream.
         kept: the evaluation whose weights were saved; None for the last weights.
         changes: options that differed when the run was resumed, in words.
+        calibration: temperature and thresholds that the model keeps from before a resumption, see `kept_record`;
+            None without.
+        origins: where others find the packages in `versions`, see `result_origins`.
+        local_paths: options of the recipe that were folders or files of this machine, as `model.base`.
         published: address of the pushed model's page.
         unpublished: the command that completes a failed push.
         own_code: names of the user's augmentation and callbacks, by argument of `finetune`; a recipe lacks them.
@@ -181,6 +176,9 @@ class Report:
     changes: list[str] = field(default_factory=list)
     published: str | None = None
     unpublished: str | None = None
+    calibration: dict[str, Any] | None = None
+    origins: dict[str, dict[str, str | None]] = field(default_factory=result_origins)
+    local_paths: list[str] = field(default_factory=list)
     own_code: dict[str, Any] = field(default_factory=dict)
     kept: KeptEvaluation | None = None
     verdict: Verdict | None = None

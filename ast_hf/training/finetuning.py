@@ -57,9 +57,11 @@ from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
     base_model_name,
+    check_base_name,
     data_set_names,
     describe_hardware,
     kept_evaluation,
+    local_paths,
     read_curves,
     training_extent,
     training_labels,
@@ -221,9 +223,7 @@ def _prepare(
     streamed = is_streamed(recipe)
     publishing = {name: value for name, value in hub.items() if value}
     arguments = build_arguments(recipe.training, output_dir, streamed=streamed, **publishing)
-    if arguments.push_to_hub:
-        check_account(arguments.hub_token)
-        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
+    _check_publishing(recipe, arguments, output_dir)
     check_workers(own.augmentation, arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
@@ -307,6 +307,14 @@ def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
         raise error(
             problem.code, where=problem.where, what=problem.what, fix=fix, detail=problem.detail
         ) from problem
+
+
+def _check_publishing(recipe: Recipe, arguments: TrainingArguments, output_dir: str | Path) -> None:
+    """Raise the errors of a push that show before training: names of base and model (E307, E702), account (E701)."""
+    if arguments.push_to_hub:
+        check_base_name(recipe.model, recipe.card)
+        check_account(arguments.hub_token)
+        check_name(arguments.hub_model_id or Path(output_dir).absolute().name)
 
 
 def _check_window(seconds: float | None, extractor: ASTFeatureExtractor) -> None:
@@ -415,7 +423,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
     history = list(trainer.state.log_history)
     trained_parameters = trainer.model.num_parameters(only_trainable=True)
     adapter_base = None if trainer.adapter is None else trainer.adapter.base
-    save_weights(trainer, folder, samples=run.recipe.card.samples)
+    calibration = save_weights(trainer, folder, samples=run.recipe.card.samples)
     trainer.finished = True
     splits = _evaluate(trainer, run.evaluation)
     task = Task(trainer.model.config.problem_type)
@@ -451,6 +459,8 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         emissions=read_emissions(folder),
         changes=trainer.changes,
         data_check=run.findings,
+        calibration=calibration,
+        local_paths=local_paths(run.recipe),
         own_code=run.own_code,
         kept=kept_evaluation(trainer, _validation_name(run)),
     )

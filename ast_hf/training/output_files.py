@@ -18,6 +18,7 @@ from ..weights.reading import MODEL_FILES
 from ..writing_failures import explained
 from .checkpoints.sealing import clear, staging_folder
 from .disk_space import weight_bytes
+from .kept_calibration import Kept, keep_fitted
 from .trainer import ASTTrainer
 
 #: Results of the run, written last: a folder that has this file is complete.
@@ -29,11 +30,17 @@ _CONFUSION_FILE = "confusion.png"
 _STAGED_MODEL = "model"
 
 
-def save_weights(trainer: ASTTrainer, folder: Path, *, samples: Sequence[str]) -> None:
+def save_weights(trainer: ASTTrainer, folder: Path, *, samples: Sequence[str]) -> dict[str, Any] | None:
     """Save the model, its extractor and its adapter; the files of an earlier run are removed.
 
     Every process must call it. Files are staged: the earlier result is complete until all new ones are.
     `samples` are the recordings of the card.
+
+    A run that was resumed and gives the model that the folder has already keeps what was fitted to it (temperature,
+    thresholds, rules of timelines), in the files and in the trainer's model.
+
+    Returns:
+        The record of the calibration that was kept, see `kept_record`; None without one.
     """
     staged = staging_folder(folder) / _STAGED_MODEL
     is_main = trainer.is_world_process_zero()
@@ -44,13 +51,17 @@ def save_weights(trainer: ASTTrainer, folder: Path, *, samples: Sequence[str]) -
             staged.mkdir(parents=True)
         trainer.merge_adapter(staged / ADAPTER_FOLDER)
         trainer.save_model(str(staged), _internal_call=True)  # before `bf16_full_eval` rounds the weights
-    trainer.accelerator.wait_for_everyone()
+    kept = keep_fitted(folder, staged) if is_main and trainer.was_resumed else Kept()
+    kept = trainer.shared(kept)
+    for name, value in kept.fields.items():
+        setattr(trainer.model.config, name, value)
     if not is_main:
-        return
+        return kept.record
     with explained(folder):
         _remove_stale_outputs(folder, staged, samples=samples)
     move_whole(staged, folder)
     clear(folder)
+    return kept.record
 
 
 def _remove_stale_outputs(folder: Path, staged: Path, *, samples: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ class Preflight:
         reads_all: digests cover all of a large file, not only pieces of it; for clips that are decoded anyway.
         processes: number of processes of the run, all of which must check the clips.
         is_main: this process warns, and writes the lists.
-        disable_tqdm: show no progress bar; None shows one on a terminal only.
+        disable_tqdm: show no progress; None and False show it, see `progress.progress_bar`.
 
     After the call:
         findings: what was found, plain values for results.json.

@@ -1,12 +1,13 @@
-"""Progress bar of a run: time left, clips per second, and the newest metrics."""
+"""Progress of a run: time left, clips per second, and the newest metrics."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tqdm.auto import tqdm
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import has_length
+
+from ..progress import progress_bar
 
 
 class LossProgress(ProgressCallback):
@@ -21,7 +22,7 @@ class LossProgress(ProgressCallback):
         self.current_step = state.global_step
         self._postfix = {}
         if state.is_world_process_zero:
-            self.training_bar = tqdm(
+            self.training_bar = progress_bar(
                 total=state.max_steps,
                 initial=state.global_step,
                 desc="training",
@@ -49,7 +50,7 @@ class LossProgress(ProgressCallback):
         if self.prediction_bar is None:
             total = len(eval_dataloader.dataset) if has_length(eval_dataloader) else None
             leave = self.training_bar is None
-            self.prediction_bar = tqdm(
+            self.prediction_bar = progress_bar(
                 total=total, desc="evaluating", unit="clip", leave=leave, dynamic_ncols=True
             )
         bar = self.prediction_bar

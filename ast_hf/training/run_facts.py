@@ -14,8 +14,10 @@ from transformers import TrainingArguments
 from ..data.catalog import find_data_set
 from ..data.sources import is_local
 from ..data.splits import label_counts, label_names
+from ..errors import error
 from ..inputs.streams import StreamedClipInputs
 from ..recipe.options import CardOptions, DataOptions, ModelOptions
+from ..recipe.recipe import LOCAL_PATHS, Recipe
 from ..reports.epoch_metrics import VALIDATION_PREFIX, Curve, KeptEvaluation
 from .splits import Split
 from .trainer import ASTTrainer
@@ -116,6 +118,34 @@ def data_set_names(data: DataOptions, card: CardOptions) -> list[str]:
     if isinstance(source, str) and not is_local(source):
         names.append(source)
     return list(dict.fromkeys(names))
+
+
+def local_paths(recipe: Recipe) -> list[str]:
+    """Return the options of a recipe that are files or folders of this machine, as `model.base`."""
+    names = []
+    for section, option in LOCAL_PATHS:
+        value = getattr(getattr(recipe, section), option)
+        if isinstance(value, str) and is_local(value):
+            names.append(f"{section}.{option}")
+    return names
+
+
+def check_base_name(start: ModelOptions, card: CardOptions) -> None:
+    """Raise E307 for a model that is to be published, but whose start has no name on the Hub.
+
+    Its card would lead nobody to the base, and `publication_of` would refuse it after the training (E705).
+    """
+    source = start.base or start.vit
+    name = base_model_name(start, card)
+    if source is None or (name is not None and not Path(name).exists()):
+        return
+    option = "model.base" if start.base else "model.vit"
+    if name is None:
+        what = f"is not set, and {option} is {source!r}, a folder of this machine: nobody else could find the start"
+    else:
+        what = f"is {name!r}, a folder of this machine: nobody else could find it"
+    fix = "give its name on the Hub, --set card.base_model=user/name (push it first if it is yours), or do not push"
+    raise error("E307", where="card.base_model", what=what, fix=fix, detail="missing")
 
 
 def base_model_name(start: ModelOptions, card: CardOptions) -> str | None:

@@ -80,6 +80,8 @@ class SealedTrainer(Trainer):
         changes: the options that were changed while resuming, one sentence each.
         clips_trained: clips that all processes have trained on, before a resumption too.
         loss_course: the training loss so far, before a resumption too; in a distributed run, of this process's clips.
+        was_resumed: the last training continued from a checkpoint; or it was asked to, found none, and may not replace
+            a finished model by another.
         seconds_before: wall time of the run before it was resumed; None if its checkpoint does not store it.
         finished: True once `finish` has saved the weights; evaluation in half precision may round them later.
         unpublished: the command that completes the final push, if that failed.
@@ -103,6 +105,7 @@ class SealedTrainer(Trainer):
         self.changes: list[str] = []
         self.clips_trained = 0
         self.loss_course = LossCourse()
+        self.was_resumed = False
         self.seconds_before: float | None = 0.0
         self.finished = False
         self.unpublished: str | None = None
@@ -159,6 +162,7 @@ class SealedTrainer(Trainer):
 
     def _train_locked(self, resume_from_checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> Any:
         folder = self._resolve_checkpoint(resume_from_checkpoint)
+        self.was_resumed = folder is not None or (bool(resume_from_checkpoint) and not self.overwrite)
         self.finished = False
         self._started_at = time.monotonic()
         self._trained_batches = 0
@@ -420,6 +424,13 @@ class SealedTrainer(Trainer):
             self._save_checkpoint(model, None)
         finally:
             self._is_interim = False
+
+    def shared(self, value: Any) -> Any:
+        """Return the main process's value, on every process; all of them must call it."""
+        values = [value]
+        if self.args.world_size > 1:
+            broadcast_object_list(values)
+        return values[0]
 
     def seal_end(self) -> None:
         """Save a checkpoint of the last step if there is none, so that the run can be finished later.

@@ -1,4 +1,4 @@
-"""Write api.md, recipe.md and cli.md next to this file: `make reference`.
+"""Write api.md, recipe.md and cli.md next to this file, and `options.json` of the package: `make reference`.
 
 The sources are the public names, their docstrings, the fields of `Recipe`, and the command-line parser. The pages do
 not depend on the machine, the width of the terminal or the version of Python.
@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import functools
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +20,13 @@ from typing import Any, ForwardRef
 import ast_hf
 import ast_hf.training
 from ast_hf import cli
+from ast_hf.commands.console import argument_name, short_usage
+from ast_hf.docstrings import docstring_sections, entries, joined
+from ast_hf.recipe.option_reference import options_document, recipe_sections, section_options
 from ast_hf.training import Recipe
 
 FOLDER = Path(__file__).resolve().parent
+OPTIONS_FILE = Path(ast_hf.__file__).parent / "recipe" / "options.json"
 WIDTH = 100  # of a signature on one line
 #: Kind of a parameter -> what precedes its name.
 STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
@@ -38,7 +43,6 @@ SECTIONS = {
 }
 #: Sections that are lists of `name: text`.
 LISTS = ("Args", "Attributes", "Raises")
-ENTRY = re.compile(r"^(\*{0,2}\w[\w.]*(?:, \w[\w.]*)*): (.*)$")
 
 
 def pages() -> dict[str, str]:
@@ -49,53 +53,9 @@ def pages() -> dict[str, str]:
 # Docstrings
 
 
-def docstring_sections(text: str | None) -> dict[str, str]:
-    """Split a docstring at its section headings. The prose before, between and after them is under `""`."""
-    sections: dict[str, list[str]] = {"": []}
-    current = ""
-    for line in inspect.cleandoc(text or "").splitlines():
-        heading = line.rstrip(":")
-        if line.endswith(":") and heading in SECTIONS:
-            current = heading
-            sections[current] = []
-        else:
-            if line and not line.startswith(" "):
-                current = ""
-            sections[current].append(line)
-    return {name: dedent(lines) for name, lines in sections.items()}
-
-
-def dedent(lines: list[str]) -> str:
-    """Return lines without their common indentation, and without blank lines at the ends."""
-    return inspect.cleandoc("\n".join(["", *lines]))
-
-
-def entries(text: str) -> dict[str, str]:
-    """Return the entries `name: text` of a docstring section; further lines of an entry are indented."""
-    result: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        start = ENTRY.match(line)
-        if start:
-            lines = result.setdefault(start[1], [])
-            lines.append(start[2])
-        else:
-            lines.append(line)
-    return {name: f"{first}\n{dedent(rest)}" for name, (first, *rest) in result.items()}
-
-
 def reflow(text: str) -> str:
     """Return prose with one line per paragraph and list item. Outside of code, HTML tags are escaped."""
-    blocks: list[str] = []
-    joins = False
-    for line in text.splitlines():
-        stripped = line.strip()
-        if joins and stripped and not stripped.startswith("- "):
-            blocks[-1] += " " + stripped
-        elif stripped or joins:
-            blocks.append(stripped)
-        joins = bool(stripped)
-    parts = re.split(r"(`[^`]*`)", "\n".join(blocks).strip())
+    parts = re.split(r"(`[^`]*`)", joined(text))
     return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
 
 
@@ -245,9 +205,7 @@ def code(text: str) -> str:
 @functools.cache
 def recipe_classes() -> dict[type, str]:
     """Return the dataclasses of a recipe -> the name of their section, `""` for the recipe itself."""
-    recipe = Recipe()
-    sections = {type(getattr(recipe, field.name)): field.name for field in dataclasses.fields(Recipe)}
-    return {Recipe: "", **{kind: name for kind, name in sections.items() if dataclasses.is_dataclass(kind)}}
+    return {kind: name for name, kind in recipe_sections().items()}
 
 
 def public_names(module: ModuleType) -> dict[str, Any]:
@@ -333,13 +291,10 @@ def api_entry(name: str, subject: Any, public: set[type]) -> Iterator[str]:
 # recipe.md
 
 
-def option_items(kind: type, prefix: str) -> Iterator[str]:
+def option_items(section: str) -> Iterator[str]:
     """Yield the options of a section that are not sections themselves."""
-    meanings = entries(docstring_sections(kind.__doc__).get("Attributes", ""))
-    for field in dataclasses.fields(kind):
-        if prefix or field.name not in recipe_classes().values():
-            kind_and_default = f"`{type_name(field.type)}`, default `{field_default(field, call=True)}`"
-            yield item(f"`{prefix}{field.name}` ({kind_and_default})", meanings[field.name])
+    for option in section_options(section):
+        yield item(f"`{option.name}` (`{option.type}`, default `{option.default}`)", option.meaning)
 
 
 def recipe_page() -> str:
@@ -357,23 +312,14 @@ def recipe_page() -> str:
         "The sections:",
         "\n".join(item(f"[`{name}`](#{name})", meanings[name]) for name in sections),
         "## Top level",
-        "\n".join(option_items(Recipe, "")),
+        "\n".join(option_items("")),
     ]
     for name, kind in sections.items():
-        blocks += [f"## {name}", prose(kind.__doc__), "\n".join(option_items(kind, f"{name}."))]
+        blocks += [f"## {name}", prose(kind.__doc__), "\n".join(option_items(name))]
     return "\n\n".join(blocks) + "\n"
 
 
 # cli.md
-
-
-def argument_name(action: argparse.Action) -> str:
-    """Return an option with its value, or a positional argument, as a usage line has it."""
-    value = str(action.metavar or action.dest.upper())
-    if action.choices and not action.metavar:
-        value = "|".join(map(str, action.choices))
-    value = {0: "", "?": f"[{value}]", "+": f"{value} ..."}.get(action.nargs, value)
-    return f"{action.option_strings[0]} {value}".strip() if action.option_strings else value
 
 
 def sentence(text: str) -> str:
@@ -384,14 +330,9 @@ def sentence(text: str) -> str:
 def command_entry(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     """Yield a command as Markdown blocks: what it does, its usage, its arguments and options."""
     actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
-    options = [action for action in actions if action.option_strings]
-    required = [action for action in actions if not action.option_strings or action.required]
-    usage = [f"ast-hf {name}", *map(argument_name, required)]
-    if not all(action.required for action in options):
-        usage.append("[OPTION ...]")
     yield f"## {name}"
     yield sentence(parser.description or "")
-    yield f"```text\n{' '.join(usage)}\n```"
+    yield f"```text\n{short_usage(parser)}\n```"
     yield "\n".join(argument_item(action) for action in actions)
 
 
@@ -429,6 +370,12 @@ def cli_page() -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def options_file() -> str:
+    """Return the text of the file that `ast-hf options` reads."""
+    return json.dumps(options_document(), indent=1) + "\n"
+
+
 if __name__ == "__main__":
+    OPTIONS_FILE.write_text(options_file(), encoding="utf-8")
     for file_name, page in pages().items():
         (FOLDER / file_name).write_text(page, encoding="utf-8")

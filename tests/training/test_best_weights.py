@@ -229,7 +229,7 @@ def test_an_adapter_keeps_its_best_weights(divided: Path, tmp_path: Path) -> Non
     seen = scripted(run, ACCURACIES)
     run.trainer.train()
     assert digest(run.trainer.model.state_dict()) == seen[1]
-    assert finish(run).kept.step == 6  # type: ignore[union-attr]
+    assert finish(run).kept.step == 6
 
 
 def main(source: str, root: str) -> None:
@@ -268,14 +268,11 @@ def test_no_validation_split_is_found_before_training(clips: Path, tmp_path: Pat
     table = tmp_path / "one_recording.csv"
     rows = [f"{path},{path.parent.name},1" for path in sorted((clips / "train").rglob("*.wav"))]
     table.write_text("\n".join(["path,label,recording", *rows]))
-    options = {
-        "data": {"validation_fraction": 0.2, "validation_group": "recording"},
-        "stopping": {"best": True},
-    }
+    held_out = {"validation_fraction": 0.2, "validation_group": "recording"}
     with pytest.raises(
         AstDataError, match=r"E209.*or train the full length.*fraction=0, stopping\.best=false"
     ):
-        finetune(recipe(table, options), tmp_path / "out")
+        finetune(recipe(table, {"data": held_out, "stopping": {"best": True}}), tmp_path / "out")
     with pytest.raises(AstConfigError, match=r"E307.*stopping\.metric.*did you mean 'accuracy'"):
         finetune(recipe(clips, {**HELD_OUT, "stopping": {"patience": 1, "metric": "acuracy"}}), tmp_path)
 

@@ -36,14 +36,15 @@ from ast_hf import (
     cli,
 )
 from ast_hf.evaluation import prediction
-from ast_hf.evaluation.calibration import mean_f1
 from ast_hf.evaluation.evaluate import evaluate_checkpoints
 from ast_hf.evaluation.prediction import ensemble_logits, predict_logits
 from ast_hf.evaluation.stored_logits import clip_keys, load_logits, store_logits
 from ast_hf.evaluation.targets import true_labels
 from ast_hf.evaluation.weight_average import average_weights
 from ast_hf.hub.published_files import publication_of
+from ast_hf.metrics.decisions import mean_f1
 from ast_hf.metrics.ranking import rank
+from ast_hf.progress import progress_bar
 from ast_hf.reports.ensemble_card import ensemble_card_values
 from ast_hf.reports.evaluation_results import Evaluation
 from ast_hf.reports.pictures import (
@@ -436,7 +437,7 @@ def test_temperature_is_fitted_and_stored(
     assert calibration.before["validation"]["NLL"] == pytest.approx(loss(1.0), abs=1e-4)
     assert calibration.after["validation"]["NLL"] == pytest.approx(loss(best), abs=1e-4)
     assert calibration.after["validation"]["NLL"] < calibration.before["validation"]["NLL"]
-    assert calibration.before["test"]["ECE"] == evaluation.outcomes[names[0]].metrics["ECE"]
+    assert calibration.after["test"]["ECE"] == evaluation.outcomes[names[0]].metrics["ECE"]
     assert (calibration.thresholds, calibration.without_positive) == (None, 0)
     written = json.loads((tmp_path / "out" / "results.json").read_text())["calibration"]
     assert written.keys() == {*names, "average", "ensemble"}
@@ -615,12 +616,11 @@ def test_progress_bar_counts_clips(
 ) -> None:
     bars = []
 
-    class Kept(prediction.tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            bars.append(self)
+    def kept(**settings: Any) -> Any:
+        bars.append(progress_bar(**settings))
+        return bars[-1]
 
-    monkeypatch.setattr(prediction, "tqdm", Kept)
+    monkeypatch.setattr(prediction, "progress_bar", kept)
     model, extractor = (
         kind.from_pretrained(made["one"]) for kind in (ASTForAudioClassification, ASTFeatureExtractor)
     )

@@ -187,7 +187,7 @@ def test_classes_without_positives_or_negatives_are_left_out_and_counted() -> No
     assert report["positives"] == [3, 2, 1, 0]
     assert report["AUC"] == pytest.approx([math.nan, 1.0, 0.0, math.nan], nan_ok=True)
     assert report["AP"] == pytest.approx([1.0, 1.0, 1 / 3, math.nan], nan_ok=True)
-    for name in ("threshold", "F1", "precision", "recall"):
+    for name in ("best_threshold", "best_F1", "best_precision", "best_recall"):
         assert [math.isnan(value) for value in report[name]] == [False, False, False, True]
 
 
@@ -215,11 +215,11 @@ def test_best_f1_by_hand() -> None:
     scores, tags = np.array([[0.9], [0.8], [0.6], [0.4], [0.2]]), np.array([[1], [0], [1], [0], [0]])
     # F1 with the top 1, 2, ... taken: 2/3, 1/2, 4/5, 4/6, 4/7
     report = {name: values.tolist() for name, values in class_report(scores, tags).items()}
-    assert report["F1"] == [pytest.approx(0.8)]
-    assert report["threshold"] == [pytest.approx(0.5)]  # between 0.6 and 0.4
-    assert (report["precision"], report["recall"]) == ([pytest.approx(2 / 3)], [1.0])
+    assert report["best_F1"] == [pytest.approx(0.8)]
+    assert report["best_threshold"] == [pytest.approx(0.5)]  # between 0.6 and 0.4
+    assert (report["best_precision"], report["best_recall"]) == ([pytest.approx(2 / 3)], [1.0])
     everything = class_report(np.array([[0.3], [0.7]]), np.array([[1], [1]]))
-    assert everything["threshold"][0] == 0.3  # nothing is missing
+    assert everything["best_threshold"][0] == 0.3  # nothing is missing
 
 
 @pytest.mark.parametrize("digits", [1, 6], ids=["many-ties", "few-ties"])
@@ -233,11 +233,11 @@ def test_report_equals_sklearn(digits: int) -> None:
     for index in range(9):
         precision, recall, _ = precision_recall_curve(tags[:, index], scores[:, index])
         best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
-        assert report["F1"][index] == pytest.approx(best)
-        taken = scores[:, index] >= report["threshold"][index]
+        assert report["best_F1"][index] == pytest.approx(best)
+        taken = scores[:, index] >= report["best_threshold"][index]
         assert f1_score(tags[:, index], taken) == pytest.approx(best)
-        assert report["precision"][index] == pytest.approx(tags[taken, index].mean())
-        assert report["recall"][index] == pytest.approx(taken[tags[:, index]].mean())
+        assert report["best_precision"][index] == pytest.approx(tags[taken, index].mean())
+        assert report["best_recall"][index] == pytest.approx(taken[tags[:, index]].mean())
 
 
 MODULES: list[tuple[ModuleType, dict[str, Any]]] = [

@@ -113,11 +113,13 @@ def run_log(epochs: int) -> list[dict[str, Any]]:
 def curves_of(log: list[dict[str, Any]], names: tuple[str, ...] = ("validation", "test")) -> dict[str, Curve]:
     found = {}
     for name, prefix in zip(names, ("eval", "test"), strict=True):
-        found[name] = Curve.from_log(log, prefix, "accuracy")
+        curve = Curve.from_log(log, prefix, "accuracy")
+        assert curve is not None
+        found[name] = curve
     return found
 
 
-FULL = {"test": (0.5, 0.9, 0.1)}
+FULL: dict[str, tuple[float, float | None, float | None]] = {"test": (0.5, 0.9, 0.1)}
 CASES = {
     "model wins": FULL | {"test": (0.95, 0.85, 0.02)},
     "baseline wins": FULL,

@@ -163,7 +163,7 @@ def sizes(splits: Any) -> dict[str, int]:
     return {name: len(part) for name, part in parts.items() if part is not None}
 
 
-BOTH = {"test_fraction": 0.2, "validation_fraction": 0.2}
+BOTH: dict[str, Any] = {"test_fraction": 0.2, "validation_fraction": 0.2}
 
 
 def test_a_test_split_is_held_out(words: Path) -> None:
@@ -224,7 +224,7 @@ def test_rare_labels_no_longer_stop_a_run(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "several.csv", ("path", "labels"), rows)
     for seed in range(4):
         options = DataOptions(source=str(source), label_separator=";", **BOTH)
-        assert len(label_counts(read_splits(options, seed=seed).train)) == 5  # type: ignore[arg-type]
+        assert len(label_counts(read_splits(options, seed=seed).train)) == 5
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
