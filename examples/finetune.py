@@ -27,6 +27,9 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--output_dir", required=True, help="folder of the result")
     add_run_options(parser)
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print what the run would do, and do not train"
+    )
     return parser.parse_args()
 
 
@@ -44,13 +47,31 @@ def main() -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Train by a recipe, evaluate, write the files, and publish them if requested."""
-    from ast_hf.training import ClipInputs, finish, load_recipe, prepare
+    from ast_hf.training import ClipInputs, finish, load_recipe, plan_run, prepare
 
     recipe = load_recipe(options.recipe, recipe_overrides(options))
 
+    if options.dry_run:  # nothing is written; problems raise the errors of the run
+        plan = plan_run(
+            recipe,
+            options.output_dir,
+            resume_from_checkpoint=options.resume,
+            push_to_hub=options.push_to_hub,
+            hub_model_id=options.hub_model_id,
+            overwrite=options.overwrite,
+        )
+        print("\n".join(plan.lines()))
+        return 0
+
     publishing = {"push_to_hub": options.push_to_hub, "hub_model_id": options.hub_model_id}
     # your own augmentation and callbacks go here: augment=..., callbacks=[...] (docs/how-to/own-code.md)
-    run = prepare(recipe, options.output_dir, overwrite=options.overwrite, **publishing)
+    run = prepare(
+        recipe,
+        options.output_dir,
+        overwrite=options.overwrite,
+        resume_from_checkpoint=options.resume,
+        **publishing,
+    )
     if run.trainer.is_world_process_zero():
         is_split = isinstance(run.train, ClipInputs)
         clips = f"{len(run.train)} training clips" if is_split else "a stream of clips"

@@ -275,7 +275,8 @@ def print_results(report: Report) -> None:
     clips = ", ".join(f"{count} {printable(name)}" for name, count in report.clips.items()) or "nothing"
     speed = f", in {report.seconds:.0f} s: {report.clips_per_second:.3g} clips/s" if report.seconds else ""
     show(f"\nTrained on {report.amount}{speed}.")
-    show(f"Trained {report.trained_parameters:,} parameters for a model of {report.parameters:,}.")
+    parameters = f"{report.trained_parameters:,} parameters"
+    show(f"Trained {parameters} for a model of {report.parameters:,}, in {report.precision}.")
     if report.kept is not None:
         show(report.kept)
     for name, curve in report.watched.items():

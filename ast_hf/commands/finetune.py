@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from ..continuing import continuing_command
 from ..errors import error
@@ -29,6 +30,8 @@ from .console import (
 from .search_output import search_settings
 
 if TYPE_CHECKING:
+    from ..inputs.clip_checks import BadClip
+    from ..planning.run_plan import FoldsPlan, RunPlan
     from ..training import Recipe
 
 
@@ -92,6 +95,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="cross-validation: train once for each of N folds (of data.fold_column, or random), and test on that fold",
     )
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="do not train: check everything as the run does, and print what it would do, with time, memory and disk",
+    )
+    parser.add_argument(
         "--find-lr",
         action="store_true",
         help="do not train: try learning rates in short runs, compared on the validation split, and print the best",
@@ -134,6 +142,9 @@ def _train(options: argparse.Namespace) -> int:
 
     quiet_transformers()
     recipe = load_recipe(options.recipe, recipe_overrides(options))
+    if options.dry_run:
+        _plan(options, recipe)
+        return 0
     if options.find_lr or options.search is not None or options.space:
         search_settings(options, recipe)
         return 0
@@ -155,14 +166,64 @@ def _train(options: argparse.Namespace) -> int:
     return EXIT_UNPUBLISHED if report.unpublished else 0
 
 
-def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
-    from ..training import cross_validate
+def _plan(options: argparse.Namespace, recipe: Recipe) -> None:
+    """Print what the run would do, each clip that it cannot use first; raise the errors of the run."""
+    from ..planning.dry_run import plan_cross_validation, plan_run
+
+    if options.find_lr or options.search is not None or options.space:
+        what = "is for a training run, and --find-lr and --search train several"
+        raise error("E108", where="--dry-run", what=what, fix="leave one of them out")
+
+    def list_clip(clip: BadClip) -> None:
+        if not options.json and is_main_process():
+            show(f"cannot be used: {clip}")
+
+    common: dict[str, Any] = {"on_unusable": list_clip, "began": _program_began()}
+    if options.folds is not None:
+        _check_no_push(options)
+        plan: FoldsPlan | RunPlan = plan_cross_validation(
+            recipe, options.output, folds=options.folds, resume=options.resume, **common
+        )
+    else:
+        plan = plan_run(
+            recipe,
+            options.output,
+            resume_from_checkpoint=options.resume,
+            push_to_hub=options.push_to_hub,
+            hub_model_id=options.hub_model_id,
+            overwrite=options.overwrite,
+            **common,
+        )
+    if not is_main_process():
+        return
+    if options.json:
+        print_json(options, plan.to_dict())
+        return
+    for line in plan.lines():
+        show(line)
+
+
+def _program_began() -> float:
+    """Return when this program started, as `time.monotonic()`."""
+    import psutil
+
+    return time.monotonic() - max(time.time() - psutil.Process().create_time(), 0.0)
+
+
+def _check_no_push(options: argparse.Namespace) -> None:
+    """Raise E307 for `--folds` with a push: it does not say which model."""
     from ..training.cross_validation import NO_PUSH
 
     if options.push_to_hub or options.hub_model_id:
         where = "--push_to_hub, --hub_model_id"
         what = f"does not say which of the {options.folds} models of --folds to publish"
         raise error("E307", where=where, what=what, fix=NO_PUSH, detail="conflict")
+
+
+def _cross_validate(options: argparse.Namespace, recipe: Recipe) -> None:
+    from ..training import cross_validate
+
+    _check_no_push(options)
     result = cross_validate(recipe, options.output, folds=options.folds, resume=options.resume, tell=show)
     if is_main_process() and options.json:
         print_json(options, {**result.to_dict(), "folder": str(result.folder)})

@@ -12,6 +12,10 @@ from ..writing_failures import check_file
 from .console import STDOUT, print_json, quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
+#: Frames of the input of published models, and of other common inputs: 1.28, 2.56, 5.12 and 10.24 s.
+DEFAULT_LENGTH = 1024
+COMMON_LENGTHS = (128, 256, 512, DEFAULT_LENGTH)
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -22,7 +26,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sampling_rate", type=int, default=16_000, help="in Hz (default: %(default)s)")
     parser.add_argument("--num_mel_bins", type=int, default=128, help="default: %(default)s")
-    parser.add_argument("--max_length", type=int, default=1024, help="frames per clip (default: %(default)s)")
+    parser.add_argument(
+        "--max_length",
+        type=int,
+        help="frames of 10 ms of the model's input (default: 1024, and what inputs of common lengths would leave out)",
+    )
     parser.add_argument(
         "--json",
         nargs="?",
@@ -60,7 +68,8 @@ def run(options: argparse.Namespace) -> None:
         options.sampling_rate,
         train_split=options.split,
         num_mel_bins=options.num_mel_bins,
-        max_length=options.max_length,
+        max_length=options.max_length or DEFAULT_LENGTH,
+        windows=None if options.max_length else COMMON_LENGTHS,
     )
     if options.json == STDOUT:
         print_json(options, report.to_dict())

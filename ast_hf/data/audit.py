@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..running_moments import Moments
 from ..task import Task
 from .audio_headers import read_header
 from .duplicates import ClipPlace, Duplicate, DuplicateFinder, Repetition, digest_samples, file_stretch
-from .long_clips import describe_much_longer, is_much_longer
+from .long_clips import CutSound, is_cut, measure_cut
 from .naming_conventions import RECORDING, Row
 from .splits import label_names, split_task
 
@@ -38,6 +38,9 @@ SILENT_PEAK = 1e-4
 #: Entries printed of each list, and clips printed of each repetition; the JSON report has all of them.
 _MAX_ENTRIES = 10
 _MAX_CLIPS = 4
+
+#: Percentiles of the clips' lengths.
+_PERCENTILES = (5, 25, 75, 95)
 
 #: Kind of duplicate -> its title.
 _KINDS = {"path": "same file", "content": "same audio"}
@@ -76,7 +79,9 @@ class SplitReport:
         clipped: files with a share of at least `CLIPPED_SHARE` clipped samples (see `FULL_SCALE`), after
             mixing to mono.
         silent: files that never exceed `SILENT_PEAK`.
-        long: clips that are more than twice as long as the model's input, with their length.
+        quantiles: lengths in seconds below which 5%, 25%, 75% and 95% of the readable clips are.
+        cut: for each window (see `describe_data`), the clips and seconds that are longer than it.
+        long: clips of which the model's input leaves out 0.1 s or more, with their length.
         unreadable: files that would stop training, also clips that are too short, with the reason.
         repeated: clips that occur more than once. Different stretches of one file are different clips.
     """
@@ -87,6 +92,8 @@ class SplitReport:
     unlabelled: int = 0
     recordings: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    quantiles: dict[str, float] = field(default_factory=dict)
+    cut: list[dict[str, int | float]] = field(default_factory=list)
     rates: dict[str, int] = field(default_factory=dict)
     channels: dict[str, int] = field(default_factory=dict)
     clipped: list[Finding] = field(default_factory=list)
@@ -134,7 +141,7 @@ class DataReport:
         if self.mean is not None:
             yield f"mean {self.mean:.7g}  std {self.std:.7g}  of raw log-mel values ({printable(self.train_split)})"
         for name, split in self.splits.items():
-            yield from _split_lines(name, split, frames_to_seconds(self.max_length))
+            yield from _split_lines(name, split)
         for kind, title in _KINDS.items():
             groups = [duplicate.clips for duplicate in self.duplicates if duplicate.kind == kind]
             lines = [
@@ -151,6 +158,7 @@ def describe_data(
     train_split: str = "train",
     num_mel_bins: int = 128,
     max_length: int = 1024,
+    windows: Sequence[int] | None = None,
 ) -> DataReport:
     """Read every clip once, and report statistics and problems of a data set.
 
@@ -161,6 +169,7 @@ def describe_data(
         train_split: split on which mean and std are measured, as by `measure_statistics`.
         num_mel_bins: mel bands of the model's input.
         max_length: frames of the model's input.
+        windows: lengths of inputs, in frames, to report what each would leave out; None for `max_length` alone.
 
     Returns:
         The report. It lists unreadable files, which raise no error.
@@ -178,7 +187,14 @@ def describe_data(
     finder = DuplicateFinder()
     reports = {}
     for name, split in splits.items():
-        audit = _SplitAudit(name, split, extractor, moments if name == train_split else None, finder)
+        audit = _SplitAudit(
+            name,
+            split,
+            extractor,
+            moments if name == train_split else None,
+            finder,
+            [frames_to_seconds(frames) for frames in windows or (max_length,)],
+        )
         reports[name] = audit.run(
             progress_bar(split, desc=f"reading {printable(name)}", unit="clip", leave=False)
         )
@@ -211,6 +227,7 @@ class _SplitAudit:
     extractor: ASTFeatureExtractor
     moments: Moments | None
     finder: DuplicateFinder
+    windows: list[float]
 
     def __post_init__(self) -> None:
         self.class_names = label_names(self.split)
@@ -248,6 +265,10 @@ class _SplitAudit:
                 "max": float(max(self.seconds)),
                 "total": math.fsum(self.seconds),
             }
+            self.report.quantiles = {
+                f"{percent}%": float(np.percentile(self.seconds, percent)) for percent in _PERCENTILES
+            }
+            self.report.cut = [measure_cut(self.seconds, window).to_dict() for window in self.windows]
         return self.report
 
     def _count(self, row: Row) -> None:
@@ -276,7 +297,7 @@ class _SplitAudit:
         self.seconds.append(seconds)
         for index in self._indices(row):
             self.label_seconds.setdefault(index, []).append(seconds)
-        if is_much_longer(seconds, frames_to_seconds(self.extractor.max_length)):
+        if is_cut(seconds, frames_to_seconds(self.extractor.max_length)):
             self.report.long.append(Finding(number, path, f"{seconds:.2f} s"))
         self.rates[str(rate)] += 1
         self.channels[str(header.channels)] += 1
@@ -306,11 +327,15 @@ def clipped_share(samples: np.ndarray) -> float:
     return count / len(samples)
 
 
-def _split_lines(name: str, split: SplitReport, window: float) -> Iterator[str]:
+def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     yield f"\n{printable(name)}: {split.clips} {_kind(split)}"
     if split.seconds:
         lengths = ", ".join(f"{measure} {seconds:.2f} s" for measure, seconds in split.seconds.items())
         yield f"  length    {lengths}"
+        shares = ", ".join(f"{share} {seconds:.2f} s" for share, seconds in split.quantiles.items())
+        yield f"  quantiles {shares}"
+        for values in split.cut:
+            yield f"  cut       an input of {values['window']:.2f} s: {CutSound(**values)}"  # type: ignore[arg-type]
         yield "  rates     " + ", ".join(f"{count} x {rate} Hz" for rate, count in split.rates.items())
         yield "  channels  " + ", ".join(f"{count} x {number}" for number, count in split.channels.items())
     if split.unlabelled:
@@ -322,7 +347,6 @@ def _split_lines(name: str, split: SplitReport, window: float) -> Iterator[str]:
     findings = {
         "clipped": split.clipped,
         "silent": split.silent,
-        describe_much_longer(window): split.long,
         "unreadable": split.unreadable,
     }
     for title, entries in findings.items():

@@ -101,7 +101,7 @@ def evaluate_checkpoints(
     check_request(request)
     check_counts(batch_size=(batch_size, 1), workers=(workers, 0))
     members = load_members(names)
-    splits, train = _read_clips(source, request, members, reading)
+    splits, train, sound = _read_clips(source, request, members, reading)
     task = common_task(members, splits[split])
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
@@ -114,7 +114,7 @@ def evaluate_checkpoints(
     evaluation = Evaluation(place, str(source), split, task.value, labels, len(part), names, outcomes)
     main_logits = logits[evaluation.main][split]
     verdict = judge_evaluation(split, part, main_logits, targets[split], task, members[0], train)
-    evaluation = replace(evaluation, verdict=verdict)
+    evaluation = replace(evaluation, verdict=verdict, sound=sound)
     if save_logits is not None:
         write_logits(save_logits, main_logits, part, evaluation)
     scores = task.scores(main_logits, outcomes[evaluation.main].temperature)
@@ -132,13 +132,12 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 def _read_clips(
     source: str | Path, request: Request, members: list[Member], reading: dict[str, Any]
-) -> tuple[dict[str, Dataset], Dataset | None]:
-    """Return the requested splits, whose clips can be read, and the training split, if it is another one."""
+) -> tuple[dict[str, Dataset], Dataset | None, dict[str, Any]]:
+    """Return the requested splits, whose clips can be read, the training split, if it is another one, and `sound`."""
     _check_window(reading.get("window_seconds"), members)
     splits = read_splits(source, request.splits, reading, optional=[TRAIN_SPLIT])
     train = None if TRAIN_SPLIT in request.splits else splits.pop(TRAIN_SPLIT, None)
-    _check_clips(splits, members, request.output_dir)
-    return splits, train
+    return splits, train, _check_clips(splits, members, request.output_dir)
 
 
 def _check_window(seconds: float | None, members: list[Member]) -> None:
@@ -151,21 +150,22 @@ def _check_window(seconds: float | None, members: list[Member]) -> None:
             raise error("E108", where=f"window_seconds, {member.name!r}", what=what, fix=fix)
 
 
-def _check_clips(splits: dict[str, Dataset], members: list[Member], folder: Path) -> None:
+def _check_clips(splits: dict[str, Dataset], members: list[Member], folder: Path) -> dict[str, Any]:
     """Raise the error of the first clip whose header shows that it cannot be read; it names the others too.
 
-    Warns as `finetune` of clips that splits share or that contradict each other (W215), and of clips much longer
-    than the longest input of the models (W201).
+    Warns as `finetune` of clips that splits share or that contradict each other (W215), and of sound that is not in
+    the shortest input of the models (W201), and returns how much that is by split.
     """
     rate = members[0].extractor.sampling_rate
     checks = {name: check_headers(name, split, rate) for name, split in splits.items()}
     bad = [clip for check in checks.values() for clip in check.bad]
     if bad:
         raise refuse(bad, sum(len(check.clips) for check in checks.values()), folder)
-    suspicious = SuspiciousClips(frames_to_seconds(max(member.extractor.max_length for member in members)))
+    suspicious = SuspiciousClips(frames_to_seconds(min(member.extractor.max_length for member in members)))
     for name, check in checks.items():
         suspicious.add(name, splits[name], check, range(len(check.clips)))
-    suspicious.find()
+    found: dict[str, Any] = suspicious.find()["sound"]
+    return found
 
 
 def _save_models(request: Request, task: Task) -> list[Member]:

@@ -279,13 +279,14 @@ UNREADABLE_FILE = "unreadable_clips.jsonl"
 _NAMED = 8
 
 
-def refuse(bad: Sequence[BadClip], clips: int, folder: Path, *, skipping: str = "") -> AstHfError:
+def refuse(bad: Sequence[BadClip], clips: int, folder: Path | None, *, skipping: str = "") -> AstHfError:
     """Return the error for clips that cannot be used: the first one's, which names the next ones too.
 
     Args:
         bad: the clips, at least one.
         clips: number of all clips that were checked.
-        folder: output folder; if there are many bad clips, they are listed in its `UNREADABLE_FILE`.
+        folder: output folder; if there are many bad clips, they are listed in its `UNREADABLE_FILE`. None writes no
+            list.
         skipping: what to set to leave them out, for the fix.
     """
     first = bad[0]
@@ -309,9 +310,9 @@ def name_first(bad: Sequence[BadClip]) -> str:
     return "; ".join(map(str, bad[:_NAMED]))
 
 
-def where_listed(bad: Sequence[BadClip], folder: Path) -> str:
+def where_listed(bad: Sequence[BadClip], folder: Path | None) -> str:
     """Write the list of more clips than a message names into `folder`, and return where all are listed."""
-    if len(bad) <= _NAMED:
+    if len(bad) <= _NAMED or folder is None:
         return ""
     path = folder / UNREADABLE_FILE
     try:

@@ -118,8 +118,11 @@ class ClipInputs(torch.utils.data.Dataset):
 
     def frames(self, clip: int) -> int:
         """Return the number of frames the model sees of a clip, from the file header without decoding."""
-        row = self.split[clip]
         rate = self.extractor.sampling_rate
+        return min(max(num_frames(int(self.seconds(clip) * rate), rate), 1), self.extractor.max_length)
+
+    def seconds(self, clip: int) -> float:
+        """Return the length of a clip in seconds, from the file header without decoding."""
+        row = self.split[clip]
         end = read_header(row["audio"]).seconds if row.get("end") is None else row["end"]
-        seconds = end - (row.get("start") or 0.0)
-        return min(max(num_frames(int(seconds * rate), rate), 1), self.extractor.max_length)
+        return end - (row.get("start") or 0.0)

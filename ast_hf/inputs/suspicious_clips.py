@@ -1,4 +1,4 @@
-"""Clips that can be used but make results doubtful: in several splits, with two labels, or much too long."""
+"""Clips that can be used but make results doubtful: in several splits, with two labels, or longer than the input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from ..data.audit import SILENT_PEAK
 from ..data.duplicates import ClipPlace, DuplicateFinder
-from ..data.long_clips import describe_much_longer, is_much_longer
+from ..data.long_clips import is_cut, measure_cut
 from ..data.splits import label_lists, label_names
 from ..errors import AstHfError, AstHfWarning, warning_text
 from .clip_checks import CheckedClip, SplitCheck
@@ -85,27 +85,36 @@ class SuspiciousClips:
         if is_main and contradictory:
             what = f"clips that are there several times have different labels: {len(contradictory)}"
             _warn("W215", "data", f"{what}, the first is {contradictory[0]}; `ast-hf stats DATA` lists them")
+        sound = {}
         used = {}
         for name, places in self._splits.items():
-            if self.window is not None and places and name != self.cropped:
-                used[name] = self._measure_used(name, places, self.window, is_main=is_main)
-        return {"shared": len(shared), "contradictory": len(contradictory), "used": used}
+            if self.window is None or not places:
+                continue
+            is_cropped = name == self.cropped
+            sound[name] = self._measure_sound(name, places, self.window, is_main=is_main and not is_cropped)
+            sound[name]["random_crop"] = is_cropped
+            if not is_cropped:
+                seconds = [place.clip.seconds for place in places]
+                used[name] = round(sum(min(length, self.window) for length in seconds) / sum(seconds), 4)
+        return {"shared": len(shared), "contradictory": len(contradictory), "used": used, "sound": sound}
 
-    def _measure_used(self, name: str, places: list[_Place], window: float, *, is_main: bool) -> float:
-        """Return which share of a split's sound is used; warn (W201) of clips that are much longer."""
-        seconds = [place.clip.seconds for place in places]
-        share = sum(min(length, window) for length in seconds) / sum(seconds)
-        long = [place for place in places if is_much_longer(place.clip.seconds, window)]
-        if long and is_main:
-            first = long[0]
-            verb = "is" if len(long) == 1 else "are"
+    def _measure_sound(
+        self, name: str, places: list[_Place], window: float, *, is_main: bool
+    ) -> dict[str, Any]:
+        """Return how much of a split's sound the model leaves out; the main process warns of it (W201)."""
+        cut = measure_cut((place.clip.seconds for place in places), window)
+        if cut.cut_clips and is_main:
+            first = next(place for place in places if is_cut(place.clip.seconds, window))
             what = (
-                f"{len(long)} of {len(places)} clips {verb} {describe_much_longer(window)}, the first is "
-                f"{self._named(name, first.row, first.clip.path)}, {first.clip.seconds:.2f} s; of the split's sound "
-                f"{1 - share:.0%} is not used: cut the clips, or raise the model's max_length"
+                f"{cut}: the model's input is {window:.2f} s, and the first longer clip is "
+                f"{self._named(name, first.row, first.clip.path)}, {first.clip.seconds:.2f} s"
             )
-            _warn("W201", f"split {name!r}", what)
-        return round(share, 4)
+            _warn(
+                "W201",
+                f"split {name!r}",
+                f"{what}. Cut the clips into pieces, or raise the model's max_length",
+            )
+        return cut.to_dict()
 
     def _repeated(self) -> tuple[list[str], list[str]]:
         """Return the clips in several splits, and those whose labels contradict each other, in words."""

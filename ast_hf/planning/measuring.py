@@ -1,4 +1,4 @@
-"""Time of a training step on this machine, from a few steps of a prepared run."""
+"""Speed of a planned run on this machine, from a few steps, and how long it will take."""
 
 from __future__ import annotations
 
@@ -11,53 +11,49 @@ import torch
 
 from ..recipe.recipe import Recipe
 from ..training.finetuning import prepare
-
-#: Steps that are timed, after one that is not.
-STEPS = 3
+from .estimates import Estimate, estimate, measure_speed
 
 
 @dataclass(frozen=True)
-class StepTime:
-    """Time of a training step in seconds.
+class Measured:
+    """Speed and time of a run, measured on this machine.
 
     Attributes:
-        now: as measured, beside all that runs on this machine.
-        alone: without other programs: on a processor, the time that it worked on the step.
+        seconds_per_step: of a training step, beside all that runs on this machine.
+        unshared: seconds per step that the machine would take without other programs.
+        estimate: of the whole run that was measured.
     """
 
-    now: float
-    alone: float
+    seconds_per_step: float
+    unshared: float
+    estimate: Estimate
+
+    def seconds(self, share: float) -> float:
+        """Return the seconds of the whole run with this share of the steps."""
+        training = self.estimate.parts["training"]
+        return self.estimate.seconds + (share - 1) * training
 
 
-def measure_step(values: dict[str, Any]) -> StepTime:
-    """Return the time of a training step of a recipe, of clips that are decoded before they are timed."""
+def measure_run(values: dict[str, Any]) -> Measured:
+    """Return the speed of the run of a recipe and the time that it takes.
+
+    Args:
+        values: options of the recipe, as `Recipe.from_dict` takes them. Mean and std are not measured.
+
+    Raises:
+        AstHfError: as `prepare`, for clips and starts that cannot be used.
+    """
     changed = {**values, "features": {**values.get("features", {}), "mean": 0.0, "std": 1.0}}
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run = prepare(Recipe.from_dict(changed), folder)
-        times = [_time_step(run) for _ in range(STEPS + 1)][1:]
-    threads = torch.get_num_threads()
-    now = sorted(wall for wall, _ in times)[STEPS // 2]
-    if run.trainer.args.device.type != "cpu":
-        return StepTime(now, now)
-    worked = min(processor for _, processor in times) / threads
-    return StepTime(now, min(now, worked))
-
-
-def _time_step(run: Any) -> tuple[float, float]:
-    """Return the seconds that passed in a step, and those that the processor worked, of all threads together."""
-    trainer = run.trainer
-    size = trainer.args.per_device_train_batch_size
-    rows = [number % len(run.train) for number in range(size)]
-    for row in rows:
-        run.train.waveform(row)  # fills the cache
-    optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=0.0)
-    began = time.perf_counter()
-    worked = time.process_time()
-    batch = trainer._prepare_inputs(trainer.data_collator([run.train[row] for row in rows]))
-    trainer.model.train()
-    with trainer.compute_loss_context_manager():
-        loss = trainer.compute_loss(trainer.model, batch)
-    loss.backward()
-    optimizer.step()
-    trainer.model.zero_grad()
-    return time.perf_counter() - began, time.process_time() - worked
+        preparing = time.perf_counter() - began
+        clock = time.perf_counter()
+        worked = time.process_time()
+        speed = measure_speed(run)
+        worked = (time.process_time() - worked) / torch.get_num_threads()
+        clock = time.perf_counter() - clock
+        expected = estimate(run, speed, preparing=preparing, statistics=True)
+    is_processor = run.trainer.args.device.type == "cpu"
+    share = min(1.0, worked / clock) if is_processor else 1.0
+    return Measured(speed.seconds_per_step, share * speed.seconds_per_step, expected)

@@ -17,7 +17,7 @@ from ..data.sources import is_local
 from ..errors import error
 from ..printing import printable
 from .data_summary import DataSummary, summarise_data
-from .measuring import StepTime, measure_step
+from .measuring import Measured, measure_run
 from .plan import Plan, make_plan
 from .recipe_text import recipe_text
 from .split_choices import watches
@@ -34,19 +34,21 @@ class PlannedRecipe:
         start: the weights to start from.
         plan: the choices.
         text: the recipe, YAML.
-        step: measured time of a training step.
+        measured: speed on this machine.
+        share: steps of the plan, as a share of those of the run that was measured.
     """
 
     summary: DataSummary
     start: Start
     plan: Plan
     text: str
-    step: StepTime
+    measured: Measured
+    share: float
 
     @property
     def seconds(self) -> float:
-        """Expected time of the training."""
-        return self.plan.steps * self.step.now
+        """Expected time of the whole run, at most."""
+        return self.measured.seconds(self.share)
 
     def lines(self, path: str) -> Iterator[str]:
         """Yield what was found, chosen and is to be done next, as lines for a terminal."""
@@ -58,7 +60,9 @@ class PlannedRecipe:
             yield from (f"Note: {remark}" for remark in self.plan.remarks)
         yield ""
         time = _duration(self.seconds)
-        yield f"Expected: {self.plan.steps:,} steps of {self.step.now:.2g} s, {time} on this machine."
+        step = self.measured.seconds_per_step
+        limit = "at most " if self.measured.estimate.is_upper_limit else ""
+        yield f"Expected: {limit}{self.plan.steps:,} steps of {step:.2g} s, {time} in all on this machine."
         yield f"Wrote {printable(path)}. Next:"
         name = shlex.quote(path)
         output = _output_folder(self.summary.source)
@@ -75,7 +79,7 @@ class PlannedRecipe:
             "remarks": self.plan.remarks,
             "recipe": self.plan.values(),
             "steps": self.plan.steps,
-            "seconds_per_step": self.step.now,
+            "seconds_per_step": self.measured.seconds_per_step,
             "seconds": self.seconds,
         }
 
@@ -110,13 +114,14 @@ def plan_recipe(
     start = read_start(base, vit)
     aim = MINUTES if minutes is None else minutes
     plan = make_plan(summary, start, minutes=aim)
-    step = measure_step(plan.values())
-    plan = make_plan(summary, start, seconds_per_step=step.alone, minutes=aim)
+    measured = measure_run(plan.values())
+    share = 1 / plan.steps
+    plan = make_plan(summary, start, seconds_per_step=measured.unshared, minutes=aim)
     heading = [
         f"Written by `{command}`. Change anything; the reasons are beside the values.",
         *_describe(summary),
     ]
-    return PlannedRecipe(summary, start, plan, recipe_text(plan, heading), step)
+    return PlannedRecipe(summary, start, plan, recipe_text(plan, heading), measured, share * plan.steps)
 
 
 def _read(source: str, options: dict[str, Any]) -> DatasetDict:

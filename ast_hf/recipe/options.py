@@ -24,6 +24,9 @@ from .stopping_options import StoppingOptions
 #: Valid values of `loss`.
 LOSSES = ("task", "binary_cross_entropy")
 
+#: Valid values of `precision`.
+PRECISIONS = ("auto", "float32", "bf16", "fp16")
+
 #: Valid values of `data.check` and of `data.on_error`.
 CHECKS = ("headers", "full")
 ON_ERROR = ("raise", "skip")
@@ -367,6 +370,10 @@ class RecipeOptions:
             common ones.
         loss: `"task"` for cross-entropy on single-label data and binary cross-entropy on multi-label data; or
             `"binary_cross_entropy"` for both, as the original trains Speech Commands.
+        precision: arithmetic of the run: `"float32"`, `"bf16"`, `"fp16"` (GPUs only), or `"auto"` for bf16 where
+            the GPU or the processor has instructions for it, else float32. Weights and files are float32 in any
+            case. A resumed run keeps what `"auto"` chose at its start. None for `training.bf16` and
+            `training.fp16`.
         averaging_decay: decay per step of the weight average that is evaluated and saved, in 1e-6..0.999999;
             None for the weights themselves.
         averaging_epochs: first and last epoch, counted from 1, of a plain mean of the weights after each
@@ -393,6 +400,7 @@ class RecipeOptions:
     optimization: Optimization = field(default_factory=Optimization)
     sampling: str = validated_field(one_of(SAMPLINGS), default="shuffled")
     loss: str = validated_field(one_of(LOSSES), default="task")
+    precision: str | None = validated_field(one_of(PRECISIONS), default=None)
     averaging_decay: float | None = validated_field(in_range(1e-6, 1 - 1e-6), default=None)
     averaging_epochs: list[int] | None = validated_field(_check_epochs, default=None)
     stopping: StoppingOptions = field(default_factory=StoppingOptions)

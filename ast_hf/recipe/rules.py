@@ -10,6 +10,7 @@ from ..inputs.sampling import STRATEGIES
 from ..inputs.waveform_transforms import build_transforms
 from .arguments import check_training
 from .options import RecipeOptions
+from .precision import check_precision
 
 #: Share of the training split that may be held out at most.
 MOST_HELD_OUT = 0.9
@@ -21,6 +22,7 @@ _MOVES = ("speed", "delay_seconds", "advance_seconds", "time_stretch", "roll_fra
 def check_rules(recipe: RecipeOptions, where: str) -> None:
     """Raise E307 for valid options that contradict each other, and for arguments that `training` must not have."""
     check_training(recipe.training, where)
+    check_precision(recipe.precision, recipe.training, where)
     recipe.model.check(where)
     _check_averaging(recipe, where)
     recipe.stopping.check(where)

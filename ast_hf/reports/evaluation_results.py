@@ -88,6 +88,7 @@ class Evaluation:
     checkpoints: list[str]
     outcomes: dict[str, Outcome]
     versions: dict[str, str] = field(default_factory=result_versions)
+    sound: dict[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
 
     @property
@@ -97,7 +98,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for results.json; NaN and infinities become None."""
-        names = ("source", "split", "problem_type", "clips", "checkpoints", "versions")
+        names = ("source", "split", "problem_type", "clips", "checkpoints", "versions", "sound")
         calibrations = {
             model: asdict(outcome.calibration)
             for model, outcome in self.outcomes.items()

@@ -244,10 +244,24 @@ def _check_values(found: dict[str, Any]) -> dict[str, Any]:
         "skipped": ", ".join(f"{count} in {plain(name)}" for name, count in skipped.items()),
         "shared": found.get("shared", 0),
         "contradictory": found.get("contradictory", 0),
+        "unused_sound": _unused_sound(found.get("sound") or {}),
         "unheard": ", ".join(
             f"{1 - share:.0%} in {plain(name)}" for name, share in used.items() if share < _MOST_USED
         ),
     }
+
+
+def _unused_sound(sound: dict[str, Any]) -> str:
+    """Return in words how much of each split's sound the model does not use; empty if it uses all."""
+    parts = []
+    for name, values in sound.items():
+        if not values["cut_clips"]:
+            continue
+        part = f"{values['unused_seconds']:.1f} s of {values['cut_clips']} of {values['clips']} clips in {plain(name)}"
+        if values["random_crop"]:
+            part += " (each time another part, so that training uses all of them in the long run)"
+        parts.append(part)
+    return ", ".join(parts)
 
 
 def _training_values(results: dict[str, Any]) -> dict[str, Any]:

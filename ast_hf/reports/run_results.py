@@ -61,6 +61,7 @@ _ATTRIBUTES = (
     "data_sets",
     "base_model",
     "data_check",
+    "precision",
     "calibration",
     "origins",
     "local_paths",
@@ -132,8 +133,10 @@ class Report:
         watched: curves of the splits that were evaluated while training, by name.
         data_check: what the check of all clips found: number of `skipped` clips by split and the first ones,
             number of clips `shared` by splits and of `contradictory` ones, the share of each split's sound
-            that the model uses (`used`), and a digest of each split's `content`; empty for a stream.
+            that the model uses (`used`), its seconds and clips and how many of them are not used (`sound`), and
+            a digest of each split's `content`; empty for a stream.
         kept: the evaluation whose weights were saved; None for the last weights.
+        precision: of the arithmetic: `"float32"`, `"bf16"` or `"fp16"`.
         changes: options that differed when the run was resumed, in words.
         calibration: temperature and thresholds that the model keeps from before a resumption, see `kept_record`;
             None without.
@@ -181,6 +184,7 @@ class Report:
     local_paths: list[str] = field(default_factory=list)
     own_code: dict[str, Any] = field(default_factory=dict)
     kept: KeptEvaluation | None = None
+    precision: str = "float32"
     verdict: Verdict | None = None
 
     @property

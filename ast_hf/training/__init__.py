@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..inputs.streams import StreamedClipInputs
     from ..metrics.psds import psds
     from ..metrics.timelines import event_counts, segment_counts
+    from ..planning.dry_run import plan_cross_validation, plan_run
     from ..recipe.distillation_options import DistillationOptions
     from ..recipe.optimization_options import Optimization
     from ..recipe.options import CardOptions, DataOptions, FeatureOptions, ModelOptions, PatchoutOptions
@@ -86,6 +87,8 @@ _MODULES = {
     "measure_statistics": "..inputs.normalization",
     "merge_adapter": "..adapters.merging",
     "most_frequent_class": "..evaluation.baseline",
+    "plan_cross_validation": "..planning.dry_run",
+    "plan_run": "..planning.dry_run",
     "prepare": ".finetuning",
     "psds": "..metrics.psds",
     "push_audio_dataset": "..data.publishing",
@@ -136,6 +139,8 @@ __all__ = [
     "measure_statistics",
     "merge_adapter",
     "most_frequent_class",
+    "plan_cross_validation",
+    "plan_run",
     "prepare",
     "psds",
     "push_audio_dataset",

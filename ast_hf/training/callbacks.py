@@ -66,9 +66,9 @@ class AverageWeights(TrainerCallback):
 class KeepBest(TrainerCallback):
     """Plans the evaluations of `BestWeights`, unless `eval_strategy` does, and restores the best weights at the end."""
 
-    #: Evaluations of a run of fewer than `_FEW_EPOCHS` epochs, and of one on a stream.
-    _FEW_EVALUATIONS = 10
-    _FEW_EPOCHS = 4
+    #: Evaluations of a run of fewer than `FEW_EPOCHS` epochs, and of one on a stream.
+    FEW_EVALUATIONS = 10
+    FEW_EPOCHS = 4
 
     def __init__(self, best: BestWeights, average: WeightAverage | None, *, is_streamed: bool) -> None:
         self.best = best
@@ -83,8 +83,8 @@ class KeepBest(TrainerCallback):
         if args.eval_strategy != IntervalStrategy.NO:
             return
         count = self.best.options.evaluations
-        if self.is_streamed or state.num_train_epochs < self._FEW_EPOCHS:
-            self._steps = math.ceil(state.max_steps / min(count, self._FEW_EVALUATIONS))
+        if self.is_streamed or state.num_train_epochs < self.FEW_EPOCHS:
+            self._steps = math.ceil(state.max_steps / min(count, self.FEW_EVALUATIONS))
         else:
             self._epochs = math.ceil(state.num_train_epochs / count)
 

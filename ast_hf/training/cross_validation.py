@@ -36,7 +36,7 @@ from .building import SAMPLING_RATE, measures_statistics
 from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
-from .finetuning import finetune
+from .finetuning import Rehearsal, finetune
 from .output_files import RESULTS_FILE
 from .own_code import Callback, OwnCode, own_code
 from .preflight import Preflight
@@ -52,7 +52,7 @@ NO_PUSH = "train on all clips without folds and publish that, or upload the fold
 
 
 @dataclass(frozen=True)
-class _FoldPlan:
+class FoldPlan:
     """Run of one fold, before it starts."""
 
     name: str
@@ -61,6 +61,23 @@ class _FoldPlan:
     sizes: tuple[int, int]  # clips tested and trained on
     content: dict[str, str]  # split -> digest of its clips
     own: OwnCode
+
+
+@dataclass(frozen=True)
+class PlannedFolds:
+    """Runs of all folds, before the first one starts.
+
+    Attributes:
+        recipe: with the folds that the runs have.
+        plans: one for each fold.
+        finished: results of the folds that are finished, by name; None for the others.
+        origin: where the folds are from, in words.
+    """
+
+    recipe: Recipe
+    plans: list[FoldPlan]
+    finished: dict[str, dict[str, Any] | None]
+    origin: str
 
 
 def cross_validate(
@@ -119,37 +136,53 @@ def _cross_validate(
     tell: Callable[[str], None] | None,
     stopping: StopSignals,
 ) -> CrossValidation:
-    _check_request(recipe, folds, resume)
-    build_arguments(recipe.training, root)  # its errors, before the data are read to find the folds
-    _check_folder(root, resume)
-    recipe, names, origin = _name_folds(recipe, folds)
-    has_full_length = recipe.stopping.is_active
-    recipe = _without_stopping(recipe)
-    plans = [
-        _plan_fold(recipe, name, root / f"fold-{number}", own.copied())
-        for number, name in enumerate(names, start=1)
-    ]
-    _check_begun_recipe(root, recipe)
-    finished = {plan.name: _read_finished(plan) for plan in plans}
-    for plan in plans:
+    planned = plan_folds(recipe, root, folds, resume, own=own)
+    for plan in planned.plans:
         ensure_lock(plan.folder)  # E402 now, not after the folds before it
     report = tell if tell is not None and is_main_process() else lambda _: None
     if is_main_process():
         root.mkdir(parents=True, exist_ok=True)
-        write_text(root / RECIPE_FILE, recipe.to_yaml())
-    report(f"{len(plans)} folds: {origin}")
-    if has_full_length:
+        write_text(root / RECIPE_FILE, planned.recipe.to_yaml())
+    report(f"{len(planned.plans)} folds: {planned.origin}")
+    if recipe.stopping.is_active:
         report(
             "Every fold trains its full length on all clips of the others: stopping is not used with folds."
         )
-    results = CrossValidation(recipe, root, origin, [])
-    for plan in plans:
+    results = CrossValidation(planned.recipe, root, planned.origin, [])
+    for plan in planned.plans:
         stopping.text = f"before {plan.folder.name}"
         stopping.stop_now()
-        results.folds.append(_run_fold(plan, finished[plan.name], report))
+        results.folds.append(_run_fold(plan, planned.finished[plan.name], report))
     if is_main_process():
         _write_results(results)
     return results
+
+
+def plan_folds(
+    recipe: Recipe,
+    root: Path,
+    folds: int,
+    resume: str | bool | None,
+    *,
+    own: OwnCode | None = None,
+    rehearsal: Rehearsal | None = None,
+) -> PlannedFolds:
+    """Return the runs of all folds, and raise what `cross_validate` raises before the first one.
+
+    Nothing is written with a `rehearsal`, which gets the clips that cannot be used.
+    """
+    _check_request(recipe, folds, resume)
+    # its errors, before the data are read to find the folds
+    build_arguments(recipe.training, root, precision=recipe.precision)
+    _check_folder(root, resume)
+    recipe, names, origin = _name_folds(recipe, folds)
+    recipe = _without_stopping(recipe)
+    places = {name: root / f"fold-{number}" for number, name in enumerate(names, start=1)}
+    code = own or OwnCode()
+    plans = [_plan_fold(recipe, name, folder, code.copied(), rehearsal) for name, folder in places.items()]
+    _check_begun_recipe(root, recipe)
+    finished = {plan.name: _read_finished(plan) for plan in plans}
+    return PlannedFolds(recipe, plans, finished, origin)
 
 
 def _check_request(recipe: Recipe, folds: int, resume: str | bool | None) -> None:
@@ -254,7 +287,9 @@ def _change_data(recipe: Recipe, **options: Any) -> Recipe:
     return replace(recipe, data=replace(recipe.data, **options))
 
 
-def _plan_fold(recipe: Recipe, name: str, folder: Path, own: OwnCode) -> _FoldPlan:
+def _plan_fold(
+    recipe: Recipe, name: str, folder: Path, own: OwnCode, rehearsal: Rehearsal | None = None
+) -> FoldPlan:
     """Return the run of a fold; read its splits now, to raise their errors before any fold is trained."""
     recipe = _change_data(recipe, test_fold=int(name) if name.isdecimal() else name)
     try:
@@ -263,6 +298,9 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path, own: OwnCode) -> _FoldPl
         reads_all = measures_statistics(recipe.features)  # as `finetune`, whose check then remembers this one
         prepared = PreparedFile(folder)
         check = Preflight(recipe.data, rate, folder.parent, prepared, reads_all=reads_all, is_main=False)
+        if rehearsal is not None:
+            check.writes = False
+            check.unusable = rehearsal.unusable
         splits = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed), check)
     except AstHfError as problem:
         where = f"fold {name}: {problem.where}"
@@ -270,7 +308,7 @@ def _plan_fold(recipe: Recipe, name: str, folder: Path, own: OwnCode) -> _FoldPl
             problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
         ) from problem
     sizes = (len(splits.evaluation[TEST_SPLIT]), len(splits.train))
-    return _FoldPlan(name, folder, recipe, sizes, check.findings["content"], own)
+    return FoldPlan(name, folder, recipe, sizes, check.findings["content"], own)
 
 
 def _check_begun_recipe(root: Path, recipe: Recipe) -> None:
@@ -292,7 +330,7 @@ def _check_same_options(stored: dict[str, Any], current: dict[str, Any], path: P
             raise error("E307", where=f"{path}: {name}", what=what, fix=fix, detail="conflict")
 
 
-def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
+def _read_finished(plan: FoldPlan) -> dict[str, Any] | None:
     """Return the results of a finished fold, or None; raise E306 or E307 if they are of another run."""
     file = plan.folder / RESULTS_FILE
     if not file.exists():
@@ -326,7 +364,7 @@ def _read_finished(plan: _FoldPlan) -> dict[str, Any] | None:
     return results
 
 
-def _run_fold(plan: _FoldPlan, results: dict[str, Any] | None, report: Callable[[str], None]) -> Fold:
+def _run_fold(plan: FoldPlan, results: dict[str, Any] | None, report: Callable[[str], None]) -> Fold:
     """Train a fold, unless it is finished."""
     tested, trained = plan.sizes
     line = f"{plan.folder.name}: test fold {plan.name} ({tested} clips), trained on {trained}"

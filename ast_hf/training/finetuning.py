@@ -19,6 +19,7 @@ from ..errors import AstHfError, error
 from ..evaluation.baseline import baseline_answers, baseline_metric, most_frequent_class
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..hub.access import check_account, check_name
+from ..inputs.clip_checks import BadClip
 from ..inputs.own_augmentation import SpectrogramFunction, WaveformFunction
 from ..inputs.streams import StreamedClipInputs
 from ..inputs.suspicious_clips import SuspiciousClips
@@ -26,6 +27,7 @@ from ..log_mel import frames_to_seconds
 from ..metrics import metrics_for
 from ..processes import is_main_process
 from ..recipe.arguments import build_arguments, weight_arguments
+from ..recipe.precision import chosen_precision
 from ..recipe.recipe import Recipe
 from ..recipe.rules import groups_by_length
 from ..reports.emissions import read_emissions
@@ -46,7 +48,7 @@ from .building import (
     normalization_statistics,
 )
 from .checkpoints.folder_lock import FolderLock
-from .checkpoints.resuming import check_resumable
+from .checkpoints.resuming import check_resumable, kept_precision
 from .checkpoints.run_options import collect_options, plain_options
 from .disk_space import check_output
 from .distillation import build_distillation
@@ -95,6 +97,34 @@ class Run:
     own_code: dict[str, Any] = field(default_factory=dict)
 
 
+def check_hub_request(recipe: Recipe, resume: str | bool | None, *, named: bool) -> None:
+    """Raise E307 for a run to be resumed from the Hub that neither the call (`named`) nor the recipe names."""
+    if resume == "hub" and not (named or "hub_model_id" in recipe.training):
+        fix = "give hub_model_id, user/name"
+        raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
+
+
+@dataclass
+class Rehearsal:
+    """A run that is prepared without effect on its output folder, and without decoding clips.
+
+    Attributes:
+        folder: an existing folder to use in place of the output folder.
+        resumes: the run would continue from a checkpoint, so that the sound of all clips is compared.
+        unusable: gets the clips that cannot be used, also if they raise an error.
+    """
+
+    folder: Path
+    resumes: bool = False
+    unusable: list[BadClip] = field(default_factory=list)
+
+    def apply_to(self, preflight: Preflight) -> None:
+        """Let the check of clips write nothing, and read no more than it needs."""
+        preflight.writes = False
+        preflight.reads_all = preflight.reads_all and self.resumes
+        preflight.unusable = self.unusable
+
+
 def finetune(
     recipe: Recipe,
     output_dir: str | Path,
@@ -138,15 +168,13 @@ def finetune(
     with stop_signals() as stopping, FolderLock(output_dir):
         stopping.begin()
         check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)
-        has_repository = push_to_hub or hub_model_id or "hub_model_id" in recipe.training
-        if resume_from_checkpoint == "hub" and not has_repository:
-            fix = "give hub_model_id, user/name"
-            raise error("E307", where="resume", what="hub does not name a run", fix=fix, detail="missing")
+        check_hub_request(recipe, resume_from_checkpoint, named=push_to_hub or hub_model_id is not None)
         run = prepare(
             recipe,
             output_dir,
             watch=watch,
             overwrite=overwrite,
+            resume_from_checkpoint=resume_from_checkpoint,
             augment=augment,
             augment_spectrogram=augment_spectrogram,
             callbacks=callbacks,
@@ -171,6 +199,7 @@ def prepare(
     *,
     watch: str | None = None,
     overwrite: bool = False,
+    resume_from_checkpoint: str | bool | None = None,
     augment: WaveformFunction | None = None,
     augment_spectrogram: SpectrogramFunction | None = None,
     callbacks: Sequence[Callback] | None = None,
@@ -179,14 +208,16 @@ def prepare(
     """Read the data, check all clips, build the model and the Trainer; nothing is trained yet.
 
     Clips that cannot be used stop the run here, all at once, or are skipped (`data.on_error`). Warns of skipped
-    clips (W214), of clips that splits share or that contradict each other (W215), and of clips much longer
-    than the model's input (W201). Of a stream, nothing is checked in advance.
+    clips (W214), of clips that splits share or that contradict each other (W215), and of sound that is not
+    in the model's input (W201). Of a stream, nothing is checked in advance.
 
     Args:
         recipe: data, model and training of the run.
         output_dir: folder of the result.
         watch: an evaluation split to evaluate after each epoch too. It does not affect the weights.
         overwrite: let a fresh start replace a finished model or a README.md in `output_dir`.
+        resume_from_checkpoint: what `trainer.train` will get: a checkpoint elsewhere says which precision the run
+            began with, if the recipe's is `"auto"`.
         augment: your own function of training clips, called after the recipe's augmentation as
             `augment(waveform, sampling_rate, random)`: float32 samples `(time,)`, Hz, a NumPy generator keyed by
             seed, epoch and clip. It returns samples `(time,)`.
@@ -206,24 +237,58 @@ def prepare(
     """
     own = own_code(augment, augment_spectrogram, callbacks)
     with FolderLock(output_dir):
-        run = _prepare(recipe, output_dir, own, watch=watch, overwrite=overwrite, **hub)
+        precision = kept_precision(recipe.precision, Path(output_dir), resume_from_checkpoint)
+        run = _prepare(recipe, output_dir, own, watch=watch, overwrite=overwrite, precision=precision, **hub)
         lock = FolderLock(output_dir).acquire()
     run.trainer.folder_lock = lock
     weakref.finalize(run, lock.release)  # the trainer is part of circles, so it may exist for long
     return run
 
 
+def rehearse(
+    recipe: Recipe,
+    output_dir: str | Path,
+    rehearsal: Rehearsal,
+    *,
+    watch: str | None = None,
+    overwrite: bool = False,
+    resume_from_checkpoint: str | bool | None = None,
+    own: OwnCode | None = None,
+    **hub: Any,
+) -> Run:
+    """Prepare a run to look at it, as `prepare` and with its errors; nothing is written into `output_dir`.
+
+    Mean and std are not measured: they are 0 and 1 unless the recipe has them.
+    """
+    precision = kept_precision(recipe.precision, Path(output_dir), resume_from_checkpoint)
+    return _prepare(
+        recipe,
+        output_dir,
+        own or OwnCode(),
+        watch=watch,
+        overwrite=overwrite,
+        precision=precision,
+        rehearsal=rehearsal,
+        **hub,
+    )
+
+
 def _prepare(
-    recipe: Recipe, output_dir: str | Path, own: OwnCode, *, watch: str | None, overwrite: bool, **hub: Any
+    recipe: Recipe,
+    output_dir: str | Path,
+    own: OwnCode,
+    *,
+    watch: str | None,
+    overwrite: bool,
+    precision: str | None,
+    rehearsal: Rehearsal | None = None,
+    **hub: Any,
 ) -> Run:
     _check_outside_clips(recipe.data.source, output_dir)
     _check_samples(recipe.card.samples)
     if is_main_process():
         check_output(Path(output_dir), recipe.model)
-    streamed = is_streamed(recipe)
-    publishing = {name: value for name, value in hub.items() if value}
-    arguments = build_arguments(recipe.training, output_dir, streamed=streamed, **publishing)
-    _check_publishing(recipe, arguments, output_dir)
+    arguments = _build_arguments(recipe, output_dir, precision, rehearsal, hub)
     check_workers(own.augmentation, arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
@@ -234,6 +299,8 @@ def _prepare(
     _check_window(recipe.data.window_seconds, extractor)
     prepared = PreparedFile(Path(output_dir))
     preflight = _build_preflight(recipe, extractor, arguments, prepared)
+    if rehearsal is not None:
+        rehearsal.apply_to(preflight)
     splits = _read_splits(recipe, arguments.seed, preflight)
     check_evaluation(splits, watch, extractor, arguments, recipe.stopping)
     distillation = build_distillation(recipe.distillation, splits.train, extractor)
@@ -255,17 +322,10 @@ def _prepare(
         teacher=None if distillation is None else distillation.digest(),
         own_code=own.names,
     )
-    conditions = plain_options(decided)
-    # workers inherit the clips that measuring has cached, so that a resumed run measures again
-    reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
-    extractor.mean, extractor.std = normalization_statistics(
-        recipe.features,
-        inputs.train,
-        disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
-        measured=prepared.read("mean and std", conditions) if reuses else None,
-    )
-    if reuses:
-        prepared.keep("mean and std", conditions, [extractor.mean, extractor.std])
+    if rehearsal is not None:
+        extractor.mean, extractor.std = recipe.features.mean or 0.0, recipe.features.std or 1.0
+    else:
+        _set_statistics(recipe, inputs.train, arguments, prepared, preflight, plain_options(decided))
     model = build_model(
         recipe.model, splits.labels, splits.task, loss=recipe.loss, frozen=recipe.optimization.frozen
     )
@@ -293,6 +353,49 @@ def _prepare(
     for callback in own.callbacks:
         trainer.add_callback(callback)
     return Run(recipe, trainer, inputs.train, inputs.evaluation, watch, preflight.findings, own.names)
+
+
+def _build_arguments(
+    recipe: Recipe,
+    output_dir: str | Path,
+    precision: str | None,
+    rehearsal: Rehearsal | None,
+    hub: dict[str, Any],
+) -> TrainingArguments:
+    """Return the arguments of a run; check the account and the name of one that publishes."""
+    arguments = build_arguments(
+        recipe.training,
+        output_dir if rehearsal is None else rehearsal.folder,
+        streamed=is_streamed(recipe),
+        precision=precision,
+        **{name: value for name, value in hub.items() if value},
+    )
+    _check_publishing(recipe, arguments, output_dir)
+    if rehearsal is not None:
+        arguments.push_to_hub = False  # a Trainer that publishes asks the Hub when it is made
+    return arguments
+
+
+def _set_statistics(
+    recipe: Recipe,
+    train: Inputs,
+    arguments: TrainingArguments,
+    prepared: PreparedFile,
+    preflight: Preflight,
+    conditions: dict[str, Any],
+) -> None:
+    """Set mean and std of the inputs: those of the recipe, of an earlier start of the run, or measured."""
+    extractor = train.extractor
+    # workers inherit the clips that measuring has cached, so that a resumed run measures again
+    reuses = bool(preflight.sounds) and not (recipe.data.cache and arguments.dataloader_num_workers)
+    extractor.mean, extractor.std = normalization_statistics(
+        recipe.features,
+        train,
+        disable_tqdm=arguments.disable_tqdm or not preflight.is_main,
+        measured=prepared.read("mean and std", conditions) if reuses else None,
+    )
+    if reuses:
+        prepared.keep("mean and std", conditions, [extractor.mean, extractor.std])
 
 
 def _read_splits(recipe: Recipe, seed: int, preflight: Preflight) -> Splits:
@@ -463,6 +566,7 @@ def _evaluate_and_write(run: Run, folder: Path) -> Report:
         local_paths=local_paths(run.recipe),
         own_code=run.own_code,
         kept=kept_evaluation(trainer, _validation_name(run)),
+        precision=chosen_precision(trainer.args),
     )
     defer_stop()  # until the program ends: the checkpoint to continue from is removed with the last file
     if is_main:

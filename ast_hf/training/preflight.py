@@ -52,8 +52,10 @@ class Preflight:
         processes: number of processes of the run, all of which must check the clips.
         is_main: this process warns, and writes the lists.
         disable_tqdm: show no progress; None and False show it, see `progress.progress_bar`.
+        writes: lists of clips are written into `folder`.
 
     After the call:
+        unusable: the clips that cannot be used, also if an error was raised.
         findings: what was found, plain values for results.json.
         sounds: split -> its clips that can be used.
     """
@@ -67,7 +69,9 @@ class Preflight:
     processes: int = 1
     is_main: bool = True
     disable_tqdm: bool | None = None
+    writes: bool = True
     findings: dict[str, Any] = field(default_factory=dict)
+    unusable: list[BadClip] = field(default_factory=list)
     sounds: dict[str, ClipSounds] = field(default_factory=dict)
     _skipped: list[BadClip] = field(default_factory=list)
 
@@ -152,9 +156,10 @@ class Preflight:
     def _judge(self, bad: list[BadClip], clips: dict[str, int]) -> None:
         """Raise the error of bad clips, or note that they are skipped."""
         total = sum(clips.values())
+        self.unusable[:] = bad
         skips = self.options.on_error == "skip"
         if bad and not skips:
-            raise refuse(bad, total, self.folder, skipping=_SKIPPING)
+            raise refuse(bad, total, self.folder if self.writes else None, skipping=_SKIPPING)
         if len(bad) > self.options.max_skipped_fraction * total:
             raise self._too_many(bad, total)
         counts = Counter(clip.split for clip in bad)
@@ -167,15 +172,17 @@ class Preflight:
             shares = ", ".join(f"{name} {counts[name]} of {clips[name]}" for name in clips if counts[name])
             are = "clip cannot be used and is" if len(bad) == 1 else "clips cannot be used and are"
             what = f"{len(bad)} {are} left out ({shares})"
-            listed = f"{str(self.folder / SKIPPED_FILE)!r} lists them"
-            _warn("W214", "data", f"{what}; {listed}, the first is {bad[0]}")
+            listed = f"{str(self.folder / SKIPPED_FILE)!r} lists them, " if self.writes else ""
+            _warn("W214", "data", f"{what}; {listed}the first is {bad[0]}")
 
     def _too_many(self, bad: list[BadClip], total: int) -> Exception:
         allowed = self.options.max_skipped_fraction
         share = f"{len(bad)} of {total} clips cannot be used ({len(bad) / total:.2%})"
         what = f"{share}, and data.max_skipped_fraction allows {allowed:.2%}: {name_first(bad)}"
         fix = "repair or remove them, or raise data.max_skipped_fraction"
-        return error("E210", where="data", what=what, fix=fix + where_listed(bad, self.folder))
+        return error(
+            "E210", where="data", what=what, fix=fix + where_listed(bad, self.folder if self.writes else None)
+        )
 
     def write_lists(self) -> None:
         """Write the list of skipped clips into the output folder, or remove that of an older run.

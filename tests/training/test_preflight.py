@@ -351,37 +351,43 @@ def test_shared_and_contradictory_clips_are_warned_of(table: Path, tmp_path: Pat
 def test_clips_longer_than_the_model_hears_are_warned_of(table: Path, tmp_path: Path) -> None:
     for file in files_of(table, "test"):
         soundfile.write(file, np.random.default_rng(len(str(file))).standard_normal(80_000) / 9, 16_000)
-    message = r"W201.*split 'test': 8 of 8 clips.*input of 0\.64 s.*test row 1 '.*', 5\.00 s.*87% is not used"
+    message = r"W201.*split 'test': 34\.9 s of 8 of 8 clips are not used \(87%\).* 0\.64 s.*test row 1 '.*', 5\.00 s"
     with pytest.warns(AstHfWarning, match=message):
         report = finetune(recipe(table), tmp_path / "run")
     used = report.data_check["used"]
     assert used["train"] == 1.0
     assert used["test"] == pytest.approx(0.64 / 5, abs=0.001)
-    assert (
-        "Of the sound in the clips above this leaves out 87% in test."
-        in ModelCard.load(report.folder / "README.md").text
-    )
+    assert report.data_check["sound"]["test"] == {
+        **{"clips": 8, "seconds": 40.0, "cut_clips": 8, "unused_seconds": 34.88, "window": 0.64},
+        "random_crop": False,
+    }
+    assert report.data_check["sound"]["train"]["cut_clips"] == 0
+    card = ModelCard.load(report.folder / "README.md").text
+    assert "Of the sound in the clips above this leaves out 87% in test." in card
+    assert "Longer than the model's input, and not used: 34.9 s of 8 of 8 clips in test." in card
 
 
-@pytest.mark.parametrize("seconds", [1.27, 1.29])
-def test_statistics_and_training_agree_on_long_clips(table: Path, tmp_path: Path, seconds: float) -> None:
-    """A clip is long if it is more than twice as long as the model's input of 0.64 s."""
+@pytest.mark.parametrize(("seconds", "is_cut"), [(0.73, False), (0.74, True), (1.29, True)])
+def test_statistics_and_training_agree_on_long_clips(
+    table: Path, tmp_path: Path, seconds: float, is_cut: bool
+) -> None:
+    """A cut of less than 0.1 s is not worth a word; the model's input is 0.64 s."""
     file = files_of(table, "train")[4]
-    soundfile.write(file, 0.1 * np.random.default_rng(0).standard_normal(int(16_000 * seconds)), 16_000)
+    soundfile.write(file, 0.1 * np.random.default_rng(0).standard_normal(round(16_000 * seconds)), 16_000)
     report = describe_data(load_audio_dataset(table), num_mel_bins=32, max_length=64)
-    assert [finding.row for finding in report.splits["train"].long] == [5] * (seconds > 1.28)
+    assert [finding.row for finding in report.splits["train"].long] == [5] * is_cut
     lines = "\n".join(report.lines())
-    assert ("more than twice as long as the model's input of 0.64 s (1)\n" in lines) == (seconds > 1.28)
+    said = f"an input of 0.64 s: {seconds - 0.64:.1f} s of 1 of 24 clips are not used"
+    assert (said in lines) == is_cut
+    assert report.splits["train"].cut[0]["cut_clips"] == is_cut
+    assert "an input of 0.64 s: no sound is left out" in lines  # of the test split, and of what is not cut
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         prepare(recipe(table), tmp_path / "run")
     texts = [str(warning.message) for warning in caught if "W201" in str(warning.message)]
-    assert len(texts) == (seconds > 1.28)
+    assert len(texts) == is_cut
     for text in texts:
-        assert (
-            "'train': 1 of 24 clips is more than twice as long as the model's input of 0.64 s, the first"
-            in text
-        )
+        assert f"'train': {seconds - 0.64:.1f} s of 1 of 24 clips are not used" in text
 
 
 @pytest.mark.parametrize("options", [{"validation_fraction": 0.5}, {"random_folds": 2, "test_fold": 1}])
@@ -432,6 +438,8 @@ def test_random_crops_hear_all_of_a_clip(table: Path, tmp_path: Path) -> None:
         warnings.simplefilter("error", AstHfWarning)
         run = prepare(recipe(table, {"augmentation": {"random_crop": True}}), tmp_path / "run")
     assert run.findings["used"] == {"test": 1.0}
+    assert run.findings["sound"]["train"]["random_crop"]
+    assert run.findings["sound"]["train"]["cut_clips"] == 24
 
 
 def test_levels_are_warned_of_by_row_and_file(table: Path) -> None:

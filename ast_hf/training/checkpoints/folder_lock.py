@@ -134,6 +134,26 @@ class FolderLock:
                 held.end()
 
 
+def check_free(root: Path) -> None:
+    """Raise E402 if another run uses a folder, E306 if it is a file; nothing is written."""
+    check_no_file(root)
+    path = root / LOCK_FILE
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise cannot_write(path, problem) from problem
+    try:
+        is_locked = lock(handle)
+        record = _read(handle)
+        if is_locked is False:
+            raise _in_use(root, record)
+        _check_gone(root, path, record, is_locked=is_locked is not None)
+    finally:
+        os.close(handle)
+
+
 def ensure_lock(root: str | os.PathLike) -> None:
     """Raise E402 if another run took a folder meanwhile, after the lock's file was removed or the folder moved."""
     with FolderLock(root):

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...files import sync
 from .folder_lock import check_no_file
+from .run_options import begun_precision
 from .sealing import (
     MANIFEST,
     REFUGE,
@@ -74,6 +75,47 @@ def resume_folder(
         what = f"was trained by {manifest.processes} processes and is resumed by {processes}"
         _warn("W404", checkpoint, f"{what}: the result differs from that of an unbroken run")
     return str(checkpoint)
+
+
+def find_resumable(
+    request: str | os.PathLike | bool | None, root: Path, *, overwrite: bool = False
+) -> Path | None:
+    """Return the checkpoint that `resume_folder` would return, and raise its errors; nothing is changed.
+
+    None for a fresh start, and for `"hub"`, which is not asked.
+    """
+    check_resumable(request, root, overwrite=overwrite)
+    if request in (None, False, "hub"):
+        return None
+    if request is not True and request != "auto":
+        return _verify(Path(str(request)))
+    skipped: list[tuple[Path, str]] = []
+    found: list[Path] = []
+    for folder in (root, staging_folder(root)):
+        newest, broken = newest_sealed(folder)
+        found += [] if newest is None else [newest]
+        skipped += broken
+    if not found and request is True:
+        raise _nothing_to_resume(root, skipped)
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def kept_precision(precision: str | None, root: Path, request: str | os.PathLike | bool | None) -> str | None:
+    """Return a recipe's precision; of a run that is resumed, what `"auto"` chose at its start.
+
+    Args:
+        precision: that of the recipe.
+        root: the run's output folder.
+        request: as for `resume_folder`. A fresh start in a folder with checkpoints is refused elsewhere.
+    """
+    if precision != "auto":
+        return precision
+    if request in (None, False, True, "auto", "hub"):
+        folders = checkpoints(root) + checkpoints(staging_folder(root))
+    else:
+        folders = [Path(str(request))]
+    begun = (begun_precision(folder) for folder in reversed(folders))
+    return next((kept for kept in begun if kept is not None), precision)
 
 
 def recover(root: Path) -> None:

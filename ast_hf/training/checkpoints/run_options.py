@@ -15,6 +15,7 @@ from transformers import SchedulerType
 from ...data.clip_digests import ClipSounds, combine
 from ...errors import AstHfWarning, error, warning_text
 from ...files import write_json
+from ...recipe.precision import HALF_PRECISIONS
 from ...recipe.recipe import LOCAL_PATHS, Recipe
 from ...task import Task
 from ..splits import Splits
@@ -24,6 +25,7 @@ RUN_FILE = "run.json"
 #: Prefixes of options without effect on the weights. Those of `training.` come from `weight_arguments`.
 _WITHOUT_EFFECT = (
     *("name", "card.", "threads", "watchdog_seconds", "data.cache", "data.eval_splits", "training."),
+    "precision",  # training.bf16 and training.fp16 are what it chose
     *("data.check", "data.on_error", "data.max_skipped_fraction"),  # the clips that remain are compared
 )
 #: Arguments that say when a run evaluates; with `stopping`, the weights depend on them.
@@ -107,6 +109,16 @@ def flatten_options(values: dict[str, Any]) -> dict[str, Any]:
 def save_options(checkpoint: Path, options: dict[str, Any], changes: list[str]) -> None:
     """Write the results of `collect_options` and `check_options` into a checkpoint."""
     write_json(checkpoint / RUN_FILE, {"decided": plain_options(options), "changes": changes})
+
+
+def begun_precision(checkpoint: Path) -> str | None:
+    """Return the precision of the run that a checkpoint is of: `"float32"`, `"bf16"` or `"fp16"`; None if unknown."""
+    try:
+        decided = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))["decided"]
+        used = {name: decided[f"training.{name}"] for name in HALF_PRECISIONS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return next((name for name, is_used in used.items() if is_used), "float32")
 
 
 def plain_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""Precision of a run's arithmetic: the recipe's `precision` as arguments of transformers' TrainingArguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers.utils import is_torch_bf16_gpu_available
+
+from ..errors import AstHfError, error
+
+#: Arguments of the two precisions that are not float32.
+HALF_PRECISIONS = ("bf16", "fp16")
+
+
+def precision_values(precision: str | None, training: Mapping[str, Any]) -> dict[str, bool]:
+    """Return `bf16` and `fp16` for a recipe's `precision`; empty for None, which leaves them to `training`.
+
+    Args:
+        precision: `"auto"`, `"float32"`, `"bf16"`, `"fp16"` or None.
+        training: the section of a recipe; `use_cpu` counts.
+    """
+    if precision is None:
+        return {}
+    if precision == "auto":
+        precision = machine_precision(use_cpu=bool(training.get("use_cpu")))
+    return {name: name == precision for name in HALF_PRECISIONS}
+
+
+def machine_precision(*, use_cpu: bool = False) -> str:
+    """Return `"bf16"` if the device of a run here has instructions for it, else `"float32"`.
+
+    A GPU that only emulates bfloat16 (before NVIDIA's Ampere), Apple's GPUs, which hide whether they do, and a
+    processor whose instructions torch cannot detect (before torch 2.11) count as without.
+    """
+    has_it = _gpu_has_bfloat16() if torch.accelerator.is_available() and not use_cpu else _cpu_has_bfloat16()
+    return "bf16" if has_it else "float32"
+
+
+def chosen_precision(arguments: Any) -> str:
+    """Return the precision that TrainingArguments ask for: `"bf16"`, `"fp16"` or `"float32"`."""
+    return next((name for name in HALF_PRECISIONS if getattr(arguments, name)), "float32")
+
+
+def check_precision(precision: str | None, training: Mapping[str, Any], where: str) -> None:
+    """Raise E307 if a recipe has a `precision`, and sets one in `training` too."""
+    given = next((name for name in HALF_PRECISIONS if name in training), None)
+    if precision is not None and given is not None:
+        raise _conflict(where, precision, given, training[given])
+
+
+def _conflict(where: str, precision: str, name: str, value: Any) -> AstHfError:
+    what = f"is {precision!r}, and training.{name} is {str(value).lower()}"
+    fix = f"use one of the two: leave out training.{name}, or set precision to null (--set precision=null)"
+    return error("E307", where=f"{where}: precision", what=what, fix=fix, detail="conflict")
+
+
+def has_bfloat16() -> bool:
+    """Return True if the CPU has bfloat16 instructions (AVX512-BF16, AMX, Arm's) or this cannot be detected."""
+    return _detected_bfloat16() is not False
+
+
+def _cpu_has_bfloat16() -> bool:
+    return _detected_bfloat16() is True
+
+
+def _detected_bfloat16() -> bool | None:
+    """Return whether the CPU has bfloat16 instructions; None if torch cannot say."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # new in torch 2.11
+    if capabilities is None:
+        return None
+    return any(present for name, present in capabilities().items() if "bf16" in name)
+
+
+def _gpu_has_bfloat16() -> bool:
+    """Return True if the accelerator computes bfloat16 in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.backends.mps.is_available():
+        return False
+    return bool(is_torch_bf16_gpu_available())

@@ -1,0 +1,105 @@
+"""The recipe's `precision`: what it chooses, what it contradicts, and that a resumed run keeps it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ast_hf.errors import AstConfigError
+from ast_hf.recipe.precision import machine_precision, precision_values
+from ast_hf.training import Recipe, finetune, prepare
+
+from .runs import Stop, recipe
+
+PRECISION = sys.modules["ast_hf.recipe.precision"]
+
+
+def processor(monkeypatch: pytest.MonkeyPatch, *, has_bfloat16: bool) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_bfloat16, "avx2": True}, raising=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "values"),
+    [
+        (None, {}),
+        ("float32", {"bf16": False, "fp16": False}),
+        ("bf16", {"bf16": True, "fp16": False}),
+        ("fp16", {"bf16": False, "fp16": True}),
+    ],
+)
+def test_precision_is_two_arguments(precision: str | None, values: dict[str, bool]) -> None:
+    assert precision_values(precision, {}) == values
+
+
+@pytest.mark.parametrize(("has_bfloat16", "chosen"), [(True, "bf16"), (False, "float32")])
+def test_auto_takes_what_the_processor_has(
+    monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, chosen: str
+) -> None:
+    processor(monkeypatch, has_bfloat16=has_bfloat16)
+    assert machine_precision() == chosen
+
+
+def test_auto_is_float32_where_the_processor_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(PRECISION, "_detected_bfloat16", lambda: None)
+    assert machine_precision() == "float32"
+    assert PRECISION.has_bfloat16()  # training.bf16 that was asked for is not warned of
+
+
+@pytest.mark.parametrize(("is_supported", "chosen"), [(True, "bf16"), (False, "float32")])
+def test_auto_takes_what_the_gpu_computes_without_emulation(
+    monkeypatch: pytest.MonkeyPatch, is_supported: bool, chosen: str
+) -> None:
+    def supported(*, including_emulation: bool = True) -> bool:
+        return including_emulation or is_supported
+
+    processor(monkeypatch, has_bfloat16=not is_supported)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert machine_precision() == chosen
+    assert machine_precision(use_cpu=True) == ("float32" if is_supported else "bf16")
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+@pytest.mark.parametrize("value", [True, False])
+def test_two_precisions_are_an_error(name: str, value: bool) -> None:
+    with pytest.raises(AstConfigError, match=rf"E307.*precision: is 'auto', and training.{name} is"):
+        Recipe.from_dict({"precision": "auto", "training": {name: value}})
+
+
+def test_unknown_precision_is_an_error() -> None:
+    with pytest.raises(AstConfigError, match=r"E307.*precision.*'bf-16'"):
+        Recipe.from_dict({"precision": "bf-16"})
+
+
+def test_float16_on_a_processor_is_an_error_of_precision(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(AstConfigError, match=r"E307.* precision: 'fp16' has no effect on a CPU"):
+        prepare(recipe(clips, {"precision": "fp16"}), tmp_path / "run")
+
+
+def test_a_resumed_run_keeps_what_auto_chose(
+    monkeypatch: pytest.MonkeyPatch, clips: Path, tmp_path: Path
+) -> None:
+    """It was chosen on a processor with bfloat16, and the run continues on one without."""
+    monkeypatch.setattr(PRECISION, "machine_precision", lambda **_: "bf16")
+    options: dict[str, Any] = {"precision": "auto"}
+    run = prepare(recipe(clips, options), tmp_path)
+    run.trainer.add_callback(Stop(epoch=1))
+    run.trainer.train()
+    del run
+    monkeypatch.setattr(PRECISION, "machine_precision", lambda **_: "float32")
+    report = finetune(recipe(clips, options), tmp_path, resume_from_checkpoint="auto")
+    assert report.precision == "bf16"
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["precision"] == "bf16"
+    assert results["settings"]["bf16"] is True
+    assert report.changes == []
