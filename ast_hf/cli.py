@@ -1,4 +1,4 @@
-"""`ast-hf demo | finetune | evaluate | classify | push | stats | split | convert | ...`.
+"""`ast-hf demo | new | finetune | evaluate | classify | push | stats | split | convert | ...`.
 
 Modules of commands import heavy libraries inside the functions that need them, so that `--help` is fast.
 """
@@ -20,6 +20,7 @@ from .commands import (
     finetune,
     info,
     merge,
+    new,
     options,
     push,
     split,
@@ -55,6 +56,7 @@ _COMMANDS: dict[
         demo.run,
         "train on the repository's instrument recordings and show the result",
     ),
+    "new": (new.add_options, new.run, "look at your labelled audio and write a recipe for it"),
     "finetune": (finetune.add_options, finetune.run, "train by a recipe on your own labelled audio"),
     "classify": (classify.add_options, classify.run, "print the labels of audio files"),
     "push": (push.add_options, push.run, "publish a model's folder on the Hub"),

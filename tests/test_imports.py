@@ -96,8 +96,8 @@ HEAVY = {
     "peft",
 }
 COMMANDS = (
-    *("demo", "finetune", "evaluate", "classify", "push", "stats", "split", "convert", "merge", "options"),
-    *("completion", "info"),
+    *("demo", "new", "finetune", "evaluate", "classify", "push", "stats", "split", "convert", "merge"),
+    *("options", "completion", "info"),
 )
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = {
@@ -254,7 +254,7 @@ def test_help_imports_no_heavy_library(command: list[str]) -> None:
 
 def test_help_is_tested_for_every_command() -> None:
     printed = run_fresh("from ast_hf.cli import main; main(['--help'])")
-    assert set(re.findall(r"^    (\w+) ", printed, re.MULTILINE)) == set(COMMANDS)
+    assert set(re.findall(r"^    (\w+)\s", printed, re.MULTILINE)) == set(COMMANDS)
 
 
 def longest_functions() -> list[tuple[int, str]]:

@@ -119,7 +119,7 @@ def read_hub(
 
 def _check_not_a_path(name: str) -> None:
     """Raise E206, without a request to the Hub, for a name that can only be the path of a missing file."""
-    missing = None if "://" in name else missing_path(name, cached=_is_cached(name))
+    missing = None if "://" in name else missing_path(name, cached=is_cached(name))
     if missing is None:
         return
     what, fix = missing
@@ -133,7 +133,7 @@ def _check_not_a_path(name: str) -> None:
     raise error("E206", where=repr(name), what=what, fix=fix)
 
 
-def _is_cached(name: str) -> bool:
+def is_cached(name: str) -> bool:
     """Return True if the cache has the files of a data set, or tables made of them by `datasets`."""
     files = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
     return files.is_dir() or Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()

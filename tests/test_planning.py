@@ -1,0 +1,231 @@
+"""Choices of `ast-hf new` as functions of what the data are like, and the recipe that says why."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ast_hf.errors import AstHfError
+from ast_hf.planning.augmentation_choices import is_excerpt
+from ast_hf.planning.data_summary import DataSummary, Lengths
+from ast_hf.planning.input_choices import fit_frames
+from ast_hf.planning.plan import make_plan
+from ast_hf.planning.problems import find_remarks
+from ast_hf.planning.recipe_text import recipe_text
+from ast_hf.planning.starts import Start
+from ast_hf.recipe.reading import load_recipe
+from ast_hf.recipe.recipe import Recipe
+
+BASE = Start(kind="base", name="some/ast", width=768, max_length=1024, time_stride=10, sampling_rate=16_000)
+
+
+def summary(**changes: object) -> DataSummary:
+    """Return the summary of 300 words of a second by 10 speakers, in 10 classes."""
+    fields: dict = {
+        "source": "words",
+        "train_split": "train",
+        "clips": {"train": 300},
+        "labels": {f"word{number}": 30 for number in range(10)},
+        "lengths": Lengths(0.9, 0.95, 1.0, 1.05, 1.1, 300.0),
+        "rates": {16_000: 300},
+        "group_options": {"validation_group": "speaker"},
+        "groups": 10,
+        "group_reason": "column 'speaker': 10 values for 300 clips",
+    }
+    return DataSummary(**{**fields, **changes})
+
+
+def value(plan: object, option: str) -> object:
+    """Return the value of an option in a plan, None if it is not set."""
+    return next((choice.value for choice in plan.choices if choice.option == option), None)
+
+
+def test_few_clips_get_as_many_steps_as_many_clips() -> None:
+    few = make_plan(summary(clips={"train": 80}, labels={"a": 40, "b": 40}), Start())
+    many = make_plan(summary(clips={"train": 1_000}, labels={"a": 500, "b": 500}), Start())
+    assert few.steps == many.steps
+
+
+def test_a_slow_machine_gets_fewer_steps_but_not_too_few() -> None:
+    fast = make_plan(summary(), Start(), seconds_per_step=0.01, minutes=10)
+    slow = make_plan(summary(), Start(), seconds_per_step=0.5, minutes=10)
+    hopeless = make_plan(summary(), Start(), seconds_per_step=60.0, minutes=10)
+    assert slow.steps < fast.steps
+    assert slow.steps * 0.5 <= 630
+    assert hopeless.steps == hopeless.least
+
+
+def test_clips_are_held_out_by_group_where_the_data_have_no_splits() -> None:
+    plan = make_plan(summary(), Start())
+    assert value(plan, "data.test_fraction") == 0.2
+    assert value(plan, "data.validation_fraction") == 0.2
+    assert value(plan, "data.validation_group") == "speaker"
+
+
+def test_stored_splits_are_used() -> None:
+    stored = make_plan(summary(clips={"train": 300, "validation": 60, "test": 60}), Start())
+    options = {choice.option for choice in stored.choices}
+    assert not options & {"data.test_fraction", "data.validation_fraction", "data.validation_group"}
+    assert value(stored, "stopping.patience")
+
+
+def test_one_fold_is_the_test_split() -> None:
+    plan = make_plan(summary(folds=("1", "2", "3")), Start())
+    assert value(plan, "data.test_fold") == 1
+    assert value(plan, "data.test_fraction") is None
+
+
+def test_too_few_clips_to_hold_out_are_cross_validated() -> None:
+    tiny = summary(clips={"train": 15}, labels={"a": 5, "b": 5, "c": 5}, groups=0, group_options={})
+    plan = make_plan(tiny, Start())
+    options = {choice.option for choice in plan.choices}
+    assert not options & {"data.test_fraction", "data.validation_fraction", "stopping.patience"}
+    assert any("--folds 5" in remark for remark in plan.remarks)
+    assert any("5 training clips" in remark for remark in plan.remarks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": {"a": 300}}, "nothing to classify"),
+        ({"labels": {"a": 3, "b": 3}, "clips": {"train": 6}}, "'a' has 3"),
+        ({"labels": {"a": 100, "b": 100, "c": 1}}, "--drop_labels"),
+        ({"unreadable": 200, "first_unreadable": "x.wav: empty"}, "x.wav"),
+    ],
+)
+def test_data_that_cannot_be_learnt_from_are_refused(changes: dict, words: str) -> None:
+    with pytest.raises(AstHfError, match="AST-E209") as problem:
+        make_plan(summary(**changes), Start())
+    assert words in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"group_options": {}, "groups": 0}, "random split overstates"),
+        ({"groups": 3}, "too few to hold some out"),
+        ({"groups": 8}, "the result depends on which"),
+        ({"labels": {"a": 280, "b": 20}}, "14 times"),
+        ({"clips": {"train": 150, "validation": 50}, "labels": {"a": 10, "b": 10}}, "no test split"),
+        ({"lengths": Lengths(30.0, 30.0, 60.0, 90.0, 100.0, 18_000.0)}, "start and end"),
+        ({"lengths": Lengths(5.0, 5.0, 5.0, 5.0, 5.0, 1_500.0)}, "Pretrained weights"),
+        ({"unreadable": 3, "first_unreadable": "x.wav: empty"}, "3 clips cannot be read"),
+    ],
+)
+def test_what_will_disappoint_is_said(changes: dict, words: str) -> None:
+    assert any(words in remark for remark in find_remarks(summary(**changes), Start()))
+
+
+def test_nothing_is_remarked_on_good_data() -> None:
+    good = summary(clips={"train": 300, "validation": 60, "test": 60})
+    assert list(find_remarks(good, Start())) == []
+
+
+def test_the_window_holds_whole_short_clips() -> None:
+    frames = value(make_plan(summary(), Start()), "model.config.max_length")
+    assert 105 <= frames <= 140
+
+
+def test_long_recordings_are_cropped_at_random() -> None:
+    plan = make_plan(summary(lengths=Lengths(20.0, 25.0, 60.0, 300.0, 400.0, 18_000.0)), Start())
+    assert value(plan, "augmentation.random_crop") is True
+    assert value(plan, "model.config.max_length") < 600
+
+
+def test_windows_of_the_user_fit() -> None:
+    plan = make_plan(summary(reading={"window_seconds": 0.5, "window_labels": "centre"}), Start())
+    assert value(plan, "model.config.max_length") >= 48
+    moves = {"speed", "delay_seconds", "advance_seconds", "roll_frames", "time_stretch"}
+    assert not moves & {choice.option.split(".")[-1] for choice in plan.choices}
+
+
+@pytest.mark.parametrize(
+    ("rate", "bandwidth", "expected"),
+    [
+        (8_000, 3_000.0, 8_000),
+        (16_000, 3_000.0, 16_000),
+        (44_100, 3_000.0, 16_000),
+        (48_000, 11_000.0, 32_000),
+        (256_000, 60_000.0, 256_000),
+        (22_050, 9_000.0, 22_050),
+    ],
+)
+def test_the_rate_follows_what_is_in_the_clips(rate: int, bandwidth: float, expected: int) -> None:
+    plan = make_plan(summary(rates={rate: 300}, bandwidth=bandwidth), Start())
+    assert value(plan, "features.sampling_rate") == expected
+
+
+def test_a_base_keeps_its_geometry_for_its_own_length() -> None:
+    plan = make_plan(summary(), BASE)
+    options = {choice.option for choice in plan.choices}
+    assert {option for option in options if option.startswith("model.config")} == {"model.config.max_length"}
+    assert value(plan, "model.config.max_length") < 200
+    assert value(plan, "features.sampling_rate") is None
+    assert value(plan, "optimization.layer_decay") < 1
+
+
+def test_uneven_classes_are_drawn_evenly() -> None:
+    plan = make_plan(summary(labels={"a": 280, "b": 20}), Start())
+    assert value(plan, "sampling") == "balanced"
+
+
+def test_several_labels_are_not_smoothed() -> None:
+    assert value(make_plan(summary(multi_label=True), Start()), "augmentation.label_smoothing") is None
+
+
+def test_excerpts_of_one_length_are_told_from_words() -> None:
+    assert is_excerpt(summary(lengths=Lengths(5.0, 5.0, 5.0, 5.0, 7.0, 1_500.0)))
+    assert not is_excerpt(summary())
+
+
+@given(frames=st.integers(1, 3_000), stride=st.integers(1, 16))
+def test_patches_cover_the_window(frames: int, stride: int) -> None:
+    length = fit_frames(frames, stride)
+    assert length >= frames
+    assert (length - 16) % stride == 0
+
+
+REASONED = [Start(), Start(kind="vit", name="some/vit"), BASE]
+
+
+@pytest.mark.parametrize("start", REASONED, ids=lambda start: start.kind)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"multi_label": True},
+        {"lengths": Lengths(20.0, 25.0, 60.0, 300.0, 400.0, 18_000.0)},
+        {"reading": {"window_seconds": 0.5, "window_labels": "centre"}, "multi_label": True},
+        {"labels": {"a": 280, "b": 20}, "unreadable": 2, "first_unreadable": "a: b # c"},
+        {"source": "it's: a # folder", "reading": {"label_separator": ";", "drop_labels": ["a b", "no"]}},
+    ],
+)
+def test_the_text_is_a_recipe_with_the_same_values(start: Start, changes: dict, tmp_path) -> None:
+    plan = make_plan(summary(**changes), start)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe_text(plan, ["heading"]))
+    assert load_recipe(path) == Recipe.from_dict(plan.values())
+    assert max(map(len, path.read_text().splitlines())) <= 120
+
+
+def test_every_choice_that_is_not_given_by_the_user_has_a_reason_nearby() -> None:
+    text = recipe_text(make_plan(summary(), Start()), [])
+    for option in (
+        "num_train_epochs",
+        "max_length",
+        "learning_rate",
+        "hidden_size",
+        "patience",
+        "test_fraction",
+    ):
+        line = next(number for number, line in enumerate(text.splitlines()) if f"{option}:" in line)
+        assert "#" in text.splitlines()[line] or "#" in text.splitlines()[line - 1]
+
+
+def test_choices_are_pure() -> None:
+    one = make_plan(summary(), Start(), seconds_per_step=0.1)
+    other = make_plan(dataclasses.replace(summary()), Start(), seconds_per_step=0.1)
+    assert one == other
