@@ -18,6 +18,7 @@ NAMES = {
     "narrow": "(a) with 64 mel bins",
     "recipe": "(b) our recipe",
     "patchout": "(c) our recipe with patchout",
+    "image": "(e) our recipe from image weights",
     "psla": "(d) PSLA in small",
 }
 TITLES = {"esc10": "ESC-10, a fold for each seed", "arabic_commands": "Arabic commands, unseen speakers"}

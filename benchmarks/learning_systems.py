@@ -43,8 +43,9 @@ class Corpus:
         column: column of manifest.csv that decides the split.
         splits: stage -> one mapping for each seed in turn: value of that column -> split. Rows with other values are
             left out. The held-out clips are evaluated after each epoch, without effect on training.
-        recipe: file in RECIPES; all systems except the convolutional one use its model.
+        recipe: file in RECIPES; all systems except the convolutional one and `image` use its model.
         starts_from_vit: start from image weights instead of random ones.
+        image_recipe: file in RECIPES of the system `image`, which starts from image weights where the others do not.
         patchout: patchout of the third system.
         epochs: system -> passes over the training clips. The budget is the CPU time of (a), which no other system
             exceeds.
@@ -61,6 +62,12 @@ class Corpus:
     epochs: dict[str, int]
     learning_rates: dict[str, tuple[float, ...]]
     card: dict[str, Any]
+    image_recipe: str | None = None
+
+    @property
+    def systems(self) -> list[str]:
+        """Names of the systems that are trained on it, in the order of `SYSTEMS`."""
+        return [name for name in SYSTEMS if name in self.epochs]
 
 
 def held_out(fold: int, folds: range = range(1, 6)) -> dict[str, str]:
@@ -92,13 +99,20 @@ CORPORA = {
         recipe="spoken-words.yaml",
         starts_from_vit=False,
         patchout={"time": 5, "frequency": 0},
-        epochs={"plain": 20, "narrow": 20, "recipe": 40, "patchout": 22, "psla": 18},
-        learning_rates={"plain": (5e-4, 1e-3), "recipe": (1e-3,), "patchout": (1e-3,), "psla": (1e-3, 3e-3)},
+        epochs={"plain": 20, "narrow": 20, "recipe": 40, "patchout": 22, "image": 8, "psla": 18},
+        learning_rates={
+            "plain": (5e-4, 1e-3),
+            "recipe": (1e-3,),
+            "patchout": (1e-3,),
+            "image": (3e-4,),
+            "psla": (1e-3, 3e-3),
+        },
         card={
             "description": "Ten spoken commands in Arabic, tested on speakers that were not trained on.",
             "language": ["ar"],
             "limits": "Thirty speakers recorded the words, one word in a second; running speech is not included.",
         },
+        image_recipe="words-from-image-weights.yaml",
     ),
 }
 
@@ -259,24 +273,29 @@ def patchout(task: Task) -> Started:
     return started(recipe_of(task, patchout=CORPORA[task.corpus].patchout), task)
 
 
+def image(task: Task) -> Started:
+    """Prepare the recipe for image weights, where the other systems start from random ones."""
+    return started(recipe_of(task, from_image=True), task)
+
+
 def started(settings: Recipe, task: Task) -> Started:
     """Prepare a recipe that evaluates the test clips after each epoch."""
     prepared = prepare(settings, task.folder, watch="test", overwrite=True)
     return Started(prepared.trainer, prepared)
 
 
-def recipe_of(task: Task, **sections: Any) -> Recipe:
+def recipe_of(task: Task, *, from_image: bool = False, **sections: Any) -> Recipe:
     """Return the recipe of a data set with the settings of one run: data, start, budget.
 
-    Every system trains on the same clips for a fixed length, so that nothing is held out for `stopping`.
+    `from_image` takes that of the system `image`. No clips are held out, and the last epoch counts: all systems have
+    the same training clips.
     """
     corpus = CORPORA[task.corpus]
-    values = load_recipe(RECIPES / corpus.recipe).to_dict() | {"threads": 1} | sections
-    values["data"] |= {"source": str(table(task)), "eval_splits": ["test"]}
-    values["data"] |= {"validation_fraction": 0.0, "validation_group": None}
-    values["stopping"] = {}
+    file = corpus.image_recipe if from_image and corpus.image_recipe else corpus.recipe
+    values = load_recipe(RECIPES / file).to_dict() | {"threads": 1} | _UNTIL_THE_END | sections
+    values["data"] |= {"source": str(table(task)), "eval_splits": ["test"], **_ALL_CLIPS}
     values["card"] |= corpus.card
-    values["model"] |= {"vit": task.vit} if corpus.starts_from_vit else {}
+    values["model"] |= {"vit": task.vit} if corpus.starts_from_vit or from_image else {}
     values["training"] |= {
         "num_train_epochs": task.epochs,
         "learning_rate": task.learning_rate,
@@ -288,6 +307,10 @@ def recipe_of(task: Task, **sections: Any) -> Recipe:
     }
     return Recipe.from_dict(values, "benchmarks.learning")
 
+
+#: Options of a recipe that would hold clips out, choose an epoch by them, or leave the precision to the machine.
+_UNTIL_THE_END: dict[str, Any] = {"stopping": {}, "precision": None}
+_ALL_CLIPS: dict[str, Any] = {"validation_fraction": 0.0, "validation_group": None}
 
 # ---------------------------------------------------------------- (d) PSLA in small
 
@@ -322,6 +345,7 @@ SYSTEMS: dict[str, Callable[[Task], Started]] = {
     "narrow": narrow,
     "recipe": recipe,
     "patchout": patchout,
+    "image": image,
     "psla": psla,
 }
 

@@ -11,6 +11,7 @@ import transformers
 from . import (
     birdsong_page,
     features,
+    first_hour_page,
     learning_page,
     long_audio,
     timelines_page,
@@ -42,6 +43,7 @@ def main() -> None:
         f"Python {platform.python_version()} on {platform.machine()}."
     )
     parts = (
+        first_hour_page,
         transfer,
         learning_page,
         birdsong_page,
