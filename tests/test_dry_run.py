@@ -257,3 +257,14 @@ def test_estimate_is_of_the_time_of_the_run(clips: Path, tmp_path: Path) -> None
     trained = plan.estimate.parts["training"]
     assert report.seconds / 4 < trained + 0.5
     assert trained < 4 * report.seconds
+
+
+def test_of_a_stream_the_plan_says_what_is_not_known(clips: Path, nothing_written: Path) -> None:
+    options = {"data": {"streaming": True}, "features": {"mean": -5.0, "std": 4.0}}
+    plan = plan_run(recipe(clips, options, max_steps=4, save_steps=4), nothing_written)
+    assert (plan.extent.steps, plan.extent.epochs, plan.extent.clips) == (4, None, None)
+    assert "not known before they are read" in str(plan.splits["train"])
+    assert plan.estimate is not None
+    assert plan.estimate.parts["training"] > 0
+    assert any("passes unknown" in line for line in plan.lines())
+    json.dumps(plan.to_dict())
