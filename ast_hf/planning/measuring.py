@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,10 +28,11 @@ class Measured:
     unshared: float
     estimate: Estimate
 
-    def seconds(self, share: float) -> float:
-        """Return the seconds of the whole run with this share of the steps."""
-        training = self.estimate.parts["training"]
-        return self.estimate.seconds + (share - 1) * training
+    def scaled(self, share: float) -> Estimate:
+        """Return the estimate of the whole run with this share of the steps."""
+        change = (share - 1) * self.estimate.parts["training"]
+        parts = {**self.estimate.parts, "training": share * self.estimate.parts["training"]}
+        return replace(self.estimate, seconds=self.estimate.seconds + change, parts=parts)
 
 
 def measure_run(values: dict[str, Any]) -> Measured:

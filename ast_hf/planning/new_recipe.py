@@ -17,6 +17,7 @@ from ..data.sources import is_local
 from ..errors import error
 from ..printing import printable
 from .data_summary import DataSummary, summarise_data
+from .estimates import Estimate
 from .measuring import Measured, measure_run
 from .plan import Plan, make_plan
 from .recipe_text import recipe_text
@@ -46,9 +47,9 @@ class PlannedRecipe:
     share: float
 
     @property
-    def seconds(self) -> float:
-        """Expected time of the whole run, at most."""
-        return self.measured.seconds(self.share)
+    def estimate(self) -> Estimate:
+        """What the whole run takes, at most."""
+        return self.measured.scaled(self.share)
 
     def lines(self, path: str) -> Iterator[str]:
         """Yield what was found, chosen and is to be done next, as lines for a terminal."""
@@ -59,7 +60,7 @@ class PlannedRecipe:
             yield ""
             yield from (f"Note: {remark}" for remark in self.plan.remarks)
         yield ""
-        time = _duration(self.seconds)
+        time = _duration(self.estimate.seconds)
         step = self.measured.seconds_per_step
         limit = "at most " if self.measured.estimate.is_upper_limit else ""
         yield f"Expected: {limit}{self.plan.steps:,} steps of {step:.2g} s, {time} in all on this machine."
@@ -80,7 +81,7 @@ class PlannedRecipe:
             "recipe": self.plan.values(),
             "steps": self.plan.steps,
             "seconds_per_step": self.measured.seconds_per_step,
-            "seconds": self.seconds,
+            "estimate": self.estimate.to_dict(),
         }
 
 
