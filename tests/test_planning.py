@@ -215,6 +215,31 @@ def test_the_text_is_a_recipe_with_the_same_values(
     assert max(map(len, path.read_text().splitlines())) <= 120
 
 
+WORDS = ["1e3", "1.5E+3", "no", "null", "~", "1_000", "0x1F", "12:30", "2026-01-01", "a: b", "it's", '"q"', "# x",
+         "- d", "é", "[x]", "*a", "!t", "=", "<<", "007", ".5", ".inf", "a\tb", "two\nlines", "long " * 40]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_names_that_yaml_reads_as_other_values_stay_names(word: str, tmp_path: Path) -> None:
+    changes = {
+        "source": word,
+        "reading": {"drop_labels": [word]},
+        "group_options": {"validation_group": word},
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe_text(make_plan(summary(**changes, folds=(word, "2")), Start()), ["heading"]))
+    data = load_recipe(path).data
+    fold = 7 if word == "007" else word
+    assert (data.source, data.drop_labels, data.validation_group, data.test_fold) == (
+        word,
+        [word],
+        word,
+        fold,
+    )
+    path.write_text(Recipe.from_dict({"data": {"drop_labels": [word]}}).to_yaml())
+    assert load_recipe(path).data.drop_labels == [word]
+
+
 def test_every_choice_that_is_not_given_by_the_user_has_a_reason_nearby() -> None:
     text = recipe_text(make_plan(summary(), Start()), [])
     for option in (

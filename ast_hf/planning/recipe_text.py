@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import yaml
-
+from ..recipe.writing import yaml_text
 from .choice import Choice
 from .plan import Plan
 
@@ -67,5 +66,5 @@ def _option_lines(name: str, choice: Choice, indent: str) -> Iterator[str]:
 
 def _plain(value: Any) -> str:
     """Return a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)
+    text = yaml_text(value, default_flow_style=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...")

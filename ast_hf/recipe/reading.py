@@ -16,6 +16,7 @@ from ..errors import AstHfWarning, error, unreadable, warning_text
 from ..inputs.waveform_transforms import without_folders
 from .options import CardOptions
 from .recipe import Recipe
+from .writing import EXPONENT_STARTS, EXPONENTS
 
 
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
@@ -137,11 +138,7 @@ def _problem(node: Any, text: str) -> yaml.YAMLError:
 
 for _kind in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENTS, list(EXPONENT_STARTS))
 
 
 def read_yaml(text: str, where: str) -> Any:

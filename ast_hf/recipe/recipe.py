@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import yaml
-
 from ..inputs.waveform_transforms import without_folders
 from ..strict_options import build_options
 from .argument_values import normalize_values
 from .options import RecipeOptions
 from .rules import check_rules
+from .writing import yaml_text
 
 #: Options that may be paths: (section, option).
 LOCAL_PATHS = (
@@ -62,4 +61,4 @@ class Recipe(RecipeOptions):  # noqa: D101
 
     def to_yaml(self) -> str:
         """Return `to_dict` as YAML."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return yaml_text(self.to_dict())
