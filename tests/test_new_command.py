@@ -57,7 +57,7 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
     assert recipe.training["num_train_epochs"] >= 100
     prepared = prepare(recipe, tmp_path / "model")
     assert list(prepared.evaluation) == ["test"]
-    assert prepared.trainer.eval_dataset is not None
+    assert prepared.trainer.eval_dataset is None  # eight clips would choose by chance
     example = prepared.train[0]["input_values"]
     assert len(example) == recipe.model.config["max_length"]
 

@@ -63,12 +63,32 @@ def test_a_slow_machine_gets_fewer_steps_but_not_too_few() -> None:
 def test_clips_are_held_out_by_group_where_the_data_have_no_splits() -> None:
     plan = make_plan(summary(), Start())
     assert value(plan, "data.test_fraction") == 0.2
-    assert value(plan, "data.validation_fraction") == 0.2
     assert value(plan, "data.validation_group") == "speaker"
 
 
+@pytest.mark.parametrize(
+    ("clips", "stored", "share", "option"),
+    [
+        (344, None, 0.0, None),
+        (499, None, 0.0, None),
+        (500, None, 0.2, "stopping.patience"),
+        (5_000, None, 0.1, "stopping.patience"),
+        (344, 60, None, "stopping.best"),
+        (344, 100, None, "stopping.patience"),
+    ],
+)
+def test_few_clips_choose_no_weights(
+    clips: int, stored: int | None, share: float | None, option: str | None
+) -> None:
+    splits = {"train": clips} | ({} if stored is None else {"validation": stored})
+    plan = make_plan(summary(clips=splits, labels={"a": clips // 2, "b": clips // 2}), Start())
+    assert value(plan, "data.validation_fraction") == share
+    chosen = {choice.option for choice in plan.choices if choice.option.startswith("stopping.")}
+    assert chosen == ({option, "stopping.evaluations"} if option else set())
+
+
 def test_stored_splits_are_used() -> None:
-    stored = make_plan(summary(clips={"train": 300, "validation": 60, "test": 60}), Start())
+    stored = make_plan(summary(clips={"train": 300, "validation": 100, "test": 60}), Start())
     options = {choice.option for choice in stored.choices}
     assert not options & {"data.test_fraction", "data.validation_fraction", "data.validation_group"}
     assert value(stored, "stopping.patience")
@@ -84,7 +104,8 @@ def test_too_few_clips_to_hold_out_are_cross_validated() -> None:
     tiny = summary(clips={"train": 15}, labels={"a": 5, "b": 5, "c": 5}, groups=0, group_options={})
     plan = make_plan(tiny, Start())
     options = {choice.option for choice in plan.choices}
-    assert not options & {"data.test_fraction", "data.validation_fraction", "stopping.patience"}
+    assert not options & {"data.test_fraction", "stopping.patience"}
+    assert value(plan, "data.validation_fraction") == 0
     assert any("--folds 5" in remark for remark in plan.remarks)
     assert any("5 training clips" in remark for remark in plan.remarks)
 
@@ -111,10 +132,14 @@ def test_data_that_cannot_be_learnt_from_are_refused(changes: dict, words: str) 
         ({"groups": 3}, "too few to hold some out"),
         ({"groups": 8}, "the result depends on which"),
         ({"labels": {"a": 280, "b": 20}}, "14 times"),
-        ({"clips": {"train": 150, "validation": 50}, "labels": {"a": 10, "b": 10}}, "no test split"),
+        ({"clips": {"train": 150, "validation": 50}, "labels": {"a": 7, "b": 7}}, "no test split"),
         ({"lengths": Lengths(30.0, 30.0, 60.0, 90.0, 100.0, 18_000.0)}, "start and end"),
         ({"lengths": Lengths(5.0, 5.0, 5.0, 5.0, 5.0, 1_500.0)}, "Pretrained weights"),
         ({"unreadable": 3, "first_unreadable": "x.wav: empty"}, "3 clips cannot be read"),
+        ({"lengths": Lengths(0.3, 0.3, 3.0, 23.9, 30.0, 900.0)}, "More than one clip in 20"),
+        ({"has_times": True}, "--window_seconds"),
+        ({"clips": {"train": 100}, "labels": {"a": 50, "b": 50}}, "20 clips to test on say little"),
+        ({"folds": ("1", "2", "3", "4"), "clips": {"train": 100}}, "--folds 4"),
     ],
 )
 def test_what_will_disappoint_is_said(changes: dict, words: str) -> None:
@@ -124,6 +149,26 @@ def test_what_will_disappoint_is_said(changes: dict, words: str) -> None:
 def test_nothing_is_remarked_on_good_data() -> None:
     good = summary(clips={"train": 300, "validation": 60, "test": 60})
     assert list(find_remarks(good, Start())) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "option", "words"),
+    [
+        ({"lengths": Lengths(1.0, 1.0, 1.0, 1.0, 1.0, 300.0)}, "max_length", "clips last 1.00 s, with room"),
+        ({"lengths": Lengths(0.3, 0.3, 3.0, 23.9, 30.0, 900.0)}, "max_length", "up to 30.0 s, are cut"),
+        (
+            {"lengths": Lengths(0.3, 0.3, 1.0, 2.0, 9.0, 300.0)},
+            "max_length",
+            "95 % of the clips last at most 2.00",
+        ),
+        ({"rates": {8_000: 300}}, "sampling_rate", "that of the clips, which have nothing above 4,000 Hz"),
+        ({"rates": {16_000: 200, 44_100: 100}}, "sampling_rate", "that of most clips"),
+        ({"unreadable": 1, "first_unreadable": "x.wav: empty"}, "on_error", "1 clip cannot be read"),
+    ],
+)
+def test_reasons_are_true(changes: dict[str, object], option: str, words: str) -> None:
+    choices = make_plan(summary(**changes), Start()).choices
+    assert words in next(choice.reason for choice in choices if choice.option.endswith(f".{option}"))
 
 
 def test_the_window_holds_whole_short_clips() -> None:
@@ -223,6 +268,7 @@ WORDS = ["1e3", "1.5E+3", "no", "null", "~", "1_000", "0x1F", "12:30", "2026-01-
 def test_names_that_yaml_reads_as_other_values_stay_names(word: str, tmp_path: Path) -> None:
     changes = {
         "source": word,
+        "clips": {"train": 1_000},
         "reading": {"drop_labels": [word]},
         "group_options": {"validation_group": word},
     }
@@ -241,7 +287,7 @@ def test_names_that_yaml_reads_as_other_values_stay_names(word: str, tmp_path: P
 
 
 def test_every_choice_that_is_not_given_by_the_user_has_a_reason_nearby() -> None:
-    text = recipe_text(make_plan(summary(), Start()), [])
+    text = recipe_text(make_plan(summary(clips={"train": 1_000}), Start()), [])
     for option in (
         "num_train_epochs",
         "max_length",

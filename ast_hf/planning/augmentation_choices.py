@@ -24,7 +24,9 @@ def choose_augmentation(summary: DataSummary, start: Start) -> list[Choice]:
     if not summary.multi_label:
         smoothing = 0.1
         choices.append(
-            Choice("augmentation.label_smoothing", smoothing, "less certain about clips seen many times")
+            Choice(
+                "augmentation.label_smoothing", smoothing, "less certain about clips that are seen many times"
+            )
         )
     return choices
 

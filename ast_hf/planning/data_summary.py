@@ -15,6 +15,7 @@ from ..audio import load_audio
 from ..data.audio_headers import read_header
 from ..data.grouping import find_groups
 from ..data.holding_out import fold_name
+from ..data.naming_conventions import BOUNDARIES
 from ..data.splits import label_counts, label_lists, label_names, split_task
 from ..errors import AstHfError, error
 from ..log_mel import FRAME_SECONDS
@@ -67,6 +68,7 @@ class DataSummary:
         group_reason: how they were recognised.
         fold_column: column of the folds.
         folds: their names, if the table has folds; empty if it has none.
+        has_times: clips are stretches of files, from a start to an end.
         unreadable: clips of all splits whose header shows that they cannot be read or are too short.
         first_unreadable: what is wrong with the first of them.
     """
@@ -86,6 +88,7 @@ class DataSummary:
     group_reason: str = ""
     fold_column: str = "fold"
     folds: tuple[str, ...] = ()
+    has_times: bool = False
     unreadable: int = 0
     first_unreadable: str = ""
 
@@ -174,6 +177,7 @@ def summarise_data(
         bandwidth=_measure_bandwidth(train),
         fold_column=fold_column,
         folds=_find_folds(splits, train, fold_column),
+        has_times=set(BOUNDARIES) <= set(train.column_names),
         unreadable=headers.unreadable,
         first_unreadable=headers.first,
         **_describe_groups(splits, train_split),

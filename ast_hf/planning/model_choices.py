@@ -44,13 +44,13 @@ def choose_model(summary: DataSummary, start: Start) -> list[Choice]:
     if start.kind != "random":
         return []
     shape = shape_of(summary)
-    reason = f"small, for {summary.train_clips:,} training clips; wide ones need more, or pretrained weights"
+    reason = f"for {summary.train_clips:,} training clips; a wider model needs more, or pretrained weights"
     return [
         Choice("model.config.hidden_size", shape.width, reason),
         Choice("model.config.num_hidden_layers", shape.blocks),
         Choice("model.config.num_attention_heads", shape.heads),
         Choice("model.config.intermediate_size", 4 * shape.width),
-        Choice("model.config.hidden_dropout_prob", 0.1, "few clips are seen many times"),
+        Choice("model.config.hidden_dropout_prob", 0.1, "every clip is seen many times"),
         Choice("model.config.layer_norm_eps", 1e-6),
         Choice(
             "model.config.initializer_range",

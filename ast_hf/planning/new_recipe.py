@@ -21,7 +21,7 @@ from .estimates import Estimate
 from .measuring import Measured, measure_run
 from .plan import Plan, make_plan
 from .recipe_text import recipe_text
-from .split_choices import watches
+from .split_choices import has_test
 from .starts import Start, read_start
 from .training_choices import MINUTES
 
@@ -37,6 +37,7 @@ class PlannedRecipe:
         text: the recipe, YAML.
         measured: speed on this machine.
         share: steps of the plan, as a share of those of the run that was measured.
+        minutes: training time that the plan aims at.
     """
 
     summary: DataSummary
@@ -45,6 +46,7 @@ class PlannedRecipe:
     text: str
     measured: Measured
     share: float
+    minutes: float
 
     @property
     def estimate(self) -> Estimate:
@@ -63,11 +65,17 @@ class PlannedRecipe:
         time = _duration(self.estimate.seconds)
         step = self.measured.seconds_per_step
         limit = "at most " if self.measured.estimate.is_upper_limit else ""
-        yield f"Expected: {limit}{self.plan.steps:,} steps of {step:.2g} s, {time} in all on this machine."
+        yield (
+            f"Expected: {limit}{self.plan.steps:,} steps of {step:.2g} s, {time} in all on this machine, "
+            "as busy as it is now."
+        )
+        if self.plan.steps * self.measured.unshared > 60 * (self.minutes + 1):
+            yield f"Fewer steps would take {self.minutes:g} minutes, but would not be worth a start."
         yield f"Wrote {printable(path)}. Next:"
         name = shlex.quote(path)
         output = _output_folder(self.summary.source)
-        folds = "" if watches(self.summary) else " --folds 5"
+        is_tested = has_test(self.summary) or self.summary.has_validation
+        folds = "" if is_tested else " --folds 5"
         yield f"  ast-hf finetune {name} --output {output} --dry-run"
         yield f"  ast-hf finetune {name} --output {output}{folds}"
 
@@ -122,7 +130,8 @@ def plan_recipe(
         f"Written by `{command}`. Change anything; the reasons are beside the values.",
         *_describe(summary),
     ]
-    return PlannedRecipe(summary, start, plan, recipe_text(plan, heading), measured, share * plan.steps)
+    text = recipe_text(plan, heading)
+    return PlannedRecipe(summary, start, plan, text, measured, share * plan.steps, aim)
 
 
 def _read(source: str, options: dict[str, Any]) -> DatasetDict:
@@ -159,7 +168,7 @@ def _describe(summary: DataSummary) -> Iterator[str]:
     spread += f"95 % at most {lengths.high:.2f} s"
     is_one = lengths.longest - lengths.shortest < 0.01
     yield f"Lengths: {f'{lengths.median:.2f} s' if is_one else spread}; {rates}."
-    each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{min(counts)}"
+    each = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{min(counts):,}"
     yield f"Labels: {len(counts)}{several}, {each} training clips each."
     yield f"Groups: {summary.group_reason or 'none found'}."
 

@@ -11,7 +11,7 @@ from .choice import Choice
 from .data_summary import DataSummary
 from .input_choices import choose_rate, choose_window
 from .model_choices import NARROW, choose_model, shape_of
-from .problems import UNREADABLE_SHARE, check_learnable, find_remarks
+from .problems import UNREADABLE_SHARE, check_learnable, find_remarks, unreadable_clips
 from .split_choices import choose_splits, trained_clips
 from .starts import Start
 from .training_choices import (
@@ -111,7 +111,7 @@ def _name(source: Any) -> str:
 def _choose_skipping(summary: DataSummary) -> list[Choice]:
     if not summary.unreadable:
         return []
-    reason = f"{summary.unreadable} clips cannot be read, the first: {summary.first_unreadable}"
+    reason = f"{unreadable_clips(summary)}, the first: {summary.first_unreadable}"
     return [
         Choice("data.on_error", "skip", reason),
         Choice("data.max_skipped_fraction", UNREADABLE_SHARE),

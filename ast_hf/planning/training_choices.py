@@ -7,7 +7,7 @@ import math
 from .choice import Choice
 from .data_summary import DataSummary
 from .model_choices import shape_of
-from .split_choices import watches
+from .split_choices import LEAST_WATCHED, watched_clips
 from .starts import Start
 
 #: Optimizer steps of a run. Small data sets need as many as large ones: they are seen in more epochs. The demo's 240
@@ -22,10 +22,10 @@ LEAST_EPOCHS = {"random": 10, "vit": 4, "base": 3}
 MINUTES = 10.0
 #: Largest number of clips in a step.
 BATCH = {"random": 32, "vit": 8, "base": 8}
-#: Evaluations of a run on the validation split, and how many in a row without a better one end it: a third of the run,
-#: since the accuracy of few clips moves up and down while the learning rate is high.
+#: Evaluations of a run on the validation split, and how many in a row without a better one end it: half of the run,
+#: since the accuracy moves up and down while the learning rate is high, and rises again when it falls.
 EVALUATIONS = 24
-PATIENCE = 8
+PATIENCE = 12
 #: Training checkpoints of a run.
 CHECKPOINTS = 5
 #: Longest memory of the weight average in steps, and its share of a run.
@@ -78,7 +78,7 @@ def averaging_decay(steps: int) -> float:
 def choose_training(summary: DataSummary, start: Start, steps: int, batch: int, clips: int) -> list[Choice]:
     """Return the choices of the training's length and its options."""
     epochs = epochs_of(steps, clips, batch)
-    reason = f"about {steps:,} steps: these count, so that few clips are seen many times"
+    reason = f"about {steps:,} steps: these count, and not how often each clip is seen"
     decay = averaging_decay(steps)
     choices = [
         *_choose_sampling(summary),
@@ -134,10 +134,20 @@ def _choose_saving(steps: int) -> list[Choice]:
 
 
 def _choose_watching(summary: DataSummary) -> list[Choice]:
-    if not watches(summary):
+    clips = watched_clips(summary)
+    if not clips:
         return []
-    reason = "evaluations without a better one that end the training; the weights of the best one are kept"
+    if clips < LEAST_WATCHED:
+        reason = (
+            f"keep the weights of the best evaluation; {clips} clips are too few to end the training early"
+        )
+        choice = Choice("stopping.best", True, reason)
+    else:
+        reason = (
+            "evaluations without a better one that end the training; the weights of the best one are kept"
+        )
+        choice = Choice("stopping.patience", PATIENCE, reason)
     return [
-        Choice("stopping.patience", PATIENCE, reason),
+        choice,
         Choice("stopping.evaluations", EVALUATIONS, "on the validation split, never on a test split"),
     ]
