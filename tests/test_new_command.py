@@ -116,17 +116,18 @@ def test_data_on_the_hub_are_not_downloaded(tmp_path: Path, capsys: pytest.Captu
 def test_a_summary_counts_what_is_there(tmp_path: Path) -> None:
     words = tmp_path / "words"
     write_words(words)
-    rows = ["path,label,fold"]
+    rows = ["path,label,fold,speaker"]
     rows += [
-        f"{path.relative_to(tmp_path)},{path.parent.name},{number % 4}"
+        f"{path.relative_to(tmp_path)},{path.parent.name},{number % 4},s{number % 5}"
         for number, path in enumerate(sorted(words.rglob("*.wav")))
     ]
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    (tmp_path / "table.csv").write_text("\n".join([*rows, "broken.wav,no,1"]))
+    (tmp_path / "table.csv").write_text("\n".join([*rows, "broken.wav,no,1,s0"]))
     splits = load_audio_dataset(tmp_path / "table.csv", check_files=False)
     summary = summarise_data(splits, "table.csv", {})
     assert summary.folds == ("0", "1", "2", "3")
     assert summary.labels == {"no": 21, "yes": 20}
+    assert (summary.groups, summary.divided_groups) == (5, 5)
     assert summary.unreadable == 1
     assert "broken.wav" in summary.first_unreadable
     assert summary.rates == {8_000: 40}

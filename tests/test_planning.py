@@ -138,6 +138,7 @@ def test_data_that_cannot_be_learnt_from_are_refused(changes: dict, words: str) 
         ({"unreadable": 3, "first_unreadable": "x.wav: empty"}, "3 clips cannot be read"),
         ({"lengths": Lengths(0.3, 0.3, 3.0, 23.9, 30.0, 900.0)}, "More than one clip in 20"),
         ({"has_times": True}, "--window_seconds"),
+        ({"folds": ("1", "2"), "divided_groups": 4}, "4 of 10 groups are in several folds"),
         ({"clips": {"train": 100}, "labels": {"a": 50, "b": 50}}, "20 clips to test on say little"),
         ({"folds": ("1", "2", "3", "4"), "clips": {"train": 100}}, "--folds 4"),
     ],

@@ -258,6 +258,7 @@ def _show(table: SplitTable, search: GroupSearch | None, choice: dict[str, Any])
     show(f"\nWritten: {table.path}")
     if "class_labels" in table.options:
         show(f"Its classes in their order: {table.options['class_labels']}")
+    show(f"A recipe for it: {_recipe_command(table)}")
     show(f"Next: {_next_command(table)}")
 
 
@@ -282,6 +283,14 @@ def _divisions(table: SplitTable) -> str:
         f"The splits that the data have divide {table.shared} groups, which makes results on them too good; "
         "--redraw would keep them together."
     )
+
+
+def _recipe_command(table: SplitTable) -> str:
+    """Return a command that writes `recipe.yaml` for the table."""
+    words = ["ast-hf", "new", str(table.path)]
+    for name, value in table.options.items():
+        words += [f"--{name}", value]
+    return shlex.join(words)
 
 
 def _next_command(table: SplitTable) -> str:

@@ -68,6 +68,7 @@ class DataSummary:
         group_reason: how they were recognised.
         fold_column: column of the folds.
         folds: their names, if the table has folds; empty if it has none.
+        divided_groups: number of these sources that are in several folds.
         has_times: clips are stretches of files, from a start to an end.
         unreadable: clips of all splits whose header shows that they cannot be read or are too short.
         first_unreadable: what is wrong with the first of them.
@@ -88,6 +89,7 @@ class DataSummary:
     group_reason: str = ""
     fold_column: str = "fold"
     folds: tuple[str, ...] = ()
+    divided_groups: int = 0
     has_times: bool = False
     unreadable: int = 0
     first_unreadable: str = ""
@@ -164,6 +166,7 @@ def summarise_data(
             headers.unreadable += others.unreadable
             headers.first = headers.first or others.first
     fold_column = reading.get("fold_column", "fold")
+    folds = _find_folds(splits, train, fold_column)
     return DataSummary(
         source=source,
         reading=dict(reading),
@@ -176,11 +179,11 @@ def summarise_data(
         rates=dict(headers.rates.most_common()),
         bandwidth=_measure_bandwidth(train),
         fold_column=fold_column,
-        folds=_find_folds(splits, train, fold_column),
+        folds=folds,
         has_times=set(BOUNDARIES) <= set(train.column_names),
         unreadable=headers.unreadable,
         first_unreadable=headers.first,
-        **_describe_groups(splits, train_split),
+        **_describe_groups(splits, train_split, train[fold_column] if folds else None),
     )
 
 
@@ -254,10 +257,19 @@ def _find_folds(splits: Mapping[str, Dataset], train: Dataset, column: str) -> t
     )
 
 
-def _describe_groups(splits: Mapping[str, Dataset], train_split: str) -> dict[str, Any]:
-    """Return the fields of a summary about groups."""
+def _describe_groups(
+    splits: Mapping[str, Dataset], train_split: str, folds: list[Any] | None
+) -> dict[str, Any]:
+    """Return the fields of a summary about groups; `folds` is the fold of each training clip."""
     found = find_groups(DatasetDict(splits))
     if found is None:
         return {}
-    number = len(set(found.values[train_split]))
-    return {"group_options": found.options, "groups": number, "group_reason": found.reason}
+    values = found.values[train_split]
+    pairs = set(zip(values, map(fold_name, folds or [""] * len(values)), strict=True))
+    parts = Counter(value for value, _ in pairs)
+    return {
+        "group_options": found.options,
+        "groups": len(parts),
+        "group_reason": found.reason,
+        "divided_groups": sum(count > 1 for count in parts.values()),
+    }

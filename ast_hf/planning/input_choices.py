@@ -116,7 +116,7 @@ def _window_reason(summary: DataSummary, length: int) -> str:
     if summary.windowed:
         return f"{window}: data.window_seconds in complete frames of 10 ms"
     if is_cropped(summary):
-        return f"{window}, a random part in each pass: half of the clips last over {lengths.median:.1f} s"
+        return f"{window}, a random part in each pass: half of the clips last {lengths.median:.1f} s or more"
     if frames_to_seconds(length) < lengths.high:
         return f"{window}, the longest one that is chosen: the longest clips, up to {lengths.longest:.1f} s, are cut"
     if frames_to_seconds(length) < lengths.longest:

@@ -119,6 +119,11 @@ def _remarks_on_classes(summary: DataSummary) -> Iterator[str]:
 
 
 def _remarks_on_groups(summary: DataSummary) -> Iterator[str]:
+    if summary.divided_groups and not summary.test_splits:
+        yield (
+            f"{summary.divided_groups} of {summary.groups} groups are in several folds, which overstates the accuracy "
+            f"on new ones. ({summary.group_reason})"
+        )
     share = min(share for share in (test_share(summary), validation_share(summary), 1.0) if share)
     if share == 1.0 or summary.windowed:
         return

@@ -313,6 +313,7 @@ def test_the_table_is_read_back(words: Path, tmp_path: Path, capsys: Any) -> Non
     assert len({(row["split"], row["group"]) for row in rows}) == 10
     assert "column 'speaker': 10 groups of 12 clips" in printed
     assert "No group is in two splits." in printed
+    assert f"A recipe for it: ast-hf new {output}" in printed
     assert f"Next: ast-hf finetune recipe.yaml --data {output}" in printed
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["sizes"] == {"train": 96, "validation": 12, "test": 12}
