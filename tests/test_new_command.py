@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -63,9 +65,11 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
 
 
 def test_the_plan_as_json(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    age = time.time() - psutil.Process().create_time()
     assert run(words, "--output", tmp_path / "recipe.yaml", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["steps"] >= 1_000
+    assert plan["estimate"]["parts"]["preparing"] > age  # a run starts and imports as this program did
     assert plan["estimate"]["seconds"] > plan["estimate"]["parts"]["training"] > 0  # as --dry-run --json
     assert plan["recipe"]["data"]["source"] == str(words)
     assert {"option", "value", "reason"} == set(plan["choices"][0])

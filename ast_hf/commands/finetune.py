@@ -192,7 +192,7 @@ def _plan(options: argparse.Namespace, recipe: Recipe) -> None:
         if not options.json and is_main_process():
             show(f"cannot be used: {clip}")
 
-    common: dict[str, Any] = {"on_unusable": list_clip, "began": _program_began()}
+    common: dict[str, Any] = {"on_unusable": list_clip, "began": program_began()}
     if options.folds is not None:
         _check_no_push(options)
         plan: FoldsPlan | RunPlan = plan_cross_validation(
@@ -217,7 +217,7 @@ def _plan(options: argparse.Namespace, recipe: Recipe) -> None:
         show(line)
 
 
-def _program_began() -> float:
+def program_began() -> float:
     """Return when this program started, as `time.monotonic()`."""
     import psutil
 

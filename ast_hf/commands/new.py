@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import error
 from .console import add_json_option, finite, print_json, quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
+from .finetune import program_began
 
 if TYPE_CHECKING:
     pass
@@ -36,6 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from ..planning.new_recipe import plan_recipe
     from ..writing_failures import check_file
 
+    starting = time.monotonic() - program_began()
     quiet_transformers()
     _check(options)
     check_file(options.output, makes_folder=False)
@@ -48,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
         base=options.base,
         vit=options.vit,
         minutes=options.minutes,
+        starting=starting,
         command=f"ast-hf {shlex.join(options.words)}",
     )
     write_text(Path(options.output), planned.text)

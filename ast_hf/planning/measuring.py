@@ -40,11 +40,12 @@ class Measured:
         return replace(self.estimate, seconds=self.estimate.seconds + change, parts=parts)
 
 
-def measure_run(values: dict[str, Any]) -> Measured:
+def measure_run(values: dict[str, Any], starting: float = 0.0) -> Measured:
     """Return the speed of the run of a recipe and the time that it takes.
 
     Args:
         values: options of the recipe, as `Recipe.from_dict` takes them. Mean and std are not measured.
+        starting: seconds that the program of the run needs to start.
 
     Raises:
         AstHfError: as `prepare`, for clips and starts that cannot be used.
@@ -54,7 +55,7 @@ def measure_run(values: dict[str, Any]) -> Measured:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=_KNOWN)
         run = prepare(Recipe.from_dict(changed), folder)
-        preparing = time.perf_counter() - began
+        preparing = starting + time.perf_counter() - began
         clock = time.perf_counter()
         worked = time.process_time()
         speed = measure_speed(run)

@@ -100,6 +100,7 @@ def plan_recipe(
     base: str | None = None,
     vit: str | None = None,
     minutes: float | None = None,
+    starting: float = 0.0,
     command: str = "ast-hf new",
 ) -> PlannedRecipe:
     """Look at data, and return a recipe for them.
@@ -110,6 +111,7 @@ def plan_recipe(
         base: AST checkpoint to start from.
         vit: image transformer to start from.
         minutes: training time to aim at on this machine; None for 10.
+        starting: seconds that a program needs to start, until it reads the data.
         command: the command that the recipe's heading names.
 
     Raises:
@@ -123,7 +125,7 @@ def plan_recipe(
     start = read_start(base, vit)
     aim = MINUTES if minutes is None else minutes
     plan = make_plan(summary, start, minutes=aim)
-    measured = measure_run(plan.values())
+    measured = measure_run(plan.values(), starting)
     share = 1 / plan.steps
     plan = make_plan(summary, start, seconds_per_step=measured.unshared, minutes=aim)
     heading = [
