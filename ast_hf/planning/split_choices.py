@@ -14,8 +14,9 @@ LARGE_SET = 2_000
 TEST_SHARE = 0.2
 #: Fewest clips that weights are chosen by. The accuracy of fewer has a standard error above 5 points, so that chance
 #: chooses, and they are worth more in training. The demo's 344 notes with 42 of them held out and a patience of 15 have
-#: 0.554 on unseen notes, and 0.725 with all of them and the whole length (instruments.yaml). Of 204 of these notes,
-#: trained for 1,000 steps, 40 held out cost 0.06 on unseen instruments and 0.08 on unseen notes.
+#: 0.554 on unseen notes, and 0.725 with all of them and the whole length (instruments.yaml).
+#: Holding out alone costs less: of 204 and 222 of these notes, a fifth costs 0.06 on unseen notes, nothing on unseen
+#: instruments.
 LEAST_WATCHED = 100
 #: Clips of the typical class from which a test split is made. Below, a class would have one clip there, and
 #: cross-validation (`--folds`) says more.
