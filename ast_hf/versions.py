@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from .errors import error
 from .package_origin import package_origin
 
 #: Packages that affect the numbers of a run or an evaluation.
@@ -13,6 +15,18 @@ _RESULT_PACKAGES = ("ast_hf", "torch", "transformers", "datasets", "soundfile", 
 
 #: How to install a package where no address of it is known.
 FROM_CLONE = "pip install ."
+
+
+#: Modules of the extra `train` that every training run uses.
+TRAINING_MODULES = ("sklearn", "matplotlib", "yaml", "jinja2")
+
+
+def check_modules(where: str, *modules: str) -> None:
+    """Raise E108 if modules of the extra `train` are not installed, before hours of work end at one of them."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        what = f"needs {', '.join(missing)}, not installed"
+        raise error("E108", where=where, what=what, fix='pip install "ast_hf[train]"')
 
 
 def result_versions() -> dict[str, str]:

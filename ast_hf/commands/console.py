@@ -10,10 +10,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from ..errors import did_you_mean, error, nearest
+from ..errors import did_you_mean, nearest
 from ..printing import printable, visible
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ EXIT_IN_USE = 73
 EXIT_INTERRUPTED = 130
 #: A shell's exit code for SIGPIPE: what read the output has left.
 EXIT_NO_READER = 141
-
-#: Modules of the extra `train` that every training run uses.
-TRAINING_MODULES = ("sklearn", "matplotlib", "yaml", "jinja2")
 
 #: Warnings that the command has printed. Folds and trials read the same data again.
 _printed: set[str] = set()
@@ -193,11 +189,10 @@ def print_json(options: argparse.Namespace, content: Any) -> None:
 
 
 def require_train(command: str, *modules: str) -> None:
-    """Raise E108 if modules of the extra `train` are not installed, before a command has worked for nothing."""
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        what = f"needs {', '.join(missing)}, not installed"
-        raise error("E108", where=f"ast-hf {command}", what=what, fix='pip install "ast_hf[train]"')
+    """Raise E108 if `modules`, or else those of a training run, are not installed, see `check_modules`."""
+    from ..versions import TRAINING_MODULES, check_modules
+
+    check_modules(f"ast-hf {command}", *(modules or TRAINING_MODULES))
 
 
 def step_parts(line: str) -> tuple[str, str]:

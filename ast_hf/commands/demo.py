@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ..continuing import running_program
 from ..errors import error
 from .console import (
-    TRAINING_MODULES,
     add_json_option,
     complain,
     print_json,
@@ -91,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     _check_data(options)
-    require_train("demo", *TRAINING_MODULES)
+    require_train("demo")
     is_own = options.data is not None and not _is_demo_data(options.data)
     source = json.dumps(options.data or DEMO_DATA)
     overrides = [f"data.source={source}"]

@@ -18,7 +18,6 @@ from ..processes import is_main_process
 from .completion import recipe_changes
 from .console import (
     EXIT_UNPUBLISHED,
-    TRAINING_MODULES,
     add_json_option,
     complain,
     print_folds,
@@ -156,7 +155,7 @@ def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None) 
 def _train(options: argparse.Namespace) -> int:
     from ..training import finetune, load_recipe
 
-    require_train("finetune", *TRAINING_MODULES)
+    require_train("finetune")
     quiet_transformers()
     recipe = load_recipe(options.recipe, recipe_overrides(options))
     if options.dry_run:

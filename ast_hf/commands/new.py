@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..errors import error
 from .console import (
-    TRAINING_MODULES,
     add_json_option,
     finite,
     print_json,
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from ..planning.new_recipe import plan_recipe
     from ..writing_failures import check_file
 
-    require_train("new", *TRAINING_MODULES)
+    require_train("new")
     quiet_transformers()
     _check(options)
     check_file(options.output, makes_folder=False)
