@@ -10,9 +10,14 @@ import argparse
 import sys
 
 import ast_hf  # noqa: F401 (makes the Auto classes and the pipeline return ast_hf's AST)
-from ast_hf.commands.finetune import add_run_options, continuing_command, recipe_overrides
-from ast_hf.processes import is_main_process
-from ast_hf.stopping import RunStopped, stop_signals
+from ast_hf.commands.finetune import (
+    RunStopped,
+    add_run_options,
+    continuing_command,
+    is_main_process,
+    recipe_overrides,
+    stop_signals,
+)
 
 
 def read_options() -> argparse.Namespace:

@@ -1,7 +1,7 @@
 """`ast-hf finetune`: train by a recipe on labelled audio.
 
-`add_run_options`, `recipe_overrides` and `continuing_command` are for scripts that take the same options, see
-examples/finetune.py.
+`add_run_options`, `recipe_overrides`, `continuing_command`, `stop_signals`, `RunStopped` and `is_main_process` are
+for scripts that take the same options, see examples/finetune.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..continuing import continuing_command
 from ..errors import error
 from ..processes import is_main_process
+from ..stopping import RunStopped, stop_signals
 from .completion import recipe_changes
 from .console import (
     EXIT_UNPUBLISHED,
@@ -126,8 +127,6 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0; `EXIT_UNPUBLISHED` if only the push failed; 128 and the number of a signal that stopped the run.
     """
-    from ..stopping import RunStopped, stop_signals
-
     try:
         with stop_signals():  # from here on: importing torch and transformers takes seconds
             return _train(options)

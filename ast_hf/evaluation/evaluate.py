@@ -117,8 +117,7 @@ def evaluate_checkpoints(
     evaluation = replace(evaluation, verdict=verdict, sound=sound)
     if save_logits is not None:
         write_logits(save_logits, main_logits, part, evaluation)
-    scores = task.scores(main_logits, outcomes[evaluation.main].temperature)
-    write_evaluation(evaluation, scores, targets[split], task)
+    write_evaluation(evaluation, main_logits, targets[split], task)
     _store_calibrations(evaluation, members, task, request)
     if request.ensemble_folder is not None:
         _finish_ensemble(evaluation, request.ensemble_folder, task, store=store)

@@ -363,7 +363,10 @@ def test_a_calibration_survives_a_merge(tmp_path: Path) -> None:
 def test_the_command_shows_the_same_numbers(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "out"
     assert cli.main(["evaluate", str(run.folder), str(run.table), "--output", str(out)]) == 0
-    head, values = capsys.readouterr().out.splitlines()[:2]
-    metrics = json.loads((out / "results.json").read_text())["metrics"][str(run.folder)]
+    verdict, table = capsys.readouterr().out.split("\n\n")[:2]
+    head, values = table.splitlines()
+    results = results_of(out)
+    assert verdict.splitlines()[0] == results["verdict"]["headline"]
+    metrics = results["metrics"][str(run.folder)]
     for name, value in zip(head.split()[1:], values.split()[1:], strict=True):
         assert value == f"{metrics[name]:.4f}"
