@@ -448,7 +448,9 @@ def test_temperature_is_fitted_and_stored(
             evaluation.outcomes[name].calibration.temperature,
             None,
         )
-    assert f"temperature {calibration.temperature:.4g}, fitted on validation" in evaluation.table()
+    assert f"temperature {calibration.temperature:.4g}, fitted on validation, stored: the table above" in (
+        evaluation.table()
+    )
 
     score = pipeline("audio-classification", model=names[0])(files[0], top_k=1)[0]["score"]
     assert score == pytest.approx(softmax(logits[:1] / calibration.temperature).max(), abs=1e-4)

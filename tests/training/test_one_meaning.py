@@ -229,6 +229,7 @@ def test_a_stored_calibration_counts_everywhere(run: Run, copied: Path, tmp_path
     assert (config.temperature, config.thresholds) == (calibration.temperature, calibration.thresholds)
     assert outcome.temperature == config.temperature != 1.0
     assert outcome.metrics["NLL"] == pytest.approx(calibration.after["test"]["NLL"])
+    assert "fitted on validation, stored: the table above is with it" in evaluation.table()
     rows = rows_of(tmp_path / "out")
     check_decisions(run, name, rows)
     assert {row["best_on"] for row in rows} == {"validation"}
@@ -291,6 +292,7 @@ def test_a_calibration_survives_resuming_and_not_retraining(run: Run, copied: Pa
             math.nan if own["F1"] is None else own["F1"], abs=1e-5, nan_ok=True
         )
 
+    check_a_second_fit(copied, run, tmp_path / "second", results)
     for checkpoint in copied.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     run.again(copied, overwrite=True)
@@ -299,6 +301,22 @@ def test_a_calibration_survives_resuming_and_not_retraining(run: Run, copied: Pa
     assert stored.temperature is not None
     assert results_of(copied)["calibration"] is None
     assert "## Calibration" not in (copied / "README.md").read_text()
+
+
+def check_a_second_fit(folder: Path, run: Run, out: Path, results: dict[str, Any]) -> None:
+    """Store a fit on another split: the results were measured with the first one."""
+    (effort,) = folder.glob("checkpoint-*/effort.json")
+    assert results["seconds"] == json.loads(effort.read_text())["seconds"]  # nothing was trained again
+    first = results["calibration"]
+    evaluate([str(folder)], run, out, fit_on="train", store=True)
+    record = results_of(folder)["calibration"]
+    assert record["temperature"] != first["temperature"]
+    assert record["measured_with"] == {name: first[name] for name in ("temperature", "thresholds")}
+    text = (folder / "README.md").read_text()
+    assert f"were measured before, with a temperature of {first['temperature']:.4g}" in text
+    evaluate([str(folder)], run, out, fit_on="validation", store=True)
+    again = results_of(folder)["calibration"]
+    assert again["temperature"] == pytest.approx(first["temperature"], rel=1e-4)
 
 
 @pytest.mark.slow
@@ -313,6 +331,15 @@ def test_the_card_of_an_ensemble_has_the_numbers_of_its_evaluation(
     names[0] = str(shutil.copytree(run.folder, tmp_path / "other"))
     evaluation = evaluate(names, run, folder, ensemble=True, fit_on="validation", store=True)
     check_ensemble(folder, evaluation)
+    text = (folder / "ensemble" / "README.md").read_text()
+    section = text.split("## Calibration\n")[1].split("\n## ")[0]
+    assert "The results above are measured with these values." in section
+    assert "transformers alone" not in section
+    members = tables_of(text)[0][1:]
+    for number, row in enumerate(members, 1):  # as they are in the ensemble, without the values just stored
+        member = str(folder / "ensemble" / f"member-{number}")
+        alone = evaluate([member], run, tmp_path / "alone").outcomes[member].metrics
+        assert row["NLL"] == f"{alone['NLL']:.4f}"
     check_decisions(
         run, str(folder / "ensemble"), [row for row in rows_of(folder) if row["model"] == "ensemble"]
     )
