@@ -59,8 +59,12 @@ def requirement_lines(results: Mapping[str, Any]) -> list[str]:
 def _requirement_line(name: str, version: str, origin: Mapping[str, Any]) -> str:
     if origin.get("requirement"):
         return str(origin["requirement"])
-    place = f" of {origin['url']}" if origin.get("url") else " of its repository"
-    return f"# {name} {version}: no address of it is known; in a clone{place}, run {FROM_CLONE}"
+    url = origin.get("url")
+    if name != "ast_hf":
+        return f"# {name} {version}: not from the index of pip" + (f", see {url}" if url else "")
+    if url:
+        return f"# {name} {version}: installed from a local copy; in a clone of {url}, run {FROM_CLONE}"
+    return f"# {name} {version}: no address of it is known; in a clone of its repository, run {FROM_CLONE}"
 
 
 def install_command(origin: Mapping[str, Any]) -> str:
