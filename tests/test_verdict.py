@@ -13,11 +13,11 @@ import pytest
 from conftest import ROOT
 
 from ast_hf import cli
-from ast_hf.training import load_recipe
 from ast_hf.reports import advice
 from ast_hf.reports.verdict import Verdict, judge, main_comparison
 from ast_hf.reports.verdict_facts import Comparison, Learning
 from ast_hf.reports.verdict_of_folds import judge_folds
+from ast_hf.training import load_recipe
 
 LN10 = 2.3026
 
@@ -72,7 +72,11 @@ def test_nothing_stands_out_of_a_healthy_run() -> None:
         (0.9, "Better than the baseline on test: accuracy 0.900, logistic", "above"),
         (0.82, "Too close to call on test: accuracy 0.820, logistic", "even"),
         (0.78, "The baseline is ahead on test, but too close to call: ", "even"),
-        (0.7, "The baseline wins on test: logistic regression has accuracy 0.800, the model 0.700 (", "below"),
+        (
+            0.7,
+            "The baseline wins on test: logistic regression has accuracy 0.800, the model 0.700 (",
+            "below",
+        ),
     ],
 )
 def test_the_first_line_says_who_is_better(value: float, start: str, outcome: str) -> None:
@@ -110,6 +114,15 @@ def test_labels_are_looked_at_first_where_the_baseline_learns_nothing_either() -
     ]
 
 
+def test_labels_that_the_baseline_learns_are_not_doubted() -> None:
+    """Guessing on test, beside a regression that is clearly better: the clips have what is needed."""
+    half = judge("accuracy", [AT_CHANCE], learned(loss=1.8, curve=[0.1] * 8))
+    assert half.findings == ["at-chance"]
+    lost = judge("accuracy", [AT_CHANCE], learned(loss=2.3, curve=[0.1] * 8))
+    assert not any("labels" in line for line in half.advice + lost.advice)
+    assert len(half.advice) == len(lost.advice) == 2
+
+
 def test_a_bound_beside_zero_is_not_printed_as_zero() -> None:
     verdict = judge("mAP", [compared(0.905, 0.931, difference=(-0.049, -0.0003))])
     assert "95% interval -0.049 to -0.0003, " in verdict.headline
@@ -118,7 +131,10 @@ def test_a_bound_beside_zero_is_not_printed_as_zero() -> None:
 @pytest.mark.parametrize("rate", [1e-9, 1.0])
 def test_an_unusual_learning_rate_is_looked_at_first(rate: float) -> None:
     lost = learned(loss=2.3, steps=100, learning_rate=rate, curve=[])
-    assert judge("accuracy", [AT_CHANCE], lost).advice[0] == f"search the learning rate (--find-lr); it was {rate:g}"
+    assert (
+        judge("accuracy", [AT_CHANCE], lost).advice[0]
+        == f"search the learning rate (--find-lr); it was {rate:g}"
+    )
     weak = learned(loss=0.6, learning_rate=rate, curve=[])
     assert judge("accuracy", [compared(0.7, 0.8)], weak).advice[0] == "search the learning rate (--find-lr)"
 
@@ -204,10 +220,10 @@ CASES: dict[str, tuple[list[Comparison], Learning, str, str, str]] = {
         "compare some clips with their labels",
     ),
     "half learned, and chance elsewhere": (
-        [AT_CHANCE],
+        [compared(0.1, 0.15)],
         learned(loss=1.8, curve=[0.1] * 8),
         "at-chance",
-        "The model is no better than guessing on test: accuracy 0.100, guessing has 0.100.",
+        "The model is not clearly better than guessing on test: accuracy 0.100, guessing has 0.100.",
         "compare some clips with their labels",
     ),
     "a test split of twelve clips": (
@@ -218,7 +234,16 @@ CASES: dict[str, tuple[list[Comparison], Learning, str, str, str]] = {
         "cross-validate",
     ),
     "a test split of three speakers": (
-        [compared(0.75, clips=600, interval=(0.3, 1.0), groups=3, method="bootstrap", grouped_by="column 'speaker'")],
+        [
+            compared(
+                0.75,
+                clips=600,
+                interval=(0.3, 1.0),
+                groups=3,
+                method="bootstrap",
+                grouped_by="column 'speaker'",
+            )
+        ],
         learned(),
         "small-split",
         "with 600 clips in 3 groups (column 'speaker'), the true accuracy is anywhere from 0.30 to 1.00 (95% interval",
@@ -346,7 +371,10 @@ def test_shuffled_labels_are_not_taken_for_a_short_run() -> None:
     """The loss is on its way down, by heart; the result says that there is nothing to learn."""
     verdict = judge("accuracy", [compared(0.11, 0.12)], learned(loss=2.1, steps=344, epochs=8.0, curve=[]))
     assert verdict.findings[:2] == ["at-chance", "too-short"]
-    assert [line.partition(" (")[0] for line in verdict.advice] == ["compare some clips with their labels", "train longer"]
+    assert [line.partition(" (")[0] for line in verdict.advice] == [
+        "compare some clips with their labels",
+        "train longer",
+    ]
 
 
 def test_few_right_answers_of_few_are_not_called_guessing() -> None:
@@ -426,6 +454,12 @@ def test_else_folds_are_compared_by_their_differences(comparisons: list[Comparis
     assert verdict.outcome == "above"
 
 
+def test_folds_of_groups_that_agree_say_no_more_than_their_clips() -> None:
+    same = over_folds([replace(FOLD, groups=4, model_only=0, baseline_only=0)] * 5, values=[0.8] * 5)
+    assert same.comparisons[0].difference == pytest.approx((-0.0370, 0.0370), abs=1e-4)
+    assert same.outcome == "even"
+
+
 def test_what_most_folds_have_in_common() -> None:
     findings = [("at-chance", "few-clips"), ("at-chance",), ("at-chance", "leak"), (), ()]
     verdict = over_folds([FOLD] * 5, findings=findings)
@@ -448,7 +482,7 @@ FLAGS = re.compile(r"(?<!\S)\(?(--[a-z][a-z-]*)")
 def advised() -> list[str]:
     """Return all advice that there is, of runs and of folds."""
     constants = [text for name, text in vars(advice).items() if name.isupper() and isinstance(text, str)]
-    lengths = [{"epochs": None}, {"has_max_steps": True}, {"stopped_by": 4}, {}]
+    lengths: list[dict[str, Any]] = [{"epochs": None}, {"has_max_steps": True}, {"stopped_by": 4}, {}]
     made = [advice.longer(learned(**changes), 2) for changes in lengths]
     made += [advice.other_splits(learned(**changes)) for changes in ({}, {"holds_out": True})]
     folds = over_folds([FOLD] * 2, findings=[("too-short", "at-chance")] * 2).advice

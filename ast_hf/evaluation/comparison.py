@@ -23,7 +23,6 @@ from ..reports.verdict_facts import Comparison
 from ..task import Task
 from .baseline import baseline_metric
 
-
 #: Where groups are that no column has.
 _PATHS = "file names"
 

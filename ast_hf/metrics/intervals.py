@@ -108,7 +108,9 @@ def _tango_bound(wins: int, losses: int, clips: int) -> float:
     def excess(difference: float) -> float:
         linear = (2 * clips - wins + losses) * difference - wins - losses
         root = math.sqrt(max(linear**2 + 8 * clips * losses * difference * (1 - difference), 0.0))
-        share = (root - linear) / (4 * clips)  # of clips that the second alone has right, if `difference` is true
+        share = (root - linear) / (
+            4 * clips
+        )  # of clips that the second alone has right, if `difference` is true
         variance = clips * (2 * share + difference * (1 - difference))
         return wins - losses - clips * difference + quantile * math.sqrt(max(variance, 0.0))
 

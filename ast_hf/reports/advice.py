@@ -7,9 +7,7 @@ import math
 from .verdict_facts import Learning
 
 FIND_RATE = "search the learning rate (--find-lr)"
-CHECK_LABELS = (
-    "compare some clips with their labels (ast-hf stats DATA lists silent clips, and alike ones with other labels)"
-)
+CHECK_LABELS = "compare some clips with their labels (ast-hf stats DATA lists silent and contradictory ones)"
 STOP = "keep the best evaluation on the validation split (--set stopping.patience=5)"
 HOLD_OUT = "hold clips out for a test (--set data.test_fraction=0.2)"
 CROSS_VALIDATE = "cross-validate, so that every clip is tested once (--folds 5)"
@@ -18,7 +16,7 @@ BALANCE = "draw rare labels more often (--set sampling=balanced)"
 AUGMENT = "augment the clips (--set augmentation.mixup_probability=0.5)"
 #: A recipe for a random start has sizes that a base or image transformer brings itself: E307.
 TRAINED_WEIGHTS = (
-    "start from trained weights, with the recipe that this writes (ast-hf new DATA --vit facebook/dinov2-small)"
+    "start from trained weights, with a new recipe (ast-hf new DATA --vit facebook/dinov2-small)"
 )
 MORE_CLIPS = "add training clips, from other speakers or recordings"
 MORE_RARE_CLIPS = "add training clips of the labels that have the fewest"

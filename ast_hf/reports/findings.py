@@ -124,11 +124,11 @@ def _at_chance(main: Comparison | None, learning: Learning) -> Finding | None:
         f"guessing has {learning.chance:.3g})."
     )
     rate = f"{FIND_RATE}; it was {learning.learning_rate:g}"
-    causes = [rate, CHECK_LABELS]
+    causes = [rate, longer(learning, 2) if _has_learned_baseline(main) else CHECK_LABELS]
     if learning.steps < _FEW_STEPS:
         factor = max(4, math.ceil(2 * _FEW_STEPS / max(learning.steps, 1)))
         causes = [f"{longer(learning, factor)}; {learning.steps} steps are few", rate]
-    if main is not None and _has_guessing_baseline(main):
+    if _has_learned_baseline(main) is False:
         text += " Logistic regression learned nothing either."
         causes = [CHECK_LABELS, *causes]
     if is_unusual(learning.learning_rate):
@@ -136,11 +136,14 @@ def _at_chance(main: Comparison | None, learning: Learning) -> Finding | None:
     return Finding("at-chance", text, tuple(dict.fromkeys(causes)))
 
 
-def _has_guessing_baseline(main: Comparison) -> bool:
-    """Return True if the baseline is not visibly better than guessing: then the labels are the first suspect."""
-    if main.baseline is None or main.chance is None:
-        return False
-    return main.baseline <= main.chance + _GUESSING_BASELINE * (1 - main.chance)
+def _has_learned_baseline(main: Comparison | None) -> bool | None:
+    """Return True if the baseline is clearly better than guessing, so that labels belong to their clips.
+
+    None if it was not measured.
+    """
+    if main is None or main.baseline is None or main.chance is None:
+        return None
+    return main.baseline > main.chance + _GUESSING_BASELINE * (1 - main.chance)
 
 
 def _by_heart(metric: str, main: Comparison | None, learning: Learning) -> Finding | None:
@@ -160,10 +163,10 @@ def _no_better_than_guessing(metric: str, main: Comparison) -> Finding | None:
     if not _is_guessing(main):
         return None
     text = (
-        f"The model is no better than guessing on {printable(main.split)}: {metric} {main.value:.3f}, guessing has "
-        f"{main.chance:.3f}."
+        f"The model is not clearly better than guessing on {printable(main.split)}: {metric} {main.value:.3f}, "
+        f"guessing has {main.chance:.3f}."
     )
-    return Finding("at-chance", text, (CHECK_LABELS,))
+    return Finding("at-chance", text, () if _has_learned_baseline(main) else (CHECK_LABELS,))
 
 
 def _is_guessing(comparison: Comparison) -> bool:

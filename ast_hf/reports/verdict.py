@@ -125,9 +125,8 @@ def headline(metric: str, comparison: Comparison) -> str:
     if comparison.outcome == "above":
         return f"Better than the baseline on {place}: {metric} {value}, logistic regression {baseline} ({known})."
     if comparison.outcome == "below":
-        return (
-            f"The baseline wins on {place}: logistic regression has {metric} {baseline}, the model {value} ({known})."
-        )
+        both = f"logistic regression has {metric} {baseline}, the model {value}"
+        return f"The baseline wins on {place}: {both} ({known})."
     if comparison.value == comparison.baseline:
         return (
             f"The model and the baseline are equal on {place}: both have {metric} {value} (95% interval of the "

@@ -54,8 +54,8 @@ def judge_folds(
 ) -> Verdict:
     """Return the verdict on the final epochs of all folds.
 
-    Accuracies are compared clip by clip over all folds (McNemar), mAP and folds by group by the difference of
-    each fold (`fold_difference`).
+    Accuracies are compared clip by clip over all folds (McNemar), mAP and clips of groups by the difference of each
+    fold (`fold_difference`), the latter not more narrowly than by McNemar.
 
     Args:
         metric: name of the main metric.
@@ -107,12 +107,16 @@ def _difference(
     values: Sequence[float], baselines: Sequence[float], known: list[Comparison], clips: int
 ) -> Difference:
     counts = [(one.model_only, one.baseline_only) for one in known]
-    is_paired = len(known) == len(values) and not any(one.groups for one in known)
     wins = [won for won, _ in counts if won is not None]
     losses = [lost for _, lost in counts if lost is not None]
-    if is_paired and len(wins) == len(values) == len(losses):
-        return mcnemar_difference(sum(wins), sum(losses), clips)
-    return fold_difference([value - other for value, other in zip(values, baselines, strict=True)])
+    by_fold = fold_difference([value - other for value, other in zip(values, baselines, strict=True)])
+    if not len(wins) == len(values) == len(losses):
+        return by_fold
+    by_clip = mcnemar_difference(sum(wins), sum(losses), clips)
+    if not any(one.groups for one in known):
+        return by_clip
+    interval = by_fold.interval.widened(by_clip.interval).within(-1, 1)
+    return Difference(by_fold.value, interval, by_clip.first_only, by_clip.second_only)
 
 
 def _frequent(findings: Sequence[Sequence[str]], epochs: int) -> tuple[list[str], list[str], list[str]]:
