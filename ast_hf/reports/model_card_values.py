@@ -160,7 +160,7 @@ def verdict_lines(verdict: dict[str, Any]) -> list[str]:
     """Return the lines of the verdict; results of older versions have none."""
     if not verdict:
         return []
-    advice = [f"To try: {line}." for line in verdict["advice"]]
+    advice = [f"To try: {line}" for line in verdict["advice"]]
     return [plain(line) for line in (verdict["headline"], *verdict["lines"], *advice)]
 
 
