@@ -54,7 +54,7 @@ from .disk_space import check_output
 from .distillation import build_distillation
 from .judging import judge_run
 from .output_files import save_weights, write_outputs
-from .own_code import Callback, OwnCode, check_workers, own_code
+from .own_code import Callback, OwnCode, check_early_stopping, check_workers, own_code
 from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_facts import (
@@ -290,6 +290,7 @@ def _prepare(
         check_output(Path(output_dir), recipe.model)
     arguments = _build_arguments(recipe, output_dir, precision, rehearsal, hub)
     check_workers(own.augmentation, arguments)
+    check_early_stopping(own.callbacks, arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
