@@ -52,9 +52,9 @@ def search(
 
     A trial is a whole run, with the early stopping of the recipe. Its score is that of its best evaluation. After five
     trials, one that is below the median of the earlier ones at the same evaluation ends early. After the first trial,
-    settings that contradict each other, such as a width that the heads do not divide, are left out. Without a validation
-    split, a fifth of the training split is held out for the search. Other splits are never read. The result depends on
-    the recipe's seed alone. Needs the extra: `pip install "ast_hf[search]"`.
+    settings that contradict each other, such as a width that the heads do not divide, are left out. Without a
+    validation split, a fifth of the training split is held out for the search. Other splits are never read. The result
+    depends on the recipe's seed alone. Needs the extra: `pip install "ast_hf[search]"`.
 
     Args:
         recipe: data, model and training.

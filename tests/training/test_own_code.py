@@ -202,7 +202,9 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("callback", [EarlyStoppingCallback, EarlyStoppingCallback(2)])
 def test_transformers_early_stopping_needs_its_arguments(clips: Path, tmp_path: Path, callback: Any) -> None:
-    with pytest.raises(AstConfigError, match=r"E307.*callbacks: EarlyStoppingCallback.*use stopping\.patience"):
+    with pytest.raises(
+        AstConfigError, match=r"E307.*callbacks: EarlyStoppingCallback.*use stopping\.patience"
+    ):
         prepare(recipe(clips), tmp_path, callbacks=[callback])
 
 
