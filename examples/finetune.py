@@ -41,7 +41,9 @@ def main() -> int:
             return train(options)
     except RunStopped as problem:
         if is_main_process():  # one of several processes prints
-            print(f"{problem}; continue with: {problem.command or continuing_command()}", file=sys.stderr)
+            command = problem.command or continuing_command()
+            then = "" if options.dry_run else f"; continue with: {command}"
+            print(f"{problem}{then}", file=sys.stderr)
         return problem.exit_code  # 143, 129 or 130, as of `ast-hf finetune`
 
 

@@ -133,7 +133,8 @@ def run(options: argparse.Namespace) -> int:
             return _train(options)
     except RunStopped as problem:
         if is_main_process():
-            complain(problem, f"; continue with: {problem.command or continuing_command(options.words)}")
+            then = f"; continue with: {problem.command or continuing_command(options.words)}"
+            complain(problem, "" if options.dry_run else then)
         return problem.exit_code
 
 
