@@ -223,7 +223,7 @@ def new_user(options: argparse.Namespace, case: Case, table: Path) -> dict[str, 
     return {
         **result,
         "planning_seconds": planned,
-        "estimated_seconds": plan["estimate"]["seconds"],
+        "estimated_seconds": plan["seconds"],
         "recipe": recipe.read_text(encoding="utf-8"),
     }
 

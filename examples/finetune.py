@@ -10,9 +10,7 @@ import argparse
 import sys
 
 import ast_hf  # noqa: F401 (makes the Auto classes and the pipeline return ast_hf's AST)
-from ast_hf.commands.finetune import add_run_options, continuing_command, recipe_overrides
-from ast_hf.processes import is_main_process
-from ast_hf.stopping import RunStopped, stop_signals
+from ast_hf.commands.finetune import add_run_options, recipe_overrides, run_stoppable
 
 
 def read_options() -> argparse.Namespace:
@@ -36,15 +34,7 @@ def read_options() -> argparse.Namespace:
 def main() -> int:
     """Train by a recipe; for SIGTERM, SIGHUP or Ctrl-C save the last step, and print how to continue."""
     options = read_options()
-    try:
-        with stop_signals():  # from here on: importing torch and transformers takes seconds
-            return train(options)
-    except RunStopped as problem:
-        if is_main_process():  # one of several processes prints
-            command = problem.command or continuing_command()
-            then = "" if options.dry_run else f"; continue with: {command}"
-            print(f"{problem}{then}", file=sys.stderr)
-        return problem.exit_code  # 143, 129 or 130, as of `ast-hf finetune`
+    return run_stoppable(lambda: train(options), saves=not options.dry_run)
 
 
 def train(options: argparse.Namespace) -> int:

@@ -57,7 +57,11 @@ def run_command(
 ) -> tuple[int, Path]:
     file = output.parent.parent / "recipe.yaml"
     training = {"num_train_epochs": 2, "per_device_train_batch_size": 8, **QUIET}
-    values: dict[str, Any] = {"data": {"source": str(source)}, "model": {"config": TINY}, "training": training}
+    values: dict[str, Any] = {
+        "data": {"source": str(source)},
+        "model": {"config": TINY},
+        "training": training,
+    }
     for section, change in (options or {}).items():
         values[section] = {**values[section], **change} if isinstance(values.get(section), dict) else change
     file.write_text(yaml.safe_dump(values), encoding="utf-8")

@@ -432,7 +432,7 @@ def test_commands_accept_an_ensemble(saved: Path, tmp_path: Path, capsys: pytest
     soundfile.write(tmp_path / "clip.wav", clip(0.8)["array"], 16_000)
     assert cli.main(["classify", str(saved), str(tmp_path / "clip.wav"), "--top_k", "1"]) == 0
     best = max(alone(saved, str(tmp_path / "clip.wav")).items(), key=lambda entry: entry[1])
-    assert f"clip.wav\t{best[0]} {best[1]:.3f}" in capsys.readouterr().out
+    assert f"clip.wav\t{best[1]:.3f}\t{best[0]}" in capsys.readouterr().out
     assert cli.main(["info", str(saved)]) == 0
     stdout = capsys.readouterr().out
     ensemble = ASTEnsembleForAudioClassification.from_pretrained(saved)

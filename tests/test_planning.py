@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from ast_hf.errors import AstHfError
 from ast_hf.planning.augmentation_choices import is_excerpt
 from ast_hf.planning.data_summary import DataSummary, Lengths
 from ast_hf.planning.input_choices import fit_frames
-from ast_hf.planning.plan import make_plan
+from ast_hf.planning.plan import Plan, make_plan
 from ast_hf.planning.problems import find_remarks
 from ast_hf.planning.recipe_text import recipe_text
 from ast_hf.planning.starts import Start
@@ -38,7 +40,7 @@ def summary(**changes: object) -> DataSummary:
     return DataSummary(**{**fields, **changes})
 
 
-def value(plan: object, option: str) -> object:
+def value(plan: Plan, option: str) -> Any:
     """Return the value of an option in a plan, None if it is not set."""
     return next((choice.value for choice in plan.choices if choice.option == option), None)
 
@@ -203,7 +205,9 @@ REASONED = [Start(), Start(kind="vit", name="some/vit"), BASE]
         {"source": "it's: a # folder", "reading": {"label_separator": ";", "drop_labels": ["a b", "no"]}},
     ],
 )
-def test_the_text_is_a_recipe_with_the_same_values(start: Start, changes: dict, tmp_path) -> None:
+def test_the_text_is_a_recipe_with_the_same_values(
+    start: Start, changes: dict[str, Any], tmp_path: Path
+) -> None:
     plan = make_plan(summary(**changes), start)
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe_text(plan, ["heading"]))

@@ -1,6 +1,6 @@
 """`ast-hf finetune`: train by a recipe on labelled audio.
 
-`add_run_options`, `recipe_overrides` and `continuing_command` are for scripts that take the same options, see
+`add_run_options`, `recipe_overrides` and `run_stoppable` are for scripts that take the same options, see
 examples/finetune.py.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..continuing import continuing_command
@@ -126,15 +127,29 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0; `EXIT_UNPUBLISHED` if only the push failed; 128 and the number of a signal that stopped the run.
     """
+    return run_stoppable(lambda: _train(options), options.words, saves=not options.dry_run)
+
+
+def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None, *, saves: bool = True) -> int:
+    """Call a function that trains; for SIGTERM, SIGHUP and Ctrl-C, print the command that continues the run.
+
+    Args:
+        train: returns the exit code.
+        words: of the command `ast-hf`; None in a script, whose own command line continues it.
+        saves: False for a dry run, which saves nothing to continue from.
+
+    Returns:
+        That code; 143, 129 or 130 after the signals, once the last step is saved.
+    """
     from ..stopping import RunStopped, stop_signals
 
     try:
         with stop_signals():  # from here on: importing torch and transformers takes seconds
-            return _train(options)
+            return train()
     except RunStopped as problem:
-        if is_main_process():
-            then = f"; continue with: {problem.command or continuing_command(options.words)}"
-            complain(problem, "" if options.dry_run else then)
+        if is_main_process():  # one of several processes prints
+            then = f"; continue with: {problem.command or continuing_command(words)}"
+            complain(problem, then if saves else "")
         return problem.exit_code
 
 

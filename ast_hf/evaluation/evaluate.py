@@ -106,12 +106,11 @@ def evaluate_checkpoints(
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
     members += _save_models(request, task)
-    predictor = Predictor(splits, batch_size, workers, _device(device))
-    logits, settings = _predict(members, names, predictor, task)
-    part = splits[split]
+    logits, settings = _predict(members, names, Predictor(splits, batch_size, workers, _device(device)), task)
     outcomes = _measure_outcomes(logits, targets, task, settings, request)
-    place = request.output_dir
-    evaluation = Evaluation(place, str(source), split, task.value, labels, len(part), names, outcomes)
+    part = splits[split]
+    folder = request.output_dir
+    evaluation = Evaluation(folder, str(source), split, task.value, labels, len(part), names, outcomes)
     main_logits = logits[evaluation.main][split]
     verdict = judge_evaluation(split, part, main_logits, targets[split], task, members[0], train)
     evaluation = replace(evaluation, verdict=verdict, sound=sound)

@@ -27,8 +27,9 @@ from ..training.checkpoints.run_options import check_options
 from ..training.checkpoints.sealing import checkpoints
 from ..training.cross_validation import PlannedFolds, plan_folds
 from ..training.disk_space import run_bytes
-from ..training.finetuning import Rehearsal, Run, check_hub_request, rehearse
 from ..training.own_code import Callback, own_code
+from ..training.preparing import Rehearsal, Run, rehearse
+from ..training.run_checks import check_hub_request
 from ..writing_failures import check_space
 from .estimates import Estimate, estimate, kept_bytes
 from .extent import Extent, measure_extent

@@ -13,7 +13,7 @@ from ..inputs.clips import ClipInputs
 from ..memory import available_memory
 from ..training.building import Inputs, measures_statistics
 from ..training.disk_space import checkpoint_bytes, run_bytes, weight_bytes
-from ..training.finetuning import Run
+from ..training.preparing import Run
 from .extent import Extent, measure_extent
 from .speed import STEPS, Speed, measure_speed
 

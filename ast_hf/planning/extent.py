@@ -10,7 +10,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..inputs.clips import ClipInputs
 from ..training.callbacks import KeepBest
-from ..training.finetuning import Run
+from ..training.preparing import Run
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..recipe.recipe import Recipe
-from ..training.finetuning import prepare
+from ..training.preparing import prepare
 from .estimates import Estimate, estimate, measure_speed
 
 

@@ -16,7 +16,7 @@ import torch
 from ..inputs.clips import ClipInputs
 from ..inputs.processing import decode_clip
 from ..training.building import Inputs
-from ..training.finetuning import Run
+from ..training.preparing import Run
 from ..training.trainer import ASTTrainer
 
 #: Steps that are timed after a first one, and the least and most seconds of all of them together.

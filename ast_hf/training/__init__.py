@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from ..stopping import RunStopped
     from .cross_validation import cross_validate
     from .distillation import build_distillation
-    from .finetuning import Run, finetune, finish, prepare
+    from .finetuning import finetune
+    from .finishing import finish
     from .learning_rates import find_learning_rate
     from .option_search import search
+    from .preparing import Run, prepare
     from .trainer import ASTTrainer
 
 #: public name -> module that has it; each is imported on first use.
@@ -62,7 +64,7 @@ _MODULES = {
     "PatchoutOptions": "..recipe.options",
     "Recipe": "..recipe.recipe",
     "Report": "..reports.run_results",
-    "Run": ".finetuning",
+    "Run": ".preparing",
     "RunStopped": "..stopping",
     "SearchResult": "..reports.search_results",
     "StoppingOptions": "..recipe.stopping_options",
@@ -79,7 +81,7 @@ _MODULES = {
     "find_data_set": "..data.catalog",
     "find_learning_rate": ".learning_rates",
     "finetune": ".finetuning",
-    "finish": ".finetuning",
+    "finish": ".finishing",
     "load_audio_dataset": "..data.reading",
     "load_logits": "..evaluation.stored_logits",
     "load_recipe": "..recipe.reading",
@@ -89,7 +91,7 @@ _MODULES = {
     "most_frequent_class": "..evaluation.baseline",
     "plan_cross_validation": "..planning.dry_run",
     "plan_run": "..planning.dry_run",
-    "prepare": ".finetuning",
+    "prepare": ".preparing",
     "psds": "..metrics.psds",
     "push_audio_dataset": "..data.publishing",
     "search": ".option_search",

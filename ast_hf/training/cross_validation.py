@@ -36,11 +36,12 @@ from .building import SAMPLING_RATE, measures_statistics
 from .checkpoints.folder_lock import FolderLock, ensure_lock
 from .checkpoints.run_options import flatten_options
 from .checkpoints.sealing import checkpoints, staging_folder
-from .finetuning import Rehearsal, finetune
+from .finetuning import finetune
 from .output_files import RESULTS_FILE
 from .own_code import Callback, OwnCode, own_code
 from .preflight import Preflight
 from .prepared_file import PreparedFile
+from .preparing import Rehearsal
 from .splits import group_column, read_data, read_splits
 
 FOLDS_FILE = "folds.json"

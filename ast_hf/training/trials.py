@@ -22,7 +22,7 @@ from ..recipe.stopping_options import StoppingOptions
 from ..reports.search_results import Trial
 from ..stopping import RunStopped, StopSignals, stop_signals
 from .best_weights import is_lower_better
-from .finetuning import Run, prepare
+from .preparing import Run, prepare
 from .trainer import ASTTrainer
 
 #: Share of the training split that a search holds out if there is no validation split.

@@ -222,13 +222,13 @@ def test_signal_before_the_first_step(recipe: Path, unbroken: Any, tmp_path: Pat
     """At once, with nothing that blocks the same command."""
 
     def slow() -> None:
-        from ast_hf.training import finetuning
+        from ast_hf.training import preparing
 
         def forever(*args: Any, **kwargs: Any) -> None:
             print("measuring")
             time.sleep(60)
 
-        finetuning.normalization_statistics = forever  # type: ignore[assignment]
+        preparing.normalization_statistics = forever  # type: ignore[assignment]
 
     for number, code in CODES.items():
         arguments = [word for word in finetune(recipe, tmp_path / "out") if word not in ("--resume", "auto")]

@@ -314,7 +314,7 @@ def test_one_process_trains_on_one_gpu(clips: Path, tmp_path: Path, monkeypatch:
         arguments._n_gpu = 2
         return arguments
 
-    monkeypatch.setattr(sys.modules["ast_hf.training.finetuning"], "build_arguments", two_gpus)
+    monkeypatch.setattr(sys.modules["ast_hf.training.preparing"], "build_arguments", two_gpus)
     with pytest.warns(AstHfWarning, match=r"W407.*of 2 GPUs.*torchrun --nproc_per_node 2"):
         trainer = prepare(recipe(clips), tmp_path).trainer
     assert (trainer.args.n_gpu, trainer.args.train_batch_size) == (1, 8)

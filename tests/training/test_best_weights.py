@@ -19,7 +19,7 @@ from ast_hf.recipe.stopping_options import StoppingOptions
 from ast_hf.training import finetune, finish, prepare
 from ast_hf.training.averaging import WeightAverage
 from ast_hf.training.best_weights import BestWeights
-from ast_hf.training.finetuning import Run
+from ast_hf.training.preparing import Run
 from training.runs import VARIED, Stop, digest, recipe, torchrun, write_clips
 
 HELD_OUT = {"data": {"validation_fraction": 0.25}}

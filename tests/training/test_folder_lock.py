@@ -68,7 +68,7 @@ def test_another_process_is_refused_by_any_path(
 def test_a_run_is_refused_before_data_are_read(
     holder: int, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ast_hf.training.finetuning.read_splits", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ast_hf.training.preparing.read_splits", lambda *_: pytest.fail("read"))
     for begin in (finetune, prepare):
         if begin is finetune or "resume_from_checkpoint" not in options:
             with pytest.raises(AstRunError, match="E402"):

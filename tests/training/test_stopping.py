@@ -149,15 +149,15 @@ def test_a_run_without_checkpoints_can_be_finished_later(
 def test_files_of_the_result_are_completed(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ast_hf.training import finetuning
+    from ast_hf.training import finishing
 
-    real = finetuning.write_outputs
+    real = finishing.write_outputs
 
     def signalled(*args: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         real(*args)
 
-    monkeypatch.setattr(finetuning, "write_outputs", signalled)
+    monkeypatch.setattr(finishing, "write_outputs", signalled)
     finetune(recipe(clips, max_steps=1), tmp_path)
     assert (tmp_path / "results.json").exists()
 
@@ -165,9 +165,9 @@ def test_files_of_the_result_are_completed(
 def test_before_the_first_step_it_stops_at_once(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ast_hf.training import finetuning
+    from ast_hf.training import preparing
 
-    monkeypatch.setattr(finetuning, "read_splits", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(preparing, "read_splits", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(RunStopped, match="stopped by SIGTERM before the first step; nothing was saved"):
         finetune(recipe(clips), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -179,7 +179,7 @@ def test_a_complete_run_ends_well(
     """A signal after the results are written stops nothing: the same command would train again."""
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe(clips, max_steps=1, save_strategy="no").to_yaml())
-    for output, name in (("a", "ast_hf.training.finetuning.write_outputs"), ("b", PRINT)):
+    for output, name in (("a", "ast_hf.training.finishing.write_outputs"), ("b", PRINT)):
         real = resolve_name(name)
 
         def signalled(*args: Any, real: Any = real) -> None:
@@ -193,7 +193,7 @@ def test_a_complete_run_ends_well(
         assert "Trained on" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["finetuning.write_outputs", "sealed_trainer.push_folder"])
+@pytest.mark.parametrize("name", ["finishing.write_outputs", "sealed_trainer.push_folder"])
 def test_a_push_that_is_stopped_names_its_own_command(
     clips: Path, tmp_path: Path, name: str, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ast_hf import ASTFeatureExtractor, AstHfError, AstRunError
+from ast_hf import ASTFeatureExtractor, AstHfError, AstRunError, progress
 from ast_hf.inputs.streams import Passes, RecentClips
 from ast_hf.training import (
     ASTTrainer,
@@ -226,7 +226,10 @@ def test_statistics_of_some_clips(clips: Path, tmp_path: Path) -> None:
     assert measured.mean != pytest.approx(everything[0], rel=1e-5)
 
 
-def test_the_bar_of_the_statistics_can_be_turned_off(clips: Path, tmp_path: Path, capsys: Any) -> None:
+def test_the_bar_of_the_statistics_can_be_turned_off(
+    clips: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_shows_bars", lambda file: True)  # as on a terminal
     for quiet in (True, False):
         prepare(recipe(clips, disable_tqdm=quiet), tmp_path)
         assert ("measuring mean and std" in capsys.readouterr().err) is not quiet
