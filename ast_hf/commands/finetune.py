@@ -24,6 +24,7 @@ from .console import (
     print_json,
     print_results,
     quiet_transformers,
+    require_train,
     run_document,
     show,
     whole,
@@ -85,13 +86,13 @@ def recipe_overrides(options: argparse.Namespace) -> list[str]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("recipe", help="YAML file, see examples/recipes")
+    parser.add_argument("recipe", help="YAML file; `ast-hf new` writes one for your clips")
     parser.add_argument("--output", required=True, help="folder of the result")
     add_run_options(parser)
     add_json_option(parser)
     parser.add_argument(
         "--folds",
-        type=int,
+        type=whole(1),
         metavar="N",
         help="cross-validation: train once for each of N folds (of data.fold_column, or random), and test on that fold",
     )
@@ -156,6 +157,7 @@ def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None, 
 def _train(options: argparse.Namespace) -> int:
     from ..training import finetune, load_recipe
 
+    require_train("finetune")
     quiet_transformers()
     recipe = load_recipe(options.recipe, recipe_overrides(options))
     if options.dry_run:

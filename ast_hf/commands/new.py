@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import error
-from .console import add_json_option, finite, print_json, quiet_transformers, show
+from .console import (
+    add_json_option,
+    finite,
+    print_json,
+    quiet_transformers,
+    require_train,
+    show,
+)
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from ..planning.new_recipe import plan_recipe
     from ..writing_failures import check_file
 
+    require_train("new")
     quiet_transformers()
     _check(options)
     check_file(options.output, makes_folder=False)

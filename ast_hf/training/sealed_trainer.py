@@ -83,6 +83,7 @@ class SealedTrainer(Trainer):
         was_resumed: the last training continued from a checkpoint; or it was asked to, found none, and may not replace
             a finished model by another.
         seconds_before: wall time of the run before it was resumed; None if its checkpoint does not store it.
+        resumed_step: step of the checkpoint that the run was resumed from; None without one.
         finished: True once `finish` has saved the weights; evaluation in half precision may round them later.
         unpublished: the command that completes the final push, if that failed.
         newest_checkpoint: the last one that this run wrote or was resumed from; None before.
@@ -107,6 +108,7 @@ class SealedTrainer(Trainer):
         self.loss_course = LossCourse()
         self.was_resumed = False
         self.seconds_before: float | None = 0.0
+        self.resumed_step: int | None = None
         self.finished = False
         self.unpublished: str | None = None
         self.folder_lock: FolderLock | None = None
@@ -167,6 +169,7 @@ class SealedTrainer(Trainer):
         self._started_at = time.monotonic()
         self._trained_batches = 0
         self.seconds_before = 0.0
+        self.resumed_step = None
         self.clips_trained = 0
         self.loss_course = LossCourse()
         self._unlogged = {}
@@ -246,8 +249,8 @@ class SealedTrainer(Trainer):
             self.changes = check_options(checkpoint, self.decided, is_explicit=is_explicit)
         state = checkpoint / STATE_FILE
         if state.exists() and not self.args.ignore_data_skip:
-            steps = TrainerState.load_from_json(str(state)).global_step
-            self._trained_batches = steps * self.args.gradient_accumulation_steps
+            self.resumed_step = TrainerState.load_from_json(str(state)).global_step
+            self._trained_batches = self.resumed_step * self.args.gradient_accumulation_steps
         self._check_watched()
 
     def _check_watched(self) -> None:
