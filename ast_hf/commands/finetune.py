@@ -128,15 +128,16 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0; `EXIT_UNPUBLISHED` if only the push failed; 128 and the number of a signal that stopped the run.
     """
-    return run_stoppable(lambda: _train(options), options.words)
+    return run_stoppable(lambda: _train(options), options.words, saves=not options.dry_run)
 
 
-def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None) -> int:
+def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None, *, saves: bool = True) -> int:
     """Call a function that trains; for SIGTERM, SIGHUP and Ctrl-C, print the command that continues the run.
 
     Args:
         train: returns the exit code.
         words: of the command `ast-hf`; None in a script, whose own command line continues it.
+        saves: False for a dry run, which saves nothing to continue from.
 
     Returns:
         That code; 143, 129 or 130 after the signals, once the last step is saved.
@@ -148,7 +149,8 @@ def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None) 
             return train()
     except RunStopped as problem:
         if is_main_process():  # one of several processes prints
-            complain(problem, f"; continue with: {problem.command or continuing_command(words)}")
+            then = f"; continue with: {problem.command or continuing_command(words)}"
+            complain(problem, then if saves else "")
         return problem.exit_code
 
 
