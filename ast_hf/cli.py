@@ -115,11 +115,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         has the command that continues.
     """
     escape_unprintable()
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
+        except SystemExit:  # after --help
+            sys.stdout.flush()
+            raise
+    except BrokenPipeError:
+        _drop_output()
+        return EXIT_NO_READER
+
+
+def _run(words: list[str]) -> int:
+    """Return the exit code of a command; exit after `--help` and for wrong options."""
     parser = build_parser()
     completion.complete(parser)
     if words in ([], ["help"]):
-        print(first_hour())
+        print(first_hour(), flush=True)
         return 0
     if words[0] == "help":
         words = [*words[1:2], "--help"]
@@ -135,8 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a reader that left, such as `head`, is found here instead of at the end of Python
         return code
     except BrokenPipeError:
-        _drop_output()
-        return EXIT_NO_READER
+        raise
     except KeyboardInterrupt as problem:
         complain(": ".join(["interrupted", *problem.args]))
         return EXIT_INTERRUPTED

@@ -56,6 +56,9 @@ def package_origin(name: str) -> Origin:
     page = _project_page(installed)
     recorded = _direct_url(installed)
     if recorded is None:
+        source = Path(str(installed.locate_file("")))
+        if (source / "pyproject.toml").is_file():  # metadata beside the code: it runs from its source folder
+            return _local_origin(name, source, page)
         return Origin(_index_requirement(name, installed), page)
     address = str(recorded.get("url", ""))
     if "dir_info" in recorded or address.startswith("file:"):
@@ -123,14 +126,17 @@ def _local_path(address: str) -> Path:
 
 def _local_origin(name: str, folder: Path, page: str | None) -> Origin:
     """Return the origin of a package that was installed from a folder or a file."""
-    remote = _git(folder, "remote", "get-url", "origin") if folder.is_dir() else None
+    # a folder that git does not track is not part of the repository around it, as an unpacked archive
+    is_tracked = folder.is_dir() and bool(_git(folder, "ls-files", "--", "."))
+    remote = _git(folder, "remote", "get-url", "origin") if is_tracked else None
     if remote is None or not is_public(remote):
         return Origin(None, page)
     commit = _git(folder, "rev-parse", "HEAD")
     is_pushed = bool(commit) and bool(_git(folder, "branch", "--remotes", "--contains", "HEAD"))
-    is_clean = _git(folder, "status", "--porcelain", "--untracked-files=no") == ""
-    is_root = _git(folder, "rev-parse", "--show-prefix") == ""
-    requirement = f"{name} @ git+{remote}@{commit}" if is_pushed and is_clean and is_root else None
+    is_clean = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".") == ""
+    inner = (_git(folder, "rev-parse", "--show-prefix") or "").rstrip("/")
+    place = f"#subdirectory={inner}" if inner else ""
+    requirement = f"{name} @ git+{remote}@{commit}{place}" if is_pushed and is_clean else None
     return Origin(requirement, page or remote)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from .errors import error
 from .package_origin import package_origin
 
 #: Packages that affect the numbers of a run or an evaluation.
@@ -13,6 +15,18 @@ _RESULT_PACKAGES = ("ast_hf", "torch", "transformers", "datasets", "soundfile", 
 
 #: How to install a package where no address of it is known.
 FROM_CLONE = "pip install ."
+
+
+#: Modules of the extra `train` that every training run uses.
+TRAINING_MODULES = ("sklearn", "matplotlib", "yaml", "jinja2")
+
+
+def check_modules(where: str, *modules: str) -> None:
+    """Raise E108 if modules of the extra `train` are not installed, before hours of work end at one of them."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        what = f"needs {', '.join(missing)}, not installed"
+        raise error("E108", where=where, what=what, fix='pip install "ast_hf[train]"')
 
 
 def result_versions() -> dict[str, str]:
@@ -45,8 +59,12 @@ def requirement_lines(results: Mapping[str, Any]) -> list[str]:
 def _requirement_line(name: str, version: str, origin: Mapping[str, Any]) -> str:
     if origin.get("requirement"):
         return str(origin["requirement"])
-    place = f" of {origin['url']}" if origin.get("url") else " of its repository"
-    return f"# {name} {version}: no address of it is known; in a clone{place}, run {FROM_CLONE}"
+    url = origin.get("url")
+    if name != "ast_hf":
+        return f"# {name} {version}: not from the index of pip" + (f", see {url}" if url else "")
+    if url:
+        return f"# {name} {version}: installed from a local copy; in a clone of {url}, run {FROM_CLONE}"
+    return f"# {name} {version}: no address of it is known; in a clone of its repository, run {FROM_CLONE}"
 
 
 def install_command(origin: Mapping[str, Any]) -> str:

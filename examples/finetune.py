@@ -34,7 +34,7 @@ def read_options() -> argparse.Namespace:
 def main() -> int:
     """Train by a recipe; for SIGTERM, SIGHUP or Ctrl-C save the last step, and print how to continue."""
     options = read_options()
-    return run_stoppable(lambda: train(options))
+    return run_stoppable(lambda: train(options), saves=not options.dry_run)
 
 
 def train(options: argparse.Namespace) -> int:

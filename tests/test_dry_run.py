@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from conftest import TINY
 from training.runs import recipe, sound, write_clips
 
 from ast_hf.cli import main
-from ast_hf.errors import AstConfigError
+from ast_hf.errors import AstConfigError, AstHfWarning
 from ast_hf.training import finetune, plan_cross_validation, plan_run
 from ast_hf.training.checkpoints.folder_lock import FolderLock
 
@@ -127,6 +129,8 @@ def test_misspelt_options_are_found_before_any_clip(
         ["--set", "trainig.seed=1"],
         ["--set", "training.learningrate=1"],
         ["--set", "precision=b16"],
+        ["--set", "training.metric_for_best_model=acuracy"],
+        ["--set", "stopping.best=true", "--set", "stopping.metric=acuracy"],
     ):
         code, _ = run_command("/nowhere/at/all", tmp_path / "out" / "run", *words)
         assert code == 65
@@ -193,10 +197,18 @@ def test_a_run_continues_from_where_the_plan_says(clips: Path, tmp_path: Path) -
     assert plan.overwrites == []
     with pytest.raises(AstConfigError, match=r"E306.*training.learning_rate was 0.002 and is 0.1"):
         plan_run(recipe(clips, learning_rate=0.1), folder, resume_from_checkpoint="auto", estimates=False)
+    named = shutil.copytree(folder / "checkpoint-3", tmp_path / "my-copy")
+    plan = plan_run(recipe(clips), folder, resume_from_checkpoint=str(named), estimates=False)
+    assert (plan.continues_from, plan.steps_done) == (str(named), 3)
+    (folder / "checkpoint-6" / "model.safetensors").write_bytes(b"")
+    with pytest.warns(AstHfWarning, match=r"W401.*checkpoint-6.*the run continues from checkpoint-3"):
+        plan = plan_run(recipe(clips), folder, resume_from_checkpoint="auto", estimates=False)
+    assert plan.steps_done == 3
 
 
 def test_nothing_to_resume_is_said(clips: Path, nothing_written: Path) -> None:
-    plan = plan_run(recipe(clips), nothing_written, resume_from_checkpoint="auto", estimates=False)
+    with pytest.warns(AstHfWarning, match="W402"):
+        plan = plan_run(recipe(clips), nothing_written, resume_from_checkpoint="auto", estimates=False)
     assert plan.continues_from is None
     with pytest.raises(AstConfigError, match="E306"):
         plan_run(recipe(clips), nothing_written, resume_from_checkpoint=True, estimates=False)
@@ -247,7 +259,7 @@ def test_random_crops_use_all_in_the_long_run(own_clips: Path, nothing_written: 
     plan = plan_run(
         recipe(own_clips, {"augmentation": {"random_crop": True}}), nothing_written, estimates=False
     )
-    assert "all of them in the long run" in str(plan.splits["train"])
+    assert "training uses all in the long run" in str(plan.splits["train"])
     assert "in the long run" not in str(plan.splits["test"])
     assert "of 8 of 8 clips are not used" in str(plan.splits["test"])
 
@@ -261,6 +273,31 @@ def test_estimate_is_of_the_time_of_the_run(clips: Path, tmp_path: Path) -> None
     trained = plan.estimate.parts["training"]
     assert report.seconds / 4 < trained + 0.5
     assert trained < 4 * report.seconds
+
+
+def test_a_high_learning_rate_does_not_fail_in_the_dry_run(clips: Path, nothing_written: Path) -> None:
+    """Steps are measured without warmup, which the run has."""
+    plan = plan_run(recipe(clips, learning_rate=1e9), nothing_written)
+    assert plan.estimate is not None
+
+
+def test_a_stopped_dry_run_is_not_to_be_continued(
+    clips: Path, nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ast_hf.planning.speed._repeated", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    assert run_command(clips, nothing_written, "--json")[0] == 130
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "stopped by SIGINT" in printed.err
+    assert "continue with" not in printed.err
+
+
+def test_clips_that_do_not_fill_a_batch_are_an_error(clips: Path, nothing_written: Path) -> None:
+    changed = recipe(clips, dataloader_drop_last=True, per_device_train_batch_size=32)
+    with pytest.raises(
+        AstConfigError, match=r"E307.*drop_last: .*the 24 training clips are fewer than one of 32"
+    ):
+        plan_run(changed, nothing_written, estimates=False)
 
 
 def test_of_a_stream_the_plan_says_what_is_not_known(clips: Path, nothing_written: Path) -> None:

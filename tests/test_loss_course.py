@@ -144,4 +144,6 @@ def test_a_third_of_the_run_and_the_warmup_are_waited_for() -> None:
     assert watched_step(300, 0) == 100
     assert watched_step(300, 30) == 100
     assert watched_step(300, 150) == 180
-    assert watched_step(300, 300) == 300
+    assert watched_step(300, 300) == 0  # its verdict comes at once
+    assert watched_step(60, 0) == 30
+    assert watched_step(30, 0) == 0

@@ -114,6 +114,21 @@ def test_a_clone_has_the_address_that_it_pushes_to(tmp_path: Path, monkeypatch: 
     assert package_origin(NAME) == Origin(f"{NAME} @ git+{ADDRESS}@{git('rev-parse', 'HEAD')}", ADDRESS)
     (clone / "code.py").write_text("changed = True\n")
     assert package_origin(NAME) == Origin(None, ADDRESS)
+    git("checkout", "--quiet", "code.py")
+    inner = clone / "python"
+    install(
+        inner, None, installer=""
+    )  # metadata beside the code, as `python -m` in the source folder finds them
+    (inner / "pyproject.toml").write_text("")
+    monkeypatch.syspath_prepend(str(inner))
+    assert package_origin(NAME) == Origin(
+        None, None
+    )  # an unpacked archive is not part of the repository around it
+    git("add", "python/pyproject.toml")
+    git("commit", "--quiet", "--message", "second")
+    git("update-ref", "refs/remotes/origin/main", "HEAD")
+    commit = git("rev-parse", "HEAD")
+    assert package_origin(NAME) == Origin(f"{NAME} @ git+{ADDRESS}@{commit}#subdirectory=python", ADDRESS)
     git("remote", "set-url", "origin", "git@code.example.org:team/some_package.git")
     assert package_origin(NAME) == Origin(None, None)
 
@@ -156,6 +171,15 @@ def test_results_of_older_versions_name_no_index_for_this_package() -> None:
         "torch==2.13.0",
     ]
     assert requirement_lines({}) == []
+
+
+def test_packages_that_pip_cannot_install_are_comments_that_lead_somewhere() -> None:
+    origins = {"ast_hf": {"requirement": None, "url": ADDRESS}, "torch": {"url": "https://pytorch.org"}}
+    lines = requirement_lines({"versions": {"torch": "2.14.0.dev1", "ast_hf": "0.1.0"}, "origins": origins})
+    assert lines == [
+        f"# ast_hf 0.1.0: installed from a local copy; in a clone of {ADDRESS}, run pip install .",
+        "# torch 2.14.0.dev1: not from the index of pip, see https://pytorch.org",
+    ]
 
 
 def test_a_card_links_only_what_is_known() -> None:

@@ -41,7 +41,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ),
     ("relative", "base_model: ./my_base\n", None, r"base_model: is './my_base'"),
     ("name-of-a-folder", "base_model: my_base\n", None, r"base_model: is 'my_base'"),
-    ("folder-here", "base_model: models/base\n", None, r"base_model: is 'models/base'"),
+    (
+        "folder-here",
+        "base_model: models/base\n",
+        None,
+        r"base_model: is 'models/base', which is a folder here",
+    ),
     ("one-of-two", "base_model:\n- user/base\n- /data/x\n", None, r"base_model: is '/data/x'"),
     ("run", "", started(base="my_base"), r"base_model: is missing, and the model was trained from 'my_base'"),
     ("image-transformer", "", started(vit="dino"), r"base_model: is missing.*from 'dino'"),
@@ -76,13 +81,16 @@ def test_names_of_this_machine_are_refused(
         ("", {"versions": {}}),
         ("", started()),
         ("", started(base="MIT/ast", name="MIT/ast")),
+        ("base_model: MIT/ast\n", started(base="MIT/ast", name="MIT/ast")),
         ("base_model: user/base\n", started(base="my_base")),
         ("base_model: [user/base, user/other]\ndatasets: [glue, user/clips]\n", None),
     ],
 )
 def test_names_on_the_hub_are_published(
-    lines: str, results: Any, tiny_checkpoint: Path, tmp_path: Path
+    lines: str, results: Any, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "MIT" / "ast").mkdir(parents=True)  # a copy of today, of what the run loaded by name
+    monkeypatch.chdir(tmp_path)
     folder = folder_of(tmp_path, tiny_checkpoint, lines, results)
     assert "README.md" in publication_of(folder, "user/pets").files
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
+from ast_hf import cli
+from ast_hf.reports import advice
 from ast_hf.reports.verdict import Verdict, judge, main_comparison
 from ast_hf.reports.verdict_facts import Comparison, Learning
 from ast_hf.reports.verdict_of_folds import judge_folds
+from ast_hf.training import load_recipe
 
 LN10 = 2.3026
 
@@ -53,8 +60,8 @@ def learned(**changes: Any) -> Learning:
 def test_nothing_stands_out_of_a_healthy_run() -> None:
     verdict = judge("accuracy", [compared()], learned())
     assert verdict.text() == [
-        "Above the logistic regression on test: accuracy 0.900 of AST, 0.800 of the regression; difference +0.100, "
-        "95% interval +0.050 to +0.150 (exact McNemar, the same 200 clips)."
+        "Better than the baseline on test: accuracy 0.900, logistic regression 0.800 (difference +0.100, 95% interval "
+        "+0.050 to +0.150, McNemar, 200 clips)."
     ]
     assert (verdict.outcome, verdict.split, verdict.findings) == ("above", "test", [])
 
@@ -62,10 +69,14 @@ def test_nothing_stands_out_of_a_healthy_run() -> None:
 @pytest.mark.parametrize(
     ("value", "start", "outcome"),
     [
-        (0.9, "Above the logistic regression on test: ", "above"),
-        (0.82, "Not distinguishable from the logistic regression on test: ", "even"),
-        (0.78, "Not distinguishable from the logistic regression on test, and below it: ", "even"),
-        (0.7, "The logistic regression is better on test: ", "below"),
+        (0.9, "Better than the baseline on test: accuracy 0.900, logistic", "above"),
+        (0.82, "Too close to call on test: accuracy 0.820, logistic", "even"),
+        (0.78, "The baseline is ahead on test, but too close to call: ", "even"),
+        (
+            0.7,
+            "The baseline wins on test: logistic regression has accuracy 0.800, the model 0.700 (",
+            "below",
+        ),
     ],
 )
 def test_the_first_line_says_who_is_better(value: float, start: str, outcome: str) -> None:
@@ -76,11 +87,63 @@ def test_the_first_line_says_who_is_better(value: float, start: str, outcome: st
     assert len(verdict.text()) <= 6
 
 
+def test_equal_results_are_called_so() -> None:
+    verdict = judge("accuracy", [compared(0.8, 0.8)], learned())
+    assert verdict.headline == (
+        "The model and the baseline are equal on test: both have accuracy 0.800 (95% interval of the difference -0.050 "
+        "to +0.050, McNemar, 200 clips)."
+    )
+
+
+def test_a_split_that_chose_the_weights_is_no_test() -> None:
+    verdict = judge("accuracy", [compared(split="validation")], learned(has_stopping=True))
+    assert verdict.lines == [
+        "accuracy on validation is optimistic: the same clips chose the weights that are saved."
+    ]
+    assert verdict.advice == ["hold clips out for a test (--set data.test_fraction=0.2)"]
+    assert judge("accuracy", [compared()], learned(has_stopping=True)).findings == []
+
+
+def test_labels_are_looked_at_first_where_the_baseline_learns_nothing_either() -> None:
+    lost = learned(loss=2.3, steps=150, epochs=15.0, curve=[])
+    verdict = judge("accuracy", [compared(0.1, 0.12)], lost)
+    assert verdict.lines[0].endswith("Logistic regression learned nothing either.")
+    assert [line.partition(" (")[0] for line in verdict.advice] == [
+        "compare some clips with their labels",
+        "train longer",
+    ]
+
+
+def test_labels_that_the_baseline_learns_are_not_doubted() -> None:
+    """Guessing on test, beside a regression that is clearly better: the clips have what is needed."""
+    half = judge("accuracy", [AT_CHANCE], learned(loss=1.8, curve=[0.1] * 8))
+    assert half.findings == ["at-chance"]
+    lost = judge("accuracy", [AT_CHANCE], learned(loss=2.3, curve=[0.1] * 8))
+    assert not any("labels" in line for line in half.advice + lost.advice)
+    assert len(half.advice) == len(lost.advice) == 2
+
+
+def test_a_bound_beside_zero_is_not_printed_as_zero() -> None:
+    verdict = judge("mAP", [compared(0.905, 0.931, difference=(-0.049, -0.0003))])
+    assert "95% interval -0.049 to -0.0003, " in verdict.headline
+
+
+@pytest.mark.parametrize("rate", [1e-9, 1.0])
+def test_an_unusual_learning_rate_is_looked_at_first(rate: float) -> None:
+    lost = learned(loss=2.3, steps=100, learning_rate=rate, curve=[])
+    assert (
+        judge("accuracy", [AT_CHANCE], lost).advice[0]
+        == f"search the learning rate (--find-lr); it was {rate:g}"
+    )
+    weak = learned(loss=0.6, learning_rate=rate, curve=[])
+    assert judge("accuracy", [compared(0.7, 0.8)], weak).advice[0] == "search the learning rate (--find-lr)"
+
+
 def test_without_a_baseline_the_interval_is_the_metrics_own() -> None:
     verdict = judge("mAP", [compared(0.5, None, method="bootstrap of the clips")])
     assert verdict.headline == (
-        "mAP 0.500 on test (95% interval 0.45 to 0.55, bootstrap of the clips, 200 clips); without a baseline to "
-        "compare with."
+        "No baseline to compare with on test: mAP 0.500 (95% interval 0.450 to 0.550, bootstrap of the clips, 200 "
+        "clips)."
     )
     assert verdict.outcome == "none"
 
@@ -101,8 +164,8 @@ def test_the_test_split_is_spoken_of_else_the_worst_one() -> None:
     assert main_comparison([]) is None
     verdict = judge("accuracy", [easy, test, hard], learned())
     assert verdict.lines == [
-        "accuracy 0.600 on unseen (below the regression's 0.800); "
-        "accuracy 0.950 on validation (above the regression's 0.800)."
+        "Also: accuracy 0.600 on unseen (logistic regression 0.800: worse); "
+        "accuracy 0.950 on validation (logistic regression 0.800: better)."
     ]
     assert [one.split for one in verdict.comparisons] == ["unseen", "test", "validation"]
 
@@ -117,78 +180,94 @@ CASES: dict[str, tuple[list[Comparison], Learning, str, str, str]] = {
         [AT_CHANCE],
         learned(loss=2.3, curve=[0.1] * 8),
         "at-chance",
-        "The training loss stayed at chance: 2.3 at the end, guessing has 2.3.",
-        "search the learning rate (0.001 now): add --find-lr",
+        "The model learned nothing: the training loss is still that of guessing (2.3 at the end, guessing has 2.3).",
+        "search the learning rate (--find-lr); it was 0.001",
     ),
     "loss above chance": (
         [AT_CHANCE],
         learned(loss=8.0, curve=[0.1] * 8),
         "at-chance",
-        "stayed at chance: 8 at the end",
+        "still that of guessing (8 at the end",
         "search the learning rate",
     ),
     "mixed labels at chance": (
         [AT_CHANCE],
         learned(loss=2.28, floor=1.2, curve=[0.1] * 8),
         "at-chance",
-        "stayed at chance",
+        "still that of guessing",
         "search",
     ),
     "few steps at chance": (
         [AT_CHANCE],
         learned(loss=2.3, steps=20, epochs=10.0, curve=[]),
         "at-chance",
-        "stayed at chance",
-        "train longer: --set training.num_train_epochs=200: 20 steps are few",
+        "still that of guessing",
+        "train longer (--set training.num_train_epochs=200); 20 steps are few",
     ),
     "a stream's few steps at chance": (
         [AT_CHANCE],
         learned(loss=2.3, steps=20, epochs=None, curve=[]),
         "at-chance",
-        "stayed at chance",
-        "train longer: --set training.max_steps=400: 20 steps are few",
+        "still that of guessing",
+        "train longer (--set training.max_steps=400); 20 steps are few",
     ),
     "learned by heart": (
         [AT_CHANCE],
         learned(loss=0.1, curve=[0.1] * 8),
         "by-heart",
-        "It learned the training clips by heart: their loss fell to 0.1 (guessing has 2.3), but accuracy on test is "
-        "that of guessing (0.100).",
-        "listen to some clips beside their labels",
+        "The model learned the training clips by heart: their loss fell to 0.1 (guessing has 2.3), but on test it is "
+        "no better than guessing (accuracy 0.100, guessing has 0.100).",
+        "compare some clips with their labels",
     ),
     "half learned, and chance elsewhere": (
-        [AT_CHANCE],
+        [compared(0.1, 0.15)],
         learned(loss=1.8, curve=[0.1] * 8),
         "at-chance",
-        "accuracy on test is that of guessing (0.100).",
-        "listen to some clips",
+        "The model is not clearly better than guessing on test: accuracy 0.100, guessing has 0.100.",
+        "compare some clips with their labels",
     ),
     "a test split of twelve clips": (
         [compared(0.75, 0.5, clips=12, interval=(0.47, 0.91), difference=(-0.2, 0.5))],
         learned(),
         "small-split",
-        "test is too small to say much: from 12 clips, accuracy is anywhere from 0.47 to 0.91 (Wilson).",
+        "test is too small to say much: with 12 clips, the true accuracy is anywhere from 0.47 to 0.91 (95% interval, ",
         "cross-validate",
     ),
     "a test split of three speakers": (
-        [compared(0.75, clips=600, interval=(0.3, 1.2), groups=3, method="bootstrap of 3 groups")],
+        [
+            compared(
+                0.75,
+                clips=600,
+                interval=(0.3, 1.0),
+                groups=3,
+                method="bootstrap",
+                grouped_by="column 'speaker'",
+            )
+        ],
         learned(),
         "small-split",
-        "from 600 clips of 3 groups, accuracy is anywhere from 0.30 to 1.00 (bootstrap of 3 groups).",
+        "with 600 clips in 3 groups (column 'speaker'), the true accuracy is anywhere from 0.30 to 1.00 (95% interval",
         "cross-validate",
     ),
     "a leak": (
         [compared(0.6, 0.5), compared(0.95, 0.9, split="validation")],
+        learned(holds_out=True),
+        "leak",
+        "test is far below validation (accuracy 0.600 and 0.950): one speaker or recording is in both train and",
+        "hold out whole speakers or recordings (--set data.validation_group=COLUMN)",
+    ),
+    "a leak between stored splits": (
+        [compared(0.6, 0.5), compared(0.95, 0.9, split="validation")],
         learned(),
         "leak",
-        "test is far below validation (accuracy 0.600 and 0.950)",
-        "hold out whole speakers or recordings: --set data.validation_group=COLUMN",
+        "test is far below validation",
+        "split by speaker or recording (ast-hf split DATA",
     ),
     "another domain": (
         [compared(0.6, 0.5), compared(0.95, 0.9, split="validation")],
         learned(group="speaker"),
         "leak",
-        "test is far below validation",
+        "test is far below validation (accuracy 0.600 and 0.950): test has clips of another kind.",
         "listen to test clips",
     ),
     "overfitting": (
@@ -196,48 +275,49 @@ CASES: dict[str, tuple[list[Comparison], Learning, str, str, str]] = {
         learned(loss=0.01, curve=[0.5, 0.7, 0.85, 0.8, 0.75, 0.72, 0.7, 0.7]),
         "overfitting",
         "Overfitting: accuracy on validation was 0.850 at evaluation 3 of 8, and 0.700 at the end.",
-        "--set stopping.patience=5",
+        "keep the best evaluation on the validation split (--set stopping.patience=5)",
     ),
     "fitted training clips, poor test": (
         [compared(0.5, 0.45)],
         learned(loss=0.01, curve=[], is_augmented=False),
         "overfitting",
-        "The training clips are fitted (loss 0.01, guessing has 2.3), the others less: accuracy 0.500 on test.",
-        "augment the clips: --set augmentation.mixup_probability=0.5",
+        "Overfitting: the training clips are learned almost completely (loss 0.01, guessing has 2.3), but accuracy on "
+        "test is 0.500.",
+        "augment the clips (--set augmentation.mixup_probability=0.5)",
     ),
     "still rising": (
         [compared(0.7, 0.6)],
         learned(loss=0.9, curve=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.72]),
         "too-short",
-        "Too short: accuracy on validation still rose at the end",
-        "train longer: --set training.num_train_epochs=120",
+        "Too short: accuracy on validation still rose in the second half of the 3000 steps, from 0.550 to 0.720.",
+        "train longer (--set training.num_train_epochs=120)",
     ),
     "a short run without evaluations": (
         [compared(0.4, 0.85)],
         learned(loss=1.9, steps=120, epochs=12.0, curve=[]),
         "too-short",
-        "Too short: after 120 steps the training loss (1.9) is only 17% of the way down from guessing (2.3).",
-        "train longer: --set training.num_train_epochs=48",
+        "Too short: after 120 steps the training loss is 1.9, only 17% of the way down from guessing (2.3).",
+        "train longer (--set training.num_train_epochs=48)",
     ),
     "a short run at chance": (
         [AT_CHANCE],
         learned(loss=2.0, steps=44, epochs=4.0, curve=[]),
         "too-short",
-        "Too short: after 44 steps the training loss (2) is only 13% of the way down from guessing (2.3).",
-        "train longer: --set training.num_train_epochs=16",
+        "Too short: after 44 steps the training loss is 2, only 13% of the way down from guessing (2.3).",
+        "train longer (--set training.num_train_epochs=16)",
     ),
     "labels that are never the answer": (
-        [compared(0.7, 0.6, never=("cat", "dog", "owl", "bat", "cow"))],
-        learned(training_clips={"cat": 20, "ape": 90}),
+        [compared(0.7, 0.75, never=("cat", "dog", "owl", "bat", "cow"))],
+        learned(loss=0.01, training_clips={"cat": 20, "ape": 90}),
         "never-predicted",
-        "Never the answer on test, although it has clips there: 'cat', 'dog', 'owl' and 2 more labels.",
-        "draw rare labels more often: --set sampling=balanced",
+        "Never predicted on test, which has clips of them: 'cat', 'dog', 'owl' and 2 more labels.",
+        "draw rare labels more often (--set sampling=balanced)",
     ),
     "few clips of a label": (
         [compared(0.7, 0.6)],
         learned(training_clips={"cat": 4, "dog": 90, "owl": 8}),
         "few-clips",
-        "Few clips: 4 training clips of 'cat', and 2 of 3 labels have fewer than 10.",
+        "Few training clips: 'cat' has 4 clips; 2 of 3 labels have fewer than 10.",
         "add training clips",
     ),
 }
@@ -270,9 +350,38 @@ def test_healthy_runs_are_left_alone(learning: Learning) -> None:
     assert judge("accuracy", [compared(0.92)], learning).text()[1:] == []
 
 
-def test_balanced_labels_are_not_balanced_again() -> None:
-    verdict = judge("accuracy", [compared(0.7, 0.6, never=("cat",))], learned())
+@pytest.mark.parametrize(
+    "learning", [learned(), learned(is_balanced=True, training_clips={"cat": 20, "dog": 100})]
+)
+def test_balanced_labels_are_not_balanced_again(learning: Learning) -> None:
+    verdict = judge("accuracy", [compared(0.7, 0.6, never=("cat",))], learning)
     assert (verdict.findings, verdict.advice) == (["never-predicted"], [])
+
+
+def test_what_sets_the_length_of_a_run_is_what_makes_it_longer() -> None:
+    short = {"loss": 1.9, "steps": 120, "epochs": 12.0, "curve": []}
+    for changes, option in (
+        ({"has_max_steps": True}, "training.max_steps=480"),
+        ({"stopped_by": 3, "has_max_steps": True}, "stopping.patience=12"),
+    ):
+        assert option in judge("accuracy", [compared(0.4, 0.85)], learned(**short, **changes)).advice[0]
+
+
+def test_shuffled_labels_are_not_taken_for_a_short_run() -> None:
+    """The loss is on its way down, by heart; the result says that there is nothing to learn."""
+    verdict = judge("accuracy", [compared(0.11, 0.12)], learned(loss=2.1, steps=344, epochs=8.0, curve=[]))
+    assert verdict.findings[:2] == ["at-chance", "too-short"]
+    assert [line.partition(" (")[0] for line in verdict.advice] == [
+        "compare some clips with their labels",
+        "train longer",
+    ]
+
+
+def test_few_right_answers_of_few_are_not_called_guessing() -> None:
+    """Five of five clips right, with a label that three of them have."""
+    five = compared(1.0, 1.0, clips=5, interval=(0.57, 1.0), chance=0.6, difference=(-0.43, 0.43))
+    assert judge("accuracy", [five], learned()).findings == ["small-split"]
+    assert judge("accuracy", [five]).advice == ["evaluate more clips"]
 
 
 def test_a_solved_task_needs_nothing() -> None:
@@ -317,6 +426,7 @@ def over_folds(comparisons: list[Comparison | None], **changes: Any) -> Verdict:
         "comparisons": comparisons,
         "findings": [()] * 5,
         "clips": 100,
+        "epochs": 20,
     }
     return judge_folds("accuracy", **{**fields, **changes})
 
@@ -328,8 +438,8 @@ def test_folds_are_compared_clip_by_clip() -> None:
     verdict = over_folds([FOLD] * 5)
     (comparison,) = verdict.comparisons
     assert (comparison.model_only, comparison.baseline_only, comparison.clips) == (15, 5, 100)
-    assert comparison.difference_method == "exact McNemar"  # p = 0.041
-    assert verdict.headline.startswith("Above the logistic regression on the test folds: accuracy 0.900")
+    assert comparison.difference_method == "McNemar"  # p = 0.041
+    assert verdict.headline.startswith("Better than the baseline on the test folds: accuracy 0.900")
     assert over_folds([replace(FOLD, model_only=2)] * 5).outcome == "even"  # 10 to 5: p = 0.30
 
 
@@ -344,6 +454,12 @@ def test_else_folds_are_compared_by_their_differences(comparisons: list[Comparis
     assert verdict.outcome == "above"
 
 
+def test_folds_of_groups_that_agree_say_no_more_than_their_clips() -> None:
+    same = over_folds([replace(FOLD, groups=4, model_only=0, baseline_only=0)] * 5, values=[0.8] * 5)
+    assert same.comparisons[0].difference == pytest.approx((-0.0370, 0.0370), abs=1e-4)
+    assert same.outcome == "even"
+
+
 def test_what_most_folds_have_in_common() -> None:
     findings = [("at-chance", "few-clips"), ("at-chance",), ("at-chance", "leak"), (), ()]
     verdict = over_folds([FOLD] * 5, findings=findings)
@@ -351,3 +467,41 @@ def test_what_most_folds_have_in_common() -> None:
     assert verdict.findings == ["at-chance"]
     assert verdict.advice[0].startswith("search the learning rate")
     assert over_folds([None] * 5, baselines=None).outcome == "none"
+    assert over_folds([FOLD] * 5, findings=[("too-short",)] * 5).advice == [
+        "train longer (--set training.num_train_epochs=40)"
+    ]
+
+
+# ---------------------------------------------------------------- what is advised
+
+#: Option of a recipe that `--set` takes, with its value; and an option of the command line.
+SET = re.compile(r"--set (\S+?)(?=[)\s]|$)")
+FLAGS = re.compile(r"(?<!\S)\(?(--[a-z][a-z-]*)")
+
+
+def advised() -> list[str]:
+    """Return all advice that there is, of runs and of folds."""
+    constants = [text for name, text in vars(advice).items() if name.isupper() and isinstance(text, str)]
+    lengths: list[dict[str, Any]] = [{"epochs": None}, {"has_max_steps": True}, {"stopped_by": 4}, {}]
+    made = [advice.longer(learned(**changes), 2) for changes in lengths]
+    made += [advice.other_splits(learned(**changes)) for changes in ({}, {"holds_out": True})]
+    folds = over_folds([FOLD] * 2, findings=[("too-short", "at-chance")] * 2).advice
+    return [*constants, *made, *folds]
+
+
+@pytest.mark.parametrize("text", advised())
+def test_every_option_that_is_advised_exists(text: str) -> None:
+    options = [option.replace("COLUMN", "speaker").replace("FOLD", "1") for option in SET.findall(text)]
+    if any("patience" in option or "validation_group" in option for option in options):
+        options.append("data.validation_fraction=0.2")
+    load_recipe(ROOT / "examples" / "recipes" / "small-data.yaml", options)
+    command = re.search(r"ast-hf (\w+)", text)
+    known = parser_options(command.group(1) if command else "finetune")
+    assert set(FLAGS.findall(text)) <= known
+
+
+def parser_options(command: str) -> set[str]:
+    """Return the options of a command, from its help."""
+    with contextlib.redirect_stdout(io.StringIO()) as output, pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    return set(re.findall(r"--[a-z][a-z_-]*", output.getvalue()))

@@ -44,7 +44,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in names if ".dist-info/" not in name}
     assert packed == source
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert wheel.stat().st_size < 750_000
+    sizes = {file.filename: file.file_size for file in zipfile.ZipFile(wheel).infolist()}
+    assert max(sizes.values()) < 50_000, "weights, recordings and pictures do not belong into the package"
+    assert wheel.stat().st_size < 1_000_000
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from ..json_files import read_json
 from ..modeling_ast import ASTForAudioClassification
 from ..task import Task
 from ..weights.integrity import check_folder
+from ..weights.paths import missing_checkpoint
 from ..weights.peft_names import check_sizes, own_config, own_state
 from ..weights.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_weights
 from ..writing_failures import explained
@@ -132,6 +133,8 @@ def read_adapter(source: str | PathLike) -> StoredAdapter:
 
 def _download(name: str) -> Path:
     """Return the folder in the cache of an adapter on the Hub; raise E306 if there is none."""
+    if problem := missing_checkpoint(name, None):
+        raise error("E306", where=repr(name), what=problem[0], fix=problem[1], detail="missing")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -231,7 +234,7 @@ def _compare_with_named(
     hub = {"revision": adapter.config.revision} if adapter.config.revision else {}
     if not named or (_is_same(named, base.name) and hub == base.hub):
         return False
-    digest = _local_digest(named, model.config, hub)
+    digest = _local_digest(named, hub)
     where = repr(str(adapter.folder))
     if digest is None and not _is_same(named, base.name):
         what = f"names the base {named!r}, and is merged into {base.name!r}; nothing shows that the two are the same"
@@ -247,13 +250,13 @@ def _is_same(named: str, given: str) -> bool:
     return named == given or (Path(named).is_dir() and Path(given).is_dir() and Path(named).samefile(given))
 
 
-def _local_digest(name: str, config: ASTConfig, hub: dict[str, Any]) -> str | None:
-    """Return the digest of a base that is on this machine, None if it is not, or has another form."""
+def _local_digest(name: str, hub: dict[str, Any]) -> str | None:
+    """Return the digest of a base that is on this machine, None if it is not, or cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstHfWarning)
             model = ASTForAudioClassification.from_pretrained(
-                name, config=config, dtype=torch.float32, local_files_only=True, **hub
+                name, dtype=torch.float32, local_files_only=True, **hub
             )
     except (OSError, ValueError, RuntimeError, AstHfError):
         return None
@@ -266,15 +269,18 @@ def _write(
 ) -> float:
     """Merge and save; return the result of `largest_difference` for the logits."""
     spectrogram = random_input(model.config)
+    fix = _advice(adapter)  # before peft names the model that it wraps as the base
     try:
         adapted = insert_adapter(model, own_config(adapter.config, model)).eval()
         load_adapter_state(adapted, adapter.state, str(adapter.folder))
     except (KeyError, ValueError) as problem:
-        if isinstance(problem, AstHfError):
-            raise
-        what = f"does not fit the base {base.name!r}"
-        fix = _advice(adapter)
         where = repr(str(adapter.folder))
+        if isinstance(problem, AstHfError):
+            fix = f"{problem.fix}; {fix}"
+            raise error(
+                problem.code, where=problem.where, what=problem.what, fix=fix, detail=problem.detail
+            ) from problem
+        what = f"does not fit the base {base.name!r}"
         raise unreadable("E305", where=where, what=what, problem=problem, fix=fix) from problem
     expected = model(spectrogram).logits
     merged = adapted.merge_and_unload()

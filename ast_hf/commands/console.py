@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from ..errors import did_you_mean, nearest
 from ..printing import printable, visible
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ EXIT_IN_USE = 73
 EXIT_INTERRUPTED = 130
 #: A shell's exit code for SIGPIPE: what read the output has left.
 EXIT_NO_READER = 141
+
+#: Warnings that the command has printed. Folds and trials read the same data again.
+_printed: set[str] = set()
 
 #: Value of `--json` for standard output; `ast-hf stats` also takes a file.
 STDOUT = "-"
@@ -52,8 +56,6 @@ class CommandParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
         """Parse as `ArgumentParser.parse_known_args`, but exit with the usage for any unknown argument."""
-        from ..errors import did_you_mean
-
         words = list(sys.argv[1:] if args is None else args)
         end = words.index("--") if "--" in words else len(words)
         words = [*map(self._as_registered, words[:end]), *words[end:]]
@@ -61,11 +63,28 @@ class CommandParser(argparse.ArgumentParser):
         for word in rest:
             if word.startswith("-") and word != "--":
                 unknown = word.partition("=")[0]
-                advice = did_you_mean(unknown, self.spellings.values())
+                advice = self._recipe_option(unknown) or self._nearest(unknown)
                 self.error(f"there is no option {unknown}: {advice}")
         if rest:
             self.error(f"too many arguments: {' '.join(rest)}")
         return values, rest
+
+    def _nearest(self, unknown: str) -> str:
+        """Return the option that an unknown one resembles, else all; the hyphens of both are not compared."""
+        for action in self._actions:
+            if not action.option_strings and unknown.lstrip("-") == action.dest:
+                return f"leave the word out, as in {short_usage(self)}"
+        near = nearest(unknown.lstrip("-"), [name.lstrip("-") for name in self.spellings.values()])
+        return did_you_mean(f"--{near}" if near else "", self.spellings.values())
+
+    def _recipe_option(self, unknown: str) -> str | None:
+        """Return how to set an option of the recipe that was given as one of the command, None for other words."""
+        if "--set" not in self.spellings:
+            return None
+        from .recipe_options import recipe_option
+
+        name = recipe_option(unknown)
+        return name and f"it is an option of the recipe; change it with --set {name}=VALUE"
 
     def error(self, message: str) -> NoReturn:
         """Exit with the required arguments and a message, without the terminal escapes of the arguments in it."""
@@ -117,7 +136,10 @@ def whole(least: int) -> Callable[[str], int]:
     """Return the `type` of an option that takes a whole number of at least `least`."""
 
     def number(text: str) -> int:
-        value = int(text)
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{text} is below {least}")
         return value
@@ -127,7 +149,10 @@ def whole(least: int) -> Callable[[str], int]:
 
 def finite(text: str) -> float:
     """Return the value of an option that takes a number; NaN and infinity are none."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is not a finite number")
     return value
@@ -161,6 +186,13 @@ def print_json(options: argparse.Namespace, content: Any) -> None:
     """Print the JSON document of `--json`, with null for NaN and infinite numbers."""
     text = json.dumps(_finite(content), indent=2, allow_nan=False, default=str)
     print(text, file=results_stream(options))
+
+
+def require_train(command: str, *modules: str) -> None:
+    """Raise E108 if `modules`, or else those of a training run, are not installed, see `check_modules`."""
+    from ..versions import TRAINING_MODULES, check_modules
+
+    check_modules(f"ast-hf {command}", *(modules or TRAINING_MODULES))
 
 
 def step_parts(line: str) -> tuple[str, str]:
@@ -232,6 +264,7 @@ def quiet_transformers() -> None:
         disable_progress_bars()
     if not sys.stderr.isatty():
         _quiet_datasets()
+    _printed.clear()
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     threading.excepthook = _report_thread
 
@@ -255,10 +288,13 @@ def _report_thread(arguments: threading.ExceptHookArgs) -> None:
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    """Print a warning as one line, without the line of code that raised it."""
+    """Print a warning as one line, without the line of code that raised it, and once in a command."""
     from tqdm import tqdm
 
-    tqdm.write(visible(f"{category.__name__}: {message}", keep=""), file=sys.stderr)
+    text = visible(f"{category.__name__}: {message}", keep="")
+    if text not in _printed:
+        _printed.add(text)
+        tqdm.write(text, file=sys.stderr)
 
 
 def run_document(report: Report) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from .console import (
     print_json,
     print_results,
     quiet_transformers,
+    require_train,
     run_document,
     show,
 )
@@ -45,12 +46,12 @@ import ast_hf
 from ast_hf.printing import printable
 warnings.simplefilter("ignore", ast_hf.AstHfWarning)  # that clips are cut, as printed above
 from transformers import pipeline
-folder, *files = sys.argv[1:]
+folder, *clips = sys.argv[1:]
 classifier = pipeline("audio-classification", model=folder)
-for file in files:
+for file, truth in zip(clips[::2], clips[1::2]):
     best = classifier(file, top_k=3)
     labels = ", ".join(f"{printable(entry['label'])} {entry['score']:.2f}" for entry in best)
-    print(printable(file.rsplit("/", 1)[-1]), "->", labels)
+    print(printable(file.rsplit("/", 1)[-1]), f"({printable(truth)})", "->", labels)
 """
 
 
@@ -89,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     _check_data(options)
+    require_train("demo")
     is_own = options.data is not None and not _is_demo_data(options.data)
     source = json.dumps(options.data or DEMO_DATA)
     overrides = [f"data.source={source}"]
@@ -159,14 +161,15 @@ def run_demo(
         print_json(options, run_document(report))
     else:
         print_results(report)
+    clips = held_out_clips(recipe, list(report.results), count=3)
+    if not clips:
+        return
     seconds = frames_to_seconds(report.config.max_length)
-    show(
-        f"\nThree held-out files in a fresh process, by their first {seconds} s (names begin with the truth):"
-    )
+    show(f"\nHeld-out files in a fresh process, by their first {seconds} s (with the truth in parentheses):")
     sys.stdout.flush()
-    files = held_out_files(recipe, list(report.results), count=3)
+    words = [word for clip in clips for word in clip]
     stream = sys.stderr if options is not None and options.json else None
-    subprocess.run([sys.executable, "-c", _CLASSIFY, output, *files], check=True, stdout=stream)
+    subprocess.run([sys.executable, "-c", _CLASSIFY, output, *words], check=True, stdout=stream)
 
 
 def _has_results_of(recipe: Recipe, folder: Path) -> bool:
@@ -185,16 +188,25 @@ def _has_results_of(recipe: Recipe, folder: Path) -> bool:
     return name == recipe.name
 
 
-def held_out_files(recipe: Recipe, splits: list[str], count: int) -> list[str]:
-    """Return the first clip of each of the first `count` classes in the last evaluation split.
+def held_out_clips(recipe: Recipe, splits: list[str], count: int) -> list[tuple[str, str]]:
+    """Return path and labels of the first clip of each of the first `count` classes in the last evaluation split.
 
-    Of a split that was held out of the training clips, these are of the training split, whose clips it shares.
+    Clips that are no files, such as those within Parquet, are left out.
     """
-    from ..data.reading import load_audio_dataset
+    from transformers import TrainingArguments
 
-    options = recipe.data
-    stored = load_audio_dataset(options.source)
-    wanted = (options.eval_splits or splits or ["train"])[-1]
-    split = stored[wanted if wanted in stored else options.train_split]
-    first = {label: number for number, label in reversed(list(enumerate(split["label"])))}
-    return [split[first[label]]["audio"]["path"] for label in sorted(first)[:count]]
+    from ..data.splits import label_lists, label_names
+    from ..training.splits import read_splits
+
+    evaluation = read_splits(recipe.data, recipe.training.get("seed", TrainingArguments.seed)).evaluation
+    split = evaluation[splits[-1]]
+    names = label_names(split)
+    labels = label_lists(split)
+    first = {clip[0]: number for number, clip in reversed(list(enumerate(labels))) if len(clip)}
+    rows = [first[label] for label in sorted(first)[:count]]
+    paths = [split[row]["audio"]["path"] for row in rows]
+    return [
+        (path, ", ".join(names[label] for label in labels[row]))
+        for path, row in zip(paths, rows, strict=True)
+        if path and Path(path).is_file()
+    ]

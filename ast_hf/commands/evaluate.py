@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from .console import add_json_option, print_json, print_verdict, quiet_transformers, show, whole
+from .console import (
+    add_json_option,
+    print_json,
+    print_verdict,
+    quiet_transformers,
+    require_train,
+    show,
+    whole,
+)
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 from .timeline_options import add_timeline_options, check_no_timeline_options, run_timelines
 
@@ -38,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int | None:
     """Evaluate, and print the table of results; return 65 if a recording could not be read."""
+    require_train("evaluate", "scipy" if options.timeline else "sklearn")
     quiet_transformers()
     if options.timeline:
         return run_timelines(options)

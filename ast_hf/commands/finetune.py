@@ -24,6 +24,7 @@ from .console import (
     print_json,
     print_results,
     quiet_transformers,
+    require_train,
     run_document,
     show,
     whole,
@@ -85,13 +86,13 @@ def recipe_overrides(options: argparse.Namespace) -> list[str]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("recipe", help="YAML file, see examples/recipes")
+    parser.add_argument("recipe", help="YAML file; `ast-hf new` writes one for your clips")
     parser.add_argument("--output", required=True, help="folder of the result")
     add_run_options(parser)
     add_json_option(parser)
     parser.add_argument(
         "--folds",
-        type=int,
+        type=whole(1),
         metavar="N",
         help="cross-validation: train once for each of N folds (of data.fold_column, or random), and test on that fold",
     )
@@ -127,15 +128,16 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0; `EXIT_UNPUBLISHED` if only the push failed; 128 and the number of a signal that stopped the run.
     """
-    return run_stoppable(lambda: _train(options), options.words)
+    return run_stoppable(lambda: _train(options), options.words, saves=not options.dry_run)
 
 
-def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None) -> int:
+def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None, *, saves: bool = True) -> int:
     """Call a function that trains; for SIGTERM, SIGHUP and Ctrl-C, print the command that continues the run.
 
     Args:
         train: returns the exit code.
         words: of the command `ast-hf`; None in a script, whose own command line continues it.
+        saves: False for a dry run, which saves nothing to continue from.
 
     Returns:
         That code; 143, 129 or 130 after the signals, once the last step is saved.
@@ -147,13 +149,15 @@ def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None) 
             return train()
     except RunStopped as problem:
         if is_main_process():  # one of several processes prints
-            complain(problem, f"; continue with: {problem.command or continuing_command(words)}")
+            then = f"; continue with: {problem.command or continuing_command(words)}"
+            complain(problem, then if saves else "")
         return problem.exit_code
 
 
 def _train(options: argparse.Namespace) -> int:
     from ..training import finetune, load_recipe
 
+    require_train("finetune")
     quiet_transformers()
     recipe = load_recipe(options.recipe, recipe_overrides(options))
     if options.dry_run:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from .console import add_json_option, add_label_options, print_json, quiet_transformers, show, step_parts
+from .console import (
+    add_json_option,
+    add_label_options,
+    print_json,
+    quiet_transformers,
+    require_train,
+    show,
+    step_parts,
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
     """Merge the adapter, and print each step."""
     from ..adapters.merging import merge_adapter
 
+    require_train("merge", "peft")
     quiet_transformers()
     steps: list[str] = []
     merge_adapter(

@@ -6,15 +6,18 @@ import argparse
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import error
-from .console import add_json_option, finite, print_json, quiet_transformers, show
+from .console import (
+    add_json_option,
+    finite,
+    print_json,
+    quiet_transformers,
+    require_train,
+    show,
+)
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 from .finetune import program_began
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
     from ..writing_failures import check_file
 
     starting = time.monotonic() - program_began()
+    require_train("new")
     quiet_transformers()
     _check(options)
     check_file(options.output, makes_folder=False)

@@ -19,6 +19,18 @@ from typing import Any
 Option = dict[str, str]
 
 _FILE = Path(__file__).parents[1] / "recipe" / "options.json"
+#: Names of other tools -> the option.
+_COMMON_NAMES = {
+    "epochs": "training.num_train_epochs",
+    "num_epochs": "training.num_train_epochs",
+    "lr": "training.learning_rate",
+    "steps": "training.max_steps",
+    "batch": "training.per_device_train_batch_size",
+    "batch_size": "training.per_device_train_batch_size",
+    "workers": "training.dataloader_num_workers",
+    "seed": "training.seed",
+    "patience": "stopping.patience",
+}
 #: Section that holds transformers' arguments.
 TRAINING = "training"
 #: An entry of transformers' docstring: name, type, text.
@@ -39,6 +51,14 @@ def section_meanings() -> dict[str, str]:
         **meanings,
         TRAINING: "arguments of transformers' TrainingArguments, with the defaults of this package.",
     }
+
+
+def recipe_option(word: str) -> str | None:
+    """Return the full name of an option by its last part or a common name, as `--epochs`; None if there is none."""
+    wanted = word.strip("-").replace("-", "_")
+    wanted = _COMMON_NAMES.get(wanted, wanted)
+    names = [option["name"] for entries in recipe_options().values() for option in entries]
+    return next((name for name in names if wanted in (name, name.rpartition(".")[2])), None)
 
 
 @functools.cache

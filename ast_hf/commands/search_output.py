@@ -69,9 +69,11 @@ def _read_range(text: str) -> tuple[str, Any]:
 
     name, equals, values = text.partition("=")
     low, dots, high = values.partition(_RANGE)
-    if not equals:
+    if not equals or not name.strip():
         fix = "write OPTION=LOW..HIGH, or OPTION=[VALUE,VALUE]"
-        raise error("E307", where=f"--space {text}", what="has no values", fix=fix, detail="unreadable")
+        raise error(
+            "E307", where=f"--space {text}", what="has no option or no values", fix=fix, detail="unreadable"
+        )
     if dots and not values.lstrip().startswith("["):
         return name.strip(), (read_yaml(low, f"--space {text}"), read_yaml(high, f"--space {text}"))
     return name.strip(), read_yaml(values, f"--space {text}")

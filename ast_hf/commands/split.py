@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import error
+from ..errors import did_you_mean, error
 from ..files import write_text
 from ..printing import printable
 from ..writing_failures import check_file
@@ -172,6 +172,10 @@ def _find_groups(
     if options.group == "none":
         return None, {}
     if options.group != "auto":
+        columns = sorted(set(next(iter(splits.values())).column_names) - {"audio"})
+        if options.group not in columns:
+            what = f"there is no column {options.group!r}"
+            raise error("E108", where="--group", what=what, fix=did_you_mean(options.group, columns))
         return None, {"group_column": options.group}
     search = search_groups(splits)
     if search.found is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import error
 from ..files import write_text
 from ..writing_failures import check_file
-from .console import STDOUT, print_json, quiet_transformers, show
+from .console import STDOUT, print_json, quiet_transformers, show, whole
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 #: Frames of the input of published models, and of other common inputs: 1.28, 2.56, 5.12 and 10.24 s.
@@ -24,11 +24,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", default="train", help="split to measure mean and std on (default: %(default)s)"
     )
-    parser.add_argument("--sampling_rate", type=int, default=16_000, help="in Hz (default: %(default)s)")
-    parser.add_argument("--num_mel_bins", type=int, default=128, help="default: %(default)s")
+    parser.add_argument("--sampling_rate", type=whole(1), default=16_000, help="in Hz (default: %(default)s)")
+    parser.add_argument("--num_mel_bins", type=whole(1), default=128, help="default: %(default)s")
     parser.add_argument(
         "--max_length",
-        type=int,
+        type=whole(1),
         help="frames of 10 ms of the model's input (default: 1024, and what inputs of common lengths would leave out)",
     )
     parser.add_argument(

@@ -116,8 +116,7 @@ def evaluate_checkpoints(
     evaluation = replace(evaluation, verdict=verdict, sound=sound)
     if save_logits is not None:
         write_logits(save_logits, main_logits, part, evaluation)
-    scores = task.scores(main_logits, outcomes[evaluation.main].temperature)
-    write_evaluation(evaluation, scores, targets[split], task)
+    write_evaluation(evaluation, main_logits, targets[split], task)
     _store_calibrations(evaluation, members, task, request)
     if request.ensemble_folder is not None:
         _finish_ensemble(evaluation, request.ensemble_folder, task, store=store)
@@ -223,16 +222,18 @@ def _measure_outcome(
     split = request.split
     best_on = request.fit_on or split
     calibration = None
+    before = None
     if request.fit_on is not None:
         calibration = calibrate(logits, targets, task, setting, request.fit_on)
         if is_stored:
+            before, _ = all_metrics(logits[split], targets[split], task, setting.temperature)
             setting = Setting(calibration.temperature, calibration.thresholds)
     metrics, ranked = all_metrics(logits[split], targets[split], task, setting.temperature)
     classes = class_figures(logits[split], targets[split], task, ranked, **setting._asdict())
     if best_on != split:
         _, ranked = all_metrics(logits[best_on], targets[best_on], task, setting.temperature)
     classes |= {name: ranked[name] for name in COLUMNS if name.startswith("best_")}
-    return Outcome(metrics, classes, calibration, setting.temperature, best_on)
+    return Outcome(metrics, classes, calibration, setting.temperature, best_on, before)
 
 
 def _store_calibrations(evaluation: Evaluation, members: list[Member], task: Task, request: Request) -> None:
@@ -263,4 +264,5 @@ def _finish_ensemble(evaluation: Evaluation, folder: Path, task: Task, *, store:
     if store and calibration is not None:
         columns = range(len(evaluation.labels))
         record = store_calibration(folder, calibration, task, columns, evaluation.source)
+        record["in_results"] = True  # the card has the results of this evaluation
     write_text(folder / "README.md", str(write_ensemble_card(evaluation, folder, record)))

@@ -14,7 +14,7 @@ from ..label_order import model_labels
 from ..reports.verdict import Verdict, judge
 from ..task import Task
 from .baseline import baseline_answers, baseline_metric
-from .comparison import compare
+from .comparison import compare, find_clip_groups
 from .members import Member
 
 #: Split that the baseline is fitted on, and how many of its clips at most: reading more would take longer than the
@@ -49,7 +49,15 @@ def judge_evaluation(
         return None
     baseline = None if train is None else _answers(name, split, task, member, train)
     comparison = compare(
-        name, task, value, logits, truth, labels=labels, baseline=baseline, chance=_chance(truth, task)
+        name,
+        task,
+        value,
+        logits,
+        truth,
+        labels=labels,
+        baseline=baseline,
+        chance=_chance(truth, task),
+        groups=find_clip_groups(split),
     )
     return judge(task.main_metric, [comparison])
 

@@ -21,10 +21,10 @@ from .stored_logits import clip_digests, clip_keys, store_logits
 _COUNTS = ("positives", "predicted")
 
 
-def write_evaluation(evaluation: Evaluation, scores: np.ndarray, targets: np.ndarray, task: Task) -> None:
+def write_evaluation(evaluation: Evaluation, logits: np.ndarray, targets: np.ndarray, task: Task) -> None:
     """Write tables and pictures into the evaluation's folder, and results.json last.
 
-    `scores` are those of `evaluation.main` on the evaluated split, `(clips, labels)`; `targets` are as
+    `logits` are those of `evaluation.main` on the evaluated split, `(clips, labels)`; `targets` are as
     `true_labels` returns them.
     """
     from ..reports.pictures import draw_confusion, draw_precision_recall
@@ -32,6 +32,7 @@ def write_evaluation(evaluation: Evaluation, scores: np.ndarray, targets: np.nda
     folder = evaluation.folder
     labels = evaluation.labels
     _write_class_tables(evaluation)
+    scores = task.scores(logits, evaluation.outcomes[evaluation.main].temperature)
     tags = as_tags(targets, len(labels), task)
     of = {"model": Path(evaluation.main).name, "split": evaluation.split}
     draw_precision_recall(scores, tags, labels, folder / "precision_recall.png", **of)

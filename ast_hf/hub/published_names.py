@@ -33,11 +33,14 @@ def check_names(metadata: Any, folder: Path) -> None:
     """
     where = f"{str(folder / 'README.md')!r}: "
     bases = _entries(metadata.get("base_model"))
+    model, named, chosen = _start(folder / "results.json")
+    loaded_by_name = named if named == model and chosen is None else None
     for name in bases:
-        if not is_hub_name(name):
-            what = f"is {name!r}, which is not a model on the Hub: nobody else could find the base"
+        if name != loaded_by_name and not is_hub_name(name):
+            kind = "which is a folder here" if Path(name).exists() else "which is not a model on the Hub"
+            what = f"is {name!r}, {kind}: nobody else could find the base"
             raise error("E705", where=f"{where}base_model", what=what, fix=_FIX)
-    start = None if bases else _local_start(folder / "results.json")
+    start = None if bases or named else model
     if start is not None:
         what = (
             f"is missing, and the model was trained from {start!r}, a folder: nobody else could find the base"
@@ -57,11 +60,15 @@ def _entries(value: Any) -> list[str]:
     return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
 
 
-def _local_start(path: Path) -> str | None:
-    """Return the folder that a run started from, from its results.json; None for a name, or a random start."""
+def _start(path: Path) -> tuple[str | None, str | None, str | None]:
+    """Return what a run started from, its name on the Hub, and `card.base_model`, from its results.json.
+
+    Nothing is known without results of a run. The first two are equal if the start was loaded by name, whatever
+    folder may be called like that by now.
+    """
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # no results of a run
         results = json.loads(path.read_text(encoding="utf-8"))
         model = results["recipe"]["model"]
-        start = model.get("base") or model.get("vit")
-        return None if results.get("base_model") else start
-    return None
+        chosen = (results["recipe"].get("card") or {}).get("base_model")
+        return model.get("base") or model.get("vit"), results.get("base_model"), chosen
+    return None, None, None

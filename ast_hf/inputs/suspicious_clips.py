@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from ..data.audit import SILENT_PEAK
 from ..data.duplicates import ClipPlace, DuplicateFinder
-from ..data.long_clips import is_cut, measure_cut
+from ..data.long_clips import CutSound, is_cut, measure_cut
 from ..data.splits import label_lists, label_names
 from ..errors import AstHfError, AstHfWarning, warning_text
 from .clip_checks import CheckedClip, SplitCheck
@@ -85,22 +85,19 @@ class SuspiciousClips:
         if is_main and contradictory:
             what = f"clips that are there several times have different labels: {len(contradictory)}"
             _warn("W215", "data", f"{what}, the first is {contradictory[0]}; `ast-hf stats DATA` lists them")
-        sound = {}
-        used = {}
+        sound: dict[str, dict[str, Any]] = {}
+        used: dict[str, float] = {}
         for name, places in self._splits.items():
             if self.window is None or not places:
                 continue
             is_cropped = name == self.cropped
-            sound[name] = self._measure_sound(name, places, self.window, is_main=is_main and not is_cropped)
-            sound[name]["random_crop"] = is_cropped
+            cut = self._measure_sound(name, places, self.window, is_main=is_main and not is_cropped)
+            sound[name] = {**cut.to_dict(), "random_crop": is_cropped}
             if not is_cropped:
-                seconds = [place.clip.seconds for place in places]
-                used[name] = round(sum(min(length, self.window) for length in seconds) / sum(seconds), 4)
+                used[name] = round(1 - cut.share, 4)
         return {"shared": len(shared), "contradictory": len(contradictory), "used": used, "sound": sound}
 
-    def _measure_sound(
-        self, name: str, places: list[_Place], window: float, *, is_main: bool
-    ) -> dict[str, Any]:
+    def _measure_sound(self, name: str, places: list[_Place], window: float, *, is_main: bool) -> CutSound:
         """Return how much of a split's sound the model leaves out; the main process warns of it (W201)."""
         cut = measure_cut((place.clip.seconds for place in places), window)
         if cut.cut_clips and is_main:
@@ -114,7 +111,7 @@ class SuspiciousClips:
                 f"split {name!r}",
                 f"{what}. Cut the clips into pieces, or raise the model's max_length",
             )
-        return cut.to_dict()
+        return cut
 
     def _repeated(self) -> tuple[list[str], list[str]]:
         """Return the clips in several splits, and those whose labels contradict each other, in words."""

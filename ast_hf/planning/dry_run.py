@@ -22,7 +22,7 @@ from ..reports.fold_results import TEST_SPLIT
 from ..task import Task
 from ..training.building import Inputs, measures_statistics
 from ..training.checkpoints.folder_lock import check_free
-from ..training.checkpoints.resuming import find_resumable
+from ..training.checkpoints.resuming import find_resumable, steps_done
 from ..training.checkpoints.run_options import check_options
 from ..training.checkpoints.sealing import checkpoints
 from ..training.cross_validation import PlannedFolds, plan_folds
@@ -192,7 +192,7 @@ def _describe(
     trainer = run.trainer
     arguments = trainer.args
     extent = measure_extent(run)
-    done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2] or 0)
+    done = 0 if checkpoint is None else steps_done(checkpoint)
     warmup = arguments.get_warmup_steps(extent.steps)
     names = label_names(run.train.split)
     return RunPlan(

@@ -43,7 +43,7 @@ class SplitPlan:
         cut = CutSound(**sound)
         text = f"{self.clips} clips, {cut.seconds:.1f} s{uses}; {cut}"
         if cut.cut_clips and self.sound["random_crop"]:
-            text += " in each epoch; random_crop takes another part each time, all of them in the long run"
+            text += " in an epoch; random_crop takes another part each time, so that training uses all in the long run"
         return text
 
 
@@ -153,7 +153,8 @@ class RunPlan:
         extent = self.extent
         clips = self.batch_size * self.accumulation * self.processes
         batches = f", in {self.accumulation} batches" if self.accumulation > 1 else ""
-        epochs = "passes unknown" if extent.epochs is None else f"{extent.epochs:g} epochs"
+        plural = "" if extent.epochs == 1 else "s"
+        epochs = "passes unknown" if extent.epochs is None else f"{extent.epochs:g} epoch{plural}"
         limit = "at most " if extent.may_stop_early else ""
         yield f"\nTraining: {limit}{extent.steps} steps, {epochs}; {clips} clips a step{batches}"
         if self.continues_from is not None:
@@ -163,7 +164,8 @@ class RunPlan:
             f"  model: {self.parameters:,} parameters, {self.trained_parameters:,} of them trained; "
             f"input of {self.window:g} s"
         )
-        yield f"  precision: {self.precision} on {self.device}, {self.processes} process(es)"
+        processes = f", {self.processes} processes" if self.processes > 1 else ""
+        yield f"  precision: {self.precision} on {self.device}{processes}"
         yield f"  learning rate: {sparkline(self.learning_rates)}  {describe_rates(self.learning_rates)}"
         yield f"  evaluations while training: {extent.evaluations}"
         for change in self.changes:
@@ -171,7 +173,7 @@ class RunPlan:
 
     def _cost_lines(self) -> Iterator[str]:
         if self.measures_statistics:
-            yield "  mean and std are measured on the training clips first; they are not part of this plan"
+            yield "  mean and std of the training clips are measured first; a dry run does not measure them"
         if self.estimate is None:
             return
         limit = "at most about" if self.estimate.is_upper_limit else "about"

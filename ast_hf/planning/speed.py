@@ -151,6 +151,8 @@ class _Update:
         self.count = 0
         trainer.optimizer = None
         self.optimizer = trainer.create_optimizer()
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0  # a step without warmup could make the loss of the next one infinite
         if trainer.args.gradient_checkpointing:
             trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
         #: The copy of the weights that `_unchanged` keeps, no part of a run.

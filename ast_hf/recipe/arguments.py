@@ -240,9 +240,9 @@ def check_best(arguments: TrainingArguments, task: Task) -> None:
         check_metric("training.metric_for_best_model", chosen, task)
 
 
-def check_metric(option: str, chosen: str, task: Task) -> None:
-    """Raise E307 if an option names a metric that is not computed for a task."""
-    metrics = (*METRIC_NAMES[task], "loss")
+def check_metric(option: str, chosen: str, *tasks: Task) -> None:
+    """Raise E307 if an option names a metric that is computed for none of these tasks."""
+    metrics = (*(name for task in tasks for name in METRIC_NAMES[task]), "loss")
     name = chosen.removeprefix("eval_")
     if name not in metrics:
         what = f"{chosen!r} is not measured"

@@ -47,12 +47,12 @@ def _read_file(path: Path) -> dict[str, Any]:
     where = repr(str(path))
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
-        fix = "give the path of a recipe (YAML)"
+        fix = "give the path of a recipe (YAML); `ast-hf new DATA` writes one for labelled audio"
         raise error("E307", where=where, what=what, fix=fix, detail="missing")
     values = read_yaml(_read_text(path, where), where)
     values = {} if values is None else values
     if not isinstance(values, dict):
-        fix = "write option: value lines"
+        fix = "give a recipe, lines of `option: value`; `ast-hf new DATA` writes one for labelled audio"
         raise error("E307", where=where, what="has no options", fix=fix, detail="unreadable")
     return values
 

@@ -8,7 +8,8 @@ from ..errors import AstHfError, error
 from ..inputs.augmentation import Augmentation
 from ..inputs.sampling import STRATEGIES
 from ..inputs.waveform_transforms import build_transforms
-from .arguments import check_training
+from ..metrics import METRIC_NAMES
+from .arguments import check_metric, check_training
 from .options import RecipeOptions
 from .precision import check_precision
 
@@ -27,6 +28,7 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
     _check_averaging(recipe, where)
     recipe.stopping.check(where)
     _check_stopping(recipe, where)
+    _check_metrics(recipe, where)
     recipe.optimization.check(where)
     _check_schedule(recipe, where)
     recipe.adapter.check(where)
@@ -40,6 +42,17 @@ def check_rules(recipe: RecipeOptions, where: str) -> None:
     _check_held_out(recipe, where)
     if recipe.data.streaming:
         check_streaming(recipe, where)
+
+
+def _check_metrics(recipe: RecipeOptions, where: str) -> None:
+    """Raise E307 for a metric that is computed for no task; `check_evaluation` knows the task of the clips."""
+    chosen = {
+        "stopping.metric": recipe.stopping.metric,
+        "training.metric_for_best_model": recipe.training.get("metric_for_best_model"),
+    }
+    for option, metric in chosen.items():
+        if metric is not None:
+            check_metric(f"{where}: {option}", metric, *METRIC_NAMES)
 
 
 def check_streaming(recipe: RecipeOptions, where: str = "recipe") -> None:

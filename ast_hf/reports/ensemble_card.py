@@ -19,8 +19,9 @@ from ..package_origin import package_origin
 from ..task import Task
 from .evaluation_results import ENSEMBLE
 from .markdown import inline_code, label_list, one_line, plain, render_card, table, version_list
-from .model_card_values import package_values, start_of
+from .model_card_values import package_values, start_of, verdict_lines
 from .stored_calibration import calibration_text
+from .titles import METRICS, SCORES
 
 if TYPE_CHECKING:
     from .evaluation_results import Evaluation
@@ -37,7 +38,7 @@ def write_ensemble_card(
         pipeline_tag="audio-classification",
         base_model=list(dict.fromkeys(bases)) or None,
         tags=["audio-spectrogram-transformer", "ast_hf", "ensemble"],
-        metrics=list(_select_metrics(metrics)),
+        metrics=[name for name in _select_metrics(metrics) if name in SCORES],
         model_name=one_line(_short_name(str(folder))),
         eval_results=_eval_results(evaluation, metrics),
     )
@@ -72,7 +73,7 @@ def ensemble_card_values(
     extractor = ASTFeatureExtractor.from_pretrained(folder)
     names = config.members or []
     sources = dict(zip(names, evaluation.checkpoints, strict=True))
-    member_metrics = {name: evaluation.outcomes[source].metrics for name, source in sources.items()}
+    member_metrics = {name: evaluation.outcomes[source].as_member for name, source in sources.items()}
     return {
         "name": plain(_short_name(str(folder))),
         "count": len(names),
@@ -86,10 +87,11 @@ def ensemble_card_values(
         "clips": f"{evaluation.clips:,}",
         "split": plain(evaluation.split),
         "source": plain(_short_name(evaluation.source)),
+        "verdict": verdict_lines({} if evaluation.verdict is None else evaluation.verdict.to_dict()),
         "results_table": _results_table({"**ensemble**": metrics, **member_metrics}),
         "members_table": _members_table(folder, sources),
         "labels": label_list(model_labels(config)),
-        "calibration": calibration_text(calibration, model_labels(config)),
+        "calibration": calibration_text(calibration, model_labels(config), is_ensemble=True),
         **package_values(package_origin("ast_hf").to_dict()),
         "versions": version_list(evaluation.versions),
     }
@@ -126,9 +128,15 @@ def _eval_results(evaluation: Evaluation, metrics: dict[str, float]) -> list[Eva
 
 
 def _results_table(metrics: dict[str, dict[str, float]]) -> str:
-    columns = list(_select_metrics(next(iter(metrics.values()))))
-    rows = [[name, *(f"{values[column]:.4f}" for column in columns)] for name, values in metrics.items()]
-    return table(["model", *columns], rows)
+    columns = [name for name in METRICS if name in next(iter(metrics.values()))]
+    rows = [
+        [name, *(_format_number(values[column]) for column in columns)] for name, values in metrics.items()
+    ]
+    return table(["model", *(METRICS[column].title for column in columns)], rows)
+
+
+def _format_number(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "-"
 
 
 def _members_table(folder: Path, sources: dict[str, str]) -> str:

@@ -52,6 +52,7 @@ class Outcome:
         calibration: fitted in this evaluation, or None.
         temperature: divisor of the logits in all of these, 1 without a stored one.
         best_on: split of the figures of `best_`. They are optimistic there, and say nothing about other splits.
+        before: metrics with the calibration that was stored before; None unless the fitted one was stored.
     """
 
     metrics: dict[str, float]
@@ -59,6 +60,12 @@ class Outcome:
     calibration: Calibration | None = None
     temperature: float = 1.0
     best_on: str = ""
+    before: dict[str, float] | None = None
+
+    @property
+    def as_member(self) -> dict[str, float]:
+        """Metrics of the copy in a saved ensemble, which keeps the calibration of before."""
+        return self.metrics if self.before is None else self.before
 
 
 @dataclass(frozen=True)
@@ -131,16 +138,16 @@ class Evaluation:
         place = f"classes, pictures and numbers are in {printable(self.folder)}"
         lines.append(f"{self.clips} clips of {printable(self.split)}; {place}")
         for model, outcome in self.outcomes.items():
-            lines += _format_calibration(model, outcome.calibration)
+            lines += _format_calibration(model, outcome.calibration, is_stored=outcome.before is not None)
         return "\n".join(lines)
 
 
-def _format_calibration(model: str, calibration: Calibration | None) -> list[str]:
+def _format_calibration(model: str, calibration: Calibration | None, *, is_stored: bool) -> list[str]:
     if calibration is None:
         return []
-    lines = [
-        f"{printable(model)}: temperature {calibration.temperature:.4g}, fitted on {printable(calibration.fitted_on)}"
-    ]
+    state = "stored: the table above is with it" if is_stored else "not stored: the table above is without it"
+    fitted = f"temperature {calibration.temperature:.4g}, fitted on {printable(calibration.fitted_on)}"
+    lines = [f"{printable(model)}: {fitted}, {state}"]
     for split, before in calibration.before.items():
         after = calibration.after[split]
         changes = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in before]

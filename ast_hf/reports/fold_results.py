@@ -167,6 +167,7 @@ class CrossValidation:
             comparisons=[fold.comparison for fold in self.folds],
             findings=[fold.findings for fold in self.folds],
             clips=sum(fold.clips for fold in self.folds),
+            epochs=self.final.epoch,
         )
 
     def by_method(self) -> dict[str, Spread]:

@@ -23,6 +23,8 @@ _BLOCK_START = re.compile(r"^((?:\d+(?=[.)](?:\s|$)))?)([-+=.)])")
 _BARE_LINK = re.compile(r"(?i)\b(https?|ftp)(:)(?=//)|\b(www)(\.)")
 #: Control characters, and characters that change the direction of text.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+#: Label that cannot be told apart from its neighbours or from a figure in a line of text.
+_UNCLEAR = re.compile(r"[,;]|^[\s\d.+-]*$")
 
 
 def render_card(template: str, data: ModelCardData, values: Mapping[str, Any]) -> ModelCard:
@@ -69,9 +71,15 @@ def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return table([plain(cell) for cell in head], [[plain(cell) for cell in row] for row in rows])
 
 
+def label_names(labels: Sequence[str]) -> list[str]:
+    """Return label names for a line of text, in quotes if a number or a comma among them would blur their ends."""
+    is_unclear = any(_UNCLEAR.search(str(label)) for label in labels)
+    return [f'"{plain(label)}"' if is_unclear else plain(label) for label in labels]
+
+
 def label_list(labels: Sequence[str]) -> str:
     """Return the first 50 label names, and the number of the others, as a sentence."""
-    names = ", ".join(map(plain, labels[:_MAX_LABELS]))
+    names = ", ".join(label_names(labels)[:_MAX_LABELS])
     more = f" and {len(labels) - _MAX_LABELS} more, in config.json" if len(labels) > _MAX_LABELS else ""
     return f"{names}{more}."
 

@@ -45,6 +45,7 @@ def card_values(results: dict[str, Any], model_id: str, *, pictures: str = "") -
         "divided_logits": divided_logits((results.get("calibration") or {}).get("temperature")),
         "calibration": calibration_text(results.get("calibration"), results["labels"]),
         **package_values((results.get("origins") or {}).get("ast_hf")),
+        "warning": _warning(results.get("verdict") or {}),
         **_start_values(results),
         **_input_values(results["features"]),
         **_result_values(results, pictures),
@@ -141,7 +142,7 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
     pictures_of_run = {name: pictures + file for name, file in results["pictures"].items()}
     return {
         "splits": [plain(name) for name in splits],
-        "verdict": _verdict_lines(results.get("verdict") or {}),
+        "verdict": verdict_lines(results.get("verdict") or {}),
         "clips": ", ".join(f"{count} in {plain(name)}" for name, count in results["clips"].items()),
         "results_table": _results_table(results),
         "metrics_table": _metrics_table(results),
@@ -149,17 +150,26 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
         "class_selection": class_selection,
         "class_count": len(rows),
         "has_thresholds": "threshold" in rows[0],
+        "has_gaps": any(value is None for row in rows for value in row.values()),
         "curves": pictures_of_run.get("curves"),
         "confusion": pictures_of_run.get("confusion"),
     }
 
 
-def _verdict_lines(verdict: dict[str, Any]) -> list[str]:
+def verdict_lines(verdict: dict[str, Any]) -> list[str]:
     """Return the lines of the verdict; results of older versions have none."""
     if not verdict:
         return []
-    advice = [f"To try: {line}." for line in verdict["advice"]]
+    advice = [f"To try: {line}" for line in verdict["advice"]]
     return [plain(line) for line in (verdict["headline"], *verdict["lines"], *advice)]
+
+
+def _warning(verdict: dict[str, Any]) -> str:
+    """Return what a reader has to know first: that the baseline wins, or that nothing was learned; empty otherwise."""
+    if verdict.get("outcome") == "below":
+        return plain(verdict["headline"])
+    found = dict(zip(verdict.get("findings") or [], verdict.get("lines") or [], strict=False))
+    return plain(next((found[name] for name in ("at-chance", "by-heart") if name in found), ""))
 
 
 def _results_table(results: dict[str, Any]) -> str:

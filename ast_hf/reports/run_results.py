@@ -228,4 +228,8 @@ class Report:
 
 def amount(clips: int, epochs: float | None) -> str:
     """Return the clips and epochs of a training in words."""
-    return f"{clips} clips of a stream" if epochs is None else f"{clips} clips, {epochs:g} epochs"
+    return (
+        f"{clips} clips of a stream"
+        if epochs is None
+        else f"{clips} clips, {epochs:g} epoch{'' if epochs == 1 else 's'}"
+    )

@@ -21,7 +21,8 @@ class Trial:
         value: the metric on the validation split; None for a trial that gave none.
         loss: the loss there; None as above.
         seconds: wall time.
-        end: `"complete"`, `"diverged"` (the loss was not finite, E501) or `"pruned"` (worse than others so far).
+        end: `"complete"`, `"diverged"` (the loss was not finite, E501), `"pruned"` (worse than others so far), or
+            `"refused"` (the settings contradict each other).
     """
 
     options: dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..files import plain_values, write_json, write_text
 from .evaluation_results import Calibration
-from .markdown import plain, plain_table
+from .markdown import label_names, plain, plain_table
 
 #: Headline of the section, which is replaced as a whole.
 _HEAD = "## Calibration"
@@ -37,7 +37,8 @@ def calibration_record(
 
     Returns:
         `temperature`, `thresholds`, `fitted_on` (split), `source`, the values `before` and `after` by split and
-        name, and `in_results`, whether the results beside it were measured with it.
+        name, and `in_results`, whether the results beside it were measured with it. In results.json that were measured
+        with other values than 1 and 0.5 it also has these, `measured_with`.
     """
     return plain_values(
         {
@@ -78,11 +79,26 @@ def note_calibration(folder: Path, record: dict[str, Any], labels: Sequence[str]
     with suppress(OSError, ValueError):  # none, or a file that no run wrote
         content = json.loads(results.read_text(encoding="utf-8"))
     if isinstance(content, dict) and "recipe" in content:
+        record = _beside(content, record)
         write_json(results, {**content, "calibration": record})
     with suppress(OSError, UnicodeDecodeError):
         text = (folder / "README.md").read_text(encoding="utf-8")
         text = _SNIPPET.sub(lambda _: f"scores = {divided_logits(record['temperature'])}.", text, count=1)
         write_text(folder / "README.md", with_section(text, calibration_text(record, labels)))
+
+
+def _beside(results: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record as it is beside these results, which may be measured with an earlier calibration."""
+    names = ("temperature", "thresholds")
+    earlier = results.get("calibration") or {}
+    used = earlier.get("measured_with")
+    if earlier.get("in_results"):
+        used = {name: earlier.get(name) for name in names}
+    if used is None:
+        return record
+    if all(used[name] == record[name] for name in names):
+        return {**record, "in_results": True}
+    return {**record, "measured_with": used}
 
 
 def divided_logits(temperature: float | None) -> str:
@@ -100,42 +116,52 @@ def with_section(card: str, text: str) -> str:
     return f"{card.rstrip()}\n\n{section.rstrip()}\n"
 
 
-def calibration_text(record: Mapping[str, Any] | None, labels: Sequence[str]) -> str:
+def calibration_text(
+    record: Mapping[str, Any] | None, labels: Sequence[str], *, is_ensemble: bool = False
+) -> str:
     """Return the section of a card, without its headline; empty without a calibration.
 
-    `labels` are in the order of the thresholds. Text from users is escaped.
+    `labels` are in the order of the thresholds. Text from users is escaped. transformers alone loads no ensemble, so
+    that its section does not speak of it.
     """
     if not record:
         return ""
-    thresholds = record["thresholds"]
-    parts = [_stored_text(record, labels)]
+    stock = "" if is_ensemble else _STOCK.format(record["temperature"] or 1.0)
+    parts = [_stored_text(record, labels, stock)]
     if record.get("before"):
         parts.append(_effect_table(record["before"], record["after"]))
-    without = "ECE and NLL are of a temperature of 1"
-    if thresholds is not None:
-        without += ", and precision, recall and F1 of thresholds of 0.5"
     if record.get("in_results"):
         parts.append("The results above are measured with these values.")
     else:
-        parts.append(f"The results above, and those in the metadata, were measured before: {without}.")
+        parts.append(
+            f"The results above, and those in the metadata, were measured before, {_measured_with(record)}."
+        )
     return "\n\n".join(parts)
 
 
-def _stored_text(record: Mapping[str, Any], labels: Sequence[str]) -> str:
+def _measured_with(record: Mapping[str, Any]) -> str:
+    """Return the values that the results beside a record were measured with, in words."""
+    earlier = record.get("measured_with") or {}
+    text = f"with a temperature of {earlier.get('temperature') or 1.0:.4g}"
+    if record["thresholds"] is None:
+        return text
+    return f"{text} and {'other thresholds' if earlier.get('thresholds') else 'thresholds of 0.5'}"
+
+
+def _stored_text(record: Mapping[str, Any], labels: Sequence[str], stock: str) -> str:
     temperature = record["temperature"] or 1.0
-    stock = _STOCK.format(temperature)
     place = ""
     if record.get("fitted_on"):
         place = f", fitted on the split {plain(record['fitted_on'])} of {plain(record['source'])}"
     thresholds = record["thresholds"]
     text = f"`config.json` holds a temperature of {temperature:.4g}{place}: `ast_hf` divides logits by it."
     if thresholds is None:
-        return f"{text} It changes scores, not which label is best. {stock}"
-    listed = zip(labels[:_MAX_LABELS], thresholds, strict=False)
-    names = ", ".join(f"{plain(label)} {value:.3g}" for label, value in listed)
+        return f"{text} It changes scores, not which label is best. {stock}".rstrip()
+    listed = zip(label_names(labels)[:_MAX_LABELS], thresholds, strict=False)
+    names = ", ".join(f"{label} {value:.3g}" for label, value in listed)
     more = f" and {len(labels) - _MAX_LABELS} more" if len(labels) > _MAX_LABELS else ""
     return (
-        f"{text} {stock} It also holds the score from which each label counts as present, which "
+        f"{text} {stock}{' ' if stock else ''}It also holds the score from which each label counts as present, which "
         f'`classifier(..., threshold="fitted")` of `ast_hf` uses: {names}{more}.'
     )
 

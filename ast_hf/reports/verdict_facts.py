@@ -24,6 +24,7 @@ class Comparison:
         model_only: clips that only the model has right; None for mAP.
         baseline_only: clips that only the baseline has right; None for mAP.
         groups: number of groups (speakers, recordings) that were resampled; 0 if clips were.
+        grouped_by: where those groups are, in words, such as `"column 'speaker'"`.
         never: labels with clips there that the model never answers.
     """
 
@@ -35,11 +36,12 @@ class Comparison:
     chance: float | None = None
     baseline: float | None = None
     difference: tuple[float, float] | None = None
-    difference_method: str = "exact McNemar"
+    difference_method: str = "McNemar"
     model_only: int | None = None
     baseline_only: int | None = None
     groups: int = 0
     never: tuple[str, ...] = ()
+    grouped_by: str = ""
 
     @property
     def gain(self) -> float | None:
@@ -93,6 +95,10 @@ class Learning:
         has_stopping: True if the best evaluation is kept already.
         is_augmented: True if training clips are augmented.
         group: column whose values are not on both sides of the splits; None if clips were split one by one.
+        has_max_steps: True if `training.max_steps` sets the length, not epochs.
+        stopped_by: `stopping.patience` of a run that it ended before its length; None for others.
+        is_balanced: True if rare labels are drawn as often as others.
+        holds_out: True if clips were held out of the training split.
     """
 
     steps: int
@@ -110,3 +116,7 @@ class Learning:
     has_stopping: bool = False
     is_augmented: bool = False
     group: str | None = None
+    has_max_steps: bool = False
+    stopped_by: int | None = None
+    is_balanced: bool = False
+    holds_out: bool = False

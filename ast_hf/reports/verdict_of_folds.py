@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..metrics.intervals import Difference, fold_difference, mcnemar_difference
+from .advice import AUGMENT, BALANCE, CHECK_LABELS, MORE_RARE_CLIPS
 from .verdict import Verdict, judge
 from .verdict_facts import Comparison
 
@@ -15,27 +16,27 @@ _ALL_FOLDS = "the test folds"
 _FINDINGS = {
     "at-chance": (
         "the model learned nothing",
-        "search the learning rate: run one fold alone with --find-lr (--set data.test_fold=FOLD)",
+        "search the learning rate with one fold as the test (--find-lr --set data.test_fold=FOLD)",
     ),
     "by-heart": (
         "the training clips were learned by heart",
-        "listen to some clips beside their labels; `ast-hf stats DATA` lists silent and contradictory ones",
+        CHECK_LABELS,
     ),
     "overfitting": (
         "the training clips were fitted much better than others",
-        "augment the clips: --set augmentation.mixup_probability=0.5",
+        AUGMENT,
     ),
     "too-short": (
         "the run ended while it still learned",
-        "train longer: double training.num_train_epochs",
+        "train longer (--set training.num_train_epochs={epochs})",
     ),
     "never-predicted": (
-        "some labels were never the answer",
-        "draw rare labels more often: --set sampling=balanced",
+        "some labels were never predicted",
+        BALANCE,
     ),
     "few-clips": (
         "some labels have few training clips",
-        "add training clips of the labels that have the fewest",
+        MORE_RARE_CLIPS,
     ),
 }
 _MAX = 2
@@ -49,11 +50,12 @@ def judge_folds(
     comparisons: Sequence[Comparison | None],
     findings: Sequence[Sequence[str]],
     clips: int,
+    epochs: int,
 ) -> Verdict:
     """Return the verdict on the final epochs of all folds.
 
-    Accuracies are compared clip by clip over all folds (exact McNemar), mAP and folds by group by the difference of
-    each fold (`fold_difference`).
+    Accuracies are compared clip by clip over all folds (McNemar), mAP and clips of groups by the difference of each
+    fold (`fold_difference`), the latter not more narrowly than by McNemar.
 
     Args:
         metric: name of the main metric.
@@ -62,10 +64,11 @@ def judge_folds(
         comparisons: of each fold's test split; None where results are older.
         findings: names of what stood out in each fold.
         clips: number of test clips in all folds.
+        epochs: of each fold.
     """
     overall = _overall(values, baselines, [one for one in comparisons if one is not None], clips)
     verdict = judge(metric, [overall])
-    lines, advice, names = _frequent(findings)
+    lines, advice, names = _frequent(findings, epochs)
     return Verdict(
         headline=verdict.headline,
         lines=lines,
@@ -104,18 +107,22 @@ def _difference(
     values: Sequence[float], baselines: Sequence[float], known: list[Comparison], clips: int
 ) -> Difference:
     counts = [(one.model_only, one.baseline_only) for one in known]
-    is_paired = len(known) == len(values) and not any(one.groups for one in known)
     wins = [won for won, _ in counts if won is not None]
     losses = [lost for _, lost in counts if lost is not None]
-    if is_paired and len(wins) == len(values) == len(losses):
-        return mcnemar_difference(sum(wins), sum(losses), clips)
-    return fold_difference([value - other for value, other in zip(values, baselines, strict=True)])
+    by_fold = fold_difference([value - other for value, other in zip(values, baselines, strict=True)])
+    if not len(wins) == len(values) == len(losses):
+        return by_fold
+    by_clip = mcnemar_difference(sum(wins), sum(losses), clips)
+    if not any(one.groups for one in known):
+        return by_clip
+    interval = by_fold.interval.widened(by_clip.interval).within(-1, 1)
+    return Difference(by_fold.value, interval, by_clip.first_only, by_clip.second_only)
 
 
-def _frequent(findings: Sequence[Sequence[str]]) -> tuple[list[str], list[str], list[str]]:
+def _frequent(findings: Sequence[Sequence[str]], epochs: int) -> tuple[list[str], list[str], list[str]]:
     """Return sentences, advice and names of what stood out in half of the folds at least."""
     counts = Counter(name for names in findings for name in set(names) if name in _FINDINGS)
     order = list(_FINDINGS)
     often = sorted((name for name in counts if 2 * counts[name] >= len(findings)), key=order.index)[:_MAX]
     lines = [f"In {counts[name]} of {len(findings)} folds {_FINDINGS[name][0]}." for name in often]
-    return lines, [_FINDINGS[name][1] for name in often], often
+    return lines, [_FINDINGS[name][1].format(epochs=2 * epochs) for name in often], often

@@ -93,7 +93,7 @@ class BestWeights:
             has_improved = is_best
         else:
             gain = self._sign * (value - record.reference)
-            has_improved = gain > self.options.min_delta or is_tie
+            has_improved = gain > self.options.min_delta or (is_tie and not self.options.min_delta)
         if is_best:
             record.step = step
             record.epoch = epoch

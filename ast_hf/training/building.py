@@ -139,6 +139,9 @@ def build_inputs(
     Training clips get `augmentation`, the user's `own`, and the view of a `teacher` (see `Distillation`).
     `cache` keeps decoded waveforms of stored clips in memory. `arguments` give the seed, and the rank of this
     process.
+
+    Raises:
+        AstConfigError: E307 if all training clips are in an incomplete batch, which is left out.
     """
     seed = arguments.seed
     own = own or OwnAugmentation()
@@ -168,6 +171,8 @@ def build_inputs(
             augment_spectrogram=own.augment_spectrogram,
         )
 
+    _check_batches(train, arguments)
+
     def plain(name: str, split: Split) -> Inputs:
         if isinstance(split, Dataset):
             return ClipInputs(split, extractor, cache=cache, name=name)
@@ -181,6 +186,17 @@ def build_inputs(
     else:
         validation = plain("validation", splits.validation)
     return RunInputs(train, validation, evaluation)
+
+
+def _check_batches(train: Inputs, arguments: TrainingArguments) -> None:
+    """Raise E307 for fewer clips than a batch has, if incomplete batches are left out."""
+    size = arguments.train_batch_size * arguments.world_size
+    if arguments.dataloader_drop_last and isinstance(train, ClipInputs) and len(train) < size:
+        what = (
+            f"leaves out incomplete batches, and the {len(train)} training clips are fewer than one of {size}"
+        )
+        fix = "leave it out, or lower training.per_device_train_batch_size"
+        raise error("E307", where="training.dataloader_drop_last", what=what, fix=fix, detail="data")
 
 
 def measures_statistics(options: FeatureOptions) -> bool:

@@ -9,6 +9,7 @@ from ..inputs.own_augmentation import SpectrogramFunction, WaveformFunction
 from ..recipe.recipe import Recipe
 from ..reports.run_results import Report
 from ..stopping import stop_signals
+from ..versions import TRAINING_MODULES, check_modules
 from .checkpoints.folder_lock import FolderLock
 from .checkpoints.resuming import check_resumable
 from .finishing import finish
@@ -54,9 +55,10 @@ def finetune(
         AstHfError: before the first training step, for problems of the recipe, the data or the base, and E306
             without an intact checkpoint to resume from, or for a fresh start in a folder with a checkpoint or
             a model; later, E401 if a file cannot be written, E403 if another process or a worker is lost, and
-            E501 if the loss is not finite. E402 if another run uses the folder.
+            E501 if the loss is not finite. E402 if another run uses the folder. E108 without the extra `train`.
         RunStopped: for SIGTERM, SIGHUP and SIGINT, once the current step is saved. A KeyboardInterrupt.
     """
+    check_modules("training", *TRAINING_MODULES)
     with stop_signals() as stopping, FolderLock(output_dir):
         stopping.begin()
         check_resumable(resume_from_checkpoint, Path(output_dir), overwrite=overwrite)

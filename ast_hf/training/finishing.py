@@ -53,7 +53,7 @@ def finish(run: Run) -> Report:
     trainer = run.trainer
     folder = Path(trainer.args.output_dir)
     try:
-        trainer.seal_end()
+        trainer.seal_end(is_complete=True)
         report = _evaluate_and_write(run, folder)
     except Exception as problem:
         trainer.release_folder()

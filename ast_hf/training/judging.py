@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 
-from ..evaluation.comparison import compare, group_values
+from ..evaluation.comparison import compare, find_clip_groups
 from ..label_order import model_labels
 from ..recipe.recipe import Recipe
 from ..reports.epoch_metrics import VALIDATION_PREFIX
@@ -58,7 +57,6 @@ def _compare(
     for name, part in splits.items():
         if math.isnan(part.metrics[report.metric]):  # mAP without a label
             continue
-        split = evaluated[name]
         comparisons.append(
             compare(
                 name,
@@ -69,9 +67,7 @@ def _compare(
                 labels=model_labels(report.config),
                 baseline=answers.get(name),
                 chance=report.chance.get(name),
-                groups=group_values(split, column, data.group_pattern)
-                if isinstance(split, Dataset)
-                else None,
+                groups=find_clip_groups(evaluated[name], column, data.group_pattern),
             )
         )
     return comparisons
@@ -103,6 +99,10 @@ def _learning(report: Report, trainer: ASTTrainer, history: list[dict[str, Any]]
         has_stopping=trainer.args.load_best_model_at_end or recipe.stopping.is_active,
         is_augmented=_is_augmented(recipe),
         group=group_column(recipe.data) or recipe.data.group_pattern,
+        has_max_steps=trainer.args.max_steps > 0,
+        stopped_by=recipe.stopping.patience if steps < trainer.state.max_steps else None,
+        is_balanced=recipe.sampling == "balanced",
+        holds_out=recipe.data.validation_fraction > 0,
     )
 
 

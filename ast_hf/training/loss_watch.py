@@ -12,11 +12,10 @@ from transformers import TrainerCallback, TrainingArguments
 
 from ..errors import AstHfWarning, warning_text
 from ..losses import IGNORED, infer_problem_type
-from ..metrics.loss_course import LossCourse, progress
-from ..reports.verdict import LEFT_CHANCE
+from ..metrics.loss_course import LEFT_CHANCE, LossCourse, progress
 from ..task import Task
 
-#: Steps that a run has taken, at least, when it is warned of: fewer say little.
+#: Steps that a run has taken, at least, when it is warned of: fewer say little. One that ends before has its verdict.
 _MIN_STEPS = 30
 #: Share of a loss above guessing by which it falls within half of the watched steps, if it is still on its way down.
 _FALLING = 0.02
@@ -57,8 +56,8 @@ def observe(
 class WarnAtChance(TrainerCallback):
     """Warns (W411) once if the training loss is that of guessing after a third of the run, on the main process.
 
-    The warmup of the learning rate and a tenth of the run after it are waited for. A run of fewer than 90 steps is not
-    warned of, nor a loss that is above that of guessing and still falls: its verdict comes at the end.
+    The warmup of the learning rate and a tenth of the run after it are waited for, and the first 30 steps. A loss that
+    is above that of guessing and still falls is not warned of: its verdict comes at the end.
     """
 
     def __init__(self, course: Callable[[], LossCourse]) -> None:
@@ -68,7 +67,7 @@ class WarnAtChance(TrainerCallback):
         """Compare the loss of the last half of the steps so far with that of guessing."""
         if state.global_step != watched_step(state.max_steps, args.get_warmup_steps(state.max_steps)):
             return
-        if not state.is_world_process_zero or state.global_step < _MIN_STEPS:
+        if not state.is_world_process_zero:
             return
         text = describe_chance(self.course(), state.global_step)
         if text is not None:
@@ -81,8 +80,9 @@ class WarnAtChance(TrainerCallback):
 
 
 def watched_step(steps: int, warmup: int) -> int:
-    """Return the step after which the loss of a run is compared with that of guessing."""
-    return min(steps, max(steps // 3, warmup + steps // 10))
+    """Return the step after which the loss of a run is compared with that of guessing; 0 for too short runs."""
+    step = max(steps // 3, warmup + steps // 10, _MIN_STEPS)
+    return step if step < steps else 0
 
 
 def describe_chance(course: LossCourse, step: int) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainingArguments
 
-from ..errors import AstHfError, error
+from ..errors import AstConfigError, AstHfError, error
 from ..files import write_json
 from ..processes import is_main_process
 from ..recipe.recipe import Recipe
@@ -29,6 +29,10 @@ _FIXED = {
     "data.": "changes the clips that trials are compared on",
     "stopping.": "changes how trials are compared",
     "card.": "has no effect on the weights",
+    "name": "has no effect on the weights",
+    "training.save_": "has no effect on the weights",
+    "training.logging_": "has no effect on the weights",
+    "training.eval_": "changes how trials are compared",
     "training.seed": "is luck, which does not repeat on other clips",
 }
 
@@ -47,9 +51,10 @@ def search(
     """Train a recipe with several settings that optuna proposes, and choose the best on the validation split.
 
     A trial is a whole run, with the early stopping of the recipe. Its score is that of its best evaluation. After five
-    trials, one that is below the median of the earlier ones at the same evaluation ends early. Without a validation
-    split, a fifth of the training split is held out for the search. Other splits are never read. The result depends on
-    the recipe's seed alone. Needs the extra: `pip install "ast_hf[search]"`.
+    trials, one that is below the median of the earlier ones at the same evaluation ends early. After the first trial,
+    settings that contradict each other, such as a width that the heads do not divide, are left out. Without a
+    validation split, a fifth of the training split is held out for the search. Other splits are never read. The result
+    depends on the recipe's seed alone. Needs the extra: `pip install "ast_hf[search]"`.
 
     Args:
         recipe: data, model and training.
@@ -70,12 +75,13 @@ def search(
     report = tell if tell is not None and is_main_process() else lambda _: None
     if trials < 1:
         raise error("E307", where="trials", what=f"is {trials}", fix="give 1 or more", detail="range")
-    if not recipe.stopping.is_active:
-        recipe = changed(recipe, {"stopping": {"best": True}})
+    compared = recipe
+    if not (recipe.stopping.is_active or recipe.training.get("load_best_model_at_end")):
+        compared = changed(recipe, {"stopping": {"best": True}})
     space = default_space(recipe) if space is None else dict(space)
     _check_space(recipe, space)
     with searching() as stopping:
-        runs = Trials(recipe, stopping)
+        runs = Trials(compared, stopping)
         try:
             study = _Study(optuna, runs, space, report)
             for _ in range(trials):
@@ -130,6 +136,12 @@ class _Study:
         begun = time.monotonic()
         try:
             done = self.runs.train(options, [_Prune(trial, self.runs.metric, self.optuna.TrialPruned)])
+        except AstConfigError as problem:
+            if not self.runs.done:  # nothing is lost
+                raise
+            self.report(f"  refused: {problem}")
+            done = Trial(options, 0, None, None, time.monotonic() - begun, "refused")
+            self.runs.done.append(done)
         except self.optuna.TrialPruned:
             done = Trial(options, 0, None, None, time.monotonic() - begun, "pruned")
             self.runs.done.append(done)
@@ -187,17 +199,7 @@ def _check_space(recipe: Recipe, space: Space) -> None:
                 raise error(
                     "E307", where=f"space: {name}", what=reason, fix="leave it out", detail="conflict"
                 )
-        is_range = isinstance(values, tuple)
-        if is_range and (len(values) != 2 or not all(map(_is_number, values)) or values[0] >= values[1]):
-            fix = "give (low, high), two numbers, or a list of choices"
-            raise error(
-                "E307", where=f"space: {name}", what=f"{values!r} is no range", fix=fix, detail="range"
-            )
-        if not is_range and (not isinstance(values, list) or not values):
-            fix = "give (low, high), two numbers, or a list of choices"
-            raise error(
-                "E307", where=f"space: {name}", what=f"{values!r} are no choices", fix=fix, detail="type"
-            )
+        _check_values(name, values)
         for value in values:
             try:
                 changed(recipe, {name: value})
@@ -206,6 +208,19 @@ def _check_space(recipe: Recipe, space: Space) -> None:
                 raise error(
                     problem.code, where=where, what=problem.what, fix=problem.fix, detail=problem.detail
                 ) from problem
+
+
+def _check_values(name: str, values: Any) -> None:
+    """Raise E307 for what is no range of two numbers, the lower one first, and no list of choices."""
+    if isinstance(values, tuple):
+        is_good = len(values) == 2 and all(map(_is_number, values)) and values[0] < values[1]
+        what = f"{'..'.join(map(str, values))} is no range from a lower to a higher number"
+    else:
+        is_good = isinstance(values, list) and bool(values)
+        what = f"{values!r} is neither a range nor a list of choices"
+    if not is_good:
+        fix = "give a range, as 1e-5..1e-3, or choices, as [16,32]; in Python (1e-5, 1e-3) or [16, 32]"
+        raise error("E307", where=f"space: {name}", what=what, fix=fix, detail="range")
 
 
 def _is_number(value: Any) -> bool:

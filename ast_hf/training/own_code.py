@@ -9,7 +9,8 @@ import pickle
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from transformers import TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import error, short_reason
 from ..inputs.own_augmentation import OwnAugmentation, SpectrogramFunction, WaveformFunction, code_name
@@ -81,6 +82,20 @@ def check_workers(augmentation: OwnAugmentation, arguments: TrainingArguments) -
             what = f"{name} cannot be sent to workers ({short_reason(problem)})"
             fix = "define it at the top of a module, or set training.dataloader_num_workers to 0"
             raise error("E108", where=argument, what=what, fix=fix) from problem
+
+
+def check_early_stopping(callbacks: Sequence[Callback], arguments: TrainingArguments) -> None:
+    """Raise E307 for transformers' `EarlyStoppingCallback` without the arguments that it asserts."""
+    is_used = any(
+        callback is EarlyStoppingCallback or isinstance(callback, EarlyStoppingCallback)
+        for callback in callbacks
+    )
+    if not is_used:
+        return
+    if arguments.metric_for_best_model is None or arguments.eval_strategy == IntervalStrategy.NO:
+        what = "EarlyStoppingCallback needs training.eval_strategy and training.metric_for_best_model"
+        fix = "set them, or use stopping.patience of the recipe instead"
+        raise error("E307", where="callbacks", what=what, fix=fix, detail="missing")
 
 
 def _copied(callback: Callback) -> Callback:

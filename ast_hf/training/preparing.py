@@ -39,7 +39,7 @@ from .checkpoints.resuming import kept_precision
 from .checkpoints.run_options import collect_options, plain_options
 from .disk_space import check_output
 from .distillation import Distillation, build_distillation
-from .own_code import Callback, OwnCode, check_workers, own_code
+from .own_code import Callback, OwnCode, check_early_stopping, check_workers, own_code
 from .preflight import Preflight
 from .prepared_file import PreparedFile, WhenTrainingStarts
 from .run_checks import check_outside_clips, check_publishing, check_samples, check_window
@@ -189,6 +189,7 @@ def _prepare(
         check_output(Path(output_dir), recipe.model)
     arguments = _build_arguments(recipe, output_dir, precision, rehearsal, hub)
     check_workers(own.augmentation, arguments)
+    check_early_stopping(own.callbacks, arguments)
     set_seed(arguments.seed)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)

@@ -95,10 +95,15 @@ def training_extent(trainer: ASTTrainer) -> tuple[int, float | None]:
 
 
 def training_seconds(trainer: ASTTrainer, history: list[dict[str, Any]]) -> float:
-    """Return the wall time of the training in seconds, before a resumption too; 0.0 if unknown."""
+    """Return the wall time of the training in seconds, before a resumption too; 0.0 if unknown.
+
+    Resuming a run that has all its steps adds nothing to it.
+    """
     runtimes = [entry["train_runtime"] for entry in history if "train_runtime" in entry]
     if not runtimes or trainer.seconds_before is None:
         return 0.0
+    if trainer.resumed_step == trainer.state.global_step:
+        return trainer.seconds_before
     return trainer.seconds_before + runtimes[-1]
 
 

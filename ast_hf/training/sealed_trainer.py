@@ -54,6 +54,8 @@ from .watchdog import Watchdog, can_watch
 
 #: In a training checkpoint: seconds, clips and losses of the run so far, and the loss that is not logged yet.
 EFFORT_FILE = "effort.json"
+#: Beside the sealed files of a training checkpoint: a callback ended the training here, before its full length.
+END_FILE = "end.json"
 #: Seconds that a stopped run waits for the push of its checkpoint; Kubernetes kills after 30.
 _PUSH_SECONDS = 15
 
@@ -83,6 +85,7 @@ class SealedTrainer(Trainer):
         was_resumed: the last training continued from a checkpoint; or it was asked to, found none, and may not replace
             a finished model by another.
         seconds_before: wall time of the run before it was resumed; None if its checkpoint does not store it.
+        resumed_step: step of the checkpoint that the run was resumed from; None without one.
         finished: True once `finish` has saved the weights; evaluation in half precision may round them later.
         unpublished: the command that completes the final push, if that failed.
         newest_checkpoint: the last one that this run wrote or was resumed from; None before.
@@ -107,6 +110,7 @@ class SealedTrainer(Trainer):
         self.loss_course = LossCourse()
         self.was_resumed = False
         self.seconds_before: float | None = 0.0
+        self.resumed_step: int | None = None
         self.finished = False
         self.unpublished: str | None = None
         self.folder_lock: FolderLock | None = None
@@ -122,6 +126,7 @@ class SealedTrainer(Trainer):
         self._saved_step = -1
         self._is_interim = False
         self._is_save_postponed = False
+        self._has_ended = False
         arguments = kwargs.get("args")
         if arguments is not None and getattr(arguments, "enable_jit_checkpoint", False):
             arguments.enable_jit_checkpoint = False
@@ -167,10 +172,12 @@ class SealedTrainer(Trainer):
         self._started_at = time.monotonic()
         self._trained_batches = 0
         self.seconds_before = 0.0
+        self.resumed_step = None
         self.clips_trained = 0
         self.loss_course = LossCourse()
         self._unlogged = {}
         self._saved_step = -1
+        self._has_ended = False
         self.reset_parts()
         if folder is not None:
             is_explicit = resume_from_checkpoint not in (True, "auto", "hub")
@@ -244,10 +251,11 @@ class SealedTrainer(Trainer):
             self.loss_course = LossCourse.from_dict(effort["loss_course"])
         if self.decided is not None:
             self.changes = check_options(checkpoint, self.decided, is_explicit=is_explicit)
+        self._has_ended = not self.changes and (checkpoint / END_FILE).exists()
         state = checkpoint / STATE_FILE
         if state.exists() and not self.args.ignore_data_skip:
-            steps = TrainerState.load_from_json(str(state)).global_step
-            self._trained_batches = steps * self.args.gradient_accumulation_steps
+            self.resumed_step = TrainerState.load_from_json(str(state)).global_step
+            self._trained_batches = self.resumed_step * self.args.gradient_accumulation_steps
         self._check_watched()
 
     def _check_watched(self) -> None:
@@ -364,8 +372,8 @@ class SealedTrainer(Trainer):
 
     @property
     def is_over(self) -> bool:
-        """True after the last step."""
-        return self.state.global_step >= self.state.max_steps
+        """True after the last step, and where a callback ended a run whose results were begun."""
+        return self._has_ended or self.state.global_step >= self.state.max_steps
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train an epoch; none of it if all steps are done. transformers would resume with one step more."""
@@ -380,11 +388,14 @@ class SealedTrainer(Trainer):
         """Log, evaluate and save what is due, then stop if a signal arrived.
 
         It is called after each step, and again after the last one of an epoch, once the average over epochs and
-        the evaluation of the watched clips are made. A checkpoint of that step is written the second time only.
+        the evaluation of the watched clips are made. A checkpoint of that step is written the second time only,
+        or again if a callback ends the run within an epoch.
         """
         is_last = float(self.state.epoch or 0).is_integer() or self.state.global_step >= self.state.max_steps
         if self._place.is_epoch_over:
-            self.control.should_save = self.control.should_save or self._is_save_postponed
+            is_cut = self.control.should_training_stop and not self.is_over  # by a callback, within the epoch
+            is_stale = is_cut and self._saved_step == self.state.global_step
+            self.control.should_save = self.control.should_save or self._is_save_postponed or is_stale
             self._is_save_postponed = False
         elif is_last and self.control.should_save:
             self.control.should_save = False
@@ -432,26 +443,40 @@ class SealedTrainer(Trainer):
             broadcast_object_list(values)
         return values[0]
 
-    def seal_end(self) -> None:
+    def seal_end(self, *, is_complete: bool = False) -> None:
         """Save a checkpoint of the last step if there is none, so that the run can be finished later.
 
         From then on, signals stop the run at once: the same command with `--resume auto` makes the results
         without training again. If the output folder has no room for it, it is in the temporary folder, and a
         single process continues without one: the model alone is smaller.
 
+        Args:
+            is_complete: the results are made now. A run that a callback ended before its full length does not
+                train on from this checkpoint.
+
         Raises:
             RunStopped: if a signal arrived since the last step.
         """
         self._set_busy(True)
+        self._has_ended = is_complete
         ensure_lock(self.args.output_dir)
         if self._saved_step != self.state.global_step and self.optimizer is not None:
             with suppress(AstHfError) if self.args.world_size == 1 else nullcontext():
                 self._save_interim(self.model_wrapped)
+        self._mark_end()
         self._watch.text = "after the last step, before the results were complete"
         received = self._agree_on_signal()
         if received:
             raise RunStopped(received, self._watch.text)
         self._watch.stop_now()
+
+    def _mark_end(self) -> None:
+        """Note in the checkpoint of the present step that a callback ended the training there."""
+        checkpoint = self.end_checkpoint
+        is_early = self._has_ended and self.state.global_step < self.state.max_steps
+        if is_early and checkpoint is not None and self.is_world_process_zero():
+            with suppress(AstHfError):  # no room: the run would train on
+                write_json(checkpoint / END_FILE, {"step": self.state.global_step})
 
     @property
     def end_checkpoint(self) -> Path | None:

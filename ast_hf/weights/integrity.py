@@ -94,6 +94,10 @@ def check_folder(
         what = "holds an adapter, not a whole model"
         fix = f"make a checkpoint of it and its base: ast-hf merge {folder} DESTINATION"
         raise error("E306", where=repr(str(folder)), what=what, fix=fix, detail="unsupported")
+    if not has_weights and not (folder / "config.json").exists():
+        what = "holds no model: neither config.json nor weights"
+        fix = "give the folder that training or save_pretrained wrote"
+        raise error("E306", where=repr(str(folder)), what=what, fix=fix, detail="missing")
     config = read_config(folder / "config.json")
     if config.get("model_type") == ASTEnsembleConfig.model_type:
         for name in check_members(config.get("members")):

@@ -606,8 +606,75 @@ def test_merge_with_another_base_is_refused(adapted: Report, base: Path, tmp_pat
         merge_adapter(adapted.folder, tmp_path / "plain")
     with pytest.raises(AstConfigError, match=r"E306.*holds no adapter"):
         merge_adapter(base, tmp_path / "plain")
-    with pytest.raises(AstConfigError, match=r"E306.*is neither a folder"):
+    with pytest.raises(AstConfigError, match=r"E306.*does not exist"):
         merge_adapter(tmp_path / "nowhere", tmp_path / "plain")
+
+
+@pytest.fixture(scope="module")
+def plain_adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an adapter of plain peft, which names its base and has no digest of it. Read only."""
+    folder = tmp_path_factory.mktemp("peft") / "adapter"
+    of_plain_peft(base, folder, PLAIN["list"], stock=False)
+    return folder
+
+
+def other_base(folder: Path, base: Path, **sizes: int) -> Path:
+    """Write a checkpoint like `base` with other weights, and with other sizes."""
+    config = ASTForAudioClassification.from_pretrained(base).config
+    config.update(sizes)
+    torch.manual_seed(7)
+    ASTForAudioClassification(config).save_pretrained(folder)
+    ASTFeatureExtractor.from_pretrained(base).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, {"hidden_size": 48, "intermediate_size": 96}, {"num_hidden_layers": 1}],
+    ids=["other weights", "wider", "fewer layers"],
+)
+def test_an_adapter_of_plain_peft_is_not_merged_into_another_base(
+    plain_adapter: Path,
+    base: Path,
+    tmp_path: Path,
+    sizes: dict[str, int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = other_base(tmp_path / "other", base, **sizes)
+    capsys.readouterr()
+    assert cli.main(["merge", str(plain_adapter), str(tmp_path / "plain"), "--base", str(other)]) == 65
+    message = r"^\[AST-E306\].* was trained on .*private', whose weights are not those of .*other'.*--base"
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "plain").exists()
+
+
+def test_a_copy_of_the_base_is_accepted_and_a_missing_base_is_named(
+    plain_adapter: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(base, tmp_path / "copy")
+    wide = other_base(tmp_path / "wide", base, hidden_size=48, intermediate_size=96)
+    capsys.readouterr()
+    assert cli.main(["merge", str(plain_adapter), str(tmp_path / "a"), "--base", str(tmp_path / "copy")]) == 0
+    printed = capsys.readouterr()
+    assert "no digest" not in printed.out
+    assert printed.err == ""
+    moved = tmp_path / "moved"
+    shutil.copytree(plain_adapter, moved)
+    config = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "adapter_config.json").write_text(
+        json.dumps({**config, "base_model_name_or_path": "/elsewhere/model"})
+    )
+    assert cli.main(["merge", str(moved), str(tmp_path / "b")]) == 65
+    assert re.search(r"AST-E306\].*/elsewhere/model.*--base", capsys.readouterr().err)
+    assert (
+        cli.main(["merge", str(moved), str(tmp_path / "b"), "--base", str(tmp_path / "copy"), "--json"]) == 0
+    )
+    printed = capsys.readouterr()
+    assert "AST-W302" in printed.err
+    assert "/elsewhere/model" in printed.err
+    assert cli.main(["merge", str(moved), str(tmp_path / "c"), "--base", str(wide)]) == 65
+    assert re.search(r"AST-E305\].*does not fit the base.*/elsewhere/model", capsys.readouterr().err)
+    assert json.loads(printed.out)["folder"] == str(tmp_path / "b")
 
 
 def test_digest_ignores_the_input_size(base: Path) -> None:

@@ -20,6 +20,7 @@ from ast_hf.training import finetune, finish, prepare
 from ast_hf.training.averaging import WeightAverage
 from ast_hf.training.best_weights import BestWeights
 from ast_hf.training.preparing import Run
+from ast_hf.training.trainer import ASTTrainer
 from training.runs import VARIED, Stop, digest, recipe, torchrun, write_clips
 
 HELD_OUT = {"data": {"validation_fraction": 0.25}}
@@ -61,6 +62,10 @@ CASES: dict[str, tuple[list[tuple[float, float]], str, dict[str, Any], list[bool
     ),
     "small steps are kept, but do not count": (
         [(0.5, 1), (0.51, 1), (0.52, 1)],
+        *("accuracy", {"patience": 2, "min_delta": 0.05}, [True, True, True], 3),
+    ),
+    "a tie is no rise of min_delta": (
+        [(0.5, 1), (0.5, 0.9), (0.5, 0.8)],
         *("accuracy", {"patience": 2, "min_delta": 0.05}, [True, True, True], 3),
     ),
     "small steps add up": (
@@ -290,6 +295,25 @@ def test_best_checkpoint_has_averaged_weights(clips: Path, tmp_path: Path) -> No
     assert digest(load_file(tmp_path / "model.safetensors")) == seen[1]
     assert report.kept is not None
     assert (report.kept.step, report.kept.stopped_early) == (6, True)
+
+
+@pytest.mark.parametrize("save", [pytest.param("no", marks=pytest.mark.slow), "steps"])
+def test_a_run_that_a_callback_ended_is_finished_where_it_ended(
+    divided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: str
+) -> None:
+    """Broken while it is evaluated: the resumed run trains no further, and has all that the end of it made."""
+    options = {"averaging_decay": 0.9, "stopping": {"best": True}}
+    plan = recipe(divided, options, num_train_epochs=4, save_strategy=save, save_steps=4)
+    whole = finetune(plan, tmp_path / "whole", callbacks=[Stop(step=4)])
+    with monkeypatch.context() as broken:
+        broken.setattr(ASTTrainer, "predict", lambda *_, **__: pytest.fail("broken"))
+        with pytest.raises(pytest.fail.Exception):
+            finetune(plan, tmp_path / "out", callbacks=[Stop(step=4)])
+    again = finetune(plan, tmp_path / "out", callbacks=[Stop], resume_from_checkpoint="auto")
+    assert again.kept == whole.kept
+    assert (again.results, again.epochs) == (whole.results, whole.epochs)
+    weights = [digest(load_file(tmp_path / name / "model.safetensors")) for name in ("whole", "out")]
+    assert weights[0] == weights[1]
 
 
 if __name__ == "__main__":

@@ -115,6 +115,27 @@ def test_with_many_labels_the_worst_and_the_best_are_shown() -> None:
     assert "and 70 more, in config.json." in card.text
 
 
+def test_a_reader_is_warned_before_anything_else() -> None:
+    verdict = {"headline": "The regression is better.", "lines": ["At chance."], "advice": []}
+    for outcome, findings, expected in (
+        ("below", [], "**Before you use it:** The regression is better.\n\n## Use"),
+        ("even", ["at-chance"], "**Before you use it:** At chance.\n\n## Use"),
+        ("above", ["few-clips"], "Tells cats from dogs.\n\n## Use"),
+    ):
+        stored = {**verdict, "outcome": outcome, "findings": findings}
+        assert expected in write_card(results(verdict=stored), "someone/pets-ast").text
+
+
+def test_labels_do_not_run_together_and_gaps_are_explained() -> None:
+    changed = results(labels=["10", "a, b"])
+    row = changed["classes"]["test"][0]
+    assert "A dash stands for" not in write_card(changed, "someone/pets-ast").text
+    row["precision"] = None
+    text = write_card(changed, "someone/pets-ast").text
+    assert '## Labels\n\n"10", "a, b".\n' in text
+    assert "A dash stands for what cannot be measured: precision of a label that is never the answer" in text
+
+
 def test_scores_in_the_newer_form() -> None:
     files = eval_results_files(results())
     assert list(files) == [".eval_results/pets-test.yaml", ".eval_results/pets-unseen.yaml"]

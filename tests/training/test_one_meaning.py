@@ -229,6 +229,7 @@ def test_a_stored_calibration_counts_everywhere(run: Run, copied: Path, tmp_path
     assert (config.temperature, config.thresholds) == (calibration.temperature, calibration.thresholds)
     assert outcome.temperature == config.temperature != 1.0
     assert outcome.metrics["NLL"] == pytest.approx(calibration.after["test"]["NLL"])
+    assert "fitted on validation, stored: the table above is with it" in evaluation.table()
     rows = rows_of(tmp_path / "out")
     check_decisions(run, name, rows)
     assert {row["best_on"] for row in rows} == {"validation"}
@@ -291,6 +292,7 @@ def test_a_calibration_survives_resuming_and_not_retraining(run: Run, copied: Pa
             math.nan if own["F1"] is None else own["F1"], abs=1e-5, nan_ok=True
         )
 
+    check_a_second_fit(copied, run, tmp_path / "second", results)
     for checkpoint in copied.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     run.again(copied, overwrite=True)
@@ -299,6 +301,22 @@ def test_a_calibration_survives_resuming_and_not_retraining(run: Run, copied: Pa
     assert stored.temperature is not None
     assert results_of(copied)["calibration"] is None
     assert "## Calibration" not in (copied / "README.md").read_text()
+
+
+def check_a_second_fit(folder: Path, run: Run, out: Path, results: dict[str, Any]) -> None:
+    """Store a fit on another split: the results were measured with the first one."""
+    (effort,) = folder.glob("checkpoint-*/effort.json")
+    assert results["seconds"] == json.loads(effort.read_text())["seconds"]  # nothing was trained again
+    first = results["calibration"]
+    evaluate([str(folder)], run, out, fit_on="train", store=True)
+    record = results_of(folder)["calibration"]
+    assert record["temperature"] != first["temperature"]
+    assert record["measured_with"] == {name: first[name] for name in ("temperature", "thresholds")}
+    text = (folder / "README.md").read_text()
+    assert f"were measured before, with a temperature of {first['temperature']:.4g}" in text
+    evaluate([str(folder)], run, out, fit_on="validation", store=True)
+    again = results_of(folder)["calibration"]
+    assert again["temperature"] == pytest.approx(first["temperature"], rel=1e-4)
 
 
 @pytest.mark.slow
@@ -313,6 +331,15 @@ def test_the_card_of_an_ensemble_has_the_numbers_of_its_evaluation(
     names[0] = str(shutil.copytree(run.folder, tmp_path / "other"))
     evaluation = evaluate(names, run, folder, ensemble=True, fit_on="validation", store=True)
     check_ensemble(folder, evaluation)
+    text = (folder / "ensemble" / "README.md").read_text()
+    section = text.split("## Calibration\n")[1].split("\n## ")[0]
+    assert "The results above are measured with these values." in section
+    assert "transformers alone" not in section
+    members = tables_of(text)[0][1:]
+    for number, row in enumerate(members, 1):  # as they are in the ensemble, without the values just stored
+        member = str(folder / "ensemble" / f"member-{number}")
+        alone = evaluate([member], run, tmp_path / "alone").outcomes[member].metrics
+        assert row["NLL"] == f"{alone['NLL']:.4f}"
     check_decisions(
         run, str(folder / "ensemble"), [row for row in rows_of(folder) if row["model"] == "ensemble"]
     )
@@ -363,7 +390,10 @@ def test_a_calibration_survives_a_merge(tmp_path: Path) -> None:
 def test_the_command_shows_the_same_numbers(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "out"
     assert cli.main(["evaluate", str(run.folder), str(run.table), "--output", str(out)]) == 0
-    head, values = capsys.readouterr().out.splitlines()[:2]
-    metrics = json.loads((out / "results.json").read_text())["metrics"][str(run.folder)]
+    verdict, table = capsys.readouterr().out.split("\n\n")[:2]
+    head, values = table.splitlines()
+    results = results_of(out)
+    assert verdict.splitlines()[0] == results["verdict"]["headline"]
+    metrics = results["metrics"][str(run.folder)]
     for name, value in zip(head.split()[1:], values.split()[1:], strict=True):
         assert value == f"{metrics[name]:.4f}"

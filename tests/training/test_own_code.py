@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from ast_hf import AstConfigError, AstHfWarning, AstInputError
 from ast_hf.feature_extraction_ast import ASTFeatureExtractor
@@ -198,6 +198,14 @@ def test_names() -> None:
         "augment": "quieter",
         "augment_spectrogram": "darker",
     }
+
+
+@pytest.mark.parametrize("callback", [EarlyStoppingCallback, EarlyStoppingCallback(2)])
+def test_transformers_early_stopping_needs_its_arguments(clips: Path, tmp_path: Path, callback: Any) -> None:
+    with pytest.raises(
+        AstConfigError, match=r"E307.*callbacks: EarlyStoppingCallback.*use stopping\.patience"
+    ):
+        prepare(recipe(clips), tmp_path, callbacks=[callback])
 
 
 def test_workers_that_are_not_forked_need_functions_with_a_name(clips: Path, tmp_path: Path) -> None:

@@ -124,6 +124,22 @@ def test_optuna_chooses_among_settings_of_a_recipe(clips: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "search.json").read_text())["options"] == result.options
 
 
+def test_a_search_ends_well_where_choices_contradict_each_other(clips: Path, tmp_path: Path) -> None:
+    """And the recipe that it returns compares and keeps as the given one, which has no validation split."""
+    pytest.importorskip("optuna")
+    best = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    plan = short(clips)
+    plan.training.update(best, max_steps=1)
+    space = {"model.config.hidden_size": [plan.model.config["hidden_size"], 25]}
+    lines: list[str] = []
+    result = search(plan, tmp_path, trials=5, space=space, tell=lines.append)
+    assert {trial.end for trial in result.trials} == {"complete", "refused"}
+    assert any("refused: " in line and "E302" in line for line in lines)
+    assert result.recipe == plan
+    with pytest.raises(AstConfigError, match="E302"):
+        search(plan, tmp_path, trials=2, space={"model.config.hidden_size": [25]})
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, r"space: has no options"),
     "clips": (
@@ -134,7 +150,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "misspelt": ({"training.learning_rat": (1e-5, 1e-3)}, r"learning_rat.*did you mean 'learning_rate'"),
     "misspelt section": ({"augmentaton.speed": [1.0]}, r"augmentaton.*did you mean 'augmentation'"),
     "an empty range": ({"training.learning_rate": (1e-3, 1e-3)}, r"is no range"),
-    "no choices": ({"sampling": []}, r"are no choices"),
+    "a range from above": (
+        {"training.learning_rate": (1e-3, 1e-5)},
+        r"0\.001\.\.1e-05 is no range from a lower",
+    ),
+    "no choices": ({"sampling": []}, r"neither a range nor a list of choices"),
+    "a number": ({"training.learning_rate": 1e-4}, r"0\.0001 is neither a range nor"),
+    "no effect": ({"name": ["a", "b"]}, r"space: name: has no effect"),
     "a bad choice": ({"sampling": ["shuffled", "sorted"]}, r"space: sampling.*'sorted'"),
 }
 
@@ -197,7 +219,7 @@ def test_command_line(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (["--find-lr", "--search", "3"], "--find-lr: is set, and so is --search"),
         (["--space", "sampling=[shuffled]"], "--space: is set, and --search is not"),
         (["--find-lr", "--folds", "3"], "--folds: a search compares trials on one validation split"),
-        (["--search", "3", "--space", "sampling"], "--space sampling: has no values"),
+        (["--search", "3", "--space", "sampling"], "--space sampling: has no option or no values"),
     ):
         assert cli.main([*words, *extra]) == 65
         assert message in capsys.readouterr().err

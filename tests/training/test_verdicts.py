@@ -16,7 +16,9 @@ from conftest import TINY
 
 from ast_hf import cli
 from ast_hf.commands.console import print_results
+from ast_hf.data.reading import load_audio_dataset
 from ast_hf.evaluation.baseline import baseline_answers
+from ast_hf.evaluation.comparison import find_clip_groups
 from ast_hf.evaluation.evaluate import evaluate_checkpoints
 from ast_hf.training import Report, finetune, prepare
 from training.runs import VARIED, Stop, recipe
@@ -53,16 +55,16 @@ def shuffled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_at_chance_is_warned_of_while_it_runs(
     shuffled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = recipe(shuffled, **QUIET, max_steps=90, per_device_train_batch_size=1, learning_rate=1e-7)
+    wanted = recipe(shuffled, **QUIET, max_steps=40, per_device_train_batch_size=1, learning_rate=1e-7)
     report, messages = warned(lambda: finetune(wanted, tmp_path / "run"))
     (message,) = messages
     assert "that of guessing is 0.69" in message
-    assert "after 30 of 90 steps" in message
+    assert "after 30 of 40 steps" in message
     for cause in ("learning rate (1e-07)", "too few steps", "labels that do not belong", "silent clips"):
         assert cause in message
     assert report.verdict.findings[0] == "at-chance"
-    assert "The training loss stayed at chance" in report.verdict.lines[0]
-    assert "90 steps are few" in report.verdict.advice[0]
+    assert "The model learned nothing" in report.verdict.lines[0]
+    assert report.verdict.advice[0] == "search the learning rate (--find-lr); it was 1e-07"
     capsys.readouterr()
     print_results(report)
     assert capsys.readouterr().out.splitlines()[0] == report.verdict.headline
@@ -100,7 +102,7 @@ def test_chance_is_that_of_the_labels_as_they_are_mixed(clips: Path, tmp_path: P
 
 
 def test_a_resumed_run_has_the_course_of_an_unbroken_one(clips: Path, tmp_path: Path) -> None:
-    wanted = recipe(clips, VARIED, num_train_epochs=3, save_steps=1, save_strategy="steps")
+    wanted = recipe(clips, VARIED, num_train_epochs=2, save_steps=4, save_strategy="steps")
     whole = prepare(wanted, tmp_path / "whole")
     whole.trainer.train()
     stopped = prepare(wanted, tmp_path / "stopped")
@@ -110,7 +112,7 @@ def test_a_resumed_run_has_the_course_of_an_unbroken_one(clips: Path, tmp_path: 
     resumed = prepare(wanted, tmp_path / "stopped")
     resumed.trainer.train(resume_from_checkpoint=True)
     assert resumed.trainer.loss_course.to_dict() == whole.trainer.loss_course.to_dict()
-    assert len(whole.trainer.loss_course.sums) == 9
+    assert len(whole.trainer.loss_course.sums) == 6
 
 
 # ---------------------------------------------------------------- several labels, groups
@@ -165,6 +167,17 @@ def test_clips_of_one_speaker_are_resampled_together(tables: dict[str, Path], tm
     (comparison,) = report.verdict.comparisons
     assert comparison.groups == 4
     assert comparison.difference_method == "bootstrap of 4 groups"
+    assert comparison.grouped_by == "column 'speaker'"
+
+
+def test_groups_that_no_recipe_names_are_found(clips: Path, tables: dict[str, Path]) -> None:
+    speakers = load_audio_dataset(tables["speakers"])["test"]
+    found = find_clip_groups(speakers)
+    assert found is not None
+    assert (len(set(found.values)), found.place) == (4, "column 'speaker'")
+    assert find_clip_groups(speakers, "recording") is None  # what a recipe names counts
+    assert find_clip_groups(load_audio_dataset(clips)["test"]) is None
+    assert find_clip_groups(iter([])) is None
 
 
 # ---------------------------------------------------------------- evaluate
@@ -190,7 +203,7 @@ def test_an_evaluation_without_training_clips_has_an_interval_of_its_own(
             [str(trained.folder)], source, output_dir=tmp_path, split=split
         ).verdict
         assert verdict.outcome == "none"
-        assert "without a baseline" in verdict.headline
+        assert "No baseline to compare with" in verdict.headline
 
 
 # ---------------------------------------------------------------- real audio
@@ -211,7 +224,7 @@ def test_shuffled_labels_of_real_clips(tmp_path: Path) -> None:
             [folder / row["path"], label, row["split"]] for row, label in zip(rows, labels, strict=True)
         )
     model = {"config": {**TINY, "initializer_range": 0.1}}
-    wanted = recipe(tmp_path / "clips.csv", {"model": model}, num_train_epochs=8, save_strategy="no")
+    wanted = recipe(tmp_path / "clips.csv", {"model": model}, num_train_epochs=4, **QUIET)
     report, messages = warned(lambda: finetune(wanted, tmp_path / "run"))
     assert "at-chance" in report.verdict.findings
     assert report.verdict.outcome != "above"

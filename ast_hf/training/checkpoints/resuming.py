@@ -7,6 +7,8 @@ import shutil
 import warnings
 from pathlib import Path
 
+from transformers.trainer_callback import TrainerState
+
 from ...errors import AstHfError, AstHfWarning, error, warning_text
 from ...files import sync
 from .folder_lock import check_no_file
@@ -22,6 +24,7 @@ from .sealing import (
     put_in_place,
     read_manifest,
     staging_folder,
+    step_of,
 )
 from .state_files import check_state_files
 
@@ -80,24 +83,39 @@ def resume_folder(
 def find_resumable(
     request: str | os.PathLike | bool | None, root: Path, *, overwrite: bool = False
 ) -> Path | None:
-    """Return the checkpoint that `resume_folder` would return, and raise its errors; nothing is changed.
+    """Return the checkpoint that `resume_folder` would return, with its errors and warnings; nothing is changed.
 
     None for a fresh start, and for `"hub"`, which is not asked.
     """
     check_resumable(request, root, overwrite=overwrite)
     if request in (None, False, "hub"):
         return None
-    if request is not True and request != "auto":
-        return _verify(Path(str(request)))
+    is_named = request is not True and request != "auto"
+    checkpoint = _verify(Path(str(request))) if is_named else _look_for_newest(root, required=request is True)
+    if checkpoint is not None:
+        check_state_files(checkpoint)
+    return checkpoint
+
+
+def _look_for_newest(root: Path, *, required: bool) -> Path | None:
+    """Return the checkpoint that `_find_newest` would return, which may still be in the staging folder."""
     skipped: list[tuple[Path, str]] = []
     found: list[Path] = []
     for folder in (root, staging_folder(root)):
         newest, broken = newest_sealed(folder)
         found += [] if newest is None else [newest]
-        skipped += broken
-    if not found and request is True:
+        skipped += broken if folder == root else []
+    if not found and required:
         raise _nothing_to_resume(root, skipped)
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    checkpoint = max(found, key=step_of, default=None)
+    kept = -1 if checkpoint is None else step_of(checkpoint)
+    _warn_of_skipped(root, checkpoint, [(path, reason) for path, reason in skipped if step_of(path) > kept])
+    return checkpoint
+
+
+def steps_done(checkpoint: Path) -> int:
+    """Return the step of a checkpoint that `find_resumable` returned, whatever its name is."""
+    return int(TrainerState.load_from_json(str(checkpoint / STATE_FILE)).global_step)
 
 
 def kept_precision(precision: str | None, root: Path, request: str | os.PathLike | bool | None) -> str | None:
@@ -176,6 +194,12 @@ def _find_newest(root: Path, *, required: bool) -> Path | None:
     checkpoint, skipped = newest_sealed(root)
     if checkpoint is None and required:
         raise _nothing_to_resume(root, skipped)
+    _warn_of_skipped(root, checkpoint, skipped)
+    return checkpoint
+
+
+def _warn_of_skipped(root: Path, checkpoint: Path | None, skipped: list[tuple[Path, str]]) -> None:
+    """Warn of checkpoints that are not intact (W401), and of a start from the beginning (W402)."""
     for path, reason in skipped:
         what = f"skipped, {reason}"
         if checkpoint is not None:
@@ -183,7 +207,6 @@ def _find_newest(root: Path, *, required: bool) -> Path | None:
         _warn("W401", path, what)
     if checkpoint is None:
         _warn("W402", root, "holds no checkpoint that could be resumed, so the run starts from the beginning")
-    return checkpoint
 
 
 def _verify(folder: Path) -> Path:
