@@ -450,7 +450,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "share": (["--test", "1.5"], r"E108.*--test"),
     "nothing": (["--test", "0", "--validation", "0"], r"E108.*hold out 0"),
     "too much": (["--test", "0.5", "--validation", "0.5"], r"E108.*hold out 1"),
-    "column": (["--group", "speakr"], r"E208.*speakr.*did you mean 'speaker'"),
+    "column": (["--group", "speakr"], r"E108.*speakr.*did you mean 'speaker'"),
     "two groups": (["--group", "speaker", "--group_pattern", "x"], r"E108.*--group_pattern"),
     "expression": (["--group_pattern", "("], r"E108.*regular expression"),
     "no match": (["--group_pattern", "zzz(.)"], r"E208.*no match"),
