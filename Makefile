@@ -1,7 +1,7 @@
 # make demo | test | check | fix | bench | bench-training-speed | bench-transfer | bench-learning |
 #      bench-birdsong | bench-timelines | bench-long-audio | cards | reference |
 #      test-augment | test-timelines | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
-#      test-gpu | test-reliability | reliability | test-slow
+#      test-gpu | test-reliability | reliability | test-long | test-slow
 # The first target that runs makes the environment, .venv.
 # make demo QUICK=1 is a short run; make demo BASE=MIT/ast-finetuned-audioset-10-10-0.4593 starts from that checkpoint.
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .PHONY: demo test check fix bench bench-training-speed bench-transfer bench-learning bench-birdsong bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
-	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-slow
+	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-long test-slow
 .DEFAULT_GOAL := test
 
 # Every version is pinned by constraints.txt. The environment is updated only when one of these files changes.
@@ -25,6 +25,10 @@ demo: $(STAMP)
 # Two processes of one thread each: importing transformers twice takes less time than running everything in one process.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Three minutes: the tests that take seconds each, of fresh processes, whole runs and compilation.
+test-long: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 check: lint test
 
@@ -116,7 +120,7 @@ test-floor:
 	test -x build/floor/bin/python || $(PYTHON) -m venv build/floor
 	build/floor/bin/$(PIP) -c constraints-floor.txt torch
 	build/floor/bin/$(PIP) -c constraints-floor.txt -e ".[train]" pytest hypothesis markdown-it-py
-	build/floor/bin/python -m pytest $(FAST)
+	build/floor/bin/python -m pytest -m "not slow" $(FAST)
 
 # Four minutes: the newest transformers, in build/newest. Does nothing if that is the version in constraints.txt.
 test-newest:
@@ -125,7 +129,7 @@ test-newest:
 	grep -vE "^(transformers|tokenizers|huggingface_hub)==" constraints.txt > build/newest/constraints.txt
 	build/newest/bin/$(PIP) --upgrade -c build/newest/constraints.txt -e ".[train]" pytest hypothesis markdown-it-py
 	if grep -q "^transformers==$$(build/newest/bin/python -c 'import importlib.metadata as m; print(m.version("transformers"))')$$" constraints.txt; \
-	then echo "constraints.txt has the newest transformers"; else build/newest/bin/python -m pytest $(FAST); fi
+	then echo "constraints.txt has the newest transformers"; else build/newest/bin/python -m pytest -m "not slow" $(FAST); fi
 
 # Minutes on a GPU, skipped without one: features, scores and training agree with a CPU; transformers' own tests; the
 # programs.

@@ -355,6 +355,7 @@ def test_one_graph_that_compiles_serves_many_lengths() -> None:
     assert backend.frame_count <= 4
 
 
+@pytest.mark.long
 def test_masked_clips_of_any_length_and_the_other_cut_compile() -> None:
     torch._dynamo.reset()
     ours = classifier(position_cut="centre", num_hidden_layers=1)
@@ -407,6 +408,7 @@ def masked_model(implementation: str, cut: str) -> ASTForAudioClassification:
     return MASKED_MODELS[key]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @settings(max_examples=15, deadline=None)

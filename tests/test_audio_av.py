@@ -321,6 +321,7 @@ def test_folders_of_recordings_are_found_and_checked(tmp_path: Path) -> None:
     assert [round(clip.seconds, 1) for clip in checked.clips] == [1.0] * 6
 
 
+@pytest.mark.long
 def test_without_the_extra_the_error_names_it(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()

@@ -413,6 +413,7 @@ def test_another_kind_of_extractor_is_refused(model: Any, noise: np.ndarray) -> 
         model.get_audio_embedding(clip(noise), feature_extractor=ASTFeatureExtractor(num_mel_bins=32))
 
 
+@pytest.mark.long
 def test_ensembles_name_their_members(checkpoint: Path, tmp_path: Path, noise: np.ndarray) -> None:
     ensemble = ASTEnsembleForAudioClassification.from_members([checkpoint, checkpoint])
     with pytest.raises(AstHfError, match=r"E108.*ensemble\.members\[0\]\.get_audio_embedding"):
@@ -560,6 +561,7 @@ def test_pipeline_refuses_misspelt_arguments(checkpoint: Path, noise: np.ndarray
         pipe(clip(noise[:3_000]), truncation=True)
 
 
+@pytest.mark.long
 def test_pipeline_in_a_fresh_process_and_for_text(
     checkpoint: Path, noise: np.ndarray, tmp_path: Path
 ) -> None:

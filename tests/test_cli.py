@@ -185,6 +185,7 @@ def test_demo_refuses_to_overwrite_the_results_of_something_else(
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["stats", "evaluate", "classify", "info"])
 def test_commands_other_than_training_do_not_import_the_trainer(
     command: str, tiny_checkpoint: Path, tmp_path: Path

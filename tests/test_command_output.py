@@ -48,6 +48,7 @@ def place(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "line",
     [

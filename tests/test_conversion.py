@@ -99,6 +99,7 @@ def saved(state: Any, path: Path) -> Path:
 # The original's checkpoints
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["data-parallel", "plain", "wrapped", "safetensors"])
 def test_converted_checkpoint_matches_the_original_code(form: str, tmp_path: Path) -> None:
     state: Any = original_state()

@@ -66,6 +66,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", BLOCKS)
 def test_code_block_runs(
     block: str, clone: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest

@@ -378,6 +378,7 @@ def test_pipeline_takes_bare_arrays_at_the_models_rate(
         assert classify([array, array]) == [answer, answer]
 
 
+@pytest.mark.long
 def test_missing_rate_is_warned_of_once_per_process(tiny_checkpoint: Path) -> None:
     code = f"""
 import warnings
@@ -1097,16 +1098,19 @@ print(sum(name.startswith("ast_hf.") for name in ours), sum(name.startswith("tra
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", [False, True], ids=["first", "after-transformers"])
 def test_register_replaces_names_and_unregister_restores_them(before: bool) -> None:
     assert run_fresh(f"BEFORE = {before}\n{REPLACED}").split() == ["6", "5"]
 
 
+@pytest.mark.long
 def test_import_alone_does_not_replace_names_of_transformers() -> None:
     code = "import ast_hf\nfrom transformers import ASTForAudioClassification as kind\nprint(kind.__module__)"
     assert run_fresh(code).startswith("transformers.models.")
 
 
+@pytest.mark.long
 def test_future_audio_processors_are_registered() -> None:
     """`AutoAudioProcessor` is not released yet (transformers#48113); a stand-in has the names of that draft."""
     if hasattr(transformers, "AutoAudioProcessor"):

@@ -68,6 +68,7 @@ def run_command(
     return main(["finetune", str(file), "--output", str(output), "--dry-run", *words]), file
 
 
+@pytest.mark.long
 def test_the_plan_says_what_the_run_does(
     clips: Path, nothing_written: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +84,7 @@ def test_the_plan_says_what_the_run_does(
     assert "would replace" not in printed
 
 
+@pytest.mark.long
 def test_json_is_the_plan(clips: Path, nothing_written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _ = run_command(clips, nothing_written, "--json", options={"precision": "float32"})
     plan = json.loads(capsys.readouterr().out)
@@ -113,6 +115,7 @@ def test_every_unreadable_clip_is_listed_and_the_code_is_that_of_the_run(
     assert "unreadable_clips" not in printed.err
 
 
+@pytest.mark.long
 def test_a_clip_that_only_decoding_shows_is_found_with_check_full(
     own_clips: Path, nothing_written: Path
 ) -> None:
@@ -155,6 +158,7 @@ def test_an_output_folder_in_use_is_refused(
     assert "E402" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_an_existing_model_is_refused_or_named(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +218,7 @@ def test_nothing_to_resume_is_said(clips: Path, nothing_written: Path) -> None:
         plan_run(recipe(clips), nothing_written, resume_from_checkpoint=True, estimates=False)
 
 
+@pytest.mark.long
 def test_a_push_needs_a_token(
     clips: Path, nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,6 +269,7 @@ def test_random_crops_use_all_in_the_long_run(own_clips: Path, nothing_written: 
     assert "of 8 of 8 clips are not used" in str(plan.splits["test"])
 
 
+@pytest.mark.long
 def test_estimate_is_of_the_time_of_the_run(clips: Path, tmp_path: Path) -> None:
     """A factor of 4 is allowed here: the run is short, and other tests run beside it."""
     changed = recipe(clips, num_train_epochs=12, save_strategy="no")
@@ -275,6 +281,7 @@ def test_estimate_is_of_the_time_of_the_run(clips: Path, tmp_path: Path) -> None
     assert trained < 4 * report.seconds
 
 
+@pytest.mark.long
 def test_a_high_learning_rate_does_not_fail_in_the_dry_run(clips: Path, nothing_written: Path) -> None:
     """Steps are measured without warmup, which the run has."""
     plan = plan_run(recipe(clips, learning_rate=1e9), nothing_written)
@@ -300,6 +307,7 @@ def test_clips_that_do_not_fill_a_batch_are_an_error(clips: Path, nothing_writte
         plan_run(changed, nothing_written, estimates=False)
 
 
+@pytest.mark.long
 def test_of_a_stream_the_plan_says_what_is_not_known(clips: Path, nothing_written: Path) -> None:
     options = {"data": {"streaming": True}, "features": {"mean": -5.0, "std": 4.0}}
     plan = plan_run(recipe(clips, options, max_steps=4, save_steps=4), nothing_written)

@@ -560,6 +560,7 @@ print(json.dumps(report))
 """
 
 
+@pytest.mark.long
 def test_without_ast_hf_only_single_members_load_by_name(
     hub: Hub, saved: Path, pair: list[Path], tmp_path: Path
 ) -> None:

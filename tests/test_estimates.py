@@ -53,6 +53,7 @@ def test_extent_is_what_the_trainer_does(clips: Path, tmp_path: Path, training: 
     assert extent.saves >= len(saved)
 
 
+@pytest.mark.long
 def test_measuring_changes_nothing(clips: Path, tmp_path: Path) -> None:
     options = {"augmentation": {"speed": 1.3, "mixup_probability": 0.5}, "averaging_decay": 0.9}
     run = prepared(clips, tmp_path, options)

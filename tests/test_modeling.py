@@ -314,6 +314,7 @@ def test_half_precision_stays_close(dtype: torch.dtype, implementation: str, mas
     assert largest_gap(logits, expected) <= 0.05 * expected.abs().max()
 
 
+@pytest.mark.long
 def test_compiles_without_a_graph_break(model: ASTForAudioClassification) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

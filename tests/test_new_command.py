@@ -44,6 +44,7 @@ def run(*words: object) -> int:
     return cli.main(["new", *map(str, words)])
 
 
+@pytest.mark.long
 def test_a_folder_becomes_a_recipe_that_can_be_prepared(
     words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
     assert len(example) == recipe.model.config["max_length"]
 
 
+@pytest.mark.long
 def test_the_plan_as_json(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     age = time.time() - psutil.Process().create_time()
     assert run(words, "--output", tmp_path / "recipe.yaml", "--json") == 0
@@ -105,6 +107,7 @@ def test_three_clips_of_a_class_are_refused(tmp_path: Path, capsys: pytest.Captu
     assert "too few clips: 'no' has 3, 'yes' has 3" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_labels_that_are_dropped_stay_dropped(tmp_path: Path) -> None:
     write_words(tmp_path / "three", labels=("no", "yes", "cough"), clips=8)
     path = tmp_path / "recipe.yaml"

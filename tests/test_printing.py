@@ -189,6 +189,7 @@ def test_the_table_by_class_has_no_formulas(data: Path, model: Path, tmp_path: P
     assert not any(cell.startswith(("=", "+", "@")) for row in rows for cell in row.values())
 
 
+@pytest.mark.long
 def test_output_in_ascii_has_escapes(tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     shutil.copytree(tiny_checkpoint, folder)

@@ -133,6 +133,7 @@ def push(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Push]:
         yield run_example(server.hub, root, {"config": TINY}, *names, "--set", f"training.hub_token={TOKEN}")
 
 
+@pytest.mark.long
 def test_the_example_pushes_a_whole_model(push: Push) -> None:
     assert push.process.returncode == 0, push.why
     assert list(push.hub.repositories) == [REPO]
@@ -218,6 +219,7 @@ def load(push: Push, cache: Path, code: str, *arguments: str) -> Any:
     return json.loads(process.stdout)
 
 
+@pytest.mark.long
 def test_pushed_model_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> None:
     clip = str(push.root / "clips" / "test" / "tone" / "0.wav")
     pushed, local = load(push, tmp_path, WITH_AST_HF, clip)
@@ -228,6 +230,7 @@ def test_pushed_model_loads_by_name_with_ast_hf(push: Push, tmp_path: Path) -> N
     assert pushed["pipeline"] == pytest.approx(pushed["auto"], abs=1e-4)
 
 
+@pytest.mark.long
 def test_pushed_model_loads_by_name_without_ast_hf(push: Push, tmp_path: Path) -> None:
     pushed, local, imported = load(push, tmp_path, WITHOUT_AST_HF)
     assert not imported
@@ -235,6 +238,7 @@ def test_pushed_model_loads_by_name_without_ast_hf(push: Push, tmp_path: Path) -
     assert pushed["logits"] == pytest.approx(local["logits"], abs=1e-6)
 
 
+@pytest.mark.long
 def test_the_snippets_of_the_card_run(push: Push, tmp_path: Path) -> None:
     """The first with transformers alone, the second with ast_hf; both give the same scores."""
     shutil.copy(push.root / "clips" / "test" / "tone" / "0.wav", tmp_path / "clip.wav")

@@ -123,6 +123,7 @@ def fresh(folders: dict[str, str], tone: np.ndarray, tmp_path: Path) -> Any:
     return run
 
 
+@pytest.mark.long
 def test_import_does_not_import_transformers_and_can_be_undone(fresh: Any) -> None:
     seen = fresh("""
 import ast_hf
@@ -140,6 +141,7 @@ report(modules=modules, loaded=loaded, without=without, again=common_providers()
     assert {"ASTConfig", "ASTForAudioClassification", "register", "unregister"} <= set(seen["public"])
 
 
+@pytest.mark.long
 def test_transformers_imported_first(fresh: Any) -> None:
     seen = fresh("""
 before = common_providers()
@@ -170,6 +172,7 @@ report(before=before, numbers=numbers, other=other, imported=imported, own_numbe
     assert seen["own_other"] == seen["other_after"] == seen["other"]
 
 
+@pytest.mark.long
 def test_our_model_is_imported_first(fresh: Any, tmp_path: Path) -> None:
     target = tmp_path / "saved"
     seen = fresh(f"""
@@ -198,6 +201,7 @@ report(imported=imported, other=other, kinds=kinds, saved=providers({str(target)
     assert list(target.glob("*.py")) == []
 
 
+@pytest.mark.long
 def test_another_model_is_imported_first(fresh: Any) -> None:
     seen = fresh(
         "import ast_hf\nfrom transformers import ViTModel\nreport(imported=common_providers(), other=wav2vec2()[0])"

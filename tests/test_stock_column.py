@@ -414,6 +414,7 @@ def test_times_are_not_returned(classified: dict[str, Any]) -> None:
     assert classified["times"]["answer"] == ["label", "score"]
 
 
+@pytest.mark.long
 def test_the_same_calls_with_one_import_more(checkpoint: Path, clips: Path) -> None:
     """Tests the right column of these rows."""
     results = classify(checkpoint, clips, ours=True)

@@ -388,14 +388,11 @@ class SealedTrainer(Trainer):
         """Log, evaluate and save what is due, then stop if a signal arrived.
 
         It is called after each step, and again after the last one of an epoch, once the average over epochs and
-        the evaluation of the watched clips are made. A checkpoint of that step is written the second time only,
-        or again if a callback ends the run within an epoch.
+        the evaluation of the watched clips are made. A checkpoint of that step is written the second time only.
         """
         is_last = float(self.state.epoch or 0).is_integer() or self.state.global_step >= self.state.max_steps
         if self._place.is_epoch_over:
-            is_cut = self.control.should_training_stop and not self.is_over  # by a callback, within the epoch
-            is_stale = is_cut and self._saved_step == self.state.global_step
-            self.control.should_save = self.control.should_save or self._is_save_postponed or is_stale
+            self.control.should_save = self.control.should_save or self._is_save_postponed
             self._is_save_postponed = False
         elif is_last and self.control.should_save:
             self.control.should_save = False

@@ -68,6 +68,7 @@ def bursts(seed: int, seconds: float, rate: int = RATE) -> np.ndarray:
     return (levels * rng.standard_normal(len(levels))).astype(np.float32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "burst",
     [(3.2, 4.1), (2.0, 2.3), (4.05, 5.65), (0.0, 0.9), (0.3, 1.2), (0.85, 1.6), (6.85, 7.7), (6.2, 7.1)],

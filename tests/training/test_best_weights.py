@@ -188,6 +188,7 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "variant", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
@@ -297,13 +298,14 @@ def test_best_checkpoint_has_averaged_weights(clips: Path, tmp_path: Path) -> No
     assert (report.kept.step, report.kept.stopped_early) == (6, True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("save", [pytest.param("no", marks=pytest.mark.slow), "steps"])
 def test_a_run_that_a_callback_ended_is_finished_where_it_ended(
     divided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: str
 ) -> None:
     """Broken while it is evaluated: the resumed run trains no further, and has all that the end of it made."""
     options = {"averaging_decay": 0.9, "stopping": {"best": True}}
-    plan = recipe(divided, options, num_train_epochs=4, save_strategy=save, save_steps=4)
+    plan = recipe(divided, options, num_train_epochs=4, save_strategy=save, save_steps=3)
     whole = finetune(plan, tmp_path / "whole", callbacks=[Stop(step=4)])
     with monkeypatch.context() as broken:
         broken.setattr(ASTTrainer, "predict", lambda *_, **__: pytest.fail("broken"))

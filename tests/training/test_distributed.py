@@ -244,6 +244,7 @@ def one(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     return root, {"rows": rows, "results": finish(run).results}
 
 
+@pytest.mark.long
 def test_the_run_has_two_processes(two: Any) -> None:
     root, reports = two
     assert [(part["world"], part["rank"], part["device"][:3]) for part in reports] == [

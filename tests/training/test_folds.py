@@ -418,6 +418,7 @@ def test_a_killed_cross_validation_resumes_to_the_bit(
     assert [fold.curve for fold in resumed.folds] == [fold.curve for fold in finished.folds]
 
 
+@pytest.mark.long
 def test_folds_of_another_cross_validation_are_refused(killed: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(AstHfError, match=r"E306.*holds fold-1 of an earlier run.*--resume auto"):
         cross_validate(plan(table), killed, folds=3)

@@ -67,6 +67,7 @@ def run_until(few: Path, root: Path, step: int | None, **training: Any) -> None:
 # ---------------------------------------------------------------- from one machine to another
 
 
+@pytest.mark.long
 def test_a_run_resumes_to_the_bit_on_another_machine_without_private_data(
     hub: Hub, few: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ def test_local_paths_are_cut_and_the_manifest_still_holds(hub: Hub, checkpoint: 
     assert json.loads((copy / "trainer_state.json").read_text())["best_model_checkpoint"] == str(copy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("strategy", "folders"),
     [

@@ -197,6 +197,7 @@ def test_an_unescaped_name_breaks_the_page() -> None:
     )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=60)
 @given(
     st.one_of(

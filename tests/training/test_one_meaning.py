@@ -149,6 +149,7 @@ def check_card(folder: Path, results: dict[str, Any]) -> None:
             assert entry["value"] == round(values[titles.get(title, title)], 4)
 
 
+@pytest.mark.long
 def test_a_run_shows_its_results_everywhere(run: Run, capsys: pytest.CaptureFixture) -> None:
     results = results_of(run.folder)
     check_card(run.folder, results)
@@ -272,6 +273,7 @@ def test_a_stored_calibration_counts_everywhere(run: Run, copied: Path, tmp_path
     assert (copied / "README.md").read_text().count("## Calibration") == 1
 
 
+@pytest.mark.long
 def test_a_calibration_survives_resuming_and_not_retraining(run: Run, copied: Path, tmp_path: Path) -> None:
     evaluate([str(copied)], run, tmp_path / "out", fit_on="validation", store=True)
     stored = ASTConfig.from_pretrained(copied)

@@ -244,6 +244,7 @@ def test_folds_and_evaluation_check_first(table: Path, tmp_path: Path, trained: 
 # ---------------------------------------------------------------- skipping
 
 
+@pytest.mark.long
 def test_skipping_equals_data_without_the_bad_clips(table: Path, tmp_path: Path) -> None:
     """Also with held-out clips, which are drawn from the clips that remain."""
     options = {"data": {**SKIP, "validation_fraction": 0.25}}
@@ -284,6 +285,7 @@ def test_a_class_that_is_skipped_completely_is_an_error(table: Path, tmp_path: P
         prepare(recipe(table, {"data": {"on_error": "skip", "max_skipped_fraction": 1.0}}), tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_resumed_run_decodes_nothing_again(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,6 +264,7 @@ def check_killed(outcome: dict[str, Any]) -> None:
         assert after["left"] == ["checkpoint-6"], point
 
 
+@pytest.mark.long
 def test_a_save_killed_at_any_point_is_resumed_to_the_bit(killed: dict[str, Any]) -> None:
     check_killed(killed)
     assert {point: after["from"] for point, *_, after in killed["points"]} == POINTS

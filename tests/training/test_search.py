@@ -45,6 +45,7 @@ def short(clips: Path, options: dict[str, Any] | None = None, **training: Any) -
     return recipe(clips, {"averaging_decay": 0.9, **(options or {})}, **training)
 
 
+@pytest.mark.long
 def test_the_best_rate_is_chosen_on_held_out_clips(clips: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     result = find_learning_rate(short(clips), tmp_path, rates=[2e-3, 1e-7], tell=lines.append)
@@ -82,6 +83,7 @@ def test_the_best_rates_train_longer(monkeypatch: pytest.MonkeyPatch, clips: Pat
     assert (result.options["training.learning_rate"], result.held_out) == (0.03, 0.0)
 
 
+@pytest.mark.long
 def test_a_rate_that_diverges_is_not_chosen(
     monkeypatch: pytest.MonkeyPatch, clips: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_rate_that_diverges_is_not_chosen(
         find_learning_rate(short(clips), tmp_path, rates=[1.0])
 
 
+@pytest.mark.long
 def test_optuna_chooses_among_settings_of_a_recipe(clips: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     space: dict[str, Any] = {

@@ -89,6 +89,7 @@ def embedded_table(folder: Path) -> Path:
     return folder.parent / "embedded.parquet"
 
 
+@pytest.mark.long
 def test_pushed_clips_load_unchanged_by_name(data_hub: Hub, folder: Path, tmp_path: Path) -> None:
     sources = {
         "user/folders": load_audio_dataset(folder),

@@ -341,6 +341,7 @@ def test_a_complete_checkpoint_of_the_last_step_trains_nothing(clips: Path, tmp_
     finish(again)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "number",
     [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],

@@ -501,6 +501,7 @@ def test_a_run_on_windows(tmp_path: Path) -> None:
     assert "window_seconds: 0.5" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_cross_validation_keeps_recordings_together(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     source = write_tones(tmp_path / "data")

@@ -97,6 +97,7 @@ def test_times_of_a_recipe(value: Any, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- workers
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers inherit the patched function through fork")
 @pytest.mark.parametrize(
     ("number", "part"), [(signal.SIGKILL, "killed|exited|EOF"), (signal.SIGSTOP, "timed out")]

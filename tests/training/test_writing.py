@@ -340,6 +340,7 @@ def bad_test_clip(clip: int, row: Any, *args: Any) -> Any:
     return decode_clip(clip, row, *args)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("room", ["for the model", "for nothing"])
 def test_a_checkpoint_without_room_is_written_elsewhere(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
@@ -373,6 +374,7 @@ def test_a_checkpoint_without_room_is_written_elsewhere(
     assert list(refuge.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_checkpoint_while_training_without_room_ends_the_run(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
