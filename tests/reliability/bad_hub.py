@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -172,6 +173,10 @@ def _stock_load(place: Place) -> str:
     return "loaded"
 
 
+#: The line of a label: its score, then its name.
+_CAT = re.compile(r"\b0\.\d+ cat\b")
+
+
 def _classify(place: Place) -> str:
     """Return what the command prints on both streams."""
     from ast_hf import cli
@@ -225,11 +230,15 @@ def _loaded(value: Any) -> bool:
 
 
 def _from_cache(value: Any) -> bool:
-    return value.startswith("0: ") and "cat 0." in value and "uses the copy in the cache, revision" in value
+    return (
+        value.startswith("0: ")
+        and _CAT.search(value) is not None
+        and "uses the copy in the cache, revision" in value
+    )
 
 
 def _classified(value: Any) -> bool:
-    return value.startswith("0: ") and "cat 0." in value and "uses the copy" not in value
+    return value.startswith("0: ") and _CAT.search(value) is not None and "uses the copy" not in value
 
 
 def _unreached(value: Any) -> bool:
