@@ -18,6 +18,7 @@ import os
 import platform
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -223,7 +224,7 @@ def new_user(options: argparse.Namespace, case: Case, table: Path) -> dict[str, 
     return {
         **result,
         "planning_seconds": planned,
-        "estimated_seconds": plan["seconds"],
+        "estimated_seconds": plan["estimate"]["seconds"],
         "recipe": recipe.read_text(encoding="utf-8"),
     }
 
@@ -240,8 +241,9 @@ def by_recipe(options: argparse.Namespace, case: Case, table: Path) -> dict[str,
 
 def train(folder: Path, words: list[str]) -> dict[str, Any]:
     """Run `ast-hf finetune` and return the numbers of its results.json."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
     begun = time.monotonic()
-    ast_hf(["finetune", *words, "--output", str(folder), "--overwrite"])
+    ast_hf(["finetune", *words, "--output", str(folder)])
     seconds = time.monotonic() - begun
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     metric = results["metric"]
