@@ -28,12 +28,12 @@ def test_the_stored_options_are_those_of_the_classes() -> None:
 def test_every_argument_of_transformers_is_listed_with_our_default() -> None:
     from transformers import TrainingArguments
 
-    from ast_hf.recipe.arguments import _DEFAULTS
+    from ast_hf.recipe.arguments import DEFAULTS
 
     listed = {option["name"].removeprefix("training."): option for option in recipe_options()["training"]}
     assert listed.keys() == {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
     assert all(option["meaning"] for option in listed.values())
-    for name, value in _DEFAULTS.items():
+    for name, value in DEFAULTS.items():
         if name != "dataloader_pin_memory":
             assert listed[name]["default"] == repr(value).replace("'", '"')
     assert "not allowed" in listed["output_dir"]["meaning"]

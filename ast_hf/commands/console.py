@@ -177,6 +177,17 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json_file_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json [FILE]`: `STDOUT` without a file."""
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="print the report as one JSON document, and all else on standard error; or also write it to FILE",
+    )
+
+
 def results_stream(options: argparse.Namespace) -> TextIO:
     """Return the stream of a JSON document: standard output, also while `--json` redirects `sys.stdout`."""
     return getattr(options, "results", None) or sys.stdout

@@ -12,7 +12,7 @@ from ..errors import did_you_mean, error
 from ..files import write_text
 from ..printing import printable
 from ..writing_failures import check_file
-from .console import STDOUT, finite, print_json, quiet_transformers, show
+from .console import STDOUT, add_json_file_option, finite, print_json, quiet_transformers, show
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 if TYPE_CHECKING:
@@ -62,13 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="put the clips of all splits together first, instead of keeping them",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the table if it exists")
-    parser.add_argument(
-        "--json",
-        nargs="?",
-        const=STDOUT,
-        metavar="FILE",
-        help="print the report as one JSON document, and all else on standard error; or also write it to FILE",
-    )
+    add_json_file_option(parser)
     add_reading_options(parser)
 
 

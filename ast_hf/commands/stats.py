@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import error
 from ..files import write_text
 from ..writing_failures import check_file
-from .console import STDOUT, print_json, quiet_transformers, show, whole
+from .console import STDOUT, add_json_file_option, print_json, quiet_transformers, show, whole
 from .data_options import DATA_HELP, add_reading_options, reading_arguments
 
 #: Frames of the input of published models, and of other common inputs: 1.28, 2.56, 5.12 and 10.24 s.
@@ -31,13 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=whole(1),
         help="frames of 10 ms of the model's input (default: 1024, and what inputs of common lengths would leave out)",
     )
-    parser.add_argument(
-        "--json",
-        nargs="?",
-        const=STDOUT,
-        metavar="FILE",
-        help="print the report as one JSON document, and all else on standard error; or also write it to FILE",
-    )
+    add_json_file_option(parser)
     parser.add_argument(
         "--streaming", action="store_true", help="read a data set on the Hub without storing it"
     )

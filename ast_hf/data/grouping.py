@@ -108,7 +108,7 @@ def clip_paths(dataset: Dataset) -> list[str]:
     return paths
 
 
-def clip_keys(dataset: Dataset) -> list[str]:
+def unique_names(dataset: Dataset) -> list[str]:
     """Return a name for each clip, no two alike, that depends neither on the order nor on where the files are.
 
     It is the path below the folder that all clips share, with start and end; clips that are still alike are

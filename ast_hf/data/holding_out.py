@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from ..errors import AstHfError, did_you_mean, error
 from ..task import Task
 from .drawing import draw_rows
-from .grouping import clip_keys, read_groups
+from .grouping import read_groups, unique_names
 from .option_spelling import option
 from .splits import label_lists, label_names, split_task
 
@@ -260,7 +260,7 @@ def group_values(
     Raises E208 for an unknown column, and for a clip without a group.
     """
     groups = _groups(dataset, group_column, group_pattern)
-    return clip_keys(dataset) if groups is None else list(map(str, groups))
+    return unique_names(dataset) if groups is None else list(map(str, groups))
 
 
 def _groups(dataset: Dataset, column: str | None, pattern: str | None = None) -> list[Any] | None:

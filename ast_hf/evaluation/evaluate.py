@@ -36,7 +36,7 @@ from .calibration import Setting, calibrate, store_calibration
 from .judging import TRAIN_SPLIT, judge_evaluation
 from .members import Member, load_members
 from .output_files import write_evaluation, write_logits
-from .prediction import Predictor, ensemble_logits
+from .prediction import Predictor, chosen_device, ensemble_logits
 from .request_checks import AVERAGE, Request, check_counts, check_request
 from .targets import common_task, read_splits, true_labels
 from .weight_average import save_average
@@ -106,7 +106,8 @@ def evaluate_checkpoints(
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
     members += _save_models(request, task)
-    logits, settings = _predict(members, names, Predictor(splits, batch_size, workers, _device(device)), task)
+    predictor = Predictor(splits, batch_size, workers, chosen_device(device))
+    logits, settings = _predict(members, names, predictor, task)
     outcomes = _measure_outcomes(logits, targets, task, settings, request)
     part = splits[split]
     folder = request.output_dir
@@ -121,11 +122,6 @@ def evaluate_checkpoints(
     if request.ensemble_folder is not None:
         _finish_ensemble(evaluation, request.ensemble_folder, task, store=store)
     return evaluation
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    """Return the device to run on: if None, a GPU if there is one."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _read_clips(

@@ -21,6 +21,11 @@ from .members import Member, load_model
 from .stored_logits import clip_keys
 
 
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """Return the device to run on: if None, a GPU if there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 @dataclass(frozen=True)
 class Predictor:
     """Runs models on splits; `workers` is the number of processes that decode clips."""

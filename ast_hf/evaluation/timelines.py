@@ -48,6 +48,7 @@ from ..timelines.events import Event
 from ..timelines.rules import MEANS, TimelineRules
 from ..writing_failures import check_file
 from .members import load_member
+from .prediction import chosen_device
 from .request_checks import Request, check_counts, check_request
 from .timeline_files import write_timeline_evaluation
 from .timeline_fitting import GAIN, TARGETS, Criterion, Fitted, fit_rules
@@ -129,7 +130,7 @@ def evaluate_timelines(
     if format not in FORMATS:
         raise not_a_choice("E108", where="format", value=format, choices=FORMATS)
     member = load_member(checkpoint)
-    model_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model_device = chosen_device(device)
     parts = {name: load_timed_labels(source, split=name, **reading) for name in request.splits}
     for name, part in parts.items():
         _check_labels(part, model_labels(member.config), name)

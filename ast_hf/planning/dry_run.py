@@ -33,7 +33,7 @@ from ..training.run_checks import check_hub_request
 from ..writing_failures import check_space
 from .estimates import Estimate, estimate, kept_bytes
 from .extent import Extent, measure_extent
-from .learning_rates import learning_rates
+from .rate_curve import learning_rates
 from .run_plan import FoldsPlan, RunPlan, SplitPlan
 from .speed import measure_speed
 

@@ -215,18 +215,15 @@ def _baseline_seconds(run: Run, speed: Speed, clips: _Clips) -> float:
 def _memory_bytes(run: Run, speed: Speed, clips: _Clips) -> int:
     """Return the peak of a step with the cache of clips, and the copies of trained weights that a run keeps."""
     trained = sum(value.nbytes for value in run.trainer.model.parameters() if value.requires_grad)
-    return speed.peak_bytes + clips.cached_bytes + _copies(run) * trained
-
-
-def _copies(run: Run) -> int:
-    """Return how many copies of the trained weights a run keeps: their average, and the best ones."""
-    return (run.trainer.average is not None) + (run.trainer.best is not None)
+    return speed.peak_bytes + clips.cached_bytes + run.trainer.weight_copies * trained
 
 
 def kept_bytes(run: Run) -> tuple[int, int]:
     """Return about how many bytes a training checkpoint and the finished weights of a run have."""
     trainer = run.trainer
-    return checkpoint_bytes(trainer.model, trainer.args, copies=_copies(run)), weight_bytes(trainer.model)
+    return checkpoint_bytes(trainer.model, trainer.args, copies=trainer.weight_copies), weight_bytes(
+        trainer.model
+    )
 
 
 def _disk_bytes(run: Run, extent: Extent) -> int:

@@ -83,12 +83,11 @@ def _chosen_evaluations(run: Run, steps: int, epochs: float | None) -> int:
     """Return the number of evaluations that the best weights are chosen by (`KeepBest` plans them)."""
     if run.trainer.best is None:
         return 0
-    count = run.recipe.stopping.evaluations
-    if epochs is None or epochs < KeepBest.FEW_EPOCHS:
-        interval = math.ceil(steps / min(count, KeepBest.FEW_EVALUATIONS))
-        return math.ceil(steps / interval)
-    passes = math.ceil(epochs)
-    return math.ceil(passes / math.ceil(passes / count))
+    passes = None if epochs is None else math.ceil(epochs)
+    by_epoch, by_step = KeepBest.intervals(run.recipe.stopping.evaluations, steps, passes)
+    if by_epoch is not None and passes is not None:
+        return math.ceil(passes / by_epoch)
+    return math.ceil(steps / by_step) if by_step else 0
 
 
 def _saves(arguments: TrainingArguments, steps: int, epochs: float | None) -> int:

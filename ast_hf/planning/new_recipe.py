@@ -21,9 +21,12 @@ from .estimates import Estimate
 from .measuring import Measured, measure_run
 from .plan import Plan, make_plan
 from .recipe_text import recipe_text
+from .run_plan import duration
 from .split_choices import has_test
 from .starts import Start, read_start
 from .training_choices import MINUTES
+
+_UNITS = ("seconds", "minutes", "hours")
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ class PlannedRecipe:
             yield ""
             yield from (f"Note: {remark}" for remark in self.plan.remarks)
         yield ""
-        time = _duration(self.estimate.seconds)
+        time = duration(self.estimate.seconds, _UNITS)
         step = self.measured.seconds_per_step
         limit = "at most " if self.measured.estimate.is_upper_limit else ""
         yield (
-            f"Expected: {limit}{self.plan.steps:,} steps of {step:.2g} s, {time} in all on this machine, "
+            f"Expected: {limit}{self.plan.steps:,} steps of {step:.2g} s, about {time} in all on this machine, "
             "as busy as it is now."
         )
         if self.plan.steps * self.measured.unshared > 60 * (self.minutes + 1):
@@ -182,12 +185,3 @@ def _table(plan: Plan) -> Iterator[str]:
     second = min(12, max(len(value) for _, value, _ in rows))
     for option, value, reason in rows:
         yield f"{option:{first}}  {value:<{second}}  {reason}"
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words."""
-    if seconds < 90:
-        return f"about {seconds:.0f} seconds"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} minutes"
-    return f"about {seconds / 3600:.1f} hours"

@@ -10,7 +10,7 @@ from ..data.long_clips import CutSound
 from ..printing import printable
 from .estimates import Estimate
 from .extent import Extent
-from .learning_rates import describe_rates, sparkline
+from .rate_curve import describe_rates, sparkline
 
 #: Labels, unusable clips and groups that are printed; JSON has all.
 _LISTED_LABELS = 20
@@ -253,10 +253,10 @@ class FoldsPlan:
         yield from self.first.lines()
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in words: s, min or h."""
+def duration(seconds: float, units: tuple[str, str, str] = ("s", "min", "h")) -> str:
+    """Return seconds in words, in the first unit that suits."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} {units[0]}"
     if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+        return f"{seconds / 60:.0f} {units[1]}"
+    return f"{seconds / 3600:.1f} {units[2]}"

@@ -30,7 +30,7 @@ HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 #: Our defaults where they differ from transformers'. ClipInputs needs those of `remove_unused_columns` and
 #: `label_names`.
-_DEFAULTS = {
+DEFAULTS = {
     "disable_tqdm": False,
     "logging_strategy": "epoch",
     "save_strategy": "epoch",
@@ -44,11 +44,11 @@ _DEFAULTS = {
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
 #: The defaults on a stream, whose epochs have no end.
-_STREAMED_DEFAULTS = {**_DEFAULTS, "logging_strategy": "steps", "save_strategy": "steps"}
+_STREAMED_DEFAULTS = {**DEFAULTS, "logging_strategy": "steps", "save_strategy": "steps"}
 
 #: Arguments that have no effect here or break a promise of this package -> (reason, fix). They are refused
 #: unless they are false or 0.
-_REFUSED = {
+REFUSED = {
     "output_dir": ("is not part of a recipe", "give it when starting the run"),
     "resume_from_checkpoint": ("is not part of a recipe", "start the run with --resume"),
     "data_seed": ("has no effect: every random choice is keyed by training.seed", "set training.seed"),
@@ -102,8 +102,8 @@ def check_training(values: dict[str, Any], where: str) -> None:
             raise error("E307", where=place, what=what, fix=did_you_mean(name, fields), detail="unknown")
         if name == "hub_strategy" and value not in HUB_STRATEGIES:
             raise not_a_choice("E307", where=place, value=value, choices=HUB_STRATEGIES)
-        if name in _REFUSED and value not in (None, False, 0):
-            what, fix = _REFUSED[name]
+        if name in REFUSED and value not in (None, False, 0):
+            what, fix = REFUSED[name]
             raise error("E307", where=place, what=what, fix=fix, detail="conflict")
         check_value(name, value, place)
     _check_combinations(values, where)
@@ -150,7 +150,7 @@ def build_arguments(
         AstConfigError: E307 for values that transformers refuses, for trackers that are not installed, for
             float16 on a CPU (accelerate would silently ignore it), and for processes without a group.
     """
-    defaults = _STREAMED_DEFAULTS if streamed else _DEFAULTS
+    defaults = _STREAMED_DEFAULTS if streamed else DEFAULTS
     arithmetic = precision_values(precision, training)
     values = {"report_to": reporters(), **defaults, **training, **arithmetic, **hub}
     if any(values.get(name) for name in _BFLOAT16) and _has_no_accelerator():

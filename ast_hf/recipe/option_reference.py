@@ -12,7 +12,7 @@ import re
 from typing import Any, NamedTuple
 
 from ..docstrings import docstring_sections, entries, joined
-from .arguments import _DEFAULTS, _REFUSED
+from .arguments import DEFAULTS, REFUSED
 from .recipe import Recipe
 
 #: Defaults that depend on the machine -> their rule.
@@ -65,8 +65,8 @@ def options_document() -> dict[str, Any]:
         }
         for name in recipe_sections()
     }
-    defaults = {name: repr(value).replace("'", '"') for name, value in _DEFAULTS.items()}
-    refused = {name: f"not allowed: {what}; {fix}" for name, (what, fix) in _REFUSED.items()}
+    defaults = {name: repr(value).replace("'", '"') for name, value in DEFAULTS.items()}
+    refused = {name: f"not allowed: {what}; {fix}" for name, (what, fix) in REFUSED.items()}
     return {"sections": sections, "training": {"defaults": defaults | _BY_MACHINE, "refused": refused}}
 
 

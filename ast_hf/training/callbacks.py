@@ -79,14 +79,24 @@ class KeepBest(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Set the interval of evaluations, in epochs or in steps."""
-        self._epochs = self._steps = None
-        if args.eval_strategy != IntervalStrategy.NO:
-            return
-        count = self.best.options.evaluations
-        if self.is_streamed or state.num_train_epochs < self.FEW_EPOCHS:
-            self._steps = math.ceil(state.max_steps / min(count, self.FEW_EVALUATIONS))
-        else:
-            self._epochs = math.ceil(state.num_train_epochs / count)
+        self._epochs = None
+        self._steps = None
+        if args.eval_strategy == IntervalStrategy.NO:
+            epochs = None if self.is_streamed else state.num_train_epochs
+            self._epochs, self._steps = self.intervals(self.best.options.evaluations, state.max_steps, epochs)
+
+    @classmethod
+    def intervals(cls, count: int, steps: int, epochs: int | None) -> tuple[int | None, int | None]:
+        """Return the epochs and the steps from one evaluation to the next; one of them is None.
+
+        Args:
+            count: about how many evaluations a run has at most.
+            steps: optimizer steps of the run.
+            epochs: begun passes over the training clips; None for a stream.
+        """
+        if epochs is None or epochs < cls.FEW_EPOCHS:
+            return None, math.ceil(steps / min(count, cls.FEW_EVALUATIONS))
+        return math.ceil(epochs / count), None
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate every so many steps; the last step is evaluated at the end of its epoch."""

@@ -144,7 +144,7 @@ class ASTTrainer(SealedTrainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(self._epoch_callback)
         self.add_callback(FindBest)
-        self.add_callback(CheckSpace(copies=(self.average is not None) + (self.best is not None)))
+        self.add_callback(CheckSpace(copies=self.weight_copies))
         self.add_callback(WarnAtChance(lambda: self.loss_course))
         if not self.args.disable_tqdm:
             self.add_callback(LossProgress)
@@ -157,6 +157,11 @@ class ASTTrainer(SealedTrainer):
             self.add_callback(GrowPatchout(patchout))
         if self.watched is not None:
             self.add_callback(AfterEachEpoch(self._evaluate_watched))
+
+    @property
+    def weight_copies(self) -> int:
+        """Number of copies of the trained weights that a run keeps: their average, and the best ones."""
+        return (self.average is not None) + (self.best is not None)
 
     def _build_best(self, options: StoppingOptions | None) -> BestWeights | None:
         """Return the keeper of the best weights; raise E307 without one set of clips to evaluate."""

@@ -14,7 +14,7 @@ import pytest
 from conftest import INSTRUMENTS
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
-from ast_hf.data.grouping import clip_keys, find_groups, read_groups, search_groups
+from ast_hf.data.grouping import find_groups, read_groups, search_groups, unique_names
 from ast_hf.data.reading import load_audio_dataset
 from ast_hf.errors import AstDataError
 
@@ -256,9 +256,9 @@ def test_a_path_without_a_match_is_refused() -> None:
         read_groups(clips(PLAIN), r"speaker\d+")
 
 
-def test_clip_keys_depend_neither_on_the_folder_nor_on_the_order() -> None:
+def test_unique_names_depend_neither_on_the_folder_nor_on_the_order() -> None:
     split = clips(PLAIN)
-    keys = clip_keys(split)
+    keys = unique_names(split)
     assert len(set(keys)) == len(PLAIN)
-    assert clip_keys(split.select(range(5, 60))) == keys[5:60]
-    assert len(set(clip_keys(clips([*PLAIN, *PLAIN])))) == 2 * len(PLAIN)
+    assert unique_names(split.select(range(5, 60))) == keys[5:60]
+    assert len(set(unique_names(clips([*PLAIN, *PLAIN])))) == 2 * len(PLAIN)
