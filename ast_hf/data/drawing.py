@@ -80,14 +80,15 @@ def draw_rows(
 
 
 def _units(labels: Sequence[Sequence[int]], groups: Sequence[str]) -> list[_Unit]:
-    """Return the groups, sorted by name."""
+    """Return the groups, sorted by name, each with its labels sorted: sums of floats depend on the order."""
     rows: dict[str, list[int]] = {}
     for row, group in enumerate(groups):
         rows.setdefault(group, []).append(row)
     units = []
     for key in sorted(rows):
-        counts = Counter(index for row in rows[key] for index in set(labels[row]))
-        kind = (len(rows[key]), *sorted(counts.items()))
+        found = Counter(index for row in rows[key] for index in set(labels[row]))
+        counts = dict(sorted(found.items()))
+        kind = (len(rows[key]), *counts.items())
         units.append(_Unit(key, tuple(rows[key]), counts, kind))
     return units
 

@@ -73,6 +73,26 @@ def test_draws_keep_groups_together_and_labels_in_training(
         )
 
 
+def test_rounding_does_not_depend_on_the_order_of_clips() -> None:
+    """Two draws of these clips differ in their costs by less than a rounding error."""
+    clips = [
+        (1, [2, 3]),
+        (1, [1, 3, 4]),
+        (2, [3]),
+        (1, [0, 1, 5]),
+        (0, [0, 1, 4]),
+        (1, [0]),
+        (2, [0]),
+        (2, [2]),
+    ]
+    shuffle = random.Random(0)
+    for _ in range(50):
+        shuffle.shuffle(clips)
+        parts = drawn(clips, test=0.25, validation=0.25)
+        groups = {name: {clips[row][0] for row in rows} for name, rows in parts.items()}
+        assert groups == {"train": {1}, "test": {2}, "validation": {0}}
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.integers(2, 6), st.integers(8, 20), st.floats(0.1, 0.3), st.integers(0, 5))
 def test_shares_are_met_in_every_label(labels: int, groups: int, share: float, seed: int) -> None:
