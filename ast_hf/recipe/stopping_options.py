@@ -9,6 +9,9 @@ from huggingface_hub.dataclasses import validated_field
 from ..errors import AstHfError, error
 from ..strict_options import in_range, strict_options
 
+#: Metrics in 0..1 whose standard error is about that of a share of independent clips.
+_SHARES = ("accuracy", "mAP")
+
 
 @strict_options("stopping")
 @dataclass(kw_only=True)
@@ -26,6 +29,10 @@ class StoppingOptions:
         best: save the weights of the best evaluation without `patience` too.
         min_delta: smallest rise of the metric that counts as an improvement for `patience`, 0..1,000. The
             best evaluation is the best one even if it is better by less.
+        standard_errors: keep the latest evaluation that is at most so many standard errors of its metric below the
+            best one, 0..3, instead of the best one (the rule of Breiman et al. 1984, section 3.4.3, with 1). The
+            accuracy of few clips moves by chance, and later weights have seen more. The error is that of a share
+            of independent clips. 0 keeps the best one.
         metric: what is compared, a metric of the task or `"loss"`; None for the main one: accuracy, or mAP
             for clips of several labels. Of equal values, the one with the lower loss is better.
         evaluations: at most about how many evaluations a run has, 2..10,000. They are at the ends of epochs,
@@ -36,6 +43,7 @@ class StoppingOptions:
     patience: int | None = validated_field(in_range(1, 10_000), default=None)
     best: bool = False
     min_delta: float = validated_field(in_range(0.0, 1e3), default=0.0)
+    standard_errors: float = validated_field(in_range(0.0, 3.0), default=0.0)
     metric: str | None = None
     evaluations: int = validated_field(in_range(2, 10_000), default=50)
 
@@ -51,7 +59,11 @@ class StoppingOptions:
         if self.min_delta and self.patience is None:
             what = "is set, and stopping.patience is not"
             raise _conflict(f"{place}.min_delta", what, "set stopping.patience, or leave it out")
-        for name in ("metric", "evaluations"):
+        if self.standard_errors and self.metric not in (None, *_SHARES):
+            what = f"is set, and {self.metric!r} is not a share of the clips, whose error is known"
+            fix = f"leave it out, or compare {' or '.join(_SHARES)}"
+            raise _conflict(f"{place}.standard_errors", what, fix)
+        for name in ("standard_errors", "metric", "evaluations"):
             if not self.is_active and getattr(self, name) != getattr(defaults, name):
                 what = "is set, but no evaluation is chosen"
                 fix = "set stopping.patience, or stopping.best to true"

@@ -27,6 +27,8 @@ class KeptEvaluation:
         trained_steps: number of optimizer steps of the run.
         planned_steps: number of steps of its full length.
         planned_epochs: number of epochs of its full length; None for a stream.
+        best: the best value of the metric.
+        standard_errors: `stopping.standard_errors` of the recipe: the latest evaluation so close to `best` is kept.
     """
 
     split: str
@@ -41,11 +43,13 @@ class KeptEvaluation:
     trained_steps: int
     planned_steps: int
     planned_epochs: float | None
+    best: float | None = None
+    standard_errors: float = 0.0
 
     def __str__(self) -> str:
         """Return the choice in one or two sentences."""
         text = (
-            f"Kept the weights after {self._when(self.step)}, the best of {self.evaluations} evaluations on "
+            f"Kept the weights after {self._when(self.step)}, {self._rank()} of {self.evaluations} evaluations on "
         )
         text += f"{self.split} ({self.clips} clips): {self.metric} {self.value:.3f}"
         if self.loss is not None and self.metric != "loss":
@@ -56,6 +60,13 @@ class KeptEvaluation:
         if self.planned_epochs is not None:
             length = f"{self.planned_epochs:g} epochs"
         return f"{text}. Training stopped early, after {self._when(self.trained_steps)} of {length}."
+
+    def _rank(self) -> str:
+        """Return why the evaluation was kept."""
+        if not self.standard_errors or self.best is None or self.best == self.value:
+            return "the best"
+        errors = "a standard error" if self.standard_errors == 1 else f"{self.standard_errors:g} standard errors"
+        return f"the latest within {errors} of the best ({self.best:.3f})"
 
     def _when(self, step: int) -> str:
         """Return an optimizer step as an epoch, or as a step of a stream."""

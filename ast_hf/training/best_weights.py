@@ -28,10 +28,12 @@ class Record:
     """What the evaluations of a run have shown so far.
 
     Attributes:
-        step: optimizer step of the best evaluation; None before the first one.
+        step: optimizer step of the kept evaluation; None before the first one.
         epoch: its epoch.
         value: its metric.
         loss: its loss.
+        best: metric of the best evaluation, which is the kept one unless `standard_errors` says otherwise.
+        best_loss: its loss.
         reference: the metric that the next improvement is measured from.
         waited: evaluations since the last improvement.
         evaluations: number of all.
@@ -42,6 +44,8 @@ class Record:
     epoch: float | None = None
     value: float | None = None
     loss: float | None = None
+    best: float | None = None
+    best_loss: float | None = None
     reference: float | None = None
     waited: int = 0
     evaluations: int = 0
@@ -82,19 +86,27 @@ class BestWeights:
         self.record = Record()
         self._weights = {}
 
-    def note(self, value: float, loss: float, step: int, epoch: float) -> bool:
-        """Add an evaluation, and return True if it is the best one. A value that is not a number never is."""
+    def note(self, value: float, loss: float, step: int, epoch: float, *, clips: int = 0) -> bool:
+        """Add an evaluation of so many clips, and return True if its weights are to be kept.
+
+        It is kept if it is the best one, or close enough to it (`standard_errors`). A value that is not a number
+        never is.
+        """
         record = self.record
         record.evaluations += 1
         record.last_step = step
         is_best = self._is_better(value, loss)
-        is_tie = is_best and value == record.value
+        is_tie = is_best and value == record.best
+        is_kept = is_best or self._is_close(value, clips)
         if record.reference is None:
             has_improved = is_best
         else:
             gain = self._sign * (value - record.reference)
             has_improved = gain > self.options.min_delta or (is_tie and not self.options.min_delta)
         if is_best:
+            record.best = value
+            record.best_loss = loss
+        if is_kept:
             record.step = step
             record.epoch = epoch
             record.value = value
@@ -104,18 +116,26 @@ class BestWeights:
             record.waited = 0
         else:
             record.waited += 1
-        return is_best
+        return is_kept
 
     def _is_better(self, value: float, loss: float) -> bool:
         """Return True for a better metric than the best one so far, or for an equal one with a lower loss."""
         if math.isnan(value):
             return False
-        best = self.record.value
+        best = self.record.best
         if best is None:
             return True
         if value != best:
             return self._sign * (value - best) > 0
-        return self.record.loss is not None and loss < self.record.loss
+        return self.record.best_loss is not None and loss < self.record.best_loss
+
+    def _is_close(self, value: float, clips: int) -> bool:
+        """Return True for a metric within `standard_errors` of the best one, of a share of so many clips."""
+        best = self.record.best
+        if not self.options.standard_errors or best is None or not clips:
+            return False
+        error = math.sqrt(max(best * (1 - best), 0.0) / clips)
+        return value >= best - self.options.standard_errors * error
 
     @torch.no_grad()
     def keep(self, model: nn.Module) -> None:

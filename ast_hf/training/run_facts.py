@@ -72,6 +72,8 @@ def kept_evaluation(trainer: ASTTrainer, split: str) -> KeptEvaluation | None:
         trained_steps=state.global_step,
         planned_steps=state.max_steps,
         planned_epochs=None if is_streamed else planned_epochs(trainer),
+        best=None if best is None else best.record.best,
+        standard_errors=0.0 if best is None else best.options.standard_errors,
     )
 
 

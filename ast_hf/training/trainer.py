@@ -416,11 +416,14 @@ class ASTTrainer(SealedTrainer):
             raise error(
                 "E307", where="stopping.metric", what=f"{name!r} is not measured", fix=fix, detail="choice"
             )
-        values = [float(metrics[name]), float(metrics.get("eval_loss", math.nan))]
+        names = (name, "eval_loss", "eval_samples")
+        values = [float(metrics.get(each, math.nan)) for each in names]
         if self.args.world_size > 1:
             broadcast_object_list(values)
-        value, loss = values
-        if best.note(value, loss, step=self.state.global_step, epoch=float(self.state.epoch or 0)):
+        value, loss, samples = values
+        clips = 0 if math.isnan(samples) else int(samples)
+        epoch = float(self.state.epoch or 0)
+        if best.note(value, loss, step=self.state.global_step, epoch=epoch, clips=clips):
             with self._averaged():
                 best.keep(self.model)
         if best.is_exhausted:

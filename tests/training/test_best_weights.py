@@ -29,11 +29,11 @@ HELD_OUT = {"data": {"validation_fraction": 0.25}}
 def notes(
     values: list[tuple[float, float]], metric: str = "accuracy", **options: Any
 ) -> tuple[list[bool], int | None]:
-    """Return which evaluations are the best so far, and after how many training stops."""
+    """Return which evaluations of 25 clips are kept so far, and after how many training stops."""
     best = BestWeights(StoppingOptions(**options), metric)
     results = []
     for step, (value, loss) in enumerate(values, start=1):
-        results.append(best.note(value, loss, step, float(step)))
+        results.append(best.note(value, loss, step, float(step), clips=25))
         if best.is_exhausted:
             return results, step
     return results, None
@@ -46,6 +46,29 @@ CASES: dict[str, tuple[list[tuple[float, float]], str, dict[str, Any], list[bool
     "a tie with the same loss": ([(0.5, 1), (0.5, 1)], "accuracy", {"patience": 1}, [True, False], 2),
     "lower losses": ([(2, 2), (1, 1), (3, 3)], "loss", {"patience": 1}, [True, True, False], 3),
     "lower error": ([(0.2, 1), (0.1, 2)], "ECE", {"best": True}, [True, True], None),
+    # the standard error of 0.5 of 25 clips is 0.1
+    "as good as the best": (
+        [(0.5, 1), (0.41, 2), (0.39, 1), (0.45, 1)],
+        "accuracy",
+        {"best": True, "standard_errors": 1.0},
+        [True, True, False, True],
+        None,
+    ),
+    "worse than a better one": (
+        [(0.5, 1), (0.41, 1), (0.8, 1), (0.71, 1), (0.73, 1)],
+        "accuracy",
+        {"best": True, "standard_errors": 1.0},
+        [True, True, True, False, True],
+        None,
+    ),
+    "as good is no improvement": (
+        [(0.5, 1), (0.45, 1), (0.45, 1)],
+        "accuracy",
+        {"patience": 2, "standard_errors": 1.0},
+        [True, True, True],
+        3,
+    ),
+    "all right": ([(1.0, 1), (1.0, 2)], "accuracy", {"best": True, "standard_errors": 1.0}, [True, True], None),
     "no number": (
         [(math.nan, 1), (0.1, 1), (math.nan, 0)],
         "mAP",
