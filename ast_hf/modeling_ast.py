@@ -33,6 +33,7 @@ from .downloads import verify_loaded
 from .embeddings_ast import ASTEmbeddings, columns_seen, token_mask
 from .errors import AstHfWarning, error, nearest, warn_once, warning_text
 from .files import apply_default_mode
+from .last_block import NUM_SPECIAL, SPECIAL_TOKENS, can_shorten, special_token_attention
 from .losses import classification_loss, infer_problem_type
 from .patchout import Patchout
 from .task import Task
@@ -98,6 +99,9 @@ class ASTSelfAttention(nn.Module):
     def forward(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if implementation == SPECIAL_TOKENS:
+            projections = (self.query, self.key, self.value)
+            return special_token_attention(hidden, attention_mask, projections, self.head_size), None
         query, key, value = (
             projection(hidden).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
@@ -153,6 +157,8 @@ class ASTLayer(GradientCheckpointingLayer):
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         attended, weights = self.attention(self.layernorm_before(hidden), attention_mask, implementation)
+        if implementation == SPECIAL_TOKENS:
+            hidden = hidden[:, :NUM_SPECIAL]
         hidden = hidden + self.dropout(attended)
         widened = self.activation(self.intermediate(self.layernorm_after(hidden)))
         return hidden + self.dropout(self.output(widened)), weights
@@ -166,14 +172,33 @@ class ASTEncoder(nn.Module):
         self.layer = nn.ModuleList(ASTLayer(config) for _ in range(config.num_hidden_layers))
 
     def forward(
-        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, implementation: str
+        self,
+        hidden: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        implementation: str,
+        *,
+        special_mask: torch.Tensor | None = None,
+        special_tokens_only: bool = False,
+        output_hidden_states: bool = True,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
-        """Return the hidden states, input first, and each block's attention weights (None unless eager)."""
+        """Return the hidden states, input first, and each block's attention weights (None unless eager).
+
+        Args:
+            hidden: embedded tokens `(B, N, C)`.
+            attention_mask: mask in the form that `implementation` takes.
+            implementation: name of the attention function.
+            special_mask: mask that is added to the scores, for `special_tokens_only`.
+            special_tokens_only: compute the last state for the class and distillation token only, `(B, 2, C)`.
+            output_hidden_states: return all states; else the last one only, and the others are freed early.
+        """
         states = [hidden]
         attentions = []
-        for layer in self.layer:
-            hidden, weights = layer(hidden, attention_mask, implementation)
-            states.append(hidden)
+        for number, layer in enumerate(self.layer, start=1):
+            if special_tokens_only and number == len(self.layer):
+                hidden, weights = layer(hidden, special_mask, SPECIAL_TOKENS)
+            else:
+                hidden, weights = layer(hidden, attention_mask, implementation)
+            states = [*states, hidden] if output_hidden_states else [hidden]
             attentions.append(weights)
         return states, attentions
 
@@ -474,6 +499,7 @@ class ASTModel(ASTPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | int | Sequence[int] | None = None,
+        special_tokens_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],  # type: ignore[misc]
     ) -> BaseModelOutputWithPooling:
         """Run the transformer.
@@ -488,6 +514,8 @@ class ASTModel(ASTPreTrainedModel):
                 this call).
             output_hidden_states: also return the embeddings and every block's output, before the last
                 LayerNorm. An index or several return those states only, with None for the others.
+            special_tokens_only: the caller reads `pooler_output` only. `last_hidden_state` then may have the class
+                and distillation token only, `(batch, 2, hidden_size)`, which saves most of the last block.
             **kwargs: arguments that transformers passes to every model; `return_dict=False` returns a tuple.
                 Names that look misspelt give a warning (W302).
 
@@ -515,7 +543,21 @@ class ASTModel(ASTPreTrainedModel):
             embedded = embedded[:, tokens]
             visible = None if visible is None else visible[:, tokens]
         mask = None if visible is None else self._attention_mask(visible, embedded, implementation)
-        states, attentions = self.encoder(embedded, mask, implementation)
+        keeps_states = output_hidden_states is not False
+        shortens = (
+            special_tokens_only and not keeps_states and self._can_shorten(implementation, output_attentions)
+        )
+        special_mask = None
+        if shortens and visible is not None:
+            special_mask = self._attention_mask(visible, embedded, "eager")
+        states, attentions = self.encoder(
+            embedded,
+            mask,
+            implementation,
+            special_mask=special_mask,
+            special_tokens_only=shortens,
+            output_hidden_states=keeps_states,
+        )
         last = self.layernorm(states[-1])
         return BaseModelOutputWithPooling(
             last_hidden_state=last,
@@ -523,6 +565,12 @@ class ASTModel(ASTPreTrainedModel):
             hidden_states=_select_states(states, output_hidden_states),
             attentions=tuple(attentions) if output_attentions else None,
         )
+
+    def _can_shorten(self, implementation: str, output_attentions: bool) -> bool:
+        """Return True if the last block can be computed for the special tokens only."""
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        outer = (self, self.encoder, self.layernorm)
+        return not output_attentions and can_shorten(self.encoder.layer[-1], outer, implementation, dropout)
 
     def _attention_mask(self, visible: torch.Tensor, embedded: torch.Tensor, implementation: str) -> Any:
         """Return a bool mask over tokens `(B, N)` in the form that the attention implementation takes."""
@@ -610,6 +658,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             attention_mask=attention_mask,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
+            special_tokens_only=True,
             **{**kwargs, "return_dict": True},
         )
         logits = self.classifier(outputs.pooler_output)

@@ -57,6 +57,7 @@ LAYERS = (
     ("weights",),
     (
         "losses",
+        "last_block",
         "patchout",
         "embeddings_ast",
         "model_extractor",
