@@ -33,8 +33,8 @@ PREEMPHASIS = 0.97
 MIN_FREQUENCY = 20.0
 #: Kaldi floors mel energies at float32's epsilon before the logarithm: ln(1.19e-7) = -15.94.
 LOG_FLOOR = torch.finfo(torch.float32).eps
-#: Filters per matrix product. 32 keeps the range of frequencies short and the products large enough.
-_BAND = 32
+#: Filters per matrix product. 16 keeps the range of frequencies short and the products large enough.
+_BAND = 16
 #: Frames that are computed together: their buffers fit into the processor's cache.
 _BLOCK = 512
 #: Rows of the smallest matrix product. With fewer rows the last bit depends on the number of threads.
@@ -119,12 +119,13 @@ class _Scratch(threading.local):
         self._buffers: dict[tuple[int, int, torch.device], tuple[torch.Tensor, ...]] = {}
 
     def get(self, frame: int, fft_length: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """Return the buffers for `_BLOCK` zero-padded frames, centred frames and power spectra."""
+        """Return the buffers for `_BLOCK` zero-padded frames, centred frames, squared and power spectra."""
         key = (frame, fft_length, device)
         if key not in self._buffers:
             with torch.inference_mode(False):  # or the buffers could not be written outside of that mode
-                columns = (fft_length, frame, fft_length // 2 + 1)
-                self._buffers[key] = tuple(torch.zeros(_BLOCK, width, device=device) for width in columns)
+                bins = fft_length // 2 + 1
+                shapes = ((fft_length,), (frame,), (bins, 2), (bins,))
+                self._buffers[key] = tuple(torch.zeros(_BLOCK, *shape, device=device) for shape in shapes)
         return self._buffers[key]
 
 
@@ -169,7 +170,7 @@ def _mel_energies(
     """Write the mel energies of up to `_BLOCK` frames into `mel`."""
     frame, _, fft_length = frame_lengths(sampling_rate)
     window, bands = tables
-    padded, centred, power = _scratch.get(frame, fft_length, mel.device)
+    padded, centred, squared, power = _scratch.get(frame, fft_length, mel.device)
     count = len(frames)
     rows = len(mel)  # at least `_MIN_ROWS`
     # As in Kaldi, the mean is removed first: with an offset, differences of quiet samples lose precision.
@@ -178,8 +179,9 @@ def _mel_energies(
     torch.sub(centred[:count, 1:], centred[:count, :-1], alpha=PREEMPHASIS, out=windowed)
     windowed.mul_(window[1:])
     spectrum = torch.fft.rfft(padded[:rows])
-    torch.mul(spectrum.real, spectrum.real, out=power[:rows])
-    power[:rows].addcmul_(spectrum.imag, spectrum.imag)
+    parts = torch.view_as_real(spectrum)  # (rows, frequencies, 2): squared in one pass over memory
+    torch.mul(parts, parts, out=squared[:rows])
+    torch.add(squared[:rows, :, 0], squared[:rows, :, 1], out=power[:rows])
     for index, (low, high, block) in enumerate(bands):
         torch.matmul(
             power[:rows, low:high], block, out=mel[:, index * _BAND : index * _BAND + block.shape[1]]
