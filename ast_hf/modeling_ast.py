@@ -220,6 +220,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": ASTLayer, "attentions": ASTSelfAttention}  # noqa: RUF012
     _has_classifier = False  # True in classes whose checkpoints contain a classifier
+    is_optimized = False  # True for a copy whose weights are packed for inference
     get_audio_embedding = get_audio_embedding
 
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
@@ -308,7 +309,13 @@ class ASTPreTrainedModel(PreTrainedModel):
         """Save as `PreTrainedModel.save_pretrained`, with the file mode of config.json for the weights.
 
         A classifier that was replaced by one for another number of labels is saved with generic names (W306).
+        Raises E305 for a copy by `optimize_for_inference`, whose weights are packed.
         """
+        if self.is_optimized:
+            fix = "save the model that it was made of"
+            raise error(
+                "E305", where=str(save_directory), what="the weights are packed for inference", fix=fix
+            )
         super().save_pretrained(save_directory, *args, **kwargs)
         apply_default_mode(*Path(save_directory).glob("model*.safetensors"))
 

@@ -41,6 +41,7 @@ LAYERS = (
             *("audio_files", "audio_flac", "audio_formats", "audio_matroska", "audio_mp4", "audio_mpeg"),
             *("audio_ogg", "audio_packets"),
             "memory",
+            "processor",
             "paper_data_sets",
         ),
         *(
@@ -69,6 +70,7 @@ LAYERS = (
     ("hub",),
     ("conversion",),
     ("adapters",),
+    ("acceleration",),
     ("inference",),
     ("registration",),
     ("data",),

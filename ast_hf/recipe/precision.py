@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers.utils import is_torch_bf16_gpu_available
 
+from .. import processor
 from ..errors import AstHfError, error
 
 #: Arguments of the two precisions that are not float32.
@@ -58,19 +59,11 @@ def _conflict(where: str, precision: str, name: str, value: Any) -> AstHfError:
 
 def has_bfloat16() -> bool:
     """Return True if the CPU has bfloat16 instructions (AVX512-BF16, AMX, Arm's) or this cannot be detected."""
-    return _detected_bfloat16() is not False
+    return processor.has_bfloat16() is not False
 
 
 def _cpu_has_bfloat16() -> bool:
-    return _detected_bfloat16() is True
-
-
-def _detected_bfloat16() -> bool | None:
-    """Return whether the CPU has bfloat16 instructions; None if torch cannot say."""
-    capabilities = getattr(torch.cpu, "get_capabilities", None)  # new in torch 2.11
-    if capabilities is None:
-        return None
-    return any(present for name, present in capabilities().items() if "bf16" in name)
+    return processor.has_bfloat16() is True
 
 
 def _gpu_has_bfloat16() -> bool:

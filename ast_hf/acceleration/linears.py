@@ -1,0 +1,147 @@
+"""Linear layers for inference, with weights in the order in which the processor reads them.
+
+torch multiplies float32 matrices with MKL, which is slow on other processors than Intel's, and orders the weights anew
+in each call. oneDNN, which is part of torch, does so once. Its operators are not public. Where they are missing, the
+public functions compute the same, slower.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import nn
+
+from ..processor import has_vnni
+
+#: Rows of the products that the order is chosen for: tokens of a clip of 10 s.
+_ROWS = 1214
+
+
+class PackedLinear(nn.Module):
+    """Linear layer with its activation and the residual sum, for inference.
+
+    Args:
+        weight: `(outputs, inputs)`, float32 or bfloat16.
+        bias: `(outputs,)`, or None.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.is_packed = can_pack(weight.dtype)
+        self.bias = None if bias is None else bias.detach().clone()
+        plain = weight.detach().contiguous()
+        self.weight = (
+            torch.ops.mkldnn._reorder_linear_weight(plain, _ROWS) if self.is_packed else plain.clone()
+        )
+
+    def forward(
+        self, inputs: torch.Tensor, *, gelu: bool = False, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the product `(..., outputs)`, after GELU, plus `residual`; one of the two at most."""
+        if not self.is_packed:
+            outputs = nn.functional.linear(inputs, self.weight, self.bias)
+            outputs = nn.functional.gelu(outputs) if gelu else outputs
+            return outputs if residual is None else residual + outputs
+        if residual is not None:
+            return torch.ops.mkldnn._linear_pointwise.binary(inputs, residual, self.weight, self.bias, "add")
+        return torch.ops.mkldnn._linear_pointwise(
+            inputs, self.weight, self.bias, "gelu" if gelu else "none", [], "none"
+        )
+
+
+class Int8Linear(nn.Module):
+    """Linear layer in int8: one scale for each row of the weight, and one for the inputs of a call.
+
+    Args:
+        weight: `(outputs, inputs)`.
+        bias: `(outputs,)`, or None.
+        dtype: dtype of the outputs, float32 or bfloat16.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:
+        super().__init__()
+        values = weight.detach().float()
+        self.dtype = dtype
+        self.scales = (values.abs().amax(dim=1) / 127).clamp(min=1e-12)
+        rounded = (values / self.scales[:, None]).round().to(torch.int8)
+        self.is_packed = can_pack(torch.int8)
+        self.weight = (
+            torch.ops.onednn.qlinear_prepack(rounded, [_ROWS, values.shape[1]]) if self.is_packed else rounded
+        )
+        self.zeros = torch.zeros(len(values), dtype=torch.int32)
+        self.bias = None if bias is None else bias.detach().float()
+        #: Without VNNI, pairs of products are summed in 16 bits, which 8-bit inputs overflow.
+        self.levels = 255 if has_vnni() else 127
+
+    def forward(
+        self, inputs: torch.Tensor, *, gelu: bool = False, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the product `(..., outputs)`, after GELU, plus `residual`; one of the two at most."""
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        codes, scale, zero = quantized(rows, self.levels)
+        outputs = self._product(codes, scale, zero, gelu=gelu).unflatten(0, inputs.shape[:-1])
+        return outputs if residual is None else residual + outputs
+
+    def _product(self, codes: torch.Tensor, scale: float, zero: int, *, gelu: bool) -> torch.Tensor:
+        if self.is_packed:
+            kind = "gelu" if gelu else "none"
+            return torch.ops.onednn.qlinear_pointwise(
+                *(codes, scale, zero, self.weight, self.scales, self.zeros, self.bias),
+                *(1.0, 0, self.dtype, kind, [], "none"),
+            )
+        exact = nn.functional.linear(codes.float() - zero, self.weight.float()) * (scale * self.scales)
+        outputs = exact if self.bias is None else exact + self.bias
+        return (nn.functional.gelu(outputs) if gelu else outputs).to(self.dtype)
+
+
+def quantized(values: torch.Tensor, levels: int) -> tuple[torch.Tensor, float, int]:
+    """Return 8-bit codes of some values, their scale and the code of zero.
+
+    Args:
+        values: float32 or bfloat16.
+        levels: number of steps between the smallest and the largest value, up to 255.
+    """
+    low, high = (float(end) for end in torch.aminmax(values))
+    low = min(low, 0.0)
+    scale = max((max(high, 0.0) - low) / levels, 1e-12)
+    zero = round(-low / scale)
+    codes = torch.quantize_per_tensor(values.float(), scale, zero, torch.quint8).int_repr()
+    return codes, scale, zero
+
+
+@functools.cache
+def can_pack(dtype: torch.dtype) -> bool:
+    """Return True if this build of torch has oneDNN's products for a dtype, and they are right."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        return _products_agree(dtype)
+    except (AttributeError, RuntimeError, TypeError, NotImplementedError):  # operators of other versions
+        return False
+
+
+def _products_agree(dtype: torch.dtype) -> bool:
+    """Compare the operators with the public functions on a small product."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(16, 32, generator=generator) - 0.5
+    weight = torch.rand(48, 32, generator=generator) - 0.5
+    bias = torch.rand(48, generator=generator) - 0.5
+    with torch.no_grad():
+        if dtype == torch.int8:
+            codes, scale, zero = quantized(inputs, 127)
+            rounded = (weight * 127).round().to(torch.int8)
+            packed = torch.ops.onednn.qlinear_prepack(rounded, [16, 32])
+            scales = torch.full((48,), 1 / 127)
+            zeros = torch.zeros(48, dtype=torch.int32)
+            found = torch.ops.onednn.qlinear_pointwise(
+                *(codes, scale, zero, packed, scales, zeros, bias),
+                *(1.0, 0, torch.float32, "gelu", [], "none"),
+            )
+            exact = nn.functional.linear((codes.float() - zero) * scale, rounded.float() / 127, bias)
+            return torch.allclose(found, nn.functional.gelu(exact), atol=1e-4)
+        inputs, weight, bias = (tensor.to(dtype) for tensor in (inputs, weight, bias))
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 16)
+        exact = nn.functional.gelu(nn.functional.linear(inputs, weight, bias))
+        found = torch.ops.mkldnn._linear_pointwise(inputs, packed, bias, "gelu", [], "none")
+        return torch.allclose(found.float(), exact.float(), atol=1e-5 if dtype == torch.float32 else 2e-2)
