@@ -106,8 +106,8 @@ def quantized(values: torch.Tensor, levels: int) -> tuple[torch.Tensor, float, i
     low = min(low, 0.0)
     scale = max((max(high, 0.0) - low) / levels, 1e-12)
     zero = round(-low / scale)
-    codes = torch.quantize_per_tensor(values.float(), scale, zero, torch.quint8).int_repr()
-    return codes, scale, zero
+    rounded = torch.add(torch.full((1,), zero + 0.5), values, alpha=1 / scale)  # float32, to be cut off
+    return rounded.clamp_(0, levels).to(torch.uint8), scale, zero
 
 
 @functools.cache

@@ -42,7 +42,7 @@ def merge_tokens(
     first, second = columns[:, NUM_SPECIAL::2], columns[:, NUM_SPECIAL + 1 :: 2].clone()
     second.scatter_add_(1, _wide(target, second), first.gather(1, _wide(merged, first)))
     result = torch.cat((columns[:, :NUM_SPECIAL], first.gather(1, _wide(kept, first)), second), dim=1)
-    return result[..., :-1] / result[..., -1:], result[..., -1]
+    return (result[..., :-1] / result[..., -1:]).to(hidden.dtype), result[..., -1]
 
 
 def _wide(indices: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

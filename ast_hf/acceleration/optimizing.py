@@ -39,10 +39,8 @@ def optimize_for_inference(
     _check(model, precision, merge_tokens)
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16() else "float32"
-    if precision == "int8":
-        dtype = torch.bfloat16 if has_bfloat16() else torch.float32
-    else:
-        dtype = getattr(torch, precision)
+    half = torch.bfloat16 if has_bfloat16() else torch.float32
+    dtype = half if precision == "int8" else getattr(torch, precision)
     fast = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
     base = fast.audio_spectrogram_transformer
     base.encoder = FastEncoder(base.encoder, int8=precision == "int8", merged=merge_tokens)

@@ -68,7 +68,13 @@ CASES: dict[str, tuple[list[tuple[float, float]], str, dict[str, Any], list[bool
         [True, True, True],
         3,
     ),
-    "all right": ([(1.0, 1), (1.0, 2)], "accuracy", {"best": True, "standard_errors": 1.0}, [True, True], None),
+    "all right": (
+        [(1.0, 1), (1.0, 2)],
+        "accuracy",
+        {"best": True, "standard_errors": 1.0},
+        [True, True],
+        None,
+    ),
     "no number": (
         [(math.nan, 1), (0.1, 1), (math.nan, 0)],
         "mAP",
