@@ -68,7 +68,7 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
 @pytest.mark.long
 def test_the_plan_as_json(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     age = time.time() - psutil.Process().create_time()
-    assert run(words, "--output", tmp_path / "recipe.yaml", "--json") == 0
+    assert run(words, "--output", tmp_path / "new" / "recipe.yaml", "--json") == 0  # in a new folder
     plan = json.loads(capsys.readouterr().out)
     assert plan["steps"] >= 1_000
     assert plan["estimate"]["parts"]["preparing"] > age  # a run starts and imports as this program did
