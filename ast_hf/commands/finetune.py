@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..continuing import continuing_command
-from ..errors import error
+from ..errors import AstConfigError, error
 from ..processes import is_main_process
 from .completion import recipe_changes
 from .console import (
@@ -29,6 +29,7 @@ from .console import (
     show,
     whole,
 )
+from .recipe_options import naming_option
 from .search_output import search_settings
 
 if TYPE_CHECKING:
@@ -159,7 +160,10 @@ def _train(options: argparse.Namespace) -> int:
 
     require_train("finetune")
     quiet_transformers()
-    recipe = load_recipe(options.recipe, recipe_overrides(options))
+    try:
+        recipe = load_recipe(options.recipe, recipe_overrides(options))
+    except AstConfigError as problem:
+        raise naming_option(problem) from None
     if options.dry_run:
         _plan(options, recipe)
         return 0
