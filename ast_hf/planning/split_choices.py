@@ -6,18 +6,15 @@ from .choice import Choice
 from .data_summary import DataSummary
 
 #: Share of the training split that is held out to watch the training; of many clips a smaller one is enough.
-SMALL_SHARE = 0.2
+SMALL_SHARE = 0.15
 LARGE_SHARE = 0.1
 #: Training clips from which the smaller share is enough: 200 clips, a standard error below 3.5 points.
 LARGE_SET = 2_000
 #: Share of all clips that becomes the test split.
 TEST_SHARE = 0.2
-#: Fewest clips that weights are chosen by. The accuracy of fewer has a standard error above 5 points, so that chance
-#: chooses, and they are worth more in training. The demo's 344 notes with 42 of them held out and a patience of 15 have
-#: 0.554 on unseen notes, and 0.725 with all of them and the whole length (instruments.yaml).
-#: Holding out alone costs less: of 204 and 222 of these notes, a fifth costs 0.06 on unseen notes, nothing on unseen
-#: instruments.
-LEAST_WATCHED = 100
+#: Fewest clips that weights are chosen by. The accuracy of 20 has a standard error of up to 11 points; with fewer, the
+#: choice is chance, and they are worth more in training.
+LEAST_WATCHED = 20
 #: Clips of the typical class from which a test split is made. Below, a class would have one clip there, and
 #: cross-validation (`--folds`) says more.
 TESTED_CLASS = 8
@@ -109,7 +106,7 @@ def _choose_validation(summary: DataSummary) -> list[Choice]:
         return []
     share = validation_share(summary)
     if not share:
-        few = f"a fifth would be {round(SMALL_SHARE * _undivided(summary))} clips"
+        few = f"{SMALL_SHARE:.0%} would be {round(SMALL_SHARE * _undivided(summary))} clips"
         if summary.typical_class < TESTED_CLASS:
             few = f"a typical class has {summary.typical_class} clips"
         reason = f"{few}: too few to choose weights by, and worth more in training"

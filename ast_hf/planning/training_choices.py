@@ -7,7 +7,7 @@ import math
 from .choice import Choice
 from .data_summary import DataSummary
 from .model_choices import shape_of
-from .split_choices import LEAST_WATCHED, watched_clips
+from .split_choices import watched_clips
 from .starts import Start
 
 #: Optimizer steps of a run. Small data sets need as many as large ones: they are seen in more epochs. The demo's 240
@@ -26,6 +26,8 @@ BATCH = {"random": 32, "vit": 8, "base": 8}
 #: since the accuracy moves up and down while the learning rate is high, and rises again when it falls.
 EVALUATIONS = 24
 PATIENCE = 12
+#: Standard errors below the best evaluation within which the latest one is kept (Breiman et al. 1984, section 3.4.3).
+STANDARD_ERRORS = 1.0
 #: Training checkpoints of a run.
 CHECKPOINTS = 5
 #: Longest memory of the weight average in steps, and its share of a run.
@@ -137,17 +139,11 @@ def _choose_watching(summary: DataSummary) -> list[Choice]:
     clips = watched_clips(summary)
     if not clips:
         return []
-    if clips < LEAST_WATCHED:
-        reason = (
-            f"keep the weights of the best evaluation; {clips} clips are too few to end the training early"
-        )
-        choice = Choice("stopping.best", True, reason)
-    else:
-        reason = (
-            "evaluations without a better one that end the training; the weights of the best one are kept"
-        )
-        choice = Choice("stopping.patience", PATIENCE, reason)
+    reason = "evaluations without a better one that end the training"
+    error = 100 * math.sqrt(0.25 / clips)
+    rule = f"keep the latest weights as good as the best, by chance of up to {error:.1f} points in {clips:,} clips"
     return [
-        choice,
+        Choice("stopping.patience", PATIENCE, reason),
+        Choice("stopping.standard_errors", STANDARD_ERRORS, rule),
         Choice("stopping.evaluations", EVALUATIONS, "on the validation split, never on a test split"),
     ]

@@ -48,9 +48,7 @@ class KeptEvaluation:
 
     def __str__(self) -> str:
         """Return the choice in one or two sentences."""
-        text = (
-            f"Kept the weights after {self._when(self.step)}, {self._rank()} of {self.evaluations} evaluations on "
-        )
+        text = f"Kept the weights after {self._when(self.step)}, {self._rank()} of {self.evaluations} evaluations on "
         text += f"{self.split} ({self.clips} clips): {self.metric} {self.value:.3f}"
         if self.loss is not None and self.metric != "loss":
             text += f", loss {self.loss:.3f}"
@@ -65,7 +63,9 @@ class KeptEvaluation:
         """Return why the evaluation was kept."""
         if not self.standard_errors or self.best is None or self.best == self.value:
             return "the best"
-        errors = "a standard error" if self.standard_errors == 1 else f"{self.standard_errors:g} standard errors"
+        errors = (
+            "a standard error" if self.standard_errors == 1 else f"{self.standard_errors:g} standard errors"
+        )
         return f"the latest within {errors} of the best ({self.best:.3f})"
 
     def _when(self, step: int) -> str:
