@@ -29,7 +29,7 @@ FORMATS = ("text", "json", "csv", "parquet", "audacity", "raven", "webvtt", "rtt
 _PIPELINE: dict[str, tuple[Any, str]] = {
     "window_seconds": (finite, "length of a window (default: the model's)"),
     "hop_seconds": (finite, "from window to window (default: a window, for timelines a quarter of it)"),
-    "threshold": (str, 'lowest score, in [0, 1], or "fitted" for the checkpoint\'s own'),
+    "threshold": (str, 'lowest score, in [0, 1] (timelines: above 0), or "fitted" for the checkpoint\'s own'),
     "low_threshold": (finite, "timelines: score that an event keeps (default: 0.7 times the threshold)"),
     "min_seconds": (finite, "timelines: shortest event"),
     "gap_seconds": (finite, "timelines: shorter gaps are closed"),
