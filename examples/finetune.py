@@ -10,7 +10,6 @@ import argparse
 import sys
 
 import ast_hf  # noqa: F401 (makes the Auto classes and the pipeline return ast_hf's AST)
-from ast_hf.commands.console import quiet_transformers
 from ast_hf.commands.finetune import add_run_options, recipe_overrides, run_stoppable
 
 
@@ -42,7 +41,6 @@ def train(options: argparse.Namespace) -> int:
     """Train by a recipe, evaluate, write the files, and publish them if requested."""
     from ast_hf.training import ClipInputs, finish, load_recipe, plan_run, prepare
 
-    quiet_transformers()  # no bar for each file that is saved: they would flood a log
     recipe = load_recipe(options.recipe, recipe_overrides(options))
 
     if options.dry_run:  # nothing is written; problems raise the errors of the run

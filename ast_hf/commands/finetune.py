@@ -147,6 +147,8 @@ def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None, 
 
     try:
         with stop_signals():  # from here on: importing torch and transformers takes seconds
+            if words is None:
+                quiet_transformers()  # a bar for each saved file would flood a log
             return train()
     except RunStopped as problem:
         if is_main_process():  # one of several processes prints
