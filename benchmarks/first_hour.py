@@ -1,7 +1,7 @@
 """The first hour of a new user: `ast-hf new`, then `ast-hf finetune`, with no other choice, on labelled clips.
 
     python -m benchmarks.first_hour --data FOLDER --vit WEIGHTS            # all cases: about 60 minutes on two cores
-    python -m benchmarks.first_hour --data FOLDER --vit WEIGHTS --quick    # a smoke run: under 8 minutes
+    python -m benchmarks.first_hour --data FOLDER --vit WEIGHTS --quick    # a smoke run of three cases: under 8 minutes
     python -m benchmarks.first_hour --data FOLDER --vit WEIGHTS --recipes  # also the shipped recipes: 50 minutes more
 
 FOLDER holds the sets of `CASES`, each with a `manifest.csv`. A case is a table of clips as a user would have it: paths,
@@ -35,6 +35,8 @@ from .transfer import neutral, write
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
 #: `ast-hf new --minutes` of a quick case.
 QUICK_MINUTES = 0.75
+#: Cases of a quick run: one of each data set.
+QUICK_CASES = ("instruments", "esc10_vit", "commands_300")
 
 Row = dict[str, str]
 
@@ -135,11 +137,12 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
         "--vit", help="ViT-S weights, a Hub name or a folder; without them their case is left out"
     )
     parser.add_argument("--output", type=Path, default=Path("outputs/first_hour"), help="folder of the runs")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="cases to run")
+    parser.add_argument("--cases", nargs="+", choices=CASES, help="cases to run (default: all; quick: three)")
     parser.add_argument("--recipes", action="store_true", help="also train the shipped recipe of each case")
     parser.add_argument("--quick", action="store_true", help="a minute for each case; nothing else is stored")
     options = parser.parse_args(arguments)
     options.output = options.output / "quick" if options.quick else options.output
+    options.cases = options.cases or (QUICK_CASES if options.quick else list(CASES))
     return options
 
 

@@ -13,10 +13,13 @@ import pytest
 import soundfile
 import torch
 import transformers
+from conftest import ROOT
 
 from ast_hf import ASTForAudioClassification
 from benchmarks import first_hour, first_hour_page, learning, learning_page, learning_systems, psla
 from benchmarks.learning_systems import CORPORA, Corpus, Task
+
+RECIPE_GUIDE = ROOT / "docs" / "how-to" / "choose-a-recipe.md"
 
 
 @pytest.fixture(autouse=True)
@@ -237,3 +240,12 @@ def test_the_page_of_the_first_hour_has_a_row_for_each_test_split() -> None:
     assert first_hour_page.case_rows(case) == [
         "| words, 300 / 60 | test | 0.900 | 0.500 | 0.400 (spoken-words.yaml) | 2.0 | 0.75 |"
     ]
+
+
+def test_the_guide_shows_the_stored_first_hour() -> None:
+    stored = json.loads(first_hour_page.RESULTS.read_text(encoding="utf-8"))
+    page = RECIPE_GUIDE.read_text(encoding="utf-8")
+    for case in stored["cases"].values():
+        for row in first_hour_page.case_rows(case):
+            assert row in page, "copy the rows of benchmarks/RESULTS.md"
+        assert 1 / 1.5 <= case["new"]["estimated_seconds"] / case["new"]["seconds"] <= 1.5

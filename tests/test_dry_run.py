@@ -82,6 +82,32 @@ def test_the_plan_says_what_the_run_does(
     assert "memory" in printed
     assert "disk" in printed
     assert "would replace" not in printed
+    assert "evaluations while training: 0\n" in printed
+    assert "curves.png, confusion.png, recipe.yaml" in printed
+
+
+@pytest.mark.parametrize(
+    ("patience", "use", "stopping"),
+    [
+        ("3", "(evaluated while training)", "3 in a row without improvement end the run"),
+        ("null", "(held out, and not evaluated)", "evaluations while training: 0\n"),
+    ],
+)
+def test_the_plan_says_what_the_validation_split_is_for(
+    patience: str,
+    use: str,
+    stopping: str,
+    clips: Path,
+    nothing_written: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ast_hf.planning.dry_run._estimate", lambda *_: None)
+    options = {"data": {"validation_fraction": 0.25}, "stopping": {"patience": yaml.safe_load(patience)}}
+    assert run_command(clips, nothing_written, options=options)[0] == 0
+    printed = capsys.readouterr().out
+    assert use in printed
+    assert stopping in printed
 
 
 @pytest.mark.long
@@ -141,6 +167,21 @@ def test_misspelt_options_are_found_before_any_clip(
     code, _ = run_command("/nowhere/at/all", tmp_path / "out" / "run")
     assert code == 65
     assert "/nowhere/at/all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "meant"),
+    [
+        ("learning_rate=1", "training.learning_rate"),
+        ("model.hidden_size=8", "model.config.hidden_size"),
+        ("training.epochs=5", "training.num_train_epochs"),
+    ],
+)
+def test_an_option_in_the_wrong_place_is_named_in_full(
+    change: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("/nowhere/at/all", tmp_path / "out", "--set", change)[0] == 65
+    assert f"did you mean '{meant}'?" in capsys.readouterr().err
 
 
 def test_an_output_folder_in_use_is_refused(

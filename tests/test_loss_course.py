@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ast_hf.metrics.loss_course import LossCourse, progress
-from ast_hf.training.loss_watch import describe_chance, observe, watched_step
+from ast_hf.training.loss_watch import describe_chance, is_at_chance, observe, watched_step
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
@@ -138,6 +138,13 @@ NOISE = np.random.default_rng(0).standard_normal(100)
 )
 def test_what_is_warned_of(losses: np.ndarray, is_warned_of: bool) -> None:
     assert (describe_chance(course_of(losses), 100) is not None) == is_warned_of
+
+
+def test_a_model_that_begins_to_learn_has_left_chance() -> None:
+    course = course_of(np.where(np.arange(200) < 100, 2.3, 1.8))
+    assert is_at_chance(course, 100)
+    assert not is_at_chance(course, 200)
+    assert not is_at_chance(course_of(np.full(20, 2.3)), 20)  # too few steps to say
 
 
 def test_a_third_of_the_run_and_the_warmup_are_waited_for() -> None:

@@ -14,6 +14,7 @@ import soundfile
 from ast_hf import cli
 from ast_hf.commands.console import EXIT_DATA
 from ast_hf.data.reading import load_audio_dataset
+from ast_hf.errors import AstDataError
 from ast_hf.planning.data_summary import summarise_data
 from ast_hf.recipe.reading import load_recipe
 from ast_hf.training import prepare
@@ -68,7 +69,7 @@ def test_a_folder_becomes_a_recipe_that_can_be_prepared(
 @pytest.mark.long
 def test_the_plan_as_json(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     age = time.time() - psutil.Process().create_time()
-    assert run(words, "--output", tmp_path / "recipe.yaml", "--json") == 0
+    assert run(words, "--output", tmp_path / "new" / "recipe.yaml", "--json") == 0  # in a new folder
     plan = json.loads(capsys.readouterr().out)
     assert plan["steps"] >= 1_000
     assert plan["estimate"]["parts"]["preparing"] > age  # a run starts and imports as this program did
@@ -141,3 +142,9 @@ def test_a_summary_counts_what_is_there(tmp_path: Path) -> None:
     assert summary.lengths.shortest == pytest.approx(0.3, abs=1e-3)
     assert summary.lengths.total == pytest.approx(41 * 0.395, rel=0.01)
     assert summary.bandwidth == pytest.approx(0.95 * 4_000, rel=0.05)  # white noise
+
+
+def test_data_without_a_training_split_are_split_first(words: Path) -> None:
+    splits = load_audio_dataset({"test": words}, check_files=False)
+    with pytest.raises(AstDataError, match=r"E209.*'train' does not exist.*ast-hf split DATA --redraw"):
+        summarise_data(splits, str(words), {})

@@ -51,6 +51,12 @@ def test_few_clips_get_as_many_steps_as_many_clips() -> None:
     assert few.steps == many.steps
 
 
+def test_the_epochs_are_those_of_the_clips_that_are_left() -> None:
+    # 280 clips without a fifth of the speakers: one clip more than seven batches of 32
+    plan = make_plan(summary(clips={"train": 280}), Start(), clips=225)
+    assert plan.epochs == value(plan, "training.num_train_epochs") == round(plan.steps / 8)
+
+
 def test_a_slow_machine_gets_fewer_steps_but_not_too_few() -> None:
     fast = make_plan(summary(), Start(), seconds_per_step=0.01, minutes=10)
     slow = make_plan(summary(), Start(), seconds_per_step=0.5, minutes=10)

@@ -341,6 +341,12 @@ def print_results(report: Report) -> None:
         "" if report.clips else " (hold clips out with data.test_fraction, or cross-validate with --folds 5)"
     )
     show(f"Evaluated on {clips}{hint}.")
+    idle = set(report.data_check.get("held_out") or {}) - {*report.clips, *report.watched}
+    if idle and report.kept is None:
+        names = ", ".join(map(printable, sorted(idle)))
+        show(
+            f"Held out and not used: {names} (stopping.patience=10 watches it, --folds 5 tests on every clip)."
+        )
     show(
         f"Curves: {report.folder / report.picture}. Checkpoint, results.json and model card: {report.folder}."
     )

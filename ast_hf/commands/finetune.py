@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..continuing import continuing_command
-from ..errors import error
+from ..errors import AstConfigError, error
 from ..processes import is_main_process
 from .completion import recipe_changes
 from .console import (
@@ -29,6 +29,7 @@ from .console import (
     show,
     whole,
 )
+from .recipe_options import naming_option
 from .search_output import search_settings
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def run_stoppable(train: Callable[[], int], words: Sequence[str] | None = None, 
 
     try:
         with stop_signals():  # from here on: importing torch and transformers takes seconds
+            if words is None:
+                quiet_transformers()  # a bar for each saved file would flood a log
             return train()
     except RunStopped as problem:
         if is_main_process():  # one of several processes prints
@@ -159,7 +162,10 @@ def _train(options: argparse.Namespace) -> int:
 
     require_train("finetune")
     quiet_transformers()
-    recipe = load_recipe(options.recipe, recipe_overrides(options))
+    try:
+        recipe = load_recipe(options.recipe, recipe_overrides(options))
+    except AstConfigError as problem:
+        raise naming_option(problem) from None
     if options.dry_run:
         _plan(options, recipe)
         return 0

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     require_train("new")
     quiet_transformers()
     _check(options)
-    check_file(options.output, makes_folder=False)
+    check_file(options.output)
     reading = reading_arguments(options)
     if options.drop_labels:
         reading["drop_labels"] = options.drop_labels
@@ -58,7 +58,9 @@ def run(options: argparse.Namespace) -> None:
         starting=starting,
         command=f"ast-hf {shlex.join(options.words)}",
     )
-    write_text(Path(options.output), planned.text)
+    output = Path(options.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, planned.text)
     if options.json:
         print_json(options, {**planned.to_dict(), "output": options.output})
         return

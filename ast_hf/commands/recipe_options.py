@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..errors import AstHfError, error
+
 #: Keys of an option: full name, type, default and meaning.
 Option = dict[str, str]
 
@@ -59,6 +61,25 @@ def recipe_option(word: str) -> str | None:
     wanted = _COMMON_NAMES.get(wanted, wanted)
     names = [option["name"] for entries in recipe_options().values() for option in entries]
     return next((name for name in names if wanted in (name, name.rpartition(".")[2])), None)
+
+
+def naming_option(problem: AstHfError) -> AstHfError:
+    """Return the error of an unknown option (E307) with the full name of the one that was meant, if there is one."""
+    word = problem.where.rpartition(": ")[2].rpartition(".")[2]
+    if problem.code != "E307" or problem.detail != "unknown" or not problem.fix.startswith("use one of"):
+        return problem
+    name = recipe_option(word) or _config_option(word)
+    if name is None:
+        return problem
+    fix = f"did you mean {name!r}?"
+    return error("E307", where=problem.where, what=problem.what, fix=fix, detail=problem.detail)
+
+
+def _config_option(word: str) -> str | None:
+    """Return the full name of a field of the model's config, such as `hidden_size`; None if there is none."""
+    from ..configuration_ast import ASTConfig
+
+    return f"model.config.{word}" if word in ASTConfig().to_dict() else None
 
 
 @functools.cache

@@ -131,4 +131,4 @@ def _training_command(result: SearchResult, options: argparse.Namespace) -> str:
 
 def _as_changes(result: SearchResult) -> list[str]:
     """Return the chosen options as `OPTION=VALUE`, exact, in YAML."""
-    return [f"{name}={json.dumps(value)}" for name, value in result.options.items()]
+    return [f"{name}={json.dumps(value)}" for name, value in result.run_options.items()]

@@ -23,6 +23,7 @@ _FEWEST = {
     "identifier": 6,
     "number": 8,
     "padded": 5,
+    "short": 5,
     "prefix": 5,
 }
 
@@ -209,7 +210,7 @@ def _candidate(rows: Sequence[Sequence[str]], places: Sequence[int], pattern: st
 
 
 def _kind(values: Sequence[str]) -> str | None:
-    """Return what values look like: a `word` with a number, a `name`, an `identifier`, a `number`; None for others."""
+    """Return what values look like, a key of `_FEWEST`; None for others."""
     names = set(values)
     if all(name.isascii() and name.isdecimal() for name in names):
         if _is_wide(names):
@@ -223,7 +224,7 @@ def _kind(values: Sequence[str]) -> str | None:
         if beginnings & COUNTING or min(len(match[2]) for match in marked) < 2:
             return None
         long = min(len(match[2]) for match in marked) > 2
-        return "identifier" if long or len(beginnings) > 1 else None
+        return "identifier" if long or len(beginnings) > 1 else "short"
     if all(name.isalpha() for name in names):
         is_styled = any(name.casefold() in STYLES for name in names)
         return None if is_styled or min(map(len, names)) < 3 else "name"
@@ -261,7 +262,7 @@ def _suits(candidate: _Candidate, numbers: GroupStatistics) -> bool:
         return numbers.across_labels > 0.5 and numbers.clips >= 2 * numbers.groups
     if candidate.kind == "folder":
         return numbers.clips >= 2 * numbers.groups and (repeated or numbers.across_labels > 0.5)
-    if candidate.kind == "padded":
+    if candidate.kind in ("padded", "short"):
         return repeated  # a counter of the clips of each label would repeat across labels only
     return repeated or frequent or (candidate.kind != "number" and numbers.across_labels > 0.5)
 

@@ -130,7 +130,8 @@ def _read_clips(
     """Return the requested splits, whose clips can be read, the training split, if it is another one, and `sound`."""
     _check_window(reading.get("window_seconds"), members)
     splits = read_splits(source, request.splits, reading, optional=[TRAIN_SPLIT])
-    train = None if TRAIN_SPLIT in request.splits else splits.pop(TRAIN_SPLIT, None)
+    train = splits.get(TRAIN_SPLIT) if request.split != TRAIN_SPLIT else None
+    splits = {name: splits[name] for name in request.splits}
     return splits, train, _check_clips(splits, members, request.output_dir)
 
 

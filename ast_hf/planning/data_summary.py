@@ -151,7 +151,8 @@ def summarise_data(
     """
     if train_split not in splits:
         what = f"{train_split!r} does not exist, the splits are {', '.join(splits)}"
-        fix = "name the folder or the rows to train on `train`"
+        fix = "name the folder or the rows to train on `train`, or draw new splits: "
+        fix += "ast-hf split DATA --redraw --output table.csv"
         raise error("E209", where="training split", what=what, fix=fix)
     train = splits[train_split]
     names = label_names(train)

@@ -221,7 +221,17 @@ def _describe(
         overwrites=[name for name in _RESULTS if (root / name).exists()] if checkpoint is None else [],
         publishes_to=_repository(run, root) if publishes else None,
         settings=weight_arguments(arguments, run.recipe.optimization),
+        stopping=_stopping(run),
     )
+
+
+def _stopping(run: Run) -> str:
+    """Return what the evaluations while training decide, in words."""
+    if run.trainer.best is None:
+        return ""
+    patience = run.recipe.stopping.patience
+    end = "" if patience is None else f", and {patience} in a row without improvement end the run"
+    return f"; the weights of the best one are kept{end}"
 
 
 def _start(recipe: Recipe) -> str:
@@ -245,7 +255,8 @@ def _repository(run: Run, root: Path) -> str:
 def _written(run: Run, extent: Extent) -> list[str]:
     """Return what the run writes into its folder, in words."""
     files = ["model.safetensors, config.json and preprocessor_config.json", "README.md (card), results.json"]
-    files.append("curves.png, recipe.yaml")
+    is_single = Task(run.trainer.model.config.problem_type) is Task.SINGLE_LABEL
+    files.append(f"curves.png, {'confusion.png, ' if is_single and run.evaluation else ''}recipe.yaml")
     kept = run.trainer.args.save_total_limit
     if run.trainer.args.save_strategy != "no":
         files.append(

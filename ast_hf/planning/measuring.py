@@ -13,6 +13,7 @@ import torch
 from ..recipe.recipe import Recipe
 from ..training.preparing import prepare
 from .estimates import Estimate, estimate, measure_speed
+from .extent import measure_extent
 
 #: Warnings that are left out: those of reading have been given already, and `find_remarks` says what sound and which
 #: clips are not used. Clips that several splits share (W215) are new.
@@ -26,11 +27,13 @@ class Measured:
     Attributes:
         seconds_per_step: of a training step, beside all that runs on this machine.
         unshared: seconds per step that the machine would take without other programs.
+        clips: that the run trains on, without those held out.
         estimate: of the whole run that was measured.
     """
 
     seconds_per_step: float
     unshared: float
+    clips: int
     estimate: Estimate
 
     def scaled(self, share: float) -> Estimate:
@@ -56,6 +59,7 @@ def measure_run(values: dict[str, Any], starting: float = 0.0) -> Measured:
         warnings.filterwarnings("ignore", message=_KNOWN)
         run = prepare(Recipe.from_dict(changed), folder)
         preparing = starting + time.perf_counter() - began
+        clips = measure_extent(run).clips or 0
         clock = time.perf_counter()
         worked = time.process_time()
         speed = measure_speed(run)
@@ -64,4 +68,4 @@ def measure_run(values: dict[str, Any], starting: float = 0.0) -> Measured:
         expected = estimate(run, speed, preparing=preparing, statistics=True)
     is_processor = run.trainer.args.device.type == "cpu"
     share = min(1.0, worked / clock) if is_processor else 1.0
-    return Measured(speed.seconds_per_step, share * speed.seconds_per_step, expected)
+    return Measured(speed.seconds_per_step, share * speed.seconds_per_step, clips, expected)

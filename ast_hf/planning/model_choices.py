@@ -28,8 +28,8 @@ SMALL = Shape(64, 3, 2, 0.06, 1.5e-3)
 LARGE = Shape(192, 4, 3, 0.04, 1e-3)
 #: Width up to which bf16 does not make a step faster.
 NARROW = 64
-#: Training clips from which each shape is chosen. Of 300 words by unseen speakers, a width of 128 was no better than 64
-#: after 1,500 steps (0.863 and 0.887), and took three times as long.
+#: Training clips from which each shape is chosen: 64 for 300 words, 192 for 1,800 (benchmarks/RESULTS.md, "The first
+#: hour"). A wider model takes several times as long.
 SHAPES = {0: SMALL, 1_000: LARGE}
 
 

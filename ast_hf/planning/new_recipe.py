@@ -73,7 +73,8 @@ class PlannedRecipe:
             "as busy as it is now."
         )
         if self.plan.steps * self.measured.unshared > 60 * (self.minutes + 1):
-            yield f"Fewer steps would take {self.minutes:g} minutes, but would not be worth a start."
+            unit = "minute" if self.minutes == 1 else "minutes"
+            yield f"No shorter training is worth a start, so it takes more than the {self.minutes:g} {unit} aimed at."
         yield f"Wrote {printable(path)}. Next:"
         name = shlex.quote(path)
         output = _output_folder(self.summary.source)
@@ -129,14 +130,16 @@ def plan_recipe(
     aim = MINUTES if minutes is None else minutes
     plan = make_plan(summary, start, minutes=aim)
     measured = measure_run(plan.values(), starting)
-    share = 1 / plan.steps
-    plan = make_plan(summary, start, seconds_per_step=measured.unshared, minutes=aim)
+    epochs = plan.epochs
+    plan = make_plan(
+        summary, start, seconds_per_step=measured.unshared, minutes=aim, clips=measured.clips or None
+    )
     heading = [
         f"Written by `{command}`. Change anything; the reasons are beside the values.",
         *_describe(summary),
     ]
     text = recipe_text(plan, heading)
-    return PlannedRecipe(summary, start, plan, text, measured, share * plan.steps, aim)
+    return PlannedRecipe(summary, start, plan, text, measured, plan.epochs / epochs, aim)
 
 
 def _read(source: str, options: dict[str, Any]) -> DatasetDict:

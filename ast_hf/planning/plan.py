@@ -18,6 +18,7 @@ from .training_choices import (
     MINUTES,
     batch_size,
     choose_training,
+    epochs_of,
     least_steps,
     limited_steps,
     wanted_steps,
@@ -33,12 +34,14 @@ class Plan:
         remarks: what will disappoint.
         steps: optimizer steps of the run.
         least: fewest steps that are worth it.
+        epochs: passes over the clips that these steps are.
     """
 
     choices: list[Choice]
     remarks: list[str]
     steps: int
     least: int
+    epochs: int
 
     def values(self) -> dict[str, Any]:
         """Return the options as nested values, as `Recipe.from_dict` takes them."""
@@ -58,6 +61,7 @@ def make_plan(
     *,
     seconds_per_step: float | None = None,
     minutes: float = MINUTES,
+    clips: int | None = None,
 ) -> Plan:
     """Return the plan for some data and a start.
 
@@ -66,14 +70,16 @@ def make_plan(
         start: the weights to start from.
         seconds_per_step: measured time of a step; None for the steps that time does not limit.
         minutes: time of training that the plan aims at.
+        clips: number of clips to train on, without those held out; None for about as many as the shares say.
 
     Raises:
         AstDataError: E209 for data that no recipe can learn from.
     """
     check_learnable(summary)
     splits = choose_splits(summary)
-    clips = trained_clips(summary)
-    batch = batch_size(clips, start)
+    about = trained_clips(summary)
+    batch = batch_size(about, start)
+    clips = clips or about
     wanted = wanted_steps(clips, batch, start)
     least = least_steps(clips, batch, start)
     steps = limited_steps(wanted, least, seconds_per_step or 1e-9, minutes)
@@ -89,7 +95,8 @@ def make_plan(
         *choose_training(summary, start, steps, batch, clips),
         *_choose_arithmetic(summary, start),
     ]
-    return Plan(choices, list(find_remarks(summary, start)), steps, least)
+    epochs = epochs_of(steps, clips, batch)
+    return Plan(choices, list(find_remarks(summary, start)), steps, least, epochs)
 
 
 def _given(summary: DataSummary, start: Start) -> list[Choice]:

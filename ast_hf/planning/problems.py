@@ -23,8 +23,8 @@ FEW_CLIPS = 20
 #: Clips of the largest class, as a multiple of those of the smallest, from which the average over clips hides the
 #: rare classes.
 UNEVEN = 10
-#: Excerpts below which AST from random weights is not better than logistic regression. With 320 of ESC-10 the accuracy
-#: is 0.525, and 0.750 (benchmarks/RESULTS.md, "From an image transformer or from random weights?").
+#: Excerpts below which AST from random weights may not be better than logistic regression. With 320 of ESC-10 the
+#: accuracy is 0.800, and 0.762, too close to call (benchmarks/RESULTS.md, "The first hour").
 FEW_EXCERPTS = 1_000
 #: Clips to test on below which the accuracy is known to no better than 15 points (95 % interval).
 FEW_TESTED = 40

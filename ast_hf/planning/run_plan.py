@@ -34,7 +34,7 @@ class SplitPlan:
     groups: list[str]
 
     def __str__(self) -> str:
-        uses = f" ({', '.join(self.uses)})" if self.uses else ""
+        uses = f" ({', '.join(self.uses) or 'held out, and not evaluated'})"
         if self.clips is None:
             return f"a stream: clips, seconds and unreadable clips are not known before they are read{uses}"
         if self.sound is None:
@@ -79,6 +79,7 @@ class RunPlan:
         settings: arguments of training that the weights depend on.
         changes: options that differ from those that the run began with.
         estimate: time, memory and disk; None if it was not measured.
+        stopping: what the evaluations while training decide, in words; `""` for nothing.
     """
 
     output: str
@@ -108,6 +109,7 @@ class RunPlan:
     settings: dict[str, Any]
     changes: list[str] = field(default_factory=list)
     estimate: Estimate | None = None
+    stopping: str = ""
 
     @property
     def steps_left(self) -> int:
@@ -167,7 +169,8 @@ class RunPlan:
         processes = f", {self.processes} processes" if self.processes > 1 else ""
         yield f"  precision: {self.precision} on {self.device}{processes}"
         yield f"  learning rate: {sparkline(self.learning_rates)}  {describe_rates(self.learning_rates)}"
-        yield f"  evaluations while training: {extent.evaluations}"
+        watched = " on validation" if extent.evaluations else ""
+        yield f"  evaluations while training: {extent.evaluations}{watched}{self.stopping}"
         for change in self.changes:
             yield f"  changed since the run began: {change}"
 

@@ -27,7 +27,7 @@ def choose_splits(summary: DataSummary) -> list[Choice]:
     choices = [*_choose_test(summary), *_choose_validation(summary)]
     drawn = test_share(summary) if not summary.folds else 0.0
     if (drawn or validation_share(summary)) and has_groups(summary):
-        reason = f"none in two splits: {summary.group_reason}"
+        reason = f"no group is in two splits; {summary.group_reason}"
         choices += [Choice(f"data.{name}", value, reason) for name, value in summary.group_options.items()]
     return choices
 

@@ -118,7 +118,9 @@ def _draw_metric(axes: Axes, report: Report, history: list[dict[str, Any]]) -> N
     _label_time(axes, _time(report))
     axes.set_ylabel(_metric_title(report.metric), fontsize=NAME_SIZE)
     axes.set_ylim(-0.02, 1.03)
-    axes.set_title(f"{_metric_title(report.metric).capitalize()} while training", fontsize=TITLE_SIZE)
+    title = _metric_title(report.metric)
+    title = title.capitalize() if title.islower() else title  # mAP keeps its letters
+    axes.set_title(f"{title} while training", fontsize=TITLE_SIZE)
     axes.grid(alpha=0.3)
 
 

@@ -14,7 +14,7 @@ from ..versions import install_command
 from .markdown import fence_for, inline_code, label_list, plain, plain_table, version_list
 from .run_results import amount
 from .stored_calibration import calibration_text, divided_logits
-from .titles import METHOD_TITLES, METRICS
+from .titles import METHOD_TITLES, METRICS, detailed_split
 
 #: Maximum number of rows of the table of classes; of more, the worst and the best are shown.
 _MAX_ROWS = 50
@@ -129,11 +129,11 @@ def _input_values(features: dict[str, Any]) -> dict[str, Any]:
 
 
 def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
-    """Return tables and pictures; results by class are those of the first split."""
+    """Return tables and pictures; results by class are those of `detailed_split`."""
     splits = list(results["results"])
     if not splits:
         return {"splits": [], "verdict": []}
-    all_classes = results["classes"][splits[0]]
+    all_classes = results["classes"][detailed_split(splits)]
     with_clips = sum(row["AP"] is not None for row in all_classes)
     rows = _select_classes(all_classes)
     class_selection = "all"
@@ -142,6 +142,7 @@ def _result_values(results: dict[str, Any], pictures: str) -> dict[str, Any]:
     pictures_of_run = {name: pictures + file for name, file in results["pictures"].items()}
     return {
         "splits": [plain(name) for name in splits],
+        "detailed_split": plain(detailed_split(splits)),
         "verdict": verdict_lines(results.get("verdict") or {}),
         "clips": ", ".join(f"{count} in {plain(name)}" for name, count in results["clips"].items()),
         "results_table": _results_table(results),

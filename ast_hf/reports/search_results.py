@@ -69,6 +69,11 @@ class SearchResult:
         return [f"{name}={format_option(value)}" for name, value in self.options.items()]
 
     @property
+    def run_options(self) -> dict[str, Any]:
+        """The chosen options, and the validation split that early stopping needs if only the search had one."""
+        return {**needed_split(self.recipe, self.held_out), **self.options}
+
+    @property
     def judge(self) -> str:
         """The clips that trials are compared on, in words."""
         share = (
@@ -82,6 +87,11 @@ class SearchResult:
         values = {name: getattr(self, name) for name in names}
         values["trials"] = [trial.to_dict() for trial in self.trials]
         return plain_values({**values, "recipe": self.recipe.to_dict()})
+
+
+def needed_split(recipe: Recipe, held_out: float) -> dict[str, float]:
+    """Return the option that holds out a validation split, if early stopping needs it and only the search had one."""
+    return {"data.validation_fraction": held_out} if held_out and recipe.stopping.is_active else {}
 
 
 def format_option(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 #: Key in `Report.by_method` and `CrossValidation.by_method` -> title.
@@ -31,3 +32,9 @@ METRICS = {
 }
 #: Metrics for the Hub's lists of results.
 SCORES = [name for name, metric in METRICS.items() if metric.is_score]
+
+
+def detailed_split(splits: Iterable[str]) -> str:
+    """Return the split whose labels and confusion are shown: `test`, which chose no weights, else the first one."""
+    names = list(splits)
+    return "test" if "test" in names else names[0]

@@ -86,11 +86,13 @@ class BestWeights:
         self.record = Record()
         self._weights = {}
 
-    def note(self, value: float, loss: float, step: int, epoch: float, *, clips: int = 0) -> bool:
+    def note(
+        self, value: float, loss: float, step: int, epoch: float, *, clips: int = 0, waits: bool = True
+    ) -> bool:
         """Add an evaluation of so many clips, and return True if its weights are to be kept.
 
         It is kept if it is the best one, or close enough to it (`standard_errors`). A value that is not a number
-        never is.
+        never is. With `waits=False` the patience does not count it.
         """
         record = self.record
         record.evaluations += 1
@@ -115,7 +117,7 @@ class BestWeights:
             record.reference = value
             record.waited = 0
         else:
-            record.waited += 1
+            record.waited += waits
         return is_kept
 
     def _is_better(self, value: float, loss: float) -> bool:

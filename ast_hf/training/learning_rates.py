@@ -11,7 +11,7 @@ from ..errors import error
 from ..files import write_json
 from ..processes import is_main_process
 from ..recipe.recipe import Recipe
-from ..reports.search_results import SearchResult, Trial, format_option
+from ..reports.search_results import SearchResult, Trial, format_option, needed_split
 from ..writing_failures import explained
 from .trials import Trials, changed, searching
 
@@ -64,7 +64,7 @@ def find_learning_rate(
         raise error("E307", where=_RATE, what=what, fix="try lower ones, or train in float32", detail="range")
     rate = ranked[0].options[_RATE]
     result = SearchResult(
-        recipe=changed(recipe, {_RATE: rate}),
+        recipe=changed(recipe, {**needed_split(recipe, trials.held_out), _RATE: rate}),
         options={_RATE: rate},
         trials=trials.done,
         metric=trials.metric,

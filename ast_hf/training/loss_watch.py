@@ -85,6 +85,17 @@ def watched_step(steps: int, warmup: int) -> int:
     return step if step < steps else 0
 
 
+def is_at_chance(course: LossCourse, step: int) -> bool:
+    """Return True if the loss of the last quarter of `step` steps, at least 30, is that of guessing.
+
+    The accuracy is then luck. A model that has learned nothing yet has not stopped learning.
+    """
+    late = course.mean(3 * step / 4, step)
+    return (
+        step >= _MIN_STEPS and late is not None and progress(late, course.chance, course.floor) < LEFT_CHANCE
+    )
+
+
 def describe_chance(course: LossCourse, step: int) -> str | None:
     """Return in words that the loss of the last half of `step` steps is that of guessing, or None."""
     late = course.mean(step / 2, step)

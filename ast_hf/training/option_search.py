@@ -14,7 +14,7 @@ from ..errors import AstConfigError, AstHfError, error
 from ..files import write_json
 from ..processes import is_main_process
 from ..recipe.recipe import Recipe
-from ..reports.search_results import SearchResult, Trial
+from ..reports.search_results import SearchResult, Trial, needed_split
 from ..writing_failures import explained
 from .best_weights import is_lower_better
 from .learning_rates import describe
@@ -94,7 +94,7 @@ def search(
         raise error("E307", where="space", what="has no trial with a finite loss", fix=fix, detail="range")
     best = ranked[0]
     result = SearchResult(
-        recipe=changed(recipe, best.options),
+        recipe=changed(recipe, {**needed_split(recipe, runs.held_out), **best.options}),
         options=best.options,
         trials=runs.done,
         metric=runs.metric,

@@ -13,6 +13,7 @@ from typing import Any
 from ..adapters.lora import ADAPTER_FOLDER
 from ..files import move_whole, write_json, write_text, write_whole
 from ..reports.run_results import Report, SplitResults
+from ..reports.titles import detailed_split
 from ..task import Task
 from ..weights.reading import MODEL_FILES
 from ..writing_failures import explained
@@ -122,12 +123,13 @@ def write_outputs(
 
 
 def _draw_confusion(report: Report, splits: dict[str, SplitResults]) -> None:
-    """Draw the confusion matrix of the first split of a single-label run."""
+    """Draw the confusion matrix of a single-label run on the split of the card's labels."""
     from ..reports.pictures import draw_confusion
 
     if not splits or report.config.problem_type == Task.MULTI_LABEL:
         return
-    split, first = next(iter(splits.items()))
+    split = detailed_split(splits)
+    first = splits[split]
     report.pictures["confusion"] = _CONFUSION_FILE
     labels = [row["label"] for row in first.classes]
     model = report.recipe.name or report.folder.name

@@ -44,7 +44,7 @@ from .best_weights import BEST_FILE, BestWeights
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, KeepBest, SetSamplerEpoch
 from .disk_space import CheckSpace
 from .distillation import Distillation
-from .loss_watch import WarnAtChance, observe
+from .loss_watch import WarnAtChance, is_at_chance, observe
 from .optimization import milestone_schedule, original_adam, parameter_groups
 from .progress import LossProgress
 from .run_failures import lost_worker
@@ -418,12 +418,14 @@ class ASTTrainer(SealedTrainer):
             )
         names = (name, "eval_loss", "eval_samples")
         values = [float(metrics.get(each, math.nan)) for each in names]
+        values.append(float(not is_at_chance(self.loss_course, self.state.global_step)))
         if self.args.world_size > 1:
             broadcast_object_list(values)
-        value, loss, samples = values
+        value, loss, samples, waits = values
         clips = 0 if math.isnan(samples) else int(samples)
         epoch = float(self.state.epoch or 0)
-        if best.note(value, loss, step=self.state.global_step, epoch=epoch, clips=clips):
+        step = self.state.global_step
+        if best.note(value, loss, step=step, epoch=epoch, clips=clips, waits=bool(waits)):
             with self._averaged():
                 best.keep(self.model)
         if best.is_exhausted:

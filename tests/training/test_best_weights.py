@@ -112,6 +112,17 @@ def test_what_is_best_and_when_to_stop(
     assert notes(values, metric, **options) == (expected, stops)
 
 
+def test_the_patience_begins_when_the_model_has_left_chance() -> None:
+    best = BestWeights(StoppingOptions(patience=2), "accuracy")
+    for step in range(5):
+        best.note(0.2 - 0.01 * step, 2.3, step, 1.0, waits=False)
+    assert not best.is_exhausted
+    best.note(0.1, 2.0, 5, 1.0)
+    assert not best.is_exhausted
+    best.note(0.1, 2.0, 6, 1.0)
+    assert best.is_exhausted
+
+
 def test_stored_weights_and_record_are_read_back(tmp_path: Path) -> None:
     layer = nn.Linear(2, 1)
     best = BestWeights(StoppingOptions(patience=3), "accuracy")

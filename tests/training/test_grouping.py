@@ -86,6 +86,11 @@ NAMES: dict[str, tuple[list[tuple[str, str]], str | None]] = {
          for piece in (1, 2, 3)],
         "[cel][cla]0001",
     ),
+    "letter and two digits": (
+        [(f"{word}/s{who:02}_{word}_take{take:02}.wav", word) for who in range(1, 13) for word in WORDS
+         for take in (3, 8)],
+        "s01",
+    ),
     "segments": ([(f"rec{n}_seg{k}.wav", SOUNDS[k % 5]) for n in range(12) for k in range(10)], "rec0"),
     "BIDS": (
         [(f"sub-{who:02}/sub-{who:02}_ses-{k}_task-{word}.wav", word) for who in range(1, 15) for k in (1, 2)
@@ -104,6 +109,9 @@ NAMES: dict[str, tuple[list[tuple[str, str]], str | None]] = {
     "some of GTZAN": (
         [(f"{label}/{label}.{n:05}.wav", label) for label in WORDS for n in RANDOM.sample(range(100), 6)],
         None,
+    ),
+    "letter and a counter": (
+        [(f"{label}/s{n:02}_{label}_x.wav", label) for label in SOUNDS for n in range(30)], None,
     ),
     "unique numbers": ([(f"XC{n}.ogg", SOUNDS[n % 5]) for n in NUMBERS], None),
     "styles": (

@@ -126,6 +126,13 @@ def test_a_reader_is_warned_before_anything_else() -> None:
         assert expected in write_card(results(verdict=stored), "someone/pets-ast").text
 
 
+def test_labels_are_those_of_the_test_split_whatever_the_order_of_the_splits() -> None:
+    known = results()
+    for key in ("results", "classes", "clips", "baseline", "chance"):
+        known[key] = {"validation": known[key]["test"], "test": known[key]["test"]}
+    assert "By label, on test:" in body(write_card(known, "user/model"))
+
+
 def test_labels_do_not_run_together_and_gaps_are_explained() -> None:
     changed = results(labels=["10", "a, b"])
     row = changed["classes"]["test"][0]

@@ -24,6 +24,8 @@ from ast_hf.reports.fold_results import CrossValidation, Fold
 from ast_hf.reports.picture_style import shortened, text_inches, wrapped
 from ast_hf.reports.pictures import confusion_figure, precision_recall_figure
 from ast_hf.reports.run_results import Report
+from ast_hf.reports.search_picture import rates_figure
+from ast_hf.reports.search_results import SearchResult, Trial
 from ast_hf.training import Recipe
 
 #: Pixels by which boxes of text may touch: they include the space around the letters.
@@ -186,6 +188,25 @@ def test_the_metric_is_drawn_over_epochs_and_the_kept_evaluation_is_marked() -> 
     losses = {line.get_label() for line in panel(figure, "Loss").lines}
     assert {"training loss", "validation loss", "test loss"} <= losses
     assert figure.get_suptitle() == "words: test (100 clips)"
+
+
+def test_titles_write_metrics_as_everywhere_else() -> None:
+    log = [{"eval_mAP": 0.5, "eval_loss": 1.0, "eval_samples": 12, "epoch": 1.0, "step": 4}]
+    curve = Curve.from_log(log, "eval", "mAP")
+    assert curve is not None
+    changes = {"metric": "mAP", "results": {"test": {"mAP": 0.3}}, "baseline": {}, "chance": {}}
+    figure = curves_figure(log, report(FULL, watched={"validation": curve}, **changes))
+    assert panel(figure, "while training").get_title() == "mAP while training"
+
+
+@pytest.mark.parametrize("name", ["words", LONG, "$x \\frac{1}{2"])
+def test_the_picture_of_rates_names_recipe_and_split(name: str) -> None:
+    trials = [Trial({"training.learning_rate": rate}, 10, rate * 100, 1.0, 1.0) for rate in (1e-3, 2e-3)]
+    result = SearchResult(Recipe(name=name), trials[1].options, trials, "mAP", 12, 0.0, Path())
+    figure = rates_figure(result)
+    check(figure)
+    if name == "words":
+        assert figure.get_suptitle() == "words: mAP on validation (12 clips)"
 
 
 def test_curves_of_a_stream_are_over_steps() -> None:

@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainingArguments
 from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioClassification, cli
 from ast_hf.inputs.clips import ClipInputs
 from ast_hf.metrics import metrics_for
-from ast_hf.reports.search_results import Trial
+from ast_hf.reports.search_results import Trial, needed_split
 from ast_hf.training import (
     ASTTrainer,
     Recipe,
@@ -216,7 +216,7 @@ def test_a_signal_ends_a_search_and_leaves_nothing(
 
 def test_command_line(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "recipe.yaml"
-    file.write_text(short(clips).to_yaml())
+    file.write_text(short(clips, {"stopping": {"best": True}}).to_yaml())
     words = ["finetune", str(file), "--output", str(tmp_path / "out"), "--data", str(clips)]
     for extra, message in (
         (["--find-lr", "--search", "3"], "--find-lr: is set, and so is --search"),
@@ -230,8 +230,18 @@ def test_command_line(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.main([*words, "--search", "1", "--space", "training.learning_rate=1e-4..1e-2"]) == 0
     printed = capsys.readouterr().out
     assert "Compared on validation (5 clips, 20% of the training split, held out for the search)." in printed
-    assert f"--output {tmp_path / 'out'} --data {clips} --set training.learning_rate=0.002\n" in printed
+    # the run stops early, so it needs the split that only the search held out
+    changes = "--set data.validation_fraction=0.2 --set training.learning_rate=0.002"
+    assert f"--output {tmp_path / 'out'} --data {clips} {changes}\n" in printed
     assert "logistic" not in printed
+
+
+def test_a_split_that_only_the_search_had_is_for_recipes_that_stop_early() -> None:
+    assert needed_split(Recipe(stopping=StoppingOptions(patience=3)), 0.2) == {
+        "data.validation_fraction": 0.2
+    }
+    assert needed_split(Recipe(stopping=StoppingOptions(patience=3)), 0.0) == {}
+    assert needed_split(Recipe(), 0.2) == {}
 
 
 def test_changed_leaves_the_recipe_as_it_is(clips: Path) -> None:

@@ -375,3 +375,4 @@ def test_the_example_answers_signals_as_the_command_does(
     command = shlex.join([*words, "--resume", "auto"])
     assert errors.rstrip().endswith(f"continue with: {command}")
     assert "Traceback" not in errors
+    assert "Writing model shards" not in errors  # as in a log of the command

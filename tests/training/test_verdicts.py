@@ -206,6 +206,15 @@ def test_an_evaluation_without_training_clips_has_an_interval_of_its_own(
         assert "No baseline to compare with" in verdict.headline
 
 
+def test_a_fit_on_the_training_clips_leaves_the_baseline(
+    trained: Report, clips: Path, tmp_path: Path
+) -> None:
+    evaluation = evaluate_checkpoints(
+        [str(trained.folder)], clips, output_dir=tmp_path, fit_on="train", store=False
+    )
+    assert [comparison.baseline for comparison in evaluation.verdict.comparisons] == [1.0]
+
+
 # ---------------------------------------------------------------- real audio
 
 
