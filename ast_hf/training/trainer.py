@@ -42,6 +42,7 @@ from ..weights.reading import ADAPTER_WEIGHTS
 from .averaging import AVERAGE_FILE, WeightAverage
 from .best_weights import BEST_FILE, BestWeights
 from .callbacks import AfterEachEpoch, AverageWeights, FindBest, GrowPatchout, KeepBest, SetSamplerEpoch
+from .compilation import CompileBlocks, take_compile_options
 from .disk_space import CheckSpace
 from .distillation import Distillation
 from .loss_watch import WarnAtChance, is_at_chance, observe
@@ -143,6 +144,9 @@ class ASTTrainer(SealedTrainer):
         """Add callbacks in order: the average is updated before the watched clips are evaluated."""
         self.remove_callback(ProgressCallback)
         self.add_callback(self._epoch_callback)
+        if self._compile_options:
+            varies = self._groups_by_length or bool(patchout and patchout.full())
+            self.add_callback(CompileBlocks(self._compile_options, varies=varies))
         self.add_callback(FindBest)
         self.add_callback(CheckSpace(copies=self.weight_copies))
         self.add_callback(WarnAtChance(lambda: self.loss_course))
@@ -157,6 +161,16 @@ class ASTTrainer(SealedTrainer):
             self.add_callback(GrowPatchout(patchout))
         if self.watched is not None:
             self.add_callback(AfterEachEpoch(self._evaluate_watched))
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Create accelerate's Accelerator as transformers does; our own models are not compiled by it."""
+        super().create_accelerator_and_postprocess()
+        is_own = isinstance(self.model, ASTPreTrainedModel)
+        self._compile_options = take_compile_options(self.accelerator) if is_own else {}
+
+    @property
+    def _groups_by_length(self) -> bool:
+        return groups_by_length(self.args.to_dict())
 
     @property
     def weight_copies(self) -> int:
@@ -262,7 +276,7 @@ class ASTTrainer(SealedTrainer):
         if not isinstance(dataset, ClipInputs):
             return super()._get_train_sampler(train_dataset)
         step_size = None
-        if groups_by_length(self.args.to_dict()):
+        if self._groups_by_length:
             if not dataset.extractor.return_attention_mask:
                 what = "groups clips by length, but all are padded to the same"
                 fix = "set return_attention_mask on their feature extractor"

@@ -177,3 +177,18 @@ def test_torch_compile_in_a_recipe(clips: Path, tmp_path: Path, plain: list[floa
     run = prepare(recipe(clips, FIXED), tmp_path / "again")
     run.trainer.model.load_state_dict(saved.state_dict())
     assert run.trainer.evaluate(run.evaluation["test"])["eval_accuracy"] == report.results["test"]["accuracy"]
+
+
+def test_compiled_blocks_see_the_patchout_of_each_epoch(clips: Path, tmp_path: Path) -> None:
+    """The backend "eager" runs the graphs without C++; accelerate's own copy or wrapper is not made."""
+    options = {"patchout": {"time": 3, "ramp_epochs": 2}}
+    length = {"max_steps": -1, "num_train_epochs": 3}
+    usual = train(clips, tmp_path / "usual", options, **length)
+    torch.compiler.reset()
+    compiled = train(clips, tmp_path / "compiled", options, torch_compile_backend="eager", **length)
+    assert compiled.model_wrapped is compiled.model
+    assert losses(compiled) == pytest.approx(losses(usual), rel=1e-5)
+    assert compiled.model.base_model.patchout == Patchout(time=3)
+    blocks = compiled.model.base_model.encoder.layer
+    assert all(block._compiled_call_impl is not None for block in blocks)
+    assert usual.model.base_model.encoder.layer[0]._compiled_call_impl is None
