@@ -168,10 +168,20 @@ class ASTTrainer(SealedTrainer):
             self.add_callback(AfterEachEpoch(self._evaluate_watched))
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Create accelerate's Accelerator as transformers does; our own models are not compiled by it."""
+        """Create accelerate's Accelerator as transformers does, with defaults for the models of this package.
+
+        It does not compile them. Between processes, gradients are views of the buffers that are sent, and a backward
+        pass is not searched for unused parameters, of which there are none. Pinned batches are sent without waiting.
+        """
         super().create_accelerator_and_postprocess()
-        is_own = isinstance(self.model, ASTPreTrainedModel)
-        self._compile_options = take_compile_options(self.accelerator) if is_own else {}
+        accelerator = self.accelerator
+        accelerator.dataloader_config.non_blocking |= self.args.dataloader_pin_memory
+        self._compile_options: dict[str, Any] = {}
+        if isinstance(self.model, ASTPreTrainedModel):
+            self._compile_options = take_compile_options(accelerator)
+            accelerator.ddp_handler.gradient_as_bucket_view = True
+            if self.args.ddp_find_unused_parameters is None:
+                accelerator.ddp_handler.find_unused_parameters = False
 
     @property
     def _groups_by_length(self) -> bool:
@@ -237,7 +247,15 @@ class ASTTrainer(SealedTrainer):
             **{name: value for name, value in options.items() if value is not None},
         )
         device = self.accelerator.device
-        prepared = prepare_data_loader(loader, device, 1, 0, put_on_device=True, dispatch_batches=False)
+        prepared = prepare_data_loader(
+            loader,
+            device,
+            1,
+            0,
+            put_on_device=True,
+            dispatch_batches=False,
+            non_blocking=self.accelerator.non_blocking,
+        )
         return self._with_limit(prepared, self.train_dataset)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
