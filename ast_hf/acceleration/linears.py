@@ -121,6 +121,11 @@ class Int8Linear(_Packed):
         return (nn.functional.gelu(outputs) if gelu else outputs).to(self.dtype)
 
 
+def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return `left @ right.T` by oneDNN, for tensors that `can_pack` is True for; both are contiguous."""
+    return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "none")
+
+
 def quantized(values: torch.Tensor, levels: int) -> tuple[torch.Tensor, float, int]:
     """Return 8-bit codes of some values, their scale and the code of zero.
 
