@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .registration import register, unregister
 
 if TYPE_CHECKING:
+    from .acceleration import optimize_for_inference
     from .audio import audio_blocks, load_audio
     from .audio_embedding import ASTAudioEmbedding, EmbeddingBlock, audio_embedding_blocks
     from .configuration_ast import ASTConfig
@@ -59,6 +60,7 @@ _MODULES = {
     "draw_timeline": "reports.timeline_picture",
     "events_by_recording": "timelines.rows",
     "load_audio": "audio",
+    "optimize_for_inference": "acceleration",
     "push_folder": "hub.publishing",
     "read_events": "timelines.reading",
     "write_events": "timelines.formats",
@@ -91,6 +93,7 @@ __all__ = [
     "draw_timeline",
     "events_by_recording",
     "load_audio",
+    "optimize_for_inference",
     "push_folder",
     "read_events",
     "register",

@@ -17,6 +17,7 @@ from ast_hf import ASTConfig, AstConfigError, ASTFeatureExtractor, ASTForAudioCl
 from ast_hf.acceleration import linears, optimize_for_inference
 from ast_hf.acceleration.linears import Int8Linear, PackedLinear, quantized
 from ast_hf.acceleration.merging import merge_tokens
+from ast_hf.batch.runner import model_digest
 from ast_hf.last_block import NUM_SPECIAL
 
 
@@ -170,6 +171,24 @@ def test_what_cannot_be_optimised_is_refused(
 ) -> None:
     with pytest.raises(AstConfigError, match=rf"E302\] optimize_for_inference.*{text}"):
         call(model)
+
+
+def test_a_batch_is_not_continued_with_other_arithmetic(model: ASTForAudioClassification) -> None:
+    extractor = ASTFeatureExtractor(max_length=TINY["max_length"], num_mel_bins=TINY["num_mel_bins"])
+    digests = []
+    for precision in ("float32", "float32", "bfloat16", "int8"):
+        copied = optimize_for_inference(model, precision)
+        digests.append(
+            model_digest(pipeline("audio-classification", model=copied, feature_extractor=extractor))
+        )
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_weights_cannot_be_loaded_into_a_copy(model: ASTForAudioClassification) -> None:
+    fast = optimize_for_inference(model)
+    with pytest.raises(AstConfigError, match="E305"):
+        fast.load_state_dict(fast.state_dict())
 
 
 def test_a_copy_cannot_be_saved(model: ASTForAudioClassification, tmp_path: Path) -> None:

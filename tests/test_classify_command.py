@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -84,6 +85,14 @@ def test_a_folder_as_text(classify: Callable) -> None:
     assert code == 0
     assert list(dict.fromkeys(line.split("\t")[0] for line in out.splitlines())) == NAMES
     assert err == "6 recordings: 6 classified (0.1 min of audio)\n"
+
+
+def test_a_faster_copy_has_the_same_scores(classify: Callable) -> None:
+    plain = classify("b.wav", "--format", "csv")[1].splitlines()
+    copied = classify("b.wav", "--format", "csv", "--precision", "float32")[1].splitlines()
+    for before, after in zip(csv.DictReader(plain), csv.DictReader(copied), strict=True):
+        assert before.pop("label") == after.pop("label")
+        assert float(before["score"]) == pytest.approx(float(after["score"]), abs=1e-5)
 
 
 def test_one_good_recording_has_no_last_line(classify: Callable) -> None:

@@ -140,6 +140,7 @@ def test_data_that_cannot_be_learnt_from_are_refused(changes: dict, words: str) 
         ({"groups": 3}, "too few to hold some out"),
         ({"groups": 8}, "the result depends on which"),
         ({"labels": {"a": 280, "b": 20}}, "14 times"),
+        ({"labels": {"yes/ann": 80, "yes/ben": 70, "no/ann": 80, "no/ben": 70}}, "no label"),
         ({"clips": {"train": 150, "validation": 50}, "labels": {"a": 7, "b": 7}}, "no test split"),
         ({"lengths": Lengths(30.0, 30.0, 60.0, 90.0, 100.0, 18_000.0)}, "start and end"),
         ({"lengths": Lengths(5.0, 5.0, 5.0, 5.0, 5.0, 1_500.0)}, "Pretrained weights"),
@@ -155,8 +156,10 @@ def test_what_will_disappoint_is_said(changes: dict, words: str) -> None:
     assert any(words in remark for remark in find_remarks(summary(**changes), Start()))
 
 
-def test_nothing_is_remarked_on_good_data() -> None:
-    good = summary(clips={"train": 300, "validation": 60, "test": 60})
+@pytest.mark.parametrize("names", [("a", "b"), ("bird/owl", "bird/jay", "frog/tree", "frog/bull")])
+def test_nothing_is_remarked_on_good_data(names: tuple[str, ...]) -> None:
+    labels = dict.fromkeys(names, 75)
+    good = summary(clips={"train": 300, "validation": 60, "test": 60}, labels=labels)
     assert list(find_remarks(good, Start())) == []
 
 

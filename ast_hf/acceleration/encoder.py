@@ -42,7 +42,7 @@ class FastBlock(nn.Module):
     def attended(
         self, hidden: torch.Tensor, mask: torch.Tensor | None, implementation: str, bias: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        """Return the tokens after attention, its weights (eager only), and the keys `(B, N, C / heads)`."""
+        """Return the tokens after attention, its weights (eager only), and the keys by head."""
         qkv = self.qkv(self.layernorm_before(hidden))
         query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         weights = None
@@ -55,7 +55,7 @@ class FastBlock(nn.Module):
             mixed = mixed.transpose(1, 2).flatten(2)
         else:
             mixed = attend(qkv, self.heads, bias)
-        return self.attention_output(mixed, residual=hidden), weights, key.mean(dim=1)
+        return self.attention_output(mixed, residual=hidden), weights, key
 
     def widened(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the tokens after the MLP."""
@@ -106,7 +106,7 @@ class FastEncoder(nn.Module):
         for block in blocks:
             hidden, weights, keys = block.attended(hidden, attention_mask, implementation, bias)
             if self.merged:
-                hidden, sizes = merge_tokens(hidden, keys, sizes, self.merged)
+                hidden, sizes = merge_tokens(hidden, keys.mean(dim=1), sizes, self.merged)
                 bias = sizes.log()
             hidden = block.widened(hidden)
             states = [*states, hidden] if output_hidden_states else [hidden]

@@ -8,17 +8,41 @@ public functions compute the same, slower.
 from __future__ import annotations
 
 import functools
+import hashlib
 
 import torch
 from torch import nn
 
+from ..errors import error
 from ..processor import has_vnni
 
 #: Rows of the products that the order is chosen for: tokens of a clip of 10 s.
 _ROWS = 1214
 
 
-class PackedLinear(nn.Module):
+class _Packed(nn.Module):
+    """Layer whose weight is in no state dict, but for a digest, by which batches are recognised."""
+
+    digest: torch.Tensor
+
+    def get_extra_state(self) -> torch.Tensor:
+        """Return the digest of kind, weight and bias, uint8 `(32,)`."""
+        return self.digest
+
+    def set_extra_state(self, state: object) -> None:
+        """Raise E305: weights cannot be loaded into packed ones."""
+        fix = "load them into a model, and optimise that"
+        raise error("E305", where=type(self).__name__, what="the weights are packed for inference", fix=fix)
+
+    def _note(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        content = hashlib.sha256(type(self).__name__.encode())
+        for tensor in (weight, bias):
+            if tensor is not None:
+                content.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+        self.digest = torch.frombuffer(bytearray(content.digest()), dtype=torch.uint8)
+
+
+class PackedLinear(_Packed):
     """Linear layer with its activation and the residual sum, for inference.
 
     Args:
@@ -28,6 +52,7 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
+        self._note(weight, bias)
         self.is_packed = can_pack(weight.dtype)
         self.bias = None if bias is None else bias.detach().clone()
         plain = weight.detach().contiguous()
@@ -50,7 +75,7 @@ class PackedLinear(nn.Module):
         )
 
 
-class Int8Linear(nn.Module):
+class Int8Linear(_Packed):
     """Linear layer in int8: one scale for each row of the weight, and one for the inputs of a call.
 
     Args:
@@ -61,6 +86,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
+        self._note(weight, bias)
         values = weight.detach().float()
         self.dtype = dtype
         self.scales = (values.abs().amax(dim=1) / 127).clamp(min=1e-12)
@@ -93,6 +119,11 @@ class Int8Linear(nn.Module):
         exact = nn.functional.linear(codes.float() - zero, self.weight.float()) * (scale * self.scales)
         outputs = exact if self.bias is None else exact + self.bias
         return (nn.functional.gelu(outputs) if gelu else outputs).to(self.dtype)
+
+
+def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return `left @ right.T` by oneDNN, for tensors that `can_pack` is True for; both are contiguous."""
+    return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "none")
 
 
 def quantized(values: torch.Tensor, levels: int) -> tuple[torch.Tensor, float, int]:

@@ -15,7 +15,15 @@ from ..continuing import running_program
 from ..errors import AstHfError, error, short_reason
 from ..printing import printable
 from .classification_output import Pictures, print_formatted, report, summarise
-from .console import add_json_option, complain, finite, quiet_transformers, results_stream, whole
+from .console import (
+    add_json_option,
+    add_precision_option,
+    complain,
+    finite,
+    quiet_transformers,
+    results_stream,
+    whole,
+)
 
 if TYPE_CHECKING:
     from ..batch.inputs import Inputs
@@ -62,6 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size", type=whole(1), default=8, help="windows at a time (default: %(default)s)"
     )
+    add_precision_option(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -126,7 +135,7 @@ def _run(options: argparse.Namespace, signals: StopSignals) -> int:
     format = _check_options(options)
     inputs = find_recordings(options.files)
     _check_outputs(options, format, inputs.names)
-    classifier = _load_classifier(options.checkpoint)
+    classifier = _load_classifier(options.checkpoint, options.precision)
     batch = _batch(options, inputs)
     call = classifier.call(**batch.arguments)  # impossible options are found before any file is read
     if call.function == "none" and format != "text":
@@ -297,13 +306,14 @@ def _write(entries: list[Entry], batch: Batch, output: str, format: str, top_her
     print(f"Results: {printable(places)}", file=sys.stderr)
 
 
-def _load_classifier(checkpoint: str) -> Any:
+def _load_classifier(checkpoint: str, precision: str | None) -> Any:
     """Return the pipeline of a checkpoint; raise E305 or E306 unless it is an AST or ensemble with a classifier.
 
     No code of the checkpoint is run, and no question asked.
     """
     from transformers import pipeline
 
+    from ..acceleration import optimize_for_inference
     from ..feature_extraction_ast import ASTFeatureExtractor
     from ..modeling_ensemble import classes_for
     from ..weights.integrity import check_folder, require_classifier
@@ -316,6 +326,8 @@ def _load_classifier(checkpoint: str) -> Any:
             warnings.filterwarnings("ignore", r"\[AST-W303\]")
             model, info = model_class.from_pretrained(checkpoint, dtype="auto", output_loading_info=True)
         require_classifier(info, repr(checkpoint))
+        if precision is not None:
+            model = optimize_for_inference(model.float(), precision)
         return pipeline(
             "audio-classification", model=model, feature_extractor=extractor, trust_remote_code=False
         )

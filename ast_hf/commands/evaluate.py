@@ -6,6 +6,7 @@ import argparse
 
 from .console import (
     add_json_option,
+    add_precision_option,
     print_json,
     print_verdict,
     quiet_transformers,
@@ -39,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size", type=whole(1), default=8, help="clips per batch (default: %(default)s)"
     )
+    add_precision_option(parser)
     add_json_option(parser)
     add_reading_options(parser)
     add_timeline_options(parser)
@@ -64,6 +66,7 @@ def run(options: argparse.Namespace) -> int | None:
         store=options.store,
         save_logits=options.save_logits,
         batch_size=options.batch_size,
+        precision=options.precision,
         **reading_arguments(options),
     )
     if options.json:

@@ -41,6 +41,7 @@ _OF_CLIPS = {
     "average": False,
     "ensemble": False,
     "save_logits": None,
+    "precision": None,
     "config_name": None,
     "clip_boundaries": None,
     "window_hop_seconds": None,

@@ -56,6 +56,7 @@ def evaluate_checkpoints(
     batch_size: int = 8,
     workers: int = 0,
     device: str | torch.device | None = None,
+    precision: str | None = None,
     **reading: Any,
 ) -> Evaluation:
     """Evaluate checkpoints, and their ensemble if there are several.
@@ -85,8 +86,9 @@ def evaluate_checkpoints(
         save_logits: file for the logits of the evaluated split, of the ensemble if there is one; see
             `load_logits`.
         batch_size: clips at a time.
-        workers: number of processes that decode clips.
-        device: device of the models; if None, a GPU if there is one.
+        workers: processes that decode clips.
+        device: of the models; if None, a GPU if there is one.
+        precision: of a faster copy on a CPU, see `optimize_for_inference`; None for the model as it is.
         **reading: as for `load_audio_dataset`: `label_column`, `label_separator`, ...
 
     Raises:
@@ -106,21 +108,19 @@ def evaluate_checkpoints(
     labels = model_labels(members[0].config)
     targets = {name: true_labels(part, labels, task, name) for name, part in splits.items()}
     members += _save_models(request, task)
-    predictor = Predictor(splits, batch_size, workers, chosen_device(device))
+    predictor = Predictor(splits, batch_size, workers, chosen_device(device), precision)
     logits, settings = _predict(members, names, predictor, task)
     outcomes = _measure_outcomes(logits, targets, task, settings, request)
     part = splits[split]
-    folder = request.output_dir
-    evaluation = Evaluation(folder, str(source), split, task.value, labels, len(part), names, outcomes)
+    place = request.output_dir
+    evaluation = Evaluation(place, str(source), split, task.value, labels, len(part), names, outcomes)
     main_logits = logits[evaluation.main][split]
     verdict = judge_evaluation(split, part, main_logits, targets[split], task, members[0], train)
     evaluation = replace(evaluation, verdict=verdict, sound=sound)
     if save_logits is not None:
         write_logits(save_logits, main_logits, part, evaluation)
     write_evaluation(evaluation, main_logits, targets[split], task)
-    _store_calibrations(evaluation, members, task, request)
-    if request.ensemble_folder is not None:
-        _finish_ensemble(evaluation, request.ensemble_folder, task, store=store)
+    _finish_checkpoints(evaluation, members, task, request)
     return evaluation
 
 
@@ -231,6 +231,13 @@ def _measure_outcome(
         _, ranked = all_metrics(logits[best_on], targets[best_on], task, setting.temperature)
     classes |= {name: ranked[name] for name in COLUMNS if name.startswith("best_")}
     return Outcome(metrics, classes, calibration, setting.temperature, best_on, before)
+
+
+def _finish_checkpoints(evaluation: Evaluation, members: list[Member], task: Task, request: Request) -> None:
+    """Store fitted calibrations, and complete the folder of the ensemble, as far as requested."""
+    _store_calibrations(evaluation, members, task, request)
+    if request.ensemble_folder is not None:
+        _finish_ensemble(evaluation, request.ensemble_folder, task, store=request.store)
 
 
 def _store_calibrations(evaluation: Evaluation, members: list[Member], task: Task, request: Request) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from ..acceleration import optimize_for_inference
 from ..errors import error
 from ..feature_extraction_ast import ASTFeatureExtractor
 from ..inputs.clips import ClipInputs
@@ -28,16 +29,27 @@ def chosen_device(device: str | torch.device | None) -> torch.device:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Runs models on splits; `workers` is the number of processes that decode clips."""
+    """Runs models on splits.
+
+    Attributes:
+        splits: the splits by name.
+        batch_size: clips at a time.
+        workers: number of processes that decode clips.
+        device: where the models run.
+        precision: of the arithmetic on a CPU, see `optimize_for_inference`; None for that of the weights.
+    """
 
     splits: dict[str, Dataset]
     batch_size: int
     workers: int
     device: torch.device
+    precision: str | None = None
 
     def logits(self, member: Member) -> dict[str, np.ndarray]:
         """Return a checkpoint's logits on each split, `(clips, labels)`, in the common order of labels."""
         model = load_model(member).to(self.device)
+        if self.precision is not None:
+            model = optimize_for_inference(model, self.precision)
         logits = {}
         for name, split in self.splits.items():
             text = f"{member.name} on {name}"

@@ -231,7 +231,9 @@ def _stopping(run: Run) -> str:
         return ""
     patience = run.recipe.stopping.patience
     end = "" if patience is None else f", and {patience} in a row without improvement end the run"
-    return f"; the weights of the best one are kept{end}"
+    has_rule = bool(run.recipe.stopping.standard_errors)
+    kept = "the latest one about as good as the best" if has_rule else "the best one"
+    return f"; the weights of {kept} are kept{end}"
 
 
 def _start(recipe: Recipe) -> str:

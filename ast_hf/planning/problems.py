@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..errors import error
 from ..printing import printable
@@ -105,6 +105,12 @@ def unreadable_clips(summary: DataSummary) -> str:
 
 
 def _remarks_on_classes(summary: DataSummary) -> Iterator[str]:
+    if example := _crossed_folders(summary.labels):
+        yield (
+            f"Labels are folders in folders, such as {printable(example)!r}, and the same inner names are in many of "
+            "the outer folders. If one of the two is a speaker or a recording and no label, list the clips in a table "
+            "with the columns path, label and speaker, and give that."
+        )
     if summary.typical_class < FEW_CLIPS:
         yield (
             f"A typical class has {summary.typical_class} training clips. Expect a weak model; "
@@ -116,6 +122,15 @@ def _remarks_on_classes(summary: DataSummary) -> Iterator[str]:
             f"{printable(rarest)!r} has {summary.smallest_class} training clips, the largest class "
             f"{summary.imbalance:.0f} times as many. Look at the results per class, not at the accuracy alone."
         )
+
+
+def _crossed_folders(labels: Iterable[str]) -> str | None:
+    """Return a label such as `yes/ann` if inner names are in one and a half outer ones or more, and the reverse."""
+    pairs = [label.rpartition("/") for label in labels]
+    outer = {first for first, _, _ in pairs}
+    inner = {last for _, _, last in pairs}
+    is_crossed = "" not in outer and 2 * len(pairs) >= 3 * max(len(outer), len(inner))
+    return "".join(pairs[0]) if is_crossed else None
 
 
 def _remarks_on_groups(summary: DataSummary) -> Iterator[str]:
