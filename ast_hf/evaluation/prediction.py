@@ -16,6 +16,7 @@ from ..inputs.collation import Collator
 from ..modeling_ast import ASTForAudioClassification
 from ..modeling_ensemble import ASTEnsembleForAudioClassification, mean_logits
 from ..printing import visible
+from ..processor import warn_of_slow_bfloat16
 from ..progress import progress_bar
 from .calibration import Setting
 from .members import Member, load_model
@@ -88,6 +89,7 @@ def predict_logits(
     inputs = ClipInputs(split, extractor, cache=False, name=name)
     collate = Collator(extractor, model.config.patch_size)
     loader = torch.utils.data.DataLoader(inputs, batch_size, collate_fn=collate, num_workers=workers)
+    warn_of_slow_bfloat16(visible(model.name_or_path) or "the model", model.dtype, model.device)
     was_training = model.training
     parts = []
     model.eval()

@@ -19,6 +19,7 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 
 from ..errors import AstHfWarning, did_you_mean, error, not_a_choice, short_reason, warning_text
 from ..metrics import METRIC_NAMES
+from ..processor import SLOW_BFLOAT16
 from ..task import Task
 from .argument_values import check_schedule, check_value
 from .optimization_options import Optimization
@@ -199,8 +200,7 @@ def _warn_of_slow_bfloat16(arguments: TrainingArguments, where: str = "") -> Non
     requested = [name for name in _BFLOAT16 if getattr(arguments, name)]
     if not requested or arguments.device.type != "cpu" or arguments.process_index or has_bfloat16():
         return
-    what = "this processor has no bfloat16 instructions, so float32 would be faster: 6.5 times for AST-base"
-    text = warning_text("W408", where=where or f"training.{requested[0]}", what=what)
+    text = warning_text("W408", where=where or f"training.{requested[0]}", what=SLOW_BFLOAT16)
     warnings.warn(text, AstHfWarning, stacklevel=3)
 
 

@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from conftest import TINY
+from transformers import pipeline
 
+from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from ast_hf.errors import AstConfigError
+from ast_hf.evaluation.prediction import predict_logits
 from ast_hf.recipe.precision import machine_precision, precision_values
-from ast_hf.training import Recipe, finetune, prepare
+from ast_hf.training import Recipe, finetune, load_audio_dataset, prepare
 
 from .runs import Stop, recipe
 
@@ -49,7 +54,7 @@ def test_auto_takes_what_the_processor_has(
 
 def test_auto_is_float32_where_the_processor_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    monkeypatch.setattr(PRECISION, "_detected_bfloat16", lambda: None)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", None, raising=False)
     assert machine_precision() == "float32"
     assert PRECISION.has_bfloat16()  # training.bf16 that was asked for is not warned of
 
@@ -103,3 +108,41 @@ def test_a_resumed_run_keeps_what_auto_chose(
     assert results["precision"] == "bf16"
     assert results["settings"]["bf16"] is True
     assert report.changes == []
+
+
+# ---------------------------------------------------------------- models in bfloat16
+
+
+def score(model: ASTForAudioClassification, clips: Path) -> None:
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    pipeline("audio-classification", model=model, feature_extractor=extractor, device="cpu")
+
+
+def embed(model: ASTForAudioClassification, clips: Path) -> None:
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    model.get_audio_embedding(np.zeros(16_000, np.float32), feature_extractor=extractor, sampling_rate=16_000)
+
+
+def evaluate(model: ASTForAudioClassification, clips: Path) -> None:
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    predict_logits(model, load_audio_dataset(clips)["test"].select(range(2)), extractor)
+
+
+@pytest.mark.parametrize("use", [score, embed, evaluate], ids=lambda use: use.__name__)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_a_model_in_bfloat16_is_warned_of_where_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    clips: Path,
+    use: Any,
+    dtype: torch.dtype,
+    has_bfloat16: bool,
+) -> None:
+    processor(monkeypatch, has_bfloat16=has_bfloat16)
+    monkeypatch.setattr("ast_hf.errors._warned", set())
+    use(ASTForAudioClassification(ASTConfig(**TINY, num_labels=2)).to(dtype).eval(), clips)
+    messages = [str(one.message) for one in recwarn if "W408" in str(one.message)]
+    is_slow = dtype == torch.bfloat16 and not has_bfloat16
+    assert len(messages) == is_slow
+    assert all("float32 would be faster: 6.5 times" in message for message in messages)
