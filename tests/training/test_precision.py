@@ -16,12 +16,13 @@ from transformers import pipeline
 from ast_hf import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from ast_hf.errors import AstConfigError
 from ast_hf.evaluation.prediction import predict_logits
-from ast_hf.recipe.precision import machine_precision, precision_values
+from ast_hf.recipe.precision import default_precision, machine_precision, precision_values
 from ast_hf.training import Recipe, finetune, load_audio_dataset, prepare
 
 from .runs import Stop, recipe
 
 PRECISION = sys.modules["ast_hf.recipe.precision"]
+RESUMING = sys.modules["ast_hf.training.checkpoints.resuming"]
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, *, has_bfloat16: bool) -> None:
@@ -72,6 +73,37 @@ def test_auto_takes_what_the_gpu_computes_without_emulation(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert machine_precision() == chosen
     assert machine_precision(use_cpu=True) == ("float32" if is_supported else "bf16")
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+@pytest.mark.parametrize(
+    "training", [{}, {"use_cpu": True}, {"bf16": False}, {"fp16": True}, {"tf32": False}], ids=str
+)
+def test_a_recipe_without_precision_gets_bfloat16_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, training: dict[str, Any]
+) -> None:
+    processor(monkeypatch, has_bfloat16=True)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(PRECISION, "_gpu_has_bfloat16", lambda: True)
+    assert default_precision(training) == ("auto" if has_gpu and not training else None)
+    monkeypatch.setattr(PRECISION, "_gpu_has_bfloat16", lambda: False)
+    assert default_precision(training) is None
+
+
+@pytest.mark.parametrize("begun", ["bf16", "float32"])
+def test_a_resumed_run_keeps_its_precision_on_another_machine(
+    monkeypatch: pytest.MonkeyPatch, clips: Path, tmp_path: Path, begun: str
+) -> None:
+    """The recipe has none: it began on a GPU, or without, and continues where the default is the other."""
+    machines = {"bf16": "auto", "float32": None}
+    monkeypatch.setattr(RESUMING, "default_precision", lambda _: machines.pop(begun))
+    run = prepare(recipe(clips), tmp_path)
+    assert run.trainer.args.bf16 == (begun == "bf16")
+    run.trainer.add_callback(Stop(epoch=1))
+    run.trainer.train()
+    del run
+    monkeypatch.setattr(RESUMING, "default_precision", lambda _: next(iter(machines.values())))
+    assert finetune(recipe(clips), tmp_path, resume_from_checkpoint="auto").precision == begun
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
