@@ -17,6 +17,7 @@ from . import (
     timelines_page,
     training_speed,
     training_speed_gpu,
+    training_step,
     transfer,
 )
 
@@ -49,6 +50,7 @@ def main() -> None:
         birdsong_page,
         timelines_page,
         long_audio,
+        training_step,
         training_speed,
         training_speed_gpu,
     )
