@@ -126,8 +126,8 @@ def draw(table: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained", dpi=120)
     axes = figure.subplots()
     colors = ["tab:blue" if name.startswith("ast_hf") else "silver" for name in seconds]
-    bars = axes.barh(list(seconds), list(seconds.values()), color=colors)
-    axes.bar_label(bars, [f" {table['seconds'][_STOCK] / spent:.2f}x" for spent in seconds.values()])
+    names = [f"{name}: {table['seconds'][_STOCK] / spent:.2f}x" for name, spent in seconds.items()]
+    axes.barh(names, list(seconds.values()), color=colors)
     for (name, spent), style in zip(table["limits"].items(), ("--", ":"), strict=True):
         axes.axvline(spent, color="black", linestyle=style, linewidth=1, label=f"limit in {name}")
     axes.set_xlabel("CPU seconds of a clip of 10 s, one thread")
