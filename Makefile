@@ -1,5 +1,5 @@
-# make demo | test | check | fix | bench | bench-training-speed | bench-training-step | bench-transfer | bench-learning | bench-first-hour |
-#      bench-birdsong | bench-timelines | bench-long-audio | cards | reference |
+# make demo | test | check | fix | bench | bench-training-speed | bench-training-step | bench-transfer | bench-learning |
+#      bench-first-hour | bench-inference | bench-birdsong | bench-timelines | bench-long-audio | cards | reference |
 #      test-augment | test-timelines | test-javascript | test-peer | test-programs | test-quantised | test-floor | test-newest |
 #      test-gpu | test-reliability | reliability | test-long | test-slow
 # The first target that runs makes the environment, .venv.
@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check fix bench bench-training-speed bench-training-step bench-transfer bench-learning bench-first-hour bench-birdsong bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
+.PHONY: demo test check fix bench bench-inference bench-training-speed bench-training-step bench-transfer bench-learning bench-first-hour bench-birdsong bench-timelines bench-long-audio cards reference lint test-augment test-timelines \
 	test-javascript test-peer test-programs test-quantised test-floor test-newest test-gpu test-reliability reliability test-long test-slow
 .DEFAULT_GOAL := test
 
@@ -43,6 +43,12 @@ fix: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.report
+
+# Eight minutes on one core. PEERS=1 first installs OpenVINO and onnxruntime; CHECKPOINT=folder CLIPS=table adds a trained
+# checkpoint; QUICK=1 takes three minutes. `make bench` shows the stored results.
+bench-inference: $(STAMP)
+	$(if $(PEERS),$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]")
+	$(BIN)/python -m benchmarks.inference_speed $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT) --clips $(CLIPS)) $(if $(QUICK),--quick)
 
 # Ten minutes on one core; with GPU=1 two minutes on a GPU instead. `make bench` shows the stored results.
 bench-training-speed: $(STAMP)

@@ -12,6 +12,7 @@ from . import (
     birdsong_page,
     features,
     first_hour_page,
+    inference_speed_page,
     learning_page,
     long_audio,
     timelines_page,
@@ -44,6 +45,7 @@ def main() -> None:
         f"Python {platform.python_version()} on {platform.machine()}."
     )
     parts = (
+        inference_speed_page,
         first_hour_page,
         transfer,
         learning_page,

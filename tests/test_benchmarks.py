@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,16 @@ import transformers
 from conftest import ROOT
 
 from ast_hf import ASTForAudioClassification
-from benchmarks import first_hour, first_hour_page, learning, learning_page, learning_systems, psla
+from benchmarks import (
+    first_hour,
+    first_hour_page,
+    inference_speed,
+    inference_speed_page,
+    learning,
+    learning_page,
+    learning_systems,
+    psla,
+)
 from benchmarks.learning_systems import CORPORA, Corpus, Task
 
 RECIPE_GUIDE = ROOT / "docs" / "how-to" / "choose-a-recipe.md"
@@ -249,3 +259,26 @@ def test_the_guide_shows_the_stored_first_hour() -> None:
         for row in first_hour_page.case_rows(case):
             assert row in page, "copy the rows of benchmarks/RESULTS.md"
         assert 1 / 1.5 <= case["new"]["estimated_seconds"] / case["new"]["seconds"] <= 1.5
+
+
+def test_ratios_of_inference_are_those_of_the_reference() -> None:
+    table = {"seconds": {"stock": 2.0, "ours": 0.5}, "gaps": {"stock": 0.0, "ours": 1e-6}}
+    assert inference_speed_page.ratio_rows(table, "stock") == [
+        "| stock | 1.00x | 0.0e+00 |",
+        "| ours | 4.00x | 1.0e-06 |",
+    ]
+    kinds = {"as loaded": 1.0, "float32": 0.5, "bfloat16": 0.25}
+    seconds = {f"ast_hf {kind}, {frames}": spent for kind, spent in kinds.items() for frames in (100, 250)}
+    rows = inference_speed_page.length_rows({"transformers, padded": 2.0, **seconds})
+    assert rows == [
+        "| 1 s | 2.0x | 4.0x | 8.0x |",
+        "| 2.5 s | 2.0x | 4.0x | 8.0x |",
+        "| a mixture of these | 2.00x | 4.00x | 8.00x |",
+    ]
+
+
+def test_variants_take_turns() -> None:
+    turns: list[str] = []
+    variants = {name: functools.partial(turns.append, name) for name in "ab"}
+    assert set(inference_speed.alternate(variants, 2)) == {"a", "b"}
+    assert turns == list("ababab"), "the first turn is not counted"

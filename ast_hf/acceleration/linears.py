@@ -18,6 +18,8 @@ from ..processor import has_vnni
 
 #: Rows of the products that the order is chosen for: tokens of a clip of 10 s.
 _ROWS = 1214
+#: Difference between signed and unsigned codes.
+_HALF = 128
 
 
 class _Packed(nn.Module):
@@ -127,18 +129,19 @@ def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def quantized(values: torch.Tensor, levels: int) -> tuple[torch.Tensor, float, int]:
-    """Return 8-bit codes of some values, their scale and the code of zero.
+    """Return 8-bit codes of some values, uint8, their scale and the code of zero.
 
     Args:
         values: float32 or bfloat16.
-        levels: number of steps between the smallest and the largest value, up to 255.
+        levels: number of codes above 0, up to 255.
     """
     low, high = (float(end) for end in torch.aminmax(values))
     low = min(low, 0.0)
-    scale = max((max(high, 0.0) - low) / levels, 1e-12)
+    scale = max((max(high, 0.0) - low) / (levels - 1), 1e-12)  # one step is left for rounding
     zero = round(-low / scale)
-    rounded = torch.add(torch.full((1,), zero + 0.5), values, alpha=1 / scale)  # float32, to be cut off
-    return rounded.clamp_(0, levels).to(torch.uint8), scale, zero
+    scaled = values.to(torch.float32, copy=True).mul_(1 / scale).add_(zero - _HALF).round_()
+    codes = scaled.to(torch.int8)  # several times as fast as to uint8
+    return codes.view(torch.uint8).bitwise_xor_(_HALF), scale, zero
 
 
 @functools.cache
