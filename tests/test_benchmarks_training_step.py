@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY
 
 from benchmarks import training_step
 
@@ -57,3 +58,16 @@ def test_the_page_has_a_row_for_each_target() -> None:
         "| 50 % structured patchout, gradient checkpointing | 0.50x | 0.6x |",
     ):
         assert row in page
+
+
+def test_the_stored_results_are_on_the_page_and_in_the_readme() -> None:
+    page = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    section = training_step.section()
+    assert section in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| `make bench-training-step` .*$", readme, re.MULTILINE)
+    numbers = re.findall(r"\| 10 \| ([\d.]+)x", section)[:4] + re.findall(
+        r"checkpointing \| ([\d.]+)x", section
+    )
+    assert len(numbers) == 5
+    assert all(number in row for number in numbers)
